@@ -1,0 +1,1 @@
+"""An NBD server that turns a bucket into disks."""

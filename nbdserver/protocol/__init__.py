@@ -1,0 +1,1 @@
+"""The NBD protocol as pure functions of bytes: no sockets, no event loop, no storage."""

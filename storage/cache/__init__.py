@@ -1,0 +1,1 @@
+"""Decoded frames in memory."""

@@ -1,0 +1,82 @@
+"""The errors of the storage package. The class says what the caller should do; the message is one sentence for a person.
+
+    StorageError
+    ├── Unavailable      the store did not answer or asked for a pause: the outcome is unknown, try again
+    ├── NotFound         no such object, bucket, store or device
+    ├── AlreadyExists    a create met something that is there already
+    ├── Conflict         not possible in the present state (attached, another size, not empty): the caller decides
+    ├── Invalid          the call makes no sense (name, size, range): fix the call
+    ├── Fenced           another writer holds or took the store: stop, acknowledge nothing
+    ├── AccessDenied     credentials or permissions: fix the set-up
+    ├── WrongPassword    no key slot opens with this password
+    ├── Corrupt          authentication or an invariant failed: never data, never zeros
+    ├── Unsupported      format version or capability this program does not have
+    ├── OutOfSpace       the local disk or the bucket's quota is full
+    └── Closed           used after close, or after the store failed
+
+Storage knows neither errno values nor exit statuses; `nbdserver` maps these classes to both.
+"""
+
+
+class StorageError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class Unavailable(StorageError):
+    """The store did not answer, or asked for a pause. A write may or may not have happened.
+
+    `retry_after` is the pause in seconds the store asked for, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotFound(StorageError):
+    """No such object, bucket, store or device."""
+
+
+class AlreadyExists(StorageError):
+    """A create met something that is there already."""
+
+
+class Conflict(StorageError):
+    """Not possible in the present state; the message says what stands in the way."""
+
+
+class Invalid(StorageError):
+    """The call makes no sense: a bad name, size or range."""
+
+
+class Fenced(StorageError):
+    """Another writer holds or took the store. Nothing may be acknowledged any more."""
+
+
+class AccessDenied(StorageError):
+    """Credentials or permissions do not allow it."""
+
+
+class WrongPassword(StorageError):
+    """No key slot opens with this password."""
+
+
+class Corrupt(StorageError):
+    """Authentication or an invariant failed in the named object. Never data, never zeros, never retried into success."""
+
+    def __init__(self, object_name: str, detail: str) -> None:
+        super().__init__(f"{object_name} is damaged: {detail}")
+        self.object_name = object_name
+        self.detail = detail
+
+
+class Unsupported(StorageError):
+    """A format version, or a store capability, that this program cannot work with."""
+
+
+class OutOfSpace(StorageError):
+    """The local disk or the bucket's quota is full."""
+
+
+class Closed(StorageError):
+    """The store was closed, or has failed; nothing more will be done."""

@@ -1,0 +1,1 @@
+"""Devices and the namespace that names them."""

@@ -1,0 +1,1 @@
+"""The engine: a log-structured tree of block entries."""
