@@ -1,0 +1,1 @@
+"""Tests of promises: each folder mirrors a package, or drives the real program from outside."""

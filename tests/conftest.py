@@ -1,0 +1,112 @@
+"""Fixtures for all tests: the markers, the need of tools, MinIO, and the real program on a store.
+
+Markers: a test is `fast` unless it is `integration` (runs the real program or real clients), `guest` (boots a
+virtual machine) or `slow`. `scripts/check` runs the fast ones, `scripts/test` all.
+"""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.minio import RunningMinio
+from tests.support.program import Host, Server
+from tests.support.requirements import require
+from tests.support.stores import StoreUnderTest, folder_store, minio_store
+
+MARKERS = {
+    "fast": "needs nothing but Python; the default",
+    "integration": "runs the real program, real clients or MinIO",
+    "guest": "boots a virtual machine with the kernel's NBD client",
+    "slow": "takes more than a few seconds",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder_marks = {"integration": pytest.mark.integration, "crash": pytest.mark.integration}
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            mark = folder_marks.get(item.path.relative_to(here).parts[0])
+            if mark is not None:
+                item.add_marker(mark)
+        if not any(item.get_closest_marker(name) for name in MARKERS):
+            item.add_marker(pytest.mark.fast)
+
+
+@pytest.fixture(name="require")
+def require_fixture() -> Callable[..., None]:
+    """`require("nbdinfo", "/dev/fuse", "root")`: skips the test naming what is missing; fails it where
+    CI=true.
+    """
+    return require
+
+
+@pytest.fixture
+def work() -> Iterator[Path]:
+    """A folder with a short path (Unix sockets allow 107 bytes), removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="nbd-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def minio() -> Iterator[RunningMinio]:
+    """One MinIO for the session (one per xdist worker); tests keep apart by prefix."""
+    require("minio")
+    with tempfile.TemporaryDirectory(prefix="nbd-minio-") as folder:
+        running = RunningMinio(Path(folder))
+        running.start()
+        yield running
+        running.stop()
+
+
+@pytest.fixture(params=["file", "minio"])
+def store(request: pytest.FixtureRequest, work: Path) -> StoreUnderTest:
+    """An empty store; a test that uses it runs on a folder and on MinIO."""
+    if request.param == "file":
+        return folder_store(work)
+    return minio_store(request.getfixturevalue("minio"), f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def local_store(work: Path) -> StoreUnderTest:
+    """An empty store in a folder, for tests that have nothing to gain from MinIO."""
+    return folder_store(work)
+
+
+@pytest.fixture
+def host(work: Path) -> Host:
+    """A machine with its own state and runtime folders, without credentials for any store."""
+    return Host(work)
+
+
+@pytest.fixture
+def make_server(work: Path) -> Iterator[Callable[..., Server]]:
+    """Makes servers (not started) that are gone when the test ends; takes what `Server` takes."""
+    made: list[Server] = []
+
+    def make(store: StoreUnderTest, *, on: Host | None = None, **options: object) -> Server:
+        where = on or Host(work, store.environment)
+        made.append(Server(where, store.location, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@pytest.fixture
+def server(store: StoreUnderTest, make_server: Callable[..., Server]) -> Server:
+    """The real program with an empty 256 MiB device `disk`, running, on a folder store and on MinIO."""
+    running = make_server(store, create={"disk": "256MiB"})
+    running.start()
+    return running

@@ -1,0 +1,1 @@
+"""Real NBD clients against the real program, on a folder store and on MinIO."""

@@ -1,0 +1,275 @@
+"""This file knows enough of the NBD protocol to be a small blocking client.
+
+It serves the tests that must see every reply themselves: stamped writes around a crash, replies in order of
+arrival, and machines where libnbd's binding cannot be imported. Requests can be pipelined: `submit` sends one
+and returns its cookie, `receive` waits for the next complete reply. A client belongs to one thread.
+Big-endian throughout (NBD protocol, "Values").
+"""
+
+import contextlib
+import socket
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+NBDMAGIC = 0x4E42444D41474943
+IHAVEOPT = 0x49484156454F5054
+OPTION_REPLY = 0x3E889045565A9
+REQUEST = 0x25609513
+SIMPLE_REPLY = 0x67446698
+STRUCTURED_REPLY = 0x668E33EF
+
+OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_INFO, OPT_GO = 1, 2, 3, 6, 7
+OPT_STRUCTURED_REPLY, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT = 8, 9, 10
+REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT, REP_ERROR = 1, 2, 3, 4, 1 << 31
+INFO_EXPORT, INFO_BLOCK_SIZE = 0, 3
+
+READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS = range(8)
+FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = 1, 2, 4, 8, 16
+
+FLAG_READ_ONLY, FLAG_SEND_FLUSH, FLAG_SEND_FUA, FLAG_SEND_TRIM = 1 << 1, 1 << 2, 1 << 3, 1 << 5
+FLAG_SEND_WRITE_ZEROES, FLAG_SEND_DF, FLAG_CAN_MULTI_CONN = 1 << 6, 1 << 7, 1 << 8
+FLAG_SEND_CACHE, FLAG_SEND_FAST_ZERO = 1 << 10, 1 << 11
+
+CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_BLOCK_STATUS, CHUNK_ERROR = 0, 1, 2, 5, 1 << 15
+CHUNK_DONE = 1
+
+REQUEST_HEADER = struct.Struct(">IHHQQI")
+OPTION_HEADER = struct.Struct(">QII")
+OPTION_REPLY_HEADER = struct.Struct(">QIII")
+CHUNK_HEADER = struct.Struct(">HHQI")
+
+Address = tuple[str, int] | Path
+
+
+class NbdError(OSError):
+    """The server answered one request or option with an error; `errno` holds its number."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """One complete reply: `error` is 0 or an NBD error number, `holes` counts hole chunks, `chunks` all of
+    them.
+    """
+
+    cookie: int
+    error: int = 0
+    message: str = ""
+    data: bytearray = field(default_factory=bytearray)
+    extents: list[tuple[int, int]] = field(default_factory=list)
+    chunks: int = 0
+    holes: int = 0
+
+
+class Client:
+    """One connection to one export, in transmission.
+
+    `structured=False` speaks simple replies; then there is no block status. EOFError: the server closed the
+    connection.
+    """
+
+    def __init__(
+        self, address: Address, export: str = "", *, structured: bool = True, timeout: float = 60
+    ) -> None:
+        if isinstance(address, Path):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(str(address))
+        else:
+            self.socket = socket.create_connection(address, timeout=timeout)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = self.socket.makefile("rb", buffering=1 << 18)
+        self.structured = structured
+        self.size = 0
+        self.flags = 0
+        self.block_sizes: tuple[int, int, int] | None = None
+        self._cookie = 0
+        self._pending: dict[int, tuple[int, int, int]] = {}
+        self._partial: dict[int, Reply] = {}
+        try:
+            self._handshake(export)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.disconnect()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Drop the connection without a word."""
+        self._stream.close()
+        self.socket.close()
+
+    def disconnect(self) -> None:
+        """Say DISC, then close."""
+        with contextlib.suppress(OSError):
+            self._send(DISC, 0, 0, 0)
+        self.close()
+
+    # Handshake (NBD protocol, "Newstyle negotiation")
+
+    def _handshake(self, export: str) -> None:
+        magic, options, flags = struct.unpack(">QQH", self._take(18))
+        if (magic, options) != (NBDMAGIC, IHAVEOPT) or not flags & 1:
+            raise ConnectionError("not a fixed newstyle NBD server")
+        self.socket.sendall(struct.pack(">I", flags & 3))
+        if self.structured:
+            self._option(OPT_STRUCTURED_REPLY, b"")
+            name = export.encode()
+            context = b"base:allocation"
+            self._option(
+                OPT_SET_META_CONTEXT,
+                struct.pack(f">I{len(name)}sII{len(context)}s", len(name), name, 1, len(context), context),
+            )
+        name = export.encode()
+        for kind, data in self._option(
+            OPT_GO, struct.pack(f">I{len(name)}sHH", len(name), name, 1, INFO_BLOCK_SIZE)
+        ):
+            if kind == REP_INFO and data[:2] == struct.pack(">H", INFO_EXPORT):
+                self.size, self.flags = struct.unpack(">QH", data[2:])
+            elif kind == REP_INFO and data[:2] == struct.pack(">H", INFO_BLOCK_SIZE):
+                self.block_sizes = struct.unpack(">III", data[2:])
+
+    def _option(self, option: int, data: bytes) -> list[tuple[int, bytes]]:
+        """Send an option and gather its replies up to the final ACK; NbdError when it is refused."""
+        self.socket.sendall(OPTION_HEADER.pack(IHAVEOPT, option, len(data)) + data)
+        replies: list[tuple[int, bytes]] = []
+        while True:
+            magic, _, kind, length = OPTION_REPLY_HEADER.unpack(self._take(20))
+            if magic != OPTION_REPLY:
+                raise ConnectionError("an option reply without its magic number")
+            payload = self._take(length)
+            if kind & REP_ERROR:
+                raise NbdError(kind, f"option {option} refused: {payload.decode(errors='replace')}")
+            if kind == REP_ACK:
+                return replies
+            replies.append((kind, payload))
+
+    def _take(self, count: int) -> bytes:
+        data: bytes = self._stream.read(count)
+        if len(data) < count:
+            raise EOFError("the server closed the connection")
+        return data
+
+    # Transmission
+
+    def _send(
+        self, command: int, offset: int, length: int, flags: int, data: bytes | memoryview = b""
+    ) -> int:
+        self._cookie += 1
+        header = REQUEST_HEADER.pack(REQUEST, flags, command, self._cookie, offset, length)
+        if len(data) < 1 << 16:
+            self.socket.sendall(header + data)
+        else:
+            self.socket.sendall(header)
+            self.socket.sendall(data)
+        return self._cookie
+
+    def submit(
+        self,
+        command: int,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        flags: int = 0,
+        data: bytes | memoryview = b"",
+    ) -> int:
+        """Send one request and return its cookie; for WRITE the length is that of `data`."""
+        if command == WRITE:
+            length = len(data)
+        cookie = self._send(command, offset, length, flags, data)
+        self._pending[cookie] = (command, offset, length)
+        return cookie
+
+    def receive(self) -> Reply:
+        """Wait for the next reply to be complete, of whichever request. EOFError: the connection ended."""
+        while True:
+            (magic,) = struct.unpack(">I", self._take(4))
+            if magic == SIMPLE_REPLY:
+                error, cookie = struct.unpack(">IQ", self._take(12))
+                command, _, length = self._pending.pop(cookie)
+                reply = Reply(cookie, error)
+                if command == READ and not error:
+                    reply.data = bytearray(self._take(length))
+                return reply
+            if magic != STRUCTURED_REPLY:
+                raise ConnectionError("a reply without its magic number")
+            flags, kind, cookie, length = CHUNK_HEADER.unpack(self._take(16))
+            reply = self._chunk(kind, cookie, self._take(length))
+            if flags & CHUNK_DONE:
+                del self._pending[cookie]
+                self._partial.pop(cookie, None)
+                return reply
+
+    def _chunk(self, kind: int, cookie: int, payload: bytes) -> Reply:
+        command, start, length = self._pending[cookie]
+        reply = self._partial.get(cookie)
+        if reply is None:
+            reply = self._partial[cookie] = Reply(cookie)
+            if command == READ:
+                reply.data = bytearray(length)
+        reply.chunks += 1
+        if kind == CHUNK_DATA:
+            (offset,) = struct.unpack_from(">Q", payload)
+            place = offset - start
+            if place < 0 or place + len(payload) - 8 > length:
+                raise ConnectionError("a data chunk outside the range asked for")
+            reply.data[place : place + len(payload) - 8] = payload[8:]
+        elif kind == CHUNK_HOLE:
+            reply.holes += 1
+        elif kind == CHUNK_BLOCK_STATUS:
+            numbers = struct.unpack(f">{len(payload) // 4}I", payload)
+            reply.extents = list(zip(numbers[1::2], numbers[2::2], strict=True))
+        elif kind & CHUNK_ERROR:
+            reply.error, size = struct.unpack_from(">IH", payload)
+            reply.message = payload[6 : 6 + size].decode(errors="replace")
+        elif kind != CHUNK_NONE:
+            raise ConnectionError(f"a chunk of unknown type {kind}")
+        return reply
+
+    def call(
+        self,
+        command: int,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        flags: int = 0,
+        data: bytes | memoryview = b"",
+    ) -> Reply:
+        """One request and its reply, nothing else in flight. NbdError: answered with an error."""
+        cookie = self.submit(command, offset, length, flags=flags, data=data)
+        reply = self.receive()
+        if reply.cookie != cookie:
+            raise ConnectionError("a reply to a request that was not sent")
+        if reply.error:
+            raise NbdError(reply.error, reply.message or "the server answered with an error")
+        return reply
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(self.call(READ, offset, length).data)
+
+    def write(self, offset: int, data: bytes | memoryview, *, flags: int = 0) -> None:
+        self.call(WRITE, offset, data=data, flags=flags)
+
+    def flush(self) -> None:
+        self.call(FLUSH)
+
+    def trim(self, offset: int, length: int, *, flags: int = 0) -> None:
+        self.call(TRIM, offset, length, flags=flags)
+
+    def zero(self, offset: int, length: int, *, flags: int = 0) -> None:
+        self.call(WRITE_ZEROES, offset, length, flags=flags)
+
+    def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """(length, flags) of base:allocation from `offset` on."""
+        return self.call(BLOCK_STATUS, offset, length).extents

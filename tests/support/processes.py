@@ -1,0 +1,67 @@
+"""This file knows how a test finds a free port and ends what it started: by its own process id, never by
+name.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+
+def unused_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def end(process: "subprocess.Popen[bytes]", *, seconds: float = 60, sign: int = signal.SIGTERM) -> int:
+    """Send `sign`, wait for the end, SIGKILL after `seconds` (TimeoutExpired); returns the status."""
+    if process.poll() is None:
+        process.send_signal(sign)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def until(happened: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Ask again and again until it is so; AssertionError after `seconds`, a limit far above what it takes."""
+    limit = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < limit, f"{what} did not happen within {seconds} s"
+        time.sleep(0.02)
+
+
+def resident_bytes(pid: int, field: str = "VmRSS") -> int:
+    """A process's resident memory in bytes: VmRSS now, VmHWM at its highest."""
+    with open(f"/proc/{pid}/status") as status:
+        for line in status:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time a process has used."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def kill_quietly(process: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL, for clean-up after a test that failed: the process may be stopped, or gone already."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        if process.poll() is None:
+            process.kill()
+        end(process, seconds=30)
