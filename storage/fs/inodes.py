@@ -1,0 +1,178 @@
+"""What the metadata tree is made of: inodes, layers, the edits of one record; the rules for names and sizes.
+
+Everything here is immutable data that msgspec writes as MessagePack arrays, field after field in the order
+below, so a reader needs no key names and a later version may add fields at the end. Times are integer
+nanoseconds since 1970. A layer is what holds a device's blocks: a device file points to its newest one, and a
+layer has at most one parent (DESIGN 7). Inodes and layers are numbered from 1, no number is used twice, and 0
+means "none".
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+from storage.errors import Invalid
+
+NAME_BYTES_MAX = 255
+"""Of one component, as in every Unix filesystem."""
+
+PATH_BYTES_MAX = 4096
+"""Of a whole device name: the longest string NBD lets a client send. Link targets share the limit."""
+
+SIZE_STEP_BYTES = 512
+"""Every client addresses a disk in sectors of at least 512 bytes."""
+
+SIZE_BYTES_MAX = (2**32 - 1) * 256 * 1024
+"""Block numbers are 32 bits and blocks 256 KiB (DESIGN 5): 1 PiB less one block."""
+
+LAYERS_MAX = 2**32 - 1
+"""Layer numbers are 32 bits in every block entry and are never reused."""
+
+DEVICES = ".nbd"
+"""The directory in the root whose device files are exported."""
+
+LINKS_MAX = 40
+"""Symbolic links followed in one look-up, as in Linux; a loop of them ends here."""
+
+MODE_MAX = 0o7777
+ID_MAX = 2**32 - 1
+
+
+class Kind(IntEnum):
+    """What an inode is."""
+
+    DIRECTORY = 1
+    DEVICE = 2
+    SYMLINK = 3
+
+
+class Inode(msgspec.Struct, frozen=True, array_like=True):
+    """One node of the tree. `layer` is set for a device file, `target` for a symbolic link."""
+
+    number: int
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    atime: int
+    mtime: int
+    ctime: int
+    born: int
+    layer: int = 0
+    target: str = ""
+
+
+class Layer(msgspec.Struct, frozen=True, array_like=True):
+    """One layer of blocks; `size` in bytes. A frozen layer never changes again and may have children."""
+
+    number: int
+    parent: int
+    size: int
+    frozen: bool
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """A name in a directory."""
+
+    directory: int
+    name: str
+    inode: int
+
+
+class PutInode(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A new inode (its number is the next free one), or new attributes of one that exists."""
+
+    inode: Inode
+
+
+class RemoveInode(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """An inode that no name points to any more goes."""
+
+    number: int
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A free name now points to an inode that no other name points to."""
+
+    directory: int
+    name: str
+    inode: int
+
+
+class Unlink(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A name goes; its inode stays, to be linked elsewhere or removed by the same record."""
+
+    directory: int
+    name: str
+
+
+class PutLayer(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A new layer (its number is the next free one), or a new size or frozen mark of one that exists."""
+
+    layer: Layer
+
+
+class RemoveLayer(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """A layer goes with all its blocks."""
+
+    number: int
+
+
+Edit = PutInode | RemoveInode | Link | Unlink | PutLayer | RemoveLayer
+
+
+def check_component(name: str) -> None:
+    """Raise Invalid unless `name` can stand in a directory (DESIGN 3)."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"{name!a} is no name: names are UTF-8") from None
+    if not 1 <= length <= NAME_BYTES_MAX:
+        raise Invalid(f"{name[:80]!r} is no name: one to {NAME_BYTES_MAX} bytes are")
+    if name in (".", "..") or "/" in name or "\0" in name:
+        raise Invalid(f"{name!r} is no name: no '/', no NUL, not '.' or '..'")
+
+
+def split_device_name(name: str) -> list[str]:
+    """The components of a device name such as `vol1` or `tenant-a/vol1`; Invalid for anything else.
+
+    `@` is refused, since `NAME@SNAPSHOT` means a snapshot.
+    """
+    parts = name.split("/")
+    for part in parts:
+        check_component(part)
+    if "@" in name:
+        raise Invalid(f"{name!r} is no device name: '@' separates a device from its snapshot")
+    if len(name.encode()) > PATH_BYTES_MAX:
+        raise Invalid(f"a device name has at most {PATH_BYTES_MAX} bytes")
+    return parts
+
+
+def check_target(target: str) -> None:
+    """Raise Invalid unless `target` can be the text of a symbolic link."""
+    try:
+        length = len(target.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"{target!a} is no link target: targets are UTF-8") from None
+    if not 1 <= length <= PATH_BYTES_MAX or "\0" in target:
+        raise Invalid(f"a link target is 1 to {PATH_BYTES_MAX} bytes without NUL")
+
+
+def check_size(size: int) -> None:
+    """Raise Invalid unless a device may have `size` bytes."""
+    if not SIZE_STEP_BYTES <= size <= SIZE_BYTES_MAX:
+        raise Invalid(
+            f"a device has {SIZE_STEP_BYTES} bytes to {SIZE_BYTES_MAX} bytes (1 PiB less a block), not {size}"
+        )
+    if size % SIZE_STEP_BYTES:
+        raise Invalid(f"the size of a device is a multiple of {SIZE_STEP_BYTES} bytes; {size} is not")
+
+
+def check_attributes(inode: Inode) -> None:
+    """Raise Invalid unless mode, owner, group and times are in range."""
+    if not 0 <= inode.mode <= MODE_MAX:
+        raise Invalid(f"{inode.mode:o} is no mode: it has four octal digits")
+    if not (0 <= inode.uid <= ID_MAX and 0 <= inode.gid <= ID_MAX):
+        raise Invalid(f"user and group ids are 0 to {ID_MAX}")
+    if not all(-(2**63) <= time < 2**63 for time in (inode.atime, inode.mtime, inode.ctime, inode.born)):
+        raise Invalid("a time does not fit in 64 bits of nanoseconds")

@@ -1,0 +1,376 @@
+"""This file knows the metadata tree: directories, device files, symbolic links, and what may be done to them.
+
+A `Namespace` is plain data in memory. What changes it is always one *record*, a batch of small edits:
+
+    record = tree.plan_create_device("vol1", size, now)   # checked against the tree as it is; changes nothing
+    ...                                                   # the record is made durable in the log
+    effects = tree.apply(record)                          # all of it or nothing; what the engine has to do
+
+`apply` is the same function for a live change and for replay, so a replayed tree equals the lived one, number
+for number. A record fits only the tree it was planned on: between a plan and its `apply` no other record may
+be applied. One that does not fit is Corrupt and changes nothing. `encode` writes the whole tree, for a
+checkpoint.
+
+Devices are the device files under `/.nbd/`, and their names are paths from there. Making a device makes the
+directories of its name, and when the last name in such a directory goes, it goes too: who knows only names
+with slashes never has to meet a directory. Times are given in seconds since 1970 and kept in nanoseconds.
+"""
+
+import msgspec
+
+from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, Unsupported
+from storage.fs.inodes import (
+    DEVICES,
+    LAYERS_MAX,
+    LINKS_MAX,
+    Edit,
+    Inode,
+    Kind,
+    Layer,
+    Link,
+    PutInode,
+    PutLayer,
+    RemoveInode,
+    RemoveLayer,
+    Unlink,
+    check_attributes,
+    check_component,
+    check_size,
+    check_target,
+    split_device_name,
+)
+from storage.fs.tree import ROOT, DropLayer, Effect, Image, Tree, ZeroRange, damaged
+
+__all__ = ["DropLayer", "Effect", "Inode", "Kind", "Layer", "Namespace", "ZeroRange"]
+
+VERSION = 1
+
+Trail = list[tuple[str, int]]
+"""Names and inode numbers from the root (whose name is empty) to where a path leads, all links followed."""
+
+
+class Namespace:
+    """The tree of one store."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    @classmethod
+    def empty(cls, now: float) -> "Namespace":
+        """A new tree: the root and, in it, the directory of the devices."""
+        tree = Tree()
+        root, devices = (_new_inode(number, Kind.DIRECTORY, 0o755, 0, 0, now) for number in (ROOT, ROOT + 1))
+        tree.apply([PutInode(root), PutInode(devices), Link(ROOT, DEVICES, devices.number)])
+        return cls(tree)
+
+    def encode(self) -> bytes:
+        """The whole tree: MessagePack `[version, [next_inode, next_layer, inodes, entries, layers]]`.
+
+        Equal trees have equal bytes.
+        """
+        return msgspec.msgpack.encode((VERSION, self._tree.image()))
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Namespace":
+        """The inverse of `encode`. Unsupported: a newer version. Corrupt: not a whole, valid tree."""
+        try:
+            return cls(Tree.from_image(msgspec.msgpack.decode(_body(data), type=Image)))
+        except msgspec.MsgspecError as error:
+            raise damaged(str(error)) from error
+
+    def check(self) -> None:
+        """Raise Corrupt unless every invariant holds (listed at `Tree.check`)."""
+        self._tree.check()
+
+    def apply(self, record: bytes) -> list[Effect]:
+        """Apply one record, all or nothing, and return what the engine has to do to blocks.
+
+        Corrupt: the record is not well-formed or does not fit this tree; nothing has changed.
+        """
+        try:
+            edits = msgspec.msgpack.decode(_body(record), type=list[Edit])
+        except msgspec.MsgspecError as error:
+            raise damaged(f"a record of it: {error}") from error
+        return self._tree.apply(edits)
+
+    def devices(self) -> list[tuple[str, Inode]]:
+        """All device files under `/.nbd/` with their names, in order of name."""
+        found: list[tuple[str, Inode]] = []
+        pending = [("", self._tree.entries[ROOT][DEVICES])]
+        while pending:
+            prefix, directory = pending.pop()
+            for name, number in self._tree.entries[directory].items():
+                inode = self._tree.inodes[number]
+                if inode.kind is Kind.DEVICE:
+                    found.append((prefix + name, inode))
+                elif inode.kind is Kind.DIRECTORY:
+                    pending.append((f"{prefix}{name}/", number))
+        return sorted(found, key=lambda item: item[0])
+
+    def device(self, name: str) -> tuple[str, Inode]:
+        """The device file that a name means, symbolic links followed, and its own name. NotFound if none."""
+        try:
+            split_device_name(name)
+            trail = self._walk(f"/{DEVICES}/{name}")
+        except (Invalid, NotFound):
+            raise NotFound(f"there is no device named {name!a}") from None
+        inode = self._at(trail)
+        if inode.kind is not Kind.DEVICE:
+            raise NotFound(f"{name!r} is not a device")
+        below = [part for part, _ in trail[2:]] if trail[1][0] == DEVICES else []
+        return "/".join(below) or name, inode
+
+    def resolve(self, path: str) -> Inode:
+        """What an absolute path leads to, symbolic links followed. NotFound; Invalid for a loop of links."""
+        return self._at(self._walk(path))
+
+    def size(self, inode: Inode) -> int:
+        """Bytes: of a device its newest layer's size, of a symbolic link its text, of a directory nothing."""
+        if inode.kind is Kind.DEVICE:
+            return self._tree.layers[inode.layer].size
+        return len(inode.target.encode())
+
+    def layers(self) -> dict[int, Layer]:
+        """The table of layers by number; not to be changed."""
+        return self._tree.layers
+
+    def plan_create_device(
+        self, name: str, size: int, now: float, *, mode: int = 0o600, uid: int = 0, gid: int = 0
+    ) -> bytes:
+        """A new device of `size` bytes that reads as zeros, and the directories of its name."""
+        check_size(size)
+        if self._tree.next_layer > LAYERS_MAX:
+            raise Conflict("this store has given out all its layer numbers: copy the devices to a new store")
+        edits: list[Edit] = []
+        directory, last = self._make_way(split_device_name(name), now, edits)
+        layer = Layer(number=self._tree.next_layer, parent=0, size=size, frozen=False)
+        number = self._next_inode(edits)
+        inode = _new_inode(number, Kind.DEVICE, mode, uid, gid, now, layer=layer.number)
+        return _record([*edits, PutLayer(layer), PutInode(inode), Link(directory, last, number)])
+
+    def plan_rename(self, old: str, new: str, now: float) -> bytes:
+        """Another name for a device; it keeps its inode and its blocks."""
+        trail = self._own_device(old)
+        edits: list[Edit] = []
+        directory, last = self._make_way(split_device_name(new), now, edits)
+        name, number = trail[-1]
+        edits.append(PutInode(msgspec.structs.replace(self._at(trail), ctime=_nanoseconds(now))))
+        edits.append(Unlink(trail[-2][1], name))
+        edits.append(Link(directory, last, number))
+        return _record(
+            edits + self._leave(trail, now, kept={e.directory for e in edits if isinstance(e, Link)})
+        )
+
+    def plan_delete(self, name: str, now: float) -> bytes:
+        """The device, its layer and its blocks go."""
+        trail = self._own_device(name)
+        inode = self._at(trail)
+        edits: list[Edit] = [
+            Unlink(trail[-2][1], trail[-1][0]),
+            RemoveInode(inode.number),
+            RemoveLayer(inode.layer),
+        ]
+        return _record(edits + self._leave(trail, now, kept=set()))
+
+    def plan_resize(self, name: str, size: int, now: float, *, shrink: bool = False) -> bytes:
+        """Another size for a device. Conflict for a smaller one unless `shrink`; what that cuts is zeroed."""
+        check_size(size)
+        name, inode = self.device(name)
+        layer = self._tree.layers[inode.layer]
+        if size < layer.size and not shrink:
+            raise Conflict(
+                f"{name!r} has {layer.size} bytes: making it smaller cuts data off and needs --shrink"
+            )
+        stamp = _nanoseconds(now)
+        return _record(
+            [
+                PutLayer(msgspec.structs.replace(layer, size=size)),
+                PutInode(msgspec.structs.replace(inode, mtime=stamp, ctime=stamp)),
+            ]
+        )
+
+    def plan_mkdir(self, path: str, now: float, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> bytes:
+        """A new, empty directory at an absolute path."""
+        directory, last = self._free_name(path)
+        number = self._tree.next_inode
+        inode = _new_inode(number, Kind.DIRECTORY, mode, uid, gid, now)
+        return _record([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
+
+    def plan_symlink(self, path: str, target: str, now: float, *, uid: int = 0, gid: int = 0) -> bytes:
+        """A new symbolic link at an absolute path; what it points to need not be there."""
+        check_target(target)
+        directory, last = self._free_name(path)
+        number = self._tree.next_inode
+        inode = _new_inode(number, Kind.SYMLINK, 0o777, uid, gid, now, target=target)
+        return _record([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
+
+    def plan_remove(self, path: str, now: float) -> bytes:
+        """A symbolic link or an empty directory goes; a device is Conflict."""
+        trail = self._walk(path, follow=False)
+        inode = self._at(trail)
+        if inode.kind is Kind.DEVICE:
+            raise Conflict(f"{path!r} is a device: delete it as one")
+        if self._tree.entries.get(inode.number):
+            raise Conflict(f"the directory {path!r} is not empty")
+        if len(trail) == 1 or (len(trail) == 2 and trail[1][0] == DEVICES):
+            raise Conflict(f"{path!r} cannot be removed")
+        directory, name = trail[-2][1], trail[-1][0]
+        return _record(
+            [Unlink(directory, name), RemoveInode(inode.number), self._touched(directory, now)],
+        )
+
+    def plan_attributes(
+        self,
+        path: str,
+        now: float,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        atime: float | None = None,
+        mtime: float | None = None,
+        follow: bool = True,
+    ) -> bytes:
+        """New permission bits, owner, group or times (seconds); what is None stays as it is."""
+        inode = self._at(self._walk(path, follow=follow))
+        changed = msgspec.structs.replace(
+            inode,
+            mode=inode.mode if mode is None else mode,
+            uid=inode.uid if uid is None else uid,
+            gid=inode.gid if gid is None else gid,
+            atime=inode.atime if atime is None else _nanoseconds(atime),
+            mtime=inode.mtime if mtime is None else _nanoseconds(mtime),
+            ctime=_nanoseconds(now),
+        )
+        check_attributes(changed)
+        return _record([PutInode(changed)])
+
+    def _walk(self, path: str, *, follow: bool = True) -> Trail:
+        """Go along an absolute path; `follow` says whether a symbolic link at its very end is followed."""
+        trail: Trail = [("", ROOT)]
+        pending = path.split("/")[::-1]
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                trail = trail[:-1] if len(trail) > 1 else trail
+                continue
+            names = self._tree.entries.get(trail[-1][1])
+            if names is None or part not in names:
+                raise NotFound(f"there is no {path!a}")
+            inode = self._tree.inodes[names[part]]
+            if inode.kind is not Kind.SYMLINK or not (pending or follow):
+                trail.append((part, inode.number))
+                continue
+            links += 1
+            if links > LINKS_MAX:
+                raise Invalid(f"{path!r} leads through more than {LINKS_MAX} symbolic links")
+            if inode.target.startswith("/"):
+                trail = trail[:1]
+            pending += inode.target.split("/")[::-1]
+        return trail
+
+    def _at(self, trail: Trail) -> Inode:
+        return self._tree.inodes[trail[-1][1]]
+
+    def _own_device(self, name: str) -> Trail:
+        """Where a device file itself lies. Conflict for a link: its target was not meant."""
+        _, inode = self.device(name)
+        trail = self._walk(f"/{DEVICES}/{name}", follow=False)
+        if self._at(trail).number != inode.number:
+            raise Conflict(f"{name!r} is a symbolic link: name the device itself")
+        return trail
+
+    def _make_way(self, parts: list[str], now: float, edits: list[Edit]) -> tuple[int, str]:
+        """The directory of a new device name, which `edits` make where it is missing, and the last part."""
+        directory = self._tree.entries[ROOT][DEVICES]
+        *above, last = parts
+        for index, part in enumerate(above):
+            names = self._tree.entries.get(directory, {})
+            if part in names:
+                path = "/".join(parts[: index + 1])
+                try:
+                    inode = self.resolve(f"/{DEVICES}/{path}")
+                except NotFound:
+                    raise Conflict(f"{path!r} is a symbolic link that leads nowhere") from None
+                if inode.kind is not Kind.DIRECTORY:
+                    raise Conflict(f"{path!r} is a device, so no name can begin with it and a '/'")
+                directory = inode.number
+                continue
+            number = self._next_inode(edits)
+            made = _new_inode(number, Kind.DIRECTORY, 0o755, 0, 0, now)
+            edits += [PutInode(made), Link(directory, part, number)]
+            if directory in self._tree.inodes:
+                edits.append(self._touched(directory, now))
+            directory = number
+        if last in self._tree.entries.get(directory, {}):
+            raise AlreadyExists(f"there is a {'/'.join(parts)!r} already")
+        if directory in self._tree.inodes:
+            edits.append(self._touched(directory, now))
+        return directory, last
+
+    def _leave(self, trail: Trail, now: float, *, kept: set[int]) -> list[Edit]:
+        """What follows when a device's name goes: directories under `/.nbd/` that are empty now go too."""
+        edits: list[Edit] = []
+        gone = trail[-1][0]
+        depth = len(trail) - 2
+        while depth >= 2 and trail[1][0] == DEVICES:
+            name, directory = trail[depth]
+            if directory in kept or set(self._tree.entries[directory]) != {gone}:
+                break
+            edits += [Unlink(trail[depth - 1][1], name), RemoveInode(directory)]
+            gone = name
+            depth -= 1
+        return [*edits, self._touched(trail[depth][1], now)]
+
+    def _free_name(self, path: str) -> tuple[int, str]:
+        """The directory and the last component of an absolute path at which there is nothing yet."""
+        if not path.startswith("/"):
+            raise Invalid(f"{path!r} is no absolute path")
+        above, _, last = path.rstrip("/").rpartition("/")
+        check_component(last)
+        trail = self._walk(above)
+        names = self._tree.entries.get(trail[-1][1])
+        if names is None:
+            raise Conflict(f"{above!r} is not a directory")
+        if last in names:
+            raise AlreadyExists(f"there is a {path!r} already")
+        if len(trail) > 1 and trail[1][0] == DEVICES:
+            split_device_name("/".join([*(part for part, _ in trail[2:]), last]))
+        return trail[-1][1], last
+
+    def _touched(self, directory: int, now: float) -> PutInode:
+        stamp = _nanoseconds(now)
+        return PutInode(msgspec.structs.replace(self._tree.inodes[directory], mtime=stamp, ctime=stamp))
+
+    def _next_inode(self, edits: list[Edit]) -> int:
+        """The number after those that `edits` give out already."""
+        numbers = [edit.inode.number for edit in edits if isinstance(edit, PutInode)]
+        return max([self._tree.next_inode, *(number + 1 for number in numbers)])
+
+
+def _new_inode(
+    number: int, kind: Kind, mode: int, uid: int, gid: int, now: float, *, layer: int = 0, target: str = ""
+) -> Inode:
+    stamp = _nanoseconds(now)
+    inode = Inode(number, kind, mode, uid, gid, stamp, stamp, stamp, stamp, layer, target)
+    check_attributes(inode)
+    return inode
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000) * 1000
+
+
+def _record(edits: list[Edit]) -> bytes:
+    """MessagePack `[version, [[tag, field, ...], ...]]`, the edits in the order they are applied."""
+    return msgspec.msgpack.encode((VERSION, edits))
+
+
+def _body(data: bytes) -> msgspec.Raw:
+    version, body = msgspec.msgpack.decode(data, type=tuple[int, msgspec.Raw])
+    if version != VERSION:
+        raise Unsupported(f"the metadata tree has format version {version}; this program knows {VERSION}")
+    return body

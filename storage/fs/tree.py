@@ -1,0 +1,290 @@
+"""This file knows the bare tree: tables of inodes, names and layers, what an edit does, and what must hold.
+
+It guarantees that a batch of edits is applied wholly or not at all, and that numbers are handed out once. It
+does not know device names, records or rules for users; those are in `namespace`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from storage.errors import Corrupt, Invalid
+from storage.fs.inodes import (
+    LAYERS_MAX,
+    Edit,
+    Entry,
+    Inode,
+    Kind,
+    Layer,
+    Link,
+    PutInode,
+    PutLayer,
+    RemoveInode,
+    RemoveLayer,
+    Unlink,
+    check_attributes,
+    check_component,
+    check_size,
+    check_target,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+ROOT = 1
+"""The number of the root directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropLayer:
+    """All blocks of the layer are gone."""
+
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroRange:
+    """The bytes [offset, offset + length) of the layer are zeros from now on, also when it grows again."""
+
+    layer: int
+    offset: int
+    length: int
+
+
+Effect = DropLayer | ZeroRange
+
+
+class Image(msgspec.Struct, frozen=True, array_like=True):
+    """The whole tree as it is encoded: every list in ascending order, so equal trees have equal bytes."""
+
+    next_inode: int
+    next_layer: int
+    inodes: list[Inode]
+    entries: list[Entry]
+    layers: list[Layer]
+
+
+def damaged(detail: str) -> Corrupt:
+    return Corrupt("the metadata tree", detail)
+
+
+@dataclass(slots=True)
+class Tree:
+    """Invariant: what `check` says; every public method leaves it true."""
+
+    inodes: dict[int, Inode] = field(default_factory=dict)
+    entries: dict[int, dict[str, int]] = field(default_factory=dict)
+    parents: dict[int, int] = field(default_factory=dict)
+    layers: dict[int, Layer] = field(default_factory=dict)
+    next_inode: int = ROOT
+    next_layer: int = 1
+    _undo: list[tuple[object, object, object]] = field(default_factory=list)
+
+    @classmethod
+    def from_image(cls, image: Image) -> "Tree":
+        """The tree an image describes; Corrupt unless everything in it holds."""
+        tree = cls(next_inode=image.next_inode, next_layer=image.next_layer)
+        tree.inodes = {inode.number: inode for inode in image.inodes}
+        tree.layers = {layer.number: layer for layer in image.layers}
+        tree.entries = {inode.number: {} for inode in image.inodes if inode.kind is Kind.DIRECTORY}
+        for entry in image.entries:
+            if entry.directory not in tree.entries or entry.inode in tree.parents:
+                raise damaged(f"inode {entry.inode} is linked twice, or in no directory")
+            tree.entries[entry.directory][entry.name] = entry.inode
+            tree.parents[entry.inode] = entry.directory
+        if len(image.inodes) != len(tree.inodes) or len(image.layers) != len(tree.layers):
+            raise damaged("a number is used twice")
+        if len(image.entries) != sum(map(len, tree.entries.values())):
+            raise damaged("a name is used twice")
+        tree.check()
+        return tree
+
+    def image(self) -> Image:
+        return Image(
+            self.next_inode,
+            self.next_layer,
+            [self.inodes[number] for number in sorted(self.inodes)],
+            [
+                Entry(directory, name, self.entries[directory][name])
+                for directory in sorted(self.entries)
+                for name in sorted(self.entries[directory])
+            ],
+            [self.layers[number] for number in sorted(self.layers)],
+        )
+
+    def apply(self, edits: Sequence[Edit]) -> list[Effect]:
+        """Apply a batch, all or nothing. Corrupt: it was not made for this tree, and nothing has changed."""
+        effects: list[Effect] = []
+        counters = self.next_inode, self.next_layer
+        self._undo = []
+        try:
+            for edit in edits:
+                self._apply_one(edit, effects)
+            self._check_batch(edits)
+        except Corrupt:
+            self.next_inode, self.next_layer = counters
+            for table, key, old in reversed(self._undo):
+                assert isinstance(table, dict)
+                if old is None:
+                    table.pop(key, None)
+                else:
+                    table[key] = old
+            raise
+        finally:
+            self._undo = []
+        return effects
+
+    def _apply_one(self, edit: Edit, effects: list[Effect]) -> None:
+        match edit:
+            case PutInode(inode):
+                self._put_inode(inode)
+            case RemoveInode(number):
+                if number not in self.inodes or number in self.parents or self.entries.get(number):
+                    raise damaged(f"inode {number} cannot be removed")
+                self._set(self.inodes, number, None)
+                self._set(self.entries, number, None)
+            case Link(directory, name, number):
+                names = self.entries.get(directory)
+                if names is None or name in names or number not in self.inodes or number in self.parents:
+                    raise damaged(f"inode {number} cannot be linked as {name!r} in directory {directory}")
+                self._check_name(name)
+                self._set(names, name, number)
+                self._set(self.parents, number, directory)
+            case Unlink(directory, name):
+                names = self.entries.get(directory)
+                if names is None or name not in names:
+                    raise damaged(f"there is no {name!r} in directory {directory}")
+                self._set(self.parents, names[name], None)
+                self._set(names, name, None)
+            case PutLayer(layer):
+                self._put_layer(layer, effects)
+            case RemoveLayer(number):
+                if number not in self.layers:
+                    raise damaged(f"there is no layer {number}")
+                self._set(self.layers, number, None)
+                effects.append(DropLayer(number))
+
+    def _put_inode(self, inode: Inode) -> None:
+        old = self.inodes.get(inode.number)
+        if old is None:
+            if inode.number != self.next_inode:
+                raise damaged(f"inode {inode.number} is not the next one, {self.next_inode}")
+            self.next_inode += 1
+            if inode.kind is Kind.DIRECTORY:
+                self._set(self.entries, inode.number, {})
+        elif old.kind is not inode.kind or old.born != inode.born:
+            raise damaged(f"inode {inode.number} cannot become another thing")
+        self._set(self.inodes, inode.number, inode)
+
+    def _put_layer(self, layer: Layer, effects: list[Effect]) -> None:
+        old = self.layers.get(layer.number)
+        if old is None:
+            if layer.number != self.next_layer:
+                raise damaged(f"layer {layer.number} is not the next one, {self.next_layer}")
+            self.next_layer += 1
+        elif old.frozen or old.parent != layer.parent:
+            raise damaged(f"layer {layer.number} cannot be changed so")
+        elif layer.size < old.size:
+            effects.append(ZeroRange(layer.number, layer.size, old.size - layer.size))
+        self._set(self.layers, layer.number, layer)
+
+    def _set(self, table: dict[K, V], key: K, value: V | None) -> None:
+        """Put or remove, and remember how it was."""
+        self._undo.append((table, key, table.get(key)))
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+
+    def _check_batch(self, edits: Sequence[Edit]) -> None:
+        """What a batch touched is whole by itself; all of `check` would make a replay quadratic."""
+        for edit in edits:
+            match edit:
+                case PutInode(Inode(number=number)) | Link(inode=number) if number in self.inodes:
+                    self._check_inode(self.inodes[number])
+                case PutLayer(Layer(number=number)) if number in self.layers:
+                    self._check_layer(self.layers[number])
+                case Unlink() | RemoveInode() | RemoveLayer():
+                    pass
+                case _:
+                    raise damaged("a record removes what it makes")
+
+    def check(self) -> None:
+        """Raise Corrupt unless every invariant of the tree holds.
+
+        The root is a directory; every other inode has exactly one name and hangs from the root; names, sizes
+        and attributes are in range; a device file has one layer, present, not frozen and no other's; a parent
+        is present, frozen and older than the child; no number is as high as the next one to be given.
+        """
+        root = self.inodes.get(ROOT)
+        if root is None or root.kind is not Kind.DIRECTORY:
+            raise damaged("it has no root directory")
+        for inode in self.inodes.values():
+            self._check_inode(inode)
+        for layer in self.layers.values():
+            self._check_layer(layer)
+        for names in self.entries.values():
+            for name, number in names.items():
+                self._check_name(name)
+                if number not in self.inodes:
+                    raise damaged(f"{name!r} points to inode {number}, which is not there")
+        self._check_linked()
+        self._check_layer_use()
+
+    def _check_inode(self, inode: Inode) -> None:
+        if not 1 <= inode.number < self.next_inode:
+            raise damaged(f"inode {inode.number} was never given out")
+        if (inode.number in self.parents) == (inode.number == ROOT):
+            raise damaged(f"inode {inode.number} has no name")
+        try:
+            check_attributes(inode)
+            if inode.kind is Kind.SYMLINK:
+                check_target(inode.target)
+        except Invalid as error:
+            raise damaged(f"inode {inode.number}: {error}") from error
+        if inode.kind is not Kind.SYMLINK and inode.target:
+            raise damaged(f"inode {inode.number} is no symbolic link but has a target")
+        layer = self.layers.get(inode.layer)
+        if inode.kind is Kind.DEVICE:
+            if layer is None or layer.frozen:
+                raise damaged(f"the device file {inode.number} has no layer to write to")
+        elif inode.layer:
+            raise damaged(f"inode {inode.number} is no device file but has a layer")
+
+    def _check_name(self, name: str) -> None:
+        try:
+            check_component(name)
+        except Invalid as error:
+            raise damaged(str(error)) from error
+
+    def _check_layer(self, layer: Layer) -> None:
+        if not 1 <= layer.number < self.next_layer or layer.number > LAYERS_MAX:
+            raise damaged(f"layer {layer.number} was never given out")
+        if layer.parent:
+            parent = self.layers.get(layer.parent)
+            if parent is None or not parent.frozen or parent.number >= layer.number:
+                raise damaged(f"layer {layer.number} has no frozen, older parent {layer.parent}")
+        try:
+            check_size(layer.size)
+        except Invalid as error:
+            raise damaged(f"layer {layer.number}: {error}") from error
+
+    def _check_linked(self) -> None:
+        """Every inode hangs from the root."""
+        seen = {ROOT}
+        pending = [ROOT]
+        while pending:
+            below = self.entries.get(pending.pop(), {}).values()
+            seen.update(below)
+            pending.extend(below)
+        if len(seen) != len(self.inodes):
+            raise damaged("an inode does not hang from the root")
+
+    def _check_layer_use(self) -> None:
+        """Every layer that is written to belongs to one device file."""
+        used = [inode.layer for inode in self.inodes.values() if inode.kind is Kind.DEVICE]
+        open_layers = [layer.number for layer in self.layers.values() if not layer.frozen]
+        if sorted(used) != sorted(open_layers):
+            raise damaged("a layer belongs to no device file, or to two")
