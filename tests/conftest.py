@@ -31,13 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folder_marks = {"integration": pytest.mark.integration, "crash": pytest.mark.integration}
-    here = Path(__file__).parent
+    real = Path(__file__).parent / "integration"
     for item in items:
-        if item.path.is_relative_to(here):
-            mark = folder_marks.get(item.path.relative_to(here).parts[0])
-            if mark is not None:
-                item.add_marker(mark)
+        if item.path.is_relative_to(real):
+            item.add_marker(pytest.mark.integration)
         if not any(item.get_closest_marker(name) for name in MARKERS):
             item.add_marker(pytest.mark.fast)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-MINIO = Path.home() / ".cache" / "nbdserver" / "bin" / "minio"
+MINIO = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nbdserver" / "bin" / "minio"
 """Where `scripts/minio --build` leaves the program."""
 
 SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
