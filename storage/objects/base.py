@@ -1,7 +1,8 @@
 """This file knows the interface every object store offers, and the rules for object names.
 
-All methods are coroutines. Errors are those of `storage.errors`; a store maps its own errors at its own seam. Buffers
-handed in are never kept after the call returns, buffers handed out belong to the caller.
+All methods are coroutines. Errors are those of `storage.errors`; a store maps its own errors at its own seam.
+Buffers handed in are never kept after the call returns, buffers handed out belong to the caller. A call
+that is cancelled may still happen, now or later: its buffer must not change.
 """
 
 import re
@@ -9,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from storage.errors import Invalid
+from storage.errors import Corrupt, Invalid
 
 Buffer = bytes | bytearray | memoryview
 
 DELETE_BATCH_MAX = 1000
 """Names in one delete request: the limit of S3's DeleteObjects."""
+
+LIST_PAGE_MAX = 1000
+"""Names in one answer to a listing: the limit of S3's ListObjectsV2."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\Z")
 
@@ -34,6 +38,10 @@ class Capabilities:
     conditional_create: bool
 
 
+Listing = list[ObjectInfo]
+"""What `list` answers, for use inside classes where that word means their method."""
+
+
 class ObjectStore(Protocol):
     """A flat map from names to immutable bytes, strongly consistent."""
 
@@ -47,33 +55,56 @@ class ObjectStore(Protocol):
     async def create(self, name: str, data: Buffer) -> None:
         """Put an object that must not exist yet; atomic and durable on return.
 
-        AlreadyExists: the name is taken (perhaps by this very call's lost first attempt). Unavailable: unknown outcome.
+        AlreadyExists: the name is taken (perhaps by this very call's lost first attempt). Unavailable: the
+        outcome is unknown.
         """
 
     async def put(self, name: str, data: Buffer) -> None:
         """Put an object, replacing what was there; atomic and durable on return."""
 
     async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes [offset, offset + length) of an object, or all from `offset`. NotFound if there is no such object.
+        """The bytes [offset, offset + length) of an object, or all from `offset`; NotFound if it is missing.
 
-        The answer has exactly the length asked for: a range that reaches past the end of the object is Corrupt, and an
-        answer cut short on the way is Unavailable.
+        The answer has exactly the length asked for: a range that reaches past the end of the object is
+        Corrupt, and an answer cut short on the way is Unavailable.
         """
 
     async def head(self, name: str) -> ObjectInfo:
         """Size of an object; NotFound if it is not there."""
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
-        """Objects whose name starts with `prefix` and is greater than `start_after`, in order of name, at most `limit`."""
+        """The first `limit` objects in order of name whose name has `prefix` and comes after `start_after`.
+
+        What is there but has no name that `check_name` takes is not shown.
+        """
 
     async def delete(self, names: Sequence[str]) -> None:
-        """Delete objects; names that are not there are no error. Any number of names, one request per 1000."""
+        """Delete any number of objects, 1,000 a request; names that are not there are no error."""
 
     async def close(self) -> None:
         """Give back connections. The store must not be used afterwards."""
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` is a relative path of plain components (no `.` or `..`, no empty ones)."""
+    return _NAME.match(name) is not None and not any(part in (".", "..") for part in name.split("/"))
+
+
 def check_name(name: str) -> None:
-    """Raise Invalid unless `name` is a relative path of plain components (no `.` or `..`, no empty ones)."""
-    if not _NAME.match(name) or any(part in (".", "..") for part in name.split("/")):
+    """Raise Invalid unless `name` may name an object."""
+    if not is_name(name):
         raise Invalid(f"not an object name: {name[:80]!r}")
+
+
+def check_range(offset: int, length: int | None) -> None:
+    """Raise Invalid unless `offset` and `length` of a get are not negative."""
+    if offset < 0 or (length is not None and length < 0):
+        raise Invalid(f"not a range of bytes: offset={offset} length={length}")
+
+
+def answer_length(name: str, size: int, offset: int, length: int | None) -> int:
+    """Bytes that a get of an object of `size` bytes answers; Corrupt where its range goes past the end."""
+    wanted = max(size - offset, 0) if length is None else length
+    if offset + wanted > size:
+        raise Corrupt(name, f"bytes up to {offset + wanted} were asked for, it has {size}")
+    return wanted

@@ -1,0 +1,88 @@
+"""This file knows how many requests a store was asked, and how many bytes went either way."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from storage.errors import AlreadyExists, NotFound, StorageError
+from storage.objects.base import (
+    DELETE_BATCH_MAX,
+    LIST_PAGE_MAX,
+    Buffer,
+    Capabilities,
+    Listing,
+    ObjectInfo,
+    ObjectStore,
+)
+
+T = TypeVar("T")
+
+VERBS = ("create", "put", "get", "head", "list", "delete")
+
+
+@dataclass(slots=True)
+class RequestStats:
+    """Counters that only grow; plain numbers, owned by the event loop.
+
+    `requests` by verb: every attempt, a listing per page, a deletion per 1,000 names. `errors`: those that
+    failed, "not found" and "already exists" being answers and not failures. Bytes are those of objects that
+    arrived.
+    """
+
+    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERBS, 0))
+    errors: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class CountingStore:
+    """`inner`, with what goes to it counted in `stats`; below the retries, so that each attempt counts."""
+
+    def __init__(self, inner: ObjectStore, stats: RequestStats) -> None:
+        self._inner = inner
+        self._stats = stats
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._inner.capabilities
+
+    async def create(self, name: str, data: Buffer) -> None:
+        await self._counted("create", self._inner.create(name, data))
+        self._stats.bytes_up += memoryview(data).nbytes
+
+    async def put(self, name: str, data: Buffer) -> None:
+        await self._counted("put", self._inner.put(name, data))
+        self._stats.bytes_up += memoryview(data).nbytes
+
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        data = await self._counted("get", self._inner.get(name, offset, length))
+        self._stats.bytes_down += len(data)
+        return data
+
+    async def head(self, name: str) -> ObjectInfo:
+        return await self._counted("head", self._inner.head(name))
+
+    async def delete(self, names: Sequence[str]) -> None:
+        await self._counted("delete", self._inner.delete(names), requests=-(-len(names) // DELETE_BATCH_MAX))
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        found = await self._counted("list", self._inner.list(prefix, start_after, limit))
+        self._stats.requests["list"] += max(len(found) - 1, 0) // LIST_PAGE_MAX
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def _counted(self, verb: str, answer: Awaitable[T], *, requests: int = 1) -> T:
+        self._stats.requests[verb] += requests
+        try:
+            return await answer
+        except (NotFound, AlreadyExists):
+            raise
+        except StorageError:
+            self._stats.errors += 1
+            raise

@@ -1,0 +1,301 @@
+"""This file knows how to keep objects in a folder, safe against kill -9, power loss and a full disk.
+
+An object is a file. It is written and synced under a temporary name first; `link()` then gives it its own
+name, which fails where that name is taken, and the folder is synced. So a name is either not there or holds
+the whole object, and what a create reports, success or "taken", is durable. What a crash leaves after each
+step:
+
+    write, fsync       a temporary, which no listing shows and the next writer sweeps
+    link               the object, whole, perhaps not durable yet; the next writer syncs every folder before
+                       anything else, so nothing is built on what a power cut could undo
+    fsync of folder    the object, durable
+
+The store's folder is opened once and everything is done relative to that descriptor: where another filesystem
+is mounted over it or it is moved away, nothing is written to what then has its path.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from storage.env import Env
+from storage.errors import (
+    AccessDenied,
+    AlreadyExists,
+    Closed,
+    Invalid,
+    NotFound,
+    OutOfSpace,
+    StorageError,
+    Unavailable,
+    Unsupported,
+)
+from storage.objects import folders
+from storage.objects.base import (
+    Buffer,
+    Capabilities,
+    Listing,
+    ObjectInfo,
+    answer_length,
+    check_name,
+    check_range,
+    is_name,
+)
+
+T = TypeVar("T")
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV}
+_BAD_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
+
+
+class LocalStore:
+    """Objects as files below `folder`, which the first write makes if it is not there."""
+
+    def __init__(self, folder: Path, env: Env) -> None:
+        self._folder = Path(os.path.abspath(folder))
+        self._env = env
+        self._lock = (
+            threading.Lock()
+        )  # guards the fields below; never held over a write or a sync of an object
+        self._root: int | None = None
+        self._temporaries: folders.Temporaries | None = None
+        self._retired: list[folders.Temporaries] = []  # replaced ones, closed at the end
+        self._durable: set[str] = set()  # folders that this process has made durable, with those above them
+        self._calls = (
+            0  # under way in threads, perhaps of a caller that was cancelled: they need the descriptors
+        )
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        return self._folder.as_uri()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_create=True)
+
+    async def create(self, name: str, data: Buffer) -> None:
+        check_name(name)
+        await self._run(f"write {name}", self._create, name, data)
+
+    async def put(self, name: str, data: Buffer) -> None:
+        check_name(name)
+        await self._run(f"write {name}", self._put, name, data)
+
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        check_name(name)
+        check_range(offset, length)
+        return await self._run(f"read {name}", self._get, name, offset, length)
+
+    async def head(self, name: str) -> ObjectInfo:
+        check_name(name)
+        return await self._run(f"read {name}", self._head, name)
+
+    async def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            check_name(name)
+        await self._run("delete objects", self._delete, names)
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
+        return await self._run(f"list {prefix}", self._list, prefix, start_after, limit)
+
+    async def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        await self._env.run("store", self._release)
+
+    async def _run(self, action: str, function: Callable[..., T], *arguments: object) -> T:
+        return await self._env.run("store", self._call, action, function, *arguments)
+
+    def _call(self, action: str, function: Callable[..., T], *arguments: object) -> T:
+        """`function(*arguments)`, with what the system says turned into errors of this package."""
+        with self._lock:
+            if self._closed:
+                raise Closed(f"{self.url} was closed")
+            self._calls += 1
+        try:
+            return function(*arguments)
+        except FileNotFoundError as error:
+            self._make_anew()
+            raise Unavailable(
+                f"cannot {action} in {self.url}: a folder of it was removed while in use"
+            ) from error
+        except OSError as error:
+            raise self._error(action, error) from error
+        finally:
+            with self._lock:
+                self._calls -= 1
+            self._release()
+
+    def _create(self, name: str, data: Buffer) -> None:
+        root, temporaries = self._writable()
+        self._make_folder(root, folders.parent(name))
+        temporary = temporaries.write(data)
+        taken = False
+        try:
+            os.link(
+                temporary, name, src_dir_fd=temporaries.descriptor, dst_dir_fd=root, follow_symlinks=False
+            )
+        except FileExistsError:
+            taken = True
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise Unsupported(
+                    f"the filesystem of {self._folder} cannot link files: {error.strerror}"
+                ) from error
+            raise
+        finally:
+            temporaries.remove(temporary)
+        # Where the name is taken too: the caller may find its own object there, and will count on it.
+        folders.sync(root, folders.parent(name))
+        if taken:
+            raise AlreadyExists(f"{name} is in {self.url} already")
+
+    def _put(self, name: str, data: Buffer) -> None:
+        root, temporaries = self._writable()
+        self._make_folder(root, folders.parent(name))
+        temporary = temporaries.write(data)
+        try:
+            os.rename(temporary, name, src_dir_fd=temporaries.descriptor, dst_dir_fd=root)
+        except OSError:
+            temporaries.remove(temporary)
+            raise
+        folders.sync(root, folders.parent(name))
+
+    def _get(self, name: str, offset: int, length: int | None) -> bytes:
+        descriptor, size = self._open(name)
+        try:
+            wanted = answer_length(name, size, offset, length)
+            data = os.pread(descriptor, wanted, offset)
+            while len(data) < wanted:  # Linux reads less than 2 GiB at a time
+                more = os.pread(descriptor, wanted - len(data), offset + len(data))
+                if not more:
+                    raise Unavailable(f"{name} in {self.url} became shorter while it was read")
+                data += more
+            return data
+        finally:
+            os.close(descriptor)
+
+    def _head(self, name: str) -> ObjectInfo:
+        descriptor, size = self._open(name)
+        os.close(descriptor)
+        return ObjectInfo(name, size)
+
+    def _list(self, prefix: str, start_after: str, limit: int | None) -> Listing:
+        root = self._readable()
+        folder = folders.parent(prefix)
+        if root is None or (folder and not is_name(folder)):
+            return []
+        names = [
+            name for name in folders.walk(root, folder) if name.startswith(prefix) and name > start_after
+        ]
+        found: Listing = []
+        for name in sorted(names)[:limit]:
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                found.append(ObjectInfo(name, os.stat(name, dir_fd=root, follow_symlinks=False).st_size))
+        if not found:
+            self._check_presence(root)
+        return found
+
+    def _delete(self, names: Sequence[str]) -> None:
+        root = self._readable()
+        if root is None:
+            return
+        changed = set()
+        for name in names:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(name, dir_fd=root)
+                changed.add(folders.parent(name))
+        for folder in changed:
+            folders.sync(root, folder)
+
+    def _open(self, name: str) -> tuple[int, int]:
+        """A descriptor of an object's file, and its size in bytes."""
+        root = self._readable()
+        if root is None:
+            raise NotFound(f"there is no {name} in {self.url}")
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=root)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_presence(root)
+            raise NotFound(f"there is no {name} in {self.url}") from None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise NotFound(f"there is no {name} in {self.url}")
+        return descriptor, status.st_size
+
+    def _readable(self) -> int | None:
+        """The descriptor of the store's folder; None where it has never been made."""
+        with self._lock:
+            if self._root is None:
+                with contextlib.suppress(FileNotFoundError):
+                    self._root = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            return self._root
+
+    def _writable(self) -> tuple[int, folders.Temporaries]:
+        """The descriptor of the store's folder and the temporaries; the first write makes both ready."""
+        with self._lock:
+            if self._root is None:
+                folders.make_root(self._folder)
+                self._root = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            if self._temporaries is None:
+                folders.sync_all(self._root)
+                self._temporaries = folders.Temporaries(self._root, lambda: self._env.random_bytes(8).hex())
+            return self._root, self._temporaries
+
+    def _make_folder(self, root: int, folder: str) -> None:
+        if folder and folder not in self._durable:
+            folders.make(root, folder)
+            self._durable.add(folder)
+
+    def _check_presence(self, root: int) -> None:
+        """Raise Unavailable where the folder is gone: "not found" would be said of another one."""
+        try:
+            present = os.path.samestat(os.stat(self._folder), os.fstat(root))
+        except OSError:
+            present = False
+        if not present:
+            raise Unavailable(
+                f"{self._folder} was removed, moved or unmounted while in use: put it back, or restart"
+            )
+
+    def _make_anew(self) -> None:
+        """Someone removed a folder below ours: let the next write make what is missing."""
+        with self._lock:
+            self._durable.clear()
+            if self._temporaries is not None:
+                self._retired.append(self._temporaries)  # another thread may be using its descriptor
+                self._temporaries = None
+            root = self._root
+        if root is not None:
+            self._check_presence(root)
+
+    def _release(self) -> None:
+        """Close the descriptors once the store is closed and no call needs them."""
+        with self._lock:
+            if not self._closed or self._calls or self._root is None:
+                return
+            if self._temporaries is not None:
+                self._retired.append(self._temporaries)
+            for temporaries in self._retired:
+                temporaries.close()
+            os.close(self._root)
+            self._root = None
+
+    def _error(self, action: str, error: OSError) -> StorageError:
+        reason = f"cannot {action} in {self.url}: {error.strerror}"
+        if error.errno in _FULL:
+            return OutOfSpace(f"{reason}; make room on its filesystem")
+        if error.errno in _DENIED:
+            return AccessDenied(f"{reason}; the folder and all in it must belong to this user")
+        if error.errno in _BAD_NAME:
+            return Invalid(reason)
+        return Unavailable(reason)

@@ -1,0 +1,60 @@
+"""This file knows the object store that lives in a dictionary: the reference for what all others must do."""
+
+from collections.abc import Sequence
+
+from storage.errors import AlreadyExists, NotFound
+from storage.objects.base import Buffer, Capabilities, ObjectInfo, answer_length, check_name, check_range
+
+
+class MemoryStore:
+    """Objects in memory, gone with the process. Every call is atomic: none of them awaits."""
+
+    def __init__(self, url: str = "memory://") -> None:
+        self._url = url
+        self._objects: dict[str, bytes] = {}
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_create=True)
+
+    async def create(self, name: str, data: Buffer) -> None:
+        check_name(name)
+        if name in self._objects:
+            raise AlreadyExists(f"{name} is in {self.url} already")
+        self._objects[name] = bytes(data)
+
+    async def put(self, name: str, data: Buffer) -> None:
+        check_name(name)
+        self._objects[name] = bytes(data)
+
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        check_range(offset, length)
+        data = self._find(name)
+        return data[offset : offset + answer_length(name, len(data), offset, length)]
+
+    async def head(self, name: str) -> ObjectInfo:
+        return ObjectInfo(name, len(self._find(name)))
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
+        names = sorted(name for name in self._objects if name.startswith(prefix) and name > start_after)
+        return [ObjectInfo(name, len(self._objects[name])) for name in names[:limit]]
+
+    async def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            check_name(name)
+        for name in names:
+            self._objects.pop(name, None)
+
+    async def close(self) -> None:
+        pass
+
+    def _find(self, name: str) -> bytes:
+        check_name(name)
+        try:
+            return self._objects[name]
+        except KeyError:
+            raise NotFound(f"there is no {name} in {self.url}") from None
