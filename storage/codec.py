@@ -111,9 +111,7 @@ class FrameCodec:
         self._cipher = cipher
         self._store_id = store_id
 
-    def encode(
-        self, sealer: Sealer, number: int, *, block: int, kind: Kind, mask: int, data: Buffer
-    ) -> bytes:
+    def encode(self, sealer: Sealer, number: int, *, block: int, kind: Kind, mask: int, data: Buffer) -> bytes:
         """One frame: the sectors of `mask`, ascending and contiguous in `data`, sealed as number `number` of
         an object.
 

@@ -1,8 +1,8 @@
 """The only place clocks, randomness, identifiers and threads come from.
 
-The engine takes an `Env` and asks nothing else, so a simulation can own time and chance: one seed is one world. Sleeping
-and deadlines go through asyncio itself (`asyncio.sleep`, `asyncio.timeout`), because a simulation brings its own event
-loop whose clock is virtual; `run` is the one seam where real work leaves the loop.
+The engine takes an `Env` and asks nothing else, so a simulation can own time and chance: one seed is one world.
+Sleeping and deadlines go through asyncio itself (`asyncio.sleep`, `asyncio.timeout`), because a simulation brings its
+own event loop whose clock is virtual; `run` is the one seam where real work leaves the loop.
 """
 
 import asyncio

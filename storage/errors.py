@@ -1,4 +1,5 @@
-"""The errors of the storage package. The class says what the caller should do; the message is one sentence for a person.
+"""The errors of the storage package. The class says what the caller should do; the message is one sentence for a
+person.
 
     StorageError
     ├── Unavailable      the store did not answer or asked for a pause: the outcome is unknown, try again
@@ -62,7 +63,9 @@ class WrongPassword(StorageError):
 
 
 class Corrupt(StorageError):
-    """Authentication or an invariant failed in the named object. Never data, never zeros, never retried into success."""
+    """Authentication or an invariant failed in the named object. Never data, never zeros, never retried into
+    success.
+    """
 
     def __init__(self, object_name: str, detail: str) -> None:
         super().__init__(f"{object_name} is damaged: {detail}")

@@ -104,9 +104,7 @@ async def create(store: ObjectStore, password: Password, env: Env, cost: Cost = 
     return data_key
 
 
-async def load(
-    store: ObjectStore, password: Password, env: Env, cost: Cost = DEFAULT_COST
-) -> tuple[DataKey, int]:
+async def load(store: ObjectStore, password: Password, env: Env, cost: Cost = DEFAULT_COST) -> tuple[DataKey, int]:
     """The data key and the number of the keys object it came from, the highest there is.
 
     Of `cost` only the floor matters. NotFound: no keys object, so no store. WrongPassword, Corrupt: the two
@@ -118,9 +116,7 @@ async def load(
     return data_key, content.number
 
 
-async def change_password(
-    store: ObjectStore, old: Password, new: Password, env: Env, cost: Cost = DEFAULT_COST
-) -> int:
+async def change_password(store: ObjectStore, old: Password, new: Password, env: Env, cost: Cost = DEFAULT_COST) -> int:
     """Replace the slot that `old` opens by one for `new`; the number of the keys object written.
 
     Conflict: another change came first, and this one has no effect. Unavailable before the deletion of older
@@ -206,9 +202,7 @@ async def _write(store: ObjectStore, number: int, data: bytes) -> None:
         raise Conflict(conflict)
 
 
-async def _unlock(
-    store: ObjectStore, content: KeysObject, password: Password, env: Env
-) -> tuple[DataKey, Slot]:
+async def _unlock(store: ObjectStore, content: KeysObject, password: Password, env: Env) -> tuple[DataKey, Slot]:
     """The data key and the slot that the password opens."""
     name = keys_name(content.number)
     for slot in content.slots:
@@ -238,6 +232,4 @@ def _check_password(password: Password) -> None:
     if not password:
         raise Invalid("the password is empty: give one")
     if len(password) > PASSWORD_BYTES_MAX:
-        raise Invalid(
-            f"the password has {len(password)} bytes, more than {PASSWORD_BYTES_MAX}: a wrong file?"
-        )
+        raise Invalid(f"the password has {len(password)} bytes, more than {PASSWORD_BYTES_MAX}: a wrong file?")

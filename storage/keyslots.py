@@ -219,9 +219,7 @@ def decode(data: bytes, number: int, memory_kib_min: int) -> KeysObject:
     if magic != MAGIC:
         raise Corrupt(name, "it does not begin like an object of a store")
     if version != FORMAT_VERSION:
-        raise Unsupported(
-            f"{name} has format {version}; this program knows {FORMAT_VERSION}: use a newer one"
-        )
+        raise Unsupported(f"{name} has format {version}; this program knows {FORMAT_VERSION}: use a newer one")
     body = data[:-CHECKSUM_BYTES]
     if sha256(body).digest() != data[-CHECKSUM_BYTES:]:
         raise Corrupt(name, "its checksum does not fit")

@@ -157,9 +157,7 @@ class Namespace:
         edits.append(PutInode(msgspec.structs.replace(self._at(trail), ctime=_nanoseconds(now))))
         edits.append(Unlink(trail[-2][1], name))
         edits.append(Link(directory, last, number))
-        return _record(
-            edits + self._leave(trail, now, kept={e.directory for e in edits if isinstance(e, Link)})
-        )
+        return _record(edits + self._leave(trail, now, kept={e.directory for e in edits if isinstance(e, Link)}))
 
     def plan_delete(self, name: str, now: float) -> bytes:
         """The device, its layer and its blocks go."""
@@ -178,9 +176,7 @@ class Namespace:
         name, inode = self.device(name)
         layer = self._tree.layers[inode.layer]
         if size < layer.size and not shrink:
-            raise Conflict(
-                f"{name!r} has {layer.size} bytes: making it smaller cuts data off and needs --shrink"
-            )
+            raise Conflict(f"{name!r} has {layer.size} bytes: making it smaller cuts data off and needs --shrink")
         stamp = _nanoseconds(now)
         return _record(
             [

@@ -297,6 +297,4 @@ def _explained(path: Path) -> Iterator[None]:
             kind = OutOfSpace
             advice = "make room, or " + advice
         where = error.filename or path
-        raise kind(
-            f"the state folder cannot be used, {where}: {os.strerror(error.errno or 0)}; {advice}"
-        ) from error
+        raise kind(f"the state folder cannot be used, {where}: {os.strerror(error.errno or 0)}; {advice}") from error

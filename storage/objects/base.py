@@ -96,6 +96,12 @@ def check_name(name: str) -> None:
         raise Invalid(f"not an object name: {name[:80]!r}")
 
 
+def check_prefix(prefix: str) -> None:
+    """Raise Invalid unless names of objects may begin with `prefix`; "" is the beginning of all of them."""
+    if prefix and not is_name(prefix + "x"):
+        raise Invalid(f"no object's name begins like this: {prefix[:80]!r}")
+
+
 def check_range(offset: int, length: int | None) -> None:
     """Raise Invalid unless `offset` and `length` of a get are not negative."""
     if offset < 0 or (length is not None and length < 0):

@@ -45,9 +45,7 @@ def make_root(path: Path) -> None:
             folder.mkdir(mode=FOLDER_MODE)
         _sync_path(folder.parent)
     if not missing:
-        with contextlib.suppress(
-            OSError
-        ):  # its maker may have been killed before this; we may not be allowed to
+        with contextlib.suppress(OSError):  # its maker may have been killed before this; we may not be allowed to
             _sync_path(path.parent)
 
 
@@ -104,13 +102,16 @@ class Temporaries:
         while True:
             self._name = TEMPORARY + unique()
             os.mkdir(self._name, FOLDER_MODE, dir_fd=root)
-            self.descriptor = os.open(self._name, FOLDER, dir_fd=root)
+            try:
+                self.descriptor = os.open(self._name, FOLDER, dir_fd=root)
+            except FileNotFoundError:
+                continue  # another process's sweep was quicker
             if self._lock():
                 return
             os.close(self.descriptor)
 
     def _lock(self) -> bool:
-        """Lock the folder; False where another process's sweep was quicker."""
+        """Lock the folder; False where another process's sweep has it, or has removed it."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

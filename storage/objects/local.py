@@ -43,8 +43,8 @@ from storage.objects.base import (
     ObjectInfo,
     answer_length,
     check_name,
+    check_prefix,
     check_range,
-    is_name,
 )
 
 T = TypeVar("T")
@@ -61,16 +61,12 @@ class LocalStore:
     def __init__(self, folder: Path, env: Env) -> None:
         self._folder = Path(os.path.abspath(folder))
         self._env = env
-        self._lock = (
-            threading.Lock()
-        )  # guards the fields below; never held over a write or a sync of an object
+        self._lock = threading.Lock()  # guards the fields below; never held over a write or a sync of an object
         self._root: int | None = None
         self._temporaries: folders.Temporaries | None = None
         self._retired: list[folders.Temporaries] = []  # replaced ones, closed at the end
         self._durable: set[str] = set()  # folders that this process has made durable, with those above them
-        self._calls = (
-            0  # under way in threads, perhaps of a caller that was cancelled: they need the descriptors
-        )
+        self._calls = 0  # under way in threads, perhaps of a caller that was cancelled: they need the descriptors
         self._closed = False
 
     @property
@@ -104,6 +100,7 @@ class LocalStore:
         await self._run("delete objects", self._delete, names)
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
+        check_prefix(prefix)
         return await self._run(f"list {prefix}", self._list, prefix, start_after, limit)
 
     async def close(self) -> None:
@@ -124,9 +121,7 @@ class LocalStore:
             return function(*arguments)
         except FileNotFoundError as error:
             self._make_anew()
-            raise Unavailable(
-                f"cannot {action} in {self.url}: a folder of it was removed while in use"
-            ) from error
+            raise Unavailable(f"cannot {action} in {self.url}: a folder of it was removed while in use") from error
         except OSError as error:
             raise self._error(action, error) from error
         finally:
@@ -140,16 +135,12 @@ class LocalStore:
         temporary = temporaries.write(data)
         taken = False
         try:
-            os.link(
-                temporary, name, src_dir_fd=temporaries.descriptor, dst_dir_fd=root, follow_symlinks=False
-            )
+            os.link(temporary, name, src_dir_fd=temporaries.descriptor, dst_dir_fd=root, follow_symlinks=False)
         except FileExistsError:
             taken = True
         except OSError as error:
             if error.errno in _NO_LINKS:
-                raise Unsupported(
-                    f"the filesystem of {self._folder} cannot link files: {error.strerror}"
-                ) from error
+                raise Unsupported(f"the filesystem of {self._folder} cannot link files: {error.strerror}") from error
             raise
         finally:
             temporaries.remove(temporary)
@@ -190,12 +181,10 @@ class LocalStore:
 
     def _list(self, prefix: str, start_after: str, limit: int | None) -> Listing:
         root = self._readable()
-        folder = folders.parent(prefix)
-        if root is None or (folder and not is_name(folder)):
+        if root is None:
             return []
-        names = [
-            name for name in folders.walk(root, folder) if name.startswith(prefix) and name > start_after
-        ]
+        there = folders.walk(root, folders.parent(prefix))
+        names = [name for name in there if name.startswith(prefix) and name > start_after]
         found: Listing = []
         for name in sorted(names)[:limit]:
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
@@ -263,9 +252,7 @@ class LocalStore:
         except OSError:
             present = False
         if not present:
-            raise Unavailable(
-                f"{self._folder} was removed, moved or unmounted while in use: put it back, or restart"
-            )
+            raise Unavailable(f"{self._folder} was removed, moved or unmounted while in use: put it back, or restart")
 
     def _make_anew(self) -> None:
         """Someone removed a folder below ours: let the next write make what is missing."""

@@ -27,12 +27,7 @@ def open_location(url: str, env: Env) -> ObjectStore:
 
         prefix = parts.path.strip("/")
         return S3Store.from_environment(parts.netloc, prefix, env, endpoint=query.get("endpoint", [None])[-1])
-    if (
-        parts.scheme == "file"
-        and parts.netloc in ("", "localhost")
-        and parts.path
-        and not (query or parts.fragment)
-    ):
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path and not (query or parts.fragment):
         return LocalStore(Path(unquote(parts.path)), env)
     if url == "memory://":
         return MemoryStore()

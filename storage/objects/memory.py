@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from storage.errors import AlreadyExists, NotFound
-from storage.objects.base import Buffer, Capabilities, ObjectInfo, answer_length, check_name, check_range
+from storage.objects.base import (
+    Buffer,
+    Capabilities,
+    ObjectInfo,
+    answer_length,
+    check_name,
+    check_prefix,
+    check_range,
+)
 
 
 class MemoryStore:
@@ -40,6 +48,7 @@ class MemoryStore:
         return ObjectInfo(name, len(self._find(name)))
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
+        check_prefix(prefix)
         names = sorted(name for name in self._objects if name.startswith(prefix) and name > start_after)
         return [ObjectInfo(name, len(self._objects[name])) for name in names[:limit]]
 

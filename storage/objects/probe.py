@@ -44,7 +44,7 @@ async def probe(store: ObjectStore, env: Env) -> None:
 
 
 async def _race(store: ObjectStore, env: Env, name: str) -> None:
-    """Of creates that race, and of one that comes later, exactly one wins, and its object is what is there."""
+    """Of creates that race and a later one exactly one wins, and what is there is its object."""
     objects = [env.random_bytes(OBJECT_BYTES) for _ in range(RACERS)]
 
     async def create(data: bytes) -> bool:
@@ -78,7 +78,7 @@ async def _ranges(store: ObjectStore, env: Env, name: str) -> None:
 
 
 async def _listing(store: ObjectStore, root: str, name: str, *, known: list[str]) -> None:
-    """What was just created is listed, in order with the objects `known` to be there, also from a name on."""
+    """What was just created is listed at once, in order with the objects `known`, also from a name on."""
     await store.create(name, b"listed")
     names = sorted([*known, name])
     for start in ("", names[1]):

@@ -140,9 +140,7 @@ class RetryingStore:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise last or Unavailable(
-                f"{self.url} did not answer within {self._deadline_seconds:g} s"
-            ) from None
+            raise last or Unavailable(f"{self.url} did not answer within {self._deadline_seconds:g} s") from None
 
     async def _for_ever(self, verb: str, attempt: Callable[[], Awaitable[T]]) -> T:
         ceiling = PAUSE_SECONDS_MIN

@@ -34,6 +34,7 @@ from storage.objects.base import (
     ObjectInfo,
     answer_length,
     check_name,
+    check_prefix,
     check_range,
     is_name,
 )
@@ -82,14 +83,10 @@ class S3Store:
                 host, secure=secure, region=region, credentials=credentials, http_client=self._transport
             )
         except ValueError as error:
-            raise Invalid(
-                f"not a bucket, endpoint and region: {bucket}, {host}, {region}: {error}"
-            ) from error
+            raise Invalid(f"not a bucket, endpoint and region: {bucket}, {host}, {region}: {error}") from error
 
     @classmethod
-    def from_environment(
-        cls, bucket: str, prefix: str, env: Env, *, endpoint: str | None = None
-    ) -> "S3Store":
+    def from_environment(cls, bucket: str, prefix: str, env: Env, *, endpoint: str | None = None) -> "S3Store":
         """A store reached as the variables and files of AWS say; `endpoint` goes before their variables."""
         say = os.environ.get
         return cls(
@@ -134,6 +131,7 @@ class S3Store:
             await self._run("delete", "", self._delete, names)
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
+        check_prefix(prefix)
         return await self._run("list", prefix, self._list, prefix, start_after, limit)
 
     async def close(self) -> None:
@@ -201,9 +199,7 @@ class S3Store:
             if key is None or size is None or not key.startswith(self._root + prefix):
                 raise ValueError("a listing shows what was not asked for")
             if key <= previous:
-                raise Unsupported(
-                    f"{self.url} does not list objects in order of name; such a store cannot be used"
-                )
+                raise Unsupported(f"{self.url} does not list objects in order of name; such a store cannot be used")
             previous = key
             if is_name(key.removeprefix(self._root)):
                 found.append(ObjectInfo(key.removeprefix(self._root), size))
@@ -213,9 +209,7 @@ class S3Store:
 
     def _delete(self, names: Sequence[str]) -> None:
         doomed = [DeleteObject(self._root + name) for name in names]
-        failures = [
-            error for error in self._client.remove_objects(self._bucket, doomed) if error.code != "NoSuchKey"
-        ]
+        failures = [error for error in self._client.remove_objects(self._bucket, doomed) if error.code != "NoSuchKey"]
         for failure in failures:
             status = 403 if failure.code == "AccessDenied" else 503
             refusal = Refusal(status, failure.code, failure.message or "", None, "")
@@ -263,7 +257,5 @@ def _parse_endpoint(endpoint: str) -> tuple[str, bool]:
     """(host with port, whether TLS is used) of an endpoint's URL."""
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
-        raise Invalid(
-            "the endpoint must look like http://HOST:PORT or https://HOST: check AWS_ENDPOINT_URL_S3"
-        )
+        raise Invalid("the endpoint must look like http://HOST:PORT or https://HOST: check AWS_ENDPOINT_URL_S3")
     return parts.netloc, parts.scheme == "https"

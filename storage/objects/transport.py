@@ -67,9 +67,7 @@ class Transport(urllib3.PoolManager):
     def __init__(self, env: Env, ca_certificates: str | None) -> None:
         """`ca_certificates`: a file of them, or None where TLS is not used."""
         context = _tls(ca_certificates) if ca_certificates else None
-        super().__init__(
-            maxsize=STORE_THREADS, retries=False, ssl_context=context, socket_options=_KEEP_ALIVE
-        )
+        super().__init__(maxsize=STORE_THREADS, retries=False, ssl_context=context, socket_options=_KEEP_ALIVE)
         self._clock = env.monotonic
         self._hosts: dict[str, urllib3.HTTPConnectionPool] = {}
         self._rate: float = FIRST_RATE  # bytes a second of one stream, as the last bodies went
@@ -103,9 +101,7 @@ class Transport(urllib3.PoolManager):
         if size >= TIMED_BYTES_MIN:
             self._rate += 0.3 * (size / max(self._clock() - started, 1e-6) - self._rate)
         if response.status not in (200, 204, 206):
-            raise Refused(
-                Refusal.parse(response.status, response.headers, _drain(response, REFUSAL_BYTES_MAX))
-            )
+            raise Refused(Refusal.parse(response.status, response.headers, _drain(response, REFUSAL_BYTES_MAX)))
         if not preload_content:
             return response
         answer = _drain(response, LISTING_BYTES_MAX)
@@ -126,9 +122,7 @@ def _tls(ca_certificates: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_certificates)
     except OSError as error:
-        raise Invalid(
-            f"cannot use the certificates in {ca_certificates}: {error}; check AWS_CA_BUNDLE"
-        ) from error
+        raise Invalid(f"cannot use the certificates in {ca_certificates}: {error}; check AWS_CA_BUNDLE") from error
 
 
 def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length: int | None) -> int:

@@ -1,0 +1,97 @@
+"""This file knows which decoded frames stay in memory: S3-FIFO, weighted by bytes. Pure.
+
+Keys are locations (SST slot and offset). An SST is immutable and its slot is never used again in a process, so a
+cached frame can never be wrong: there is nothing to invalidate, and no fill can race a write.
+
+S3-FIFO (Yang et al., SOSP 2023): a small queue takes newcomers, and only what is asked for again while it is there,
+or is remembered by the ghost queue, enters the main queue; a scan passes through the small queue without evicting
+anything hot. A full FRAME is a buffer of 256 KiB, a patch a dictionary from sector to its 4096 bytes.
+"""
+
+from collections import OrderedDict, deque
+
+from storage.objects.base import Buffer
+
+Decoded = Buffer | dict[int, Buffer]
+
+SMALL_SHARE = 0.1
+"""Share of the capacity that newcomers get: the paper's figure, flat between 5 and 20 %."""
+
+HITS_MAX = 3
+
+
+class CachedFrame:
+    """A decoded frame; `hits` counts uses since it was last considered, up to 3."""
+
+    __slots__ = ("data", "hits", "size")
+
+    def __init__(self, data: Decoded, size: int) -> None:
+        self.data = data
+        self.size = size
+        self.hits = 0
+
+
+class FrameCache:
+    """A bounded map from location to decoded frame. `entries` may be read directly; a reader adds to `hits`."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.bytes = 0
+        self.entries: dict[int, CachedFrame] = {}
+        self._small: deque[int] = deque()
+        self._main: deque[int] = deque()
+        self._small_bytes = 0
+        self._ghost: OrderedDict[int, None] = OrderedDict()
+
+    def get(self, location: int) -> Decoded | None:
+        """The frame at a location, if it is here."""
+        found = self.entries.get(location)
+        if found is None:
+            return None
+        found.hits += 1
+        return found.data
+
+    def put(self, location: int, data: Decoded, size: int) -> None:
+        """Keep a frame of `size` bytes, unless it alone is larger than the small queue could ever be."""
+        if location in self.entries or size > self.capacity:
+            return
+        self.entries[location] = CachedFrame(data, size)
+        self.bytes += size
+        if location in self._ghost:
+            del self._ghost[location]
+            self._main.append(location)
+        else:
+            self._small.append(location)
+            self._small_bytes += size
+        while self.bytes > self.capacity:
+            self._evict()
+
+    def _evict(self) -> None:
+        if self._small and (self._small_bytes > self.capacity * SMALL_SHARE or not self._main):
+            location = self._small.popleft()
+            frame = self.entries[location]
+            self._small_bytes -= frame.size
+            if frame.hits > 1:
+                frame.hits = 0
+                self._main.append(location)
+            else:
+                self._remove(location, frame)
+                self._remember(location)
+            return
+        location = self._main.popleft()
+        frame = self.entries[location]
+        if frame.hits:
+            frame.hits = min(frame.hits, HITS_MAX) - 1
+            self._main.append(location)
+        else:
+            self._remove(location, frame)
+
+    def _remove(self, location: int, frame: CachedFrame) -> None:
+        del self.entries[location]
+        self.bytes -= frame.size
+
+    def _remember(self, location: int) -> None:
+        self._ghost[location] = None
+        # As many ghosts as frames: the paper's choice.
+        while len(self._ghost) > max(len(self.entries), 1):
+            self._ghost.popitem(last=False)

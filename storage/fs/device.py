@@ -1,0 +1,46 @@
+"""This file knows a device: a device file's newest layer, seen as a disk of a certain size."""
+
+from collections.abc import Callable
+
+from storage.errors import AccessDenied, Invalid
+from storage.lsm.gather import Piece
+from storage.lsm.layer import Layer
+from storage.lsm.pressure import Gate
+from storage.objects.base import Buffer
+
+
+class Device:
+    """One disk. Offsets and lengths are in bytes; who calls checks them against `size`, which a resize changes.
+
+    The methods of the fast path are those of the layer itself: a cached read costs no call in between.
+    """
+
+    def __init__(self, layer: Layer, *, gate: Gate, size: int, read_only: bool) -> None:
+        self._layer = layer
+        self.size = size
+        self.gate = gate
+        self.read_only = read_only
+        self.read_cached: Callable[[int, int], list[Piece] | None] = layer.read_cached
+        self.read = layer.read
+        self.extents = layer.extents
+        self.prefetch = layer.prefetch
+        self.when_durable: Callable[[int, Callable[[], None]], bool] = layer.when_durable
+        self.write: Callable[[int, Buffer], int] = self._refuse if read_only else layer.write
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the newest operation."""
+        return self._layer.last_sequence
+
+    def zero(self, offset: int, length: int, *, allocated: bool) -> int:
+        """Discard a range, or (`allocated`) write zeroes that keep it allocated. Gives the sequence of the
+        operation.
+        """
+        if self.read_only:
+            self._refuse(offset, b"")
+        if length <= 0:
+            raise Invalid("a range to zero must not be empty")
+        return self._layer.zero(offset, length, allocated=allocated)
+
+    def _refuse(self, offset: int, data: Buffer) -> int:
+        raise AccessDenied("this device is read-only")

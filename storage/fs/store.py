@@ -1,0 +1,363 @@
+"""This file knows a store: where it is, its keys, its engine and its tree of names, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage import keys
+from storage.crypto import self_test
+from storage.env import Env
+from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound, StorageError
+from storage.fs.device import Device
+from storage.fs.inodes import Inode
+from storage.fs.namespace import DropLayer, Namespace
+from storage.keys import DEFAULT_COST, Cost, DataKey
+from storage.lsm.anchor import HostState, default_state_folder
+from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.names import MANIFESTS, TABLES, WALS
+from storage.lsm.tree import TreeEffects
+from storage.objects.base import ObjectStore
+from storage.objects.counting import CountingStore, RequestStats
+from storage.objects.locations import open_location
+from storage.objects.probe import probe
+from storage.objects.retry import RetryingStore
+
+OPEN_SECONDS_MAX = 30.0
+"""How long opening asks a store that does not answer. Once open, a store is asked for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a store is opened. `state_folder` is where this host remembers stores; None: the system's place for that."""
+
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    state_folder: Path | None = None
+    store_deadline_seconds: float = OPEN_SECONDS_MAX
+    cost: Cost = DEFAULT_COST
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One device as listed; size in bytes, times in seconds since 1970."""
+
+    name: str
+    size: int
+    read_only: bool
+    created: float
+    modified: float
+    mode: int
+    uid: int
+    gid: int
+
+
+class _Tree:
+    """The tree of names as the engine wants it."""
+
+    def __init__(self, now: float) -> None:
+        self.namespace = Namespace.empty(now)
+
+    def load(self, image: bytes) -> None:
+        self.namespace = Namespace.decode(image)
+
+    def encode(self) -> bytes:
+        return self.namespace.encode()
+
+    def apply(self, record: bytes) -> TreeEffects:
+        effects = TreeEffects()
+        for effect in self.namespace.apply(record):
+            if isinstance(effect, DropLayer):
+                effects.dropped.append(effect.layer)
+            else:
+                effects.zeroed.append((effect.layer, effect.offset, effect.length))
+        return effects
+
+    def layers(self) -> Iterable[int]:
+        return self.namespace.layers()
+
+
+class Store:
+    """An open store. `failed` resolves with the reason when it can go on no more: drop clients, end."""
+
+    def __init__(
+        self,
+        *,
+        objects: ObjectStore,
+        stats: RequestStats,
+        engine: Engine,
+        tree: _Tree,
+        env: Env,
+        options: StoreOptions,
+        created: bool,
+    ) -> None:
+        self.created = created
+        self.attached: Callable[[str], int] = lambda name: 0
+        """How many clients are attached to a device; set by the server."""
+        self._objects = objects
+        self._stats = stats
+        self._engine = engine
+        self._tree = tree
+        self._env = env
+        self._options = options
+        self._devices: dict[int, Device] = {}
+        self._opened_at = env.monotonic()
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without secrets."""
+        return self._objects.url
+
+    @property
+    def epoch(self) -> int:
+        """This writer's epoch."""
+        return self._engine.epoch
+
+    @property
+    def failed(self) -> asyncio.Future[StorageError]:
+        """Resolves when the store is fenced, poisoned or closed."""
+        return self._engine.failed
+
+    # --- devices
+
+    def devices(self) -> list[DeviceInfo]:
+        """All devices, by name."""
+        return [self._info(name, inode) for name, inode in self._tree.namespace.devices()]
+
+    def _info(self, name: str, inode: Inode) -> DeviceInfo:
+        return DeviceInfo(
+            name=name,
+            size=self._tree.namespace.size(inode),
+            read_only=self._engine.read_only,
+            created=inode.born / 1e9,
+            modified=inode.mtime / 1e9,
+            mode=inode.mode,
+            uid=inode.uid,
+            gid=inode.gid,
+        )
+
+    def device(self, name: str) -> Device:
+        """A device by name; the empty name means the only one. NotFound. Symbolic links are followed."""
+        if not name:
+            found = self._tree.namespace.devices()
+            if len(found) != 1:
+                raise NotFound(f"there are {len(found)} devices, so a name is needed")
+            name = found[0][0]
+        inode = self._tree.namespace.device(name)[1]
+        device = self._devices.get(inode.layer)
+        if device is None:
+            device = self._devices[inode.layer] = Device(
+                self._engine.layers[inode.layer],
+                gate=self._engine.writes.pressure.gate,
+                size=self._tree.namespace.size(inode),
+                read_only=self._engine.read_only,
+            )
+        return device
+
+    async def create_device(self, name: str, size: int) -> None:
+        """A new device that reads as zeros. AlreadyExists, Invalid."""
+        await self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
+
+    async def resize_device(self, name: str, size: int, *, shrink: bool = False) -> None:
+        """Another size; making it smaller needs `shrink` and no client, and zeroes what it cuts off."""
+        namespace = self._tree.namespace
+        own_name, inode = namespace.device(name)
+        if size < namespace.size(inode):
+            self._refuse_attached(own_name, "make it smaller")
+            layer = self._engine.layers[inode.layer]
+            # The record must come behind every earlier write of the layer, in the log too.
+            await self._engine.durable(layer.log, layer.log.last_sequence)
+            self._refuse_attached(own_name, "make it smaller")
+        record = namespace.plan_resize(name, size, self._env.wall_clock(), shrink=shrink)
+        changed = self._engine.change_tree(record)
+        device = self.device(name)
+        device.size = min(device.size, size)
+        await changed
+        device.size = size
+
+    async def rename_device(self, old: str, new: str) -> None:
+        """Another name. Conflict while clients are attached."""
+        self._refuse_attached(old, "rename it")
+        await self._engine.change_tree(self._tree.namespace.plan_rename(old, new, self._env.wall_clock()))
+
+    async def delete_device(self, name: str) -> None:
+        """The device and its data are gone. Conflict while clients are attached."""
+        self._refuse_attached(name, "delete it")
+        await self._engine.change_tree(self._tree.namespace.plan_delete(name, self._env.wall_clock()))
+
+    def _refuse_attached(self, name: str, action: str) -> None:
+        count = self.attached(name)
+        if count:
+            clients = "a client is" if count == 1 else f"{count} clients are"
+            raise Conflict(f"{clients} attached to {name!r}: detach first to {action}")
+
+    # --- the whole
+
+    async def change_password(self, old: bytes | bytearray, new: bytes | bytearray) -> None:
+        """Replace the slot that `old` opens; data stays as it is. WrongPassword."""
+        number = await keys.change_password(self._objects, old, new, self._env, self._options.cost)
+        self._engine.keys_number = number
+        await self._engine.flush_memtable(always=True)
+
+    async def flush(self) -> None:
+        """Return when everything written so far is durable."""
+        await self._engine.flush()
+
+    async def close(self) -> None:
+        """Flush, mark the store as closed, and give everything back. Closing a failed store only gives back."""
+        try:
+            await self._engine.close()
+        finally:
+            await self._objects.close()
+
+    def status(self) -> dict[str, object]:
+        """What a person wants to know; bytes and seconds."""
+        engine = self._engine
+        position = engine.commit.position
+        return {
+            "url": self.url,
+            "store_id": engine.key.store_id.hex(),
+            "epoch": engine.epoch,
+            "read_only": engine.read_only,
+            "devices": len(self._tree.namespace.devices()),
+            "uptime_seconds": round(self._env.monotonic() - self._opened_at, 3),
+            "unlogged_bytes": engine.writes.pressure.unlogged,
+            "memtable_bytes": engine.writes.pressure.memtable,
+            "cached_bytes": engine.cache.bytes,
+            "wal_acknowledged": position.acknowledged,
+            "wal_objects": len(position.objects),
+            "manifest": engine.manifests.number,
+            "tables": len(engine.manifests.manifest.tables),
+            "stored_bytes": sum(table.size for table in engine.manifests.manifest.tables),
+            "patches": sum(layer.index.patches() for layer in engine.layers.values()),
+            "requests": dict(self._stats.requests),
+            "request_errors": self._stats.errors,
+            "bytes_up": self._stats.bytes_up,
+            "bytes_down": self._stats.bytes_down,
+        }
+
+
+async def open_store(
+    location: str,
+    password: bytes | bytearray,
+    *,
+    env: Env,
+    create: bool = False,
+    take_over: bool = False,
+    accept_rollback: bool = False,
+    options: StoreOptions | None = None,
+) -> Store:
+    """Open a store as its writer; with `create` an empty place becomes one.
+
+    NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
+    Conflict: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
+    """
+    return await _open(
+        location,
+        password,
+        env=env,
+        create=create,
+        take_over=take_over,
+        accept_rollback=accept_rollback,
+        read_only=False,
+        options=options or StoreOptions(),
+    )
+
+
+async def open_reader(
+    location: str, password: bytes | bytearray, *, env: Env, options: StoreOptions | None = None
+) -> Store:
+    """Open a store to read its newest durable state; takes nothing from a writer."""
+    return await _open(
+        location,
+        password,
+        env=env,
+        create=False,
+        take_over=False,
+        accept_rollback=False,
+        read_only=True,
+        options=options or StoreOptions(),
+    )
+
+
+async def _open(
+    location: str,
+    password: bytes | bytearray,
+    *,
+    env: Env,
+    create: bool,
+    take_over: bool,
+    accept_rollback: bool,
+    read_only: bool,
+    options: StoreOptions,
+) -> Store:
+    self_test()
+    stats = RequestStats()
+    patient = RetryingStore(CountingStore(open_location(location, env), stats), env, None)
+    opening = patient.with_deadline(options.store_deadline_seconds)
+    host = None
+    if patient.url != "memory://":
+        host = HostState(options.state_folder or default_state_folder(os.environ), patient.url)
+    tree = _Tree(env.wall_clock())
+    try:
+        key, number, created = await _unlock(opening, password, env, host, create, accept_rollback, options.cost)
+        engine = await Engine.open(
+            store=patient,
+            opening_store=opening,
+            key=key,
+            keys_number=number,
+            tree=tree,
+            env=env,
+            options=options.engine,
+            host=host,
+            take_over=take_over,
+            accept_rollback=accept_rollback,
+            read_only=read_only,
+        )
+    except BaseException:
+        await patient.close()
+        raise
+    return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
+
+
+async def _unlock(
+    store: ObjectStore,
+    password: bytes | bytearray,
+    env: Env,
+    host: HostState | None,
+    create: bool,
+    accept_rollback: bool,
+    cost: Cost,
+) -> tuple[DataKey, int, bool]:
+    """The data key, the number of its keys object, and whether it was drawn just now."""
+    anchor = None if host is None else await env.run("store", host.load)
+    try:
+        key, number = await keys.load(store, password, env, cost)
+    except NotFound:
+        for prefix in (MANIFESTS, WALS, TABLES):
+            if found := await store.list(prefix, "", 1):
+                raise Corrupt(
+                    keys.KEYS_PREFIX,
+                    f"it is empty, but {found[0].name} is there: restore the keys, without them nothing can be read",
+                ) from None
+        if anchor is not None and not accept_rollback:
+            raise Conflict(
+                f"{store.url} is empty, but this host remembers a store there: "
+                "restore it, or open it with --accept-rollback"
+            ) from None
+        if not create:
+            raise NotFound(f"there is no store at {store.url}; make one with: nbdserver init {store.url}") from None
+    else:
+        if anchor is None:
+            await probe(store, env)
+        return key, number, False
+    if host is not None and anchor is not None:
+        await env.run("store", host.forget)
+    await probe(store, env)
+    try:
+        return await keys.create(store, password, env, cost), 1, True
+    except AlreadyExists:
+        key, number = await keys.load(store, password, env, cost)
+        return key, number, False

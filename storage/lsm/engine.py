@@ -1,0 +1,465 @@
+"""This file knows the running engine: layers, memtable flushes, the watch for a newer writer, and the end.
+
+It owns all mutable state on the event loop; threads get immutable bytes and give back bytes. Any unexpected exception
+in one of its tasks poisons it: nothing is acknowledged any more, and `failed` says why. A failed step is never
+retried into a success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+import msgspec
+
+from storage.cache.frames import FrameCache
+from storage.codec import FrameCodec
+from storage.crypto import PREFIX_BYTES
+from storage.env import Env, epoch_of, object_id
+from storage.errors import Closed, StorageError, Unavailable
+from storage.keys import DataKey
+from storage.lsm.anchor import Anchor, HostState
+from storage.lsm.bulk import BulkWriter
+from storage.lsm.commit import GroupCommit, LoggedObject, LogPosition
+from storage.lsm.entries import FrameRef, TableRef
+from storage.lsm.envelope import NO_LINK, Header, ObjectKind, seal_object
+from storage.lsm.fetch import FrameSource, Slots
+from storage.lsm.flush import Flusher, complete_sectors
+from storage.lsm.index import BlockMap
+from storage.lsm.layer import Layer
+from storage.lsm.log import TREE, LayerLog
+from storage.lsm.manifest import checkpoint
+from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
+from storage.lsm.names import TABLES, WALS, number_of, table_name, ulid_of, wal_name
+from storage.lsm.opening import Opened, Opener
+from storage.lsm.pressure import Pressure
+from storage.lsm.records import Located, Meta
+from storage.lsm.recovery import RESUME, highest_sequence
+from storage.lsm.tables import TableWriter
+from storage.lsm.tree import TreeEffects, TreeState
+from storage.lsm.writes import Writes
+from storage.objects.base import ObjectStore
+
+_log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+
+LOG_OBJECTS_MAX = 1000
+"""WAL objects that start a memtable flush: a replay of that many takes about a second."""
+
+FLUSH_SECONDS = 60.0
+"""A memtable is flushed when its oldest operation is this old, so an idle store needs no replay."""
+
+WATCH_SECONDS = 10.0
+"""How often a writer asks for the next manifest number: for so long a superseded one may serve its older view."""
+
+
+class EngineOptions(msgspec.Struct, frozen=True):
+    """Sizes in bytes."""
+
+    cache_bytes: int = 1024 * MIB
+    flush_bytes: int = 64 * MIB
+    unlogged_bytes_max: int = 256 * MIB
+    memtable_bytes_max: int = 256 * MIB
+
+
+class Engine:
+    """A store opened by this process, as its writer or (`read_only`) to read it."""
+
+    def __init__(
+        self,
+        *,
+        opened: Opened,
+        store: ObjectStore,
+        key: DataKey,
+        keys_number: int,
+        tree: TreeState,
+        env: Env,
+        options: EngineOptions,
+        host: HostState | None,
+        slots: Slots,
+        read_only: bool,
+    ) -> None:
+        self.key = key
+        self.keys_number = keys_number
+        self.epoch = opened.epoch
+        self.read_only = read_only
+        self.manifests = opened.manifests
+        self.cache = FrameCache(options.cache_bytes)
+        self.failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
+        self._store = store
+        self._tree = tree
+        self._env = env
+        self._options = options
+        self._host = host
+        self._lock = opened.lock
+        self._slots = slots
+        self._tree_cipher = opened.ciphers.tree
+        codec = FrameCodec(opened.ciphers.frames, key.store_id)
+        self._source = FrameSource(
+            store=store,
+            codec=codec,
+            cache=self.cache,
+            slots=slots,
+            env=env,
+            on_missing=lambda _: self.manifests.look_for_newer(),
+        )
+        self.tables = TableWriter(
+            store=store,
+            env=env,
+            frames=codec,
+            frame_cipher=opened.ciphers.frames,
+            index_cipher=opened.ciphers.index,
+            store_id=key.store_id,
+            epoch=opened.epoch,
+        )
+        pressure = Pressure(unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
+        sequence = max(self.manifests.manifest.sequence, highest_sequence(opened.records))
+        self.writes = Writes(sequence=sequence, pressure=pressure)
+        fence = opened.replay.end
+        position = LogPosition(
+            next_number=fence + RESUME,
+            tail_tag=NO_LINK,
+            acknowledged=max(fence if not read_only else 0, self.manifests.manifest.acknowledged),
+            fences=sorted({*self.manifests.manifest.fences, *opened.replay.fences}),
+        )
+        for item in opened.replay.objects:
+            position.add(LoggedObject(item.number, item.size, item.tag))
+        self.commit = GroupCommit(
+            store=store,
+            cipher=opened.ciphers.wal,
+            store_id=key.store_id,
+            epoch=opened.epoch,
+            env=env,
+            writes=self.writes,
+            position=position,
+            bulk=BulkWriter(self.tables, self._location),
+            cache=self.cache,
+            look_for_newer=self.manifests.look_for_newer,
+            on_failure=self.fail,
+            on_progress=self._on_progress,
+        )
+        self._flusher = Flusher(self.tables, self.cache, self._location)
+        self._flushing = asyncio.Lock()
+        self._flush_wanted = asyncio.Event()
+        self._tree_changed = self.manifests.manifest.tree is None
+        self._tree_log = LayerLog(TREE, self.commit, sequence=sequence)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.layers: dict[int, Layer] = {}
+        for number in tree.layers():
+            self._add_layer(number, opened.maps.get(number))
+        self._replay(opened)
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        store: ObjectStore,
+        key: DataKey,
+        keys_number: int,
+        tree: TreeState,
+        env: Env,
+        options: EngineOptions,
+        host: HostState | None = None,
+        take_over: bool = False,
+        accept_rollback: bool = False,
+        read_only: bool = False,
+        opening_store: ObjectStore | None = None,
+    ) -> Engine:
+        """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only."""
+        slots = Slots()
+        opener = Opener(opening_store or store, key, keys_number, env, host, slots)
+        if read_only:
+            opened = await opener.open_reader(tree)
+        else:
+            opened = await opener.open_writer(tree, take_over=take_over, accept_rollback=accept_rollback)
+        opened.manifests.use(store)
+        engine = cls(
+            opened=opened,
+            store=store,
+            key=key,
+            keys_number=keys_number,
+            tree=tree,
+            env=env,
+            options=options,
+            host=host,
+            slots=slots,
+            read_only=read_only,
+        )
+        if not read_only:
+            await engine._remember()
+            engine._start()
+        return engine
+
+    # --- building
+
+    def _location(self, table_id: str, offset: int) -> int:
+        return self._slots.slot(table_id) << 32 | offset
+
+    def _add_layer(self, number: int, index: BlockMap | None = None) -> None:
+        log = LayerLog(number, self.commit, sequence=self.writes.sequence)
+        self.layers[number] = Layer(
+            number,
+            writes=self.writes,
+            log=log,
+            index=index or BlockMap(),
+            source=self._source,
+            cache=self.cache.entries,
+        )
+
+    def _replay(self, opened: Opened) -> None:
+        """Put what the log says on top of the index. Operations of layers that were dropped later find no layer."""
+
+        def reference(located: Located) -> FrameRef:
+            entry = located.entry
+            return FrameRef(
+                self._location(located.table, entry.offset), entry.length, entry.tag, entry.block, full=True
+            )
+
+        for number, record in opened.records:
+            if isinstance(record, Meta):
+                self._take_effect(self._tree.apply(record.record), record.sequence)
+                self._tree_changed = True
+            elif isinstance(record, TableRef):
+                self.writes.memtable.tables.append(record)
+            elif number in self.layers:
+                self.layers[number].replay(record, reference)
+        self.writes.pressure.memtable = self.writes.memtable.bytes
+        self.writes.pressure.update()
+
+    def _start(self) -> None:
+        self._tasks = [
+            self._spawn(self._flush_forever()),
+            self._spawn(self._watch()),
+            self._spawn(self._sweep()),
+        ]
+        self._on_progress()
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        async def guarded() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                self.fail(error)
+
+        return asyncio.get_running_loop().create_task(guarded())
+
+    # --- the tree of names
+
+    async def change_tree(self, record: bytes) -> None:
+        """Apply one record to the tree; durable on return."""
+        self.check_alive()
+        self.writes.sequence += 1
+        sequence = self.writes.sequence
+        self._take_effect(self._tree.apply(record), sequence)
+        self._tree_changed = True
+        self._tree_log.append(Meta(sequence, record), len(record) + OPERATION_OVERHEAD)
+        await self.durable(self._tree_log, sequence)
+
+    def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
+        for number in self._tree.layers():
+            if number not in self.layers:
+                self._add_layer(number)
+        for number, offset, length in effects.zeroed:
+            self.layers[number].zero_for_tree(offset, length, sequence)
+        for number in effects.dropped:
+            layer = self.layers.pop(number, None)
+            if layer is not None:
+                self.commit.forget(layer.log)
+                table = self.writes.memtable.layers.pop(number, None)
+                if table is not None:
+                    self.writes.release(sum(entry.charged for entry in table.blocks.values()))
+
+    # --- durability
+
+    async def durable(self, log: LayerLog, sequence: int) -> None:
+        """Return when everything of this queue up to `sequence` is acknowledged; Closed if the engine fails before."""
+        done = asyncio.get_running_loop().create_future()
+
+        def finish() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        if log.when_durable(sequence, finish):
+            return
+        await asyncio.wait({done, self.failed}, return_when=asyncio.FIRST_COMPLETED)
+        self.check_alive()
+
+    async def flush(self) -> None:
+        """Return when everything written so far, to any layer, is acknowledged."""
+        for log in [layer.log for layer in self.layers.values()] + [self._tree_log]:
+            await self.durable(log, log.last_sequence)
+
+    def check_alive(self) -> None:
+        """Raise what ended this engine, if anything did."""
+        if self.failed.done():
+            raise self.failed.result()
+
+    def fail(self, error: BaseException) -> None:
+        """Poison the engine: nothing more is acknowledged, all its tasks end."""
+        if self.failed.done():
+            return
+        if not isinstance(error, StorageError):
+            _log.error("engine_failed", exc_info=error)
+            error = Closed(
+                f"an internal error stopped this store ({type(error).__name__}): nothing more is acknowledged"
+            )
+        self.failed.set_result(error)
+        self.commit.stop()
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Flush everything and mark the store as closed, so that the next server needs no replay and asks nobody."""
+        if not self.read_only and not self.failed.done():
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.flush_memtable(closing=True)
+            self.fail(Closed("the store was closed"))
+            if self._lock is not None:
+                await self._env.run("store", self._lock.discard)
+
+    # --- memtable flush
+
+    def _on_progress(self) -> None:
+        """The log moved: is it time to flush the memtable?"""
+        memtable = self.writes.memtable
+        if memtable.bytes >= self._options.flush_bytes or len(self.commit.position.objects) >= LOG_OBJECTS_MAX:
+            self._flush_wanted.set()
+
+    async def _flush_forever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._flush_wanted.wait()
+            except TimeoutError:
+                pass
+            self._flush_wanted.clear()
+            await self.flush_memtable()
+
+    async def flush_memtable(self, *, closing: bool = False, always: bool = False) -> None:
+        """Move everything written so far into SSTs and truncate the log; the steps are explained in `flush`."""
+        async with self._flushing:
+            if not (self.writes.memtable or self._tree_changed or closing or always):
+                return
+            sealed, logs = self._seal_memtable()
+            for log, sequence in logs:
+                await self.durable(log, sequence)
+            indexes = {number: layer.index for number, layer in self.layers.items()}
+            sealed.layers = {number: table for number, table in sealed.layers.items() if number in indexes}
+            await complete_sectors(sealed, indexes, self._source)
+            result = await self._flusher.write(sealed)
+            tree = None if sealed.tree is None else await self._write_tree(sealed.tree)
+            position = self.commit.position
+            replay = sealed.first_beyond or position.next_number
+            await self.manifests.commit(
+                checkpoint(
+                    self.manifests.manifest,
+                    closed=closing,
+                    replay=replay,
+                    replay_tag=position.tag_below(replay),
+                    acknowledged=position.acknowledged,
+                    sequence=sealed.sequence,
+                    tables=sealed.tables + result.tables,
+                    tree=tree,
+                    fences=position.fences,
+                    keys=self.keys_number,
+                )
+            )
+            for _ in self._flusher.repoint(result, sealed, indexes):
+                await asyncio.sleep(0)
+            self._drop_sealed(sealed)
+            await self._truncate(replay)
+
+    def _seal_memtable(self) -> tuple[Memtable, list[tuple[LayerLog, int]]]:
+        """Put a new memtable in place. A cut never spans two, so everything queued is cut first."""
+        self.commit.cut_all()
+        writes = self.writes
+        sealed = writes.memtable
+        sealed.sequence = writes.sequence
+        if self._tree_changed:
+            sealed.tree = self._tree.encode()
+            self._tree_changed = False
+        writes.sealed = sealed
+        writes.memtable = Memtable()
+        for layer in self.layers.values():
+            layer.rotate()
+        logs = [layer.log for layer in self.layers.values()] + [self._tree_log]
+        return sealed, [(log, log.last_sequence) for log in logs]
+
+    def _drop_sealed(self, sealed: Memtable) -> None:
+        for layer in self.layers.values():
+            layer.drop_sealed()
+        self.writes.sealed = None
+        self.writes.pressure.memtable -= sealed.bytes
+        self.writes.pressure.update()
+
+    async def _write_tree(self, image: bytes) -> TableRef:
+        table_id = object_id(self._env, self.epoch)
+        header = Header(
+            kind=ObjectKind.METADATA,
+            epoch=self.epoch,
+            store_id=self.key.store_id,
+            nonce=self._env.random_bytes(PREFIX_BYTES),
+        )
+        content, tag = seal_object(self._tree_cipher, header, image)
+        await self._store.create(table_name(table_id), content)
+        return TableRef(table_id, len(content), 0, tag, 0)
+
+    async def _truncate(self, replay: int) -> None:
+        """Delete what no recovery will read again. A crash in here leaves objects that the next writer sweeps."""
+        numbers = self.commit.position.truncate(replay)
+        await self._store.delete([wal_name(number) for number in numbers])
+        await self.manifests.delete_old()
+        await self._remember()
+
+    async def _remember(self) -> None:
+        if self._host is None:
+            return
+        manifests = self.manifests
+        anchor = Anchor(
+            store_id=self.key.store_id,
+            manifest_number=manifests.number,
+            manifest_tag=manifests.tag,
+            epoch=self.epoch,
+            wal_number=self.commit.position.acknowledged,
+            probed=True,
+        )
+        await self._env.run("store", self._host.save, anchor)
+
+    # --- other writers
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await self.manifests.probe_newer()
+            except Unavailable:
+                continue
+
+    async def _sweep(self) -> None:
+        """Delete what earlier writers left: SSTs of a lower epoch that nothing names, and the log below the replay
+        point.
+        """
+        manifest = self.manifests.manifest
+        named = {table.id for table in manifest.tables + self.writes.memtable.tables}
+        if manifest.tree is not None:
+            named.add(manifest.tree.id)
+        doomed = []
+        for info in await self._store.list(TABLES):
+            table_id = ulid_of(info.name)
+            if table_id not in named and epoch_of(table_id) < self.epoch:
+                doomed.append(info.name)
+        fences = set(self.commit.position.fences)
+        for info in await self._store.list(WALS):
+            number = number_of(info.name)
+            if number < manifest.replay and number not in fences:
+                doomed.append(info.name)
+        await self._store.delete(doomed)
+        await self.manifests.delete_old()

@@ -1,0 +1,174 @@
+"""This file knows where the newest flushed content of every block of a layer lies: the index in memory. Pure.
+
+Base entries stand in dense pages of 4096 blocks, 24 bytes a block (location 8, tag 8, length 4, head of the patch
+chain 4), made when first written: a page that does not exist is a hole of 1 GiB, so a discard of terabytes drops
+pages. Patches stand in one growable table of columns, 36 bytes each, chained newest first. A look-up costs about a
+microsecond at any number of SSTs.
+
+Everything is `array.array`: indexing gives Python integers at half the cost of numpy, and slices assign zeros.
+"""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from storage.codec import FULL_MASK
+from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
+
+PAGE_SHIFT = 12
+PAGE_BLOCKS = 1 << PAGE_SHIFT
+PAGE_MASK = PAGE_BLOCKS - 1
+
+_ZERO8 = bytes(8 * PAGE_BLOCKS)
+_ZERO4 = bytes(4 * PAGE_BLOCKS)
+
+
+class Page:
+    """Base entries of 4096 neighbouring blocks. `head` is the row of the newest patch, 0 for none."""
+
+    __slots__ = ("head", "length", "location", "tag")
+
+    def __init__(self) -> None:
+        self.location = array("Q", _ZERO8)
+        self.tag = array("Q", _ZERO8)
+        self.length = array("I", _ZERO4)
+        self.head = array("I", _ZERO4)
+
+
+def _allocated_page() -> Page:
+    page = Page()
+    page.location[:] = array("Q", [ALLOCATED]) * PAGE_BLOCKS
+    return page
+
+
+ALLOCATED_PAGE = _allocated_page()
+"""Shared by all pages of nothing but allocated zeros, so that terabytes of them cost a pointer each; copied when
+written.
+"""
+
+assert array("I").itemsize == 4
+assert array("Q").itemsize == 8
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One entry of a chain: the sectors it holds, and zeros (HOLE, ALLOCATED) or the frame they lie in."""
+
+    mask: int
+    content: int | FrameRef
+
+
+class BlockMap:
+    """The index of one layer."""
+
+    __slots__ = ("_block", "_free", "_length", "_location", "_mask", "_next", "_tag", "pages")
+
+    def __init__(self) -> None:
+        self.pages: dict[int, Page] = {}
+        # Row 0 is no row.
+        self._block = array("I", [0])
+        self._next = array("I", [0])
+        self._mask = array("Q", [0])
+        self._location = array("Q", [0])
+        self._length = array("I", [0])
+        self._tag = array("Q", [0])
+        self._free: list[int] = []
+
+    def find(self, block: int) -> Iterator[Found]:
+        """What is known of a block, newest first; the last one covers the whole block."""
+        page = self.pages.get(block >> PAGE_SHIFT)
+        if page is None:
+            yield Found(FULL_MASK, HOLE)
+            return
+        at = block & PAGE_MASK
+        row = page.head[at]
+        while row:
+            location = self._location[row]
+            mask = self._mask[row]
+            if location <= ALLOCATED:
+                yield Found(mask, location)
+            else:
+                tag = self._tag[row].to_bytes(8, "little")
+                yield Found(mask, FrameRef(location, self._length[row], tag, block, full=False))
+            row = self._next[row]
+        location = page.location[at]
+        if location <= ALLOCATED:
+            yield Found(FULL_MASK, location)
+        else:
+            tag = page.tag[at].to_bytes(8, "little")
+            yield Found(FULL_MASK, FrameRef(location, page.length[at], tag, block, full=True))
+
+    def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
+        """The whole block is this now; its patches are forgotten."""
+        if location == HOLE and block >> PAGE_SHIFT not in self.pages:
+            return
+        page = self._writable(block >> PAGE_SHIFT)
+        at = block & PAGE_MASK
+        if page.head[at]:
+            self._forget_patches(page, at)
+        page.location[at] = location
+        page.length[at] = length
+        page.tag[at] = tag
+
+    def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
+        """The sectors of `mask` are this now, above everything older."""
+        if location == HOLE and block >> PAGE_SHIFT not in self.pages:
+            return
+        page = self._writable(block >> PAGE_SHIFT)
+        at = block & PAGE_MASK
+        values = (block, page.head[at], mask, location, length, tag)
+        columns = (self._block, self._next, self._mask, self._location, self._length, self._tag)
+        if self._free:
+            row = self._free.pop()
+            for column, value in zip(columns, values, strict=True):
+                column[row] = value
+        else:
+            row = len(self._block)
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+        page.head[at] = row
+
+    def zero_range(self, first: int, end: int, content: int) -> None:
+        """Blocks [first, end) are zeros now. Whole pages of holes are dropped, so any length is cheap."""
+        number = first >> PAGE_SHIFT
+        last = (end - 1) >> PAGE_SHIFT
+        if content == HOLE and last - number > len(self.pages):
+            touched = sorted(n for n in self.pages if number <= n <= last)
+        else:
+            touched = list(range(number, last + 1))
+        for n in touched:
+            low = max(first - (n << PAGE_SHIFT), 0)
+            high = min(end - (n << PAGE_SHIFT), PAGE_BLOCKS)
+            if content == HOLE and n not in self.pages:
+                continue
+            page = self._writable(n)
+            if any(page.head[low:high]):
+                for at in range(low, high):
+                    if page.head[at]:
+                        self._forget_patches(page, at)
+            if high - low == PAGE_BLOCKS:
+                if content == HOLE:
+                    del self.pages[n]
+                else:
+                    self.pages[n] = ALLOCATED_PAGE
+                continue
+            page.location[low:high] = array("Q", [content]) * (high - low)
+
+    def _writable(self, number: int) -> Page:
+        page = self.pages.get(number)
+        if page is None:
+            page = self.pages[number] = Page()
+        elif page is ALLOCATED_PAGE:
+            page = self.pages[number] = _allocated_page()
+        return page
+
+    def _forget_patches(self, page: Page, at: int) -> None:
+        row = page.head[at]
+        while row:
+            self._free.append(row)
+            row = self._next[row]
+        page.head[at] = 0
+
+    def patches(self) -> int:
+        """Patches in use, for statistics."""
+        return len(self._block) - 1 - len(self._free)

@@ -1,0 +1,222 @@
+"""This file knows the queue of one layer on its way to the log: operations, cuts, and who waits for them.
+
+A *cut* is the head of a queue, taken as a whole: after a crash all of it is there or nothing. If whole blocks make up
+4 MiB or more of it, those travel as frames of data SSTs, and only the rest of its operations goes into the log
+itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from storage.codec import BLOCK_BYTES, FULL_MASK
+from storage.lsm.bulk import BULK_BYTES_MIN, Upload, WholeBlock, snapshot
+from storage.lsm.memtable import OPERATION_OVERHEAD, LayerTable, Memtable
+from storage.lsm.records import LayerRecords, Meta, Op
+from storage.lsm.tables import OBJECT_BYTES_MAX
+
+if TYPE_CHECKING:
+    from storage.lsm.commit import GroupCommit
+
+TREE = 0
+"""Number of the queue that carries tree changes; no layer has it."""
+
+INLINE_BYTES_MAX = 8 * 1024 * 1024
+"""Operations of one cut that goes into the log itself, and so the size of a WAL object."""
+
+BLOCK_SHIFT = 18
+
+
+@dataclass(slots=True)
+class Cut:
+    """The head of a queue. `ready` once everything it needs besides its WAL object is confirmed."""
+
+    log: LayerLog
+    last_sequence: int
+    charge: int
+    """Bytes to give back when it is acknowledged."""
+    size: int
+    """Bytes it puts into the log, roughly."""
+    records: LayerRecords
+    metas: list[Meta]
+    memtable: Memtable
+    ready: bool = True
+    blocks: list[WholeBlock] = field(default_factory=list)
+    upload: Upload | None = None
+
+
+class LayerLog:
+    """The queue of one layer. Appended to on the fast path."""
+
+    __slots__ = (
+        "_commit",
+        "_waiters",
+        "acked_sequence",
+        "complete",
+        "cut_number",
+        "cut_sequence",
+        "cuts",
+        "last_sequence",
+        "layer",
+        "newest_write",
+        "pending",
+        "pending_bytes",
+        "since",
+        "table",
+        "wanted",
+    )
+
+    def __init__(self, layer: int, commit: GroupCommit, *, sequence: int) -> None:
+        self.layer = layer
+        self._commit = commit
+        self.table: LayerTable | None = None
+        """The layer's part of the active memtable."""
+        self.pending: list[Op | Meta] = []
+        self.pending_bytes = 0
+        self.since = 0.0
+        """When the oldest pending operation came."""
+        self.complete: dict[int, None] = {}
+        """Blocks whose every sector was written since the last cut."""
+        self.cut_number = 0
+        self.cuts: deque[Cut] = deque()
+        self.last_sequence = sequence
+        self.cut_sequence = sequence
+        self.acked_sequence = sequence
+        self.newest_write = sequence
+        """Sequence of the newest operation that made a block entry."""
+        self.wanted = 0
+        """Highest sequence somebody waits for."""
+        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
+
+    def append(self, op: Op | Meta, charge: int) -> None:
+        """Queue an operation that keeps `charge` bytes alive."""
+        commit = self._commit
+        if not self.pending:
+            commit.wake(self)
+        self.pending.append(op)
+        self.last_sequence = op.sequence if isinstance(op, Meta) else op[0]
+        self.pending_bytes += charge
+        commit.writes.charge(charge)
+        if self.pending_bytes >= INLINE_BYTES_MAX:
+            commit.kick()
+
+    def when_durable(self, sequence: int, callback: Callable[[], None]) -> bool:
+        """Whether everything up to `sequence` is acknowledged; if not, `callback` runs when it is."""
+        if sequence <= self.acked_sequence:
+            return True
+        self._waiters.append((sequence, callback))
+        if sequence > self.wanted:
+            self.wanted = sequence
+        self._commit.kick()
+        return False
+
+    def acknowledge(self, sequence: int) -> None:
+        """Everything up to `sequence` is in the log: answer those who waited for it."""
+        self.acked_sequence = sequence
+        waiters = self._waiters
+        while waiters and waiters[0][0] <= sequence:
+            waiters.popleft()[1]()
+
+    @property
+    def bulk_bytes(self) -> int:
+        """Bytes of blocks that could travel as frames."""
+        return len(self.complete) * BLOCK_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough waits to be cut without anybody asking for it."""
+        return self.pending_bytes >= (
+            OBJECT_BYTES_MAX if self.bulk_bytes * 2 >= self.pending_bytes else INLINE_BYTES_MAX
+        )
+
+    def cut(self, memtable: Memtable) -> Cut:
+        """Take the head of the queue: all of it if it holds bulk, else up to 8 MiB."""
+        blocks = self._whole_blocks()
+        if len(blocks) * BLOCK_BYTES >= BULK_BYTES_MIN:
+            ops, self.pending = self.pending, []
+            charge, self.pending_bytes = self.pending_bytes, 0
+            rest = without_blocks(ops, {block.block for block in blocks})
+        else:
+            blocks = []
+            ops, charge = self._take_inline()
+            rest = ops
+        last = ops[-1]
+        self.cut_sequence = last.sequence if isinstance(last, Meta) else last[0]
+        self.cut_number += 1
+        self.complete.clear()
+        metas = [op for op in rest if isinstance(op, Meta)]
+        plain: list[Op] = [op for op in rest if not isinstance(op, Meta)]
+        cut = Cut(
+            log=self,
+            last_sequence=self.cut_sequence,
+            charge=charge,
+            size=sum(_size(op) for op in rest),
+            records=LayerRecords(self.layer, plain),
+            metas=metas,
+            memtable=memtable,
+            ready=not blocks,
+            blocks=blocks,
+        )
+        self.cuts.append(cut)
+        return cut
+
+    def _whole_blocks(self) -> list[WholeBlock]:
+        if self.bulk_bytes < BULK_BYTES_MIN or self.table is None:
+            return []
+        found = []
+        for block in self.complete:
+            entry = self.table.blocks.get(block)
+            if entry is not None and entry.cut == self.cut_number and entry.fresh == FULL_MASK == entry.mask:
+                found.append(snapshot(block, entry))
+        return found
+
+    def _take_inline(self) -> tuple[list[Op | Meta], int]:
+        if self.pending_bytes <= INLINE_BYTES_MAX:
+            ops, self.pending = self.pending, []
+            charge, self.pending_bytes = self.pending_bytes, 0
+            return ops, charge
+        charge = 0
+        count = 0
+        for op in self.pending:
+            charge += _size(op)
+            count += 1
+            if charge >= INLINE_BYTES_MAX:
+                break
+        ops, self.pending = self.pending[:count], self.pending[count:]
+        self.pending_bytes -= charge
+        return ops, charge
+
+
+def _size(op: Op | Meta) -> int:
+    """What an operation was charged for."""
+    if isinstance(op, Meta):
+        return len(op.record) + OPERATION_OVERHEAD
+    return len(op[2]) + OPERATION_OVERHEAD if len(op) == 3 else OPERATION_OVERHEAD
+
+
+def without_blocks(ops: list[Op | Meta], blocks: set[int]) -> list[Op | Meta]:
+    """The operations less the parts of writes that fall into `blocks`.
+
+    Zeroing operations stay whole: they come before the locator of a block by sequence, so they cannot win over it.
+    """
+    rest: list[Op | Meta] = []
+    for op in ops:
+        if isinstance(op, Meta) or len(op) == 4:
+            rest.append(op)
+            continue
+        sequence, offset, data = op
+        first, last = offset >> BLOCK_SHIFT, (offset + len(data) - 1) >> BLOCK_SHIFT
+        if first == last:
+            if first not in blocks:
+                rest.append(op)
+            continue
+        view = memoryview(data)
+        for block in range(first, last + 1):
+            if block not in blocks:
+                start = max((block << BLOCK_SHIFT) - offset, 0)
+                stop = min(((block + 1) << BLOCK_SHIFT) - offset, len(data))
+                rest.append((sequence, offset + start, view[start:stop]))
+    return rest

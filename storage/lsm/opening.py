@@ -1,0 +1,216 @@
+"""This file knows how an engine comes to life: whose turn it is, what the store holds, and what the log adds to that.
+
+A host takes a store over without being asked only if the last writer closed it, or was this host's own and is gone:
+its lock file proves it. The anchor, this host's memory of the store, refuses a bucket that was emptied, exchanged or
+rolled back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from storage.crypto import Cipher
+from storage.env import Env
+from storage.errors import Conflict, Corrupt, Fenced, NotFound
+from storage.keys import DataKey
+from storage.lsm.anchor import Anchor, HostState, WriterLock
+from storage.lsm.entries import TableRef
+from storage.lsm.envelope import ObjectKind, open_object
+from storage.lsm.fetch import Slots
+from storage.lsm.index import BlockMap
+from storage.lsm.load import build_maps
+from storage.lsm.manifests import Manifests
+from storage.lsm.names import table_name
+from storage.lsm.records import Replayed
+from storage.lsm.recovery import LogReader, Replay, read_indexes, tables_named
+from storage.lsm.tree import TreeState
+from storage.objects.base import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Ciphers:
+    """One key per purpose, all derived from the data key."""
+
+    manifest: Cipher
+    wal: Cipher
+    index: Cipher
+    frames: Cipher
+    tree: Cipher
+
+    @staticmethod
+    def derive(key: DataKey) -> Ciphers:
+        """The ciphers of a store."""
+        return Ciphers(*(Cipher(key.purpose(name)) for name in ("manifest", "wal", "index", "frames", "tree")))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Everything an engine starts from."""
+
+    manifests: Manifests
+    ciphers: Ciphers
+    replay: Replay
+    records: list[Replayed]
+    maps: dict[int, BlockMap]
+    epoch: int
+    lock: WriterLock | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens one store, as its writer or to read it."""
+
+    store: ObjectStore
+    key: DataKey
+    keys_number: int
+    env: Env
+    host: HostState | None
+    slots: Slots
+
+    async def open_writer(self, tree: TreeState, *, take_over: bool, accept_rollback: bool) -> Opened:
+        """Become the writer. Fenced: another one holds the store. Conflict: the store is older than this host
+        remembers.
+        """
+        ciphers, manifests, log = self._parts()
+        await manifests.read_newest()
+        anchor = await self._anchor(manifests, accept_rollback=accept_rollback)
+        lock = await self._take_over(manifests, forced=take_over)
+        epoch = manifests.manifest.epoch
+        replay = await log.read_to_gap()
+        replay = await log.put_fence(replay, epoch)
+        if anchor is not None:
+            await log.check_known(replay, anchor.wal_number)
+        records, maps = await self._load(manifests, ciphers, replay, tree)
+        await manifests.look_for_newer()
+        return Opened(manifests, ciphers, replay, records, maps, epoch, lock)
+
+    async def open_reader(self, tree: TreeState) -> Opened:
+        """A view of the newest state, which takes nothing from anybody. A newer manifest at the end means: look
+        again.
+        """
+        while True:
+            ciphers, manifests, log = self._parts()
+            await manifests.read_newest()
+            await self._anchor(manifests, accept_rollback=False)
+            try:
+                replay = await log.read_to_gap()
+                records, maps = await self._load(manifests, ciphers, replay, tree)
+                await manifests.look_for_newer()
+            except Fenced:
+                continue
+            return Opened(manifests, ciphers, replay, records, maps, manifests.manifest.epoch, None)
+
+    def _parts(self) -> tuple[Ciphers, Manifests, LogReader]:
+        ciphers = Ciphers.derive(self.key)
+        store_id = self.key.store_id
+        manifests = Manifests(store=self.store, cipher=ciphers.manifest, store_id=store_id, env=self.env)
+        log = LogReader(store=self.store, cipher=ciphers.wal, store_id=store_id, env=self.env, manifests=manifests)
+        return ciphers, manifests, log
+
+    async def _anchor(self, manifests: Manifests, *, accept_rollback: bool) -> Anchor | None:
+        if self.keys_number < manifests.manifest.keys:
+            raise Corrupt("keys/", f"keys object {manifests.manifest.keys} is missing: an older password was put back")
+        if self.host is None:
+            return None
+        anchor = await self.env.run("store", self.host.load)
+        if anchor is None:
+            return None
+        reason = _rolled_back(anchor, self.key.store_id, manifests)
+        if reason is None:
+            return anchor
+        if not accept_rollback:
+            raise Conflict(
+                f"{self.store.url} {reason}; if that is intended (a backup was restored), "
+                "open it with --accept-rollback"
+            )
+        await self.env.run("store", self.host.forget)
+        return None
+
+    async def _take_over(self, manifests: Manifests, *, forced: bool) -> WriterLock | None:
+        while True:
+            old = manifests.manifest
+            if not old.closed and not forced:
+                await self._check_holder(manifests)
+            sealed = manifests.seal(
+                msgspec.structs.replace(
+                    old,
+                    epoch=old.epoch + 1,
+                    takeover=True,
+                    closed=False,
+                    takeovers=[*old.takeovers, manifests.number + 1],
+                    keys=self.keys_number,
+                )
+            )
+            lock = None
+            if self.host is not None:
+                lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag)
+            if await manifests.create(sealed):
+                if lock is not None:
+                    await self.env.run("store", lock.confirm)
+                return lock
+            if lock is not None:
+                await self.env.run("store", lock.discard)
+            await manifests.read_newest()
+
+    async def _check_holder(self, manifests: Manifests) -> None:
+        if self.host is None:
+            state, pid = "elsewhere", None
+        else:
+            holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
+            state, pid = holder.state, holder.pid
+        if state == "held":
+            raise Fenced(
+                f"another server (process {pid}) holds {self.store.url}: "
+                "stop it, or take the store from it with --take-over"
+            )
+        if state == "elsewhere":
+            raise Fenced(
+                f"{self.store.url} was not closed, and its last server ran elsewhere: "
+                "if that one is gone for good, open it with --take-over"
+            )
+
+    async def _load(
+        self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState
+    ) -> tuple[list[Replayed], dict[int, BlockMap]]:
+        manifest = manifests.manifest
+        records = replay.records()
+        listed = {table.id for table in manifest.tables}
+        logged = [table for table in tables_named(records) if table.id not in listed]
+        indexes = await read_indexes(
+            manifest.tables + logged,
+            store=self.store,
+            cipher=ciphers.index,
+            store_id=self.key.store_id,
+            env=self.env,
+            on_missing=manifests.look_for_newer,
+        )
+        if manifest.tree is not None:
+            tree.load(await self._read_tree(manifests, ciphers.tree, manifest.tree))
+        numbered = [(self.slots.slot(table.id), index) for table, index in zip(manifest.tables, indexes, strict=False)]
+        maps = await self.env.run("codec", build_maps, numbered, tree.layers())
+        return records, maps
+
+    async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: TableRef) -> bytes:
+        name = table_name(ref.id)
+        try:
+            raw = await self.store.get(name)
+        except NotFound:
+            await manifests.look_for_newer()
+            raise Corrupt(name, "it is missing, though the manifest names it") from None
+        _, body, tag = open_object(cipher, name, raw, store_id=self.key.store_id, kinds=(ObjectKind.METADATA,))
+        if tag != ref.tag:
+            raise Corrupt(name, "it is not the object that the manifest names")
+        return body
+
+
+def _rolled_back(anchor: Anchor, store_id: bytes, manifests: Manifests) -> str | None:
+    """Why the store cannot be the one this host remembers, or None if it can."""
+    if anchor.store_id != store_id:
+        return "holds another store than the one this host remembers there"
+    if manifests.number < anchor.manifest_number:
+        return f"is older than this host remembers (manifest {manifests.number} instead of {anchor.manifest_number})"
+    if manifests.number == anchor.manifest_number and manifests.tag != anchor.manifest_tag:
+        return f"has another manifest {manifests.number} than this host remembers"
+    return None

@@ -1,0 +1,233 @@
+"""This file knows how a store is opened: take-over, fence, replay, and the last look (DESIGN 5.1, "open").
+
+The order of steps is the promise. The take-over manifest stops the old writer's next commit; the fence, put into the
+lowest free number of the log, stops its next acknowledgement, and everything it still has in flight lands in numbers
+nobody reads (up to fence + 16). Only then is the log known to end, and only if no newer manifest exists *after* all
+was read is it ours to serve.
+
+A missing object is never the end of the log by itself: a gap below a number that anything (a WAL header, the
+manifest, this host's anchor) knows to be acknowledged is a loss and an error. First a newer manifest is looked for: a
+stale opener sees the same gap after a newer writer truncated the log, and is superseded, not damaged.
+
+Objects are read before the fence as well as behind it: they are immutable, so what was read stays true.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from storage.crypto import PREFIX_BYTES, Cipher
+from storage.env import Env
+from storage.errors import Corrupt, Fenced, NotFound
+from storage.lsm.commit import WINDOW
+from storage.lsm.entries import TableRef
+from storage.lsm.envelope import (
+    HEADER_BYTES,
+    NO_LINK,
+    Header,
+    ObjectKind,
+    decode_header,
+    open_object,
+    seal_object,
+)
+from storage.lsm.manifests import SUPERSEDED, Manifests
+from storage.lsm.names import WALS, number_of, table_name, wal_name
+from storage.lsm.records import Meta, Replayed, decode
+from storage.lsm.settle import Taken, create_or_settle
+from storage.lsm.sst import Index, open_index
+from storage.objects.base import ObjectStore
+
+READS_IN_FLIGHT = 32
+
+RESUME = WINDOW
+"""Behind a fence at f the log goes on at f + 16."""
+
+_WAL_KINDS = (ObjectKind.WAL, ObjectKind.FENCE)
+
+
+@dataclass(slots=True)
+class LogObject:
+    """A WAL object that was read: its header, its tag, and its body."""
+
+    number: int
+    header: Header
+    body: bytes
+    tag: bytes
+    size: int
+
+
+@dataclass(slots=True)
+class Replay:
+    """The log from the replay point to its end."""
+
+    objects: list[LogObject] = field(default_factory=list)
+    """Data objects, ascending."""
+    fences: list[int] = field(default_factory=list)
+    end: int = 0
+    """Lowest number that is free (for a writer: where its fence goes)."""
+    epoch: int = 0
+    """Highest epoch met."""
+    tag: bytes = NO_LINK
+    """Tag of the object just below `end`; zeros behind a fence."""
+
+    def records(self) -> list[Replayed]:
+        """Everything the log says, in order."""
+        return [record for item in self.objects for record in decode(wal_name(item.number), item.body)]
+
+
+class LogReader:
+    """Reads the log of one store."""
+
+    def __init__(self, *, store: ObjectStore, cipher: Cipher, store_id: bytes, env: Env, manifests: Manifests) -> None:
+        self._store = store
+        self._cipher = cipher
+        self._store_id = store_id
+        self._env = env
+        self._manifests = manifests
+        self._read: dict[int, LogObject] = {}
+
+    async def read_to_gap(self) -> Replay:
+        """Walk the log from the manifest's replay point to its first free number, checking the chain of tags."""
+        manifest = self._manifests.manifest
+        start = manifest.replay
+        listed = {number_of(info.name) for info in await self._store.list(WALS, wal_name(start - 1))}
+        replay = Replay(end=start, tag=manifest.replay_tag, epoch=manifest.epoch if manifest.takeover else 0)
+        replay.epoch = 0
+        while True:
+            wanted = [n for n in range(replay.end, replay.end + READS_IN_FLIGHT) if n in listed]
+            await asyncio.gather(*(self._load(n) for n in wanted if n not in self._read))
+            while replay.end in self._read:
+                self._follow(replay, self._read[replay.end])
+            if replay.end not in listed:
+                # The listing may be old: the number itself tells.
+                if not await self._load(replay.end):
+                    break
+                listed.add(replay.end)
+        await self._check_end(replay, [n for n in listed if n > replay.end])
+        return replay
+
+    async def _load(self, number: int) -> bool:
+        name = wal_name(number)
+        try:
+            raw = await self._store.get(name)
+        except NotFound:
+            return False
+
+        def open_it() -> LogObject:
+            header, body, tag = open_object(
+                self._cipher, name, raw, store_id=self._store_id, kinds=_WAL_KINDS, number=number
+            )
+            return LogObject(number, header, body, tag, len(raw))
+
+        self._read[number] = await self._env.run("codec", open_it)
+        return True
+
+    def _follow(self, replay: Replay, item: LogObject) -> None:
+        if item.header.epoch < replay.epoch:
+            raise Corrupt(wal_name(item.number), "it was written by an earlier writer than the object before it")
+        replay.epoch = item.header.epoch
+        if item.header.kind is ObjectKind.FENCE:
+            replay.fences.append(item.number)
+            replay.end = item.number + RESUME
+            replay.tag = NO_LINK
+            return
+        if item.header.link != replay.tag:
+            raise Corrupt(wal_name(item.number), "it does not follow the object before it: the log was tampered with")
+        replay.objects.append(item)
+        replay.end = item.number + 1
+        replay.tag = item.tag
+
+    async def _check_end(self, replay: Replay, beyond: list[int]) -> None:
+        """Corrupt if the first free number is known to have been acknowledged once."""
+        known = self._manifests.manifest.acknowledged
+        for item in replay.objects:
+            known = max(known, item.header.acknowledged)
+        for number in sorted(beyond)[:WINDOW]:
+            try:
+                raw = await self._store.get(wal_name(number), 0, HEADER_BYTES)
+            except NotFound:
+                continue
+            header = decode_header(wal_name(number), raw, store_id=self._store_id, kinds=_WAL_KINDS)
+            known = max(known, header.acknowledged)
+        await self.check_known(replay, known)
+
+    async def check_known(self, replay: Replay, acknowledged: int) -> None:
+        """Corrupt if the log ends below a number that was acknowledged; Fenced if a newer writer explains it."""
+        if acknowledged >= replay.end:
+            await self._manifests.look_for_newer()
+            name = wal_name(replay.end)
+            raise Corrupt(
+                name,
+                f"it is missing, and it was acknowledged (up to number {acknowledged}): the log lost writes",
+            )
+
+    async def put_fence(self, replay: Replay, epoch: int) -> Replay:
+        """Close the log to every earlier writer. Gives the log as it ends at our fence; Fenced if a newer writer was
+        there.
+        """
+        while True:
+            if replay.epoch > epoch:
+                raise Fenced(SUPERSEDED)
+            number = replay.end
+            header = Header(
+                kind=ObjectKind.FENCE,
+                epoch=epoch,
+                store_id=self._store_id,
+                nonce=self._env.random_bytes(PREFIX_BYTES),
+                number=number,
+            )
+            content, _ = seal_object(self._cipher, header, (number + RESUME).to_bytes(8, "little"))
+            try:
+                await create_or_settle(self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)
+            except Taken:
+                # An object of the old writer landed first: it counts, and the fence goes behind it.
+                replay = await self.read_to_gap()
+                continue
+            replay.fences.append(number)
+            return replay
+
+
+async def read_indexes(
+    tables: list[TableRef],
+    *,
+    store: ObjectStore,
+    cipher: Cipher,
+    store_id: bytes,
+    env: Env,
+    on_missing: Callable[[], Awaitable[None]],
+) -> list[Index]:
+    """The index of each SST, fetched in parallel and checked. Corrupt if one is missing or not the one that is
+    named.
+    """
+    room = asyncio.Semaphore(READS_IN_FLIGHT)
+
+    async def read(table: TableRef) -> Index:
+        name = table_name(table.id)
+        async with room:
+            try:
+                header = await store.get(name, 0, HEADER_BYTES)
+                sealed = await store.get(name, table.index_offset, table.size - table.index_offset)
+            except NotFound:
+                await on_missing()
+                raise Corrupt(name, "it is missing, though the manifest or the log names it") from None
+        return await env.run("codec", lambda: open_index(cipher, table, header, sealed, store_id=store_id))
+
+    return list(await asyncio.gather(*(read(table) for table in tables)))
+
+
+def tables_named(records: list[Replayed]) -> list[TableRef]:
+    """The SSTs that the log refers to, in order."""
+    return [record for _, record in records if isinstance(record, TableRef)]
+
+
+def highest_sequence(records: list[Replayed]) -> int:
+    """The newest sequence in the log, 0 if it is empty."""
+    highest = 0
+    for _, record in records:
+        if isinstance(record, tuple):
+            highest = max(highest, record[0])
+        elif isinstance(record, Meta):
+            highest = max(highest, record.sequence)
+        elif not isinstance(record, TableRef):
+            highest = max(highest, record.entry.sequence)
+    return highest

@@ -1,0 +1,84 @@
+"""This file knows how a data SST gets into the store: a name with our epoch, encoding in a thread, one PUT.
+
+An SST is invisible until a manifest or a locator in the log names it, so a crash between here and there leaves an
+orphan that a later writer sweeps, and nothing else.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ulid import ULID
+
+from storage.codec import FrameCodec
+from storage.crypto import PREFIX_BYTES, Cipher
+from storage.env import Env, object_id
+from storage.lsm.entries import TableRef
+from storage.lsm.envelope import Header, ObjectKind
+from storage.lsm.names import table_name
+from storage.lsm.sst import TableBuilder
+from storage.objects.base import ObjectStore
+
+T = TypeVar("T")
+
+OBJECT_BYTES_MAX = 16 * 1024 * 1024
+OBJECT_BYTES_MIN = 1024 * 1024
+
+OBJECT_SECONDS_MAX = 5
+"""An object is no larger than what the measured rate carries in this time, so a slow uplink still makes progress."""
+
+
+class TableWriter:
+    """Builds and uploads data SSTs for one writer."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        env: Env,
+        frames: FrameCodec,
+        frame_cipher: Cipher,
+        index_cipher: Cipher,
+        store_id: bytes,
+        epoch: int,
+    ) -> None:
+        self._store = store
+        self._env = env
+        self._frames = frames
+        self._frame_cipher = frame_cipher
+        self._index_cipher = index_cipher
+        self._store_id = store_id
+        self._epoch = epoch
+        self.rate = 0.0
+        """Bytes a second that one upload reached lately; 0 until one was measured."""
+
+    @property
+    def object_bytes(self) -> int:
+        """Block data to put in one SST at the measured rate."""
+        if not self.rate:
+            return OBJECT_BYTES_MAX
+        return int(min(max(self.rate * OBJECT_SECONDS_MAX, OBJECT_BYTES_MIN), OBJECT_BYTES_MAX))
+
+    def builder(self) -> TableBuilder:
+        """A builder for a new SST, with a name and a nonce of its own."""
+        table_id = object_id(self._env, self._epoch)
+        header = Header(
+            kind=ObjectKind.DATA,
+            epoch=self._epoch,
+            store_id=self._store_id,
+            nonce=self._env.random_bytes(PREFIX_BYTES),
+            link=ULID.from_str(table_id).bytes,
+        )
+        return TableBuilder(self._frames, self._frame_cipher, self._index_cipher, header, table_id)
+
+    async def encode(self, build: Callable[[], T]) -> T:
+        """Run `build` in a codec thread."""
+        return await self._env.run("codec", build)
+
+    async def upload(self, table: TableRef, content: bytearray) -> None:
+        """Put the SST; returns when it is confirmed, however long that takes."""
+        started = self._env.monotonic()
+        await self._store.create(table_name(table.id), content)
+        elapsed = max(self._env.monotonic() - started, 1e-6)
+        if len(content) >= OBJECT_BYTES_MIN:
+            now = len(content) / elapsed
+            self.rate = now if not self.rate else 0.7 * self.rate + 0.3 * now
