@@ -1,0 +1,67 @@
+"""Fixtures for the tests of object stores: an environment, stores, a server that misbehaves, virtual time."""
+
+import asyncio
+import selectors
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.env import RealEnv
+from storage.objects.local import LocalStore
+from tests.storage.objects.stubs import StubServer
+
+
+@pytest.fixture
+def env() -> Iterator[RealEnv]:
+    env = RealEnv()
+    yield env
+    env.close()
+
+
+@pytest.fixture
+async def local(tmp_path: Path, env: RealEnv) -> AsyncIterator[LocalStore]:
+    """A folder store that has not been made yet."""
+    store = LocalStore(tmp_path / "store", env)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    """An HTTP server that answers what it is told to."""
+    with StubServer() as server:
+        yield server
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Instead of waiting for time to pass, lets it pass."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout is not None:
+            self.now += timeout
+        return ready
+
+
+class _VirtualTimeLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+@pytest.fixture
+def virtual_time() -> Callable[..., float]:
+    """`virtual_time(coroutine)` runs it on a clock that jumps; returns the seconds it took on that clock."""
+
+    def run(coroutine: "asyncio._CoroutineLike[None]") -> float:
+        with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
+            runner.run(coroutine)
+            return runner.get_loop().time()
+
+    return run

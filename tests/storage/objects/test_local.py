@@ -1,0 +1,403 @@
+"""The folder store: the order of its system calls, and what crashes, full disks and meddling do to it."""
+
+import asyncio
+import errno
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage.env import RealEnv
+from storage.errors import AlreadyExists, Closed, Invalid, NotFound, Unavailable, Unsupported
+from storage.objects import folders
+from storage.objects.local import LocalStore
+from tests.support.requirements import require
+
+REPOSITORY = Path(__file__).parents[3]
+
+PRELUDE = """
+import asyncio, os, sys
+from pathlib import Path
+from storage.env import RealEnv
+from storage.errors import *
+from storage.objects.local import LocalStore
+
+folder = Path(sys.argv[1])
+env = RealEnv()
+store = LocalStore(folder, env)
+"""
+
+
+def child(script: str, folder: Path, *, under: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
+    """A process of its own that runs `script` after PRELUDE, with its standard output in a pipe."""
+    return subprocess.Popen(
+        [*under, sys.executable, "-c", PRELUDE + script, str(folder)],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+    )
+
+
+def finish(process: "subprocess.Popen[bytes]") -> str:
+    """The output of a child that must end well."""
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return output.decode()
+
+
+def temporaries(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if name.startswith(folders.TEMPORARY)]
+
+
+def trace(tmp_path: Path, *calls: str, before: str = "wal/first") -> list[str]:
+    """What `calls` do to the filesystem, as "call path" with temporaries as `~/N`; `before` is created before."""
+    require("strace")
+    body = "\n    ".join(calls)
+    script = f"""
+async def main():
+    if {before!r}:
+        await store.create({before!r}, b"x")
+    os.mkdir(folder.parent / "begin")
+    {body}
+asyncio.run(main())
+"""
+    log, store = tmp_path / "trace", tmp_path / "store"
+    wanted = "trace=mkdir,openat,write,fsync,linkat,renameat,unlinkat,mkdirat"
+    finish(child(script, store, under=("strace", "-f", "-y", "-o", str(log), "-e", wanted)))
+    seen = []
+    for line in log.read_text().partition('/begin"')[2].splitlines():
+        call = re.search(r"(\w+)\((.*)\) += ", line)
+        if call is not None and str(tmp_path) in line:
+            folders_named = re.findall("<([^>]*)>", call[2])[-1:]
+            names = [name for name in re.findall('"([^"]*)"', call[2])[-1:] if call[1] != "write"]
+            path = os.path.relpath(os.path.join(*folders_named, *names), store)
+            seen.append(f"{call[1]} {re.sub('~[0-9a-f]+', '~', path)}")
+    return seen
+
+
+OBJECT_IS_MADE = ["openat ~/1", "write ~/1", "fsync ~/1"]
+
+
+def test_an_object_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path: Path) -> None:
+    assert trace(tmp_path, 'await store.create("wal/second", bytes(9999))') == [
+        *OBJECT_IS_MADE,
+        "linkat wal/second",
+        "unlinkat ~/1",
+        "openat wal",
+        "fsync wal",
+    ]
+
+
+def test_a_replaced_object_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path: Path) -> None:
+    calls = [*OBJECT_IS_MADE, "renameat wal/first", "openat wal", "fsync wal"]
+    assert trace(tmp_path, 'await store.put("wal/first", bytes(9999))') == calls
+
+
+def test_what_a_create_finds_taken_is_made_durable(tmp_path: Path) -> None:
+    """It may be its own, of an attempt that was killed before it synced the folder."""
+    calls = ["try: await store.create('wal/first', b'y')", "except AlreadyExists: print('taken')"]
+    assert trace(tmp_path, *calls)[-2:] == ["openat wal", "fsync wal"]
+
+
+def test_a_deletion_is_durable(tmp_path: Path) -> None:
+    calls = ["unlinkat wal/first", "openat wal", "fsync wal"]
+    assert trace(tmp_path, 'await store.delete(["wal/first"])') == calls
+
+
+def test_the_first_write_makes_the_folders_and_their_entries_durable(tmp_path: Path) -> None:
+    calls = trace(tmp_path, 'await store.create("a/b/object", b"x")', before="")
+    synced = [call for call in calls if call.split()[0] in ("mkdir", "mkdirat", "fsync", "linkat")]
+    assert synced == [
+        "mkdir .",
+        "fsync ..",
+        "fsync .",  # of what an earlier process may have left
+        "mkdirat ~",
+        "mkdirat a",
+        "fsync .",
+        "mkdirat a/b",
+        "fsync a",
+        "fsync ~/0",
+        "linkat a/b/object",
+        "fsync a/b",
+    ]
+
+
+def test_the_first_write_makes_durable_what_a_killed_process_left(tmp_path: Path) -> None:
+    for folder in ("keys", "wal/deep"):
+        (tmp_path / "store" / folder).mkdir(parents=True)
+        (tmp_path / "store" / folder / "1").write_bytes(b"linked, and then killed")
+    calls = trace(tmp_path, 'await store.create("wal/2", b"x")', before="")
+    before_writing = calls[: calls.index("openat ~/0")]
+    assert {"fsync .", "fsync keys", "fsync wal", "fsync wal/deep"} <= set(before_writing)
+
+
+CREATE_FOR_EVER = """
+async def create(worker):
+    number = 0
+    while True:
+        name = f"wal/{os.getpid()}-{worker}-{number}"
+        await store.create(name, (name.encode() + b" ") * 8000)
+        os.write(1, name.encode() + b"\\n")
+        number += 1
+
+async def main():
+    await asyncio.gather(*map(create, range(4)))
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_at_any_moment_leaves_whole_objects_and_all_that_were_acknowledged(
+    tmp_path: Path, env: RealEnv
+) -> None:
+    folder = tmp_path / "store"
+    acknowledged = []
+    for round_ in range(12):
+        process = child(CREATE_FOR_EVER, folder)
+        assert process.stdout is not None
+        for _ in range(random.randint(1, 25)):
+            acknowledged.append(process.stdout.readline().decode().strip())
+        process.kill()
+        acknowledged += process.stdout.read().decode().split()
+        process.wait()
+        process.stdout.close()
+        store = LocalStore(folder, env)
+        listed = {item.name: item.size for item in await store.list("")}
+        assert set(acknowledged) <= set(listed), f"round {round_}"
+        for name, size in listed.items():
+            whole = (name.encode() + b" ") * 8000
+            assert size == len(whole)
+            assert await store.get(name) == whole
+        await store.close()
+
+    assert temporaries(folder)
+    store = LocalStore(folder, env)
+    await store.create("after", b"")
+    assert len(temporaries(folder)) == 1, "what the killed left was not swept"
+    await store.close()
+    assert temporaries(folder) == []
+
+
+async def test_temporaries_of_a_process_that_lives_are_left_alone(tmp_path: Path, env: RealEnv) -> None:
+    folder = tmp_path / "store"
+    first, second = LocalStore(folder, env), LocalStore(folder, env)
+    await first.create("a", b"1")
+    (dead := folder / "~dead").mkdir()
+    (dead / "0").write_bytes(b"rest")
+    await second.create("b", b"2")
+    assert not dead.exists()
+    assert len(temporaries(folder)) == 2
+    await first.create("c", b"3")
+    await first.close()
+    await second.close()
+
+
+async def test_writers_that_open_at_once_do_not_sweep_each_other(tmp_path: Path, env: RealEnv) -> None:
+    for number in range(20):
+        stores = [LocalStore(tmp_path / str(number), env) for _ in range(8)]
+        await asyncio.gather(*(store.create(f"w/{i}", b"x") for i, store in enumerate(stores)))
+        assert len(await stores[0].list("")) == 8
+        for store in stores:
+            await store.close()
+
+
+FILL = """
+import subprocess
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], check=True)
+
+async def main():
+    written = []
+    try:
+        while True:
+            name = f"wal/{len(written)}"
+            await store.create(name, bytes(300_000))
+            written.append(name)
+    except OutOfSpace as error:
+        assert "make room" in str(error), error
+    assert 3 <= len(written) <= 7, written
+    try:
+        await store.put("wal/0", bytes(900_000))
+        raise AssertionError("a full disk was written to")
+    except OutOfSpace:
+        pass
+    assert [(item.name, item.size) for item in await store.list("")] == [(name, 300_000) for name in written]
+    for folder_ in folder.glob("~*"):
+        assert os.listdir(folder_) == [], "a temporary was left"
+    await store.delete(written[:1])
+    await store.create("wal/again", bytes(300_000))
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    try:
+        await store.create("wal/more", b"")
+        raise AssertionError("a read-only disk was written to")
+    except AccessDenied:
+        pass
+    assert await store.get("wal/again") == bytes(300_000)
+
+asyncio.run(main())
+print("done")
+"""
+
+
+def test_a_full_disk_shows_nothing_half_and_is_usable_again(tmp_path: Path) -> None:
+    require("unshare", "mount")
+    under = ("unshare", "--mount", "--map-root-user")
+    if subprocess.run([*under, "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True).returncode:
+        require("the right to mount in a namespace")
+    assert finish(child(FILL, tmp_path, under=under)) == "done\n"
+
+
+DENIED = """
+import storage.objects.folders, encodings.idna
+if os.getuid() == 0:
+    os.chown(folder, 1, 1)
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+
+async def main():
+    for call in (store.create("a", b""), store.put("a", b""), store.delete(["there"])):
+        try:
+            await call
+            raise AssertionError("allowed")
+        except AccessDenied as error:
+            assert "must belong to this user" in str(error), error
+    assert await store.get("there") == b"read"
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+def test_a_folder_of_someone_else_is_told(work: Path) -> None:
+    work.chmod(0o755)
+    folder = work / "store"
+    folder.mkdir()
+    (folder / "there").write_bytes(b"read")
+    folder.chmod(0o555)
+    assert finish(child(DENIED, folder)) == "done\n"
+
+
+@pytest.mark.parametrize("meddle", ["remove", "move", "replace"])
+async def test_a_folder_that_vanished_is_unavailable_and_not_empty(
+    local: LocalStore, tmp_path: Path, meddle: str
+) -> None:
+    """An empty listing would say that no newer manifest exists."""
+    await local.create("manifest/1", b"x")
+    folder = tmp_path / "store"
+    if meddle == "remove":
+        shutil.rmtree(folder)
+    else:
+        folder.rename(tmp_path / "elsewhere")
+    if meddle == "replace":
+        folder.mkdir()
+    for call in (local.list("manifest/2"), local.get("manifest/2"), local.head("manifest/2")):
+        with pytest.raises(Unavailable, match="removed, moved or unmounted"):
+            await call
+    if meddle == "remove":
+        with pytest.raises(Unavailable):
+            await local.create("manifest/2", b"x")
+    assert not list(folder.glob("*"))
+
+
+@pytest.mark.parametrize("pattern", ["wal", "~*"])
+async def test_a_folder_removed_inside_is_made_again(local: LocalStore, tmp_path: Path, pattern: str) -> None:
+    await local.create("wal/1", b"x")
+    for victim in (tmp_path / "store").glob(pattern):
+        shutil.rmtree(victim)
+    with pytest.raises(Unavailable):
+        await local.create("wal/2", b"x")
+    await local.create("wal/2", b"x")
+    assert await local.get("wal/2") == b"x"
+
+
+async def test_what_is_no_object_is_not_shown(local: LocalStore, tmp_path: Path) -> None:
+    await local.create("wal/1", b"x")
+    folder = tmp_path / "store"
+    (folder / "lost+found").mkdir()
+    (folder / "lost+found" / "1").write_bytes(b"")
+    (folder / "a name").write_bytes(b"")
+    (folder / "link").symlink_to(folder / "wal" / "1")
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe")
+    assert [item.name for item in await local.list("")] == ["wal/1"]
+    with pytest.raises(NotFound):
+        await local.head("wal")
+
+
+async def test_an_object_in_place_of_a_folder_is_told(local: LocalStore) -> None:
+    await local.create("wal", b"x")
+    with pytest.raises(Invalid):
+        await local.create("wal/1", b"x")
+
+
+def fail_with(number: int) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+async def test_a_filesystem_without_links_is_refused(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await local.create("first", b"")
+    monkeypatch.setattr(os, "link", fail_with(errno.EPERM))  # what FAT says
+    with pytest.raises(Unsupported, match="cannot link"):
+        await local.create("second", b"")
+    assert os.listdir(tmp_path / "store" / temporaries(tmp_path / "store")[0]) == []
+
+
+async def test_an_object_that_could_not_be_synced_is_not_there(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await local.create("first", b"")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail_with(errno.EIO))
+        with pytest.raises(Unavailable, match="Input/output error"):
+            await local.create("second", b"x")
+    assert [item.name for item in await local.list("")] == ["first"]
+    assert os.listdir(tmp_path / "store" / temporaries(tmp_path / "store")[0]) == []
+    await local.create("second", b"y")
+    assert await local.get("second") == b"y"
+
+
+async def test_closing_gives_back_all_descriptors(tmp_path: Path, env: RealEnv) -> None:
+    await env.run("store", int)
+    before = len(os.listdir("/proc/self/fd"))
+    store = LocalStore(tmp_path / "store", env)
+    await store.create("a/b", b"x")
+    await store.put("a/c", b"y")
+    with pytest.raises(AlreadyExists):
+        await store.create("a/b", b"z")
+    await store.get("a/b")
+    await store.list("")
+    await store.delete(["a/b"])
+    await store.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(Closed):
+        await store.get("a/c")
+
+
+async def test_closing_waits_for_what_was_cancelled(tmp_path: Path, env: RealEnv) -> None:
+    """The thread of a cancelled call goes on: its descriptors must not be given to someone else meanwhile."""
+    before = len(os.listdir("/proc/self/fd"))
+    store = LocalStore(tmp_path / "store", env)
+    await store.create("first", b"")
+    call = asyncio.create_task(store.create("big", bytes(50_000_000)))
+    await asyncio.sleep(0)
+    call.cancel()
+    await store.close()
+    env.close()
+    await asyncio.gather(call, return_exceptions=True)
+    for pool in env._pools.values():
+        pool.shutdown(wait=True)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert temporaries(tmp_path / "store") == []
+    reader = LocalStore(tmp_path / "store", RealEnv())
+    assert [item.size for item in await reader.list("big")] in ([], [50_000_000])
+    await reader.close()
