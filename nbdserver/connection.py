@@ -1,0 +1,341 @@
+"""This file knows the life of one client's connection: bytes of a transport in, to the protocol, and replies
+out.
+
+Promises: a peer that breaks the protocol, stalls in the handshake or leaves harms only its own connection;
+what it sent but was not applied when it left is dropped; nothing of a connection outlives it.
+
+How it works. In the handshake, bytes go through a buffer that all connections share, since they are taken out
+of it in the same turn of the loop. In the transmission phase `Transmission` owns the receive buffer, and a
+`Session` carries out what it finds there: one pass over what arrived, one `writelines`. When a request was
+not taken, or too many replies are unsent, reading stops until `proceed` is called.
+
+Stale copies. Linux sends a request again on another socket when one stalls. An old copy that is applied late
+would undo a newer write that was acknowledged. So after every pause, and when bytes come after a second of
+silence, the socket is asked first whether the peer is still there (POLLRDHUP; it knows even while bytes are
+unread); if not, a `Doubtful` takes the requests.
+"""
+
+import asyncio
+import logging
+import select
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from nbdserver.doubtful import Doubtful
+from nbdserver.exports import Export, Exports
+from nbdserver.limits import Budget, Limits
+from nbdserver.protocol import wire
+from nbdserver.protocol.handshake import Agreement, Handshake, State
+from nbdserver.protocol.replies import SimpleReplies, StructuredReplies
+from nbdserver.protocol.transmission import Transmission
+from nbdserver.protocol.wire import ProtocolError
+from nbdserver.session import Session
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 1.0
+"""After this long without a byte, what comes may be old: the peer is asked for first."""
+
+LINGER_SECONDS = 10.0
+"""How long a connection that is ending may keep its socket for replies that are unsent or not ready."""
+
+KEEPALIVE_IDLE_SECONDS = 10
+KEEPALIVE_INTERVAL_SECONDS = 5
+KEEPALIVE_COUNT = 3
+"""A peer that vanished is noticed after 10 + 3 x 5 = 25 s: sooner than a client's time-out of 30 s, after
+which it would send its requests again elsewhere."""
+
+_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+_shared_buffer = memoryview(bytearray(64 << 10))
+"""Where the bytes of all handshakes arrive."""
+
+
+class Owner(Protocol):
+    """The server, as its connections see it."""
+
+    def opened(self, connection: "Connection") -> None:
+        """A client connected."""
+
+    def attached(self, connection: "Connection") -> None:
+        """It entered the transmission phase."""
+
+    def closed(self, connection: "Connection") -> None:
+        """It is gone."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client. States: in the handshake (`_transmission` is None), attached, closing."""
+
+    def __init__(self, owner: Owner, exports: Exports, limits: Limits, budget: Budget) -> None:
+        self.write_paused = False
+        self.peer = "unknown"
+        self.export: Export | None = None
+        self.bytes_received = 0
+        self._owner = owner
+        self._exports = exports
+        self._limits = limits
+        self._budget = budget
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._handshake: Handshake[Export] = Handshake(exports)
+        self._transmission: Transmission | None = None
+        self._session: Session
+        self._timer: asyncio.TimerHandle | None = None
+        """Until the handshake is over its deadline, then, when closing, the end of lingering."""
+        self._closing = False
+        self._paused = False
+        self._heard = 0.0
+        self._poll = select.poll()
+
+    @property
+    def requests(self) -> int:
+        """Requests of this client so far."""
+        return 0 if self._transmission is None else self._transmission.requests
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes of this client's requests and data of the replies to it so far."""
+        return self.bytes_received + (0 if self._transmission is None else self._session.bytes_sent)
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A transport of uvloop is none of asyncio's classes, but does what they promise.
+        self._transport = cast(asyncio.Transport, transport)
+        self._owner.opened(self)
+        try:
+            sock = transport.get_extra_info("socket")
+            self.peer = _prepare(sock)
+        except OSError:
+            self.fail()
+            return
+        self._poll.register(sock.fileno(), select.POLLRDHUP)
+        self._transport.set_write_buffer_limits(high=self._limits.reply_bytes)
+        self._timer = self._loop.call_later(self._limits.handshake_seconds, self._too_slow)
+        if not self._closing:
+            self._transport.writelines(self._handshake.take_output())
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _shared_buffer if self._transmission is None else self._transmission.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._closing:
+            return
+        self.bytes_received += nbytes
+        if self._transmission is None:
+            self._guarded(self._haggle, _shared_buffer[:nbytes])
+            return
+        now = self._loop.time()
+        if now - self._heard > SILENCE_SECONDS:
+            self._ask_for_peer()
+        self._heard = now
+        self._guarded(self._received, nbytes)
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._transmission is not None:
+            self._session.sent()
+        if self._paused:
+            self._loop.call_soon(self.proceed)
+
+    def eof_received(self) -> bool:
+        """Without DISC the client has gone, whatever it still wanted; after it, its last replies may be on
+        their way."""
+        if self._transmission is not None and self._session.ending and self._session.outstanding:
+            self._linger()
+            return True
+        self.close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end_session()
+        self._owner.closed(self)
+
+    # What the session and the server call
+
+    def proceed(self) -> None:
+        """What stopped the parsing may be over: go on, unless the peer left meanwhile."""
+        if self._closing or self.write_paused:
+            return
+        if self._transmission is None:
+            self._guarded(self._haggle, b"")
+            return
+        self._ask_for_peer()
+        self._guarded(self._go_on)
+
+    def idle(self) -> None:
+        """The last request is answered and no other will come."""
+        self.close()
+
+    def fail(self) -> None:
+        """Drop the client at once."""
+        self._closing = True
+        self._transport.abort()
+
+    def close(self) -> None:
+        """End the connection when what is queued has been sent, or after a while without that."""
+        if not self._closing:
+            self._closing = True
+            self._end_session()
+            self._transport.close()
+            self._linger()
+
+    def drain(self) -> None:
+        """The server is stopping: finish what is under way, refuse what comes, then close."""
+        if self._closing:
+            return
+        if self._transmission is None or not self._session.outstanding:
+            self.close()
+            return
+        self._transmission.refuse_all(wire.ESHUTDOWN, "the server is shutting down")
+        self._session.ending = True
+
+    # Inside
+
+    def _guarded(self, function: "Callable[..., None]", *arguments: object) -> None:
+        """Run a step of the protocol; whatever goes wrong in it ends this connection and no other."""
+        try:
+            function(*arguments)
+        except ProtocolError as error:
+            logger.info("client_dropped peer=%s: %s", self.peer, error)
+            if self._transmission is not None:
+                self._session.send()
+            self.close()
+        except Exception:
+            logger.exception("client_dropped peer=%s: unexpected error", self.peer)
+            self.fail()
+
+    def _haggle(self, data: bytes | memoryview) -> None:
+        """Give bytes to the handshake, send its answers."""
+        handshake = self._handshake
+        try:
+            hungry = handshake.received(data)
+        finally:
+            output = handshake.take_output()
+            if output:
+                self._transport.write(b"".join(output))
+        if handshake.state is State.CLOSED:
+            self.close()
+        elif handshake.agreement is not None:
+            self._attach(handshake.agreement)
+        elif hungry and not self.write_paused:
+            self._read_on()
+        else:
+            self._stop_reading()
+            if not self.write_paused:
+                self._loop.call_soon(self.proceed)
+
+    def _attach(self, agreement: Agreement[Export]) -> None:
+        """Enter the transmission phase."""
+        export = self.export = agreement.export
+        self._exports.attach(export)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._session = Session(
+            self,
+            self._transport,
+            export.device,
+            StructuredReplies() if agreement.structured else SimpleReplies(),
+            self._limits,
+            self._budget,
+        )
+        self._transmission = Transmission(
+            self._session,
+            export,
+            read_only=export.read_only,
+            structured=agreement.structured,
+            block_status=agreement.block_status,
+        )
+        self._heard = self._loop.time()
+        logger.info("client_attached peer=%s export=%s", self.peer, export.name)
+        self._owner.attached(self)
+        rest = self._handshake.take_rest()
+        if rest:
+            self._transmission.buffer()[: len(rest)] = rest
+            self._received(len(rest))
+        elif not self.write_paused:
+            self._read_on()
+
+    def _received(self, count: int) -> None:
+        assert self._transmission is not None
+        self._pass_done(hungry=self._transmission.received(count))
+
+    def _go_on(self) -> None:
+        assert self._transmission is not None
+        self._pass_done(hungry=self._transmission.resume())
+
+    def _pass_done(self, *, hungry: bool) -> None:
+        """Send what a pass over the received bytes produced, and decide what comes next."""
+        session = self._session
+        session.send()
+        if session.ending and not session.outstanding:
+            self.close()
+        elif self.write_paused or not hungry:
+            self._stop_reading()
+            if not self.write_paused and not session.stalled:
+                # The pass ended because it had made enough replies for one turn of the loop.
+                self._loop.call_soon(self.proceed)
+        elif self._paused:
+            self._read_on()
+
+    def _stop_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _ask_for_peer(self) -> None:
+        """If the peer has left, what it left behind counts only with a DISC behind it."""
+        transmission = self._transmission
+        assert transmission is not None
+        if self._session.ending or isinstance(transmission.handler, Doubtful):
+            return
+        if any(events & _GONE for _, events in self._poll.poll(0)):
+            transmission.handler = Doubtful(self._session, self._limits)
+
+    def _too_slow(self) -> None:
+        logger.info("client_dropped peer=%s: no handshake in %g s", self.peer, self._limits.handshake_seconds)
+        self.fail()
+
+    def _linger(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(LINGER_SECONDS, self.fail)
+
+    def _end_session(self) -> None:
+        """Forget what was under way; no request is carried out after this."""
+        if self.export is not None:
+            self._session.close()
+            self._exports.detach(self.export)
+            logger.info("client_left peer=%s export=%s", self.peer, self.export.name)
+            self.export = None
+
+
+def _prepare(sock: socket.socket) -> str:
+    """Set a client's socket up and name its other end."""
+    if sock.family == socket.AF_UNIX:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid, uid, _ = struct.unpack("iII", credentials)
+        return f"unix:pid={pid},uid={uid}"
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    dead = KEEPALIVE_IDLE_SECONDS + KEEPALIVE_COUNT * KEEPALIVE_INTERVAL_SECONDS
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, dead * 1000)
+    host, port = sock.getpeername()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

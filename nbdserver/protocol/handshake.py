@@ -1,0 +1,394 @@
+"""This file knows the handshake: what a client may say before it reads and writes, and what it is answered.
+
+Promises: an export is looked up only when the client names it; an option that fails leaves no half-made state
+behind; the data of an option is limited before it is stored; how the bytes were cut into segments makes no
+difference.
+
+How it works. Two tables hold the rules. TRANSITIONS says which state follows on which event; an event that a
+state does not list ends the connection. OPTIONS says for each option in which states it is allowed, whether
+it may carry data, and which method answers it with an event. Everything else is framing: `received` collects
+whole options, one after the other. Replies gather in `take_output()`, which the caller empties; when a
+megabyte of them waits, options do too.
+
+    GREETED --fixed client--> HAGGLING --chosen--> TRANSMISSION      HAGGLING --answered--> HAGGLING
+       |                          `-----aborted--> CLOSED
+       `----plain client--> PLAIN -------chosen--> TRANSMISSION
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
+
+from nbdserver.protocol import options, wire
+from nbdserver.protocol.wire import OptionRefused, ProtocolError
+
+OPTION_BYTES_MAX = 64 << 10
+"""Data of one option: a name and some queries, each at most 4 KiB, have ample room."""
+
+OPTION_BYTES_DISCARDED_MAX = 1 << 20
+"""Longer option data than OPTION_BYTES_MAX is read to its end and refused; beyond this the connection
+ends."""
+
+OPTIONS_MAX = 64
+OPTIONS_PER_EXPORT_MAX = 4
+"""Options of one client. A handful suffices; `qemu-nbd --list` sends two for each export it finds."""
+
+OUTPUT_BYTES_MAX = 1 << 20
+"""With this much unsent, no further option is answered."""
+
+BASE_ALLOCATION = "base:allocation"
+BASE_ALLOCATION_ID = 1
+
+GREETING = wire.GREETING.pack(wire.MAGIC, wire.IHAVEOPT, wire.FLAG_FIXED_NEWSTYLE | wire.FLAG_NO_ZEROES)
+"""What the server says first."""
+
+
+class Export(Protocol):
+    """What the handshake tells a client about an export."""
+
+    @property
+    def name(self) -> str:
+        """Its canonical name."""
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+
+    @property
+    def size(self) -> int:
+        """Bytes now."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused."""
+
+
+ExportT = TypeVar("ExportT", bound=Export)
+ExportT_co = TypeVar("ExportT_co", bound=Export, covariant=True)
+
+
+class Catalogue(Protocol[ExportT_co]):
+    """Which exports there are."""
+
+    def names(self) -> Sequence[str]:
+        """The names that LIST shows."""
+
+    def find(self, name: str) -> ExportT_co | None:
+        """The export a client means by `name` ("" is the default one), or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement(Generic[ExportT]):
+    """What the two sides agreed on for the transmission phase."""
+
+    export: ExportT
+    structured: bool
+    block_status: bool
+    """Whether base:allocation was selected for this very export."""
+
+
+class State(Enum):
+    """Where a handshake is."""
+
+    GREETED = "the greeting is out, the client's flags are awaited"
+    PLAIN = "newstyle without the fix: only EXPORT_NAME can follow"
+    HAGGLING = "fixed newstyle: options are answered"
+    TRANSMISSION = "an export was chosen"
+    CLOSED = "the client gave up"
+
+
+class Event(Enum):
+    """What moves a handshake."""
+
+    FIXED_CLIENT = "the client speaks fixed newstyle"
+    PLAIN_CLIENT = "the client does not"
+    ANSWERED = "an option was answered, with success or an error"
+    CHOSEN = "EXPORT_NAME or GO succeeded"
+    ABORTED = "ABORT was acknowledged"
+
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.GREETED: {Event.FIXED_CLIENT: State.HAGGLING, Event.PLAIN_CLIENT: State.PLAIN},
+    State.PLAIN: {Event.CHOSEN: State.TRANSMISSION},
+    State.HAGGLING: {
+        Event.ANSWERED: State.HAGGLING,
+        Event.CHOSEN: State.TRANSMISSION,
+        Event.ABORTED: State.CLOSED,
+    },
+    State.TRANSMISSION: {},
+    State.CLOSED: {},
+}
+
+
+class Handshake(Generic[ExportT]):
+    """One client's handshake, as seen from the server."""
+
+    def __init__(self, catalogue: Catalogue[ExportT]) -> None:
+        self.state = State.GREETED
+        self.agreement: Agreement[ExportT] | None = None
+        """Set when `state` is TRANSMISSION."""
+        self._catalogue = catalogue
+        self._pending = bytearray()
+        self._output: list[bytes] = [GREETING]
+        self._output_bytes = len(GREETING)
+        self._padding = wire.EXPORT_PADDING
+        self._options = 0
+        self._discard = 0
+        self._discarded_option = 0
+        self._structured = False
+        self._contexts_of: str | None = None
+
+    def received(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take bytes from the client, answer every option that is complete.
+
+        True: more bytes are needed, or the handshake is over (see `state`). False: too much output waits;
+        send it and call again with no bytes. ProtocolError: there is no way to go on.
+        """
+        self._pending += data
+        while self.state not in (State.TRANSMISSION, State.CLOSED):
+            if self._output_bytes >= OUTPUT_BYTES_MAX:
+                return False
+            if not self._step():
+                break
+        return True
+
+    def take_output(self) -> list[bytes]:
+        """What is to be sent, in order; forgotten here."""
+        output, self._output, self._output_bytes = self._output, [], 0
+        return output
+
+    def take_rest(self) -> bytes:
+        """The bytes behind the option that ended the handshake: they belong to the transmission phase."""
+        rest = bytes(self._pending)
+        self._pending.clear()
+        return rest
+
+    # Framing
+
+    def _step(self) -> bool:
+        """Take one message off `_pending`; False if it is not all there."""
+        pending = self._pending
+        if self._discard:
+            gone = min(self._discard, len(pending))
+            del pending[:gone]
+            self._discard -= gone
+            if not self._discard:
+                self._answer(self._discarded_option, None)
+            return gone > 0
+        if self.state is State.GREETED:
+            if len(pending) < wire.CLIENT_FLAGS.size:
+                return False
+            (flags,) = wire.CLIENT_FLAGS.unpack_from(pending)
+            del pending[: wire.CLIENT_FLAGS.size]
+            self._move(self._client_flags(flags))
+            return True
+        if len(pending) < wire.OPTION.size:
+            return False
+        magic, option, length = wire.OPTION.unpack_from(pending)
+        self._check_header(magic, option, length)
+        if length > OPTION_BYTES_MAX:
+            del pending[: wire.OPTION.size]
+            self._discard, self._discarded_option = length, option
+            return True
+        behind = wire.OPTION.size + length
+        if len(pending) < behind:
+            return False
+        data = bytes(pending[wire.OPTION.size : behind])
+        del pending[:behind]
+        self._answer(option, data)
+        return True
+
+    def _check_header(self, magic: int, option: int, length: int) -> None:
+        """End the connection if this option cannot be answered at all, before any of its data is stored."""
+        if magic != wire.IHAVEOPT:
+            raise ProtocolError("an option does not begin with the magic number")
+        if length > OPTION_BYTES_DISCARDED_MAX:
+            raise ProtocolError(f"option {option} announces {length} bytes of data")
+        if option == wire.OPT_EXPORT_NAME and length > wire.STRING_BYTES_MAX:
+            raise ProtocolError(f"the name of an export has {length} bytes")
+
+    def _client_flags(self, flags: int) -> Event:
+        known = wire.FLAG_C_FIXED_NEWSTYLE | wire.FLAG_C_NO_ZEROES
+        if flags & ~known:
+            raise ProtocolError(f"the client flags {flags:#x} are not known")
+        if flags & wire.FLAG_C_NO_ZEROES:
+            self._padding = b""
+        return Event.FIXED_CLIENT if flags & wire.FLAG_C_FIXED_NEWSTYLE else Event.PLAIN_CLIENT
+
+    def _move(self, event: Event) -> None:
+        self.state = TRANSITIONS[self.state][event]
+
+    def _send(self, data: bytes) -> None:
+        self._output.append(data)
+        self._output_bytes += len(data)
+
+    # Options
+
+    def _answer(self, option: int, data: bytes | None) -> None:
+        """Answer one option; `data` None: there was more of it than OPTION_BYTES_MAX, and it is gone."""
+        self._options += 1
+        if self._options > OPTIONS_MAX:
+            listed = OPTIONS_PER_EXPORT_MAX * len(self._catalogue.names())
+            if self._options > max(listed, OPTIONS_MAX):
+                raise ProtocolError(f"more than {self._options - 1} options")
+        rule = OPTIONS.get(option)
+        if self.state not in (rule.states if rule else _FIXED):
+            raise ProtocolError(f"option {option} from a client that does not speak fixed newstyle")
+        try:
+            if rule is None:
+                raise OptionRefused(wire.REP_ERR_UNSUP, f"option {option} is not known")
+            if data is None:
+                sentence = f"{rule.name} takes at most {OPTION_BYTES_MAX} bytes of data"
+                raise OptionRefused(wire.REP_ERR_TOO_BIG, sentence)
+            if data and not rule.data:
+                raise OptionRefused(wire.REP_ERR_INVALID, f"{rule.name} takes no data")
+            event = rule.answer(self, data)
+        except OptionRefused as refused:
+            event = Event.ANSWERED
+            self._send(options.encode_reply(option, refused.reply, str(refused).encode()))
+        self._move(event)
+
+    def _export_name(self, data: bytes) -> Event:
+        """The answer is bare: 64 bits size, 16 bits flags, 124 zeros unless NO_ZEROES; an error cannot be
+        told."""
+        try:
+            name = options.decode_string(data)
+            export = self._find(name)
+        except OptionRefused as refused:
+            raise ProtocolError(str(refused)) from None
+        self._send(wire.EXPORT.pack(export.size, self._flags(export)) + self._padding)
+        return self._choose(name, export)
+
+    def _abort(self, data: bytes) -> Event:
+        self._acknowledge(wire.OPT_ABORT)
+        return Event.ABORTED
+
+    def _list(self, data: bytes) -> Event:
+        for name in self._catalogue.names():
+            self._send(options.encode_reply(wire.OPT_LIST, wire.REP_SERVER, options.encode_server(name)))
+        return self._acknowledge(wire.OPT_LIST)
+
+    def _info(self, data: bytes) -> Event:
+        self._inform(wire.OPT_INFO, options.decode_info(data))
+        return self._acknowledge(wire.OPT_INFO)
+
+    def _go(self, data: bytes) -> Event:
+        request = options.decode_info(data)
+        export = self._inform(wire.OPT_GO, request)
+        self._acknowledge(wire.OPT_GO)
+        return self._choose(request.name, export)
+
+    def _structured_reply(self, data: bytes) -> Event:
+        self._structured = True
+        return self._acknowledge(wire.OPT_STRUCTURED_REPLY)
+
+    def _list_contexts(self, data: bytes) -> Event:
+        request = self._context_request(data)
+        if not request.queries or {"base:", BASE_ALLOCATION} & set(request.queries):
+            self._send_context(wire.OPT_LIST_META_CONTEXT, 0)
+        return self._acknowledge(wire.OPT_LIST_META_CONTEXT)
+
+    def _set_contexts(self, data: bytes) -> Event:
+        # Whatever comes of it, it replaces what was selected before.
+        self._contexts_of = None
+        request = self._context_request(data)
+        if BASE_ALLOCATION in request.queries:
+            self._contexts_of = request.name
+            self._send_context(wire.OPT_SET_META_CONTEXT, BASE_ALLOCATION_ID)
+        return self._acknowledge(wire.OPT_SET_META_CONTEXT)
+
+    def _unsupported(self, data: bytes) -> Event:
+        raise OptionRefused(wire.REP_ERR_UNSUP, "this server does not offer it")
+
+    # Parts of answers
+
+    def _acknowledge(self, option: int) -> Event:
+        self._send(options.encode_reply(option, wire.REP_ACK))
+        return Event.ANSWERED
+
+    def _inform(self, option: int, request: options.InfoRequest) -> ExportT:
+        """Send what INFO and GO ask for about an export, size and flags unasked."""
+        export = self._find(request.name)
+        answers = [options.encode_info_export(export.size, self._flags(export))]
+        if wire.INFO_NAME in request.wanted:
+            answers.append(options.encode_info_text(wire.INFO_NAME, export.name))
+        if wire.INFO_DESCRIPTION in request.wanted:
+            answers.append(options.encode_info_text(wire.INFO_DESCRIPTION, export.description))
+        if wire.INFO_BLOCK_SIZE in request.wanted:
+            answers.append(options.encode_info_block_size())
+        for answer in answers:
+            self._send(options.encode_reply(option, wire.REP_INFO, answer))
+        return export
+
+    def _context_request(self, data: bytes) -> options.ContextRequest:
+        if not self._structured:
+            raise OptionRefused(wire.REP_ERR_INVALID, "structured replies must be negotiated first")
+        request = options.decode_contexts(data)
+        self._find(request.name)
+        return request
+
+    def _send_context(self, option: int, number: int) -> None:
+        context = options.encode_context(number, BASE_ALLOCATION)
+        self._send(options.encode_reply(option, wire.REP_META_CONTEXT, context))
+
+    def _find(self, name: str) -> ExportT:
+        export = self._catalogue.find(name)
+        if export is None:
+            sentence = f"no export named {wire.quoted(name)}" if name else "there is no default export"
+            raise OptionRefused(wire.REP_ERR_UNKNOWN, sentence)
+        return export
+
+    def _flags(self, export: ExportT) -> int:
+        return transmission_flags(read_only=export.read_only, structured=self._structured)
+
+    def _choose(self, name: str, export: ExportT) -> Event:
+        """A context counts only if it was selected for the name that is chosen."""
+        self.agreement = Agreement(export, self._structured, block_status=self._contexts_of == name)
+        return Event.CHOSEN
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one option is treated: what answers it, whether it may carry data, in which states it is
+    allowed."""
+
+    name: str
+    answer: "Callable[[Handshake[Any], bytes], Event]"
+    data: bool
+    states: frozenset[State] = frozenset({State.HAGGLING})
+
+
+_FIXED = frozenset({State.HAGGLING})
+
+OPTIONS = {
+    wire.OPT_EXPORT_NAME: Rule(
+        "EXPORT_NAME", Handshake._export_name, data=True, states=frozenset({State.PLAIN, State.HAGGLING})
+    ),
+    wire.OPT_ABORT: Rule("ABORT", Handshake._abort, data=True),
+    wire.OPT_LIST: Rule("LIST", Handshake._list, data=False),
+    wire.OPT_STARTTLS: Rule("STARTTLS", Handshake._unsupported, data=False),
+    wire.OPT_INFO: Rule("INFO", Handshake._info, data=True),
+    wire.OPT_GO: Rule("GO", Handshake._go, data=True),
+    wire.OPT_STRUCTURED_REPLY: Rule("STRUCTURED_REPLY", Handshake._structured_reply, data=False),
+    wire.OPT_LIST_META_CONTEXT: Rule("LIST_META_CONTEXT", Handshake._list_contexts, data=True),
+    wire.OPT_SET_META_CONTEXT: Rule("SET_META_CONTEXT", Handshake._set_contexts, data=True),
+    wire.OPT_EXTENDED_HEADERS: Rule("EXTENDED_HEADERS", Handshake._unsupported, data=False),
+}
+
+
+def transmission_flags(*, read_only: bool, structured: bool) -> int:
+    """The transmission flags of an export ("Transmission flags").
+
+    CAN_MULTI_CONN holds because all connections of an export share one device: a FLUSH on one covers the
+    completed writes of all.
+    """
+    flags = wire.FLAG_HAS_FLAGS | wire.FLAG_SEND_FLUSH | wire.FLAG_SEND_FUA
+    flags |= wire.FLAG_CAN_MULTI_CONN | wire.FLAG_SEND_CACHE
+    if read_only:
+        flags |= wire.FLAG_READ_ONLY
+    else:
+        flags |= wire.FLAG_SEND_TRIM | wire.FLAG_SEND_WRITE_ZEROES | wire.FLAG_SEND_FAST_ZERO
+    if structured:
+        flags |= wire.FLAG_SEND_DF
+    return flags

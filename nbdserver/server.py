@@ -1,0 +1,226 @@
+"""This file knows how the server listens, who is connected, and how it stops.
+
+    exports = Exports(store.device, lambda: [info.name for info in store.devices()])
+    server = Server(exports)
+    host, port = await server.listen_tcp("127.0.0.1", 10809)
+    await server.listen_unix(Path("/run/nbdserver/socket"))
+    ...
+    await server.stop(grace_seconds=5)      # 0 drops everybody at once: what to do when the store has failed
+
+`listen_*` raise Conflict, AccessDenied or Invalid with one sentence that says what to do. `clients()` lists
+who is connected, and `exports.attached(name)` how many clients a device has.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbdserver.connection import Connection
+from nbdserver.exports import Exports
+from nbdserver.limits import Budget, Limits
+from storage.env import Env, RealEnv
+from storage.errors import AccessDenied, Conflict, Invalid, StorageError
+
+logger = logging.getLogger(__name__)
+
+Identity = tuple[int, int]
+"""Device and inode of a file: whether it is the same one."""
+
+BACKLOG = 128
+"""Connections the kernel keeps until they are accepted; a client with 16 connections opens them at once."""
+
+DEFAULT_LIMITS = Limits()
+
+UNIX_PATH_BYTES_MAX = 107
+"""Longest path of a Unix socket on Linux (unix(7): 108 with the final NUL)."""
+
+
+class Server:
+    """An NBD server for some exports. Belongs to one event loop.
+
+    `env` gives the time of day that `clients()` shows.
+    """
+
+    def __init__(self, exports: Exports, *, limits: Limits = DEFAULT_LIMITS, env: Env | None = None) -> None:
+        self._exports = exports
+        self._limits = limits
+        self._env = env or RealEnv()
+        self._budget = Budget(limits.memory_bytes)
+        self._listeners: list[asyncio.Server] = []
+        self._sockets: list[tuple[Path, Identity]] = []
+        """Paths of our Unix sockets, and which file was there."""
+        self._clients: dict[Connection, float] = {}
+        """Everybody who is connected, since when."""
+        self._haggling: dict[Connection, None] = {}
+        """Those in the handshake, longest first."""
+        self._stopping = False
+        self._all_gone = asyncio.Event()
+        self._all_gone.set()
+
+    async def listen_tcp(self, host: str, port: int) -> tuple[str, int]:
+        """Listen on a TCP address; port 0 takes a free one. Returns the address in use."""
+        loop = asyncio.get_running_loop()
+        try:
+            listener = await loop.create_server(self._make_connection, host, port, backlog=BACKLOG)
+        except OSError as error:
+            raise _listening_failed(error, f"port {port} on {host}") from error
+        self._listeners.append(listener)
+        bound_host, bound_port = listener.sockets[0].getsockname()[:2]
+        return bound_host, bound_port
+
+    async def listen_unix(self, path: Path) -> None:
+        """Listen on a Unix socket that only this user can connect to.
+
+        A socket that is left over at `path` is replaced; one on which a program listens is not (Conflict).
+        """
+        loop = asyncio.get_running_loop()
+        sock, identity = _bind_unix(path)
+        self._sockets.append((path, identity))
+        listener = await loop.create_unix_server(self._make_connection, sock=sock, backlog=BACKLOG)
+        self._listeners.append(listener)
+
+    def clients(self) -> list[dict[str, object]]:
+        """Who is connected: peer, export (None in the handshake), since (seconds since 1970), requests,
+        bytes."""
+        return [
+            {
+                "peer": connection.peer,
+                "export": None if connection.export is None else connection.export.name,
+                "since": since,
+                "requests": connection.requests,
+                "bytes": connection.bytes_moved,
+            }
+            for connection, since in self._clients.items()
+        ]
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept nobody any more, finish what is under way for at most this long, then drop who is left."""
+        self._stopping = True
+        for listener in self._listeners:
+            listener.close()
+        for path, identity in self._sockets:
+            _remove_socket(path, identity)
+        for connection in list(self._clients):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                await self._all_gone.wait()
+        for connection in list(self._clients):
+            connection.fail()
+        await self._all_gone.wait()
+        for listener in self._listeners:
+            await listener.wait_closed()
+
+    def _make_connection(self) -> Connection:
+        return Connection(self, self._exports, self._limits, self._budget)
+
+    # What connections tell
+
+    def opened(self, connection: Connection) -> None:
+        """A client connected. If there are too many, the one longest in its handshake goes, or else this
+        one."""
+        if self._stopping:
+            connection.fail()
+        elif len(self._clients) >= self._limits.connections:
+            victim = next(iter(self._haggling), connection)
+            logger.warning("client_dropped peer=%s: %d clients are connected", victim.peer, len(self._clients))
+            self._haggling.pop(victim, None)
+            victim.fail()
+        self._clients[connection] = self._env.wall_clock()
+        self._haggling[connection] = None
+        self._all_gone.clear()
+
+    def attached(self, connection: Connection) -> None:
+        """Its handshake is over."""
+        self._haggling.pop(connection, None)
+
+    def closed(self, connection: Connection) -> None:
+        """It is gone."""
+        self._clients.pop(connection, None)
+        self._haggling.pop(connection, None)
+        if not self._clients:
+            self._all_gone.set()
+
+
+def _bind_unix(path: Path) -> tuple[socket.socket, Identity]:
+    """A socket that listens at `path`, mode 0600 from the start, and which file that is."""
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+        raise Invalid(f"the socket path {path} is longer than {UNIX_PATH_BYTES_MAX} bytes: choose a shorter one")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _folder_locked(path.parent):
+            _clear_stale_socket(path)
+            before = os.umask(0o177)
+            try:
+                sock.bind(str(path))
+            finally:
+                os.umask(before)
+            # Listening before the lock is released: whoever comes next finds somebody at home.
+            sock.listen(BACKLOG)
+            return sock, _identity(path.lstat())
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, OSError):
+            raise _listening_failed(error, f"the socket {path}") from error
+        raise
+
+
+@contextlib.contextmanager
+def _folder_locked(folder: Path) -> Iterator[None]:
+    """Keep two servers that start at once from removing each other's socket."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another program is at work in {folder}: try again") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear_stale_socket(path: Path) -> None:
+    """Remove a socket that nobody listens on; Conflict if somebody does, or if it is something else."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise Conflict(f"{path} is there already and is not a socket: choose another path or remove it")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass
+    raise Conflict(f"another program listens on {path}: stop it or choose another path")
+
+
+def _remove_socket(path: Path, identity: Identity) -> None:
+    """Remove our socket, unless something else has taken its place."""
+    with contextlib.suppress(FileNotFoundError):
+        if _identity(path.lstat()) == identity:
+            path.unlink()
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+def _listening_failed(error: OSError, what: str) -> StorageError:
+    """What to tell a person whose server cannot listen."""
+    if error.errno == errno.EADDRINUSE:
+        return Conflict(f"{what} is in use: stop the other program or choose another one")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AccessDenied(f"{what} may not be used by this user: choose another one")
+    return Invalid(f"{what} cannot be listened on: {error.strerror or error}")

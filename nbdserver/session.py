@@ -1,0 +1,373 @@
+"""This file knows how the requests of one attached client are carried out on its device.
+
+A `Session` is the handler of a `Transmission`. What memory can answer is answered in the very call; replies
+gather in a list that `send` hands to the transport in one go. Only a READ that memory cannot answer becomes a
+task, and tasks belong to the session: when it closes they end, and nothing it took in but did not apply is
+applied later.
+
+FLUSH and FUA wait without tasks: the device calls back when the write in question is durable. FLUSH asks for
+the newest write of the device, so it covers the completed writes of every connection. If the store fails,
+nobody calls back and nobody is told an error: the connection is dropped, because a client that was told its
+writes succeeded may ignore the error of a FLUSH.
+
+Back-pressure. A closed gate, too many requests under way, too many bytes: the request is not taken, `stalled`
+is set, and the owner is asked to proceed when that changed. A gate with a delay lets a write be applied and
+holds its reply.
+
+Memory. Data of requests that wait (long WRITE payloads on their way in, READs from the store, replies longer
+than Limits.reply_bytes) is counted before it is allocated. The first Limits.reply_bytes of it are the
+client's own share; what is beyond comes out of the budget of all clients, so that hostile ones cannot take
+the share of others.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Protocol
+
+import numpy
+
+from nbdserver.exports import Device
+from nbdserver.limits import Budget, Limits
+from nbdserver.protocol import wire
+from nbdserver.protocol.handshake import BASE_ALLOCATION_ID
+from nbdserver.protocol.replies import Parts, Replies, StructuredReplies
+from nbdserver.protocol.transmission import Payload
+from storage.errors import Closed, Fenced, OutOfSpace, StorageError
+
+logger = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """What a session sends through."""
+
+    def writelines(self, parts: Parts) -> None:
+        """Send these buffers, one after the other."""
+
+
+class Owner(Protocol):
+    """The connection a session belongs to."""
+
+    write_paused: bool
+    """More than Limits.reply_bytes are unsent."""
+
+    def proceed(self) -> None:
+        """What stalled a request has changed: offer it again."""
+
+    def idle(self) -> None:
+        """The session is ending, and its last reply has been handed to the transport."""
+
+    def fail(self) -> None:
+        """Something happened that nobody foresaw: drop the client."""
+
+
+class Session:
+    """One client on one device. Invariant: `inflight` bytes are those taken and not given back, `charged` of
+    them from the common budget."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        transport: Transport,
+        device: Device,
+        replies: Replies,
+        limits: Limits,
+        budget: Budget,
+    ) -> None:
+        self.stalled = False
+        """A request was not taken; the owner will be asked to proceed."""
+        self.outstanding = 0
+        """Requests whose replies will come later."""
+        self.ending = False
+        """No further request will come; the owner is told when none is outstanding."""
+        self.bytes_sent = 0
+        self._owner = owner
+        self._transport = transport
+        self._device = device
+        self._gate = device.gate
+        self._replies = replies
+        self._limits = limits
+        self._budget = budget
+        self._loop = asyncio.get_running_loop()
+        self._parts: Parts = []
+        self._queued = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settling = False
+        self._at_gate = False
+        self._at_budget = False
+        self._closed = False
+        self._inflight = 0
+        self._charged = 0
+        self._arriving = 0
+        """Bytes taken for a WRITE payload on its way in."""
+        self._leaving = 0
+        """Bytes taken for replies that the transport may not have sent yet."""
+
+    # The handler's methods: see protocol.transmission.Handler
+
+    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
+        queued = self._queued + length
+        if queued > self._limits.reply_bytes:
+            return self._read_long(cookie, offset, length, whole=whole)
+        pieces = self._device.read_cached(offset, length)
+        if pieces is None:
+            return self._read_later(cookie, offset, length, whole=whole)
+        self._queued = queued
+        self._replies.data(self._parts, cookie, offset, length, pieces, whole=whole)
+        return True
+
+    def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
+        gate = self._gate
+        if (fua or gate.closed or gate.delay) and not self._admit_write():
+            return False
+        try:
+            sequence = self._device.write(offset, data)
+        except StorageError as error:
+            return self._failed(cookie, error)
+        if self._arriving:
+            self._give(self._arriving)
+            self._arriving = 0
+        if fua or gate.delay:
+            self._answer_write_later(cookie, sequence, fua=fua)
+        else:
+            self._parts.append(self._replies.done(cookie))
+        return True
+
+    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+        if not self._admit_write():
+            return False
+        try:
+            sequence = self._device.zero(offset, length, allocated=allocated)
+        except StorageError as error:
+            return self._failed(cookie, error)
+        if fua or self._gate.delay:
+            self._answer_write_later(cookie, sequence, fua=fua)
+        else:
+            self._parts.append(self._replies.done(cookie))
+        return True
+
+    def flush(self, cookie: bytes) -> bool:
+        if not self._admit():
+            return False
+        self._answer_when_durable(cookie, self._device.last_sequence)
+        return True
+
+    def cache(self, cookie: bytes, offset: int, length: int) -> bool:
+        self._device.prefetch(offset, length)
+        self._parts.append(self._replies.done(cookie))
+        return True
+
+    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
+        assert isinstance(self._replies, StructuredReplies), "a context needs structured replies"
+        if self._queued > self._limits.reply_bytes:
+            return False
+        extents = self._device.extents(offset, length)
+        reply = self._replies.status(cookie, BASE_ALLOCATION_ID, extents, length, one=one)
+        self._queued += len(reply)
+        self._parts.append(reply)
+        return True
+
+    def nothing(self, cookie: bytes, *, read: bool) -> bool:
+        if read:
+            self._replies.data(self._parts, cookie, 0, 0, ())
+        else:
+            self._parts.append(self._replies.done(cookie))
+        return True
+
+    def refuse(self, cookie: bytes, error: int, message: str) -> bool:
+        self._parts.append(self._replies.error(cookie, error, message))
+        return True
+
+    def disconnect(self) -> None:
+        self.ending = True
+
+    def allocate(self, length: int) -> memoryview | None:
+        if not self._take(length):
+            return None
+        self._arriving = length
+        # Not zeroed, since all of it is overwritten: for 256 KiB that would cost as much as receiving them.
+        return numpy.empty(length, numpy.uint8).data
+
+    # Sending
+
+    def send(self) -> None:
+        """Hand everything that is ready to the transport."""
+        if self._parts and not self._closed:
+            self._transport.writelines(self._parts)
+            self._parts.clear()
+            self.bytes_sent += self._queued
+            self._queued = 0
+        if self._leaving and not self._owner.write_paused:
+            self.sent()
+
+    def sent(self) -> None:
+        """The transport has sent (all but Limits.reply_bytes of) what it was given."""
+        leaving, self._leaving = self._leaving, 0
+        self._give(leaving)
+
+    def close(self) -> None:
+        """The connection is gone: end everything that was under way for it."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        self._parts.clear()
+        self._leaving = self._arriving = 0
+        self._give(self._inflight)
+
+    # READs that take long
+
+    def _read_long(self, cookie: bytes, offset: int, length: int, *, whole: bool) -> bool:
+        """A READ with which more than Limits.reply_bytes would be queued: alone, and counted, or after a
+        send."""
+        if self._queued or self._owner.write_paused:
+            return False
+        pieces = self._device.read_cached(offset, length)
+        if pieces is None:
+            return self._read_later(cookie, offset, length, whole=whole)
+        if not self._take(length):
+            return False
+        self._leaving += length
+        self._queued += length
+        self._replies.data(self._parts, cookie, offset, length, pieces, whole=whole)
+        return True
+
+    def _read_later(self, cookie: bytes, offset: int, length: int, *, whole: bool) -> bool:
+        """A READ that memory cannot answer."""
+        if not self._admit() or not self._take(length):
+            return False
+        self.outstanding += 1
+        task = self._loop.create_task(self._read(cookie, offset, length, whole=whole))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _read(self, cookie: bytes, offset: int, length: int, *, whole: bool) -> None:
+        try:
+            pieces = await self._device.read(offset, length)
+        except StorageError as error:
+            logger.warning("read_failed offset=%d length=%d: %s", offset, length, error)
+            self._parts.append(self._replies.error(cookie, _number_of(error), "the data could not be read"))
+        except Exception:
+            logger.exception("a read of %d bytes at %d ended unexpectedly", length, offset)
+            self._owner.fail()
+            return
+        else:
+            self._queued += length
+            self._replies.data(self._parts, cookie, offset, length, pieces, whole=whole)
+        self._leaving += length
+        self._finished()
+
+    # Replies that come later
+
+    def _answer_write_later(self, cookie: bytes, sequence: int, *, fua: bool) -> None:
+        """Answer a write when it is durable (FUA), or after the gate's delay."""
+        if fua:
+            self._answer_when_durable(cookie, sequence)
+            return
+        self.outstanding += 1
+        self._loop.call_later(self._gate.delay, self._finish, self._replies.done(cookie))
+
+    def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
+        reply = self._replies.done(cookie)
+        if self._device.when_durable(sequence, partial(self._finish, reply)):
+            self._parts.append(reply)
+        else:
+            self.outstanding += 1
+
+    def _finish(self, reply: bytes) -> None:
+        """A reply that had to wait may go out."""
+        if not self._closed:
+            self._parts.append(reply)
+            self._finished()
+
+    def _finished(self) -> None:
+        self.outstanding -= 1
+        self._settle_soon()
+
+    def _settle_soon(self) -> None:
+        """Once in this turn of the loop: a commit may finish a thousand flushes."""
+        if not self._settling:
+            self._settling = True
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = False
+        if self._closed:
+            return
+        self.send()
+        if self.stalled:
+            self.stalled = False
+            self._owner.proceed()
+        if self.ending and not self.outstanding:
+            self._owner.idle()
+
+    def _failed(self, cookie: bytes, error: StorageError) -> bool:
+        """A write that the device did not take."""
+        if self._arriving:
+            self._give(self._arriving)
+            self._arriving = 0
+        logger.warning("write_failed: %s", error)
+        return self.refuse(cookie, _number_of(error), "the data could not be written")
+
+    # Admission
+
+    def _admit(self) -> bool:
+        """Whether one more request may be under way."""
+        if self.outstanding < self._limits.requests:
+            return True
+        self.stalled = True
+        return False
+
+    def _admit_write(self) -> bool:
+        """Whether a write may be applied now."""
+        if not self._gate.closed:
+            return self._admit()
+        self.stalled = True
+        if not self._at_gate:
+            self._at_gate = True
+            self._gate.when_open(self._gate_opened)
+        return False
+
+    def _gate_opened(self) -> None:
+        self._at_gate = False
+        self._settle_soon()
+
+    def _take(self, length: int) -> bool:
+        """Count `length` bytes as being held for this client, if it may have them."""
+        inflight = self._inflight + length
+        if inflight > self._limits.inflight_bytes and self._inflight:
+            self.stalled = True
+            return False
+        beyond = max(0, inflight - self._limits.reply_bytes) - self._charged
+        if beyond > 0:
+            if not self._budget.take(beyond):
+                self.stalled = True
+                if not self._at_budget:
+                    self._at_budget = True
+                    self._budget.when_free(self._budget_freed)
+                return False
+            self._charged += beyond
+        self._inflight = inflight
+        return True
+
+    def _give(self, length: int) -> None:
+        self._inflight -= length
+        back = self._charged - max(0, self._inflight - self._limits.reply_bytes)
+        if back > 0:
+            self._charged -= back
+            self._budget.give(back)
+        if self.stalled and not self._closed:
+            self._settle_soon()
+
+    def _budget_freed(self) -> None:
+        self._at_budget = False
+        self._settle_soon()
+
+
+def _number_of(error: StorageError) -> int:
+    """The protocol's number for an error of the storage."""
+    if isinstance(error, OutOfSpace):
+        return wire.ENOSPC
+    if isinstance(error, (Fenced, Closed)):
+        return wire.ESHUTDOWN
+    return wire.EIO
