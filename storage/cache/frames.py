@@ -1,7 +1,9 @@
 """This file knows which decoded frames stay in memory: S3-FIFO, weighted by bytes. Pure.
 
 Keys are locations (SST slot and offset). An SST is immutable and its slot is never used again in a process, so a
-cached frame can never be wrong: there is nothing to invalidate, and no fill can race a write.
+cached frame can never be wrong: there is nothing to invalidate, and no fill can race a write. Blocks that were put
+together from several frames have keys of their own, from `fresh_key`, never used twice either: who remembers such a
+key forgets it when the block changes.
 
 S3-FIFO (Yang et al., SOSP 2023): a small queue takes newcomers, and only what is asked for again while it is there,
 or is remembered by the ghost queue, enters the main queue; a scan passes through the small queue without evicting
@@ -18,6 +20,9 @@ SMALL_SHARE = 0.1
 """Share of the capacity that newcomers get: the paper's figure, flat between 5 and 20 %."""
 
 HITS_MAX = 3
+
+FRESH_KEYS = 2**64
+"""Locations are below this."""
 
 
 class CachedFrame:
@@ -41,7 +46,13 @@ class FrameCache:
         self._small: deque[int] = deque()
         self._main: deque[int] = deque()
         self._small_bytes = 0
+        self._fresh = 0
         self._ghost: OrderedDict[int, None] = OrderedDict()
+
+    def fresh_key(self) -> int:
+        """A key that no location is and no other call gives."""
+        self._fresh += 1
+        return FRESH_KEYS + self._fresh
 
     def get(self, location: int) -> Decoded | None:
         """The frame at a location, if it is here."""

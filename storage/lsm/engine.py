@@ -205,7 +205,7 @@ class Engine:
             log=log,
             index=index or BlockMap(),
             source=self._source,
-            cache=self.cache.entries,
+            cache=self.cache,
         )
 
     def _replay(self, opened: Opened) -> None:

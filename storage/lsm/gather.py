@@ -17,7 +17,7 @@ from storage.objects.base import Buffer
 Piece = Buffer | int
 """A buffer, or the length of a run of zeros."""
 
-Source = BlockEntry | FrameRef | int
+Source = BlockEntry | FrameRef | Buffer | int
 Part = tuple[int, Source]
 """Sectors (mask) and where they come from."""
 
@@ -28,17 +28,21 @@ Overlays = dict[int, list[list[tuple[int, Buffer]]]]
 class Gathering:
     """One attempt to read one range. `missing` collects the frames that must be fetched before the next attempt."""
 
-    __slots__ = ("_cache", "_fetched", "missing")
+    __slots__ = ("_cache", "_fetched", "fragments", "missing")
 
     def __init__(self, cache: Mapping[int, CachedFrame], fetched: Mapping[int, Decoded]) -> None:
         self._cache = cache
         self._fetched = fetched
         self.missing: list[FrameRef] = []
+        self.fragments = 0
+        """Most entries of the index that one block was put together from."""
 
     def block(self, tables: list[LayerTable], index: BlockMap, block: int, low: int, high: int) -> list[Piece]:
         """Bytes [low, high) of a block. The pieces are complete only if nothing was added to `missing`."""
         need = sector_range(low // SECTOR_BYTES, -(-high // SECTOR_BYTES))
-        parts, overlays = resolve(tables, index, block, need)
+        parts, overlays, left = resolve(tables, block, need)
+        if left:
+            parts += self._from_index(index, block, left)
         found: list[tuple[int, int, Piece]] = []
         for mask, source in parts:
             self._emit(mask, source, found)
@@ -48,6 +52,24 @@ class Gathering:
         if self.missing:
             return []
         return _trim(found, low, high)
+
+    def _from_index(self, index: BlockMap, block: int, need: int) -> list[Part]:
+        key = index.assembled.get(block)
+        if key is not None:
+            whole = self._cache.get(key)
+            if whole is not None and not isinstance(whole.data, dict):
+                whole.hits += 1
+                return [(need, whole.data)]
+        parts: list[Part] = []
+        for found in index.find(block):
+            got = found.mask & need
+            if got:
+                parts.append((got, found.content))
+                need &= ~got
+                if not need:
+                    break
+        self.fragments = max(self.fragments, len(parts))
+        return parts
 
     def _emit(self, mask: int, source: Source, out: list[tuple[int, int, Piece]]) -> None:
         if isinstance(source, BlockEntry):
@@ -83,8 +105,10 @@ class Gathering:
         return self._fetched.get(ref.location)
 
 
-def resolve(tables: list[LayerTable], index: BlockMap, block: int, need: int) -> tuple[list[Part], Overlays]:
-    """Where the sectors of `need` come from, newest first, and which of them have pieces written over them."""
+def resolve(tables: list[LayerTable], block: int, need: int) -> tuple[list[Part], Overlays, int]:
+    """What memtables hold of the sectors of `need`, newest first; the pieces that lie over sectors; and what is
+    left.
+    """
     parts: list[Part] = []
     overlays: Overlays = {}
     for table in tables:
@@ -108,15 +132,8 @@ def resolve(tables: list[LayerTable], index: BlockMap, block: int, need: int) ->
                 parts.append((need, span.content))
                 need = 0
         if not need:
-            return parts, overlays
-    for found in index.find(block):
-        got = found.mask & need
-        if got:
-            parts.append((got, found.content))
-            need &= ~got
-            if not need:
-                break
-    return parts, overlays
+            break
+    return parts, overlays, need
 
 
 def _apply_overlays(found: list[tuple[int, int, Piece]], overlays: Overlays) -> list[tuple[int, int, Piece]]:

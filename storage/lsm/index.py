@@ -61,10 +61,12 @@ class Found:
 class BlockMap:
     """The index of one layer."""
 
-    __slots__ = ("_block", "_free", "_length", "_location", "_mask", "_next", "_tag", "pages")
+    __slots__ = ("_block", "_free", "_length", "_location", "_mask", "_next", "_tag", "assembled", "pages")
 
     def __init__(self) -> None:
         self.pages: dict[int, Page] = {}
+        self.assembled: dict[int, int] = {}
+        """Patched blocks that were put together once: block to the cache key of the result, until the block changes."""
         # Row 0 is no row.
         self._block = array("I", [0])
         self._next = array("I", [0])
@@ -98,12 +100,31 @@ class BlockMap:
             tag = page.tag[at].to_bytes(8, "little")
             yield Found(FULL_MASK, FrameRef(location, page.length[at], tag, block, full=True))
 
+    def locate(self, block: int, sector: int) -> int:
+        """The location of the newest content of one sector: what `find` would say, without building it."""
+        page = self.pages.get(block >> PAGE_SHIFT)
+        if page is None:
+            return HOLE
+        at = block & PAGE_MASK
+        row = page.head[at]
+        while row:
+            if self._mask[row] >> sector & 1:
+                return self._location[row]
+            row = self._next[row]
+        return page.location[at]
+
+    def is_patched(self, block: int) -> bool:
+        """Whether a block has anything above its base."""
+        page = self.pages.get(block >> PAGE_SHIFT)
+        return page is not None and page.head[block & PAGE_MASK] != 0
+
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
         """The whole block is this now; its patches are forgotten."""
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
         page = self._writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
+        self.assembled.pop(block, None)
         if page.head[at]:
             self._forget_patches(page, at)
         page.location[at] = location
@@ -111,12 +132,17 @@ class BlockMap:
         page.tag[at] = tag
 
     def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
-        """The sectors of `mask` are this now, above everything older."""
+        """The sectors of `mask` are this now. Older patches lose those sectors, and go when they have none left.
+
+        So a chain never has more patches than a block has sectors, however often the block was written.
+        """
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
         page = self._writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
-        values = (block, page.head[at], mask, location, length, tag)
+        self.assembled.pop(block, None)
+        head = self._subtract(page.head[at], mask)
+        values = (block, head, mask, location, length, tag)
         columns = (self._block, self._next, self._mask, self._location, self._length, self._tag)
         if self._free:
             row = self._free.pop()
@@ -127,6 +153,24 @@ class BlockMap:
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
         page.head[at] = row
+
+    def _subtract(self, head: int, mask: int) -> int:
+        """Take the sectors of `mask` from every patch of a chain; gives its new first row."""
+        before = 0
+        row = head
+        while row:
+            following = self._next[row]
+            self._mask[row] &= ~mask
+            if self._mask[row]:
+                before = row
+            else:
+                self._free.append(row)
+                if before:
+                    self._next[before] = following
+                else:
+                    head = following
+            row = following
+        return head
 
     def zero_range(self, first: int, end: int, content: int) -> None:
         """Blocks [first, end) are zeros now. Whole pages of holes are dropped, so any length is cheap."""
@@ -145,6 +189,7 @@ class BlockMap:
             if any(page.head[low:high]):
                 for at in range(low, high):
                     if page.head[at]:
+                        self.assembled.pop(n << PAGE_SHIFT | at, None)
                         self._forget_patches(page, at)
             if high - low == PAGE_BLOCKS:
                 if content == HOLE:

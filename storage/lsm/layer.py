@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from storage.cache.frames import CachedFrame, Decoded
+from storage.cache.frames import Decoded, FrameCache
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
 from storage.lsm.extents import State, extents
 from storage.lsm.gather import Gathering, Piece
-from storage.lsm.index import PAGE_MASK, PAGE_SHIFT, BlockMap
-from storage.lsm.memtable import OPERATION_OVERHEAD, LayerTable, Span
+from storage.lsm.index import BlockMap
+from storage.lsm.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span
 from storage.lsm.records import Located, Op
 from storage.objects.base import Buffer
 
@@ -38,6 +38,12 @@ assert 1 << SECTOR_SHIFT == SECTOR_BYTES
 ATOMIC_BYTES_MAX = 8 * 1024 * 1024
 """A write up to this size is one record of the log and so all there or not there after a crash."""
 
+FRAGMENTS_MAX = 4
+"""A block read from more entries of the index than this is put together once and kept."""
+
+ASSEMBLE_BYTES_MIN = 64 * 1024
+"""Smaller reads do not pay for putting a whole block together (about 50 us)."""
+
 READ_AHEAD_BLOCKS_MAX = 32
 """How far a sequential reader is read ahead: 8 MiB, four ranged GETs."""
 
@@ -53,7 +59,7 @@ class Layer:
         log: LayerLog,
         index: BlockMap,
         source: FrameSource,
-        cache: dict[int, CachedFrame],
+        cache: FrameCache,
     ) -> None:
         self.number = number
         self.index = index
@@ -61,6 +67,7 @@ class Layer:
         self._writes = writes
         self._source = source
         self._cache = cache
+        self._frames = cache.entries
         self.active = writes.memtable.layer(number)
         self.tables: list[LayerTable] = [self.active]
         log.table = self.active
@@ -70,37 +77,75 @@ class Layer:
     # --- reading
 
     def read_cached(self, offset: int, length: int) -> list[Piece] | None:
-        """The pieces of a range if memory has all of it, else None. Never awaits."""
+        """The pieces of a range if memory has all of it, else None. Never awaits.
+
+        One sector, and a part of a block that lies in one place, are answered here; the rest is gathered.
+        """
         block = offset >> BLOCK_SHIFT
         low = offset & BLOCK_OFFSET
-        if (
-            low + length <= BLOCK_BYTES
-            and len(self.tables) == 1
-            and not self.active.zeros
-            and block not in self.active.blocks
-        ):
-            page = self.index.pages.get(block >> PAGE_SHIFT)
-            if page is None:
-                return [length]
-            at = block & PAGE_MASK
-            if not page.head[at]:
-                location = page.location[at]
-                if location <= ALLOCATED:
-                    return [length]
-                frame = self._cache.get(location)
-                if frame is None:
-                    return None
-                frame.hits += 1
-                return [memoryview(frame.data)[low : low + length]]  # type: ignore[arg-type]
-        gathering = Gathering(self._cache, {})
+        entry = self.active.blocks.get(block)
+        base: Base
+        if length == SECTOR_BYTES and not low & SECTOR_OFFSET:
+            sector = low >> SECTOR_SHIFT
+            base = None
+            if entry is not None:
+                content = entry.sectors.get(sector)
+                if content is not None:
+                    return [length] if type(content) is int else [content]
+                if entry.extents:
+                    return self._gather_cached(offset, length)
+                base = entry.base
+            if base is None and (len(self.tables) > 1 or self.active.zeros):
+                return self._gather_cached(offset, length)
+            location = self.index.locate(block, sector) if base is None else _location(base)
+        elif low + length > BLOCK_BYTES:
+            return self._gather_cached(offset, length)
+        elif entry is not None:
+            base = entry.base
+            if base is None or entry.sectors or entry.extents:
+                return self._gather_cached(offset, length)
+            location = _location(base)
+        else:
+            if len(self.tables) > 1 or self.active.zeros or self.index.is_patched(block):
+                return self._gather_cached(offset, length)
+            base = None
+            location = self.index.locate(block, 0)
+        if location < 0:
+            return [memoryview(base)[low : low + length]]  # type: ignore[arg-type]
+        if location <= ALLOCATED:
+            return [length]
+        frame = self._frames.get(location)
+        if frame is None:
+            return None
+        frame.hits += 1
+        data = frame.data
+        if type(data) is dict:
+            return [data[low >> SECTOR_SHIFT]]
+        return [memoryview(data)[low : low + length]]  # type: ignore[arg-type]
+
+    def _gather_cached(self, offset: int, length: int) -> list[Piece] | None:
+        gathering = Gathering(self._frames, {})
         pieces = self._gather(gathering, offset, length)
-        return None if gathering.missing else pieces
+        if gathering.missing:
+            return None
+        if gathering.fragments > FRAGMENTS_MAX and length >= ASSEMBLE_BYTES_MIN:
+            self._assemble(offset >> BLOCK_SHIFT)
+        return pieces
+
+    def _assemble(self, block: int) -> None:
+        """Put the flushed content of a much patched block into one buffer, so that the next read of it is one piece."""
+        gathering = Gathering(self._frames, {})
+        pieces = gathering.block([], self.index, block, 0, BLOCK_BYTES)
+        if not gathering.missing:
+            whole = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
+            key = self.index.assembled[block] = self._cache.fresh_key()
+            self._cache.put(key, whole, BLOCK_BYTES)
 
     async def read(self, offset: int, length: int) -> list[Piece]:
         """The pieces of a range, fetched if need be. Corrupt if any of it cannot be authenticated."""
         fetched: dict[int, Decoded] = {}
         while True:
-            gathering = Gathering(self._cache, fetched)
+            gathering = Gathering(self._frames, fetched)
             pieces = self._gather(gathering, offset, length)
             if not gathering.missing:
                 return pieces
@@ -145,7 +190,7 @@ class Layer:
         for block in range(first, end):
             for found in self.index.find(block):
                 content = found.content
-                if isinstance(content, FrameRef) and content.location not in self._cache:
+                if isinstance(content, FrameRef) and content.location not in self._frames:
                     self._source.request(content)
 
     def extents(self, offset: int, length: int) -> list[tuple[int, State]]:
@@ -320,3 +365,10 @@ class Layer:
         is.
         """
         return self.log.when_durable(sequence, callback)
+
+
+def _location(base: Base) -> int:
+    """Where the base of a memtable entry lies: a frame's location, HOLE or ALLOCATED, or -1 for a buffer."""
+    if isinstance(base, FrameRef):
+        return base.location
+    return base if isinstance(base, int) else -1
