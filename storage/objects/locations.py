@@ -22,12 +22,13 @@ def open_location(url: str, env: Env) -> ObjectStore:
         return LocalStore(Path(url), env)
     parts = urlsplit(url)
     query = parse_qs(parts.query)
-    if parts.scheme == "s3" and parts.netloc and set(query) <= {"endpoint"} and not parts.fragment:
+    plain = "@" not in parts.netloc and not parts.fragment
+    if parts.scheme == "s3" and parts.netloc and plain and set(query) <= {"endpoint"}:
         from storage.objects.s3 import S3Store  # its libraries take 150 ms to import
 
-        prefix = parts.path.strip("/")
-        return S3Store.from_environment(parts.netloc, prefix, env, endpoint=query.get("endpoint", [None])[-1])
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path and not (query or parts.fragment):
+        endpoint = query.get("endpoint", [None])[-1]
+        return S3Store.from_environment(parts.netloc, parts.path.strip("/"), env, endpoint=endpoint)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path and plain and not query:
         return LocalStore(Path(unquote(parts.path)), env)
     if url == "memory://":
         return MemoryStore()

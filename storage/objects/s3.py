@@ -222,19 +222,19 @@ class _FoundCredentials(Provider):
     def __init__(self, env: Env) -> None:
         http = urllib3.PoolManager(retries=False, timeout=ROLE_SECONDS)
         self._sources = (EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider(http_client=http))
-        self._clock = env.monotonic
+        self._env = env
         self._lock = threading.Lock()
         self._known: Credentials | None = None
         self._ask_again = 0.0
 
     def retrieve(self) -> Credentials:
         known = self._known
-        if known is not None and self._clock() < self._ask_again and not known.is_expired():
+        if known is not None and self._env.monotonic() < self._ask_again and not known.is_expired():
             return known
         with self._lock:
             if self._known is None or self._known is known:
                 self._known = self._find(known)
-                self._ask_again = self._clock() + CREDENTIALS_SECONDS
+                self._ask_again = self._env.monotonic() + CREDENTIALS_SECONDS
             return self._known
 
     def _find(self, known: Credentials | None) -> Credentials:

@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,7 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
 def virtual_time() -> Callable[..., float]:
     """`virtual_time(coroutine)` runs it on a clock that jumps; returns the seconds it took on that clock."""
 
-    def run(coroutine: "asyncio._CoroutineLike[None]") -> float:
+    def run(coroutine: Coroutine[None, None, None]) -> float:
         with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
             runner.run(coroutine)
             return runner.get_loop().time()

@@ -2,9 +2,11 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
 
@@ -40,10 +42,11 @@ class StubServer:
 
     answers: list[Answer] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> "StubServer":
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.endpoint = f"http{'s' if self.tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept)]
@@ -69,6 +72,12 @@ class StubServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            if self.tls:
+                try:
+                    connection = self.tls.wrap_socket(connection, server_side=True)
+                except OSError:
+                    connection.close()  # the client does not like the certificate
+                    continue
             with self._lock:
                 self._open.append(connection)
             thread = threading.Thread(target=self._serve, args=[connection])
@@ -86,7 +95,7 @@ class StubServer:
                     return
                 connection.sendall(answer)
 
-    def _read(self, lines: "socket.SocketIO") -> Request | None:  # type: ignore[name-defined]
+    def _read(self, lines: BinaryIO) -> Request | None:
         first = lines.readline().decode().split()
         if not first:
             return None

@@ -1,0 +1,185 @@
+"""The probe refuses stores that look right and are not; that it accepts good ones is part of the conformance suite."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from storage.env import RealEnv
+from storage.errors import AlreadyExists, StorageError, Unavailable, Unsupported
+from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo
+from storage.objects.memory import MemoryStore
+from storage.objects.probe import probe
+from tests.storage.objects.stubs import Wrapped
+
+
+class IgnoresTheCondition(Wrapped):
+    async def create(self, name: str, data: Buffer) -> None:
+        await self.inner.put(name, data)
+
+
+class ChecksThenActs(Wrapped):
+    """Right in sequence, wrong in a race: OpenStack Swift's S3 front, by measurement."""
+
+    async def create(self, name: str, data: Buffer) -> None:
+        if await self.inner.list(name):
+            raise AlreadyExists(name)
+        await asyncio.sleep(0)
+        await self.inner.put(name, data)
+
+
+class RefusesAll(Wrapped):
+    async def create(self, name: str, data: Buffer) -> None:
+        raise AlreadyExists(name)
+
+
+class RightInARaceOnly(Wrapped):
+    """Keeps the condition for a moment."""
+
+    created = 0
+
+    async def create(self, name: str, data: Buffer) -> None:
+        self.created += 1
+        if self.created % 17:
+            await self.inner.create(name, data)
+        else:
+            await self.inner.put(name, data)
+
+
+class KeepsTheLoser(Wrapped):
+    """The winner is told of its success, and another's object stays."""
+
+    async def create(self, name: str, data: Buffer) -> None:
+        try:
+            await self.inner.create(name, data)
+        except AlreadyExists:
+            await self.inner.put(name, data)
+            raise
+
+
+class ReadsStale(Wrapped):
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        return bytes(len(await self.inner.get(name, offset, length)))
+
+
+class ListsLate(Wrapped):
+    """Shows an object only after the next one was created."""
+
+    newest = ""
+
+    async def create(self, name: str, data: Buffer) -> None:
+        await self.inner.create(name, data)
+        self.newest = name
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        return [item for item in await self.inner.list(prefix, start_after, limit) if item.name != self.newest]
+
+
+class ListsDeleted(Wrapped):
+    gone: tuple[str, ...] = ()
+
+    async def delete(self, names: Sequence[str]) -> None:
+        await self.inner.delete(names)
+        self.gone += tuple(names)
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        return await self.inner.list(prefix, start_after, limit) + [ObjectInfo(name, 1) for name in self.gone]
+
+
+class ListsOutOfOrder(Wrapped):
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        return (await self.inner.list(prefix, start_after, limit))[::-1]
+
+
+class ListsFromTheBeginning(Wrapped):
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        return await self.inner.list(prefix)
+
+
+class ReadsDeleted(Wrapped):
+    async def delete(self, names: Sequence[str]) -> None:
+        pass
+
+
+class IgnoresTheRange(Wrapped):
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        return await self.inner.get(name)
+
+
+class OneByteMore(Wrapped):
+    """Takes the end of a range to be the byte after it."""
+
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        whole = await self.inner.get(name)
+        return whole[offset:] if length is None else whole[offset : offset + length + 1]
+
+
+class RoundsTheRange(Wrapped):
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        if length is None:
+            return await self.inner.get(name, offset)
+        return (await self.inner.get(name))[offset // 4096 * 4096 :][:length]
+
+
+class SaysAnotherSize(Wrapped):
+    async def head(self, name: str) -> ObjectInfo:
+        return ObjectInfo(name, (await self.inner.head(name)).size + 1)
+
+
+class AdmitsIt(Wrapped):
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_create=False)
+
+
+UNFIT = {
+    IgnoresTheCondition: "racing creates .* 16 succeeded",
+    ChecksThenActs: "racing creates",
+    RefusesAll: "racing creates .* 0 succeeded",
+    RightInARaceOnly: "created where one was already",
+    KeepsTheLoser: "not the one that was created",
+    ReadsStale: "not the one that was created",
+    ListsLate: "listing does not show",
+    ListsDeleted: "still listed",
+    ListsOutOfOrder: "listing does not show",
+    ListsFromTheBeginning: "listing does not show",
+    ReadsDeleted: "still be read",
+    IgnoresTheRange: "gave other bytes",
+    OneByteMore: "gave other bytes",
+    RoundsTheRange: "gave other bytes",
+    SaysAnotherSize: "size",
+    AdmitsIt: "no way to create",
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT, ids=lambda kind: kind.__name__)
+async def test_an_unfit_store_is_refused_with_the_reason(kind: type[Wrapped], env: RealEnv) -> None:
+    inner = MemoryStore()
+    with pytest.raises(Unsupported, match=rf"memory:// cannot hold a disk safely: .*{UNFIT[kind]}"):
+        await probe(kind(inner), env)
+    if kind is not ReadsDeleted:
+        assert await inner.list("") == [], "the probe left something"
+
+
+async def test_a_store_that_is_down_is_not_called_unfit(env: RealEnv) -> None:
+    class Down(Wrapped):
+        async def create(self, name: str, data: Buffer) -> None:
+            raise Unavailable("down")
+
+        async def delete(self, names: Sequence[str]) -> None:
+            raise Unavailable("down as well")
+
+    with pytest.raises(Unavailable, match=r"down$"):
+        await probe(Down(MemoryStore()), env)
+
+
+async def test_what_is_in_the_store_is_left_alone(env: RealEnv) -> None:
+    store = MemoryStore()
+    await store.create("probe/of-someone-else", b"x")
+    await store.create("wal/1", b"y")
+    await probe(store, env)
+    assert [item.name for item in await store.list("")] == ["probe/of-someone-else", "wal/1"]
+
+
+def test_the_reason_is_for_people() -> None:
+    assert issubclass(Unsupported, StorageError)

@@ -1,0 +1,565 @@
+"""The S3 store before a server that misbehaves, and the few things that only a real one shows."""
+
+import asyncio
+import base64
+import datetime
+import hashlib
+import io
+import ipaddress
+import json
+import socket
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from storage.env import RealEnv
+from storage.errors import (
+    AccessDenied,
+    AlreadyExists,
+    Corrupt,
+    Invalid,
+    NotFound,
+    OutOfSpace,
+    StorageError,
+    Unavailable,
+    Unsupported,
+)
+from storage.objects import transport
+from storage.objects.base import ObjectInfo
+from storage.objects.s3 import S3Store
+from tests.storage.objects.stubs import Answer, StubServer, hang_up, http, refusal, send_and_hang_up
+from tests.support.minio import BUCKET, PASSWORD, USER, RunningMinio
+
+SECRET = "a-secret-that-is-nowhere"
+
+
+@pytest.fixture(autouse=True)
+def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of this machine's own set-up."""
+    for name in ("PROFILE", "SESSION_TOKEN", "REGION", "DEFAULT_REGION", "ENDPOINT_URL", "CA_BUNDLE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+async def store(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Store]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.endpoint)
+    store = S3Store.from_environment("bucket", "some/prefix", env)
+    yield store
+    await store.close()
+
+
+CREATED = http(200, ETag='"e"')
+
+
+async def test_a_create_is_one_conditional_put(store: S3Store, stub: StubServer) -> None:
+    stub.answer(CREATED)
+    body = bytes(12 << 20)  # the client would make parts of this
+    await store.create("wal/1.sst", body)
+    (request,) = stub.requests
+    assert (request.method, request.target) == ("PUT", "/bucket/some/prefix/wal/1.sst")
+    assert request.body == body
+    assert request.headers["if-none-match"] == "*"
+    assert request.headers["content-length"] == str(len(body))
+    assert request.headers["x-amz-content-sha256"] == hashlib.sha256(body).hexdigest()
+    assert "if-none-match" in request.headers["authorization"], "the condition is not signed"
+    assert "x-amz-meta-if-none-match" not in request.headers
+
+
+async def test_a_put_has_no_condition(store: S3Store, stub: StubServer) -> None:
+    stub.answer(CREATED)
+    await store.put("x", b"data")
+    assert "if-none-match" not in stub.requests[0].headers
+
+
+OPERATIONS: dict[str, Callable[[S3Store], object]] = {
+    "create": lambda store: store.create("wal/1", b"data"),
+    "put": lambda store: store.put("wal/1", b"data"),
+    "get": lambda store: store.get("wal/1"),
+    "range": lambda store: store.get("wal/1", 10, 20),
+    "head": lambda store: store.head("wal/1"),
+    "list": lambda store: store.list("wal/"),
+    "delete": lambda store: store.delete(["wal/1"]),
+}
+
+
+async def ask(store: S3Store, operation: str) -> object:
+    return await OPERATIONS[operation](store)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(503, "SlowDown", Retry_After="3"), Unavailable),
+        (refusal(500, "InternalError"), Unavailable),
+        (http(502, b"<html>bad gateway</html>", Content_Type="text/html"), Unavailable),
+        (http(504, b"\xff\xfe not text"), Unavailable),
+        (refusal(409, "ConditionalRequestConflict"), Unavailable),
+        (http(429), Unavailable),
+        (refusal(403, "AccessDenied"), AccessDenied),
+        (http(403), AccessDenied),
+        (refusal(507, "XMinioStorageFull"), OutOfSpace),
+        (http(307, Location="http://127.0.0.1:1/elsewhere"), AccessDenied),
+        (http(301, Location="http://127.0.0.1:1/elsewhere", x_amz_bucket_region="eu-west-1"), AccessDenied),
+        (http(404), NotFound),
+        (send_and_hang_up(b"HTTP/1.1 999 What\r\n\r\n"), Unavailable),
+        (send_and_hang_up(b"this is not HTTP\r\n\r\n"), Unavailable),
+        (hang_up, Unavailable),
+        (send_and_hang_up(b"HTTP/1.1 200 OK\r\nContent-Le"), Unavailable),
+        (http(503, b"x" * (transport.REFUSAL_BYTES_MAX + 1)), Unavailable),
+    ],
+)
+async def test_a_refusal_is_passed_on_and_nothing_is_asked_twice(
+    store: S3Store, stub: StubServer, operation: str, answer: Answer, kind: type[StorageError]
+) -> None:
+    stub.answer(answer)
+    with pytest.raises(StorageError) as caught:
+        await ask(store, operation)
+    assert type(caught.value) is kind
+    assert SECRET not in str(caught.value)
+    assert len(stub.requests) == 1
+
+
+async def test_the_pause_a_store_asks_for_is_told(store: S3Store, stub: StubServer) -> None:
+    stub.answer(refusal(503, "SlowDown", Retry_After="3"))
+    with pytest.raises(Unavailable) as caught:
+        await store.create("wal/1", b"")
+    assert caught.value.retry_after == 3
+
+
+async def test_a_taken_name_is_told_by_the_status(store: S3Store, stub: StubServer) -> None:
+    for answer in (refusal(412, "PreconditionFailed"), http(412), http(412, b"not XML")):
+        stub.answer(answer)
+        with pytest.raises(AlreadyExists, match="wal/1"):
+            await store.create("wal/1", b"")
+
+
+async def test_a_missing_bucket_is_named(store: S3Store, stub: StubServer) -> None:
+    stub.answer(refusal(404, "NoSuchBucket"))
+    with pytest.raises(NotFound, match="no bucket bucket at s3://bucket/some/prefix"):
+        await store.list("")
+
+
+@pytest.mark.parametrize("operation", ["create", "put", "get", "range", "head"])
+async def test_a_success_that_bears_no_mark_of_s3_is_not_believed(
+    store: S3Store, stub: StubServer, operation: str
+) -> None:
+    """A gateway that wants a login answers 200 to anything."""
+    stub.answer(http(206 if operation == "range" else 200, b"<html>log in</html>", Content_Type="text/html"))
+    with pytest.raises(Unavailable, match="not S3"):
+        await ask(store, operation)
+
+
+@pytest.mark.parametrize("operation", ["list", "delete"])
+@pytest.mark.parametrize("body", [b"", b"<html>log in</html>", b"<ListBucketResult", b"\xff", b"<a>&b;</a>"])
+async def test_nonsense_in_place_of_xml_is_not_believed(
+    store: S3Store, stub: StubServer, operation: str, body: bytes
+) -> None:
+    stub.answer(http(200, body))
+    with pytest.raises(Unavailable):
+        await ask(store, operation)
+
+
+def part(data: bytes, content_range: str, **more: str) -> bytes:
+    return http(206, data, ETag='"e"', Content_Range=content_range, **more)
+
+
+async def test_a_range_is_asked_for_and_checked(store: S3Store, stub: StubServer) -> None:
+    stub.answer(part(bytes(20), "bytes 10-29/1000"))
+    assert await store.get("wal/1", 10, 20) == bytes(20)
+    assert stub.requests[0].headers["range"] == "bytes=10-29"
+    stub.answer(part(bytes(990), "bytes 10-999/1000"))
+    assert await store.get("wal/1", 10) == bytes(990)
+    assert stub.requests[1].headers["range"] == "bytes=10-"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (http(200, bytes(1000), ETag='"e"'), Unsupported),
+        (part(bytes(20), "bytes 11-30/1000"), Unavailable),
+        (part(bytes(20), "bytes 0-19/1000"), Unavailable),
+        (part(bytes(19), "bytes 10-28/1000"), Unavailable),
+        (part(bytes(21), "bytes 10-30/1000"), Unavailable),
+        (part(bytes(19), "bytes 10-29/1000"), Unavailable),
+        (part(bytes(20), "bytes 10-29/*"), Unavailable),
+        (part(bytes(20), "nonsense"), Unavailable),
+        (http(206, bytes(20), ETag='"e"'), Unavailable),
+        (part(bytes(15), "bytes 10-24/25"), Corrupt),
+        (send_and_hang_up(part(bytes(20), "bytes 10-29/1000")[:-1]), Unavailable),
+        (b'HTTP/1.1 206 So\r\nETag: "e"\r\nContent-Range: bytes 10-29/1000\r\n\r\n' + bytes(20), Unavailable),
+        (
+            b'HTTP/1.1 206 So\r\nETag: "e"\r\nContent-Range: bytes 10-29/1000\r\nTransfer-Encoding: chunked\r\n\r\n'
+            b"14\r\n" + bytes(20) + b"\r\n0\r\n\r\n",
+            Unavailable,
+        ),
+    ],
+)
+async def test_another_range_than_asked_for_is_not_returned(
+    store: S3Store, stub: StubServer, answer: Answer, kind: type[StorageError]
+) -> None:
+    stub.answer(answer)
+    with pytest.raises(StorageError) as caught:
+        await store.get("wal/1", 10, 20)
+    assert type(caught.value) is kind
+
+
+async def test_an_object_too_large_is_not_read(store: S3Store, stub: StubServer) -> None:
+    length = str(transport.OBJECT_BYTES_MAX + 1)
+    stub.answer(send_and_hang_up(http(200, b"x", ETag='"e"', Content_Length=length)))
+    with pytest.raises(Corrupt, match="far more"):
+        await store.get("wal/1")
+
+
+async def test_a_cut_object_is_unavailable(store: S3Store, stub: StubServer) -> None:
+    stub.answer(send_and_hang_up(http(200, bytes(1000), ETag='"e"', Content_Length="2000")))
+    with pytest.raises(Unavailable):
+        await store.get("wal/1")
+
+
+async def test_encoding_is_not_undone(store: S3Store, stub: StubServer) -> None:
+    """What a store says about an encoding is not part of what we stored."""
+    stub.answer(http(200, b"plain", ETag='"e"', Content_Encoding="gzip"))
+    assert await store.get("wal/1") == b"plain"
+
+
+def listing(*keys: str, truncated: str = "false", token: str = "") -> bytes:
+    contents = "".join(f"<Contents><Key>{key}</Key><Size>5</Size></Contents>" for key in keys)
+    xml = (
+        f"<ListBucketResult><Name>bucket</Name><EncodingType>url</EncodingType><IsTruncated>{truncated}</IsTruncated>"
+        f"<NextContinuationToken>{token}</NextContinuationToken>{contents}</ListBucketResult>"
+    )
+    return http(200, xml.encode(), Content_Type="application/xml")
+
+
+async def test_pages_are_put_together_and_foreign_names_left_out(store: S3Store, stub: StubServer) -> None:
+    stub.answer(
+        listing("some/prefix/wal/1", "some/prefix/wal/1%2B", "some/prefix/wal/2", truncated="true", token="t"),
+        listing("some/prefix/wal/3", "some/prefix/wal/4"),
+    )
+    assert await store.list("wal/", "wal/0") == [ObjectInfo(f"wal/{n}", 5) for n in (1, 2, 3, 4)]
+    first, second = (request.target for request in stub.requests)
+    assert "prefix=some%2Fprefix%2Fwal%2F" in first
+    assert "start-after=some%2Fprefix%2Fwal%2F0" in first
+    assert "continuation-token=t" in second
+
+
+async def test_no_page_is_asked_for_beyond_the_limit(store: S3Store, stub: StubServer) -> None:
+    stub.answer(listing("some/prefix/wal/1", "some/prefix/wal/2", truncated="true", token="t"))
+    assert [item.name for item in await store.list("wal/", "", 2)] == ["wal/1", "wal/2"]
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("keys", [("wal/2", "wal/1"), ("wal/1", "wal/1"), ("wal/0",)])
+async def test_a_listing_out_of_order_is_refused(store: S3Store, stub: StubServer, keys: tuple[str, ...]) -> None:
+    stub.answer(listing(*(f"some/prefix/{key}" for key in keys)))
+    with pytest.raises(Unsupported, match="order"):
+        await store.list("wal/", "wal/0")
+
+
+async def test_a_listing_of_something_else_is_not_believed(store: S3Store, stub: StubServer) -> None:
+    stub.answer(listing("other/prefix/wal/1"))
+    with pytest.raises(Unavailable):
+        await store.list("wal/")
+
+
+async def test_a_deletion_that_failed_for_some_is_told(store: S3Store, stub: StubServer) -> None:
+    body = (
+        b"<DeleteResult><Error><Key>some/prefix/wal/1</Key><Code>%s</Code><Message>m</Message></Error></DeleteResult>"
+    )
+    for code, kind in ((b"AccessDenied", AccessDenied), (b"InternalError", Unavailable), (b"SlowDown", Unavailable)):
+        stub.answer(http(200, body % code))
+        with pytest.raises(kind, match="wal/1"):
+            await store.delete(["wal/1"])
+    stub.answer(http(200, body % b"NoSuchKey"))
+    await store.delete(["wal/1"])
+
+
+async def test_deletions_are_batched(store: S3Store, stub: StubServer) -> None:
+    stub.answer(http(200, b"<DeleteResult></DeleteResult>"))
+    await store.delete([f"wal/{number}" for number in range(2001)])
+    assert [request.body.count(b"<Key>") for request in stub.requests] == [1000, 1000, 1]
+    await store.delete([])
+    assert len(stub.requests) == 3
+
+
+async def test_a_server_that_is_silent_is_given_up(
+    store: S3Store, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "TIMEOUT_SECONDS_MIN", 0.2)
+    for wait_for_end in (lambda connection: connection.recv(1), lambda connection: connection.sendall(b"HTTP/1.1 2")):
+
+        def silent(connection: socket.socket, act: Callable[[socket.socket], object] = wait_for_end) -> None:
+            act(connection)
+            connection.recv(1)
+
+        stub.answer(silent)
+        for operation in ("create", "get", "head", "list"):
+            with pytest.raises(Unavailable, match="too long"):
+                await ask(store, operation)
+
+
+async def test_a_server_that_is_not_there_is_unavailable(env: RealEnv) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    store = S3Store.from_environment("bucket", "", env, endpoint=f"http://127.0.0.1:{port}")
+    for operation in OPERATIONS:
+        with pytest.raises(Unavailable, match=r"s3://bucket\?endpoint=.* did not answer: Connection refused"):
+            await ask(store, operation)
+    await store.close()
+
+
+def test_time_outs_follow_the_measured_rate(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six times what the body is expected to take, at least ten seconds, and more after a time-out."""
+    now = 0.0
+    monkeypatch.setattr(env, "monotonic", lambda: now)
+    carrier = transport.Transport(env, None)
+    asked: list[float] = []
+
+    class Pool:
+        def __init__(self, seconds: float, error: Exception | None = None) -> None:
+            self.seconds, self.error = seconds, error
+
+        def urlopen(self, *_: object, timeout: urllib3.Timeout, **__: object) -> object:
+            nonlocal now
+            assert timeout.connect_timeout == timeout.read_timeout
+            asked.append(float(timeout.read_timeout or 0))
+            now += self.seconds
+            if self.error:
+                raise self.error
+            return urllib3.HTTPResponse(io.BytesIO(), {}, 200, preload_content=False)
+
+    def put(size: int, pool: Pool) -> None:
+        monkeypatch.setattr(carrier, "_host", lambda _: pool)
+        carrier.urlopen("PUT", "http://host:1/b/x", body=bytes(size), headers={}, preload_content=True)
+
+    mib = 1 << 20
+    put(4096, Pool(0.01))
+    put(16 * mib, Pool(1.6))  # nothing measured: 1 MiB/s is assumed
+    assert asked == [10, 96]
+    for _ in range(30):
+        put(10 * mib, Pool(0.1))
+    put(64 * mib, Pool(0.64))
+    assert asked[-1] == 10
+    for _ in range(2):
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            put(64 * mib, Pool(1000, urllib3.exceptions.HTTPError("timed out")))
+    put(64 * mib, Pool(10))
+    assert asked[-1] == pytest.approx(64 / (100 / 16) * 6, rel=0.1)
+    carrier.clear()
+
+
+async def test_the_address_tells_endpoints_apart(env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+
+    def url(prefix: str = "p", **variables: str) -> str:
+        with monkeypatch.context() as context:
+            for name, value in variables.items():
+                context.setenv(name, value)
+            return S3Store.from_environment("bucket", prefix, env).url
+
+    assert url() == "s3://bucket/p"
+    assert url("") == "s3://bucket"
+    assert url(AWS_ENDPOINT_URL="http://a:9000/") == "s3://bucket/p?endpoint=http://a:9000"
+    both = url(AWS_ENDPOINT_URL="http://a:9000", AWS_ENDPOINT_URL_S3="https://b")
+    assert both == "s3://bucket/p?endpoint=https://b"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ftp://host", "host:9000", "http://", "http://user:hunter2@host", "http://host/x"]
+)
+async def test_a_bad_endpoint_is_refused_without_repeating_it(env: RealEnv, endpoint: str) -> None:
+    with pytest.raises(Invalid, match="AWS_ENDPOINT_URL_S3") as caught:
+        S3Store.from_environment("bucket", "", env, endpoint=endpoint)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bucket", ["", "ab", "Upper", "a_b", "a..b", "192.168.0.1", "-a-", "a" * 64])
+async def test_a_bad_bucket_is_refused(env: RealEnv, bucket: str) -> None:
+    with pytest.raises(Invalid, match="bucket"):
+        S3Store.from_environment(bucket, "", env, endpoint="http://localhost:1")
+
+
+async def test_the_region_is_signed_for(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.answer(CREATED)
+    for variables, region in (
+        ({}, "us-east-1"),
+        ({"AWS_DEFAULT_REGION": "eu-south-2"}, "eu-south-2"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-south-2"}, "eu-west-1"),
+    ):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+        await store.put("x", b"")
+        await store.close()
+        assert f"/{region}/s3/aws4_request" in stub.requests[-1].headers["authorization"]
+    assert len(stub.requests) == 3, "the region was asked for"
+
+
+async def key_used(stub: StubServer, store: S3Store) -> str:
+    """The access key that a request is signed with."""
+    stub.requests.clear()
+    stub.answer(CREATED)
+    await store.put("x", b"")
+    return stub.requests[-1].headers["authorization"].partition("Credential=")[2].partition("/")[0]
+
+
+async def test_credentials_come_from_the_shared_file(
+    stub: StubServer, env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
+    store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+    with pytest.raises(AccessDenied, match="AWS_ACCESS_KEY_ID"):
+        await store.put("x", b"")
+    await store.close()
+    (tmp_path / ".aws").mkdir()
+    file = tmp_path / ".aws" / "credentials"
+    file.write_text(
+        "[default]\naws_access_key_id = one\naws_secret_access_key = s\n"
+        "[work]\naws_access_key_id = two\naws_secret_access_key = s\naws_session_token = token\n"
+    )
+    store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+    assert await key_used(stub, store) == "one"
+    await store.close()
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+    assert await key_used(stub, store) == "two"
+    assert stub.requests[-1].headers["x-amz-security-token"] == "token"
+
+    file.write_text("[work]\naws_access_key_id = renewed\naws_secret_access_key = s\n")
+    assert await key_used(stub, store) == "two"
+    late = env.monotonic() + 61
+    monkeypatch.setattr(env, "monotonic", lambda: late)
+    assert await key_used(stub, store) == "renewed"
+    file.unlink()
+    late += 61
+    assert await key_used(stub, store) == "renewed", "known credentials were given up"
+    await store.close()
+
+
+async def test_credentials_come_from_a_role(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with StubServer() as metadata:
+        role = {"AccessKeyId": "role", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
+        metadata.answer(http(200, json.dumps(role).encode()))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.endpoint}/role")
+        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+        assert await key_used(stub, store) == "role"
+        assert stub.requests[-1].headers["x-amz-security-token"] == "t"
+        await store.close()
+
+
+async def test_certificates_that_cannot_be_read_are_told(env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/not/there")
+    with pytest.raises(Invalid, match=r"/not/there.*AWS_CA_BUNDLE"):
+        S3Store.from_environment("bucket", "", env, endpoint="https://localhost:1")
+    store = S3Store.from_environment("bucket", "", env, endpoint="http://localhost:1")
+    await store.close()
+
+
+def certificate(folder: Path) -> Path:
+    """A file with a key and a certificate for 127.0.0.1 that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stub")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = serialization.PrivateFormat.PKCS8
+    file = folder / "certificate.pem"
+    file.write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()) + made.public_bytes(pem))
+    return file
+
+
+async def test_tls_is_verified(env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    with StubServer(tls=context) as stub:
+        stub.answer(CREATED)
+        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+        with pytest.raises(Unavailable, match="certificate"):
+            await store.create("wal/1", b"data")
+        await store.close()
+        assert stub.requests == []
+
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
+        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+        await store.create("wal/1", memoryview(b"data"))
+        await store.close()
+        (request,) = stub.requests
+        assert request.headers["if-none-match"] == "*"
+        assert request.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+        assert request.headers["content-md5"] == base64.b64encode(hashlib.md5(b"data").digest()).decode()
+
+
+@pytest.fixture
+async def real(minio: RunningMinio, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Store]:
+    for name, value in minio.environment().items():
+        monkeypatch.setenv(name, value)
+    store = S3Store.from_environment(BUCKET, f"s3/{uuid.uuid4().hex}", env)
+    yield store
+    await store.close()
+
+
+@pytest.mark.integration
+async def test_a_real_listing_has_pages(real: S3Store) -> None:
+    expected = [f"wal/{number:04}" for number in range(1050)]
+    for start in range(0, 1050, 25):
+        await asyncio.gather(*(real.create(name, b"") for name in expected[start : start + 25]))
+    assert [item.name for item in await real.list("wal/")] == expected
+    assert [item.name for item in await real.list("wal/", "wal/0020")] == expected[21:]
+    assert [item.name for item in await real.list("", "", 1001)] == expected[:1001]
+    await real.delete(expected)
+    assert await real.list("") == []
+
+
+@pytest.mark.integration
+async def test_a_large_object_goes_and_comes_whole(real: S3Store) -> None:
+    data = bytearray(range(256)) * (40 << 12)
+    await real.create("large", data)
+    assert await real.get("large") == data
+    assert await real.get("large", 5, 33 << 20) == data[5 : 5 + (33 << 20)]
+
+
+@pytest.mark.integration
+async def test_real_refusals_are_told_apart(minio: RunningMinio, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in minio.environment().items():
+        monkeypatch.setenv(name, value)
+    store = S3Store.from_environment("no-such-bucket", "", env)
+    for operation in ("create", "put", "get", "range", "list", "delete"):
+        with pytest.raises(NotFound, match="no bucket no-such-bucket"):
+            await ask(store, operation)
+    await store.close()
+    for variable, value, words in (
+        ("AWS_ACCESS_KEY_ID", "nobody", "does not know the access key"),
+        ("AWS_SECRET_ACCESS_KEY", SECRET, "secret key does not belong"),
+    ):
+        with monkeypatch.context() as context:
+            context.setenv(variable, value)
+            store = S3Store.from_environment(BUCKET, "", env)
+            for operation in ("create", "put", "get", "range", "list", "delete"):
+                with pytest.raises(AccessDenied, match=words) as caught:
+                    await ask(store, operation)
+                assert PASSWORD not in str(caught.value)
+                assert SECRET not in str(caught.value)
+            with pytest.raises(AccessDenied):
+                await ask(store, "head")
+            await store.close()
+    assert USER
