@@ -1,1 +1,3 @@
 """An NBD server that turns a bucket into disks."""
+
+__version__ = "0.1.0"

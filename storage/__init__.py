@@ -1,11 +1,19 @@
-"""The storage engine: it knows blocks, bytes and buckets, and nothing of NBD."""
+"""The storage engine: it knows blocks, bytes and buckets, and nothing of NBD.
 
-from storage.fs.device import Device
-from storage.fs.store import DeviceInfo, Store, StoreOptions, open_reader, open_store
-from storage.lsm.engine import EngineOptions
-from storage.lsm.extents import State
-from storage.lsm.gather import Piece
-from storage.lsm.pressure import Gate
+The names below are imported when they are first used: a command that only needs `storage.errors` must not
+wait a third of a second for an engine.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storage.fs.device import Device
+    from storage.fs.store import DeviceInfo, Store, StoreOptions, open_reader, open_store
+    from storage.lsm.engine import EngineOptions
+    from storage.lsm.extents import State
+    from storage.lsm.gather import Piece
+    from storage.lsm.pressure import Gate
 
 __all__ = [
     "Device",
@@ -19,3 +27,22 @@ __all__ = [
     "open_reader",
     "open_store",
 ]
+
+_PLACES = {
+    "Device": "storage.fs.device",
+    "DeviceInfo": "storage.fs.store",
+    "EngineOptions": "storage.lsm.engine",
+    "Gate": "storage.lsm.pressure",
+    "Piece": "storage.lsm.gather",
+    "State": "storage.lsm.extents",
+    "Store": "storage.fs.store",
+    "StoreOptions": "storage.fs.store",
+    "open_reader": "storage.fs.store",
+    "open_store": "storage.fs.store",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'storage' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -1,0 +1,177 @@
+"""This file knows the admin API of a running server: HTTP over a Unix socket that only its user can open.
+
+    GET  /v1/status               what is served, to whom, and how the store is doing
+    POST /v1/operations           one operation as JSON (see `operations`); its answer
+    GET  /v1/content/NAME         the content of a device, as frames (see `frames`); its size in X-Device-Size
+    PUT  /v1/content/NAME         fill a device with frames; with ?size=BYTES one that is not there is made, with
+                                  ?overwrite=1 data that is there is replaced
+
+An error is answered with status 422 and a `failures.Failure`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from aiohttp import StreamReader, web
+
+from nbdserver import __version__
+from nbdserver.admin.failures import Failure, from_error
+from nbdserver.admin.frames import (
+    HEADER,
+    Decoder,
+    Piece,
+    SenderFailed,
+    Truncated,
+    encode,
+    encode_end,
+    encode_failure,
+)
+from nbdserver.admin.operations import Answer, Operation
+from nbdserver.admin.transfer import dump, import_device
+from storage import Store
+from storage.errors import Invalid, StorageError
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 1.0
+"""How long a request may go on once the server stops: a transfer is not waited for."""
+
+STATUS_OF_ERROR = 422
+"""Of the answer to every request that could not be done; what it means is in the body."""
+
+SIZE_HEADER = "X-Device-Size"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Admin:
+    """The admin API on its socket."""
+
+    def __init__(self, store: Store, serving: Callable[[], Answer]) -> None:
+        """`serving` tells what the server serves and to whom, for the status."""
+        self._store = store
+        self._serving = serving
+        self._runner: web.AppRunner | None = None
+        self._path: Path | None = None
+        self._made: tuple[int, int] = (0, 0)
+
+    async def start(self, path: Path) -> None:
+        """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
+        app = web.Application(middlewares=[_explain], client_max_size=1 << 20)
+        app.router.add_get("/v1/status", self._status)
+        app.router.add_post("/v1/operations", self._operation)
+        app.router.add_get("/v1/content/{name:.+}", self._read_content)
+        app.router.add_put("/v1/content/{name:.+}", self._write_content)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS, handler_cancellation=True
+        )
+        await self._runner.setup()
+        hidden = path.with_suffix(f".{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            hidden.unlink()
+        await web.UnixSite(self._runner, str(hidden)).start()
+        hidden.chmod(0o600)
+        hidden.rename(path)
+        self._path, self._made = path, _identity(path)
+
+    async def stop(self) -> None:
+        """Stop listening, and remove the socket unless another server has put its own there."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if _identity(self._path) == self._made:
+                    self._path.unlink()
+            self._path = None
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json({"version": __version__, "pid": os.getpid(), **self._serving(), "store": self._store.status()})
+
+    async def _operation(self, request: web.Request) -> web.Response:
+        try:
+            operation = msgspec.json.decode(await request.read(), type=Operation)
+        except msgspec.MsgspecError as error:
+            raise Invalid(f"the server does not know this operation: {error}") from error
+        answer = await operation.perform(self._store)
+        if operation.writes:
+            logger.info("operation_done", extra={"operation": type(operation).__name__})
+        return _json(answer)
+
+    async def _read_content(self, request: web.Request) -> web.StreamResponse:
+        device = self._store.device(request.match_info["name"])
+        size = device.size
+        response = web.StreamResponse(headers={SIZE_HEADER: str(size)})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        try:
+            async with contextlib.aclosing(dump(device)) as pieces:
+                async for offset, data in pieces:
+                    await response.write(encode(offset, data))
+            await response.write(encode_end(size))
+        except StorageError as error:
+            logger.warning("device_not_read", extra={"device": request.match_info["name"], "reason": str(error)})
+            await response.write(encode_failure(msgspec.json.encode(from_error(error))))
+        await response.write_eof()
+        return response
+
+    async def _write_content(self, request: web.Request) -> web.Response:
+        size = request.query.get("size")
+        filled = await import_device(
+            self._store,
+            request.match_info["name"],
+            lambda room: _received(request.content, room),
+            size=None if size is None else int(size),
+            overwrite=request.query.get("overwrite") == "1",
+        )
+        return _json(filled)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file is there, whatever its name."""
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+async def _received(content: StreamReader, size: int) -> AsyncIterator[Piece]:
+    decoder = Decoder(size)
+    while True:
+        header = await _read_exactly(content, HEADER.size)
+        length = decoder.body_length(header)
+        if not length:
+            return
+        yield decoder.piece(header, await _read_exactly(content, length))
+
+
+async def _read_exactly(content: StreamReader, count: int) -> bytes:
+    """Fewer bytes only where the stream ends."""
+    try:
+        return await content.readexactly(count)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+
+
+@web.middleware
+async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer an error with its kind and its sentence."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except StorageError as error:
+        return _json(msgspec.to_builtins(from_error(error)), status=STATUS_OF_ERROR)
+    except (Truncated, SenderFailed) as error:
+        return _json(msgspec.to_builtins(from_error(Invalid(str(error)))), status=STATUS_OF_ERROR)
+    except Exception:
+        logger.exception("admin_request_failed", extra={"path": request.path})
+        failure = Failure("StorageError", "the server met an error of its own; its log says more")
+        return _json(msgspec.to_builtins(failure), status=STATUS_OF_ERROR)
+
+
+def _json(answer: Answer, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")

@@ -1,0 +1,151 @@
+"""This file knows how a command talks to a running server: HTTP over the server's Unix socket, nothing
+asynchronous.
+
+It imports little, so that `nbdserver status` is quick.
+"""
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from nbdserver.admin.failures import Failure, to_error
+from nbdserver.admin.frames import HEADER, Decoder, Piece, SenderFailed
+from nbdserver.admin.operations import Answer, Operation
+from nbdserver.admin.sockets import sockets_to_try
+from storage.errors import AccessDenied, StorageError, Unavailable
+
+CONNECT_SECONDS = 10.0
+"""To a process on this machine; it answers within milliseconds unless it is stopped."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CONNECT_SECONDS)
+        self.sock.connect(str(self._path))
+        self.sock.settimeout(None)  # an operation takes as long as the store takes
+
+
+class AdminClient:
+    """The admin API of one running server."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def status(self) -> Answer:
+        """What the server serves, to whom, and how its store is doing."""
+        return self._ask("GET", "/v1/status")
+
+    def perform(self, operation: Operation) -> Answer:
+        """Have the server carry out an operation of `operations`. Its StorageError is raised here."""
+        return self._ask("POST", "/v1/operations", msgspec.json.encode(operation))
+
+    def write_content(self, name: str, frames: Iterable[bytes], *, size: int | None, overwrite: bool) -> Answer:
+        """Fill a device with encoded frames; durable on return. `frames` must raise no OSError of its own.
+
+        `size` is that of the source, if it is known; a device that is not there is made for it.
+        """
+        query = f"overwrite={int(overwrite)}" + ("" if size is None else f"&size={size}")
+        return self._ask("PUT", f"/v1/content/{quote(name)}?{query}", frames)
+
+    @contextmanager
+    def read_content(self, name: str) -> Iterator[tuple[int, Iterator[Piece]]]:
+        """The size of a device and its data in ascending order."""
+        with self._request("GET", f"/v1/content/{quote(name)}") as response:
+            size = int(response.headers["X-Device-Size"])
+            yield size, _pieces(response, size)
+
+    def _ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None) -> Answer:
+        with self._request(method, path, body) as response, _talking():
+            answer: Answer = json.loads(response.read())
+            return answer
+
+    @contextmanager
+    def _request(
+        self, method: str, path: str, body: bytes | Iterable[bytes] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = _Connection(self.path)
+        try:
+            with _talking():
+                # The server may refuse before it has read all: what it says is in its answer.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, path, body)
+                response = connection.getresponse()
+                if response.status != 200:
+                    raise _error(response.read())
+            yield response
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(f"the server of this store stopped before it had answered ({error})") from error
+
+
+def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
+    """The server of a store that runs on this machine, or None.
+
+    AccessDenied: there is one, but it belongs to another user.
+    """
+    for path in sockets_to_try(environ, store):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(CONNECT_SECONDS)
+            try:
+                probe.connect(str(path))
+            except PermissionError:
+                if _is_socket(path):
+                    raise AccessDenied(f"a server of this store runs as another user; its socket is {path}") from None
+            except TimeoutError:
+                raise Unavailable(f"the server of this store does not answer on {path}: is it stopped?") from None
+            except OSError:
+                continue  # no such socket, or its server is gone
+            else:
+                return AdminClient(path)
+    return None
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except PermissionError:
+        return False  # not even to be seen; opening the store will tell whether it is held
+
+
+def _error(body: bytes) -> StorageError:
+    try:
+        return to_error(msgspec.json.decode(body, type=Failure))
+    except msgspec.MsgspecError:
+        return StorageError(f"the server answered with nonsense: {body[:100]!r}")
+
+
+def _pieces(response: http.client.HTTPResponse, size: int) -> Iterator[Piece]:
+    decoder = Decoder(size)
+    while True:
+        with _talking():
+            header = response.read(HEADER.size)
+        length = decoder.body_length(header)
+        if not length:
+            return
+        with _talking():
+            body = response.read(length)
+        try:
+            yield decoder.piece(header, body)
+        except SenderFailed as failed:
+            raise _error(failed.args[0]) from None

@@ -1,0 +1,36 @@
+"""This file knows how an error of the storage package travels over the admin socket and comes out as
+itself.
+"""
+
+import msgspec
+
+from storage import errors
+from storage.errors import Corrupt, StorageError
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The kind of an error, which is the name of its class, and its sentence."""
+
+    kind: str
+    message: str
+    object_name: str = ""
+    detail: str = ""
+
+
+def from_error(error: StorageError) -> Failure:
+    """What to send for an error."""
+    kind = type(error).__name__
+    if isinstance(error, Corrupt):
+        return Failure(kind, str(error), error.object_name, error.detail)
+    return Failure(kind, str(error))
+
+
+def to_error(failure: Failure) -> StorageError:
+    """The error to raise for what was sent; a kind this version does not know is a plain StorageError."""
+    kind = getattr(errors, failure.kind, StorageError)
+    if kind is Corrupt:
+        return Corrupt(failure.object_name, failure.detail)
+    if not (isinstance(kind, type) and issubclass(kind, StorageError)):
+        kind = StorageError
+    error: StorageError = kind(failure.message)
+    return error

@@ -1,0 +1,76 @@
+"""This file knows how the content of a device travels over the admin socket: as frames of data, without
+holes.
+
+A frame is `offset u64 | length u32`, big-endian, and `length` bytes of data; offsets ascend, and what lies
+between two frames is zeros, as is what lies behind them. The last frame has length 0 and the size of the
+whole as its offset: a stream without it was cut off. A sender that fails on its way says why: a frame at
+offset 2^64 - 1 holds its reason and is the last.
+"""
+
+import struct
+
+HEADER = struct.Struct(">QI")
+
+DATA_BYTES_MAX = 1 << 20
+"""Of one frame, which both sides hold in memory."""
+
+FAILURE_OFFSET = 2**64 - 1
+
+Piece = tuple[int, bytes | bytearray | memoryview]
+"""Where, and what; never empty."""
+
+
+class Truncated(ValueError):
+    """The stream ended early, or is no stream of frames."""
+
+
+class SenderFailed(Exception):
+    """The sender could not go on; the argument is its reason, as it sent it."""
+
+
+def encode(offset: int, data: bytes | bytearray | memoryview) -> bytes:
+    """One frame."""
+    assert 0 < len(data) <= DATA_BYTES_MAX
+    return b"".join((HEADER.pack(offset, len(data)), data))
+
+
+def encode_end(size: int) -> bytes:
+    """The last frame: the whole has `size` bytes, and all of its data was sent."""
+    return HEADER.pack(size, 0)
+
+
+def encode_failure(reason: bytes) -> bytes:
+    """The last frame of a sender that cannot go on."""
+    return HEADER.pack(FAILURE_OFFSET, len(reason)) + reason
+
+
+class Decoder:
+    """Frames for a device of `size` bytes, one header and one body at a time; does no reading itself.
+
+    Invariant: `position` is the end of the last piece, and no piece begins before it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.position = 0
+
+    def body_length(self, header: bytes) -> int:
+        """How many bytes follow this header; 0 at the end. Truncated: it is no header that can come here."""
+        if len(header) != HEADER.size:
+            raise Truncated("the transfer was cut off before its end")
+        offset, length = HEADER.unpack(header)
+        if offset != FAILURE_OFFSET and (offset < self.position or offset + length > self.size):
+            raise Truncated("the transfer is damaged: a piece does not lie behind the one before it")
+        if length > DATA_BYTES_MAX:
+            raise Truncated("the transfer is damaged: a piece has an impossible length")
+        return int(length)
+
+    def piece(self, header: bytes, body: bytes) -> Piece:
+        """The piece of a header and its body. SenderFailed: it holds a reason instead."""
+        offset, length = HEADER.unpack(header)
+        if len(body) != length:
+            raise Truncated("the transfer was cut off before its end")
+        if offset == FAILURE_OFFSET:
+            raise SenderFailed(body)
+        self.position = offset + length
+        return offset, body

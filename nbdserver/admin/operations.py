@@ -1,0 +1,124 @@
+"""This file knows what may be asked of a store besides reading and writing its devices, and how to do it.
+
+An operation is data: it travels to a running server as JSON and is carried out there, or it is carried out
+by a command that has opened the store itself; the code is the same. So is its answer: sizes in bytes, times
+in seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from storage import DeviceInfo, Store
+
+Answer = dict[str, object]
+"""A JSON document."""
+
+
+class ListDevices(msgspec.Struct, frozen=True, tag="list-devices"):
+    """All devices, in order of name."""
+
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store) -> Answer:
+        return {"devices": [_describe(store, info) for info in store.devices()]}
+
+
+class ShowDevice(msgspec.Struct, frozen=True, tag="show-device"):
+    """One device; a symbolic link shows its target."""
+
+    name: str
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store) -> Answer:
+        return _show(store, self.name)
+
+
+class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
+    """A new device that reads as zeros."""
+
+    name: str
+    size: int
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store) -> Answer:
+        await store.create_device(self.name, self.size)
+        return _show(store, self.name)
+
+
+class ResizeDevice(msgspec.Struct, frozen=True, tag="resize-device"):
+    """Another size; smaller only with `shrink`."""
+
+    name: str
+    size: int
+    shrink: bool
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store) -> Answer:
+        await store.resize_device(self.name, self.size, shrink=self.shrink)
+        return _show(store, self.name)
+
+
+class RenameDevice(msgspec.Struct, frozen=True, tag="rename-device"):
+    """Another name."""
+
+    old: str
+    new: str
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store) -> Answer:
+        await store.rename_device(self.old, self.new)
+        return _show(store, self.new)
+
+
+class DeleteDevice(msgspec.Struct, frozen=True, tag="delete-device"):
+    """The device and all its data go."""
+
+    name: str
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store) -> Answer:
+        await store.delete_device(self.name)
+        return {"name": self.name}
+
+
+class Flush(msgspec.Struct, frozen=True, tag="flush"):
+    """Everything written so far becomes durable."""
+
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store) -> Answer:
+        await store.flush()
+        return {"flushed": True}
+
+
+class ChangePassword(msgspec.Struct, frozen=True, tag="change-password"):
+    """The store opens with `new` from now on and no longer with `old`."""
+
+    old: bytes
+    new: bytes
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store) -> Answer:
+        await store.change_password(self.old, self.new)
+        return {"changed": True}
+
+
+Operation = (
+    ListDevices | ShowDevice | CreateDevice | ResizeDevice | RenameDevice | DeleteDevice | Flush | ChangePassword
+)
+
+
+def _describe(store: Store, info: DeviceInfo) -> Answer:
+    """`read_only` is left out: it says how this process opened the store, not how the device is."""
+    facts: Answer = msgspec.to_builtins(info)
+    del facts["read_only"]
+    return {**facts, "clients": store.attached(info.name)}
+
+
+def _show(store: Store, name: str) -> Answer:
+    device = store.device(name)
+    return next(_describe(store, info) for info in store.devices() if store.device(info.name) is device)

@@ -1,0 +1,151 @@
+"""This file knows how to read a whole device and how to fill one: in large pieces, several at once, holes
+left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
+from nbdserver.admin.operations import Answer
+from nbdserver.exports import Device
+from storage.errors import Conflict, Invalid, NotFound, StorageError
+
+if TYPE_CHECKING:
+    from storage import Store
+
+SIZE_STEP_BYTES = 512
+"""The size of a device is a multiple of this: the end of an odd source is filled up with zeros."""
+
+READS_AT_ONCE = 8
+"""Of `DATA_BYTES_MAX` each: a store that answers in 50 ms then gives 160 MB/s."""
+
+SCAN_BYTES = 1 << 30
+"""Asked of the map of a device in one step, so that the loop is not held up by a large one."""
+
+ZERO = 2
+"""The flag of a range that reads as zeros (`NBD_STATE_ZERO`)."""
+
+
+async def dump(device: Device) -> AsyncGenerator[Piece, None]:
+    """The data of a device in ascending order; what is left out is zeros.
+
+    A device that is written to meanwhile gives each piece as it was when that piece was read.
+    """
+    under_way: deque[tuple[int, asyncio.Task[list[Piece]]]] = deque()
+    try:
+        async for offset, length in _data_ranges(device):
+            if len(under_way) == READS_AT_ONCE:
+                for piece in await under_way.popleft()[1]:
+                    yield piece
+            under_way.append((offset, asyncio.ensure_future(_read(device, offset, length))))
+        while under_way:
+            for piece in await under_way.popleft()[1]:
+                yield piece
+    finally:
+        for _, task in under_way:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+
+async def import_device(
+    store: Store,
+    name: str,
+    pieces: Callable[[int], AsyncIterable[Piece]],
+    *,
+    size: int | None,
+    overwrite: bool,
+) -> Answer:
+    """Fill the device `name` with what `pieces`, told how many bytes there is room for, gives; durable on
+    return.
+
+    A device that is not there is made with `size` bytes, the size of the source where that is known, and is
+    gone again if the source fails. Conflict: the device is too small, attached, or holds data and not
+    `overwrite`.
+    """
+    made = False
+    try:
+        store.device(name)
+    except NotFound:
+        if size is None:
+            raise Invalid(f"how large is {name!r} to be? Make it with device create before it is filled") from None
+        await store.create_device(name, -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES)
+        made = True
+    try:
+        device = store.device(name)
+        if store.attached(name):
+            raise Conflict(f"clients are attached to {name!r}: detach them first")
+        if size is not None and size > device.size:
+            raise Conflict(f"{name!r} has {device.size} bytes, {size} are to be written: make it larger first")
+        await _fill(device, pieces(device.size), overwrite=overwrite)
+    except BaseException:
+        if made:
+            with contextlib.suppress(StorageError):
+                await asyncio.shield(store.delete_device(name))
+        raise
+    return {"name": name, "size": device.size}
+
+
+async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool) -> None:
+    """Make the device hold exactly `pieces`, and zeros elsewhere."""
+    if not await _is_empty(device):
+        if not overwrite:
+            raise Conflict("there is data on this device already: give --overwrite to replace all of it")
+        device.zero(0, device.size, allocated=False)
+    async for offset, data in pieces:
+        if offset + len(data) > device.size:
+            raise Conflict(f"there is more to write than the {device.size} bytes of the device: make it larger first")
+        while device.gate.closed:
+            opened = asyncio.Event()
+            device.gate.when_open(opened.set)
+            await opened.wait()
+        device.write(offset, bytes(data))
+        # Even without a delay the loop gets its turn: others are served meanwhile.
+        await asyncio.sleep(device.gate.delay)
+    await durable(device)
+
+
+async def durable(device: Device) -> None:
+    """Wait until everything written to the device so far is durable."""
+    done = asyncio.Event()
+    if not device.when_durable(device.last_sequence, done.set):
+        await done.wait()
+
+
+async def _is_empty(device: Device) -> bool:
+    """Whether the device reads as zeros everywhere, by its map alone."""
+    async for _ in _data_ranges(device):
+        return False
+    return True
+
+
+async def _data_ranges(device: Device) -> AsyncIterator[tuple[int, int]]:
+    """(offset, length) of what may not be zeros, cut at multiples of `DATA_BYTES_MAX`."""
+    size = device.size
+    for start in range(0, size, SCAN_BYTES):
+        position = start
+        for length, flags in device.extents(start, min(SCAN_BYTES, size - start)):
+            end = position + length
+            while position < end:
+                step = min(DATA_BYTES_MAX - position % DATA_BYTES_MAX, end - position)
+                if flags & ZERO:
+                    step = end - position
+                else:
+                    yield position, step
+                position += step
+        await asyncio.sleep(0)
+
+
+async def _read(device: Device, offset: int, length: int) -> list[Piece]:
+    pieces: list[Piece] = []
+    for piece in await device.read(offset, length):
+        if isinstance(piece, int):
+            offset += piece
+        else:
+            pieces.append((offset, piece))
+            offset += len(piece)
+    return pieces

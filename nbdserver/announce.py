@@ -1,0 +1,75 @@
+"""This file knows how an export is written down for the people and programs that are to attach it."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from nbdserver.config import DEFAULT_PORT
+
+CLIENT_OPTIONS = "-connections 4 -timeout 600 -persist"
+"""Several connections, since the kernel's client serves each by one core; a time-out longer than a bad
+minute of a store; and a device that outlives a restart of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """A TCP address that is listened on."""
+
+    host: str
+    port: int
+
+    @property
+    def reachable(self) -> str:
+        """An address a client can name; a wildcard is not one."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    def uri(self, export: str) -> str:
+        """The NBD URI of an export."""
+        host = f"[{self.reachable}]" if ":" in self.reachable else self.reachable
+        port = "" if self.port == DEFAULT_PORT else f":{self.port}"
+        return f"nbd://{host}{port}/{quote(export)}"
+
+    def client_arguments(self) -> str:
+        """How `nbd-client` is told this address."""
+        return f"{self.reachable} {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unix:
+    """A Unix socket that is listened on."""
+
+    path: Path
+
+    def uri(self, export: str) -> str:
+        """The NBD URI of an export."""
+        return f"nbd+unix:///{quote(export)}?socket={quote(str(self.path))}"
+
+    def client_arguments(self) -> str:
+        """How `nbd-client` is told this address."""
+        return f"-unix {shlex.quote(str(self.path))}"
+
+
+Address = Tcp | Unix
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One export at one address: `client_line` attaches it to the kernel, run as root."""
+
+    name: str
+    uri: str
+    client_line: str
+
+
+def announce(addresses: list[Address], names: list[str]) -> list[Announcement]:
+    """Every export at every address."""
+    return [
+        Announcement(
+            name,
+            address.uri(name),
+            f"nbd-client {address.client_arguments()} /dev/nbd{index} -name {shlex.quote(name)} {CLIENT_OPTIONS}",
+        )
+        for address in addresses
+        for index, name in enumerate(names)
+    ]

@@ -1,0 +1,5 @@
+"""The command line: one file per command group. Nothing heavy is imported before a command runs."""
+
+from nbdserver.cli.root import main
+
+__all__ = ["main"]

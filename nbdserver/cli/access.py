@@ -1,0 +1,107 @@
+"""This file knows how a command reaches a store: through the server that runs on it here, or by opening it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nbdserver.cli import passwords
+from nbdserver.cli.options import Place
+
+if TYPE_CHECKING:
+    from nbdserver.admin.operations import Answer, Operation
+    from storage import Store
+    from storage.env import Env
+
+T = TypeVar("T")
+
+
+def perform(place: Place, operation: Operation, *, password: bytes | None = None) -> Answer:
+    """Have an operation carried out on a store, served or at rest. Raises what the operation raises.
+
+    The password is looked for only where it is needed, unless the command has it already.
+    """
+    from nbdserver.admin.client import find_server
+
+    server = find_server(place.store, os.environ)
+    if server is not None:
+        return server.perform(operation)
+    return at_rest(place, operation.perform, writes=operation.writes, password=password)
+
+
+def at_rest(place: Place, work: Callable[[Store], Awaitable[T]], *, writes: bool, password: bytes | None = None) -> T:
+    """Open a store, do something with it and close it: as its writer, or (not `writes`) as a reader.
+
+    If the store fails meanwhile, its error is raised, also where the work would have waited for ever.
+    """
+    from storage import StoreOptions, open_reader, open_store
+
+    options = StoreOptions(state_folder=place.state_folder)
+    secret = passwords.current(os.environ).secret if password is None else password
+
+    async def opened(env: Env) -> Store:
+        if writes:
+            return await open_store(place.store, secret, env=env, options=options)
+        return await open_reader(place.store, secret, env=env, options=options)
+
+    return _run(opened, work)
+
+
+def make_store(place: Place, password: bytes, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Make a store, do something with it and close it. `Store.created` tells if it was there already."""
+    from storage import StoreOptions, open_store
+
+    options = StoreOptions(state_folder=place.state_folder)
+    return _run(lambda env: open_store(place.store, password, env=env, create=True, options=options), work)
+
+
+def is_there(location: str) -> bool:
+    """Whether there are keys at a place, and so a store. Unavailable: it does not answer."""
+    from storage import StoreOptions
+    from storage.env import RealEnv
+    from storage.keys import KEYS_PREFIX
+    from storage.objects.locations import open_location
+    from storage.objects.retry import RetryingStore
+
+    async def ask() -> bool:
+        env = RealEnv()
+        objects = RetryingStore(open_location(location, env), env, StoreOptions().store_deadline_seconds)
+        try:
+            return bool(await objects.list(KEYS_PREFIX, "", 1))
+        finally:
+            await objects.close()
+            env.close()
+
+    return asyncio.run(ask())
+
+
+def _run(opened: Callable[[Env], Awaitable[Store]], work: Callable[[Store], Awaitable[T]]) -> T:
+    from storage.env import RealEnv
+
+    async def run() -> T:
+        env = RealEnv()
+        try:
+            store = await opened(env)
+            try:
+                return await until_failed(store, work(store))
+            finally:
+                await store.close()
+        finally:
+            env.close()
+
+    return asyncio.run(run())
+
+
+async def until_failed(store: Store, work: Awaitable[T]) -> T:
+    """The result of `work`, or the error the store fails with before that."""
+    task = asyncio.ensure_future(work)
+    try:
+        either: set[asyncio.Future[Any]] = {task, store.failed}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise store.failed.result()
+    finally:
+        task.cancel()

@@ -1,0 +1,79 @@
+"""This file knows how a command ends: the exit status of every kind of error, and its one sentence."""
+
+import json
+import os
+import sys
+
+import click
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+STATUS_OF_KIND = {
+    "NotFound": 10,
+    "Fenced": 11,
+    "WrongPassword": 12,
+    "AccessDenied": 13,
+    "Unsupported": 14,
+    "Corrupt": 20,
+    "Unavailable": 21,
+    "Invalid": USAGE,
+}
+"""By the name of a class of `storage.errors`, which a light command never imports.
+
+What is not here is FAILED.
+"""
+
+
+class CommandFailed(click.ClickException):
+    """A command cannot do what it was asked; `status` is how the process ends."""
+
+    def __init__(self, message: str, *, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status for an error of the storage package, or of a command."""
+    if isinstance(error, CommandFailed):
+        return error.status
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    return STATUS_OF_KIND.get(type(error).__name__, FAILED)
+
+
+def sentence_of(error: BaseException) -> str:
+    """What to tell a person about an error."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether the world caused it; anything else is a mistake in this program."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool({"StorageError", "ClickException", "OSError"} & kinds)
+
+
+def report(error: BaseException, *, as_json: bool) -> int:
+    """Say on standard error how a command failed, and give its exit status."""
+    status = status_of(error)
+    message = sentence_of(error)
+    if not is_expected(error):
+        message = f"a mistake in this program: {type(error).__name__}: {message}; NBDSERVER_DEBUG=1 shows where"
+    if os.environ.get("NBDSERVER_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, click.UsageError) and error.ctx is not None and not as_json:
+        click.echo(error.ctx.get_usage(), err=True)
+    click.echo(f"nbdserver: {message}", err=True)
+    if as_json:
+        document = {"message_type": "exit_error", "code": status, "message": message}
+        click.echo(json.dumps(document), err=True)
+    sys.stderr.flush()
+    return status

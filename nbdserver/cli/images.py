@@ -1,0 +1,206 @@
+"""This file knows files that hold the content of a disk: how to read one without its holes, and to write
+one with them.
+
+Regular files, block devices, and pipes (which have no holes). Every error of the operating system comes out
+as a CommandFailed that names the file.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from nbdserver.cli.failures import CommandFailed
+
+BLOCK_BYTES = 256 * 1024
+"""What the store keeps as one piece: writing whole ones costs the least."""
+
+SECTOR_BYTES = 4096
+"""The smallest hole that filesystems keep."""
+
+_ZEROS = bytes(1 << 20)
+
+Piece = tuple[int, bytes]
+Advance = Callable[[int], None]
+
+
+class ImageReader:
+    """A file to import; `-` is standard input.
+
+    `size` in bytes is None where only reading it to the end can tell.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        with _named(name):
+            self._file: BinaryIO = sys.stdin.buffer if name == "-" else open(name, "rb", buffering=0)  # noqa: SIM115
+            self.size: int | None = None
+            if stat.S_ISDIR(os.fstat(self._file.fileno()).st_mode):
+                raise CommandFailed(f"{name} is a directory")
+            with contextlib.suppress(OSError):
+                self.size = os.lseek(self._file.fileno(), 0, os.SEEK_END)
+                os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+
+    def pieces(self, advance: Advance) -> Iterator[Piece]:
+        """Where there is data, and the data; `advance` is told how far it is."""
+        with _named(self.name):
+            if self.size is None:
+                yield from self._read_stream(advance)
+            else:
+                yield from self._read_file(self.size, advance)
+
+    def _read_file(self, size: int, advance: Advance) -> Iterator[Piece]:
+        position = 0
+        while position < size:
+            start = self._next_data(position)
+            if start is None:
+                break
+            start -= start % BLOCK_BYTES
+            data = self._read_at(start, min(BLOCK_BYTES, size - start))
+            if data != _ZEROS[: len(data)]:
+                yield start, data
+            position = start + BLOCK_BYTES
+            advance(min(position, size))
+        advance(size)
+
+    def _next_data(self, position: int) -> int | None:
+        """Where the next data begins; None if only a hole follows."""
+        try:
+            return max(position, os.lseek(self._file.fileno(), position, os.SEEK_DATA))
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            return position  # this kind of file does not tell
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._file.fileno(), length, offset)
+        while len(data) < length:
+            more = os.pread(self._file.fileno(), length - len(data), offset + len(data))
+            if not more:
+                raise CommandFailed(f"{self.name} became shorter while it was read")
+            data += more
+        return data
+
+    def _read_stream(self, advance: Advance) -> Iterator[Piece]:
+        position = 0
+        while True:
+            data = b""
+            while len(data) < BLOCK_BYTES and (more := self._file.read(BLOCK_BYTES - len(data))):
+                data += more
+            if not data:
+                return
+            if data != _ZEROS[: len(data)]:
+                yield position, data
+            position += len(data)
+            advance(position)
+
+    def close(self) -> None:
+        if self.name != "-":
+            self._file.close()
+
+
+class ImageWriter:
+    """A file to export to; `-` is standard output.
+
+    A regular file that is there must be empty, a block device is never that: else `overwrite` is needed. A
+    file that was made here is removed again unless `finish` was reached.
+    """
+
+    def __init__(self, name: str, *, overwrite: bool) -> None:
+        self.name = name
+        self._position = 0
+        self._made = False
+        with _named(name):
+            self._descriptor = sys.stdout.fileno() if name == "-" else self._open(overwrite=overwrite)
+            self._sparse = stat.S_ISREG(os.fstat(self._descriptor).st_mode) and name != "-"
+            self._seekable = self._sparse or stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+
+    def _open(self, *, overwrite: bool) -> int:
+        try:
+            descriptor = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            descriptor = os.open(self.name, os.O_WRONLY | os.O_CLOEXEC)
+        else:
+            self._made = True
+        found = os.fstat(descriptor)
+        disk = stat.S_ISBLK(found.st_mode)
+        if (disk or found.st_size) and not overwrite:
+            os.close(descriptor)
+            raise CommandFailed(f"{self.name} is there already: give --overwrite to replace what it holds")
+        if stat.S_ISREG(found.st_mode):
+            os.ftruncate(descriptor, 0)
+        return descriptor
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write a piece; offsets ascend, and what lies between two pieces is zeros."""
+        with _named(self.name):
+            self._skip_to(offset)
+            if not self._sparse:
+                self._write_all(data)
+                return
+            for start, end in data_runs(data):
+                self._position = offset + start
+                self._write_all(data[start:end])
+            self._position = offset + len(data)
+
+    def finish(self, size: int) -> None:
+        """The whole has `size` bytes; durable on return."""
+        with _named(self.name):
+            if self._sparse:
+                os.ftruncate(self._descriptor, size)
+            else:
+                self._skip_to(size)
+            if self._seekable:
+                os.fsync(self._descriptor)
+        self._made = False
+
+    def close(self) -> None:
+        if self.name != "-":
+            os.close(self._descriptor)
+        if self._made:
+            with contextlib.suppress(OSError):
+                os.unlink(self.name)
+
+    def _skip_to(self, offset: int) -> None:
+        if self._sparse:
+            self._position = offset
+            return
+        while self._position < offset:
+            self._write_all(_ZEROS[: min(len(_ZEROS), offset - self._position)])
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if self._seekable:
+                count = os.pwrite(self._descriptor, view, self._position)
+            else:
+                count = os.write(self._descriptor, view)
+            self._position += count
+            view = view[count:]
+
+
+def data_runs(data: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of the stretches of `data` that are not zeros, in whole sectors as far as `data` goes."""
+    start = None
+    for position in range(0, len(data), SECTOR_BYTES):
+        sector = data[position : position + SECTOR_BYTES]
+        if sector == _ZEROS[: len(sector)]:
+            if start is not None:
+                yield start, position
+                start = None
+        elif start is None:
+            start = position
+    if start is not None:
+        yield start, len(data)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = {"-": "the pipe"}.get(name, name)
+        raise CommandFailed(f"{where}: {error.strerror or error}") from error

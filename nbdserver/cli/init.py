@@ -1,0 +1,48 @@
+"""`nbdserver init`: make a new store."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from nbdserver.cli import output, passwords
+from nbdserver.cli.access import is_there, make_store
+from nbdserver.cli.failures import CommandFailed
+from nbdserver.cli.options import Place, json_option, store_argument
+
+if TYPE_CHECKING:
+    from storage import Store
+
+
+@click.command()
+@json_option
+@store_argument
+def init(place: Place, as_json: bool) -> None:
+    """Make a new, empty store.
+
+    \b
+    nbdserver init s3://bucket/disks
+    nbdserver init /srv/disks
+
+    Its data key is drawn now and kept in the store, sealed with the password. Who loses the password loses
+    the data.
+    """
+    if is_there(place.store):
+        raise CommandFailed(f"there is a store at {place.store} already")
+    password = passwords.current(os.environ)
+    if password.typed:
+        passwords.confirm(password)
+
+    async def describe(store: Store) -> tuple[bool, dict[str, object]]:
+        return store.created, store.status()
+
+    created, status = make_store(place, password.secret, describe)
+    if not created:
+        raise CommandFailed(f"there is a store at {place.store} already")
+    if as_json:
+        output.document({"store": status["url"], "store_id": status["store_id"]})
+    else:
+        click.echo(f"made a store at {status['url']}, with the id {status['store_id']}")
+        click.echo("keep the password: without it nobody can read what is stored there", err=True)

@@ -1,0 +1,86 @@
+"""This file knows the options that many commands share, and that every option is an environment variable
+too.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from nbdserver.config import locate, parse_size
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store is, as `config.locate` writes it, and where this host remembers stores."""
+
+    store: str
+    state_folder: Path | None
+
+
+def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """`click.option`, whose `--pid-file` is NBDSERVER_PID_FILE too."""
+    long_name = next(name for name in names if name.startswith("--"))
+    settings.setdefault("envvar", "NBDSERVER_" + long_name.removeprefix("--").replace("-", "_").upper())
+    return click.option(*names, **settings)
+
+
+class SizeType(click.ParamType[int]):
+    """`10GiB`, `10G` or plain bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = SizeType()
+
+
+def store_option(command: Command) -> Command:
+    """`--store` and `--state-folder`; the command gets them as `place`."""
+
+    @option("--store", metavar="STORE", help="Where the store is: s3://BUCKET/PREFIX, file:///FOLDER or a path.")
+    @option(
+        "--state-folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where this host remembers the stores it has written.",
+    )
+    @functools.wraps(command)
+    def with_place(*args: Any, store: str | None, state_folder: Path | None, **rest: Any) -> Any:
+        argument = rest.pop("store_argument", None)
+        ctx = click.get_current_context()
+        if argument and store and argument != store:
+            if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
+                raise click.UsageError("the store is given twice, as an argument and as --store", ctx)
+            store = None
+        store = argument or store
+        if not store:
+            raise click.UsageError(
+                "which store? Give --store (s3://BUCKET/PREFIX, file:///FOLDER or a path), or set NBDSERVER_STORE",
+                ctx,
+            )
+        place = Place(locate(store, os.environ), state_folder and state_folder.absolute())
+        return command(*args, place=place, **rest)
+
+    return with_place
+
+
+def store_argument(command: Command) -> Command:
+    """Like `store_option`, and the store may also be an argument."""
+    return click.argument("store_argument", metavar="[STORE]", required=False)(store_option(command))
+
+
+def json_option(command: Command) -> Command:
+    """`--json`; the command gets `as_json`."""
+    return option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)

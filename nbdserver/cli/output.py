@@ -1,0 +1,59 @@
+"""This file knows how results look: tables on a terminal, plain lines in a pipe, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import click
+
+from nbdserver.config import format_size
+
+
+def document(answer: Mapping[str, object]) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(answer, indent=2 if sys.stdout.isatty() else None))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; in a pipe one line a row, fields separated by tabs, without a head."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(map(printable, row)))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        drawn.add_row(*(Text(printable(field)) for field in row))
+    Console().print(drawn)
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one a line; aligned on a terminal, separated by a tab in a pipe."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        gap = " " * (width - len(name) + 2) if sys.stdout.isatty() else "\t"
+        click.echo(f"{name}{gap}{printable(value)}")
+
+
+def size(count: object) -> str:
+    """A number of bytes: for people on a terminal, exact in a pipe."""
+    assert isinstance(count, int)
+    return format_size(count) if sys.stdout.isatty() else str(count)
+
+
+def time(seconds: object) -> str:
+    """A time in the local zone, to the second."""
+    assert isinstance(seconds, int | float)
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def printable(text: str) -> str:
+    """A name as it is, unless it would move the cursor or end the line."""
+    return text if text.isprintable() else ascii(text)[1:-1]

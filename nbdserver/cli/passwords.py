@@ -1,0 +1,104 @@
+"""This file knows where a password may come from: never an argument, and never two places at once."""
+
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from nbdserver.cli.failures import CommandFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """A password, and whether somebody typed it: a typed one of a new store should be typed twice."""
+
+    secret: bytes
+    typed: bool = False
+
+
+def current(environ: Mapping[str, str]) -> Password:
+    """The password of the store. CommandFailed: there is none, or more than one."""
+    return _find(environ, "PASSWORD", "password", "Password of the store")
+
+
+def new(environ: Mapping[str, str]) -> Password:
+    """The password that the store is to have; a typed one is asked for twice."""
+    found = _find(environ, "NEW_PASSWORD", "new-password", "New password of the store")
+    if found.typed:
+        confirm(found)
+    return found
+
+
+def confirm(password: Password) -> None:
+    """Ask for a typed password again. CommandFailed if it differs."""
+    if _ask("The same once more") != password.secret:
+        raise CommandFailed("the two passwords differ: nothing was done")
+
+
+def _find(environ: Mapping[str, str], name: str, credential: str, prompt: str) -> Password:
+    variable = f"NBDSERVER_{name}"
+    sources = [key for key in (variable, f"{variable}_FILE", f"{variable}_COMMAND") if key in environ]
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (Path(folder) / credential).exists():
+        sources.append("CREDENTIALS_DIRECTORY")
+    if len(sources) > 1:
+        raise CommandFailed(f"the password is given twice, by {' and '.join(sources)}: leave one", status=2)
+    if not sources:
+        if not sys.stdin.isatty():
+            raise CommandFailed(
+                f"no password: set {variable}, {variable}_FILE or {variable}_COMMAND, or run this on a terminal",
+                status=2,
+            )
+        return Password(_checked(_ask(prompt), "what was typed"), typed=True)
+    (source,) = sources
+    if source == variable:
+        secret = os.fsencode(environ[source])
+    elif source == "CREDENTIALS_DIRECTORY":
+        secret = _read(Path(str(folder)) / credential)
+    elif source.endswith("_FILE"):
+        secret = _read(Path(environ[source]))
+    else:
+        secret = _run(environ[source], source)
+    return Password(_checked(secret, source))
+
+
+def _checked(secret: bytes, source: str) -> bytes:
+    if not secret:
+        raise CommandFailed(f"the password from {source} is empty", status=2)
+    return secret
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file, without the line end that editors put there."""
+    try:
+        if path.stat().st_mode & stat.S_IROTH:
+            click.echo(f"nbdserver: warning: everybody can read the password in {path}: chmod o-r it", err=True)
+        return _line(path.read_bytes())
+    except OSError as error:
+        raise CommandFailed(f"the password file {path} cannot be read: {error.strerror}") from error
+
+
+def _run(command: str, source: str) -> bytes:
+    """What a command prints; it is split as a shell would, but no shell runs it."""
+    try:
+        done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True)
+    except (OSError, ValueError, IndexError) as error:
+        raise CommandFailed(f"the command in {source} cannot be run: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise CommandFailed(f"the command in {source} ended with status {error.returncode}") from error
+    return _line(done.stdout)
+
+
+def _line(data: bytes) -> bytes:
+    return data.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _ask(prompt: str) -> bytes:
+    answer: str = click.prompt(prompt, hide_input=True, default="", show_default=False, err=True)
+    return os.fsencode(answer)

@@ -1,0 +1,75 @@
+"""`nbdserver`: the tree of commands, and how every one of them ends."""
+
+import os
+import sys
+import threading
+
+import click
+
+from nbdserver import __version__
+from nbdserver.cli.device import device
+from nbdserver.cli.failures import FAILED, INTERRUPTED, report
+from nbdserver.cli.init import init
+from nbdserver.cli.password import password
+from nbdserver.cli.serve import serve
+from nbdserver.cli.status import flush, status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, "-V", "--version", message="nbdserver %(version)s")
+def cli() -> None:
+    """An NBD server that turns a bucket into disks.
+
+    \b
+    nbdserver serve s3://bucket/disks --create vol1=10GiB
+    nbd-client 127.0.0.1 /dev/nbd0 -name vol1
+
+    The password of the store comes from NBDSERVER_PASSWORD, NBDSERVER_PASSWORD_FILE,
+    NBDSERVER_PASSWORD_COMMAND, the systemd credential "password", or a prompt. Every option can be set by a
+    variable: --state-folder by NBDSERVER_STATE_FOLDER. S3 is reached by the AWS variables and files.
+
+    \b
+    Exit status: 0 fine, 1 failed, 2 usage, 3 done but problems found,
+    10 no such store, device or bucket, 11 another writer holds or took the store,
+    12 wrong password, 13 access denied, 14 unsupported format or store,
+    20 data damaged, 21 store unavailable, 130 interrupted.
+    More may come: take an unknown one as failed.
+    """
+
+
+for _command in (init, serve, device, password, status, flush):
+    cli.add_command(_command)
+
+
+def main() -> int:
+    """Run the command line of this process; returns the exit status."""
+    status_ = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status_ = _deaf()
+    sys.stderr.flush()
+    if threading.active_count() > 1:
+        # A request to a store that does not answer must not keep a finished command waiting.
+        os._exit(status_)
+    return status_
+
+
+def _run() -> int:
+    as_json = "--json" in sys.argv or bool(os.environ.get("NBDSERVER_JSON"))
+    try:
+        result = cli.main(prog_name="nbdserver", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("nbdserver: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _deaf()
+    except Exception as error:
+        return report(error, as_json=as_json)
+    return result if isinstance(result, int) else 0
+
+
+def _deaf() -> int:
+    """Whoever read our output has gone: say nothing more, to nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED

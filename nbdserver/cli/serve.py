@@ -1,0 +1,177 @@
+"""`nbdserver serve`: run the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from nbdserver.cli import passwords
+from nbdserver.cli.failures import report
+from nbdserver.cli.options import SIZE, Place, json_option, option, store_argument
+from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, parse_size
+
+if TYPE_CHECKING:
+    from nbdserver.announce import Announcement
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class NamedSize(click.ParamType[tuple[str, int]]):
+    """`NAME=SIZE`."""
+
+    name = "name=size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, size = value.rpartition("=")
+        if not (name and equals):
+            self.fail(f"{value!r} is not NAME=SIZE", param, ctx)
+        try:
+            return name, parse_size(size)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@option("--create", type=NamedSize(), multiple=True, help="Make this device if it is not there. Repeatable.")
+@option("--bind", metavar="ADDRESS", help=f"TCP address to listen on.  [default: {DEFAULT_BIND}]")
+@option("-p", "--port", type=click.IntRange(0, 65535), help=f"TCP port.  [default: {DEFAULT_PORT}]")
+@option("--unix", type=FILE, help="Unix socket to listen on; alone, no TCP port is opened.")
+@option("--export", "exports", metavar="NAME", multiple=True, help="Serve only this device. Repeatable.")
+@option("-r", "--read-only", is_flag=True, help="Refuse every write.")
+@option("--no-create", is_flag=True, help="Never make a new store.")
+@option("--fork", is_flag=True, help="Go to the background, and return when clients can connect.")
+@option("--pid-file", type=FILE, help="Write the process id there while serving.")
+@option("--run", metavar="COMMAND", help="Serve for this command only: $uri names the first export.")
+@option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
+@option("--accept-rollback", is_flag=True, help="Accept a store that is older than this host remembers.")
+@option("--cache-size", type=SIZE, help="Memory for decoded data.")
+@option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
+@option("-v", "--verbose", is_flag=True, help="Log more.")
+@json_option
+@store_argument
+def serve(
+    place: Place,
+    bind: str | None,
+    port: int | None,
+    unix: Path | None,
+    fork: bool,
+    no_create: bool,
+    cache_size: int | None,
+    pid_file: Path | None,
+    log_format: Literal["console", "json"],
+    verbose: bool,
+    as_json: bool,
+    **rest: Any,
+) -> int:
+    """Serve the devices of a store to NBD clients.
+
+    \b
+    nbdserver serve s3://bucket/disks --create vol1=10GiB
+    nbdserver serve /srv/disks --unix /run/nbd.sock --export vol1
+    nbdserver serve /srv/disks --run 'qemu-img info $uri'
+
+    A store that is not there yet is made. When it listens, it prints one line for every export on standard
+    output: its URI, a tab, and the nbd-client command that attaches it. It ends at SIGTERM or Ctrl-C, after
+    everything written is safe in the store.
+    """
+    run = rest["run"]
+    if fork and run is not None:
+        raise click.UsageError("--fork and --run exclude each other")
+    tcp = None
+    if bind is not None or port is not None or (unix is None and run is None):
+        tcp = (DEFAULT_BIND if bind is None else bind, DEFAULT_PORT if port is None else port)
+    settings = ServeSettings(
+        store=place.store,
+        state_folder=place.state_folder,
+        tcp=tcp,
+        unix=unix and unix.absolute(),
+        pid_file=pid_file and pid_file.absolute(),
+        make_store=not no_create,
+        cache_bytes=cache_size,
+        **rest,
+    )
+    password = _password(settings, fork=fork)
+
+    def child(ready: Callable[[], None]) -> int:
+        return _serve(settings, password, ready, log_format, verbose=verbose, detached=fork, as_json=as_json)
+
+    if not fork:
+        return child(lambda: None)
+    from nbdserver.daemon import detach
+
+    return detach(child)
+
+
+def _password(settings: ServeSettings, *, fork: bool) -> bytes:
+    """The password; one that is typed for a store that is not there yet is typed twice.
+
+    Whether the store is there is not asked before a fork, since asking takes threads.
+    """
+    password = passwords.current(os.environ)
+    if password.typed and settings.make_store:
+        from nbdserver.cli.access import is_there
+
+        if fork or not is_there(settings.store):
+            passwords.confirm(password)
+    return password.secret
+
+
+def _serve(
+    settings: ServeSettings,
+    password: bytes,
+    ready: Callable[[], None],
+    log_format: Literal["console", "json"],
+    *,
+    verbose: bool,
+    detached: bool,
+    as_json: bool,
+) -> int:
+    """Serve until the end, and say how it ended; the exit status."""
+    from nbdserver.daemon import forbid_core_dumps
+
+    forbid_core_dumps()
+
+    import logging
+
+    import uvloop
+
+    from nbdserver import logs, service
+    from storage.env import RealEnv
+
+    def listening(announcements: list[Announcement]) -> None:
+        if settings.run is None:
+            _print(announcements, as_json=as_json)
+        if detached:
+            logs.set_up(log_format, verbose=verbose, detached=True)
+        ready()
+
+    logs.set_up(log_format, verbose=verbose)
+    env = RealEnv()
+    try:
+        return uvloop.run(service.serve(settings, password, env, listening))
+    except (Exception, KeyboardInterrupt) as error:
+        status = report(error, as_json=as_json)
+        if detached:
+            logging.getLogger(__name__).critical("ended", extra={"reason": str(error), "status": status})
+        return status
+    finally:
+        env.close()
+
+
+def _print(announcements: list[Announcement], *, as_json: bool) -> None:
+    if as_json:
+        exports = [{"name": each.name, "uri": each.uri, "nbd_client": each.client_line} for each in announcements]
+        click.echo(json.dumps({"message_type": "listening", "exports": exports}))
+    elif announcements:
+        click.echo("\n".join(f"{each.uri}\t{each.client_line}" for each in announcements))
+    else:
+        click.echo("nbdserver: there are no devices yet: make one with: nbdserver device create NAME SIZE", err=True)
+    sys.stdout.flush()

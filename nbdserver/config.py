@@ -1,0 +1,90 @@
+"""This file knows the settings of a server, their defaults, and how people write sizes and stores.
+
+The command line fills a `ServeSettings` from its options, each of which can also be an environment
+variable; what is absent has the default written here. Nothing here opens or asks anything.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+DEFAULT_BIND = "127.0.0.1"
+"""The protocol knows no passwords: who can connect can read and write, so only this machine can by default.
+"""
+
+DEFAULT_PORT = 10809
+"""The port IANA registered for NBD."""
+
+STOP_SECONDS = 10.0
+"""How long clients may take to end what is under way when the server stops."""
+
+SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """What `nbdserver serve` was asked to do. Paths are absolute; sizes in bytes."""
+
+    store: str
+    create: tuple[tuple[str, int], ...] = ()
+    tcp: tuple[str, int] | None = None
+    unix: Path | None = None
+    exports: tuple[str, ...] = ()
+    read_only: bool = False
+    make_store: bool = True
+    take_over: bool = False
+    accept_rollback: bool = False
+    run: str | None = None
+    pid_file: Path | None = None
+    state_folder: Path | None = None
+    cache_bytes: int | None = None
+
+
+def parse_size(text: str) -> int:
+    """Bytes that `10GiB`, `10G`, `1.5t` or `4096` mean.
+
+    Units are powers of two; ValueError for anything else.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size: write 10GiB, 10G (the same) or plain bytes")
+    number, unit = match[1], (match[2] or "").upper()
+    whole, _, fraction = number.partition(".")
+    scale: int = 10 ** len(fraction)
+    size, rest = divmod(int(whole + fraction) * SIZE_UNITS[unit], scale)
+    if rest:
+        raise ValueError(f"{text!r} is not a whole number of bytes")
+    return size
+
+
+def format_size(count: int) -> str:
+    """`10 GiB`, `1.5 TiB`, `512 B`: for people; rounded to three digits where it must be."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} PiB"
+
+
+def locate(store: str, environ: Mapping[str, str]) -> str:
+    """The one way to write where a store is: an absolute file URL, or an S3 URL that names its endpoint.
+
+    Two commands mean the same store if this is equal; the admin socket is found by it. What is not a store
+    at all is given back as it is: opening it says why.
+    """
+    if store and "://" not in store:
+        return Path(os.path.realpath(store)).as_uri()
+    parts = urlsplit(store)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        return Path(os.path.realpath(unquote(parts.path))).as_uri()
+    if parts.scheme == "s3":
+        given = parse_qs(parts.query).get("endpoint", [None])[-1]
+        endpoint = given or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+        place = f"s3://{parts.netloc}/{parts.path.strip('/')}".removesuffix("/")
+        return f"{place}?endpoint={endpoint.rstrip('/')}" if endpoint else place
+    return store
