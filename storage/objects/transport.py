@@ -39,6 +39,7 @@ LISTING_BYTES_MAX = 8 << 20
 """1,000 names of 1,024 bytes, each byte as %XX, and what surrounds them."""
 
 REFUSAL_BYTES_MAX = 64 << 10
+"""Of the reasons a store gives; the status says enough, so what is longer is cut."""
 
 _KEEP_ALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -105,6 +106,8 @@ class Transport(urllib3.PoolManager):
         if not preload_content:
             return response
         answer = _drain(response, LISTING_BYTES_MAX)
+        if len(answer) > LISTING_BYTES_MAX:
+            raise ValueError(f"an answer is longer than {LISTING_BYTES_MAX} bytes")
         if method == "POST" and b"DeleteResult" not in answer:
             raise ValueError("a deletion was answered without its result")
         return urllib3.HTTPResponse(answer, response.headers, response.status) if answer else response
@@ -158,11 +161,11 @@ def read_body(response: urllib3.BaseHTTPResponse, size: int) -> bytes:
 
 
 def _drain(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
-    """The whole body of an answer that has at most `limit` bytes; gives the connection back."""
+    """The body of an answer, one byte more than `limit` at most; gives the connection back, or closes it."""
     try:
         data = response.read(limit + 1, decode_content=False)
         if len(data) > limit:
-            raise ValueError(f"an answer is longer than {limit} bytes")
+            response.close()
         return data
     except BaseException:
         response.close()

@@ -146,6 +146,18 @@ def test_a_time_out_of_the_caller_stays_his(virtual_time: Run) -> None:
     assert virtual_time(main()) == pytest.approx(5)
 
 
+def test_a_time_out_that_is_no_answer_of_a_store_stays_what_it_is(virtual_time: Run) -> None:
+    class Broken(Wrapped):
+        async def head(self, name: str) -> ObjectInfo:
+            raise TimeoutError("a mistake in the program")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError, match="mistake"):
+            await RetryingStore(Broken(MemoryStore()), FullJitterEnv(), 30).head("a")
+
+    virtual_time(main())
+
+
 @pytest.mark.parametrize("fault", [NotFound("x"), AccessDenied("x"), Corrupt("x", "y")])
 @pytest.mark.parametrize("deadline", [None, 30.0])
 def test_other_errors_are_not_tried_again(virtual_time: Run, fault: StorageError, deadline: float | None) -> None:

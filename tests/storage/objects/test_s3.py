@@ -116,7 +116,7 @@ async def ask(store: S3Store, operation: str) -> object:
         (send_and_hang_up(b"this is not HTTP\r\n\r\n"), Unavailable),
         (hang_up, Unavailable),
         (send_and_hang_up(b"HTTP/1.1 200 OK\r\nContent-Le"), Unavailable),
-        (http(503, b"x" * (transport.REFUSAL_BYTES_MAX + 1)), Unavailable),
+        (http(403, b"x" * (transport.REFUSAL_BYTES_MAX + 1)), AccessDenied),
     ],
 )
 async def test_a_refusal_is_passed_on_and_nothing_is_asked_twice(
@@ -240,6 +240,12 @@ def listing(*keys: str, truncated: str = "false", token: str = "") -> bytes:
         f"<NextContinuationToken>{token}</NextContinuationToken>{contents}</ListBucketResult>"
     )
     return http(200, xml.encode(), Content_Type="application/xml")
+
+
+async def test_an_answer_that_is_too_long_is_not_kept(store: S3Store, stub: StubServer) -> None:
+    stub.answer(http(200, bytes(transport.LISTING_BYTES_MAX + 1)))
+    with pytest.raises(Unavailable, match="longer than"):
+        await store.list("wal/")
 
 
 async def test_pages_are_put_together_and_foreign_names_left_out(store: S3Store, stub: StubServer) -> None:
