@@ -123,7 +123,7 @@ class RetryingStore:
 
     async def _until_answered(self, verb: str, attempt: Callable[[], Awaitable[T]]) -> T:
         if self._deadline_seconds is None:
-            return await self._for_ever(verb, attempt)
+            return await self._keep_trying(verb, attempt)
         last: Unavailable | None = None
 
         async def remembering() -> T:
@@ -136,13 +136,13 @@ class RetryingStore:
 
         try:
             async with asyncio.timeout(self._deadline_seconds) as limit:
-                return await self._for_ever(verb, remembering)
+                return await self._keep_trying(verb, remembering)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise last or Unavailable(f"{self.url} did not answer within {self._deadline_seconds:g} s") from None
 
-    async def _for_ever(self, verb: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _keep_trying(self, verb: str, attempt: Callable[[], Awaitable[T]]) -> T:
         ceiling = PAUSE_SECONDS_MIN
         while True:
             try:
