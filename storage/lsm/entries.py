@@ -5,7 +5,6 @@ the frame of an entry lies: the slot of its SST in this process in the upper 32 
 Slot 0 is no SST, so the two smallest locations can stand for zeros that are stored nowhere.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -46,8 +45,7 @@ class TableRef(msgspec.Struct, frozen=True, array_like=True):
     """Rows of the index."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRef:
+class FrameRef(msgspec.Struct, frozen=True, gc=False):
     """Where one frame lies and how it proves itself: enough to fetch and open it.
 
     `tag` is the first 8 bytes of the frame's tag, pinned by the sealed index. `full` tells a FULL frame from a PATCH.
@@ -60,8 +58,7 @@ class FrameRef:
     full: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One block entry as memtable flush and bulk bypass produce it; `offset` and `length` are 0 for zeros."""
 
     layer: int
@@ -74,8 +71,7 @@ class Entry:
     tag: bytes = bytes(8)
 
 
-@dataclass(frozen=True, slots=True)
-class RangeZero:
+class RangeZero(msgspec.Struct, frozen=True, gc=False):
     """Whole blocks [first, end) of a layer zeroed by one operation, however many there are."""
 
     layer: int

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from storage.cache.frames import Decoded, FrameCache
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero, sectors_of
 from storage.lsm.entries import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero, TableRef
@@ -35,8 +37,7 @@ FULL_SECTORS_MIN = 32
 """A block that is wholly known and has this many sectors of data is written as one full frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True, gc=False):
     """What one block of the memtable becomes: a frame of `mask` sectors, zeros elsewhere, or both."""
 
     layer: int

@@ -10,7 +10,8 @@ Everything is `array.array`: indexing gives Python integers at half the cost of 
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from storage.codec import FULL_MASK
 from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
@@ -50,8 +51,7 @@ assert array("I").itemsize == 4
 assert array("Q").itemsize == 8
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, gc=False):
     """One entry of a chain: the sectors it holds, and zeros (HOLE, ALLOCATED) or the frame they lie in."""
 
     mask: int

@@ -13,6 +13,8 @@ uploaded already.
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
+import msgspec
+
 from storage.codec import FULL_MASK, SECTOR_BYTES
 from storage.lsm.entries import HOLE, FrameRef, TableRef
 from storage.objects.base import Buffer
@@ -117,8 +119,7 @@ def covers_sector(pieces: list[tuple[int, Buffer]]) -> bool:
     return reached == SECTOR_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True, gc=False):
     """Blocks [first, end) zeroed by operation `sequence`; `content` is HOLE or ALLOCATED."""
 
     first: int

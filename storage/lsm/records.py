@@ -11,10 +11,12 @@ WRITE and META, the fields of `_TABLE` for TABLE, those of `_LOCATOR` for LOCATO
 """
 
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import msgspec
 from ulid import ULID
 
 from storage.errors import Corrupt
@@ -51,16 +53,14 @@ class LayerRecords:
     """Frames uploaded before this record: (SST id, entry)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(msgspec.Struct, frozen=True, gc=False):
     """A change of the tree of names, opaque here."""
 
     sequence: int
     record: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(msgspec.Struct, frozen=True, gc=False):
     """A frame in a data SST that stands for a whole block."""
 
     table: str
@@ -71,36 +71,42 @@ Replayed = tuple[int, Op | Meta | TableRef | Located]
 """(layer, what happened); the layer is 0 for Meta."""
 
 
-def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytearray:
+def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytes:
     """The body of a WAL object. Tree changes come first, then each layer's records by sequence."""
-    out = bytearray()
+    out: list[Buffer] = []
+    pack = _RECORD.pack
     for meta in metas:
-        out += _RECORD.pack(RecordType.META, 0, 0, meta.sequence, 0, len(meta.record))
-        out += meta.record
+        out.append(pack(RecordType.META, 0, 0, meta.sequence, 0, len(meta.record)))
+        out.append(meta.record)
     for records in layers:
+        layer = records.layer
         for table in records.tables:
-            out += _RECORD.pack(RecordType.TABLE, 0, records.layer, 0, 0, 0)
-            out += _TABLE.pack(ULID.from_str(table.id).bytes, table.size, table.index_offset, table.tag, table.entries)
+            out.append(pack(RecordType.TABLE, 0, layer, 0, 0, 0))
+            out.append(_pack_table(table))
         # A locator holds everything up to its sequence, so it comes after operations of the same sequence.
-        located = sorted(records.located, key=lambda pair: pair[1].sequence)
-        position = 0
+        located = deque(sorted(records.located, key=lambda pair: pair[1].sequence))
         for op in records.ops:
-            while position < len(located) and located[position][1].sequence < op[0]:
-                _encode_locator(out, *located[position])
-                position += 1
+            while located and located[0][1].sequence < op[0]:
+                out += _pack_locator(*located.popleft())
             if len(op) == 3:
-                out += _RECORD.pack(RecordType.WRITE, 0, records.layer, op[0], op[1], len(op[2]))
-                out += op[2]
+                out.append(pack(RecordType.WRITE, 0, layer, op[0], op[1], len(op[2])))
+                out.append(op[2])
             else:
-                out += _RECORD.pack(RecordType.ZERO, op[3], records.layer, op[0], op[1], op[2])
-        for table_id, entry in located[position:]:
-            _encode_locator(out, table_id, entry)
-    return out
+                out.append(pack(RecordType.ZERO, op[3], layer, op[0], op[1], op[2]))
+        for pair in located:
+            out += _pack_locator(*pair)
+    return b"".join(out)
 
 
-def _encode_locator(out: bytearray, table_id: str, entry: Entry) -> None:
-    out += _RECORD.pack(RecordType.LOCATOR, 0, entry.layer, entry.sequence, entry.block, 0)
-    out += _LOCATOR.pack(ULID.from_str(table_id).bytes, entry.kind, entry.mask, entry.offset, entry.length, entry.tag)
+def _pack_table(table: TableRef) -> bytes:
+    return _TABLE.pack(ULID.from_str(table.id).bytes, table.size, table.index_offset, table.tag, table.entries)
+
+
+def _pack_locator(table_id: str, entry: Entry) -> tuple[bytes, bytes]:
+    return (
+        _RECORD.pack(RecordType.LOCATOR, 0, entry.layer, entry.sequence, entry.block, 0),
+        _LOCATOR.pack(ULID.from_str(table_id).bytes, entry.kind, entry.mask, entry.offset, entry.length, entry.tag),
+    )
 
 
 def decode(name: str, body: bytes) -> Iterator[Replayed]:
