@@ -13,7 +13,7 @@ import click
 
 from nbdserver.cli import passwords
 from nbdserver.cli.failures import report
-from nbdserver.cli.options import SIZE, Place, json_option, option, store_argument
+from nbdserver.cli.options import SIZE, Place, json_option, option, rollback_option, store_argument
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, parse_size
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--pid-file", type=FILE, help="Write the process id there while serving.")
 @option("--run", metavar="COMMAND", help="Serve for this command only: $uri names the first export.")
 @option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
-@option("--accept-rollback", is_flag=True, help="Accept a store that is older than this host remembers.")
+@rollback_option
 @option("--cache-size", type=SIZE, help="Memory for decoded data.")
 @option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
 @option("-v", "--verbose", is_flag=True, help="Log more.")
@@ -144,22 +144,31 @@ def _serve(
     import uvloop
 
     from nbdserver import logs, service
+    from nbdserver.tuning import tune
     from storage.env import RealEnv
 
+    tune()
+
+    dark = False
+
     def listening(announcements: list[Announcement]) -> None:
+        nonlocal dark
         if settings.run is None:
             _print(announcements, as_json=as_json)
         if detached:
-            logs.set_up(log_format, verbose=verbose, detached=True)
+            logs.set_up(log_format, level, to_system=True)
+            dark = True
         ready()
 
-    logs.set_up(log_format, verbose=verbose)
+    # A command of --run has standard error for itself, unless something is wrong.
+    level = logging.DEBUG if verbose else logging.INFO if settings.run is None else logging.WARNING
+    logs.set_up(log_format, level)
     env = RealEnv()
     try:
         return uvloop.run(service.serve(settings, password, env, listening))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
-        if detached:
+        if dark:
             logging.getLogger(__name__).critical("ended", extra={"reason": str(error), "status": status})
         return status
     finally:
