@@ -172,13 +172,6 @@ class GroupCommit:
         for task in self._tasks:
             task.cancel()
 
-    def forget(self, log: LayerLog) -> None:
-        """A layer was dropped: what it has queued needs no log any more."""
-        self._dirty.pop(log.layer, None)
-        self.writes.pressure.unlogged -= log.pending_bytes + sum(cut.charge for cut in log.cuts)
-        log.pending, log.pending_bytes = [], 0
-        log.cuts.clear()
-
     # --- deciding
 
     def _on_timer(self) -> None:

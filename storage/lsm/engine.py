@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
 from storage.cache.frames import FrameCache
 from storage.codec import FrameCodec
 from storage.crypto import PREFIX_BYTES
-from storage.env import Env, epoch_of, object_id
-from storage.errors import Closed, StorageError, Unavailable
+from storage.env import Env, object_id
+from storage.errors import AccessDenied, Closed, StorageError, Unavailable
 from storage.keys import DataKey
 from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.bulk import BulkWriter
@@ -31,11 +32,12 @@ from storage.lsm.layer import Layer
 from storage.lsm.log import TREE, LayerLog
 from storage.lsm.manifest import checkpoint
 from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
-from storage.lsm.names import TABLES, WALS, number_of, table_name, ulid_of, wal_name
+from storage.lsm.names import table_name, wal_name
 from storage.lsm.opening import Opened, Opener
 from storage.lsm.pressure import Pressure
 from storage.lsm.records import Located, Meta
-from storage.lsm.recovery import RESUME, highest_sequence
+from storage.lsm.recovery import RESUME, highest_sequence, sequence_of
+from storage.lsm.sweep import sweep_log, sweep_tables
 from storage.lsm.tables import TableWriter
 from storage.lsm.tree import TreeEffects, TreeState
 from storage.lsm.writes import Writes
@@ -146,6 +148,9 @@ class Engine:
         self._tree_changed = self.manifests.manifest.tree is None
         self._tree_log = LayerLog(TREE, self.commit, sequence=sequence)
         self._tasks: list[asyncio.Task[None]] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._leaving: list[LayerLog] = []
+        """Queues of layers dropped since the last memtable was sealed: what they hold is still on its way."""
         self.layers: dict[int, Layer] = {}
         for number in tree.layers():
             self._add_layer(number, opened.maps.get(number))
@@ -209,7 +214,12 @@ class Engine:
         )
 
     def _replay(self, opened: Opened) -> None:
-        """Put what the log says on top of the index. Operations of layers that were dropped later find no layer."""
+        """Put what the log says on top of the index, in order of sequence: the log keeps it for each queue only.
+
+        What the manifest's SSTs hold already is passed over: the first object at the replay point may hold the last
+        operations of the flushed memtable beside the first ones of the next, and a tree change fits only once.
+        Operations of layers that were dropped later find no layer.
+        """
 
         def reference(located: Located) -> FrameRef:
             entry = located.entry
@@ -217,29 +227,37 @@ class Engine:
                 self._location(located.table, entry.offset), entry.length, entry.tag, entry.block, full=True
             )
 
-        for number, record in opened.records:
-            if isinstance(record, Meta):
+        done = self.manifests.manifest.sequence
+        for number, record in sorted(opened.records, key=lambda item: sequence_of(item[1])):
+            if isinstance(record, TableRef):
+                self.writes.memtable.tables.append(record)
+            elif sequence_of(record) <= done:
+                continue
+            elif isinstance(record, Meta):
                 self._take_effect(self._tree.apply(record.record), record.sequence)
                 self._tree_changed = True
-            elif isinstance(record, TableRef):
-                self.writes.memtable.tables.append(record)
             elif number in self.layers:
                 self.layers[number].replay(record, reference)
         self.writes.pressure.memtable = self.writes.memtable.bytes
         self.writes.pressure.update()
 
     def _start(self) -> None:
+        # Taken now: a flush may seal this memtable before the sweep begins.
+        manifest = self.manifests.manifest
+        named = {table.id for table in manifest.tables + self.writes.memtable.tables}
+        if manifest.tree is not None:
+            named.add(manifest.tree.id)
         self._tasks = [
-            self._spawn(self._flush_forever()),
-            self._spawn(self._watch()),
-            self._spawn(self._sweep()),
+            self._spawn(self._flush_forever),
+            self._spawn(self._watch),
+            self._spawn(lambda: self._sweep(named)),
         ]
         self._on_progress()
 
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def guarded() -> None:
             try:
-                await work
+                await work()
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
@@ -252,6 +270,7 @@ class Engine:
     async def change_tree(self, record: bytes) -> None:
         """Apply one record to the tree; durable on return."""
         self.check_alive()
+        self._check_writer()
         self.writes.sequence += 1
         sequence = self.writes.sequence
         self._take_effect(self._tree.apply(record), sequence)
@@ -268,7 +287,7 @@ class Engine:
         for number in effects.dropped:
             layer = self.layers.pop(number, None)
             if layer is not None:
-                self.commit.forget(layer.log)
+                self._leaving.append(layer.log)
                 table = self.writes.memtable.layers.pop(number, None)
                 if table is not None:
                     self.writes.release(sum(entry.charged for entry in table.blocks.values()))
@@ -298,6 +317,10 @@ class Engine:
         if self.failed.done():
             raise self.failed.result()
 
+    def _check_writer(self) -> None:
+        if self.read_only:
+            raise AccessDenied("this store was opened to be read only: open it as its writer to change it")
+
     def fail(self, error: BaseException) -> None:
         """Poison the engine: nothing more is acknowledged, all its tasks end."""
         if self.failed.done():
@@ -310,20 +333,24 @@ class Engine:
         self.failed.set_result(error)
         self.commit.stop()
         current = asyncio.current_task()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._flushes):
             if task is not current:
                 task.cancel()
 
     async def close(self) -> None:
         """Flush everything and mark the store as closed, so that the next server needs no replay and asks nobody."""
-        if not self.read_only and not self.failed.done():
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self.flush_memtable(closing=True)
-            self.fail(Closed("the store was closed"))
+        try:
+            if not self.read_only and not self.failed.done():
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self.flush_memtable(closing=True)
+                self.fail(Closed("the store was closed"))
+                if self._lock is not None:
+                    await self._env.run("store", self._lock.discard)
+        finally:
             if self._lock is not None:
-                await self._env.run("store", self._lock.discard)
+                self._lock.release()
 
     # --- memtable flush
 
@@ -344,7 +371,20 @@ class Engine:
             await self.flush_memtable()
 
     async def flush_memtable(self, *, closing: bool = False, always: bool = False) -> None:
-        """Move everything written so far into SSTs and truncate the log; the steps are explained in `flush`."""
+        """Move everything written so far into SSTs and truncate the log; the steps are explained in `flush`.
+
+        It goes on to its end if who asked for it goes away, and poisons the engine if it fails: after half a flush,
+        the next one would move the replay point past what this one did not write.
+        """
+        self._check_writer()
+        task = self._spawn(lambda: self._flush_once(closing=closing, always=always))
+        self._flushes.add(task)
+        task.add_done_callback(self._flushes.discard)
+        waited: set[asyncio.Future[Any]] = {task, self.failed}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        self.check_alive()
+
+    async def _flush_once(self, *, closing: bool, always: bool) -> None:
         async with self._flushing:
             if not (self.writes.memtable or self._tree_changed or closing or always):
                 return
@@ -390,7 +430,8 @@ class Engine:
         writes.memtable = Memtable()
         for layer in self.layers.values():
             layer.rotate()
-        logs = [layer.log for layer in self.layers.values()] + [self._tree_log]
+        leaving, self._leaving = self._leaving, []
+        logs = [layer.log for layer in self.layers.values()] + [self._tree_log, *leaving]
         return sealed, [(log, log.last_sequence) for log in logs]
 
     def _drop_sealed(self, sealed: Memtable) -> None:
@@ -443,23 +484,10 @@ class Engine:
             except Unavailable:
                 continue
 
-    async def _sweep(self) -> None:
-        """Delete what earlier writers left: SSTs of a lower epoch that nothing names, and the log below the replay
-        point.
-        """
-        manifest = self.manifests.manifest
-        named = {table.id for table in manifest.tables + self.writes.memtable.tables}
-        if manifest.tree is not None:
-            named.add(manifest.tree.id)
-        doomed = []
-        for info in await self._store.list(TABLES):
-            table_id = ulid_of(info.name)
-            if table_id not in named and epoch_of(table_id) < self.epoch:
-                doomed.append(info.name)
-        fences = set(self.commit.position.fences)
-        for info in await self._store.list(WALS):
-            number = number_of(info.name)
-            if number < manifest.replay and number not in fences:
-                doomed.append(info.name)
-        await self._store.delete(doomed)
+    async def _sweep(self, named: set[str]) -> None:
+        """Delete what earlier writers left. A crash in here leaves it to the next writer."""
+        await sweep_tables(self._store, epoch=self.epoch, named=named)
+        await sweep_log(
+            self._store, replay=self.manifests.manifest.replay, fences=frozenset(self.commit.position.fences)
+        )
         await self.manifests.delete_old()

@@ -32,7 +32,7 @@ from storage.lsm.envelope import (
 )
 from storage.lsm.manifests import SUPERSEDED, Manifests
 from storage.lsm.names import WALS, number_of, table_name, wal_name
-from storage.lsm.records import Meta, Replayed, decode
+from storage.lsm.records import Located, Meta, Op, Replayed, decode
 from storage.lsm.settle import Taken, create_or_settle
 from storage.lsm.sst import Index, open_index
 from storage.objects.base import ObjectStore
@@ -220,14 +220,15 @@ def tables_named(records: list[Replayed]) -> list[TableRef]:
     return [record for _, record in records if isinstance(record, TableRef)]
 
 
+def sequence_of(record: Op | Meta | TableRef | Located) -> int:
+    """The sequence of an operation, 0 for what has none."""
+    if isinstance(record, tuple):
+        return record[0]
+    if isinstance(record, Located):
+        return record.entry.sequence
+    return record.sequence if isinstance(record, Meta) else 0
+
+
 def highest_sequence(records: list[Replayed]) -> int:
     """The newest sequence in the log, 0 if it is empty."""
-    highest = 0
-    for _, record in records:
-        if isinstance(record, tuple):
-            highest = max(highest, record[0])
-        elif isinstance(record, Meta):
-            highest = max(highest, record.sequence)
-        elif not isinstance(record, TableRef):
-            highest = max(highest, record.entry.sequence)
-    return highest
+    return max((sequence_of(record) for _, record in records), default=0)

@@ -1,0 +1,260 @@
+"""This file knows a small world for the real engine: a store in memory whose requests can be held, counted and
+failed, a tree of layers that is easy to read, and opening and crashing an engine in it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from storage.env import RealEnv
+from storage.errors import Closed, Corrupt
+from storage.keys import DataKey
+from storage.lsm.anchor import HostState
+from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.gather import Piece
+from storage.lsm.layer import Layer
+from storage.lsm.tree import TreeEffects
+from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo
+from storage.objects.memory import MemoryStore
+
+T = TypeVar("T")
+
+MIB = 1024 * 1024
+
+KEY = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+
+
+class InlineEnv(RealEnv):
+    """The real world, but what would run in a thread runs at once: no test depends on which thread is faster."""
+
+    async def run(self, pool: str, function: Callable[..., T], *args: object) -> T:
+        await asyncio.sleep(0)
+        return function(*args)
+
+
+class Layers:
+    """A tree of names that holds nothing but the numbers of its layers. It is as strict as the real one: a record
+    that was applied before does not fit again.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.next = 1
+
+    def load(self, image: bytes) -> None:
+        self.next, self.numbers = msgspec.msgpack.decode(image, type=tuple[int, list[int]])
+
+    def encode(self) -> bytes:
+        return msgspec.msgpack.encode((self.next, self.numbers))
+
+    def apply(self, record: bytes) -> TreeEffects:
+        verb, number, offset, length = msgspec.msgpack.decode(record, type=tuple[str, int, int, int])
+        if verb == "create":
+            if number != self.next:
+                raise Corrupt("the tree", f"layer {number} is not the next one")
+            self.next += 1
+            self.numbers.append(number)
+            return TreeEffects()
+        if number not in self.numbers:
+            raise Corrupt("the tree", f"there is no layer {number}")
+        if verb == "drop":
+            self.numbers.remove(number)
+            return TreeEffects(dropped=[number])
+        return TreeEffects(zeroed=[(number, offset, length)])
+
+    def layers(self) -> Iterable[int]:
+        return list(self.numbers)
+
+
+def record(verb: str, number: int, offset: int = 0, length: int = 0) -> bytes:
+    return msgspec.msgpack.encode((verb, number, offset, length))
+
+
+@dataclass
+class Hold:
+    """Requests of `verb` to names with `prefix` wait from now on until `release`; `waiting` is how many do."""
+
+    verb: str
+    prefix: str
+    waiting: int = 0
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def release(self) -> None:
+        self.released.set()
+
+    async def someone_waits(self, count: int = 1) -> None:
+        await until(lambda: self.waiting >= count)
+
+
+class StageStore:
+    """`inner`, whose requests are written down in `calls` as (verb, name, bytes) and may be held back or failed."""
+
+    def __init__(self, inner: MemoryStore | None = None) -> None:
+        self.inner = inner or MemoryStore()
+        self.calls: list[tuple[str, str, int]] = []
+        self.holds: list[Hold] = []
+        self.failures: list[tuple[str, str, Exception]] = []
+
+    @property
+    def url(self) -> str:
+        return self.inner.url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    @property
+    def objects(self) -> dict[str, bytes]:
+        """Name to content: to look at and to tamper with."""
+        return self.inner._objects
+
+    def hold(self, verb: str, prefix: str = "") -> Hold:
+        held = Hold(verb, prefix)
+        self.holds.append(held)
+        return held
+
+    def fail_once(self, verb: str, prefix: str, error: Exception) -> None:
+        self.failures.append((verb, prefix, error))
+
+    def names(self, prefix: str = "") -> list[str]:
+        return sorted(name for name in self.objects if name.startswith(prefix))
+
+    def count(self, verb: str, prefix: str = "") -> int:
+        return sum(call[0] == verb and call[1].startswith(prefix) for call in self.calls)
+
+    def uploaded(self, prefix: str = "") -> int:
+        return sum(size for verb, name, size in self.calls if verb == "create" and name.startswith(prefix))
+
+    async def _asked(self, verb: str, name: str, size: int = 0) -> None:
+        self.calls.append((verb, name, size))
+        await asyncio.sleep(0)
+        for held in self.holds:
+            if held.verb == verb and name.startswith(held.prefix) and not held.released.is_set():
+                held.waiting += 1
+                try:
+                    await held.released.wait()
+                finally:
+                    held.waiting -= 1
+        for failure in self.failures:
+            if failure[0] == verb and name.startswith(failure[1]):
+                self.failures.remove(failure)
+                raise failure[2]
+
+    async def create(self, name: str, data: Buffer) -> None:
+        await self._asked("create", name, len(data))
+        await self.inner.create(name, data)
+
+    async def put(self, name: str, data: Buffer) -> None:
+        await self._asked("put", name, len(data))
+        await self.inner.put(name, data)
+
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        await self._asked("get", name, length or 0)
+        return await self.inner.get(name, offset, length)
+
+    async def head(self, name: str) -> ObjectInfo:
+        await self._asked("head", name)
+        return await self.inner.head(name)
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        await self._asked("list", prefix)
+        return await self.inner.list(prefix, start_after, limit)
+
+    async def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            await self._asked("delete", name)
+        await self.inner.delete(names)
+
+    async def close(self) -> None:
+        pass
+
+
+class World:
+    """A store and the engines that come and go on it."""
+
+    def __init__(
+        self, *, host: HostState | None = None, options: EngineOptions | None = None, threads: bool = False
+    ) -> None:
+        self.store = StageStore()
+        self.host = host
+        self.options = options or EngineOptions(cache_bytes=16 * MIB)
+        self.env = RealEnv() if threads else InlineEnv()
+        self.tree = Layers()
+
+    async def open(
+        self,
+        *,
+        take_over: bool = True,
+        accept_rollback: bool = False,
+        read_only: bool = False,
+        keys_number: int = 1,
+        key: DataKey = KEY,
+    ) -> Engine:
+        self.tree = Layers()
+        return await Engine.open(
+            store=self.store,
+            key=key,
+            keys_number=keys_number,
+            tree=self.tree,
+            env=self.env,
+            options=self.options,
+            host=self.host,
+            take_over=take_over,
+            accept_rollback=accept_rollback,
+            read_only=read_only,
+        )
+
+    async def start(self) -> tuple[Engine, Layer]:
+        """A new engine with one layer, number 1."""
+        engine = await self.open()
+        await engine.change_tree(record("create", 1))
+        return engine, engine.layers[1]
+
+    async def crash(self, engine: Engine) -> None:
+        """End an engine as kill -9 does: nothing more is sent, nothing is given back."""
+        engine.fail(Closed("killed by the test"))
+        await settle()
+
+    async def reopen(self, engine: Engine) -> tuple[Engine, Layer]:
+        await self.crash(engine)
+        opened = await self.open()
+        return opened, opened.layers[1]
+
+
+async def settle(passes: int = 50) -> None:
+    """Let everything that can go on without the world go on."""
+    for _ in range(passes):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Go on when `condition` holds. The limit only ends a test that would hang."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def soon(coroutine: "asyncio.Future[T] | asyncio.Task[T]", seconds: float = 20.0) -> T:
+    """The result of something that must not hang."""
+    async with asyncio.timeout(seconds):
+        return await asyncio.shield(coroutine)
+
+
+def join(pieces: list[Piece]) -> bytes:
+    """The bytes of an answer."""
+    return b"".join(bytes(piece) for piece in pieces)
+
+
+async def read(layer: Layer, offset: int, length: int) -> bytes:
+    """Read both ways: what memory answers must be what a full read answers."""
+    whole = join(await layer.read(offset, length))
+    cached = layer.read_cached(offset, length)
+    assert cached is None or join(cached) == whole
+    return whole
+
+
+async def durable(engine: Engine, layer: Layer) -> None:
+    await engine.durable(layer.log, layer.last_sequence)
