@@ -175,6 +175,9 @@ def open_object(
         raise Corrupt(name, f"it carries number {header.number}")
     if header.size != len(raw):
         raise Corrupt(name, f"it has {len(raw)} bytes instead of {header.size}")
+    if not header.parts:
+        # The parts are what authenticates the header: without one, anybody could have made it.
+        raise Corrupt(name, "nothing in it is sealed")
     clear = raw[:HEADER_BYTES]
     view = memoryview(raw)
     body = []
