@@ -21,6 +21,9 @@ SMALL_SHARE = 0.1
 
 HITS_MAX = 3
 
+STALE_MAX = 1024
+"""Places of discarded frames that the queues may hold beyond as many as there are frames."""
+
 FRESH_KEYS = 2**64
 """Locations are below this."""
 
@@ -28,12 +31,14 @@ FRESH_KEYS = 2**64
 class CachedFrame:
     """A decoded frame; `hits` counts uses since it was last considered, up to 3."""
 
-    __slots__ = ("data", "hits", "size")
+    __slots__ = ("data", "hits", "is_new", "size")
 
-    def __init__(self, data: Decoded, size: int) -> None:
+    def __init__(self, data: Decoded, size: int, *, is_new: bool) -> None:
         self.data = data
         self.size = size
         self.hits = 0
+        self.is_new = is_new
+        """Whether it is in the small queue."""
 
 
 class FrameCache:
@@ -66,9 +71,10 @@ class FrameCache:
         """Keep a frame of `size` bytes, unless it alone is larger than the small queue could ever be."""
         if location in self.entries or size > self.capacity:
             return
-        self.entries[location] = CachedFrame(data, size)
+        remembered = location in self._ghost
+        self.entries[location] = CachedFrame(data, size, is_new=not remembered)
         self.bytes += size
-        if location in self._ghost:
+        if remembered:
             del self._ghost[location]
             self._main.append(location)
         else:
@@ -77,20 +83,37 @@ class FrameCache:
         while self.bytes > self.capacity:
             self._evict()
 
+    def discard(self, location: int) -> None:
+        """Forget a frame that nobody will ask for again. Its place in a queue is passed over later."""
+        frame = self.entries.get(location)
+        if frame is None:
+            return
+        if frame.is_new:
+            self._small_bytes -= frame.size
+        self._remove(location, frame)
+        if len(self._small) + len(self._main) > 2 * len(self.entries) + STALE_MAX:
+            self._small = deque(key for key in self._small if key in self.entries and self.entries[key].is_new)
+            self._main = deque(key for key in self._main if key in self.entries and not self.entries[key].is_new)
+
     def _evict(self) -> None:
         if self._small and (self._small_bytes > self.capacity * SMALL_SHARE or not self._main):
             location = self._small.popleft()
-            frame = self.entries[location]
+            frame = self.entries.get(location)
+            if frame is None or not frame.is_new:
+                return
             self._small_bytes -= frame.size
             if frame.hits > 1:
                 frame.hits = 0
+                frame.is_new = False
                 self._main.append(location)
             else:
                 self._remove(location, frame)
                 self._remember(location)
             return
         location = self._main.popleft()
-        frame = self.entries[location]
+        frame = self.entries.get(location)
+        if frame is None or frame.is_new:
+            return
         if frame.hits:
             frame.hits = min(frame.hits, HITS_MAX) - 1
             self._main.append(location)

@@ -237,6 +237,9 @@ class Flusher:
                     self._point(indexes[entry.layer], written.table.id, entry, frame)
                 if count % REPOINT_SLICE == REPOINT_SLICE - 1:
                     yield
+        for index in indexes.values():
+            for key in index.take_dead():
+                self._cache.discard(key)
 
     def _point(self, index: BlockMap, table_id: str, entry: Entry, frame: Decoded | None) -> None:
         if entry.kind in (EntryKind.ZERO, EntryKind.ZERO_ALLOCATED):

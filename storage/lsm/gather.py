@@ -54,13 +54,16 @@ class Gathering:
         return _trim(found, low, high)
 
     def _from_index(self, index: BlockMap, block: int, need: int) -> list[Part]:
-        key = index.assembled.get(block)
-        if key is not None:
-            whole = self._cache.get(key)
-            if whole is not None and not isinstance(whole.data, dict):
-                whole.hits += 1
-                return [(need, whole.data)]
         parts: list[Part] = []
+        key, valid = index.assembled.get(block, (0, 0))
+        whole = self._cache.get(key)
+        if whole is not None and not isinstance(whole.data, dict):
+            whole.hits += 1
+            if valid & need:
+                parts.append((valid & need, whole.data))
+                need &= ~valid
+            if not need:
+                return parts
         for found in index.find(block):
             got = found.mask & need
             if got:

@@ -61,12 +61,15 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 class BlockMap:
     """The index of one layer."""
 
-    __slots__ = ("_block", "_free", "_length", "_location", "_mask", "_next", "_tag", "assembled", "pages")
+    __slots__ = ("_block", "_free", "_length", "_location", "_mask", "_next", "_tag", "assembled", "dead", "pages")
 
     def __init__(self) -> None:
         self.pages: dict[int, Page] = {}
-        self.assembled: dict[int, int] = {}
-        """Patched blocks that were put together once: block to the cache key of the result, until the block changes."""
+        self.assembled: dict[int, tuple[int, int]] = {}
+        """Patched blocks that were put together once: block to the cache key of the result, and its sectors that no
+        later patch has replaced."""
+        self.dead: list[int] = []
+        """Cache keys that nothing here refers to any more; whoever owns the cache takes them away."""
         # Row 0 is no row.
         self._block = array("I", [0])
         self._next = array("I", [0])
@@ -101,12 +104,16 @@ class BlockMap:
             yield Found(FULL_MASK, FrameRef(location, page.length[at], tag, block, full=True))
 
     def locate(self, block: int, sector: int) -> int:
-        """The location of the newest content of one sector: what `find` would say, without building it."""
+        """The cache key of the newest content of one sector: what `find` would say, without building it."""
         page = self.pages.get(block >> PAGE_SHIFT)
         if page is None:
             return HOLE
         at = block & PAGE_MASK
         row = page.head[at]
+        if row:
+            key, mask = self.assembled.get(block, (0, 0))
+            if mask >> sector & 1:
+                return key
         while row:
             if self._mask[row] >> sector & 1:
                 return self._location[row]
@@ -124,7 +131,8 @@ class BlockMap:
             return
         page = self._writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
-        self.assembled.pop(block, None)
+        if page.location[at] > ALLOCATED:
+            self.dead.append(page.location[at])
         if page.head[at]:
             self._forget_patches(page, at)
         page.location[at] = location
@@ -140,7 +148,9 @@ class BlockMap:
             return
         page = self._writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
-        self.assembled.pop(block, None)
+        key, valid = self.assembled.get(block, (0, 0))
+        if valid:
+            self.assembled[block] = (key, valid & ~mask)
         head = self._subtract(page.head[at], mask)
         values = (block, head, mask, location, length, tag)
         columns = (self._block, self._next, self._mask, self._location, self._length, self._tag)
@@ -164,7 +174,7 @@ class BlockMap:
             if self._mask[row]:
                 before = row
             else:
-                self._free.append(row)
+                self._release(row)
                 if before:
                     self._next[before] = following
                 else:
@@ -189,8 +199,8 @@ class BlockMap:
             if any(page.head[low:high]):
                 for at in range(low, high):
                     if page.head[at]:
-                        self.assembled.pop(n << PAGE_SHIFT | at, None)
                         self._forget_patches(page, at)
+            self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
             if high - low == PAGE_BLOCKS:
                 if content == HOLE:
                     del self.pages[n]
@@ -209,10 +219,28 @@ class BlockMap:
 
     def _forget_patches(self, page: Page, at: int) -> None:
         row = page.head[at]
+        self.forget_assembled(self._block[row])
         while row:
-            self._free.append(row)
-            row = self._next[row]
+            following = self._next[row]
+            self._release(row)
+            row = following
         page.head[at] = 0
+
+    def _release(self, row: int) -> None:
+        if self._location[row] > ALLOCATED:
+            self.dead.append(self._location[row])
+        self._free.append(row)
+
+    def forget_assembled(self, block: int) -> None:
+        """The block changed as a whole, or the cache has dropped what was put together of it."""
+        key, _ = self.assembled.pop(block, (0, 0))
+        if key:
+            self.dead.append(key)
+
+    def take_dead(self) -> list[int]:
+        """The keys that became dead since the last call."""
+        dead, self.dead = self.dead, []
+        return dead
 
     def patches(self) -> int:
         """Patches in use, for statistics."""

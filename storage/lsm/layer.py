@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from storage.cache.frames import Decoded, FrameCache
+from storage.cache.frames import FRESH_KEYS, Decoded, FrameCache
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
 from storage.lsm.extents import State, extents
@@ -116,7 +116,10 @@ class Layer:
             return [length]
         frame = self._frames.get(location)
         if frame is None:
-            return None
+            if location < FRESH_KEYS:
+                return None
+            self.index.forget_assembled(block)
+            return self._gather_cached(offset, length)
         frame.hits += 1
         data = frame.data
         if type(data) is dict:
@@ -138,8 +141,14 @@ class Layer:
         pieces = gathering.block([], self.index, block, 0, BLOCK_BYTES)
         if not gathering.missing:
             whole = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
-            key = self.index.assembled[block] = self._cache.fresh_key()
+            self.index.forget_assembled(block)
+            key = self._cache.fresh_key()
             self._cache.put(key, whole, BLOCK_BYTES)
+            self.index.assembled[block] = (key, FULL_MASK)
+            # What it was made of would only be read again if this is evicted.
+            for found in self.index.find(block):
+                if isinstance(found.content, FrameRef):
+                    self._cache.discard(found.content.location)
 
     async def read(self, offset: int, length: int) -> list[Piece]:
         """The pieces of a range, fetched if need be. Corrupt if any of it cannot be authenticated."""

@@ -30,6 +30,7 @@ def build_maps(indexes: Iterable[tuple[int, Index]], layers: Iterable[int]) -> d
         mine = {name: column[entries["layer"] == layer] for name, column in entries.items()}
         spans = {name: column[ranges["layer"] == layer] for name, column in ranges.items()}
         _build(found, mine, spans)
+        found.dead.clear()
     return maps
 
 
