@@ -16,15 +16,13 @@ Format = Literal["console", "json"]
 SYSLOG = Path("/dev/log")
 
 
-def set_up(form: Format, *, verbose: bool, detached: bool = False) -> None:
-    """Render all records, ours and those of libraries, to standard error; once detached to the system's
-    log.
-    """
+def set_up(form: Format, level: int, *, to_system: bool = False) -> None:
+    """Render all records, ours and those of libraries, to standard error, or to the system's log."""
     renderer: structlog.types.Processor
     if form == "json":
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not detached)
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not to_system)
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.ExtraAdder(),
         structlog.stdlib.add_log_level,
@@ -32,7 +30,7 @@ def set_up(form: Format, *, verbose: bool, detached: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     handler: logging.Handler
-    if not detached:
+    if not to_system:
         handler = logging.StreamHandler(sys.stderr)
     elif SYSLOG.exists():
         handler = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
@@ -47,7 +45,7 @@ def set_up(form: Format, *, verbose: bool, detached: bool = False) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.setLevel(level)
     # Libraries below warnings are noise to an operator: a line per request, a line per connection.
     for name in ("aiohttp", "asyncio", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)

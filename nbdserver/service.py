@@ -125,7 +125,8 @@ class Service:
             remove_pid_file(self._settings.pid_file)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        logger.info("stopped_serving", extra={"store": self._store.url})
+        if self._addresses:
+            logger.info("stopped_serving", extra={"store": self._store.url})
 
     async def _listen(self) -> None:
         """Open the sockets that were asked for; --run has one of its own where none was."""

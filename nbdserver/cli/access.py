@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     from storage.env import Env
 
 T = TypeVar("T")
+
+PATIENCE_SECONDS = 30.0
+"""How long a command goes on asking a store that does not answer.
+
+A server does for ever, but a person waits here.
+"""
 
 
 def perform(place: Place, operation: Operation, *, password: bytes | None = None) -> Answer:
@@ -38,7 +46,7 @@ def at_rest(place: Place, work: Callable[[Store], Awaitable[T]], *, writes: bool
     """
     from storage import StoreOptions, open_reader, open_store
 
-    options = StoreOptions(state_folder=place.state_folder)
+    options = StoreOptions(state_folder=place.state_folder, patience_seconds=PATIENCE_SECONDS)
     secret = passwords.current(os.environ).secret if password is None else password
 
     async def opened(env: Env) -> Store:
@@ -49,12 +57,16 @@ def at_rest(place: Place, work: Callable[[Store], Awaitable[T]], *, writes: bool
     return _run(opened, work)
 
 
-def make_store(place: Place, password: bytes, work: Callable[[Store], Awaitable[T]]) -> T:
+def make_store(place: Place, password: bytes, work: Callable[[Store], Awaitable[T]], *, accept_rollback: bool) -> T:
     """Make a store, do something with it and close it. `Store.created` tells if it was there already."""
     from storage import StoreOptions, open_store
 
-    options = StoreOptions(state_folder=place.state_folder)
-    return _run(lambda env: open_store(place.store, password, env=env, create=True, options=options), work)
+    options = StoreOptions(state_folder=place.state_folder, patience_seconds=PATIENCE_SECONDS)
+
+    def opened(env: Env) -> Awaitable[Store]:
+        return open_store(place.store, password, env=env, create=True, accept_rollback=accept_rollback, options=options)
+
+    return _run(opened, work)
 
 
 def is_there(location: str) -> bool:
@@ -78,7 +90,11 @@ def is_there(location: str) -> bool:
 
 
 def _run(opened: Callable[[Env], Awaitable[Store]], work: Callable[[Store], Awaitable[T]]) -> T:
+    from nbdserver import logs
     from storage.env import RealEnv
+
+    # Somebody who waits is told why; a script gets the one sentence at the end.
+    logs.set_up("console", logging.WARNING if sys.stderr.isatty() else logging.ERROR)
 
     async def run() -> T:
         env = RealEnv()

@@ -10,16 +10,17 @@ import click
 from nbdserver.cli import output, passwords
 from nbdserver.cli.access import is_there, make_store
 from nbdserver.cli.failures import CommandFailed
-from nbdserver.cli.options import Place, json_option, store_argument
+from nbdserver.cli.options import Place, json_option, rollback_option, store_argument
 
 if TYPE_CHECKING:
     from storage import Store
 
 
 @click.command()
+@rollback_option
 @json_option
 @store_argument
-def init(place: Place, as_json: bool) -> None:
+def init(place: Place, accept_rollback: bool, as_json: bool) -> None:
     """Make a new, empty store.
 
     \b
@@ -38,7 +39,7 @@ def init(place: Place, as_json: bool) -> None:
     async def describe(store: Store) -> tuple[bool, dict[str, object]]:
         return store.created, store.status()
 
-    created, status = make_store(place, password.secret, describe)
+    created, status = make_store(place, password.secret, describe, accept_rollback=accept_rollback)
     if not created:
         raise CommandFailed(f"there is a store at {place.store} already")
     if as_json:

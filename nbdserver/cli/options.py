@@ -81,6 +81,15 @@ def store_argument(command: Command) -> Command:
     return click.argument("store_argument", metavar="[STORE]", required=False)(store_option(command))
 
 
+def rollback_option(command: Command) -> Command:
+    """`--accept-rollback`; the command gets `accept_rollback`."""
+    return option(
+        "--accept-rollback",
+        is_flag=True,
+        help="Accept a store that is older than this host remembers, another one, or gone.",
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     """`--json`; the command gets `as_json`."""
     return option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)

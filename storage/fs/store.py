@@ -32,11 +32,16 @@ OPEN_SECONDS_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """How a store is opened. `state_folder` is where this host remembers stores; None: the system's place for that."""
+    """How a store is opened. `state_folder` is where this host remembers stores; None: the system's place for that.
+
+    `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
+    None, for servers: for ever.
+    """
 
     engine: EngineOptions = field(default_factory=EngineOptions)
     state_folder: Path | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
+    patience_seconds: float | None = None
     cost: Cost = DEFAULT_COST
 
 
@@ -295,7 +300,7 @@ async def _open(
 ) -> Store:
     self_test()
     stats = RequestStats()
-    patient = RetryingStore(CountingStore(open_location(location, env), stats), env, None)
+    patient = RetryingStore(CountingStore(open_location(location, env), stats), env, options.patience_seconds)
     opening = patient.with_deadline(options.store_deadline_seconds)
     host = None
     if patient.url != "memory://":
