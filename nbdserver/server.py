@@ -25,6 +25,7 @@ from pathlib import Path
 from nbdserver.connection import Connection
 from nbdserver.exports import Exports
 from nbdserver.limits import Budget, Limits
+from nbdserver.wakeful import Wakeful
 from storage.env import Env, RealEnv
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError
 
@@ -43,7 +44,7 @@ UNIX_PATH_BYTES_MAX = 107
 
 
 class Server:
-    """An NBD server for some exports. Belongs to one event loop.
+    """An NBD server for some exports. Belongs to the event loop in which it is made.
 
     `env` gives the time of day that `clients()` shows.
     """
@@ -53,6 +54,7 @@ class Server:
         self._limits = limits
         self._env = env or RealEnv()
         self._budget = Budget(limits.memory_bytes)
+        self._wakeful = Wakeful()
         self._listeners: list[asyncio.Server] = []
         self._sockets: list[tuple[Path, Identity]] = []
         """Paths of our Unix sockets, and which file was there."""
@@ -119,7 +121,7 @@ class Server:
             await listener.wait_closed()
 
     def _make_connection(self) -> Connection:
-        return Connection(self, self._exports, self._limits, self._budget)
+        return Connection(self, self._exports, self._limits, self._budget, self._wakeful)
 
     # What connections tell
 

@@ -4,9 +4,10 @@ One encoder per kind of reply a client negotiated: `SimpleReplies` or `Structure
 buffers to a list that the caller hands to one `writelines`, so that data goes from the cache to the socket as
 it lies there.
 
-What it costs: a 4 KiB piece of a read is copied behind its header (0.1 us), because a second buffer costs the
-transport more than that; longer pieces are not copied. Runs of zeros are a hole chunk of 32 bytes in
-structured replies, and slices of one constant buffer in simple ones.
+What it costs: one `pack` (0.2 us) and two buffers in the transport's list (0.3 us) for a READ that one piece
+answers. Copying even 4 KiB behind its header costs more than the second buffer (measured: 0.45 against 0.3
+us), so data is never copied. Runs of zeros are a hole chunk of 32 bytes in structured replies, and slices of
+one constant buffer in simple ones.
 """
 
 import struct
@@ -17,10 +18,6 @@ from nbdserver.protocol import wire
 
 Piece = bytes | bytearray | memoryview | int
 """What a device hands out for a range: data, or the length of a run of zeros."""
-
-JOIN_BYTES_MAX = 16 << 10
-"""Data up to this length is copied behind its header: cheaper than one more buffer in the transport's
-list."""
 
 EXTENTS_MAX = 128 << 10
 """Descriptors in one block status chunk; the specification's limit is 2^20."""
@@ -104,12 +101,7 @@ class SimpleReplies:
         *,
         whole: bool = False,
     ) -> None:
-        header = _SIMPLE_DONE + cookie
-        if len(pieces) == 1 and length <= JOIN_BYTES_MAX:
-            piece = pieces[0]
-            parts.append(header + (_ZEROS[:piece] if isinstance(piece, int) else piece))
-            return
-        parts.append(header)
+        parts.append(_SIMPLE_DONE + cookie)
         _append_bare(parts, pieces)
 
 
@@ -140,14 +132,11 @@ class StructuredReplies:
             piece = pieces[0]
             if isinstance(piece, int):
                 parts.append(_HOLE.pack(_HOLE_LAST, cookie, 12, offset, piece))
-            elif length <= JOIN_BYTES_MAX:
-                parts.append(_DATA.pack(_DATA_LAST, cookie, length + 8, offset) + piece)
             else:
-                parts.append(_DATA.pack(_DATA_LAST, cookie, length + 8, offset))
-                parts.append(piece)
+                parts += (_DATA.pack(_DATA_LAST, cookie, length + 8, offset), piece)
         elif not pieces:
             parts.append(_CHUNK.pack(_NONE_LAST, cookie, 0))
-        elif whole or not any(isinstance(piece, int) for piece in pieces):
+        elif whole or int not in map(type, pieces):
             parts.append(_DATA.pack(_DATA_LAST, cookie, length + 8, offset))
             _append_bare(parts, pieces)
         else:
