@@ -83,13 +83,15 @@ def compress(data: Buffer) -> tuple[int, Buffer]:
     return LZ4, packed
 
 
-def decompress(codec: int, payload: Buffer, size: int) -> bytes:
-    """The `size` bytes that `compress` was given; never allocates more. ValueError if the payload is anything
-    else."""
+def decompress(codec: int, payload: Buffer, size: int) -> Buffer:
+    """The `size` bytes that `compress` was given; never allocates more. ValueError if the payload is anything else.
+
+    What was stored raw is the payload itself, not a copy.
+    """
     if codec == RAW:
         if len(payload) != size:
             raise ValueError(f"{len(payload)} raw bytes where {size} are due")
-        return bytes(payload)
+        return payload
     if codec != LZ4:
         raise ValueError(f"unknown codec {codec}")
     if size <= 0:
@@ -127,7 +129,7 @@ class FrameCodec:
         plaintext = b"".join((_HEADER.pack(codec, mask), payload))
         return sealer.seal(number, plaintext, self._associated(block, kind))
 
-    def decode(self, sealed: Buffer, *, block: int, kind: Kind) -> tuple[int, bytes]:
+    def decode(self, sealed: Buffer, *, block: int, kind: Kind) -> tuple[int, Buffer]:
         """(layout mask, sectors) of one frame. AuthenticationError if it is not a frame of this store, block
         and kind; ValueError if it opens and yet makes no sense, which only a bug at its writing can cause."""
         plaintext = self._cipher.open(sealed, self._associated(block, kind))

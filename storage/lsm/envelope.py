@@ -180,7 +180,7 @@ def open_object(
         raise Corrupt(name, "nothing in it is sealed")
     clear = raw[:HEADER_BYTES]
     view = memoryview(raw)
-    body = []
+    body: list[Buffer] = []
     position = HEADER_BYTES
     tag = NO_LINK
     for part_number in range(header.parts):

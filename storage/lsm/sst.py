@@ -170,7 +170,7 @@ def encode_index(entries: list[Entry], ranges: list[RangeZero]) -> bytes:
     return b"".join(out)
 
 
-def decode_index(packed: bytes) -> Index:
+def decode_index(packed: Buffer) -> Index:
     """The columns back from `encode_index`; ValueError if the lengths do not fit."""
     entries, ranges = _COUNTS.unpack_from(packed)
     position = _COUNTS.size
