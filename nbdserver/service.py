@@ -53,6 +53,7 @@ async def serve(settings: ServeSettings, password: bytes, env: Env, ready: Ready
         service = Service(store, settings, env)
         try:
             ready(await service.start())
+            logger.info("serving", extra={"store": store.url, "epoch": store.epoch})
             status = await service.until_the_end(stopped)
         except BaseException:
             await service.stop(grace_seconds=0)
@@ -91,7 +92,6 @@ class Service:
         await self._listen()
         if self._settings.pid_file is not None:
             write_pid_file(self._settings.pid_file)
-        logger.info("serving", extra={"store": self._store.url, "epoch": self._store.epoch})
         return announce(self._addresses, self._exports.names())
 
     async def until_the_end(self, stopped: asyncio.Event) -> int:

@@ -38,12 +38,11 @@ def list_command(place: Place, as_json: bool) -> None:
     """List all devices. In a pipe: name, size in bytes, attached clients, last change, separated by tabs."""
     from nbdserver.admin.operations import ListDevices
 
-    answer = perform(place, ListDevices())
-    if as_json:
-        output.document(answer)
-        return
-    devices = answer["devices"]
+    devices = perform(place, ListDevices())["devices"]
     assert isinstance(devices, list)
+    if as_json:
+        output.document(devices)
+        return
     output.table(
         ("NAME", "SIZE", "CLIENTS", "CHANGED"),
         [

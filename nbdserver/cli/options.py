@@ -58,13 +58,14 @@ def store_option(command: Command) -> Command:
     )
     @functools.wraps(command)
     def with_place(*args: Any, store: str | None, state_folder: Path | None, **rest: Any) -> Any:
-        argument = rest.pop("store_argument", None)
         ctx = click.get_current_context()
-        if argument and store and argument != store:
-            if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
-                raise click.UsageError("the store is given twice, as an argument and as --store", ctx)
-            store = None
-        store = argument or store
+        said = [rest.pop("store_argument", None), ctx.find_root().params.get("store")]
+        if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
+            said.append(store)
+        given = {each for each in said if each}
+        if len(given) > 1:
+            raise click.UsageError("two different stores are given", ctx)
+        store = given.pop() if given else store
         if not store:
             raise click.UsageError(
                 "which store? Give --store (s3://BUCKET/PREFIX, file:///FOLDER or a path), or set NBDSERVER_STORE",

@@ -12,7 +12,7 @@ import click
 from nbdserver.config import format_size
 
 
-def document(answer: Mapping[str, object]) -> None:
+def document(answer: Mapping[str, object] | Sequence[object]) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(answer, indent=2 if sys.stdout.isatty() else None))
 

@@ -17,7 +17,8 @@ from nbdserver.cli.status import flush, status
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.version_option(__version__, "-V", "--version", message="nbdserver %(version)s")
-def cli() -> None:
+@click.option("--store", metavar="STORE", help="Where the store is; may also be given to a command.")
+def cli(store: str | None) -> None:
     """An NBD server that turns a bucket into disks.
 
     \b

@@ -149,20 +149,20 @@ def _serve(
 
     tune()
 
+    # A command of --run has standard error for itself, unless something is wrong.
+    level = logging.DEBUG if verbose else logging.INFO if settings.run is None else logging.WARNING
     dark = False
 
     def listening(announcements: list[Announcement]) -> None:
         nonlocal dark
         if settings.run is None:
             _print(announcements, as_json=as_json)
-        if detached:
-            logs.set_up(log_format, level, to_system=True)
-            dark = True
+        logs.set_up(log_format, level, to_system=detached)
+        dark = detached
         ready()
 
-    # A command of --run has standard error for itself, unless something is wrong.
-    level = logging.DEBUG if verbose else logging.INFO if settings.run is None else logging.WARNING
-    logs.set_up(log_format, level)
+    # Who waits for it to start is told why; a script gets the one sentence with which it does not.
+    logs.set_up(log_format, level if verbose or sys.stderr.isatty() else logging.ERROR)
     env = RealEnv()
     try:
         return uvloop.run(service.serve(settings, password, env, listening))
