@@ -44,8 +44,8 @@ FRAGMENTS_MAX = 4
 ASSEMBLE_BYTES_MIN = 64 * 1024
 """Smaller reads do not pay for putting a whole block together (about 50 us)."""
 
-READ_AHEAD_BLOCKS_MAX = 32
-"""How far a sequential reader is read ahead: 8 MiB, four ranged GETs."""
+READ_AHEAD_BLOCKS_MAX = 64
+"""How far a sequential reader is read ahead: 16 MiB, four ranged GETs."""
 
 
 class Layer:
@@ -73,6 +73,7 @@ class Layer:
         log.table = self.active
         self._ahead_from = -1
         self._ahead_blocks = 1
+        self._ahead_until = 0
 
     # --- reading
 
@@ -177,14 +178,21 @@ class Layer:
         return pieces
 
     def _read_ahead(self, offset: int, length: int) -> None:
-        """A miss that goes on where the last one ended opens a window ahead, doubling up to its limit."""
+        """A miss that goes on where the last one ended opens a window ahead, doubling up to its limit.
+
+        The window is moved by half of itself at a time, so that what is fetched ahead comes in large requests.
+        """
         first = offset >> BLOCK_SHIFT
         end = ((offset + length - 1) >> BLOCK_SHIFT) + 1
-        if self._ahead_from < first <= self._ahead_from + READ_AHEAD_BLOCKS_MAX or first == self._ahead_from:
+        if self._ahead_from <= first <= max(self._ahead_from, self._ahead_until):
             self._ahead_blocks = min(self._ahead_blocks * 2, READ_AHEAD_BLOCKS_MAX)
-            self._prefetch_blocks(end, end + self._ahead_blocks)
+            if self._ahead_until < end + self._ahead_blocks // 2:
+                start = max(end, self._ahead_until)
+                self._ahead_until = end + self._ahead_blocks
+                self._prefetch_blocks(start, self._ahead_until)
         else:
             self._ahead_blocks = 1
+            self._ahead_until = 0
         self._ahead_from = end
 
     def prefetch(self, offset: int, length: int) -> None:
