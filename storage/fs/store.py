@@ -60,10 +60,14 @@ class DeviceInfo:
 
 
 class _Tree:
-    """The tree of names as the engine wants it."""
+    """The tree of names as the engine wants it.
 
-    def __init__(self, now: float) -> None:
-        self.namespace = Namespace.empty(now)
+    Until a checkpoint holds it, every process that opens the store begins with an empty tree of its own and applies
+    the log to that: it must be the same for all of them, so its directories are as old as the clock.
+    """
+
+    def __init__(self) -> None:
+        self.namespace = Namespace.empty(0.0)
 
     def load(self, image: bytes) -> None:
         self.namespace = Namespace.decode(image)
@@ -305,7 +309,7 @@ async def _open(
     host = None
     if patient.url != "memory://":
         host = HostState(options.state_folder or default_state_folder(os.environ), patient.url)
-    tree = _Tree(env.wall_clock())
+    tree = _Tree()
     try:
         key, number, created = await _unlock(opening, password, env, host, create, accept_rollback, options.cost)
         engine = await Engine.open(
