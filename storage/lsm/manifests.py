@@ -58,7 +58,7 @@ class Manifests:
             listed = [number_of(info.name) for info in await self._store.list(MANIFESTS)]
             number = max(listed, default=0)
             # A listing may be old; the next number tells.
-            while number and await self._exists(number + 1):
+            while await self._exists(number + 1):
                 number += 1
             try:
                 raw = await self._store.get(manifest_name(number)) if number else b""
