@@ -137,7 +137,12 @@ class Layer:
         return pieces
 
     def _assemble(self, block: int) -> None:
-        """Put the flushed content of a much patched block into one buffer, so that the next read of it is one piece."""
+        """Put the flushed content of a much patched block into one buffer, so that the next read of it is one piece.
+
+        A block without patches is left alone: a new base forgets what was put together only with the patches below it.
+        """
+        if not self.index.is_patched(block):
+            return
         gathering = Gathering(self._frames, {})
         pieces = gathering.block([], self.index, block, 0, BLOCK_BYTES)
         if not gathering.missing:
