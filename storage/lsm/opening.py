@@ -77,13 +77,19 @@ class Opener:
         await manifests.read_newest()
         anchor = await self._anchor(manifests, accept_rollback=accept_rollback)
         lock = await self._take_over(manifests, forced=take_over)
-        epoch = manifests.manifest.epoch
-        replay = await log.read_to_gap()
-        replay = await log.put_fence(replay, epoch)
-        if anchor is not None:
-            await log.check_known(replay, anchor.wal_number)
-        records, maps = await self._load(manifests, ciphers, replay, tree)
-        await manifests.look_for_newer()
+        try:
+            epoch = manifests.manifest.epoch
+            replay = await log.read_to_gap()
+            if anchor is not None:
+                # Before the fence: in the gap it would make the next attempt believe that nothing is missing.
+                await log.check_known(replay, anchor.wal_number)
+            replay = await log.put_fence(replay, epoch)
+            records, maps = await self._load(manifests, ciphers, replay, tree)
+            await manifests.look_for_newer()
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
         return Opened(manifests, ciphers, replay, records, maps, epoch, lock)
 
     async def open_reader(self, tree: TreeState) -> Opened:
@@ -93,9 +99,11 @@ class Opener:
         while True:
             ciphers, manifests, log = self._parts()
             await manifests.read_newest()
-            await self._anchor(manifests, accept_rollback=False)
+            anchor = await self._anchor(manifests, accept_rollback=False)
             try:
                 replay = await log.read_to_gap()
+                if anchor is not None:
+                    await log.check_known(replay, anchor.wal_number)
                 records, maps = await self._load(manifests, ciphers, replay, tree)
                 await manifests.look_for_newer()
             except Fenced:

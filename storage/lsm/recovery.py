@@ -91,18 +91,15 @@ class LogReader:
         manifest = self._manifests.manifest
         start = manifest.replay
         listed = {number_of(info.name) for info in await self._store.list(WALS, wal_name(start - 1))}
-        replay = Replay(end=start, tag=manifest.replay_tag, epoch=manifest.epoch if manifest.takeover else 0)
-        replay.epoch = 0
+        replay = Replay(end=start, tag=manifest.replay_tag)
         while True:
             wanted = [n for n in range(replay.end, replay.end + READS_IN_FLIGHT) if n in listed]
             await asyncio.gather(*(self._load(n) for n in wanted if n not in self._read))
             while replay.end in self._read:
                 self._follow(replay, self._read[replay.end])
-            if replay.end not in listed:
-                # The listing may be old: the number itself tells.
-                if not await self._load(replay.end):
-                    break
-                listed.add(replay.end)
+            # The listing may be old, and show what is gone or not show what is there: the number itself tells.
+            if replay.end in wanted or not await self._load(replay.end):
+                break
         await self._check_end(replay, [n for n in listed if n > replay.end])
         return replay
 

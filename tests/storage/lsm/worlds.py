@@ -131,7 +131,7 @@ class StageStore:
     async def _asked(self, verb: str, name: str, size: int = 0) -> None:
         self.calls.append((verb, name, size))
         await asyncio.sleep(0)
-        for held in self.holds:
+        for held in list(self.holds):
             if held.verb == verb and name.startswith(held.prefix) and not held.released.is_set():
                 held.waiting += 1
                 try:
@@ -214,8 +214,9 @@ class World:
         return engine, engine.layers[1]
 
     async def crash(self, engine: Engine) -> None:
-        """End an engine as kill -9 does: nothing more is sent, nothing is given back."""
+        """End an engine as kill -9 does: nothing more is sent, nothing is given back, what was held back is gone."""
         engine.fail(Closed("killed by the test"))
+        self.store.holds.clear()
         await settle()
 
     async def reopen(self, engine: Engine) -> tuple[Engine, Layer]:
