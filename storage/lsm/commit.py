@@ -305,7 +305,7 @@ class GroupCommit:
                 if cut.upload is not None:
                     self._locate(cut)
                 cut.log.acknowledge(cut.last_sequence)
-        self.writes.pressure.update()
+        self.writes.pressure.set_log(len(self.position.objects), self.position.logged_bytes)
         self._on_progress()
         self.kick()
 

@@ -107,6 +107,7 @@ class Engine:
             env=env,
             on_missing=lambda _: self.manifests.look_for_newer(),
         )
+        pressure = Pressure(unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
         self.tables = TableWriter(
             store=store,
             env=env,
@@ -115,8 +116,8 @@ class Engine:
             index_cipher=opened.ciphers.index,
             store_id=key.store_id,
             epoch=opened.epoch,
+            on_rate=pressure.set_rate,
         )
-        pressure = Pressure(unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
         sequence = max(self.manifests.manifest.sequence, highest_sequence(opened.records))
         self.writes = Writes(sequence=sequence, pressure=pressure)
         fence = opened.replay.end
@@ -238,6 +239,8 @@ class Engine:
                 self._tree_changed = True
             elif number in self.layers:
                 self.layers[number].replay(record, reference)
+        for layer in self.layers.values():
+            layer.log.replayed()
         self.writes.pressure.memtable = self.writes.memtable.bytes
         self.writes.pressure.update()
 
@@ -455,7 +458,9 @@ class Engine:
 
     async def _truncate(self, replay: int) -> None:
         """Delete what no recovery will read again. A crash in here leaves objects that the next writer sweeps."""
-        numbers = self.commit.position.truncate(replay)
+        position = self.commit.position
+        numbers = position.truncate(replay)
+        self.writes.pressure.set_log(len(position.objects), position.logged_bytes)
         await self._store.delete([wal_name(number) for number in numbers])
         await self.manifests.delete_old()
         await self._remember()

@@ -14,7 +14,7 @@ completed from below here; a GET that fails fails the flush, it never becomes ze
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -35,6 +35,10 @@ _ZERO_SECTOR = bytes(SECTOR_BYTES)
 
 FULL_SECTORS_MIN = 32
 """A block that is wholly known and has this many sectors of data is written as one full frame."""
+
+
+COMPLETE_BLOCKS = 64
+"""Blocks completed together: 16 MiB of frames at most."""
 
 
 class Planned(msgspec.Struct, frozen=True, gc=False):
@@ -73,29 +77,36 @@ class FlushResult:
 
 
 async def complete_sectors(memtable: Memtable, indexes: dict[int, BlockMap], source: FrameSource) -> None:
-    """Turn pieces of sectors into whole sectors, reading what lies below the sealed memtable. Corrupt if that fails."""
-    for table in memtable.layers.values():
-        for block, entry in table.blocks.items():
-            if not entry.extents:
-                continue
-            for sector in sorted(entry.extents):
-                await _complete(table, indexes[table.layer], block, sector, source)
+    """Turn pieces of sectors into whole sectors, reading what lies below the sealed memtable. Corrupt if that fails.
+
+    The frames of many blocks are asked for at once, so neighbours come in one request and none waits for another.
+    """
+    pending = [
+        (table, block) for table in memtable.layers.values() for block, entry in table.blocks.items() if entry.extents
+    ]
+    for start in range(0, len(pending), COMPLETE_BLOCKS):
+        group = pending[start : start + COMPLETE_BLOCKS]
+        missing: dict[int, FrameRef] = {}
+        for table, block in group:
+            gathering = Gathering({}, {})
+            for sector in table.blocks[block].extents or ():
+                start_byte = sector * SECTOR_BYTES
+                gathering.block([table], indexes[table.layer], block, start_byte, start_byte + SECTOR_BYTES)
+            missing.update((ref.location, ref) for ref in gathering.missing)
+        fetched = await source.fetch(missing.values())
+        for table, block in group:
+            _complete(table, indexes[table.layer], block, fetched)
 
 
-async def _complete(table: LayerTable, index: BlockMap, block: int, sector: int, source: FrameSource) -> None:
+def _complete(table: LayerTable, index: BlockMap, block: int, fetched: Mapping[int, Decoded]) -> None:
+    """A sealed memtable is read by others meanwhile, but only changed here: each sector in one step."""
     entry = table.blocks[block]
-    fetched: dict[int, Decoded] = {}
-    while True:
+    for sector in list(entry.extents or ()):
         gathering = Gathering({}, fetched)
-        pieces = gathering.block([table], index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
-        if not gathering.missing:
-            break
-        fetched.update(await source.fetch(gathering.missing))
-    # A sealed memtable is read by others meanwhile, but only replaced here, in one step.
-    (piece,) = pieces
-    entry.link_sector(sector, HOLE if isinstance(piece, int) else piece)
-    if not entry.extents:
-        entry.extents = None
+        (piece,) = gathering.block([table], index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
+        assert not gathering.missing
+        entry.link_sector(sector, HOLE if isinstance(piece, int) else piece)
+    entry.extents = None
 
 
 def plan(memtable: Memtable) -> tuple[list[Planned], list[RangeZero]]:

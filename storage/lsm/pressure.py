@@ -1,9 +1,9 @@
-"""This file knows how much writers hold in memory, and how they are slowed down before it is too much. Pure.
+"""This file knows how much writers hold, and how they are slowed down before it is too much. Pure.
 
-Two things are counted, since both sit in memory: bytes not yet acknowledged in the log, and bytes of memtables not
-yet in SSTs. From half of either limit the *replies* of writes are delayed, more and more; at the limit no further
-writes are taken until there is room. A write that was taken is never refused, and nothing here ever turns slowness
-into an error.
+Three things are counted: bytes not yet acknowledged in the log and bytes of memtables not yet in SSTs, since both sit
+in memory, and what a replay of the log would have to read. From half of any limit the *replies* of writes are
+delayed, more and more; at the limit no further writes are taken until there is room. A write that was taken is never
+refused, and nothing here ever turns slowness into an error.
 """
 
 from collections import deque
@@ -11,6 +11,16 @@ from collections.abc import Callable
 
 DELAY_SECONDS_MAX = 0.05
 """Longest delay of one reply, just below the limit: with 16 requests in flight still 320 writes a second."""
+
+LOG_OBJECTS_MAX = 4000
+LOG_BYTES_MAX = 512 * 1024 * 1024
+"""What a replay may have to read at most; memtable flushes begin at a quarter of that."""
+
+UPLOAD_SECONDS_MAX = 20
+"""Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it."""
+
+UNLOGGED_BYTES_MIN = 16 * 1024 * 1024
+"""They are never bound below this: two batches in flight."""
 
 REOPEN_SHARE = 0.9
 """A closed gate opens again below this share of the limit, so that it does not flap with every batch."""
@@ -41,7 +51,7 @@ class Gate:
 class Pressure:
     """Bytes that writers hold, against their limits."""
 
-    __slots__ = ("_soft", "gate", "memtable", "memtable_max", "unlogged", "unlogged_max")
+    __slots__ = ("_configured", "_log_share", "_soft", "gate", "memtable", "memtable_max", "unlogged", "unlogged_max")
 
     def __init__(self, *, unlogged_max: int, memtable_max: int) -> None:
         self.gate = Gate()
@@ -49,7 +59,9 @@ class Pressure:
         self.memtable = 0
         self.unlogged_max = unlogged_max
         self.memtable_max = memtable_max
+        self._configured = unlogged_max
         self._soft = unlogged_max // 2
+        self._log_share = 0.0
 
     def add(self, count: int) -> None:
         """An operation of `count` bytes was linked."""
@@ -60,15 +72,20 @@ class Pressure:
 
     def update(self) -> None:
         """Set the gate after anything changed."""
-        share = max(self.unlogged / self.unlogged_max, self.memtable / self.memtable_max)
+        share = max(self.unlogged / self.unlogged_max, self.memtable / self.memtable_max, self._log_share)
         closed = share >= 1 or (self.gate.closed and share > REOPEN_SHARE)
         over = max(share - 0.5, 0.0) * 2
         delay = min(over * over, 1.0) * DELAY_SECONDS_MAX
         if closed != self.gate.closed or delay != self.gate.delay:
             self.gate.set(delay, closed)
 
-    def set_rate(self, bytes_per_second: float, *, configured: int, floor: int) -> None:
-        """Bound unlogged bytes by 20 s of the measured upload rate, so a flush never has more than that before it."""
-        self.unlogged_max = int(max(min(configured, 20 * bytes_per_second), floor))
+    def set_log(self, objects: int, size: int) -> None:
+        """The log holds `objects` objects of `size` bytes together behind its replay point."""
+        self._log_share = max(objects / LOG_OBJECTS_MAX, size / LOG_BYTES_MAX)
+        self.update()
+
+    def set_rate(self, bytes_per_second: float) -> None:
+        """One upload reached this rate lately."""
+        self.unlogged_max = min(self._configured, max(int(UPLOAD_SECONDS_MAX * bytes_per_second), UNLOGGED_BYTES_MIN))
         self._soft = self.unlogged_max // 2
         self.update()

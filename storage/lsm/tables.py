@@ -40,6 +40,7 @@ class TableWriter:
         index_cipher: Cipher,
         store_id: bytes,
         epoch: int,
+        on_rate: Callable[[float], None],
     ) -> None:
         self._store = store
         self._env = env
@@ -48,6 +49,7 @@ class TableWriter:
         self._index_cipher = index_cipher
         self._store_id = store_id
         self._epoch = epoch
+        self._on_rate = on_rate
         self.rate = 0.0
         """Bytes a second that one upload reached lately; 0 until one was measured."""
 
@@ -82,3 +84,4 @@ class TableWriter:
         if len(content) >= OBJECT_BYTES_MIN:
             now = len(content) / elapsed
             self.rate = now if not self.rate else 0.7 * self.rate + 0.3 * now
+            self._on_rate(self.rate)
