@@ -103,6 +103,11 @@ class LayerLog:
         if self.pending_bytes >= INLINE_BYTES_MAX:
             commit.kick()
 
+    def replayed(self) -> None:
+        """What was linked so far is in the log: blocks it completed must not travel as bulk of the first cut."""
+        self.complete.clear()
+        self.cut_number += 1
+
     def when_durable(self, sequence: int, callback: Callable[[], None]) -> bool:
         """Whether everything up to `sequence` is acknowledged; if not, `callback` runs when it is."""
         if sequence <= self.acked_sequence:
