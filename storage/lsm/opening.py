@@ -74,8 +74,9 @@ class Opener:
         remembers.
         """
         ciphers, manifests, log = self._parts()
+        anchor = await self._recall()
         await manifests.read_newest()
-        anchor = await self._anchor(manifests, accept_rollback=accept_rollback)
+        anchor = await self._compare(anchor, manifests, accept_rollback=accept_rollback)
         lock = await self._take_over(manifests, forced=take_over)
         try:
             epoch = manifests.manifest.epoch
@@ -98,8 +99,9 @@ class Opener:
         """
         while True:
             ciphers, manifests, log = self._parts()
+            anchor = await self._recall()
             await manifests.read_newest()
-            anchor = await self._anchor(manifests, accept_rollback=False)
+            anchor = await self._compare(anchor, manifests, accept_rollback=False)
             try:
                 replay = await log.read_to_gap()
                 if anchor is not None:
@@ -117,13 +119,16 @@ class Opener:
         log = LogReader(store=self.store, cipher=ciphers.wal, store_id=store_id, env=self.env, manifests=manifests)
         return ciphers, manifests, log
 
-    async def _anchor(self, manifests: Manifests, *, accept_rollback: bool) -> Anchor | None:
+    async def _recall(self) -> Anchor | None:
+        """What this host remembers. Asked before the store is: a writer beside us may commit in between, and what it
+        remembers then is more than what we read.
+        """
+        return None if self.host is None else await self.env.run("store", self.host.load)
+
+    async def _compare(self, anchor: Anchor | None, manifests: Manifests, *, accept_rollback: bool) -> Anchor | None:
         if self.keys_number < manifests.manifest.keys:
             raise Corrupt("keys/", f"keys object {manifests.manifest.keys} is missing: an older password was put back")
-        if self.host is None:
-            return None
-        anchor = await self.env.run("store", self.host.load)
-        if anchor is None:
+        if self.host is None or anchor is None:
             return None
         reason = _rolled_back(anchor, self.key.store_id, manifests)
         if reason is None:
