@@ -113,32 +113,37 @@ class FrameSource:
             task.add_done_callback(self._tasks.discard)
 
     async def _load(self, group: list[FrameRef]) -> None:
-        name = self._slots.name(group[0].location)
-        start = group[0].location & OFFSET_MASK
-        end = (group[-1].location & OFFSET_MASK) + group[-1].length
-        results: list[Decoded | StorageError]
+        results: list[Decoded | Exception]
         try:
-            async with self._gets:
-                raw = await self._store.get(name, start, end - start)
-            results = await self._env.run("codec", self._decode, name, raw, start, group)
-        except NotFound:
-            await self._on_missing(name)
-            results = [Corrupt(name, "it is missing though the newest manifest names it")] * len(group)
-        except StorageError as error:
-            results = [error] * len(group)
-        except BaseException:
+            results = [*await self._answers(group)]
+        except asyncio.CancelledError:
             for ref in group:
                 self._waiting.pop(ref.location).cancel()
             raise
+        except Exception as error:
+            # Whatever it is, also what nobody foresaw: who asked must hear of it, or would wait for ever.
+            results = [error] * len(group)
         for ref, result in zip(group, results, strict=True):
             future = self._waiting.pop(ref.location)
-            if isinstance(result, StorageError):
+            if isinstance(result, Exception):
                 if not future.done():
                     future.set_exception(result)
                 continue
             self._cache.put(ref.location, result, decoded_size(result))
             if not future.done():
                 future.set_result(result)
+
+    async def _answers(self, group: list[FrameRef]) -> list[Decoded | StorageError]:
+        name = self._slots.name(group[0].location)
+        start = group[0].location & OFFSET_MASK
+        end = (group[-1].location & OFFSET_MASK) + group[-1].length
+        try:
+            async with self._gets:
+                raw = await self._store.get(name, start, end - start)
+        except NotFound:
+            await self._on_missing(name)
+            raise Corrupt(name, "it is missing though the newest manifest names it") from None
+        return await self._env.run("codec", self._decode, name, raw, start, group)
 
     def _decode(self, name: str, raw: bytes, start: int, group: list[FrameRef]) -> list[Decoded | StorageError]:
         view = memoryview(raw)
