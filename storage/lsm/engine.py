@@ -32,7 +32,7 @@ from storage.lsm.layer import Layer
 from storage.lsm.log import TREE, LayerLog
 from storage.lsm.manifest import checkpoint
 from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
-from storage.lsm.names import table_name, wal_name
+from storage.lsm.names import wal_name
 from storage.lsm.opening import Opened, Opener
 from storage.lsm.pressure import Pressure
 from storage.lsm.records import Located, Meta
@@ -453,7 +453,7 @@ class Engine:
             nonce=self._env.random_bytes(PREFIX_BYTES),
         )
         content, tag = seal_object(self._tree_cipher, header, image)
-        await self._store.create(table_name(table_id), content)
+        await self.tables.create(table_id, content)
         return TableRef(table_id, len(content), 0, tag, 0)
 
     async def _truncate(self, replay: int) -> None:

@@ -12,8 +12,10 @@ from ulid import ULID
 from storage.codec import FrameCodec
 from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env, object_id
+from storage.errors import AlreadyExists, Fenced
 from storage.lsm.entries import TableRef
 from storage.lsm.envelope import Header, ObjectKind
+from storage.lsm.manifests import SUPERSEDED
 from storage.lsm.names import table_name
 from storage.lsm.sst import TableBuilder
 from storage.objects.base import ObjectStore
@@ -76,10 +78,19 @@ class TableWriter:
         """Run `build` in a codec thread."""
         return await self._env.run("codec", build)
 
+    async def create(self, table_id: str, content: bytes | bytearray) -> None:
+        """Put an object whose name only we can have drawn. Fenced: it was there, of an attempt whose reply was lost,
+        and is gone again, so a newer writer has swept it.
+        """
+        try:
+            await self._store.create(table_name(table_id), content)
+        except AlreadyExists:
+            raise Fenced(SUPERSEDED) from None
+
     async def upload(self, table: TableRef, content: bytearray) -> None:
         """Put the SST; returns when it is confirmed, however long that takes."""
         started = self._env.monotonic()
-        await self._store.create(table_name(table.id), content)
+        await self.create(table.id, content)
         elapsed = max(self._env.monotonic() - started, 1e-6)
         if len(content) >= OBJECT_BYTES_MIN:
             now = len(content) / elapsed
