@@ -87,12 +87,15 @@ async def test_no_store(store: MemoryStore, env: RealEnv) -> None:
         await change_password(store, OLD, NEW, env, CHEAP)
 
 
-async def test_a_store_is_created_once(store: MemoryStore, env: RealEnv) -> None:
+async def test_a_store_is_created_once(env: RealEnv) -> None:
+    """And the second attempt ends before it writes anything."""
+    store = Trapped()
     made = await create(store, OLD, env, CHEAP)
     with pytest.raises(AlreadyExists):
         await create(store, NEW, env, CHEAP)
     assert await load(store, OLD, env, CHEAP) == (made, 1)
     await change_password(store, OLD, NEW, env, CHEAP)
+    store.trap("create", "before", die)
     with pytest.raises(AlreadyExists):
         await create(store, OTHER, env, CHEAP)
     assert (await load(store, NEW, env, CHEAP))[0] == made
@@ -159,9 +162,7 @@ def test_argon2id_vector() -> None:
 def test_a_password_is_stretched_by_argon2id_and_hkdf(password: bytes | bytearray, cost: Cost) -> None:
     """Against OpenSSL's Argon2id, and HKDF written out from RFC 5869."""
     salt = bytes(range(16))
-    reference = Argon2id(
-        salt=salt, length=32, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib
-    )
+    reference = Argon2id(salt=salt, length=32, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib)
     extracted = hmac.digest(bytes(32), reference.derive(bytes(password)), "sha256")
     info = b"nbdserver 1 key slot"
     check = hmac.digest(extracted, info + b"\x01", "sha256")
@@ -265,6 +266,10 @@ class Trapped(MemoryStore):
         await self._at("get", "before")
         return await super().get(name, offset, length)
 
+    async def head(self, name: str) -> ObjectInfo:
+        await self._at("head", "before")
+        return await super().head(name)
+
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
         await self._at("list", "before")
         return await super().list(prefix, start_after, limit)
@@ -341,6 +346,26 @@ async def test_the_loser_of_a_race_gets_conflict(env: RealEnv) -> None:
     assert await names(store) == [keys_name(2)]
 
 
+async def test_the_loser_of_a_race_against_two_gets_conflict(env: RealEnv) -> None:
+    """What the loser collided with is gone when it looks whose it was."""
+    store = Trapped()
+    made = await create(store, OLD, env, CHEAP)
+
+    async def another() -> None:
+        await change_password(store, OLD, OTHER, env, CHEAP)
+
+    async def yet_another() -> None:
+        await change_password(store, OTHER, b"fourth", env, CHEAP)
+
+    store.trap("create", "before", another)
+    store.trap("head", "before", yet_another)
+    with pytest.raises(Conflict):
+        await change_password(store, OLD, NEW, env, CHEAP)
+    assert store.traps == {}
+    assert await load(store, b"fourth", env, CHEAP) == (made, 3)
+    assert await names(store) == [keys_name(3)]
+
+
 async def test_a_late_create_of_a_deleted_number_is_a_conflict(env: RealEnv) -> None:
     """The sleeper's number was taken and deleted again, so its create succeeds and means nothing."""
     store = Trapped()
@@ -411,9 +436,7 @@ async def test_a_load_beside_a_change_reads_the_new_object(env: RealEnv) -> None
 
 async def test_a_listing_that_stays_wrong_is_given_up(env: RealEnv) -> None:
     class Ghost(MemoryStore):
-        async def list(
-            self, prefix: str, start_after: str = "", limit: int | None = None
-        ) -> list[ObjectInfo]:
+        async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
             return [ObjectInfo(FIRST, 240)]
 
     with pytest.raises(Unavailable):
@@ -505,9 +528,7 @@ async def test_every_forged_byte_is_noticed(store: MemoryStore, env: RealEnv, at
     assert unknowable or raised.type is not WrongPassword
 
 
-async def test_an_older_object_cannot_come_back_under_a_higher_number(
-    store: MemoryStore, env: RealEnv
-) -> None:
+async def test_an_older_object_cannot_come_back_under_a_higher_number(store: MemoryStore, env: RealEnv) -> None:
     await create(store, OLD, env, CHEAP)
     old = await store.get(FIRST)
     await change_password(store, OLD, NEW, env, CHEAP)
@@ -549,10 +570,20 @@ async def test_a_slot_of_another_store_does_not_fit(store: MemoryStore, env: Rea
 async def test_the_number_of_slots_is_bounded(store: MemoryStore, env: RealEnv, count: int) -> None:
     await create(store, OLD, env, CHEAP)
     data = await store.get(FIRST)
-    forged = data[:35] + bytes([count]) + data[HEADER_BYTES : HEADER_BYTES + SLOT_BYTES] * min(count, 16)
-    await store.put(FIRST, with_checksum(forged + data[-64:-32]))
+    forged = data[:35] + bytes([count]) + data[HEADER_BYTES : HEADER_BYTES + SLOT_BYTES] * count
+    forged = with_checksum(forged + data[-64:-32])
     with pytest.raises(Corrupt, match="make no sense"):
+        decode(forged, 1, CHEAP.memory_kib_min)
+    await store.put(FIRST, forged)
+    with pytest.raises(Corrupt):
         await load(store, OLD, env, CHEAP)
+
+
+async def test_as_many_slots_as_allowed_load(store: MemoryStore, env: RealEnv) -> None:
+    data_key = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+    slots = tuple(slot(data_key, at, b"password %d" % at) for at in range(1, keyslots.SLOTS_MAX + 1))
+    await store.create(FIRST, encode(data_key, 1, slots, CHEAP.memory_kib_min))
+    assert await load(store, b"password %d" % keyslots.SLOTS_MAX, env, CHEAP) == (data_key, 1)
 
 
 ABSURD = [
@@ -567,9 +598,7 @@ ABSURD = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("memory_kib", "passes", "lanes"), [a[1:] for a in ABSURD], ids=[a[0] for a in ABSURD]
-)
+@pytest.mark.parametrize(("memory_kib", "passes", "lanes"), [a[1:] for a in ABSURD], ids=[a[0] for a in ABSURD])
 async def test_an_absurd_cost_is_refused_before_any_work(
     store: MemoryStore,
     env: RealEnv,
@@ -643,9 +672,7 @@ async def test_golden_object(store: MemoryStore, env: RealEnv) -> None:
 
 def slot(data_key: DataKey, number: int, password: bytes) -> Slot:
     nonce = bytes([number]) * 24
-    return seal_slot(
-        data_key, number, password, CHEAP, salt=bytes([number]) * 16, nonce=nonce, created=1_700_000_000
-    )
+    return seal_slot(data_key, number, password, CHEAP, salt=bytes([number]) * 16, nonce=nonce, created=1_700_000_000)
 
 
 def with_checksum(body: Buffer) -> bytes:
