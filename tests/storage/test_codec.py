@@ -53,9 +53,7 @@ def test_frames_come_back(data: st.DataObject, block: int, number: int) -> None:
     content = data.draw(sectors(mask))
     kind = Kind.FULL if mask == FULL_MASK else Kind.PATCH
     given_as = data.draw(st.sampled_from([bytes, bytearray, memoryview]))
-    sealed = CODEC.encode(
-        CIPHER.sealer(PREFIX), number, block=block, kind=kind, mask=mask, data=given_as(content)
-    )
+    sealed = CODEC.encode(CIPHER.sealer(PREFIX), number, block=block, kind=kind, mask=mask, data=given_as(content))
     assert CODEC.decode(sealed, block=block, kind=kind) == (mask, content)
     assert CODEC.decode(memoryview(bytearray(sealed)), block=block, kind=kind) == (mask, content)
 
