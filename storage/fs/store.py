@@ -312,6 +312,9 @@ async def _open(
     tree = _Tree()
     try:
         key, number, created = await _unlock(opening, password, env, host, create, accept_rollback, options.cost)
+        if not read_only:
+            # A password change that was cut short left the slot of the old password behind.
+            await keys.delete_older(opening, number)
         engine = await Engine.open(
             store=patient,
             opening_store=opening,
