@@ -194,11 +194,15 @@ class GroupCommit:
         bulk = log.bulk_bytes >= BULK_BYTES_MIN
         if log.wanted > log.cut_sequence:
             return bulk or (self._may_send() and now >= self._next_slot())
-        if bulk and sum(not cut.ready for cut in log.cuts) >= IN_FLIGHT_MAX:
+        if self._is_crowded(log):
             return False
         if not log.is_full and now < log.since + PUSH_SECONDS:
             return False
         return bulk or self._may_send()
+
+    def _is_crowded(self, log: LayerLog) -> bool:
+        """Whether more bulk of a queue has to wait until an upload of it is done."""
+        return log.bulk_bytes >= BULK_BYTES_MIN and sum(not cut.ready for cut in log.cuts) >= IN_FLIGHT_MAX
 
     def _next_slot(self) -> float:
         """When the newest PUT is old enough that another one beside it helps a waiting flush."""
@@ -209,15 +213,19 @@ class GroupCommit:
         return len(self._in_flight) < IN_FLIGHT_MAX and self.position.next_number < lowest + WINDOW
 
     def _take_ready(self) -> list[Cut]:
+        """The cuts of the next object. A queue that had its turn goes behind the others, so none can fill them all."""
         cuts: list[Cut] = []
         size = 0
         for number, log in list(self._dirty.items()):
+            if size >= INLINE_BYTES_MAX:
+                break
             while log.cuts and log.cuts[0].ready and size < INLINE_BYTES_MAX:
                 cut = log.cuts.popleft()
                 cuts.append(cut)
                 size += cut.size
-            if not log.cuts and not log.pending:
-                del self._dirty[number]
+            del self._dirty[number]
+            if log.cuts or log.pending:
+                self._dirty[number] = log
         return cuts
 
     def _arm(self, now: float) -> None:
@@ -226,7 +234,7 @@ class GroupCommit:
             self._timer = None
         due = []
         for log in self._dirty.values():
-            if log.pending:
+            if log.pending and not self._is_crowded(log):
                 due.append(self._next_slot() if log.wanted > log.cut_sequence else log.since + PUSH_SECONDS)
         if due and self._may_send():
             self._timer = self._loop.call_later(max(min(due) - now, 0.0005), self._on_timer)
@@ -235,7 +243,7 @@ class GroupCommit:
 
     def _start(self, cut: Cut) -> None:
         if cut.blocks:
-            self._spawn(self._upload(cut))
+            self._spawn(lambda: self._upload(cut))
         else:
             self.kick()
 
@@ -259,7 +267,7 @@ class GroupCommit:
         if sealed is not None and sealed.first_beyond is None and any(cut.memtable is not sealed for cut in cuts):
             sealed.first_beyond = number
         self._in_flight.append(batch)
-        self._spawn(self._commit(batch))
+        self._spawn(lambda: self._commit(batch))
 
     async def _commit(self, batch: Batch) -> None:
         async with self._sealing:
@@ -337,15 +345,15 @@ class GroupCommit:
     def _release(self, memtable: Memtable, count: int) -> None:
         self.writes.release(count, sealed=memtable is self.writes.sealed)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         task = self._loop.create_task(self._guard(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, work: Awaitable[None]) -> None:
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """Any failure in here poisons the store: a failed step of a commit is never retried into a success."""
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except BaseException as error:

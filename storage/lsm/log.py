@@ -7,10 +7,11 @@ itself.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from storage.codec import BLOCK_BYTES, FULL_MASK
 from storage.lsm.bulk import BULK_BYTES_MIN, Upload, WholeBlock, snapshot
@@ -123,7 +124,13 @@ class LayerLog:
         self.acked_sequence = sequence
         waiters = self._waiters
         while waiters and waiters[0][0] <= sequence:
-            waiters.popleft()[1]()
+            answer = waiters.popleft()[1]
+            try:
+                answer()
+            except Exception as error:
+                # A bug of who waited: it is reported, and neither the store nor those behind it pay for it.
+                report = {"message": "an answer to a flush failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(report)
 
     @property
     def bulk_bytes(self) -> int:
@@ -150,17 +157,16 @@ class LayerLog:
             rest = ops
         last = ops[-1]
         self.cut_sequence = last.sequence if isinstance(last, Meta) else last[0]
+        is_tree = self.layer == TREE
         self.cut_number += 1
         self.complete.clear()
-        metas = [op for op in rest if isinstance(op, Meta)]
-        plain: list[Op] = [op for op in rest if not isinstance(op, Meta)]
         cut = Cut(
             log=self,
             last_sequence=self.cut_sequence,
             charge=charge,
-            size=sum(_size(op) for op in rest),
-            records=LayerRecords(self.layer, plain),
-            metas=metas,
+            size=sum(_size(op) for op in rest) if blocks else charge,
+            records=LayerRecords(self.layer, [] if is_tree else cast(list[Op], rest)),
+            metas=cast(list[Meta], rest) if is_tree else [],
             memtable=memtable,
             ready=not blocks,
             blocks=blocks,

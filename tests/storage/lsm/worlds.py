@@ -97,6 +97,8 @@ class StageStore:
         self.calls: list[tuple[str, str, int]] = []
         self.holds: list[Hold] = []
         self.failures: list[tuple[str, str, Exception]] = []
+        self.passes: Callable[[], int] = lambda: 1
+        """How many passes of the event loop the next request takes."""
 
     @property
     def url(self) -> str:
@@ -130,7 +132,7 @@ class StageStore:
 
     async def _asked(self, verb: str, name: str, size: int = 0) -> None:
         self.calls.append((verb, name, size))
-        await asyncio.sleep(0)
+        await settle(self.passes())
         for held in list(self.holds):
             if held.verb == verb and name.startswith(held.prefix) and not held.released.is_set():
                 held.waiting += 1
