@@ -158,7 +158,9 @@ def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[Planned]:
 def frame_data(planned: Planned) -> Buffer:
     """The sectors of the frame, contiguous."""
     if planned.base is None:
-        return b"".join(_sector(planned.contents.get(sector, HOLE)) for sector in sectors_of(planned.data_mask))
+        contents = planned.contents
+        sectors = [contents.get(sector, HOLE) for sector in sectors_of(planned.data_mask)]
+        return b"".join([_ZERO_SECTOR if type(content) is int else content for content in sectors])  # type: ignore[misc]
     if not planned.contents:
         return planned.base
     whole = bytearray(planned.base)
@@ -292,7 +294,11 @@ def add(builder: TableBuilder, planned: Planned, frames: list[Decoded | None]) -
 
 def _patch_sectors(planned: Planned) -> dict[int, Buffer]:
     """The memtable's buffers of a patch: they move to the cache, mostly without a copy."""
-    return {sector: own(content) for sector, content in planned.contents.items() if not isinstance(content, int)}
+    return {
+        sector: content if type(content) is bytes else own(content)
+        for sector, content in planned.contents.items()
+        if not isinstance(content, int)
+    }
 
 
 def _located(memtable: Memtable) -> Iterator[tuple[int, int, FrameRef]]:
