@@ -1,7 +1,7 @@
 """This file knows how to ask a store again that did not answer, and what then became of the first attempt.
 
-Only `Unavailable` is tried again, and by those who wait for ever `OutOfSpace` too, since a person can make
-room. The pause doubles from 0.1 s to 10 s, is drawn between nothing and that ("full jitter"), and is never
+Only `Unavailable` is tried again, and by those who wait for ever `OutOfSpace` and `AccessDenied` too, since a
+person can make room, or mend a key, a permission or a clock, while nothing that was written is lost. The pause doubles from 0.1 s to 10 s, is drawn between nothing and that ("full jitter"), and is never
 shorter than what the store asked for.
 
 A create that is tried again may find its own first attempt: "already exists" then says nothing. It is
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from storage.env import Env
-from storage.errors import AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable
+from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable
 from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class RetryingStore:
             nonlocal unknown
             try:
                 await self._inner.create(name, data)
-            except (Unavailable, OutOfSpace):
+            except (Unavailable, OutOfSpace, AccessDenied):
                 unknown = True
                 raise
             except AlreadyExists:
@@ -150,7 +150,7 @@ class RetryingStore:
             except Unavailable as error:
                 self._health.failed(verb, error)
                 asked = min(error.retry_after or 0.0, RETRY_AFTER_SECONDS_MAX)
-            except OutOfSpace as error:
+            except (OutOfSpace, AccessDenied) as error:
                 self._health.failed(verb, error)
                 if self._deadline_seconds is not None:
                     raise
