@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from ulid import ULID
 
 from storage.cache.frames import FrameCache
 from storage.codec import FrameCodec
@@ -451,6 +452,7 @@ class Engine:
             epoch=self.epoch,
             store_id=self.key.store_id,
             nonce=self._env.random_bytes(PREFIX_BYTES),
+            link=ULID.from_str(table_id).bytes,
         )
         content, tag = seal_object(self._tree_cipher, header, image)
         await self.tables.create(table_id, content)
