@@ -2,7 +2,7 @@
 
 Base entries stand in dense pages of 4096 blocks, 24 bytes a block (location 8, tag 8, length 4, head of the patch
 chain 4), made when first written: a page that does not exist is a hole of 1 GiB, so a discard of terabytes drops
-pages. Patches stand in one growable table of columns, 36 bytes each, chained newest first. A look-up costs about a
+pages. Patches stand in one growable table of columns, 37 bytes each, chained newest first. A look-up costs about a
 microsecond at any number of SSTs.
 
 Everything is `array.array`: indexing gives Python integers at half the cost of numpy, and slices assign zeros.
@@ -19,6 +19,9 @@ from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
 PAGE_SHIFT = 12
 PAGE_BLOCKS = 1 << PAGE_SHIFT
 PAGE_MASK = PAGE_BLOCKS - 1
+
+PRUNE_AFTER = 16
+"""Patches added to a block between two prunings of its chain: pruning costs as much as adding ten."""
 
 _ZERO8 = bytes(8 * PAGE_BLOCKS)
 _ZERO4 = bytes(4 * PAGE_BLOCKS)
@@ -61,7 +64,19 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 class BlockMap:
     """The index of one layer."""
 
-    __slots__ = ("_block", "_free", "_length", "_location", "_mask", "_next", "_tag", "assembled", "dead", "pages")
+    __slots__ = (
+        "_age",
+        "_block",
+        "_free",
+        "_length",
+        "_location",
+        "_mask",
+        "_next",
+        "_tag",
+        "assembled",
+        "dead",
+        "pages",
+    )
 
     def __init__(self) -> None:
         self.pages: dict[int, Page] = {}
@@ -77,6 +92,7 @@ class BlockMap:
         self._location = array("Q", [0])
         self._length = array("I", [0])
         self._tag = array("Q", [0])
+        self._age = array("B", [0])
         self._free: list[int] = []
 
     def find(self, block: int) -> Iterator[Found]:
@@ -140,47 +156,58 @@ class BlockMap:
         page.tag[at] = tag
 
     def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
-        """The sectors of `mask` are this now. Older patches lose those sectors, and go when they have none left.
+        """The sectors of `mask` are this now, whatever older patches hold of them.
 
-        So a chain never has more patches than a block has sectors, however often the block was written.
+        Every 16th patch of a block the chain is pruned, so it never has many more patches than a block has sectors,
+        however often the block was written.
         """
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
         page = self._writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
         key, valid = self.assembled.get(block, (0, 0))
-        if valid:
+        if valid & ~mask:
             self.assembled[block] = (key, valid & ~mask)
-        head = self._subtract(page.head[at], mask)
-        values = (block, head, mask, location, length, tag)
-        columns = (self._block, self._next, self._mask, self._location, self._length, self._tag)
-        if self._free:
-            row = self._free.pop()
-            for column, value in zip(columns, values, strict=True):
-                column[row] = value
-        else:
-            row = len(self._block)
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
+        elif valid:
+            self.forget_assembled(block)
+        head = page.head[at]
+        row = self._new_row()
+        self._block[row] = block
+        self._mask[row] = mask
+        self._location[row] = location
+        self._length[row] = length
+        self._tag[row] = tag
+        self._next[row] = head
         page.head[at] = row
+        age = self._age[row] = self._age[head] + 1 if head else 0
+        if age == PRUNE_AFTER:
+            self._prune(row)
 
-    def _subtract(self, head: int, mask: int) -> int:
-        """Take the sectors of `mask` from every patch of a chain; gives its new first row."""
-        before = 0
-        row = head
+    def _new_row(self) -> int:
+        if self._free:
+            return self._free.pop()
+        for column in (self._block, self._next, self._mask, self._location, self._length, self._tag, self._age):
+            column.append(0)
+        return len(self._block) - 1
+
+    def _prune(self, head: int) -> None:
+        """Take from each patch of a chain what newer ones cover, and drop those that have nothing left."""
+        covered = self._mask[head]
+        kept = head
+        row = self._next[head]
         while row:
             following = self._next[row]
-            self._mask[row] &= ~mask
-            if self._mask[row]:
-                before = row
+            left = self._mask[row] & ~covered
+            if left:
+                self._mask[row] = left
+                covered |= left
+                self._next[kept] = row
+                kept = row
             else:
                 self._release(row)
-                if before:
-                    self._next[before] = following
-                else:
-                    head = following
             row = following
-        return head
+        self._next[kept] = 0
+        self._age[head] = 0
 
     def zero_range(self, first: int, end: int, content: int) -> None:
         """Blocks [first, end) are zeros now. Whole pages of holes are dropped, so any length is cheap."""
