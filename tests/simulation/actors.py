@@ -1,0 +1,373 @@
+"""The clients of one session: they write, discard, flush and read, and make, resize and delete disks.
+
+An actor attaches to a disk for a few requests, as a connection does; disks that somebody is attached to are not deleted
+or made smaller. Every answer to a read is compared with the model at once, every flush is told to the oracle when it
+is answered, whether its actor waited for it or not.
+"""
+
+import asyncio
+import random
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError
+from storage.fs.device import Device
+from storage.fs.store import Store
+from storage.lsm import layer as layer_module
+from storage.lsm.extents import State
+from storage.lsm.gather import Piece
+from tests.simulation.oracle import BLOCK_BYTES, Disk, Image, Op, Oracle, Session
+from tests.simulation.profile import Profile
+
+SECTOR = 4096
+STAMP = struct.Struct("<QQ")
+NAMES = ["alpha", "beta", "tenant/one"]
+
+
+class Work(Protocol):
+    """What an actor knows of the session it lives in."""
+
+    store: Store
+    session: Session
+    oracle: Oracle
+    profile: Profile
+    users: dict[str, int]
+    stopping: bool
+    unanswered: int
+
+    def violate(self, message: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def stamp(self) -> int: ...
+
+    def spend(self) -> bool: ...
+
+    def tree_position(self) -> int: ...
+
+    def layer_of(self, name: str) -> int: ...
+
+
+def joined(found: list[Piece]) -> bytes:
+    """The bytes of a read's answer."""
+    return b"".join(bytes(piece) if isinstance(piece, int) else bytes(piece) for piece in found)
+
+
+class Actor:
+    """One client."""
+
+    def __init__(self, work: Work, chance: random.Random, name: str) -> None:
+        self._work = work
+        self._chance = chance
+        self._name = name
+        self._device: Device
+        self._disk: Disk
+        self._on = ""
+        weights = {kind: weight for kind, weight in work.profile.weights.items() if weight}
+        self._kinds = list(weights)
+        self._weights = list(weights.values())
+        self._habits: dict[str, Callable[[], Awaitable[None]]] = {
+            "sector": self._sector,
+            "odd": self._odd,
+            "medium": self._medium,
+            "block": self._whole_block,
+            "run": self._run,
+            "blank": self._blank,
+            "rewrite": self._rewrite,
+            "trim": self._trim,
+            "zeroes": self._zeroes,
+            "wide": self._wide,
+            "flush": self._flush,
+            "read": self._read,
+            "extents": self._extents,
+            "prefetch": self._prefetch,
+        }
+
+    async def run(self) -> None:
+        """Do requests until the session's budget is spent or the store has failed."""
+        work = self._work
+        while self._goes_on() and work.spend():
+            await asyncio.sleep(work.profile.think_seconds * self._chance.expovariate(1.0))
+            names = [info.name for info in work.store.devices()]
+            if not names or self._chance.random() < 0.02:
+                await self._tree("create", names)
+                continue
+            await self._attach(self._chance.choice(names))
+
+    def _goes_on(self) -> bool:
+        return not self._work.stopping and not self._work.store.failed.done()
+
+    async def _attach(self, name: str) -> None:
+        work = self._work
+        self._device = work.store.device(name)
+        self._disk = work.session.disks[work.layer_of(name)]
+        self._on = name
+        work.users[name] = work.users.get(name, 0) + 1
+        kind = ""
+        try:
+            for _ in range(self._chance.choice([1, 3, 10])):
+                if not self._goes_on() or not work.spend():
+                    break
+                kind = self._chance.choices(self._kinds, self._weights)[0]
+                if kind in ("create", "resize", "delete"):
+                    break
+                await self._habits[kind]()
+                if self._chance.random() < 0.5:
+                    await asyncio.sleep(work.profile.think_seconds * self._chance.expovariate(1.0))
+        except StorageError as error:
+            if not work.store.failed.done() and not work.oracle.superseded(work.session):
+                work.violate(f"{self._name}: a {kind} of {name} failed: {type(error).__name__}: {error}")
+        finally:
+            work.users[name] -= 1
+        if kind in ("create", "resize", "delete") and self._goes_on():
+            await self._tree(kind, [info.name for info in work.store.devices()])
+
+    # --- where
+
+    def _block(self) -> int:
+        """A block to work on: few hot ones, some at the edges of index pages, the last of the disk."""
+        last = (self._device.size - 1) // BLOCK_BYTES
+        place = self._chance.random()
+        if last > 5000 and place < 0.2:
+            return self._chance.choice([4095, 4096, last // 2, last - 1, last])
+        return min(self._chance.randrange(self._work.profile.hot_blocks), last)
+
+    def _cut(self, offset: int, length: int) -> tuple[int, int]:
+        size = self._device.size
+        offset = min(offset, size - 512)
+        return offset, min(length, size - offset)
+
+    # --- writes
+
+    def _content(self, offset: int, length: int) -> bytes:
+        """Bytes that say which write they are of, and which sector: nothing else has ever held them."""
+        stamp = self._work.stamp()
+        first, end = offset // SECTOR, (offset + length - 1) // SECTOR + 1
+        kind = self._chance.random()
+        sectors = []
+        for sector in range(first, end):
+            if kind > 0.9 and (sector ^ stamp) % 3 == 0:
+                sectors.append(bytes(SECTOR))
+            else:
+                sectors.append(STAMP.pack(stamp, sector) * (SECTOR // STAMP.size))
+        start = offset - first * SECTOR
+        return b"".join(sectors)[start : start + length]
+
+    async def _write(self, offset: int, length: int, data: bytes | None = None) -> None:
+        await self._wait_for_room()
+        if not self._goes_on():
+            return
+        offset, length = self._cut(offset, length)
+        content = self._content(offset, length) if data is None else data[:length]
+        device, disk = self._device, self._disk
+        given = content if self._chance.random() < 0.5 else memoryview(bytearray(content))
+        sequence = device.write(offset, given)
+        # Longer writes than the limit are two operations, and a crash may fall between them.
+        limit = layer_module.ATOMIC_BYTES_MAX
+        at = 0
+        while length - at > limit:
+            step = limit - ((offset + at) % BLOCK_BYTES)
+            disk.add(Op(offset + at, step, content[at : at + step]))
+            at += step
+        count = disk.add(Op(offset + at, length - at, content[at:]))
+        self._work.note(f"{self._name} write {self._on} {offset}+{length} = op {count} of layer {disk.layer}")
+        await self._maybe_fua(sequence, count)
+
+    async def _wait_for_room(self) -> None:
+        work = self._work
+        while self._device.gate.closed and self._goes_on():
+            opened = asyncio.get_running_loop().create_future()
+            self._device.gate.when_open(lambda: opened.done() or opened.set_result(None))
+            await asyncio.wait({opened, work.store.failed}, return_when=asyncio.FIRST_COMPLETED)
+        if self._device.gate.delay:
+            await asyncio.sleep(self._device.gate.delay)
+
+    async def _maybe_fua(self, sequence: int, count: int) -> None:
+        if self._chance.random() < 0.1:
+            await self._durable(sequence, count)
+
+    async def _sector(self) -> None:
+        first = self._block() * 64 + self._chance.randrange(64)
+        await self._write(first * SECTOR, SECTOR * self._chance.choice([1, 1, 1, 2, 5]))
+
+    async def _odd(self) -> None:
+        """Neither begins nor ends where a sector does, mostly."""
+        offset = self._block() * BLOCK_BYTES + self._chance.choice(
+            [self._chance.randrange(2 * SECTOR), self._chance.randrange(BLOCK_BYTES), BLOCK_BYTES - 700]
+        )
+        step = self._chance.choice([1, 512])
+        length = self._chance.choice([1, 512, 3000, 4096, 6000, 9000])
+        await self._write(offset // step * step, max(length // step * step, step))
+
+    async def _medium(self) -> None:
+        await self._write(self._block() * BLOCK_BYTES + self._chance.randrange(4) * 64 * 1024, 64 * 1024)
+
+    async def _whole_block(self) -> None:
+        await self._write(self._block() * BLOCK_BYTES, BLOCK_BYTES)
+
+    async def _run(self) -> None:
+        """A run of blocks, in one request or in several that fill them."""
+        first = self._block() * BLOCK_BYTES
+        length = self._chance.choice([2, 2, 3, 5, 17]) * BLOCK_BYTES
+        step = self._chance.choice([length, length, BLOCK_BYTES, 64 * 1024, 96 * 1024])
+        if length > 5 * BLOCK_BYTES:
+            step = max(step, BLOCK_BYTES)
+        for at in range(0, length, step):
+            if first + at < self._device.size:
+                await self._write(first + at, min(step, length - at))
+
+    async def _blank(self) -> None:
+        """A write of nothing but zeros is data to the client and costs the store nothing."""
+        length = self._chance.choice([SECTOR, 64 * 1024, BLOCK_BYTES, 2 * BLOCK_BYTES])
+        await self._write(self._block() * BLOCK_BYTES, length, bytes(length))
+
+    async def _rewrite(self) -> None:
+        """The same place several times, with parts of it between."""
+        block = self._block() * BLOCK_BYTES
+        for _ in range(self._chance.choice([2, 3])):
+            await self._write(block, BLOCK_BYTES)
+            at = self._chance.randrange(64) * SECTOR
+            if self._chance.random() < 0.5:
+                await self._write(block + at, SECTOR)
+            elif self._chance.random() < 0.5:
+                await self._write(block + at + 100, 1000)
+
+    # --- zeros
+
+    async def _zero(self, offset: int, length: int, *, allocated: bool) -> None:
+        if not self._goes_on():
+            return
+        offset, length = self._cut(offset, length)
+        sequence = self._device.zero(offset, length, allocated=allocated)
+        count = self._disk.add(Op(offset, length))
+        self._work.note(f"{self._name} zero {self._on} {offset}+{length} = op {count} of layer {self._disk.layer}")
+        await self._maybe_fua(sequence, count)
+
+    async def _trim(self, *, allocated: bool = False) -> None:
+        offset = self._block() * BLOCK_BYTES
+        kind = self._chance.random()
+        if kind < 0.3:
+            await self._zero(offset + self._chance.randrange(BLOCK_BYTES), 1000, allocated=allocated)
+        elif kind < 0.6:
+            sectors = self._chance.choice([1, 3, 40])
+            await self._zero(offset + self._chance.randrange(64) * SECTOR, sectors * SECTOR, allocated=allocated)
+        else:
+            await self._zero(offset, self._chance.choice([1, 1, 2, 3]) * BLOCK_BYTES, allocated=allocated)
+
+    async def _zeroes(self) -> None:
+        await self._trim(allocated=True)
+
+    async def _wide(self) -> None:
+        """From somewhere to far behind it, or the whole disk."""
+        allocated = self._chance.random() < 0.3
+        size = self._device.size
+        if allocated:
+            size = min(size, 3 * 1024**3)
+        start = self._chance.choice([0, 0, self._chance.randrange(BLOCK_BYTES), BLOCK_BYTES])
+        if start < size:
+            length = self._chance.choice([size - start, 3 * BLOCK_BYTES + 5000, 4 * BLOCK_BYTES])
+            await self._zero(start, length, allocated=allocated)
+
+    # --- durability
+
+    async def _flush(self) -> None:
+        # What was answered before the flush is admitted, and so in the history by now.
+        waits = self._chance.random() < 0.7
+        await self._durable(self._device.last_sequence, len(self._disk.ops), waits=waits)
+
+    async def _durable(self, sequence: int, count: int, *, waits: bool = True) -> None:
+        work, disk = self._work, self._disk
+        done = asyncio.get_running_loop().create_future()
+
+        def answered() -> None:
+            work.unanswered -= 1
+            if work.store.failed.done():
+                work.violate(f"{self._name}: a flush was answered after the store had failed")
+            work.note(f"{self._name} flushed op {count} of layer {disk.layer}")
+            self._tell(work.oracle.acknowledged, work.session, disk.layer, count)
+            if not done.done():
+                done.set_result(None)
+
+        work.unanswered += 1
+        if self._device.when_durable(sequence, answered):
+            answered()
+        elif waits:
+            await asyncio.wait({done, work.store.failed}, return_when=asyncio.FIRST_COMPLETED)
+
+    def _tell(self, tell: Callable[..., object], *facts: object) -> None:
+        try:
+            tell(*facts)
+        except Exception as error:
+            self._work.violate(str(error))
+
+    # --- reads
+
+    async def _read(self) -> None:
+        start = self._block() * BLOCK_BYTES + self._chance.choice([0, 0, self._chance.randrange(BLOCK_BYTES)])
+        length = self._chance.choice([512, SECTOR, SECTOR, 7000, 64 * 1024, BLOCK_BYTES, 3 * BLOCK_BYTES])
+        if length == SECTOR:
+            start = start // SECTOR * SECTOR
+        offset, length = self._cut(start, length)
+        device, disk = self._device, self._disk
+        found = device.read_cached(offset, length)
+        how = "cached"
+        if found is None:
+            how = "fetched"
+            found = await device.read(offset, length)
+        got, want = joined(found), disk.live.read(offset, length)
+        if got != want:
+            at = next((i for i in range(min(len(got), len(want))) if got[i] != want[i]), min(len(got), len(want)))
+            self._work.violate(
+                f"{self._name}: a {how} read of {self._on} (layer {disk.layer}) at {offset}+{length} is wrong from "
+                f"byte {offset + at} on: {got[at : at + 16].hex()} instead of {want[at : at + 16].hex()}, "
+                f"{len(got)} bytes"
+            )
+
+    async def _extents(self) -> None:
+        offset, length = self._cut(self._block() * BLOCK_BYTES, self._chance.choice([BLOCK_BYTES, 10 * BLOCK_BYTES]))
+        runs = self._device.extents(offset, length)
+        check_extents(runs, offset, length, self._disk.live, self._work.violate)
+
+    async def _prefetch(self) -> None:
+        self._device.prefetch(*self._cut(self._block() * BLOCK_BYTES, 4 * BLOCK_BYTES))
+
+    # --- the tree
+
+    async def _tree(self, kind: str, names: list[str]) -> None:
+        work, store = self._work, self._work.store
+        name = self._chance.choice(names if names and kind != "create" else NAMES)
+        try:
+            if kind == "create":
+                await store.create_device(name, self._size())
+            elif kind == "resize":
+                await store.resize_device(name, self._size(), shrink=True)
+            else:
+                await store.delete_device(name)
+        except (AlreadyExists, Conflict, NotFound, Invalid):
+            return
+        except StorageError as error:
+            if not store.failed.done() and not work.oracle.superseded(work.session):
+                work.violate(f"{self._name}: {kind} of {name} failed: {type(error).__name__}: {error}")
+            return
+        count = work.tree_position()
+        work.note(f"{self._name} {kind} {name} is durable as tree change {count}")
+        self._tell(work.oracle.tree_acknowledged, work.session, count)
+
+    def _size(self) -> int:
+        huge = self._work.profile.huge and self._chance.random() < 0.5
+        blocks = self._chance.choice([4 * 1024 * 1024, 5000, 2**32 - 1]) if huge else self._chance.choice([3, 8, 20])
+        return blocks * BLOCK_BYTES - self._chance.choice([0, 0, 512, 5 * SECTOR, 7 * 512]) * (blocks < 2**31)
+
+
+def check_extents(
+    runs: list[tuple[int, State]], offset: int, length: int, image: Image, violate: Callable[[str], None]
+) -> None:
+    """Block status may call zeros data, never the reverse; it says something, and not more than was asked."""
+    covered = sum(size for size, _ in runs)
+    if not 0 < covered <= length:
+        violate(f"block status of {offset}+{length} covers {covered} bytes")
+    for size, state in runs:
+        if state is not State.DATA and any(image.read(offset, size)):
+            violate(f"block status calls data at {offset}+{size} {state.name}")
+        offset += size

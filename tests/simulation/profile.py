@@ -1,0 +1,158 @@
+"""What one world is like, drawn from its seed: sizes and limits, habits of clients, misbehaviour of the store.
+
+Worlds differ on purpose (swarm testing): each draws which faults there are at all, how large the engine's limits are,
+and what its clients like to do. A rare situation is common in some of the worlds.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from storage.lsm.engine import EngineOptions
+from tests.simulation.store import Faults
+
+KIB = 1024
+MIB = 1024 * KIB
+BLOCK = 256 * KIB
+
+Number = int | float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One world."""
+
+    constants: dict[str, Number]
+    options: EngineOptions
+    faults: Faults
+    thread_seconds: float
+    think_seconds: float
+    skew_seconds: float
+    actors: int
+    operations: int
+    weights: dict[str, float]
+    hot_blocks: int
+    huge: bool
+    """Whether there are disks of terabytes, and discards of as much."""
+    handovers: int
+    handover_seconds: float
+    endings: dict[str, float]
+    """How the writer before a take-over goes: crash, stall, alive, close, race."""
+    audits: float
+    """Share of changes of the bucket after which a recovery is tried on a copy of it."""
+
+
+def draw(chance: random.Random) -> Profile:
+    """The profile of a seed."""
+    pick = chance.choice
+    flush_bytes = pick([64 * KIB, 300 * KIB, MIB, 4 * MIB, 64 * MIB])
+    object_bytes = pick([BLOCK, 2 * BLOCK, MIB, 16 * MIB])
+    stale = pick([0.0, 0.0, 0.0, 0.3, 2.0])
+    constants: dict[str, Number] = {
+        "BULK_BYTES_MIN": pick([BLOCK, 2 * BLOCK, 2 * BLOCK, MIB, 4 * MIB]),
+        "INLINE_BYTES_MAX": pick([64 * KIB, 300 * KIB, MIB, 8 * MIB]),
+        "ATOMIC_BYTES_MAX": pick([600 * KIB, MIB, 8 * MIB, 8 * MIB]),
+        "OBJECT_BYTES_MAX": object_bytes,
+        "OBJECT_BYTES_MIN": min(object_bytes, pick([BLOCK, MIB])),
+        "LOG_OBJECTS_MAX": pick([2, 5, 20, 1000]),
+        "FLUSH_SECONDS": pick([0.3, 2.0, 60.0]),
+        "PUSH_SECONDS": pick([0.05, 1.0]),
+        "IN_FLIGHT_MAX": pick([2, 4, 4, 16]),
+        "USUAL_SECONDS_FIRST": pick([0.0005, 0.01, 0.1]),
+        "MANIFESTS_KEPT": 16 if stale else pick([1, 2, 16]),
+        "READS_IN_FLIGHT": pick([2, 32]),
+        "REPOINT_SLICE": pick([1, 3, 256]),
+        "SEAL_INLINE_BYTES_MAX": pick([0, 64 * KIB]),
+        "FULL_SECTORS_MIN": pick([4, 32]),
+        "FRAGMENTS_MAX": pick([1, 4]),
+        "ASSEMBLE_BYTES_MIN": pick([4 * KIB, 64 * KIB]),
+        "GAP_BYTES_MAX": pick([0, 64 * KIB]),
+        "WATCH_SECONDS": 10.0,
+    }
+    options = EngineOptions(
+        cache_bytes=pick([0, 300 * KIB, 2 * MIB, 64 * MIB]),
+        flush_bytes=flush_bytes,
+        unlogged_bytes_max=pick([MIB, 4 * MIB, 256 * MIB]),
+        memtable_bytes_max=max(4 * flush_bytes, pick([4 * MIB, 256 * MIB])),
+    )
+    return Profile(
+        constants=constants,
+        options=options,
+        faults=_faults(chance, stale),
+        thread_seconds=pick([0.0, 0.0005, 0.005, 0.03]),
+        think_seconds=pick([0.001, 0.005, 0.02]),
+        skew_seconds=pick([0.0, 1.0, 86400.0]),
+        actors=pick([1, 2, 4]),
+        operations=pick([30, 60, 120]),
+        weights=_habits(chance),
+        hot_blocks=pick([1, 3, 6]),
+        huge=chance.random() < 0.4,
+        handovers=pick([1, 2, 3, 4]),
+        handover_seconds=pick([0.03, 0.1, 0.3, 1.0]),
+        endings=_some(chance, {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}),
+        audits=pick([0.02, 0.05, 0.1]),
+    )
+
+
+def _some(chance: random.Random, weights: dict[str, float]) -> dict[str, float]:
+    """Some of the habits are left out, the others get more or less weight; never all out."""
+    kept = {name: weight * chance.choice([0, 1, 1, 3]) for name, weight in weights.items()}
+    return kept if any(kept.values()) else dict(weights)
+
+
+def _habits(chance: random.Random) -> dict[str, float]:
+    writes = _some(
+        chance,
+        {"sector": 4.0, "odd": 2.0, "medium": 2.0, "block": 1.5, "run": 1.0, "blank": 0.5, "rewrite": 1.0},
+    )
+    zeros = {"trim": 1.5, "zeroes": 0.7, "wide": 0.7}
+    others = {"flush": 4.0, "read": 4.0, "extents": 0.5, "prefetch": 0.2}
+    tree = {"create": 0.3, "resize": 0.3, "delete": 0.3}
+    if chance.random() < 0.4:
+        tree = dict.fromkeys(tree, 0.0)
+    if chance.random() < 0.2:
+        zeros = dict.fromkeys(zeros, 0.0)
+    return writes | zeros | others | tree
+
+
+def _faults(chance: random.Random, stale: float) -> Faults:
+    def share(*values: float) -> float:
+        return chance.choice([0.0, *values])
+
+    seconds = chance.choice([0.001, 0.01, 0.05])
+    outages = []
+    if chance.random() < 0.25:
+        start = 1000.0 + chance.uniform(0, 4)
+        outages.append((start, start + chance.choice([0.5, 3.0, 40.0])))
+    return Faults(
+        seconds=seconds,
+        slow=share(0.02, 0.1),
+        fail=share(0.02, 0.15),
+        lose=share(0.02, 0.15),
+        late=share(0.02, 0.1, 0.3),
+        echo=share(0.0, 0.05),
+        stale_seconds=stale,
+        outages=outages,
+    )
+
+
+@contextmanager
+def constants(values: dict[str, Number]) -> Iterator[None]:
+    """Set module constants of the engine, in every module that has imported them, for the time of a world."""
+    saved = []
+    known = set()
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("storage."):
+            for name, value in values.items():
+                if isinstance(vars(module).get(name), int | float):
+                    known.add(name)
+                    saved.append((module, name, vars(module)[name]))
+                    setattr(module, name, value)
+    try:
+        assert known == set(values), f"the engine has no constants called {sorted(set(values) - known)}"
+        yield
+    finally:
+        for module, name, value in saved:
+            setattr(module, name, value)

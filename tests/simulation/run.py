@@ -1,0 +1,67 @@
+"""Run worlds from the command line.
+
+    python -m tests.simulation.run --seeds 5000 [--first K]     many worlds, two at a time
+    python -m tests.simulation.run --seed S                     one world, with a trace of everything that happens
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.world import Result, run_world
+
+CHUNK = 10
+
+
+def chunk(first: int, count: int) -> list[Result]:
+    """Some worlds in a row."""
+    return [run_world(seed) for seed in range(first, first + count)]
+
+
+def run_many(first: int, count: int, workers: int) -> Iterator[Result]:
+    """The worlds of seeds first .. first + count - 1, as they are done."""
+    if workers == 1:
+        for seed in range(first, first + count):
+            yield run_world(seed)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        starts = range(first, first + count, CHUNK)
+        for results in pool.map(chunk, starts, [min(CHUNK, first + count - s) for s in starts]):
+            yield from results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Simulate the engine on a store that misbehaves.")
+    parser.add_argument("--seeds", type=int, default=300, help="how many worlds")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
+    parser.add_argument("--seed", type=int, help="only this one, with a trace")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--stop", action="store_true", help="stop at the first violation")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        result = run_world(arguments.seed, trace=print)
+        print(f"seed {result.seed} digest {result.digest}: {result.violation or 'all well'}")
+        return int(result.violation is not None)
+    started = time.monotonic()
+    seen: Counter[str] = Counter()
+    broken = worlds = 0
+    for result in run_many(arguments.first, arguments.seeds, arguments.workers):
+        worlds += 1
+        seen.update(result.seen)
+        if result.violation:
+            broken += 1
+            print(f"seed {result.seed}: {result.violation}", flush=True)
+            if arguments.stop:
+                break
+    elapsed = time.monotonic() - started
+    print(f"{worlds} worlds in {elapsed:.0f} s ({elapsed / worlds:.2f} s each), {broken} broke a promise")
+    for what, count in sorted(seen.items()):
+        print(f"{count:9d} {what}")
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,422 @@
+"""One seed, one world: a bucket, hosts, servers that come, stall, crash and are superseded, and what became of it.
+
+A run has three parts. *Trouble*: writers follow one another, each take-over begins in some moment of the life of the one
+before, which has crashed, stalls, or goes on unaware; at random changes of the bucket a recovery is tried on a copy of
+it, as if everybody died at that moment. *Calm*: faults end and stalled processes go on; every process must come to an
+end of what it does in bounded virtual time, those that were superseded notice, and the newest writer flushes and
+closes. *Aftermath*: the store is opened again and holds exactly what was closed; then everything that is still on its
+way arrives, and it does so still.
+"""
+
+import asyncio
+import gc
+import hashlib
+import logging
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from storage.errors import Fenced, StorageError
+from storage.lsm.envelope import HEADER_BYTES, ObjectKind, decode_header
+from tests.simulation.env import SimEnv
+from tests.simulation.host import SimHost
+from tests.simulation.loop import Process, Stuck, VirtualLoop
+from tests.simulation.oracle import Oracle, View, Violation
+from tests.simulation.profile import constants, draw
+from tests.simulation.store import Bucket, Client, Faults
+from tests.simulation.writer import KEY, Writer, look, open_engine
+
+STEPS_MAX = 600_000
+"""Steps of one world; the busiest take a tenth of that."""
+
+CALM_SECONDS_MAX = 400.0
+"""Virtual seconds in which everything must come to its end once faults have ceased: the longest pause between two
+tries of a request is 10 s, a watch comes every 10 s, and a memtable flush of a few MiB takes a few requests.
+"""
+
+HOSTS = ["host1", "host2"]
+
+
+@dataclass
+class Result:
+    """What became of a world."""
+
+    seed: int
+    digest: str
+    violation: str | None = None
+    seen: Counter[str] = field(default_factory=Counter)
+    """How often the situations that matter were reached."""
+
+
+class World:
+    """Everything there is in one run."""
+
+    def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None) -> None:
+        self.chance = random.Random(f"world {seed}")
+        self.profile = draw(random.Random(f"profile {seed}"))
+        self.loop = VirtualLoop(steps_max=STEPS_MAX)
+        self.oracle = Oracle()
+        self.calm_since = float("inf")
+        self.violation: str | None = None
+        self.seen: Counter[str] = Counter()
+        self.bucket = Bucket(self.loop, random.Random(f"bucket {seed}"), self.profile.faults, self)
+        self._seed = seed
+        self._trace = trace
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._hosts = {name: SimHost() for name in HOSTS}
+        self._writers: list[Writer] = []
+        self._stamp = 0
+        self._commits: list[tuple[float, Process, int, int]] = []
+        """(time, process, number, epoch) of each manifest that became the newest, or landed late below it."""
+        self._fences: set[str] = set()
+        self._auditing = random.Random(f"audits {seed}")
+
+    def run(self) -> Result:
+        """The whole life of this world."""
+        collecting = gc.isenabled()
+        gc.disable()
+        handler = _Poison(self)
+        engine_log = logging.getLogger("storage")
+        propagated, engine_log.propagate = engine_log.propagate, False
+        engine_log.addHandler(handler)
+        try:
+            with constants(self.profile.constants):
+                try:
+                    self.loop.run(self._life())
+                except Stuck as stuck:
+                    self.violate(f"{stuck}: {[(str(w.process), w.state) for w in self._writers]}")
+                if self.loop.complaints:
+                    self.violate(f"nobody looked at: {self.loop.complaints[0]}")
+                result = Result(self._seed, self._digest.hexdigest(), self.violation, self.seen)
+                self.loop.wind_up()
+        finally:
+            engine_log.removeHandler(handler)
+            engine_log.propagate = propagated
+            if collecting:
+                gc.enable()
+        return result
+
+    # --- what others tell
+
+    def note(self, text: str) -> None:
+        """One event of this world."""
+        line = f"{self.loop.time():.6f} {text}"
+        self._digest.update(line.encode())
+        if self._trace is not None:
+            self._trace(line)
+
+    def violate(self, message: str) -> None:
+        """A promise was broken: the world ends. The first one counts."""
+        if self.violation is None:
+            self.note(f"VIOLATION {message}")
+            self.violation = message
+            self.loop.stopped = True
+
+    def stamp(self) -> int:
+        self._stamp += 1
+        return self._stamp
+
+    def happened(self, process: Process, verb: str, name: str, outcome: str) -> None:
+        """A request arrived at the bucket, or was lost on its way."""
+        self.note(f"{process}: {verb} {name}: {outcome}")
+        if outcome == "landed" and verb == "create":
+            self._notice_late(process, name)
+
+    def _notice_late(self, process: Process, name: str) -> None:
+        self.seen["late PUT landed"] += 1
+        if not process.alive:
+            self.seen["late PUT landed after its process had died"] += 1
+        if name.startswith("wal/"):
+            if any(fence < name for fence in self._fences):
+                self.seen["late WAL PUT landed behind a fence"] += 1
+
+    def changed(self, process: Process, verb: str, name: str) -> None:
+        """The bucket changed."""
+        kind = name.partition("/")[0]
+        self.seen[f"{verb} {kind}"] += 1
+        if verb == "create" and kind in ("manifest", "wal"):
+            self._notice(process, name)
+        if verb == "delete" and name in self._fences:
+            self.seen["fence deleted"] += 1
+        if self._auditing.random() < self.profile.audits and self.violation is None:
+            self._audit()
+
+    def _notice(self, process: Process, name: str) -> None:
+        header = decode_header(
+            name,
+            self.bucket.objects[name][:HEADER_BYTES],
+            store_id=KEY.store_id,
+            kinds=(ObjectKind.MANIFEST, ObjectKind.WAL, ObjectKind.FENCE),
+        )
+        if header.kind is ObjectKind.FENCE:
+            self._fences.add(name)
+            self.seen["fence"] += 1
+        if header.kind is ObjectKind.MANIFEST:
+            if header.epoch > self._newest_epoch():
+                self.seen["take-over manifest"] += 1
+                self.bucket.trigger("taken")
+            self._commits.append((self.loop.time(), process, header.number, header.epoch))
+
+    def _heads(self) -> list[tuple[float, Process, int, int]]:
+        """The commits that had the highest number when they landed: others are in nobody's way."""
+        heads: list[tuple[float, Process, int, int]] = []
+        for commit in self._commits:
+            if not heads or commit[2] > heads[-1][2]:
+                heads.append(commit)
+        return heads
+
+    def _newest_epoch(self) -> int:
+        return max((epoch for *_, epoch in self._heads()), default=0)
+
+    def superseded(self, process: Process, epoch: int) -> bool:
+        """Whether another process has taken the store over with a higher epoch."""
+        return any(taker is not process and taken > epoch for _, taker, _, taken in self._heads())
+
+    def disturbed(self, process: Process, since: float) -> bool:
+        """Whether another process has committed anything since then, or holds the store: a reason not to open it."""
+        heads = self._heads()
+        if any(other is not process and when >= since - 1e-9 for when, other, *_ in heads):
+            return True
+        return bool(heads) and heads[-1][3] > self.oracle.newest().epoch
+
+    def opened(self, writer: Writer) -> None:
+        """A writer serves."""
+        self.seen["session"] += 1
+        if writer.session.parent is not None and writer.session.parent.epoch:
+            self.seen["take-over complete"] += 1
+        if not writer.take_over:
+            self._check_not_stolen(writer)
+        self.bucket.trigger("opened")
+
+    def _check_not_stolen(self, writer: Writer) -> None:
+        """Without being told to, nobody takes the store from a process that is alive and has not closed it."""
+        epoch = writer.session.epoch
+        takers = [taker for _, taker, _, taken in self._heads() if taken == epoch - 1]
+        for other in self._writers:
+            if takers and other.process is takers[0] and other.process.alive and not other.stopping:
+                if other.state in ("serving", "idle"):
+                    self.violate(f"{writer.process} took the store from {other.process} without being told to")
+
+    # --- life
+
+    async def _life(self) -> None:
+        try:
+            await self._trouble()
+            await self._calm()
+            await self._aftermath()
+        except Violation as broken:
+            self.violate(str(broken))
+        except Exception as error:
+            self.violate(f"the world ended with {type(error).__name__}: {error}\n{traceback.format_exc()}")
+
+    def _start(self, *, take_over: bool, host: str | None = None) -> Writer:
+        number = len(self._writers) + 1
+        process = Process(f"server{number}", host or self.chance.choice(HOSTS))
+        chance = random.Random(f"{process} {self._seed}")
+        profile = self.profile
+        env = SimEnv(self.loop, chance, skew=profile.skew_seconds, thread_seconds=profile.thread_seconds)
+        view = self._hosts[process.host].of(process)
+        writer = Writer(self, process, Client(self.bucket, process), env, view, chance, take_over=take_over)
+        self._writers.append(writer)
+        self.note(f"{process} starts on {process.host}, take-over {take_over}")
+        self.loop.spawn(process, writer.run())
+        return writer
+
+    async def _trouble(self) -> None:
+        chance, profile = self.chance, self.profile
+        writer = self._start(take_over=False)
+        for _ in range(profile.handovers):
+            await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0))
+            if chance.random() < 0.7:
+                await self._wait(lambda: writer.state != "opening" or not writer.process.alive, 20.0)
+                await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0))
+            how = chance.choices(list(profile.endings), list(profile.endings.values()))[0]
+            self.seen[f"ending: {how}"] += 1
+            writer = await self._hand_over(writer, how)
+        await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0) * 3)
+
+    async def _hand_over(self, writer: Writer, how: str) -> Writer:
+        chance, process = self.chance, writer.process
+        if how == "crash":
+            process.crash_at = process.steps + 1 + int(chance.expovariate(1 / chance.choice([1, 30, 300])))
+            await self._wait(lambda: not process.alive, 5.0)
+        elif how == "stall":
+            await self._wait(lambda: False, 0.01 * chance.random())
+            process.stalled = True
+            self.note(f"{process} stalls")
+            self.loop.outside(10 ** chance.uniform(-2, 1.7), self._resume, process)
+        elif how == "close" and writer.state in ("serving", "idle"):
+            closing = self.loop.spawn(process, writer.close())
+            if chance.random() < 0.3:
+                process.crash_at = process.steps + int(chance.expovariate(1 / 100))
+            await self._wait(lambda: closing.done() or not process.alive, chance.choice([0.05, 60.0, 60.0]))
+        elif how == "race":
+            self._start(take_over=True)
+        alone = not process.alive or self.oracle.newest().closed
+        take_over = not alone or chance.random() < 0.5
+        successor = self._start(take_over=take_over, host=None if take_over else process.host)
+        if not take_over:
+            await self._wait(lambda: successor.state != "opening", 20.0)
+            if successor.state == "refused":
+                successor = self._start(take_over=True)
+        return successor
+
+    def _resume(self, process: Process) -> None:
+        if process.stalled:
+            self.note(f"{process} goes on")
+            self.loop.resume(process)
+
+    async def _wait(self, condition: Callable[[], bool], seconds_max: float) -> bool:
+        """Wait for a condition; False if it did not come true in time."""
+        end = self.loop.time() + seconds_max
+        pause = 0.001
+        while not condition():
+            if self.loop.time() >= end:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.3, 1.0)
+        return True
+
+    # --- the end of faults
+
+    async def _calm(self) -> None:
+        self.note("calm")
+        self.calm_since = self.loop.time()
+        self.bucket.faults = Faults(seconds=self.profile.faults.seconds)
+        for writer in self._writers:
+            writer.process.crash_at = None
+            self._resume(writer.process)
+        alive = [writer for writer in self._writers if writer.process.alive]
+        for writer in alive:
+            if not await self._wait(lambda writer=writer: writer.state != "opening", CALM_SECONDS_MAX):
+                raise Violation(f"{writer.process} does not come to an end of opening")
+        for writer in alive:
+            writer.stopping = True
+        for writer in alive:
+            if not await self._wait(lambda writer=writer: writer.state != "serving", CALM_SECONDS_MAX):
+                raise Violation(f"clients of {writer.process} wait for ever: {writer.unanswered} flushes unanswered")
+        await asyncio.sleep(25.0)
+        for writer in alive:
+            if writer.state == "idle":
+                self._check_noticed(writer)
+
+    def _check_noticed(self, writer: Writer) -> None:
+        """A superseded writer asks every 10 s; and nobody else may have failed."""
+        superseded = self.superseded(writer.process, writer.session.epoch)
+        if superseded and not writer.store.failed.done():
+            raise Violation(f"{writer.process} was superseded and does not notice")
+        writer.judge_failure()
+
+    async def _aftermath(self) -> None:
+        last = [w for w in self._writers if w.process.alive and w.state == "idle" and not w.store.failed.done()]
+        if last:
+            await self._finish(last[-1])
+        closed = self.oracle.newest().closed
+        for take_over in (not closed, True):
+            writer = self._start(take_over=take_over)
+            if not await self._wait(lambda writer=writer: writer.state != "opening", CALM_SECONDS_MAX):
+                raise Violation(f"{writer.process} cannot open the store at rest")
+            if writer.state == "refused":
+                raise Violation(f"{writer.process} was refused a store at rest")
+            writer.stopping = self.chance.random() < 0.5
+            await self._wait(lambda writer=writer: writer.state == "idle", CALM_SECONDS_MAX)
+            await self._finish(writer)
+            self.note("everything late arrives")
+            self.bucket.land_all()
+
+    async def _finish(self, writer: Writer) -> None:
+        """Flush, look, and close; then the store must hold exactly what it held."""
+        work = self.loop.spawn(writer.process, self._flush_and_close(writer))
+        if not await self._wait(work.done, CALM_SECONDS_MAX):
+            raise Violation(f"{writer.process} cannot flush and close in {CALM_SECONDS_MAX:g} s without faults")
+        work.result()
+        if writer.session.closed:
+            await self._compare(writer)
+
+    async def _flush_and_close(self, writer: Writer) -> None:
+        try:
+            await writer.store.flush()
+        except Fenced:
+            return
+        if writer.unanswered:
+            raise Violation(f"{writer.process}: {writer.unanswered} flushes are not answered after everything is durable")
+        await writer.close()
+        if not writer.session.closed:
+            raise Violation(f"{writer.process} could not close without faults")
+
+    async def _compare(self, writer: Writer) -> None:
+        """The closed store, opened to be read, holds everything the session did."""
+        view = _recover(dict(self.bucket.objects), self, read_only=True)
+        self.oracle.locate("the closed store", 0, view, self.oracle.floor(writer.session), exact=True)
+
+    # --- audits
+
+    def _audit(self) -> None:
+        """Recover a copy of the bucket as it is now, perhaps with some of what is late: as if all died here."""
+        self.seen["recovery from a copy"] += 1
+        objects = dict(self.bucket.objects)
+        newest = self.oracle.newest()
+        try:
+            view = _recover(objects, self, read_only=self._auditing.random() < 0.3)
+            if newest.epoch:
+                self.oracle.locate("a recovery at this moment", 0, view, self.oracle.floor(newest))
+        except Violation as broken:
+            self.violate(str(broken))
+        except StorageError as error:
+            self.violate(f"a recovery at this moment fails with {type(error).__name__}: {error}")
+        except Exception as error:
+            self.violate(f"a recovery at this moment fails with {type(error).__name__}: {error}")
+
+
+def _recover(objects: dict[str, bytes], world: World, *, read_only: bool) -> View:
+    """Open a copy of a bucket in a world of its own, in which nothing goes wrong, and look."""
+    loop = VirtualLoop(steps_max=STEPS_MAX)
+    chance = random.Random(f"copy {world.loop.time()}")
+    bucket = Bucket(loop, chance, Faults(seconds=0.0001), _Unseen())
+    bucket.objects = objects
+    process = Process("copy", "elsewhere")
+    env = SimEnv(loop, chance, skew=0.0, thread_seconds=0.0)
+
+    async def work() -> View:
+        client = Client(bucket, process)
+        store, tree = await open_engine(client, env, world.profile, take_over=True, read_only=read_only)
+        return await look(store, tree, world.oracle, chance)
+
+    try:
+        view = loop.run(work())
+        assert view is not None
+        return view
+    finally:
+        loop.wind_up()
+
+
+class _Unseen:
+    """Watches a copy of a bucket: what happens to it is of no interest."""
+
+    def happened(self, process: Process, verb: str, name: str, outcome: str) -> None:
+        pass
+
+    def changed(self, process: Process, verb: str, name: str) -> None:
+        pass
+
+
+class _Poison(logging.Handler):
+    """An engine that reports an unexpected exception has a bug."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.WARNING)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            text = "".join(traceback.format_exception(record.exc_info[1]))
+            self._world.violate(f"{record.getMessage()}: {text}")
+
+
+def run_world(seed: int, *, trace: Callable[[str], None] | None = None) -> Result:
+    """Run the world of a seed."""
+    result = World(seed, trace=trace).run()
+    gc.collect()
+    return result
