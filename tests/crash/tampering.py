@@ -93,9 +93,7 @@ class StoreAtRest:
     def objects(self) -> list[str]:
         """Names of the objects in the store, as the design lays them out; temporary files are none."""
         found = (path.relative_to(self.root) for path in self.root.rglob("*.*") if path.is_file())
-        return sorted(
-            str(name) for name in found if name.parts[0] in {"keys", "manifest", "wal", "compacted"}
-        )
+        return sorted(str(name) for name in found if name.parts[0] in {"keys", "manifest", "wal", "compacted"})
 
     def restore(self) -> None:
         """Undo the last damage, and what the host remembered of it."""
@@ -138,9 +136,7 @@ class StoreAtRest:
             name = names[number % len(names)]
             place = self._chance.randrange((self.root / name).stat().st_size)
             bit = 1 << self._chance.randrange(8)
-            yield Damage(
-                name, f"bit {bit:#04x} of byte {place} flipped", partial(flip, self.root / name, place, bit)
-            )
+            yield Damage(name, f"bit {bit:#04x} of byte {place} flipped", partial(flip, self.root / name, place, bit))
 
     def cuts_losses_and_swaps(self) -> Iterator[Damage]:
         """The first, a middle and the last object of each kind: cut short, emptied, lost, exchanged."""
@@ -176,9 +172,7 @@ def exchange(one: Path, other: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="damage a store at rest, and see that no wrong data is served"
-    )
+    parser = argparse.ArgumentParser(description="damage a store at rest, and see that no wrong data is served")
     parser.add_argument("--flips", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

@@ -59,9 +59,7 @@ def second_host(request: pytest.FixtureRequest, work: Path, store: StoreUnderTes
         yield Host(folder, store.environment)
 
 
-def test_second_server_is_refused(
-    store: StoreUnderTest, make_server: Callable[..., Server], second_host: Host
-) -> None:
+def test_second_server_is_refused(store: StoreUnderTest, make_server: Callable[..., Server], second_host: Host) -> None:
     first = make_server(store, create={"disk": "64MiB"})
     first.start()
     with first.connect() as client:
@@ -137,9 +135,7 @@ def test_a_stopped_server_that_wakes_up_changes_nothing(
 
 
 @pytest.mark.slow
-def test_take_over_back_and_forth(
-    store: StoreUnderTest, work: Path, make_server: Callable[..., Server]
-) -> None:
+def test_take_over_back_and_forth(store: StoreUnderTest, work: Path, make_server: Callable[..., Server]) -> None:
     hosts = []
     for name in ("a", "b"):
         (work / name).mkdir()

@@ -1,7 +1,7 @@
 """Run worlds from the command line.
 
-    python -m tests.simulation.run --seeds 5000 [--first K]     many worlds, two at a time
-    python -m tests.simulation.run --seed S                     one world, with a trace of everything that happens
+python -m tests.simulation.run --seeds 5000 [--first K]     many worlds, two at a time
+python -m tests.simulation.run --seed S                     one world, with a trace of everything that happens
 """
 
 import argparse

@@ -341,7 +341,9 @@ class World:
         except Fenced:
             return
         if writer.unanswered:
-            raise Violation(f"{writer.process}: {writer.unanswered} flushes are not answered after everything is durable")
+            raise Violation(
+                f"{writer.process}: {writer.unanswered} flushes are not answered after everything is durable"
+            )
         await writer.close()
         if not writer.session.closed:
             raise Violation(f"{writer.process} could not close without faults")

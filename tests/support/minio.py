@@ -132,9 +132,7 @@ class Counters:
                 requests[api.group(1)] = requests.get(api.group(1), 0) + int(value)
             elif name in traffic:
                 traffic[name] += int(value)
-        return cls(
-            requests, traffic["minio_s3_traffic_received_bytes"], traffic["minio_s3_traffic_sent_bytes"]
-        )
+        return cls(requests, traffic["minio_s3_traffic_received_bytes"], traffic["minio_s3_traffic_sent_bytes"])
 
     def since(self, before: "Counters") -> "Counters":
         """What was counted between `before` and now."""
@@ -143,9 +141,7 @@ class Counters:
             for api, count in self.requests.items()
             if count != before.requests.get(api, 0)
         }
-        return Counters(
-            requests, self.received_bytes - before.received_bytes, self.sent_bytes - before.sent_bytes
-        )
+        return Counters(requests, self.received_bytes - before.received_bytes, self.sent_bytes - before.sent_bytes)
 
     @property
     def total(self) -> int:

@@ -70,9 +70,7 @@ class Client:
     connection.
     """
 
-    def __init__(
-        self, address: Address, export: str = "", *, structured: bool = True, timeout: float = 60
-    ) -> None:
+    def __init__(self, address: Address, export: str = "", *, structured: bool = True, timeout: float = 60) -> None:
         if isinstance(address, Path):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
@@ -132,9 +130,7 @@ class Client:
                 struct.pack(f">I{len(name)}sII{len(context)}s", len(name), name, 1, len(context), context),
             )
         name = export.encode()
-        for kind, data in self._option(
-            OPT_GO, struct.pack(f">I{len(name)}sHH", len(name), name, 1, INFO_BLOCK_SIZE)
-        ):
+        for kind, data in self._option(OPT_GO, struct.pack(f">I{len(name)}sHH", len(name), name, 1, INFO_BLOCK_SIZE)):
             if kind == REP_INFO and data[:2] == struct.pack(">H", INFO_EXPORT):
                 self.size, self.flags = struct.unpack(">QH", data[2:])
             elif kind == REP_INFO and data[:2] == struct.pack(">H", INFO_BLOCK_SIZE):
@@ -163,9 +159,7 @@ class Client:
 
     # Transmission
 
-    def _send(
-        self, command: int, offset: int, length: int, flags: int, data: bytes | memoryview = b""
-    ) -> int:
+    def _send(self, command: int, offset: int, length: int, flags: int, data: bytes | memoryview = b"") -> int:
         self._cookie += 1
         header = REQUEST_HEADER.pack(REQUEST, flags, command, self._cookie, offset, length)
         if len(data) < 1 << 16:

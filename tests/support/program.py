@@ -46,9 +46,7 @@ class Host:
         for made in (state, runtime):
             made.mkdir(mode=0o700, exist_ok=True)
         inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("NBDSERVER_", "AWS_", "XDG_"))
+            name: value for name, value in os.environ.items() if not name.startswith(("NBDSERVER_", "AWS_", "XDG_"))
         }
         python_path = os.pathsep.join(filter(None, (str(REPOSITORY), inherited.get("PYTHONPATH"))))
         return {

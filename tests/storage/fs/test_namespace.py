@@ -440,8 +440,7 @@ class AgainstADict(RuleBasedStateMachine):
     def blocked(self, name: str) -> bool:
         """Whether a device with this name collides with the names there are."""
         return any(
-            name == other or name.startswith(other + "/") or other.startswith(name + "/")
-            for other in self.model
+            name == other or name.startswith(other + "/") or other.startswith(name + "/") for other in self.model
         )
 
     @rule(name=NAMES, size=SIZES)

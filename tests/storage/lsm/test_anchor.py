@@ -93,9 +93,7 @@ def test_a_crash_while_saving_leaves_the_old_anchor(
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\0" * 60, b'{"version":1,"store":"x","anchor":{}}'])
-def test_a_damaged_anchor_is_said_and_can_be_forgotten(
-    state: HostState, tmp_path: Path, damage: bytes
-) -> None:
+def test_a_damaged_anchor_is_said_and_can_be_forgotten(state: HostState, tmp_path: Path, damage: bytes) -> None:
     state.save(anchor(3))
     (path,) = tmp_path.rglob("anchor-3.json")
     path.write_bytes(damage)
