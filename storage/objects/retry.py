@@ -1,8 +1,9 @@
 """This file knows how to ask a store again that did not answer, and what then became of the first attempt.
 
 Only `Unavailable` is tried again, and by those who wait for ever `OutOfSpace` and `AccessDenied` too, since a
-person can make room, or mend a key, a permission or a clock, while nothing that was written is lost. The pause doubles from 0.1 s to 10 s, is drawn between nothing and that ("full jitter"), and is never
-shorter than what the store asked for.
+person can make room, or mend a key, a permission or a clock, while nothing that was written is lost. The pause
+doubles from 0.1 s to 10 s, is drawn between nothing and that ("full jitter"), and is never shorter than what the
+store asked for.
 
 A create that is tried again may find its own first attempt: "already exists" then says nothing. It is
 settled by reading the object back. Its first bytes hold what its writer drew at random, so where they and
