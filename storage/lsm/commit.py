@@ -80,6 +80,8 @@ class LogPosition:
     """Numbers of all fences of the store."""
     logged_bytes: int = 0
     """Sum of the sizes of `objects`: what a replay would have to read."""
+    truncated: LoggedObject | None = None
+    """The object truncated last: what follows it is still linked to it."""
 
     def add(self, logged: LoggedObject) -> None:
         """An object was acknowledged."""
@@ -93,10 +95,16 @@ class LogPosition:
             logged = self.objects.popleft()
             self.logged_bytes -= logged.size
             numbers.append(logged.number)
+            self.truncated = logged
         return numbers
 
     def tag_below(self, number: int) -> bytes:
-        """Tag of the object just below `number`, zeros if that is no data object."""
+        """Tag of the object just below `number`, zeros if that is no data object.
+
+        A replay point may stay where it is, when the object there holds the end of two memtables and more.
+        """
+        if self.truncated is not None and self.truncated.number == number - 1:
+            return self.truncated.tag
         return next((logged.tag for logged in self.objects if logged.number == number - 1), NO_LINK)
 
 
