@@ -117,6 +117,7 @@ class Engine:
             index_cipher=opened.ciphers.index,
             store_id=key.store_id,
             epoch=opened.epoch,
+            look_for_newer=self.manifests.look_for_newer,
             on_rate=pressure.set_rate,
         )
         sequence = max(self.manifests.manifest.sequence, highest_sequence(opened.records))

@@ -4,7 +4,7 @@ An SST is invisible until a manifest or a locator in the log names it, so a cras
 orphan that a later writer sweeps, and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ulid import ULID
@@ -12,11 +12,11 @@ from ulid import ULID
 from storage.codec import FrameCodec
 from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env, object_id
-from storage.errors import AlreadyExists, Fenced
+from storage.errors import Corrupt
 from storage.lsm.entries import TableRef
 from storage.lsm.envelope import Header, ObjectKind
-from storage.lsm.manifests import SUPERSEDED
 from storage.lsm.names import table_name
+from storage.lsm.settle import Taken, create_or_settle
 from storage.lsm.sst import TableBuilder
 from storage.objects.base import ObjectStore
 
@@ -42,6 +42,7 @@ class TableWriter:
         index_cipher: Cipher,
         store_id: bytes,
         epoch: int,
+        look_for_newer: Callable[[], Awaitable[None]],
         on_rate: Callable[[float], None],
     ) -> None:
         self._store = store
@@ -51,6 +52,7 @@ class TableWriter:
         self._index_cipher = index_cipher
         self._store_id = store_id
         self._epoch = epoch
+        self._look_for_newer = look_for_newer
         self._on_rate = on_rate
         self.rate = 0.0
         """Bytes a second that one upload reached lately; 0 until one was measured."""
@@ -79,13 +81,14 @@ class TableWriter:
         return await self._env.run("codec", build)
 
     async def create(self, table_id: str, content: bytes | bytearray) -> None:
-        """Put an object whose name only we can have drawn. Fenced: it was there, of an attempt whose reply was lost,
-        and is gone again, so a newer writer has swept it.
+        """Put an object whose name only we can have drawn. Fenced: it was there, of an earlier attempt, and is gone
+        again, so a newer writer has swept it.
         """
+        name = table_name(table_id)
         try:
-            await self._store.create(table_name(table_id), content)
-        except AlreadyExists:
-            raise Fenced(SUPERSEDED) from None
+            await create_or_settle(self._store, name, content, on_gone=self._look_for_newer)
+        except Taken:
+            raise Corrupt(name, "other bytes are there than those put under this new name") from None
 
     async def upload(self, table: TableRef, content: bytearray) -> None:
         """Put the SST; returns when it is confirmed, however long that takes."""
