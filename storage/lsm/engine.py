@@ -397,6 +397,9 @@ class Engine:
             for log, sequence in logs:
                 await self.durable(log, sequence)
             indexes = {number: layer.index for number, layer in self.layers.items()}
+            if sealed.layers.keys() - indexes.keys():
+                # A layer was dropped since: its operations go with it only if that is durable before they leave the log.
+                await self.durable(self._tree_log, self._tree_log.last_sequence)
             sealed.layers = {number: table for number, table in sealed.layers.items() if number in indexes}
             await complete_sectors(sealed, indexes, self._source)
             result = await self._flusher.write(sealed)
