@@ -71,7 +71,7 @@ def pieces(offset: int, length: int) -> Iterator[tuple[int, int, int, int]]:
 @dataclass(frozen=True, slots=True)
 class Op:
     """One operation on a disk: a write of `data`, or zeros if there is none. `tree` is set for what a shrink cut off:
-    the position of that change in the history of the tree.
+    the position of that change in the history of the tree, with which it stands and falls.
     """
 
     offset: int
@@ -115,14 +115,17 @@ class Disk:
         """Every block that was ever other than zeros."""
         return set(self.live.blocks) | set(self.base.blocks)
 
-    def matches(self, seen: dict[int, bytes], low: int, high: int) -> list[int]:
-        """The lengths of history, low to high, after which the disk holds what was seen."""
+    def matches(self, seen: dict[int, bytes], low: int, tree: int) -> list[int]:
+        """The lengths of history, from `low` on, after which the disk holds what was seen, if so much of the history of
+        the tree has happened.
+        """
         image = self.base.copy()
         wrong = {block for block in seen.keys() | image.blocks if image.block(block) != seen.get(block, ZEROS)}
         found = [0] if low == 0 and not wrong else []
-        for length, op in enumerate(self.ops[:high], 1):
-            touched = list(op.touches(image))
-            op.apply(image)
+        for length, op in enumerate(self.ops, 1):
+            touched = list(op.touches(image)) if op.tree is None or op.tree <= tree else []
+            if touched:
+                op.apply(image)
             for block in touched:
                 if image.block(block) == seen.get(block, ZEROS):
                     wrong.discard(block)
@@ -243,19 +246,17 @@ class Oracle:
         for layer in [layer for layer, _ in view.devices.values()]:
             disk = parent.disks[layer]
             low = len(disk.ops) if exact else floor.disks.get(layer, 0)
-            high = len(disk.ops)
             for at, op in enumerate(disk.ops):
                 if op.tree is not None and op.tree <= tree:
+                    # A disk is made smaller behind all its earlier writes, in the log too.
                     low = max(low, at + 1)
-                elif op.tree is not None:
-                    high = min(high, at)
             seen = view.contents[layer]
-            matching = disk.matches(seen, low, high)
+            matching = disk.matches(seen, low, tree)
             if not matching:
                 raise Violation(
                     f"{name} (epoch {epoch}) finds layer {layer} in a state it never had in {parent.name} "
                     f"(epoch {parent.epoch}), or in one before an acknowledged flush: {disk.explain(seen, low)}; "
-                    f"matching at all: {disk.matches(seen, 0, len(disk.ops))}"
+                    f"matching at all: {disk.matches(seen, 0, tree)}"
                 )
             positions[layer] = matching[-1]
             blocks = {block: bytearray(data) for block, data in seen.items()}
