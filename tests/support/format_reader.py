@@ -290,8 +290,8 @@ class FormatReader:
 
     def _read_tree(self, reference: list[Any]) -> None:
         name = f"compacted/{reference[0]}.sst"
-        _, body, tag = self._open_object(name, "tree", (TREE,), 0)
-        check(tag == reference[3], "not the tree that the manifest means")
+        header, body, tag = self._open_object(name, "tree", (TREE,), 0)
+        check(tag == reference[3] and ulid_text(header[8]) == reference[0], "not the tree that the manifest means")
         version, (_, _, inodes, entries, layers) = msgspec.msgpack.decode(body)
         check(version == 1, "an unknown version of the tree")
         self.inodes = {inode[0]: inode for inode in inodes}

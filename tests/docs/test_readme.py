@@ -1,0 +1,110 @@
+"""The documents say what is there: commands and options exist, links lead somewhere, tables equal the code's."""
+
+import os
+import re
+import shlex
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from nbdserver.announce import CLIENT_OPTIONS
+from nbdserver.cli.failures import STATUS_OF_KIND
+from tests.support.program import COMMAND, REPOSITORY
+
+pytestmark = pytest.mark.integration
+
+README = REPOSITORY / "README.md"
+DOCUMENTS = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+STATUSES_WITHOUT_A_KIND = {0, 1, 2, 3, 130}
+
+
+def code_lines() -> list[str]:
+    """The lines of the README's indented code, without their comments."""
+    lines = [line[4:] for line in README.read_text().splitlines() if line.startswith("    ")]
+    return [re.split(r"\s+#", line)[0] for line in lines]
+
+
+def commands() -> list[str]:
+    """Every `nbdserver ...` of the README that could be typed, wherever it stands."""
+    spans = re.findall(r"`([^`\n]+)`", README.read_text())
+    lines = [line.removeprefix("ExecStart=/opt/nbdserver/.venv/bin/") for line in code_lines()]
+    return sorted({text for text in lines + spans if re.match(r"nbdserver [a-z]", text)})
+
+
+@cache
+def help_of(*words: str) -> tuple[int, str]:
+    """Exit status and output of `nbdserver WORDS --help`."""
+    done = subprocess.run(
+        [*COMMAND, *words, "--help"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) >= 10
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme_parses(command: str) -> None:
+    _, *words = shlex.split(command)
+    name: list[str] = []
+    while words and "Commands:" in help_of(*name)[1]:
+        name.append(words.pop(0))
+    status, page = help_of(*name)
+    assert status == 0, f"there is no command {' '.join(name)}"
+    options = {word.split("=")[0] for word in words if word.startswith("-")}
+    for option in options:
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", page), f"{' '.join(name)} has no option {option}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_options_that_are_mentioned_exist(document: Path) -> None:
+    """Of all commands together: a mention in prose does not say of which one."""
+    pages = "".join(help_of(*name)[1] for name in [(), ("init",), ("serve",), ("status",), ("device", "resize")])
+    spans = re.findall(r"`([^`\n]+)`", document.read_text())
+    mentioned = {word for span in spans for word in re.findall(r"(?:^|\s)(--[a-z-]+)", span)}
+    assert {option for option in mentioned if option not in pages} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_files_exist(document: Path) -> None:
+    text = document.read_text()
+    headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"#+ (.*)", text)}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, heading = target.partition("#")
+        assert path.startswith("https://") or (document.parent / path).exists(), f"{target} leads nowhere"
+        assert not heading or heading in headings, f"there is no heading {target}"
+    for script in re.findall(r"scripts/\w+", text):
+        assert os.access(REPOSITORY / script, os.X_OK), f"{script} cannot be run"
+    for mentioned in re.findall(r"`((?:tests|docs|storage|nbdserver)/[\w/.]+)`", text):
+        assert (REPOSITORY / mentioned).exists(), f"{mentioned} is not there"
+
+
+def test_every_part_of_the_map_exists() -> None:
+    """The map of the tree names nothing else, and every file of the engine."""
+    text = (REPOSITORY / "docs" / "architecture.md").read_text()
+    map_of_tree = "\n".join(line for line in text.splitlines() if line.startswith("    "))
+    for name in re.findall(r"\b\w+\.py\b", map_of_tree):
+        found = [*REPOSITORY.glob(f"storage/**/{name}"), *REPOSITORY.glob(f"nbdserver/**/{name}")]
+        assert found, f"{name} is not there"
+    for path in REPOSITORY.glob("storage/lsm/*.py"):
+        assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", map_of_tree), f"{path.name} is not on the map"
+
+
+def test_the_exit_statuses_are_those_of_the_program() -> None:
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| (\d+) \| [^|]+ \|$", README.read_text(), re.MULTILINE)
+    assert {int(number) for row in rows for number in row} == {*STATUS_OF_KIND.values(), *STATUSES_WITHOUT_A_KIND}
+
+
+def test_the_client_is_attached_as_the_server_says() -> None:
+    lines = [line for line in code_lines() if line.startswith("nbd-client 127")]
+    assert lines
+    assert all(line.endswith(CLIENT_OPTIONS) for line in lines)
