@@ -398,7 +398,7 @@ class Engine:
                 await self.durable(log, sequence)
             indexes = {number: layer.index for number, layer in self.layers.items()}
             if sealed.layers.keys() - indexes.keys():
-                # A layer was dropped since: its operations go with it only if that is durable before they leave the log.
+                # A layer was dropped since: that must be durable before its operations leave the log without a trace.
                 await self.durable(self._tree_log, self._tree_log.last_sequence)
             sealed.layers = {number: table for number, table in sealed.layers.items() if number in indexes}
             await complete_sectors(sealed, indexes, self._source)
