@@ -11,6 +11,7 @@ person.
     ├── AccessDenied     credentials or permissions: fix the set-up
     ├── WrongPassword    no key slot opens with this password
     ├── Corrupt          authentication or an invariant failed: never data, never zeros
+    ├── RolledBack       the store is not, or not any more, what this host remembers of it
     ├── Unsupported      format version or capability this program does not have
     ├── OutOfSpace       the local disk or the bucket's quota is full
     └── Closed           used after close, or after the store failed
@@ -71,6 +72,10 @@ class Corrupt(StorageError):
         super().__init__(f"{object_name} is damaged: {detail}")
         self.object_name = object_name
         self.detail = detail
+
+
+class RolledBack(StorageError):
+    """The store was emptied, exchanged or set back: it is not what this host remembers of it."""
 
 
 class Unsupported(StorageError):

@@ -17,6 +17,7 @@ STATUS_OF_KIND = {
     "AccessDenied": 13,
     "Unsupported": 14,
     "Corrupt": 20,
+    "RolledBack": 20,
     "Unavailable": 21,
     "Invalid": USAGE,
 }

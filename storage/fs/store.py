@@ -11,7 +11,7 @@ from pathlib import Path
 from storage import keys
 from storage.crypto import self_test
 from storage.env import Env
-from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound, StorageError
+from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound, RolledBack, StorageError
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.namespace import DropLayer, Namespace
@@ -261,7 +261,7 @@ async def open_store(
     """Open a store as its writer; with `create` an empty place becomes one.
 
     NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
-    Conflict: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
+    RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
     """
     return await _open(
         location,
@@ -355,7 +355,7 @@ async def _unlock(
                     f"it is empty, but {found[0].name} is there: restore the keys, without them nothing can be read",
                 ) from None
         if anchor is not None and not accept_rollback:
-            raise Conflict(
+            raise RolledBack(
                 f"{store.url} is empty, but this host remembers a store there: "
                 "restore it, or open it with --accept-rollback"
             ) from None

@@ -13,7 +13,7 @@ import msgspec
 
 from storage.crypto import Cipher
 from storage.env import Env
-from storage.errors import Conflict, Corrupt, Fenced, NotFound
+from storage.errors import Corrupt, Fenced, NotFound, RolledBack
 from storage.keys import DataKey
 from storage.lsm.anchor import Anchor, HostState, WriterLock
 from storage.lsm.entries import TableRef
@@ -70,7 +70,7 @@ class Opener:
     slots: Slots
 
     async def open_writer(self, tree: TreeState, *, take_over: bool, accept_rollback: bool) -> Opened:
-        """Become the writer. Fenced: another one holds the store. Conflict: the store is older than this host
+        """Become the writer. Fenced: another one holds the store. RolledBack: it is older than this host
         remembers.
         """
         ciphers, manifests, log = self._parts()
@@ -134,7 +134,7 @@ class Opener:
         if reason is None:
             return anchor
         if not accept_rollback:
-            raise Conflict(
+            raise RolledBack(
                 f"{self.store.url} {reason}; if that is intended (a backup was restored), "
                 "open it with --accept-rollback"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.codec import SECTOR_BYTES
-from storage.errors import Conflict, Corrupt, Fenced
+from storage.errors import Corrupt, Fenced, RolledBack
 from storage.lsm.anchor import HostState
 from storage.lsm.commit import WINDOW
 from storage.lsm.envelope import Header, ObjectKind, seal_object
@@ -361,7 +361,7 @@ async def test_an_older_manifest_is_not_opened_by_a_host_that_saw_the_newer_one(
     number = engine.manifests.number
     await world.crash(engine)
     newest = world.store.objects.pop(manifest_name(number))
-    with pytest.raises(Conflict, match="older than this host remembers"):
+    with pytest.raises(RolledBack, match="older than this host remembers"):
         await world.open()
     world.store.objects[manifest_name(number)] = newest
     engine = await world.open()
