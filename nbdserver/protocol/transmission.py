@@ -201,7 +201,11 @@ class Transmission:
         self._over = False
 
     def refuse_all(self, error: int, message: str) -> None:
-        """From now on every request is answered with this error."""
+        """From now on every request but FLUSH is answered with this error.
+
+        There are clients that ignore the error of a FLUSH and take the writes before it for durable (ZFS), so as long
+        as it can be carried out it is.
+        """
         self._refusal = Refusal(error, message)
         self._bounds = _Nothing()
 
@@ -309,7 +313,7 @@ class Transmission:
 
     def _judge(self, command: int, flags: int, offset: int, length: int) -> Refusal | None:
         """What is wrong with a request, by the section "Error values" of the specification, or None."""
-        if self._refusal is not None:
+        if self._refusal is not None and command != wire.CMD_FLUSH:
             return self._refusal
         known = COMMANDS.get(command)
         if known is None:
