@@ -22,7 +22,7 @@ STOP_SECONDS = 10.0
 """How long clients may take to end what is under way when the server stops."""
 
 SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

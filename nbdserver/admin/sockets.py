@@ -50,7 +50,7 @@ def make_runtime_folder(folder: Path) -> None:
     """Make the folder, for this user alone. AccessDenied: it cannot be made, or others could get in."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
+        found = folder.stat()
     except OSError as error:
         raise AccessDenied(
             f"the runtime folder {folder} cannot be made: {error.strerror}; name another with NBDSERVER_RUNTIME_FOLDER"

@@ -27,9 +27,7 @@ def big(store: StoreUnderTest, make_server: Callable[..., Server]) -> Server:
 @pytest.mark.xdist_group("loop devices")
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs"])
 def test_filesystem_through_loop(big: Server, filesystem: str) -> None:
-    require(
-        "root", "/dev/fuse", "/dev/loop-control", "nbdfuse", "fusermount3", "losetup", f"mkfs.{filesystem}"
-    )
+    require("root", "/dev/fuse", "/dev/loop-control", "nbdfuse", "fusermount3", "losetup", f"mkfs.{filesystem}")
     run(LAB / "fuse-fs.sh", big.unix_uri(), filesystem, environment={"FUSE_MIB": "64"})
     assert big.stop() == 0
 

@@ -120,6 +120,8 @@ class MemoryDevice:
         return b"".join(bytes(piece) for piece in self._pieces(offset, length))
 
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
+        if not (self._sectors or self._blocks or self._allocated):
+            return [(length, 3)]
         found: list[tuple[int, int]] = []
         end = offset + length
         while offset < end:
@@ -173,14 +175,19 @@ class MemoryDevice:
         end = offset + length
         first, last = -(-offset // SECTOR), end // SECTOR
         if first > last:
-            self._write_parts(offset, memoryview(bytes(length)))
+            self._zero_part(offset, length)
         else:
-            self._write_parts(offset, memoryview(bytes(first * SECTOR - offset)))
-            self._write_parts(last * SECTOR, memoryview(bytes(end - last * SECTOR)))
+            self._zero_part(offset, first * SECTOR - offset)
+            self._zero_part(last * SECTOR, end - last * SECTOR)
             self._drop(first * SECTOR, (last - first) * SECTOR)
             if allocated:
                 self._allocated.update(range(first, last))
         return self._written()
+
+    def _zero_part(self, offset: int, length: int) -> None:
+        """Zero less than a sector, unless it is zero because nothing was ever written there."""
+        if offset // SECTOR in self._sectors or offset // BLOCK in self._blocks:
+            self._write_parts(offset, memoryview(bytes(length)))
 
     def _drop(self, offset: int, length: int) -> None:
         """Forget whole sectors; cheap for a range of any length, as it looks at what is there."""

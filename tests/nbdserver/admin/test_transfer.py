@@ -1,0 +1,123 @@
+"""Whole devices in and out, on a real store in memory."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
+from nbdserver.admin.transfer import dump, import_device
+from storage import Store
+from storage.errors import Conflict, Invalid, NotFound
+
+MIB = 1 << 20
+
+
+def source(*pieces: Piece, failing: BaseException | None = None) -> Callable[[int], AsyncIterator[Piece]]:
+    async def generate(_: int) -> AsyncIterator[Piece]:
+        for piece in pieces:
+            yield piece
+        if failing is not None:
+            raise failing
+
+    return generate
+
+
+async def content(store: Store, name: str) -> bytes:
+    device = store.device(name)
+    whole = bytearray(device.size)
+    last = 0
+    async for offset, data in dump(device):
+        assert last <= offset
+        assert 0 < len(data) <= DATA_BYTES_MAX
+        last = offset + len(data)
+        whole[offset:last] = data
+    return bytes(whole)
+
+
+async def test_a_device_is_made_for_what_is_imported(store: Store) -> None:
+    data = os.urandom(3 * MIB)
+    pieces = source((MIB, data[:MIB]), (5 * MIB, data[MIB : 2 * MIB]), (7 * MIB + 99, data[:601]))
+    answer = await import_device(store, "a/b", pieces, size=7 * MIB + 700, overwrite=False)
+    assert answer == {"name": "a/b", "size": 7 * MIB + 1024}
+    expected = bytearray(7 * MIB + 1024)
+    expected[MIB : 2 * MIB] = data[:MIB]
+    expected[5 * MIB : 6 * MIB] = data[MIB : 2 * MIB]
+    expected[7 * MIB + 99 : 7 * MIB + 700] = data[:601]
+    assert await content(store, "a/b") == expected
+
+
+async def test_holes_are_not_dumped(store: Store) -> None:
+    await store.create_device("big", 1 << 40)
+    device = store.device("big")
+    device.write(700 << 30, b"x" * 4096)
+    pieces = [(offset, len(data)) async for offset, data in dump(device)]
+    assert pieces
+    assert sum(length for _, length in pieces) <= DATA_BYTES_MAX
+    assert all(700 << 30 <= offset < (700 << 30) + DATA_BYTES_MAX for offset, _ in pieces)
+
+
+async def test_a_device_that_is_there_must_be_large_enough(store: Store) -> None:
+    await store.create_device("a", MIB)
+    with pytest.raises(Conflict, match="make it larger"):
+        await import_device(store, "a", source(), size=MIB + 1, overwrite=False)
+    with pytest.raises(Conflict, match="make it larger"):
+        await import_device(store, "a", source((MIB - 1, b"xy")), size=None, overwrite=False)
+    await import_device(store, "a", source((MIB - 2, b"xy")), size=MIB, overwrite=True)
+    assert (await content(store, "a"))[-2:] == b"xy"
+
+
+async def test_data_that_is_there_is_not_replaced_unasked(store: Store) -> None:
+    await import_device(store, "a", source((MIB, b"old" * 1000)), size=4 * MIB, overwrite=False)
+    with pytest.raises(Conflict, match="--overwrite"):
+        await import_device(store, "a", source((0, b"new")), size=MIB, overwrite=False)
+    await import_device(store, "a", source((0, b"new")), size=MIB, overwrite=True)
+    assert await content(store, "a") == b"new" + bytes(4 * MIB - 3)
+
+
+async def test_a_device_of_zeros_counts_as_empty(store: Store) -> None:
+    await store.create_device("a", MIB)
+    store.device("a").zero(0, MIB, allocated=True)
+    await import_device(store, "a", source((0, b"new")), size=MIB, overwrite=False)
+
+
+async def test_a_pipe_needs_a_device(store: Store) -> None:
+    with pytest.raises(Invalid, match="device create"):
+        await import_device(store, "a", source((0, b"x")), size=None, overwrite=False)
+    assert store.devices() == []
+
+
+async def test_an_attached_device_is_left_alone(store: Store) -> None:
+    await store.create_device("a", MIB)
+    store.attached = lambda name: 1
+    with pytest.raises(Conflict, match="attached"):
+        await import_device(store, "a", source((0, b"x")), size=MIB, overwrite=True)
+    store.attached = lambda name: 0
+    assert await content(store, "a") == bytes(MIB)
+
+
+@pytest.mark.parametrize("failing", [ValueError("the source broke"), asyncio.CancelledError()])
+async def test_a_device_whose_source_fails_is_gone_again(store: Store, failing: BaseException) -> None:
+    with pytest.raises(type(failing)):
+        await import_device(store, "a", source((0, b"half"), failing=failing), size=MIB, overwrite=False)
+    with pytest.raises(NotFound):
+        store.device("a")
+    await store.create_device("b", MIB)
+    with pytest.raises(type(failing)):
+        await import_device(store, "b", source((0, b"half"), failing=failing), size=MIB, overwrite=False)
+    assert store.device("b").size == MIB, "it was there before"
+
+
+async def test_what_was_imported_is_durable(store: Store) -> None:
+    await import_device(store, "a", source((0, b"x" * MIB)), size=MIB, overwrite=False)
+    assert store.status()["unlogged_bytes"] == 0
+
+
+async def test_a_dump_that_is_abandoned_leaves_nothing_running(store: Store) -> None:
+    await import_device(store, "a", source(*((n * MIB, b"x" * MIB) for n in range(20))), size=20 * MIB, overwrite=False)
+    before = asyncio.all_tasks()
+    pieces = dump(store.device("a"))
+    await anext(pieces)
+    await pieces.aclose()
+    assert asyncio.all_tasks() == before

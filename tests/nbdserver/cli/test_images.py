@@ -1,0 +1,156 @@
+"""Files that hold disks: holes, pipes, and what is refused."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbdserver.cli.failures import CommandFailed
+from nbdserver.cli.images import BLOCK_BYTES, SECTOR_BYTES, ImageReader, ImageWriter, data_runs
+
+MIB = 1 << 20
+
+
+def read_whole(path: str) -> tuple[int | None, list[tuple[int, bytes]], list[int]]:
+    reader = ImageReader(path)
+    steps: list[int] = []
+    pieces = list(reader.pieces(steps.append))
+    reader.close()
+    return reader.size, pieces, steps
+
+
+def write_whole(path: str, pieces: list[tuple[int, bytes]], size: int, *, overwrite: bool = False) -> None:
+    writer = ImageWriter(path, overwrite=overwrite)
+    for offset, data in pieces:
+        writer.write(offset, data)
+    writer.finish(size)
+    writer.close()
+
+
+@given(st.lists(st.sampled_from([b"\0" * SECTOR_BYTES, b"x" * SECTOR_BYTES]), max_size=12), st.integers(0, 4095))
+def test_runs_are_all_that_is_not_zeros(sectors: list[bytes], tail: int) -> None:
+    data = b"".join(sectors) + b"y" * tail
+    rebuilt = bytearray(len(data))
+    last = -1
+    for start, end in data_runs(data):
+        assert last < start < end
+        assert start % SECTOR_BYTES == 0
+        assert data[start:end].count(b"\0" * SECTOR_BYTES) == 0
+        rebuilt[start:end] = data[start:end]
+        last = end
+    assert rebuilt == data
+
+
+def test_holes_and_zeros_are_not_read_into_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    with path.open("wb") as file:
+        file.truncate(64 * MIB + 700)
+        os.pwrite(file.fileno(), b"a", 5 * MIB + 17)
+        os.pwrite(file.fileno(), bytes(MIB), 20 * MIB)
+        os.pwrite(file.fileno(), b"b", 64 * MIB + 600)
+    size, pieces, steps = read_whole(str(path))
+    assert size == 64 * MIB + 700
+    assert [(offset, len(data)) for offset, data in pieces] == [(5 * MIB, BLOCK_BYTES), (64 * MIB, 700)]
+    assert pieces[0][1].index(b"a") == 17
+    assert steps == sorted(steps)
+    assert steps[-1] == size
+
+
+def test_a_file_that_is_one_hole(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.touch()
+    assert read_whole(str(path)) == (0, [], [0])
+    os.truncate(path, 10 * MIB)
+    assert read_whole(str(path)) == (10 * MIB, [], [10 * MIB])
+
+
+def test_a_pipe_has_no_size_and_no_holes(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    data = bytes(BLOCK_BYTES) + os.urandom(BLOCK_BYTES + 5)
+    feeder = threading.Thread(target=lambda: path.write_bytes(data))
+    feeder.start()
+    size, pieces, steps = read_whole(str(path))
+    feeder.join()
+    assert size is None
+    assert [offset for offset, _ in pieces] == [BLOCK_BYTES, 2 * BLOCK_BYTES]
+    assert b"".join(piece for _, piece in pieces) == data[BLOCK_BYTES:]
+    assert steps[-1] == len(data)
+
+
+def test_a_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(b"x" * 4 * BLOCK_BYTES)
+    reader = ImageReader(str(path))
+    pieces = reader.pieces(lambda _: None)
+    next(pieces)
+    os.truncate(path, BLOCK_BYTES + 10)
+    with pytest.raises(CommandFailed, match="became shorter"):
+        next(pieces)
+    reader.close()
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(CommandFailed, match=str(path)):
+            ImageReader(str(path))
+
+
+def test_written_files_are_sparse(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    piece = bytes(SECTOR_BYTES) + b"d" * SECTOR_BYTES + bytes(MIB)
+    write_whole(str(path), [(8 * MIB, piece), (32 * MIB, b"e" * 100)], 64 * MIB)
+    expected = bytearray(64 * MIB)
+    expected[8 * MIB : 8 * MIB + len(piece)] = piece
+    expected[32 * MIB : 32 * MIB + 100] = b"e" * 100
+    assert path.read_bytes() == expected
+    assert path.stat().st_blocks * 512 <= 4 * SECTOR_BYTES
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_pipe_gets_the_zeros_too(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    received: list[bytes] = []
+    drain = threading.Thread(target=lambda: received.append(path.read_bytes()))
+    drain.start()
+    write_whole(str(path), [(3 * MIB, b"x")], 4 * MIB, overwrite=True)
+    drain.join()
+    assert received == [bytes(3 * MIB) + b"x" + bytes(MIB - 1)]
+
+
+def test_data_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"precious" * 1000)
+    with pytest.raises(CommandFailed, match="--overwrite"):
+        ImageWriter(str(path), overwrite=False)
+    assert path.read_bytes() == b"precious" * 1000
+    write_whole(str(path), [(0, b"new")], 512, overwrite=True)
+    assert path.read_bytes() == b"new" + bytes(509)
+
+
+def test_an_empty_file_is_fair_game(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.touch()
+    write_whole(str(path), [(0, b"new")], 512)
+    assert path.stat().st_size == 512
+
+
+def test_a_file_that_was_not_finished_is_gone_again(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    writer = ImageWriter(str(path), overwrite=False)
+    writer.write(0, b"half")
+    writer.close()
+    assert not path.exists()
+    path.touch()
+    writer = ImageWriter(str(path), overwrite=False)
+    writer.close()
+    assert path.exists(), "it was somebody else's"
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="No space left"):
+        write_whole("/dev/full", [(0, b"x")], 1)

@@ -1,0 +1,86 @@
+"""Where a password may come from."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nbdserver.cli import passwords
+from nbdserver.cli.failures import CommandFailed
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_bytes(b"from a file\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_each_source(secret_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "password").write_bytes(b"from systemd")
+    sources = {
+        b"from a variable": {"NBDSERVER_PASSWORD": "from a variable"},
+        b"from a file": {"NBDSERVER_PASSWORD_FILE": str(secret_file)},
+        b"a 'quoted' one": {"NBDSERVER_PASSWORD_COMMAND": """printf '%s\\r\\n' "a 'quoted' one" """},
+        b"from systemd": {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")},
+    }
+    for secret, environ in sources.items():
+        assert passwords.current(environ) == passwords.Password(secret)
+    assert passwords.current({"NBDSERVER_PASSWORD": "\udcff"}).secret == b"\xff"
+    assert str(tmp_path / "credentials" / "password") in capfd.readouterr().err
+
+
+def test_new_passwords_have_variables_of_their_own(secret_file: Path) -> None:
+    environ = {"NBDSERVER_PASSWORD": "old", "NBDSERVER_NEW_PASSWORD_FILE": str(secret_file)}
+    assert passwords.current(environ).secret == b"old"
+    assert passwords.new(environ).secret == b"from a file"
+
+
+def test_only_the_end_of_the_line_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b" two lines\n and spaces \n\n")
+    path.chmod(0o600)
+    assert passwords.current({"NBDSERVER_PASSWORD_FILE": str(path)}).secret == b" two lines\n and spaces \n"
+
+
+def test_two_at_once_are_an_error(secret_file: Path) -> None:
+    environ = {"NBDSERVER_PASSWORD": "x", "NBDSERVER_PASSWORD_FILE": str(secret_file)}
+    with pytest.raises(CommandFailed, match="NBDSERVER_PASSWORD and NBDSERVER_PASSWORD_FILE") as caught:
+        passwords.current(environ)
+    assert caught.value.status == 2
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"NBDSERVER_PASSWORD": ""},
+        {"NBDSERVER_PASSWORD_FILE": "/dev/null"},
+        {"NBDSERVER_PASSWORD_FILE": "/nonexistent"},
+        {"NBDSERVER_PASSWORD_COMMAND": "true"},
+        {"NBDSERVER_PASSWORD_COMMAND": "false"},
+        {"NBDSERVER_PASSWORD_COMMAND": "/nonexistent"},
+        {"NBDSERVER_PASSWORD_COMMAND": "'"},
+        {"NBDSERVER_PASSWORD_COMMAND": ""},
+    ],
+)
+def test_a_source_without_a_password(environ: dict[str, str]) -> None:
+    with pytest.raises(CommandFailed):
+        passwords.current(environ)
+
+
+def test_a_file_that_everybody_can_read_is_warned_of(secret_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    secret_file.chmod(0o640)
+    passwords.current({"NBDSERVER_PASSWORD_FILE": str(secret_file)})
+    assert capfd.readouterr().err == ""
+    secret_file.chmod(0o604)
+    passwords.current({"NBDSERVER_PASSWORD_FILE": str(secret_file)})
+    assert str(secret_file) in capfd.readouterr().err
+
+
+def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        with pytest.raises(CommandFailed, match="NBDSERVER_PASSWORD_COMMAND"):
+            passwords.current({})

@@ -1,0 +1,99 @@
+"""Sizes and stores as people write them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbdserver.config import format_size, locate, parse_size
+from storage.env import RealEnv
+from storage.objects.locations import open_location
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("512B", 512),
+        ("10GiB", 10 << 30),
+        ("10G", 10 << 30),
+        ("10g", 10 << 30),
+        ("1.5TiB", 3 << 39),
+        (" 64 MiB ", 64 << 20),
+        ("1P", 1 << 50),
+        ("0.5K", 512),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "G", "10GB", "10 gigabytes", "-1", "1e9", "0x10", "1.1", "0.3K", "\u0661\u0660G", "1,5G"]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match=r"size|whole number"):
+        parse_size(text)
+
+
+@given(st.integers(0, 2**60))
+def test_plain_bytes_are_exact(size: int) -> None:
+    assert parse_size(str(size)) == size
+
+
+def test_sizes_for_people() -> None:
+    assert [format_size(size) for size in (0, 512, 1023, 1024, 10 << 30, 3 << 39, (1 << 50) - 262144)] == [
+        "0 B",
+        "512 B",
+        "1023 B",
+        "1 KiB",
+        "10 GiB",
+        "1.5 TiB",
+        "1024 TiB",
+    ]
+
+
+def test_one_folder_has_one_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "link").symlink_to("a b")
+    monkeypatch.chdir(tmp_path)
+    ways = [
+        "a b",
+        "./a b/",
+        str(tmp_path / "a b"),
+        f"file://{tmp_path}/a%20b",
+        "link",
+        f"file://localhost{tmp_path}/link",
+    ]
+    assert {locate(way, {}) for way in ways} == {(tmp_path / "a b").as_uri()}
+
+
+@pytest.mark.parametrize(
+    ("store", "environ"),
+    [
+        ("s3://bucket/some/prefix", {}),
+        ("s3://bucket/some/prefix/", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}),
+        ("s3://bucket", {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "https://b/"}),
+        ("s3://bucket/p?endpoint=http://127.0.0.1:1", {"AWS_ENDPOINT_URL": "http://a"}),
+        ("memory://", {}),
+    ],
+)
+def test_a_location_is_what_the_store_calls_itself(
+    store: str, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    env = RealEnv()
+    located = locate(store, environ)
+    assert open_location(store, env).url == located
+    assert locate(located, {"AWS_ENDPOINT_URL": "http://another"}) == located or not environ
+    env.close()
+
+
+@pytest.mark.parametrize("store", ["", "gopher://x", "file://host/x", "s3:///x"])
+def test_what_is_no_store_is_left_for_opening_to_refuse(store: str) -> None:
+    assert locate(store, {}) == store

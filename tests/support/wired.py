@@ -1,0 +1,173 @@
+"""This file knows how to drive a `Connection` without a network: bytes are fed exactly as cut, replies are
+collected.
+
+`Wire` stands where a socket and the event loop's transport would. It obeys pauses of reading, can be made to
+stop sending (`block`), and has a real socket pair only so that "has the peer left?" has something to ask.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, cast
+
+from nbdserver.connection import Connection
+from nbdserver.exports import Exports
+from nbdserver.limits import Budget, Limits
+from nbdserver.wakeful import Wakeful
+
+TURNS_MAX = 200
+"""Turns of the loop after which something that should have happened will not."""
+
+
+class Wire:
+    """One client's end: what it sends, and what came back (`output`)."""
+
+    def __init__(self, exports: Exports, *, limits: Limits | None = None, budget: Budget | None = None) -> None:
+        self.limits = limits or Limits()
+        self.output = bytearray()
+        self.closed = False
+        """The server ended the connection; it will not read on."""
+        self.lost = False
+        self.ours, self._theirs = socket.socketpair()
+        self._blocked = False
+        self._reading = True
+        self._unsent = 0
+        self._high = 0
+        self._paused = False
+        self.connection = Connection(
+            _Nobody(), exports, self.limits, budget or Budget(self.limits.memory_bytes), Wakeful()
+        )
+        self.connection.connection_made(cast(asyncio.BaseTransport, self))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.lost:
+            self._lose()
+        self.ours.close()
+        self._theirs.close()
+
+    # What the client does
+
+    async def feed(self, data: bytes, *, step: int | None = None) -> None:
+        """Send bytes, in segments of `step`; waits while the server does not read, until it closes."""
+        view = memoryview(data)
+        while view and not self.closed:
+            if not await self.until(lambda: self._reading or self.closed):
+                raise AssertionError("the server stopped reading for good")
+            if not self.closed:
+                view = view[self.offer(view[:step]) :]
+        await self.settle()
+
+    def offer(self, data: bytes | memoryview) -> int:
+        """One read of the socket by the loop: as much of `data` as the server has room for."""
+        room = self.connection.get_buffer(-1)
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        self.connection.buffer_updated(count)
+        return count
+
+    @property
+    def reading(self) -> bool:
+        """Whether the server takes bytes."""
+        return self._reading and not self.closed
+
+    def leave(self) -> None:
+        """Close the client's end; the server's loop has not noticed yet, but the kernel knows."""
+        self.ours.close()
+
+    def shut(self) -> None:
+        """The client will send nothing more; the server's loop has not noticed yet."""
+        self.ours.shutdown(socket.SHUT_WR)
+
+    def end(self) -> None:
+        """The server's loop reads the end of the stream."""
+        if not self.connection.eof_received() and not self.closed:
+            self.close()
+
+    def block(self) -> None:
+        """The client stops reading its replies, and no buffer in between has room."""
+        self._blocked = True
+
+    def unblock(self) -> None:
+        """It reads everything that waited, and goes on reading."""
+        self._blocked = False
+        self._unsent = 0
+        if self._paused:
+            self._paused = False
+            self.connection.resume_writing()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of replies that the client has not read."""
+        return self._unsent
+
+    async def settle(self) -> None:
+        """Let the loop do everything it can do now."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def until(self, condition: Callable[[], bool]) -> bool:
+        """Turn the loop until something is so; False if it never becomes so."""
+        for _ in range(TURNS_MAX):
+            if condition():
+                return True
+            await asyncio.sleep(0)
+        return condition()
+
+    # What the connection asks of its transport
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        assert name == "socket"
+        return self._theirs
+
+    def set_write_buffer_limits(self, *, high: int) -> None:
+        self._high = high
+
+    def writelines(self, parts: list[bytes | bytearray | memoryview]) -> None:
+        for part in parts:
+            self.write(part)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.lost, "written to a transport that is gone"
+        self.output += data
+        if self._blocked:
+            self._unsent += len(data)
+            if self._unsent > self._high and not self._paused:
+                self._paused = True
+                self.connection.pause_writing()
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            if not self._blocked:
+                asyncio.get_running_loop().call_soon(self._lose)
+
+    def abort(self) -> None:
+        self.closed = True
+        asyncio.get_running_loop().call_soon(self._lose)
+
+    def _lose(self) -> None:
+        if not self.lost:
+            self.lost = True
+            self.connection.connection_lost(None)
+
+
+class _Nobody:
+    """A server that does not care."""
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def attached(self, connection: Connection) -> None: ...
+
+    def closed(self, connection: Connection) -> None: ...
