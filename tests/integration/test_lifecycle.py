@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.minio import RunningMinio
-from tests.support.processes import end, unused_port, until
+from tests.support.processes import end, until, unused_port
 from tests.support.program import (
     COMMAND,
     EXIT_FENCED,
