@@ -17,6 +17,7 @@ from nbdserver.admin.operations import (
     DeleteDevice,
     Flush,
     ListDevices,
+    Operation,
     RenameDevice,
     ResizeDevice,
     ShowDevice,
@@ -57,7 +58,7 @@ async def test_the_life_of_a_device(client: AdminClient) -> None:
 
 async def test_errors_arrive_as_themselves(client: AdminClient, store: Store) -> None:
     await ask(client.perform, CreateDevice("a", MIB))
-    cases = [
+    cases: list[tuple[Operation, type[StorageError]]] = [
         (CreateDevice("a", MIB), AlreadyExists),
         (CreateDevice("b", 5), Invalid),
         (ResizeDevice("a", 512, False), Conflict),

@@ -21,7 +21,7 @@ SIZE = 1 << 30
 
 def decoded(stream: bytes, size: int = SIZE) -> list[tuple[int, bytes]]:
     decoder = Decoder(size)
-    pieces = []
+    pieces: list[tuple[int, bytes]] = []
     while True:
         header, stream = stream[: HEADER.size], stream[HEADER.size :]
         length = decoder.body_length(header)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -237,7 +238,7 @@ def test_a_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for folder in (tmp_path / "file", Path("/proc/nbdserver")):
         state = HostState(folder, URL)
-        for use in (lambda state=state: state.save(anchor(1)), lambda state=state: state.lock_epoch(1, TAG)):
+        for use in (partial(state.save, anchor(1)), partial(state.lock_epoch, 1, TAG)):
             with pytest.raises(AccessDenied, match=r"--state-folder or NBDSERVER_STATE_FOLDER") as caught:
                 use()
             assert str(folder) in str(caught.value)

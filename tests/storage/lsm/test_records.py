@@ -30,10 +30,7 @@ tables = st.builds(
 
 def plain(records: list[Replayed]) -> list[Replayed]:
     """With payloads as bytes, to compare."""
-    return [
-        (layer, (r[0], r[1], bytes(r[2])) if isinstance(r, tuple) and len(r) == 3 else r)  # type: ignore[misc]
-        for layer, r in records
-    ]
+    return [(layer, (r[0], r[1], bytes(r[2])) if isinstance(r, tuple) and len(r) == 3 else r) for layer, r in records]
 
 
 def located(block: int, sequence: int, layer: int = 7, table: str = TABLE) -> tuple[str, Entry]:
@@ -57,7 +54,7 @@ def test_locators_stand_where_their_sequence_says(ops: list[int], frames: list[i
     chance.shuffle(pairs)
     body = encode([LayerRecords(7, [(s, 0, b"x") for s in sorted(ops)], [], pairs)], [])
     order = [
-        (record.entry.sequence, 1) if isinstance(record, Located) else (record[0], 0)  # type: ignore[index,union-attr]
+        (record.entry.sequence, 1) if isinstance(record, Located) else (record[0], 0)  # type: ignore[index]
         for _, record in decode(NAME, body)
     ]
     assert order == sorted(order)
