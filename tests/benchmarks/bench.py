@@ -1,6 +1,4 @@
-"""This file knows what a measurement needs: a store nobody else uses, servers on it, clients, rows for the table."""
-table.
-"""
+"""This file knows what a measurement needs: a store of its own, servers on it, clients, rows for the table."""
 
 import concurrent.futures
 import contextlib
