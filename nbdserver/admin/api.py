@@ -68,7 +68,12 @@ class Admin:
         app.router.add_get("/v1/content/{name:.+}", self._read_content)
         app.router.add_put("/v1/content/{name:.+}", self._write_content)
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS, handler_cancellation=True
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=STOP_SECONDS,
+            handler_cancellation=True,
+            lingering_time=0,
         )
         await self._runner.setup()
         hidden = path.with_suffix(f".{os.getpid()}")

@@ -152,6 +152,7 @@ async def test_an_import_whose_client_goes_leaves_no_device(
 
     async def create_and_tell(name: str, size: int) -> None:
         await create_device(name, size)
+        store.device(name).gate.closed = True  # the server waits for its store, not for the client
         made.set()
 
     async def delete_and_tell(name: str) -> None:
@@ -224,16 +225,24 @@ async def test_a_superseded_server_does_not_remove_the_socket_of_its_successor(s
     assert not path.exists()
 
 
-async def test_a_server_that_stops_does_not_wait_for_a_transfer(store: Store, work: Path) -> None:
+async def test_a_server_that_stops_does_not_wait_for_a_transfer(
+    store: Store, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     admin = Admin(store, dict)
     await admin.start(work / "a.sock")
     client = AdminClient(work / "a.sock")
     started, stopped = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    create_device = store.create_device
+
+    async def create_and_tell(name: str, size: int) -> None:
+        await create_device(name, size)
+        started.set()
+
+    monkeypatch.setattr(store, "create_device", create_and_tell)
 
     def frames() -> Iterator[bytes]:
         yield encode(0, b"x")
-        loop.call_soon_threadsafe(started.set)
         asyncio.run_coroutine_threadsafe(stopped.wait(), loop).result()
         yield encode_end(MIB)
 

@@ -114,10 +114,21 @@ async def test_what_was_imported_is_durable(store: Store) -> None:
     assert store.status()["unlogged_bytes"] == 0
 
 
-async def test_a_dump_that_is_abandoned_leaves_nothing_running(store: Store) -> None:
-    await import_device(store, "a", source(*((n * MIB, b"x" * MIB) for n in range(20))), size=20 * MIB, overwrite=False)
+async def test_a_dump_that_is_abandoned_leaves_nothing_running(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    megabytes = source(*((n * MIB, b"x" * MIB) for n in range(20)))
+    await import_device(store, "a", megabytes, size=20 * MIB, overwrite=False)
+    device = store.device("a")
+    read = device.read
+
+    async def read_the_first_only(offset: int, length: int) -> list[bytes | bytearray | memoryview | int]:
+        if offset:
+            await asyncio.Event().wait()
+        return await read(offset, length)
+
+    monkeypatch.setattr(device, "read", read_the_first_only)
     before = asyncio.all_tasks()
-    pieces = dump(store.device("a"))
+    pieces = dump(device)
     await anext(pieces)
-    await pieces.aclose()
+    async with asyncio.timeout(10):
+        await pieces.aclose()
     assert asyncio.all_tasks() == before
