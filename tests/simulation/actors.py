@@ -50,8 +50,8 @@ class Work(Protocol):
 
 
 def joined(found: list[Piece]) -> bytes:
-    """The bytes of a read's answer."""
-    return b"".join(bytes(piece) if isinstance(piece, int) else bytes(piece) for piece in found)
+    """The bytes of a read's answer. (`bytes` of a number is so many zeros, and that is what a number means.)"""
+    return b"".join(bytes(piece) for piece in found)
 
 
 class Actor:
@@ -177,9 +177,11 @@ class Actor:
     async def _wait_for_room(self) -> None:
         work = self._work
         while self._device.gate.closed and self._goes_on():
-            opened = asyncio.get_running_loop().create_future()
-            self._device.gate.when_open(lambda: opened.done() or opened.set_result(None))
-            await asyncio.wait({opened, work.store.failed}, return_when=asyncio.FIRST_COMPLETED)
+            opened = asyncio.Event()
+            self._device.gate.when_open(opened.set)
+            waiting = asyncio.ensure_future(opened.wait())
+            await asyncio.wait({waiting, work.store.failed}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
         if self._device.gate.delay:
             await asyncio.sleep(self._device.gate.delay)
 

@@ -148,9 +148,7 @@ class Disk:
                 end = next(i for i in range(BLOCK_BYTES, 0, -1) if want[i - 1] != got[i - 1])
                 place = block * BLOCK_BYTES + at
                 stamp = bytes(got[at & ~15 : (at & ~15) + 16]).hex()
-                near = [
-                    f"{n}:{op}" for n, op in enumerate(self.ops, 1) if op.offset <= place < op.offset + op.length
-                ]
+                near = [f"{n}:{op}" for n, op in enumerate(self.ops, 1) if op.offset <= place < op.offset + op.length]
                 lines.append(f"block {block} bytes {at}..{end} say {stamp}, touched there by {near[-6:]}")
         return f"{low} of {len(self.ops)} operations must be there; " + ("; ".join(lines[:4]) or "equal to that state")
 
@@ -205,6 +203,8 @@ class Oracle:
     def __init__(self) -> None:
         self.root = Session("nothing", 0, None, {}, 0, [{}], {})
         self.sessions = [self.root]
+        self.stale_acknowledgements = 0
+        """Flushes that were answered by a writer after a later one had opened."""
 
     def newest(self, below: int | None = None) -> Session:
         """The session of the highest epoch (below one)."""
@@ -263,12 +263,27 @@ class Oracle:
             disks[layer] = Disk(layer, Image(blocks))
         return Session(name, epoch, parent, positions, tree, [view.devices], disks)
 
+    def read(self, name: str, view: View, floor: Floor) -> None:
+        """A reader found this; Violation unless it is what the floor's session, or a later one, held at some time."""
+        broken: Violation | None = None
+        for session in self.sessions:
+            if session.epoch >= floor.session.epoch:
+                least = floor if session is floor.session else Floor(session, 0, {})
+                try:
+                    self.locate(name, 0, view, least)
+                    return
+                except Violation as violation:
+                    broken = broken or violation
+        assert broken is not None
+        raise broken
+
     def acknowledged(self, session: Session, layer: int, count: int) -> None:
         """A flush was answered: the first `count` operations of a disk are durable."""
         disk = session.disks[layer]
         if count <= disk.acked:
             return
         disk.acked = count
+        self.stale_acknowledgements += self.superseded(session)
         self._check_successors(session, f"{session.name} acknowledged {count} operations of layer {layer}")
 
     def tree_acknowledged(self, session: Session, count: int) -> None:
@@ -303,13 +318,12 @@ class Oracle:
             # The later one does not stand on the earlier one: that must have added nothing to what both stand on.
             if tree or any(disks.values()):
                 raise Violation(f"{what}, and {later.name} (epoch {later.epoch}) runs without it")
-            if earlier.parent is not None and later is not earlier.parent and earlier.parent.epoch > 0:
+            if earlier.parent is not None and earlier.parent.epoch > 0:
                 self._check_holds(later, earlier.parent, earlier.tree_position, earlier.positions, what)
             return
         if tree > child.tree_position:
             raise Violation(f"{what}, and {child.name} (epoch {child.epoch}) found only {child.tree_position}")
         for layer, count in disks.items():
             if layer in child.positions and count > child.positions[layer]:
-                raise Violation(
-                    f"{what}, and {child.name} (epoch {child.epoch}) found only {child.positions[layer]} of layer {layer}"
-                )
+                found = child.positions[layer]
+                raise Violation(f"{what}, and {child.name} (epoch {child.epoch}) found only {found} of layer {layer}")

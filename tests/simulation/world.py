@@ -1,11 +1,11 @@
 """One seed, one world: a bucket, hosts, servers that come, stall, crash and are superseded, and what became of it.
 
-A run has three parts. *Trouble*: writers follow one another, each take-over begins in some moment of the life of the one
-before, which has crashed, stalls, or goes on unaware; at random changes of the bucket a recovery is tried on a copy of
-it, as if everybody died at that moment. *Calm*: faults end and stalled processes go on; every process must come to an
-end of what it does in bounded virtual time, those that were superseded notice, and the newest writer flushes and
-closes. *Aftermath*: the store is opened again and holds exactly what was closed; then everything that is still on its
-way arrives, and it does so still.
+A run has three parts. *Trouble*: writers follow one another, each take-over begins in some moment of the life of the
+one before, which has crashed, stalls, or goes on unaware; readers look on; at random changes of the bucket a recovery
+is tried on a copy of it, as if everybody died at that moment. *Calm*: faults end and stalled processes go on; every
+process must come to an end of what it does in bounded virtual time, those that were superseded notice, and the newest
+writer flushes and closes. *Aftermath*: the store is opened again and holds exactly what was closed; then everything
+that is still on its way arrives, and it does so still.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storage.errors import Fenced, StorageError
+from storage.errors import Fenced, StorageError, Unavailable
 from storage.lsm.envelope import HEADER_BYTES, ObjectKind, decode_header
 from tests.simulation.env import SimEnv
 from tests.simulation.host import SimHost
@@ -67,6 +67,7 @@ class World:
         self._digest = hashlib.blake2b(digest_size=16)
         self._hosts = {name: SimHost() for name in HOSTS}
         self._writers: list[Writer] = []
+        self._readers = 0
         self._stamp = 0
         self._commits: list[tuple[float, Process, int, int]] = []
         """(time, process, number, epoch) of each manifest that became the newest, or landed late below it."""
@@ -89,6 +90,7 @@ class World:
                     self.violate(f"{stuck}: {[(str(w.process), w.state) for w in self._writers]}")
                 if self.loop.complaints:
                     self.violate(f"nobody looked at: {self.loop.complaints[0]}")
+                self.seen["flush answered after a later writer had opened"] += self.oracle.stale_acknowledgements
                 result = Result(self._seed, self._digest.hexdigest(), self.violation, self.seen)
                 self.loop.wind_up()
         finally:
@@ -128,9 +130,8 @@ class World:
         self.seen["late PUT landed"] += 1
         if not process.alive:
             self.seen["late PUT landed after its process had died"] += 1
-        if name.startswith("wal/"):
-            if any(fence < name for fence in self._fences):
-                self.seen["late WAL PUT landed behind a fence"] += 1
+        if name.startswith("wal/") and any(fence < name for fence in self._fences):
+            self.seen["late WAL PUT landed behind a fence"] += 1
 
     def changed(self, process: Process, verb: str, name: str) -> None:
         """The bucket changed."""
@@ -195,9 +196,9 @@ class World:
         epoch = writer.session.epoch
         takers = [taker for _, taker, _, taken in self._heads() if taken == epoch - 1]
         for other in self._writers:
-            if takers and other.process is takers[0] and other.process.alive and not other.stopping:
-                if other.state in ("serving", "idle"):
-                    self.violate(f"{writer.process} took the store from {other.process} without being told to")
+            lives = other.process.alive and not other.stopping and other.state in ("serving", "idle")
+            if takers and other.process is takers[0] and lives:
+                self.violate(f"{writer.process} took the store from {other.process} without being told to")
 
     # --- life
 
@@ -230,8 +231,10 @@ class World:
         for _ in range(profile.handovers):
             await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0))
             if chance.random() < 0.7:
-                await self._wait(lambda: writer.state != "opening" or not writer.process.alive, 20.0)
+                await self._wait_for(writer, "opening", 20.0)
                 await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0))
+            if chance.random() < 0.4:
+                self._start_reader()
             how = chance.choices(list(profile.endings), list(profile.endings.values()))[0]
             self.seen[f"ending: {how}"] += 1
             writer = await self._hand_over(writer, how)
@@ -258,15 +261,42 @@ class World:
         take_over = not alone or chance.random() < 0.5
         successor = self._start(take_over=take_over, host=None if take_over else process.host)
         if not take_over:
-            await self._wait(lambda: successor.state != "opening", 20.0)
+            await self._wait_for(successor, "opening", 20.0)
             if successor.state == "refused":
                 successor = self._start(take_over=True)
         return successor
+
+    def _start_reader(self) -> None:
+        self._readers += 1
+        process = Process(f"reader{self._readers}", self.chance.choice(HOSTS))
+        chance = random.Random(f"{process} {self._seed}")
+        env = SimEnv(self.loop, chance, skew=self.profile.skew_seconds, thread_seconds=self.profile.thread_seconds)
+        self.loop.spawn(process, self._read(process, env, chance))
+
+    async def _read(self, process: Process, env: SimEnv, chance: random.Random) -> None:
+        """Open the store to read it, beside whatever goes on, and look."""
+        since, floor = self.loop.time(), self.oracle.floor(self.oracle.newest())
+        self.note(f"{process} starts, {floor.session.name} is the newest")
+        try:
+            store, tree = await open_engine(Client(self.bucket, process), env, self.profile, read_only=True)
+            self.oracle.read(str(process), await look(store, tree, self.oracle, chance), floor)
+            self.seen["reader saw a state"] += 1
+        except Violation as broken:
+            self.violate(str(broken))
+        except StorageError as error:
+            if not (isinstance(error, Unavailable) and since < self.calm_since):
+                self.violate(f"{process} failed with {type(error).__name__}: {error}")
+        except Exception as error:
+            self.violate(f"{process} failed with {type(error).__name__}: {error}")
 
     def _resume(self, process: Process) -> None:
         if process.stalled:
             self.note(f"{process} goes on")
             self.loop.resume(process)
+
+    async def _wait_for(self, writer: Writer, state: str, seconds_max: float) -> bool:
+        """Wait until a writer has left a state, or is dead; False if it did not in time."""
+        return await self._wait(lambda: writer.state != state or not writer.process.alive, seconds_max)
 
     async def _wait(self, condition: Callable[[], bool], seconds_max: float) -> bool:
         """Wait for a condition; False if it did not come true in time."""
@@ -290,12 +320,12 @@ class World:
             self._resume(writer.process)
         alive = [writer for writer in self._writers if writer.process.alive]
         for writer in alive:
-            if not await self._wait(lambda writer=writer: writer.state != "opening", CALM_SECONDS_MAX):
+            if not await self._wait_for(writer, "opening", CALM_SECONDS_MAX):
                 raise Violation(f"{writer.process} does not come to an end of opening")
         for writer in alive:
             writer.stopping = True
         for writer in alive:
-            if not await self._wait(lambda writer=writer: writer.state != "serving", CALM_SECONDS_MAX):
+            if not await self._wait_for(writer, "serving", CALM_SECONDS_MAX):
                 raise Violation(f"clients of {writer.process} wait for ever: {writer.unanswered} flushes unanswered")
         await asyncio.sleep(25.0)
         for writer in alive:
@@ -316,12 +346,12 @@ class World:
         closed = self.oracle.newest().closed
         for take_over in (not closed, True):
             writer = self._start(take_over=take_over)
-            if not await self._wait(lambda writer=writer: writer.state != "opening", CALM_SECONDS_MAX):
+            if not await self._wait_for(writer, "opening", CALM_SECONDS_MAX):
                 raise Violation(f"{writer.process} cannot open the store at rest")
             if writer.state == "refused":
                 raise Violation(f"{writer.process} was refused a store at rest")
             writer.stopping = self.chance.random() < 0.5
-            await self._wait(lambda writer=writer: writer.state == "idle", CALM_SECONDS_MAX)
+            await self._wait_for(writer, "serving", CALM_SECONDS_MAX)
             await self._finish(writer)
             self.note("everything late arrives")
             self.bucket.land_all()

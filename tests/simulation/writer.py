@@ -187,6 +187,7 @@ class Writer:
         self._env = env
         self._host = host
         self._chance = chance
+        self._served = asyncio.Event()
         self._since = world.loop.time()
         self._budget = world.profile.operations
 
@@ -226,6 +227,7 @@ class Writer:
         if self.state == "serving":
             await self._serve()
             self.state = "idle"
+            self._served.set()
 
     async def _open(self) -> None:
         self.store, self._tree = await open_engine(
@@ -283,8 +285,7 @@ class Writer:
     async def close(self) -> None:
         """A clean stop, as SIGTERM asks for. Everything written must be durable if it succeeds."""
         self.stopping = True
-        while self.state == "serving":
-            await asyncio.sleep(0.01)
+        await self._served.wait()
         try:
             # `Store.close` marks the end in one step with its return, so nothing can be admitted in between.
             await self.store.close()

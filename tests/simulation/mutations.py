@@ -1,0 +1,404 @@
+"""Mistakes planted in the real code, to see that the simulation finds them.
+
+    python -m tests.simulation.mutations [PART OF A NAME] [--worlds N]
+
+Each is a replacement of one piece of text in one file, applied to a copy of the engine in a temporary folder; worlds
+are run on that copy until one breaks. A mistake that is not found says that the simulation is too weak. (Mistakes that
+are without effect on safety are not listed: `MISSED` would be right for them, and proves nothing.)
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+WORLDS_MAX = 400
+"""Worlds after which a mistake counts as missed."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old` is replaced by `new` in `file`, where it must stand exactly once."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+def mutated(mutation: Mutation) -> str:
+    """The text of the file with the mistake in it; ValueError if the text to replace is not there (once)."""
+    text = (ROOT / mutation.file).read_text()
+    count = text.count(mutation.old)
+    if count != 1:
+        raise ValueError(f"{mutation.name}: its text stands {count} times in {mutation.file}")
+    return text.replace(mutation.old, mutation.new)
+
+
+def apply(mutation: Mutation, folder: Path) -> None:
+    """Write a copy of the engine with the mistake, and of the simulation, into `folder`."""
+    text = mutated(mutation)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "storage", folder / "storage", ignore=ignore)
+    shutil.copytree(ROOT / "tests" / "simulation", folder / "tests" / "simulation", ignore=ignore)
+    (folder / "tests" / "__init__.py").touch()
+    (folder / mutation.file).write_text(text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a mistake: the seed and message of the first world that broke, if one did."""
+
+    mutation: Mutation
+    worlds: int
+    seconds: float
+    seed: int | None
+    message: str
+
+
+def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0) -> Finding:
+    """Run worlds on a copy with the mistake until one breaks."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="nbd-mutation-") as folder:
+        apply(mutation, Path(folder))
+        command = [sys.executable, "-m", "tests.simulation.run", "--seeds", str(worlds), "--first", str(first)]
+        done = subprocess.run(
+            [*command, "--workers", "1", "--stop"],
+            cwd=folder,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    seconds = time.monotonic() - started
+    found = re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE)
+    if found is not None:
+        seed = int(found[1])
+        last = [line for line in done.stdout.splitlines() if re.match(r"\w*(Error|Exception)\b", line)]
+        message = f"{found[2][:150]} {last[-1] if last else ''}".strip()
+        return Finding(mutation, seed - first + 1, seconds, seed, message)
+    if done.returncode:
+        raise RuntimeError(f"{mutation.name}: the worlds did not run: {done.stderr[-2000:]}")
+    return Finding(mutation, worlds, seconds, None, "")
+
+
+MUTATIONS = [
+    # The commit protocol, after `model/run.py`.
+    Mutation(
+        "the log goes on right behind a fence",
+        "storage/lsm/recovery.py",
+        "RESUME = WINDOW\n",
+        "RESUME = 1\n",
+    ),
+    Mutation(
+        "no fence object, only the take-over manifest",
+        "storage/lsm/recovery.py",
+        "                await create_or_settle("
+        "self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "fence above everything in the log instead of in the first gap",
+        "storage/lsm/recovery.py",
+        "            number = replay.end\n",
+        "            names = [number_of(info.name) for info in await self._store.list(WALS)]\n"
+        "            number = replay.end = max([replay.end, *(n + 1 for n in names)])\n",
+    ),
+    Mutation(
+        "fences are deleted with the log they end",
+        "storage/lsm/engine.py",
+        "        await self._store.delete([wal_name(number) for number in numbers])\n",
+        "        numbers += [fence for fence in position.fences if fence < replay]\n"
+        "        await self._store.delete([wal_name(number) for number in numbers])\n",
+    ),
+    Mutation(
+        "the log is read before the take-over manifest is committed",
+        "storage/lsm/opening.py",
+        "        lock = await self._take_over(manifests, forced=take_over)\n"
+        "        try:\n"
+        "            epoch = manifests.manifest.epoch\n"
+        "            replay = await log.read_to_gap()\n",
+        "        replay = await log.read_to_gap()\n"
+        "        lock = await self._take_over(manifests, forced=take_over)\n"
+        "        try:\n"
+        "            epoch = manifests.manifest.epoch\n",
+    ),
+    Mutation(
+        "no last look at the end of opening",
+        "storage/lsm/opening.py",
+        "            records, maps = await self._load(manifests, ciphers, replay, tree)\n"
+        "            await manifests.look_for_newer()\n"
+        "        except BaseException:\n",
+        "            records, maps = await self._load(manifests, ciphers, replay, tree)\n"
+        "        except BaseException:\n",
+    ),
+    Mutation(
+        "a reader does not look for a newer manifest at the end",
+        "storage/lsm/opening.py",
+        "                records, maps = await self._load(manifests, ciphers, replay, tree)\n"
+        "                await manifests.look_for_newer()\n",
+        "                records, maps = await self._load(manifests, ciphers, replay, tree)\n",
+    ),
+    Mutation(
+        "acknowledged out of number order",
+        "storage/lsm/commit.py",
+        "        while self._in_flight and self._in_flight[0].landed:\n            batch = self._in_flight.popleft()\n",
+        "        for batch in [batch for batch in self._in_flight if batch.landed]:\n"
+        "            self._in_flight.remove(batch)\n",
+    ),
+    Mutation(
+        "a taken name counts as success",
+        "storage/lsm/settle.py",
+        "        if content == data:\n",
+        "        if content:\n",
+    ),
+    Mutation(
+        "replay jumps over a gap",
+        "storage/lsm/recovery.py",
+        "            if replay.end in wanted or not await self._load(replay.end):\n                break\n",
+        "            if replay.end in wanted or not await self._load(replay.end):\n"
+        "                later = [n for n in listed if n > replay.end]\n"
+        "                if not later:\n"
+        "                    break\n"
+        "                await self._load(min(later))\n"
+        "                if min(later) not in self._read:\n"
+        "                    break\n"
+        "                replay.end, replay.tag = min(later), self._read[min(later)].header.link\n",
+    ),
+    Mutation(
+        "the old log is deleted before the manifest is committed",
+        "storage/lsm/engine.py",
+        "            await self.manifests.commit(\n",
+        "            await self._truncate(replay)\n            await self.manifests.commit(\n",
+    ),
+    Mutation(
+        "a take-over that loses does not read the winner's manifest",
+        "storage/lsm/opening.py",
+        "            await manifests.read_newest()\n\n    async def _check_holder",
+        "            manifests.number += 1\n\n    async def _check_holder",
+    ),
+    Mutation(
+        "take-over manifests are deleted",
+        "storage/lsm/manifests.py",
+        "        kept = set(self.manifest.takeovers)\n",
+        "        kept: set[int] = set()\n",
+    ),
+    Mutation(
+        "the sweep takes objects of any epoch",
+        "storage/lsm/sweep.py",
+        "table_id not in named and epoch_of(table_id) < epoch",
+        "table_id not in named and epoch_of(table_id) <= 2**32",
+    ),
+    Mutation(
+        "the sweep forgets the locators of the log",
+        "storage/lsm/engine.py",
+        "named = {table.id for table in manifest.tables + self.writes.memtable.tables}",
+        "named = {table.id for table in manifest.tables}",
+    ),
+    Mutation(
+        "a locator is logged before its SST is confirmed",
+        "storage/lsm/bulk.py",
+        "            await self._tables.upload(table, content)\n",
+        "            asyncio.get_running_loop().create_task(self._tables.upload(table, content))\n",
+    ),
+    Mutation(
+        "a flush does not list the SSTs of its locators",
+        "storage/lsm/engine.py",
+        "tables=sealed.tables + result.tables,",
+        "tables=result.tables,",
+    ),
+    Mutation(
+        "a flush moves the replay point one too far",
+        "storage/lsm/engine.py",
+        "            replay = sealed.first_beyond or position.next_number\n",
+        "            replay = (sealed.first_beyond + 1) if sealed.first_beyond else position.next_number\n",
+    ),
+    Mutation(
+        "a flush does not wait for the log",
+        "storage/lsm/engine.py",
+        "                await self.durable(log, sequence)\n            indexes",
+        "                pass\n            indexes",
+    ),
+    # Ours: group commit, memtable and index.
+    Mutation(
+        "a flush is answered when its batch is sent",
+        "storage/lsm/commit.py",
+        "        batch.size = len(content)\n        started",
+        "        batch.size = len(content)\n        batch.landed = True\n        self._acknowledge()\n        started",
+    ),
+    Mutation(
+        "waiters of operations still queued are answered too",
+        "storage/lsm/commit.py",
+        "                cut.log.acknowledge(cut.last_sequence)\n",
+        "                cut.log.acknowledge(cut.log.last_sequence)\n",
+    ),
+    Mutation(
+        "an uploaded frame replaces newer bytes",
+        "storage/lsm/commit.py",
+        "            if table.blocks.get(block.block) is entry and entry.sequence == block.sequence:\n"
+        "                entry.link_block(ref)\n",
+        "            if table.blocks.get(block.block) is entry:\n                entry.link_block(ref)\n",
+    ),
+    Mutation(
+        "a trimmed block comes back with its upload",
+        "storage/lsm/commit.py",
+        "            if table.blocks.get(block.block) is entry and entry.sequence == block.sequence:\n"
+        "                entry.link_block(ref)\n",
+        "            entry = table.entry(block.block) if block.block not in table.blocks else entry\n"
+        "            if entry.sequence in (0, block.sequence):\n                entry.link_block(ref)\n",
+    ),
+    Mutation(
+        "bulk is taken from the memtable when it is encoded, not when it is cut",
+        "storage/lsm/bulk.py",
+        "        sectors=dict(entry.sectors),\n",
+        "        sectors=entry.sectors,\n",
+    ),
+    Mutation(
+        "small writes beside bulk do not reach the log",
+        "storage/lsm/log.py",
+        "            rest = without_blocks(ops, {block.block for block in blocks})\n",
+        "            rest = [op for op in ops if isinstance(op, Meta)]\n",
+    ),
+    Mutation(
+        "ranges of zeros are repointed last",
+        "storage/lsm/flush.py",
+        "        for index in indexes.values():\n            for key in index.take_dead():\n",
+        "        for span in result.ranges:\n"
+        "            if span.layer in indexes:\n"
+        "                indexes[span.layer].zero_range(span.first, span.end, HOLE)\n"
+        "        for index in indexes.values():\n            for key in index.take_dead():\n",
+    ),
+    Mutation(
+        "loading lets a range of zeros win over newer entries",
+        "storage/lsm/load.py",
+        "        alive[low:high] &= sequences[low:high] > sequence\n",
+        "        alive[low:high] = False\n",
+    ),
+    Mutation(
+        "loading ignores ranges of zeros",
+        "storage/lsm/load.py",
+        "        alive[low:high] &= sequences[low:high] > sequence\n",
+        "        alive[low:high] &= sequences[low:high] > 0\n",
+    ),
+    Mutation(
+        "adjacent spans of zeros swallow a write in between",
+        "storage/lsm/memtable.py",
+        "if old.content == new.content and old.sequence > newest_write:",
+        "if old.content == new.content:",
+    ),
+    Mutation(
+        "the memtable goes before the index points to what it held",
+        "storage/lsm/engine.py",
+        "            for _ in self._flusher.repoint(result, sealed, indexes):\n"
+        "                await asyncio.sleep(0)\n            self._drop_sealed(sealed)\n",
+        "            self._drop_sealed(sealed)\n"
+        "            for _ in self._flusher.repoint(result, sealed, indexes):\n"
+        "                await asyncio.sleep(0)\n",
+    ),
+    Mutation(
+        "sectors written in part are completed with zeros",
+        "storage/lsm/flush.py",
+        "    entry = table.blocks[block]\n    for sector in list(entry.extents or ()):\n",
+        "    entry = table.blocks[block]\n    index = BlockMap()\n    for sector in list(entry.extents or ()):\n",
+    ),
+    Mutation(
+        "a cut spans two memtables",
+        "storage/lsm/engine.py",
+        "        self.commit.cut_all()\n",
+        "",
+    ),
+    Mutation(
+        "a patch leaves the put-together block as it was",
+        "storage/lsm/index.py",
+        "            self.assembled[block] = (key, valid & ~mask)\n",
+        "            self.assembled[block] = (key, valid)\n",
+    ),
+    Mutation(
+        "the tree is written as it is at the end of a flush",
+        "storage/lsm/engine.py",
+        "None if sealed.tree is None else await self._write_tree(sealed.tree)",
+        "None if sealed.tree is None else await self._write_tree(self._tree.encode())",
+    ),
+    # Mistakes that were really made, and found by the simulation or beside it.
+    Mutation(
+        "made: closing cancels a flush under way",
+        "storage/lsm/engine.py",
+        "        task = self._spawn(lambda: self._flush_once(closing=closing, always=always))\n",
+        "        self.commit.kick()\n"
+        "        await self._flush_once(closing=closing, always=always)\n"
+        "        return\n"
+        "        task = self._spawn(lambda: self._flush_once(closing=closing, always=always))\n",
+    ),
+    Mutation(
+        "made: a dropped layer leaves a flush before its drop is durable",
+        "storage/lsm/engine.py",
+        "                await self.durable(self._tree_log, self._tree_log.last_sequence)\n            sealed.layers",
+        "                pass\n            sealed.layers",
+    ),
+    Mutation(
+        "made: what the manifest holds is replayed once more",
+        "storage/lsm/engine.py",
+        "            elif sequence_of(record) <= done:\n                continue\n",
+        "",
+    ),
+    Mutation(
+        "made: the tag of what was truncated is forgotten",
+        "storage/lsm/commit.py",
+        "            self.truncated = logged\n",
+        "",
+    ),
+    Mutation(
+        "made: replayed blocks are taken for new ones",
+        "storage/lsm/engine.py",
+        "            layer.log.replayed()\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "made: blocks without patches are put together",
+        "storage/lsm/layer.py",
+        "        if not self.index.is_patched(block):\n            return\n",
+        "",
+    ),
+    Mutation(
+        "made: every process begins with an empty tree of its own time",
+        "storage/fs/store.py",
+        "Namespace.empty(0.0)",
+        "Namespace.empty(__import__('time').time())",
+    ),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Plant mistakes in the engine and let the simulation find them.")
+    parser.add_argument("name", nargs="?", default="", help="only those with this in their name")
+    parser.add_argument("--worlds", type=int, default=WORLDS_MAX, help="worlds before a mistake counts as missed")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first world")
+    parser.add_argument("--workers", type=int, default=2, help="mistakes hunted at a time")
+    arguments = parser.parse_args()
+    chosen = [mutation for mutation in MUTATIONS if arguments.name in mutation.name]
+    missed = 0
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        hunts = pool.map(lambda one: hunt(one, worlds=arguments.worlds, first=arguments.first), chosen)
+        for finding in hunts:
+            verdict = "MISSED" if finding.seed is None else "found "
+            missed += finding.seed is None
+            print(
+                f"{verdict} {finding.worlds:4d} worlds {finding.seconds:5.0f} s  {finding.mutation.name}"
+                + (f"\n         seed {finding.seed}: {finding.message}" if finding.seed is not None else ""),
+                flush=True,
+            )
+    print(f"{len(chosen) - missed} of {len(chosen)} found")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Fresh worlds at every run, and proof that they can find mistakes.
+
+A failure names its seed: `python -m tests.simulation.run --seed N` repeats it with a trace. NBDSERVER_SEED sets the
+first seed of all chunks.
+"""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, hunt, mutated
+from tests.simulation.world import run_world
+
+CHUNKS = 30
+WORLDS_IN_CHUNK = 10
+
+FIRST = int(os.environ.get("NBDSERVER_SEED") or random.SystemRandom().randrange(10**12))
+"""Where this run begins; processes of one run may begin at different places."""
+
+REPEATED = range(3)
+
+FOUND_SOON = (
+    "acknowledged out of number order",
+    "a taken name counts as success",
+    "fences are deleted with the log they end",
+    "the sweep takes objects of any epoch",
+    "an uploaded frame replaces newer bytes",
+    "sectors written in part are completed with zeros",
+)
+"""Mistakes hunted at every run; `python -m tests.simulation.mutations` hunts all."""
+
+WORLDS_FOR_MISTAKE_MAX = 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_fresh_worlds(chunk: int) -> None:
+    for seed in range(FIRST + chunk * WORLDS_IN_CHUNK, FIRST + (chunk + 1) * WORLDS_IN_CHUNK):
+        result = run_world(seed)
+        assert result.violation is None, (
+            f"{result.violation}\n\nrepeat it with: python -m tests.simulation.run --seed {seed}"
+        )
+
+
+@pytest.mark.parametrize("seed", REPEATED)
+def test_one_seed_is_one_world(seed: int) -> None:
+    events: list[str] = []
+    first = run_world(seed, trace=events.append)
+    assert len(events) > 100
+    assert run_world(seed).digest == first.digest
+    assert run_world(seed + len(REPEATED)).digest != first.digest
+
+
+def test_a_world_does_not_depend_on_the_hashes_of_a_process() -> None:
+    command = "from tests.simulation.world import run_world; print(run_world(1).digest)"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", command],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hashes in ("1", "2")
+    }
+    assert digests == {run_world(1).digest + "\n"}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_every_mistake_can_still_be_planted(mutation: Mutation) -> None:
+    compile(mutated(mutation), mutation.file, "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOUND_SOON)
+def test_planted_mistakes_are_found(name: str) -> None:
+    (mutation,) = [mutation for mutation in MUTATIONS if mutation.name == name]
+    assert hunt(mutation, worlds=WORLDS_FOR_MISTAKE_MAX).seed is not None
