@@ -12,7 +12,7 @@ M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 """Names of glibc's mallopt(3)."""
 
-TRIM_BYTES = 128 * 1024 * 1024
+TRIM_BYTES = 64 * 1024 * 1024
 """Free memory that is kept. A page given back and taken again costs a fault of 0.5 to 3 us, as much as the write it
 is for.
 """

@@ -27,20 +27,34 @@ _ZERO8 = bytes(8 * PAGE_BLOCKS)
 _ZERO4 = bytes(4 * PAGE_BLOCKS)
 
 
+_NO_LOCATIONS = array("Q", _ZERO8)
+_NO_TAGS = array("Q", _ZERO8)
+_NO_LENGTHS = array("I", _ZERO4)
+"""Shared by all pages without base entries, never written to: scattered small writes make no full pages."""
+
+
 class Page:
     """Base entries of 4096 neighbouring blocks. `head` is the row of the newest patch, 0 for none."""
 
     __slots__ = ("head", "length", "location", "tag")
 
     def __init__(self) -> None:
-        self.location = array("Q", _ZERO8)
-        self.tag = array("Q", _ZERO8)
-        self.length = array("I", _ZERO4)
+        self.location = _NO_LOCATIONS
+        self.tag = _NO_TAGS
+        self.length = _NO_LENGTHS
         self.head = array("I", _ZERO4)
+
+    def make_bases(self) -> None:
+        """From now on this page has base entries of its own."""
+        if self.location is _NO_LOCATIONS:
+            self.location = array("Q", _ZERO8)
+            self.tag = array("Q", _ZERO8)
+            self.length = array("I", _ZERO4)
 
 
 def _allocated_page() -> Page:
     page = Page()
+    page.make_bases()
     page.location[:] = array("Q", [ALLOCATED]) * PAGE_BLOCKS
     return page
 
@@ -151,6 +165,9 @@ class BlockMap:
             self.dead.append(page.location[at])
         if page.head[at]:
             self._forget_patches(page, at)
+        if location == HOLE and page.location[at] == HOLE:
+            return
+        page.make_bases()
         page.location[at] = location
         page.length[at] = length
         page.tag[at] = tag
@@ -220,21 +237,26 @@ class BlockMap:
         for n in touched:
             low = max(first - (n << PAGE_SHIFT), 0)
             high = min(end - (n << PAGE_SHIFT), PAGE_BLOCKS)
-            if content == HOLE and n not in self.pages:
-                continue
-            page = self._writable(n)
-            if any(page.head[low:high]):
-                for at in range(low, high):
-                    if page.head[at]:
-                        self._forget_patches(page, at)
-            self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
-            if high - low == PAGE_BLOCKS:
-                if content == HOLE:
-                    del self.pages[n]
-                else:
-                    self.pages[n] = ALLOCATED_PAGE
-                continue
-            page.location[low:high] = array("Q", [content]) * (high - low)
+            page = self.pages.get(n)
+            if page is not None and page is not ALLOCATED_PAGE:
+                self._forget(page, low, high)
+            if high - low < PAGE_BLOCKS:
+                if page is not None or content != HOLE:
+                    page = self._writable(n)
+                    page.make_bases()
+                    page.location[low:high] = array("Q", [content]) * (high - low)
+            elif content != HOLE:
+                self.pages[n] = ALLOCATED_PAGE
+            elif page is not None:
+                del self.pages[n]
+
+    def _forget(self, page: Page, low: int, high: int) -> None:
+        """Forget patches and frames of the blocks [low, high) of a page."""
+        if any(page.head[low:high]):
+            for at in range(low, high):
+                if page.head[at]:
+                    self._forget_patches(page, at)
+        self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
 
     def _writable(self, number: int) -> Page:
         page = self.pages.get(number)

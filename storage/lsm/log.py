@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TREE = 0
 """Number of the queue that carries tree changes; no layer has it."""
 
-INLINE_BYTES_MAX = 8 * 1024 * 1024
-"""Operations of one cut that goes into the log itself, and so the size of a WAL object."""
+INLINE_BYTES_MAX = 4 * 1024 * 1024
+"""Operations of one cut that goes into the log itself, and so the size of a WAL object; a larger write is one cut."""
 
 BLOCK_SHIFT = 18
 
@@ -145,7 +145,7 @@ class LayerLog:
         )
 
     def cut(self, memtable: Memtable) -> Cut:
-        """Take the head of the queue: all of it if it holds bulk, else up to 8 MiB."""
+        """Take the head of the queue: all of it if it holds bulk, else up to 4 MiB."""
         blocks = self._whole_blocks()
         if len(blocks) * BLOCK_BYTES >= BULK_BYTES_MIN:
             ops, self.pending = self.pending, []
