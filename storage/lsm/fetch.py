@@ -73,7 +73,8 @@ class FrameSource:
         self._on_missing = on_missing
         self._waiting: dict[int, asyncio.Future[Decoded]] = {}
         self._queue: list[FrameRef] = []
-        self._gets = asyncio.Semaphore(GETS_IN_FLIGHT)
+        """Frames that no GET brings yet, in order of asking."""
+        self._scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fetch(self, refs: Iterable[FrameRef]) -> dict[int, Decoded]:
@@ -95,9 +96,8 @@ class FrameSource:
         # A prefetch has no one who looks at its outcome; the next reader will meet the same error again.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._waiting[ref.location] = future
-        if not self._queue:
-            loop.call_soon(self._dispatch)
         self._queue.append(ref)
+        self._dispatch_soon()
         return future
 
     @property
@@ -105,12 +105,27 @@ class FrameSource:
         """Frames asked for and not here yet."""
         return len(self._waiting)
 
+    def _dispatch_soon(self) -> None:
+        if not self._scheduled and self._queue and len(self._tasks) < GETS_IN_FLIGHT:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
     def _dispatch(self) -> None:
-        queue, self._queue = sorted(self._queue, key=lambda ref: ref.location), []
-        for group in coalesce(queue):
+        """Start as many GETs as may be in flight; what has to wait goes later, together with what comes until then."""
+        self._scheduled = False
+        asked = {ref.location: place for place, ref in enumerate(self._queue)}
+        groups = coalesce(sorted(self._queue, key=lambda ref: ref.location))
+        groups.sort(key=lambda group: min(asked[ref.location] for ref in group))
+        room = GETS_IN_FLIGHT - len(self._tasks)
+        self._queue = [ref for group in groups[room:] for ref in group]
+        for group in groups[:room]:
             task = asyncio.get_running_loop().create_task(self._load(group))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._dispatch_soon()
 
     async def _load(self, group: list[FrameRef]) -> None:
         results: list[Decoded | Exception]
@@ -138,8 +153,7 @@ class FrameSource:
         start = group[0].location & OFFSET_MASK
         end = (group[-1].location & OFFSET_MASK) + group[-1].length
         try:
-            async with self._gets:
-                raw = await self._store.get(name, start, end - start)
+            raw = await self._store.get(name, start, end - start)
         except NotFound:
             await self._on_missing(name)
             raise Corrupt(name, "it is missing though the newest manifest names it") from None

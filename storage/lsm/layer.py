@@ -21,6 +21,7 @@ from storage.lsm.gather import Gathering, Piece
 from storage.lsm.index import BlockMap
 from storage.lsm.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span
 from storage.lsm.records import Located, Op
+from storage.lsm.streams import WINDOW_BLOCKS_MAX, Streams
 from storage.objects.base import Buffer
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ FRAGMENTS_MAX = 4
 ASSEMBLE_BYTES_MIN = 64 * 1024
 """Smaller reads do not pay for putting a whole block together (about 50 us)."""
 
-READ_AHEAD_BLOCKS_MAX = 64
-"""How far a sequential reader is read ahead: 16 MiB, four ranged GETs."""
+LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
+"""Frames on their way beyond which nothing is fetched ahead: 128 MiB."""
 
 
 class Layer:
@@ -71,9 +72,7 @@ class Layer:
         self.active = writes.memtable.layer(number)
         self.tables: list[LayerTable] = [self.active]
         log.table = self.active
-        self._ahead_from = -1
-        self._ahead_blocks = 1
-        self._ahead_until = 0
+        self._streams = Streams()
 
     # --- reading
 
@@ -164,7 +163,10 @@ class Layer:
             pieces = self._gather(gathering, offset, length)
             if not gathering.missing:
                 return pieces
-            self._read_ahead(offset, length)
+            if self._source.loading < LOADING_MAX:
+                self._prefetch_blocks(
+                    self._streams.miss(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
+                )
             fetched.update(await self._source.fetch(gathering.missing))
 
     def _gather(self, gathering: Gathering, offset: int, length: int) -> list[Piece]:
@@ -182,34 +184,15 @@ class Layer:
             offset += high - low
         return pieces
 
-    def _read_ahead(self, offset: int, length: int) -> None:
-        """A miss that goes on where the last one ended opens a window ahead, doubling up to its limit.
-
-        The window is moved by half of itself at a time, so that what is fetched ahead comes in large requests.
-        """
-        first = offset >> BLOCK_SHIFT
-        end = ((offset + length - 1) >> BLOCK_SHIFT) + 1
-        if self._ahead_from <= first <= max(self._ahead_from, self._ahead_until):
-            self._ahead_blocks = min(self._ahead_blocks * 2, READ_AHEAD_BLOCKS_MAX)
-            if self._ahead_until < end + self._ahead_blocks // 2:
-                start = max(end, self._ahead_until)
-                self._ahead_until = end + self._ahead_blocks
-                self._prefetch_blocks(start, self._ahead_until)
-        else:
-            self._ahead_blocks = 1
-            self._ahead_until = 0
-        self._ahead_from = end
-
     def prefetch(self, offset: int, length: int) -> None:
         """Bring a range into the cache in the background, at most as much of it as the read-ahead window holds."""
         first = offset >> BLOCK_SHIFT
-        end = min(((offset + length - 1) >> BLOCK_SHIFT) + 1, first + READ_AHEAD_BLOCKS_MAX)
-        self._prefetch_blocks(first, end)
+        end = min(((offset + length - 1) >> BLOCK_SHIFT) + 1, first + WINDOW_BLOCKS_MAX)
+        if self._source.loading < LOADING_MAX:
+            self._prefetch_blocks(range(first, end))
 
-    def _prefetch_blocks(self, first: int, end: int) -> None:
-        if self._source.loading > 4 * READ_AHEAD_BLOCKS_MAX:
-            return
-        for block in range(first, end):
+    def _prefetch_blocks(self, blocks: range) -> None:
+        for block in blocks:
             for found in self.index.find(block):
                 content = found.content
                 if isinstance(content, FrameRef) and content.location not in self._frames:

@@ -1,0 +1,49 @@
+"""This file knows which sequential readers a layer has, and how far ahead of each to fetch. Pure.
+
+A miss that goes on where an earlier one ended belongs to the same stream; copying tools read several ranges at once,
+so there may be many. A stream's window doubles from one block up to its limit and moves by half of itself at a time,
+so that what is fetched ahead comes in large requests.
+"""
+
+STREAMS_MAX = 16
+
+WINDOW_BLOCKS_MAX = 64
+"""How far a sequential reader is read ahead: 16 MiB, four ranged GETs."""
+
+
+class _Stream:
+    __slots__ = ("at", "until", "window")
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        """Block behind the last miss."""
+        self.until = 0
+        """Block behind the last one fetched ahead."""
+        self.window = 1
+
+
+class Streams:
+    """The readers seen lately, the most recent last."""
+
+    def __init__(self) -> None:
+        self._streams: list[_Stream] = []
+
+    def miss(self, first: int, end: int) -> range:
+        """Blocks [first, end) were not in memory; gives the blocks to fetch ahead."""
+        stream = next(
+            (s for s in reversed(self._streams) if s.at <= first <= max(s.at, s.until) + WINDOW_BLOCKS_MAX), None
+        )
+        if stream is None:
+            if len(self._streams) == STREAMS_MAX:
+                self._streams.pop(0)
+            self._streams.append(_Stream(end))
+            return range(0)
+        self._streams.remove(stream)
+        self._streams.append(stream)
+        stream.at = end
+        stream.window = min(stream.window * 2, WINDOW_BLOCKS_MAX)
+        if stream.until >= end + stream.window // 2:
+            return range(0)
+        ahead = range(max(end, stream.until), end + stream.window)
+        stream.until = end + stream.window
+        return ahead
