@@ -89,7 +89,7 @@ def read_answers(output: bytes, reads: dict[int, int] | None = None) -> list[str
         assert (magic, options, flags) == (wire.MAGIC, wire.IHAVEOPT, 3), "the greeting is wrong"
         place = 18
     while place < len(output):
-        (head,) = struct.unpack_from(">Q", output + bytes(8), place)
+        head = int.from_bytes(output[place : place + 8], "big")
         if head == wire.OPTION_REPLY_MAGIC:
             place = _option_reply(output, place, lines)
         elif head >> 32 == wire.SIMPLE_REPLY_MAGIC:

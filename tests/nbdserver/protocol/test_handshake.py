@@ -1,0 +1,181 @@
+"""The handshake: its tables hold together, cutting makes no difference, garbage does no more than end it."""
+
+import random
+import struct
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbdserver.protocol import wire
+from nbdserver.protocol.handshake import (
+    OPTIONS,
+    OUTPUT_BYTES_MAX,
+    TRANSITIONS,
+    Event,
+    Handshake,
+    State,
+)
+from nbdserver.protocol.wire import ProtocolError
+from tests.support.speech import BASE, FIXED, FIXED_NO_ZEROES, PLAIN, contexts, go, info, opt, read_answers
+
+
+@dataclass(frozen=True)
+class Offer:
+    name: str
+    size: int = 1 << 20
+    read_only: bool = False
+    description: str = "a disk"
+
+
+class Offers:
+    """Exports by name that count how often they are asked for."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self.found: list[str] = []
+
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+    def find(self, name: str) -> Offer | None:
+        self.found.append(name)
+        return Offer(name, read_only=name == "locked") if name in self._names else None
+
+
+def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, State, object, bytes]:
+    """What a handshake makes of bytes: its output, state, agreement and the bytes left over."""
+    handshake = Handshake(Offers("disk", "locked"))
+    output = b""
+    view = memoryview(data)
+    try:
+        while True:
+            count = len(view) if cut is None else cut.randint(1, 40)
+            assert handshake.received(view[:count])
+            output += b"".join(handshake.take_output())
+            view = view[count:]
+            if not view:
+                break
+    except ProtocolError:
+        return output + b"".join(handshake.take_output()), State.CLOSED, None, b""
+    return output, handshake.state, handshake.agreement, handshake.take_rest() + bytes(view)
+
+
+OPTION = st.one_of(
+    st.sampled_from(
+        [
+            opt(wire.OPT_LIST),
+            opt(wire.OPT_STRUCTURED_REPLY),
+            opt(wire.OPT_ABORT),
+            opt(wire.OPT_EXPORT_NAME, b"disk"),
+            go("no"),
+            go("disk", 0, 1, 2, 3),
+            info(wire.OPT_INFO, "locked", 3),
+            contexts(wire.OPT_SET_META_CONTEXT, "disk", BASE, "x-other:thing"),
+            contexts(wire.OPT_LIST_META_CONTEXT, "disk"),
+            opt(wire.OPT_GO, bytes(70_000)),
+        ]
+    ),
+    st.builds(opt, st.integers(0, 13), st.binary(max_size=40)),
+    st.builds(opt, st.integers(0, 2**32 - 1), st.binary(max_size=40)),
+)
+CONVERSATION = st.builds(
+    lambda flags, said, end: flags + b"".join(said) + end,
+    st.sampled_from([FIXED, FIXED_NO_ZEROES, PLAIN]),
+    st.lists(OPTION, max_size=8),
+    st.binary(max_size=30),
+)
+
+
+@given(CONVERSATION, st.integers(0, 2**32))
+def test_cutting_makes_no_difference(conversation: bytes, seed: int) -> None:
+    whole, cut = talk(conversation), talk(conversation, cut=random.Random(seed))
+    assert cut[:3] == whole[:3]
+    if whole[1] is not State.CLOSED:
+        assert cut[3] == whole[3]
+
+
+@given(st.binary(max_size=500))
+def test_garbage_does_no_more_than_end_it(garbage: bytes) -> None:
+    talk(garbage)
+    talk(FIXED + garbage)
+    talk(FIXED + opt(wire.OPT_STRUCTURED_REPLY) + b"".join(opt(number, garbage) for number in (6, 7, 9, 10)))
+
+
+def test_the_tables_hold_together() -> None:
+    assert set(TRANSITIONS) == set(State)
+    reached = {state for moves in TRANSITIONS.values() for state in moves.values()}
+    assert reached == set(State) - {State.GREETED}
+    assert {event for moves in TRANSITIONS.values() for event in moves} == set(Event)
+    for rule in OPTIONS.values():
+        assert rule.states <= {State.PLAIN, State.HAGGLING}
+
+
+def test_what_follows_go_belongs_to_the_transmission() -> None:
+    _, state, agreement, rest = talk(FIXED + go() + b"requests")
+    assert state is State.TRANSMISSION
+    assert agreement is not None
+    assert rest == b"requests"
+
+
+@pytest.mark.parametrize(
+    ("name", "structured", "flags"),
+    [
+        ("disk", False, 0b1101_0110_1101),
+        ("disk", True, 0b1101_1110_1101),
+        ("locked", False, 0b0101_0000_1111),
+        ("locked", True, 0b0101_1000_1111),
+    ],
+)
+def test_transmission_flags(name: str, structured: bool, flags: int) -> None:
+    """DF only with structured replies; a read-only export offers nothing that writes."""
+    before = FIXED + (opt(wire.OPT_STRUCTURED_REPLY) if structured else b"")
+    output, *_ = talk(before + go(name))
+    assert output[-32:-20] == struct.pack(">HQH", wire.INFO_EXPORT, 1 << 20, flags)
+
+
+def test_block_sizes() -> None:
+    output, *_ = talk(FIXED + go("disk", wire.INFO_BLOCK_SIZE))
+    assert output[-34:-20] == struct.pack(">HIII", wire.INFO_BLOCK_SIZE, 1, 4096, 32 << 20)
+
+
+def test_answers_stop_while_too_much_of_them_waits() -> None:
+    """26: a client that lists and never reads is not answered for ever, and nothing is lost when it reads
+    on."""
+    names = [f"export-{number:05}" for number in range(2_000)]
+    handshake = Handshake(Offers(*names))
+    assert not handshake.received(FIXED + opt(wire.OPT_LIST) * 30)
+    output = handshake.take_output()
+    longest = sum(len(name) + 24 for name in names) + 20
+    assert OUTPUT_BYTES_MAX <= sum(map(len, output)) <= OUTPUT_BYTES_MAX + longest + 18
+    while not handshake.received(b""):
+        output += handshake.take_output()
+    output += handshake.take_output()
+    assert read_answers(b"".join(output)).count("LIST: ACK") == 30
+
+
+def test_listing_many_exports_may_take_many_options() -> None:
+    """qemu-nbd --list asks two options for each export it finds."""
+    names = [f"export-{number}" for number in range(100)]
+    handshake = Handshake(Offers(*names))
+    said = opt(wire.OPT_LIST) + b"".join(info(wire.OPT_INFO, name) * 2 for name in names)
+    assert handshake.received(FIXED + said)
+    assert read_answers(b"".join(handshake.take_output())).count("INFO: ACK") == 200
+    with pytest.raises(ProtocolError):
+        handshake.received(opt(99) * 300)
+
+
+def test_no_export_is_touched_before_it_is_named() -> None:
+    offers = Offers("disk")
+    Handshake(offers).received(FIXED + opt(wire.OPT_LIST) + opt(wire.OPT_STRUCTURED_REPLY) + opt(wire.OPT_ABORT))
+    assert offers.found == []
+
+
+def test_long_option_data_is_not_kept() -> None:
+    handshake = Handshake(Offers("disk"))
+    handshake.received(FIXED + opt(wire.OPT_GO, length=1 << 20))
+    for _ in range(1 << 4):
+        handshake.received(bytes(1 << 16))
+        assert len(handshake._pending) == 0
+    assert read_answers(b"".join(handshake.take_output())) == ["GO: ERR_TOO_BIG"]
