@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -71,6 +69,8 @@ def make_store(place: Place, password: bytes, work: Callable[[Store], Awaitable[
 
 def is_there(location: str) -> bool:
     """Whether there are keys at a place, and so a store. Unavailable: it does not answer."""
+    import asyncio
+
     from storage import StoreOptions
     from storage.env import RealEnv
     from storage.keys import KEYS_PREFIX
@@ -90,6 +90,9 @@ def is_there(location: str) -> bool:
 
 
 def _run(opened: Callable[[Env], Awaitable[Store]], work: Callable[[Store], Awaitable[T]]) -> T:
+    import asyncio
+    import logging
+
     from nbdserver import logs
     from storage.env import RealEnv
 
@@ -112,6 +115,8 @@ def _run(opened: Callable[[Env], Awaitable[Store]], work: Callable[[Store], Awai
 
 async def until_failed(store: Store, work: Awaitable[T]) -> T:
     """The result of `work`, or the error the store fails with before that."""
+    import asyncio
+
     task = asyncio.ensure_future(work)
     try:
         either: set[asyncio.Future[Any]] = {task, store.failed}

@@ -38,11 +38,11 @@ class ImageReader:
         with _named(name):
             self._file: BinaryIO = sys.stdin.buffer if name == "-" else open(name, "rb", buffering=0)  # noqa: SIM115
             self.size: int | None = None
-            if stat.S_ISDIR(os.fstat(self._file.fileno()).st_mode):
+            mode = os.fstat(self._file.fileno()).st_mode
+            if stat.S_ISDIR(mode):
                 raise CommandFailed(f"{name} is a directory")
-            with contextlib.suppress(OSError):
+            if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
                 self.size = os.lseek(self._file.fileno(), 0, os.SEEK_END)
-                os.lseek(self._file.fileno(), 0, os.SEEK_SET)
 
     def pieces(self, advance: Advance) -> Iterator[Piece]:
         """Where there is data, and the data; `advance` is told how far it is."""

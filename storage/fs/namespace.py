@@ -301,7 +301,10 @@ class Namespace:
             if directory in self._tree.inodes:
                 edits.append(self._touched(directory, now))
             directory = number
-        if last in self._tree.entries.get(directory, {}):
+        taken = self._tree.entries.get(directory, {}).get(last)
+        if taken is not None:
+            if self._tree.inodes[taken].kind is Kind.DIRECTORY:
+                raise AlreadyExists(f"names begin with {'/'.join(parts) + '/'!r} already")
             raise AlreadyExists(f"there is a {'/'.join(parts)!r} already")
         if directory in self._tree.inodes:
             edits.append(self._touched(directory, now))

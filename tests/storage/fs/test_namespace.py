@@ -90,7 +90,7 @@ def test_a_device_is_no_directory(tree: Namespace) -> None:
     made(tree, "a", "d/e")
     with pytest.raises(Conflict, match="'a' is a device"):
         tree.plan_create_device("a/b", MIB, NOW)
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists, match="names begin with 'd/' already"):
         tree.plan_create_device("d", MIB, NOW)
     with pytest.raises(NotFound):
         tree.device("d")

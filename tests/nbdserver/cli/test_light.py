@@ -1,0 +1,85 @@
+"""Help and version cost nothing: no heavy module is imported before a command runs."""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from nbdserver import __version__
+from nbdserver.cli.root import cli
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+HEAVY = (
+    "aiohttp",
+    "asyncio",
+    "cryptography",
+    "lz4",
+    "minio",
+    "msgspec",
+    "nacl",
+    "numpy",
+    "rich",
+    "storage",
+    "structlog",
+)
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(cli))
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    program = f"""if True:
+        import sys
+        from nbdserver.cli import main
+        sys.argv = ["nbdserver", *{{}}]
+        assert main() == 0
+        assert not (loaded := set({HEAVY!r}) & set(sys.modules)), loaded
+    """
+    for arguments in (["--version"], ["--help"], ["serve", "--help"], ["device", "import", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(arguments)], cwd=REPOSITORY, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_the_projects() -> None:
+    assert tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+def test_the_commands() -> None:
+    assert {" ".join(path) for path in COMMANDS} == {
+        "init",
+        "serve",
+        "status",
+        "flush",
+        "password change",
+        *(f"device {verb}" for verb in ["create", "list", "show", "resize", "rename", "delete", "import", "export"]),
+    }
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_takes_a_store_and_speaks_json(path: tuple[str, ...]) -> None:
+    options = {name for parameter in COMMANDS[path].params for name in parameter.opts}
+    assert {"--store", "--json", "--state-folder"} <= options
+    assert COMMANDS[path].help
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_option_is_a_variable_too(path: tuple[str, ...]) -> None:
+    for parameter in COMMANDS[path].params:
+        if isinstance(parameter, click.Option) and parameter.name not in ("help", "overwrite", "shrink"):
+            long_name = next(name for name in parameter.opts if name.startswith("--"))
+            assert parameter.envvar == "NBDSERVER_" + long_name[2:].replace("-", "_").upper()
