@@ -53,7 +53,8 @@ def _build(found: BlockMap, entries: Columns, spans: Columns) -> None:
     alive = np.ones(len(blocks), dtype=bool)
     for row in np.argsort(spans["sequence"], kind="stable"):
         first, end, sequence = int(spans["first"][row]), int(spans["end"][row]), spans["sequence"][row]
-        low, high = np.searchsorted(blocks, [first, end])
+        # In the type of the column: any other would copy the whole of it for each range.
+        low, high = np.searchsorted(blocks, np.array([first, end], dtype=blocks.dtype))
         alive[low:high] &= sequences[low:high] > sequence
         found.zero_range(first, end, ALLOCATED if spans["allocated"][row] else HOLE)
     entries = {name: column[alive] for name, column in entries.items()}
