@@ -29,12 +29,13 @@ REOPEN_SHARE = 0.9
 class Gate:
     """What a connection looks at before and after each write. `delay` is in seconds."""
 
-    __slots__ = ("_waiting", "closed", "delay")
+    __slots__ = ("_opening", "_waiting", "closed", "delay")
 
     def __init__(self) -> None:
         self.delay = 0.0
         self.closed = False
         self._waiting: deque[Callable[[], None]] = deque()
+        self._opening = False
 
     def when_open(self, callback: Callable[[], None]) -> None:
         """Call `callback` once when the gate opens, in the order of these calls."""
@@ -44,8 +45,15 @@ class Gate:
         """Change the state; an opening gate lets the waiting ones through until it closes again."""
         self.delay = delay
         self.closed = closed
-        while self._waiting and not self.closed:
-            self._waiting.popleft()()
+        if self._opening:
+            # By one that was just let through: who lets them through goes on by the new state.
+            return
+        self._opening = True
+        try:
+            while self._waiting and not self.closed:
+                self._waiting.popleft()()
+        finally:
+            self._opening = False
 
 
 class Pressure:
