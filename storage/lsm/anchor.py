@@ -160,6 +160,13 @@ class HostState:
             if self._folder.is_dir():
                 _sync_folder(self._folder)
 
+    def forget_damaged(self) -> None:
+        """Drop an anchor that cannot be read: somebody has agreed to trust the store instead."""
+        try:
+            self.load()
+        except Corrupt:
+            self.forget()
+
     def lock_epoch(self, epoch: int, takeover_tag: bytes) -> WriterLock:
         """Claim `epoch`, before the take-over manifest whose tag is `takeover_tag` is sent.
 

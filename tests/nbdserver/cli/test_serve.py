@@ -185,13 +185,14 @@ def test_run_tells_its_command_where_to_find_the_disk(host: Host, local_store: S
 
 def test_run_is_ended_with_its_server(host: Host, local_store: StoreUnderTest, work: Path) -> None:
     server = Server(host, local_store.location, create={"a": "1M"}, tcp=False)
-    process = server.spawn("--run", f"echo $$ > {work}/child; exec sleep 1000")
+    process = server.spawn("--run", f"trap 'touch asked; kill $!' TERM; sleep 1000 & echo $$ > child; wait")
     try:
         until(lambda: (work / "child").exists() and (work / "child").read_text() != "", seconds=60, what="the command")
         child = int((work / "child").read_text())
         process.send_signal(signal.SIGTERM)
         assert server.wait() == INTERRUPTED
         assert not Path(f"/proc/{child}").exists()
+        assert (work / "asked").exists(), "it was killed before it was asked"
     finally:
         server.close()
 
