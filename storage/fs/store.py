@@ -311,6 +311,8 @@ async def _open(
         host = HostState(options.state_folder or default_state_folder(os.environ), patient.url)
     tree = _Tree()
     try:
+        if host is not None and accept_rollback:
+            await env.run("store", host.forget_damaged)
         key, number, created = await _unlock(opening, password, env, host, create, accept_rollback, options.cost)
         if not read_only:
             # A password change that was cut short left the slot of the old password behind.

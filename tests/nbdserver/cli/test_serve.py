@@ -185,7 +185,7 @@ def test_run_tells_its_command_where_to_find_the_disk(host: Host, local_store: S
 
 def test_run_is_ended_with_its_server(host: Host, local_store: StoreUnderTest, work: Path) -> None:
     server = Server(host, local_store.location, create={"a": "1M"}, tcp=False)
-    process = server.spawn("--run", f"trap 'touch asked; kill $!' TERM; sleep 1000 & echo $$ > child; wait")
+    process = server.spawn("--run", "trap 'touch asked; kill $!' TERM; sleep 1000 & echo $$ > child; wait")
     try:
         until(lambda: (work / "child").exists() and (work / "child").read_text() != "", seconds=60, what="the command")
         child = int((work / "child").read_text())
@@ -217,3 +217,14 @@ def test_a_store_that_was_emptied_is_made_anew_only_when_told(host: Host, local_
         assert "--accept-rollback" in done.stderr
     host.run("init", local_store.location, "--accept-rollback")
     host.run("init", local_store.location, status=1)
+
+
+def test_a_damaged_memory_of_the_host_is_named_and_can_be_given_up(host: Host, local_store: StoreUnderTest) -> None:
+    host.run("init", local_store.location)
+    (anchor,) = (host.folder / "state").rglob("anchor-*.json")
+    anchor.write_bytes(b"")
+    done = host.run("serve", local_store.location, "--run", "true", status=EXIT_CORRUPT)
+    assert str(anchor) in done.stderr
+    assert "--accept-rollback" in done.stderr
+    host.run("serve", local_store.location, "--run", "true", "--accept-rollback")
+    host.run("serve", local_store.location, "--run", "true")

@@ -100,8 +100,14 @@ def test_a_damaged_anchor_is_said_and_can_be_forgotten(state: HostState, tmp_pat
     path.write_bytes(damage)
     with pytest.raises(Corrupt, match="--accept-rollback"):
         state.load()
-    state.forget()
+    state.forget_damaged()
     assert state.load() is None
+
+
+def test_an_anchor_that_is_whole_is_not_forgotten(state: HostState) -> None:
+    state.save(anchor(3))
+    state.forget_damaged()
+    assert state.load() == anchor(3)
 
 
 def test_the_anchor_of_another_store_or_version_is_refused(state: HostState, tmp_path: Path) -> None:
