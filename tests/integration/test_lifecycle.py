@@ -88,7 +88,7 @@ def test_a_changed_password(server: Server) -> None:
     with server.connect() as client:
         client.write(0, b"kept")
     assert server.stop() == 0
-    server.host.run("--store", server.location, "password", "change", NBDSERVER_NEW_PASSWORD="another one")
+    server.host.run("password", "change", NBDSERVER_STORE=server.location, NBDSERVER_NEW_PASSWORD="another one")
     assert refused(server)[0] == EXIT_WRONG_PASSWORD
     server.host.password = "another one"
     server.start()
@@ -245,35 +245,36 @@ def test_devices_of_a_running_server_and_at_rest(
     local_store: StoreUnderTest, make_server: Callable[..., Server], work: Path
 ) -> None:
     server = make_server(local_store, create={"disk": "64MiB"})
-    host, at = server.host, ("--store", local_store.location, "device")
+    host = server.host
+    host.store_environment = {"NBDSERVER_STORE": local_store.location}
     for running in (True, False):
         if running:
             server.start()
         else:
             assert server.stop() == 0
-        host.run(*at, "create", "team/other", "10GiB")
-        assert {device["name"] for device in listed(host.json(*at, "list"))} == {"disk", "team/other"}
-        host.run(*at, "resize", "team/other", "20GiB")
-        host.run(*at, "rename", "team/other", "another")
-        shown = host.json(*at, "show", "another")
+        host.run("device", "create", "team/other", "10GiB")
+        assert {device["name"] for device in listed(host.json("device", "list"))} == {"disk", "team/other"}
+        host.run("device", "resize", "team/other", "20GiB")
+        host.run("device", "rename", "team/other", "another")
+        shown = host.json("device", "show", "another")
         assert isinstance(shown, dict)
         assert shown["size"] == 20 << 30
         if running:
             with server.connect("another") as client:
                 assert client.size == 20 << 30
                 client.write(0, b"attached")
-                assert host.run(*at, "delete", "another", status=None).returncode != 0
+                assert host.run("device", "delete", "another", status=None).returncode != 0
         image = work / "image"
         image.write_bytes(os.urandom(3 << 20) + bytes(5 << 20))
-        host.run(*at, "import", "copy", str(image))
-        host.run(*at, "export", "copy", str(work / "back"))
+        host.run("device", "import", "copy", str(image))
+        host.run("device", "export", "copy", str(work / "back"))
         assert (work / "back").read_bytes() == image.read_bytes()
         assert (work / "back").stat().st_blocks * 512 < 6 << 20, "holes were not kept"
         (work / "back").unlink()
-        host.run(*at, "delete", "copy")
-        host.run(*at, "delete", "another")
-        assert [device["name"] for device in listed(host.json(*at, "list"))] == ["disk"]
-        host.run(*at, "show", "another", status=EXIT_NOT_FOUND)
+        host.run("device", "delete", "copy")
+        host.run("device", "delete", "another")
+        assert [device["name"] for device in listed(host.json("device", "list"))] == ["disk"]
+        host.run("device", "show", "another", status=EXIT_NOT_FOUND)
 
 
 def listed(document: object) -> list[dict[str, object]]:
@@ -282,7 +283,9 @@ def listed(document: object) -> list[dict[str, object]]:
 
 
 def test_status_of_a_running_server(server: Server) -> None:
-    status = server.host.json("--store", server.location, "status")
+    host = server.host
+    host.store_environment = {**host.store_environment, "NBDSERVER_STORE": server.location}
+    status = host.json("status")
     assert isinstance(status, dict)
     assert "epoch" in json.dumps(status)
 
