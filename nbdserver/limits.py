@@ -58,3 +58,49 @@ class Budget:
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call once when something was given back."""
         self._waiting.append(callback)
+
+
+class Allowance:
+    """The bytes that one client's requests hold: its own share first, the rest out of the budget of all.
+
+    Invariant: of the `inflight` bytes taken and not given back, those beyond the share are taken from the
+    budget.
+    """
+
+    def __init__(self, limits: Limits, budget: Budget, when_room: Callable[[], None]) -> None:
+        self.inflight = 0
+        self._share = limits.reply_bytes
+        self._most = limits.inflight_bytes
+        self._budget = budget
+        self._charged = 0
+        self._when_room = when_room
+        self._waiting = False
+
+    def take(self, length: int) -> bool:
+        """Take `length` bytes before they are allocated. False: not now; `when_room` is called if others are
+        in the way."""
+        inflight = self.inflight + length
+        if inflight > self._most and self.inflight:
+            return False
+        beyond = max(0, inflight - self._share) - self._charged
+        if beyond > 0:
+            if not self._budget.take(beyond):
+                if not self._waiting:
+                    self._waiting = True
+                    self._budget.when_free(self._freed)
+                return False
+            self._charged += beyond
+        self.inflight = inflight
+        return True
+
+    def give(self, length: int) -> None:
+        """Give bytes back."""
+        self.inflight -= length
+        back = self._charged - max(0, self.inflight - self._share)
+        if back > 0:
+            self._charged -= back
+            self._budget.give(back)
+
+    def _freed(self) -> None:
+        self._waiting = False
+        self._when_room()

@@ -10,9 +10,11 @@ the newest write of the device, so it covers the completed writes of every conne
 nobody calls back and nobody is told an error: the connection is dropped, because a client that was told its
 writes succeeded may ignore the error of a FLUSH.
 
-Back-pressure. A closed gate, too many requests under way, too many bytes: the request is not taken, `stalled`
-is set, and the owner is asked to proceed when that changed. A gate with a delay lets a write be applied and
-holds its reply.
+Back-pressure. While the gate is closed, writes are held here, in order, and the socket is still read: only so
+does the end of a stream, which lies behind the bytes of unread requests, become known, and with it that the
+held ones are stale (see `connection`). When too many requests are under way, or too many bytes, a request is
+not taken: `stalled` is set, and the owner is asked to proceed when that changed. A gate with a delay lets a
+write be applied and holds its reply.
 
 Memory. Data of requests that wait (long WRITE payloads on their way in, READs from the store, replies longer
 than Limits.reply_bytes) is counted before it is allocated. The first Limits.reply_bytes of it are the
@@ -22,13 +24,16 @@ the share of others.
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import numpy
 
 from nbdserver.exports import Device
-from nbdserver.limits import Budget, Limits
+from nbdserver.limits import Allowance, Budget, Limits
 from nbdserver.protocol import wire
 from nbdserver.protocol.handshake import BASE_ALLOCATION_ID
 from nbdserver.protocol.replies import Parts, Replies, StructuredReplies
@@ -57,13 +62,25 @@ class Owner(Protocol):
     def idle(self) -> None:
         """The session is ending, and its last reply has been handed to the transport."""
 
+    def peer_is_here(self) -> bool:
+        """Whether the client has not left, as far as can be known."""
+
     def fail(self) -> None:
         """Something happened that nobody foresaw: drop the client."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A write that waits for the gate, with the length of its data."""
+
+    cookie: bytes
+    change: Callable[[], int]
+    length: int
+    fua: bool
+
+
 class Session:
-    """One client on one device. Invariant: `inflight` bytes are those taken and not given back, `charged` of
-    them from the common budget."""
+    """One client on one device."""
 
     def __init__(
         self,
@@ -87,17 +104,15 @@ class Session:
         self._gate = device.gate
         self._replies = replies
         self._limits = limits
-        self._budget = budget
         self._loop = asyncio.get_running_loop()
         self._parts: Parts = []
         self._queued = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: deque[_Held] = deque()
         self._settling = False
         self._at_gate = False
-        self._at_budget = False
         self._closed = False
-        self._inflight = 0
-        self._charged = 0
+        self._allowance = Allowance(limits, budget, self._settle_soon)
         self._arriving = 0
         """Bytes taken for a WRITE payload on its way in."""
         self._leaving = 0
@@ -118,33 +133,22 @@ class Session:
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         gate = self._gate
-        if (fua or gate.closed or gate.delay) and not self._admit_write():
-            return False
+        if fua or gate.closed or gate.delay or self._held:
+            return self._change(cookie, partial(self._device.write, offset, data), len(data), fua=fua)
         try:
-            sequence = self._device.write(offset, data)
+            self._device.write(offset, data)
         except StorageError as error:
-            return self._failed(cookie, error)
+            self._failed(cookie, error)
+        else:
+            self._parts.append(self._replies.done(cookie))
         if self._arriving:
             self._give(self._arriving)
             self._arriving = 0
-        if fua or gate.delay:
-            self._answer_write_later(cookie, sequence, fua=fua)
-        else:
-            self._parts.append(self._replies.done(cookie))
         return True
 
     def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
-        if not self._admit_write():
-            return False
-        try:
-            sequence = self._device.zero(offset, length, allocated=allocated)
-        except StorageError as error:
-            return self._failed(cookie, error)
-        if fua or self._gate.delay:
-            self._answer_write_later(cookie, sequence, fua=fua)
-        else:
-            self._parts.append(self._replies.done(cookie))
-        return True
+        change = partial(self._device.zero, offset, length, allocated=allocated)
+        return self._change(cookie, change, 0, fua=fua)
 
     def flush(self, cookie: bytes) -> bool:
         if not self._admit():
@@ -180,6 +184,8 @@ class Session:
 
     def disconnect(self) -> None:
         self.ending = True
+        if self._held:
+            self._settle_soon()
 
     def allocate(self, length: int) -> memoryview | None:
         if not self._take(length):
@@ -211,8 +217,9 @@ class Session:
         for task in self._tasks:
             task.cancel()
         self._parts.clear()
+        self._held.clear()
         self._leaving = self._arriving = 0
-        self._give(self._inflight)
+        self._allowance.give(self._allowance.inflight)
 
     # READs that take long
 
@@ -257,15 +264,65 @@ class Session:
         self._leaving += length
         self._finished()
 
-    # Replies that come later
+    # Writes that are held, or answered later
 
-    def _answer_write_later(self, cookie: bytes, sequence: int, *, fua: bool) -> None:
-        """Answer a write when it is durable (FUA), or after the gate's delay."""
+    def _change(self, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> bool:
+        """A write with data of `length`, whatever the gate says."""
+        if not self._admit():
+            return False
+        if not self._gate.closed and not self._held:
+            self._carry_out(cookie, change, fua=fua)
+            if self._arriving:
+                self._give(self._arriving)
+                self._arriving = 0
+            return True
+        if not self._arriving and not self._take(length):
+            return False
+        self._arriving = 0
+        self.outstanding += 1
+        self._held.append(_Held(cookie, change, length, fua))
+        self._wait_at_gate()
+        return True
+
+    def _carry_out(self, cookie: bytes, change: Callable[[], int], *, fua: bool) -> None:
+        try:
+            sequence = change()
+        except StorageError as error:
+            self._failed(cookie, error)
+            return
         if fua:
             self._answer_when_durable(cookie, sequence)
+        elif self._gate.delay:
+            self.outstanding += 1
+            self._loop.call_later(self._gate.delay, self._finish, self._replies.done(cookie))
+        else:
+            self._parts.append(self._replies.done(cookie))
+
+    def _carry_out_held(self) -> None:
+        """The gate may be open again: apply what was held, unless its client has left without saying DISC."""
+        if not self.ending and not self._owner.peer_is_here():
             return
-        self.outstanding += 1
-        self._loop.call_later(self._gate.delay, self._finish, self._replies.done(cookie))
+        while self._held and not self._gate.closed:
+            held = self._held.popleft()
+            self.outstanding -= 1
+            self._carry_out(held.cookie, held.change, fua=held.fua)
+            self._give(held.length)
+        if self._held:
+            self._wait_at_gate()
+
+    def _wait_at_gate(self) -> None:
+        if not self._at_gate:
+            self._at_gate = True
+            self._gate.when_open(self._gate_opened)
+
+    def _gate_opened(self) -> None:
+        self._at_gate = False
+        self._settle_soon()
+
+    def _failed(self, cookie: bytes, error: StorageError) -> None:
+        """A write that the device did not take."""
+        logger.warning("write_failed: %s", error)
+        self.refuse(cookie, _number_of(error), "the data could not be written")
 
     def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
         reply = self._replies.done(cookie)
@@ -286,7 +343,7 @@ class Session:
 
     def _settle_soon(self) -> None:
         """Once in this turn of the loop: a commit may finish a thousand flushes."""
-        if not self._settling:
+        if not self._settling and not self._closed:
             self._settling = True
             self._loop.call_soon(self._settle)
 
@@ -294,20 +351,14 @@ class Session:
         self._settling = False
         if self._closed:
             return
+        if self._held and not self._at_gate:
+            self._carry_out_held()
         self.send()
         if self.stalled:
             self.stalled = False
             self._owner.proceed()
         if self.ending and not self.outstanding:
             self._owner.idle()
-
-    def _failed(self, cookie: bytes, error: StorageError) -> bool:
-        """A write that the device did not take."""
-        if self._arriving:
-            self._give(self._arriving)
-            self._arriving = 0
-        logger.warning("write_failed: %s", error)
-        return self.refuse(cookie, _number_of(error), "the data could not be written")
 
     # Admission
 
@@ -318,50 +369,17 @@ class Session:
         self.stalled = True
         return False
 
-    def _admit_write(self) -> bool:
-        """Whether a write may be applied now."""
-        if not self._gate.closed:
-            return self._admit()
+    def _take(self, length: int) -> bool:
+        """Count `length` bytes as held for this client, if it may have them."""
+        if self._allowance.take(length):
+            return True
         self.stalled = True
-        if not self._at_gate:
-            self._at_gate = True
-            self._gate.when_open(self._gate_opened)
         return False
 
-    def _gate_opened(self) -> None:
-        self._at_gate = False
-        self._settle_soon()
-
-    def _take(self, length: int) -> bool:
-        """Count `length` bytes as being held for this client, if it may have them."""
-        inflight = self._inflight + length
-        if inflight > self._limits.inflight_bytes and self._inflight:
-            self.stalled = True
-            return False
-        beyond = max(0, inflight - self._limits.reply_bytes) - self._charged
-        if beyond > 0:
-            if not self._budget.take(beyond):
-                self.stalled = True
-                if not self._at_budget:
-                    self._at_budget = True
-                    self._budget.when_free(self._budget_freed)
-                return False
-            self._charged += beyond
-        self._inflight = inflight
-        return True
-
     def _give(self, length: int) -> None:
-        self._inflight -= length
-        back = self._charged - max(0, self._inflight - self._limits.reply_bytes)
-        if back > 0:
-            self._charged -= back
-            self._budget.give(back)
+        self._allowance.give(length)
         if self.stalled and not self._closed:
             self._settle_soon()
-
-    def _budget_freed(self) -> None:
-        self._at_budget = False
-        self._settle_soon()
 
 
 def _number_of(error: StorageError) -> int:

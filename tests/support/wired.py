@@ -29,6 +29,7 @@ class Wire:
         self.closed = False
         """The server ended the connection; it will not read on."""
         self.lost = False
+        self._gone = asyncio.Event()
         self.ours, self._theirs = socket.socketpair()
         self._blocked = False
         self._reading = True
@@ -106,6 +107,10 @@ class Wire:
         """Bytes of replies that the client has not read."""
         return self._unsent
 
+    async def gone(self) -> None:
+        """Wait until the connection is no more, which real time may have to bring about."""
+        await asyncio.wait_for(self._gone.wait(), 10)
+
     async def settle(self) -> None:
         """Let the loop do everything it can do now."""
         for _ in range(20):
@@ -160,6 +165,7 @@ class Wire:
     def _lose(self) -> None:
         if not self.lost:
             self.lost = True
+            self._gone.set()
             self.connection.connection_lost(None)
 
 
