@@ -121,6 +121,7 @@ class Server:
         self.log = host.folder / f"server{Server._count}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.announced = ""
+        self._life_begins = 0
 
     def command(self) -> list[str]:
         """The command line of this server."""
@@ -133,6 +134,7 @@ class Server:
     def spawn(self, *extra: str) -> "subprocess.Popen[bytes]":
         """Start the process without waiting for it to listen."""
         assert self.process is None, "it runs already"
+        self._life_begins = len(self.said())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command(), *extra],
@@ -149,6 +151,7 @@ class Server:
 
         NotListening: it ended instead.
         """
+        before = self.said()
         started = time.monotonic()
         process = self.spawn(*extra)
         assert process.stdout is not None
@@ -161,13 +164,13 @@ class Server:
                     raise AssertionError(f"not listening after {START_SECONDS} s:\n{self.said()}")
                 piece = os.read(process.stdout.fileno(), 65536)
                 if not piece:
-                    raise NotListening(self.wait(), self.said())
+                    raise NotListening(self.wait(), self.said()[len(before) :])
                 output += piece
         self.announced = output.decode()
         return time.monotonic() - started
 
     def said(self) -> str:
-        """What the server wrote to standard error so far."""
+        """What the server wrote to standard error so far, in all its lives."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
