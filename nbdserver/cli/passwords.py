@@ -1,9 +1,7 @@
 """This file knows where a password may come from: never an argument, and never two places at once."""
 
 import os
-import shlex
 import stat
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,6 +84,9 @@ def _read(path: Path) -> bytes:
 
 def _run(command: str, source: str) -> bytes:
     """What a command prints; it is split as a shell would, but no shell runs it."""
+    import shlex
+    import subprocess
+
     try:
         done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True)
     except (OSError, ValueError, IndexError) as error:
