@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from storage.codec import FULL_MASK, SECTOR_BYTES
-from storage.lsm.entries import HOLE, FrameRef, TableRef
+from storage.lsm.entries import BLOCKS_MAX, HOLE, FrameRef, TableRef
 from storage.objects.base import Buffer
 
 Content = Buffer | int
@@ -146,6 +146,11 @@ class ZeroSpans:
         if at >= 0 and block < self.spans[at].end:
             return self.spans[at]
         return None
+
+    def next_after(self, block: int) -> int:
+        """Where the first span behind `block` begins; beyond all blocks if there is none."""
+        at = bisect_right(self._firsts, block)
+        return self._firsts[at] if at < len(self._firsts) else BLOCKS_MAX
 
     def add(self, new: Span, *, newest_write: int) -> None:
         """Put a newer span over what is there; what it covers only in part is cut.
