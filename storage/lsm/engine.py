@@ -21,7 +21,7 @@ from storage.crypto import PREFIX_BYTES
 from storage.env import Env, object_id
 from storage.errors import AccessDenied, Closed, StorageError, Unavailable
 from storage.keys import DataKey
-from storage.lsm.anchor import Anchor, HostState
+from storage.lsm.anchor import Anchor, HostState, Mark
 from storage.lsm.bulk import BulkWriter
 from storage.lsm.commit import GroupCommit, LoggedObject, LogPosition
 from storage.lsm.entries import FrameRef, TableRef
@@ -35,7 +35,7 @@ from storage.lsm.manifest import checkpoint
 from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
 from storage.lsm.names import wal_name
 from storage.lsm.opening import Opened, Opener
-from storage.lsm.pressure import Pressure
+from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
 from storage.lsm.records import Located, Meta
 from storage.lsm.recovery import RESUME, highest_sequence, sequence_of
 from storage.lsm.sweep import sweep_log, sweep_tables
@@ -97,6 +97,7 @@ class Engine:
         self._options = options
         self._host = host
         self._lock = opened.lock
+        self._mark: Mark | None = None
         self._slots = slots
         self._tree_cipher = opened.ciphers.tree
         codec = FrameCodec(opened.ciphers.frames, key.store_id)
@@ -142,6 +143,7 @@ class Engine:
             bulk=BulkWriter(self.tables, self._location),
             cache=self.cache,
             look_for_newer=self.manifests.look_for_newer,
+            on_acknowledged=self._note,
             on_failure=self.fail,
             on_progress=self._on_progress,
         )
@@ -197,6 +199,8 @@ class Engine:
         )
         if not read_only:
             await engine._remember()
+            if host is not None:
+                engine._mark = await env.run("store", host.mark, engine.epoch)
             engine._start()
         return engine
 
@@ -361,8 +365,9 @@ class Engine:
 
     def _on_progress(self) -> None:
         """The log moved: is it time to flush the memtable?"""
-        memtable = self.writes.memtable
-        if memtable.bytes >= self._options.flush_bytes or len(self.commit.position.objects) >= LOG_OBJECTS_MAX:
+        position = self.commit.position
+        long = len(position.objects) >= LOG_OBJECTS_MAX or position.logged_bytes >= LOG_BYTES_MAX // 4
+        if long or self.writes.memtable.bytes >= self._options.flush_bytes:
             self._flush_wanted.set()
 
     async def _flush_forever(self) -> None:
@@ -470,6 +475,10 @@ class Engine:
         await self._store.delete([wal_name(number) for number in numbers])
         await self.manifests.delete_old()
         await self._remember()
+
+    def _note(self, number: int) -> None:
+        if self._mark is not None:
+            self._mark.set(number)
 
     async def _remember(self) -> None:
         if self._host is None:

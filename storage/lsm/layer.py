@@ -19,7 +19,7 @@ from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
 from storage.lsm.extents import State, extents
 from storage.lsm.gather import Gathering, Piece
 from storage.lsm.index import BlockMap
-from storage.lsm.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span
+from storage.lsm.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span, write_charge, zero_charge
 from storage.lsm.records import Located, Op
 from storage.lsm.streams import WINDOW_BLOCKS_MAX, Streams
 from storage.objects.base import Buffer
@@ -219,7 +219,7 @@ class Layer:
         else:
             self._link(offset, data, sequence)
         self.log.newest_write = sequence
-        self.log.append((sequence, offset, data), length + OPERATION_OVERHEAD)
+        self.log.append((sequence, offset, data), write_charge(offset, length))
         return sequence
 
     def _link_sector(self, block: int, sector: int, data: Buffer, sequence: int) -> None:
@@ -258,7 +258,7 @@ class Layer:
             entry.cut = log.cut_number
             entry.fresh = 0
         entry.sequence = sequence
-        entry.charged += len(piece) + OPERATION_OVERHEAD
+        entry.charged += write_charge(low, len(piece))
         if len(piece) == BLOCK_BYTES:
             entry.link_block(piece)
             entry.fresh = FULL_MASK
@@ -283,7 +283,7 @@ class Layer:
         writes = self._writes
         sequence = writes.sequence = writes.sequence + 1
         self._link_zeros(offset, length, allocated=allocated, sequence=sequence)
-        self.log.append((sequence, offset, length, allocated), OPERATION_OVERHEAD)
+        self.log.append((sequence, offset, length, allocated), zero_charge(offset, length))
         return sequence
 
     def _link_zeros(self, offset: int, length: int, *, allocated: bool, sequence: int) -> None:
@@ -352,11 +352,11 @@ class Layer:
             self.log.newest_write = record.entry.sequence
         elif len(record) == 3:
             self._link(record[1], record[2], record[0])
-            self._writes.memtable.bytes += len(record[2]) + OPERATION_OVERHEAD
+            self._writes.memtable.bytes += write_charge(record[1], len(record[2]))
             self.log.newest_write = record[0]
         else:
             self._link_zeros(record[1], record[2], allocated=record[3], sequence=record[0])
-            self._writes.memtable.bytes += OPERATION_OVERHEAD
+            self._writes.memtable.bytes += zero_charge(record[1], record[2])
 
     # --- durability
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from storage.codec import BLOCK_BYTES, FULL_MASK
 from storage.lsm.bulk import BULK_BYTES_MIN, Upload, WholeBlock, snapshot
-from storage.lsm.memtable import OPERATION_OVERHEAD, LayerTable, Memtable
+from storage.lsm.memtable import OPERATION_OVERHEAD, LayerTable, Memtable, write_charge, zero_charge
 from storage.lsm.records import LayerRecords, Meta, Op
 from storage.lsm.tables import OBJECT_BYTES_MAX
 
@@ -205,7 +205,7 @@ def _size(op: Op | Meta) -> int:
     """What an operation was charged for."""
     if isinstance(op, Meta):
         return len(op.record) + OPERATION_OVERHEAD
-    return len(op[2]) + OPERATION_OVERHEAD if len(op) == 3 else OPERATION_OVERHEAD
+    return write_charge(op[1], len(op[2])) if len(op) == 3 else zero_charge(op[1], op[2])
 
 
 def without_blocks(ops: list[Op | Meta], blocks: set[int]) -> list[Op | Meta]:

@@ -3,7 +3,8 @@
 Buffers are immutable once linked. A later write links a new buffer and leaves the old one to whoever still encodes it,
 so a thread that seals a batch can never see half of a newer write (the failure: batch 10 carrying bytes of write 12
 without write 11 is not a prefix). The memtable is charged for every byte linked, also those overwritten since: that
-bounds the buffers it keeps alive without counting references.
+bounds the buffers it keeps alive without counting references. A sector written in part counts as a whole one, since it
+becomes one.
 
 The content of a sector is a buffer of 4096 bytes, or HOLE or ALLOCATED for zeros that are stored nowhere. A block
 that is wholly known has a `base` below its sectors: one buffer of 256 KiB, zeros, or a `FrameRef` of a frame that is
@@ -24,6 +25,17 @@ Base = Buffer | FrameRef | int | None
 
 OPERATION_OVERHEAD = 256
 """Bytes charged for each operation beside its data: dictionary slots, tuples and the record in the log."""
+
+
+def write_charge(offset: int, length: int) -> int:
+    """Bytes a write keeps alive: all sectors it touches."""
+    return (offset + length + SECTOR_BYTES - 1 & -SECTOR_BYTES) - (offset & -SECTOR_BYTES) + OPERATION_OVERHEAD
+
+
+def zero_charge(offset: int, length: int) -> int:
+    """Bytes a discard or a write of zeroes keeps alive: the sectors at its ends that it touches in part."""
+    parts = bool(offset % SECTOR_BYTES) + bool((offset + length) % SECTOR_BYTES)
+    return parts * SECTOR_BYTES + OPERATION_OVERHEAD
 
 
 class BlockEntry:

@@ -1,6 +1,7 @@
 """What can come between the steps of a memtable flush, and must not lose or mix up anything."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -219,3 +220,40 @@ async def test_a_flush_looks_at_a_store_that_was_taken_over_before_it_deletes_th
     new, layer = await world.reopen(new)
     assert await read(layer, 0, SECTOR_BYTES) == A
     await world.crash(new)
+
+
+async def test_a_long_log_is_flushed_though_the_memtable_is_small() -> None:
+    """Written and discarded over and over, nothing stays in memory; the log grows all the same."""
+    world = World()
+    engine, layer = await world.start()
+    chunk = random.Random(1).randbytes(8 * MIB)
+    for _ in range(18):
+        for at in range(0, len(chunk), 64 * 1024):
+            layer.write(at * 8, chunk[at : at + 64 * 1024])
+        await durable(engine, layer)
+        layer.zero(0, 64 * MIB, allocated=False)
+    assert engine.writes.memtable.bytes < 32 * MIB
+    await until(lambda: engine.commit.position.logged_bytes < 64 * MIB)
+    await world.crash(engine)
+
+
+async def test_sectors_written_in_part_count_as_whole_ones() -> None:
+    """A byte over zeros makes a sector of its own; charged as a byte, a million of them would be gigabytes."""
+    world = World()
+    engine, layer = await world.start()
+    layer.zero(0, 64 * MIB, allocated=False)
+    before = engine.writes.pressure.memtable
+    for number in range(1000):
+        layer.write(number * SECTOR_BYTES + 77, b"x")
+        layer.zero(32 * MIB + number * SECTOR_BYTES + 5, 9, allocated=True)
+    kept = sum(
+        len(content)
+        for entry in layer.active.blocks.values()
+        for content in entry.sectors.values()
+        if type(content) is bytes
+    )
+    assert kept == 2000 * SECTOR_BYTES
+    assert engine.writes.pressure.memtable - before > kept
+    await engine.flush_memtable()
+    assert (engine.writes.pressure.unlogged, engine.writes.pressure.memtable) == (0, 0)
+    await world.crash(engine)
