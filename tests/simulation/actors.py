@@ -23,6 +23,7 @@ from tests.simulation.profile import Profile
 SECTOR = 4096
 STAMP = struct.Struct("<QQ")
 NAMES = ["alpha", "beta", "tenant/one"]
+TREE_KINDS = ("create", "resize", "rename", "delete")
 
 
 class Work(Protocol):
@@ -80,8 +81,10 @@ class Actor:
             "wide": self._wide,
             "flush": self._flush,
             "read": self._read,
+            "hang_up": self._hang_up,
             "extents": self._extents,
             "prefetch": self._prefetch,
+            "checkpoint": self._checkpoint,
         }
 
     async def run(self) -> None:
@@ -110,7 +113,7 @@ class Actor:
                 if not self._goes_on() or not work.spend():
                     break
                 kind = self._chance.choices(self._kinds, self._weights)[0]
-                if kind in ("create", "resize", "delete"):
+                if kind in TREE_KINDS:
                     break
                 await self._habits[kind]()
                 if self._chance.random() < 0.5:
@@ -120,7 +123,7 @@ class Actor:
                 work.violate(f"{self._name}: a {kind} of {name} failed: {type(error).__name__}: {error}")
         finally:
             work.users[name] -= 1
-        if kind in ("create", "resize", "delete") and self._goes_on():
+        if kind in TREE_KINDS and self._goes_on():
             await self._tree(kind, [info.name for info in work.store.devices()])
 
     # --- where
@@ -326,6 +329,16 @@ class Actor:
                 f"{len(got)} bytes"
             )
 
+    async def _hang_up(self) -> None:
+        """A client goes away while its read is under way; nobody else may notice."""
+        offset, length = self._cut(self._block() * BLOCK_BYTES, 2 * BLOCK_BYTES)
+        reading = asyncio.ensure_future(self._device.read(offset, length))
+        await asyncio.sleep(self._work.profile.faults.seconds * self._chance.expovariate(1.0))
+        reading.cancel()
+        await asyncio.wait({reading})
+        if not reading.cancelled() and (error := reading.exception()) is not None:
+            raise error
+
     async def _extents(self) -> None:
         offset, length = self._cut(self._block() * BLOCK_BYTES, self._chance.choice([BLOCK_BYTES, 10 * BLOCK_BYTES]))
         runs = self._device.extents(offset, length)
@@ -333,6 +346,18 @@ class Actor:
 
     async def _prefetch(self) -> None:
         self._device.prefetch(*self._cut(self._block() * BLOCK_BYTES, 4 * BLOCK_BYTES))
+
+    async def _checkpoint(self) -> None:
+        """Somebody asks for a memtable flush (a change of password does), and perhaps does not wait for its end."""
+        flushing = asyncio.ensure_future(self._work.store._engine.flush_memtable(always=True))
+        if self._chance.random() < 0.5:
+            await flushing
+            return
+        await asyncio.sleep(self._work.profile.faults.seconds * self._chance.expovariate(0.3))
+        flushing.cancel()
+        await asyncio.wait({flushing})
+        if not flushing.cancelled() and (error := flushing.exception()) is not None:
+            raise error
 
     # --- the tree
 
@@ -344,6 +369,8 @@ class Actor:
                 await store.create_device(name, self._size())
             elif kind == "resize":
                 await store.resize_device(name, self._size(), shrink=True)
+            elif kind == "rename":
+                await store.rename_device(name, self._chance.choice(NAMES))
             else:
                 await store.delete_device(name)
         except (AlreadyExists, Conflict, NotFound, Invalid):
@@ -370,6 +397,6 @@ def check_extents(
     if not 0 < covered <= length:
         violate(f"block status of {offset}+{length} covers {covered} bytes")
     for size, state in runs:
-        if state is not State.DATA and any(image.read(offset, size)):
+        if state is not State.DATA and image.read(offset, size) != bytes(size):
             violate(f"block status calls data at {offset}+{size} {state.name}")
         offset += size

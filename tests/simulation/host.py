@@ -3,6 +3,8 @@
 A lock is held as long as its process lives, stalled or not; a crash of the process leaves the host as it was.
 """
 
+import msgspec
+
 from storage.lsm.anchor import Anchor, Holder
 from tests.simulation.loop import Process
 
@@ -35,6 +37,7 @@ class SimHost:
     def __init__(self) -> None:
         self.anchors: dict[int, Anchor] = {}
         self.locks: list[SimLock] = []
+        self.marks: dict[int, int] = {}
 
     def of(self, process: Process) -> "HostView":
         return HostView(self, process)
@@ -49,7 +52,14 @@ class HostView:
 
     def load(self) -> Anchor | None:
         anchors = self._host.anchors
-        return anchors[max(anchors)] if anchors else None
+        if not anchors:
+            return None
+        anchor = anchors[max(anchors)]
+        marked = self._host.marks.get(anchor.epoch, 0)
+        return msgspec.structs.replace(anchor, wal_number=max(anchor.wal_number, marked))
+
+    def mark(self, epoch: int) -> "SimMark":
+        return SimMark(self._host, epoch, self._process)
 
     def save(self, anchor: Anchor) -> None:
         host = self._host
@@ -59,6 +69,7 @@ class HostView:
 
     def forget(self) -> None:
         self._host.anchors.clear()
+        self._host.marks.clear()
 
     def lock_epoch(self, epoch: int, takeover_tag: bytes) -> SimLock:
         lock = SimLock(self._host, epoch, takeover_tag, self._process)
@@ -70,6 +81,19 @@ class HostView:
             if lock.epoch == epoch and (lock.confirmed or lock.tag == newest_tag):
                 return Holder("held", 1) if _is_held(lock) else Holder("gone")
         return Holder("elsewhere")
+
+
+class SimMark:
+    """What a writer acknowledged, known to its host at once."""
+
+    def __init__(self, host: SimHost, epoch: int, process: Process) -> None:
+        self._host = host
+        self._epoch = epoch
+        self._process = process
+
+    def set(self, number: int) -> None:
+        if self._process.alive:
+            self._host.marks[self._epoch] = number
 
 
 def _is_held(lock: SimLock) -> bool:

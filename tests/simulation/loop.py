@@ -1,7 +1,7 @@
 """A virtual-time event loop, and the simulated processes that live in it.
 
-Nothing here waits: when no callback is ready, the clock jumps to the next timer. Callbacks run in the order in which
-they became ready, as in asyncio, so one seed gives one run.
+Nothing here waits: when no callback is ready, the clock jumps to the next timer; a callback itself may take a little
+time. Callbacks run in the order in which they became ready, as in asyncio, so one seed gives one run.
 
 Every callback carries the context it was made in, and the context says to which `Process` it belongs. So a process can
 be stalled (its callbacks wait) or killed (they are dropped) between any two steps, which is exactly what a crash at any
@@ -50,8 +50,9 @@ class Process:
 class VirtualLoop(asyncio.AbstractEventLoop):
     """The loop. `stopped` ends a run from within: a violation was found."""
 
-    def __init__(self, *, steps_max: int) -> None:
+    def __init__(self, *, steps_max: int, step_seconds: float = 0.0) -> None:
         self._now = 1000.0
+        self._step_seconds = step_seconds
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.Handle]] = []
         self._order = 0
@@ -145,8 +146,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         timers = self._timers
         if not self._ready and not timers:
             raise Stuck("nothing is left that could happen")
-        if not self._ready and timers[0][0] > self._now:
-            self._now = timers[0][0]
+        if not self._ready:
+            self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= self._now:
             self._ready.append(heapq.heappop(timers)[2])
         handle = self._ready.popleft()
@@ -166,6 +167,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._steps_left -= 1
         if self._steps_left < 0:
             raise Stuck("steps go on without an end")
+        self._now += self._step_seconds
         handle._run()
 
     def wind_up(self) -> None:

@@ -27,6 +27,7 @@ class Profile:
     constants: dict[str, Number]
     options: EngineOptions
     faults: Faults
+    step_seconds: float
     thread_seconds: float
     think_seconds: float
     skew_seconds: float
@@ -81,6 +82,7 @@ def draw(chance: random.Random) -> Profile:
         constants=constants,
         options=options,
         faults=_faults(chance, stale),
+        step_seconds=pick([0.0, 1e-5, 2e-4]),
         thread_seconds=pick([0.0, 0.0005, 0.005, 0.03]),
         think_seconds=pick([0.001, 0.005, 0.02]),
         skew_seconds=pick([0.0, 1.0, 86400.0]),
@@ -108,8 +110,8 @@ def _habits(chance: random.Random) -> dict[str, float]:
         {"sector": 4.0, "odd": 2.0, "medium": 2.0, "block": 1.5, "run": 1.0, "blank": 0.5, "rewrite": 1.0},
     )
     zeros = {"trim": 1.5, "zeroes": 0.7, "wide": 0.7}
-    others = {"flush": 4.0, "read": 4.0, "extents": 0.5, "prefetch": 0.2}
-    tree = {"create": 0.3, "resize": 0.3, "delete": 0.3}
+    others = {"flush": 4.0, "read": 4.0, "hang_up": 0.5, "extents": 0.5, "prefetch": 0.2, "checkpoint": 0.1}
+    tree = {"create": 0.3, "resize": 0.3, "rename": 0.2, "delete": 0.3}
     if chance.random() < 0.4:
         tree = dict.fromkeys(tree, 0.0)
     if chance.random() < 0.2:

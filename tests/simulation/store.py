@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from storage.errors import AlreadyExists, NotFound, StorageError, Unavailable
+from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable
 from storage.objects.base import Buffer, Capabilities, ObjectInfo, answer_length
 from tests.simulation.loop import Process, VirtualLoop
 
@@ -25,6 +25,9 @@ URL = "sim://bucket"
 
 JOURNAL_SECONDS = 5.0
 """How far back a stale listing may lie, at most."""
+
+HIDDEN_MAX = 10
+"""Changes that a stale listing may hide: fewer than the manifests that are kept, by which the newest is found."""
 
 
 @dataclass
@@ -106,7 +109,7 @@ class Bucket:
 
         if fate == "fail":
             self._observer.happened(process, verb, name, "fail")
-            self._loop.outside(there, answer, Unavailable("the store did not answer"))
+            self._loop.outside(there, answer, self._refusal(verb))
         elif fate == "late":
             self._observer.happened(process, verb, name, "late")
             self._haunt(process, verb, name, effect)
@@ -116,6 +119,16 @@ class Bucket:
             if fate == "echo":
                 self._haunt(process, verb, name, effect)
         return future
+
+    def _refusal(self, verb: str) -> StorageError:
+        kind = self._chance.random()
+        if kind < 0.1 and verb == "create":
+            return OutOfSpace("the bucket is full")
+        if kind < 0.2:
+            return AccessDenied("the credentials have expired")
+        if kind < 0.3:
+            return Unavailable("slow down", retry_after=self._chance.choice([0.1, 5.0]))
+        return Unavailable("the store did not answer")
 
     def _fate(self, *, changes: bool) -> str:
         faults = self.faults
@@ -197,13 +210,11 @@ class Bucket:
         sizes = {name: len(data) for name, data in self.objects.items() if name.startswith(prefix)}
         if self.faults.stale_seconds and not (prefix == "manifest/" and start_after):
             since = self._loop.time() - self.faults.stale_seconds * self._chance.random()
-            for when, name, size in reversed(self._journal):
-                if when < since:
-                    break
-                if name.startswith(prefix):
-                    sizes.pop(name, None)
-                    if size is not None:
-                        sizes[name] = size
+            recent = [change for change in self._journal if change[0] >= since and change[1].startswith(prefix)]
+            for _, name, size in reversed(recent[-HIDDEN_MAX:]):
+                sizes.pop(name, None)
+                if size is not None:
+                    sizes[name] = size
         names = sorted(name for name in sizes if name > start_after)
         return [ObjectInfo(name, sizes[name]) for name in names[:limit]]
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable
 from typing import Protocol
 
-from storage.errors import Closed, Fenced, StorageError, Unavailable
+from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
 from storage.fs.store import Store, StoreOptions, _Tree
 from storage.keys import DataKey
 from storage.lsm.engine import Engine
@@ -22,6 +22,9 @@ from tests.simulation.profile import Profile
 
 KEY = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
 OPEN_SECONDS = 30.0
+TROUBLES = (Unavailable, OutOfSpace, AccessDenied)
+"""What opening may end with while the store misbehaves. Once open, a store is asked for ever."""
+
 RUN_BLOCKS = 4
 
 
@@ -250,7 +253,7 @@ class Writer:
         """Was there a reason not to open?"""
         self.note(f"was refused: {type(error).__name__}: {error}")
         self.state = "refused"
-        if isinstance(error, Unavailable) and self._since < self.world.calm_since:
+        if isinstance(error, TROUBLES) and self._since < self.world.calm_since:
             return
         if isinstance(error, Fenced):
             if self.world.disturbed(self.process, self._since):
