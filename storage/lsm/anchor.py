@@ -5,9 +5,10 @@ Guarantees: what `save` has returned for is found by `load` after any crash; a p
 taken for alive, nor a living one for gone; and nobody is taken for this host's own who was not. All
 functions block on the local disk: call them through `env.run("store", ...)`.
 
-In the state folder every store has a folder of its own, named by a hash of its URL, with two kinds of files:
+In the state folder every store has a folder of its own, named by a hash of its URL, with three kinds of files:
 
     anchor-<epoch>.json          what the writer of that epoch has seen last; the highest epoch counts
+    acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, mapped into its memory
     writer-<epoch>-<tag>.lock    a process of this host that took, or tried to take, the store with that epoch
 
 Every file has one writer, so no two processes ever disturb each other. A lock file is made, locked
@@ -24,8 +25,10 @@ stories this prevents:
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +43,8 @@ VERSION = 1
 
 _LOCK_NAME = re.compile(r"writer-(\d+)-([0-9a-f]+)\.(lock|tmp)")
 _ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
+_MARK_NAME = re.compile(r"acknowledged-(\d+)")
+_MARK = struct.Struct("<Q")
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -102,6 +107,26 @@ class WriterLock:
         self.release()
 
 
+class Mark:
+    """The highest WAL number that this writer acknowledged, known to this host from the moment it is set.
+
+    Setting it is a store to mapped memory: it costs nothing on the way of a flush and survives kill -9. A power cut may
+    set it back to an earlier number, and then the end of the log can be cut off unnoticed since that one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.truncate(descriptor, _MARK.size)
+            self._memory = mmap.mmap(descriptor, _MARK.size)
+        finally:
+            os.close(descriptor)
+
+    def set(self, number: int) -> None:
+        """`number` exists in the store and is about to be acknowledged."""
+        _MARK.pack_into(self._memory, 0, number)
+
+
 class HostState:
     """What this host remembers of one store."""
 
@@ -125,7 +150,9 @@ class HostState:
                     raise Corrupt(str(path), _damaged_anchor(error)) from error
                 if file.version != VERSION or file.store != self._store_url:
                     raise Corrupt(str(path), _damaged_anchor("it is of another store or version"))
-                return file.anchor
+                anchor = file.anchor
+                marked = self._marked(anchor.epoch)
+                return msgspec.structs.replace(anchor, wal_number=max(anchor.wal_number, marked))
             return None
 
     def save(self, anchor: Anchor) -> None:
@@ -144,9 +171,10 @@ class HostState:
                 os.close(descriptor)
             path.with_suffix(".tmp").rename(path)
             _sync_folder(self._folder)
-            for epoch, old in self._numbered(_ANCHOR_NAME).items():
-                if epoch < anchor.epoch:
-                    old.unlink(missing_ok=True)
+            for pattern in (_ANCHOR_NAME, _MARK_NAME):
+                for epoch, old in self._numbered(pattern).items():
+                    if epoch < anchor.epoch:
+                        old.unlink(missing_ok=True)
             self._sweep_locks(below=anchor.epoch)
 
     def forget(self) -> None:
@@ -154,8 +182,9 @@ class HostState:
         again.
         """
         with _explained(self._folder):
-            for path in self._numbered(_ANCHOR_NAME).values():
-                path.unlink(missing_ok=True)
+            for pattern in (_ANCHOR_NAME, _MARK_NAME):
+                for path in self._numbered(pattern).values():
+                    path.unlink(missing_ok=True)
             self._sweep_locks(below=None)
             if self._folder.is_dir():
                 _sync_folder(self._folder)
@@ -166,6 +195,18 @@ class HostState:
             self.load()
         except Corrupt:
             self.forget()
+
+    def mark(self, epoch: int) -> Mark:
+        """Where the writer of `epoch` notes what it acknowledges; call it after `save` for that epoch."""
+        with _explained(self._folder):
+            return Mark(self._folder / f"acknowledged-{epoch}")
+
+    def _marked(self, epoch: int) -> int:
+        try:
+            raw = (self._folder / f"acknowledged-{epoch}").read_bytes()
+        except FileNotFoundError:
+            return 0
+        return int(_MARK.unpack(raw)[0]) if len(raw) == _MARK.size else 0
 
     def lock_epoch(self, epoch: int, takeover_tag: bytes) -> WriterLock:
         """Claim `epoch`, before the take-over manifest whose tag is `takeover_tag` is sent.

@@ -124,6 +124,7 @@ class GroupCommit:
         bulk: BulkWriter,
         cache: FrameCache,
         look_for_newer: Callable[[], Awaitable[None]],
+        on_acknowledged: Callable[[int], None],
         on_failure: Callable[[BaseException], None],
         on_progress: Callable[[], None],
     ) -> None:
@@ -137,6 +138,7 @@ class GroupCommit:
         self._bulk = bulk
         self._cache = cache
         self._look_for_newer = look_for_newer
+        self._on_acknowledged = on_acknowledged
         self._on_failure = on_failure
         self._on_progress = on_progress
         self._loop = asyncio.get_running_loop()
@@ -315,6 +317,8 @@ class GroupCommit:
         while self._in_flight and self._in_flight[0].landed:
             batch = self._in_flight.popleft()
             self.position.acknowledged = batch.number
+            # Before anybody is told: after a crash this host knows that the log once reached this far.
+            self._on_acknowledged(batch.number)
             self.position.add(LoggedObject(batch.number, batch.size, batch.tag))
             for cut in batch.cuts:
                 self.writes.pressure.unlogged -= cut.charge

@@ -258,3 +258,32 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_state_folder({}) == Path("/home/u/.local/state/nbdserver")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_state_folder({"XDG_STATE_HOME": "/x"}) == Path("/var/lib/nbdserver")
+
+
+def test_what_was_acknowledged_is_known_without_a_save(tmp_path: Path) -> None:
+    state = HostState(tmp_path, URL)
+    state.save(anchor(3))
+    mark = state.mark(3)
+    mark.set(1234)
+    found = HostState(tmp_path, URL).load()
+    assert found is not None
+    assert found.wal_number == 1234
+    state.save(anchor(4))
+    later = HostState(tmp_path, URL).load()
+    assert later == anchor(4), "a mark belongs to its writer's epoch"
+
+
+def test_a_mark_never_sets_back_what_was_saved(tmp_path: Path) -> None:
+    state = HostState(tmp_path, URL)
+    state.save(anchor(3))
+    state.mark(3)
+    assert state.load() == anchor(3)
+
+
+def test_a_given_up_rollback_gives_up_the_marks_too(tmp_path: Path) -> None:
+    state = HostState(tmp_path, URL)
+    state.save(anchor(3))
+    state.mark(3).set(99_999)
+    state.forget()
+    state.save(anchor(3))
+    assert state.load() == anchor(3)
