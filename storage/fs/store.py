@@ -206,6 +206,7 @@ class Store:
 
     async def change_password(self, old: bytes | bytearray, new: bytes | bytearray) -> None:
         """Replace the slot that `old` opens; data stays as it is. WrongPassword."""
+        self._engine.check_writer()
         number = await keys.change_password(self._objects, old, new, self._env, self._options.cost)
         self._engine.keys_number = number
         await self._engine.flush_memtable(always=True)
@@ -313,7 +314,9 @@ async def _open(
     try:
         if host is not None and accept_rollback:
             await env.run("store", host.forget_damaged)
-        key, number, created = await _unlock(opening, password, env, host, create, accept_rollback, options.cost)
+        key, number, created = await _unlock(
+            opening, password, env, host, create, accept_rollback, read_only, options.cost
+        )
         if not read_only:
             # A password change that was cut short left the slot of the old password behind.
             await keys.delete_older(opening, number)
@@ -343,6 +346,7 @@ async def _unlock(
     host: HostState | None,
     create: bool,
     accept_rollback: bool,
+    read_only: bool,
     cost: Cost,
 ) -> tuple[DataKey, int, bool]:
     """The data key, the number of its keys object, and whether it was drawn just now."""
@@ -364,7 +368,7 @@ async def _unlock(
         if not create:
             raise NotFound(f"there is no store at {store.url}; make one with: nbdserver init {store.url}") from None
     else:
-        if anchor is None:
+        if anchor is None and not read_only:
             await probe(store, env)
         return key, number, False
     if host is not None and anchor is not None:

@@ -279,7 +279,7 @@ class Engine:
     async def change_tree(self, record: bytes) -> None:
         """Apply one record to the tree; durable on return."""
         self.check_alive()
-        self._check_writer()
+        self.check_writer()
         self.writes.sequence += 1
         sequence = self.writes.sequence
         self._take_effect(self._tree.apply(record), sequence)
@@ -326,7 +326,8 @@ class Engine:
         if self.failed.done():
             raise self.failed.result()
 
-    def _check_writer(self) -> None:
+    def check_writer(self) -> None:
+        """Raise AccessDenied if this engine may not change its store."""
         if self.read_only:
             raise AccessDenied("this store was opened to be read only: open it as its writer to change it")
 
@@ -386,7 +387,7 @@ class Engine:
         It goes on to its end if who asked for it goes away, and poisons the engine if it fails: after half a flush,
         the next one would move the replay point past what this one did not write.
         """
-        self._check_writer()
+        self.check_writer()
         task = self._spawn(lambda: self._flush_once(closing=closing, always=always))
         self._flushes.add(task)
         task.add_done_callback(self._flushes.discard)
