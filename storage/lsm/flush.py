@@ -14,6 +14,7 @@ completed from below here; a GET that fails fails the flush, it never becomes ze
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ from storage.cache.frames import Decoded, FrameCache
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero, sectors_of
 from storage.lsm.entries import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero, TableRef
 from storage.lsm.fetch import FrameSource, decoded_size
-from storage.lsm.gather import Gathering
+from storage.lsm.gather import Gathering, Piece
 from storage.lsm.index import BlockMap
 from storage.lsm.memtable import BlockEntry, Content, LayerTable, Memtable, own
 from storage.lsm.sst import TableBuilder
@@ -37,8 +38,8 @@ FULL_SECTORS_MIN = 32
 """A block that is wholly known and has this many sectors of data is written as one full frame."""
 
 
-COMPLETE_BLOCKS = 64
-"""Blocks completed together: 16 MiB of frames at most."""
+COMPLETE_SECTORS = 64
+"""Sectors completed together: 64 frames of 256 KiB at most, and about a millisecond of the event loop."""
 
 
 class Planned(msgspec.Struct, frozen=True, gc=False):
@@ -82,31 +83,38 @@ async def complete_sectors(memtable: Memtable, indexes: dict[int, BlockMap], sou
     The frames of many blocks are asked for at once, so neighbours come in one request and none waits for another.
     """
     pending = [
-        (table, block) for table in memtable.layers.values() for block, entry in table.blocks.items() if entry.extents
+        (table, block, sector)
+        for table in memtable.layers.values()
+        for block, entry in table.blocks.items()
+        if entry.extents
+        for sector in entry.extents
     ]
-    for start in range(0, len(pending), COMPLETE_BLOCKS):
-        group = pending[start : start + COMPLETE_BLOCKS]
+    for start in range(0, len(pending), COMPLETE_SECTORS):
+        group = pending[start : start + COMPLETE_SECTORS]
         missing: dict[int, FrameRef] = {}
-        for table, block in group:
+        for table, block, sector in group:
             gathering = Gathering({}, {})
-            for sector in table.blocks[block].extents or ():
-                start_byte = sector * SECTOR_BYTES
-                gathering.block([table], indexes[table.layer], block, start_byte, start_byte + SECTOR_BYTES)
+            _gather_sector(gathering, table, indexes[table.layer], block, sector)
             missing.update((ref.location, ref) for ref in gathering.missing)
         fetched = await source.fetch(missing.values())
-        for table, block in group:
-            _complete(table, indexes[table.layer], block, fetched)
+        for table, block, sector in group:
+            _complete(table, indexes[table.layer], block, sector, fetched)
+        await asyncio.sleep(0)
 
 
-def _complete(table: LayerTable, index: BlockMap, block: int, fetched: Mapping[int, Decoded]) -> None:
+def _gather_sector(gathering: Gathering, table: LayerTable, index: BlockMap, block: int, sector: int) -> list[Piece]:
+    return gathering.block([table], index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
+
+
+def _complete(table: LayerTable, index: BlockMap, block: int, sector: int, fetched: Mapping[int, Decoded]) -> None:
     """A sealed memtable is read by others meanwhile, but only changed here: each sector in one step."""
+    gathering = Gathering({}, fetched)
+    (piece,) = _gather_sector(gathering, table, index, block, sector)
+    assert not gathering.missing
     entry = table.blocks[block]
-    for sector in list(entry.extents or ()):
-        gathering = Gathering({}, fetched)
-        (piece,) = gathering.block([table], index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
-        assert not gathering.missing
-        entry.link_sector(sector, HOLE if isinstance(piece, int) else piece)
-    entry.extents = None
+    entry.link_sector(sector, HOLE if isinstance(piece, int) else piece)
+    if not entry.extents:
+        entry.extents = None
 
 
 def plan(memtable: Memtable) -> tuple[list[Planned], list[RangeZero]]:
@@ -234,10 +242,10 @@ class Flusher:
         first, then frames that were uploaded by the bulk bypass, then what the flush wrote: the order of their
         sequences in a block.
         """
-        for span in result.ranges:
-            if span.layer in indexes:
-                indexes[span.layer].zero_range(span.first, span.end, ALLOCATED if span.allocated else HOLE)
-        yield
+        for count, index in enumerate(_zeroed(result.ranges, indexes)):
+            if count % REPOINT_PAGES == REPOINT_PAGES - 1:
+                self._discard_dead(index)
+                yield
         for count, (layer, block, ref) in enumerate(_located(memtable)):
             if layer in indexes:
                 tag = int.from_bytes(ref.tag, "little")
@@ -251,8 +259,11 @@ class Flusher:
                 if count % REPOINT_SLICE == REPOINT_SLICE - 1:
                     yield
         for index in indexes.values():
-            for key in index.take_dead():
-                self._cache.discard(key)
+            self._discard_dead(index)
+
+    def _discard_dead(self, index: BlockMap) -> None:
+        for key in index.take_dead():
+            self._cache.discard(key)
 
     def _point(self, index: BlockMap, table_id: str, entry: Entry, frame: Decoded | None) -> None:
         if entry.kind in (EntryKind.ZERO, EntryKind.ZERO_ALLOCATED):
@@ -270,6 +281,10 @@ class Flusher:
 
 REPOINT_SLICE = 256
 """Entries repointed between two turns of the event loop: about half a millisecond."""
+
+
+REPOINT_PAGES = 4
+"""Pages of zeroed blocks between two turns: as long."""
 
 
 def add(builder: TableBuilder, planned: Planned, frames: list[Decoded | None]) -> None:
@@ -299,6 +314,15 @@ def _patch_sectors(planned: Planned) -> dict[int, Buffer]:
         for sector, content in planned.contents.items()
         if not isinstance(content, int)
     }
+
+
+def _zeroed(ranges: list[RangeZero], indexes: dict[int, BlockMap]) -> Iterator[BlockMap]:
+    """Zero the ranges in the indexes, in steps of a page; gives the index of each step."""
+    for span in ranges:
+        index = indexes.get(span.layer)
+        if index is not None:
+            for _ in index.zero_steps(span.first, span.end, ALLOCATED if span.allocated else HOLE):
+                yield index
 
 
 def _located(memtable: Memtable) -> Iterator[tuple[int, int, FrameRef]]:

@@ -228,6 +228,11 @@ class BlockMap:
 
     def zero_range(self, first: int, end: int, content: int) -> None:
         """Blocks [first, end) are zeros now. Whole pages of holes are dropped, so any length is cheap."""
+        for _ in self.zero_steps(first, end, content):
+            pass
+
+    def zero_steps(self, first: int, end: int, content: int) -> Iterator[None]:
+        """The same page by page: 0.2 ms for one that holds frames, and a terabyte may have a thousand of those."""
         number = first >> PAGE_SHIFT
         last = (end - 1) >> PAGE_SHIFT
         if content == HOLE and last - number > len(self.pages):
@@ -249,6 +254,7 @@ class BlockMap:
                 self.pages[n] = ALLOCATED_PAGE
             elif page is not None:
                 del self.pages[n]
+            yield
 
     def _forget(self, page: Page, low: int, high: int) -> None:
         """Forget patches and frames of the blocks [low, high) of a page."""

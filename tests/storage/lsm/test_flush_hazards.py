@@ -7,8 +7,8 @@ import pytest
 
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
 from storage.errors import AccessDenied
-from storage.lsm.engine import EngineOptions
-from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon, until
+from storage.lsm.engine import Engine, EngineOptions
+from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle, soon, until
 
 A = b"a" * SECTOR_BYTES
 B = b"b" * SECTOR_BYTES
@@ -256,4 +256,41 @@ async def test_sectors_written_in_part_count_as_whole_ones() -> None:
     assert engine.writes.pressure.memtable - before > kept
     await engine.flush_memtable()
     assert (engine.writes.pressure.unlogged, engine.writes.pressure.memtable) == (0, 0)
+    await world.crash(engine)
+
+
+async def passes_during_flush(engine: Engine) -> int:
+    """How often others came to their turn while a memtable was flushed."""
+    passes = 0
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    while not flushing.done():
+        passes += 1
+        await asyncio.sleep(0)
+    return passes
+
+
+async def test_a_flush_of_many_pieces_lets_others_run() -> None:
+    world = World()
+    engine, layer = await world.start()
+    for number in range(2000):
+        layer.write(number * SECTOR_BYTES + 100, b"piece")
+    assert await passes_during_flush(engine) > 2000 / 64
+    for number in range(0, 2000, 100):
+        expected = bytes(100) + b"piece" + bytes(SECTOR_BYTES - 105)
+        assert await read(layer, number * SECTOR_BYTES, SECTOR_BYTES) == expected
+    await world.crash(engine)
+
+
+async def test_a_flush_of_many_discards_lets_others_run() -> None:
+    world = World()
+    engine, layer = await world.start()
+    for number in range(2000):
+        layer.write(number * 3 * BLOCK_BYTES, A)
+    await engine.flush_memtable()
+    assert engine.cache.bytes > 2000 * SECTOR_BYTES
+    for number in range(2000):
+        layer.zero(number * 3 * BLOCK_BYTES, 2 * BLOCK_BYTES, allocated=bool(number % 2))
+    assert await passes_during_flush(engine) > 2000 / 4
+    assert engine.cache.bytes == 0, "what nothing refers to any more is not kept"
+    assert join(await layer.read(0, 6000 * BLOCK_BYTES)) == bytes(6000 * BLOCK_BYTES)
     await world.crash(engine)
