@@ -26,6 +26,7 @@ class DelayingProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()
+        self._over = asyncio.Event()
 
     def __enter__(self) -> "DelayingProxy":
         self._thread.start()
@@ -33,14 +34,17 @@ class DelayingProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
-        self._ready.set()
-        self._loop.run_forever()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # ends what still runs when it is left
+            runner.run(self._listen())
+
+    async def _listen(self) -> None:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", self.port):
+            self._ready.set()
+            await self._over.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
