@@ -77,6 +77,10 @@ async def make(state: Path) -> Sample:
     engine = await world.open(key=key)
     layer = engine.layers[1]
     await engine.change_tree(record("create", 3))
+    await engine.flush_memtable()
+    await engine.change_tree(record("create", 4))
+    await engine.flush_memtable()
+    await engine.change_tree(record("drop", 4))
     for at in range(3):
         write(at * BLOCK_BYTES + 5, b"in the log")
         write(20 * BLOCK_BYTES + at * 12345, chance.randbytes(3000))
@@ -94,6 +98,10 @@ async def make(state: Path) -> Sample:
     irrelevant |= {
         name: "a fence below the replay point" for name in world.store.names(WALS) if number_of(name) < manifest.replay
     }
+    named = {f"{TABLES}{table.id}.sst" for table in [*manifest.tables, *engine.writes.memtable.tables]}
+    assert manifest.tree is not None
+    named.add(f"{TABLES}{manifest.tree.id}.sst")
+    irrelevant |= {name: "an older tree" for name in world.store.names(TABLES) if name not in named}
     return Sample(dict(world.store.objects), {1: bytes(truth), 2: b"", 3: b""}, state, irrelevant)
 
 
@@ -148,7 +156,7 @@ def test_the_sample_has_every_kind_of_object(sample: Sample) -> None:
     kinds = {content[10] for name, content in sample.objects.items()}
     assert kinds >= {1, 2, 3, 4, 5, 6}
     assert len(sample.irrelevant) < len(sample.objects) - 8
-    assert set(sample.irrelevant.values()) == {"an older manifest", "a fence below the replay point"}
+    assert set(sample.irrelevant.values()) == {"an older manifest", "a fence below the replay point", "an older tree"}
 
 
 @pytest.mark.parametrize("writer", [False, True])
