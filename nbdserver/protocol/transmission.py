@@ -398,7 +398,8 @@ class Transmission:
             if not self.handler.write(body.cookie, body.offset, body.payload, fua=body.fua):
                 return _LATER
             self._headers_only = True
-        elif body is not None:
+        else:
+            assert body is not None, "only called while a payload is on its way"
             gone = min(body.left, self._end - self._start)
             self._start += gone
             body.left -= gone

@@ -214,6 +214,21 @@ async def test_a_bug_while_parsing_drops_this_client_only(
     assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
 
 
+async def test_a_held_write_that_fails_is_an_error_of_that_request(
+    client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(offset: int, data: bytes) -> int:
+        raise OutOfSpace("the disk is full")
+
+    monkeypatch.setattr(disk, "write", full)
+    await client.feed(structured())
+    disk.gate.closed = True
+    await client.feed(write(0) + req(wire.CMD_TRIM, 0, 4096, cookie=4))
+    disk.gate.open()
+    await client.settle()
+    assert answers(client) == ["1: chunk error ENOSPC", "4: ok"]
+
+
 # The end
 
 
@@ -539,22 +554,23 @@ async def test_delay_holds_the_reply_not_the_write(client: Wire, disk: MemoryDev
 
 
 async def test_a_client_that_does_not_read_is_not_answered_for_ever(disk: MemoryDevice) -> None:
-    """71: parsing stops at the limit of unsent replies, and goes on when they were read."""
-    for offset in range(0, 64 * MIB, BLOCK):
+    """71: parsing stops at the limit of unsent replies, and goes on when they were read. A reply longer than
+    that is counted in the budget of all until it was read."""
+    for offset in range(0, 32 * MIB, BLOCK):
         disk.write(offset, b"x" * BLOCK)
-    with attach(disk) as client:
+    budget = Budget(512 * MIB)
+    with attach(disk, budget=budget) as client:
         await client.feed(structured())
         client.block()
-        said = b"".join(read(0, 32 * MIB, cookie=cookie) for cookie in range(1000))
-        client.offer(said)
+        client.offer(b"".join(read(0, 32 * MIB, cookie=cookie) for cookie in range(3)))
         await client.settle()
         assert not client.reading
         assert client.unsent < 33 * MIB
-        client.output.clear()
+        assert budget.taken == 31 * MIB
         client.unblock()
-        await client.settle()
-        assert client.unsent == 0
-        assert len(client.output) > 32 * MIB
+        assert await client.until(lambda: client.reading)
+        assert len(client.output) > 96 * MIB
+        assert budget.taken == 0
 
 
 async def test_short_replies_are_limited_too(disk: MemoryDevice) -> None:

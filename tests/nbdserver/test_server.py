@@ -220,12 +220,12 @@ async def test_stop_finishes_flushes_and_closes(running: Running) -> None:
     await asyncio.to_thread(client.write, 0, b"x" * 4096)
     client.submit(wire.CMD_FLUSH)
     await running.until(lambda: running.server.clients()[0]["requests"] == 2)
-    stopping = asyncio.create_task(running.server.stop(20))
+    stopping = asyncio.create_task(running.server.stop(grace_seconds=3600))
     await asyncio.sleep(0.02)
     assert not stopping.done()
     running.disk.commit()
     assert (await asyncio.to_thread(client.receive)).error == 0
-    await stopping
+    await asyncio.wait_for(stopping, 20)
     with pytest.raises(EOFError):
         await asyncio.to_thread(client.receive)
     client.close()

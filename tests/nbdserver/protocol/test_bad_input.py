@@ -269,6 +269,7 @@ REQUESTS = [
         closed(f"41 magic {magic}", bytes.fromhex(magic) + bytes(24), before=structured())
         for magic in ("25609514", "12560953", "67446698", "00000000")
     ),
+    closed("41 behind a good request", READ + bytes(28), *READ_BACK, before=structured()),
     request("42 type 99", req(99), EINVAL),
     request("42 type 99 has no payload", req(99, 0, 4096), EINVAL),
     *(request(f"43 {name} with bit 15", command(number, flags=BIT15), EINVAL) for name, number in COMMANDS),

@@ -129,3 +129,7 @@ def test_status_has_a_limit() -> None:
     extents = [(512, 3 * (number % 2)) for number in range(3 * EXTENTS_MAX)]
     assert len(status(extents, 512 * len(extents))) == EXTENTS_MAX
     assert EXTENTS_MAX <= 1 << 20
+
+
+def test_a_status_may_tell_of_less_than_was_asked() -> None:
+    assert status([(512, 0)], 4096) == [(512, 0)]

@@ -212,3 +212,45 @@ def test_requests_are_counted() -> None:
     transmission = make(Recorder())
     feed(transmission, req(wire.CMD_READ, 0, 1) * 3 + req(wire.CMD_WRITE, 0, data=bytes(100_000)) + req(99))
     assert transmission.requests == 5
+
+
+@pytest.mark.parametrize("length", [100, ADOPT_BYTES_MIN, BUFFER_BYTES])
+@pytest.mark.parametrize("flags", [0, wire.CMD_FLAG_FUA])
+def test_a_write_that_is_not_taken_is_offered_whole_again(length: int, flags: int) -> None:
+    """Short, long and behind its header in the buffer, long and in a buffer of its own."""
+    taking = False
+    request = req(wire.CMD_WRITE, 0, data=b"w" * length, flags=flags)
+    recorder = Recorder(takes=lambda: taking)
+    transmission = make(recorder)
+    view = memoryview(request)
+    while view:
+        room = transmission.buffer()
+        count = min(len(room), len(view))
+        room[:count] = view[:count]
+        view = view[count:]
+        taking = bool(view)
+        if not transmission.received(count):
+            assert not view
+    for _ in range(3):
+        assert not transmission.resume()
+    taking = True
+    assert transmission.resume()
+    assert recorder.calls == [("write", COOKIE, 0, b"w" * length, bool(flags))]
+
+
+def test_a_refusal_that_is_not_taken_is_offered_again() -> None:
+    taking = False
+    recorder = Recorder(takes=lambda: taking)
+    transmission = make(recorder, read_only=True)
+    request = req(wire.CMD_WRITE, 0, data=bytes(4096))
+    transmission.buffer()[: len(request)] = request
+    assert not transmission.received(len(request))
+    taking = True
+    assert transmission.resume()
+    assert recorder.calls == [("refuse", COOKIE, wire.EPERM)]
+
+
+def test_a_short_write_with_fua_waits_for_its_payload() -> None:
+    recorder = Recorder()
+    feed(make(recorder), req(wire.CMD_WRITE, 0, data=b"w" * 100, flags=wire.CMD_FLAG_FUA), lambda: 50)
+    assert recorder.calls == [("write", COOKIE, 0, b"w" * 100, True)]
