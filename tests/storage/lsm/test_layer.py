@@ -1,0 +1,149 @@
+"""A layer as a range of bytes: what a write and a read cost, and what a reader is spared."""
+
+import random
+
+from storage.codec import BLOCK_BYTES, SECTOR_BYTES
+from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.extents import State
+from storage.lsm.layer import ATOMIC_BYTES_MAX, FRAGMENTS_MAX, Layer
+from storage.lsm.records import Meta
+from storage.lsm.streams import WINDOW_BLOCKS_MAX
+from tests.storage.lsm.worlds import MIB, World, durable, join, read, settle
+
+TIB = 1024 * 1024 * MIB
+
+
+async def flushed(world: World, blocks: int) -> tuple[Engine, Layer, bytes]:
+    """A device of `blocks` blocks of noise in SSTs, and nothing in memory."""
+    engine, layer = await world.start()
+    data = random.Random(blocks).randbytes(blocks * BLOCK_BYTES)
+    for at in range(0, len(data), 8 * MIB):
+        layer.write(at, data[at : at + 8 * MIB])
+    await engine.flush_memtable()
+    await engine.close()
+    engine = await world.open(take_over=False)
+    world.store.calls.clear()
+    return engine, engine.layers[1], data
+
+
+async def test_a_write_up_to_eight_mebibytes_is_one_operation() -> None:
+    world = World()
+    engine, layer = await world.start()
+    before = engine.writes.sequence
+    layer.write(12345, bytes(ATOMIC_BYTES_MAX))
+    assert engine.writes.sequence == before + 1
+    assert layer.write(100, b"x" * (3 * ATOMIC_BYTES_MAX + 1)) == engine.writes.sequence
+    assert engine.writes.sequence == before + 5, "a larger one is cut at the ends of blocks"
+    starts = [op[1] for op in layer.log.pending if not isinstance(op, Meta)]
+    assert starts[:2] == [12345, 100]
+    assert all(start % BLOCK_BYTES == 0 for start in starts[2:])
+    assert await read(layer, 99, 3 * ATOMIC_BYTES_MAX + 3) == b"\0" + b"x" * (3 * ATOMIC_BYTES_MAX + 1) + b"\0"
+    await world.crash(engine)
+
+
+async def test_what_is_in_memory_is_answered_at_once_and_the_rest_is_a_miss() -> None:
+    world = World()
+    engine, layer, data = await flushed(world, 4)
+    assert layer.read_cached(BLOCK_BYTES, SECTOR_BYTES) is None
+    assert await read(layer, BLOCK_BYTES, SECTOR_BYTES) == data[BLOCK_BYTES : BLOCK_BYTES + SECTOR_BYTES]
+    cached = layer.read_cached(BLOCK_BYTES + 100, BLOCK_BYTES - 100)
+    assert cached is not None
+    assert join(cached) == data[BLOCK_BYTES + 100 : 2 * BLOCK_BYTES]
+    assert world.store.count("get", "compacted/") == 1
+    assert layer.read_cached(50 * BLOCK_BYTES, BLOCK_BYTES) == [BLOCK_BYTES], "a hole is a length, and no bytes"
+    layer.write(0, b"w" * SECTOR_BYTES)
+    assert layer.read_cached(0, SECTOR_BYTES) == [b"w" * SECTOR_BYTES]
+    assert layer.read_cached(0, 2 * SECTOR_BYTES) is None
+    await engine.close()
+
+
+async def test_a_sequential_reader_is_read_ahead_and_a_random_one_is_not() -> None:
+    world = World(options=EngineOptions(cache_bytes=64 * MIB))
+    engine, layer, data = await flushed(world, 100)
+    for block in range(100):
+        assert await read(layer, block * BLOCK_BYTES, BLOCK_BYTES) == data[block * BLOCK_BYTES :][:BLOCK_BYTES]
+        await settle(20)
+    requests = world.store.count("get", "compacted/")
+    assert requests < 40
+    await engine.close()
+    engine = await world.open(take_over=False)
+    layer = engine.layers[1]
+    world.store.calls.clear()
+    for block in (97, 71, 50, 20, 3):
+        await read(layer, block * BLOCK_BYTES, SECTOR_BYTES)
+        await settle(20)
+    asked = sum(size for verb, name, size in world.store.calls if verb == "get" and name.startswith("compacted/"))
+    assert asked < 6 * (BLOCK_BYTES + 100)
+    await engine.close()
+
+
+async def test_a_prefetch_is_bounded_and_answers_at_once() -> None:
+    world = World(options=EngineOptions(cache_bytes=64 * MIB))
+    engine, layer, _ = await flushed(world, 100)
+    for _ in range(50):
+        layer.prefetch(0, TIB)
+    assert engine._source.loading <= WINDOW_BLOCKS_MAX
+    await settle(200)
+    assert layer.read_cached(5 * BLOCK_BYTES, BLOCK_BYTES) is not None
+    await engine.close()
+
+
+async def test_terabytes_of_discard_are_one_operation_and_little_memory() -> None:
+    world = World()
+    engine, layer, data = await flushed(world, 8)
+    world.store.calls.clear()
+    for step in range(2048):  # as mkfs does it on 8 TiB, 4 GiB at a time
+        layer.zero(step * 4096 * MIB, 4096 * MIB, allocated=False)
+    assert len(layer.active.zeros.spans) == 1
+    assert engine.writes.pressure.memtable < MIB
+    await durable(engine, layer)
+    assert world.store.count("create") <= 2
+    assert await read(layer, 0, len(data)) == bytes(len(data))
+    await engine.flush_memtable()
+    assert world.store.uploaded() < 128 * 1024
+    assert layer.index.pages == {}
+    assert layer.extents(0, TIB) == [(TIB, State.HOLE)]
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, len(data)) == bytes(len(data))
+    await engine.close()
+
+
+async def test_zeroes_that_stay_allocated_are_told_from_holes() -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.zero(0, 3 * BLOCK_BYTES, allocated=True)
+    layer.zero(10 * BLOCK_BYTES + SECTOR_BYTES, 2 * SECTOR_BYTES, allocated=True)
+    expected = [
+        (3 * BLOCK_BYTES, State.ZERO),
+        (7 * BLOCK_BYTES + SECTOR_BYTES, State.HOLE),
+        (2 * SECTOR_BYTES, State.ZERO),
+        (BLOCK_BYTES, State.HOLE),
+    ]
+    length = sum(size for size, _ in expected)
+    assert layer.extents(0, length) == expected
+    await engine.flush_memtable()
+    assert layer.extents(0, length) == expected
+    engine, layer = await world.reopen(engine)
+    assert layer.extents(0, length) == expected
+    await world.crash(engine)
+
+
+async def test_a_block_of_many_patches_is_put_together_once_and_kept() -> None:
+    world = World(options=EngineOptions(cache_bytes=64 * MIB))
+    engine, layer, data = await flushed(world, 2)
+    disk = bytearray(data)
+    chance = random.Random(4)
+    for round_ in range(12):
+        for _ in range(4):
+            sector = chance.randrange(128)
+            piece = chance.randbytes(SECTOR_BYTES)
+            layer.write(sector * SECTOR_BYTES, piece)
+            disk[sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES] = piece
+        await engine.flush_memtable()
+        for at in (0, BLOCK_BYTES):
+            assert await read(layer, at, BLOCK_BYTES) == disk[at : at + BLOCK_BYTES], round_
+            again = layer.read_cached(at, BLOCK_BYTES) or []
+            assert join(again) == disk[at : at + BLOCK_BYTES]
+            assert len(again) <= 2 * 4 * FRAGMENTS_MAX + 1, "four sectors a patch, and what lies between"
+    assert layer.index.assembled
+    await engine.close()
