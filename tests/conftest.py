@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.minio import RunningMinio
@@ -23,6 +24,11 @@ MARKERS = {
     "guest": "boots a virtual machine with the kernel's NBD client",
     "slow": "takes more than a few seconds",
 }
+
+
+# No test is about time: a machine that is busy must not fail one.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,7 +8,7 @@ functions block on the local disk: call them through `env.run("store", ...)`.
 In the state folder every store has a folder of its own, named by a hash of its URL, with three kinds of files:
 
     anchor-<epoch>.json          what the writer of that epoch has seen last; the highest epoch counts
-    acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, mapped into its memory
+    acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, written and never synced
     writer-<epoch>-<tag>.lock    a process of this host that took, or tried to take, the store with that epoch
 
 Every file has one writer, so no two processes ever disturb each other. A lock file is made, locked
@@ -25,12 +25,11 @@ stories this prevents:
 import errno
 import fcntl
 import hashlib
-import mmap
 import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -110,21 +109,24 @@ class WriterLock:
 class Mark:
     """The highest WAL number that this writer acknowledged, known to this host from the moment it is set.
 
-    Setting it is a store to mapped memory: it costs nothing on the way of a flush and survives kill -9. A power cut may
-    set it back to an earlier number, and then the end of the log can be cut off unnoticed since that one.
+    Setting it is one write into the page cache: two microseconds on the way of a flush, and it survives kill -9. A
+    power cut may set it back to an earlier number, and so does a full disk; then the end of the log can be cut off
+    unnoticed since that one. (Mapped memory is cheaper still, but there a full disk ends the process by a signal.)
     """
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.truncate(descriptor, _MARK.size)
-            self._memory = mmap.mmap(descriptor, _MARK.size)
-        finally:
-            os.close(descriptor)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def set(self, number: int) -> None:
         """`number` exists in the store and is about to be acknowledged."""
-        _MARK.pack_into(self._memory, 0, number)
+        with suppress(OSError):
+            os.pwrite(self._descriptor, _MARK.pack(number), 0)
+
+    def close(self) -> None:
+        """Give back the file; what was set stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 class HostState:

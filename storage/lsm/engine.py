@@ -21,7 +21,7 @@ from storage.crypto import PREFIX_BYTES
 from storage.env import Env, object_id
 from storage.errors import AccessDenied, Closed, StorageError, Unavailable
 from storage.keys import DataKey
-from storage.lsm.anchor import Anchor, HostState, Mark
+from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.bulk import BulkWriter
 from storage.lsm.commit import GroupCommit, LoggedObject, LogPosition
 from storage.lsm.entries import FrameRef, TableRef
@@ -35,6 +35,7 @@ from storage.lsm.manifest import checkpoint
 from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
 from storage.lsm.names import wal_name
 from storage.lsm.opening import Opened, Opener
+from storage.lsm.presence import Presence
 from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
 from storage.lsm.records import Located, Meta
 from storage.lsm.recovery import RESUME, highest_sequence, sequence_of
@@ -95,9 +96,7 @@ class Engine:
         self._tree = tree
         self._env = env
         self._options = options
-        self._host = host
-        self._lock = opened.lock
-        self._mark: Mark | None = None
+        self._presence = Presence(host, opened.lock, env)
         self._slots = slots
         self._tree_cipher = opened.ciphers.tree
         codec = FrameCodec(opened.ciphers.frames, key.store_id)
@@ -143,7 +142,7 @@ class Engine:
             bulk=BulkWriter(self.tables, self._location),
             cache=self.cache,
             look_for_newer=self.manifests.look_for_newer,
-            on_acknowledged=self._note,
+            on_acknowledged=self._presence.note,
             on_failure=self.fail,
             on_progress=self._on_progress,
         )
@@ -198,9 +197,7 @@ class Engine:
             read_only=read_only,
         )
         if not read_only:
-            await engine._remember()
-            if host is not None:
-                engine._mark = await env.run("store", host.mark, engine.epoch)
+            await engine._presence.begin(engine._anchor())
             engine._start()
         return engine
 
@@ -356,11 +353,9 @@ class Engine:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 await self.flush_memtable(closing=True)
                 self.fail(Closed("the store was closed"))
-                if self._lock is not None:
-                    await self._env.run("store", self._lock.discard)
+                await self._presence.leave()
         finally:
-            if self._lock is not None:
-                self._lock.release()
+            self._presence.end()
 
     # --- memtable flush
 
@@ -475,17 +470,12 @@ class Engine:
         self.writes.pressure.set_log(len(position.objects), position.logged_bytes)
         await self._store.delete([wal_name(number) for number in numbers])
         await self.manifests.delete_old()
-        await self._remember()
+        await self._presence.remember(self._anchor())
 
-    def _note(self, number: int) -> None:
-        if self._mark is not None:
-            self._mark.set(number)
-
-    async def _remember(self) -> None:
-        if self._host is None:
-            return
+    def _anchor(self) -> Anchor:
+        """What this host is to remember of the store now."""
         manifests = self.manifests
-        anchor = Anchor(
+        return Anchor(
             store_id=self.key.store_id,
             manifest_number=manifests.number,
             manifest_tag=manifests.tag,
@@ -493,7 +483,6 @@ class Engine:
             wal_number=self.commit.position.acknowledged,
             probed=True,
         )
-        await self._env.run("store", self._host.save, anchor)
 
     # --- other writers
 

@@ -95,6 +95,9 @@ class SimMark:
         if self._process.alive:
             self._host.marks[self._epoch] = number
 
+    def close(self) -> None:
+        pass
+
 
 def _is_held(lock: SimLock) -> bool:
     return lock.held and lock.process.alive

@@ -5,7 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -265,6 +265,9 @@ def test_what_was_acknowledged_is_known_without_a_save(tmp_path: Path) -> None:
     state.save(anchor(3))
     mark = state.mark(3)
     mark.set(1234)
+    mark.close()
+    mark.close()
+    mark.set(5)
     found = HostState(tmp_path, URL).load()
     assert found is not None
     assert found.wal_number == 1234
@@ -276,14 +279,43 @@ def test_what_was_acknowledged_is_known_without_a_save(tmp_path: Path) -> None:
 def test_a_mark_never_sets_back_what_was_saved(tmp_path: Path) -> None:
     state = HostState(tmp_path, URL)
     state.save(anchor(3))
-    state.mark(3)
+    state.mark(3).close()
     assert state.load() == anchor(3)
 
 
 def test_a_given_up_rollback_gives_up_the_marks_too(tmp_path: Path) -> None:
     state = HostState(tmp_path, URL)
     state.save(anchor(3))
-    state.mark(3).set(99_999)
+    mark = state.mark(3)
+    mark.set(99_999)
+    mark.close()
     state.forget()
     state.save(anchor(3))
     assert state.load() == anchor(3)
+
+
+def test_a_full_disk_costs_the_mark_and_not_the_process(tmp_path: Path, require: Callable[..., None]) -> None:
+    """A store to mapped memory that finds no room ends the process by SIGBUS."""
+    require("root", "mount")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], check=True)
+    try:
+        HostState(folder, URL).save(anchor(3))
+        (folder / "fill").touch()
+        code = (
+            "import sys, pathlib; from storage.lsm.anchor import HostState\n"
+            f"state = HostState(pathlib.Path({str(folder)!r}), {URL!r})\n"
+            "mark = state.mark(3)\n"
+            f"fill = open({str(folder / 'fill')!r}, 'wb', buffering=0)\n"
+            "try:\n"
+            "    while True: fill.write(bytes(4096))\n"
+            "except OSError: pass\n"
+            "mark.set(1234)\n"
+            "print('alive')\n"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (0, "alive\n")
+        assert HostState(folder, URL).load() == anchor(3)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 import pytest
 
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
-from storage.errors import AccessDenied
+from storage.errors import AccessDenied, OutOfSpace
+from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.engine import Engine, EngineOptions
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle, soon, until
 
@@ -294,3 +296,24 @@ async def test_a_flush_of_many_discards_lets_others_run() -> None:
     assert engine.cache.bytes == 0, "what nothing refers to any more is not kept"
     assert join(await layer.read(0, 6000 * BLOCK_BYTES)) == bytes(6000 * BLOCK_BYTES)
     await world.crash(engine)
+
+
+async def test_a_host_that_cannot_remember_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own disk is full, the store is well."""
+    world = World(host=HostState(tmp_path, "memory://"))
+    engine, layer = await world.start()
+
+    def full(self: HostState, anchor: Anchor) -> None:
+        raise OutOfSpace("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HostState, "save", full)
+        layer.write(0, A)
+        await engine.flush_memtable()
+        layer.write(SECTOR_BYTES, B)
+        await durable(engine, layer)
+    assert not engine.failed.done()
+    await engine.close()
+    engine = await world.open(take_over=False)
+    assert await read(engine.layers[1], 0, 2 * SECTOR_BYTES) == A + B
+    await engine.close()

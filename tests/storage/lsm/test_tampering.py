@@ -90,7 +90,7 @@ async def make(state: Path) -> Sample:
     zero(31 * BLOCK_BYTES, 3 * BLOCK_BYTES)
     zero(77, 5000)
     await durable(engine, layer)
-    await engine._remember()
+    await engine._presence.remember(engine._anchor())
     await world.crash(engine)
     await engine.close()
     manifest = engine.manifests.manifest
