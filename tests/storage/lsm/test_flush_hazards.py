@@ -317,3 +317,46 @@ async def test_a_host_that_cannot_remember_goes_on(tmp_path: Path, monkeypatch: 
     engine = await world.open(take_over=False)
     assert await read(engine.layers[1], 0, 2 * SECTOR_BYTES) == A + B
     await engine.close()
+
+
+@pytest.mark.parametrize("change", ["shrink", "write", "discard", "bulk"])
+async def test_a_layer_may_change_at_every_step_of_a_flush(change: str) -> None:
+    """What comes while a memtable is being flushed lies above it, in memory, after the flush and after a crash."""
+    size = 20 * BLOCK_BYTES
+    for steps in range(0, 120, 3):
+        world = World()
+        engine, layer = await world.start()
+        disk = bytearray(random.Random(steps).randbytes(size))
+        layer.write(0, bytes(disk))
+        await engine.flush_memtable()
+        layer.write(5000, A)
+        layer.write(2 * BLOCK_BYTES, B * 64)
+        layer.zero(6 * BLOCK_BYTES, 3 * BLOCK_BYTES, allocated=True)
+        disk[5000 : 5000 + SECTOR_BYTES] = A
+        disk[2 * BLOCK_BYTES : 3 * BLOCK_BYTES] = B * 64
+        disk[6 * BLOCK_BYTES : 9 * BLOCK_BYTES] = bytes(3 * BLOCK_BYTES)
+        flushing = asyncio.ensure_future(engine.flush_memtable())
+        await settle(steps)
+        if change == "shrink":
+            disk[5500:] = bytes(size - 5500)
+            await soon(asyncio.ensure_future(engine.change_tree(record("zero", 1, 5500, size - 5500))))
+        elif change == "write":
+            disk[5100:5200] = bytes(range(100))
+            layer.write(5100, bytes(range(100)))
+        elif change == "discard":
+            disk[BLOCK_BYTES + 77 : 12 * BLOCK_BYTES + 5] = bytes(11 * BLOCK_BYTES - 72)
+            layer.zero(BLOCK_BYTES + 77, 11 * BLOCK_BYTES - 72, allocated=False)
+        else:
+            disk[BLOCK_BYTES : 19 * BLOCK_BYTES] = bytes(range(256)) * (18 * BLOCK_BYTES // 256)
+            layer.write(BLOCK_BYTES, bytes(disk[BLOCK_BYTES : 19 * BLOCK_BYTES]))
+        assert await read(layer, 0, size) == disk
+        await durable(engine, layer)
+        await soon(flushing)
+        assert await read(layer, 0, size) == disk
+        engine, layer = await world.reopen(engine)
+        assert await read(layer, 0, size) == disk
+        await engine.close()
+        assert (engine.writes.pressure.unlogged, engine.writes.pressure.memtable) == (0, 0)
+        engine = await world.open(take_over=False)
+        assert await read(engine.layers[1], 0, size) == disk
+        await world.crash(engine)

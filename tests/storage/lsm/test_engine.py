@@ -1,0 +1,205 @@
+"""The running engine: tree changes, the watch for a newer writer, failures inside, and the end."""
+
+import asyncio
+import logging
+
+import pytest
+
+from storage.codec import SECTOR_BYTES
+from storage.errors import Closed, Corrupt, Fenced, StorageError, Unavailable
+from storage.lsm import engine as module
+from storage.lsm.names import MANIFESTS, WALS
+from tests.storage.lsm.worlds import World, durable, read, record, settle, soon, until
+
+A = b"a" * SECTOR_BYTES
+
+
+async def test_a_tree_change_is_durable_when_it_returns() -> None:
+    world = World()
+    engine, _ = await world.start()
+    await engine.change_tree(record("create", 2))
+    await world.crash(engine)
+    engine = await world.open()
+    assert list(engine.layers) == [1, 2]
+    await world.crash(engine)
+
+
+async def test_a_tree_change_that_does_not_fit_changes_nothing() -> None:
+    world = World()
+    engine, layer = await world.start()
+    with pytest.raises(Corrupt):
+        await engine.change_tree(record("create", 7))
+    assert list(engine.layers) == [1]
+    layer.write(0, A)
+    await durable(engine, layer)
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, SECTOR_BYTES) == A
+    await world.crash(engine)
+
+
+async def test_zeroes_of_a_tree_change_stand_and_fall_with_it() -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, A * 3)
+    await durable(engine, layer)
+    await engine.change_tree(record("zero", 1, SECTOR_BYTES, 2 * SECTOR_BYTES))
+    assert await read(layer, 0, 3 * SECTOR_BYTES) == A + bytes(2 * SECTOR_BYTES)
+    for _ in range(2):
+        engine, layer = await world.reopen(engine)
+        assert await read(layer, 0, 3 * SECTOR_BYTES) == A + bytes(2 * SECTOR_BYTES)
+        await engine.flush_memtable()
+    await world.crash(engine)
+
+
+async def test_an_idle_writer_notices_that_it_was_superseded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    world = World()
+    old, _ = await world.start()
+    new = await world.open()
+    await until(old.failed.done)
+    assert isinstance(old.failed.result(), Fenced)
+    assert not new.failed.done()
+    await world.crash(new)
+
+
+async def test_the_watch_asks_for_one_name_and_bears_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.005)
+    world = World()
+    engine, _ = await world.start()
+    await settle()
+    world.store.calls.clear()
+    world.store.fail_once("head", MANIFESTS, Unavailable("no answer"))
+    await until(lambda: world.store.count("head") > 5)
+    assert {verb for verb, _, _ in world.store.calls} == {"head"}
+    assert not engine.failed.done()
+    await world.crash(engine)
+
+
+async def test_the_watch_does_not_take_our_own_commit_for_a_newer_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.0)
+    world = World()
+    engine, layer = await world.start()
+    for number in range(30):
+        world.store.passes = lambda number=number: number % 5  # type: ignore[misc]
+        layer.write(0, A)
+        await engine.flush_memtable()
+    assert not engine.failed.done()
+    await world.crash(engine)
+
+
+async def test_an_idle_engine_asks_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memtable flush of nothing must not write a manifest a minute."""
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.005)
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, A)
+    await until(lambda: len(engine.commit.position.objects) == 0 and not engine.writes.memtable)
+    await asyncio.sleep(0.02)
+    world.store.calls.clear()
+    await asyncio.sleep(0.05)
+    assert world.store.calls == []
+    await world.crash(engine)
+
+
+async def test_a_bug_in_a_task_ends_everything_and_is_reported(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    world = World()
+    engine, layer = await world.start()
+    world.store.fail_once("head", MANIFESTS, ZeroDivisionError("a bug"))
+    with caplog.at_level(logging.ERROR):
+        await until(engine.failed.done)
+    assert "ZeroDivisionError" in str(engine.failed.result())
+    assert any(entry.exc_info and entry.exc_info[0] is ZeroDivisionError for entry in caplog.records)
+    layer.write(0, A)
+    with pytest.raises(Closed):
+        await durable(engine, layer)
+    await engine.close()
+    await settle()
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()], "no task outlives it"
+
+
+async def test_a_failure_while_opening_leaves_no_task_behind() -> None:
+    world = World()
+    engine, _ = await world.start()
+    await world.crash(engine)
+    name = world.store.names(WALS)[-1]
+    world.store.objects[name] = world.store.objects[name][:-1]
+    before = asyncio.all_tasks()
+    with pytest.raises(Corrupt):
+        await world.open()
+    await settle()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_waiter_of_a_store_that_fails_hears_of_it() -> None:
+    world = World()
+    engine, layer = await world.start()
+    held = world.store.hold("create", WALS)
+    layer.write(0, A)
+    waiting = [asyncio.ensure_future(durable(engine, layer)) for _ in range(3)]
+    waiting.append(asyncio.ensure_future(engine.flush_memtable()))
+    waiting.append(asyncio.ensure_future(engine.change_tree(record("create", 2))))
+    await held.someone_waits()
+    engine.fail(Fenced("taken over"))
+    for waiter in waiting:
+        with pytest.raises(Fenced):
+            await soon(waiter, 5)
+    await settle()
+    await engine.close()
+    await settle()
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def test_what_is_written_while_it_closes_is_in_the_log_or_not_acknowledged() -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, A)
+    held = world.store.hold("create", MANIFESTS)
+    closing = asyncio.ensure_future(engine.close())
+    await held.someone_waits()
+    layer.write(SECTOR_BYTES, A)
+    late = asyncio.ensure_future(durable(engine, layer))
+    await soon(late)
+    layer.write(2 * SECTOR_BYTES, A)
+    lost = asyncio.ensure_future(durable(engine, layer))
+    held.release()
+    await soon(closing)
+    outcome = (await asyncio.gather(lost, return_exceptions=True))[0]
+    engine = await world.open(take_over=False)
+    data = await read(engine.layers[1], 0, 3 * SECTOR_BYTES)
+    assert data[: 2 * SECTOR_BYTES] == A * 2
+    if outcome is None:
+        assert data[2 * SECTOR_BYTES :] == A
+    else:
+        assert isinstance(outcome, StorageError)
+    await world.crash(engine)
+
+
+async def test_closing_twice_is_closing_once() -> None:
+    world = World()
+    engine, _ = await world.start()
+    await engine.close()
+    manifests = world.store.names(MANIFESTS)
+    await engine.close()
+    assert world.store.names(MANIFESTS) == manifests
+    assert engine.manifests.manifest.closed
+    engine = await world.open(take_over=False)
+    assert not engine.manifests.manifest.closed
+    await world.crash(engine)
+
+
+async def test_a_closed_store_needs_no_replay() -> None:
+    world = World()
+    engine, layer = await world.start()
+    for number in range(20):
+        layer.write(number * SECTOR_BYTES, A)
+        await durable(engine, layer)
+    await engine.close()
+    assert len(world.store.names(WALS)) == 1, "only the fence"
+    world.store.calls.clear()
+    engine = await world.open(take_over=False)
+    assert world.store.count("get", WALS) <= 1
+    assert len(engine.commit.position.objects) == 0
+    await world.crash(engine)
