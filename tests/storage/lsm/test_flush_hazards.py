@@ -161,6 +161,34 @@ async def test_bulk_of_a_dropped_layer_lands_behind_the_flush_without_harm() -> 
     await world.crash(engine)
 
 
+async def test_a_flush_does_not_pass_what_a_dropped_layer_has_on_its_way() -> None:
+    """Its object is not acknowledged yet, so its tag, which the next one is linked to, would not be in the manifest."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.change_tree(record("create", 2))
+    layer.write(0, A)
+    await durable(engine, layer)
+    uploads = world.store.hold("create", "compacted/")
+    gone = engine.layers[2]
+    gone.write(0, random.Random(1).randbytes(8 * MIB))
+    gone.when_durable(gone.last_sequence, lambda: None)
+    await uploads.someone_waits()
+    await engine.change_tree(record("drop", 2))
+    logs = world.store.hold("create", "wal/")
+    uploads.release()
+    await logs.someone_waits()
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await settle(300)
+    assert not flushing.done()
+    logs.release()
+    await soon(flushing)
+    layer.write(SECTOR_BYTES, B)
+    await durable(engine, layer)
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, 2 * SECTOR_BYTES) == A + B
+    await world.crash(engine)
+
+
 async def test_a_layer_may_be_dropped_at_every_step_of_a_flush() -> None:
     for steps in range(60):
         world = World()
