@@ -43,7 +43,9 @@ class Work(Protocol):
 
     def stamp(self) -> int: ...
 
-    def spend(self) -> bool: ...
+    def spend(self, *, counts: bool) -> bool: ...
+
+    async def next_commit(self) -> None: ...
 
     def tree_position(self) -> int: ...
 
@@ -81,6 +83,7 @@ class Actor:
             "wide": self._wide,
             "flush": self._flush,
             "read": self._read,
+            "scan": self._scan,
             "hang_up": self._hang_up,
             "extents": self._extents,
             "prefetch": self._prefetch,
@@ -90,7 +93,7 @@ class Actor:
     async def run(self) -> None:
         """Do requests until the session's budget is spent or the store has failed."""
         work = self._work
-        while self._goes_on() and work.spend():
+        while self._goes_on() and work.spend(counts=True):
             await asyncio.sleep(work.profile.think_seconds * self._chance.expovariate(1.0))
             names = [info.name for info in work.store.devices()]
             if not names or self._chance.random() < 0.02:
@@ -102,29 +105,37 @@ class Actor:
         return not self._work.stopping and not self._work.store.failed.done()
 
     async def _attach(self, name: str) -> None:
+        """Do some requests on one disk, or change the tree."""
+        work = self._work
+        habits = []
+        for _ in range(self._chance.choice([1, 3, 10])):
+            kind = self._chance.choices(self._kinds, self._weights)[0]
+            if kind in TREE_KINDS:
+                break
+            habits.append(self._habits[kind])
+        await self._use(name, habits)
+        if kind in TREE_KINDS and self._goes_on():
+            await self._tree(kind, [info.name for info in work.store.devices()])
+
+    async def _use(self, name: str, habits: list[Callable[[], Awaitable[None]]]) -> None:
         work = self._work
         self._device = work.store.device(name)
         self._disk = work.session.disks[work.layer_of(name)]
         self._on = name
         work.users[name] = work.users.get(name, 0) + 1
-        kind = ""
         try:
-            for _ in range(self._chance.choice([1, 3, 10])):
-                if not self._goes_on() or not work.spend():
+            for habit in habits:
+                if not self._goes_on() or not work.spend(counts=habit != self._scan):
                     break
-                kind = self._chance.choices(self._kinds, self._weights)[0]
-                if kind in TREE_KINDS:
-                    break
-                await self._habits[kind]()
+                await habit()
                 if self._chance.random() < 0.5:
                     await asyncio.sleep(work.profile.think_seconds * self._chance.expovariate(1.0))
         except StorageError as error:
             if not work.store.failed.done() and not work.oracle.superseded(work.session):
-                work.violate(f"{self._name}: a {kind} of {name} failed: {type(error).__name__}: {error}")
+                what = f"{type(error).__name__}: {error}"
+                work.violate(f"{self._name}: a request to {name} failed with {what}")
         finally:
             work.users[name] -= 1
-        if kind in TREE_KINDS and self._goes_on():
-            await self._tree(kind, [info.name for info in work.store.devices()])
 
     # --- where
 
@@ -309,23 +320,50 @@ class Actor:
     # --- reads
 
     async def _read(self) -> None:
+        offset, length = self._place_to_read()
+        device, disk = self._device, self._disk
+        found = device.read_cached(offset, length)
+        if found is not None:
+            self._compare("cached", offset, found, disk.live.read(offset, length))
+        else:
+            found = await device.read(offset, length)
+            self._compare("fetched", offset, found, disk.live.read(offset, length))
+
+    async def _scan(self) -> None:
+        """Many short looks at what is in memory, while whatever else goes on."""
+        for _ in range(self._chance.choice([10, 40])):
+            if not self._goes_on():
+                return
+            offset, length = self._place_to_read()
+            found = self._device.read_cached(offset, length)
+            if found is None:
+                await self._device.read(offset, length)
+            else:
+                self._compare("cached", offset, found, self._disk.live.read(offset, length))
+            await asyncio.sleep(self._chance.choice([0, 0, 0, 0.0001, self._work.profile.faults.seconds / 5]))
+
+    async def watch(self) -> None:
+        """Look hard whenever a manifest was committed: that is when memory changes under the readers."""
+        while True:
+            await self._work.next_commit()
+            names = [info.name for info in self._work.store.devices()]
+            if names and self._goes_on():
+                await self._use(self._chance.choice(names), [self._scan] * 2)
+
+    def _place_to_read(self) -> tuple[int, int]:
         start = self._block() * BLOCK_BYTES + self._chance.choice([0, 0, self._chance.randrange(BLOCK_BYTES)])
         length = self._chance.choice([512, SECTOR, SECTOR, 7000, 64 * 1024, BLOCK_BYTES, 3 * BLOCK_BYTES])
         if length == SECTOR:
             start = start // SECTOR * SECTOR
-        offset, length = self._cut(start, length)
-        device, disk = self._device, self._disk
-        found = device.read_cached(offset, length)
-        how = "cached"
-        if found is None:
-            how = "fetched"
-            found = await device.read(offset, length)
-        got, want = joined(found), disk.live.read(offset, length)
+        return self._cut(start, length)
+
+    def _compare(self, how: str, offset: int, found: list[Piece], want: bytes) -> None:
+        got = joined(found)
         if got != want:
             at = next((i for i in range(min(len(got), len(want))) if got[i] != want[i]), min(len(got), len(want)))
             self._work.violate(
-                f"{self._name}: a {how} read of {self._on} (layer {disk.layer}) at {offset}+{length} is wrong from "
-                f"byte {offset + at} on: {got[at : at + 16].hex()} instead of {want[at : at + 16].hex()}, "
+                f"{self._name}: a {how} read of {self._on} (layer {self._disk.layer}) at {offset}+{len(want)} is wrong "
+                f"from byte {offset + at} on: {got[at : at + 16].hex()} instead of {want[at : at + 16].hex()}, "
                 f"{len(got)} bytes"
             )
 

@@ -271,11 +271,11 @@ MUTATIONS = [
     Mutation(
         "ranges of zeros are repointed last",
         "storage/lsm/flush.py",
-        "        for index in indexes.values():\n            for key in index.take_dead():\n",
+        "        for index in indexes.values():\n            self._discard_dead(index)\n",
         "        for span in result.ranges:\n"
         "            if span.layer in indexes:\n"
         "                indexes[span.layer].zero_range(span.first, span.end, HOLE)\n"
-        "        for index in indexes.values():\n            for key in index.take_dead():\n",
+        "        for index in indexes.values():\n            self._discard_dead(index)\n",
     ),
     Mutation(
         "loading lets a range of zeros win over newer entries",
@@ -307,8 +307,8 @@ MUTATIONS = [
     Mutation(
         "sectors written in part are completed with zeros",
         "storage/lsm/flush.py",
-        "    entry = table.blocks[block]\n    for sector in list(entry.extents or ()):\n",
-        "    entry = table.blocks[block]\n    index = BlockMap()\n    for sector in list(entry.extents or ()):\n",
+        "    gathering = Gathering({}, fetched)\n    (piece,) =",
+        "    gathering, index = Gathering({}, fetched), BlockMap()\n    (piece,) =",
     ),
     Mutation(
         "a cut spans two memtables",

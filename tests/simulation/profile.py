@@ -64,7 +64,7 @@ def draw(chance: random.Random) -> Profile:
         "USUAL_SECONDS_FIRST": pick([0.0005, 0.01, 0.1]),
         "MANIFESTS_KEPT": 16 if stale else pick([1, 2, 16]),
         "READS_IN_FLIGHT": pick([2, 32]),
-        "REPOINT_SLICE": pick([1, 3, 256]),
+        "REPOINT_SLICE": pick([1, 1, 3, 256]),
         "SEAL_INLINE_BYTES_MAX": pick([0, 64 * KIB]),
         "FULL_SECTORS_MIN": pick([4, 32]),
         "FRAGMENTS_MAX": pick([1, 4]),
@@ -110,7 +110,15 @@ def _habits(chance: random.Random) -> dict[str, float]:
         {"sector": 4.0, "odd": 2.0, "medium": 2.0, "block": 1.5, "run": 1.0, "blank": 0.5, "rewrite": 1.0},
     )
     zeros = {"trim": 1.5, "zeroes": 0.7, "wide": 0.7}
-    others = {"flush": 4.0, "read": 4.0, "hang_up": 0.5, "extents": 0.5, "prefetch": 0.2, "checkpoint": 0.1}
+    others = {
+        "flush": 4.0,
+        "read": 4.0,
+        "scan": 1.0,
+        "hang_up": 0.5,
+        "extents": 0.5,
+        "prefetch": 0.2,
+        "checkpoint": 0.1,
+    }
     tree = {"create": 0.3, "resize": 0.3, "rename": 0.2, "delete": 0.3}
     if chance.random() < 0.4:
         tree = dict.fromkeys(tree, 0.0)

@@ -159,6 +159,9 @@ class World:
             self._fences.add(name)
             self.seen["fence"] += 1
         if header.kind is ObjectKind.MANIFEST:
+            for writer in self._writers:
+                if writer.process is process:
+                    self.loop.outside(0.0, writer.committed)
             if header.epoch > self._newest_epoch():
                 self.seen["take-over manifest"] += 1
                 self.bucket.trigger("taken")

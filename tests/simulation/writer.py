@@ -191,6 +191,7 @@ class Writer:
         self._host = host
         self._chance = chance
         self._served = asyncio.Event()
+        self._commits: list[asyncio.Future[None]] = []
         self._since = world.loop.time()
         self._budget = world.profile.operations
 
@@ -205,9 +206,22 @@ class Writer:
     def stamp(self) -> int:
         return self.world.stamp()
 
-    def spend(self) -> bool:
-        self._budget -= 1
+    def spend(self, *, counts: bool) -> bool:
+        self._budget -= counts
         return self._budget >= 0
+
+    async def next_commit(self) -> None:
+        """Wait until a manifest of this writer has landed."""
+        commit = asyncio.get_running_loop().create_future()
+        self._commits.append(commit)
+        await commit
+
+    def committed(self) -> None:
+        """A manifest of this writer has landed."""
+        waiting, self._commits = self._commits, []
+        for commit in waiting:
+            if not commit.done():
+                commit.set_result(None)
 
     def tree_position(self) -> int:
         return self._tree.positions.pop(asyncio.current_task())
@@ -267,7 +281,10 @@ class Writer:
             asyncio.create_task(Actor(self, random.Random(self._chance.random()), f"client{number}").run())
             for number in range(self.profile.actors)
         ]
+        watching = asyncio.create_task(Actor(self, random.Random(self._chance.random()), "watcher").watch())
         results = await asyncio.gather(*actors, return_exceptions=True)
+        watching.cancel()
+        results += await asyncio.gather(watching, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 self.violate(f"a client failed with {type(result).__name__}: {result}")
