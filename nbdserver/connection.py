@@ -29,8 +29,10 @@ from nbdserver.doubtful import Doubtful
 from nbdserver.exports import Export, Exports
 from nbdserver.limits import Budget, Limits
 from nbdserver.protocol import wire
-from nbdserver.protocol.handshake import Agreement, Handshake, State
+from nbdserver.protocol.agreement import Agreement
+from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.replies import SimpleReplies, StructuredReplies
+from nbdserver.protocol.states import State
 from nbdserver.protocol.transmission import Transmission
 from nbdserver.protocol.wire import ProtocolError
 from nbdserver.session import Session

@@ -138,6 +138,10 @@ class Exports:
             return None
         return Export(name, device, read_only=self._read_only)
 
+    def refusal(self, export: Export) -> str | None:
+        """Why the export cannot be attached now."""
+        return None
+
     def attach(self, export: Export) -> None:
         """A client entered the transmission phase on it."""
         self._attached[export.device] += 1

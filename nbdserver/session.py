@@ -35,7 +35,7 @@ import numpy
 from nbdserver.exports import Device
 from nbdserver.limits import Allowance, Budget, Limits
 from nbdserver.protocol import wire
-from nbdserver.protocol.handshake import BASE_ALLOCATION_ID
+from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
 from nbdserver.protocol.replies import Parts, Replies, StructuredReplies
 from nbdserver.protocol.transmission import Payload
 from storage.errors import Closed, Fenced, OutOfSpace, StorageError

@@ -10,17 +10,26 @@ it may carry data, and which method answers it with an event. Everything else is
 whole options, one after the other. Replies gather in `take_output()`, which the caller empties; when a
 megabyte of them waits, options do too.
 
-    GREETED --fixed client--> HAGGLING --chosen--> TRANSMISSION      HAGGLING --answered--> HAGGLING
-       |                          `-----aborted--> CLOSED
-       `----plain client--> PLAIN -------chosen--> TRANSMISSION
+TLS. After STARTTLS the handshake stands still: the caller sends the acknowledgement, lets TLS take the bytes,
+and calls `secured`. Nothing that was said in clear counts afterwards, and a byte that was sent in clear behind
+STARTTLS ends the connection: it could pass for one that came through TLS (the class of CVE-2021-3716).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 from nbdserver.protocol import options, wire
+from nbdserver.protocol.agreement import (
+    BASE_ALLOCATION,
+    BASE_ALLOCATION_ID,
+    Agreement,
+    Catalogue,
+    ExportT,
+    transmission_flags,
+)
+from nbdserver.protocol.states import TRANSITIONS, Event, State
 from nbdserver.protocol.wire import OptionRefused, ProtocolError
 
 OPTION_BYTES_MAX = 64 << 10
@@ -37,98 +46,28 @@ OPTIONS_PER_EXPORT_MAX = 4
 OUTPUT_BYTES_MAX = 1 << 20
 """With this much unsent, no further option is answered."""
 
-BASE_ALLOCATION = "base:allocation"
-BASE_ALLOCATION_ID = 1
-
 GREETING = wire.GREETING.pack(wire.MAGIC, wire.IHAVEOPT, wire.FLAG_FIXED_NEWSTYLE | wire.FLAG_NO_ZEROES)
 """What the server says first."""
 
 
-class Export(Protocol):
-    """What the handshake tells a client about an export."""
+class Security(Enum):
+    """What a connection that is not encrypted is told when it asks for TLS, or does not."""
 
-    @property
-    def name(self) -> str:
-        """Its canonical name."""
-
-    @property
-    def description(self) -> str:
-        """One line for people."""
-
-    @property
-    def size(self) -> int:
-        """Bytes now."""
-
-    @property
-    def read_only(self) -> bool:
-        """Whether writes are refused."""
-
-
-ExportT = TypeVar("ExportT", bound=Export)
-ExportT_co = TypeVar("ExportT_co", bound=Export, covariant=True)
-
-
-class Catalogue(Protocol[ExportT_co]):
-    """Which exports there are."""
-
-    def names(self) -> Sequence[str]:
-        """The names that LIST shows."""
-
-    def find(self, name: str) -> ExportT_co | None:
-        """The export a client means by `name` ("" is the default one), or None."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement(Generic[ExportT]):
-    """What the two sides agreed on for the transmission phase."""
-
-    export: ExportT
-    structured: bool
-    block_status: bool
-    """Whether base:allocation was selected for this very export."""
-
-
-class State(Enum):
-    """Where a handshake is."""
-
-    GREETED = "the greeting is out, the client's flags are awaited"
-    PLAIN = "newstyle without the fix: only EXPORT_NAME can follow"
-    HAGGLING = "fixed newstyle: options are answered"
-    TRANSMISSION = "an export was chosen"
-    CLOSED = "the client gave up"
-
-
-class Event(Enum):
-    """What moves a handshake."""
-
-    FIXED_CLIENT = "the client speaks fixed newstyle"
-    PLAIN_CLIENT = "the client does not"
-    ANSWERED = "an option was answered, with success or an error"
-    CHOSEN = "EXPORT_NAME or GO succeeded"
-    ABORTED = "ABORT was acknowledged"
-
-
-TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.GREETED: {Event.FIXED_CLIENT: State.HAGGLING, Event.PLAIN_CLIENT: State.PLAIN},
-    State.PLAIN: {Event.CHOSEN: State.TRANSMISSION},
-    State.HAGGLING: {
-        Event.ANSWERED: State.HAGGLING,
-        Event.CHOSEN: State.TRANSMISSION,
-        Event.ABORTED: State.CLOSED,
-    },
-    State.TRANSMISSION: {},
-    State.CLOSED: {},
-}
+    OFF = "there is no TLS: STARTTLS is answered that it is not supported"
+    OFFERED = "STARTTLS works, and so does everything without it"
+    REQUIRED = "before STARTTLS nothing works but STARTTLS and ABORT"
 
 
 class Handshake(Generic[ExportT]):
     """One client's handshake, as seen from the server."""
 
-    def __init__(self, catalogue: Catalogue[ExportT]) -> None:
+    def __init__(self, catalogue: Catalogue[ExportT], *, security: Security = Security.OFF) -> None:
         self.state = State.GREETED
         self.agreement: Agreement[ExportT] | None = None
         """Set when `state` is TRANSMISSION."""
         self._catalogue = catalogue
+        self._security = security
+        self._encrypted = False
         self._pending = bytearray()
         self._output: list[bytes] = [GREETING]
         self._output_bytes = len(GREETING)
@@ -143,15 +82,26 @@ class Handshake(Generic[ExportT]):
         """Take bytes from the client, answer every option that is complete.
 
         True: more bytes are needed, or the handshake is over (see `state`). False: too much output waits;
-        send it and call again with no bytes. ProtocolError: there is no way to go on.
+        send it and call again with no bytes. ProtocolError: there is no way to go on. While the state is
+        UPGRADING the bytes are for TLS, and none is taken.
         """
+        if self.state is State.UPGRADING:
+            return True
         self._pending += data
-        while self.state not in (State.TRANSMISSION, State.CLOSED):
+        while self.state not in _PAUSED:
             if self._output_bytes >= OUTPUT_BYTES_MAX:
                 return False
             if not self._step():
                 break
         return True
+
+    def secured(self, catalogue: Catalogue[ExportT]) -> None:
+        """TLS is up, for a client that may see `catalogue`: what was negotiated in clear is forgotten."""
+        self._move(Event.SECURED)
+        self._encrypted = True
+        self._catalogue = catalogue
+        self._structured = False
+        self._contexts_of = None
 
     def take_output(self) -> list[bytes]:
         """What is to be sent, in order; forgotten here."""
@@ -214,7 +164,11 @@ class Handshake(Generic[ExportT]):
             raise ProtocolError(f"the client flags {flags:#x} are not known")
         if flags & wire.FLAG_C_NO_ZEROES:
             self._padding = b""
-        return Event.FIXED_CLIENT if flags & wire.FLAG_C_FIXED_NEWSTYLE else Event.PLAIN_CLIENT
+        if self._security is not Security.REQUIRED:
+            return Event.FIXED_CLIENT if flags & wire.FLAG_C_FIXED_NEWSTYLE else Event.PLAIN_CLIENT
+        if not flags & wire.FLAG_C_FIXED_NEWSTYLE:
+            raise ProtocolError("TLS is required, and the client does not speak fixed newstyle")
+        return Event.TLS_FIRST
 
     def _move(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state][event]
@@ -232,10 +186,18 @@ class Handshake(Generic[ExportT]):
             listed = OPTIONS_PER_EXPORT_MAX * len(self._catalogue.names())
             if self._options > max(listed, OPTIONS_MAX):
                 raise ProtocolError(f"more than {self._options - 1} options")
+        if option == wire.OPT_SET_META_CONTEXT:
+            # Whatever comes of it, it replaces what was selected before.
+            self._contexts_of = None
         rule = OPTIONS.get(option)
-        if self.state not in (rule.states if rule else _FIXED):
+        allowed = rule.states if rule else _FIXED
+        if self.state is State.PLAIN and self.state not in allowed:
             raise ProtocolError(f"option {option} from a client that does not speak fixed newstyle")
+        if self.state is State.UNSECURED and option == wire.OPT_EXPORT_NAME:
+            raise ProtocolError("TLS is required, and EXPORT_NAME came before STARTTLS")
         try:
+            if self.state not in allowed:
+                raise OptionRefused(wire.REP_ERR_TLS_REQD, "this server requires TLS: STARTTLS must come first")
             if rule is None:
                 raise OptionRefused(wire.REP_ERR_UNSUP, f"option {option} is not known")
             if data is None:
@@ -254,7 +216,7 @@ class Handshake(Generic[ExportT]):
         told."""
         try:
             name = options.decode_string(data)
-            export = self._find(name)
+            export = self._attachable(self._find(name))
         except OptionRefused as refused:
             raise ProtocolError(str(refused)) from None
         self._send(wire.EXPORT.pack(export.size, self._flags(export)) + self._padding)
@@ -270,12 +232,14 @@ class Handshake(Generic[ExportT]):
         return self._acknowledge(wire.OPT_LIST)
 
     def _info(self, data: bytes) -> Event:
-        self._inform(wire.OPT_INFO, options.decode_info(data))
+        request = options.decode_info(data)
+        self._inform(wire.OPT_INFO, self._find(request.name), request.wanted)
         return self._acknowledge(wire.OPT_INFO)
 
     def _go(self, data: bytes) -> Event:
         request = options.decode_info(data)
-        export = self._inform(wire.OPT_GO, request)
+        export = self._attachable(self._find(request.name))
+        self._inform(wire.OPT_GO, export, request.wanted)
         self._acknowledge(wire.OPT_GO)
         return self._choose(request.name, export)
 
@@ -290,13 +254,21 @@ class Handshake(Generic[ExportT]):
         return self._acknowledge(wire.OPT_LIST_META_CONTEXT)
 
     def _set_contexts(self, data: bytes) -> Event:
-        # Whatever comes of it, it replaces what was selected before.
-        self._contexts_of = None
         request = self._context_request(data)
         if BASE_ALLOCATION in request.queries:
             self._contexts_of = request.name
             self._send_context(wire.OPT_SET_META_CONTEXT, BASE_ALLOCATION_ID)
         return self._acknowledge(wire.OPT_SET_META_CONTEXT)
+
+    def _starttls(self, data: bytes) -> Event:
+        if self._encrypted:
+            raise OptionRefused(wire.REP_ERR_INVALID, "TLS is in use already")
+        if self._security is Security.OFF:
+            raise OptionRefused(wire.REP_ERR_UNSUP, "this server does not offer TLS")
+        if self._pending:
+            raise ProtocolError("bytes in clear follow STARTTLS")
+        self._acknowledge(wire.OPT_STARTTLS)
+        return Event.STARTED_TLS
 
     def _unsupported(self, data: bytes) -> Event:
         raise OptionRefused(wire.REP_ERR_UNSUP, "this server does not offer it")
@@ -307,19 +279,17 @@ class Handshake(Generic[ExportT]):
         self._send(options.encode_reply(option, wire.REP_ACK))
         return Event.ANSWERED
 
-    def _inform(self, option: int, request: options.InfoRequest) -> ExportT:
+    def _inform(self, option: int, export: ExportT, wanted: frozenset[int]) -> None:
         """Send what INFO and GO ask for about an export, size and flags unasked."""
-        export = self._find(request.name)
         answers = [options.encode_info_export(export.size, self._flags(export))]
-        if wire.INFO_NAME in request.wanted:
+        if wire.INFO_NAME in wanted:
             answers.append(options.encode_info_text(wire.INFO_NAME, export.name))
-        if wire.INFO_DESCRIPTION in request.wanted:
+        if wire.INFO_DESCRIPTION in wanted:
             answers.append(options.encode_info_text(wire.INFO_DESCRIPTION, export.description))
-        if wire.INFO_BLOCK_SIZE in request.wanted:
+        if wire.INFO_BLOCK_SIZE in wanted:
             answers.append(options.encode_info_block_size())
         for answer in answers:
             self._send(options.encode_reply(option, wire.REP_INFO, answer))
-        return export
 
     def _context_request(self, data: bytes) -> options.ContextRequest:
         if not self._structured:
@@ -337,6 +307,13 @@ class Handshake(Generic[ExportT]):
         if export is None:
             sentence = f"no export named {wire.quoted(name)}" if name else "there is no default export"
             raise OptionRefused(wire.REP_ERR_UNKNOWN, sentence)
+        return export
+
+    def _attachable(self, export: ExportT) -> ExportT:
+        """The export, if it can be attached now."""
+        refusal = self._catalogue.refusal(export)
+        if refusal is not None:
+            raise OptionRefused(wire.REP_ERR_POLICY, refusal)
         return export
 
     def _flags(self, export: ExportT) -> int:
@@ -360,14 +337,16 @@ class Rule:
 
 
 _FIXED = frozenset({State.HAGGLING})
+_BEFORE_TLS = frozenset({State.HAGGLING, State.UNSECURED})
+_PAUSED = frozenset({State.UPGRADING, State.TRANSMISSION, State.CLOSED})
 
 OPTIONS = {
     wire.OPT_EXPORT_NAME: Rule(
         "EXPORT_NAME", Handshake._export_name, data=True, states=frozenset({State.PLAIN, State.HAGGLING})
     ),
-    wire.OPT_ABORT: Rule("ABORT", Handshake._abort, data=True),
+    wire.OPT_ABORT: Rule("ABORT", Handshake._abort, data=True, states=_BEFORE_TLS),
     wire.OPT_LIST: Rule("LIST", Handshake._list, data=False),
-    wire.OPT_STARTTLS: Rule("STARTTLS", Handshake._unsupported, data=False),
+    wire.OPT_STARTTLS: Rule("STARTTLS", Handshake._starttls, data=False, states=_BEFORE_TLS),
     wire.OPT_INFO: Rule("INFO", Handshake._info, data=True),
     wire.OPT_GO: Rule("GO", Handshake._go, data=True),
     wire.OPT_STRUCTURED_REPLY: Rule("STRUCTURED_REPLY", Handshake._structured_reply, data=False),
@@ -375,20 +354,3 @@ OPTIONS = {
     wire.OPT_SET_META_CONTEXT: Rule("SET_META_CONTEXT", Handshake._set_contexts, data=True),
     wire.OPT_EXTENDED_HEADERS: Rule("EXTENDED_HEADERS", Handshake._unsupported, data=False),
 }
-
-
-def transmission_flags(*, read_only: bool, structured: bool) -> int:
-    """The transmission flags of an export ("Transmission flags").
-
-    CAN_MULTI_CONN holds because all connections of an export share one device: a FLUSH on one covers the
-    completed writes of all.
-    """
-    flags = wire.FLAG_HAS_FLAGS | wire.FLAG_SEND_FLUSH | wire.FLAG_SEND_FUA
-    flags |= wire.FLAG_CAN_MULTI_CONN | wire.FLAG_SEND_CACHE
-    if read_only:
-        flags |= wire.FLAG_READ_ONLY
-    else:
-        flags |= wire.FLAG_SEND_TRIM | wire.FLAG_SEND_WRITE_ZEROES | wire.FLAG_SEND_FAST_ZERO
-    if structured:
-        flags |= wire.FLAG_SEND_DF
-    return flags

@@ -53,9 +53,12 @@ REP_SERVER: Final = 2
 REP_INFO: Final = 3
 REP_META_CONTEXT: Final = 4
 REP_ERR_UNSUP: Final = (1 << 31) + 1
+REP_ERR_POLICY: Final = (1 << 31) + 2
 REP_ERR_INVALID: Final = (1 << 31) + 3
+REP_ERR_TLS_REQD: Final = (1 << 31) + 5
 REP_ERR_UNKNOWN: Final = (1 << 31) + 6
 REP_ERR_TOO_BIG: Final = (1 << 31) + 9
+REP_ERR_EXT_HEADER_REQD: Final = (1 << 31) + 10
 
 INFO_EXPORT: Final = 0
 INFO_NAME: Final = 1

@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.handshake import (
-    OPTIONS,
-    OUTPUT_BYTES_MAX,
-    TRANSITIONS,
-    Event,
-    Handshake,
-    State,
-)
+from nbdserver.protocol.handshake import OPTIONS, OUTPUT_BYTES_MAX, Handshake
+from nbdserver.protocol.states import TRANSITIONS, Event, State
 from nbdserver.protocol.wire import ProtocolError
 from tests.support.speech import BASE, FIXED, FIXED_NO_ZEROES, PLAIN, contexts, go, info, opt, read_answers
 
@@ -42,6 +36,9 @@ class Offers:
     def find(self, name: str) -> Offer | None:
         self.found.append(name)
         return Offer(name, read_only=name == "locked") if name in self._names else None
+
+    def refusal(self, export: Offer) -> str | None:
+        return "somebody has it" if export.name == "taken" else None
 
 
 def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, State, object, bytes]:
@@ -109,7 +106,7 @@ def test_the_tables_hold_together() -> None:
     assert reached == set(State) - {State.GREETED}
     assert {event for moves in TRANSITIONS.values() for event in moves} == set(Event)
     for rule in OPTIONS.values():
-        assert rule.states <= {State.PLAIN, State.HAGGLING}
+        assert rule.states <= {State.PLAIN, State.UNSECURED, State.HAGGLING}
 
 
 def test_what_follows_go_belongs_to_the_transmission() -> None:

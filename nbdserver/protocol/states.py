@@ -1,0 +1,55 @@
+"""This file knows the state machine of the handshake: TRANSITIONS is the table that `Handshake` obeys.
+
+An event that a state does not list ends the connection. The picture in docs/protocol.md is `picture()`.
+"""
+
+from enum import Enum
+
+
+class State(Enum):
+    """Where a handshake is."""
+
+    GREETED = "the greeting is out, the client's flags are awaited"
+    PLAIN = "newstyle without the fix: only EXPORT_NAME can follow"
+    UNSECURED = "fixed newstyle, but nothing is told before TLS: only STARTTLS and ABORT can succeed"
+    HAGGLING = "fixed newstyle: options are answered"
+    UPGRADING = "STARTTLS was acknowledged: what follows is for TLS"
+    TRANSMISSION = "an export was chosen"
+    CLOSED = "the client gave up"
+
+
+class Event(Enum):
+    """What moves a handshake."""
+
+    PLAIN_CLIENT = "the client does not speak fixed newstyle"
+    FIXED_CLIENT = "the client speaks fixed newstyle"
+    TLS_FIRST = "it does, and TLS is required"
+    ANSWERED = "an option was answered, with success or an error"
+    STARTED_TLS = "STARTTLS was acknowledged"
+    SECURED = "TLS is up"
+    CHOSEN = "EXPORT_NAME or GO succeeded"
+    ABORTED = "ABORT was acknowledged"
+
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.GREETED: {
+        Event.PLAIN_CLIENT: State.PLAIN,
+        Event.TLS_FIRST: State.UNSECURED,
+        Event.FIXED_CLIENT: State.HAGGLING,
+    },
+    State.PLAIN: {Event.CHOSEN: State.TRANSMISSION},
+    State.UNSECURED: {
+        Event.ANSWERED: State.UNSECURED,
+        Event.STARTED_TLS: State.UPGRADING,
+        Event.ABORTED: State.CLOSED,
+    },
+    State.HAGGLING: {
+        Event.ANSWERED: State.HAGGLING,
+        Event.STARTED_TLS: State.UPGRADING,
+        Event.CHOSEN: State.TRANSMISSION,
+        Event.ABORTED: State.CLOSED,
+    },
+    State.UPGRADING: {Event.SECURED: State.HAGGLING},
+    State.TRANSMISSION: {},
+    State.CLOSED: {},
+}
