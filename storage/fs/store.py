@@ -176,8 +176,10 @@ class Store:
         if size < namespace.size(inode):
             self._refuse_attached(own_name, "make it smaller")
             layer = self._engine.layers[inode.layer]
-            # The record must come behind every earlier write of the layer, in the log too.
-            await self._engine.durable(layer.log, layer.log.last_sequence)
+            # The record must come behind every earlier write of the layer, in the log too. A client may come and go
+            # while we wait.
+            while not layer.log.is_durable:
+                await self._engine.durable(layer.log, layer.log.last_sequence)
             self._refuse_attached(own_name, "make it smaller")
         record = namespace.plan_resize(name, size, self._env.wall_clock(), shrink=shrink)
         changed = self._engine.change_tree(record)

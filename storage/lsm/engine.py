@@ -13,35 +13,28 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from ulid import ULID
 
 from storage.cache.frames import FrameCache
 from storage.codec import FrameCodec
-from storage.crypto import PREFIX_BYTES
-from storage.env import Env, object_id
+from storage.env import Env
 from storage.errors import AccessDenied, Closed, StorageError, Unavailable
 from storage.keys import DataKey
 from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.bulk import BulkWriter
 from storage.lsm.commit import GroupCommit, LoggedObject, LogPosition
-from storage.lsm.entries import FrameRef, TableRef
-from storage.lsm.envelope import NO_LINK, Header, ObjectKind, seal_object
+from storage.lsm.envelope import NO_LINK
 from storage.lsm.fetch import FrameSource, Slots
-from storage.lsm.flush import Flusher, complete_sectors
-from storage.lsm.index import BlockMap
-from storage.lsm.layer import Layer
-from storage.lsm.log import TREE, LayerLog
-from storage.lsm.manifest import checkpoint
-from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
-from storage.lsm.names import wal_name
+from storage.lsm.flush import MemtableFlush
+from storage.lsm.layers import Layers
+from storage.lsm.log import LayerLog
 from storage.lsm.opening import Opened, Opener
 from storage.lsm.presence import Presence
 from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
-from storage.lsm.records import Located, Meta
-from storage.lsm.recovery import RESUME, highest_sequence, sequence_of
+from storage.lsm.recovery import RESUME, highest_sequence
+from storage.lsm.repoint import Repointer
 from storage.lsm.sweep import sweep_log, sweep_tables
 from storage.lsm.tables import TableWriter
-from storage.lsm.tree import TreeEffects, TreeState
+from storage.lsm.tree import TreeState
 from storage.lsm.writes import Writes
 from storage.objects.base import ObjectStore
 
@@ -93,13 +86,13 @@ class Engine:
         self.cache = FrameCache(options.cache_bytes)
         self.failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
         self._store = store
-        self._tree = tree
         self._env = env
         self._options = options
         self._presence = Presence(host, opened.lock, env)
-        self._slots = slots
-        self._tree_cipher = opened.ciphers.tree
         codec = FrameCodec(opened.ciphers.frames, key.store_id)
+        pressure = Pressure(unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
+        sequence = max(self.manifests.manifest.sequence, highest_sequence(opened.records))
+        self.writes = Writes(sequence=sequence, pressure=pressure)
         self._source = FrameSource(
             store=store,
             codec=codec,
@@ -108,29 +101,18 @@ class Engine:
             env=env,
             on_missing=lambda _: self.manifests.look_for_newer(),
         )
-        pressure = Pressure(unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
-        self.tables = TableWriter(
+        tables = TableWriter(
             store=store,
             env=env,
             frames=codec,
             frame_cipher=opened.ciphers.frames,
             index_cipher=opened.ciphers.index,
+            tree_cipher=opened.ciphers.tree,
             store_id=key.store_id,
             epoch=opened.epoch,
             look_for_newer=self.manifests.look_for_newer,
             on_rate=pressure.set_rate,
         )
-        sequence = max(self.manifests.manifest.sequence, highest_sequence(opened.records))
-        self.writes = Writes(sequence=sequence, pressure=pressure)
-        fence = opened.replay.end
-        position = LogPosition(
-            next_number=fence + RESUME,
-            tail_tag=NO_LINK,
-            acknowledged=max(fence if not read_only else 0, self.manifests.manifest.acknowledged),
-            fences=sorted({*self.manifests.manifest.fences, *opened.replay.fences}),
-        )
-        for item in opened.replay.objects:
-            position.add(LoggedObject(item.number, item.size, item.tag))
         self.commit = GroupCommit(
             store=store,
             cipher=opened.ciphers.wal,
@@ -138,27 +120,40 @@ class Engine:
             epoch=opened.epoch,
             env=env,
             writes=self.writes,
-            position=position,
-            bulk=BulkWriter(self.tables, self._location),
+            position=_position(opened, read_only=read_only),
+            bulk=BulkWriter(tables, slots.location),
             cache=self.cache,
             look_for_newer=self.manifests.look_for_newer,
             on_acknowledged=self._presence.note,
             on_failure=self.fail,
             on_progress=self._on_progress,
         )
-        self._flusher = Flusher(self.tables, self.cache, self._location)
-        self._flushing = asyncio.Lock()
+        self._layers = Layers(
+            tree=tree,
+            tree_stored=self.manifests.manifest.tree is not None,
+            maps=opened.maps,
+            writes=self.writes,
+            commit=self.commit,
+            source=self._source,
+            cache=self.cache,
+        )
+        self.layers = self._layers.by_number
+        self._layers.replay(opened.records, done=self.manifests.manifest.sequence, location=slots.location)
+        self._flush = MemtableFlush(
+            store=store,
+            layers=self._layers,
+            writes=self.writes,
+            position=self.commit.position,
+            manifests=self.manifests,
+            tables=tables,
+            source=self._source,
+            repointer=Repointer(self.cache, slots.location),
+            durable=self.durable,
+            on_truncated=self._remember,
+        )
         self._flush_wanted = asyncio.Event()
-        self._tree_changed = self.manifests.manifest.tree is None
-        self._tree_log = LayerLog(TREE, self.commit, sequence=sequence)
         self._tasks: list[asyncio.Task[None]] = []
         self._flushes: set[asyncio.Task[None]] = set()
-        self._leaving: list[LayerLog] = []
-        """Queues of layers dropped since the last memtable was sealed: what they hold is still on its way."""
-        self.layers: dict[int, Layer] = {}
-        for number in tree.layers():
-            self._add_layer(number, opened.maps.get(number))
-        self._replay(opened)
 
     @classmethod
     async def open(
@@ -201,52 +196,6 @@ class Engine:
             engine._start()
         return engine
 
-    # --- building
-
-    def _location(self, table_id: str, offset: int) -> int:
-        return self._slots.slot(table_id) << 32 | offset
-
-    def _add_layer(self, number: int, index: BlockMap | None = None) -> None:
-        log = LayerLog(number, self.commit, sequence=self.writes.sequence)
-        self.layers[number] = Layer(
-            number,
-            writes=self.writes,
-            log=log,
-            index=index or BlockMap(),
-            source=self._source,
-            cache=self.cache,
-        )
-
-    def _replay(self, opened: Opened) -> None:
-        """Put what the log says on top of the index, in order of sequence: the log keeps it for each queue only.
-
-        What the manifest's SSTs hold already is passed over: the first object at the replay point may hold the last
-        operations of the flushed memtable beside the first ones of the next, and a tree change fits only once.
-        Operations of layers that were dropped later find no layer.
-        """
-
-        def reference(located: Located) -> FrameRef:
-            entry = located.entry
-            return FrameRef(
-                self._location(located.table, entry.offset), entry.length, entry.tag, entry.block, full=True
-            )
-
-        done = self.manifests.manifest.sequence
-        for number, record in sorted(opened.records, key=lambda item: sequence_of(item[1])):
-            if isinstance(record, TableRef):
-                self.writes.memtable.tables.append(record)
-            elif sequence_of(record) <= done:
-                continue
-            elif isinstance(record, Meta):
-                self._take_effect(self._tree.apply(record.record), record.sequence)
-                self._tree_changed = True
-            elif number in self.layers:
-                self.layers[number].replay(record, reference)
-        for layer in self.layers.values():
-            layer.log.replayed()
-        self.writes.pressure.memtable = self.writes.memtable.bytes
-        self.writes.pressure.update()
-
     def _start(self) -> None:
         # Taken now: a flush may seal this memtable before the sweep begins.
         manifest = self.manifests.manifest
@@ -277,26 +226,8 @@ class Engine:
         """Apply one record to the tree; durable on return."""
         self.check_alive()
         self.check_writer()
-        self.writes.sequence += 1
-        sequence = self.writes.sequence
-        self._take_effect(self._tree.apply(record), sequence)
-        self._tree_changed = True
-        self._tree_log.append(Meta(sequence, record), len(record) + OPERATION_OVERHEAD)
-        await self.durable(self._tree_log, sequence)
-
-    def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
-        for number in self._tree.layers():
-            if number not in self.layers:
-                self._add_layer(number)
-        for number, offset, length in effects.zeroed:
-            self.layers[number].zero_for_tree(offset, length, sequence)
-        for number in effects.dropped:
-            layer = self.layers.pop(number, None)
-            if layer is not None:
-                self._leaving.append(layer.log)
-                table = self.writes.memtable.layers.pop(number, None)
-                if table is not None:
-                    self.writes.release(sum(entry.charged for entry in table.blocks.values()))
+        sequence = self._layers.change_tree(record)
+        await self.durable(self._layers.tree_log, sequence)
 
     # --- durability
 
@@ -315,7 +246,7 @@ class Engine:
 
     async def flush(self) -> None:
         """Return when everything written so far, to any layer, is acknowledged."""
-        for log in [layer.log for layer in self.layers.values()] + [self._tree_log]:
+        for log in self._layers.logs():
             await self.durable(log, log.last_sequence)
 
     def check_alive(self) -> None:
@@ -377,99 +308,22 @@ class Engine:
             await self.flush_memtable()
 
     async def flush_memtable(self, *, closing: bool = False, always: bool = False) -> None:
-        """Move everything written so far into SSTs and truncate the log; the steps are explained in `flush`.
+        """Move everything written so far into SSTs and truncate the log (see `flush`).
 
-        It goes on to its end if who asked for it goes away, and poisons the engine if it fails: after half a flush,
-        the next one would move the replay point past what this one did not write.
+        It goes on to its end if who asked for it goes away.
         """
         self.check_writer()
-        task = self._spawn(lambda: self._flush_once(closing=closing, always=always))
+        keys_number = self.keys_number
+        task = self._spawn(lambda: self._flush.run(keys_number=keys_number, closing=closing, always=always))
         self._flushes.add(task)
         task.add_done_callback(self._flushes.discard)
         waited: set[asyncio.Future[Any]] = {task, self.failed}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         self.check_alive()
 
-    async def _flush_once(self, *, closing: bool, always: bool) -> None:
-        async with self._flushing:
-            if not (self.writes.memtable or self._tree_changed or closing or always):
-                return
-            sealed, logs = self._seal_memtable()
-            for log, sequence in logs:
-                await self.durable(log, sequence)
-            indexes = {number: layer.index for number, layer in self.layers.items()}
-            if sealed.layers.keys() - indexes.keys():
-                # A layer was dropped since: that must be durable before its operations leave the log without a trace.
-                await self.durable(self._tree_log, self._tree_log.last_sequence)
-            sealed.layers = {number: table for number, table in sealed.layers.items() if number in indexes}
-            await complete_sectors(sealed, indexes, self._source)
-            result = await self._flusher.write(sealed)
-            tree = None if sealed.tree is None else await self._write_tree(sealed.tree)
-            position = self.commit.position
-            replay = sealed.first_beyond or position.next_number
-            await self.manifests.commit(
-                checkpoint(
-                    self.manifests.manifest,
-                    closed=closing,
-                    replay=replay,
-                    replay_tag=position.tag_below(replay),
-                    acknowledged=position.acknowledged,
-                    sequence=sealed.sequence,
-                    tables=sealed.tables + result.tables,
-                    tree=tree,
-                    fences=position.fences,
-                    keys=self.keys_number,
-                )
-            )
-            for _ in self._flusher.repoint(result, sealed, indexes):
-                await asyncio.sleep(0)
-            self._drop_sealed(sealed)
-            await self._truncate(replay)
+    # --- the host
 
-    def _seal_memtable(self) -> tuple[Memtable, list[tuple[LayerLog, int]]]:
-        """Put a new memtable in place. A cut never spans two, so everything queued is cut first."""
-        self.commit.cut_all()
-        writes = self.writes
-        sealed = writes.memtable
-        sealed.sequence = writes.sequence
-        if self._tree_changed:
-            sealed.tree = self._tree.encode()
-            self._tree_changed = False
-        writes.sealed = sealed
-        writes.memtable = Memtable()
-        for layer in self.layers.values():
-            layer.rotate()
-        leaving, self._leaving = self._leaving, []
-        logs = [layer.log for layer in self.layers.values()] + [self._tree_log, *leaving]
-        return sealed, [(log, log.last_sequence) for log in logs]
-
-    def _drop_sealed(self, sealed: Memtable) -> None:
-        for layer in self.layers.values():
-            layer.drop_sealed()
-        self.writes.sealed = None
-        self.writes.pressure.memtable -= sealed.bytes
-        self.writes.pressure.update()
-
-    async def _write_tree(self, image: bytes) -> TableRef:
-        table_id = object_id(self._env, self.epoch)
-        header = Header(
-            kind=ObjectKind.METADATA,
-            epoch=self.epoch,
-            store_id=self.key.store_id,
-            nonce=self._env.random_bytes(PREFIX_BYTES),
-            link=ULID.from_str(table_id).bytes,
-        )
-        content, tag = seal_object(self._tree_cipher, header, image)
-        await self.tables.create(table_id, content)
-        return TableRef(table_id, len(content), 0, tag, 0)
-
-    async def _truncate(self, replay: int) -> None:
-        """Delete what no recovery will read again. A crash in here leaves objects that the next writer sweeps."""
-        position = self.commit.position
-        numbers = position.truncate(replay)
-        self.writes.pressure.set_log(len(position.objects), position.logged_bytes)
-        await self._store.delete([wal_name(number) for number in numbers])
-        await self.manifests.delete_old()
+    async def _remember(self) -> None:
         await self._presence.remember(self._anchor())
 
     def _anchor(self) -> Anchor:
@@ -501,3 +355,18 @@ class Engine:
             self._store, replay=self.manifests.manifest.replay, fences=frozenset(self.commit.position.fences)
         )
         await self.manifests.delete_old()
+
+
+def _position(opened: Opened, *, read_only: bool) -> LogPosition:
+    """Where the log goes on after what was found there."""
+    manifest, replay = opened.manifests.manifest, opened.replay
+    fence = replay.end
+    position = LogPosition(
+        next_number=fence + RESUME,
+        tail_tag=NO_LINK,
+        acknowledged=max(fence if not read_only else 0, manifest.acknowledged),
+        fences=sorted({*manifest.fences, *replay.fences}),
+    )
+    for item in replay.objects:
+        position.add(LoggedObject(item.number, item.size, item.tag))
+    return position

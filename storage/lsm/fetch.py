@@ -8,6 +8,7 @@ before anyone sees it; one that fails is an error for those who asked for it, an
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 from storage.cache.frames import Decoded, FrameCache
 from storage.codec import SECTOR_BYTES, FrameCodec, Kind, sectors_of
@@ -45,6 +46,10 @@ class Slots:
             self._ids.append(table_id)
         return found
 
+    def location(self, table_id: str, offset: int) -> int:
+        """Where byte `offset` of an SST lies."""
+        return self.slot(table_id) << 32 | offset
+
     def name(self, location: int) -> str:
         """The object that a location lies in."""
         table_id = self._ids[location >> 32]
@@ -81,6 +86,15 @@ class FrameSource:
         """The decoded frames by location. Corrupt if one of them does not open or is not there."""
         futures = [(ref.location, self.request(ref)) for ref in refs]
         return {location: await asyncio.shield(future) for location, future in futures}
+
+    async def fetch_sound(self, refs: Iterable[FrameRef]) -> dict[int, Decoded]:
+        """The same without the frames that do not open or are not there."""
+        futures = [(ref.location, self.request(ref)) for ref in refs]
+        sound = {}
+        for location, future in futures:
+            with suppress(Corrupt):
+                sound[location] = await asyncio.shield(future)
+        return sound
 
     def request(self, ref: FrameRef) -> asyncio.Future[Decoded]:
         """Ask for one frame without waiting for it; used by itself this is a prefetch."""

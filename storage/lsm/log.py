@@ -119,6 +119,11 @@ class LayerLog:
         self._commit.kick()
         return False
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether all of it is acknowledged."""
+        return self.acked_sequence >= self.last_sequence
+
     def acknowledge(self, sequence: int) -> None:
         """Everything up to `sequence` is in the log: answer those who waited for it."""
         self.acked_sequence = sequence

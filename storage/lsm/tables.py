@@ -1,6 +1,7 @@
-"""This file knows how a data SST gets into the store: a name with our epoch, encoding in a thread, one PUT.
+"""This file knows how data SSTs and images of the tree get into the store: a name with our epoch, encoding in a thread,
+one PUT.
 
-An SST is invisible until a manifest or a locator in the log names it, so a crash between here and there leaves an
+Either is invisible until a manifest or a locator in the log names it, so a crash between here and there leaves an
 orphan that a later writer sweeps, and nothing else.
 """
 
@@ -14,7 +15,7 @@ from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env, object_id
 from storage.errors import Corrupt
 from storage.lsm.entries import TableRef
-from storage.lsm.envelope import Header, ObjectKind
+from storage.lsm.envelope import Header, ObjectKind, seal_object
 from storage.lsm.names import table_name
 from storage.lsm.settle import Taken, create_or_settle
 from storage.lsm.sst import TableBuilder
@@ -30,7 +31,7 @@ OBJECT_SECONDS_MAX = 5
 
 
 class TableWriter:
-    """Builds and uploads data SSTs for one writer."""
+    """Builds and uploads them for one writer."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class TableWriter:
         frames: FrameCodec,
         frame_cipher: Cipher,
         index_cipher: Cipher,
+        tree_cipher: Cipher,
         store_id: bytes,
         epoch: int,
         look_for_newer: Callable[[], Awaitable[None]],
@@ -50,6 +52,7 @@ class TableWriter:
         self._frames = frames
         self._frame_cipher = frame_cipher
         self._index_cipher = index_cipher
+        self._tree_cipher = tree_cipher
         self._store_id = store_id
         self._epoch = epoch
         self._look_for_newer = look_for_newer
@@ -66,15 +69,20 @@ class TableWriter:
 
     def builder(self) -> TableBuilder:
         """A builder for a new SST, with a name and a nonce of its own."""
+        table_id, header = self._draw(ObjectKind.DATA)
+        return TableBuilder(self._frames, self._frame_cipher, self._index_cipher, header, table_id)
+
+    def _draw(self, kind: ObjectKind) -> tuple[str, Header]:
+        """A name and a nonce that nothing else has ever had."""
         table_id = object_id(self._env, self._epoch)
         header = Header(
-            kind=ObjectKind.DATA,
+            kind=kind,
             epoch=self._epoch,
             store_id=self._store_id,
             nonce=self._env.random_bytes(PREFIX_BYTES),
             link=ULID.from_str(table_id).bytes,
         )
-        return TableBuilder(self._frames, self._frame_cipher, self._index_cipher, header, table_id)
+        return table_id, header
 
     async def encode(self, build: Callable[[], T]) -> T:
         """Run `build` in a codec thread."""
@@ -99,3 +107,10 @@ class TableWriter:
             now = len(content) / elapsed
             self.rate = now if not self.rate else 0.7 * self.rate + 0.3 * now
             self._on_rate(self.rate)
+
+    async def write_tree(self, image: bytes) -> TableRef:
+        """Put an image of the tree of names; returns when it is confirmed."""
+        table_id, header = self._draw(ObjectKind.METADATA)
+        content, tag = seal_object(self._tree_cipher, header, image)
+        await self.create(table_id, content)
+        return TableRef(table_id, len(content), 0, tag, 0)

@@ -115,7 +115,7 @@ MUTATIONS = [
     ),
     Mutation(
         "fences are deleted with the log they end",
-        "storage/lsm/engine.py",
+        "storage/lsm/flush.py",
         "        await self._store.delete([wal_name(number) for number in numbers])\n",
         "        numbers += [fence for fence in position.fences if fence < replay]\n"
         "        await self._store.delete([wal_name(number) for number in numbers])\n",
@@ -176,9 +176,9 @@ MUTATIONS = [
     ),
     Mutation(
         "the old log is deleted before the manifest is committed",
-        "storage/lsm/engine.py",
-        "            await self.manifests.commit(\n",
-        "            await self._truncate(replay)\n            await self.manifests.commit(\n",
+        "storage/lsm/flush.py",
+        "            await self._manifests.commit(\n",
+        "            await self._truncate(replay)\n            await self._manifests.commit(\n",
     ),
     Mutation(
         "a take-over that loses does not read the winner's manifest",
@@ -212,21 +212,21 @@ MUTATIONS = [
     ),
     Mutation(
         "a flush does not list the SSTs of its locators",
-        "storage/lsm/engine.py",
-        "tables=sealed.tables + result.tables,",
-        "tables=result.tables,",
+        "storage/lsm/flush.py",
+        "tables=sealed.tables + [table.table for table in written],",
+        "tables=[table.table for table in written],",
     ),
     Mutation(
         "a flush moves the replay point one too far",
-        "storage/lsm/engine.py",
+        "storage/lsm/flush.py",
         "            replay = sealed.first_beyond or position.next_number\n",
         "            replay = (sealed.first_beyond + 1) if sealed.first_beyond else position.next_number\n",
     ),
     Mutation(
         "a flush does not wait for the log",
-        "storage/lsm/engine.py",
-        "                await self.durable(log, sequence)\n            indexes",
-        "                pass\n            indexes",
+        "storage/lsm/flush.py",
+        "                await self._durable(log, sequence)\n            living",
+        "                pass\n            living",
     ),
     # Ours: group commit, memtable and index.
     Mutation(
@@ -270,9 +270,9 @@ MUTATIONS = [
     ),
     Mutation(
         "ranges of zeros are repointed last",
-        "storage/lsm/flush.py",
+        "storage/lsm/repoint.py",
         "        for index in indexes.values():\n            self._discard_dead(index)\n",
-        "        for span in result.ranges:\n"
+        "        for span in ranges:\n"
         "            if span.layer in indexes:\n"
         "                indexes[span.layer].zero_range(span.first, span.end, HOLE)\n"
         "        for index in indexes.values():\n            self._discard_dead(index)\n",
@@ -297,23 +297,23 @@ MUTATIONS = [
     ),
     Mutation(
         "the memtable goes before the index points to what it held",
-        "storage/lsm/engine.py",
-        "            for _ in self._flusher.repoint(result, sealed, indexes):\n"
-        "                await asyncio.sleep(0)\n            self._drop_sealed(sealed)\n",
-        "            self._drop_sealed(sealed)\n"
-        "            for _ in self._flusher.repoint(result, sealed, indexes):\n"
+        "storage/lsm/flush.py",
+        "            for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
+        "                await asyncio.sleep(0)\n            layers.drop_sealed(sealed)\n",
+        "            layers.drop_sealed(sealed)\n"
+        "            for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
         "                await asyncio.sleep(0)\n",
     ),
     Mutation(
         "sectors written in part are completed with zeros",
-        "storage/lsm/flush.py",
-        "    gathering = Gathering({}, fetched)\n    (piece,) =",
-        "    gathering, index = Gathering({}, fetched), BlockMap()\n    (piece,) =",
+        "storage/lsm/complete.py",
+        "    return gathering.block([table], layer.index,",
+        "    return gathering.block([table], type(layer.index)(),",
     ),
     Mutation(
         "a cut spans two memtables",
-        "storage/lsm/engine.py",
-        "        self.commit.cut_all()\n",
+        "storage/lsm/layers.py",
+        "        self._commit.cut_all()\n",
         "",
     ),
     Mutation(
@@ -324,29 +324,28 @@ MUTATIONS = [
     ),
     Mutation(
         "the tree is written as it is at the end of a flush",
-        "storage/lsm/engine.py",
-        "None if sealed.tree is None else await self._write_tree(sealed.tree)",
-        "None if sealed.tree is None else await self._write_tree(self._tree.encode())",
+        "storage/lsm/flush.py",
+        "None if sealed.tree is None else await self._tables.write_tree(sealed.tree)",
+        "None if sealed.tree is None else await self._tables.write_tree(layers.tree.encode())",
     ),
     # Mistakes that were really made, and found by the simulation or beside it.
     Mutation(
         "made: closing cancels a flush under way",
         "storage/lsm/engine.py",
-        "        task = self._spawn(lambda: self._flush_once(closing=closing, always=always))\n",
-        "        self.commit.kick()\n"
-        "        await self._flush_once(closing=closing, always=always)\n"
+        "        task = self._spawn(lambda: self._flush.run(",
+        "        await self._flush.run(keys_number=keys_number, closing=closing, always=always)\n"
         "        return\n"
-        "        task = self._spawn(lambda: self._flush_once(closing=closing, always=always))\n",
+        "        task = self._spawn(lambda: self._flush.run(",
     ),
     Mutation(
         "made: a dropped layer leaves a flush before its drop is durable",
-        "storage/lsm/engine.py",
-        "                await self.durable(self._tree_log, self._tree_log.last_sequence)\n            sealed.layers",
-        "                pass\n            sealed.layers",
+        "storage/lsm/flush.py",
+        "                await self._durable(layers.tree_log, layers.tree_log.last_sequence)\n",
+        "                pass\n",
     ),
     Mutation(
         "made: what the manifest holds is replayed once more",
-        "storage/lsm/engine.py",
+        "storage/lsm/layers.py",
         "            elif sequence_of(record) <= done:\n                continue\n",
         "",
     ),
@@ -358,7 +357,7 @@ MUTATIONS = [
     ),
     Mutation(
         "made: replayed blocks are taken for new ones",
-        "storage/lsm/engine.py",
+        "storage/lsm/layers.py",
         "            layer.log.replayed()\n",
         "            pass\n",
     ),

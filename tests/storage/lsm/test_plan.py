@@ -4,8 +4,8 @@ import pytest
 
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.entries import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero
-from storage.lsm.flush import FULL_SECTORS_MIN, Planned, chunks, frame_data, plan
 from storage.lsm.memtable import BlockEntry, Memtable, Span
+from storage.lsm.plan import FULL_SECTORS_MIN, Planned, chunks, frame_data, plan
 
 SECTOR = b"s" * SECTOR_BYTES
 FRAME = FrameRef(1 << 32, 100, bytes(8), 0, full=True)

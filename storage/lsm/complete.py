@@ -1,0 +1,114 @@
+"""This file knows how sectors that were written in part become whole before their memtable is flushed.
+
+What lies below the pieces is read; a GET that fails never becomes zeros. If the frame below is damaged, the pieces over
+it are written once more, as a new operation of the same bytes: so they move on to the next memtable, and nothing else
+pays for the damage. They do so at every flush until the sector is written as a whole.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+
+from storage.cache.frames import Decoded
+from storage.codec import BLOCK_BYTES, SECTOR_BYTES
+from storage.lsm.entries import HOLE, FrameRef
+from storage.lsm.fetch import FrameSource
+from storage.lsm.gather import Gathering, Piece
+from storage.lsm.layer import Layer
+from storage.lsm.log import LayerLog
+from storage.lsm.memtable import LayerTable, Memtable
+
+_log = logging.getLogger(__name__)
+
+COMPLETE_SECTORS = 64
+"""Sectors completed together: 64 frames of 256 KiB at most, and about a millisecond of the event loop."""
+
+
+async def complete_sectors(
+    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource
+) -> list[tuple[LayerLog, int]]:
+    """Leave no piece of a sector in a sealed memtable. Gives what was written again: queues, and up to which sequence.
+
+    Those must be durable before the log is truncated, since the old record of the pieces goes with it. The frames of
+    many sectors are asked for at once, so neighbours come in one request and none waits for another.
+    """
+    again: dict[int, tuple[LayerLog, int]] = {}
+    pending = [
+        (table, block, sector)
+        for table in sealed.layers.values()
+        for block, entry in table.blocks.items()
+        if entry.extents
+        for sector in entry.extents
+    ]
+    for start in range(0, len(pending), COMPLETE_SECTORS):
+        group = pending[start : start + COMPLETE_SECTORS]
+        missing: dict[int, FrameRef] = {}
+        for table, block, sector in group:
+            gathering = Gathering({}, {})
+            _gather(gathering, table, layers[table.layer], block, sector)
+            missing.update((ref.location, ref) for ref in gathering.missing)
+        fetched = await source.fetch_sound(missing.values())
+        for table, block, sector in group:
+            layer = layers[table.layer]
+            if not _complete(table, layer, block, sector, fetched):
+                _write_again(table, layer, block, sector)
+                again[table.layer] = (layer.log, layer.log.last_sequence)
+        await asyncio.sleep(0)
+    if again:
+        _log.warning("pieces_over_damage_kept", extra={"layers": sorted(again)})
+    return list(again.values())
+
+
+def _gather(gathering: Gathering, table: LayerTable, layer: Layer, block: int, sector: int) -> list[Piece]:
+    return gathering.block([table], layer.index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
+
+
+def _complete(table: LayerTable, layer: Layer, block: int, sector: int, fetched: Mapping[int, Decoded]) -> bool:
+    """Make one sector whole, in one step: others read a sealed memtable meanwhile. False if what lies below is
+    damaged.
+    """
+    gathering = Gathering({}, fetched)
+    pieces = _gather(gathering, table, layer, block, sector)
+    if gathering.missing:
+        return False
+    (piece,) = pieces
+    entry = table.blocks[block]
+    entry.link_sector(sector, HOLE if isinstance(piece, int) else piece)
+    if not entry.extents:
+        entry.extents = None
+    return True
+
+
+def _write_again(table: LayerTable, layer: Layer, block: int, sector: int) -> None:
+    """Move the pieces of one sector into the active memtable, below what that one has of it already."""
+    entry = table.blocks[block]
+    assert entry.extents is not None
+    pieces = entry.extents.pop(sector)
+    if not entry.extents:
+        entry.extents = None
+    newer = layer.active.blocks.get(block)
+    if newer is None:
+        if layer.active.zeros.find(block) is not None:
+            return
+    elif newer.base is not None or newer.mask >> sector & 1:
+        return
+    content = bytearray(SECTOR_BYTES)
+    later = newer.extents.get(sector, []) if newer is not None and newer.extents else []
+    for start, data in pieces + later:
+        content[start : start + len(data)] = data
+    offset = block * BLOCK_BYTES + sector * SECTOR_BYTES
+    for start, end in _covered([(start, start + len(data)) for start, data in pieces]):
+        layer.write(offset + start, bytes(content[start:end]))
+
+
+def _covered(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same bytes as disjoint ranges, ascending."""
+    ranges = sorted(ranges)
+    low, high = ranges[0]
+    for start, end in ranges[1:]:
+        if start > high:
+            yield low, high
+            low, high = start, end
+        else:
+            high = max(high, end)
+    yield low, high

@@ -1,0 +1,141 @@
+"""This file knows all layers of a store together with the tree that names them: how they come and go, how the log is
+replayed onto them, and how their memtable is sealed.
+
+A change of the tree takes effect on the layers in the same step, and is logged in a queue of its own.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from storage.cache.frames import FrameCache
+from storage.lsm.commit import GroupCommit
+from storage.lsm.entries import FrameRef, TableRef
+from storage.lsm.fetch import FrameSource
+from storage.lsm.index import BlockMap
+from storage.lsm.layer import Layer
+from storage.lsm.log import TREE, LayerLog
+from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
+from storage.lsm.records import Located, Meta, Replayed
+from storage.lsm.recovery import sequence_of
+from storage.lsm.tree import TreeEffects, TreeState
+from storage.lsm.writes import Writes
+
+
+class Layers:
+    """Owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        tree: TreeState,
+        tree_stored: bool,
+        maps: Mapping[int, BlockMap],
+        writes: Writes,
+        commit: GroupCommit,
+        source: FrameSource,
+        cache: FrameCache,
+    ) -> None:
+        self.tree = tree
+        self.tree_log = LayerLog(TREE, commit, sequence=writes.sequence)
+        self.tree_changed = not tree_stored
+        """Whether the tree has to be written with the next memtable."""
+        self.by_number: dict[int, Layer] = {}
+        self._writes = writes
+        self._commit = commit
+        self._source = source
+        self._cache = cache
+        self._leaving: list[LayerLog] = []
+        """Queues of layers dropped since the last memtable was sealed: what they hold is still on its way."""
+        for number in tree.layers():
+            self._add(number, maps.get(number))
+
+    def _add(self, number: int, index: BlockMap | None = None) -> None:
+        self.by_number[number] = Layer(
+            number,
+            writes=self._writes,
+            log=LayerLog(number, self._commit, sequence=self._writes.sequence),
+            index=index or BlockMap(),
+            source=self._source,
+            cache=self._cache,
+        )
+
+    def replay(self, records: Iterable[Replayed], *, done: int, location: Callable[[str, int], int]) -> None:
+        """Put what the log says on top of the index, in order of sequence: the log keeps it for each queue only.
+
+        What the manifest's SSTs hold already (up to sequence `done`) is passed over: the first object at the replay
+        point may hold the last operations of the flushed memtable beside the first ones of the next, and a tree change
+        fits only once. Operations of layers that were dropped later find no layer.
+        """
+
+        def reference(located: Located) -> FrameRef:
+            entry = located.entry
+            return FrameRef(location(located.table, entry.offset), entry.length, entry.tag, entry.block, full=True)
+
+        for number, record in sorted(records, key=lambda item: sequence_of(item[1])):
+            if isinstance(record, TableRef):
+                self._writes.memtable.tables.append(record)
+            elif sequence_of(record) <= done:
+                continue
+            elif isinstance(record, Meta):
+                self._take_effect(self.tree.apply(record.record), record.sequence)
+                self.tree_changed = True
+            elif number in self.by_number:
+                self.by_number[number].replay(record, reference)
+        for layer in self.by_number.values():
+            layer.log.replayed()
+        self._writes.pressure.memtable = self._writes.memtable.bytes
+        self._writes.pressure.update()
+
+    def change_tree(self, record: bytes) -> int:
+        """Apply one record to the tree and log it. Gives its sequence in the `tree_log`."""
+        self._writes.sequence += 1
+        sequence = self._writes.sequence
+        self._take_effect(self.tree.apply(record), sequence)
+        self.tree_changed = True
+        self.tree_log.append(Meta(sequence, record), len(record) + OPERATION_OVERHEAD)
+        return sequence
+
+    def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
+        for number in self.tree.layers():
+            if number not in self.by_number:
+                self._add(number)
+        for number, offset, length in effects.zeroed:
+            self.by_number[number].zero_for_tree(offset, length, sequence)
+        for number in effects.dropped:
+            layer = self.by_number.pop(number, None)
+            if layer is not None:
+                self._leaving.append(layer.log)
+                table = self._writes.memtable.layers.pop(number, None)
+                if table is not None:
+                    self._writes.release(sum(entry.charged for entry in table.blocks.values()))
+
+    def logs(self) -> list[LayerLog]:
+        """The queues of all layers and of the tree."""
+        return [layer.log for layer in self.by_number.values()] + [self.tree_log]
+
+    def seal(self) -> tuple[Memtable, list[tuple[LayerLog, int]]]:
+        """Put a new memtable in place of the active one. Gives the sealed one, and for each queue the sequence up to
+        which that one holds it.
+
+        A cut never spans two memtables, so everything queued is cut first.
+        """
+        self._commit.cut_all()
+        writes = self._writes
+        sealed = writes.memtable
+        sealed.sequence = writes.sequence
+        if self.tree_changed:
+            sealed.tree = self.tree.encode()
+            self.tree_changed = False
+        writes.sealed = sealed
+        writes.memtable = Memtable()
+        for layer in self.by_number.values():
+            layer.rotate()
+        leaving, self._leaving = self._leaving, []
+        return sealed, [(log, log.last_sequence) for log in self.logs() + leaving]
+
+    def drop_sealed(self, sealed: Memtable) -> None:
+        """The sealed memtable is in the index now."""
+        for layer in self.by_number.values():
+            layer.drop_sealed()
+        self._writes.sealed = None
+        self._writes.pressure.memtable -= sealed.bytes
+        self._writes.pressure.update()
