@@ -1,0 +1,69 @@
+"""Serves the exports of the table, in a process of its own: `python -m tests.nbdserver.cases.served FOLDER`.
+
+Several servers, each with its own limits, on a TCP port and a Unix socket in FOLDER; when all listen, one
+line of JSON says where: {"plain": ["socket", port], ...}. Ends at SIGTERM. On standard error only what the
+server logs: the tests look for tracebacks there.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import uvloop
+
+from nbdserver.exports import Exports
+from nbdserver.limits import Limits
+from nbdserver.server import Server
+from tests.nbdserver.cases.case import DATA, HUGE, SIZE
+from tests.support.memory_device import MemoryDevice, memory_exports
+
+HASTY_SECONDS = 0.3
+"""The time for a handshake at the server that is impatient."""
+
+CROWD = 10_000
+"""Exports of the server that has many."""
+
+
+def exports() -> Exports:
+    """The four exports that most rows are about."""
+    locked = MemoryDevice(SIZE, read_only=True)
+    locked.write(0, b"d" * DATA)
+    return memory_exports(
+        {"disk": MemoryDevice(SIZE), "locked": locked, "huge": MemoryDevice(HUGE), "beside": MemoryDevice(SIZE)}
+    )
+
+
+def servers() -> dict[str, Server]:
+    """Every server by name."""
+    shared = exports()
+    crowd = memory_exports({f"export-{number:05}": MemoryDevice(SIZE) for number in range(CROWD)})
+    return {
+        "plain": Server(shared),
+        "hasty": Server(shared, limits=replace(Limits(), handshake_seconds=HASTY_SECONDS)),
+        "crowd": Server(crowd),
+    }
+
+
+async def serve(folder: Path) -> None:
+    addresses: dict[str, tuple[str, int]] = {}
+    running = servers()
+    for name, server in running.items():
+        path = folder / name
+        await server.listen_unix(path)
+        _, port = await server.listen_tcp("127.0.0.1", 0)
+        addresses[name] = (str(path), port)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    print(json.dumps(addresses), flush=True)
+    await ended.wait()
+    for server in running.values():
+        await server.stop(grace_seconds=1)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    uvloop.run(serve(Path(sys.argv[1])))
