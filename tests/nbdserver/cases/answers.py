@@ -53,14 +53,14 @@ class Answers:
     """Reads a server's output as it comes; `lines` grows by complete answers.
 
     `padding`: the zeros expected behind the answer to EXPORT_NAME. `lengths`: of READs answered by simple
-    replies, by cookie.
+    replies, by cookie; it may grow later.
     """
 
     def __init__(self, *, padding: int = 0, lengths: Mapping[int, int] | None = None, greeted: bool = False) -> None:
         self.lines: list[str] = []
         self._rest = bytearray()
         self._padding = padding
-        self._lengths = dict(lengths or {})
+        self._lengths: Mapping[int, int] = {} if lengths is None else lengths
         self._greeted = greeted
         self._details: list[str] = []
         self._replies: dict[tuple[int, str], _Reply] = {}
@@ -156,7 +156,7 @@ class Answers:
             return 0
         line = f"{cookie} {ERRORS[error] if error else 'ok'}"
         if length:
-            line = f"{cookie} read {length} {_runs(bytes(self._rest[16 : 16 + length]))}"
+            line = f"{cookie} read {length} {runs(bytes(self._rest[16 : 16 + length]))}"
         self.lines.append(line)
         return 16 + length
 
@@ -230,15 +230,15 @@ def _summary(reply: _Reply) -> str:
         return "ok"
     start = min(reply.pieces)
     data = b"".join(piece for _, piece in sorted(reply.pieces.items()))
-    return f"read {start}+{len(data)} {_runs(data)} ({' '.join(reply.kinds)})"
+    return f"read {start}+{len(data)} {runs(data)} ({' '.join(reply.kinds)})"
 
 
-def _runs(data: bytes) -> str:
+def runs(data: bytes) -> str:
     """The content as runs of one byte each, the zero byte as 0; `mixed` if there are more than eight."""
     if data.count(data[0]) == len(data):
-        runs = [(data[0], len(data))]
+        found = [(data[0], len(data))]
     else:
-        runs = [(byte, sum(1 for _ in group)) for byte, group in itertools.islice(itertools.groupby(data), 9)]
-    if len(runs) > 8:
+        found = [(byte, sum(1 for _ in group)) for byte, group in itertools.islice(itertools.groupby(data), 9)]
+    if len(found) > 8:
         return "mixed"
-    return " ".join(f"{chr(byte) if byte else '0'}*{count}" for byte, count in runs)
+    return " ".join(f"{chr(byte) if byte else '0'}*{count}" for byte, count in found)
