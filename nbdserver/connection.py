@@ -30,8 +30,8 @@ from nbdserver.exports import Export, Exports
 from nbdserver.limits import Budget, Limits
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement
+from nbdserver.protocol.dialects import replies_in, transmission_in
 from nbdserver.protocol.handshake import Handshake
-from nbdserver.protocol.replies import SimpleReplies, StructuredReplies
 from nbdserver.protocol.states import State
 from nbdserver.protocol.transmission import Transmission
 from nbdserver.protocol.wire import ProtocolError
@@ -277,17 +277,11 @@ class Connection(asyncio.BufferedProtocol):
             self,
             self._transport,
             export.device,
-            StructuredReplies() if agreement.structured else SimpleReplies(),
+            replies_in(agreement.dialect),
             self._limits,
             self._budget,
         )
-        self._transmission = Transmission(
-            self._session,
-            export,
-            read_only=export.read_only,
-            structured=agreement.structured,
-            block_status=agreement.block_status,
-        )
+        self._transmission = transmission_in(agreement, self._session)
         self._heard = self._loop.time()
         logger.info("client_attached peer=%s export=%s", self.peer, export.name)
         self._owner.attached(self)

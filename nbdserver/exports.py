@@ -81,6 +81,7 @@ class Export:
         self.name = name
         self.device = device
         self.read_only = read_only or device.read_only
+        self.exclusive = False
 
     @property
     def size(self) -> int:

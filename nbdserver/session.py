@@ -34,11 +34,11 @@ import numpy
 
 from nbdserver.exports import Device
 from nbdserver.limits import Allowance, Budget, Limits
-from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
-from nbdserver.protocol.replies import Parts, Replies, StructuredReplies
+from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.protocol.transmission import Payload
-from storage.errors import Closed, Fenced, OutOfSpace, StorageError
+from nbdserver.reads import StoreRead, number_of
+from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class Session:
         return True
 
     def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
-        assert isinstance(self._replies, StructuredReplies), "a context needs structured replies"
+        assert isinstance(self._replies, ChunkedReplies), "a context needs replies in chunks"
         if self._queued > self._limits.reply_bytes:
             return False
         extents = self._device.extents(offset, length)
@@ -243,26 +243,27 @@ class Session:
         if not self._admit() or not self._take(length):
             return False
         self.outstanding += 1
-        task = self._loop.create_task(self._read(cookie, offset, length, whole=whole))
+        read = StoreRead(self._device, self._replies, self._deliver, cookie, offset, length, whole)
+        task = self._loop.create_task(self._read(read))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
-    async def _read(self, cookie: bytes, offset: int, length: int, *, whole: bool) -> None:
+    async def _read(self, read: StoreRead) -> None:
         try:
-            pieces = await self._device.read(offset, length)
-        except StorageError as error:
-            logger.warning("read_failed offset=%d length=%d: %s", offset, length, error)
-            self._parts.append(self._replies.error(cookie, _number_of(error), "the data could not be read"))
+            await read.answer()
         except Exception:
-            logger.exception("a read of %d bytes at %d ended unexpectedly", length, offset)
+            logger.exception("a read of %d bytes at %d ended unexpectedly", read.length, read.offset)
             self._owner.fail()
             return
-        else:
-            self._queued += length
-            self._replies.data(self._parts, cookie, offset, length, pieces, whole=whole)
-        self._leaving += length
+        self._leaving += read.length
         self._finished()
+
+    def _deliver(self, parts: Parts, length: int) -> None:
+        """Replies from the store, with data of `length`."""
+        self._parts += parts
+        self._queued += length
+        self._settle_soon()
 
     # Writes that are held, or answered later
 
@@ -322,7 +323,7 @@ class Session:
     def _failed(self, cookie: bytes, error: StorageError) -> None:
         """A write that the device did not take."""
         logger.warning("write_failed: %s", error)
-        self.refuse(cookie, _number_of(error), "the data could not be written")
+        self.refuse(cookie, number_of(error), "the data could not be written")
 
     def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
         reply = self._replies.done(cookie)
@@ -380,12 +381,3 @@ class Session:
         self._allowance.give(length)
         if self.stalled and not self._closed:
             self._settle_soon()
-
-
-def _number_of(error: StorageError) -> int:
-    """The protocol's number for an error of the storage."""
-    if isinstance(error, OutOfSpace):
-        return wire.ENOSPC
-    if isinstance(error, (Fenced, Closed)):
-        return wire.ESHUTDOWN
-    return wire.EIO

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from nbdserver.protocol import wire
@@ -29,6 +30,10 @@ class Export(Protocol):
     def read_only(self) -> bool:
         """Whether writes are refused."""
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether only one connection may have it at a time."""
+
 
 ExportT = TypeVar("ExportT", bound=Export)
 
@@ -46,28 +51,46 @@ class Catalogue(Protocol[ExportT]):
         """A sentence why the export cannot be attached now, or None; asked when a client is about to attach."""
 
 
+class Dialect(Enum):
+    """How requests and replies look; which one, the client chooses."""
+
+    SIMPLE = "compact requests, simple replies"
+    STRUCTURED = "compact requests, structured replies"
+    EXTENDED = "extended requests and replies"
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement(Generic[ExportT]):
     """What the two sides agreed on for the transmission phase."""
 
     export: ExportT
-    structured: bool
+    dialect: Dialect
     block_status: bool
     """Whether base:allocation was selected for this very export."""
 
+    @property
+    def structured(self) -> bool:
+        """Whether replies come in chunks."""
+        return self.dialect is not Dialect.SIMPLE
 
-def transmission_flags(*, read_only: bool, structured: bool) -> int:
+
+def transmission_flags(export: Export, dialect: Dialect, *, block_status: bool) -> int:
     """The transmission flags of an export ("Transmission flags").
 
     CAN_MULTI_CONN holds because all connections of an export share one device: a FLUSH on one covers the
-    completed writes of all.
+    completed writes of all. It is not said where a second connection would be refused. BLOCK_STATUS_PAYLOAD is
+    for clients that selected a context of this very export (`block_status`).
     """
     flags = wire.FLAG_HAS_FLAGS | wire.FLAG_SEND_FLUSH | wire.FLAG_SEND_FUA
-    flags |= wire.FLAG_CAN_MULTI_CONN | wire.FLAG_SEND_CACHE
-    if read_only:
+    flags |= wire.FLAG_SEND_CACHE
+    if not export.exclusive:
+        flags |= wire.FLAG_CAN_MULTI_CONN
+    if export.read_only:
         flags |= wire.FLAG_READ_ONLY
     else:
         flags |= wire.FLAG_SEND_TRIM | wire.FLAG_SEND_WRITE_ZEROES | wire.FLAG_SEND_FAST_ZERO
-    if structured:
+    if dialect is not Dialect.SIMPLE:
         flags |= wire.FLAG_SEND_DF
+    if dialect is Dialect.EXTENDED and block_status:
+        flags |= wire.FLAG_BLOCK_STATUS_PAYLOAD
     return flags

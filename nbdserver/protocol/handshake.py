@@ -26,6 +26,7 @@ from nbdserver.protocol.agreement import (
     BASE_ALLOCATION_ID,
     Agreement,
     Catalogue,
+    Dialect,
     ExportT,
     transmission_flags,
 )
@@ -75,7 +76,7 @@ class Handshake(Generic[ExportT]):
         self._options = 0
         self._discard = 0
         self._discarded_option = 0
-        self._structured = False
+        self._dialect = Dialect.SIMPLE
         self._contexts_of: str | None = None
 
     def received(self, data: bytes | bytearray | memoryview) -> bool:
@@ -100,7 +101,7 @@ class Handshake(Generic[ExportT]):
         self._move(Event.SECURED)
         self._encrypted = True
         self._catalogue = catalogue
-        self._structured = False
+        self._dialect = Dialect.SIMPLE
         self._contexts_of = None
 
     def take_output(self) -> list[bytes]:
@@ -214,12 +215,14 @@ class Handshake(Generic[ExportT]):
     def _export_name(self, data: bytes) -> Event:
         """The answer is bare: 64 bits size, 16 bits flags, 124 zeros unless NO_ZEROES; an error cannot be
         told."""
+        if self._dialect is Dialect.EXTENDED:
+            raise ProtocolError("EXPORT_NAME after EXTENDED_HEADERS, which forbids it")
         try:
             name = options.decode_string(data)
             export = self._attachable(self._find(name))
         except OptionRefused as refused:
             raise ProtocolError(str(refused)) from None
-        self._send(wire.EXPORT.pack(export.size, self._flags(export)) + self._padding)
+        self._send(wire.EXPORT.pack(export.size, self._flags(name, export)) + self._padding)
         return self._choose(name, export)
 
     def _abort(self, data: bytes) -> Event:
@@ -233,19 +236,25 @@ class Handshake(Generic[ExportT]):
 
     def _info(self, data: bytes) -> Event:
         request = options.decode_info(data)
-        self._inform(wire.OPT_INFO, self._find(request.name), request.wanted)
+        self._inform(wire.OPT_INFO, request, self._find(request.name))
         return self._acknowledge(wire.OPT_INFO)
 
     def _go(self, data: bytes) -> Event:
         request = options.decode_info(data)
         export = self._attachable(self._find(request.name))
-        self._inform(wire.OPT_GO, export, request.wanted)
+        self._inform(wire.OPT_GO, request, export)
         self._acknowledge(wire.OPT_GO)
         return self._choose(request.name, export)
 
     def _structured_reply(self, data: bytes) -> Event:
-        self._structured = True
+        if self._dialect is Dialect.EXTENDED:
+            raise OptionRefused(wire.REP_ERR_EXT_HEADER_REQD, "extended headers are in use, and include these replies")
+        self._dialect = Dialect.STRUCTURED
         return self._acknowledge(wire.OPT_STRUCTURED_REPLY)
+
+    def _extended_headers(self, data: bytes) -> Event:
+        self._dialect = Dialect.EXTENDED
+        return self._acknowledge(wire.OPT_EXTENDED_HEADERS)
 
     def _list_contexts(self, data: bytes) -> Event:
         request = self._context_request(data)
@@ -270,30 +279,27 @@ class Handshake(Generic[ExportT]):
         self._acknowledge(wire.OPT_STARTTLS)
         return Event.STARTED_TLS
 
-    def _unsupported(self, data: bytes) -> Event:
-        raise OptionRefused(wire.REP_ERR_UNSUP, "this server does not offer it")
-
     # Parts of answers
 
     def _acknowledge(self, option: int) -> Event:
         self._send(options.encode_reply(option, wire.REP_ACK))
         return Event.ANSWERED
 
-    def _inform(self, option: int, export: ExportT, wanted: frozenset[int]) -> None:
+    def _inform(self, option: int, request: options.InfoRequest, export: ExportT) -> None:
         """Send what INFO and GO ask for about an export, size and flags unasked."""
-        answers = [options.encode_info_export(export.size, self._flags(export))]
-        if wire.INFO_NAME in wanted:
+        answers = [options.encode_info_export(export.size, self._flags(request.name, export))]
+        if wire.INFO_NAME in request.wanted:
             answers.append(options.encode_info_text(wire.INFO_NAME, export.name))
-        if wire.INFO_DESCRIPTION in wanted:
+        if wire.INFO_DESCRIPTION in request.wanted:
             answers.append(options.encode_info_text(wire.INFO_DESCRIPTION, export.description))
-        if wire.INFO_BLOCK_SIZE in wanted:
+        if wire.INFO_BLOCK_SIZE in request.wanted:
             answers.append(options.encode_info_block_size())
         for answer in answers:
             self._send(options.encode_reply(option, wire.REP_INFO, answer))
 
     def _context_request(self, data: bytes) -> options.ContextRequest:
-        if not self._structured:
-            raise OptionRefused(wire.REP_ERR_INVALID, "structured replies must be negotiated first")
+        if self._dialect is Dialect.SIMPLE:
+            raise OptionRefused(wire.REP_ERR_INVALID, "structured replies or extended headers must be negotiated first")
         request = options.decode_contexts(data)
         self._find(request.name)
         return request
@@ -316,12 +322,12 @@ class Handshake(Generic[ExportT]):
             raise OptionRefused(wire.REP_ERR_POLICY, refusal)
         return export
 
-    def _flags(self, export: ExportT) -> int:
-        return transmission_flags(read_only=export.read_only, structured=self._structured)
+    def _flags(self, name: str, export: ExportT) -> int:
+        return transmission_flags(export, self._dialect, block_status=self._contexts_of == name)
 
     def _choose(self, name: str, export: ExportT) -> Event:
         """A context counts only if it was selected for the name that is chosen."""
-        self.agreement = Agreement(export, self._structured, block_status=self._contexts_of == name)
+        self.agreement = Agreement(export, self._dialect, block_status=self._contexts_of == name)
         return Event.CHOSEN
 
 
@@ -352,5 +358,5 @@ OPTIONS = {
     wire.OPT_STRUCTURED_REPLY: Rule("STRUCTURED_REPLY", Handshake._structured_reply, data=False),
     wire.OPT_LIST_META_CONTEXT: Rule("LIST_META_CONTEXT", Handshake._list_contexts, data=True),
     wire.OPT_SET_META_CONTEXT: Rule("SET_META_CONTEXT", Handshake._set_contexts, data=True),
-    wire.OPT_EXTENDED_HEADERS: Rule("EXTENDED_HEADERS", Handshake._unsupported, data=False),
+    wire.OPT_EXTENDED_HEADERS: Rule("EXTENDED_HEADERS", Handshake._extended_headers, data=False),
 }

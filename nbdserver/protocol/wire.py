@@ -32,6 +32,7 @@ FLAG_SEND_DF: Final = 1 << 7
 FLAG_CAN_MULTI_CONN: Final = 1 << 8
 FLAG_SEND_CACHE: Final = 1 << 10
 FLAG_SEND_FAST_ZERO: Final = 1 << 11
+FLAG_BLOCK_STATUS_PAYLOAD: Final = 1 << 12
 
 # Handshake: options
 
@@ -68,6 +69,7 @@ INFO_BLOCK_SIZE: Final = 3
 # Transmission: requests
 
 REQUEST_MAGIC: Final = 0x25609513
+EXTENDED_REQUEST_MAGIC: Final = 0x21E41C71
 
 CMD_READ: Final = 0
 CMD_WRITE: Final = 1
@@ -83,11 +85,13 @@ CMD_FLAG_NO_HOLE: Final = 1 << 1
 CMD_FLAG_DF: Final = 1 << 2
 CMD_FLAG_REQ_ONE: Final = 1 << 3
 CMD_FLAG_FAST_ZERO: Final = 1 << 4
+CMD_FLAG_PAYLOAD_LEN: Final = 1 << 5
 
 # Transmission: replies
 
 SIMPLE_REPLY_MAGIC: Final = 0x67446698
 STRUCTURED_REPLY_MAGIC: Final = 0x668E33EF
+EXTENDED_REPLY_MAGIC: Final = 0x6E8A278C
 
 REPLY_FLAG_DONE: Final = 1 << 0
 
@@ -95,7 +99,9 @@ REPLY_TYPE_NONE: Final = 0
 REPLY_TYPE_OFFSET_DATA: Final = 1
 REPLY_TYPE_OFFSET_HOLE: Final = 2
 REPLY_TYPE_BLOCK_STATUS: Final = 5
+REPLY_TYPE_BLOCK_STATUS_EXT: Final = 6
 REPLY_TYPE_ERROR: Final = (1 << 15) + 1
+REPLY_TYPE_ERROR_OFFSET: Final = (1 << 15) + 2
 
 # Transmission: error values
 
@@ -142,6 +148,19 @@ comparison knows a plain READ), 64 bits cookie (opaque, so it stays bytes), 64 b
 
 REQUEST_BYTES = REQUEST.size
 assert REQUEST_BYTES == 28
+
+EXTENDED_REQUEST = struct.Struct(">Q16sQ")
+"""32 bits EXTENDED_REQUEST_MAGIC, 16 bits command flags and 16 bits type (one number), 64 bits cookie and 64 bits
+offset (one string, as the reply repeats them), 64 bits length."""
+
+COOKIE_OFFSET = struct.Struct(">Q")
+"""64 bits offset, 8 bytes into the cookie and offset of an extended request."""
+
+EXTENDED_REQUEST_BYTES = EXTENDED_REQUEST.size
+assert EXTENDED_REQUEST_BYTES == 32
+
+STATUS_FILTER = struct.Struct(">QI")
+"""The payload of a BLOCK_STATUS for one context: 64 bits length of the range, 32 bits id of the context."""
 
 
 class ProtocolError(Exception):

@@ -1,8 +1,9 @@
 """This file knows how to write down what a client says and how to read what a server answers, as short lines.
 
 `opt`, `req` and friends build bytes. `read_answers` turns the server's whole output into lines such as
-`GO: INFO_EXPORT`, `GO: ERR_UNKNOWN`, `export 1048576`, `1: ok`, `1: error EINVAL`, `1: data 4096@0`, `1:
-done`: what a table of expectations can be compared with.
+`GO: INFO_EXPORT`, `GO: ERR_UNKNOWN`, `export 1048576`, `1: ok`, `1: error EINVAL`, `1: data 4096@0`, and
+`1@0: data 4096@0` with the offset that an extended header repeats: what a table of expectations can be compared
+with.
 """
 
 import struct
@@ -70,9 +71,29 @@ def req(
     return struct.pack(">IHHQQI", 0x25609513, flags, command, cookie, offset, size) + data
 
 
+def ext(
+    command: int,
+    offset: int = 0,
+    length: int | None = None,
+    data: bytes = b"",
+    *,
+    flags: int = 0,
+    cookie: int = 1,
+) -> bytes:
+    """One request with an extended header; data brings the flag PAYLOAD_LEN along."""
+    size = len(data) if length is None else length
+    flags |= wire.CMD_FLAG_PAYLOAD_LEN if data else 0
+    return struct.pack(">IHHQQQ", 0x21E41C71, flags, command, cookie, offset, size) + data
+
+
 def structured(name: str = "disk") -> bytes:
     """A handshake up to the transmission phase with structured replies and base:allocation."""
     return FIXED_NO_ZEROES + opt(wire.OPT_STRUCTURED_REPLY) + contexts(wire.OPT_SET_META_CONTEXT, name, BASE) + go(name)
+
+
+def extended(name: str = "disk") -> bytes:
+    """The same with extended headers."""
+    return structured(name).replace(opt(wire.OPT_STRUCTURED_REPLY), opt(wire.OPT_EXTENDED_HEADERS))
 
 
 def simple(name: str = "disk") -> bytes:
@@ -95,7 +116,11 @@ def read_answers(output: bytes, reads: dict[int, int] | None = None) -> list[str
         elif head >> 32 == wire.SIMPLE_REPLY_MAGIC:
             place = _simple_reply(output, place, lines, reads or {})
         elif head >> 32 == wire.STRUCTURED_REPLY_MAGIC:
-            place = _chunk(output, place, lines)
+            _, flags, kind, cookie, length = struct.unpack_from(">IHHQI", output, place)
+            place = _chunk(output, place + 20, length, lines, f"{cookie}", kind, flags)
+        elif head >> 32 == wire.EXTENDED_REPLY_MAGIC:
+            _, flags, kind, cookie, offset, length = struct.unpack_from(">IHHQQQ", output, place)
+            place = _chunk(output, place + 32, length, lines, f"{cookie}@{offset}", kind, flags)
         else:
             size, _ = struct.unpack_from(">QH", output, place)
             place += 10
@@ -137,9 +162,8 @@ def _simple_reply(output: bytes, place: int, lines: list[str], reads: dict[int, 
     return place + length
 
 
-def _chunk(output: bytes, place: int, lines: list[str]) -> int:
-    _, flags, kind, cookie, length = struct.unpack_from(">IHHQI", output, place)
-    data = output[place + 20 : place + 20 + length]
+def _chunk(output: bytes, place: int, length: int, lines: list[str], who: str, kind: int, flags: int) -> int:
+    data = output[place : place + length]
     assert len(data) == length, "a chunk is cut short"
     if kind == wire.REPLY_TYPE_NONE:
         what = "none"
@@ -152,10 +176,19 @@ def _chunk(output: bytes, place: int, lines: list[str]) -> int:
         numbers = struct.unpack(f">{length // 4}I", data)
         extents = zip(numbers[1::2], numbers[2::2], strict=True)
         what = f"status {numbers[0]} " + " ".join(f"{size}/{flag}" for size, flag in extents)
+    elif kind == wire.REPLY_TYPE_BLOCK_STATUS_EXT:
+        context, count = struct.unpack_from(">II", data)
+        assert length == 8 + 16 * count
+        descriptors = [struct.unpack_from(">QQ", data, 8 + 16 * index) for index in range(count)]
+        what = f"status {context} " + " ".join(f"{size}/{flag}" for size, flag in descriptors)
+    elif kind == wire.REPLY_TYPE_ERROR_OFFSET:
+        error, message = struct.unpack_from(">IH", data)
+        assert length == 14 + message
+        what = f"chunk error {ERRORS[error]}@{struct.unpack_from('>Q', data, 6 + message)[0]}"
     else:
         assert kind == wire.REPLY_TYPE_ERROR
         error, message = struct.unpack_from(">IH", data)
         assert length == 6 + message
         what = f"chunk error {ERRORS[error]}"
-    lines.append(f"{cookie}: {what}" + ("" if flags & wire.REPLY_FLAG_DONE else " more"))
-    return place + 20 + len(data)
+    lines.append(f"{who}: {what}" + ("" if flags & wire.REPLY_FLAG_DONE else " more"))
+    return place + len(data)

@@ -169,7 +169,21 @@ HANDSHAKE = [
         "LIST_META_CONTEXT: ERR_INVALID",
     ),
     goes_on("40 EXTENDED_HEADERS with data", opt(11, b"x"), "EXTENDED_HEADERS: ERR_INVALID"),
-    goes_on("40 EXTENDED_HEADERS", opt(11), "EXTENDED_HEADERS: ERR_UNSUP"),
+    goes_on("40 EXTENDED_HEADERS", opt(11), "EXTENDED_HEADERS: ACK"),
+    goes_on("40 EXTENDED_HEADERS twice", opt(11) * 2, "EXTENDED_HEADERS: ACK", "EXTENDED_HEADERS: ACK"),
+    goes_on(
+        "40 STRUCTURED_REPLY, then EXTENDED_HEADERS",
+        opt(8) + opt(11),
+        "STRUCTURED_REPLY: ACK",
+        "EXTENDED_HEADERS: ACK",
+    ),
+    goes_on(
+        "40 EXTENDED_HEADERS, then STRUCTURED_REPLY",
+        opt(11) + opt(8),
+        "EXTENDED_HEADERS: ACK",
+        "STRUCTURED_REPLY: ERR_EXT_HEADER_REQD",
+    ),
+    closed("40 EXTENDED_HEADERS, then EXPORT_NAME", opt(11) + opt(1, b"disk"), "EXTENDED_HEADERS: ACK"),
     closed("74 a request before GO", req(wire.CMD_READ, 0, 4096)),
     goes_on("74 INFO after a failed GO", go("no") + info(wire.OPT_INFO, "no"), "GO: ERR_UNKNOWN", "INFO: ERR_UNKNOWN"),
 ]

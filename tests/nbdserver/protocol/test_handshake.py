@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
+from nbdserver.protocol.agreement import Agreement, Dialect
 from nbdserver.protocol.handshake import OPTIONS, OUTPUT_BYTES_MAX, Handshake
 from nbdserver.protocol.states import TRANSITIONS, Event, State
 from nbdserver.protocol.wire import ProtocolError
@@ -20,6 +21,7 @@ class Offer:
     name: str
     size: int = 1 << 20
     read_only: bool = False
+    exclusive: bool = False
     description: str = "a disk"
 
 
@@ -35,7 +37,9 @@ class Offers:
 
     def find(self, name: str) -> Offer | None:
         self.found.append(name)
-        return Offer(name, read_only=name == "locked") if name in self._names else None
+        if name not in self._names:
+            return None
+        return Offer(name, read_only=name == "locked", exclusive=name == "single")
 
     def refusal(self, export: Offer) -> str | None:
         return "somebody has it" if export.name == "taken" else None
@@ -43,7 +47,7 @@ class Offers:
 
 def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, State, object, bytes]:
     """What a handshake makes of bytes: its output, state, agreement and the bytes left over."""
-    handshake = Handshake(Offers("disk", "locked"))
+    handshake = Handshake(Offers("disk", "locked", "single"))
     output = b""
     view = memoryview(data)
     try:
@@ -116,20 +120,59 @@ def test_what_follows_go_belongs_to_the_transmission() -> None:
     assert rest == b"requests"
 
 
+CHUNKS = opt(wire.OPT_STRUCTURED_REPLY)
+LONG = opt(wire.OPT_EXTENDED_HEADERS)
+SET = wire.OPT_SET_META_CONTEXT
+
+WRITABLE = {0, 2, 3, 5, 6, 8, 10, 11}
+"""HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, CAN_MULTI_CONN, SEND_CACHE, SEND_FAST_ZERO."""
+
+LOCKED = {0, 1, 2, 3, 8, 10}
+"""READ_ONLY, and nothing that writes."""
+
+DF, MULTI_CONN, STATUS_PAYLOAD = 7, 8, 12
+
+
 @pytest.mark.parametrize(
-    ("name", "structured", "flags"),
+    ("name", "before", "bits"),
     [
-        ("disk", False, 0b1101_0110_1101),
-        ("disk", True, 0b1101_1110_1101),
-        ("locked", False, 0b0101_0000_1111),
-        ("locked", True, 0b0101_1000_1111),
+        ("disk", b"", WRITABLE),
+        ("disk", CHUNKS, WRITABLE | {DF}),
+        ("disk", LONG, WRITABLE | {DF}),
+        ("disk", CHUNKS + LONG, WRITABLE | {DF}),
+        ("disk", CHUNKS + contexts(SET, "disk", BASE), WRITABLE | {DF}),
+        ("disk", LONG + contexts(SET, "disk", BASE), WRITABLE | {DF, STATUS_PAYLOAD}),
+        ("disk", LONG + contexts(SET, "locked", BASE), WRITABLE | {DF}),
+        ("disk", LONG + contexts(SET, "disk", "base:"), WRITABLE | {DF}),
+        ("locked", b"", LOCKED),
+        ("locked", CHUNKS, LOCKED | {DF}),
+        ("locked", LONG + contexts(SET, "locked", BASE), LOCKED | {DF, STATUS_PAYLOAD}),
+        ("single", b"", WRITABLE - {MULTI_CONN}),
     ],
 )
-def test_transmission_flags(name: str, structured: bool, flags: int) -> None:
-    """DF only with structured replies; a read-only export offers nothing that writes."""
-    before = FIXED + (opt(wire.OPT_STRUCTURED_REPLY) if structured else b"")
-    output, *_ = talk(before + go(name))
+@pytest.mark.parametrize("option", [wire.OPT_INFO, wire.OPT_GO])
+def test_transmission_flags(name: str, before: bytes, bits: set[int], option: int) -> None:
+    """DF only with replies in chunks; BLOCK_STATUS_PAYLOAD only for a client with extended headers that selected
+    a context of this very export; MULTI_CONN not where a second connection would be refused."""
+    output, *_ = talk(FIXED + before + info(option, name))
+    flags = sum(1 << bit for bit in bits)
     assert output[-32:-20] == struct.pack(">HQH", wire.INFO_EXPORT, 1 << 20, flags)
+
+
+@pytest.mark.parametrize(
+    ("before", "dialect"),
+    [
+        (b"", Dialect.SIMPLE),
+        (CHUNKS, Dialect.STRUCTURED),
+        (LONG, Dialect.EXTENDED),
+        (CHUNKS + LONG, Dialect.EXTENDED),
+        (LONG + CHUNKS, Dialect.EXTENDED),
+        (opt(wire.OPT_EXTENDED_HEADERS, b"x") + CHUNKS, Dialect.STRUCTURED),
+    ],
+)
+def test_extended_headers_take_precedence(before: bytes, dialect: Dialect) -> None:
+    _, _, agreement, _ = talk(FIXED + before + contexts(SET, "disk", BASE) + go())
+    assert agreement == Agreement(Offer("disk"), dialect, block_status=dialect is not Dialect.SIMPLE)
 
 
 def test_block_sizes() -> None:

@@ -4,14 +4,29 @@ specification."""
 import itertools
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.replies import EXTENTS_MAX, Parts, Piece, SimpleReplies, StructuredReplies
+from nbdserver.protocol.replies import (
+    EXTENDED,
+    EXTENTS_MAX,
+    STRUCTURED,
+    ChunkedReplies,
+    Layout,
+    Parts,
+    Piece,
+    SimpleReplies,
+)
 
 COOKIE = b"a cookie"
 OFFSET = 1 << 40
+TAG = COOKIE + struct.pack(">Q", OFFSET)
+"""What an extended reply repeats: cookie and offset."""
+
+Chunk = tuple[int, int, bytes, bytes]
+"""Flags, type, what is repeated of the request, payload."""
 
 PIECES = st.lists(
     st.one_of(
@@ -29,15 +44,25 @@ def plain(pieces: list[Piece]) -> bytes:
     return b"".join(bytes(piece) for piece in pieces)
 
 
-def chunks(stream: bytes) -> list[tuple[int, int, bytes, bytes]]:
+def chunks(stream: bytes, layout: Layout) -> list[Chunk]:
     found = []
     while stream:
-        magic, flags, kind, cookie, length = struct.unpack_from(">IHH8sI", stream)
-        assert magic == wire.STRUCTURED_REPLY_MAGIC
-        assert len(stream) >= 20 + length
-        found.append((flags, kind, cookie, stream[20 : 20 + length]))
-        stream = stream[20 + length :]
+        if layout is STRUCTURED:
+            magic, flags, kind, cookie, length = struct.unpack_from(">IHH8sI", stream)
+            assert magic == 0x668E33EF
+            size = 20
+        else:
+            magic, flags, kind, cookie, length = struct.unpack_from(">IHH16sQ", stream)
+            assert magic == 0x6E8A278C
+            size = 32
+        assert len(stream) >= size + length
+        found.append((flags, kind, cookie, stream[size : size + length]))
+        stream = stream[size + length :]
     return found
+
+
+LAYOUTS = [(STRUCTURED, COOKIE), (EXTENDED, TAG)]
+EACH_LAYOUT = pytest.mark.parametrize(("layout", "cookie"), LAYOUTS, ids=["structured", "extended"])
 
 
 @given(PIECES)
@@ -48,17 +73,12 @@ def test_simple_replies_carry_the_bytes(pieces: list[Piece]) -> None:
     assert b"".join(parts) == struct.pack(">II8s", 0x67446698, 0, COOKIE) + data
 
 
-@given(PIECES, st.booleans())
-def test_structured_replies_carry_the_bytes(pieces: list[Piece], whole: bool) -> None:
-    data = plain(pieces)
-    parts: Parts = []
-    StructuredReplies().data(parts, COOKIE, OFFSET, len(data), pieces, whole=whole)
-    found = chunks(b"".join(parts))
+def rebuilt(found: list[Chunk], cookie: bytes) -> bytes:
+    """The bytes that content chunks carry, which must follow each other from OFFSET on."""
     place = OFFSET
-    rebuilt = b""
-    for flags, kind, cookie, payload in found:
-        assert cookie == COOKIE
-        assert flags == 0 or payload is found[-1][3]
+    data = b""
+    for _, kind, repeated, payload in found:
+        assert repeated == cookie
         assert struct.unpack_from(">Q", payload) == (place,)
         if kind == wire.REPLY_TYPE_OFFSET_HOLE:
             step = bytes(struct.unpack(">QI", payload)[1])
@@ -66,19 +86,50 @@ def test_structured_replies_carry_the_bytes(pieces: list[Piece], whole: bool) ->
             assert kind == wire.REPLY_TYPE_OFFSET_DATA
             step = payload[8:]
         assert step
-        rebuilt += step
+        data += step
         place += len(step)
-    assert rebuilt == data
-    assert found[-1][0] == wire.REPLY_FLAG_DONE
+    return data
+
+
+@EACH_LAYOUT
+@given(pieces=PIECES, whole=st.booleans())
+def test_chunks_carry_the_bytes(layout: Layout, cookie: bytes, pieces: list[Piece], whole: bool) -> None:
+    data = plain(pieces)
+    parts: Parts = []
+    ChunkedReplies(layout).data(parts, cookie, OFFSET, len(data), pieces, whole=whole)
+    found = chunks(b"".join(parts), layout)
+    assert rebuilt(found, cookie) == data
+    assert [flags for flags, *_ in found] == [0] * (len(found) - 1) + [wire.REPLY_FLAG_DONE]
     if whole:
         assert len(found) == 1
 
 
+@EACH_LAYOUT
+@given(pieces=PIECES, cut=st.integers(0, 12))
+def test_an_answer_in_parts(layout: Layout, cookie: bytes, pieces: list[Piece], cut: int) -> None:
+    """No part ends the answer; an error in the middle says where, and `end` says nothing."""
+    replies = ChunkedReplies(layout)
+    parts: Parts = []
+    middle = OFFSET + len(plain(pieces[:cut]))
+    replies.part(parts, cookie, OFFSET, pieces[:cut])
+    replies.part(parts, cookie, middle, pieces[cut:])
+    parts += (replies.error_at(cookie, wire.EIO, "why", middle), replies.end(cookie))
+    *content, error, end = chunks(b"".join(parts), layout)
+    assert rebuilt(content, cookie) == plain(pieces)
+    assert all(not flags for flags, *_ in content)
+    assert error == (0, (1 << 15) + 2, cookie, struct.pack(">IH3sQ", 5, 3, b"why", middle))
+    assert end == (1, 0, cookie, b"")
+
+
 def test_data_goes_out_as_it_lies_there() -> None:
     block = bytes(1 << 18)
-    for replies in (SimpleReplies(), StructuredReplies()):
+    for replies, cookie in (
+        (SimpleReplies(), COOKIE),
+        (ChunkedReplies(STRUCTURED), COOKIE),
+        (ChunkedReplies(EXTENDED), TAG),
+    ):
         parts: Parts = []
-        replies.data(parts, COOKIE, 0, len(block), [block])
+        replies.data(parts, cookie, 0, len(block), [block])
         assert parts[-1] is block
 
 
@@ -90,27 +141,52 @@ def test_zeros_in_simple_replies_cost_no_memory_of_their_length() -> None:
     assert len({id(view.obj) for view in views if isinstance(view, memoryview)}) == 1
 
 
-def test_errors() -> None:
+def test_an_error_in_a_simple_reply() -> None:
     assert SimpleReplies().error(COOKIE, wire.EIO, "why") == struct.pack(">II8s", 0x67446698, 5, COOKIE)
-    ((flags, kind, cookie, payload),) = chunks(StructuredReplies().error(COOKIE, wire.EIO, "why"))
-    assert (flags, kind, cookie) == (1, (1 << 15) + 1, COOKIE)
-    assert payload == struct.pack(">IH", 5, 3) + b"why"
-    long = chunks(StructuredReplies().error(COOKIE, wire.EIO, "x" * 10_000))[0][3]
+
+
+@EACH_LAYOUT
+def test_an_error_in_a_chunk(layout: Layout, cookie: bytes) -> None:
+    replies = ChunkedReplies(layout)
+    assert chunks(replies.error(cookie, wire.EIO, "why"), layout) == [
+        (1, (1 << 15) + 1, cookie, struct.pack(">IH", 5, 3) + b"why")
+    ]
+    ((*_, long),) = chunks(replies.error(cookie, wire.EIO, "x" * 10_000), layout)
     assert len(long) == 6 + wire.STRING_BYTES_MAX
 
 
-def test_nothing_read() -> None:
+def test_done() -> None:
+    """A simple reply under structured replies, never under extended headers."""
+    assert SimpleReplies().done(COOKIE) == struct.pack(">II8s", 0x67446698, 0, COOKIE)
+    assert ChunkedReplies(STRUCTURED).done(COOKIE) == struct.pack(">II8s", 0x67446698, 0, COOKIE)
+    assert chunks(ChunkedReplies(EXTENDED).done(TAG), EXTENDED) == [(1, wire.REPLY_TYPE_NONE, TAG, b"")]
+
+
+@EACH_LAYOUT
+def test_nothing_read(layout: Layout, cookie: bytes) -> None:
     parts: Parts = []
-    StructuredReplies().data(parts, COOKIE, 0, 0, ())
-    assert chunks(b"".join(parts)) == [(1, wire.REPLY_TYPE_NONE, COOKIE, b"")]
+    ChunkedReplies(layout).data(parts, cookie, 0, 0, ())
+    assert chunks(b"".join(parts), layout) == [(1, wire.REPLY_TYPE_NONE, cookie, b"")]
 
 
 def status(extents: list[tuple[int, int]], length: int, *, one: bool = False) -> list[tuple[int, int]]:
-    ((flags, kind, _, payload),) = chunks(StructuredReplies().status(COOKIE, 1, extents, length, one=one))
-    assert (flags, kind) == (1, wire.REPLY_TYPE_BLOCK_STATUS)
-    context, *numbers = struct.unpack(f">{len(payload) // 4}I", payload)
-    assert context == 1
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
+    """What structured replies say of extents; extended ones must say the same."""
+    said = []
+    for layout, cookie in LAYOUTS:
+        stream = ChunkedReplies(layout).status(cookie, 1, extents, length, one=one)
+        ((flags, kind, repeated, payload),) = chunks(stream, layout)
+        assert (flags, repeated) == (1, cookie)
+        if layout is STRUCTURED:
+            assert kind == wire.REPLY_TYPE_BLOCK_STATUS
+            context, *numbers = struct.unpack(f">{len(payload) // 4}I", payload)
+        else:
+            assert kind == wire.REPLY_TYPE_BLOCK_STATUS_EXT
+            context, count, *numbers = struct.unpack(f">II{(len(payload) - 8) // 8}Q", payload)
+            assert 2 * count == len(numbers)
+        assert context == 1
+        said.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    assert said[0] == said[1]
+    return said[0]
 
 
 @given(st.lists(st.tuples(st.integers(1, 100), st.sampled_from([0, 2, 3])), min_size=1, max_size=30), st.booleans())
@@ -133,3 +209,9 @@ def test_status_has_a_limit() -> None:
 
 def test_a_status_may_tell_of_less_than_was_asked() -> None:
     assert status([(512, 0)], 4096) == [(512, 0)]
+
+
+def test_an_extent_of_64_bits() -> None:
+    stream = ChunkedReplies(EXTENDED).status(TAG, 1, [(1 << 50, 3)], 1 << 50, one=False)
+    ((*_, payload),) = chunks(stream, EXTENDED)
+    assert payload == struct.pack(">IIQQ", 1, 1, 1 << 50, 3)

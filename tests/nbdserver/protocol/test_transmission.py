@@ -11,13 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.transmission import (
-    ADOPT_BYTES_MIN,
-    BUFFER_BYTES,
-    COMMANDS,
-    DISCARD_BYTES_MAX,
-    Transmission,
-)
+from nbdserver.protocol.commands import COMMANDS
+from nbdserver.protocol.compact import CompactTransmission
+from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, BUFFER_BYTES, DISCARD_BYTES_MAX, Transmission
 from nbdserver.protocol.wire import ProtocolError
 from tests.support.recorder import Call, Recorder
 from tests.support.speech import req
@@ -32,7 +28,7 @@ class Disk:
 
 
 def make(recorder: Recorder, *, read_only: bool = False, structured: bool = True) -> Transmission:
-    return Transmission(recorder, Disk(), read_only=read_only, structured=structured, block_status=structured)
+    return CompactTransmission(recorder, Disk(), read_only=read_only, structured=structured, block_status=structured)
 
 
 def feed(transmission: Transmission, data: bytes, step: Callable[[], int] = lambda: BUFFER_BYTES) -> None:
@@ -96,6 +92,11 @@ def test_what_was_not_taken_is_offered_again_once(conversation: bytes, seed: int
     recorder = Recorder(takes=lambda: chance.random() < 0.5)
     feed(make(recorder), conversation, lambda: chance.randint(1, 50_000))
     assert recorder.calls == calls(conversation)
+
+
+@given(CONVERSATIONS, CONVERSATIONS)
+def test_joined_streams_are_heard_one_after_the_other(first: bytes, second: bytes) -> None:
+    assert calls(first + second) == calls(first) + calls(second)
 
 
 @given(CONVERSATIONS)

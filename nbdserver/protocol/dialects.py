@@ -1,0 +1,28 @@
+"""This file knows which parser of requests and which encoder of replies belong to each dialect."""
+
+from nbdserver.protocol.agreement import Agreement, Dialect, ExportT
+from nbdserver.protocol.compact import CompactTransmission
+from nbdserver.protocol.extended import ExtendedTransmission
+from nbdserver.protocol.replies import EXTENDED, STRUCTURED, ChunkedReplies, Replies, SimpleReplies
+from nbdserver.protocol.transmission import Handler, Transmission
+
+
+def replies_in(dialect: Dialect) -> Replies:
+    """An encoder."""
+    if dialect is Dialect.SIMPLE:
+        return SimpleReplies()
+    return ChunkedReplies(STRUCTURED if dialect is Dialect.STRUCTURED else EXTENDED)
+
+
+def transmission_in(agreement: Agreement[ExportT], handler: Handler) -> Transmission:
+    """A parser whose requests `handler` carries out."""
+    export = agreement.export
+    if agreement.dialect is Dialect.EXTENDED:
+        return ExtendedTransmission(handler, export, read_only=export.read_only, block_status=agreement.block_status)
+    return CompactTransmission(
+        handler,
+        export,
+        read_only=export.read_only,
+        structured=agreement.structured,
+        block_status=agreement.block_status,
+    )

@@ -1,0 +1,86 @@
+"""This file knows how a READ that memory cannot answer is answered from the store: at once, or in parts.
+
+Where replies come in chunks, a long READ goes out in parts, each when it is there, and one that cannot be read
+does not spoil the others: it is named in an error with its offset. Simple replies and clients that forbade
+fragments (DF) get all of it or an error.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nbdserver.exports import Device
+from nbdserver.protocol import wire
+from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
+from storage.errors import Closed, Fenced, OutOfSpace, StorageError
+
+logger = logging.getLogger(__name__)
+
+PART_BYTES = 4 << 20
+"""A longer READ is answered in parts of this size: 16 blocks of the store, which are fetched at the same time."""
+
+_UNREAD = "the data could not be read"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRead:
+    """One READ of [offset, offset + length); `deliver` is given replies, and the bytes of data among them."""
+
+    device: Device
+    replies: Replies
+    deliver: Callable[[Parts, int], None]
+    cookie: bytes
+    offset: int
+    length: int
+    whole: bool
+
+    async def answer(self) -> None:
+        """Deliver the answer, data or error."""
+        replies = self.replies
+        if not isinstance(replies, ChunkedReplies) or self.whole or self.length <= PART_BYTES:
+            await self._at_once()
+            return
+        offset, end = self.offset, self.offset + self.length
+        async with asyncio.TaskGroup() as group:
+            while offset < end:
+                step = min(PART_BYTES - offset % PART_BYTES, end - offset)
+                group.create_task(self._part(replies, offset, step))
+                offset += step
+        self.deliver([replies.end(self.cookie)], 0)
+
+    async def _at_once(self) -> None:
+        parts: Parts = []
+        try:
+            pieces = await self.device.read(self.offset, self.length)
+        except StorageError as error:
+            number = _failed(self.offset, self.length, error)
+            self.deliver([self.replies.error(self.cookie, number, _UNREAD)], 0)
+        else:
+            self.replies.data(parts, self.cookie, self.offset, self.length, pieces, whole=self.whole)
+            self.deliver(parts, self.length)
+
+    async def _part(self, replies: ChunkedReplies, offset: int, length: int) -> None:
+        parts: Parts = []
+        try:
+            pieces = await self.device.read(offset, length)
+        except StorageError as error:
+            number = _failed(offset, length, error)
+            self.deliver([replies.error_at(self.cookie, number, _UNREAD, offset)], 0)
+        else:
+            replies.part(parts, self.cookie, offset, pieces)
+            self.deliver(parts, length)
+
+
+def _failed(offset: int, length: int, error: StorageError) -> int:
+    logger.warning("read_failed offset=%d length=%d: %s", offset, length, error)
+    return number_of(error)
+
+
+def number_of(error: StorageError) -> int:
+    """The protocol's number for an error of the storage."""
+    if isinstance(error, OutOfSpace):
+        return wire.ENOSPC
+    if isinstance(error, (Fenced, Closed)):
+        return wire.ESHUTDOWN
+    return wire.EIO

@@ -1,0 +1,158 @@
+"""One conversation in three dialects: whichever a client chose, the same requests have the same effect and the same
+answer. Requests are written by the client's side of the protocol and answers read by it, so both ends agree."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbdserver.protocol import wire
+from nbdserver.protocol.agreement import Agreement, Dialect
+from nbdserver.protocol.dialects import replies_in, transmission_in
+from nbdserver.protocol.replies import ChunkedReplies, Parts, Piece
+from nbdserver.protocol.transmission import Payload
+from tests.nbdserver.cases.answers import Answers
+from tests.nbdserver.protocol.test_handshake import Offer
+from tests.nbdserver.protocol.test_transmission import feed
+from tests.support.speech import ext, req
+
+SIZE = 64 << 10
+SECTOR = 512
+
+
+@dataclass
+class Disk:
+    """Carries requests out on bytes, and answers them in a dialect."""
+
+    dialect: Dialect
+    content: bytearray = field(default_factory=lambda: bytearray(SIZE))
+    parts: Parts = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.replies = replies_in(self.dialect)
+
+    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
+        pieces: list[Piece] = []
+        for start in range(offset, offset + length, SECTOR):
+            data = bytes(self.content[start : min(start + SECTOR, offset + length)])
+            pieces.append(data if any(data) else len(data))
+        self.replies.data(self.parts, cookie, offset, length, pieces, whole=whole)
+        return True
+
+    def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
+        self.content[offset : offset + len(data)] = data
+        return self._done(cookie)
+
+    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+        self.content[offset : offset + length] = bytes(length)
+        return self._done(cookie)
+
+    def flush(self, cookie: bytes) -> bool:
+        return self._done(cookie)
+
+    def cache(self, cookie: bytes, offset: int, length: int) -> bool:
+        return self._done(cookie)
+
+    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
+        assert isinstance(self.replies, ChunkedReplies)
+        self.parts.append(self.replies.status(cookie, 1, [(SECTOR, 0), (length, 3)], length, one=one))
+        return True
+
+    def nothing(self, cookie: bytes, *, read: bool) -> bool:
+        if read:
+            self.replies.data(self.parts, cookie, 0, 0, ())
+            return True
+        return self._done(cookie)
+
+    def refuse(self, cookie: bytes, error: int, message: str) -> bool:
+        self.parts.append(self.replies.error(cookie, error, message))
+        return True
+
+    def disconnect(self) -> None:
+        raise AssertionError("nobody said DISC")
+
+    def allocate(self, length: int) -> memoryview | None:
+        return memoryview(bytearray(length))
+
+    def _done(self, cookie: bytes) -> bool:
+        self.parts.append(self.replies.done(cookie))
+        return True
+
+
+@dataclass(frozen=True)
+class Request:
+    command: int
+    offset: int
+    length: int
+    flags: int
+
+    def write_down(self, dialect: Dialect, cookie: int) -> bytes:
+        speak = ext if dialect is Dialect.EXTENDED else req
+        data = bytes([65 + cookie % 26]) * self.length if self.command == wire.CMD_WRITE else b""
+        return speak(self.command, self.offset, self.length, data, flags=self.flags, cookie=cookie)
+
+
+REQUESTS = st.lists(
+    st.builds(
+        Request,
+        st.sampled_from([wire.CMD_READ, wire.CMD_WRITE, wire.CMD_WRITE, wire.CMD_TRIM, wire.CMD_CACHE, 6, 99]),
+        st.one_of(st.integers(0, 127).map(lambda sector: sector * SECTOR), st.integers(0, SIZE + 10)),
+        st.one_of(st.integers(1, 64).map(lambda sectors: sectors * SECTOR), st.integers(1, 40_000)),
+        st.sampled_from([0, 0, 0, 1, wire.CMD_FLAG_NO_HOLE, 1 << 15]),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+def hold(requests: list[Request], dialect: Dialect, chance: random.Random) -> tuple[bytes, dict[int, str]]:
+    """The disk after a conversation, and what each request was answered, without what only one dialect says."""
+    disk = Disk(dialect)
+    agreement = Agreement(Offer("disk", size=SIZE), dialect, block_status=False)
+    said = b"".join(request.write_down(dialect, cookie) for cookie, request in enumerate(requests))
+    feed(transmission_in(agreement, disk), said, lambda: chance.randint(1, 5000))
+    lengths = {cookie: request.length for cookie, request in enumerate(requests) if request.command == wire.CMD_READ}
+    answers = Answers(lengths=lengths, greeted=True)
+    answers.feed(b"".join(disk.parts))
+    answers.finish()
+    told = {}
+    for line in answers.lines:
+        who, what = line.split(" ", 1)
+        cookie, _, offset = who.removesuffix(":").partition("@")
+        assert not offset or int(offset) == requests[int(cookie)].offset
+        if what.startswith("read"):
+            _, place, content = what.split(" ", 2)
+            what = f"read {place.partition('+')[2] or place} {content.partition(' (')[0]}"
+        told[int(cookie)] = what
+    assert sorted(told) == list(range(len(requests)))
+    return bytes(disk.content), told
+
+
+@given(REQUESTS, st.integers(0, 2**32))
+def test_dialects_agree(requests: list[Request], seed: int) -> None:
+    simple = hold(requests, Dialect.SIMPLE, random.Random(seed))
+    for dialect in (Dialect.STRUCTURED, Dialect.EXTENDED):
+        assert hold(requests, dialect, random.Random(seed)) == simple
+
+
+@pytest.mark.parametrize(
+    ("dialect", "lines"),
+    [
+        (Dialect.SIMPLE, ["1 EINVAL"]),
+        (Dialect.STRUCTURED, ["1: status 1 512/0 3584/3"]),
+        (Dialect.EXTENDED, ["1@0: status 1 512/0 3584/3"]),
+    ],
+)
+def test_status(dialect: Dialect, lines: list[str]) -> None:
+    disk = Disk(dialect)
+    agreement = Agreement(Offer("disk"), dialect, block_status=dialect is not Dialect.SIMPLE)
+    feed(
+        transmission_in(agreement, disk),
+        Request(wire.CMD_BLOCK_STATUS, 0, 4096, 0).write_down(dialect, 1),
+    )
+    answers = Answers(greeted=True)
+    answers.feed(b"".join(disk.parts))
+    answers.finish()
+    assert answers.lines == lines

@@ -1,0 +1,113 @@
+"""What only a session decides: how a READ that memory cannot answer is told about, above all if part of it cannot be
+read at all."""
+
+import asyncio
+
+import pytest
+
+from nbdserver.protocol import wire
+from nbdserver.reads import PART_BYTES
+from storage.errors import Corrupt
+from tests.support.memory_device import MemoryDevice, memory_exports
+from tests.support.speech import ext, extended, read_answers, req, simple, structured
+from tests.support.wired import Wire
+
+SIZE = 64 << 20
+LONG = 3 * PART_BYTES
+"""A READ of this length from a part's beginning is answered in three parts."""
+
+
+class Damaged(MemoryDevice):
+    """A disk on which the bytes around `bad` cannot be read, and nothing is in memory."""
+
+    def __init__(self, bad: int | None) -> None:
+        super().__init__(SIZE)
+        self.misses = asyncio.Event()
+        self.misses.set()
+        self.bad = bad
+        self.asked: list[tuple[int, int]] = []
+
+    async def read(self, offset: int, length: int) -> list[bytes | bytearray | memoryview | int]:
+        self.asked.append((offset, length))
+        pieces = await super().read(offset, length)
+        if self.bad is not None and offset <= self.bad < offset + length:
+            raise Corrupt("objects/1", "a frame is damaged")
+        return pieces
+
+
+async def answers(disk: MemoryDevice, said: bytes, *, reads: dict[int, int] | None = None) -> list[str]:
+    """What is answered to this behind the handshake."""
+    with Wire(memory_exports({"disk": disk})) as client:
+        await client.feed(said)
+        await client.until(lambda: not client.connection._session.outstanding)
+        return [line for line in read_answers(bytes(client.output), reads) if line[0].isdigit()]
+
+
+async def test_a_long_read_is_answered_in_parts() -> None:
+    disk = Damaged(None)
+    disk.write(PART_BYTES, b"d" * PART_BYTES)
+    lines = await answers(disk, structured() + req(wire.CMD_READ, 0, LONG))
+    assert sorted(disk.asked) == [(0, PART_BYTES), (PART_BYTES, PART_BYTES), (2 * PART_BYTES, PART_BYTES)]
+    assert lines[-1] == "1: none"
+    assert sorted(lines[:-1]) == sorted([
+        f"1: hole {PART_BYTES}@0 more",
+        f"1: data {PART_BYTES}@{PART_BYTES} more",
+        f"1: hole {PART_BYTES}@{2 * PART_BYTES} more",
+    ])  # fmt: skip
+
+
+async def test_parts_do_not_straddle() -> None:
+    """So no block of the store is read for two of them."""
+    disk = Damaged(None)
+    await answers(disk, extended() + ext(wire.CMD_READ, PART_BYTES - 512, PART_BYTES + 1024))
+    assert sorted(disk.asked) == [(PART_BYTES - 512, 512), (PART_BYTES, PART_BYTES), (2 * PART_BYTES, 512)]
+
+
+@pytest.mark.parametrize(("start", "who"), [(structured(), "1"), (extended(), "1@0")], ids=["structured", "extended"])
+async def test_what_cannot_be_read_does_not_spoil_the_rest(start: bytes, who: str) -> None:
+    """49, 50: the error says where, the other parts are there, and the answer has an end."""
+    say = ext if "@" in who else req
+    lines = await answers(Damaged(PART_BYTES + 5), start + say(wire.CMD_READ, 0, LONG))
+    assert lines[-1] == f"{who}: none"
+    assert sorted(lines[:-1]) == sorted([
+        f"{who}: hole {PART_BYTES}@0 more",
+        f"{who}: chunk error EIO@{PART_BYTES} more",
+        f"{who}: hole {PART_BYTES}@{2 * PART_BYTES} more",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (structured() + req(wire.CMD_READ, 0, PART_BYTES), "1: chunk error EIO"),
+        (structured() + req(wire.CMD_READ, 0, LONG, flags=wire.CMD_FLAG_DF), "1: chunk error EIO"),
+        (extended() + ext(wire.CMD_READ, 0, LONG, flags=wire.CMD_FLAG_DF), "1@0: chunk error EIO"),
+        (extended() + ext(wire.CMD_READ, 0, 4096), "1@0: chunk error EIO"),
+        (simple() + req(wire.CMD_READ, 0, LONG), "1: error EIO"),
+    ],
+    ids=["short", "structured DF", "extended DF", "extended", "simple"],
+)
+async def test_what_is_answered_at_once_fails_at_once(said: bytes, line: str) -> None:
+    """A short READ, one that forbids fragments, and simple replies, which cannot tell a part."""
+    assert await answers(Damaged(5), said) == [line]
+
+
+async def test_no_part_outlives_its_connection() -> None:
+    disk = Damaged(None)
+    assert disk.misses is not None
+    disk.misses.clear()
+    with Wire(memory_exports({"disk": disk})) as client:
+        await client.feed(structured() + req(wire.CMD_READ, 0, LONG))
+        assert disk.reads_under_way == 3
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert disk.reads_under_way == 0
+
+
+async def test_a_part_that_goes_wrong_unforeseen_drops_the_client() -> None:
+    disk = Damaged(None)
+    disk.failure = RuntimeError("nobody thought of this")
+    with Wire(memory_exports({"disk": disk})) as client:
+        await client.feed(structured() + req(wire.CMD_READ, 0, LONG))
+        await client.gone()
+    assert disk.reads_under_way == 0
