@@ -19,6 +19,8 @@ class Tcp:
 
     host: str
     port: int
+    tls: bool = False
+    """Nothing works without TLS."""
 
     @property
     def reachable(self) -> str:
@@ -29,7 +31,7 @@ class Tcp:
         """The NBD URI of an export."""
         host = f"[{self.reachable}]" if ":" in self.reachable else self.reachable
         port = "" if self.port == DEFAULT_PORT else f":{self.port}"
-        return f"nbd://{host}{port}/{quote(export)}"
+        return f"{'nbds' if self.tls else 'nbd'}://{host}{port}/{quote(export)}"
 
     def client_arguments(self) -> str:
         """How `nbd-client` is told this address."""
@@ -41,10 +43,12 @@ class Unix:
     """A Unix socket that is listened on."""
 
     path: Path
+    tls: bool = False
+    """Nothing works without TLS."""
 
     def uri(self, export: str) -> str:
         """The NBD URI of an export."""
-        return f"nbd+unix:///{quote(export)}?socket={quote(str(self.path))}"
+        return f"{'nbds' if self.tls else 'nbd'}+unix:///{quote(export)}?socket={quote(str(self.path))}"
 
     def client_arguments(self) -> str:
         """How `nbd-client` is told this address."""
@@ -52,6 +56,10 @@ class Unix:
 
 
 Address = Tcp | Unix
+
+TLS_OPTIONS = " -cacertfile ca-cert.pem"
+CERTIFICATE_OPTIONS = " -certfile client-cert.pem -keyfile client-key.pem"
+"""The client's own files, under the names that certificate folders have for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,15 @@ class Announcement:
     client_line: str
 
 
-def announce(addresses: list[Address], names: list[str]) -> list[Announcement]:
-    """Every export at every address."""
+def announce(addresses: list[Address], names: list[str], *, verify_peer: bool = False) -> list[Announcement]:
+    """Every export at every address; with `verify_peer` clients need a certificate where they need TLS."""
+    security = TLS_OPTIONS + (CERTIFICATE_OPTIONS if verify_peer else "")
     return [
         Announcement(
             name,
             address.uri(name),
-            f"nbd-client {address.client_arguments()} /dev/nbd{index} -name {shlex.quote(name)} {CLIENT_OPTIONS}",
+            f"nbd-client {address.client_arguments()} /dev/nbd{index} -name {shlex.quote(name)} {CLIENT_OPTIONS}"
+            + (security if address.tls else ""),
         )
         for address in addresses
         for index, name in enumerate(names)

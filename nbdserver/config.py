@@ -9,11 +9,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 DEFAULT_BIND = "127.0.0.1"
 """The protocol knows no passwords: who can connect can read and write, so only this machine can by default.
 """
+
+Tls = Literal["off", "on", "require"]
+"""`on`: clients may use TLS; `require`: before it nothing works."""
 
 DEFAULT_PORT = 10809
 """The port IANA registered for NBD."""
@@ -42,6 +46,15 @@ class ServeSettings:
     pid_file: Path | None = None
     state_folder: Path | None = None
     cache_bytes: int | None = None
+    tls: Tls = "off"
+    tls_certificates: Path | None = None
+    tls_verify_peer: bool = False
+    allow_plaintext: bool = False
+    access: Path | None = None
+    default_export: str | None = None
+    exclusive: bool = False
+    max_connections: int | None = None
+    max_connections_per_address: int | None = None
 
 
 def parse_size(text: str) -> int:

@@ -19,23 +19,26 @@ taken for STALL_SECONDS_MAX is dropped with all of them.
 
 import asyncio
 import logging
-import select
 import socket
-import struct
+import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from nbdserver.access import Identity
 from nbdserver.doubtful import Doubtful
 from nbdserver.exports import Export, Exports
 from nbdserver.limits import Budget, Limits
+from nbdserver.peer import NOBODY, Presence, prepare
 from nbdserver.protocol import wire
-from nbdserver.protocol.agreement import Agreement
+from nbdserver.protocol.agreement import Agreement, Dialect
 from nbdserver.protocol.dialects import replies_in, transmission_in
-from nbdserver.protocol.handshake import Handshake
+from nbdserver.protocol.handshake import Handshake, Security
 from nbdserver.protocol.states import State
 from nbdserver.protocol.transmission import Transmission
 from nbdserver.protocol.wire import ProtocolError
+from nbdserver.secured import Secured
 from nbdserver.session import Session
+from nbdserver.tls import Credentials, names_in_certificate
 from nbdserver.wakeful import Wakeful
 
 logger = logging.getLogger(__name__)
@@ -53,18 +56,6 @@ safe."""
 
 LINGER_SECONDS = 10.0
 """How long a connection that is ending may keep its socket for replies that are unsent or not ready."""
-
-KEEPALIVE_IDLE_SECONDS = 10
-KEEPALIVE_INTERVAL_SECONDS = 5
-KEEPALIVE_COUNT = 3
-"""A peer that vanished is noticed after 10 + 3 x 5 = 25 s: sooner than a client's time-out of 30 s, after
-which it would send its requests again elsewhere."""
-
-UNIX_SEND_BUFFER_BYTES = 512 << 10
-"""What the kernel holds of replies on a Unix socket (it doubles the number; by default it is 208 KiB in all,
-which makes client and server take turns: reading 256 KiB at a time is then half as fast)."""
-
-_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 _shared_buffer = memoryview(bytearray(64 << 10))
 """Where the bytes of all handshakes arrive."""
@@ -86,9 +77,23 @@ class Owner(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """One client. States: in the handshake (`_transmission` is None), attached, closing."""
 
-    def __init__(self, owner: Owner, exports: Exports, limits: Limits, budget: Budget, wakeful: Wakeful) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        exports: Exports,
+        limits: Limits,
+        budget: Budget,
+        wakeful: Wakeful,
+        *,
+        number: int = 0,
+        security: Security = Security.OFF,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """`number` is what the client is called by; `credentials` are those of a server that has TLS."""
         self.write_paused = False
-        self.peer = "unknown"
+        self.number = number
+        self.peer = NOBODY
+        self.identity = Identity()
         self.export: Export | None = None
         self.bytes_received = 0
         self._owner = owner
@@ -97,8 +102,11 @@ class Connection(asyncio.BufferedProtocol):
         self._budget = budget
         self._wakeful = wakeful
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport
-        self._handshake: Handshake[Export] = Handshake(exports)
+        self._transport: asyncio.Transport | Secured
+        self._security = security
+        self._credentials = credentials
+        self._handshake: Handshake[Export]
+        self._tls_version: str | None = None
         self._transmission: Transmission | None = None
         self._session: Session
         self._timer: asyncio.TimerHandle | None = None
@@ -109,33 +117,56 @@ class Connection(asyncio.BufferedProtocol):
         self._stalled_at: float | None = None
         """Since when a request is not taken."""
         self._tcp = False
-        self._poll = select.poll()
+        self._presence: Presence
+
+    @property
+    def name(self) -> str:
+        """What the client is called, in sentences for people."""
+        certified = f", {self.identity.names[0]}" if self.identity.names else ""
+        return f"client {self.number} ({self.peer.name}{certified})"
 
     @property
     def requests(self) -> int:
         """Requests of this client so far."""
         return 0 if self._transmission is None else self._transmission.requests
 
-    @property
-    def bytes_moved(self) -> int:
-        """Bytes of this client's requests and data of the replies to it so far."""
-        return self.bytes_received + (0 if self._transmission is None else self._session.bytes_sent)
+    def describe(self) -> dict[str, object]:
+        """The facts about this client, for people and programs; what is not settled yet is None."""
+        agreement = self._handshake.agreement
+        return {
+            "id": self.number,
+            "peer": self.peer.name,
+            "user": self.identity.uid,
+            "certificate": list(self.identity.names),
+            "export": None if self.export is None else self.export.name,
+            "tls": self._tls_version,
+            "structured": None if agreement is None else agreement.structured,
+            "extended": None if agreement is None else agreement.dialect is Dialect.EXTENDED,
+            "read_only": None if agreement is None else agreement.export.read_only,
+            "exclusive": None if agreement is None else agreement.export.exclusive,
+            "requests": self.requests,
+            "bytes_received": self.bytes_received,
+            "bytes_sent": 0 if self._transmission is None else self._session.bytes_sent,
+        }
 
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A transport of uvloop is none of asyncio's classes, but does what they promise.
-        self._transport = cast(asyncio.Transport, transport)
-        self._owner.opened(self)
+        raw = self._transport = cast(asyncio.Transport, transport)
+        self._handshake = Handshake(self._exports, security=self._security)
         try:
             sock = transport.get_extra_info("socket")
-            self.peer = _prepare(sock)
+            self.peer = prepare(sock)
             self._tcp = sock.family != socket.AF_UNIX
+            self._presence = Presence(sock)
         except OSError:
             self.fail()
             return
-        self._poll.register(sock.fileno(), select.POLLRDHUP)
-        self._transport.set_write_buffer_limits(high=self._limits.reply_bytes)
+        self.identity = Identity(self.peer.uid)
+        self._handshake = Handshake(self._exports.seen_by(self.identity), security=self._security)
+        self._owner.opened(self)
+        raw.set_write_buffer_limits(high=self._limits.reply_bytes)
         self._timer = self._loop.call_later(self._limits.handshake_seconds, self._too_slow)
         if not self._closing:
             self._transport.writelines(self._handshake.take_output())
@@ -185,6 +216,19 @@ class Connection(asyncio.BufferedProtocol):
         self._end_session()
         self._owner.closed(self)
 
+    # What the upgrade to TLS calls
+
+    def secured(self, tls: ssl.SSLObject) -> None:
+        """The handshake goes on under TLS, and as if nothing had been said before."""
+        self._tls_version = tls.version()
+        self.identity = Identity(self.peer.uid, names_in_certificate(tls))
+        self._handshake.secured(self._exports.seen_by(self.identity))
+
+    def not_secured(self, reason: str) -> None:
+        """What came after STARTTLS was no TLS, or not such as the server takes."""
+        logger.info("client_dropped peer=%s: no TLS: %s", self.peer.name, reason)
+        self.close()
+
     # What the session and the server call
 
     def proceed(self) -> None:
@@ -195,7 +239,7 @@ class Connection(asyncio.BufferedProtocol):
             self._guarded(self._haggle, b"")
             return
         if self._stalled_too_long():
-            logger.info("client_dropped peer=%s: not read for %g s", self.peer, STALL_SECONDS_MAX)
+            logger.info("client_dropped peer=%s: not read for %g s", self.peer.name, STALL_SECONDS_MAX)
             self.close()
             return
         self._ask_for_peer()
@@ -207,11 +251,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def peer_is_here(self) -> bool:
         """Whether the peer has not left, as far as can be known."""
-        return not self._stalled_too_long() and not any(events & _GONE for _, events in self._poll.poll(0))
+        return not self._stalled_too_long() and not self._presence.gone()
 
     def fail(self) -> None:
-        """Drop the client at once."""
+        """Drop the client at once, with all that was not carried out."""
         self._closing = True
+        self._end_session()
         self._transport.abort()
 
     def close(self) -> None:
@@ -239,12 +284,12 @@ class Connection(asyncio.BufferedProtocol):
         try:
             function(*arguments)
         except ProtocolError as error:
-            logger.info("client_dropped peer=%s: %s", self.peer, error)
+            logger.info("client_dropped peer=%s: %s", self.peer.name, error)
             if self._transmission is not None:
                 self._session.send()
             self.close()
         except Exception:
-            logger.exception("client_dropped peer=%s: unexpected error", self.peer)
+            logger.exception("client_dropped peer=%s: unexpected error", self.peer.name)
             self.fail()
 
     def _haggle(self, data: bytes | memoryview) -> None:
@@ -260,17 +305,26 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
         elif handshake.agreement is not None:
             self._attach(handshake.agreement)
-        elif hungry and not self.write_paused:
-            self._read_on()
         else:
-            self._stop_reading()
-            if not self.write_paused:
-                self._loop.call_soon(self.proceed)
+            if handshake.state is State.UPGRADING:
+                self._upgrade()
+            if hungry and not self.write_paused:
+                self._read_on()
+            else:
+                self._stop_reading()
+                if not self.write_paused:
+                    self._loop.call_soon(self.proceed)
+
+    def _upgrade(self) -> None:
+        """STARTTLS was acknowledged, in clear: whatever comes or goes from here on is TLS."""
+        if not isinstance(self._transport, Secured):
+            assert self._credentials is not None, "only a server with certificates acknowledges STARTTLS"
+            self._transport = Secured(self._transport, self, self._credentials.context, choked=self.write_paused)
 
     def _attach(self, agreement: Agreement[Export]) -> None:
         """Enter the transmission phase."""
         export = self.export = agreement.export
-        self._exports.attach(export)
+        self._exports.attach(export, self.name)
         if self._timer is not None:
             self._timer.cancel()
         self._session = Session(
@@ -283,7 +337,7 @@ class Connection(asyncio.BufferedProtocol):
         )
         self._transmission = transmission_in(agreement, self._session)
         self._heard = self._loop.time()
-        logger.info("client_attached peer=%s export=%s", self.peer, export.name)
+        logger.info("client_attached peer=%s export=%s tls=%s", self.peer.name, export.name, self._tls_version)
         self._owner.attached(self)
         rest = self._handshake.take_rest()
         if rest:
@@ -343,7 +397,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._loop.time() - self._stalled_at > STALL_SECONDS_MAX
 
     def _too_slow(self) -> None:
-        logger.info("client_dropped peer=%s: no handshake in %g s", self.peer, self._limits.handshake_seconds)
+        logger.info("client_dropped peer=%s: no handshake in %g s", self.peer.name, self._limits.handshake_seconds)
         self.fail()
 
     def _linger(self) -> None:
@@ -355,24 +409,6 @@ class Connection(asyncio.BufferedProtocol):
         """Forget what was under way; no request is carried out after this."""
         if self.export is not None:
             self._session.close()
-            self._exports.detach(self.export)
-            logger.info("client_left peer=%s export=%s", self.peer, self.export.name)
+            self._exports.detach(self.export, self.name)
+            logger.info("client_left peer=%s export=%s", self.peer.name, self.export.name)
             self.export = None
-
-
-def _prepare(sock: socket.socket) -> str:
-    """Set a client's socket up and name its other end."""
-    if sock.family == socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_SEND_BUFFER_BYTES)
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid, _ = struct.unpack("iII", credentials)
-        return f"unix:pid={pid},uid={uid}"
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
-    dead = KEEPALIVE_IDLE_SECONDS + KEEPALIVE_COUNT * KEEPALIVE_INTERVAL_SECONDS
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, dead * 1000)
-    host, port = sock.getpeername()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

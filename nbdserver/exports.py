@@ -1,13 +1,14 @@
-"""This file knows which devices are served, under which names, and how many clients each has.
+"""This file knows which devices are served, under which names, to whom, and which clients each has.
 
 It also says what a device must be able to do (`Device`, `Gate`): all that the connections ask of the storage
 engine.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from nbdserver.access import AccessList, Identity, Mode, Rights
+from nbdserver.protocol.agreement import Catalogue
 from nbdserver.protocol.replies import Piece
 from storage.errors import Invalid, NotFound
 
@@ -75,18 +76,20 @@ class Device(Protocol):
 
 
 class Export:
-    """A device under the name a client gets it by."""
+    """A device under the name a client gets it by, as one client was told of it.
 
-    def __init__(self, name: str, device: Device, *, read_only: bool) -> None:
+    `size` stays what it was at that moment: a client that is attached does not know of a device that has grown
+    since, and its requests end where they did when it attached. (A device that has clients never shrinks.)
+    """
+
+    def __init__(self, name: str, device: Device, *, read_only: bool, exclusive: bool = False) -> None:
         self.name = name
         self.device = device
+        self.size = device.size
+        """Bytes."""
         self.read_only = read_only or device.read_only
-        self.exclusive = False
-
-    @property
-    def size(self) -> int:
-        """Bytes now."""
-        return self.device.size
+        self.exclusive = exclusive
+        """Only one connection may have it at a time."""
 
     @property
     def description(self) -> str:
@@ -103,7 +106,9 @@ class Exports:
     """The devices that are served.
 
     `lookup` finds a device by name (NotFound, Invalid), `names` lists what there is. `only` restricts what is
-    served to these names; `read_only` makes all of it read-only.
+    served to these names; `read_only` makes all of it read-only; `exclusive` lets each device have one
+    connection at a time; `default` is what a client gets that asks for no name. `access` says who may use what;
+    None: everybody everything.
     """
 
     def __init__(
@@ -113,49 +118,97 @@ class Exports:
         *,
         read_only: bool = False,
         only: list[str] | None = None,
+        default: str | None = None,
+        exclusive: bool = False,
+        access: AccessList | None = None,
     ) -> None:
+        self.access = access
+        """May be replaced; it counts for the clients that come then."""
         self._lookup = lookup
         self._names = names
         self._read_only = read_only
         self._only = only
-        self._attached: Counter[Device] = Counter()
+        self._default = default
+        self._exclusive = exclusive
+        self._holders: dict[Device, list[str]] = {}
+        """The clients of each device, by what they are called."""
+
+    def seen_by(self, identity: Identity) -> Catalogue[Export]:
+        """The exports as far as this client may know of them."""
+        return self if self.access is None else _Visible(self, self.access.rights(identity))
 
     def names(self) -> list[str]:
         """What a client sees in a listing."""
         return self._names() if self._only is None else list(self._only)
 
     def find(self, name: str) -> Export | None:
-        """The export of that name, or None; "" means the only one."""
-        if not name:
-            names = self.names()
-            if len(names) != 1:
-                return None
-            (name,) = names
-        elif self._only is not None and name not in self._only:
+        """The export of that name, or None; "" means the default one."""
+        wanted = name or self.default_among(self.names())
+        return None if wanted is None else self.named(wanted)
+
+    def default_among(self, names: Sequence[str]) -> str | None:
+        """The export that is meant by no name: the one that was set, or the only one; None if it is not among
+        these."""
+        if self._default is None:
+            return names[0] if len(names) == 1 else None
+        return self._default if self._default in names else None
+
+    def named(self, name: str, *, read_only: bool = False) -> Export | None:
+        """The export of that name, or None."""
+        if self._only is not None and name not in self._only:
             return None
         try:
             device = self._lookup(name)
         except (NotFound, Invalid):
             return None
-        return Export(name, device, read_only=self._read_only)
+        return Export(name, device, read_only=self._read_only or read_only, exclusive=self._exclusive)
 
     def refusal(self, export: Export) -> str | None:
         """Why the export cannot be attached now."""
-        return None
+        holders = self._holders.get(export.device)
+        if not export.exclusive or not holders:
+            return None
+        return f"{export.name} is attached by {holders[0]}, and this server lets only one client have a device"
 
-    def attach(self, export: Export) -> None:
-        """A client entered the transmission phase on it."""
-        self._attached[export.device] += 1
+    def attach(self, export: Export, client: str) -> None:
+        """A client, called so, entered the transmission phase on it."""
+        self._holders.setdefault(export.device, []).append(client)
 
-    def detach(self, export: Export) -> None:
+    def detach(self, export: Export, client: str) -> None:
         """That client is gone."""
-        self._attached[export.device] -= 1
-        if not self._attached[export.device]:
-            del self._attached[export.device]
+        holders = self._holders[export.device]
+        holders.remove(client)
+        if not holders:
+            del self._holders[export.device]
+
+    def holders(self, name: str) -> list[str]:
+        """What the clients of the device of that name are called, under whichever names they attached it."""
+        try:
+            return list(self._holders.get(self._lookup(name), ()))
+        except (NotFound, Invalid):
+            return []
 
     def attached(self, name: str) -> int:
-        """How many clients the device of that name has, under whichever names they attached it."""
-        try:
-            return self._attached[self._lookup(name)]
-        except (NotFound, Invalid):
-            return 0
+        """How many clients the device of that name has."""
+        return len(self.holders(name))
+
+
+class _Visible:
+    """The exports that a client's rights let it see."""
+
+    def __init__(self, exports: Exports, rights: Rights) -> None:
+        self._exports = exports
+        self._rights = rights
+
+    def names(self) -> list[str]:
+        return [name for name in self._exports.names() if self._rights.to(name) is not None]
+
+    def find(self, name: str) -> Export | None:
+        wanted = name or self._exports.default_among(self.names())
+        mode = None if wanted is None else self._rights.to(wanted)
+        if wanted is None or mode is None:
+            return None
+        return self._exports.named(wanted, read_only=mode is Mode.READ_ONLY)
+
+    def refusal(self, export: Export) -> str | None:
+        return self._exports.refusal(export)

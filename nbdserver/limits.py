@@ -12,8 +12,12 @@ class Limits:
     connections: int = 100
     """Clients at once. What is over it costs a client its place that has not finished its handshake yet."""
 
+    connections_per_address: int = 80
+    """Of those, clients of one network address, or of one user on Unix sockets: the rest is for others. Twenty disks
+    with `-connections 4` fit."""
+
     handshake_seconds: float = 10.0
-    """From the first byte to the transmission phase; a client that takes longer is stuck or hostile."""
+    """From the first byte to the transmission phase, TLS included; a client that takes longer is stuck or hostile."""
 
     requests: int = 4096
     """Requests of one client under way, each about 300 bytes; the kernel's client has 128."""

@@ -8,13 +8,15 @@
     await server.stop(grace_seconds=5)      # 0 drops everybody at once: what to do when the store has failed
 
 `listen_*` raise Conflict, AccessDenied or Invalid with one sentence that says what to do. `clients()` lists
-who is connected, and `exports.attached(name)` how many clients a device has.
+who is connected, and `exports.holders(name)` who has a device. With `credentials` clients may, or must, upgrade to
+TLS.
 """
 
 import asyncio
 import contextlib
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import socket
@@ -25,9 +27,11 @@ from pathlib import Path
 from nbdserver.connection import Connection
 from nbdserver.exports import Exports
 from nbdserver.limits import Budget, Limits
+from nbdserver.protocol.handshake import Security
+from nbdserver.tls import Credentials
 from nbdserver.wakeful import Wakeful
 from storage.env import Env, RealEnv
-from storage.errors import AccessDenied, Conflict, Invalid, StorageError
+from storage.errors import AccessDenied, Conflict, Invalid, NotFound, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +53,20 @@ class Server:
     `env` gives the time of day that `clients()` shows.
     """
 
-    def __init__(self, exports: Exports, *, limits: Limits = DEFAULT_LIMITS, env: Env | None = None) -> None:
+    def __init__(
+        self,
+        exports: Exports,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        env: Env | None = None,
+        credentials: Credentials | None = None,
+        tls_required: bool = False,
+    ) -> None:
         self._exports = exports
+        self._credentials = credentials
+        self._security = Security.OFF
+        if credentials is not None:
+            self._security = Security.REQUIRED if tls_required else Security.OFFERED
         self._limits = limits
         self._env = env or RealEnv()
         self._budget = Budget(limits.memory_bytes)
@@ -59,7 +75,8 @@ class Server:
         self._sockets: list[tuple[Path, Identity]] = []
         """Paths of our Unix sockets, and which file was there."""
         self._clients: dict[Connection, float] = {}
-        """Everybody who is connected, since when."""
+        """Everybody who is connected: since when, or if attached since when that."""
+        self._numbers = itertools.count(1)
         self._haggling: dict[Connection, None] = {}
         """Those in the handshake, longest first."""
         self._stopping = False
@@ -89,18 +106,28 @@ class Server:
         self._listeners.append(listener)
 
     def clients(self) -> list[dict[str, object]]:
-        """Who is connected: peer, export (None in the handshake), since (seconds since 1970), requests,
-        bytes."""
+        """Who is connected: what `Connection.describe` says, and since when (seconds since 1970): attached, or
+        connected where `export` is None, in the handshake."""
+        return [{**connection.describe(), "since": since} for connection, since in self._clients.items()]
+
+    def clients_of(self, name: str) -> list[dict[str, object]]:
+        """Those that have the device of that name, under whichever name they attached it."""
+        holders = set(self._exports.holders(name))
         return [
-            {
-                "peer": connection.peer,
-                "export": None if connection.export is None else connection.export.name,
-                "since": since,
-                "requests": connection.requests,
-                "bytes": connection.bytes_moved,
-            }
+            {**connection.describe(), "since": since}
             for connection, since in self._clients.items()
+            if connection.name in holders
         ]
+
+    def disconnect(self, number: int) -> str:
+        """Drop a client at once: what it sent and was not carried out is not carried out any more. Returns what it
+        was called. NotFound: there is none of that number."""
+        for connection in self._clients:
+            if connection.number == number:
+                logger.warning("client_dropped peer=%s: by request", connection.peer.name)
+                connection.fail()
+                return connection.name
+        raise NotFound(f"no client {number} is connected: `client list` shows who is")
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody any more, finish what is under way for at most this long, then drop who is left."""
@@ -121,27 +148,45 @@ class Server:
             await listener.wait_closed()
 
     def _make_connection(self) -> Connection:
-        return Connection(self, self._exports, self._limits, self._budget, self._wakeful)
+        return Connection(
+            self,
+            self._exports,
+            self._limits,
+            self._budget,
+            self._wakeful,
+            number=next(self._numbers),
+            security=self._security,
+            credentials=self._credentials,
+        )
 
     # What connections tell
 
     def opened(self, connection: Connection) -> None:
-        """A client connected. If there are too many, the one longest in its handshake goes, or else this
-        one."""
+        """A client connected. If there are too many, of its address or in all, the one longest in its handshake
+        goes, or else this one."""
+        address = connection.peer.address
+        near = [each for each in self._clients if each.peer.address == address]
         if self._stopping:
             connection.fail()
+        elif len(near) >= self._limits.connections_per_address:
+            self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
         elif len(self._clients) >= self._limits.connections:
-            victim = next(iter(self._haggling), connection)
-            logger.warning("client_dropped peer=%s: %d clients are connected", victim.peer, len(self._clients))
-            self._haggling.pop(victim, None)
-            victim.fail()
+            self._make_room(list(self._haggling), connection, "")
         self._clients[connection] = self._env.wall_clock()
         self._haggling[connection] = None
         self._all_gone.clear()
 
+    def _make_room(self, haggling: list[Connection], newcomer: Connection, whose: str) -> None:
+        """Drop the first of those in the handshake, or else the newcomer."""
+        victim = haggling[0] if haggling else newcomer
+        logger.warning("client_dropped peer=%s: too many clients %sare connected", victim.peer.name, whose)
+        self._haggling.pop(victim, None)
+        victim.fail()
+
     def attached(self, connection: Connection) -> None:
         """Its handshake is over."""
         self._haggling.pop(connection, None)
+        self._clients[connection] = self._env.wall_clock()
 
     def closed(self, connection: Connection) -> None:
         """It is gone."""

@@ -6,10 +6,12 @@ It checks that it can listen, opens the store, makes devices, listens, says so, 
 - the end of the command of --run: the same, with the command's status;
 - the failure of the store: clients are dropped at once and without an answer, for they were promised nothing.
 
-A second signal ends the process where it stands, which costs what was not flushed, as a power cut would.
+SIGHUP has it read certificates and access list again. A second signal of the others ends the process where it
+stands, which costs what was not flushed, as a power cut would.
 """
 
 import asyncio
+import dataclasses
 import logging
 import os
 import shutil
@@ -26,10 +28,12 @@ from nbdserver.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.config import STOP_SECONDS, ServeSettings
 from nbdserver.daemon import remove_pid_file, write_pid_file
 from nbdserver.exports import Device, Exports
+from nbdserver.limits import Limits
+from nbdserver.security import Security
 from nbdserver.server import Server
 from storage import EngineOptions, Store, StoreOptions, open_store
 from storage.env import Env
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, Invalid, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +49,13 @@ async def serve(settings: ServeSettings, password: bytes, env: Env, ready: Ready
     Raises the StorageError for which it cannot start, or with which the store has failed.
     """
     stopped = _stopped_by_signals()
+    security = Security(settings, env)
     await _rehearse(settings, env)
     store = await _unless(stopped, _open(settings, password, env))
     if store is None:
         return INTERRUPTED
     try:
-        service = Service(store, settings, env)
+        service = Service(store, settings, env, security)
         try:
             ready(await service.start())
             logger.info("serving", extra={"store": store.url, "epoch": store.epoch})
@@ -67,32 +72,45 @@ async def serve(settings: ServeSettings, password: bytes, env: Env, ready: Ready
 class Service:
     """What runs on an open store: the NBD server, the admin API, the command of --run."""
 
-    def __init__(self, store: Store, settings: ServeSettings, env: Env) -> None:
+    def __init__(self, store: Store, settings: ServeSettings, env: Env, security: Security) -> None:
         self._store = store
+        self._security = security
         self._settings = settings
         self._exports = Exports(
             store.device,
             lambda: [info.name for info in store.devices()],
             read_only=settings.read_only,
             only=list(settings.exports) or None,
+            default=settings.default_export,
+            exclusive=settings.exclusive,
+            access=security.access,
         )
-        self._server = Server(self._exports, env=env)
-        self._admin = Admin(store, self._serving)
+        self._server = Server(
+            self._exports,
+            limits=_limits(settings),
+            env=env,
+            credentials=security.credentials,
+            tls_required=settings.tls == "require",
+        )
+        self._admin = Admin(store, self._serving, self._server)
         self._addresses: list[Address] = []
         self._folder: Path | None = None
         """Holds the socket of --run, where no address was asked for."""
-        store.attached = self._exports.attached
+        store.attached = self._exports.holders
 
     async def start(self) -> list[Announcement]:
         """Make the devices that were asked for and listen; gives what there is to attach."""
         await _make_devices(self._store, self._settings.create)
         for name in self._settings.exports:
             self._store.device(name)
+        if self._settings.default_export is not None:
+            self._check_default(self._settings.default_export)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await self._start_admin()
         await self._listen()
         if self._settings.pid_file is not None:
             write_pid_file(self._settings.pid_file)
-        return announce(self._addresses, self._exports.names())
+        return announce(self._addresses, self._exports.names(), verify_peer=self._settings.tls_verify_peer)
 
     async def until_the_end(self, stopped: asyncio.Event) -> int:
         """The exit status, once a signal came or the command of --run ended.
@@ -130,20 +148,32 @@ class Service:
 
     async def _listen(self) -> None:
         """Open the sockets that were asked for; --run has one of its own where none was."""
+        tls = self._settings.tls == "require"
         if self._settings.tcp is not None:
-            self._addresses.append(Tcp(*await self._server.listen_tcp(*self._settings.tcp)))
+            self._addresses.append(Tcp(*await self._server.listen_tcp(*self._settings.tcp), tls=tls))
         unix = self._settings.unix
         if unix is None and self._settings.tcp is None:
             self._folder = Path(tempfile.mkdtemp(prefix="nbdserver-"))
             unix = self._folder / "nbd.sock"
         if unix is not None:
             await self._server.listen_unix(unix)
-            self._addresses.append(Unix(unix))
+            self._addresses.append(Unix(unix, tls=tls))
 
     async def _start_admin(self) -> None:
         folder = runtime_folder(os.environ)
         make_runtime_folder(folder)
         await self._admin.start(socket_path(folder, self._settings.store))
+
+    def _check_default(self, name: str) -> None:
+        """NotFound, Invalid: the default export is not there, or not served."""
+        self._store.device(name)
+        if name not in self._exports.names():
+            raise Invalid(f"the default export {name!r} is not served: name it with --export too")
+
+    def _reload(self) -> None:
+        """SIGHUP: read certificates and access list again; clients that are attached stay."""
+        self._security.reload()
+        self._exports.access = self._security.access
 
     def _serving(self) -> dict[str, object]:
         """The server's part of the status."""
@@ -164,6 +194,15 @@ async def _rehearse(settings: ServeSettings, env: Env) -> None:
             await server.listen_unix(settings.unix)
     finally:
         await server.stop(0)
+
+
+def _limits(settings: ServeSettings) -> Limits:
+    """The limits, as far as they were set."""
+    given = {
+        "connections": settings.max_connections,
+        "connections_per_address": settings.max_connections_per_address,
+    }
+    return dataclasses.replace(Limits(), **{name: value for name, value in given.items() if value is not None})
 
 
 def _nothing(name: str) -> Device:
@@ -209,7 +248,7 @@ def _stopped_by_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    # A handler, since "ignored" would be inherited by the command of --run.
+    # Until there is something to read again. A handler, since "ignored" would be inherited by the command of --run.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     return stopped
 

@@ -31,7 +31,7 @@ from nbdserver.admin.frames import (
     encode_end,
     encode_failure,
 )
-from nbdserver.admin.operations import Answer, Operation
+from nbdserver.admin.operations import NOBODY, Answer, Clients, Operation
 from nbdserver.admin.transfer import dump, import_device
 from storage import Store
 from storage.errors import Invalid, StorageError
@@ -52,9 +52,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Admin:
     """The admin API on its socket."""
 
-    def __init__(self, store: Store, serving: Callable[[], Answer]) -> None:
-        """`serving` tells what the server serves and to whom, for the status."""
+    def __init__(self, store: Store, serving: Callable[[], Answer], clients: Clients = NOBODY) -> None:
+        """`serving` tells what the server serves and to whom, for the status; `clients` are those of the server."""
         self._store = store
+        self._clients = clients
         self._serving = serving
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
@@ -103,7 +104,7 @@ class Admin:
             operation = msgspec.json.decode(await request.read(), type=Operation)
         except msgspec.MsgspecError as error:
             raise Invalid(f"the server does not know this operation: {error}") from error
-        answer = await operation.perform(self._store)
+        answer = await operation.perform(self._store, self._clients)
         if operation.writes:
             logger.info("operation_done", extra={"operation": type(operation).__name__})
         return _json(answer)

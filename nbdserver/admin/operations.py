@@ -7,9 +7,11 @@ in seconds since 1970.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
+
+from storage.errors import NotFound
 
 if TYPE_CHECKING:
     from storage import DeviceInfo, Store
@@ -18,23 +20,52 @@ Answer = dict[str, object]
 """A JSON document."""
 
 
+class Clients(Protocol):
+    """The clients of a server, as operations see them."""
+
+    def clients(self) -> list[Answer]:
+        """Everybody who is connected."""
+
+    def clients_of(self, name: str) -> list[Answer]:
+        """Those that are attached to a device."""
+
+    def disconnect(self, number: int) -> str:
+        """Drop one; what it was called. NotFound."""
+
+
+class Nobody:
+    """The clients of a store that is not served."""
+
+    def clients(self) -> list[Answer]:
+        return []
+
+    def clients_of(self, name: str) -> list[Answer]:
+        return []
+
+    def disconnect(self, number: int) -> str:
+        raise NotFound("the store is not served here, so it has no clients")
+
+
+NOBODY = Nobody()
+
+
 class ListDevices(msgspec.Struct, frozen=True, tag="list-devices"):
     """All devices, in order of name."""
 
     writes: ClassVar[bool] = False
 
-    async def perform(self, store: Store) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
         return {"devices": [_describe(store, info) for info in store.devices()]}
 
 
 class ShowDevice(msgspec.Struct, frozen=True, tag="show-device"):
-    """One device; a symbolic link shows its target."""
+    """One device and who is attached to it; a symbolic link shows its target."""
 
     name: str
     writes: ClassVar[bool] = False
 
-    async def perform(self, store: Store) -> Answer:
-        return _show(store, self.name)
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+        return {**_show(store, self.name), "attachments": clients.clients_of(self.name)}
 
 
 class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
@@ -44,7 +75,7 @@ class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
     size: int
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
         await store.create_device(self.name, self.size)
         return _show(store, self.name)
 
@@ -57,7 +88,7 @@ class ResizeDevice(msgspec.Struct, frozen=True, tag="resize-device"):
     shrink: bool
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
         await store.resize_device(self.name, self.size, shrink=self.shrink)
         return _show(store, self.name)
 
@@ -69,7 +100,7 @@ class RenameDevice(msgspec.Struct, frozen=True, tag="rename-device"):
     new: str
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
         await store.rename_device(self.old, self.new)
         return _show(store, self.new)
 
@@ -80,7 +111,7 @@ class DeleteDevice(msgspec.Struct, frozen=True, tag="delete-device"):
     name: str
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
         await store.delete_device(self.name)
         return {"name": self.name}
 
@@ -90,7 +121,7 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
 
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
         await store.flush()
         return {"flushed": True}
 
@@ -102,13 +133,41 @@ class ChangePassword(msgspec.Struct, frozen=True, tag="change-password"):
     new: bytes
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
         await store.change_password(self.old, self.new)
         return {"changed": True}
 
 
+class ListClients(msgspec.Struct, frozen=True, tag="list-clients"):
+    """Everybody who is connected."""
+
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+        return {"clients": clients.clients()}
+
+
+class DisconnectClient(msgspec.Struct, frozen=True, tag="disconnect-client"):
+    """One client is dropped, with all it sent that was not carried out."""
+
+    id: int
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+        return {"id": self.id, "disconnected": clients.disconnect(self.id)}
+
+
 Operation = (
-    ListDevices | ShowDevice | CreateDevice | ResizeDevice | RenameDevice | DeleteDevice | Flush | ChangePassword
+    ListDevices
+    | ShowDevice
+    | CreateDevice
+    | ResizeDevice
+    | RenameDevice
+    | DeleteDevice
+    | Flush
+    | ChangePassword
+    | ListClients
+    | DisconnectClient
 )
 
 
@@ -116,7 +175,7 @@ def _describe(store: Store, info: DeviceInfo) -> Answer:
     """`read_only` is left out: it says how this process opened the store, not how the device is."""
     facts: Answer = msgspec.to_builtins(info)
     del facts["read_only"]
-    return {**facts, "clients": store.attached(info.name)}
+    return {**facts, "clients": len(store.attached(info.name))}
 
 
 def _show(store: Store, name: str) -> Answer:

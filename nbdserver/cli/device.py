@@ -4,6 +4,7 @@ import click
 
 from nbdserver.cli import output
 from nbdserver.cli.access import perform
+from nbdserver.cli.client import sentence
 from nbdserver.cli.content import export_command, import_command
 from nbdserver.cli.options import SIZE, Place, json_option, store_option
 from nbdserver.config import format_size
@@ -57,13 +58,15 @@ def list_command(place: Place, as_json: bool) -> None:
 @json_option
 @store_option
 def show(place: Place, name: str, as_json: bool) -> None:
-    """Show one device."""
+    """Show one device, and who is attached to it."""
     from nbdserver.admin.operations import ShowDevice
 
     answer = perform(place, ShowDevice(name))
     if as_json:
         output.document(answer)
         return
+    attachments = answer["attachments"]
+    assert isinstance(attachments, list)
     output.facts(
         [
             ("name", str(answer["name"])),
@@ -73,6 +76,7 @@ def show(place: Place, name: str, as_json: bool) -> None:
             ("clients", str(answer["clients"])),
             ("mode", f"{answer['mode']:04o}"),
             ("owner", f"{answer['uid']}:{answer['gid']}"),
+            *(("client", sentence(client)) for client in attachments),
         ]
     )
 

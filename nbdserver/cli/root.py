@@ -7,6 +7,7 @@ import threading
 import click
 
 from nbdserver import __version__
+from nbdserver.cli.client import client
 from nbdserver.cli.device import device
 from nbdserver.cli.failures import FAILED, INTERRUPTED, report
 from nbdserver.cli.init import init
@@ -38,7 +39,7 @@ def cli(store: str | None) -> None:
     """
 
 
-for _command in (init, serve, device, password, status, flush):
+for _command in (init, serve, device, client, password, status, flush):
     cli.add_command(_command)
 
 

@@ -14,12 +14,16 @@ import click
 from nbdserver.cli import passwords
 from nbdserver.cli.failures import report
 from nbdserver.cli.options import SIZE, Place, json_option, option, rollback_option, store_argument
-from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, parse_size
+from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, Tls, parse_size
+from nbdserver.limits import Limits
 
 if TYPE_CHECKING:
     from nbdserver.announce import Announcement
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+COUNT = click.IntRange(1, 100_000)
+LIMITS = Limits()
 
 
 class NamedSize(click.ParamType[tuple[str, int]]):
@@ -46,6 +50,19 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--unix", type=FILE, help="Unix socket to listen on; alone, no TCP port is opened.")
 @option("--export", "exports", metavar="NAME", multiple=True, help="Serve only this device. Repeatable.")
 @option("-r", "--read-only", is_flag=True, help="Refuse every write.")
+@option("--default-export", metavar="NAME", help="What a client gets that names no device.")
+@option("--exclusive", is_flag=True, help="Let each device have one connection at a time.")
+@option("--tls", type=click.Choice(["off", "on", "require"]), default="off", help="Offer or require TLS.")
+@option("--tls-certificates", type=FOLDER, help="Folder with server-cert.pem, server-key.pem and ca-cert.pem.")
+@option("--tls-verify-peer", is_flag=True, help="Require certificates of clients, signed by ca-cert.pem.")
+@option("--allow-plaintext", is_flag=True, help="Serve other machines without requiring TLS.")
+@option("--access", type=FILE, help="File that says who may use which devices.")
+@option("--max-connections", type=COUNT, help=f"Clients at once.  [default: {LIMITS.connections}]")
+@option(
+    "--max-connections-per-address",
+    type=COUNT,
+    help=f"Of one address, or one user on a Unix socket.  [default: {LIMITS.connections_per_address}]",
+)
 @option("--no-create", is_flag=True, help="Never make a new store.")
 @option("--fork", is_flag=True, help="Go to the background, and return when clients can connect.")
 @option("--pid-file", type=FILE, help="Write the process id there while serving.")
@@ -66,6 +83,9 @@ def serve(
     no_create: bool,
     cache_size: int | None,
     pid_file: Path | None,
+    access: Path | None,
+    tls: Tls,
+    tls_certificates: Path | None,
     log_format: Literal["console", "json"],
     verbose: bool,
     as_json: bool,
@@ -80,11 +100,15 @@ def serve(
 
     A store that is not there yet is made. When it listens, it prints one line for every export on standard
     output: its URI, a tab, and the nbd-client command that attaches it. It ends at SIGTERM or Ctrl-C, after
-    everything written is safe in the store.
+    everything written is safe in the store. SIGHUP has it read certificates and access list again.
     """
     run = rest["run"]
     if fork and run is not None:
         raise click.UsageError("--fork and --run exclude each other")
+    if (tls == "off") != (tls_certificates is None):
+        raise click.UsageError("--tls on or require and --tls-certificates need each other")
+    if tls == "off" and rest["tls_verify_peer"]:
+        raise click.UsageError("--tls-verify-peer needs --tls on or require")
     tcp = None
     if bind is not None or port is not None or (unix is None and run is None):
         tcp = (DEFAULT_BIND if bind is None else bind, DEFAULT_PORT if port is None else port)
@@ -94,6 +118,9 @@ def serve(
         tcp=tcp,
         unix=unix and unix.absolute(),
         pid_file=pid_file and pid_file.absolute(),
+        access=access and access.absolute(),
+        tls=tls,
+        tls_certificates=tls_certificates and tls_certificates.absolute(),
         make_store=not no_create,
         cache_bytes=cache_size,
         **rest,

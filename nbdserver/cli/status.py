@@ -9,6 +9,7 @@ import click
 
 from nbdserver.cli import output
 from nbdserver.cli.access import at_rest, perform
+from nbdserver.cli.client import sentence
 from nbdserver.cli.options import Place, json_option, store_option
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _facts(answer: Answer) -> list[tuple[str, str]]:
         ("served", f"by process {answer['pid']}" if answer["served"] else "not here"),
     ]
     pairs += [("listening", str(uri)) for uri in listening]
-    pairs += [("client", f"{client['peer']} on {client['export']}") for client in clients]
+    pairs += [("client", sentence(client)) for client in clients]
     for name in ("devices", "epoch"):
         pairs.append((name, str(store[name])))
     for name in ("unlogged_bytes", "stored_bytes", "cached_bytes"):

@@ -103,8 +103,8 @@ class Store:
         created: bool,
     ) -> None:
         self.created = created
-        self.attached: Callable[[str], int] = lambda name: 0
-        """How many clients are attached to a device; set by the server."""
+        self.attached: Callable[[str], list[str]] = lambda name: []
+        """What the clients that are attached to a device are called; set by the server."""
         self._objects = objects
         self._stats = stats
         self._engine = engine
@@ -199,10 +199,10 @@ class Store:
         await self._engine.change_tree(self._tree.namespace.plan_delete(name, self._env.wall_clock()))
 
     def _refuse_attached(self, name: str, action: str) -> None:
-        count = self.attached(name)
-        if count:
-            clients = "a client is" if count == 1 else f"{count} clients are"
-            raise Conflict(f"{clients} attached to {name!r}: detach first to {action}")
+        clients = self.attached(name)
+        if clients:
+            others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
+            raise Conflict(f"{name!r} is attached by {clients[0]}{others}: detach first to {action}")
 
     # --- the whole
 

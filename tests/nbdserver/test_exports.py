@@ -2,6 +2,7 @@
 
 import pytest
 
+from nbdserver.access import AccessList, Grant, Identity, Mode
 from nbdserver.exports import Device, Exports
 from storage.errors import NotFound
 from tests.support.memory_device import MemoryDevice, memory_exports
@@ -52,11 +53,15 @@ def test_read_only_holds_for_all(devices: dict[str, MemoryDevice]) -> None:
     assert found.read_only
 
 
-def test_a_size_is_the_size_now(devices: dict[str, MemoryDevice]) -> None:
-    found = memory_exports(devices).find("disk")
-    assert found is not None
+def test_a_client_goes_by_the_size_it_was_told(devices: dict[str, MemoryDevice]) -> None:
+    exports = memory_exports(devices)
+    before = exports.find("disk")
+    size = devices["disk"].size
     devices["disk"].size = 1 << 40
-    assert found.size == 1 << 40
+    after = exports.find("disk")
+    assert before is not None
+    assert after is not None
+    assert (before.size, after.size) == (size, 1 << 40)
 
 
 def test_attachments_belong_to_the_device_under_every_name() -> None:
@@ -73,9 +78,105 @@ def test_attachments_belong_to_the_device_under_every_name() -> None:
     exports = Exports(lookup, lambda: ["db-2026", "other"])
     found = exports.find("current")
     assert found is not None
-    exports.attach(found)
-    exports.attach(found)
+    exports.attach(found, "one")
+    exports.attach(found, "two")
+    assert exports.holders("db-2026") == ["one", "two"]
     assert [exports.attached(name) for name in ("db-2026", "current", "other", "none")] == [2, 2, 0, 0]
-    exports.detach(found)
-    exports.detach(found)
+    exports.detach(found, "one")
+    assert exports.holders("current") == ["two"]
+    exports.detach(found, "two")
     assert exports.attached("db-2026") == 0
+    assert exports.holders("none") == []
+
+
+# The default export
+
+
+def test_no_name_means_the_default_export(devices: dict[str, MemoryDevice]) -> None:
+    devices["other"] = MemoryDevice(4096)
+    found = memory_exports(devices, default="other").find("")
+    assert found is not None
+    assert found.name == "other"
+    assert memory_exports(devices, default="gone").find("") is None
+    assert memory_exports(devices, default="other", only=["disk"]).find("") is None
+
+
+# Exclusive
+
+
+def test_an_exclusive_device_has_one_client(devices: dict[str, MemoryDevice]) -> None:
+    exports = memory_exports(devices, exclusive=True)
+    found = exports.find("disk")
+    assert found is not None
+    assert found.exclusive
+    assert exports.refusal(found) is None
+    exports.attach(found, "client 1 (10.0.0.1:4000)")
+    assert exports.refusal(found) == (
+        "disk is attached by client 1 (10.0.0.1:4000), and this server lets only one client have a device"
+    )
+    exports.detach(found, "client 1 (10.0.0.1:4000)")
+    assert exports.refusal(found) is None
+
+
+def test_shared_is_the_default(devices: dict[str, MemoryDevice]) -> None:
+    exports = memory_exports(devices)
+    found = exports.find("disk")
+    assert found is not None
+    exports.attach(found, "one")
+    assert exports.refusal(found) is None
+
+
+# Who may see what
+
+ACCESS = AccessList(
+    (
+        Grant(frozenset({"backup"}), frozenset(), ("disk",), Mode.READ_ONLY),
+        Grant(frozenset(), frozenset({1000}), ("tenant/*",), Mode.READ_WRITE),
+        Grant(frozenset({"admin"}), frozenset(), ("*",), Mode.READ_WRITE),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("identity", "names", "default"),
+    [
+        (Identity(), [], None),
+        (Identity(uid=1001, names=("stranger",)), [], None),
+        (Identity(names=("backup",)), ["disk"], "disk"),
+        (Identity(uid=1000), ["tenant/a", "tenant/b"], None),
+        (Identity(names=("admin",)), ["disk", "tenant/a", "tenant/b"], None),
+        (Identity(uid=1000, names=("backup",)), ["disk", "tenant/a", "tenant/b"], None),
+    ],
+)
+def test_a_client_sees_what_it_may_use(identity: Identity, names: list[str], default: str | None) -> None:
+    devices = {name: MemoryDevice(4096) for name in ("disk", "tenant/a", "tenant/b")}
+    seen = memory_exports(devices, access=ACCESS).seen_by(identity)
+    assert list(seen.names()) == names
+    assert [name for name in devices if seen.find(name) is not None] == names
+    found = seen.find("")
+    assert (found.name if found else None) == default
+
+
+def test_read_only_is_read_only_for_that_client(devices: dict[str, MemoryDevice]) -> None:
+    exports = memory_exports(devices, access=ACCESS)
+    backup = exports.seen_by(Identity(names=("backup",))).find("disk")
+    admin = exports.seen_by(Identity(names=("admin",))).find("disk")
+    assert backup is not None
+    assert admin is not None
+    assert (backup.read_only, admin.read_only) == (True, False)
+
+
+def test_a_default_that_may_not_be_seen_is_none(devices: dict[str, MemoryDevice]) -> None:
+    devices["tenant/a"] = MemoryDevice(4096)
+    exports = memory_exports(devices, access=ACCESS, default="disk")
+    assert exports.seen_by(Identity(uid=1000)).find("") is None
+    assert exports.seen_by(Identity(names=("backup",))).find("") is not None
+
+
+def test_exclusive_holds_whatever_the_rights(devices: dict[str, MemoryDevice]) -> None:
+    exports = memory_exports(devices, access=ACCESS, exclusive=True)
+    seen = exports.seen_by(Identity(names=("backup",)))
+    found = seen.find("disk")
+    assert found is not None
+    exports.attach(found, "one")
+    assert seen.refusal(found) is not None

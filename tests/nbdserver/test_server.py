@@ -141,8 +141,9 @@ async def test_who_is_connected(running: Running) -> None:
     assert one["export"] == "disk"
     assert str(one["peer"]).startswith("unix:pid=")
     assert one["requests"] == 1
-    assert isinstance(one["bytes"], int)
-    assert one["bytes"] > 4096
+    assert isinstance(one["bytes_received"], int)
+    assert one["bytes_received"] > 4096
+    assert one["bytes_sent"] == 0
     assert isinstance(one["since"], float)
     assert other["export"] is None
     assert other["peer"] == "127.0.0.1:{}".format(tcp_writer.get_extra_info("sockname")[1])

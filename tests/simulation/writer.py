@@ -250,7 +250,7 @@ class Writer:
         self.store, self._tree = await open_engine(
             self._client, self._env, self.profile, host=self._host, take_over=self.take_over
         )
-        self.store.attached = lambda name: self.users.get(name, 0)
+        self.store.attached = lambda name: ["a client"] * self.users.get(name, 0)
         view = await look(self.store, self._tree, self.oracle, self._chance)
         self.session = self.oracle.opened(str(self.process), self.store.epoch, view)
         self._tree.session = self.session

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from nbdserver.access import AccessList
 from nbdserver.exports import Exports
 from nbdserver.protocol.replies import Piece
 from storage.errors import NotFound
@@ -235,7 +236,13 @@ class MemoryDevice:
 
 
 def memory_exports(
-    devices: dict[str, MemoryDevice], *, read_only: bool = False, only: list[str] | None = None
+    devices: dict[str, MemoryDevice],
+    *,
+    read_only: bool = False,
+    only: list[str] | None = None,
+    default: str | None = None,
+    exclusive: bool = False,
+    access: AccessList | None = None,
 ) -> Exports:
     """Exports of these devices; the dictionary may change later."""
 
@@ -245,4 +252,12 @@ def memory_exports(
             raise NotFound(f"no device named {name}")
         return device
 
-    return Exports(lookup, lambda: sorted(devices), read_only=read_only, only=only)
+    return Exports(
+        lookup,
+        lambda: sorted(devices),
+        read_only=read_only,
+        only=only,
+        default=default,
+        exclusive=exclusive,
+        access=access,
+    )

@@ -8,6 +8,7 @@ Big-endian throughout (NBD protocol, "Values").
 
 import contextlib
 import socket
+import ssl
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ REQUEST = 0x25609513
 SIMPLE_REPLY = 0x67446698
 STRUCTURED_REPLY = 0x668E33EF
 
-OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_INFO, OPT_GO = 1, 2, 3, 6, 7
+OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_STARTTLS, OPT_INFO, OPT_GO = 1, 2, 3, 5, 6, 7
 OPT_STRUCTURED_REPLY, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT = 8, 9, 10
 REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT, REP_ERROR = 1, 2, 3, 4, 1 << 31
 INFO_EXPORT, INFO_BLOCK_SIZE = 0, 3
@@ -70,7 +71,16 @@ class Client:
     connection.
     """
 
-    def __init__(self, address: Address, export: str = "", *, structured: bool = True, timeout: float = 60) -> None:
+    def __init__(
+        self,
+        address: Address,
+        export: str = "",
+        *,
+        structured: bool = True,
+        timeout: float = 60,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """With `tls` the connection is upgraded before anything else is said."""
         if isinstance(address, Path):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
@@ -87,6 +97,9 @@ class Client:
         self._pending: dict[int, tuple[int, int, int]] = {}
         self._partial: dict[int, Reply] = {}
         try:
+            self._greet()
+            if tls is not None:
+                self._upgrade(tls)
             self._handshake(export)
         except BaseException:
             self.close()
@@ -116,11 +129,19 @@ class Client:
 
     # Handshake (NBD protocol, "Newstyle negotiation")
 
-    def _handshake(self, export: str) -> None:
+    def _greet(self) -> None:
         magic, options, flags = struct.unpack(">QQH", self._take(18))
         if (magic, options) != (NBDMAGIC, IHAVEOPT) or not flags & 1:
             raise ConnectionError("not a fixed newstyle NBD server")
         self.socket.sendall(struct.pack(">I", flags & 3))
+
+    def _upgrade(self, context: ssl.SSLContext) -> None:
+        self._option(OPT_STARTTLS, b"")
+        self._stream.close()
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        self._stream = self.socket.makefile("rb", buffering=1 << 18)
+
+    def _handshake(self, export: str) -> None:
         if self.structured:
             self._option(OPT_STRUCTURED_REPLY, b"")
             name = export.encode()

@@ -66,6 +66,8 @@ def test_the_commands() -> None:
         "status",
         "flush",
         "password change",
+        "client list",
+        "client disconnect",
         *(f"device {verb}" for verb in ["create", "list", "show", "resize", "rename", "delete", "import", "export"]),
     }
 

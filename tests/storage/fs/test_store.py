@@ -366,17 +366,17 @@ async def test_a_renamed_device_keeps_its_data_and_its_clients_view(place: Place
 async def test_an_attached_device_is_not_deleted_renamed_or_made_smaller(place: Place) -> None:
     store = await place.open(create=True)
     await store.create_device("a", 4 * MIB)
-    store.attached = lambda name: 2 if name == "a" else 0
+    store.attached = lambda name: ["client 1 (one)", "client 2 (other)"] if name == "a" else []
     for change in (
         store.delete_device("a"),
         store.rename_device("a", "b"),
         store.resize_device("a", MIB, shrink=True),
     ):
-        with pytest.raises(Conflict, match="2 clients are attached"):
+        with pytest.raises(Conflict, match=r"'a' is attached by client 1 \(one\) and 1 more"):
             await change
     await store.resize_device("a", 8 * MIB)
     assert store.device("a").size == 8 * MIB
-    store.attached = lambda name: 0
+    store.attached = lambda name: []
     await store.delete_device("a")
     await store.close()
 
