@@ -10,13 +10,13 @@ from collections import Counter
 
 import pytest
 
-from tests.nbdserver.cases import haggling, requests
+from tests.nbdserver.cases import extended, haggling, requests
 from tests.nbdserver.cases import messages as m
 from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.cases.case import NAMES, SIZE, Case, Then
 from tests.nbdserver.cases.conftest import Good, Servers
 
-CASES = (*haggling.CASES, *requests.CASES)
+CASES = (*haggling.CASES, *requests.CASES, *extended.CASES)
 
 SEGMENTS_MAX = 3000
 """A case that is longer in bytes is sent in segments of more than one."""
