@@ -1,0 +1,1 @@
+"""Our server beside nbdkit and qemu-nbd: the same said to each, and what they answer compared."""
