@@ -85,7 +85,12 @@ class BulkWriter:
         self._room = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
 
     async def upload(self, layer: int, blocks: list[WholeBlock]) -> Upload:
-        """Upload every block; on return the store has confirmed all of it."""
+        """Upload every block; on return the store has confirmed all of it.
+
+        Several clients, or one that copies several ranges at once, write in turns; sorted, each of their ranges lies in
+        one piece and is read by few large requests.
+        """
+        blocks = sorted(blocks, key=lambda block: block.block)
         step = max(self._tables.object_bytes // BLOCK_BYTES, 1)
         done = await asyncio.gather(
             *(self._upload_one(layer, blocks[i : i + step]) for i in range(0, len(blocks), step))

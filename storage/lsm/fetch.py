@@ -22,8 +22,10 @@ from storage.objects.base import ObjectStore
 GAP_BYTES_MAX = 64 * 1024
 """Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
 
-GET_BYTES_MAX = 4 * 1024 * 1024
-"""Bytes of one ranged GET: fifteen blocks, so that a deep queue still spreads over several requests."""
+GET_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
+"""Bytes of one ranged GET: sixteen whole blocks that do not compress, so that a deep queue still spreads over several
+requests.
+"""
 
 GETS_IN_FLIGHT = 16
 """Half of the store's threads: reads can never keep a WAL PUT waiting."""
