@@ -159,8 +159,10 @@ class ChunkedReplies:
         *,
         whole: bool = False,
     ) -> None:
-        if len(pieces) == 1 and not isinstance(piece := pieces[0], int):
-            parts += (self._data(self._data_last, cookie, length + 8, offset), piece)
+        # Of one piece as a rule. `isinstance` and `+=` for two appends would cost 60 ns more.
+        if len(pieces) == 1 and type(piece := pieces[0]) is not int:
+            parts.append(self._data(self._data_last, cookie, length + 8, offset))
+            parts.append(piece)  # type: ignore[arg-type]
         elif not pieces:
             parts.append(self.end(cookie))
         elif whole and len(pieces) > 1:
