@@ -11,23 +11,20 @@ and two array elements, about 1 us; a write two dictionary stores and one list a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from storage.cache.frames import FRESH_KEYS, Decoded, FrameCache
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
 from storage.lsm.extents import State, extents
+from storage.lsm.fetch import FrameSource
 from storage.lsm.gather import Gathering, Piece
 from storage.lsm.index import BlockMap
+from storage.lsm.log import LayerLog
 from storage.lsm.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span, write_charge, zero_charge
 from storage.lsm.records import Located, Op
 from storage.lsm.streams import WINDOW_BLOCKS_MAX, Streams
+from storage.lsm.writes import Writes
 from storage.objects.base import Buffer
-
-if TYPE_CHECKING:
-    from storage.lsm.fetch import FrameSource
-    from storage.lsm.log import LayerLog
-    from storage.lsm.writes import Writes
 
 BLOCK_SHIFT = 18
 SECTOR_SHIFT = 12

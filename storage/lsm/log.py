@@ -11,16 +11,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from storage.codec import BLOCK_BYTES, FULL_MASK
 from storage.lsm.bulk import BULK_BYTES_MIN, Upload, WholeBlock, snapshot
 from storage.lsm.memtable import OPERATION_OVERHEAD, LayerTable, Memtable, write_charge, zero_charge
 from storage.lsm.records import LayerRecords, Meta, Op
 from storage.lsm.tables import OBJECT_BYTES_MAX
-
-if TYPE_CHECKING:
-    from storage.lsm.commit import GroupCommit
+from storage.lsm.writes import Writes
 
 TREE = 0
 """Number of the queue that carries tree changes; no layer has it."""
@@ -29,6 +27,18 @@ INLINE_BYTES_MAX = 4 * 1024 * 1024
 """Operations of one cut that goes into the log itself, and so the size of a WAL object; a larger write is one cut."""
 
 BLOCK_SHIFT = 18
+
+
+class Committer(Protocol):
+    """Who empties the queues: the group commit."""
+
+    writes: Writes
+
+    def wake(self, log: LayerLog) -> None:
+        """A queue got its first pending operation."""
+
+    def kick(self) -> None:
+        """Something may be due."""
 
 
 @dataclass(slots=True)
@@ -70,7 +80,7 @@ class LayerLog:
         "wanted",
     )
 
-    def __init__(self, layer: int, commit: GroupCommit, *, sequence: int) -> None:
+    def __init__(self, layer: int, commit: Committer, *, sequence: int) -> None:
         self.layer = layer
         self._commit = commit
         self.table: LayerTable | None = None
