@@ -32,6 +32,9 @@ GREETING = struct.pack(">QQH", 0x4E42444D41474943, 0x49484156454F5054, 3)
 OPTION_REPLY_MAGIC = struct.pack(">Q", 0x3E889045565A9)
 SIMPLE_MAGIC = struct.pack(">I", 0x67446698)
 STRUCTURED_MAGIC = struct.pack(">I", 0x668E33EF)
+TLS_ALERT = b"\x15\x03"
+"""What may come where TLS was to begin and did not: two bytes of version, of length, and of alert."""
+
 EXTENDED_MAGIC = struct.pack(">I", 0x6E8A278C)
 
 MESSAGE_BYTES_MAX = 4096
@@ -91,6 +94,8 @@ class Answers:
             return self._chunk(rest, extended=False) if len(rest) >= 20 else 0
         if EXTENDED_MAGIC.startswith(rest[:4]):
             return self._chunk(rest, extended=True) if len(rest) >= 32 else 0
+        if self.lines[-1:] == ["STARTTLS ACK"] and TLS_ALERT.startswith(rest[:2]):
+            return 7 if len(rest) >= 7 else 0
         return self._export()
 
     def _export(self) -> int:

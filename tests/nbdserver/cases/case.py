@@ -67,6 +67,13 @@ class Case:
     """What `disk` then holds at these offsets; None: what it held before, all of it."""
     simple: bool = False
     """Whether that READ is answered by a simple reply."""
+    encrypted: bool = False
+    """Whether it is only about what is said inside TLS."""
+
+    @property
+    def title(self) -> str:
+        """How a test of it is called."""
+        return f"{self.row} {self.name}"
 
 
 NOWHERE = Start(b"")

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.nbdserver.cases.case import DATA, SIZE
+from tests.nbdserver.cases.served import CERTIFICATES
+from tests.support.certificates import Authority, write_folder
 from tests.support.nbd import Client
 from tests.support.processes import end, resident_bytes
 
@@ -23,6 +26,8 @@ class Servers:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "log"
+        write_folder(folder / CERTIFICATES, Authority())
+        self.tls = ssl.create_default_context(cafile=folder / CERTIFICATES / "ca-cert.pem")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.nbdserver.cases.served", str(folder)],

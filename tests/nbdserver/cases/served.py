@@ -18,11 +18,16 @@ import uvloop
 from nbdserver.exports import Exports
 from nbdserver.limits import Limits
 from nbdserver.server import Server
+from nbdserver.tls import Credentials
+from storage.env import RealEnv
 from tests.nbdserver.cases.case import DATA, HUGE, SIZE
 from tests.support.memory_device import MemoryDevice, memory_exports
 
 HASTY_SECONDS = 0.3
 """The time for a handshake at the server that is impatient."""
+
+CERTIFICATES = "pki"
+"""The folder in FOLDER with what the servers with TLS need."""
 
 CROWD = 10_000
 """Exports of the server that has many."""
@@ -47,20 +52,25 @@ def exports() -> Exports:
     )
 
 
-def servers() -> dict[str, Server]:
+def servers(certificates: Path) -> dict[str, Server]:
     """Every server by name."""
     shared = exports()
+    hasty = replace(Limits(), handshake_seconds=HASTY_SECONDS)
+    credentials = Credentials(certificates, verify_peer=False, env=RealEnv())
     crowd = memory_exports({f"export-{number:05}": MemoryDevice(SIZE) for number in range(CROWD)})
     return {
         "plain": Server(shared),
-        "hasty": Server(shared, limits=replace(Limits(), handshake_seconds=HASTY_SECONDS)),
+        "hasty": Server(shared, limits=hasty),
+        "tls": Server(shared, credentials=credentials),
+        "required": Server(shared, credentials=credentials, tls_required=True),
+        "hasty-tls": Server(shared, limits=hasty, credentials=credentials),
         "crowd": Server(crowd),
     }
 
 
 async def serve(folder: Path) -> None:
     addresses: dict[str, tuple[str, int]] = {}
-    running = servers()
+    running = servers(folder / CERTIFICATES)
     for name, server in running.items():
         path = folder / name
         await server.listen_unix(path)

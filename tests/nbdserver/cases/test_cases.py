@@ -1,22 +1,25 @@
 """Every row of the table, against a server in another process, with a good client beside it.
 
-A row runs three times: whole, over TCP; byte by byte, over TCP; and in one segment with what comes before and
-a valid message behind it, over a Unix socket.
+A row runs four times: whole, over TCP; byte by byte, over TCP; in one segment with what comes before and a
+valid message behind it, over a Unix socket; and whole, inside TLS. Only what is said before TLS can begin, or
+is about its beginning, does not run inside it.
 """
 
+import contextlib
+import dataclasses
 import re
 import socket
-from collections import Counter
+import ssl
 
 import pytest
 
-from tests.nbdserver.cases import extended, haggling, requests
+from tests.nbdserver.cases import encrypted, extended, haggling, requests
 from tests.nbdserver.cases import messages as m
 from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.cases.case import NAMES, SIZE, Case, Then
 from tests.nbdserver.cases.conftest import Good, Servers
 
-CASES = (*haggling.CASES, *requests.CASES, *extended.CASES)
+CASES = (*haggling.CASES, *requests.CASES, *extended.CASES, *encrypted.CASES)
 
 SEGMENTS_MAX = 3000
 """A case that is longer in bytes is sent in segments of more than one."""
@@ -27,7 +30,9 @@ EXPECTED_OF = {"disk": "d", "locked": "d", "huge": "0"}
 def farewell(case: Case) -> tuple[bytes, tuple[str, ...], bytes, tuple[str, ...]]:
     """A valid message and its answer, and what ends the connection well and its answer."""
     if case.then is Then.HANDSHAKE:
-        return m.option(m.LIST), (f"LIST ACK {NAMES}",), m.option(m.ABORT), ("ABORT ACK",)
+        hidden = case.server == "required" and not case.encrypted
+        answer = "LIST ERR_TLS_REQD" if hidden else f"LIST ACK {NAMES}"
+        return m.option(m.LIST), (answer,), m.option(m.ABORT), ("ABORT ACK",)
     byte = EXPECTED_OF[case.export]
     make = m.extended if case.extended else m.request
     last = make(m.READ, 0, 4096, cookie=99)
@@ -43,7 +48,7 @@ def listen(sock: socket.socket, answers: Answers, count: int | None) -> bool:
     while count is None or len(answers.lines) < count:
         try:
             data = sock.recv(1 << 20)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return True
         if not data:
             return True
@@ -57,45 +62,59 @@ def say(sock: socket.socket, data: bytes, *, step: int | None = None) -> None:
     try:
         for place in range(0, len(data), step):
             sock.sendall(data[place : place + step])
-    except ConnectionError:
+    except (ConnectionError, ssl.SSLError):
         pass
 
 
+def upgraded(servers: Servers, sock: socket.socket, said: bytes = b"", *, answers: int = 0) -> ssl.SSLSocket:
+    """The socket inside TLS; before STARTTLS this was said in clear, which has so many answers."""
+    sock.sendall(m.FIXED_ZEROLESS_FLAGS + said)
+    clear = Answers()
+    assert not listen(sock, clear, answers)
+    sock.sendall(m.option(m.STARTTLS))
+    assert not listen(sock, clear, answers + 1)
+    assert clear.lines[-1] == "STARTTLS ACK"
+    return servers.tls.wrap_socket(sock, server_hostname="localhost")
+
+
+def inside_tls(case: Case) -> Case | None:
+    """The case as it is run inside TLS, on servers that offer and that require it by turns; None: it cannot."""
+    if case.encrypted:
+        return case
+    fixed = case.start.say.startswith((m.FIXED_FLAGS, m.FIXED_ZEROLESS_FLAGS))
+    if case.server != "plain" or not fixed or m.option(m.STARTTLS)[:12] in case.say:
+        return None
+    server = ("tls", "required")[len(case.name) % 2]
+    return dataclasses.replace(case, server=server, encrypted=True, padding=0)
+
+
 def matches(lines: list[str], expected: tuple[str, ...]) -> bool:
-    """Whether there is an answer for each, in order, or for requests in any order."""
-    if len(lines) != len(expected):
-        return False
-    return all(re.fullmatch(want, line) for want, line in zip(expected, lines, strict=True))
+    """Whether the answers are these, in order; one whose expectation begins with "?" need not have come."""
+    left = list(lines)
+    for want in expected:
+        if left and re.fullmatch(want.removeprefix("?"), left[0]):
+            del left[0]
+        elif not want.startswith("?"):
+            return False
+    return not left
 
 
-@pytest.mark.parametrize("how", ["whole", "bytes", "coalesced"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row} {case.name}")
+IN_CLEAR = [(case, how) for case in CASES if not case.encrypted for how in ("whole", "bytes", "coalesced")]
+INSIDE_TLS = [(inside, "encrypted") for case in CASES if (inside := inside_tls(case))]
+
+
+@pytest.mark.parametrize(
+    ("case", "how"), [*IN_CLEAR, *INSIDE_TLS], ids=lambda value: value if isinstance(value, str) else value.title
+)
 def test_answer(servers: Servers, good: Good, case: Case, how: str) -> None:
     good.work()
     before = good.contents(0, SIZE)
-    answers = Answers(padding=case.padding, lengths=case.lengths)
-    with servers.connect(case.server, unix=how == "coalesced") as sock:
-        expected = (*case.start.expect, *case.expect)
-        if case.then is Then.CLOSED:
-            behind = m.option(m.LIST) if how == "coalesced" and case.server == "plain" else b""
-            converse(sock, answers, case, how, behind)
-            good.work()
-            assert listen(sock, answers, None), "the connection goes on"
-        else:
-            behind, answer, goodbye, last = farewell(case)
-            converse(sock, answers, case, how, behind)
-            if how != "coalesced":
-                ended = listen(sock, answers, len(expected))
-                assert not ended, f"the server closed the connection after {answers.lines}"
-                say(sock, behind)
-            good.work()
-            ended = listen(sock, answers, len(expected) + 1)
-            assert not ended, f"the server closed the connection after {answers.lines}"
-            say(sock, goodbye)
-            assert listen(sock, answers, None), "the connection goes on after its end"
-            expected = (*expected, *answer, *last)
-    answers.finish()
-    assert matches(answers.lines, expected), f"\n{answers.lines}\nis not\n{list(expected)}"
+    with contextlib.ExitStack() as stack:
+        sock: socket.socket = stack.enter_context(servers.connect(case.server, unix=how == "coalesced"))
+        if case.encrypted:
+            sock = stack.enter_context(upgraded(servers, sock))
+        lines, expected = converse(sock, good, case, how)
+    assert matches(lines, expected), f"\n{lines}\nis not\n{list(expected)}"
     good.work()
     if case.after is None:
         assert good.contents(0, SIZE) == before
@@ -105,16 +124,37 @@ def test_answer(servers: Servers, good: Good, case: Case, how: str) -> None:
     assert "Traceback" not in servers.said()
 
 
-def converse(sock: socket.socket, answers: Answers, case: Case, how: str, behind: bytes) -> None:
-    """Bring the connection to where the case begins, and say it."""
+def converse(sock: socket.socket, good: Good, case: Case, how: str) -> tuple[list[str], tuple[str, ...]]:
+    """Say the case, and what shows where the connection is then; the answers, and what they must be."""
+    answers = Answers(padding=case.padding, lengths=case.lengths, greeted=case.encrypted)
+    start = case.start.say
+    if case.encrypted:
+        start = start[len(m.FIXED_FLAGS) :]
+    expected = (*case.start.expect, *case.expect)
+    behind = goodbye = b""
+    answer: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    if case.then is not Then.CLOSED:
+        behind, answer, goodbye, last = farewell(case)
+    elif how == "coalesced" and case.server == "plain":
+        behind = m.option(m.LIST)
     if how == "coalesced":
-        say(sock, case.start.say + case.say + behind)
-        return
-    say(sock, case.start.say)
-    assert not listen(sock, answers, len(case.start.expect)), "the server closed the connection at the start"
-    say(sock, case.say, step=1 + len(case.say) // SEGMENTS_MAX if how == "bytes" else None)
-
-
-def test_rows_are_told_apart_by_their_names() -> None:
-    names = Counter((case.row, case.name) for case in CASES)
-    assert [name for name, count in names.items() if count > 1] == []
+        say(sock, start + case.say + behind)
+    else:
+        say(sock, start)
+        assert not listen(sock, answers, len(case.start.expect)), "the server closed the connection at the start"
+        say(sock, case.say, step=1 + len(case.say) // SEGMENTS_MAX if how == "bytes" else None)
+    if case.then is Then.CLOSED:
+        good.work()
+        assert listen(sock, answers, None), "the connection goes on"
+    else:
+        if how != "coalesced":
+            assert not listen(sock, answers, len(expected)), f"the server closed the connection after {answers.lines}"
+            say(sock, behind)
+        good.work()
+        ended = listen(sock, answers, len(expected) + len(answer))
+        assert not ended, f"the server closed the connection after {answers.lines}"
+        say(sock, goodbye)
+        assert listen(sock, answers, None), "the connection goes on after its end"
+    answers.finish()
+    return answers.lines, (*expected, *answer, *last)
