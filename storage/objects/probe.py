@@ -29,7 +29,7 @@ async def probe(store: ObjectStore, env: Env) -> None:
     """Raise Unsupported, with the reason, where the store must not be written to; leaves nothing behind."""
     if not store.capabilities.conditional_create:
         raise _unfit(store, "it has no way to create an object only where there is none")
-    root = f"{PREFIX}{env.random_bytes(8).hex()}/"
+    root = f"{PREFIX}{env.random_bytes(8).hex()}-"
     races = [f"{root}race-{number}" for number in range(ROUNDS)]
     one, other = f"{root}one", f"{root}other"
     try:
