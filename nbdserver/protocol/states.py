@@ -10,10 +10,10 @@ class State(Enum):
     """Where a handshake is."""
 
     GREETED = "the greeting is out, the client's flags are awaited"
-    PLAIN = "newstyle without the fix: only EXPORT_NAME can follow"
-    UNSECURED = "fixed newstyle, but nothing is told before TLS: only STARTTLS and ABORT can succeed"
-    HAGGLING = "fixed newstyle: options are answered"
-    UPGRADING = "STARTTLS was acknowledged: what follows is for TLS"
+    PLAIN = "newstyle without the fix, only EXPORT_NAME can follow"
+    UNSECURED = "fixed newstyle, but before TLS only STARTTLS and ABORT can succeed"
+    HAGGLING = "fixed newstyle, options are answered"
+    UPGRADING = "what follows is for TLS"
     TRANSMISSION = "an export was chosen"
     CLOSED = "the client gave up"
 
@@ -21,14 +21,14 @@ class State(Enum):
 class Event(Enum):
     """What moves a handshake."""
 
-    PLAIN_CLIENT = "the client does not speak fixed newstyle"
-    FIXED_CLIENT = "the client speaks fixed newstyle"
-    TLS_FIRST = "it does, and TLS is required"
-    ANSWERED = "an option was answered, with success or an error"
-    STARTED_TLS = "STARTTLS was acknowledged"
+    PLAIN_CLIENT = "client without fixed newstyle"
+    FIXED_CLIENT = "client with fixed newstyle"
+    TLS_FIRST = "client with fixed newstyle, TLS is required"
+    ANSWERED = "option answered, with success or an error"
+    STARTED_TLS = "STARTTLS acknowledged"
     SECURED = "TLS is up"
     CHOSEN = "EXPORT_NAME or GO succeeded"
-    ABORTED = "ABORT was acknowledged"
+    ABORTED = "ABORT acknowledged"
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
@@ -53,3 +53,14 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.TRANSMISSION: {},
     State.CLOSED: {},
 }
+
+
+def picture() -> str:
+    """TRANSITIONS as a Mermaid diagram: what docs/protocol.md shows."""
+    lines = ["stateDiagram-v2", f"    [*] --> {next(iter(TRANSITIONS)).name}"]
+    for state, moves in TRANSITIONS.items():
+        lines += [f"    {state.name} --> {after.name}: {event.value}" for event, after in moves.items()]
+        if not moves:
+            lines.append(f"    {state.name} --> [*]")
+    lines += [f"    note right of {state.name}: {state.value}" for state in TRANSITIONS]
+    return "\n".join(lines) + "\n"

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement, Dialect
 from nbdserver.protocol.dialects import replies_in, transmission_in
+from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Piece
 from nbdserver.protocol.transmission import Payload
 from tests.nbdserver.cases.answers import Answers
-from tests.nbdserver.protocol.test_handshake import Offer
+from tests.nbdserver.protocol.test_handshake import Offer, Offers
 from tests.nbdserver.protocol.test_transmission import feed
-from tests.support.speech import ext, req
+from tests.support.speech import ext, extended, req, structured
 
 SIZE = 64 << 10
 SECTOR = 512
@@ -135,6 +136,34 @@ def test_dialects_agree(requests: list[Request], seed: int) -> None:
     simple = hold(requests, Dialect.SIMPLE, random.Random(seed))
     for dialect in (Dialect.STRUCTURED, Dialect.EXTENDED):
         assert hold(requests, dialect, random.Random(seed)) == simple
+
+
+def converse(stream: bytes, chance: random.Random | None) -> tuple[list[str], bytes]:
+    """A connection from the client's flags on: what is answered, and the disk in the end."""
+    handshake = Handshake(Offers("disk"))
+    output = handshake.take_output()
+    place = 0
+    while handshake.agreement is None:
+        count = len(stream) if chance is None else chance.randint(1, 100)
+        assert handshake.received(stream[place : place + count])
+        output += handshake.take_output()
+        place += count
+    agreement = handshake.agreement
+    disk = Disk(agreement.dialect, bytearray(agreement.export.size))
+    rest = handshake.take_rest() + stream[place:]
+    feed(transmission_in(agreement, disk), rest, lambda: 1 << 20 if chance is None else chance.randint(1, 5000))
+    answers = Answers()
+    answers.feed(b"".join([*output, *disk.parts]))
+    answers.finish()
+    return answers.lines, bytes(disk.content)
+
+
+@given(REQUESTS, st.sampled_from([structured(), extended()]), st.integers(0, 2**32))
+def test_a_whole_connection_joined_and_cut(requests: list[Request], start: bytes, seed: int) -> None:
+    """Where the handshake ends and the requests begin, too, cutting makes no difference."""
+    dialect = Dialect.EXTENDED if start == extended() else Dialect.STRUCTURED
+    said = b"".join(request.write_down(dialect, cookie) for cookie, request in enumerate(requests))
+    assert converse(start + said, random.Random(seed)) == converse(start + said, None)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 survives it."""
 
 import itertools
+import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
 from nbdserver.protocol.handshake import Handshake, Security
@@ -143,6 +146,37 @@ def test_a_client_without_fixed_newstyle_cannot_have_tls() -> None:
         assert say(handshake, PLAIN + opt(wire.OPT_EXPORT_NAME, b"disk")) == [f"export {1 << 20} padded"]
     with pytest.raises(ProtocolError):
         begin(Security.REQUIRED).received(PLAIN)
+
+
+HARMLESS = st.lists(
+    st.one_of(
+        st.sampled_from([option for name, option in BEFORE_TLS.items() if name != "GO"]),
+        st.builds(opt, st.just(wire.OPT_STARTTLS), st.binary(min_size=1, max_size=9)),
+        st.builds(opt, st.integers(12, 2**32 - 1), st.binary(max_size=40)),
+    ),
+    max_size=6,
+).map(b"".join)
+
+
+@given(HARMLESS, HARMLESS, st.sampled_from([Security.OFFERED, Security.REQUIRED]), st.integers(0, 2**32))
+def test_cutting_makes_no_difference(clear: bytes, encrypted: bytes, security: Security, seed: int) -> None:
+    """On either side of the upgrade; the ends of what TLS hands over are as arbitrary as those of segments."""
+    results = []
+    for chance in (None, random.Random(seed)):
+        handshake = begin(security)
+        output = handshake.take_output()
+        for said in (FIXED + clear + STARTTLS, encrypted + go()):
+            place = 0
+            while place < len(said):
+                count = len(said) if chance is None else chance.randint(1, 40)
+                assert handshake.received(said[place : place + count])
+                output += handshake.take_output()
+                place += count
+            if handshake.state is State.UPGRADING:
+                handshake.secured(Offers("disk"))
+        results.append((b"".join(output), handshake.agreement))
+    assert results[0] == results[1]
+    assert results[0][1] is not None
 
 
 def test_every_order_of_three_options_around_starttls_is_answered() -> None:
