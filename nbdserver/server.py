@@ -21,6 +21,7 @@ import logging
 import os
 import socket
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,8 +163,9 @@ class Server:
     # What connections tell
 
     def opened(self, connection: Connection) -> None:
-        """A client connected. If there are too many, of its address or in all, the one longest in its handshake
-        goes, or else this one."""
+        """A client connected. If there are too many, of its address or in all, one goes that is still in its
+        handshake, or else this one: of the address that has most of them, so that a crowd of sockets that say
+        nothing does not cost others theirs, the one that is longest in it."""
         address = connection.peer.address
         near = [each for each in self._clients if each.peer.address == address]
         if self._stopping:
@@ -171,7 +173,9 @@ class Server:
         elif len(near) >= self._limits.connections_per_address:
             self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
         elif len(self._clients) >= self._limits.connections:
-            self._make_room(list(self._haggling), connection, "")
+            crowd = Counter(each.peer.address for each in self._haggling)
+            busiest = max(crowd, key=crowd.__getitem__, default=address)
+            self._make_room([each for each in self._haggling if each.peer.address == busiest], connection, "")
         self._clients[connection] = self._env.wall_clock()
         self._haggling[connection] = None
         self._all_gone.clear()

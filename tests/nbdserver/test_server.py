@@ -271,6 +271,23 @@ async def test_idle_sockets_do_not_keep_a_client_out(make: Callable[..., Running
     attached.close()
 
 
+async def test_a_crowd_of_sockets_costs_itself_its_places(make: Callable[..., Running]) -> None:
+    """Who has been longest in its handshake, but is alone at its address, keeps its place."""
+    crowded = make(Limits(connections=5))
+    await crowded.start()
+    reader, writer = await crowded.raw(tcp=True)
+    await reader.readexactly(GREETING_BYTES)
+    others = [await asyncio.open_connection(*crowded.address, local_addr=("127.0.0.2", 0)) for _ in range(20)]
+    for other, _ in others[:16]:
+        await closed(other)
+    writer.write(simple())
+    async with asyncio.timeout(20):
+        await reader.readexactly(20)
+    drop(writer)
+    for _, each in others:
+        drop(each)
+
+
 async def test_attached_clients_are_not_driven_out(make: Callable[..., Running]) -> None:
     full = make(Limits(connections=3))
     await full.start()
