@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.nbd import Client
+from tests.support.processes import until
 from tests.support.program import Server
 
 AREA = 1 << 20
@@ -42,10 +43,14 @@ class Beside:
         self._stop.set()
         self._thread.join()
         self._client.close()
-        if kind is None:
-            if self._failure is not None:
-                raise self._failure
-            assert self.rounds > 0, "the good client got nothing done"
+        if self._failure is not None:
+            raise self._failure
+        assert self.rounds > 0, "the good client got nothing done"
+
+    def get_on(self) -> None:
+        """Wait until it has done twenty rounds more."""
+        rounds = self.rounds
+        until(lambda: self._failure is not None or self.rounds > rounds + 20, seconds=60, what="the good client's work")
 
     def _work(self) -> None:
         try:
