@@ -246,8 +246,17 @@ class Connection(asyncio.BufferedProtocol):
         self._guarded(self._go_on)
 
     def idle(self) -> None:
-        """The last request is answered and no other will come."""
-        self.close()
+        """The last request is answered and no other will come, unless one is left of a client that has left."""
+        session, transmission = self._session, self._transmission
+        assert transmission is not None
+        left = isinstance(transmission.handler, Doubtful) and not transmission.handler.carry_on()
+        session.send()
+        if left:
+            self._stop_reading()
+            if not self.write_paused and not session.stalled:
+                self._loop.call_soon(self.proceed)
+        elif not session.outstanding:
+            self.close()
 
     def peer_is_here(self) -> bool:
         """Whether the peer has not left, as far as can be known."""
@@ -263,8 +272,12 @@ class Connection(asyncio.BufferedProtocol):
         """End the connection when what is queued has been sent, or after a while without that."""
         if not self._closing:
             self._closing = True
+            leaving = self.export is not None and self._session.ending
             self._end_session()
-            self._transport.close()
+            if leaving and isinstance(self._transport, Secured):
+                self._transport.part()
+            else:
+                self._transport.close()
             self._linger()
 
     def drain(self) -> None:
@@ -363,7 +376,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._stalled_at is None:
             self._stalled_at = self._loop.time()
         if session.ending and not session.outstanding:
-            self.close()
+            self.idle()
         elif self.write_paused or not hungry:
             self._stop_reading()
             if not self.write_paused and not session.stalled:

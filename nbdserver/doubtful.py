@@ -5,6 +5,7 @@ socket may be an old copy; applied late, it would undo newer writes that were ac
 "Stale copies").
 """
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -18,13 +19,14 @@ class Doubtful:
     """Stands in for a session whose client has left while bytes of it were still to be read.
 
     They may be old copies of requests that the client has sent again elsewhere, so they are only kept, and
-    carried out if the client said DISC behind them: then it left in good order.
+    carried out if the client said DISC behind them: then it left in good order, and if only its sending side is
+    shut it waits for the replies (libnbd does).
     """
 
     def __init__(self, session: Session, limits: Limits) -> None:
         self._session = session
         self._limits = limits
-        self._calls: list[Callable[[], bool]] = []
+        self._calls: deque[Callable[[], bool]] = deque()
 
     def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
         return self._keep(partial(self._session.read, cookie, offset, length, whole=whole))
@@ -54,12 +56,14 @@ class Doubtful:
         return self._session.allocate(length)
 
     def disconnect(self) -> None:
-        for call in self._calls:
-            # One that cannot be taken now is dropped with those behind it: the client waited for none of
-            # them.
-            if not call():
-                break
         self._session.disconnect()
+        self.carry_on()
+
+    def carry_on(self) -> bool:
+        """After DISC: carry out what was kept, as far as the session takes it now. True: nothing is left."""
+        while self._calls and self._calls[0]():
+            self._calls.popleft()
+        return not self._calls
 
     def _keep(self, call: Callable[[], bool]) -> bool:
         if len(self._calls) >= self._limits.requests:

@@ -106,7 +106,8 @@ class Secured(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._choked = True
-        self._transport.pause_reading()
+        if not self._closed:
+            self._transport.pause_reading()
         self._above.pause_writing()
 
     def resume_writing(self) -> None:
@@ -148,12 +149,18 @@ class Secured(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Say close_notify behind what is queued, and close when all is sent. The client's is not waited for."""
-        if self._open and not self._closed:
-            with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()
-            self._flush()
-        self._closed = True
+        self._say_goodbye()
         self._transport.close()
+
+    def part(self) -> None:
+        """The same for a client that is leaving, which is waited for: a socket that is closed with bytes unread, as
+        its close_notify would be, is reset, and what was sent last is lost."""
+        self._say_goodbye()
+        if self._ended:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+            self._transport.resume_reading()
 
     def abort(self) -> None:
         """Drop the client at once."""
@@ -165,6 +172,13 @@ class Secured(asyncio.BufferedProtocol):
         return self._transport.get_extra_info(name)
 
     # Inside
+
+    def _say_goodbye(self) -> None:
+        if self._open and not self._closed:
+            with contextlib.suppress(ssl.SSLError):
+                self._tls.unwrap()
+            self._flush()
+        self._closed = True
 
     def _shake_hands(self) -> None:
         try:
@@ -182,7 +196,7 @@ class Secured(asyncio.BufferedProtocol):
 
     def _decrypt(self) -> None:
         """Hand on what has arrived, while the connection reads."""
-        hungry = False
+        hungry = over = False
         while self._wanted and not (hungry or self._ended or self._closed):
             buffer = self._above.get_buffer(-1)
             if not len(buffer):
@@ -192,7 +206,7 @@ class Secured(asyncio.BufferedProtocol):
                 while filled < len(buffer):
                     count = self._tls.read(len(buffer) - filled, buffer[filled:])
                     if not count:
-                        self._ended = True
+                        over = True
                         break
                     filled += int(count)
             except ssl.SSLWantReadError:
@@ -203,7 +217,8 @@ class Secured(asyncio.BufferedProtocol):
                 return
             if filled:
                 self._above.buffer_updated(filled)
-            if self._ended and not self._closed:
+            # If the connection has stopped reading, the end waits as well, and is found again.
+            if over and self._wanted and not self._closed:
                 self._end()
         if self._outgoing.pending and not self._closed:
             self._flush()

@@ -382,6 +382,33 @@ async def test_a_client_that_left_in_good_order_loses_nothing(
     ]
 
 
+async def test_a_client_that_shut_its_side_gets_all_its_replies(
+    disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libnbd says DISC behind requests, shuts its sending side, and reads on: also more than may wait unsent, and
+    with misses among it."""
+    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", -1.0)
+    disk.write(0, b"x" * BLOCK)
+    for misses in (None, asyncio.Event()):
+        disk.misses = misses
+        with attach(disk, Limits(reply_bytes=100_000, requests=8)) as client:
+            await client.feed(structured())
+            client.shut()
+            client.block()
+            client.offer(b"".join(read(0, 30_000, cookie=cookie) for cookie in range(8)) + DISC)
+            await client.settle()
+            if misses:
+                misses.set()
+            for _ in range(20):
+                client.unblock()
+                client.block()
+                await client.settle()
+            client.unblock()
+            await client.settle()
+            assert client.closed
+            assert len(answers(client)) == 8
+
+
 async def test_what_a_client_leaves_behind_is_bounded(disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "SILENCE_SECONDS", -1.0)
     with attach(disk, Limits(requests=10)) as client:

@@ -393,3 +393,16 @@ async def test_an_old_copy_that_arrives_with_the_end_does_not_undo_a_newer_write
     assert running.disk.last_sequence == 1
     assert await asyncio.to_thread(other.read, 0, 4096) == b"n" * 4096
     other.close()
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+async def test_more_replies_than_fit_go_out_behind_disc_and_close_notify(
+    running: Running, context: ssl.SSLContext, tcp: bool
+) -> None:
+    running.disk.write(0, b"x" * BLOCK)
+    for _ in range(10):
+        talk = await running.talk(context, tcp=tcp)
+        await asyncio.to_thread(talk.end, req(wire.CMD_READ, 0, 65536) * 64 + req(wire.CMD_DISC))
+        assert len(await asyncio.to_thread(talk.receive, 1 << 30)) == 64 * (65536 + 16)
+        talk.close()
+        await running.gone()

@@ -82,8 +82,10 @@ class TlsTalk:
             data += piece
         return data
 
-    def end(self) -> None:
-        """Say close_notify, and that nothing more is sent on the socket either."""
+    def end(self, data: bytes = b"") -> None:
+        """Send this and close_notify in one, and that nothing more is sent on the socket either."""
+        if data:
+            self.tls.write(data)
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         self._push()
