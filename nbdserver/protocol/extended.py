@@ -98,7 +98,6 @@ class ExtendedTransmission(Transmission):
         """BLOCK_STATUS with a payload: 64 bits length of the range, 32 bits for each context that is wanted."""
         if length != _FILTER_BYTES:
             return self._discard(cookie, length, Refusal(wire.EINVAL, "the payload does not name one context"))
-        self._headers_only = False
         begin = self._start + _HEADER
         if self._end - begin < length:
             return MORE

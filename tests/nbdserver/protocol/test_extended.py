@@ -267,10 +267,19 @@ def test_a_request_that_is_not_taken_is_offered_whole_again(said: bytes) -> None
     assert recorder.calls[-1] == READ_CALL
 
 
-def test_requests_are_counted() -> None:
+@pytest.mark.parametrize("step", [BUFFER_BYTES, 1000])
+def test_requests_are_counted(step: int) -> None:
+    said = ext(wire.CMD_READ, 0, 1) * 3 + ext(wire.CMD_WRITE, 0, data=bytes(100_000)) + ext(99, data=bytes(9000))
     transmission = make(Recorder())
-    feed(transmission, ext(wire.CMD_READ, 0, 1) * 3 + ext(wire.CMD_WRITE, 0, data=bytes(100_000)) + ext(99))
+    feed(transmission, said, lambda: step)
     assert transmission.requests == 5
+
+
+def test_a_write_of_nothing() -> None:
+    """With the flag, as WRITE must have it, and without."""
+    nothing = ext(wire.CMD_WRITE, 0, 0, flags=PAYLOAD_LEN)
+    assert heard(nothing + READ_BEHIND) == [("nothing", TAG, False), READ_CALL]
+    assert heard(ext(wire.CMD_WRITE) + READ_BEHIND) == [("refuse", TAG, wire.EINVAL), READ_CALL]
 
 
 def test_a_status_behind_a_long_write_has_room() -> None:

@@ -209,10 +209,21 @@ def test_a_payload_beyond_reason_ends_the_connection() -> None:
     assert recorder.allocated == []
 
 
-def test_requests_are_counted() -> None:
+@pytest.mark.parametrize("step", [BUFFER_BYTES, 1000])
+def test_requests_are_counted(step: int) -> None:
     transmission = make(Recorder())
-    feed(transmission, req(wire.CMD_READ, 0, 1) * 3 + req(wire.CMD_WRITE, 0, data=bytes(100_000)) + req(99))
-    assert transmission.requests == 5
+    refused = req(wire.CMD_WRITE, SIZE, data=bytes(9000))
+    said = req(wire.CMD_READ, 0, 1) * 3 + req(wire.CMD_WRITE, 0, data=bytes(100_000)) + req(99) + refused
+    feed(transmission, said, lambda: step)
+    assert transmission.requests == 6
+
+
+def test_a_payload_is_not_thrown_away_by_the_header() -> None:
+    """Behind a long write the buffer offers a header's room, but not for a payload that nobody wants."""
+    transmission = make(Recorder())
+    refused = req(wire.CMD_WRITE, SIZE, data=bytes(1 << 20))
+    feed(transmission, req(wire.CMD_WRITE, 0, data=bytes(1 << 18)) + refused[: wire.REQUEST_BYTES])
+    assert len(transmission.buffer()) == BUFFER_BYTES
 
 
 @pytest.mark.parametrize("length", [100, ADOPT_BYTES_MIN, BUFFER_BYTES])
