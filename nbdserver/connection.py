@@ -30,7 +30,7 @@ from nbdserver.exports import Export, Exports
 from nbdserver.limits import Budget, Limits
 from nbdserver.peer import NOBODY, Presence, prepare
 from nbdserver.protocol import wire
-from nbdserver.protocol.agreement import Agreement, Dialect
+from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.dialects import replies_in, transmission_in
 from nbdserver.protocol.handshake import Handshake, Security
 from nbdserver.protocol.states import State
@@ -94,6 +94,9 @@ class Connection(asyncio.BufferedProtocol):
         self.number = number
         self.peer = NOBODY
         self.identity = Identity()
+        self.tls_version: str | None = None
+        self.agreement: Agreement[Export] | None = None
+        """When it is attached."""
         self.export: Export | None = None
         self.bytes_received = 0
         self._owner = owner
@@ -106,7 +109,6 @@ class Connection(asyncio.BufferedProtocol):
         self._security = security
         self._credentials = credentials
         self._handshake: Handshake[Export]
-        self._tls_version: str | None = None
         self._transmission: Transmission | None = None
         self._session: Session
         self._timer: asyncio.TimerHandle | None = None
@@ -130,24 +132,10 @@ class Connection(asyncio.BufferedProtocol):
         """Requests of this client so far."""
         return 0 if self._transmission is None else self._transmission.requests
 
-    def describe(self) -> dict[str, object]:
-        """The facts about this client, for people and programs; what is not settled yet is None."""
-        agreement = self._handshake.agreement
-        return {
-            "id": self.number,
-            "peer": self.peer.name,
-            "user": self.identity.uid,
-            "certificate": list(self.identity.names),
-            "export": None if self.export is None else self.export.name,
-            "tls": self._tls_version,
-            "structured": None if agreement is None else agreement.structured,
-            "extended": None if agreement is None else agreement.dialect is Dialect.EXTENDED,
-            "read_only": None if agreement is None else agreement.export.read_only,
-            "exclusive": None if agreement is None else agreement.export.exclusive,
-            "requests": self.requests,
-            "bytes_received": self.bytes_received,
-            "bytes_sent": 0 if self._transmission is None else self._session.bytes_sent,
-        }
+    @property
+    def bytes_sent(self) -> int:
+        """Data of the replies to this client so far."""
+        return 0 if self._transmission is None else self._session.bytes_sent
 
     # What the event loop calls
 
@@ -220,7 +208,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def secured(self, tls: ssl.SSLObject) -> None:
         """The handshake goes on under TLS, and as if nothing had been said before."""
-        self._tls_version = tls.version()
+        self.tls_version = tls.version()
         self.identity = Identity(self.peer.uid, names_in_certificate(tls))
         self._handshake.secured(self._exports.seen_by(self.identity))
 
@@ -336,21 +324,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def _attach(self, agreement: Agreement[Export]) -> None:
         """Enter the transmission phase."""
-        export = self.export = agreement.export
+        self.agreement, export = agreement, agreement.export
+        self.export = export
         self._exports.attach(export, self.name)
         if self._timer is not None:
             self._timer.cancel()
-        self._session = Session(
-            self,
-            self._transport,
-            export.device,
-            replies_in(agreement.dialect),
-            self._limits,
-            self._budget,
-        )
+        replies = replies_in(agreement.dialect)
+        self._session = Session(self, self._transport, export.device, replies, self._limits, self._budget)
         self._transmission = transmission_in(agreement, self._session)
         self._heard = self._loop.time()
-        logger.info("client_attached peer=%s export=%s tls=%s", self.peer.name, export.name, self._tls_version)
+        logger.info("client_attached peer=%s export=%s tls=%s", self.peer.name, export.name, self.tls_version)
         self._owner.attached(self)
         rest = self._handshake.take_rest()
         if rest:

@@ -18,7 +18,7 @@ The arithmetic. For 256 KiB: AES-GCM 65 us, copies into OpenSSL and out of it 20
 import asyncio
 import contextlib
 import ssl
-from typing import Protocol
+from typing import Any, Protocol
 
 from nbdserver.protocol.replies import Parts
 
@@ -167,7 +167,7 @@ class Secured(asyncio.BufferedProtocol):
         self._closed = True
         self._transport.abort()
 
-    def get_extra_info(self, name: str) -> object:
+    def get_extra_info(self, name: str) -> Any:
         """What the loop's transport knows, such as its socket."""
         return self._transport.get_extra_info(name)
 

@@ -62,7 +62,7 @@ def _refuse_other_machines(host: str) -> None:
     """Invalid: other machines could connect to this address in clear. A name that cannot be resolved passes:
     listening will say so."""
     try:
-        found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
         return
     for *_, address in found:

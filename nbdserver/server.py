@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from nbdserver.attachments import describe
 from nbdserver.connection import Connection
 from nbdserver.exports import Exports
 from nbdserver.limits import Budget, Limits
@@ -107,17 +108,14 @@ class Server:
         self._listeners.append(listener)
 
     def clients(self) -> list[dict[str, object]]:
-        """Who is connected: what `Connection.describe` says, and since when (seconds since 1970): attached, or
-        connected where `export` is None, in the handshake."""
-        return [{**connection.describe(), "since": since} for connection, since in self._clients.items()]
+        """Who is connected, as `attachments` describes it."""
+        return [describe(connection, since) for connection, since in self._clients.items()]
 
     def clients_of(self, name: str) -> list[dict[str, object]]:
         """Those that have the device of that name, under whichever name they attached it."""
         holders = set(self._exports.holders(name))
         return [
-            {**connection.describe(), "since": since}
-            for connection, since in self._clients.items()
-            if connection.name in holders
+            describe(connection, since) for connection, since in self._clients.items() if connection.name in holders
         ]
 
     def disconnect(self, number: int) -> str:

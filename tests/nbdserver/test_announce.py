@@ -25,6 +25,21 @@ def test_a_line_to_paste(address: Address, name: str, uri: str, arguments: str) 
     assert line.client_line.startswith(f"nbd-client {arguments} /dev/nbd0 -name ")
 
 
+@pytest.mark.parametrize(
+    ("address", "uri"),
+    [
+        (Tcp("127.0.0.1", 10809, tls=True), "nbds://127.0.0.1/v"),
+        (Unix(Path("/run/s"), tls=True), "nbds+unix:///v?socket=/run/s"),
+    ],
+)
+def test_what_a_client_needs_for_tls(address: Address, uri: str) -> None:
+    (line,) = announce([address], ["v"])
+    assert line.uri == uri
+    assert line.client_line.endswith(" -persist -cacertfile ca-cert.pem")
+    (line,) = announce([address], ["v"], verify_peer=True)
+    assert line.client_line.endswith(" -certfile client-cert.pem -keyfile client-key.pem")
+
+
 def test_names_are_quoted_for_the_shell() -> None:
     (line,) = announce([Tcp("127.0.0.1", 10809)], ["my disk; rm -rf /"])
     assert "-name 'my disk; rm -rf /' -connections 4 -timeout 600 -persist" in line.client_line

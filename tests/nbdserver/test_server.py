@@ -300,6 +300,27 @@ async def test_attached_clients_are_not_driven_out(make: Callable[..., Running])
     writer.close()
 
 
+async def test_one_address_does_not_take_the_place_of_others(make: Callable[..., Running]) -> None:
+    """Clients that are attached stay; those of one address that are in the handshake make room for each other; other
+    addresses, and users of the Unix socket, are not touched."""
+    crowded = make(Limits(connections=10, connections_per_address=3))
+    await crowded.start()
+    attached = [await crowded.client(tcp=True) for _ in range(2)]
+    idle = [await crowded.raw(tcp=True) for _ in range(5)]
+    await crowded.until(lambda: len(crowded.server.clients()) == 3)
+    last = await crowded.client(tcp=True)
+    reader, writer = await crowded.raw(tcp=True)
+    assert await closed(reader) == b""
+    elsewhere = await asyncio.open_connection(*crowded.address, local_addr=("127.0.0.2", 0))
+    assert len(await elsewhere[0].readexactly(GREETING_BYTES)) == GREETING_BYTES
+    local = await crowded.client()
+    for client in (*attached, last, local):
+        assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
+        client.close()
+    for _, each in (*idle, elsewhere, (reader, writer)):
+        drop(each)
+
+
 async def test_connecting_and_leaving_leaves_nothing(running: Running) -> None:
     """73: among them resets before the greeting was read."""
     for number in range(300):
@@ -342,6 +363,34 @@ async def test_a_client_that_floods_and_never_reads_harms_nobody(running: Runnin
     drop(writer)
     client.close()
     await running.until(lambda: not running.server.clients())
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., Running], tcp: bool) -> None:
+    """72 on real sockets: payloads of 32 MiB that are announced, begun and not continued, replies that are not read,
+    and one client that goes on as if it were alone."""
+    limits = Limits(memory_bytes=64 * MIB)
+    crowded = make(limits)
+    await crowded.start()
+    crowded.disk.write(0, b"x" * (1 << 18))
+    hostile = [await crowded.raw(tcp=tcp) for _ in range(20)]
+    for number, (_, writer) in enumerate(hostile):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        if number % 2:
+            writer.write(simple() + req(wire.CMD_WRITE, 0, 32 * MIB) + b"x")
+        else:
+            writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB) * 100)
+    await crowded.until(lambda: crowded.exports.attached("disk") == len(hostile))
+    client = await crowded.client(tcp=tcp)
+    for _ in range(50):
+        await asyncio.to_thread(client.write, MIB, b"h" * 65536)
+        assert await asyncio.to_thread(client.read, MIB, 65536) == b"h" * 65536
+    assert 0 < crowded.server._budget.taken <= limits.memory_bytes
+    for _, writer in hostile:
+        drop(writer)
+    client.close()
+    await crowded.until(lambda: not crowded.server.clients())
+    assert crowded.server._budget.taken == 0
 
 
 async def test_a_peer_that_resets_in_a_payload_changes_nothing(running: Running) -> None:
