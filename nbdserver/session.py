@@ -1,25 +1,22 @@
 """This file knows how the requests of one attached client are carried out on its device.
 
-A `Session` is the handler of a `Transmission`. What memory can answer is answered in the very call; replies
-gather in a list that `send` hands to the transport in one go. Only a READ that memory cannot answer becomes a
-task, and tasks belong to the session: when it closes they end, and nothing it took in but did not apply is
-applied later.
+A `Session` is the handler of a `Transmission`. What memory can answer is answered in the very call; replies gather in a
+list that `send` hands to the transport in one go. Only a READ that memory cannot answer becomes a task, and tasks
+belong to the session: when it closes they end, and nothing it took in but did not apply is applied later.
 
-FLUSH and FUA wait without tasks: the device calls back when the write in question is durable. FLUSH asks for
-the newest write of the device, so it covers the completed writes of every connection. If the store fails,
-nobody calls back and nobody is told an error: the connection is dropped, because a client that was told its
-writes succeeded may ignore the error of a FLUSH.
+FLUSH and FUA wait without tasks: the device calls back when the write in question is durable. FLUSH asks for the newest
+write of the device, so it covers the completed writes of every connection. If the store fails, nobody calls back and
+nobody is told an error: the connection is dropped, because a client that was told its writes succeeded may ignore the
+error of a FLUSH.
 
-Back-pressure. While the gate is closed, writes are held here, in order, and the socket is still read: only so
-does the end of a stream, which lies behind the bytes of unread requests, become known, and with it that the
-held ones are stale (see `connection`). When too many requests are under way, or too many bytes, a request is
-not taken: `stalled` is set, and the owner is asked to proceed when that changed. A gate with a delay lets a
-write be applied and holds its reply.
+Back-pressure. While the gate is closed, writes are held here, in order, and the socket is still read: only so does the
+end of a stream, which lies behind the bytes of unread requests, become known, and with it that the held ones are stale
+(see `connection`). When too many requests are under way, or too many bytes, a request is not taken: `stalled` is set,
+and the owner is asked to proceed when that changed. A gate with a delay lets a write be applied and holds its reply.
 
-Memory. Data of requests that wait (long WRITE payloads on their way in, READs from the store, replies longer
-than Limits.reply_bytes) is counted before it is allocated. The first Limits.reply_bytes of it are the
-client's own share; what is beyond comes out of the budget of all clients, so that hostile ones cannot take
-the share of others.
+Memory. Data of requests that wait (long WRITE payloads on their way in, READs from the store, replies longer than
+Limits.reply_bytes) is counted before it is allocated. The first Limits.reply_bytes of it are the client's own share;
+what is beyond comes out of the budget of all clients, so that hostile ones cannot take the share of others.
 """
 
 import asyncio
@@ -41,6 +38,11 @@ from nbdserver.reads import StoreRead, number_of
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
+
+EFFORT_MAX = 16
+EFFORT_BYTES = 64 << 20
+"""What a client gets done in one turn of the loop, so that others get theirs: 16 discards or prefetches (0.2 ms each),
+or the status of 1 GiB (10 ms)."""
 
 
 class Transport(Protocol):
@@ -107,6 +109,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._parts: Parts = []
         self._queued = 0
+        self._effort = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: deque[_Held] = deque()
         self._settling = False
@@ -147,6 +150,8 @@ class Session:
         return True
 
     def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+        if self._is_enough(1):
+            return False
         change = partial(self._device.zero, offset, length, allocated=allocated)
         return self._change(cookie, change, 0, fua=fua)
 
@@ -157,13 +162,16 @@ class Session:
         return True
 
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
+        if self._is_enough(1):
+            return False
         self._device.prefetch(offset, length)
         self._parts.append(self._replies.done(cookie))
         return True
 
     def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
         assert isinstance(self._replies, ChunkedReplies), "a context needs replies in chunks"
-        if self._queued > self._limits.reply_bytes:
+        effort = min(1 + length // EFFORT_BYTES, EFFORT_MAX)
+        if self._queued > self._limits.reply_bytes or self._is_enough(effort):
             return False
         extents = self._device.extents(offset, length)
         reply = self._replies.status(cookie, BASE_ALLOCATION_ID, extents, length, one=one)
@@ -362,6 +370,14 @@ class Session:
             self._owner.idle()
 
     # Admission
+
+    def _is_enough(self, effort: int) -> bool:
+        """Whether a command that takes long must wait for the next turn of the loop."""
+        if self._effort >= EFFORT_MAX:
+            self._effort = 0
+            return True
+        self._effort += effort
+        return False
 
     def _admit(self) -> bool:
         """Whether one more request may be under way."""

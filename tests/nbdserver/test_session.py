@@ -111,3 +111,35 @@ async def test_a_part_that_goes_wrong_unforeseen_drops_the_client() -> None:
         await client.feed(structured() + req(wire.CMD_READ, 0, LONG))
         await client.gone()
     assert disk.reads_under_way == 0
+
+
+COMMANDS = {
+    "TRIM": ext(wire.CMD_TRIM, 0, SIZE),
+    "WRITE_ZEROES": ext(wire.CMD_WRITE_ZEROES, 0, SIZE),
+    "CACHE": ext(wire.CMD_CACHE, 0, SIZE),
+    "BLOCK_STATUS": ext(wire.CMD_BLOCK_STATUS, 0, SIZE),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+async def test_others_have_their_turn_between_commands_that_take_long(command: bytes) -> None:
+    """A thousand of them in one segment are not carried out in one go, and all are answered."""
+    with Wire(memory_exports({"disk": MemoryDevice(SIZE)})) as client:
+        await client.feed(extended())
+        start = len(client.output)
+        client.offer(command * 1000)
+        assert 0 < (len(client.output) - start) // 32 < 100
+        assert await client.until(lambda: client.reading)
+        lines = read_answers(bytes(client.output))
+        assert len([line for line in lines if line.startswith("1@0: ")]) == 1000
+
+
+async def test_the_status_of_much_takes_a_turn() -> None:
+    """A GiB of it may take as long as others can be asked to wait; a hole of 1 MiB costs nothing."""
+    for size, most in ((1 << 50, 2), (1 << 20, 20)):
+        with Wire(memory_exports({"disk": MemoryDevice(size)})) as client:
+            await client.feed(extended())
+            start = len(client.output)
+            client.offer(ext(wire.CMD_BLOCK_STATUS, 0, size) * 1000)
+            answered = (len(client.output) - start) // 56
+            assert 0 < answered <= most
