@@ -71,8 +71,8 @@ def _context(folder: Path, now: datetime) -> ssl.SSLContext:
     _check_key(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Sessions are not resumed: a connection lasts for days, and a certificate that was revoked must not come
-    # back with a ticket from before. Renegotiation would let a client make the server compute for ever.
+    # A connection lasts for days, so tickets to resume one are good for nothing but to come back with a certificate
+    # that was revoked. Renegotiation would let a client make the server compute for ever.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     try:

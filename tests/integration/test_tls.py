@@ -1,5 +1,6 @@
 """TLS of the real program: certificates made as the README makes them, and other people's clients."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from tests.support.certificates import Authority, write_folder
 from tests.support.commands import SYSTEM_PYTHON, run
 from tests.support.nbd import Client
 from tests.support.processes import until
-from tests.support.program import NotListening, Server
+from tests.support.program import REPOSITORY, NotListening, Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest
 
@@ -98,6 +99,20 @@ def test_clients_of_libnbd_and_qemu(make: MakeServer, pki: Path, work: Path) -> 
         target,
     )
     run("nbdinfo", server.uri(), status=1)
+
+
+def test_the_readme_makes_certificates(local_store: StoreUnderTest, make_server: MakeServer, work: Path) -> None:
+    require("openssl", "nbdinfo")
+    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("    EC="))
+    script = "\n".join(itertools.takewhile(lambda line: line.startswith("    "), lines[first:]))
+    made = work / "made"
+    made.mkdir()
+    run("sh", "-ec", script.replace("storage.example.com", "localhost"), cwd=made)
+    security = ["--tls", "require", "--tls-certificates", str(made), "--tls-verify-peer"]
+    server = make_server(local_store, create={"disk": "1M"}, arguments=security)
+    server.start()
+    run("nbdinfo", f"nbds://localhost:{server.port}/disk?tls-certificates={made}")
 
 
 def test_replies_behind_disc_reach_libnbd(make: MakeServer, pki: Path) -> None:
