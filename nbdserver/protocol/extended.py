@@ -2,7 +2,8 @@
 
 The length has 64 bits. What it counts, the flag PAYLOAD_LEN says: the bytes of a payload behind the header, or
 else those of the export that the request is about. Only WRITE must have a payload, and only BLOCK_STATUS may:
-to name the contexts it is about.
+to name the contexts it is about. A WRITE has its payload even where the flag is missing: so QEMU 10 sends it,
+and its server takes it.
 
 The reply repeats the offset behind the cookie, just as the request has them. So both are taken as one string
 that stands for the cookie everywhere else; the offset is unpacked once more, as a number (0.09 us).
@@ -78,16 +79,15 @@ class ExtendedTransmission(Transmission):
         return outcome is MORE
 
     def _request(self, command: int, flags: int, cookie: bytes, offset: int, length: int) -> Outcome:
-        announced = bool(flags & wire.CMD_FLAG_PAYLOAD_LEN)
+        announced = bool(flags & wire.CMD_FLAG_PAYLOAD_LEN) or command == wire.CMD_WRITE
         flags &= ~wire.CMD_FLAG_PAYLOAD_LEN
         if announced and length > wire.PAYLOAD_BYTES_MAX:
             raise ProtocolError(f"a request announces a payload of {length} bytes")
         if announced and command == wire.CMD_BLOCK_STATUS:
             return self._status_of(flags, cookie, offset, length)
         refusal = self._judge(command, flags, offset, length)
-        if refusal is None and announced != (command == wire.CMD_WRITE):
-            wrong = f"command {command} takes no payload" if announced else "WRITE needs the flag PAYLOAD_LEN"
-            refusal = Refusal(wire.EINVAL, wrong)
+        if refusal is None and announced and command != wire.CMD_WRITE:
+            refusal = Refusal(wire.EINVAL, f"command {command} takes no payload")
         if not announced or not length:
             return self._bare(command, flags, cookie, offset, length, refusal)
         if refusal is not None:

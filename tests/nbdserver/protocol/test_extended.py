@@ -65,9 +65,13 @@ def one_request(draw: st.DrawFn) -> bytes:
     if number == wire.CMD_BLOCK_STATUS and draw(st.booleans()):
         ids = draw(st.lists(st.integers(0, 2), max_size=3))
         return ext(number, offset, data=wanted(draw(LENGTHS), *ids), flags=flags, cookie=cookie)
-    if draw(st.integers(0, 9)) if number == wire.CMD_WRITE else not draw(st.integers(0, 9)):
+    rarely = not draw(st.integers(0, 9))
+    if number == wire.CMD_WRITE or rarely:
         length = draw(PAYLOADS)
-        return ext(number, offset, data=random.Random(length).randbytes(length), flags=flags, cookie=cookie)
+        data = random.Random(length).randbytes(length)
+        if number == wire.CMD_WRITE and rarely:
+            return ext(number, offset, length, flags=flags & ~PAYLOAD_LEN, cookie=cookie) + data
+        return ext(number, offset, data=data, flags=flags, cookie=cookie)
     return ext(number, offset, draw(LENGTHS), flags=flags, cookie=cookie)
 
 
@@ -143,7 +147,6 @@ READ_CALL = ("read", struct.pack(">QQ", 2, 4096), 4096, 512, False)
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (ext(wire.CMD_WRITE, 0, 4096), wire.EINVAL),
         (ext(wire.CMD_READ, 0, data=bytes(8)), wire.EINVAL),
         (ext(wire.CMD_READ, 0, 0, flags=PAYLOAD_LEN), wire.EINVAL),
         (ext(wire.CMD_FLUSH, 0, data=bytes(100)), wire.EINVAL),
@@ -279,7 +282,24 @@ def test_a_write_of_nothing() -> None:
     """With the flag, as WRITE must have it, and without."""
     nothing = ext(wire.CMD_WRITE, 0, 0, flags=PAYLOAD_LEN)
     assert heard(nothing + READ_BEHIND) == [("nothing", TAG, False), READ_CALL]
-    assert heard(ext(wire.CMD_WRITE) + READ_BEHIND) == [("refuse", TAG, wire.EINVAL), READ_CALL]
+    assert heard(ext(wire.CMD_WRITE) + READ_BEHIND) == [("nothing", TAG, False), READ_CALL]
+
+
+@pytest.mark.parametrize("length", [1, 4096, 100_000])
+def test_a_write_without_the_flag_has_its_payload_all_the_same(length: int) -> None:
+    """As QEMU 10 sends it."""
+    data = b"q" * length
+    said = ext(wire.CMD_WRITE, 0, length) + data
+    assert heard(said + READ_BEHIND) == [("write", TAG, 0, data, False), READ_CALL]
+    assert heard(ext(wire.CMD_WRITE, SIZE, length) + data + READ_BEHIND) == [
+        ("refuse", struct.pack(">QQ", 1, SIZE), wire.ENOSPC),
+        READ_CALL,
+    ]
+
+
+def test_a_write_without_the_flag_is_limited_as_one_with_it() -> None:
+    with pytest.raises(ProtocolError):
+        feed(make(Recorder(), size=1 << 50), ext(wire.CMD_WRITE, 0, (32 << 20) + 1))
 
 
 def test_a_status_behind_a_long_write_has_room() -> None:
