@@ -25,7 +25,10 @@ from nbdserver.protocol.replies import Parts
 _RECORD_BYTES = 16 << 10
 """Most plaintext of one record (RFC 8446, 5.1). Parts of that length gain nothing from being joined."""
 
-_ciphertext = memoryview(bytearray(256 << 10))
+_PASS_BYTES = 256 << 10
+"""What OpenSSL is given at a time: its buffers never shrink, and a reply may have 32 MiB."""
+
+_ciphertext = memoryview(bytearray(_PASS_BYTES))
 """Where what arrives for any connection lies until OpenSSL has copied it, in the same turn of the loop."""
 
 
@@ -131,11 +134,11 @@ class Secured(asyncio.BufferedProtocol):
             return
         try:
             for piece in _joined(parts):
-                self._tls.write(piece)
+                for start in range(0, len(piece), _PASS_BYTES):
+                    self._tls.write(piece if len(piece) <= _PASS_BYTES else piece[start : start + _PASS_BYTES])
+                    self._flush()
         except ssl.SSLError:
             self.abort()
-        else:
-            self._flush()
 
     def pause_reading(self) -> None:
         """Hand nothing on, and leave in the socket what arrives."""
@@ -245,7 +248,7 @@ class Secured(asyncio.BufferedProtocol):
 def _joined(parts: Parts) -> Parts:
     """The same bytes, short neighbours in one buffer; none is empty."""
     if len(parts) == 1:
-        return parts if len(parts[0]) else []
+        return [memoryview(parts[0])] if len(parts[0]) else []
     pieces: Parts = []
     short: Parts = []
     for part in parts:
@@ -255,7 +258,7 @@ def _joined(parts: Parts) -> Parts:
         if short:
             pieces.append(b"".join(short))
             short = []
-        pieces.append(part)
+        pieces.append(memoryview(part))
     if short:
         pieces.append(b"".join(short))
     return pieces

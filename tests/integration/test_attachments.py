@@ -3,13 +3,16 @@
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.commands import run
 from tests.support.nbd import FLAG_CAN_MULTI_CONN, FUA, Client, NbdError
 from tests.support.processes import until
 from tests.support.program import Server
+from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest
 
 MakeServer = Callable[..., Server]
@@ -117,6 +120,17 @@ def test_exclusive(local_store: StoreUnderTest, make_server: MakeServer) -> None
     until(lambda: not clients(server), seconds=20, what="the end of the first")
     with server.connect("disk") as second:
         assert second.read(0, 4096) == b"x" * 4096
+
+
+def test_nbdcopy_makes_do_with_one_connection(local_store: StoreUnderTest, make_server: MakeServer, work: Path) -> None:
+    require("nbdcopy")
+    server = make_server(local_store, create={"disk": "8MiB"}, arguments=["--exclusive"])
+    server.start()
+    image, back = work / "image", work / "back"
+    image.write_bytes(os.urandom(8 * MIB))
+    run("nbdcopy", "--connections=4", image, server.uri())
+    run("nbdcopy", "--connections=4", server.unix_uri(), back)
+    assert back.read_bytes() == image.read_bytes()
 
 
 def test_shared_unless_told_otherwise(served: Server) -> None:

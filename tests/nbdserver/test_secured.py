@@ -13,6 +13,7 @@ import pytest
 from nbdserver import connection as connection_module
 from nbdserver.limits import Limits
 from nbdserver.protocol import wire
+from nbdserver.secured import Secured
 from nbdserver.server import Server
 from nbdserver.tls import Credentials
 from storage.env import RealEnv
@@ -406,3 +407,34 @@ async def test_more_replies_than_fit_go_out_behind_disc_and_close_notify(
         assert len(await asyncio.to_thread(talk.receive, 1 << 30)) == 64 * (65536 + 16)
         talk.close()
         await running.gone()
+
+
+class Spy:
+    """A transport that notes how much it is given at a time."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.written: list[int] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(len(data))
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
+async def test_a_long_reply_is_encrypted_in_pieces(running: Running, context: ssl.SSLContext) -> None:
+    """OpenSSL's buffers stay as large as they once were, for as long as the connection lasts."""
+    long = bytes(range(256)) * (128 << 10)
+    running.disk.write(0, long)
+    client = await running.client(context)
+    (connection,) = running.server._clients
+    secured = connection._transport
+    assert isinstance(secured, Secured)
+    spy = Spy(secured._transport)
+    secured._transport = spy  # type: ignore[assignment]
+    assert await asyncio.to_thread(client.read, 0, 32 * MIB) == long
+    assert sum(spy.written) > 32 * MIB
+    assert max(spy.written) < MIB
+    client.close()
