@@ -7,7 +7,8 @@ what it sent but was not applied when it left is dropped; nothing of a connectio
 How it works. In the handshake, bytes go through a buffer that all connections share, since they are taken out
 of it in the same turn of the loop. In the transmission phase `Transmission` owns the receive buffer, and a
 `Session` carries out what it finds there: one pass over what arrived, one `writelines`. When a request was
-not taken, or too many replies are unsent, reading stops until `proceed` is called.
+not taken, or too many replies are unsent, reading stops until `proceed` is called. After STARTTLS a `Secured`
+takes the place of the transport; everything else stays as it is.
 
 Stale copies. Linux sends a request again on another socket when one stalls. An old copy that is applied late
 would undo a newer write that was acknowledged. So before bytes are carried out after a pause, or after a
@@ -208,6 +209,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def secured(self, tls: ssl.SSLObject) -> None:
         """The handshake goes on under TLS, and as if nothing had been said before."""
+        self._guarded(self._begin_anew, tls)
+
+    def _begin_anew(self, tls: ssl.SSLObject) -> None:
         self.tls_version = tls.version()
         self.identity = Identity(self.peer.uid, names_in_certificate(tls))
         self._handshake.secured(self._exports.seen_by(self.identity))

@@ -266,6 +266,21 @@ async def test_a_client_without_a_certificate_is_refused(make: Callable[..., Run
     await running.gone()
 
 
+async def test_a_certificate_that_cannot_be_read_costs_its_client_only(
+    running: Running, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(tls: ssl.SSLObject) -> tuple[str, ...]:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a bug")
+
+    before = await running.client(context)
+    monkeypatch.setattr(connection_module, "names_in_certificate", unreadable)
+    with pytest.raises((EOFError, OSError)):
+        await running.client(context)
+    assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
+    assert await asyncio.to_thread(before.read, 0, 4096) == bytes(4096)
+    before.close()
+
+
 async def test_a_record_that_was_altered_ends_the_connection(running: Running, context: ssl.SSLContext) -> None:
     talk = await running.talk(context)
     sent = bytearray(talk.encrypt(req(wire.CMD_WRITE, 0, data=b"x" * 4096)))
