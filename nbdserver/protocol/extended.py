@@ -17,8 +17,8 @@ from nbdserver.protocol.wire import ProtocolError
 
 _HEADER = wire.EXTENDED_REQUEST_BYTES
 _PLAIN_READ = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_READ
-_PLAIN_WRITE = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_FLAG_PAYLOAD_LEN << 16 | wire.CMD_WRITE
-_NO_HEAD = 0
+_BARE_WRITE = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_WRITE
+_PLAIN_WRITES = (_BARE_WRITE | wire.CMD_FLAG_PAYLOAD_LEN << 16, _BARE_WRITE)
 
 _FILTER_BYTES = wire.STATUS_FILTER.size
 """The payload of a BLOCK_STATUS that names one context. There is only one: a longer list has to repeat it, or to
@@ -33,7 +33,7 @@ class ExtendedTransmission(Transmission):
 
     def __init__(self, handler: Handler, bounds: Bounds, *, read_only: bool, block_status: bool) -> None:
         super().__init__(handler, bounds, Rules(read_only=read_only, structured=True, block_status=block_status))
-        self._plain_write = _NO_HEAD if read_only else _PLAIN_WRITE
+        self._plain_writes = () if read_only else _PLAIN_WRITES
 
     def resume(self) -> bool:
         if self._over or self._body is not None:
@@ -41,7 +41,7 @@ class ExtendedTransmission(Transmission):
             if outcome is not TAKEN:
                 return outcome is MORE
         memory, view, start, end = self._memory, self._view, self._start, self._end
-        handler, plain_write, size = self.handler, self._plain_write, self._bounds.size
+        handler, plain_writes, size = self.handler, self._plain_writes, self._bounds.size
         unpack, number = wire.EXTENDED_REQUEST.unpack_from, wire.COOKIE_OFFSET.unpack_from
         read, write = handler.read, handler.write
         requests = self.requests
@@ -57,7 +57,7 @@ class ExtendedTransmission(Transmission):
                     break
                 start += _HEADER
                 self._headers_only = False
-            elif head == plain_write and 0 < length < ADOPT_BYTES_MIN and offset + length <= size:
+            elif head in plain_writes and 0 < length < ADOPT_BYTES_MIN and offset + length <= size:
                 behind = start + _HEADER + length
                 if behind > end:
                     outcome = MORE
