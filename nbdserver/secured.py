@@ -136,9 +136,12 @@ class Secured(asyncio.BufferedProtocol):
             for piece in _joined(parts):
                 for start in range(0, len(piece), _PASS_BYTES):
                     self._tls.write(piece if len(piece) <= _PASS_BYTES else piece[start : start + _PASS_BYTES])
-                    self._flush()
+                    if self._outgoing.pending >= _PASS_BYTES:
+                        self._flush()
         except ssl.SSLError:
             self.abort()
+        else:
+            self._flush()
 
     def pause_reading(self) -> None:
         """Hand nothing on, and leave in the socket what arrives."""
