@@ -12,10 +12,9 @@ takes the place of the transport; everything else stays as it is.
 
 Stale copies. Linux sends a request again on another socket when one stalls. An old copy that is applied late
 would undo a newer write that was acknowledged. So before bytes are carried out after a pause, or after a
-second of silence, the socket is asked whether the peer is still there (POLLRDHUP, 1.6 us; it knows while
-bytes are unread, but the end of a TCP stream must have arrived: behind more bytes than the kernel takes in it
-is not seen). If the peer has left, a `Doubtful` takes the requests. And a TCP client whose requests were not
-taken for STALL_SECONDS_MAX is dropped with all of them.
+second of silence, the kernel is asked whether the peer is still there (`peer.Presence`). If it has left, a
+`Doubtful` takes the requests. And a TCP client whose requests were not taken for STALL_SECONDS_MAX is dropped
+with all of them.
 """
 
 import asyncio
@@ -129,21 +128,17 @@ class Connection(asyncio.BufferedProtocol):
         return f"client {self.number} ({self.peer.name}{certified})"
 
     @property
-    def requests(self) -> int:
-        """Requests of this client so far."""
-        return 0 if self._transmission is None else self._transmission.requests
-
-    @property
-    def bytes_sent(self) -> int:
-        """Data of the replies to this client so far."""
-        return 0 if self._transmission is None else self._session.bytes_sent
+    def counters(self) -> tuple[int, int, int]:
+        """Requests of this client, bytes from it, and bytes of data to it, so far."""
+        if self._transmission is None:
+            return 0, self.bytes_received, 0
+        return self._transmission.requests, self.bytes_received, self._session.bytes_sent
 
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A transport of uvloop is none of asyncio's classes, but does what they promise.
         raw = self._transport = cast(asyncio.Transport, transport)
-        self._handshake = Handshake(self._exports, security=self._security)
         try:
             sock = transport.get_extra_info("socket")
             self.peer = prepare(sock)
@@ -156,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         self._handshake = Handshake(self._exports.seen_by(self.identity), security=self._security)
         self._owner.opened(self)
         raw.set_write_buffer_limits(high=self._limits.reply_bytes)
-        self._timer = self._loop.call_later(self._limits.handshake_seconds, self._too_slow)
+        self._timer = self._loop.call_later(self._limits.handshake_seconds, self._drop, "its handshake takes too long")
         if not self._closing:
             self._transport.writelines(self._handshake.take_output())
 
@@ -231,11 +226,10 @@ class Connection(asyncio.BufferedProtocol):
             self._guarded(self._haggle, b"")
             return
         if self._stalled_too_long():
-            logger.info("client_dropped peer=%s: not read for %g s", self.peer.name, STALL_SECONDS_MAX)
-            self.close()
+            self._drop("it could not be read for too long")
             return
         self._ask_for_peer()
-        self._guarded(self._go_on)
+        self._guarded(self._received, 0)
 
     def idle(self) -> None:
         """The last request is answered and no other will come, unless one is left of a client that has left."""
@@ -271,6 +265,10 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._transport.close()
             self._linger()
+
+    def _drop(self, why: str) -> None:
+        logger.info("client_dropped peer=%s: %s", self.peer.name, why)
+        self.fail()
 
     def drain(self) -> None:
         """The server is stopping: finish what is under way, refuse what comes, then close."""
@@ -347,12 +345,9 @@ class Connection(asyncio.BufferedProtocol):
             self._read_on()
 
     def _received(self, count: int) -> None:
+        """So many bytes came; also none, if others wait."""
         assert self._transmission is not None
         self._pass_done(hungry=self._transmission.received(count))
-
-    def _go_on(self) -> None:
-        assert self._transmission is not None
-        self._pass_done(hungry=self._transmission.resume())
 
     def _pass_done(self, *, hungry: bool) -> None:
         """Send what a pass over the received bytes produced, and decide what comes next."""
@@ -395,10 +390,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._stalled_at is None or not self._tcp:
             return False
         return self._loop.time() - self._stalled_at > STALL_SECONDS_MAX
-
-    def _too_slow(self) -> None:
-        logger.info("client_dropped peer=%s: no handshake in %g s", self.peer.name, self._limits.handshake_seconds)
-        self.fail()
 
     def _linger(self) -> None:
         if self._timer is not None:

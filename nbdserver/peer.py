@@ -37,7 +37,8 @@ NOBODY = Peer("unknown", "unknown", None)
 class Presence:
     """Whether the peer of a socket is still there, asked of the kernel (1.6 us).
 
-    The kernel knows it while bytes are unread, but the end of a TCP stream must have arrived.
+    The kernel knows it while bytes are unread, but the end of a TCP stream must have arrived: behind more bytes than
+    the kernel takes in it is not seen.
     """
 
     def __init__(self, sock: socket.socket) -> None:
