@@ -16,7 +16,7 @@ from nbdserver import server as server_module
 from nbdserver.limits import Limits
 from nbdserver.protocol import wire
 from nbdserver.server import Server
-from storage.errors import AccessDenied, Conflict, Invalid
+from storage.errors import AccessDenied, Conflict, Invalid, NotFound
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.nbd import Client
 from tests.support.speech import FIXED, go, opt, req, simple, structured
@@ -152,6 +152,50 @@ async def test_who_is_connected(running: Running) -> None:
     drop(tcp_writer)
     await running.until(lambda: not running.server.clients())
     assert running.exports.attached("disk") == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "structured", "extended"),
+    [
+        (simple(), False, False),
+        (FIXED + opt(wire.OPT_STRUCTURED_REPLY) + go(), True, False),
+        (FIXED + opt(wire.OPT_EXTENDED_HEADERS) + go(), True, True),
+    ],
+)
+async def test_what_a_client_speaks(running: Running, said: bytes, structured: bool, extended: bool) -> None:
+    _, writer = await running.raw()
+    writer.write(said)
+    await running.until(lambda: running.exports.attached("disk") == 1)
+    (facts,) = running.server.clients_of("disk")
+    assert (facts["structured"], facts["extended"], facts["read_only"], facts["tls"]) == (
+        structured,
+        extended,
+        False,
+        None,
+    )
+    assert running.server.clients_of("other") == []
+    drop(writer)
+
+
+async def test_a_client_that_is_disconnected_leaves_nothing_behind(running: Running) -> None:
+    """What it sent and was not carried out never is; another client of the same device goes on."""
+    client, other = await running.client(), await running.client(tcp=True)
+    running.disk.gate.closed = True
+    client.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
+    await running.until(lambda: bool(running.disk.gate._waiting))
+    (number,) = (each["id"] for each in running.server.clients() if each["requests"])
+    assert isinstance(number, int)
+    running.disk.gate.open()  # the held write would be carried out in the loop's next turn
+    assert running.server.disconnect(number).startswith(f"client {number} (unix:pid=")
+    await asyncio.to_thread(other.write, 8192, b"n" * 4096)
+    assert running.disk.last_sequence == 1
+    with pytest.raises((EOFError, ConnectionError)):
+        await asyncio.to_thread(client.receive)
+    await running.until(lambda: len(running.server.clients()) == 1)
+    with pytest.raises(NotFound, match=f"no client {number} is connected"):
+        running.server.disconnect(number)
+    client.close()
+    other.close()
 
 
 # Listening
