@@ -208,4 +208,4 @@ class TransmissionMachine(RuleBasedStateMachine):
 
 
 TestTransmission = TransmissionMachine.TestCase
-TestTransmission.settings = settings(max_examples=40)
+TestTransmission.settings = settings(max_examples=25)
