@@ -231,7 +231,7 @@ class Layer:
         entry.sectors[sector] = data
         entry.sequence = sequence
         entry.mask |= bit
-        entry.charged += SECTOR_BYTES + OPERATION_OVERHEAD
+        entry.charged += SECTOR_BYTES
         fresh = entry.fresh = entry.fresh | bit
         if entry.extents is not None:
             entry.extents.pop(sector, None)
@@ -255,7 +255,7 @@ class Layer:
             entry.cut = log.cut_number
             entry.fresh = 0
         entry.sequence = sequence
-        entry.charged += write_charge(low, len(piece))
+        entry.charged += write_charge(low, len(piece)) - OPERATION_OVERHEAD
         if len(piece) == BLOCK_BYTES:
             entry.link_block(piece)
             entry.fresh = FULL_MASK
@@ -307,7 +307,6 @@ class Layer:
     def _zero_block_part(self, block: int, low: int, count: int, content: int, sequence: int) -> None:
         entry = self.active.entry(block)
         entry.sequence = sequence
-        entry.charged += OPERATION_OVERHEAD
         entry.fresh = 0
         self.log.newest_write = sequence
         if count == BLOCK_BYTES:

@@ -44,6 +44,8 @@ class BlockEntry:
     `mask` holds the sectors known here, in `base` or `sectors`; `extents` are pieces of sectors outside the mask,
     oldest first, to be read over what lies below: the frame in `base` if there is one, else older generations.
     `fresh` holds the sectors written since cut number `cut` of the layer's log.
+    `charged` is what was linked here, in bytes of sectors: given back when the block is an uploaded frame. The overhead
+    of the operations is not, so a memtable that took any is never empty.
     """
 
     __slots__ = ("base", "charged", "cut", "extents", "fresh", "mask", "sectors", "sequence")

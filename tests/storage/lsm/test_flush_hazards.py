@@ -388,3 +388,17 @@ async def test_a_layer_may_change_at_every_step_of_a_flush(change: str) -> None:
         engine = await world.open(take_over=False)
         assert await read(engine.layers[1], 0, size) == disk
         await world.crash(engine)
+
+
+async def test_blocks_that_turn_out_to_be_zeros_are_flushed() -> None:
+    """Their data weighs nothing any more, but their records are in the log: wiping a disk would fill it for ever."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.flush_memtable()
+    for block in range(32):
+        layer.write(block * BLOCK_BYTES, bytes(BLOCK_BYTES))
+    await durable(engine, layer)
+    assert engine.writes.memtable.bytes < MIB
+    await engine.flush_memtable()
+    assert not engine.commit.position.objects
+    await world.crash(engine)

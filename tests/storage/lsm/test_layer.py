@@ -2,13 +2,15 @@
 
 import random
 
+import pytest
+
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.extents import State
 from storage.lsm.layer import ATOMIC_BYTES_MAX, FRAGMENTS_MAX, Layer
 from storage.lsm.records import Meta
 from storage.lsm.streams import WINDOW_BLOCKS_MAX
-from tests.storage.lsm.worlds import MIB, World, durable, join, read, settle
+from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle
 
 TIB = 1024 * 1024 * MIB
 
@@ -147,3 +149,33 @@ async def test_a_block_of_many_patches_is_put_together_once_and_kept() -> None:
             assert len(again) <= 2 * 4 * FRAGMENTS_MAX + 1, "four sectors a patch, and what lies between"
     assert layer.index.assembled
     await engine.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_blocks_were_charged_never_exceeds_what_the_memtable_was(seed: int) -> None:
+    """Otherwise a memtable that holds something weighs nothing, or less, and is neither flushed nor bounded."""
+    chance = random.Random(seed)
+    world = World()
+    engine, layer = await world.start()
+    writes = engine.writes
+    for _ in range(100):
+        offset = chance.randrange(8 * MIB) // chance.choice([1, SECTOR_BYTES, BLOCK_BYTES]) * chance.choice([1, 512])
+        length = chance.choice([1, 512, SECTOR_BYTES, 5000, 64 * 1024, BLOCK_BYTES, 3 * BLOCK_BYTES, 8 * MIB])
+        kind = chance.random()
+        if kind < 0.6:
+            layer.write(offset, bytes(length) if kind < 0.1 else chance.randbytes(length))
+        elif kind < 0.8:
+            layer.zero(offset, length, allocated=kind < 0.7)
+        elif kind < 0.82:
+            await engine.change_tree(record("zero", 1, offset, length))
+        elif kind < 0.9:
+            await durable(engine, layer)
+        elif kind < 0.92:
+            await engine.flush_memtable()
+        charged = sum(entry.charged for table in writes.memtable.layers.values() for entry in table.blocks.values())
+        assert 0 <= charged <= writes.memtable.bytes == writes.pressure.memtable
+    await engine.flush_memtable()
+    assert not writes.memtable
+    assert writes.pressure.memtable == writes.pressure.unlogged == 0
+    assert not engine.commit.position.objects
+    await world.crash(engine)
