@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 EFFORT_MAX = 16
 EFFORT_BYTES = 64 << 20
 """What a client gets done in one turn of the loop, so that others get theirs: 16 discards or prefetches (0.2 ms each),
-or the status of 1 GiB (10 ms)."""
+or the status of 1 GiB (10 ms; 30 if every block of it is written in part)."""
 
 
 class Transport(Protocol):
