@@ -17,6 +17,9 @@ import atheris
 with atheris.instrument_imports(include=["nbdserver.protocol"], enable_loader_override=False):
     from tests.fuzz import seeds, target
 
+SEEDS, CORPUS, DICTIONARY = "seeds", "corpus", "words.dict"
+"""What lies in a fuzzer's folder."""
+
 GROWTH_BYTES_MAX = 16 << 20
 """Of resident memory from the middle to the end: libFuzzer keeps the inputs that it likes, nothing more."""
 
@@ -66,29 +69,33 @@ class Figures:
             raise MemoryError(f"resident memory grew by {growth >> 20} MiB from the middle to the end")
 
 
-def fuzz(inputs: int, seed: int, corpus: Path) -> None:
-    """Run one fuzzer; does not return."""
-    with tempfile.NamedTemporaryFile("w", suffix=".dict", delete=False) as words:
-        for word in target.HEADS:
-            words.write('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n')
+def fuzz(inputs: int, seed: int, work: Path) -> None:
+    """Run one fuzzer, whose process ends with it. `work` holds the seeds, the dictionary, and what it finds."""
     options = [
         f"-atheris_runs={inputs}",
         f"-seed={seed}",
         f"-max_len={target.INPUT_BYTES_MAX}",
-        f"-dict={words.name}",
+        f"-dict={work / DICTIONARY}",
+        f"-artifact_prefix={tempfile.gettempdir()}/nbd-fuzz-",
         "-len_control=0",
         "-timeout=30",
         "-rss_limit_mb=2048",
-        f"-artifact_prefix={tempfile.gettempdir()}/nbd-fuzz-",
         "-verbosity=0",
         "-print_final_stats=0",
     ]
-    first = Path(tempfile.mkdtemp(prefix="nbd-seeds-"))
-    for number, data in enumerate((*seeds.rows(), *seeds.found())):
-        (first / f"{number:05}").write_bytes(data)
     figures = Figures(inputs)
-    atheris.Setup([sys.argv[0], *options, str(corpus), str(first)], figures.one)
+    atheris.Setup([sys.argv[0], *options, str(work / CORPUS), str(work / SEEDS)], figures.one)
     atheris.Fuzz()
+
+
+def prepare(work: Path) -> None:
+    """Make what a fuzzer begins with."""
+    (work / CORPUS).mkdir(exist_ok=True)
+    (work / SEEDS).mkdir()
+    for number, data in enumerate((*seeds.rows(), *seeds.found())):
+        (work / SEEDS / f"{number:05}").write_bytes(data)
+    words = ('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.HEADS)
+    (work / DICTIONARY).write_text("".join(words))
 
 
 def main() -> int:
@@ -96,23 +103,29 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=100_000, help="in all")
     parser.add_argument("--jobs", type=int, default=1, help="processes among which they are shared")
     parser.add_argument("--seed", type=int, default=1, help="of the first process; not 0")
-    parser.add_argument("--corpus", type=Path, help="where inputs that found something new are kept")
+    parser.add_argument("--corpus", type=Path, help="a folder where inputs that found something new are kept")
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("file", nargs="*", type=Path, help="run these inputs once, instead")
     arguments = parser.parse_args()
     for file in arguments.file:
         target.run(file.read_bytes())
     if arguments.file:
         return 0
+    if arguments.work:
+        fuzz(arguments.inputs, arguments.seed, arguments.work)
     with tempfile.TemporaryDirectory(prefix="nbd-fuzz-") as folder:
-        if arguments.jobs == 1:
-            fuzz(arguments.inputs, arguments.seed, arguments.corpus or Path(folder))
         jobs = []
         for job in range(arguments.jobs):
+            work = Path(folder, str(job))
+            work.mkdir()
+            if arguments.corpus:
+                arguments.corpus.mkdir(exist_ok=True)
+                (work / CORPUS).symlink_to(arguments.corpus.absolute())
+            prepare(work)
             command = [sys.executable, "-m", "tests.fuzz", f"--inputs={arguments.inputs // arguments.jobs}"]
-            corpus = arguments.corpus or Path(folder) / str(job)
-            corpus.mkdir(exist_ok=True)
-            jobs.append(subprocess.Popen([*command, f"--seed={arguments.seed + job}", f"--corpus={corpus}"]))
-        return max(job.wait() for job in jobs)
+            jobs.append(subprocess.Popen([*command, f"--seed={arguments.seed + job}", f"--work={work}"]))
+        statuses = [job.wait() for job in jobs]
+    return 0 if statuses == [0] * len(jobs) else 1
 
 
 if __name__ == "__main__":
