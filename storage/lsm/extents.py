@@ -13,8 +13,9 @@ from storage.lsm.index import ALLOCATED_PAGE, PAGE_SHIFT, BlockMap
 from storage.lsm.memtable import BlockEntry, LayerTable
 
 STEPS_MAX = 4096
-"""Blocks, or whole pages of them, looked at in one call: about 10 ms, 30 if every one is written in part. The answer may be
-shorter than the question.
+"""Blocks, or whole pages of them, looked at in one call: about 10 ms, 30 if every one is written in part.
+
+The answer may be shorter than the question.
 """
 
 BLOCKS_FEW = 256
