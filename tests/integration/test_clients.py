@@ -94,6 +94,8 @@ def libnbd_pki(way: Way) -> Iterator[None]:
         return
     require("root")
     LIBNBD_PKI.parent.mkdir(exist_ok=True)
+    if LIBNBD_PKI.is_symlink() and not LIBNBD_PKI.exists():
+        LIBNBD_PKI.unlink()  # of a run that was killed
     LIBNBD_PKI.symlink_to(way.pki)
     yield
     LIBNBD_PKI.unlink()

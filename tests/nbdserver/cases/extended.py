@@ -164,6 +164,11 @@ REPLIES = (
         "WRITE_ZEROES", 68, REPLY, m.extended(m.WRITE_ZEROES, 0, 4096), OK, after=((0, bytes(4096) + b"d" * 512),)
     ),
     answered("CACHE", 68, REPLY, m.extended(m.CACHE, 0, 4096), OK),
+    answered(
+        "three at once, each with its offset", 68, REPLY,
+        m.extended(m.READ, 4096, 512) + m.extended(m.FLUSH, cookie=2) + m.extended(m.CACHE, 8192, 512, cookie=3),
+        r"1@4096: read 4096\+512 d\*512 \(data\)", "2@0: ok", "3@8192: ok",
+    ),
     answered("DF on FLUSH", 68, FLAGS, m.extended(m.FLUSH, flags=m.DF), EINVAL),
     answered("cookie ff", 68, REPLY, m.extended(m.FLUSH, cookie=2**64 - 1), f"{2**64 - 1}@0: ok"),
     answered(
