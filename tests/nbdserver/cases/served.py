@@ -1,8 +1,9 @@
 """Serves the exports of the table, in a process of its own: `python -m tests.nbdserver.cases.served FOLDER`.
 
 Several servers, each with its own limits, on a TCP port and a Unix socket in FOLDER; when all listen, one
-line of JSON says where: {"plain": ["socket", port], ...}. Ends at SIGTERM. On standard error only what the
-server logs: the tests look for tracebacks there.
+line of JSON says where: {"plain": ["socket", port], ...}. Ends at SIGTERM, and when its standard input does,
+so that it does not outlive tests that were killed. On standard error only what the server logs: the tests
+look for tracebacks there.
 """
 
 import asyncio
@@ -77,7 +78,9 @@ async def serve(folder: Path) -> None:
         _, port = await server.listen_tcp("127.0.0.1", 0)
         addresses[name] = (str(path), port)
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    loop.add_reader(sys.stdin.fileno(), ended.set)
     print(json.dumps(addresses), flush=True)
     await ended.wait()
     for server in running.values():
