@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 Identity = tuple[int, int]
 """Device and inode of a file: whether it is the same one."""
 
-BACKLOG = 128
+BACKLOG = 1024
 """Connections the kernel keeps until they are accepted; a client with 16 connections opens them at once."""
 
 DEFAULT_LIMITS = Limits()
