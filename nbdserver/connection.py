@@ -171,7 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         if silence > SILENCE_SECONDS:
             self._ask_for_peer()
         elif silence < BUSY_SECONDS:
-            self._wakeful.stay(now)
+            self._wakeful.stay()
         self._guarded(self._received, nbytes)
 
     def pause_writing(self) -> None:
