@@ -725,8 +725,8 @@ async def test_attachments_are_counted(disk: MemoryDevice) -> None:
 
 
 async def test_only_busy_clients_keep_the_loop_awake(client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    stays: list[float] = []
-    monkeypatch.setattr(client.connection._wakeful, "stay", lambda now: stays.append(now))
+    stays: list[None] = []
+    monkeypatch.setattr(client.connection._wakeful, "stay", lambda: stays.append(None))
     await client.feed(structured())
     monkeypatch.setattr(connection_module, "BUSY_SECONDS", 1e9)
     client.offer(read())
