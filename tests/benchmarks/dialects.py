@@ -1,4 +1,4 @@
-"""What structured replies, extended headers and TLS cost: `scripts/bench --dialects` prints the table.
+"""What structured replies, extended headers and TLS cost: `scripts/bench dialects` prints the table.
 
 One connection, reads answered from memory. Of the dialects, a client that does next to nothing sends
 a burst of requests that were packed beforehand, and sends it again when so many bytes of replies have come as are due.
