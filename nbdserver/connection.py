@@ -187,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Without DISC the client has gone, whatever it still wanted; after it, its last replies may be on
         their way."""
-        if self._transmission is not None and self._session.ending and self._session.outstanding:
+        if self._transmission is not None and self._session.disconnected and self._session.outstanding:
             self._linger()
             return True
         self.close()
@@ -235,7 +235,8 @@ class Connection(asyncio.BufferedProtocol):
         """The last request is answered and no other will come, unless one is left of a client that has left."""
         session, transmission = self._session, self._transmission
         assert transmission is not None
-        left = isinstance(transmission.handler, Doubtful) and not transmission.handler.carry_on()
+        doubtful = transmission.handler
+        left = session.disconnected and isinstance(doubtful, Doubtful) and not doubtful.carry_on()
         session.send()
         if left:
             self._stop_reading()
@@ -381,7 +382,7 @@ class Connection(asyncio.BufferedProtocol):
         """If the peer has left, what it left behind counts only with a DISC behind it."""
         transmission = self._transmission
         assert transmission is not None
-        if self._session.ending or isinstance(transmission.handler, Doubtful):
+        if self._session.disconnected or isinstance(transmission.handler, Doubtful):
             return
         if not self.peer_is_here():
             transmission.handler = Doubtful(self._session, self._limits)

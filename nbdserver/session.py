@@ -99,6 +99,8 @@ class Session:
         """Requests whose replies will come later."""
         self.ending = False
         """No further request will come; the owner is told when none is outstanding."""
+        self.disconnected = False
+        """The client said DISC: what it sent before counts, though it may have left."""
         self.bytes_sent = 0
         self._owner = owner
         self._transport = transport
@@ -114,6 +116,8 @@ class Session:
         self._held: deque[_Held] = deque()
         self._settling = False
         self._at_gate = False
+        self._abandoned = False
+        """What is held is of a client that has left, and waits for its DISC."""
         self._closed = False
         self._allowance = Allowance(limits, budget, self._settle_soon)
         self._arriving = 0
@@ -191,7 +195,7 @@ class Session:
         return True
 
     def disconnect(self) -> None:
-        self.ending = True
+        self.ending = self.disconnected = True
         if self._held:
             self._settle_soon()
 
@@ -308,8 +312,14 @@ class Session:
             self._parts.append(self._replies.done(cookie))
 
     def _carry_out_held(self) -> None:
-        """The gate may be open again: apply what was held, unless its client has left without saying DISC."""
-        if not self.ending and not self._owner.peer_is_here():
+        """The gate may be open again: apply what was held, unless its client has left without saying DISC.
+
+        Then a DISC may still be unread. If that cannot be read, because what is held leaves no room, none will come.
+        """
+        if not self.disconnected and not self._owner.peer_is_here():
+            self._abandoned = True
+            if self.stalled:
+                self._owner.fail()
             return
         while self._held and not self._gate.closed:
             held = self._held.popleft()
@@ -383,15 +393,21 @@ class Session:
         """Whether one more request may be under way."""
         if self.outstanding < self._limits.requests:
             return True
-        self.stalled = True
+        self._stall()
         return False
 
     def _take(self, length: int) -> bool:
         """Count `length` bytes as held for this client, if it may have them."""
         if self._allowance.take(length):
             return True
-        self.stalled = True
+        self._stall()
         return False
+
+    def _stall(self) -> None:
+        """A request is not taken now; if what is in its way will never go, nobody comes after it."""
+        self.stalled = True
+        if self._abandoned:
+            self._loop.call_soon(self._owner.fail)
 
     def _give(self, length: int) -> None:
         self._allowance.give(length)

@@ -76,12 +76,10 @@ async def import_device(
         await store.create_device(name, -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES)
         made = True
     try:
-        device = store.device(name)
-        if store.attached(name):
-            raise Conflict(f"clients are attached to {name!r}: detach them first")
-        if size is not None and size > device.size:
-            raise Conflict(f"{name!r} has {device.size} bytes, {size} are to be written: make it larger first")
-        await _fill(device, pieces(device.size), overwrite=overwrite)
+        with store.hold(name, "an import") as device:
+            if size is not None and size > device.size:
+                raise Conflict(f"{name!r} has {device.size} bytes, {size} are to be written: make it larger first")
+            await _fill(device, pieces(device.size), overwrite=overwrite)
     except BaseException:
         if made:
             with contextlib.suppress(StorageError):

@@ -74,6 +74,7 @@ class Handshake(Generic[ExportT]):
         self._output_bytes = len(GREETING)
         self._padding = wire.EXPORT_PADDING
         self._options = 0
+        self._allowed: int | None = None
         self._discard = 0
         self._discarded_option = 0
         self._dialect = Dialect.SIMPLE
@@ -101,6 +102,7 @@ class Handshake(Generic[ExportT]):
         self._move(Event.SECURED)
         self._encrypted = True
         self._catalogue = catalogue
+        self._allowed = None
         self._dialect = Dialect.SIMPLE
         self._contexts_of = None
 
@@ -183,10 +185,8 @@ class Handshake(Generic[ExportT]):
     def _answer(self, option: int, data: bytes | None) -> None:
         """Answer one option; `data` None: there was more of it than OPTION_BYTES_MAX, and it is gone."""
         self._options += 1
-        if self._options > OPTIONS_MAX:
-            listed = OPTIONS_PER_EXPORT_MAX * len(self._catalogue.names())
-            if self._options > max(listed, OPTIONS_MAX):
-                raise ProtocolError(f"more than {self._options - 1} options")
+        if self._options > OPTIONS_MAX and self._options > self._options_max():
+            raise ProtocolError(f"more than {self._options - 1} options")
         if option == wire.OPT_SET_META_CONTEXT:
             # Whatever comes of it, it replaces what was selected before.
             self._contexts_of = None
@@ -211,6 +211,16 @@ class Handshake(Generic[ExportT]):
             event = Event.ANSWERED
             self._send(options.encode_reply(option, refused.reply, str(refused).encode()))
         self._move(event)
+
+    def _options_max(self) -> int:
+        """How many options this client may send; counted once, since it takes a walk over all exports. A client that
+        has yet to start TLS does not learn from it how many there are.
+        """
+        if self.state is State.UNSECURED:
+            return OPTIONS_MAX
+        if self._allowed is None:
+            self._allowed = max(OPTIONS_MAX, OPTIONS_PER_EXPORT_MAX * len(self._catalogue.names()))
+        return self._allowed
 
     def _export_name(self, data: bytes) -> Event:
         """The answer is bare: 64 bits size, 16 bits flags, 124 zeros unless NO_ZEROES; an error cannot be

@@ -42,5 +42,10 @@ class Device:
             raise Invalid("a range to zero must not be empty")
         return self._layer.zero(offset, length, allocated=allocated)
 
+    def retire(self) -> None:
+        """The device was deleted: who still holds it writes no more."""
+        self.read_only = True
+        self.write = self._refuse
+
     def _refuse(self, offset: int, data: Buffer) -> int:
-        raise AccessDenied("this device is read-only")
+        raise AccessDenied("this device is read-only, or was deleted")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +113,7 @@ class Store:
         self._env = env
         self._options = options
         self._devices: dict[int, Device] = {}
+        self._held: dict[Device, str] = {}
         self._opened_at = env.monotonic()
 
     @property
@@ -171,16 +173,20 @@ class Store:
 
     async def resize_device(self, name: str, size: int, *, shrink: bool = False) -> None:
         """Another size; making it smaller needs `shrink` and no client, and zeroes what it cuts off."""
+        self._engine.check_alive()
+        self._engine.check_writer()
         namespace = self._tree.namespace
-        own_name, inode = namespace.device(name)
-        if size < namespace.size(inode):
+        while True:
+            # Looked up again after each wait: the name may mean another device by then.
+            own_name, inode = namespace.device(name)
+            if size >= namespace.size(inode):
+                break
             self._refuse_attached(own_name, "make it smaller")
-            layer = self._engine.layers[inode.layer]
-            # The record must come behind every earlier write of the layer, in the log too. A client may come and go
-            # while we wait.
-            while not layer.log.is_durable:
-                await self._engine.durable(layer.log, layer.log.last_sequence)
-            self._refuse_attached(own_name, "make it smaller")
+            log = self._engine.layers[inode.layer].log
+            if log.is_durable:
+                break
+            # The record must come behind every earlier write of the layer, in the log too.
+            await self._engine.durable(log, log.last_sequence)
         record = namespace.plan_resize(name, size, self._env.wall_clock(), shrink=shrink)
         changed = self._engine.change_tree(record)
         device = self.device(name)
@@ -196,10 +202,31 @@ class Store:
     async def delete_device(self, name: str) -> None:
         """The device and its data are gone. Conflict while clients are attached."""
         self._refuse_attached(name, "delete it")
-        await self._engine.change_tree(self._tree.namespace.plan_delete(name, self._env.wall_clock()))
+        self._engine.check_alive()
+        self._engine.check_writer()
+        _, inode = self._tree.namespace.device(name)
+        record = self._tree.namespace.plan_delete(name, self._env.wall_clock())
+        device = self._devices.pop(inode.layer, None)
+        if device is not None:
+            device.retire()
+        await self._engine.change_tree(record)
+
+    @contextmanager
+    def hold(self, name: str, holder: str) -> Iterator[Device]:
+        """The device of that name, which is neither deleted, renamed nor made smaller meanwhile. `holder` is what the
+        refusal says. NotFound; Conflict if it is attached or held.
+        """
+        self._refuse_attached(name, f"hand it to {holder}")
+        device = self.device(name)
+        self._held[device] = holder
+        try:
+            yield device
+        finally:
+            del self._held[device]
 
     def _refuse_attached(self, name: str, action: str) -> None:
-        clients = self.attached(name)
+        held = self._held.get(self.device(name))
+        clients = self.attached(name) + ([held] if held is not None else [])
         if clients:
             others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
             raise Conflict(f"{name!r} is attached by {clients[0]}{others}: detach first to {action}")

@@ -174,6 +174,15 @@ class GroupCommit:
                 self._start(log.cut(self.writes.memtable))
         self.kick()
 
+    def under_way(self) -> list[LayerLog]:
+        """The queues that hold anything unacknowledged, also those of layers that were dropped."""
+        sent = [cut.log for batch in self._in_flight for cut in batch.cuts]
+        return list(dict.fromkeys([*self._dirty.values(), *sent]))
+
+    def is_acknowledged_below(self, number: int) -> bool:
+        """Whether no object with a lower number is on its way."""
+        return not self._in_flight or self._in_flight[0].number >= number
+
     def stop(self) -> None:
         """Send nothing more and answer nobody."""
         self._stopped = True

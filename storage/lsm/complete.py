@@ -17,6 +17,7 @@ from storage.lsm.gather import Gathering, Piece
 from storage.lsm.layer import Layer
 from storage.lsm.log import LayerLog
 from storage.lsm.memtable import LayerTable, Memtable
+from storage.lsm.writes import Writes
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ COMPLETE_SECTORS = 64
 
 
 async def complete_sectors(
-    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource
+    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource, writes: Writes
 ) -> list[tuple[LayerLog, int]]:
     """Leave no piece of a sector in a sealed memtable. Gives what was written again: queues, and up to which sequence.
 
@@ -51,7 +52,9 @@ async def complete_sectors(
         for table, block, sector in group:
             layer = layers[table.layer]
             if not _complete(table, layer, block, sector, fetched):
+                before = writes.memtable.bytes
                 _write_again(table, layer, block, sector)
+                writes.keep(writes.memtable.bytes - before)
                 again[table.layer] = (layer.log, layer.log.last_sequence)
         await asyncio.sleep(0)
     if again:

@@ -294,7 +294,8 @@ class Engine:
         """The log moved: is it time to flush the memtable?"""
         position = self.commit.position
         long = len(position.objects) >= LOG_OBJECTS_MAX or position.logged_bytes >= LOG_BYTES_MAX // 4
-        if long or self.writes.memtable.bytes >= self._options.flush_bytes:
+        memtable = self.writes.memtable
+        if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
             self._flush_wanted.set()
 
     async def _flush_forever(self) -> None:

@@ -81,12 +81,14 @@ class MemtableFlush:
                 # A layer was dropped since: that must be durable before its operations leave the log without a trace.
                 await self._durable(layers.tree_log, layers.tree_log.last_sequence)
             sealed.layers = {number: table for number, table in sealed.layers.items() if number in living}
-            for log, sequence in await complete_sectors(sealed, living, self._source):
+            for log, sequence in await complete_sectors(sealed, living, self._source, self._writes):
                 await self._durable(log, sequence)
             ranges, written = await self._write(sealed)
             tree = None if sealed.tree is None else await self._tables.write_tree(sealed.tree)
             position = self._position
             replay = sealed.first_beyond or position.next_number
+            if not layers.is_acknowledged_below(replay):
+                raise RuntimeError("a flush would pass over what is not acknowledged")
             await self._manifests.commit(
                 checkpoint(
                     self._manifests.manifest,

@@ -43,8 +43,6 @@ class Layers:
         self._commit = commit
         self._source = source
         self._cache = cache
-        self._leaving: list[LayerLog] = []
-        """Queues of layers dropped since the last memtable was sealed: what they hold is still on its way."""
         for number in tree.layers():
             self._add(number, maps.get(number))
 
@@ -103,7 +101,6 @@ class Layers:
         for number in effects.dropped:
             layer = self.by_number.pop(number, None)
             if layer is not None:
-                self._leaving.append(layer.log)
                 table = self._writes.memtable.layers.pop(number, None)
                 if table is not None:
                     self._writes.release(sum(entry.charged for entry in table.blocks.values()))
@@ -116,7 +113,8 @@ class Layers:
         """Put a new memtable in place of the active one. Gives the sealed one, and for each queue the sequence up to
         which that one holds it.
 
-        A cut never spans two memtables, so everything queued is cut first.
+        A cut never spans two memtables, so everything queued is cut first. Queues of layers that were dropped count as
+        long as anything of them is on its way: the log is truncated behind it.
         """
         self._commit.cut_all()
         writes = self._writes
@@ -129,13 +127,17 @@ class Layers:
         writes.memtable = Memtable()
         for layer in self.by_number.values():
             layer.rotate()
-        leaving, self._leaving = self._leaving, []
-        return sealed, [(log, log.last_sequence) for log in self.logs() + leaving]
+        logs = dict.fromkeys([*self.logs(), *self._commit.under_way()])
+        return sealed, [(log, log.last_sequence) for log in logs]
+
+    def is_acknowledged_below(self, number: int) -> bool:
+        """Whether the log is acknowledged up to the object before `number`."""
+        return self._commit.is_acknowledged_below(number)
 
     def drop_sealed(self, sealed: Memtable) -> None:
         """The sealed memtable is in the index now."""
         for layer in self.by_number.values():
             layer.drop_sealed()
         self._writes.sealed = None
-        self._writes.pressure.memtable -= sealed.bytes
+        self._writes.pressure.memtable -= sealed.bytes - sealed.kept
         self._writes.pressure.update()

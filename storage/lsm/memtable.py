@@ -224,12 +224,14 @@ class LayerTable:
 class Memtable:
     """One generation of writes over all layers. The active one takes writes, the sealed one is being flushed."""
 
-    __slots__ = ("bytes", "first_beyond", "layers", "located", "sequence", "tables", "tree", "zeroed")
+    __slots__ = ("bytes", "first_beyond", "kept", "layers", "located", "sequence", "tables", "tree", "zeroed")
 
     def __init__(self) -> None:
         self.layers: dict[int, LayerTable] = {}
         self.bytes = 0
         """Bytes linked and not yet replaced by uploaded frames, with overhead."""
+        self.kept = 0
+        """Of those, bytes that were written again because what lies below them is damaged."""
         self.zeroed = 0
         """Operations that zeroed: they weigh nothing but must be flushed too."""
         self.located = 0

@@ -27,3 +27,10 @@ class Writes:
         assert memtable is not None
         memtable.bytes -= count
         self.pressure.memtable -= count
+
+    def keep(self, count: int) -> None:
+        """Of what was charged, `count` bytes are pieces that no flush can take: they neither ask for one nor close the
+        gate, since only further writes can end that.
+        """
+        self.memtable.kept += count
+        self.pressure.memtable -= count

@@ -491,3 +491,47 @@ async def test_go_and_requests_in_one_segment(running: Running) -> None:
     answer = await closed(reader)
     assert answer.endswith(struct.pack(">IIQ", 0x67446698, 0, 1) + bytes(4096))
     writer.close()
+
+
+# Clients that left while the gate was closed: what they sent was not acknowledged
+
+
+async def _attached(running: Running) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    client = socket.socket(socket.AF_UNIX)
+    client.setblocking(False)
+    await loop.sock_connect(client, str(running.path))
+    await loop.sock_recv(client, GREETING_BYTES)
+    await loop.sock_sendall(client, FIXED + opt(wire.OPT_EXPORT_NAME, b"disk"))
+    await loop.sock_recv(client, 200)
+    return client
+
+
+async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running: Running) -> None:
+    """Its held writes keep its last bytes from being read, and with them its end: it held its share for ever."""
+    client = await _attached(running)
+    running.disk.gate.closed = True
+    writes = req(wire.CMD_WRITE, 0, data=bytes(256 << 10)) * 400
+    sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(client, writes))
+    await running.until(lambda: running.server._budget.taken >= 60 * MIB)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    client.close()
+    running.disk.gate.open()
+    await running.until(lambda: not running.server.clients())
+    assert running.server._budget.taken == 0
+
+
+async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(running: Running) -> None:
+    client = await _attached(running)
+    running.disk.gate.closed = True
+    await asyncio.get_running_loop().sock_sendall(client, req(wire.CMD_WRITE, 0, data=b"o" * 4096))
+    await running.until(lambda: any(facts["requests"] for facts in running.server.clients()))
+    stopping = asyncio.ensure_future(running.server.stop(20))
+    await asyncio.sleep(0)
+    client.close()
+    await running.until(lambda: not running.server.clients())
+    running.disk.write(0, b"n" * 4096)
+    running.disk.gate.open()
+    await stopping
+    assert running.disk.contents(0, 4096) == b"n" * 4096

@@ -467,3 +467,46 @@ async def test_damage_in_the_log_is_named(place: Place) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises((Corrupt, Unsupported), match=path.name):
         await place.open()
+
+
+async def test_what_is_held_is_not_deleted_renamed_or_made_smaller(place: Place) -> None:
+    """An import writes for a while: whoever deleted its device meanwhile would pull the ground from under it."""
+    store = await place.open(create=True)
+    await store.create_device("a", 4 * MIB)
+    with store.hold("a", "an import") as device:
+        assert device is store.device("a")
+        for change in (
+            store.delete_device("a"),
+            store.rename_device("a", "b"),
+            store.resize_device("a", MIB, shrink=True),
+        ):
+            with pytest.raises(Conflict, match="'a' is attached by an import"):
+                await change
+        with pytest.raises(Conflict), store.hold("a", "another"):
+            pass
+    await store.rename_device("a", "b")
+    await store.close()
+
+
+async def test_a_deleted_device_takes_no_write_and_is_forgotten(place: Place) -> None:
+    store = await place.open(create=True)
+    await store.create_device("a", MIB)
+    device = store.device("a")
+    await store.delete_device("a")
+    with pytest.raises(AccessDenied, match="deleted"):
+        device.write(0, DATA)
+    with pytest.raises(AccessDenied, match="deleted"):
+        device.zero(0, 4096, allocated=False)
+    assert not store._devices
+    await store.close()
+
+
+async def test_a_refused_resize_changes_nothing(place: Place) -> None:
+    store = await place.open(create=True)
+    await store.create_device("a", 4 * MIB)
+    await store.close()
+    reader = await place.reader()
+    with pytest.raises(AccessDenied):
+        await reader.resize_device("a", MIB, shrink=True)
+    assert reader.device("a").size == 4 * MIB
+    await reader.close()

@@ -7,9 +7,9 @@ import pytest
 
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
 from storage.errors import Corrupt
-from storage.lsm.engine import Engine
+from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.layer import Layer
-from tests.storage.lsm.worlds import World, durable, read, record, settle, soon
+from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon
 
 BASE = bytes(range(256)) * (BLOCK_BYTES // 256)
 SECTOR = SECTOR_BYTES
@@ -153,4 +153,29 @@ async def test_a_layer_that_is_dropped_meanwhile_loses_nothing_if_the_drop_does_
     layer.write(0, b"0" * 100)
     layer.write(105, b"1" * (SECTOR - 105))
     assert await read(layer, 99, 7) == b"0piece1"
+    await world.crash(engine)
+
+
+async def test_pieces_that_no_flush_can_take_neither_ask_for_one_nor_stop_writers() -> None:
+    world = World(options=EngineOptions(cache_bytes=MIB, flush_bytes=64 * 1024, memtable_bytes_max=100 * 1024))
+    engine, layer = await world.start()
+    layer.write(0, BASE)
+    await engine.flush_memtable()
+    table = max(world.store.names("compacted/"), key=lambda name: len(world.store.objects[name]))
+    content = bytearray(world.store.objects[table])
+    content[200] ^= 1
+    world.store.objects[table] = bytes(content)
+    engine, layer = await world.reopen(engine)
+    for sector in range(30):
+        layer.write(sector * SECTOR + 100, b"piece")
+    await engine.flush_memtable()
+    await settle(300)
+    before = engine.manifests.number
+    await settle(3000)
+    assert engine.manifests.number == before
+    assert not engine.writes.pressure.gate.closed
+    layer.write(0, b"w" * BLOCK_BYTES)
+    await engine.flush_memtable()
+    assert not engine.writes.memtable
+    assert engine.writes.pressure.memtable == 0
     await world.crash(engine)

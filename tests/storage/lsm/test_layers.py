@@ -1,0 +1,36 @@
+"""Layers that come and go while operations are under way."""
+
+import asyncio
+
+from tests.storage.lsm.worlds import World, durable, read, record, settle, soon
+
+A = b"a" * 4096
+
+
+async def test_a_flush_waits_for_what_a_dropped_layer_still_has_on_its_way() -> None:
+    """Otherwise the log is truncated up to an object that may never exist, and what follows it cannot be read."""
+    world = World()
+    engine, gone = await world.start()
+    await engine.change_tree(record("create", 2))
+    kept = engine.layers[2]
+    gone.write(0, A)
+    await durable(engine, gone)
+    await engine.change_tree(record("drop", 1))
+    await engine.flush_memtable()
+    kept.write(0, A)
+    await durable(engine, kept)
+    held = world.store.hold("create", "wal/")
+    gone.write(4096, A)
+    gone.when_durable(gone.last_sequence, lambda: None)
+    await held.someone_waits()
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await settle(200)
+    assert not flushing.done()
+    held.release()
+    await soon(flushing)
+    kept.write(4096, A)
+    await durable(engine, kept)
+    await world.crash(engine)
+    engine = await world.open()
+    assert await read(engine.layers[2], 0, 8192) == A + A
+    await world.crash(engine)
