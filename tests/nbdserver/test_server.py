@@ -513,7 +513,8 @@ async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running:
     running.disk.gate.closed = True
     writes = req(wire.CMD_WRITE, 0, data=bytes(256 << 10)) * 400
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(client, writes))
-    await running.until(lambda: running.server._budget.taken >= 60 * MIB)
+    (connection,) = running.server._clients
+    await running.until(lambda: connection._session.stalled)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     client.close()
@@ -528,9 +529,9 @@ async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(r
     await asyncio.get_running_loop().sock_sendall(client, req(wire.CMD_WRITE, 0, data=b"o" * 4096))
     await running.until(lambda: any(facts["requests"] for facts in running.server.clients()))
     stopping = asyncio.ensure_future(running.server.stop(20))
-    await asyncio.sleep(0)
+    (connection,) = running.server._clients
+    await running.until(lambda: connection._session.ending)
     client.close()
-    await running.until(lambda: not running.server.clients())
     running.disk.write(0, b"n" * 4096)
     running.disk.gate.open()
     await stopping
