@@ -99,7 +99,16 @@ def matches(lines: list[str], expected: tuple[str, ...]) -> bool:
     return not left
 
 
-IN_CLEAR = [(case, how) for case in CASES if not case.encrypted for how in ("whole", "bytes", "coalesced")]
+BEHIND_THE_END = {"DISC behind requests, rubbish behind it"}
+"""Byte by byte, what stands behind the end arrives at a closed socket: the reset may overtake the last replies (TCP)."""
+
+IN_CLEAR = [
+    (case, how)
+    for case in CASES
+    if not case.encrypted
+    for how in ("whole", "bytes", "coalesced")
+    if how != "bytes" or case.name not in BEHIND_THE_END
+]
 INSIDE_TLS = [(inside, "encrypted") for case in CASES if (inside := inside_tls(case))]
 
 
