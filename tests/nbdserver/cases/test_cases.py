@@ -100,7 +100,7 @@ def matches(lines: list[str], expected: tuple[str, ...]) -> bool:
 
 
 BEHIND_THE_END = {"DISC behind requests, rubbish behind it"}
-"""Byte by byte, what stands behind the end arrives at a closed socket: the reset may overtake the last replies (TCP)."""
+"""Byte by byte, what stands behind the end arrives at a closed socket: TCP's reset may overtake the last replies."""
 
 IN_CLEAR = [
     (case, how)
