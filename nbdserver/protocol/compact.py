@@ -7,7 +7,8 @@ from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, LATER, MORE, TAKEN,
 _HEADER = wire.REQUEST_BYTES
 _PLAIN_READ = wire.REQUEST_MAGIC << 32 | wire.CMD_READ
 _PLAIN_WRITE = wire.REQUEST_MAGIC << 32 | wire.CMD_WRITE
-_NO_HEAD = 0
+_NO_HEAD = -1
+"""What no header begins with, not even one of zeros."""
 
 
 class CompactTransmission(Transmission):

@@ -46,9 +46,9 @@ def simply(name: str, row: int, section: str, say: bytes, *expect: str, export: 
     )  # fmt: skip
 
 
-def closes(name: str, row: int, section: str, say: bytes, *expect: str) -> Case:
+def closes(name: str, row: int, section: str, say: bytes, *expect: str, export: str = "disk") -> Case:
     """The connection is over after these answers."""
-    return Case(name, row, section, in_structured(), say, expect, Then.CLOSED)
+    return Case(name, row, section, in_structured(export), say, expect, Then.CLOSED)
 
 
 def plain(command: int, *, flags: int = 0) -> bytes:
@@ -72,6 +72,16 @@ MAGICS = (
     *(
         closes(f"request magic {magic:08x}", 41, MAGIC, m.request(m.READ, 0, 4096, magic=magic))
         for magic in (0x25609514, 0x12560953, 0x67446698, 0, 0x668E33EF, 0x13956025)
+    ),
+    *(
+        closes(
+            f"request magic {magic:08x}, type {command}, payload, on a read-only export",
+            41,
+            MAGIC,
+            m.request(command, 0, data=SECTOR, magic=magic),
+            export="locked",
+        )  # fmt: skip
+        for magic, command in ((0, m.READ), (0, m.WRITE), (0xFFFFFFFF, 0xFFFF))
     ),
     closes("extended magic that was not agreed on", 41, MAGIC, m.extended(m.READ, 0, 4096)),
     closes("good request, then none", 41, MAGIC, m.request(m.READ, 0, 4096) + bytes(28), READ_OK),
