@@ -29,6 +29,9 @@ class Gate(Protocol):
     def when_open(self, callback: Callable[[], None]) -> None:
         """Call once when the gate opens again, in the order of these calls."""
 
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Do not call it after all."""
+
 
 class Device(Protocol):
     """A disk. Buffers that go in or come out are never changed afterwards. The properties may be plain
@@ -65,8 +68,14 @@ class Device(Protocol):
     def zero(self, offset: int, length: int, *, allocated: bool) -> int:
         """Make a range of any length zero and return the sequence number of the write."""
 
-    def when_durable(self, sequence: int, callback: Callable[[], None]) -> bool:
-        """True: that write is durable, and `callback` is not called. Otherwise it is called when it is."""
+    def want_durable(self, sequence: int) -> bool:
+        """Whether every write up to this one is durable. If not, it will be soon, and who listens is told."""
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        """From now on call `listener` with the number of the newest durable write whenever that grows."""
+
+    def unlisten(self, listener: Callable[[int], None]) -> None:
+        """No longer."""
 
     def extents(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
         """(length, flags) of base:allocation for the range."""

@@ -1,6 +1,5 @@
 """This file knows what one client, and all of them together, may make the server hold."""
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,7 +41,7 @@ class Budget:
     def __init__(self, total: int) -> None:
         self.total = total
         self.taken = 0
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: dict[Callable[[], None], None] = {}
 
     def take(self, count: int) -> bool:
         """Take `count` bytes, if there are so many left."""
@@ -55,13 +54,17 @@ class Budget:
         """Give back what was taken, and tell those who wait."""
         self.taken -= count
         assert self.taken >= 0
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = self._waiting, {}
         for callback in waiting:
             callback()
 
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call once when something was given back."""
-        self._waiting.append(callback)
+        self._waiting[callback] = None
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Do not call it after all."""
+        self._waiting.pop(callback, None)
 
 
 class Allowance:
@@ -104,6 +107,11 @@ class Allowance:
         if back > 0:
             self._charged -= back
             self._budget.give(back)
+
+    def close(self) -> None:
+        """Give everything back, and wait for nothing."""
+        self._budget.forget(self._freed)
+        self.give(self.inflight)
 
     def _freed(self) -> None:
         self._waiting = False

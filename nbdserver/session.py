@@ -114,12 +114,15 @@ class Session:
         self._effort = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: deque[_Held] = deque()
+        self._unconfirmed: deque[tuple[int, bytes]] = deque()
+        """Replies that wait until a write is durable, with its sequence; which never goes down from one to the next."""
         self._settling = False
         self._at_gate = False
         self._abandoned = False
         """What is held is of a client that has left, and waits for its DISC."""
         self._closed = False
         self._allowance = Allowance(limits, budget, self._settle_soon)
+        device.listen(self._became_durable)
         self._arriving = 0
         """Bytes taken for a WRITE payload on its way in."""
         self._leaving = 0
@@ -230,8 +233,11 @@ class Session:
             task.cancel()
         self._parts.clear()
         self._held.clear()
+        self._unconfirmed.clear()
         self._leaving = self._arriving = 0
-        self._allowance.give(self._allowance.inflight)
+        self._device.unlisten(self._became_durable)
+        self._gate.forget(self._gate_opened)
+        self._allowance.close()
 
     # READs that take long
 
@@ -345,10 +351,18 @@ class Session:
 
     def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
         reply = self._replies.done(cookie)
-        if self._device.when_durable(sequence, partial(self._finish, reply)):
+        if self._device.want_durable(sequence):
             self._parts.append(reply)
         else:
             self.outstanding += 1
+            self._unconfirmed.append((sequence, reply))
+
+    def _became_durable(self, sequence: int) -> None:
+        """Every write up to this one is durable."""
+        waiting = self._unconfirmed
+        while waiting and waiting[0][0] <= sequence:
+            self._parts.append(waiting.popleft()[1])
+            self._finished()
 
     def _finish(self, reply: bytes) -> None:
         """A reply that had to wait may go out."""

@@ -100,7 +100,10 @@ async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool
         while device.gate.closed:
             opened = asyncio.Event()
             device.gate.when_open(opened.set)
-            await opened.wait()
+            try:
+                await opened.wait()
+            finally:
+                device.gate.forget(opened.set)
         device.write(offset, bytes(data))
         # Even without a delay the loop gets its turn: others are served meanwhile.
         await asyncio.sleep(device.gate.delay)
@@ -109,9 +112,20 @@ async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool
 
 async def durable(device: Device) -> None:
     """Wait until everything written to the device so far is durable."""
+    sequence = device.last_sequence
+    if device.want_durable(sequence):
+        return
     done = asyncio.Event()
-    if not device.when_durable(device.last_sequence, done.set):
+
+    def listener(upto: int) -> None:
+        if upto >= sequence:
+            done.set()
+
+    device.listen(listener)
+    try:
         await done.wait()
+    finally:
+        device.unlisten(listener)
 
 
 async def _is_empty(device: Device) -> bool:

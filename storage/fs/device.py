@@ -24,7 +24,9 @@ class Device:
         self.read = layer.read
         self.extents = layer.extents
         self.prefetch = layer.prefetch
-        self.when_durable: Callable[[int, Callable[[], None]], bool] = layer.when_durable
+        self.want_durable = layer.log.want_durable
+        self.listen = layer.log.listen
+        self.unlisten = layer.log.unlisten
         self.write: Callable[[int, Buffer], int] = self._refuse if read_only else layer.write
 
     @property

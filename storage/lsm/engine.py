@@ -235,13 +235,17 @@ class Engine:
         """Return when everything of this queue up to `sequence` is acknowledged; Closed if the engine fails before."""
         done = asyncio.get_running_loop().create_future()
 
-        def finish() -> None:
-            if not done.done():
+        def acknowledged(upto: int) -> None:
+            if upto >= sequence and not done.done():
                 done.set_result(None)
 
-        if log.when_durable(sequence, finish):
+        if log.want_durable(sequence):
             return
-        await asyncio.wait({done, self.failed}, return_when=asyncio.FIRST_COMPLETED)
+        log.listen(acknowledged)
+        try:
+            await asyncio.wait({done, self.failed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            log.unlisten(acknowledged)
         self.check_alive()
 
     async def flush(self) -> None:

@@ -361,12 +361,6 @@ class Layer:
         """Sequence of the newest operation linked to this layer."""
         return self.log.last_sequence
 
-    def when_durable(self, sequence: int, callback: Callable[[], None]) -> bool:
-        """Whether everything up to `sequence` is in the acknowledged log; if not yet, `callback` is called when it
-        is.
-        """
-        return self.log.when_durable(sequence, callback)
-
 
 def _location(base: Base) -> int:
     """Where the base of a memtable entry lies: a frame's location, HOLE or ALLOCATED, or -1 for a buffer."""

@@ -64,7 +64,7 @@ class LayerLog:
 
     __slots__ = (
         "_commit",
-        "_waiters",
+        "_listeners",
         "acked_sequence",
         "complete",
         "cut_number",
@@ -100,7 +100,7 @@ class LayerLog:
         """Sequence of the newest operation that made a block entry."""
         self.wanted = 0
         """Highest sequence somebody waits for."""
-        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
+        self._listeners: dict[Callable[[int], None], None] = {}
 
     def append(self, op: Op | Meta, charge: int) -> None:
         """Queue an operation that keeps `charge` bytes alive."""
@@ -119,15 +119,22 @@ class LayerLog:
         self.complete.clear()
         self.cut_number += 1
 
-    def when_durable(self, sequence: int, callback: Callable[[], None]) -> bool:
-        """Whether everything up to `sequence` is acknowledged; if not, `callback` runs when it is."""
+    def want_durable(self, sequence: int) -> bool:
+        """Whether everything up to `sequence` is acknowledged; if not, it will be soon, and who listens is told."""
         if sequence <= self.acked_sequence:
             return True
-        self._waiters.append((sequence, callback))
         if sequence > self.wanted:
             self.wanted = sequence
         self._commit.kick()
         return False
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        """From now on call `listener` with the highest acknowledged sequence whenever that grows."""
+        self._listeners[listener] = None
+
+    def unlisten(self, listener: Callable[[int], None]) -> None:
+        """No longer."""
+        self._listeners.pop(listener, None)
 
     @property
     def is_durable(self) -> bool:
@@ -135,15 +142,13 @@ class LayerLog:
         return self.acked_sequence >= self.last_sequence
 
     def acknowledge(self, sequence: int) -> None:
-        """Everything up to `sequence` is in the log: answer those who waited for it."""
+        """Everything up to `sequence` is in the log: tell those who listen."""
         self.acked_sequence = sequence
-        waiters = self._waiters
-        while waiters and waiters[0][0] <= sequence:
-            answer = waiters.popleft()[1]
+        for listener in list(self._listeners):
             try:
-                answer()
+                listener(sequence)
             except Exception as error:
-                # A bug of who waited: it is reported, and neither the store nor those behind it pay for it.
+                # A bug of who listens: it is reported, and neither the store nor those behind it pay for it.
                 report = {"message": "an answer to a flush failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(report)
 

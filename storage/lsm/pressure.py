@@ -6,7 +6,6 @@ delayed, more and more; at the limit no further writes are taken until there is 
 refused, and nothing here ever turns slowness into an error.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 DELAY_SECONDS_MAX = 0.05
@@ -34,12 +33,16 @@ class Gate:
     def __init__(self) -> None:
         self.delay = 0.0
         self.closed = False
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: dict[Callable[[], None], None] = {}
         self._opening = False
 
     def when_open(self, callback: Callable[[], None]) -> None:
         """Call `callback` once when the gate opens, in the order of these calls."""
-        self._waiting.append(callback)
+        self._waiting[callback] = None
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Do not call it after all."""
+        self._waiting.pop(callback, None)
 
     def set(self, delay: float, closed: bool) -> None:
         """Change the state; an opening gate lets the waiting ones through until it closes again."""
@@ -51,7 +54,9 @@ class Gate:
         self._opening = True
         try:
             while self._waiting and not self.closed:
-                self._waiting.popleft()()
+                callback = next(iter(self._waiting))
+                del self._waiting[callback]
+                callback()
         finally:
             self._opening = False
 

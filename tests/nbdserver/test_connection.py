@@ -2,8 +2,10 @@
 ends."""
 
 import asyncio
+import gc
 import logging
 import struct
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -254,6 +256,31 @@ async def test_a_flush_that_becomes_durable_after_the_client_left_is_quiet(clien
     disk.commit()
     await client.settle()
     assert answers(client) == ["1: ok"]
+
+
+@pytest.mark.parametrize("waits_for", ["the log", "the gate", "the memory of all"])
+async def test_a_connection_that_ended_is_forgotten_though_what_it_waited_for_never_comes(
+    disk: MemoryDevice, waits_for: str
+) -> None:
+    """While a store is out of reach clients come and go; one that asked for 4,000 flushes had 1.8 MB."""
+    budget = Budget(MIB)
+    disk.durable_at_once = False
+    disk.gate.closed = waits_for == "the gate"
+    assert budget.take(MIB)
+    said = {
+        "the log": write(0) + flush(),
+        "the gate": write(0),
+        "the memory of all": req(wire.CMD_WRITE, 0, 3 * MIB) + b"x",
+    }
+    with attach(disk, budget=budget) as client:
+        await client.feed(structured())
+        client.offer(said[waits_for])
+        session = weakref.ref(client.connection._session)
+        assert session() is not None
+    await client.settle()
+    del client
+    gc.collect()
+    assert session() is None
 
 
 async def test_disc_lets_what_is_under_way_finish(client: Wire, disk: MemoryDevice) -> None:

@@ -293,8 +293,13 @@ class Actor:
         await self._durable(self._device.last_sequence, len(self._disk.ops), waits=waits)
 
     async def _durable(self, sequence: int, count: int, *, waits: bool = True) -> None:
-        work, disk = self._work, self._disk
+        work, disk, device = self._work, self._disk, self._device
         done = asyncio.get_running_loop().create_future()
+
+        def listener(upto: int) -> None:
+            if upto >= sequence:
+                device.unlisten(listener)
+                answered()
 
         def answered() -> None:
             work.unanswered -= 1
@@ -306,9 +311,11 @@ class Actor:
                 done.set_result(None)
 
         work.unanswered += 1
-        if self._device.when_durable(sequence, answered):
+        if device.want_durable(sequence):
             answered()
-        elif waits:
+            return
+        device.listen(listener)
+        if waits:
             await asyncio.wait({done, work.store.failed}, return_when=asyncio.FIRST_COMPLETED)
 
     def _tell(self, tell: Callable[..., object], *facts: object) -> None:

@@ -6,7 +6,6 @@ until `commit()`, unless `durable_at_once` is set. `misses` makes reads wait unt
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from nbdserver.access import AccessList
@@ -25,14 +24,17 @@ class MemoryGate:
     def __init__(self) -> None:
         self.delay = 0.0
         self.closed = False
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: dict[Callable[[], None], None] = {}
 
     def when_open(self, callback: Callable[[], None]) -> None:
-        self._waiting.append(callback)
+        self._waiting[callback] = None
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        self._waiting.pop(callback, None)
 
     def open(self) -> None:
         self.closed = False
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for callback in waiting:
             callback()
 
@@ -53,7 +55,7 @@ class MemoryDevice:
         """What every read that misses raises."""
         self.reads_under_way = 0
         self.prefetched: list[tuple[int, int]] = []
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self._listeners: dict[Callable[[int], None], None] = {}
         self._blocks: dict[int, Data] = {}
         self._sectors: dict[int, Data] = {}
         self._allocated: set[int] = set()
@@ -220,19 +222,20 @@ class MemoryDevice:
 
     # Durability
 
-    def when_durable(self, sequence: int, callback: Callable[[], None]) -> bool:
-        if sequence <= self.durable_sequence:
-            return True
-        self._waiting.append((sequence, callback))
-        return False
+    def want_durable(self, sequence: int) -> bool:
+        return sequence <= self.durable_sequence
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        self._listeners[listener] = None
+
+    def unlisten(self, listener: Callable[[int], None]) -> None:
+        self._listeners.pop(listener, None)
 
     def commit(self, sequence: int | None = None) -> None:
-        """Make everything up to `sequence` durable (all by default) and tell who waits."""
+        """Make everything up to `sequence` durable (all by default) and tell who listens."""
         self.durable_sequence = self.last_sequence if sequence is None else sequence
-        ready = [waiting for waiting in self._waiting if waiting[0] <= self.durable_sequence]
-        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] > self.durable_sequence)
-        for _, callback in sorted(ready, key=lambda waiting: waiting[0]):
-            callback()
+        for listener in list(self._listeners):
+            listener(self.durable_sequence)
 
 
 def memory_exports(

@@ -80,7 +80,7 @@ MAGICS = (
             MAGIC,
             m.request(command, 0, data=SECTOR, magic=magic),
             export="locked",
-        )  # fmt: skip
+        )
         for magic, command in ((0, m.READ), (0, m.WRITE), (0xFFFFFFFF, 0xFFFF))
     ),
     closes("extended magic that was not agreed on", 41, MAGIC, m.extended(m.READ, 0, 4096)),

@@ -19,9 +19,9 @@ async def test_it_is_its_layer_with_a_size() -> None:
     cached = device.read_cached(0, 10)
     assert cached is not None
     assert join(cached) == b"\0" * 5 + b"data" + b"\0"
-    assert not device.when_durable(device.last_sequence, lambda: None)
+    assert not device.want_durable(device.last_sequence)
     await engine.flush()
-    assert device.when_durable(device.last_sequence, lambda: pytest.fail("it was told at once"))
+    assert device.want_durable(device.last_sequence)
     for length in (0, -1):
         with pytest.raises(Invalid):
             device.zero(0, length, allocated=False)

@@ -14,7 +14,7 @@ from storage.lsm.envelope import NO_LINK
 from storage.lsm.layer import Layer
 from storage.lsm.names import WALS, number_of, wal_name
 from storage.objects.base import Buffer
-from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon, until
+from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon, until, when_durable
 
 SECTOR = b"s" * SECTOR_BYTES
 
@@ -71,11 +71,11 @@ async def test_writers_who_flush_at_once_share_an_object() -> None:
     first = world.store.hold("create", WALS)
     layer.write(0, SECTOR)
     told: list[int] = []
-    layer.when_durable(layer.last_sequence, lambda: told.append(0))
+    when_durable(layer, layer.last_sequence, lambda: told.append(0))
     await first.someone_waits()
     for number in range(1, 50):
         layer.write(number * SECTOR_BYTES, SECTOR)
-        layer.when_durable(layer.last_sequence, lambda number=number: told.append(number))  # type: ignore[misc]
+        when_durable(layer, layer.last_sequence, lambda number=number: told.append(number))  # type: ignore[misc]
     first.release()
     await until(lambda: len(told) == 50)
     assert told == list(range(50))
@@ -95,7 +95,7 @@ async def test_objects_count_in_the_order_of_their_numbers() -> None:
         held = world.store.hold("create", wal_name(first + number))
         holds.append(held)
         layer.write(number * SECTOR_BYTES, SECTOR)
-        layer.when_durable(layer.last_sequence, lambda number=number: told.append(number))  # type: ignore[misc]
+        when_durable(layer, layer.last_sequence, lambda number=number: told.append(number))  # type: ignore[misc]
         await held.someone_waits()
     for held in reversed(holds[1:]):
         held.release()
@@ -118,7 +118,7 @@ async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> N
     sent: list[int] = []
     for number in range(3 * WINDOW):
         layer.write(number * SECTOR_BYTES, noise(SECTOR_BYTES))
-        layer.when_durable(layer.last_sequence, lambda: None)
+        layer.log.want_durable(layer.last_sequence)
         await settle(10)
         sent = [number_of(name) for verb, name, _ in world.store.calls if verb == "create" and name.startswith(WALS)]
         assert max(sent) < first + WINDOW
@@ -138,7 +138,7 @@ async def test_a_flush_of_one_disk_does_not_wait_for_bulk_of_another() -> None:
     engine, small, large = await two_disks(world)
     uploads = world.store.hold("create", "compacted/")
     large.write(0, noise(8 * MIB))
-    large.when_durable(large.last_sequence, lambda: pytest.fail("its frames are not there yet"))
+    when_durable(large, large.last_sequence, lambda: pytest.fail("its frames are not there yet"))
     await uploads.someone_waits()
     for number in range(3):
         small.write(number * SECTOR_BYTES, SECTOR)
@@ -157,13 +157,13 @@ async def test_a_busy_disk_does_not_keep_another_from_the_log() -> None:
     engine, small, busy = await two_disks(world)
     stuck = world.store.hold("create", WALS)
     busy.write(0, SECTOR)
-    busy.when_durable(busy.last_sequence, lambda: None)
+    busy.log.want_durable(busy.last_sequence)
     await stuck.someone_waits()
     for at in range(6000):  # 24 MiB of sectors of as many blocks: no bulk
         busy.write(at * BLOCK_BYTES, noise(SECTOR_BYTES))
     small.write(0, SECTOR)
     told: list[int] = []
-    small.when_durable(small.last_sequence, lambda: told.append(world.store.count("create", WALS)))
+    when_durable(small, small.last_sequence, lambda: told.append(world.store.count("create", WALS)))
     before = world.store.count("create", WALS)
     for at in range(6000, 12000):
         busy.write(at * BLOCK_BYTES, noise(SECTOR_BYTES))
@@ -303,7 +303,7 @@ async def test_a_failure_is_never_turned_into_success(error: Exception) -> None:
     assert isinstance(engine.failed.result(), type(error) if isinstance(error, StorageError) else Closed)
     sent = len(world.store.calls)
     layer.write(0, SECTOR)
-    layer.when_durable(layer.last_sequence, lambda: pytest.fail("acknowledged after a failure"))
+    when_durable(layer, layer.last_sequence, lambda: pytest.fail("acknowledged after a failure"))
     with pytest.raises(StorageError):
         await engine.flush()
     with pytest.raises(StorageError):
@@ -342,8 +342,8 @@ async def test_a_callback_that_raises_harms_nobody_else() -> None:
         raise ValueError("a bug of a connection")
 
     layer.write(0, SECTOR)
-    layer.when_durable(layer.last_sequence, broken)
-    layer.when_durable(layer.last_sequence, lambda: told.append("fine"))
+    when_durable(layer, layer.last_sequence, broken)
+    when_durable(layer, layer.last_sequence, lambda: told.append("fine"))
     await until(lambda: len(told) == 2)
     assert [type(error) for error in reported] == [ValueError]
     assert not engine.failed.done()
@@ -358,9 +358,9 @@ async def test_waiters_of_older_sequences_are_answered_too() -> None:
     told: list[int] = []
     sequences = [layer.write(number * SECTOR_BYTES, SECTOR) for number in range(3)]
     for sequence in reversed(sequences):
-        assert not layer.when_durable(sequence, lambda sequence=sequence: told.append(sequence))  # type: ignore[misc]
+        assert not when_durable(layer, sequence, lambda sequence=sequence: told.append(sequence))  # type: ignore[misc]
     await until(lambda: len(told) == 3)
-    assert layer.when_durable(sequences[0], lambda: pytest.fail("called though it was told at once"))
+    assert when_durable(layer, sequences[0], lambda: pytest.fail("called though it was told at once"))
     await world.crash(engine)
 
 

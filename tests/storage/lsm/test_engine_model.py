@@ -146,7 +146,7 @@ class EngineAgainstBytes(RuleBasedStateMachine):
     @rule()
     def ask_for_durability(self) -> None:
         async def ask() -> None:
-            self.layer.when_durable(self.layer.last_sequence, lambda: None)
+            self.layer.log.want_durable(self.layer.last_sequence)
 
         self.run(ask())
 

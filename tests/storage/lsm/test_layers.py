@@ -21,7 +21,7 @@ async def test_a_flush_waits_for_what_a_dropped_layer_still_has_on_its_way() -> 
     await durable(engine, kept)
     held = world.store.hold("create", "wal/")
     gone.write(4096, A)
-    gone.when_durable(gone.last_sequence, lambda: None)
+    gone.log.want_durable(gone.last_sequence)
     await held.someone_waits()
     flushing = asyncio.ensure_future(engine.flush_memtable())
     await settle(200)

@@ -16,7 +16,7 @@ from storage.lsm.opening import Ciphers
 from storage.lsm.records import LayerRecords, Meta, encode
 from storage.lsm.recovery import RESUME, highest_sequence, sequence_of
 from storage.objects.base import Listing
-from tests.storage.lsm.worlds import KEY, World, durable, join, read, settle, soon
+from tests.storage.lsm.worlds import KEY, World, durable, join, read, settle, soon, when_durable
 
 
 def sector(number: int) -> bytes:
@@ -115,7 +115,7 @@ async def test_an_object_that_never_landed_ends_the_log() -> None:
     stuck = world.store.hold("create", wal_name(engine.commit.position.next_number))
     for number in (2, 3, 4):
         layer.write(number * SECTOR_BYTES, sector(number))
-        assert not layer.when_durable(layer.last_sequence, lambda: pytest.fail("acknowledged above a gap"))
+        assert not when_durable(layer, layer.last_sequence, lambda: pytest.fail("acknowledged above a gap"))
         await asyncio.sleep(0.02)
     assert stuck.waiting == 1
     beyond = world.store.names(WALS)[-2:]
@@ -197,7 +197,7 @@ async def test_the_fence_goes_behind_what_landed_first() -> None:
     stuck = world.store.hold("create", WALS)
     layer.write(0, sector(1))
     told = []
-    layer.when_durable(layer.last_sequence, lambda: told.append(1))
+    when_durable(layer, layer.last_sequence, lambda: told.append(1))
     await stuck.someone_waits()
     world.store.holds.clear()
     fencing = world.store.hold("create", WALS)
