@@ -49,11 +49,6 @@ SILENCE_SECONDS = 1.0
 BUSY_SECONDS = 0.001
 """A client whose bytes follow each other faster than this is worth staying awake for."""
 
-STALL_SECONDS_MAX = 20.0
-"""A TCP client that was not read for this long may have given up (time-outs of 30 s are usual), and the end
-of its stream be out of sight behind what was not read. Nothing of it was acknowledged: dropping it is
-safe."""
-
 LINGER_SECONDS = 10.0
 """How long a connection that is ending may keep its socket for replies that are unsent or not ready."""
 
@@ -115,10 +110,9 @@ class Connection(asyncio.BufferedProtocol):
         """Until the handshake is over its deadline, then, when closing, the end of lingering."""
         self._closing = False
         self._paused = False
+        self._ended = False
+        """The client has ended its stream."""
         self._heard = 0.0
-        self._stalled_at: float | None = None
-        """Since when a request is not taken."""
-        self._tcp = False
         self._presence: Presence
 
     @property
@@ -142,7 +136,6 @@ class Connection(asyncio.BufferedProtocol):
         try:
             sock = transport.get_extra_info("socket")
             self.peer = prepare(sock)
-            self._tcp = sock.family != socket.AF_UNIX
             self._presence = Presence(sock)
         except OSError:
             self.fail()
@@ -156,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.writelines(self._handshake.take_output())
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _shared_buffer if self._transmission is None else self._transmission.buffer()
+        return _shared_buffer if self._transmission is None or self._closing else self._transmission.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
@@ -187,7 +180,8 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Without DISC the client has gone, whatever it still wanted; after it, its last replies may be on
         their way."""
-        if self._transmission is not None and self._session.disconnected and self._session.outstanding:
+        self._ended = True
+        if self.export is not None and self._session.disconnected and self._session.outstanding:
             self._linger()
             return True
         self.close()
@@ -225,7 +219,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transmission is None:
             self._guarded(self._haggle, b"")
             return
-        if self._stalled_too_long():
+        if self._presence.stalled(self._loop.time()):
             self._drop("it could not be read for too long")
             return
         self._ask_for_peer()
@@ -247,7 +241,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def peer_is_here(self) -> bool:
         """Whether the peer has not left, as far as can be known."""
-        return not self._stalled_too_long() and not self._presence.gone()
+        return not self._presence.gone(self._loop.time())
 
     def fail(self) -> None:
         """Drop the client at once, with all that was not carried out."""
@@ -256,13 +250,18 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def close(self) -> None:
-        """End the connection when what is queued has been sent, or after a while without that."""
+        """End the connection when what is queued has been sent, or after a while without that.
+
+        A client that is leaving is read to the end of its stream: TCP resets a connection that is closed with bytes
+        unread, and then what was sent last is lost.
+        """
         if not self._closing:
             self._closing = True
             leaving = self.export is not None and self._session.ending
             self._end_session()
-            if leaving and isinstance(self._transport, Secured):
-                self._transport.part()
+            if leaving and not self._ended:
+                self._transport.write_eof()
+                self._read_on()
             else:
                 self._transport.close()
             self._linger()
@@ -355,9 +354,9 @@ class Connection(asyncio.BufferedProtocol):
         session = self._session
         session.send()
         if not session.stalled:
-            self._stalled_at = None
-        elif self._stalled_at is None:
-            self._stalled_at = self._loop.time()
+            self._presence.unread_since = None
+        elif self._presence.unread_since is None:
+            self._presence.unread_since = self._loop.time()
         if session.ending and not session.outstanding:
             self.idle()
         elif self.write_paused or not hungry:
@@ -386,11 +385,6 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not self.peer_is_here():
             transmission.handler = Doubtful(self._session, self._limits)
-
-    def _stalled_too_long(self) -> bool:
-        if self._stalled_at is None or not self._tcp:
-            return False
-        return self._loop.time() - self._stalled_at > STALL_SECONDS_MAX
 
     def _linger(self) -> None:
         if self._timer is not None:

@@ -16,6 +16,11 @@ UNIX_SEND_BUFFER_BYTES = 512 << 10
 """What the kernel holds of replies on a Unix socket (it doubles the number; by default it is 208 KiB in all,
 which makes client and server take turns: reading 256 KiB at a time is then half as fast)."""
 
+STALL_SECONDS_MAX = 20.0
+"""A TCP client that was not read for this long may have given up (time-outs of 30 s are usual), and the end
+of its stream be out of sight behind what was not read. Nothing of it was acknowledged: dropping it is
+safe."""
+
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
@@ -38,16 +43,23 @@ class Presence:
     """Whether the peer of a socket is still there, asked of the kernel (1.6 us).
 
     The kernel knows it while bytes are unread, but the end of a TCP stream must have arrived: behind more bytes than
-    the kernel takes in it is not seen.
+    the kernel takes in it is not seen. So a TCP client that was not read for STALL_SECONDS_MAX counts as gone.
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.unread_since: float | None = None
+        """The time of the loop since when what the peer sends is not taken, or None."""
+        self._tcp = sock.family != socket.AF_UNIX
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLRDHUP)
 
-    def gone(self) -> bool:
-        """Whether the peer has closed, reset or shut its sending side."""
-        return any(events & _GONE for _, events in self._poll.poll(0))
+    def stalled(self, now: float) -> bool:
+        """Whether the peer was not read for so long that its end could be out of sight."""
+        return self._tcp and self.unread_since is not None and now - self.unread_since > STALL_SECONDS_MAX
+
+    def gone(self, now: float) -> bool:
+        """Whether the peer has closed, reset or shut its sending side, or may have."""
+        return self.stalled(now) or any(events & _GONE for _, events in self._poll.poll(0))
 
 
 def prepare(sock: socket.socket) -> Peer:

@@ -158,15 +158,11 @@ class Secured(asyncio.BufferedProtocol):
         self._say_goodbye()
         self._transport.close()
 
-    def part(self) -> None:
-        """The same for a client that is leaving, which is waited for: a socket that is closed with bytes unread, as
-        its close_notify would be, is reset, and what was sent last is lost."""
+    def write_eof(self) -> None:
+        """Say close_notify behind what is queued, and drop what arrives until the client ends its stream."""
         self._say_goodbye()
-        if self._ended:
-            self._transport.close()
-        else:
-            self._transport.write_eof()
-            self._transport.resume_reading()
+        self._transport.write_eof()
+        self._transport.resume_reading()
 
     def abort(self) -> None:
         """Drop the client at once."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from nbdserver import connection as connection_module
+from nbdserver import peer as peer_module
 from nbdserver.limits import Budget, Limits
 from nbdserver.protocol import wire
 from storage.errors import Corrupt, Fenced, OutOfSpace, Unavailable
@@ -520,10 +521,10 @@ async def test_a_tcp_client_that_was_not_read_for_long_is_dropped(
 ) -> None:
     """Behind what was not read the end of its stream may be out of sight, and its copy elsewhere
     acknowledged."""
-    monkeypatch.setattr(connection_module, "STALL_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(peer_module, "STALL_SECONDS_MAX", 0.0)
     for tcp in (True, False):
         with attach(disk, Limits(requests=1)) as client:
-            client.connection._tcp = tcp
+            client.connection._presence._tcp = tcp
             await client.feed(structured())
             disk.gate.closed = True
             client.offer(write(0) + write(4096, cookie=2))

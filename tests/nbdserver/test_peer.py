@@ -41,9 +41,9 @@ def test_the_kernel_knows_although_bytes_are_unread(pair: Pair, leave: Callable[
     ours, theirs = pair
     presence = Presence(ours)
     theirs.sendall(b"x" * 10_000)
-    assert not presence.gone()
+    assert not presence.gone(0.0)
     leave(theirs)
-    assert presence.gone()
+    assert presence.gone(0.0)
 
 
 def test_who_it_is() -> None:

@@ -536,3 +536,27 @@ async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(r
     running.disk.gate.open()
     await stopping
     assert running.disk.contents(0, 4096) == b"n" * 4096
+
+
+async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running) -> None:
+    """TCP resets a connection that gets bytes when it is closed, and what it had on its way to a slow client is
+    lost."""
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await loop.sock_connect(client, running.address)
+    await loop.sock_sendall(client, simple() + req(wire.CMD_READ, 0, 256 << 10) * 4 + req(wire.CMD_DISC))
+    await running.until(lambda: bool(running.server._clients))
+    (connection,) = running.server._clients
+    await running.until(lambda: connection._closing)
+    for _ in range(3):
+        await loop.sock_sendall(client, b"rubbish")
+        await asyncio.sleep(0)
+    got = 0
+    async with asyncio.timeout(20):
+        while data := await loop.sock_recv(client, 1 << 16):
+            got += len(data)
+    assert got >= 4 * (16 + (256 << 10))
+    client.close()
+    await running.until(lambda: not running.server.clients())

@@ -36,6 +36,8 @@ class Wire:
         self._unsent = 0
         self._high = 0
         self._paused = False
+        self._bidden = False
+        """The server has ended its stream."""
         self.connection = Connection(
             _Nobody(), exports, self.limits, budget or Budget(self.limits.memory_bytes), Wakeful()
         )
@@ -101,6 +103,8 @@ class Wire:
         if self._paused:
             self._paused = False
             self.connection.resume_writing()
+        if self._bidden and not self.closed:
+            asyncio.get_running_loop().call_soon(self.end)
 
     @property
     def unsent(self) -> int:
@@ -151,6 +155,12 @@ class Wire:
 
     def resume_reading(self) -> None:
         self._reading = True
+
+    def write_eof(self) -> None:
+        """The server ends its stream: the client, which waits for that, ends its own and closes."""
+        self._bidden = True
+        if not self._blocked:
+            asyncio.get_running_loop().call_soon(self.end)
 
     def close(self) -> None:
         if not self.closed:
