@@ -1,6 +1,7 @@
 """This file knows how an export is written down for the people and programs that are to attach it."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -71,7 +72,7 @@ class Announcement:
     client_line: str
 
 
-def announce(addresses: list[Address], names: list[str], *, verify_peer: bool = False) -> list[Announcement]:
+def announce(addresses: list[Address], names: Sequence[str], *, verify_peer: bool = False) -> list[Announcement]:
     """Every export at every address; with `verify_peer` clients need a certificate where they need TLS."""
     security = TLS_OPTIONS + (CERTIFICATE_OPTIONS if verify_peer else "")
     return [

@@ -19,7 +19,6 @@ with all of them.
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Protocol, cast

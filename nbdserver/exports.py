@@ -114,7 +114,8 @@ class Export:
 class Exports:
     """The devices that are served.
 
-    `lookup` finds a device by name (NotFound, Invalid), `names` lists what there is. `only` restricts what is
+    `lookup` finds a device by name (NotFound, Invalid), `names` lists what there is, as the same object until that
+    changes. `only` restricts what is
     served to these names; `read_only` makes all of it read-only; `exclusive` lets each device have one
     connection at a time; `default` is what a client gets that asks for no name. `access` says who may use what;
     None: everybody everything.
@@ -123,7 +124,7 @@ class Exports:
     def __init__(
         self,
         lookup: Callable[[str], Device],
-        names: Callable[[], list[str]],
+        names: Callable[[], Sequence[str]],
         *,
         read_only: bool = False,
         only: list[str] | None = None,
@@ -136,7 +137,7 @@ class Exports:
         self._lookup = lookup
         self._names = names
         self._read_only = read_only
-        self._only = only
+        self._only = None if only is None else tuple(only)
         self._default = default
         self._exclusive = exclusive
         self._holders: dict[Device, list[str]] = {}
@@ -146,9 +147,9 @@ class Exports:
         """The exports as far as this client may know of them."""
         return self if self.access is None else _Visible(self, self.access.rights(identity))
 
-    def names(self) -> list[str]:
-        """What a client sees in a listing."""
-        return self._names() if self._only is None else list(self._only)
+    def names(self) -> Sequence[str]:
+        """What a client sees in a listing; the same object until that changes."""
+        return self._names() if self._only is None else self._only
 
     def find(self, name: str) -> Export | None:
         """The export of that name, or None; "" means the default one."""
@@ -208,9 +209,15 @@ class _Visible:
     def __init__(self, exports: Exports, rights: Rights) -> None:
         self._exports = exports
         self._rights = rights
+        self._all: Sequence[str] = ()
+        self._names: Sequence[str] = ()
+        """Those of `_all` that it may see."""
 
-    def names(self) -> list[str]:
-        return [name for name in self._exports.names() if self._rights.to(name) is not None]
+    def names(self) -> Sequence[str]:
+        names = self._exports.names()
+        if names is not self._all:
+            self._all, self._names = names, [name for name in names if self._rights.to(name) is not None]
+        return self._names
 
     def find(self, name: str) -> Export | None:
         wanted = name or self._exports.default_among(self.names())

@@ -1,6 +1,6 @@
 """This file knows how the server listens, who is connected, and how it stops.
 
-    exports = Exports(store.device, lambda: [info.name for info in store.devices()])
+    exports = Exports(store.device, store.names)
     server = Server(exports)
     host, port = await server.listen_tcp("127.0.0.1", 10809)
     await server.listen_unix(Path("/run/nbdserver/socket"))

@@ -78,7 +78,7 @@ class Service:
         self._settings = settings
         self._exports = Exports(
             store.device,
-            lambda: [info.name for info in store.devices()],
+            store.names,
             read_only=settings.read_only,
             only=list(settings.exports) or None,
             default=settings.default_export,

@@ -42,7 +42,7 @@ class Catalogue(Protocol[ExportT]):
     """Which exports there are for this client."""
 
     def names(self) -> Sequence[str]:
-        """The names that LIST shows."""
+        """The names that LIST shows; costs next to nothing."""
 
     def find(self, name: str) -> ExportT | None:
         """The export a client means by `name` ("" is the default one), or None."""

@@ -44,6 +44,9 @@ OPTIONS_MAX = 64
 OPTIONS_PER_EXPORT_MAX = 4
 """Options of one client. A handful suffices; `qemu-nbd --list` sends two for each export it finds."""
 
+OPTIONS_PER_TURN = 8
+"""Answered in one call, so that other clients get their turn: to list 500 exports takes half a millisecond."""
+
 OUTPUT_BYTES_MAX = 1 << 20
 """With this much unsent, no further option is answered."""
 
@@ -74,7 +77,6 @@ class Handshake(Generic[ExportT]):
         self._output_bytes = len(GREETING)
         self._padding = wire.EXPORT_PADDING
         self._options = 0
-        self._allowed: int | None = None
         self._discard = 0
         self._discarded_option = 0
         self._dialect = Dialect.SIMPLE
@@ -83,15 +85,16 @@ class Handshake(Generic[ExportT]):
     def received(self, data: bytes | bytearray | memoryview) -> bool:
         """Take bytes from the client, answer every option that is complete.
 
-        True: more bytes are needed, or the handshake is over (see `state`). False: too much output waits;
-        send it and call again with no bytes. ProtocolError: there is no way to go on. While the state is
+        True: more bytes are needed, or the handshake is over (see `state`). False: enough was answered; send it,
+        and call again with no bytes in another turn. ProtocolError: there is no way to go on. While the state is
         UPGRADING the bytes are for TLS, and none is taken.
         """
         if self.state is State.UPGRADING:
             return True
         self._pending += data
+        enough = self._options + OPTIONS_PER_TURN
         while self.state not in _PAUSED:
-            if self._output_bytes >= OUTPUT_BYTES_MAX:
+            if self._output_bytes >= OUTPUT_BYTES_MAX or self._options == enough:
                 return False
             if not self._step():
                 break
@@ -102,7 +105,6 @@ class Handshake(Generic[ExportT]):
         self._move(Event.SECURED)
         self._encrypted = True
         self._catalogue = catalogue
-        self._allowed = None
         self._dialect = Dialect.SIMPLE
         self._contexts_of = None
 
@@ -213,14 +215,12 @@ class Handshake(Generic[ExportT]):
         self._move(event)
 
     def _options_max(self) -> int:
-        """How many options this client may send; counted once, since it takes a walk over all exports. A client that
-        has yet to start TLS does not learn from it how many there are.
+        """How many options this client may send. One that has yet to start TLS does not learn from it how many exports
+        there are.
         """
         if self.state is State.UNSECURED:
             return OPTIONS_MAX
-        if self._allowed is None:
-            self._allowed = max(OPTIONS_MAX, OPTIONS_PER_EXPORT_MAX * len(self._catalogue.names()))
-        return self._allowed
+        return max(OPTIONS_MAX, OPTIONS_PER_EXPORT_MAX * len(self._catalogue.names()))
 
     def _export_name(self, data: bytes) -> Event:
         """The answer is bare: 64 bits size, 16 bits flags, 124 zeros unless NO_ZEROES; an error cannot be

@@ -54,6 +54,7 @@ class Namespace:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        self._names: tuple[str, ...] | None = None
 
     @classmethod
     def empty(cls, now: float) -> "Namespace":
@@ -91,7 +92,15 @@ class Namespace:
             edits = msgspec.msgpack.decode(_body(record), type=list[Edit])
         except msgspec.MsgspecError as error:
             raise damaged(f"a record of it: {error}") from error
-        return self._tree.apply(edits)
+        effects = self._tree.apply(edits)
+        self._names = None
+        return effects
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all device files, in order; the same object until something changes."""
+        if self._names is None:
+            self._names = tuple(name for name, _ in self.devices())
+        return self._names
 
     def devices(self) -> list[tuple[str, Inode]]:
         """All device files under `/.nbd/` with their names, in order of name."""

@@ -137,6 +137,10 @@ class Store:
         """All devices, by name."""
         return [self._info(name, inode) for name, inode in self._tree.namespace.devices()]
 
+    def names(self) -> tuple[str, ...]:
+        """The names of all devices, in order; the same object until that changes."""
+        return self._tree.namespace.names()
+
     def _info(self, name: str, inode: Inode) -> DeviceInfo:
         return DeviceInfo(
             name=name,
@@ -152,10 +156,10 @@ class Store:
     def device(self, name: str) -> Device:
         """A device by name; the empty name means the only one. NotFound. Symbolic links are followed."""
         if not name:
-            found = self._tree.namespace.devices()
-            if len(found) != 1:
-                raise NotFound(f"there are {len(found)} devices, so a name is needed")
-            name = found[0][0]
+            names = self.names()
+            if len(names) != 1:
+                raise NotFound(f"there are {len(names)} devices, so a name is needed")
+            name = names[0]
         inode = self._tree.namespace.device(name)[1]
         device = self._devices.get(inode.layer)
         if device is None:

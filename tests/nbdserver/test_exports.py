@@ -41,7 +41,7 @@ def test_the_default_is_the_only_one(devices: dict[str, MemoryDevice]) -> None:
 
 def test_only_what_is_named_is_served(devices: dict[str, MemoryDevice]) -> None:
     exports = memory_exports(devices, only=["disk", "not made yet"])
-    assert exports.names() == ["disk", "not made yet"]
+    assert list(exports.names()) == ["disk", "not made yet"]
     assert exports.find("tenant-a/vol1") is None
     assert exports.find("not made yet") is None
     assert exports.find("disk") is not None

@@ -15,7 +15,7 @@ from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Piece
 from nbdserver.protocol.transmission import Payload
 from tests.nbdserver.cases.answers import Answers
-from tests.nbdserver.protocol.test_handshake import Offer, Offers
+from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
 from tests.nbdserver.protocol.test_transmission import feed
 from tests.support.speech import ext, extended, req, structured
 
@@ -145,7 +145,7 @@ def converse(stream: bytes, chance: random.Random | None) -> tuple[list[str], by
     place = 0
     while handshake.agreement is None:
         count = len(stream) if chance is None else chance.randint(1, 100)
-        assert handshake.received(stream[place : place + count])
+        hear(handshake, stream[place : place + count])
         output += handshake.take_output()
         place += count
     agreement = handshake.agreement

@@ -12,7 +12,7 @@ from nbdserver.protocol import wire
 from nbdserver.protocol.handshake import Handshake, Security
 from nbdserver.protocol.states import State
 from nbdserver.protocol.wire import ProtocolError
-from tests.nbdserver.protocol.test_handshake import Offer, Offers
+from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
 from tests.support.speech import BASE, FIXED, FIXED_NO_ZEROES, PLAIN, contexts, go, info, opt, read_answers
 
 STARTTLS = opt(wire.OPT_STARTTLS)
@@ -26,7 +26,7 @@ def say(handshake: Handshake[Offer], data: bytes) -> list[str]:
     """The answers to this, greeting left out."""
     before = b"".join(handshake.take_output())
     greeting = before if before else wire.GREETING.pack(wire.MAGIC, wire.IHAVEOPT, 3)
-    assert handshake.received(data)
+    hear(handshake, data)
     return read_answers(greeting + b"".join(handshake.take_output()))
 
 
@@ -169,7 +169,7 @@ def test_cutting_makes_no_difference(clear: bytes, encrypted: bytes, security: S
             place = 0
             while place < len(said):
                 count = len(said) if chance is None else chance.randint(1, 40)
-                assert handshake.received(said[place : place + count])
+                hear(handshake, said[place : place + count])
                 output += handshake.take_output()
                 place += count
             if handshake.state is State.UPGRADING:

@@ -36,7 +36,10 @@ def made(tree: Namespace, *names: str, size: int = MIB) -> Namespace:
 
 
 def names(tree: Namespace) -> list[str]:
-    return [name for name, _ in tree.devices()]
+    found = [name for name, _ in tree.devices()]
+    assert tree.names() == tuple(found)
+    assert tree.names() is tree.names()
+    return found
 
 
 def test_an_empty_tree_has_the_devices_directory(tree: Namespace) -> None:
