@@ -49,6 +49,10 @@ class Device(Protocol):
         """Whether it may not be written."""
 
     @property
+    def holder(self) -> str | None:
+        """What has it for itself now, such as "an import", or None."""
+
+    @property
     def gate(self) -> Gate:
         """The same one for the life of the device."""
 
@@ -175,6 +179,9 @@ class Exports:
 
     def refusal(self, export: Export) -> str | None:
         """Why the export cannot be attached now."""
+        holder = export.device.holder
+        if holder is not None:
+            return f"{export.name} is in use by {holder}: attach when that is done"
         holders = self._holders.get(export.device)
         if not export.exclusive or not holders:
             return None

@@ -113,7 +113,6 @@ class Store:
         self._env = env
         self._options = options
         self._devices: dict[int, Device] = {}
-        self._held: dict[Device, str] = {}
         self._opened_at = env.monotonic()
 
     @property
@@ -185,7 +184,7 @@ class Store:
             own_name, inode = namespace.device(name)
             if size >= namespace.size(inode):
                 break
-            self._refuse_attached(own_name, "make it smaller")
+            self._refuse_in_use(own_name, "make it smaller")
             log = self._engine.layers[inode.layer].log
             if log.is_durable:
                 break
@@ -200,12 +199,12 @@ class Store:
 
     async def rename_device(self, old: str, new: str) -> None:
         """Another name. Conflict while clients are attached."""
-        self._refuse_attached(old, "rename it")
+        self._refuse_in_use(old, "rename it")
         await self._engine.change_tree(self._tree.namespace.plan_rename(old, new, self._env.wall_clock()))
 
     async def delete_device(self, name: str) -> None:
         """The device and its data are gone. Conflict while clients are attached."""
-        self._refuse_attached(name, "delete it")
+        self._refuse_in_use(name, "delete it")
         self._engine.check_alive()
         self._engine.check_writer()
         _, inode = self._tree.namespace.device(name)
@@ -217,20 +216,22 @@ class Store:
 
     @contextmanager
     def hold(self, name: str, holder: str) -> Iterator[Device]:
-        """The device of that name, which is neither deleted, renamed nor made smaller meanwhile. `holder` is what the
-        refusal says. NotFound; Conflict if it is attached or held.
+        """The device of that name, which is neither deleted, renamed nor made smaller meanwhile, nor should be attached
+        (see `Device.holder`). `holder` is what refusals say. NotFound; Conflict if it is attached or held.
         """
-        self._refuse_attached(name, f"hand it to {holder}")
+        self._refuse_in_use(name, f"hand it to {holder}")
         device = self.device(name)
-        self._held[device] = holder
+        device.holder = holder
         try:
             yield device
         finally:
-            del self._held[device]
+            device.holder = None
 
-    def _refuse_attached(self, name: str, action: str) -> None:
-        held = self._held.get(self.device(name))
-        clients = self.attached(name) + ([held] if held is not None else [])
+    def _refuse_in_use(self, name: str, action: str) -> None:
+        holder = self.device(name).holder
+        if holder is not None:
+            raise Conflict(f"{name!r} is in use by {holder}: wait for its end to {action}")
+        clients = self.attached(name)
         if clients:
             others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
             raise Conflict(f"{name!r} is attached by {clients[0]}{others}: detach first to {action}")

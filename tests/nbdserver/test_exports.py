@@ -126,6 +126,17 @@ def test_shared_is_the_default(devices: dict[str, MemoryDevice]) -> None:
     assert exports.refusal(found) is None
 
 
+def test_nobody_attaches_what_something_else_has(devices: dict[str, MemoryDevice]) -> None:
+    """A disk that an import is half through would be mounted as it is."""
+    exports = memory_exports(devices)
+    found = exports.find("disk")
+    assert found is not None
+    devices["disk"].holder = "an import"
+    assert exports.refusal(found) == "disk is in use by an import: attach when that is done"
+    devices["disk"].holder = None
+    assert exports.refusal(found) is None
+
+
 # Who may see what
 
 ACCESS = AccessList(

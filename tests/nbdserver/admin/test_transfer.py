@@ -3,13 +3,17 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
 from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
 from nbdserver.admin.transfer import dump, import_device
+from nbdserver.exports import Exports
+from nbdserver.server import Server
 from storage import Store
 from storage.errors import Conflict, Invalid, NotFound
+from tests.support.nbd import Client, NbdError
 
 MIB = 1 << 20
 
@@ -132,3 +136,28 @@ async def test_a_dump_that_is_abandoned_leaves_nothing_running(store: Store, mon
     async with asyncio.timeout(10):
         await pieces.aclose()
     assert asyncio.all_tasks() == before
+
+
+async def test_nobody_attaches_a_disk_that_is_half_filled(store: Store, work: Path) -> None:
+    """What a client would find there is neither the old disk nor the new one."""
+    await store.create_device("a", 2 * MIB)
+    begun, rest = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: int) -> AsyncIterator[Piece]:
+        yield 0, b"1" * MIB
+        begun.set()
+        await rest.wait()
+        yield MIB, b"2" * MIB
+
+    server = Server(Exports(store.device, store.names))
+    await server.listen_unix(work / "socket")
+    importing = asyncio.ensure_future(import_device(store, "a", slow, size=2 * MIB, overwrite=False))
+    await begun.wait()
+    with pytest.raises(NbdError, match="in use by an import"):
+        await asyncio.to_thread(Client, work / "socket", "a")
+    rest.set()
+    await importing
+    client = await asyncio.to_thread(Client, work / "socket", "a")
+    assert await asyncio.to_thread(client.read, MIB, 4096) == b"2" * 4096
+    client.close()
+    await server.stop(5)

@@ -475,15 +475,17 @@ async def test_what_is_held_is_not_deleted_renamed_or_made_smaller(place: Place)
     await store.create_device("a", 4 * MIB)
     with store.hold("a", "an import") as device:
         assert device is store.device("a")
+        assert device.holder == "an import"
         for change in (
             store.delete_device("a"),
             store.rename_device("a", "b"),
             store.resize_device("a", MIB, shrink=True),
         ):
-            with pytest.raises(Conflict, match="'a' is attached by an import"):
+            with pytest.raises(Conflict, match="'a' is in use by an import: wait"):
                 await change
         with pytest.raises(Conflict), store.hold("a", "another"):
             pass
+    assert device.holder is None
     await store.rename_device("a", "b")
     await store.close()
 
