@@ -1,6 +1,7 @@
 """This file knows the other end of a client's socket: how it is reached, who it is, and whether it is still
 there."""
 
+import ipaddress
 import select
 import socket
 import struct
@@ -31,7 +32,8 @@ class Peer:
     name: str
     """For people: `10.0.0.5:41234`, `unix:pid=4321,uid=1000`."""
     address: str
-    """What limits count by: the network address, or on a Unix socket the user."""
+    """What limits count by: the network address, of IPv6 its first 64 bits, since one customer has all behind them;
+    on a Unix socket the user."""
     uid: int | None
     """The user on a Unix socket, as the kernel knows it (SO_PEERCRED); None over a network."""
 
@@ -77,4 +79,15 @@ def prepare(sock: socket.socket) -> Peer:
     dead = KEEPALIVE_IDLE_SECONDS + KEEPALIVE_COUNT * KEEPALIVE_INTERVAL_SECONDS
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, dead * 1000)
     host, port = sock.getpeername()[:2]
-    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, None)
+    return over_network(host, port)
+
+
+def over_network(host: str, port: int) -> Peer:
+    """The peer at an address as the kernel writes it."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.version == 6 and address.ipv4_mapped is not None:
+        # A socket that listens to both families calls a client of IPv4 so.
+        address = address.ipv4_mapped
+    if address.version == 4:
+        return Peer(f"{address}:{port}", str(address), None)
+    return Peer(f"[{host}]:{port}", str(ipaddress.ip_network((address, 64), strict=False)), None)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nbdserver.peer import Presence, prepare
+from nbdserver.peer import Peer, Presence, over_network, prepare
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -46,12 +46,27 @@ def test_the_kernel_knows_although_bytes_are_unread(pair: Pair, leave: Callable[
     assert presence.gone(0.0)
 
 
+@pytest.mark.parametrize(
+    ("host", "name", "address"),
+    [
+        ("10.0.0.5", "10.0.0.5:9", "10.0.0.5"),
+        ("::ffff:10.0.0.5", "10.0.0.5:9", "10.0.0.5"),
+        ("2001:db8:1:2:3::5", "[2001:db8:1:2:3::5]:9", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:4::6", "[2001:db8:1:2:4::6]:9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:9", "fe80::/64"),
+    ],
+)
+def test_what_limits_count_by(host: str, name: str, address: str) -> None:
+    """One who has a network of IPv6 has as many addresses as it takes to get past a limit by address."""
+    assert over_network(host, 9) == Peer(name, address, None)
+
+
 def test_who_it_is() -> None:
-    for host, name in (("127.0.0.1", "127.0.0.1:{}"), ("::1", "[::1]:{}")):
+    for host, name, address in (("127.0.0.1", "127.0.0.1:{}", "127.0.0.1"), ("::1", "[::1]:{}", "::/64")):
         ours, theirs = tcp_pair(host)
         with ours, theirs:
             peer = prepare(ours)
-            assert (peer.name, peer.address, peer.uid) == (name.format(theirs.getsockname()[1]), host, None)
+            assert (peer.name, peer.address, peer.uid) == (name.format(theirs.getsockname()[1]), address, None)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         peer = prepare(ours)
