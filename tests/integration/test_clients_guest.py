@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_filesystems import GUEST_TOOLS
+from tests.support.certificates import Authority, write_folder
 from tests.support.commands import LAB, run
 from tests.support.program import Server
 from tests.support.requirements import require
@@ -24,6 +25,19 @@ for CONNS in 1 4; do
     rm -f /mnt/dir/sub/f1; sed -i -e '/\\/f1$/d' /tmp/sums; sync; fstrim /mnt
     umount /mnt; detach
     attach; check_fs ext4; mount_fs ext4; verify
+    umount /mnt; detach
+    say "$CONNS connection(s): ok"
+done
+"""
+
+
+SECURED_SCRIPT = """
+PKI=/setup/folder
+for CONNS in 1 4; do
+    attach -enable-tls -cacertfile $PKI/ca-cert.pem -certfile $PKI/client-cert.pem -keyfile $PKI/client-key.pem -tlshostname localhost
+    make_fs ext4; mount_fs ext4
+    fill; sync
+    umount /mnt; check_fs ext4; mount_fs ext4; verify
     umount /mnt; detach
     say "$CONNS connection(s): ok"
 done
@@ -54,4 +68,28 @@ def test_kernel_client(
         assert f"{connections} connection(s): ok" in said
     assert "ro 0, logical block 512, cache 'write back', fua 1, discard max" in said, said
     assert ("zeroes max 0" in said) == (kernel == "6.1"), said
+    assert server.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.guest
+@pytest.mark.xdist_group("guest")
+def test_kernel_client_inside_tls(local_store: StoreUnderTest, make_server: Callable[..., Server], work: Path) -> None:
+    """nbd-client stands between the kernel and the server, and holds the keys."""
+    require(*GUEST_TOOLS)
+    write_folder(work / "pki", Authority())
+    arguments = ["--tls", "require", "--tls-certificates", str(work / "pki"), "--tls-verify-peer"]
+    server = make_server(local_store, create={"disk": "128MiB"}, arguments=arguments)
+    server.start()
+    script = work / "script"
+    script.write_text(SECURED_SCRIPT)
+    said = run(
+        LAB / "guest-nbd.sh", str(server.port), "disk", "ext4", seconds=300,
+        environment={
+            "GUEST_FOLDER": str(work / "pki"), "GUEST_SCRIPT": str(script), "GUEST_MIB": "2", "GUEST_TIMEOUT": "240",
+        },
+    )  # fmt: skip
+    assert "GUEST PASS" in said
+    for connections in (1, 4):
+        assert f"{connections} connection(s): ok" in said
     assert server.stop() == 0

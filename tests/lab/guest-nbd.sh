@@ -17,12 +17,13 @@
 #   GUEST_CONNS    connections per device, nbd-client -C (default 1)
 #   GUEST_SMP      virtual CPUs (default 1)
 #   GUEST_SCRIPT   a shell script to run in the guest instead of the built-in one (it may use the functions of this one)
+#   GUEST_FOLDER   a folder that the guest has as /setup/folder
 #   GUEST_KERNEL   kernel meta-package (default linux-image-cloud-amd64, 6.1; linux-image-6.12-cloud-amd64 is in Debian 12's
 #                  updates too and is the one whose nbd.ko sends WRITE_ZEROES)
 # Needs (Debian 12): qemu-system-x86 busybox-static cpio kmod nbd-client e2fsprogs xfsprogs btrfs-progs
 set -euo pipefail
 
-[ $# -ge 2 ] || { sed -n "2,22p" "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n "2,25p" "$0"; exit 2; }
 port=$1 export_name=$2; shift 2
 filesystems=${*:-ext4 xfs}
 cache=${GUEST_CACHE:-$HOME/.cache/nbdserver/guest}
@@ -74,6 +75,7 @@ cat > "$work/run/setup/env" <<E
 PORT=$(printf %q "$port") EXPORT=$(printf %q "$export_name") FILESYSTEMS=$(printf %q "$filesystems")
 MIB=${GUEST_MIB:-48} CONNS=${GUEST_CONNS:-1}
 E
+[ -z "${GUEST_FOLDER:-}" ] || cp -r "$GUEST_FOLDER" "$work/run/setup/folder"
 cat > "$work/run/init" <<'E'
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
