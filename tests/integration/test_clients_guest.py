@@ -34,7 +34,8 @@ done
 SECURED_SCRIPT = """
 PKI=/setup/folder
 for CONNS in 1 4; do
-    attach -enable-tls -cacertfile $PKI/ca-cert.pem -certfile $PKI/client-cert.pem -keyfile $PKI/client-key.pem -tlshostname localhost
+    attach -enable-tls -tlshostname localhost -cacertfile $PKI/ca-cert.pem \\
+        -certfile $PKI/client-cert.pem -keyfile $PKI/client-key.pem
     make_fs ext4; mount_fs ext4
     fill; sync
     umount /mnt; check_fs ext4; mount_fs ext4; verify
