@@ -213,9 +213,11 @@ class Engine:
         async def guarded() -> None:
             try:
                 await work()
-            except asyncio.CancelledError:
-                raise
             except BaseException as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise
+                # Also a cancellation that nobody asked for: without this task the log would grow until writes stall.
                 self.fail(error)
 
         return asyncio.get_running_loop().create_task(guarded())
@@ -226,7 +228,14 @@ class Engine:
         """Apply one record to the tree; durable on return."""
         self.check_alive()
         self.check_writer()
-        sequence = self._layers.change_tree(record)
+        try:
+            sequence = self._layers.change_tree(record)
+        except StorageError:
+            raise  # the record does not fit, and nothing has changed
+        except BaseException as error:
+            # The tree in memory may know what the log does not: a later record would rest on it.
+            self.fail(error)
+            raise
         await self.durable(self._layers.tree_log, sequence)
 
     # --- durability

@@ -1,0 +1,59 @@
+"""What ends an engine although nobody foresaw it: after that nothing is acknowledged, and nothing goes on half."""
+
+import asyncio
+
+import pytest
+
+from storage.codec import SECTOR_BYTES
+from storage.errors import Closed
+from storage.lsm import engine as engine_module
+from tests.storage.lsm.worlds import World, durable, read, record, soon
+
+SECTOR = b"s" * SECTOR_BYTES
+
+
+async def cancelled(*_: object, **__: object) -> None:
+    raise asyncio.CancelledError
+
+
+async def test_a_memtable_flush_that_is_cancelled_by_nobody_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, SECTOR)
+    monkeypatch.setattr(engine._flush, "run", cancelled)
+    with pytest.raises(Closed, match="CancelledError"):
+        await soon(asyncio.ensure_future(engine.flush_memtable()))
+    engine, layer = await world.reopen(engine)
+    await world.crash(engine)
+
+
+async def test_a_task_that_is_cancelled_by_nobody_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that went missing would be noticed when the log is full."""
+    monkeypatch.setattr(engine_module, "WATCH_SECONDS", 0.0)
+    world = World()
+    engine, _ = await world.start()
+    monkeypatch.setattr(engine.manifests, "probe_newer", cancelled)
+    assert isinstance(await soon(engine.failed), Closed)
+    await world.crash(engine)
+
+
+async def test_a_tree_that_knows_more_than_the_log_takes_no_further_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that rests on one which is not in the log could not be replayed: the store would stay shut."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, SECTOR)
+    await durable(engine, layer)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(engine._layers, "_take_effect", broken)
+    with pytest.raises(RuntimeError):
+        await engine.change_tree(record("create", 2))
+    monkeypatch.undo()
+    with pytest.raises(Closed):
+        await engine.change_tree(record("create", 3))
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, SECTOR_BYTES) == SECTOR
+    await engine.change_tree(record("create", 2))
+    await world.crash(engine)
