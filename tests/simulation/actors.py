@@ -8,7 +8,8 @@ is answered, whether its actor waited for it or not.
 import asyncio
 import random
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Protocol
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError
@@ -113,11 +114,12 @@ class Actor:
             if kind in TREE_KINDS:
                 break
             habits.append(self._habits[kind])
-        await self._use(name, habits)
+        await self.use(name, habits)
         if kind in TREE_KINDS and self._goes_on():
             await self._tree(kind, [info.name for info in work.store.devices()])
 
-    async def _use(self, name: str, habits: list[Callable[[], Awaitable[None]]]) -> None:
+    async def use(self, name: str, habits: list[Callable[[], Awaitable[None]]]) -> None:
+        """Be attached to a disk, and do some requests."""
         work = self._work
         self._device = work.store.device(name)
         self._disk = work.session.disks[work.layer_of(name)]
@@ -355,7 +357,7 @@ class Actor:
             await self._work.next_commit()
             names = [info.name for info in self._work.store.devices()]
             if names and self._goes_on():
-                await self._use(self._chance.choice(names), [self._scan] * 2)
+                await self.use(self._chance.choice(names), [self._scan] * 2)
 
     def _place_to_read(self) -> tuple[int, int]:
         start = self._block() * BLOCK_BYTES + self._chance.choice([0, 0, self._chance.randrange(BLOCK_BYTES)])
@@ -407,6 +409,32 @@ class Actor:
     # --- the tree
 
     async def _tree(self, kind: str, names: list[str]) -> None:
+        """Change the tree, perhaps in the midst of what a neighbour does on a disk."""
+        if not names or self._chance.random() >= self._work.profile.crossings:
+            await self._change_tree(kind, names)
+            return
+        neighbour = Actor(self._work, random.Random(self._chance.random()), f"{self._name}'s neighbour")
+        crossing = partial(neighbour.cross, lambda: self._change_tree(kind, names))
+        await neighbour.use(self._chance.choice(names), [crossing])
+
+    async def cross(self, change: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Let a change of the tree be on its way to the log when a memtable is sealed, and keep the log busy before and
+        behind that: then one WAL object holds operations of both sides, and of several queues.
+        """
+        await self._pushes()
+        if self._goes_on():
+            flushing = self._work.store._engine.flush_memtable(always=True)
+            await asyncio.gather(change(), flushing, self._pushes())
+
+    async def _pushes(self) -> None:
+        """Write a few times, and want it durable, but do not wait for that."""
+        for _ in range(self._chance.choice([1, 2, 4])):
+            await self._sector()
+            if self._goes_on():
+                await self._durable(self._device.last_sequence, len(self._disk.ops), waits=False)
+            await asyncio.sleep(self._work.profile.faults.seconds * self._chance.choice([0, 0.1, 0.5]))
+
+    async def _change_tree(self, kind: str, names: list[str]) -> None:
         work, store = self._work, self._work.store
         name = self._chance.choice(names if names and kind != "create" else NAMES)
         try:

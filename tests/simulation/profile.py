@@ -41,8 +41,10 @@ class Profile:
     handover_seconds: float
     endings: dict[str, float]
     """How the writer before a take-over goes: crash, stall, alive, close, race."""
+    crossings: float
+    """Share of changes of the tree that happen in the midst of writes and a memtable flush."""
     audits: float
-    """Share of changes of the bucket after which a recovery is tried on a copy of it."""
+    """Share of changes of the bucket after which a recovery is tried on a copy of it; more of new manifests."""
 
 
 def draw(chance: random.Random) -> Profile:
@@ -60,7 +62,7 @@ def draw(chance: random.Random) -> Profile:
         "LOG_OBJECTS_MAX": pick([2, 5, 20, 1000]),
         "FLUSH_SECONDS": pick([0.3, 2.0, 60.0]),
         "PUSH_SECONDS": pick([0.05, 1.0]),
-        "IN_FLIGHT_MAX": pick([2, 4, 4, 16]),
+        "IN_FLIGHT_MAX": pick([1, 2, 4, 16]),
         "USUAL_SECONDS_FIRST": pick([0.0005, 0.01, 0.1]),
         "MANIFESTS_KEPT": 16 if stale else pick([1, 2, 16]),
         "READS_IN_FLIGHT": pick([2, 32]),
@@ -86,7 +88,7 @@ def draw(chance: random.Random) -> Profile:
         thread_seconds=pick([0.0, 0.0005, 0.005, 0.03]),
         think_seconds=pick([0.001, 0.005, 0.02]),
         skew_seconds=pick([0.0, 1.0, 86400.0]),
-        actors=pick([1, 2, 4]),
+        actors=pick([1, 2, 4, 8]),
         operations=pick([30, 60, 120]),
         weights=_habits(chance),
         hot_blocks=pick([1, 3, 6]),
@@ -94,7 +96,8 @@ def draw(chance: random.Random) -> Profile:
         handovers=pick([1, 2, 3, 4]),
         handover_seconds=pick([0.03, 0.1, 0.3, 1.0]),
         endings=_some(chance, {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}),
-        audits=pick([0.02, 0.05, 0.1]),
+        crossings=pick([0.0, 0.5, 1.0]),
+        audits=pick([0.015, 0.04, 0.08]),
     )
 
 
@@ -120,8 +123,8 @@ def _habits(chance: random.Random) -> dict[str, float]:
         "checkpoint": 0.1,
     }
     tree = {"create": 0.3, "resize": 0.3, "rename": 0.2, "delete": 0.3}
-    if chance.random() < 0.4:
-        tree = dict.fromkeys(tree, 0.0)
+    often = chance.choice([0, 1, 1, 5])
+    tree = {name: weight * often for name, weight in tree.items()}
     if chance.random() < 0.2:
         zeros = dict.fromkeys(zeros, 0.0)
     return writes | zeros | others | tree

@@ -39,6 +39,9 @@ tries of a request is 10 s, a watch comes every 10 s, and a memtable flush of a 
 AUDITS_MAX = 20
 """Recoveries from a copy in one world: the busiest worlds would try hundreds, and others are better tried instead."""
 
+AUDITS_AT_MANIFEST = 4
+"""How much likelier a recovery is tried at a new manifest: what it holds and the log behind it may overlap."""
+
 HOSTS = ["host1", "host2"]
 
 
@@ -144,7 +147,8 @@ class World:
             self._notice(process, name)
         if verb == "delete" and name in self._fences:
             self.seen["fence deleted"] += 1
-        due = self._auditing.random() < self.profile.audits and self.seen["recovery from a copy"] < AUDITS_MAX
+        share = self.profile.audits * (AUDITS_AT_MANIFEST if verb == "create" and kind == "manifest" else 1)
+        due = self._auditing.random() < share and self.seen["recovery from a copy"] < AUDITS_MAX
         if due and self.violation is None:
             self._audit()
 
