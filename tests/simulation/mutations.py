@@ -338,12 +338,6 @@ MUTATIONS = [
         "        task = self._spawn(lambda: self._flush.run(",
     ),
     Mutation(
-        "made: a dropped layer leaves a flush before its drop is durable",
-        "storage/lsm/flush.py",
-        "                await self._durable(layers.tree_log, layers.tree_log.last_sequence)\n",
-        "                pass\n",
-    ),
-    Mutation(
         "made: what the manifest holds is replayed once more",
         "storage/lsm/layers.py",
         "            elif sequence_of(record) <= done:\n                continue\n",

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from storage.lsm.names import wal_name
 from tests.storage.lsm.worlds import World, durable, read, record, settle, soon
 
 A = b"a" * 4096
@@ -33,4 +34,30 @@ async def test_a_flush_waits_for_what_a_dropped_layer_still_has_on_its_way() -> 
     await world.crash(engine)
     engine = await world.open()
     assert await read(engine.layers[2], 0, 8192) == A + A
+    await world.crash(engine)
+
+
+async def test_a_drop_that_is_not_durable_costs_a_layer_nothing() -> None:
+    """A flush passes over what it finds dropped, and truncates the log behind it. A crash may still undo the drop."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.change_tree(record("create", 2))
+    engine.layers[2].write(0, A)
+    await durable(engine, engine.layers[2])
+    number = engine.commit.position.next_number
+    before, drop = (world.store.hold("create", wal_name(number + step)) for step in (0, 1))
+    layer.write(0, A)
+    layer.log.want_durable(layer.last_sequence)
+    await before.someone_waits()
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await settle()
+    dropping = asyncio.ensure_future(engine.change_tree(record("drop", 2)))
+    await settle()
+    before.release()
+    await drop.someone_waits()
+    await settle(300)
+    await world.crash(engine)
+    await asyncio.gather(flushing, dropping, return_exceptions=True)
+    engine = await world.open()
+    assert await read(engine.layers[2], 0, len(A)) == A
     await world.crash(engine)
