@@ -37,6 +37,7 @@ from nbdserver.protocol.transmission import Transmission
 from nbdserver.protocol.wire import ProtocolError
 from nbdserver.secured import Secured
 from nbdserver.session import Session
+from nbdserver.spectator import Spectator
 from nbdserver.tls import Credentials, names_in_certificate
 from nbdserver.wakeful import Wakeful
 
@@ -331,7 +332,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         replies = replies_in(agreement.dialect)
-        self._session = Session(self, self._transport, export.device, replies, self._limits, self._budget)
+        kind = Spectator if export.read_only else Session
+        self._session = kind(self, self._transport, export.device, replies, self._limits, self._budget)
         self._transmission = transmission_in(agreement, self._session)
         self._heard = self._loop.time()
         logger.info("client_attached peer=%s export=%s tls=%s", self.peer.name, export.name, self.tls_version)

@@ -152,8 +152,7 @@ class Session:
         else:
             self._parts.append(self._replies.done(cookie))
         if self._arriving:
-            self._give(self._arriving)
-            self._arriving = 0
+            self._release_payload()
         return True
 
     def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
@@ -291,9 +290,7 @@ class Session:
             return False
         if not self._gate.closed and not self._held:
             self._carry_out(cookie, change, fua=fua)
-            if self._arriving:
-                self._give(self._arriving)
-                self._arriving = 0
+            self._release_payload()
             return True
         if not self._arriving and not self._take(length):
             return False
@@ -422,6 +419,11 @@ class Session:
         self.stalled = True
         if self._abandoned:
             self._loop.call_soon(self._owner.fail)
+
+    def _release_payload(self) -> None:
+        """The payload that was allocated last is done with."""
+        self._give(self._arriving)
+        self._arriving = 0
 
     def _give(self, length: int) -> None:
         self._allowance.give(length)
