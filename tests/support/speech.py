@@ -71,6 +71,22 @@ def req(
     return struct.pack(">IHHQQI", 0x25609513, flags, command, cookie, offset, size) + data
 
 
+def write(offset: int, data: bytes = b"s" * 4096, *, cookie: int = 1, fua: bool = False) -> bytes:
+    """One WRITE; its cookie, and those of `read` and `flush`, differ, so that their answers can be told apart."""
+    return req(wire.CMD_WRITE, offset, data=data, cookie=cookie, flags=int(fua))
+
+
+def read(offset: int = 0, length: int = 4096, *, cookie: int = 2) -> bytes:
+    return req(wire.CMD_READ, offset, length, cookie=cookie)
+
+
+def flush(cookie: int = 3) -> bytes:
+    return req(wire.CMD_FLUSH, cookie=cookie)
+
+
+DISC = req(wire.CMD_DISC)
+
+
 def ext(
     command: int,
     offset: int = 0,

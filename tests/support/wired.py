@@ -15,6 +15,8 @@ from nbdserver.connection import Connection
 from nbdserver.exports import Exports
 from nbdserver.limits import Budget, Limits
 from nbdserver.wakeful import Wakeful
+from tests.support.memory_device import MemoryDevice, memory_exports
+from tests.support.speech import read_answers
 
 TURNS_MAX = 200
 """Turns of the loop after which something that should have happened will not."""
@@ -177,6 +179,16 @@ class Wire:
             self.lost = True
             self._gone.set()
             self.connection.connection_lost(None)
+
+
+def attach(disk: MemoryDevice, limits: Limits | None = None, budget: Budget | None = None) -> Wire:
+    """A connection to a server whose only export is `disk`."""
+    return Wire(memory_exports({"disk": disk}), limits=limits, budget=budget)
+
+
+def answers(wire: Wire) -> list[str]:
+    """What was answered after the handshake of `speech.structured()`."""
+    return read_answers(bytes(wire.output))[5:]
 
 
 class _Nobody:
