@@ -1,0 +1,54 @@
+"""This file knows places where stores may be: a folder, and the memory that this host has of it.
+
+`contents` reads a device whole, and `kill` ends a store as a crash would.
+"""
+
+from pathlib import Path
+
+from storage.env import RealEnv
+from storage.errors import Closed
+from storage.fs.device import Device
+from storage.fs.store import Store, StoreOptions, open_reader, open_store
+from storage.keyslots import Cost
+from storage.lsm.engine import EngineOptions
+
+MIB = 1024 * 1024
+PASSWORD = b"a password"
+DATA = b"some data that is not zero. " * 1000
+
+
+class Place:
+    """A folder store and a host that remembers it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "store"
+        self.state = folder / "state"
+        self.env = RealEnv()
+
+    @property
+    def options(self) -> StoreOptions:
+        return StoreOptions(engine=EngineOptions(cache_bytes=16 * MIB), state_folder=self.state, cost=Cost.for_tests())
+
+    async def open(self, password: bytes = PASSWORD, *, create: bool = False, **how: bool) -> Store:
+        return await open_store(str(self.folder), password, env=self.env, create=create, options=self.options, **how)
+
+    async def reader(self, password: bytes = PASSWORD) -> Store:
+        return await open_reader(str(self.folder), password, env=self.env, options=self.options)
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for path in self.folder.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+
+
+async def contents(device: Device, offset: int = 0, length: int | None = None) -> bytes:
+    pieces = await device.read(offset, device.size if length is None else length)
+    return b"".join(bytes(piece) for piece in pieces)
+
+
+async def kill(store: Store) -> None:
+    """As kill -9 does, except that this process lives on."""
+    store._engine.fail(Closed("killed by the test"))
+    await store.close()
