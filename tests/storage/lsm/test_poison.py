@@ -33,7 +33,8 @@ async def test_a_task_that_is_cancelled_by_nobody_ends_the_engine(monkeypatch: p
     world = World()
     engine, _ = await world.start()
     monkeypatch.setattr(engine.manifests, "probe_newer", cancelled)
-    assert isinstance(await soon(engine.failed), Closed)
+    error = await soon(engine.failed)
+    assert isinstance(error, Closed)
     await world.crash(engine)
 
 
