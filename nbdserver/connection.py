@@ -110,6 +110,7 @@ class Connection(asyncio.BufferedProtocol):
         """Until the handshake is over its deadline, then, when closing, the end of lingering."""
         self._closing = False
         self._paused = False
+        self._lingers = False
         self._ended = False
         """The client has ended its stream."""
         self._heard = 0.0
@@ -388,6 +389,10 @@ class Connection(asyncio.BufferedProtocol):
             transmission.handler = Doubtful(self._session, self._limits)
 
     def _linger(self) -> None:
+        """Give the client LINGER_SECONDS, counted from the first call."""
+        if self._lingers:
+            return
+        self._lingers = True
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(LINGER_SECONDS, self.fail)

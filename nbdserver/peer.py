@@ -90,4 +90,6 @@ def over_network(host: str, port: int) -> Peer:
         address = address.ipv4_mapped
     if address.version == 4:
         return Peer(f"{address}:{port}", str(address), None)
-    return Peer(f"[{host}]:{port}", str(ipaddress.ip_network((address, 64), strict=False)), None)
+    # On one link all share the first 64 bits, and each is its own neighbour.
+    network = host if address.is_link_local else str(ipaddress.ip_network((address, 64), strict=False))
+    return Peer(f"[{host}]:{port}", network, None)

@@ -42,11 +42,14 @@ class StoreRead:
             await self._at_once()
             return
         offset, end = self.offset, self.offset + self.length
+        tasks = []
         async with asyncio.TaskGroup() as group:
             while offset < end:
                 step = min(PART_BYTES - offset % PART_BYTES, end - offset)
-                group.create_task(self._part(replies, offset, step))
+                tasks.append(group.create_task(self._part(replies, offset, step)))
                 offset += step
+        if any(task.cancelled() for task in tasks):
+            raise RuntimeError("a part of a read was cancelled")  # which a group does not take for a failure
         self.deliver([replies.end(self.cookie)], 0)
 
     async def _at_once(self) -> None:

@@ -35,6 +35,7 @@ from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.protocol.transmission import Payload
 from nbdserver.reads import StoreRead, number_of
+from storage import cancel
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
@@ -269,7 +270,9 @@ class Session:
     async def _read(self, read: StoreRead) -> None:
         try:
             await read.answer()
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
+                raise
             logger.exception("a read of %d bytes at %d ended unexpectedly", read.length, read.offset)
             self._owner.fail()
             return
@@ -381,6 +384,13 @@ class Session:
         self._settling = False
         if self._closed:
             return
+        try:
+            self._go_on()
+        except Exception:
+            logger.exception("what a client waited for ended unexpectedly")
+            self._owner.fail()
+
+    def _go_on(self) -> None:
         if self._held and not self._at_gate:
             self._carry_out_held()
         self.send()

@@ -5,7 +5,6 @@ left out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
 from nbdserver.admin.operations import Answer
 from nbdserver.exports import Device
-from storage.errors import Conflict, Invalid, NotFound, StorageError
+from storage.errors import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
     from storage import Store
@@ -26,6 +25,9 @@ READS_AT_ONCE = 8
 
 SCAN_BYTES = 1 << 30
 """Asked of the map of a device in one step, so that the loop is not held up by a large one."""
+
+HOLDER = "an import"
+"""What has a device while it is filled."""
 
 ZERO = 2
 """The flag of a range that reads as zeros (`NBD_STATE_ZERO`)."""
@@ -67,24 +69,19 @@ async def import_device(
     gone again if the source fails. Conflict: the device is too small, attached, or holds data and not
     `overwrite`.
     """
-    made = False
     try:
         store.device(name)
     except NotFound:
         if size is None:
             raise Invalid(f"how large is {name!r} to be? Make it with device create before it is filled") from None
-        await store.create_device(name, -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES)
-        made = True
-    try:
-        with store.hold(name, "an import") as device:
+        room = -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
+        async with store.hold_new(name, room, HOLDER) as device:
+            await _fill(device, pieces(device.size), overwrite=overwrite)
+    else:
+        with store.hold(name, HOLDER) as device:
             if size is not None and size > device.size:
                 raise Conflict(f"{name!r} has {device.size} bytes, {size} are to be written: make it larger first")
             await _fill(device, pieces(device.size), overwrite=overwrite)
-    except BaseException:
-        if made:
-            with contextlib.suppress(StorageError):
-                await asyncio.shield(store.delete_device(name))
-        raise
     return {"name": name, "size": device.size}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,6 +205,10 @@ class Store:
     async def delete_device(self, name: str) -> None:
         """The device and its data are gone. Conflict while clients are attached."""
         self._refuse_in_use(name, "delete it")
+        await self._delete(name)
+
+    def _delete(self, name: str) -> Coroutine[None, None, None]:
+        """Take a device away, now; that is durable when what this returns was awaited."""
         self._engine.check_alive()
         self._engine.check_writer()
         _, inode = self._tree.namespace.device(name)
@@ -212,7 +216,7 @@ class Store:
         device = self._devices.pop(inode.layer, None)
         if device is not None:
             device.retire()
-        await self._engine.change_tree(record)
+        return self._engine.change_tree(record)
 
     @contextmanager
     def hold(self, name: str, holder: str) -> Iterator[Device]:
@@ -224,6 +228,23 @@ class Store:
         device.holder = holder
         try:
             yield device
+        finally:
+            device.holder = None
+
+    @asynccontextmanager
+    async def hold_new(self, name: str, size: int, holder: str) -> AsyncIterator[Device]:
+        """A new device, held from its first moment, and gone again if what is done with it fails."""
+        created = self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
+        device = self.device(name)
+        device.holder = holder
+        try:
+            await created
+            yield device
+        except BaseException:
+            # Deleted in this very turn, so that nobody gets it between the holder and the end.
+            with suppress(StorageError):
+                await asyncio.shield(self._delete(name))
+            raise
         finally:
             device.holder = None
 

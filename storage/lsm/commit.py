@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from storage import cancel
 from storage.cache.frames import FrameCache
 from storage.codec import BLOCK_BYTES
 from storage.crypto import PREFIX_BYTES, Cipher
@@ -201,6 +202,13 @@ class GroupCommit:
         self._scheduled = False
         if self._stopped:
             return
+        try:
+            self._cut_and_send()
+        except BaseException as error:
+            # What was taken off a queue and not sent must never be overtaken by an acknowledgement.
+            self._fail(error)
+
+    def _cut_and_send(self) -> None:
         now = self._env.monotonic()
         for log in list(self._dirty.values()):
             while log.pending and self._is_due(log, now):
@@ -375,8 +383,11 @@ class GroupCommit:
         """Any failure in here poisons the store: a failed step of a commit is never retried into a success."""
         try:
             await work()
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
-            self.stop()
-            self._on_failure(error)
+            if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
+                raise
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.stop()
+        self._on_failure(error)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
 
+from storage import cancel
 from storage.cache.frames import FrameCache
 from storage.codec import FrameCodec
 from storage.env import Env
@@ -178,22 +179,27 @@ class Engine:
             opened = await opener.open_reader(tree)
         else:
             opened = await opener.open_writer(tree, take_over=take_over, accept_rollback=accept_rollback)
-        opened.manifests.use(store)
-        engine = cls(
-            opened=opened,
-            store=store,
-            key=key,
-            keys_number=keys_number,
-            tree=tree,
-            env=env,
-            options=options,
-            host=host,
-            slots=slots,
-            read_only=read_only,
-        )
-        if not read_only:
-            await engine._presence.begin(engine._anchor())
-            engine._start()
+        try:
+            opened.manifests.use(store)
+            engine = cls(
+                opened=opened,
+                store=store,
+                key=key,
+                keys_number=keys_number,
+                tree=tree,
+                env=env,
+                options=options,
+                host=host,
+                slots=slots,
+                read_only=read_only,
+            )
+            if not read_only:
+                await engine._presence.begin(engine._anchor())
+                engine._start()
+        except BaseException:
+            if opened.lock is not None:
+                opened.lock.release()
+            raise
         return engine
 
     def _start(self) -> None:
@@ -214,8 +220,7 @@ class Engine:
             try:
                 await work()
             except BaseException as error:
-                task = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
                     raise
                 # Also a cancellation that nobody asked for: without this task the log would grow until writes stall.
                 self.fail(error)
@@ -224,8 +229,8 @@ class Engine:
 
     # --- the tree of names
 
-    async def change_tree(self, record: bytes) -> None:
-        """Apply one record to the tree; durable on return."""
+    def change_tree(self, record: bytes) -> Coroutine[None, None, None]:
+        """Apply one record to the tree, now; it is durable when what this returns was awaited."""
         self.check_alive()
         self.check_writer()
         try:
@@ -236,7 +241,7 @@ class Engine:
             # The tree in memory may know what the log does not: a later record would rest on it.
             self.fail(error)
             raise
-        await self.durable(self._layers.tree_log, sequence)
+        return self.durable(self._layers.tree_log, sequence)
 
     # --- durability
 

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+from storage import cancel
 from storage.cache.frames import Decoded, FrameCache
 from storage.codec import SECTOR_BYTES, FrameCodec, Kind, sectors_of
 from storage.crypto import TAG_BYTES, AuthenticationError
 from storage.env import Env
-from storage.errors import Corrupt, NotFound, StorageError
+from storage.errors import Closed, Corrupt, NotFound, StorageError
 from storage.lsm.entries import FrameRef
 from storage.lsm.names import table_name
 from storage.objects.base import ObjectStore
@@ -147,13 +148,14 @@ class FrameSource:
         results: list[Decoded | Exception]
         try:
             results = [*await self._answers(group)]
-        except asyncio.CancelledError:
-            for ref in group:
-                self._waiting.pop(ref.location).cancel()
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
+                for ref in group:
+                    self._waiting.pop(ref.location).cancel()
+                raise
             # Whatever it is, also what nobody foresaw: who asked must hear of it, or would wait for ever.
-            results = [error] * len(group)
+            failure = error if isinstance(error, Exception) else Closed(f"a GET was given up ({type(error).__name__})")
+            results = [failure] * len(group)
         for ref, result in zip(group, results, strict=True):
             future = self._waiting.pop(ref.location)
             if isinstance(result, Exception):

@@ -159,10 +159,15 @@ class Opener:
             lock = None
             if self.host is not None:
                 lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag)
-            if await manifests.create(sealed):
+            try:
+                if await manifests.create(sealed):
+                    if lock is not None:
+                        await self.env.run("store", lock.confirm)
+                    return lock
+            except BaseException:
                 if lock is not None:
-                    await self.env.run("store", lock.confirm)
-                return lock
+                    lock.release()
+                raise
             if lock is not None:
                 await self.env.run("store", lock.discard)
             await manifests.read_newest()

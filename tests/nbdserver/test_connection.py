@@ -279,6 +279,21 @@ async def test_attachments_are_counted(disk: MemoryDevice) -> None:
 # The deadline of the handshake
 
 
+async def test_a_client_lingers_once(client: Wire, disk: MemoryDevice) -> None:
+    """The time is counted from when it left, not again from its last reply."""
+    disk.durable_at_once = False
+    await client.feed(structured() + write(0) + flush() + DISC)
+    client.block()
+    client.end()
+    limit = client.connection._timer
+    disk.commit()
+    await client.settle()
+    assert client.connection._closing
+    assert limit is not None
+    assert not limit.cancelled()
+    assert client.connection._timer is limit
+
+
 async def test_a_stuck_handshake_is_dropped(disk: MemoryDevice) -> None:
     """3: after 3 of 4 bytes, and between options."""
     for said in (b"", FIXED[:3], FIXED + opt(wire.OPT_LIST)):

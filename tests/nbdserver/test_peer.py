@@ -53,7 +53,7 @@ def test_the_kernel_knows_although_bytes_are_unread(pair: Pair, leave: Callable[
         ("::ffff:10.0.0.5", "10.0.0.5:9", "10.0.0.5"),
         ("2001:db8:1:2:3::5", "[2001:db8:1:2:3::5]:9", "2001:db8:1:2::/64"),
         ("2001:db8:1:2:4::6", "[2001:db8:1:2:4::6]:9", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "[fe80::1%eth0]:9", "fe80::/64"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:9", "fe80::1%eth0"),
     ],
 )
 def test_what_limits_count_by(host: str, name: str, address: str) -> None:

@@ -35,6 +35,20 @@ class Damaged(MemoryDevice):
         return pieces
 
 
+class Cancelling(MemoryDevice):
+    """A disk whose reads are misses, the first bytes of which end with a cancellation that nobody asked for."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.misses = asyncio.Event()
+        self.misses.set()
+
+    async def read(self, offset: int, length: int) -> list[bytes | bytearray | memoryview | int]:
+        if offset == 0:
+            raise asyncio.CancelledError
+        return await super().read(offset, length)
+
+
 async def answers(disk: MemoryDevice, said: bytes, *, reads: dict[int, int] | None = None) -> list[str]:
     """What is answered to this behind the handshake."""
     with Wire(memory_exports({"disk": disk})) as client:
@@ -143,3 +157,28 @@ async def test_the_status_of_much_takes_a_turn() -> None:
             client.offer(ext(wire.CMD_BLOCK_STATUS, 0, size) * 1000)
             answered = (len(client.output) - start) // 56
             assert 0 < answered <= most
+
+
+@pytest.mark.parametrize("length", [4096, LONG])
+async def test_a_read_that_is_cancelled_by_nobody_drops_the_client(length: int) -> None:
+    """An answer would be missing, or a part of one that ends like a whole answer."""
+    disk = Cancelling(SIZE)
+    with Wire(memory_exports({"disk": disk})) as client:
+        await client.feed(structured() + req(wire.CMD_READ, 0, length))
+        await client.gone()
+        assert "1: none" not in read_answers(bytes(client.output))
+
+
+async def test_a_held_write_that_goes_wrong_unforeseen_drops_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = MemoryDevice(SIZE)
+    disk.gate.closed = True
+
+    def broken(*_: object) -> int:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(disk, "write", broken)
+    with Wire(memory_exports({"disk": disk})) as client:
+        await client.feed(structured() + req(wire.CMD_WRITE, 0, data=b"x" * 4096))
+        assert not client.closed
+        disk.gate.open()
+        await client.gone()

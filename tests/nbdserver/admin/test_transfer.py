@@ -161,3 +161,26 @@ async def test_nobody_attaches_a_disk_that_is_half_filled(store: Store, work: Pa
     assert await asyncio.to_thread(client.read, MIB, 4096) == b"2" * 4096
     client.close()
     await server.stop(5)
+
+
+async def test_nobody_attaches_a_disk_that_is_being_made_for_an_import(store: Store) -> None:
+    """Neither while its name is on its way to the log, nor in the turn in which the source fails."""
+    exports = Exports(store.device, store.names)
+    answers = []
+
+    def ask() -> None:
+        found = exports.find("new")
+        answers.append(None if found is None else exports.refusal(found))
+
+    async def failing(_: int) -> AsyncIterator[Piece]:
+        yield 0, b"1" * MIB
+        asyncio.get_running_loop().call_soon(ask)
+        raise RuntimeError("the source broke")
+
+    importing = asyncio.ensure_future(import_device(store, "new", failing, size=MIB, overwrite=False))
+    await asyncio.sleep(0)
+    ask()
+    with pytest.raises(RuntimeError):
+        await importing
+    assert answers == ["new is in use by an import: attach when that is done", None]
+    assert store.names() == ()

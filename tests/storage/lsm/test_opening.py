@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from storage.codec import SECTOR_BYTES
-from storage.errors import AccessDenied, Corrupt, Fenced, RolledBack
+from storage.errors import AccessDenied, Corrupt, Fenced, OutOfSpace, RolledBack, StorageError, Unavailable
 from storage.keys import DataKey
-from storage.lsm.anchor import HostState
+from storage.lsm.anchor import HostState, WriterLock
 from storage.lsm.engine import Engine
+from storage.lsm.layers import Layers
 from storage.lsm.names import MANIFESTS, WALS, manifest_name
 from storage.objects.base import Listing
 from tests.storage.lsm.worlds import World, durable, read
@@ -271,3 +272,27 @@ async def test_a_reader_cannot_change_anything(world: World) -> None:
     await reader.flush()
     await reader.close()
     assert world.store.objects == before
+
+
+@pytest.mark.parametrize("step", ["the take-over", "its confirmation", "the replay", "the anchor"])
+async def test_an_opening_that_fails_holds_nothing(world: World, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens it next in this process must not be told that this process holds it."""
+    await die(world, await begin(world))
+
+    def failing(*_: object, **__: object) -> None:
+        raise OutOfSpace("no room on this host")
+
+    if step == "the take-over":
+        world.store.fail_once("create", MANIFESTS, Unavailable("gone"))
+    elif step == "its confirmation":
+        monkeypatch.setattr(WriterLock, "confirm", failing)
+    elif step == "the replay":
+        monkeypatch.setattr(Layers, "replay", failing)
+    else:
+        monkeypatch.setattr(HostState, "mark", failing)
+    with pytest.raises(StorageError):
+        await world.open(take_over=False)
+    monkeypatch.undo()
+    engine = await world.open(take_over=False)
+    assert await read(engine.layers[1], 0, SECTOR_BYTES) == A
+    await engine.close()

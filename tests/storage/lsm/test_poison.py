@@ -1,12 +1,15 @@
 """What ends an engine although nobody foresaw it: after that nothing is acknowledged, and nothing goes on half."""
 
 import asyncio
+from types import ModuleType
 
 import pytest
 
-from storage.codec import SECTOR_BYTES
+from storage.codec import BLOCK_BYTES, SECTOR_BYTES
 from storage.errors import Closed
+from storage.lsm import commit as commit_module
 from storage.lsm import engine as engine_module
+from storage.lsm import log as log_module
 from tests.storage.lsm.worlds import World, durable, read, record, soon
 
 SECTOR = b"s" * SECTOR_BYTES
@@ -57,4 +60,55 @@ async def test_a_tree_that_knows_more_than_the_log_takes_no_further_record(monke
     engine, layer = await world.reopen(engine)
     assert await read(layer, 0, SECTOR_BYTES) == SECTOR
     await engine.change_tree(record("create", 2))
+    await world.crash(engine)
+
+
+@pytest.mark.parametrize(("module", "name"), [(log_module, "Cut"), (commit_module, "Batch")])
+async def test_what_was_taken_off_a_queue_and_not_sent_is_never_overtaken(
+    module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out while a queue is cut: a later flush must not be answered, its acknowledgement covers the cut."""
+    world = World()
+    engine, layer = await world.start()
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    layer.write(0, SECTOR)
+    flushing = asyncio.ensure_future(durable(engine, layer))
+    monkeypatch.setattr(module, name, exhausted)
+    with pytest.raises(Closed, match="MemoryError"):
+        await soon(flushing)
+    monkeypatch.undo()
+    layer.write(SECTOR_BYTES, SECTOR)
+    with pytest.raises(Closed):
+        await soon(asyncio.ensure_future(durable(engine, layer)))
+    await engine.close()
+
+
+@pytest.mark.parametrize(("prefix", "blocks"), [("wal/", 0), ("compacted/", 20)])
+async def test_an_upload_that_is_cancelled_by_nobody_ends_the_engine(prefix: str, blocks: int) -> None:
+    world = World()
+    engine, layer = await world.start()
+    world.store.fail_once("create", prefix, asyncio.CancelledError())
+    layer.write(0, SECTOR)
+    for block in range(blocks):
+        layer.write(block * BLOCK_BYTES, bytes([block + 1]) * BLOCK_BYTES)
+    with pytest.raises(Closed, match="CancelledError"):
+        await soon(asyncio.ensure_future(durable(engine, layer)))
+    await engine.close()
+
+
+async def test_a_get_that_is_cancelled_by_nobody_is_an_error_of_that_read() -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, SECTOR)
+    await durable(engine, layer)
+    engine, layer = await world.reopen(engine)
+    await engine.flush_memtable()
+    engine, layer = await world.reopen(engine)
+    world.store.fail_once("get", "compacted/", asyncio.CancelledError())
+    with pytest.raises(Closed, match="given up"):
+        await soon(asyncio.ensure_future(layer.read(0, SECTOR_BYTES)))
+    assert await read(layer, 0, SECTOR_BYTES) == SECTOR
     await world.crash(engine)

@@ -96,7 +96,7 @@ class StageStore:
         self.inner = inner or MemoryStore()
         self.calls: list[tuple[str, str, int]] = []
         self.holds: list[Hold] = []
-        self.failures: list[tuple[str, str, Exception]] = []
+        self.failures: list[tuple[str, str, BaseException]] = []
         self.passes: Callable[[], int] = lambda: 1
         """How many passes of the event loop the next request takes."""
 
@@ -118,7 +118,7 @@ class StageStore:
         self.holds.append(held)
         return held
 
-    def fail_once(self, verb: str, prefix: str, error: Exception) -> None:
+    def fail_once(self, verb: str, prefix: str, error: BaseException) -> None:
         self.failures.append((verb, prefix, error))
 
     def names(self, prefix: str = "") -> list[str]:
