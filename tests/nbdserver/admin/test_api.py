@@ -4,6 +4,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from nbdserver.admin.operations import (
 from nbdserver.admin.sockets import socket_path
 from storage import Store
 from storage.errors import AlreadyExists, Conflict, Corrupt, Fenced, Invalid, NotFound, StorageError, Unavailable
+from storage.fs.device import Device
 
 MIB = 1 << 20
 T = TypeVar("T")
@@ -147,20 +149,20 @@ async def test_an_import_whose_client_goes_leaves_no_device(
     class Gone(Exception):
         pass
 
-    made, deleted = asyncio.Event(), asyncio.Event()
-    create_device, delete_device = store.create_device, store.delete_device
+    made, over = asyncio.Event(), asyncio.Event()
+    hold_new = store.hold_new
 
-    async def create_and_tell(name: str, size: int) -> None:
-        await create_device(name, size)
-        store.device(name).gate.closed = True  # the server waits for its store, not for the client
-        made.set()
+    @asynccontextmanager
+    async def hold_and_tell(name: str, size: int, holder: str) -> AsyncIterator[Device]:
+        try:
+            async with hold_new(name, size, holder) as device:
+                device.gate.closed = True  # the server waits for its store, not for the client
+                made.set()
+                yield device
+        finally:
+            over.set()
 
-    async def delete_and_tell(name: str) -> None:
-        await delete_device(name)
-        deleted.set()
-
-    monkeypatch.setattr(store, "create_device", create_and_tell)
-    monkeypatch.setattr(store, "delete_device", delete_and_tell)
+    monkeypatch.setattr(store, "hold_new", hold_and_tell)
     loop = asyncio.get_running_loop()
 
     def frames() -> Iterator[bytes]:
@@ -170,7 +172,7 @@ async def test_an_import_whose_client_goes_leaves_no_device(
 
     with pytest.raises(Gone):
         await ask(client.write_content, "a", frames(), size=MIB, overwrite=False)
-    await deleted.wait()
+    await over.wait()
     assert store.devices() == []
 
 
