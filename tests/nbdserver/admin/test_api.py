@@ -235,13 +235,15 @@ async def test_a_server_that_stops_does_not_wait_for_a_transfer(
     client = AdminClient(work / "a.sock")
     started, stopped = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    create_device = store.create_device
+    hold_new = store.hold_new
 
-    async def create_and_tell(name: str, size: int) -> None:
-        await create_device(name, size)
-        started.set()
+    @asynccontextmanager
+    async def hold_and_tell(name: str, size: int, holder: str) -> AsyncIterator[Device]:
+        async with hold_new(name, size, holder) as device:
+            started.set()
+            yield device
 
-    monkeypatch.setattr(store, "create_device", create_and_tell)
+    monkeypatch.setattr(store, "hold_new", hold_and_tell)
 
     def frames() -> Iterator[bytes]:
         yield encode(0, b"x")
