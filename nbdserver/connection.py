@@ -108,12 +108,16 @@ class Connection(asyncio.BufferedProtocol):
         self._session: Session
         self._timer: asyncio.TimerHandle | None = None
         """Until the handshake is over its deadline, then, when closing, the end of lingering."""
+        self._watch: asyncio.TimerHandle | None = None
+        """While too many replies are unsent."""
         self._closing = False
         self._paused = False
         self._lingers = False
         self._ended = False
         """The client has ended its stream."""
         self._heard = 0.0
+        self._straddled = False
+        """A request began before a silence that came to an end behind it, or in the pass under way."""
         self._presence: Presence
 
     @property
@@ -162,7 +166,8 @@ class Connection(asyncio.BufferedProtocol):
         now = self._loop.time()
         silence = now - self._heard
         self._heard = now
-        if silence > SILENCE_SECONDS:
+        if silence > SILENCE_SECONDS or self._straddled:
+            self._straddled = True
             self._ask_for_peer()
         elif silence < BUSY_SECONDS:
             self._wakeful.stay()
@@ -170,9 +175,24 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self.write_paused = True
+        self._watch_replies()
+
+    def _watch_replies(self) -> None:
+        before = self._transport.get_write_buffer_size()
+        self._watch = self._loop.call_later(self._limits.unread_seconds, self._look_at_replies, before)
+
+    def _look_at_replies(self, before: int) -> None:
+        """A client that makes no progress while others wait for its memory has had its time."""
+        stuck = self._transport.get_write_buffer_size() >= before
+        if stuck and self.export is not None and self._session.takes_from_others:
+            self._drop("it does not read its replies, and others wait for the memory they take")
+        else:
+            self._watch_replies()
 
     def resume_writing(self) -> None:
         self.write_paused = False
+        if self._watch is not None:
+            self._watch.cancel()
         if self._transmission is not None:
             self._session.sent()
         if self._paused:
@@ -190,8 +210,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._watch):
+            if timer is not None:
+                timer.cancel()
         self._end_session()
         self._owner.closed(self)
 
@@ -349,7 +370,10 @@ class Connection(asyncio.BufferedProtocol):
     def _received(self, count: int) -> None:
         """So many bytes came; also none, if others wait."""
         assert self._transmission is not None
-        self._pass_done(hungry=self._transmission.received(count))
+        hungry = self._transmission.received(count)
+        if self._straddled and self._transmission.between_requests:
+            self._straddled = False
+        self._pass_done(hungry=hungry)
 
     def _pass_done(self, *, hungry: bool) -> None:
         """Send what a pass over the received bytes produced, and decide what comes next."""

@@ -41,7 +41,7 @@ class Doubtful:
         return self._keep(partial(self._session.flush, cookie))
 
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
-        return True
+        return self._keep(partial(self._session.nothing, cookie, read=False))
 
     def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
         return self._keep(partial(self._session.block_status, cookie, offset, length, one=one))

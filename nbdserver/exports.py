@@ -137,7 +137,7 @@ class Exports:
         access: AccessList | None = None,
     ) -> None:
         self.access = access
-        """May be replaced; it counts for the clients that come then."""
+        """May be replaced; it counts for every client that attaches then."""
         self._lookup = lookup
         self._names = names
         self._read_only = read_only
@@ -149,7 +149,7 @@ class Exports:
 
     def seen_by(self, identity: Identity) -> Catalogue[Export]:
         """The exports as far as this client may know of them."""
-        return self if self.access is None else _Visible(self, self.access.rights(identity))
+        return self if self.access is None else _Visible(self, identity)
 
     def names(self) -> Sequence[str]:
         """What a client sees in a listing; the same object until that changes."""
@@ -211,22 +211,26 @@ class Exports:
 
 
 class _Visible:
-    """The exports that a client's rights let it see."""
+    """The exports that a client may see, by the access list as it is when something is asked."""
 
-    def __init__(self, exports: Exports, rights: Rights) -> None:
+    def __init__(self, exports: Exports, identity: Identity) -> None:
         self._exports = exports
-        self._rights = rights
+        self._identity = identity
+        self._access = exports.access
+        self._rights = self._look_up(self._access)
         self._all: Sequence[str] = ()
         self._names: Sequence[str] = ()
         """Those of `_all` that it may see."""
 
     def names(self) -> Sequence[str]:
+        self._renew()
         names = self._exports.names()
         if names is not self._all:
             self._all, self._names = names, [name for name in names if self._rights.to(name) is not None]
         return self._names
 
     def find(self, name: str) -> Export | None:
+        self._renew()
         wanted = name or self._exports.default_among(self.names())
         mode = None if wanted is None else self._rights.to(wanted)
         if wanted is None or mode is None:
@@ -234,4 +238,16 @@ class _Visible:
         return self._exports.named(wanted, read_only=mode is Mode.READ_ONLY)
 
     def refusal(self, export: Export) -> str | None:
-        return self._exports.refusal(export)
+        """Who another client is, is not told to one that has rights of its own only."""
+        if self._exports.refusal(export) is None:
+            return None
+        return f"{export.name} is in use, and cannot be attached now"
+
+    def _renew(self) -> None:
+        if self._exports.access is not self._access:
+            self._access = self._exports.access
+            self._rights = self._look_up(self._access)
+            self._all = ()
+
+    def _look_up(self, access: AccessList | None) -> Rights:
+        return Rights(()) if access is None else access.rights(self._identity)

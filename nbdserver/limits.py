@@ -18,6 +18,10 @@ class Limits:
     handshake_seconds: float = 10.0
     """From the first byte to the transmission phase, TLS included; a client that takes longer is stuck or hostile."""
 
+    unread_seconds: float = 10.0
+    """A client that reads nothing of its replies for this long is dropped if others wait for the memory they take;
+    less than a client may wait that is not read (peer.STALL_SECONDS_MAX), or those would pay for it."""
+
     requests: int = 4096
     """Requests of one client under way, each about 300 bytes; the kernel's client has 128."""
 
@@ -42,6 +46,11 @@ class Budget:
         self.total = total
         self.taken = 0
         self._waiting: dict[Callable[[], None], None] = {}
+
+    @property
+    def contended(self) -> bool:
+        """Whether somebody waits for more than is left."""
+        return bool(self._waiting)
 
     def take(self, count: int) -> bool:
         """Take `count` bytes, if there are so many left."""
@@ -107,6 +116,11 @@ class Allowance:
         if back > 0:
             self._charged -= back
             self._budget.give(back)
+
+    @property
+    def takes_from_others(self) -> bool:
+        """Whether some of it comes out of the budget, and others wait for that."""
+        return bool(self._charged) and self._budget.contended
 
     def close(self) -> None:
         """Give everything back, and wait for nothing."""

@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 PART_BYTES = 4 << 20
 """A longer READ is answered in parts of this size: 16 blocks of the store, which are fetched at the same time."""
 
+COPY_BYTES_MAX = 64 << 10
+"""A piece up to this length that may wait to be sent is copied: it would keep its whole block of 256 KiB, and a client
+that reads single bytes and no replies would make the server hold all its blocks."""
+
 _UNREAD = "the data could not be read"
 
 
@@ -61,7 +65,7 @@ class StoreRead:
             self.deliver([self.replies.error(self.cookie, number, _UNREAD)], 0)
         else:
             self.replies.data(parts, self.cookie, self.offset, self.length, pieces, whole=self.whole)
-            self.deliver(parts, self.length)
+            self.deliver(copied(parts), self.length)
 
     async def _part(self, replies: ChunkedReplies, offset: int, length: int) -> None:
         parts: Parts = []
@@ -72,7 +76,12 @@ class StoreRead:
             self.deliver([replies.error_at(self.cookie, number, _UNREAD, offset)], 0)
         else:
             replies.part(parts, self.cookie, offset, pieces)
-            self.deliver(parts, length)
+            self.deliver(copied(parts), length)
+
+
+def copied(parts: Parts) -> Parts:
+    """The same, without short views of long buffers."""
+    return [bytes(part) if type(part) is memoryview and len(part) <= COPY_BYTES_MAX else part for part in parts]
 
 
 def _failed(offset: int, length: int, error: StorageError) -> int:

@@ -169,6 +169,10 @@ class Secured(asyncio.BufferedProtocol):
         self._closed = True
         self._transport.abort()
 
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet, as ciphertext."""
+        return self._transport.get_write_buffer_size()
+
     def get_extra_info(self, name: str) -> Any:
         """What the loop's transport knows, such as its socket."""
         return self._transport.get_extra_info(name)

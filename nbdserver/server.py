@@ -166,24 +166,27 @@ class Server:
         nothing does not cost others theirs, the one that is longest in it."""
         address = connection.peer.address
         near = [each for each in self._clients if each.peer.address == address]
-        if self._stopping:
+        refused = self._stopping
+        if refused:
             connection.fail()
         elif len(near) >= self._limits.connections_per_address:
-            self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
+            refused = self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
         elif len(self._clients) >= self._limits.connections:
             crowd = Counter(each.peer.address for each in self._haggling)
             busiest = max(crowd, key=crowd.__getitem__, default=address)
-            self._make_room([each for each in self._haggling if each.peer.address == busiest], connection, "")
+            refused = self._make_room([each for each in self._haggling if each.peer.address == busiest], connection, "")
         self._clients[connection] = self._env.wall_clock()
-        self._haggling[connection] = None
+        if not refused:  # or it would make room for the next one, though it has no place itself
+            self._haggling[connection] = None
         self._all_gone.clear()
 
-    def _make_room(self, haggling: list[Connection], newcomer: Connection, whose: str) -> None:
-        """Drop the first of those in the handshake, or else the newcomer."""
+    def _make_room(self, haggling: list[Connection], newcomer: Connection, whose: str) -> bool:
+        """Drop the first of those in the handshake, or else the newcomer. Whether it was the newcomer."""
         victim = haggling[0] if haggling else newcomer
         logger.warning("client_dropped peer=%s: too many clients %sare connected", victim.peer.name, whose)
         self._haggling.pop(victim, None)
         victim.fail()
+        return victim is newcomer
 
     def attached(self, connection: Connection) -> None:
         """Its handshake is over."""

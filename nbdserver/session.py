@@ -34,7 +34,7 @@ from nbdserver.limits import Allowance, Budget, Limits
 from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.protocol.transmission import Payload
-from nbdserver.reads import StoreRead, number_of
+from nbdserver.reads import StoreRead, copied, number_of
 from storage import cancel
 from storage.errors import StorageError
 
@@ -51,6 +51,9 @@ class Transport(Protocol):
 
     def writelines(self, parts: Parts) -> None:
         """Send these buffers, one after the other."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
 
 
 class Owner(Protocol):
@@ -214,7 +217,8 @@ class Session:
     def send(self) -> None:
         """Hand everything that is ready to the transport."""
         if self._parts and not self._closed:
-            self._transport.writelines(self._parts)
+            parts = self._parts if not self._transport.get_write_buffer_size() else copied(self._parts)
+            self._transport.writelines(parts)
             self._parts.clear()
             self.bytes_sent += self._queued
             self._queued = 0
@@ -225,6 +229,11 @@ class Session:
         """The transport has sent (all but Limits.reply_bytes of) what it was given."""
         leaving, self._leaving = self._leaving, 0
         self._give(leaving)
+
+    @property
+    def takes_from_others(self) -> bool:
+        """Whether others wait for memory that this client's requests hold."""
+        return self._allowance.takes_from_others
 
     def close(self) -> None:
         """The connection is gone: end everything that was under way for it."""

@@ -184,6 +184,11 @@ class Transmission(ABC):
             self._end += count
         return self.resume()
 
+    @property
+    def between_requests(self) -> bool:
+        """Whether no byte of a request is here that is not carried out yet."""
+        return self._body is None and self._start == self._end
+
     @abstractmethod
     def resume(self) -> bool:
         """Hand over every request that is complete. True: more bytes are needed; False: one was not taken

@@ -184,10 +184,27 @@ def test_a_default_that_may_not_be_seen_is_none(devices: dict[str, MemoryDevice]
     assert exports.seen_by(Identity(names=("backup",))).find("") is not None
 
 
+def test_rights_are_those_of_the_moment(devices: dict[str, MemoryDevice]) -> None:
+    """Also for a client that has greeted before the list was read again, and waits with what it says."""
+    exports = memory_exports(devices, access=ACCESS)
+    seen = exports.seen_by(Identity(names=("admin",)))
+    before = seen.find("disk")
+    assert before is not None
+    exports.access = AccessList((Grant(frozenset({"admin"}), frozenset(), ("disk",), Mode.READ_ONLY),))
+    after = seen.find("disk")
+    assert after is not None
+    assert (before.read_only, after.read_only) == (False, True)
+    assert list(seen.names()) == ["disk"]
+    exports.access = AccessList()
+    assert seen.find("disk") is None
+    assert list(seen.names()) == []
+
+
 def test_exclusive_holds_whatever_the_rights(devices: dict[str, MemoryDevice]) -> None:
     exports = memory_exports(devices, access=ACCESS, exclusive=True)
     seen = exports.seen_by(Identity(names=("backup",)))
     found = seen.find("disk")
     assert found is not None
-    exports.attach(found, "one")
-    assert seen.refusal(found) is not None
+    assert seen.refusal(found) is None
+    exports.attach(found, "client 1 (10.0.0.1:4000, admin)")
+    assert seen.refusal(found) == "disk is in use, and cannot be attached now"

@@ -8,7 +8,7 @@ import pytest
 from nbdserver.protocol import wire
 from nbdserver.reads import PART_BYTES
 from storage.errors import Corrupt
-from tests.support.memory_device import MemoryDevice, memory_exports
+from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.speech import ext, extended, read_answers, req, simple, structured
 from tests.support.wired import Wire
 
@@ -182,3 +182,26 @@ async def test_a_held_write_that_goes_wrong_unforeseen_drops_the_client(monkeypa
         assert not client.closed
         disk.gate.open()
         await client.gone()
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["in memory", "in the store"])
+async def test_a_byte_that_waits_to_be_sent_does_not_keep_its_block(
+    missing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a client that reads single bytes, and none of the replies, would make the server hold all its blocks."""
+    disk = MemoryDevice(SIZE)
+    disk.write(0, b"x" * BLOCK)
+    with Wire(memory_exports({"disk": disk})) as client:
+        await client.feed(structured())
+        client.block()
+        await client.feed(req(wire.CMD_READ, 0, BLOCK))
+        assert client.unsent > BLOCK
+        given: list[bytes | bytearray | memoryview] = []
+        monkeypatch.setattr(client, "writelines", given.extend)
+        if missing:
+            disk.misses = asyncio.Event()
+            disk.misses.set()
+        await client.feed(req(wire.CMD_READ, 5, 1) + req(wire.CMD_READ, 0, BLOCK))
+        assert [part for part in given if len(part) == 1] == [b"x"]
+        assert not [part for part in given if isinstance(part, memoryview) and len(part) < BLOCK]
+        assert [part for part in given if len(part) == BLOCK]

@@ -61,6 +61,39 @@ async def test_an_old_copy_after_silence_does_not_undo_a_newer_write(
         assert disk.contents(0, 4096) == NEW
 
 
+async def test_an_old_copy_that_straddles_a_silence_does_not_undo_a_newer_write(disk: MemoryDevice) -> None:
+    """The path stalls in the middle of a long WRITE. When it recovers, the end of the client's stream is still behind
+    the rest of the payload, and comes into sight with that."""
+    exports = memory_exports({"disk": disk})
+    old = write(0, b"o" * BLOCK)
+    with Wire(exports) as stalled, Wire(exports) as other:
+        await stalled.feed(structured())
+        await other.feed(structured())
+        stalled.offer(old[: BLOCK // 4])
+        stalled.connection._heard -= 10 * connection_module.SILENCE_SECONDS
+        await other.feed(old + write(0, NEW, cookie=2))
+        stalled.offer(old[BLOCK // 4 : BLOCK // 2])
+        stalled.leave()
+        await stalled.feed(old[BLOCK // 2 :])
+        stalled.end()
+        await stalled.settle()
+        assert answers(stalled) == []
+        assert disk.contents(0, 4096) == NEW
+
+
+async def test_a_request_that_straddles_a_silence_is_carried_out_for_a_client_that_is_there(
+    client: Wire, disk: MemoryDevice
+) -> None:
+    await client.feed(structured())
+    said = write(0, b"n" * BLOCK)
+    client.offer(said[:100])
+    client.connection._heard -= 10 * connection_module.SILENCE_SECONDS
+    await client.feed(said[100:])
+    assert answers(client) == ["1: ok"]
+    assert not client.connection._straddled
+    assert disk.contents(0, BLOCK) == b"n" * BLOCK
+
+
 async def test_a_client_that_left_in_good_order_loses_nothing(
     client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +122,7 @@ async def test_a_client_that_left_in_good_order_loses_nothing(
         "1: ok",
         "4: ok",
         "5: ok",
+        "6: ok",
         "7: status 1 4096/0",
         "8: none",
         "9: chunk error EINVAL",

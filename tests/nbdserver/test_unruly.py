@@ -65,6 +65,30 @@ async def test_attached_clients_are_not_driven_out(make: Callable[..., Running])
     writer.close()
 
 
+async def test_two_who_come_at_once_do_not_make_room_for_each_other(make: Callable[..., Running]) -> None:
+    """One that was refused has no place that the next one could take."""
+    full = make(Limits(connections=2))
+    await full.start()
+    attached = [await full.client() for _ in range(2)]
+    loop = asyncio.get_running_loop()
+    pairs = [socket.socketpair() for _ in range(3)]
+    come = (loop.connect_accepted_socket(full.server._make_connection, theirs) for _, theirs in pairs)
+    await asyncio.gather(*come, return_exceptions=True)
+    for ours, _ in pairs:
+        ours.setblocking(False)
+        with contextlib.suppress(ConnectionError):
+            await loop.sock_sendall(ours, simple())
+    for ours, _ in pairs:
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while await loop.sock_recv(ours, 4096):
+                    pass
+        ours.close()
+    assert [facts["export"] for facts in full.server.clients()] == ["disk", "disk"]
+    for client in attached:
+        client.close()
+
+
 async def test_one_address_does_not_take_the_place_of_others(make: Callable[..., Running]) -> None:
     """Clients that are attached stay; those of one address that are in the handshake make room for each other; other
     addresses, and users of the Unix socket, are not touched."""
@@ -279,3 +303,34 @@ async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(r
     running.disk.gate.open()
     await stopping
     assert running.disk.contents(0, 4096) == b"n" * 4096
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+async def test_who_reads_nothing_does_not_keep_the_memory_of_all(make: Callable[..., Running], tcp: bool) -> None:
+    greedy = make(Limits(memory_bytes=32 * MIB, unread_seconds=0.1))
+    await greedy.start()
+    _, hoarder = await greedy.raw(tcp=tcp)
+    hoarder.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))
+    await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
+    hoarder.transport.pause_reading()
+    client = await greedy.client(tcp=not tcp)
+    await asyncio.to_thread(client.write, 0, bytes(8 * MIB))
+    client.close()
+    drop(hoarder)
+
+
+async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running]) -> None:
+    """Memory that nobody waits for may be kept."""
+    patient = make(Limits(memory_bytes=32 * MIB, unread_seconds=0.01))
+    await patient.start()
+    reader, writer = await patient.raw()
+    writer.transport.pause_reading()
+    writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))
+    await patient.until(lambda: patient.server._budget.taken > 30 * MIB)
+    await asyncio.sleep(0.2)
+    writer.transport.resume_reading()
+    async with asyncio.timeout(20):
+        got = 0
+        while got < 32 * MIB:
+            got += len(await reader.read(1 << 20))
+    drop(writer)

@@ -139,6 +139,9 @@ class Wire:
     def set_write_buffer_limits(self, *, high: int) -> None:
         self._high = high
 
+    def get_write_buffer_size(self) -> int:
+        return self._unsent
+
     def writelines(self, parts: list[bytes | bytearray | memoryview]) -> None:
         for part in parts:
             self.write(part)
