@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.handshake import Handshake, Security
+from nbdserver.protocol.handshake import OPTIONS_MAX, Handshake, Security
 from nbdserver.protocol.states import State
 from nbdserver.protocol.wire import ProtocolError
 from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
@@ -107,6 +107,13 @@ def test_before_tls_nothing_is_told() -> None:
     assert offers.found == []
     assert stage(handshake) is State.UNSECURED
     assert say(handshake, STARTTLS) == ["STARTTLS: ACK"]
+
+
+def test_before_tls_the_number_of_options_says_nothing_of_the_exports() -> None:
+    handshake = begin(Security.REQUIRED, *(f"export-{number}" for number in range(100)))
+    hear(handshake, FIXED + opt(99) * OPTIONS_MAX)
+    with pytest.raises(ProtocolError):
+        hear(handshake, opt(99))
 
 
 def test_export_name_before_tls_ends_the_connection() -> None:

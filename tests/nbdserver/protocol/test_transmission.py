@@ -131,6 +131,18 @@ def test_garbage_is_a_protocol_error_or_nothing(garbage: bytes, read_only: bool)
     assert recorder.calls == [] or garbage[:4] == b"\x25\x60\x95\x13"
 
 
+@pytest.mark.parametrize("length", [4096, 256 << 10])
+def test_between_requests_no_byte_waits(length: int) -> None:
+    transmission = make(Recorder())
+    said = req(wire.CMD_FLUSH) + req(wire.CMD_WRITE, 0, data=bytes(length))
+    assert transmission.between_requests
+    for place in (10, 28, 40, len(said) - 1):
+        feed(transmission, said[:place])
+        assert transmission.between_requests == (place == 28)
+        feed(transmission, said[place:])
+        assert transmission.between_requests
+
+
 def test_a_long_payload_is_adopted_where_it_was_received() -> None:
     """While long writes follow each other none of their bytes is copied: the buffer offers a header's
     room."""
