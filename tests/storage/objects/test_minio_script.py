@@ -38,7 +38,14 @@ def test_a_bucket_is_served_until_the_end(
     require("minio", "curl")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("MINIO_PORT", raising=False)
-    with subprocess.Popen([SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        [SCRIPT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # A shell that was started with SIGINT ignored, as in the background of another, cannot trap it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         try:
             assert process.stdout is not None
             printed = [process.stdout.readline() for _ in range(4)]
