@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from storage.fs.device import Device
-    from storage.fs.store import DeviceInfo, Store, StoreOptions, open_reader, open_store
+    from storage.fs.opening import open_reader, open_store
+    from storage.fs.store import DeviceInfo, Store, StoreOptions
     from storage.lsm.engine import EngineOptions
     from storage.lsm.extents import State
     from storage.lsm.gather import Piece
@@ -37,8 +38,8 @@ _PLACES = {
     "State": "storage.lsm.extents",
     "Store": "storage.fs.store",
     "StoreOptions": "storage.fs.store",
-    "open_reader": "storage.fs.store",
-    "open_store": "storage.fs.store",
+    "open_reader": "storage.fs.opening",
+    "open_store": "storage.fs.opening",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
-from storage.fs.store import Store, StoreOptions, _Tree
+from storage.fs.store import NameTree, Store, StoreOptions
 from storage.keys import DataKey
 from storage.lsm.engine import Engine
 from storage.lsm.tree import TreeEffects
@@ -28,7 +28,7 @@ TROUBLES = (Unavailable, OutOfSpace, AccessDenied)
 RUN_BLOCKS = 4
 
 
-class Tree(_Tree):
+class Tree(NameTree):
     """The tree of names, which tells its session of every change at the moment it is made."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ async def open_engine(
     take_over: bool = False,
     read_only: bool = False,
 ) -> tuple[Store, Tree]:
-    """Open the store as `storage.fs.store._open` does, with the key given."""
+    """Open the store as `storage.fs.opening._open` does, with the key given."""
     patient = RetryingStore(client, env, None)
     tree = Tree()
     engine = await Engine.open(

@@ -1,0 +1,156 @@
+"""This file knows how a store is opened: its keys, its place on this host, and then the engine.
+
+A crash anywhere in here leaves a store that opens again: the keys object is made in one request, and the engine takes
+over as `storage.lsm.opening` says.
+"""
+
+from __future__ import annotations
+
+import os
+
+from storage import keys
+from storage.crypto import self_test
+from storage.env import Env
+from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
+from storage.fs.store import NameTree, Store, StoreOptions
+from storage.keys import Cost, DataKey
+from storage.lsm.anchor import HostState, default_state_folder
+from storage.lsm.engine import Engine
+from storage.lsm.names import MANIFESTS, TABLES, WALS
+from storage.objects.base import ObjectStore
+from storage.objects.counting import CountingStore, RequestStats
+from storage.objects.locations import open_location
+from storage.objects.probe import probe
+from storage.objects.retry import RetryingStore
+
+
+async def open_store(
+    location: str,
+    password: bytes | bytearray,
+    *,
+    env: Env,
+    create: bool = False,
+    take_over: bool = False,
+    accept_rollback: bool = False,
+    options: StoreOptions | None = None,
+) -> Store:
+    """Open a store as its writer; with `create` an empty place becomes one.
+
+    NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
+    RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
+    """
+    return await _open(
+        location,
+        password,
+        env=env,
+        create=create,
+        take_over=take_over,
+        accept_rollback=accept_rollback,
+        read_only=False,
+        options=options or StoreOptions(),
+    )
+
+
+async def open_reader(
+    location: str, password: bytes | bytearray, *, env: Env, options: StoreOptions | None = None
+) -> Store:
+    """Open a store to read its newest durable state; takes nothing from a writer."""
+    return await _open(
+        location,
+        password,
+        env=env,
+        create=False,
+        take_over=False,
+        accept_rollback=False,
+        read_only=True,
+        options=options or StoreOptions(),
+    )
+
+
+async def _open(
+    location: str,
+    password: bytes | bytearray,
+    *,
+    env: Env,
+    create: bool,
+    take_over: bool,
+    accept_rollback: bool,
+    read_only: bool,
+    options: StoreOptions,
+) -> Store:
+    self_test()
+    stats = RequestStats()
+    patient = RetryingStore(CountingStore(open_location(location, env), stats), env, options.patience_seconds)
+    opening = patient.with_deadline(options.store_deadline_seconds)
+    host = None
+    if patient.url != "memory://":
+        host = HostState(options.state_folder or default_state_folder(os.environ), patient.url)
+    tree = NameTree()
+    try:
+        if host is not None and accept_rollback:
+            await env.run("store", host.forget_damaged)
+        key, number, created = await _unlock(
+            opening, password, env, host, create, accept_rollback, read_only, options.cost
+        )
+        if not read_only:
+            # A password change that was cut short left the slot of the old password behind.
+            await keys.delete_older(opening, number)
+        engine = await Engine.open(
+            store=patient,
+            opening_store=opening,
+            key=key,
+            keys_number=number,
+            tree=tree,
+            env=env,
+            options=options.engine,
+            host=host,
+            take_over=take_over,
+            accept_rollback=accept_rollback,
+            read_only=read_only,
+        )
+    except BaseException:
+        await patient.close()
+        raise
+    return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
+
+
+async def _unlock(
+    store: ObjectStore,
+    password: bytes | bytearray,
+    env: Env,
+    host: HostState | None,
+    create: bool,
+    accept_rollback: bool,
+    read_only: bool,
+    cost: Cost,
+) -> tuple[DataKey, int, bool]:
+    """The data key, the number of its keys object, and whether it was drawn just now."""
+    anchor = None if host is None else await env.run("store", host.load)
+    try:
+        key, number = await keys.load(store, password, env, cost)
+    except NotFound:
+        for prefix in (MANIFESTS, WALS, TABLES):
+            if found := await store.list(prefix, "", 1):
+                raise Corrupt(
+                    keys.KEYS_PREFIX,
+                    f"it is empty, but {found[0].name} is there: restore the keys, without them nothing can be read",
+                ) from None
+        if anchor is not None and not accept_rollback:
+            raise RolledBack(
+                f"{store.url} is empty, but this host remembers a store there: "
+                "restore it, or open it with --accept-rollback"
+            ) from None
+        if not create:
+            raise NotFound(f"there is no store at {store.url}; make one with: nbdserver init {store.url}") from None
+    else:
+        if anchor is None and not read_only:
+            await probe(store, env)
+        return key, number, False
+    if host is not None and anchor is not None:
+        await env.run("store", host.forget)
+    await probe(store, env)
+    try:
+        return await keys.create(store, password, env, cost), 1, True
+    except AlreadyExists:
+        key, number = await keys.load(store, password, env, cost)
+        return key, number, False
