@@ -77,11 +77,13 @@ async def import_device(
         room = -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
         async with store.hold_new(name, room, HOLDER) as device:
             await _fill(device, pieces(device.size), overwrite=overwrite)
+            await store.flush()
     else:
         with store.hold(name, HOLDER) as device:
             if size is not None and size > device.size:
                 raise Conflict(f"{name!r} has {device.size} bytes, {size} are to be written: make it larger first")
             await _fill(device, pieces(device.size), overwrite=overwrite)
+            await store.flush()
     return {"name": name, "size": device.size}
 
 
@@ -104,25 +106,6 @@ async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool
         device.write(offset, bytes(data))
         # Even without a delay the loop gets its turn: others are served meanwhile.
         await asyncio.sleep(device.gate.delay)
-    await durable(device)
-
-
-async def durable(device: Device) -> None:
-    """Wait until everything written to the device so far is durable."""
-    sequence = device.last_sequence
-    if device.want_durable(sequence):
-        return
-    done = asyncio.Event()
-
-    def listener(upto: int) -> None:
-        if upto >= sequence:
-            done.set()
-
-    device.listen(listener)
-    try:
-        await done.wait()
-    finally:
-        device.unlisten(listener)
 
 
 async def _is_empty(device: Device) -> bool:

@@ -15,7 +15,7 @@ from storage.cache.frames import Decoded, FrameCache
 from storage.codec import SECTOR_BYTES, FrameCodec, Kind, sectors_of
 from storage.crypto import TAG_BYTES, AuthenticationError
 from storage.env import Env
-from storage.errors import Closed, Corrupt, NotFound, StorageError
+from storage.errors import Corrupt, NotFound, StorageError, Unavailable
 from storage.lsm.entries import FrameRef
 from storage.lsm.names import table_name
 from storage.objects.base import ObjectStore
@@ -154,7 +154,9 @@ class FrameSource:
                     self._waiting.pop(ref.location).cancel()
                 raise
             # Whatever it is, also what nobody foresaw: who asked must hear of it, or would wait for ever.
-            failure = error if isinstance(error, Exception) else Closed(f"a GET was given up ({type(error).__name__})")
+            failure = (
+                error if isinstance(error, Exception) else Unavailable("a GET was given up")
+            )
             results = [failure] * len(group)
         for ref, result in zip(group, results, strict=True):
             future = self._waiting.pop(ref.location)

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
-from storage.errors import Closed
+from storage.errors import Closed, Unavailable
 from storage.lsm import commit as commit_module
 from storage.lsm import engine as engine_module
 from storage.lsm import log as log_module
@@ -108,7 +108,7 @@ async def test_a_get_that_is_cancelled_by_nobody_is_an_error_of_that_read() -> N
     await engine.flush_memtable()
     engine, layer = await world.reopen(engine)
     world.store.fail_once("get", "compacted/", asyncio.CancelledError())
-    with pytest.raises(Closed, match="given up"):
+    with pytest.raises(Unavailable, match="given up"):
         await soon(asyncio.ensure_future(layer.read(0, SECTOR_BYTES)))
     assert await read(layer, 0, SECTOR_BYTES) == SECTOR
     await world.crash(engine)
