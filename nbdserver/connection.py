@@ -12,8 +12,8 @@ takes the place of the transport; everything else stays as it is.
 
 Stale copies. Linux sends a request again on another socket when one stalls. An old copy that is applied late
 would undo a newer write that was acknowledged. So before bytes are carried out after a pause, or after a
-second of silence, the kernel is asked whether the peer is still there (`peer.Presence`). If it has left, a
-`Doubtful` takes the requests. And a TCP client whose requests were not taken for STALL_SECONDS_MAX is dropped
+second of silence, the kernel is asked whether the peer is still there (`peer.Presence`), and again in every pass
+until no request is half received. If it has left, a `Doubtful` takes the requests. And a TCP client whose requests were not taken for STALL_SECONDS_MAX is dropped
 with all of them.
 """
 
@@ -117,7 +117,7 @@ class Connection(asyncio.BufferedProtocol):
         """The client has ended its stream."""
         self._heard = 0.0
         self._straddled = False
-        """A request began before a silence that came to an end behind it, or in the pass under way."""
+        """Since a silence, there was no moment without a request half received: the peer is asked for in every pass."""
         self._presence: Presence
 
     @property

@@ -119,10 +119,9 @@ class Exports:
     """The devices that are served.
 
     `lookup` finds a device by name (NotFound, Invalid), `names` lists what there is, as the same object until that
-    changes. `only` restricts what is
-    served to these names; `read_only` makes all of it read-only; `exclusive` lets each device have one
-    connection at a time; `default` is what a client gets that asks for no name. `access` says who may use what;
-    None: everybody everything.
+    changes. `only` restricts what is served to these names; `read_only` makes all of it read-only; `exclusive` lets
+    each device have one connection at a time; `default` is what a client gets that asks for no name. `access` says who
+    may use what; None: everybody everything.
     """
 
     def __init__(

@@ -4,9 +4,9 @@ A `Session` is the handler of a `Transmission`. What memory can answer is answer
 list that `send` hands to the transport in one go. Only a READ that memory cannot answer becomes a task, and tasks
 belong to the session: when it closes they end, and nothing it took in but did not apply is applied later.
 
-FLUSH and FUA wait without tasks: the device calls back when the write in question is durable. FLUSH asks for the newest
-write of the device, so it covers the completed writes of every connection. If the store fails, nobody calls back and
-nobody is told an error: the connection is dropped, because a client that was told its writes succeeded may ignore the
+FLUSH and FUA wait without tasks: the device tells its listeners up to which write it is durable. FLUSH asks for the
+newest write of the device, so it covers the completed writes of every connection. If the store fails, nobody is told
+anything, no error either: the connection is dropped, because a client that was told its writes succeeded may ignore the
 error of a FLUSH.
 
 Back-pressure. While the gate is closed, writes are held here, in order, and the socket is still read: only so does the
@@ -119,7 +119,7 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: deque[_Held] = deque()
         self._unconfirmed: deque[tuple[int, bytes]] = deque()
-        """Replies that wait until a write is durable, with its sequence; which never goes down from one to the next."""
+        """Replies that wait until a write is durable, with the sequence of that, in ascending order of it."""
         self._settling = False
         self._at_gate = False
         self._abandoned = False
