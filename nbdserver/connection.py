@@ -13,8 +13,8 @@ takes the place of the transport; everything else stays as it is.
 Stale copies. Linux sends a request again on another socket when one stalls. An old copy that is applied late
 would undo a newer write that was acknowledged. So before bytes are carried out after a pause, or after a
 second of silence, the kernel is asked whether the peer is still there (`peer.Presence`), and again in every pass
-until no request is half received. If it has left, a `Doubtful` takes the requests. And a TCP client whose requests were not taken for STALL_SECONDS_MAX is dropped
-with all of them.
+until no request is half received. If it has left, a `Doubtful` takes the requests. And a TCP client whose requests
+were not taken for STALL_SECONDS_MAX is dropped with all of them.
 """
 
 import asyncio

@@ -154,9 +154,7 @@ class FrameSource:
                     self._waiting.pop(ref.location).cancel()
                 raise
             # Whatever it is, also what nobody foresaw: who asked must hear of it, or would wait for ever.
-            failure = (
-                error if isinstance(error, Exception) else Unavailable("a GET was given up")
-            )
+            failure = error if isinstance(error, Exception) else Unavailable("a GET was given up")
             results = [failure] * len(group)
         for ref, result in zip(group, results, strict=True):
             future = self._waiting.pop(ref.location)
