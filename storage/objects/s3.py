@@ -1,6 +1,6 @@
-"""This file knows how to keep objects in a bucket of an S3-compatible store; no other file knows `minio`.
+"""A store of objects in a bucket of an S3-compatible store, spoken to by `minio`.
 
-The `minio` client signs and speaks S3; `transport` sends what it says once and checks the answers. Objects
+The client signs and speaks S3; `transport` sends what it says once and checks the answers. Objects
 are created with a condition, which the client offers only through `_put_object`; that also keeps every
 object, of any size, a single PUT. Errors are told by HTTP status (`refusals`), never by the client's
 classes.
@@ -8,25 +8,21 @@ classes.
 Cost: about 0.3 ms of CPU a request, all of it in the client and in HTTP; requests run in the "store" threads.
 """
 
-import configparser
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
-import certifi
-import urllib3
 from minio import Minio
-from minio.credentials.credentials import Credentials
-from minio.credentials.providers import AWSConfigProvider, EnvAWSProvider, IamAwsProvider, Provider
+from minio.credentials.providers import Provider
 from minio.deleteobjects import DeleteObject
 from minio.helpers import check_bucket_name
 from urllib3.exceptions import HTTPError
 
 from storage.env import Env
-from storage.errors import AccessDenied, Invalid, StorageError, Unavailable, Unsupported
+from storage.errors import Invalid, StorageError, Unavailable, Unsupported
+from storage.objects.aws import AWS_ENDPOINT, read_settings
 from storage.objects.base import (
     Buffer,
     Capabilities,
@@ -38,19 +34,11 @@ from storage.objects.base import (
     check_range,
     is_name,
 )
+from storage.objects.credentials import FoundCredentials
 from storage.objects.refusals import Refusal, error_for
 from storage.objects.transport import Refused, Transport, announced, read_body, reason
 
 T = TypeVar("T")
-
-AWS_ENDPOINT = "https://s3.amazonaws.com"
-DEFAULT_REGION = "us-east-1"
-
-CREDENTIALS_SECONDS = 60.0
-"""How long credentials are used before their source is asked again: a file may have been given new ones."""
-
-ROLE_SECONDS = 2.0
-"""The metadata service that knows an instance's role is on the same host, or there is none."""
 
 
 class S3Store:
@@ -88,15 +76,15 @@ class S3Store:
     @classmethod
     def from_environment(cls, bucket: str, prefix: str, env: Env, *, endpoint: str | None = None) -> "S3Store":
         """A store reached as the variables and files of AWS say; `endpoint` goes before their variables."""
-        say = os.environ.get
+        settings = read_settings(os.environ, endpoint=endpoint)
         return cls(
             bucket,
             prefix,
             env,
-            endpoint=endpoint or say("AWS_ENDPOINT_URL_S3") or say("AWS_ENDPOINT_URL") or AWS_ENDPOINT,
-            region=say("AWS_REGION") or say("AWS_DEFAULT_REGION") or DEFAULT_REGION,
-            credentials=_FoundCredentials(env),
-            ca_certificates=say("AWS_CA_BUNDLE") or say("SSL_CERT_FILE") or certifi.where(),
+            endpoint=settings.endpoint,
+            region=settings.region,
+            credentials=FoundCredentials(env),
+            ca_certificates=settings.ca_certificates,
         )
 
     @property
@@ -214,43 +202,6 @@ class S3Store:
             status = 403 if failure.code == "AccessDenied" else 503
             refusal = Refusal(status, failure.code, failure.message or "", None, "")
             raise self._error("delete", (failure.name or "").removeprefix(self._root), refusal)
-
-
-class _FoundCredentials(Provider):
-    """What the first of environment, shared file and role that has credentials holds now."""
-
-    def __init__(self, env: Env) -> None:
-        http = urllib3.PoolManager(retries=False, timeout=ROLE_SECONDS)
-        self._sources = (EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider(http_client=http))
-        self._env = env
-        self._lock = threading.Lock()
-        self._known: Credentials | None = None
-        self._ask_again = 0.0
-
-    def retrieve(self) -> Credentials:
-        known = self._known
-        if known is not None and self._env.monotonic() < self._ask_again and not known.is_expired():
-            return known
-        with self._lock:
-            if self._known is None or self._known is known:
-                self._known = self._find(known)
-                self._ask_again = self._env.monotonic() + CREDENTIALS_SECONDS
-            return self._known
-
-    def _find(self, known: Credentials | None) -> Credentials:
-        for source in self._sources:
-            try:
-                return source.retrieve()
-            except (ValueError, KeyError, OSError, HTTPError, configparser.Error):
-                continue  # this source has none, or is not there
-        if known is None:
-            raise AccessDenied(
-                "no credentials for the store were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "or write them to ~/.aws/credentials"
-            )
-        if known.is_expired():
-            raise Unavailable("the credentials for the store have expired, and there are no new ones yet")
-        return known
 
 
 def _parse_endpoint(endpoint: str) -> tuple[str, bool]:

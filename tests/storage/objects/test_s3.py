@@ -6,7 +6,6 @@ import datetime
 import hashlib
 import io
 import ipaddress
-import json
 import socket
 import ssl
 import uuid
@@ -410,60 +409,6 @@ async def test_the_region_is_signed_for(stub: StubServer, env: RealEnv, monkeypa
         await store.close()
         assert f"/{region}/s3/aws4_request" in stub.requests[-1].headers["authorization"]
     assert len(stub.requests) == 3, "the region was asked for"
-
-
-async def key_used(stub: StubServer, store: S3Store) -> str:
-    """The access key that a request is signed with."""
-    stub.requests.clear()
-    stub.answer(CREATED)
-    await store.put("x", b"")
-    return stub.requests[-1].headers["authorization"].partition("Credential=")[2].partition("/")[0]
-
-
-async def test_credentials_come_from_the_shared_file(
-    stub: StubServer, env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
-    store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
-    with pytest.raises(AccessDenied, match="AWS_ACCESS_KEY_ID"):
-        await store.put("x", b"")
-    await store.close()
-    (tmp_path / ".aws").mkdir()
-    file = tmp_path / ".aws" / "credentials"
-    file.write_text(
-        "[default]\naws_access_key_id = one\naws_secret_access_key = s\n"
-        "[work]\naws_access_key_id = two\naws_secret_access_key = s\naws_session_token = token\n"
-    )
-    store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
-    assert await key_used(stub, store) == "one"
-    await store.close()
-    monkeypatch.setenv("AWS_PROFILE", "work")
-    store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
-    assert await key_used(stub, store) == "two"
-    assert stub.requests[-1].headers["x-amz-security-token"] == "token"
-
-    file.write_text("[work]\naws_access_key_id = renewed\naws_secret_access_key = s\n")
-    assert await key_used(stub, store) == "two"
-    late = env.monotonic() + 61
-    monkeypatch.setattr(env, "monotonic", lambda: late)
-    assert await key_used(stub, store) == "renewed"
-    file.unlink()
-    late += 61
-    assert await key_used(stub, store) == "renewed", "known credentials were given up"
-    await store.close()
-
-
-async def test_credentials_come_from_a_role(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    with StubServer() as metadata:
-        role = {"AccessKeyId": "role", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
-        metadata.answer(http(200, json.dumps(role).encode()))
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.endpoint}/role")
-        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
-        assert await key_used(stub, store) == "role"
-        assert stub.requests[-1].headers["x-amz-security-token"] == "t"
-        await store.close()
 
 
 async def test_certificates_that_cannot_be_read_are_told(env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:

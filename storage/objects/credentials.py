@@ -1,0 +1,148 @@
+"""Credentials for an S3 store: from variables, the files of AWS, a program they name, or the role of the instance.
+
+They are looked up again once a minute, so that a file or a program may hand out new ones while the server runs. What
+was found stays in use while its source has nothing new to say and it has not expired.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import urllib3
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import EnvAWSProvider, IamAwsProvider, Provider
+from urllib3.exceptions import HTTPError
+
+from storage.env import Env
+from storage.errors import AccessDenied, StorageError, Unavailable
+from storage.objects.aws import Profile, read_profile
+
+LOOK_AGAIN_SECONDS = 60.0
+"""How long credentials are used before their source is asked again: a file may have been given new ones."""
+
+ROLE_SECONDS = 2.0
+"""The metadata service that knows an instance's role is on the same host, or there is none."""
+
+PROCESS_SECONDS = 60.0
+"""What a `credential_process` may take: it may ask a service of its own."""
+
+_NOT_UNDERSTOOD = ("role_arn", "sso_session", "sso_start_url", "credential_source", "web_identity_token_file")
+
+Source = Callable[[], Credentials | None]
+"""None: it has nothing to say. A StorageError: it should have, and failed."""
+
+
+class FoundCredentials(Provider):
+    """What the first source that has credentials holds now. Used by the threads of a store."""
+
+    def __init__(self, env: Env) -> None:
+        http = urllib3.PoolManager(retries=False, timeout=ROLE_SECONDS)
+        role = IamAwsProvider(http_client=http)
+        self._sources: tuple[Source, ...] = (
+            lambda: _ask(EnvAWSProvider()),
+            lambda: _of_profile(read_profile(os.environ), os.environ),
+            lambda: _ask(role),
+        )
+        self._env = env
+        self._lock = threading.Lock()
+        self._known: Credentials | None = None
+        self._look_again = 0.0
+
+    def retrieve(self) -> Credentials:
+        """AccessDenied: there are none. Unavailable: the ones there were have expired."""
+        known = self._known
+        if known is not None and self._env.monotonic() < self._look_again and not known.is_expired():
+            return known
+        with self._lock:
+            if self._known is None or self._known is known:
+                self._known = self._find(known)
+                self._look_again = self._env.monotonic() + LOOK_AGAIN_SECONDS
+            return self._known
+
+    def _find(self, known: Credentials | None) -> Credentials:
+        failure: StorageError | None = None
+        for source in self._sources:
+            try:
+                found = source()
+            except StorageError as error:
+                failure = error
+                break  # this source was meant: another one's credentials would be somebody else's
+            if found is not None:
+                return found
+        if known is None:
+            raise failure or AccessDenied(
+                "no credentials for the store were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "or write them to ~/.aws/credentials"
+            )
+        if known.is_expired():
+            reason = f": {failure}" if failure else ""
+            raise Unavailable(f"the credentials for the store have expired, and there are no new ones yet{reason}")
+        return known
+
+
+def _ask(provider: Provider) -> Credentials | None:
+    try:
+        return provider.retrieve()
+    except (ValueError, KeyError, OSError, HTTPError):
+        return None
+
+
+def _of_profile(profile: Profile, environ: Mapping[str, str]) -> Credentials | None:
+    settings = profile.settings
+    access, secret = settings.get("aws_access_key_id"), settings.get("aws_secret_access_key")
+    if access and secret:
+        return Credentials(access, secret, session_token=settings.get("aws_session_token"))
+    if access or secret:
+        missing = "aws_secret_access_key" if access else "aws_access_key_id"
+        raise AccessDenied(f"the profile {profile.name!r} of AWS has no {missing}")
+    if "credential_process" in settings:
+        return _of_process(settings["credential_process"], environ)
+    if unknown := [name for name in _NOT_UNDERSTOOD if name in settings]:
+        raise AccessDenied(
+            f"the profile {profile.name!r} of AWS gets its credentials by {unknown[0]}, which this program does not "
+            "do: give it a credential_process (for example `aws configure export-credentials --format process`)"
+        )
+    return None
+
+
+def _of_process(command: str, environ: Mapping[str, str]) -> Credentials:
+    """What a `credential_process` prints. https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html"""
+    # Its output holds secrets: no message quotes it.
+    try:
+        ran = subprocess.run(
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=PROCESS_SECONDS,
+            check=True,
+            env={name: value for name, value in environ.items() if not name.startswith("NBDSERVER_")},
+        )
+        said = json.loads(ran.stdout)
+        if said["Version"] != 1:
+            raise ValueError("its Version is not 1")
+        expiration = said.get("Expiration")
+        return Credentials(
+            said["AccessKeyId"],
+            said["SecretAccessKey"],
+            session_token=said.get("SessionToken"),
+            expiration=None if expiration is None else _time(expiration),
+        )
+    except subprocess.CalledProcessError as error:
+        detail = f"it ended with status {error.returncode}"
+    except subprocess.TimeoutExpired:
+        detail = f"it took more than {PROCESS_SECONDS:g} s"
+    except OSError as error:
+        detail = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        detail = "it did not print credentials (JSON with Version 1, AccessKeyId and SecretAccessKey)"
+    program = command.split(" ", 1)[0]
+    raise AccessDenied(f"the credential_process {program} of the profile of AWS failed: {detail}")
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
