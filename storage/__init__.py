@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from storage.fs.device import Device
     from storage.fs.opening import open_reader, open_store
+    from storage.fs.status import StoreStatus
     from storage.fs.store import DeviceInfo, Store, StoreOptions
     from storage.lsm.engine import EngineOptions
     from storage.lsm.extents import State
@@ -25,6 +26,7 @@ __all__ = [
     "State",
     "Store",
     "StoreOptions",
+    "StoreStatus",
     "open_reader",
     "open_store",
 ]
@@ -38,6 +40,7 @@ _PLACES = {
     "State": "storage.lsm.extents",
     "Store": "storage.fs.store",
     "StoreOptions": "storage.fs.store",
+    "StoreStatus": "storage.fs.status",
     "open_reader": "storage.fs.opening",
     "open_store": "storage.fs.opening",
 }

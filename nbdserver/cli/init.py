@@ -13,7 +13,7 @@ from nbdserver.cli.failures import CommandFailed
 from nbdserver.cli.options import Place, json_option, rollback_option, store_argument
 
 if TYPE_CHECKING:
-    from storage import Store
+    from storage import Store, StoreStatus
 
 
 @click.command()
@@ -36,14 +36,14 @@ def init(place: Place, accept_rollback: bool, as_json: bool) -> None:
     if password.typed:
         passwords.confirm(password)
 
-    async def describe(store: Store) -> tuple[bool, dict[str, object]]:
+    async def describe(store: Store) -> tuple[bool, StoreStatus]:
         return store.created, store.status()
 
     created, status = make_store(place, password.secret, describe, accept_rollback=accept_rollback)
     if not created:
         raise CommandFailed(f"there is a store at {place.store} already")
     if as_json:
-        output.document({"store": status["url"], "store_id": status["store_id"]})
+        output.document({"store": status.url, "store_id": status.store_id})
     else:
-        click.echo(f"made a store at {status['url']}, with the id {status['store_id']}")
+        click.echo(f"made a store at {status.url}, with the id {status.store_id}")
         click.echo("keep the password: without it nobody can read what is stored there", err=True)

@@ -36,7 +36,9 @@ def status(place: Place, as_json: bool) -> None:
 
 
 async def _describe(store: Store) -> Answer:
-    return {"served": False, "clients": [], "listening": [], "store": store.status()}
+    import msgspec
+
+    return {"served": False, "clients": [], "listening": [], "store": msgspec.to_builtins(store.status())}
 
 
 def _facts(answer: Answer) -> list[tuple[str, str]]:

@@ -14,11 +14,12 @@ from storage.errors import Conflict, NotFound, StorageError
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.namespace import DropLayer, Namespace
+from storage.fs.status import Garbage, StoreFailure, StoreStatus
 from storage.keys import DEFAULT_COST, Cost
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.tree import TreeEffects
-from storage.objects.base import ObjectStore
 from storage.objects.counting import RequestStats
+from storage.objects.retry import RetryingStore
 
 OPEN_SECONDS_MAX = 30.0
 """How long opening asks a store that does not answer. Once open, a store is asked for ever."""
@@ -88,7 +89,7 @@ class Store:
     def __init__(
         self,
         *,
-        objects: ObjectStore,
+        objects: RetryingStore,
         stats: RequestStats,
         engine: Engine,
         tree: NameTree,
@@ -270,28 +271,42 @@ class Store:
         finally:
             await self._objects.close()
 
-    def status(self) -> dict[str, object]:
-        """What a person wants to know; bytes and seconds."""
+    def status(self) -> StoreStatus:
+        """The state of the store now; it may be asked for while the store is closing."""
         engine = self._engine
         position = engine.commit.position
-        return {
-            "url": self.url,
-            "store_id": engine.key.store_id.hex(),
-            "epoch": engine.epoch,
-            "read_only": engine.read_only,
-            "devices": len(self._tree.namespace.devices()),
-            "uptime_seconds": round(self._env.monotonic() - self._opened_at, 3),
-            "unlogged_bytes": engine.writes.pressure.unlogged,
-            "memtable_bytes": engine.writes.pressure.memtable,
-            "cached_bytes": engine.cache.bytes,
-            "wal_acknowledged": position.acknowledged,
-            "wal_objects": len(position.objects),
-            "manifest": engine.manifests.number,
-            "tables": len(engine.manifests.manifest.tables),
-            "stored_bytes": sum(table.size for table in engine.manifests.manifest.tables),
-            "patches": sum(layer.index.patches() for layer in engine.layers.values()),
-            "requests": dict(self._stats.requests),
-            "request_errors": self._stats.errors,
-            "bytes_up": self._stats.bytes_up,
-            "bytes_down": self._stats.bytes_down,
-        }
+        tables = engine.manifests.manifest.tables
+        now = self._env.monotonic()
+        failing, oldest = self._objects.health.failing, engine.commit.oldest()
+        return StoreStatus(
+            url=self.url,
+            store_id=engine.key.store_id.hex(),
+            epoch=engine.epoch,
+            read_only=engine.read_only,
+            devices=len(self._tree.namespace.devices()),
+            uptime_seconds=round(now - self._opened_at, 3),
+            failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
+            unlogged_bytes=engine.writes.pressure.unlogged,
+            unlogged_seconds=0.0 if oldest is None else round(now - oldest, 3),
+            memtable_bytes=engine.writes.pressure.memtable,
+            kept_bytes=engine.writes.memtable.kept,
+            cached_bytes=engine.cache.bytes,
+            wal_acknowledged=position.acknowledged,
+            wal_objects=len(position.objects),
+            manifest=engine.manifests.number,
+            tables=len(tables),
+            stored_bytes=sum(table.size for table in tables),
+            patches=sum(layer.index.patches() for layer in engine.layers.values()),
+            unreadable=[],
+            garbage=Garbage(0, None, ""),
+            flushing=engine.flushing,
+            closing=engine.closing,
+            requests=dict(self._stats.requests),
+            request_errors=self._stats.errors,
+            bytes_up=self._stats.bytes_up,
+            bytes_down=self._stats.bytes_down,
+        )
+
+    def _moment(self, monotonic: float) -> float:
+        """The wall clock's time of a moment of the monotonic clock."""
+        return round(self._env.wall_clock() - (self._env.monotonic() - monotonic), 3)

@@ -180,6 +180,13 @@ class GroupCommit:
         sent = [cut.log for batch in self._in_flight for cut in batch.cuts]
         return list(dict.fromkeys([*self._dirty.values(), *sent]))
 
+    def oldest(self) -> float | None:
+        """When the oldest operation came that is not acknowledged yet; None if all are."""
+        cuts = [cut for batch in self._in_flight for cut in batch.cuts]
+        cuts += [cut for log in self._dirty.values() for cut in log.cuts]
+        times = [cut.since for cut in cuts] + [log.since for log in self._dirty.values() if log.pending]
+        return min(times, default=None)
+
     def is_acknowledged_below(self, number: int) -> bool:
         """Whether no object with a lower number is on its way."""
         return not self._in_flight or self._in_flight[0].number >= number

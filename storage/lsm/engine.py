@@ -155,6 +155,7 @@ class Engine:
         self._flush_wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._flushes: set[asyncio.Task[None]] = set()
+        self.closing = False
 
     @classmethod
     async def open(
@@ -295,6 +296,7 @@ class Engine:
 
     async def close(self) -> None:
         """Flush everything and mark the store as closed, so that the next server needs no replay and asks nobody."""
+        self.closing = True
         try:
             if not self.read_only and not self.failed.done():
                 for task in self._tasks:
@@ -339,6 +341,11 @@ class Engine:
         waited: set[asyncio.Future[Any]] = {task, self.failed}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         self.check_alive()
+
+    @property
+    def flushing(self) -> str | None:
+        """What the memtable flush under way waits for, for people; None if there is none."""
+        return self._flush.waits_for
 
     # --- the host
 

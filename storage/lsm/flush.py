@@ -66,50 +66,64 @@ class MemtableFlush:
         self._durable = durable
         self._on_truncated = on_truncated
         self._one_at_a_time = asyncio.Lock()
+        self.waits_for: str | None = None
+        """What the flush under way is busy with, for people; None if there is none."""
 
     async def run(self, *, keys_number: int, closing: bool, always: bool) -> None:
         """Flush everything written so far. Without `closing` and `always` nothing happens if nothing was written."""
         async with self._one_at_a_time:
-            layers = self._layers
-            if not (self._writes.memtable or layers.tree_changed or closing or always):
+            if not (self._writes.memtable or self._layers.tree_changed or closing or always):
                 return
-            sealed, logs = layers.seal()
-            for log, sequence in logs:
-                await self._durable(log, sequence)
-            living = dict(layers.by_number)
-            if sealed.layers.keys() - living.keys():
-                # A layer was dropped since: that must be durable before its operations leave the log without a trace.
-                await self._durable(layers.tree_log, layers.tree_log.last_sequence)
-            sealed.layers = {number: table for number, table in sealed.layers.items() if number in living}
-            for log, sequence in await complete_sectors(sealed, living, self._source, self._writes):
-                await self._durable(log, sequence)
-            ranges, written = await self._write(sealed)
-            tree = None if sealed.tree is None else await self._tables.write_tree(sealed.tree)
-            position = self._position
-            replay = sealed.first_beyond or position.next_number
-            if not layers.is_acknowledged_below(replay):
-                raise RuntimeError("a flush would pass over what is not acknowledged")
-            await self._manifests.commit(
-                checkpoint(
-                    self._manifests.manifest,
-                    closed=closing,
-                    replay=replay,
-                    replay_tag=position.tag_below(replay),
-                    acknowledged=position.acknowledged,
-                    sequence=sealed.sequence,
-                    tables=sealed.tables + [table.table for table in written],
-                    tree=tree,
-                    fences=position.fences,
-                    keys=keys_number,
-                )
+            try:
+                await self._flush(keys_number=keys_number, closing=closing)
+            finally:
+                self.waits_for = None
+
+    async def _flush(self, *, keys_number: int, closing: bool) -> None:
+        """One flush."""
+        layers = self._layers
+        self.waits_for = "writes on their way to the log"
+        sealed, logs = layers.seal()
+        for log, sequence in logs:
+            await self._durable(log, sequence)
+        living = dict(layers.by_number)
+        if sealed.layers.keys() - living.keys():
+            # A layer was dropped since: that must be durable before its operations leave the log without a trace.
+            await self._durable(layers.tree_log, layers.tree_log.last_sequence)
+        sealed.layers = {number: table for number, table in sealed.layers.items() if number in living}
+        self.waits_for = "what lies below sectors that were written in part"
+        for log, sequence in await complete_sectors(sealed, living, self._source, self._writes):
+            await self._durable(log, sequence)
+        self.waits_for = "the upload of data"
+        ranges, written = await self._write(sealed)
+        tree = None if sealed.tree is None else await self._tables.write_tree(sealed.tree)
+        position = self._position
+        replay = sealed.first_beyond or position.next_number
+        if not layers.is_acknowledged_below(replay):
+            raise RuntimeError("a flush would pass over what is not acknowledged")
+        self.waits_for = "the manifest"
+        await self._manifests.commit(
+            checkpoint(
+                self._manifests.manifest,
+                closed=closing,
+                replay=replay,
+                replay_tag=position.tag_below(replay),
+                acknowledged=position.acknowledged,
+                sequence=sealed.sequence,
+                tables=sealed.tables + [table.table for table in written],
+                tree=tree,
+                fences=position.fences,
+                keys=keys_number,
             )
-            indexes = {number: layer.index for number, layer in living.items()}
-            for _ in self._repointer.steps(ranges, sealed, written, indexes):
-                await asyncio.sleep(0)
-            layers.drop_sealed(sealed)
-            del written
-            await _free(sealed)
-            await self._truncate(replay)
+        )
+        self.waits_for = "the index in memory"
+        indexes = {number: layer.index for number, layer in living.items()}
+        for _ in self._repointer.steps(ranges, sealed, written, indexes):
+            await asyncio.sleep(0)
+        layers.drop_sealed(sealed)
+        del written
+        await _free(sealed)
+        await self._truncate(replay)
 
     async def _write(self, sealed: Memtable) -> tuple[list[RangeZero], list[Written]]:
         """Upload everything of a sealed, acknowledged and completed memtable."""

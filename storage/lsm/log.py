@@ -54,6 +54,8 @@ class Cut:
     records: LayerRecords
     metas: list[Meta]
     memtable: Memtable
+    since: float
+    """When its oldest operation came."""
     ready: bool = True
     blocks: list[WholeBlock] = field(default_factory=list)
     upload: Upload | None = None
@@ -188,6 +190,7 @@ class LayerLog:
             records=LayerRecords(self.layer, [] if is_tree else cast(list[Op], rest)),
             metas=cast(list[Meta], rest) if is_tree else [],
             memtable=memtable,
+            since=self.since,
             ready=not blocks,
             blocks=blocks,
         )

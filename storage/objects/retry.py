@@ -14,6 +14,7 @@ the size are ours, the object is ours, and the create has succeeded. Where it is
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from storage.env import Env
@@ -34,21 +35,34 @@ IDENTITY_BYTES = 128
 _log = logging.getLogger(__name__)
 
 
-class _Health:
-    """Whether the store answers, as the log was told; one for all who share a store."""
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A store that does not do what it is asked: since when (`Env.monotonic`), and the newest reason."""
 
-    def __init__(self, url: str) -> None:
+    since: float
+    reason: str
+
+
+class Health:
+    """Whether the store answers; one for all who share a store. Its log is told when that changes."""
+
+    def __init__(self, url: str, env: Env) -> None:
         self._url = url
-        self._failing = False
+        self._env = env
+        self.failing: Failing | None = None
+        """None while requests are answered."""
 
     def failed(self, verb: str, error: StorageError) -> None:
-        if not self._failing:
-            self._failing = True
+        """A request got no answer, or was refused in a way that somebody can mend."""
+        if self.failing is None:
             _log.warning("store_failing", extra={"url": self._url, "request": verb, "error": str(error)})
+        since = self._env.monotonic() if self.failing is None else self.failing.since
+        self.failing = Failing(since, str(error))
 
     def answered(self) -> None:
-        if self._failing:
-            self._failing = False
+        """A request was answered."""
+        if self.failing is not None:
+            self.failing = None
             _log.warning("store_recovered", extra={"url": self._url})
 
 
@@ -62,12 +76,12 @@ class RetryingStore:
         self._inner = inner
         self._env = env
         self._deadline_seconds = deadline_seconds
-        self._health = _Health(inner.url)
+        self.health = Health(inner.url, env)
 
     def with_deadline(self, seconds: float | None) -> "RetryingStore":
         """The same store with another deadline; closing one of them closes it for all."""
         other = RetryingStore(self._inner, self._env, seconds)
-        other._health = self._health
+        other.health = self.health
         return other
 
     @property
@@ -149,15 +163,15 @@ class RetryingStore:
             try:
                 result = await attempt()
             except Unavailable as error:
-                self._health.failed(verb, error)
+                self.health.failed(verb, error)
                 asked = min(error.retry_after or 0.0, RETRY_AFTER_SECONDS_MAX)
             except (OutOfSpace, AccessDenied) as error:
-                self._health.failed(verb, error)
+                self.health.failed(verb, error)
                 if self._deadline_seconds is not None:
                     raise
                 asked = 0.0
             else:
-                self._health.answered()
+                self.health.answered()
                 return result
             await asyncio.sleep(max(ceiling * self._env.jitter(), asked))
             ceiling = min(ceiling * 2, PAUSE_SECONDS_MAX)

@@ -177,8 +177,8 @@ MUTATIONS = [
     Mutation(
         "the old log is deleted before the manifest is committed",
         "storage/lsm/flush.py",
-        "            await self._manifests.commit(\n",
-        "            await self._truncate(replay)\n            await self._manifests.commit(\n",
+        "        await self._manifests.commit(\n",
+        "        await self._truncate(replay)\n        await self._manifests.commit(\n",
     ),
     Mutation(
         "a take-over that loses does not read the winner's manifest",
@@ -219,14 +219,14 @@ MUTATIONS = [
     Mutation(
         "a flush moves the replay point one too far",
         "storage/lsm/flush.py",
-        "            replay = sealed.first_beyond or position.next_number\n",
-        "            replay = (sealed.first_beyond + 1) if sealed.first_beyond else position.next_number\n",
+        "        replay = sealed.first_beyond or position.next_number\n",
+        "        replay = (sealed.first_beyond + 1) if sealed.first_beyond else position.next_number\n",
     ),
     Mutation(
         "a flush does not wait for the log",
         "storage/lsm/flush.py",
-        "                await self._durable(log, sequence)\n            living",
-        "                pass\n            living",
+        "            await self._durable(log, sequence)\n        living",
+        "            pass\n        living",
     ),
     # Ours: group commit, memtable and index.
     Mutation(
@@ -298,11 +298,11 @@ MUTATIONS = [
     Mutation(
         "the memtable goes before the index points to what it held",
         "storage/lsm/flush.py",
-        "            for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
-        "                await asyncio.sleep(0)\n            layers.drop_sealed(sealed)\n",
-        "            layers.drop_sealed(sealed)\n"
-        "            for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
-        "                await asyncio.sleep(0)\n",
+        "        for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
+        "            await asyncio.sleep(0)\n        layers.drop_sealed(sealed)\n",
+        "        layers.drop_sealed(sealed)\n"
+        "        for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
+        "            await asyncio.sleep(0)\n",
     ),
     Mutation(
         "sectors written in part are completed with zeros",

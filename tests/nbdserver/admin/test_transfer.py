@@ -115,7 +115,7 @@ async def test_a_device_whose_source_fails_is_gone_again(store: Store, failing: 
 
 async def test_what_was_imported_is_durable(store: Store) -> None:
     await import_device(store, "a", source((0, b"x" * MIB)), size=MIB, overwrite=False)
-    assert store.status()["unlogged_bytes"] == 0
+    assert store.status().unlogged_bytes == 0
 
 
 async def test_a_dump_that_is_abandoned_leaves_nothing_running(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,8 +72,8 @@ async def test_two_openings_at_once_make_one_store(place: Place) -> None:
     assert len(stores) >= 1
     assert all(isinstance(outcome, (Store, StorageError)) for outcome in outcomes)
     for store in stores:
-        store_id = store.status()["store_id"]
-        assert store_id == stores[0].status()["store_id"]
+        store_id = store.status().store_id
+        assert store_id == stores[0].status().store_id
     newest = max(stores, key=lambda store: store.epoch)
     for store in stores:
         if store is not newest:
@@ -172,8 +172,7 @@ async def test_a_reader_needs_no_anchor_and_tests_nothing(place: Place, tmp_path
     before = place.files()
     place.state = tmp_path / "another host"
     reader = await place.reader()
-    requests = reader.status()["requests"]
-    assert isinstance(requests, dict)
+    requests = reader.status().requests
     assert requests["create"] == requests["put"] == requests["delete"] == 0
     await reader.close()
     assert place.files() == before
@@ -185,13 +184,12 @@ async def test_the_status_can_be_shown(place: Place) -> None:
     await store.create_device("a", MIB)
     store.device("a").write(0, DATA)
     before = store.status()
-    assert before["unlogged_bytes"] == 7 * SECTOR_BYTES + 256, "seven sectors, and what goes with each write"
-    assert before["devices"] == 1
+    assert before.unlogged_bytes == 7 * SECTOR_BYTES + 256, "seven sectors, and what goes with each write"
+    assert before.devices == 1
     await store._engine.flush_memtable()
     after = store.status()
-    assert (after["unlogged_bytes"], after["memtable_bytes"], after["wal_objects"]) == (0, 0, 0)
-    assert after["tables"] == 1
-    assert isinstance(after["bytes_up"], int)
-    assert after["bytes_up"] > 0
-    assert str(place.folder) in str(after["url"])
+    assert (after.unlogged_bytes, after.memtable_bytes, after.wal_objects) == (0, 0, 0)
+    assert after.tables == 1
+    assert after.bytes_up > 0
+    assert str(place.folder) in after.url
     await store.close()

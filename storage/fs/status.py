@@ -1,0 +1,77 @@
+"""The state of an open store in one structure, for people and programs: what `Store.status` gives.
+
+It is taken in one step on the event loop, also while the store fails, and while it is being closed. Bytes and seconds;
+moments are seconds since 1970.
+"""
+
+import msgspec
+
+
+class StoreFailure(msgspec.Struct, frozen=True):
+    """The store does not do what it is asked. It is asked again for ever, and nothing that was written is lost."""
+
+    since: float
+    reason: str
+
+
+class DiskRange(msgspec.Struct, frozen=True):
+    """A part of a device: bytes [offset, offset + length)."""
+
+    device: str
+    offset: int
+    length: int
+
+
+class UnreadableObject(msgspec.Struct, frozen=True):
+    """An object that the store does not give, while it gives others: what needs it fails, and nothing else."""
+
+    name: str
+    since: float
+    reason: str
+    ranges: list[DiskRange]
+    """Where somebody met it: not all there is in the object."""
+
+
+class Garbage(msgspec.Struct, frozen=True):
+    """Objects that nothing needs and that could not be deleted yet. They cost space and harm nobody."""
+
+    objects: int
+    since: float | None
+    """Since when deletions fail; None while they do not."""
+    reason: str
+
+
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person wants to know of an open store."""
+
+    url: str
+    store_id: str
+    epoch: int
+    read_only: bool
+    devices: int
+    uptime_seconds: float
+    failing: StoreFailure | None
+    """Set while the store as a whole is away, full or denies access."""
+    unlogged_bytes: int
+    """Written and not durable yet."""
+    unlogged_seconds: float
+    """Age of the oldest operation that is not durable yet; 0 if all are."""
+    memtable_bytes: int
+    kept_bytes: int
+    """Parts of sectors that cannot be completed, since what lies below them cannot be read: they stay in the log."""
+    cached_bytes: int
+    wal_acknowledged: int
+    wal_objects: int
+    manifest: int
+    tables: int
+    stored_bytes: int
+    patches: int
+    unreadable: list[UnreadableObject]
+    garbage: Garbage
+    flushing: str | None
+    """What the memtable flush under way waits for; None if there is none. Closing the store ends with one."""
+    closing: bool
+    requests: dict[str, int]
+    request_errors: int
+    bytes_up: int
+    bytes_down: int
