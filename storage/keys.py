@@ -169,10 +169,8 @@ async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
             raise NotFound(f"there is no store at {store.url}: it has no key object")
         number = max(numbers)
         name = keys_name(number)
-        if numbers[number] > OBJECT_BYTES_MAX:
-            raise Corrupt(name, f"it has {numbers[number]} bytes, a key object at most {OBJECT_BYTES_MAX}")
         try:
-            data = await store.get(name)
+            data = await store.get(name, limit=OBJECT_BYTES_MAX)
         except NotFound:
             continue
         return decode(data, number, cost.memory_kib_min)
@@ -192,7 +190,7 @@ async def _write(store: ObjectStore, number: int, data: bytes) -> None:
     except AlreadyExists:
         # Perhaps by the lost first attempt of this very call: salt and nonce make our bytes unmistakable.
         try:
-            ours = (await store.head(name)).size == len(data) and await store.get(name) == data
+            ours = (await store.head(name)).size == len(data) and await store.get(name, limit=len(data)) == data
         except NotFound:
             ours = False
         if not ours:

@@ -16,6 +16,7 @@ from storage.lsm.envelope import NO_LINK, Header, ObjectKind, open_object, seal_
 from storage.lsm.manifest import EMPTY, Manifest, check_successor, decode, encode
 from storage.lsm.names import MANIFESTS, manifest_name, number_of
 from storage.lsm.settle import Taken, create_or_settle
+from storage.lsm.sizes import MANIFEST_BYTES_MAX
 from storage.objects.base import ObjectStore
 
 MANIFESTS_KEPT = 16
@@ -61,7 +62,7 @@ class Manifests:
             while await self._exists(number + 1):
                 number += 1
             try:
-                raw = await self._store.get(manifest_name(number)) if number else b""
+                raw = await self._store.get(manifest_name(number), limit=MANIFEST_BYTES_MAX) if number else b""
             except NotFound:
                 continue
             self._listed = listed

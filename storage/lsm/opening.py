@@ -25,6 +25,7 @@ from storage.lsm.manifests import Manifests
 from storage.lsm.names import table_name
 from storage.lsm.records import Replayed
 from storage.lsm.recovery import LogReader, Replay, read_indexes, tables_named
+from storage.lsm.sizes import TREE_BYTES_MAX
 from storage.lsm.tree import TreeState
 from storage.objects.base import ObjectStore
 
@@ -213,7 +214,7 @@ class Opener:
     async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: TableRef) -> bytes:
         name = table_name(ref.id)
         try:
-            raw = await self.store.get(name)
+            raw = await self.store.get(name, limit=TREE_BYTES_MAX)
         except NotFound:
             await manifests.look_for_newer()
             raise Corrupt(name, "it is missing, though the manifest names it") from None

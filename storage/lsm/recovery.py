@@ -34,6 +34,7 @@ from storage.lsm.manifests import SUPERSEDED, Manifests
 from storage.lsm.names import WALS, number_of, table_name, wal_name
 from storage.lsm.records import Located, Meta, Op, Replayed, decode
 from storage.lsm.settle import Taken, create_or_settle
+from storage.lsm.sizes import WAL_BYTES_MAX
 from storage.lsm.sst import Index, open_index
 from storage.objects.base import ObjectStore
 
@@ -106,7 +107,7 @@ class LogReader:
     async def _load(self, number: int) -> bool:
         name = wal_name(number)
         try:
-            raw = await self._store.get(name)
+            raw = await self._store.get(name, limit=WAL_BYTES_MAX)
         except NotFound:
             return False
 

@@ -12,11 +12,7 @@ from storage.objects.base import ObjectStore
 
 
 class Taken(Exception):
-    """Another object has the name; `content` is its bytes."""
-
-    def __init__(self, name: str, content: bytes) -> None:
-        super().__init__(name)
-        self.content = content
+    """Another object has the name."""
 
 
 async def create_or_settle(
@@ -35,10 +31,11 @@ async def create_or_settle(
         except AlreadyExists:
             pass
         try:
-            content = await store.get(name)
+            # The size first: what another writer put there may be far larger than ours.
+            same = (await store.head(name)).size == len(data) and await store.get(name, limit=len(data)) == data
         except NotFound:
             await on_gone()
             continue
-        if content == data:
-            return
-        raise Taken(name, content)
+        if not same:
+            raise Taken(name)
+        return

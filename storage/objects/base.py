@@ -20,6 +20,11 @@ DELETE_BATCH_MAX = 1000
 LIST_PAGE_MAX = 1000
 """Names in one answer to a listing: the limit of S3's ListObjectsV2."""
 
+ANSWER_BYTES_MAX = 64 << 20
+"""The longest answer to a get unless its caller says otherwise: nothing that lies in a store is read into memory before
+its size was compared with what such an object may have.
+"""
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\Z")
 
 
@@ -62,11 +67,12 @@ class ObjectStore(Protocol):
     async def put(self, name: str, data: Buffer) -> None:
         """Put an object, replacing what was there; atomic and durable on return."""
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         """The bytes [offset, offset + length) of an object, or all from `offset`; NotFound if it is missing.
 
         The answer has exactly the length asked for: a range that reaches past the end of the object is
-        Corrupt, and an answer cut short on the way is Unavailable.
+        Corrupt, and an answer cut short on the way is Unavailable. An answer that would be longer than `limit`
+        bytes is Corrupt too, and none of it is read.
         """
 
     async def head(self, name: str) -> ObjectInfo:
@@ -108,9 +114,11 @@ def check_range(offset: int, length: int | None) -> None:
         raise Invalid(f"not a range of bytes: offset={offset} length={length}")
 
 
-def answer_length(name: str, size: int, offset: int, length: int | None) -> int:
-    """Bytes that a get of an object of `size` bytes answers; Corrupt where its range goes past the end."""
+def answer_length(name: str, size: int, offset: int, length: int | None, limit: int = ANSWER_BYTES_MAX) -> int:
+    """Bytes that a get of an object of `size` bytes answers; Corrupt past the object's end and over the limit."""
     wanted = max(size - offset, 0) if length is None else length
     if offset + wanted > size:
         raise Corrupt(name, f"bytes up to {offset + wanted} were asked for, it has {size}")
+    if wanted > limit:
+        raise Corrupt(name, f"it has {size} bytes, and no more than {limit} are ever read of such an object at once")
     return wanted

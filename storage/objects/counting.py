@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from storage.errors import AlreadyExists, NotFound, StorageError
 from storage.objects.base import (
+    ANSWER_BYTES_MAX,
     DELETE_BATCH_MAX,
     LIST_PAGE_MAX,
     Buffer,
@@ -58,8 +59,8 @@ class CountingStore:
         await self._counted("put", self._inner.put(name, data))
         self._stats.bytes_up += memoryview(data).nbytes
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        data = await self._counted("get", self._inner.get(name, offset, length))
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
+        data = await self._counted("get", self._inner.get(name, offset, length, limit))
         self._stats.bytes_down += len(data)
         return data
 

@@ -37,6 +37,7 @@ from storage.errors import (
 )
 from storage.objects import folders
 from storage.objects.base import (
+    ANSWER_BYTES_MAX,
     Buffer,
     Capabilities,
     Listing,
@@ -85,10 +86,10 @@ class LocalStore:
         check_name(name)
         await self._run(f"write {name}", self._put, name, data)
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         check_name(name)
         check_range(offset, length)
-        return await self._run(f"read {name}", self._get, name, offset, length)
+        return await self._run(f"read {name}", self._get, name, offset, length, limit)
 
     async def head(self, name: str) -> ObjectInfo:
         check_name(name)
@@ -160,10 +161,10 @@ class LocalStore:
             raise
         folders.sync(root, folders.parent(name))
 
-    def _get(self, name: str, offset: int, length: int | None) -> bytes:
+    def _get(self, name: str, offset: int, length: int | None, limit: int) -> bytes:
         descriptor, size = self._open(name)
         try:
-            wanted = answer_length(name, size, offset, length)
+            wanted = answer_length(name, size, offset, length, limit)
             data = os.pread(descriptor, wanted, offset)
             while len(data) < wanted:  # Linux reads less than 2 GiB at a time
                 more = os.pread(descriptor, wanted - len(data), offset + len(data))

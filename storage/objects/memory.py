@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from storage.errors import AlreadyExists, NotFound
 from storage.objects.base import (
+    ANSWER_BYTES_MAX,
     Buffer,
     Capabilities,
     ObjectInfo,
@@ -39,10 +40,10 @@ class MemoryStore:
         check_name(name)
         self._objects[name] = bytes(data)
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         check_range(offset, length)
         data = self._find(name)
-        return data[offset : offset + answer_length(name, len(data), offset, length)]
+        return data[offset : offset + answer_length(name, len(data), offset, length, limit)]
 
     async def head(self, name: str) -> ObjectInfo:
         return ObjectInfo(name, len(self._find(name)))

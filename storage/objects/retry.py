@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from storage.env import Env
 from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable
-from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
+from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
 
 T = TypeVar("T")
 
@@ -111,8 +111,8 @@ class RetryingStore:
     async def put(self, name: str, data: Buffer) -> None:
         await self._until_answered("put", lambda: self._inner.put(name, data))
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        return await self._until_answered("get", lambda: self._inner.get(name, offset, length))
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
+        return await self._until_answered("get", lambda: self._inner.get(name, offset, length, limit))
 
     async def head(self, name: str) -> ObjectInfo:
         return await self._until_answered("head", lambda: self._inner.head(name))

@@ -24,6 +24,7 @@ from storage.env import Env
 from storage.errors import Invalid, StorageError, Unavailable, Unsupported
 from storage.objects.aws import AWS_ENDPOINT, read_settings
 from storage.objects.base import (
+    ANSWER_BYTES_MAX,
     Buffer,
     Capabilities,
     Listing,
@@ -103,10 +104,10 @@ class S3Store:
         check_name(name)
         await self._run("write", name, self._put, name, data, {})
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         check_name(name)
         check_range(offset, length)
-        return await self._run("read", name, self._get, name, offset, length)
+        return await self._run("read", name, self._get, name, offset, length, limit)
 
     async def head(self, name: str) -> ObjectInfo:
         check_name(name)
@@ -148,7 +149,7 @@ class S3Store:
         if not result.etag:
             raise ValueError("a write was confirmed without an ETag")
 
-    def _get(self, name: str, offset: int, length: int | None) -> bytes:
+    def _get(self, name: str, offset: int, length: int | None, limit: int) -> bytes:
         if length == 0:
             answer_length(name, self._head(name).size, offset, 0)
             return b""
@@ -157,11 +158,11 @@ class S3Store:
         except Refused as error:
             if error.refusal.status != 416:
                 raise
-            if answer_length(name, self._head(name).size, offset, length):
+            if answer_length(name, self._head(name).size, offset, length, limit):
                 raise Unavailable(f"{self.url} refused a range that is within {name}") from None
             return b""
         try:
-            return read_body(response, announced(response, name, offset, length))
+            return read_body(response, announced(response, name, offset, length, limit))
         except BaseException:
             response.close()
             raise

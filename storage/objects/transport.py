@@ -16,7 +16,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from storage.env import STORE_THREADS, Env
-from storage.errors import Corrupt, Invalid, Unsupported
+from storage.errors import Invalid, Unsupported
 from storage.objects.base import answer_length
 from storage.objects.refusals import Refusal
 
@@ -31,9 +31,6 @@ FIRST_RATE = 1 << 20
 
 TIMED_BYTES_MIN = 256 << 10
 """Smaller bodies say more about the latency than about the rate."""
-
-OBJECT_BYTES_MAX = 1 << 30
-"""The largest object read without a range: what is larger is read in ranges, by those who know its size."""
 
 LISTING_BYTES_MAX = 8 << 20
 """1,000 names of 1,024 bytes, each byte as %XX, and what surrounds them."""
@@ -128,8 +125,10 @@ def _tls(ca_certificates: str) -> ssl.SSLContext:
         raise Invalid(f"cannot use the certificates in {ca_certificates}: {error}; check AWS_CA_BUNDLE") from error
 
 
-def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length: int | None) -> int:
-    """How long the body of an answer to a get is, once all that its headers say fits what was asked for."""
+def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length: int | None, limit: int) -> int:
+    """How long the body of an answer to a get is, once all that its headers say fits what was asked for. Corrupt:
+    longer than `limit`.
+    """
     length_said = response.headers.get("Content-Length", "")
     if not response.headers.get("ETag") or not length_said.isdigit():
         raise ValueError("an object came without its length and ETag")
@@ -137,6 +136,7 @@ def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length
     if offset == 0 and length is None:
         if response.status != 200:
             raise ValueError("a part of an object came where the whole was asked for")
+        answer_length(name, size, 0, None, limit)
     else:
         if response.status != 206:
             raise Unsupported("the store ignores the range of a read; such a store cannot be used")
@@ -144,11 +144,9 @@ def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length
         if part is None:
             raise ValueError("a part of an object came without its range")
         first, last, total = map(int, part.groups())
-        wanted = answer_length(name, total, offset, length)
+        wanted = answer_length(name, total, offset, length, limit)
         if (first, last + 1 - first, size) != (offset, wanted, wanted):
             raise ValueError(f"bytes {first} to {last} came where {wanted} from {offset} were asked for")
-    if length is None and size > OBJECT_BYTES_MAX:
-        raise Corrupt(name, f"it has {size} bytes, far more than any object that is read whole")
     return size
 
 

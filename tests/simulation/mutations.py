@@ -158,8 +158,8 @@ MUTATIONS = [
     Mutation(
         "a taken name counts as success",
         "storage/lsm/settle.py",
-        "        if content == data:\n",
-        "        if content:\n",
+        "        if not same:\n",
+        "        if False:\n",
     ),
     Mutation(
         "replay jumps over a gap",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable
-from storage.objects.base import Buffer, Capabilities, ObjectInfo, answer_length
+from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, ObjectInfo, answer_length
 from tests.simulation.loop import Process, VirtualLoop
 
 URL = "sim://bucket"
@@ -197,11 +197,11 @@ class Bucket:
                 self._observer.changed(process, "delete", name)
                 self.trigger("deleted", name)
 
-    def get(self, name: str, offset: int, length: int | None) -> bytes:
+    def get(self, name: str, offset: int, length: int | None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         if name not in self.objects:
             raise NotFound(f"there is no {name}")
         data = self.objects[name]
-        return data[offset : offset + answer_length(name, len(data), offset, length)]
+        return data[offset : offset + answer_length(name, len(data), offset, length, limit)]
 
     def head(self, name: str) -> ObjectInfo:
         return ObjectInfo(name, len(self.get(name, 0, None)))
@@ -251,8 +251,8 @@ class Client:
         bucket, process, content = self._bucket, self._process, bytes(data)
         await self._ask("create", name, lambda: bucket.create(process, name, content), changes=True)
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        return await self._ask("get", name, lambda: self._bucket.get(name, offset, length))  # type: ignore[no-any-return]
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
+        return await self._ask("get", name, lambda: self._bucket.get(name, offset, length, limit))  # type: ignore[no-any-return]
 
     async def head(self, name: str) -> ObjectInfo:
         return await self._ask("head", name, lambda: self._bucket.head(name))  # type: ignore[no-any-return]

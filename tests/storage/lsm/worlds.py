@@ -17,7 +17,7 @@ from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.gather import Piece
 from storage.lsm.layer import Layer
 from storage.lsm.tree import TreeEffects
-from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo
+from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
 
 T = TypeVar("T")
@@ -153,9 +153,9 @@ class StageStore:
         await self._asked("put", name, len(data))
         await self.inner.put(name, data)
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         await self._asked("get", name, length or 0)
-        return await self.inner.get(name, offset, length)
+        return await self.inner.get(name, offset, length, limit)
 
     async def head(self, name: str) -> ObjectInfo:
         await self._asked("head", name)

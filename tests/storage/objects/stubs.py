@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
+from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class Wrapped:
     async def put(self, name: str, data: Buffer) -> None:
         await self.inner.put(name, data)
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        return await self.inner.get(name, offset, length)
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
+        return await self.inner.get(name, offset, length, limit)
 
     async def head(self, name: str) -> ObjectInfo:
         return await self.inner.head(name)

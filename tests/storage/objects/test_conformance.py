@@ -132,6 +132,17 @@ async def test_a_range_past_the_end_is_damage(objects: ObjectStore, offset: int,
         await objects.get("r", offset, length)
 
 
+async def test_what_is_larger_than_its_kind_may_be_is_not_read(objects: ObjectStore) -> None:
+    data = random.randbytes(1000)
+    await objects.create("r", data)
+    assert await objects.get("r", limit=1000) == data
+    assert await objects.get("r", 10, limit=990) == data[10:]
+    assert await objects.get("r", 10, 20, limit=20) == data[10:30]
+    for offset, length in ((0, None), (0, 1000), (1, None), (1, 999)):
+        with pytest.raises(Corrupt, match="r is damaged: it has 1000 bytes"):
+            await objects.get("r", offset, length, limit=998)
+
+
 async def test_an_empty_object_has_no_bytes(objects: ObjectStore) -> None:
     await objects.create("empty", b"")
     assert await objects.get("empty") == b""

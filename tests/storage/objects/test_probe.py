@@ -7,7 +7,7 @@ import pytest
 
 from storage.env import RealEnv
 from storage.errors import AlreadyExists, StorageError, Unavailable, Unsupported
-from storage.objects.base import Buffer, Capabilities, Listing, ObjectInfo
+from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.objects.probe import probe
 from tests.storage.objects.stubs import Wrapped
@@ -58,8 +58,8 @@ class KeepsTheLoser(Wrapped):
 
 
 class ReadsStale(Wrapped):
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        return bytes(len(await self.inner.get(name, offset, length)))
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
+        return bytes(len(await self.inner.get(name, offset, length, limit)))
 
 
 class ListsLate(Wrapped):
@@ -102,20 +102,20 @@ class ReadsDeleted(Wrapped):
 
 
 class IgnoresTheRange(Wrapped):
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         return await self.inner.get(name)
 
 
 class OneByteMore(Wrapped):
     """Takes the end of a range to be the byte after it."""
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         whole = await self.inner.get(name)
         return whole[offset:] if length is None else whole[offset : offset + length + 1]
 
 
 class RoundsTheRange(Wrapped):
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         if length is None:
             return await self.inner.get(name, offset)
         return (await self.inner.get(name))[offset // 4096 * 4096 :][:length]

@@ -9,7 +9,7 @@ import pytest
 
 from storage.env import RealEnv
 from storage.errors import AccessDenied, AlreadyExists, Corrupt, NotFound, OutOfSpace, StorageError, Unavailable
-from storage.objects.base import Buffer, ObjectInfo
+from storage.objects.base import ANSWER_BYTES_MAX, Buffer, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.objects.retry import RetryingStore
 from tests.storage.objects.stubs import Wrapped
@@ -52,8 +52,8 @@ class Faulty(Wrapped):
     async def put(self, name: str, data: Buffer) -> None:
         await self._faulty("put", lambda: super(Faulty, self).put(name, data))
 
-    async def get(self, name: str, offset: int = 0, length: int | None = None) -> Any:
-        return await self._faulty("get", lambda: super(Faulty, self).get(name, offset, length))
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> Any:
+        return await self._faulty("get", lambda: super(Faulty, self).get(name, offset, length, limit))
 
     async def head(self, name: str) -> Any:
         return await self._faulty("head", lambda: super(Faulty, self).head(name))
