@@ -30,7 +30,8 @@ KIND_KEYS = 1
 MEMORY_KIB_MIN = 19 * 1024
 """The least OWASP recommends, and that for log-in forms; a slot that lies in a bucket should have far
 more."""
-MEMORY_KIB_MAX = 4 * 1024 * 1024
+MEMORY_KIB_MAX = 1024 * 1024
+"""Whoever can write to the bucket chooses it: a start must not take more memory than a host that serves disks has."""
 PASSES_MAX = 64
 LANES_MAX = 16
 WORK_KIB_MAX = 16 * 1024 * 1024

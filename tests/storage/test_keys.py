@@ -185,7 +185,7 @@ async def test_an_impossible_cost_is_an_error(store: MemoryStore, env: RealEnv) 
         Cost(passes=65),
         Cost(lanes=0),
         Cost(lanes=17),
-        Cost(memory_kib=4 << 20, passes=5),
+        Cost(memory_kib=1 << 20, passes=17),
     ],
     ids=str,
 )
@@ -587,13 +587,13 @@ async def test_as_many_slots_as_allowed_load(store: MemoryStore, env: RealEnv) -
 
 ABSURD = [
     ("memory below the floor", 19 * 1024 - 1, 4, 4),
-    ("memory above 4 GiB", (4 << 20) + 1, 1, 4),
+    ("memory above 1 GiB", (1 << 20) + 1, 1, 4),
     ("all bits", 0xFFFFFFFF, 0xFFFFFFFF, 255),
     ("no pass", 1 << 18, 0, 4),
     ("65 passes", 19 * 1024, 65, 4),
     ("no lane", 1 << 18, 4, 0),
     ("17 lanes", 1 << 18, 4, 17),
-    ("more than 16 GiB of work", 4 << 20, 5, 4),
+    ("more than 16 GiB of work", 1 << 20, 17, 4),
 ]
 
 
@@ -618,10 +618,10 @@ async def test_an_absurd_cost_is_refused_before_any_work(
 async def test_the_work_of_all_slots_together_is_bounded(
     store: MemoryStore, env: RealEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seventeen GiB in two slots, each within its own bounds."""
+    """Eighteen GiB in two slots, each within its own bounds."""
     await create(store, OLD, env, CHEAP)
     data = await store.get(FIRST)
-    cost = (4 << 20).to_bytes(4, "little") + (3).to_bytes(4, "little") + b"\x04"
+    cost = (1 << 20).to_bytes(4, "little") + (9).to_bytes(4, "little") + b"\x04"
     rest = data[HEADER_BYTES + 12 : HEADER_BYTES + SLOT_BYTES]
     slots = b"\x01\x00\x01" + cost + rest + b"\x02\x00\x01" + cost + rest
     await store.put(FIRST, with_checksum(data[:35] + b"\x02" + slots + data[-64:-32]))
@@ -655,7 +655,7 @@ async def test_another_kind_of_object_is_refused(store: MemoryStore, env: RealEn
 async def test_slots_that_cost_too_much_together_are_not_written() -> None:
     data_key = DataKey(store_id=bytes(16), key=bytes(32))
     one = slot(data_key, 1, OLD)
-    dear = Slot(2, Cost(memory_kib=4 << 20, passes=4), one.salt, 0, one.check, one.wrapped)
+    dear = Slot(2, Cost(memory_kib=1 << 20, passes=16), one.salt, 0, one.check, one.wrapped)
     with pytest.raises(Invalid, match="over all slots"):
         encode(data_key, 1, (one, dear), CHEAP.memory_kib_min)
 
