@@ -82,7 +82,7 @@ class Device(Protocol):
         """No longer."""
 
     def extents(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
-        """(length, flags) of base:allocation for the range."""
+        """(length, flags) of base:allocation from `offset` on: for the range, or the beginning of it; never nothing."""
 
     def prefetch(self, offset: int, length: int) -> None:
         """Load into memory what is worth it; returns at once."""

@@ -116,7 +116,7 @@ class Admin:
         response.enable_chunked_encoding()
         await response.prepare(request)
         try:
-            async with contextlib.aclosing(dump(device)) as pieces:
+            async with contextlib.aclosing(dump(device, size)) as pieces:
                 async for offset, data in pieces:
                     await response.write(encode(offset, data))
             await response.write(encode_end(size))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
 from nbdserver.admin.operations import Answer
 from nbdserver.exports import Device
-from storage.errors import Conflict, Invalid, NotFound
+from storage.errors import Conflict, Invalid, NotFound, StorageError
 
 if TYPE_CHECKING:
     from storage import Store
@@ -33,25 +33,33 @@ ZERO = 2
 """The flag of a range that reads as zeros (`NBD_STATE_ZERO`)."""
 
 
-async def dump(device: Device) -> AsyncGenerator[Piece, None]:
-    """The data of a device in ascending order; what is left out is zeros.
+async def dump(device: Device, size: int) -> AsyncGenerator[Piece, None]:
+    """The data of the first `size` bytes of a device in ascending order; what is left out is zeros.
 
-    A device that is written to meanwhile gives each piece as it was when that piece was read.
+    A device that is written to meanwhile gives each piece as it was when that piece was read; one that has grown is
+    read to where it ended. Conflict: it was made smaller. StorageError: its map does not say what is where.
     """
     under_way: deque[tuple[int, asyncio.Task[list[Piece]]]] = deque()
     try:
-        async for offset, length in _data_ranges(device):
+        async for offset, length in _data_ranges(device, size):
             if len(under_way) == READS_AT_ONCE:
                 for piece in await under_way.popleft()[1]:
                     yield piece
+                _refuse_smaller(device, size)
             under_way.append((offset, asyncio.ensure_future(_read(device, offset, length))))
         while under_way:
             for piece in await under_way.popleft()[1]:
                 yield piece
+        _refuse_smaller(device, size)
     finally:
         for _, task in under_way:
             task.cancel()
         await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+
+def _refuse_smaller(device: Device, size: int) -> None:
+    if device.size < size:
+        raise Conflict(f"the device was made smaller, from {size} to {device.size} bytes, while it was read")
 
 
 async def import_device(
@@ -110,18 +118,22 @@ async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool
 
 async def _is_empty(device: Device) -> bool:
     """Whether the device reads as zeros everywhere, by its map alone."""
-    async for _ in _data_ranges(device):
+    async for _ in _data_ranges(device, device.size):
         return False
     return True
 
 
-async def _data_ranges(device: Device) -> AsyncIterator[tuple[int, int]]:
-    """(offset, length) of what may not be zeros, cut at multiples of `DATA_BYTES_MAX`."""
-    size = device.size
-    for start in range(0, size, SCAN_BYTES):
-        position = start
-        for length, flags in device.extents(start, min(SCAN_BYTES, size - start)):
-            end = position + length
+async def _data_ranges(device: Device, size: int) -> AsyncIterator[tuple[int, int]]:
+    """(offset, length) of what may not be zeros in the first `size` bytes, cut at multiples of `DATA_BYTES_MAX`.
+
+    The map may answer less than it was asked: the next question begins where the answer ended. What it leaves out
+    altogether would come out as zeros, so an answer that leads no further ends the transfer.
+    """
+    position = 0
+    while position < size:
+        begin = end = position
+        for length, flags in device.extents(begin, min(SCAN_BYTES, size - begin)):
+            end = min(end + length, size)
             while position < end:
                 step = min(DATA_BYTES_MAX - position % DATA_BYTES_MAX, end - position)
                 if flags & ZERO:
@@ -129,6 +141,8 @@ async def _data_ranges(device: Device) -> AsyncIterator[tuple[int, int]]:
                 else:
                     yield position, step
                 position += step
+        if position == begin:
+            raise StorageError(f"the map of the device ends at byte {begin} of {size}: its data cannot be copied")
         await asyncio.sleep(0)
 
 

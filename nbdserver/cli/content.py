@@ -117,11 +117,12 @@ def _export(place: Place, name: str, writer: ImageWriter, progress: ProgressDisp
 
     async def work(store: Store) -> int:
         device = store.device(name)
-        progress.expect(device.size)
-        async with contextlib.aclosing(dump(device)) as pieces:
+        size = device.size
+        progress.expect(size)
+        async with contextlib.aclosing(dump(device, size)) as pieces:
             async for offset, data in pieces:
                 take(offset, data)
-        return device.size
+        return size
 
     server = find_server(place.store, os.environ)
     if server is None:

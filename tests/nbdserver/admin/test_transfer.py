@@ -12,7 +12,7 @@ from nbdserver.admin.transfer import dump, import_device
 from nbdserver.exports import Exports
 from nbdserver.server import Server
 from storage import Store
-from storage.errors import Conflict, Invalid, NotFound
+from storage.errors import Conflict, Invalid, NotFound, StorageError
 from tests.support.nbd import Client, NbdError
 
 MIB = 1 << 20
@@ -32,7 +32,7 @@ async def content(store: Store, name: str) -> bytes:
     device = store.device(name)
     whole = bytearray(device.size)
     last = 0
-    async for offset, data in dump(device):
+    async for offset, data in dump(device, device.size):
         assert last <= offset
         assert 0 < len(data) <= DATA_BYTES_MAX
         last = offset + len(data)
@@ -52,11 +52,59 @@ async def test_a_device_is_made_for_what_is_imported(store: Store) -> None:
     assert await content(store, "a/b") == expected
 
 
+async def test_a_map_that_answers_a_part_is_asked_for_the_rest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine looks at so many blocks in one call, and then answers for less than it was asked."""
+    data = os.urandom(8 * MIB)
+    await import_device(store, "a", source(*((n * MIB, data[n * MIB :][:MIB]) for n in range(8))), size=8 * MIB,
+                        overwrite=False)  # fmt: skip
+    monkeypatch.setattr("storage.lsm.extents.STEPS_MAX", 5)
+    assert await content(store, "a") == data
+
+
+async def test_data_behind_the_first_part_of_a_map_is_not_replaced(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.create_device("a", 8 * MIB)
+    store.device("a").zero(0, 7 * MIB, allocated=True)
+    store.device("a").write(7 * MIB, b"old")
+    monkeypatch.setattr("storage.lsm.extents.STEPS_MAX", 5)
+    with pytest.raises(Conflict, match="--overwrite"):
+        await import_device(store, "a", source((0, b"new")), size=MIB, overwrite=False)
+
+
+@pytest.mark.parametrize("answer", [[], [(0, 0)], [(MIB, 0)]])
+async def test_a_map_that_ends_early_ends_the_dump(store: Store, answer: list[tuple[int, int]]) -> None:
+    """What it does not tell would be taken for zeros."""
+    await store.create_device("a", 2 * MIB)
+    device = store.device("a")
+    device.write(0, os.urandom(2 * MIB))
+    device.extents = lambda offset, length: answer if not offset else []  # type: ignore[method-assign, assignment]
+    with pytest.raises(StorageError, match="map of the device ends at"):
+        await content(store, "a")
+
+
+async def test_a_device_that_grew_is_dumped_to_where_it_ended(store: Store) -> None:
+    await store.create_device("a", MIB)
+    device = store.device("a")
+    await store.resize_device("a", 2 * MIB)
+    device.write(MIB - 512, b"x" * 1024)
+    assert [(offset, len(data)) async for offset, data in dump(device, MIB)][-1] == (MIB - 4096, 4096)
+
+
+async def test_a_device_that_shrinks_ends_its_dump(store: Store) -> None:
+    await store.create_device("a", 4 << 30)
+    device = store.device("a")
+    device.write(0, b"x" * 4096)
+    with pytest.raises(Conflict, match="made smaller"):
+        async for _ in dump(device, device.size):
+            await store.resize_device("a", 2 << 30, shrink=True)
+
+
 async def test_holes_are_not_dumped(store: Store) -> None:
     await store.create_device("big", 1 << 40)
     device = store.device("big")
     device.write(700 << 30, b"x" * 4096)
-    pieces = [(offset, len(data)) async for offset, data in dump(device)]
+    pieces = [(offset, len(data)) async for offset, data in dump(device, device.size)]
     assert pieces
     assert sum(length for _, length in pieces) <= DATA_BYTES_MAX
     assert all(700 << 30 <= offset < (700 << 30) + DATA_BYTES_MAX for offset, _ in pieces)
@@ -131,7 +179,7 @@ async def test_a_dump_that_is_abandoned_leaves_nothing_running(store: Store, mon
 
     monkeypatch.setattr(device, "read", read_the_first_only)
     before = asyncio.all_tasks()
-    pieces = dump(device)
+    pieces = dump(device, device.size)
     await anext(pieces)
     async with asyncio.timeout(10):
         await pieces.aclose()
