@@ -107,6 +107,7 @@ class Store:
         self._env = env
         self._options = options
         self._devices: dict[int, Device] = {}
+        self._resizes: set[asyncio.Task[None]] = set()
         self._opened_at = env.monotonic()
 
     @property
@@ -185,11 +186,24 @@ class Store:
             # The record must come behind every earlier write of the layer, in the log too.
             await self._engine.durable(log, log.last_sequence)
         record = namespace.plan_resize(name, size, self._env.wall_clock(), shrink=shrink)
-        changed = self._engine.change_tree(record)
         device = self.device(name)
+        changed = self._engine.change_tree(record)
         device.size = min(device.size, size)
+        # To its end, also if who asked for it goes away: the log has the new size, and clients must come to see it.
+        task = asyncio.create_task(self._show_size(device, inode.layer, size, changed))
+        self._resizes.add(task)
+        task.add_done_callback(self._resizes.discard)
+        await asyncio.shield(task)
+
+    async def _show_size(self, device: Device, layer: int, size: int, changed: Coroutine[None, None, None]) -> None:
+        """Let clients see a size that is in the tree, once that is durable: what they write behind the old end is then.
+
+        A crash before that leaves the old size, and nobody has seen another one.
+        """
         await changed
-        device.size = size
+        now = self._tree.namespace.layers().get(layer)
+        if now is not None:  # it may be smaller again, or gone
+            device.size = min(size, now.size)
 
     async def rename_device(self, old: str, new: str) -> None:
         """Another name. Conflict while clients are attached."""

@@ -2,6 +2,7 @@
 who use them."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -56,6 +57,50 @@ async def test_a_name_change_is_durable_when_it_returns(place: Place) -> None:
     store = await place.open()
     assert [(device.name, device.size) for device in store.devices()] == [("c", 2 * MIB)]
     await kill(store)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first seen while it grows", "known before"])
+async def test_a_disk_grows_though_who_asked_for_it_has_gone(place: Place, known: bool) -> None:
+    """Its new size is in the log; clients see it from the moment it is durable, and not before."""
+    store = await place.open(create=True)
+    await store.create_device("a", MIB)
+    if known:
+        assert store.device("a").size == MIB
+    growing = asyncio.ensure_future(store.resize_device("a", 2 * MIB))
+    await asyncio.sleep(0)
+    assert store.device("a").size == MIB
+    growing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await growing
+    await store.flush()
+    await until(lambda: store.device("a").size == 2 * MIB)
+    await store.resize_device("a", MIB, shrink=True)
+    assert store.device("a").size == MIB
+    await store.close()
+
+
+async def test_growing_and_shrinking_at_once_end_with_the_last(place: Place) -> None:
+    store = await place.open(create=True)
+    await store.create_device("a", MIB)
+    await asyncio.gather(
+        store.resize_device("a", 4 * MIB),
+        store.resize_device("a", 2 * MIB, shrink=True),
+        store.resize_device("a", 3 * MIB),
+    )
+    (info,) = store.devices()
+    assert store.device("a").size == info.size
+    growing = asyncio.ensure_future(store.resize_device("a", 8 * MIB))
+    await asyncio.sleep(0)
+    await store.delete_device("a")
+    await growing
+    await store.close()
+
+
+async def until(so: Callable[[], bool]) -> None:
+    """Let the loop go on until it is so."""
+    async with asyncio.timeout(20):
+        while not so():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
 
 
 async def test_a_deleted_device_leaves_nothing_to_its_successor(place: Place) -> None:
