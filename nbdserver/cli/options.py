@@ -71,10 +71,22 @@ def store_option(command: Command) -> Command:
                 "which store? Give --store (s3://BUCKET/PREFIX, file:///FOLDER or a path), or set NBDSERVER_STORE",
                 ctx,
             )
+        _check(store, ctx)
         place = Place(locate(store, os.environ), state_folder and state_folder.absolute())
         return command(*args, place=place, **rest)
 
     return with_place
+
+
+def _check(store: str, ctx: click.Context) -> None:
+    """UsageError: it names no store. Before anything is asked for, such as a password."""
+    from storage.errors import Invalid
+    from storage.objects.addresses import check_address
+
+    try:
+        check_address(store)
+    except Invalid as error:
+        raise click.UsageError(str(error), ctx) from error
 
 
 def store_argument(command: Command) -> Command:

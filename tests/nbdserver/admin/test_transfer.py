@@ -11,7 +11,7 @@ from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
 from nbdserver.admin.transfer import dump, import_device
 from nbdserver.exports import Exports
 from nbdserver.server import Server
-from storage import Store
+from storage import State, Store
 from storage.errors import Conflict, Invalid, NotFound, StorageError
 from tests.support.nbd import Client, NbdError
 
@@ -72,13 +72,13 @@ async def test_data_behind_the_first_part_of_a_map_is_not_replaced(
         await import_device(store, "a", source((0, b"new")), size=MIB, overwrite=False)
 
 
-@pytest.mark.parametrize("answer", [[], [(0, 0)], [(MIB, 0)]])
-async def test_a_map_that_ends_early_ends_the_dump(store: Store, answer: list[tuple[int, int]]) -> None:
+@pytest.mark.parametrize("answer", [[], [(0, State.DATA)], [(MIB, State.DATA)]])
+async def test_a_map_that_ends_early_ends_the_dump(store: Store, answer: list[tuple[int, State]]) -> None:
     """What it does not tell would be taken for zeros."""
     await store.create_device("a", 2 * MIB)
     device = store.device("a")
     device.write(0, os.urandom(2 * MIB))
-    device.extents = lambda offset, length: answer if not offset else []  # type: ignore[method-assign, assignment]
+    device.extents = lambda offset, length: answer if not offset else []
     with pytest.raises(StorageError, match="map of the device ends at"):
         await content(store, "a")
 

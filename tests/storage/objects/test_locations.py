@@ -87,6 +87,46 @@ async def test_what_names_no_store_is_refused_without_repeating_secrets(env: Rea
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("location", "meant"),
+    [
+        ("s3:bucket/x", "s3://bucket/x;"),
+        ("s3:/bucket/x", "s3://bucket/x;"),
+        ("S3:bucket", "s3://bucket;"),
+        ("s3//bucket/x", "s3://bucket/x;"),
+        ("s3:", "s3://BUCKET/PREFIX;"),
+        ("minio:bucket/x", "s3://bucket/x;"),
+        ("file:rel", "write rel;"),
+        ("file:/srv/disks", "file:///srv/disks;"),
+        ("file//srv", "file:///srv;"),
+        ("memory:", "memory://;"),
+        ("gs:bucket", "s3://BUCKET/PREFIX"),
+        ("c:disks", "./c:disks"),
+        ("~/disks", "./~/disks"),
+        ("minio://bucket/x", "any S3-compatible store is s3://"),
+        ("http://127.0.0.1:9000/bucket", "AWS_ENDPOINT_URL_S3"),
+        ("file://rel/x", "three slashes"),
+        ("s3:///bucket/x", "s3://BUCKET/PREFIX"),
+        ("s3://bucket?x=", "s3://BUCKET/PREFIX"),
+    ],
+)
+async def test_what_looks_like_an_address_is_no_folder(env: RealEnv, location: str, meant: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        open_location(location, env)
+    assert meant in str(caught.value)
+
+
+async def test_a_folder_of_a_strange_name_can_be_meant(
+    env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("./s3:bucket", "./~", "dir/a:b", "S3", "s3/disks"):
+        store = open_location(path, env)
+        assert store.url == (tmp_path / path).as_uri()
+        await store.close()
+    assert open_location("S3://bucket/x", env).url == "s3://bucket/x"
+
+
 def test_nothing_of_s3_is_loaded_for_a_folder() -> None:
     script = (
         "import sys; from storage.env import RealEnv; from storage.objects.locations import open_location;"
