@@ -8,7 +8,9 @@ classes.
 Cost: about 0.3 ms of CPU a request, all of it in the client and in HTTP; requests run in the "store" threads.
 """
 
+import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -36,8 +38,9 @@ from storage.objects.base import (
     is_name,
 )
 from storage.objects.credentials import FoundCredentials
+from storage.objects.deadlines import Call
 from storage.objects.refusals import Refusal, error_for
-from storage.objects.transport import Refused, Transport, announced, read_body, reason
+from storage.objects.transport import Refused, Transport, announced, reason
 
 T = TypeVar("T")
 
@@ -66,6 +69,8 @@ class S3Store:
         if endpoint != AWS_ENDPOINT:
             self._url += f"?endpoint={'https' if secure else 'http'}://{host}"
         self._transport = Transport(env, ca_certificates if secure else None)
+        self._creating: Counter[str] = Counter()
+        """How many creates of a name are under way."""
         try:
             check_bucket_name(bucket, strict=True, s3_check=True)
             self._client = Minio(
@@ -98,7 +103,14 @@ class S3Store:
 
     async def create(self, name: str, data: Buffer) -> None:
         check_name(name)
-        await self._run("write", name, self._put, name, data, {"If-None-Match": "*"})
+        if name in self._creating:
+            # The same again beside a first attempt that hangs: it must not go the same way.
+            self._transport.distrust_idle()
+        self._creating[name] += 1
+        try:
+            await self._run("write", name, self._put, name, data, {"If-None-Match": "*"})
+        finally:
+            self._creating -= Counter({name: 1})
 
     async def put(self, name: str, data: Buffer) -> None:
         check_name(name)
@@ -124,12 +136,22 @@ class S3Store:
         return await self._run("list", prefix, self._list, prefix, start_after, limit)
 
     async def close(self) -> None:
-        self._transport.clear()
+        self._transport.close()
 
     async def _run(self, action: str, name: str, function: Callable[..., T], *arguments: object) -> T:
-        return await self._env.run("store", self._call, action, name, function, *arguments)
+        call = Call()
+        try:
+            return await self._env.run("store", self._call, call, action, name, function, *arguments)
+        except asyncio.CancelledError:
+            # Nobody waits for the answer: the thread is free for others. What was sent may still happen.
+            call.end()
+            raise
 
-    def _call(self, action: str, name: str, function: Callable[..., T], *arguments: object) -> T:
+    def _call(self, call: Call, action: str, name: str, function: Callable[..., T], *arguments: object) -> T:
+        with self._transport.watching(call):
+            return self._translated(action, name, function, *arguments)
+
+    def _translated(self, action: str, name: str, function: Callable[..., T], *arguments: object) -> T:
         """`function(*arguments)`, with all that can go wrong turned into errors of this package."""
         try:
             return function(*arguments)
@@ -162,7 +184,7 @@ class S3Store:
                 raise Unavailable(f"{self.url} refused a range that is within {name}") from None
             return b""
         try:
-            return read_body(response, announced(response, name, offset, length, limit))
+            return self._transport.read_body(response, announced(response, name, offset, length, limit))
         except BaseException:
             response.close()
             raise

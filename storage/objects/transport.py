@@ -1,15 +1,19 @@
 """This file knows HTTP as a store of objects needs it: requests that go out once, answers that are checked.
 
 What is secured here, beneath the `minio` client: a request is never sent again unasked (a second copy of a
-PUT earns a refusal that looks like another writer's doing), no redirect is followed, time-outs grow with
-the body, connections that died while idle are noticed, and no answer is longer than it may be or believed
-before its status, length and range were checked. Everything blocks.
+PUT earns a refusal that looks like another writer's doing), no redirect is followed, and no answer is longer than it
+may be or believed before its status, length and range were checked. Everything blocks, and everything ends: sending
+with the head of the answer, and the answer's body, each have the time that `rates` gives them, from first byte to last.
+
+A request that had no answer says something about the way it took. So when one fails, the connections that lie idle are
+not used any more: whatever is asked next goes out on a new one.
 """
 
 import re
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import urllib3
@@ -17,20 +21,11 @@ from urllib3.exceptions import HTTPError
 
 from storage.env import STORE_THREADS, Env
 from storage.errors import Invalid, Unsupported
+from storage.objects import deadlines
 from storage.objects.base import answer_length
+from storage.objects.deadlines import Call, Deadlines
+from storage.objects.rates import SMALL_BYTES_MAX, Rate
 from storage.objects.refusals import Refusal
-
-TIMEOUT_SECONDS_MIN = 10.0
-"""For a request without a body, and for a small one: stores answer in milliseconds, or have lost it."""
-
-TIMEOUT_FACTOR = 6
-"""How much longer than expected a body may take: a rate halves easily when another stream joins."""
-
-FIRST_RATE = 1 << 20
-"""Bytes a second assumed before a body was timed: any link that a disk is worth having over."""
-
-TIMED_BYTES_MIN = 256 << 10
-"""Smaller bodies say more about the latency than about the rate."""
 
 LISTING_BYTES_MAX = 8 << 20
 """1,000 names of 1,024 bytes, each byte as %XX, and what surrounds them."""
@@ -59,25 +54,92 @@ class Refused(Exception):
         self.refusal = refusal
 
 
+class _Connection(urllib3.connection.HTTPConnection):
+    """A connection that tells what travels on it to the deadlines."""
+
+    def connect(self) -> None:
+        super().connect()
+        deadlines.travels_on(self.sock)
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        deadlines.travels_on(self.sock)
+        super().request(*arguments, **options)
+
+
+class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
+    """The same, encrypted."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
 class Transport(urllib3.PoolManager):
-    """The HTTP side of the client: sends each request once, with time-outs that fit, and bounds answers."""
+    """The HTTP side of the client: sends each request once, in the time it may take, and bounds answers."""
 
     def __init__(self, env: Env, ca_certificates: str | None) -> None:
         """`ca_certificates`: a file of them, or None where TLS is not used."""
         context = _tls(ca_certificates) if ca_certificates else None
         super().__init__(maxsize=STORE_THREADS, retries=False, ssl_context=context, socket_options=_KEEP_ALIVE)
+        self.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         self._clock = env.monotonic
         self._hosts: dict[str, urllib3.HTTPConnectionPool] = {}
-        self._rate: float = FIRST_RATE  # bytes a second of one stream, as the last bodies went
+        self._deadlines = Deadlines(env.monotonic)
+        self._up, self._down = Rate(), Rate()
+
+    def watching(self, call: Call) -> AbstractContextManager[None]:
+        """What the calling thread asks inside belongs to `call`, and none of it takes longer than it may."""
+        return self._deadlines.watching(call)
 
     def urlopen(  # type: ignore[override]  # the client calls it in this one way
         self, method: str, url: str, *, body: Any, headers: Mapping[str, str], preload_content: bool
     ) -> urllib3.BaseHTTPResponse:
         """What the client calls for every request, with `preload_content` where the answer is to be read."""
         size = len(body) if body is not None else 0
-        seconds = max(TIMEOUT_SECONDS_MIN, TIMEOUT_FACTOR * size / self._rate)
+        response = self._send(method, url, body, size, headers)
+        if response.status not in (200, 204, 206):
+            raise Refused(Refusal.parse(response.status, response.headers, self._drain(response, REFUSAL_BYTES_MAX)))
+        if not preload_content:
+            return response
+        answer = self._drain(response, LISTING_BYTES_MAX)
+        if len(answer) > LISTING_BYTES_MAX:
+            raise ValueError(f"an answer is longer than {LISTING_BYTES_MAX} bytes")
+        if method == "POST" and b"DeleteResult" not in answer:
+            raise ValueError("a deletion was answered without its result")
+        return urllib3.HTTPResponse(answer, response.headers, response.status) if answer else response
+
+    def read_body(self, response: urllib3.BaseHTTPResponse, size: int) -> bytes:
+        """Exactly `size` bytes of body, as they came."""
+        started = self._clock()
+        data = self._read(response, size, expected=size)
+        if len(data) != size:
+            raise ValueError(f"an answer ended after {len(data)} of {size} bytes")
+        self._down.took(size, self._clock() - started)
+        return data
+
+    def distrust_idle(self) -> None:
+        """Send what is asked from now on over new connections; those that lie idle are closed."""
+        # A pool closes its idle connections when the last request that uses it has ended.
+        self._hosts.clear()
+        self.clear()
+
+    def close(self) -> None:
+        """End all that is under way, and close all connections."""
+        self._deadlines.end_all()
+        self.distrust_idle()
+
+    def _send(
+        self, method: str, url: str, body: Any, size: int, headers: Mapping[str, str]
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request, and read the head of its answer."""
+        seconds = self._up.seconds(size)
         path = url.index("/", len("https://"))
         started = self._clock()
+        self._deadlines.allow(seconds)
         try:
             response = self._host(url[:path]).urlopen(
                 method,
@@ -93,21 +155,43 @@ class Transport(urllib3.PoolManager):
                 decode_content=False,
             )
         except HTTPError:
+            self.distrust_idle()
             if self._clock() - started >= seconds:
-                self._rate = max(self._rate / 4, 1.0)
+                self._up.timed_out(size)
             raise
-        if size >= TIMED_BYTES_MIN:
-            self._rate += 0.3 * (size / max(self._clock() - started, 1e-6) - self._rate)
-        if response.status not in (200, 204, 206):
-            raise Refused(Refusal.parse(response.status, response.headers, _drain(response, REFUSAL_BYTES_MAX)))
-        if not preload_content:
-            return response
-        answer = _drain(response, LISTING_BYTES_MAX)
-        if len(answer) > LISTING_BYTES_MAX:
-            raise ValueError(f"an answer is longer than {LISTING_BYTES_MAX} bytes")
-        if method == "POST" and b"DeleteResult" not in answer:
-            raise ValueError("a deletion was answered without its result")
-        return urllib3.HTTPResponse(answer, response.headers, response.status) if answer else response
+        self._up.took(size, self._clock() - started)
+        return response
+
+    def _drain(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
+        """The body of an answer, one byte more than `limit` at most; gives the connection back, or closes it."""
+        said = response.headers.get("Content-Length", "")
+        length = int(said) if said.isascii() and said.isdigit() else None
+        try:
+            data = self._read(response, limit + 1, expected=SMALL_BYTES_MAX if length is None else min(length, limit))
+            if response.length_remaining and len(data) <= limit:
+                raise ValueError(f"an answer ended after {len(data)} bytes, before its end")
+            if len(data) > limit:
+                response.close()
+            return data
+        except BaseException:
+            response.close()
+            raise
+        finally:
+            response.release_conn()
+
+    def _read(self, response: urllib3.BaseHTTPResponse, size: int, *, expected: int) -> bytes:
+        """Up to `size` bytes of body, in the time that `expected` bytes may take."""
+        self._deadlines.allow(self._down.seconds(expected))
+        try:
+            data = response.read(size, decode_content=False)
+            if deadlines.is_late():  # a body that was cut off reads like one that ended
+                raise TimeoutError
+            return data
+        except (HTTPError, OSError):
+            self.distrust_idle()
+            if deadlines.is_late():
+                self._down.timed_out(expected)
+            raise
 
     def _host(self, root: str) -> urllib3.HTTPConnectionPool:
         """The connections to `https://host:port`; PoolManager would take the URL apart for every request."""
@@ -150,30 +234,10 @@ def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length
     return size
 
 
-def read_body(response: urllib3.BaseHTTPResponse, size: int) -> bytes:
-    """Exactly `size` bytes of body, as they came."""
-    data = response.read(size, decode_content=False)
-    if len(data) != size:
-        raise ValueError(f"an answer ended after {len(data)} of {size} bytes")
-    return data
-
-
-def _drain(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
-    """The body of an answer, one byte more than `limit` at most; gives the connection back, or closes it."""
-    try:
-        data = response.read(limit + 1, decode_content=False)
-        if len(data) > limit:
-            response.close()
-        return data
-    except BaseException:
-        response.close()
-        raise
-    finally:
-        response.release_conn()
-
-
 def reason(error: BaseException) -> str:
     """What went wrong at the bottom of a chain of exceptions, in the words of the system."""
+    if deadlines.is_late():
+        return "it took too long"
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     if isinstance(error, TimeoutError):

@@ -9,6 +9,8 @@ import pytest
 
 from storage.env import RealEnv
 from storage.objects.local import LocalStore
+from storage.objects.s3 import S3Store
+from tests.storage.objects.calls import SECRET
 from tests.storage.objects.stubs import StubServer
 
 
@@ -32,6 +34,25 @@ def stub() -> Iterator[StubServer]:
     """An HTTP server that answers what it is told to."""
     with StubServer() as server:
         yield server
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials, and nothing of this machine's own set-up."""
+    for name in ("PROFILE", "SESSION_TOKEN", "REGION", "DEFAULT_REGION", "ENDPOINT_URL", "CA_BUNDLE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+async def s3(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch, aws: None) -> AsyncIterator[S3Store]:
+    """The bucket `bucket` at the stub."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.endpoint)
+    store = S3Store.from_environment("bucket", "some/prefix", env)
+    yield store
+    await store.close()
 
 
 class _JumpingSelector(selectors.DefaultSelector):

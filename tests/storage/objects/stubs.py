@@ -1,12 +1,20 @@
 """This file knows stand-ins for stores that misbehave: an HTTP server that answers as told, and a wrapper."""
 
+import asyncio
 import contextlib
+import datetime
+import ipaddress
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
 
@@ -17,6 +25,8 @@ class Request:
     target: str
     headers: dict[str, str]
     body: bytes
+    connection: int = 0
+    """Which connection it came on, counted from 1."""
 
 
 Answer = bytes | Callable[[socket.socket], None]
@@ -66,6 +76,17 @@ class StubServer:
     def answer(self, *answers: Answer) -> None:
         self.answers = list(answers)
 
+    async def has_requests(self, count: int) -> None:
+        """Return when `count` requests have come; fails after 20 s."""
+        async with asyncio.timeout(20):
+            while len(self.requests) < count:  # noqa: ASYNC110  # they come on threads
+                await asyncio.sleep(0.01)
+
+    def connections(self) -> set[int]:
+        """The numbers of the connections on which requests came so far."""
+        with self._lock:
+            return {request.connection for request in self.requests}
+
     def _accept(self) -> None:
         while True:
             try:
@@ -80,13 +101,14 @@ class StubServer:
                     continue
             with self._lock:
                 self._open.append(connection)
-            thread = threading.Thread(target=self._serve, args=[connection])
+                number = len(self._open)
+            thread = threading.Thread(target=self._serve, args=[connection, number])
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, number: int) -> None:
         with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
-            while request := self._read(lines):
+            while request := self._read(lines, number):
                 with self._lock:
                     self.requests.append(request)
                     answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -95,7 +117,7 @@ class StubServer:
                     return
                 connection.sendall(answer)
 
-    def _read(self, lines: BinaryIO) -> Request | None:
+    def _read(self, lines: BinaryIO, number: int) -> Request | None:
         first = lines.readline().decode().split()
         if not first:
             return None
@@ -104,7 +126,7 @@ class StubServer:
             key, _, value = line.partition(":")
             headers[key.lower()] = value.strip()
         body = lines.read(int(headers.get("content-length", "0")))
-        return Request(first[0], first[1], headers, body)
+        return Request(first[0], first[1], headers, body, number)
 
 
 def hang_up(connection: socket.socket) -> None:
@@ -114,6 +136,25 @@ def hang_up(connection: socket.socket) -> None:
 def send_and_hang_up(data: bytes) -> Callable[[socket.socket], None]:
     """Part of an answer."""
     return lambda connection: connection.sendall(data)
+
+
+def certificate(folder: Path) -> Path:
+    """A file with a key and a certificate for 127.0.0.1 that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stub")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = serialization.PrivateFormat.PKCS8
+    file = folder / "certificate.pem"
+    file.write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()) + made.public_bytes(pem))
+    return file
 
 
 class Wrapped:

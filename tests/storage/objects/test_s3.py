@@ -2,21 +2,14 @@
 
 import asyncio
 import base64
-import datetime
 import hashlib
-import io
-import ipaddress
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import urllib3
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from storage.env import RealEnv
 from storage.errors import (
@@ -33,28 +26,19 @@ from storage.errors import (
 from storage.objects import transport
 from storage.objects.base import ANSWER_BYTES_MAX, ObjectInfo
 from storage.objects.s3 import S3Store
-from tests.storage.objects.stubs import Answer, StubServer, hang_up, http, refusal, send_and_hang_up
+from tests.storage.objects.calls import OPERATIONS, SECRET, ask
+from tests.storage.objects.stubs import Answer, StubServer, certificate, hang_up, http, refusal, send_and_hang_up
 from tests.support.minio import BUCKET, PASSWORD, USER, RunningMinio
-
-SECRET = "a-secret-that-is-nowhere"
 
 
 @pytest.fixture(autouse=True)
-def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this machine's own set-up."""
-    for name in ("PROFILE", "SESSION_TOKEN", "REGION", "DEFAULT_REGION", "ENDPOINT_URL", "CA_BUNDLE"):
-        monkeypatch.delenv(f"AWS_{name}", raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("HOME", str(tmp_path))
+def aws(aws: None) -> None:
+    """Nothing of this machine's own set-up, for all tests here."""
 
 
 @pytest.fixture
-async def store(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Store]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.endpoint)
-    store = S3Store.from_environment("bucket", "some/prefix", env)
-    yield store
-    await store.close()
+def store(s3: S3Store) -> S3Store:
+    return s3
 
 
 CREATED = http(200, ETag='"e"')
@@ -78,21 +62,6 @@ async def test_a_put_has_no_condition(store: S3Store, stub: StubServer) -> None:
     stub.answer(CREATED)
     await store.put("x", b"data")
     assert "if-none-match" not in stub.requests[0].headers
-
-
-OPERATIONS: dict[str, Callable[[S3Store], object]] = {
-    "create": lambda store: store.create("wal/1", b"data"),
-    "put": lambda store: store.put("wal/1", b"data"),
-    "get": lambda store: store.get("wal/1"),
-    "range": lambda store: store.get("wal/1", 10, 20),
-    "head": lambda store: store.head("wal/1"),
-    "list": lambda store: store.list("wal/"),
-    "delete": lambda store: store.delete(["wal/1"]),
-}
-
-
-async def ask(store: S3Store, operation: str) -> object:
-    return await OPERATIONS[operation](store)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -298,22 +267,6 @@ async def test_deletions_are_batched(store: S3Store, stub: StubServer) -> None:
     assert len(stub.requests) == 3
 
 
-async def test_a_server_that_is_silent_is_given_up(
-    store: S3Store, stub: StubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transport, "TIMEOUT_SECONDS_MIN", 0.2)
-    for wait_for_end in (lambda connection: connection.recv(1), lambda connection: connection.sendall(b"HTTP/1.1 2")):
-
-        def silent(connection: socket.socket, act: Callable[[socket.socket], object] = wait_for_end) -> None:
-            act(connection)
-            connection.recv(1)
-
-        stub.answer(silent)
-        for operation in ("create", "get", "head", "list"):
-            with pytest.raises(Unavailable, match="too long"):
-                await ask(store, operation)
-
-
 async def test_a_server_that_is_not_there_is_unavailable(env: RealEnv) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -322,46 +275,6 @@ async def test_a_server_that_is_not_there_is_unavailable(env: RealEnv) -> None:
         with pytest.raises(Unavailable, match=r"s3://bucket\?endpoint=.* did not answer: Connection refused"):
             await ask(store, operation)
     await store.close()
-
-
-def test_time_outs_follow_the_measured_rate(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six times what the body is expected to take, at least ten seconds, and more after a time-out."""
-    now = 0.0
-    monkeypatch.setattr(env, "monotonic", lambda: now)
-    carrier = transport.Transport(env, None)
-    asked: list[float] = []
-
-    class Pool:
-        def __init__(self, seconds: float, error: Exception | None = None) -> None:
-            self.seconds, self.error = seconds, error
-
-        def urlopen(self, *_: object, timeout: urllib3.Timeout, **__: object) -> object:
-            nonlocal now
-            assert timeout.connect_timeout == timeout.read_timeout
-            asked.append(float(timeout.read_timeout or 0))
-            now += self.seconds
-            if self.error:
-                raise self.error
-            return urllib3.HTTPResponse(io.BytesIO(), {}, 200, preload_content=False)
-
-    def put(size: int, pool: Pool) -> None:
-        monkeypatch.setattr(carrier, "_host", lambda _: pool)
-        carrier.urlopen("PUT", "http://host:1/b/x", body=bytes(size), headers={}, preload_content=True)
-
-    mib = 1 << 20
-    put(4096, Pool(0.01))
-    put(16 * mib, Pool(1.6))  # nothing measured: 1 MiB/s is assumed
-    assert asked == [10, 96]
-    for _ in range(30):
-        put(10 * mib, Pool(0.1))
-    put(64 * mib, Pool(0.64))
-    assert asked[-1] == 10
-    for _ in range(2):
-        with pytest.raises(urllib3.exceptions.HTTPError):
-            put(64 * mib, Pool(1000, urllib3.exceptions.HTTPError("timed out")))
-    put(64 * mib, Pool(10))
-    assert asked[-1] == pytest.approx(64 / (100 / 16) * 6, rel=0.1)
-    carrier.clear()
 
 
 async def test_the_address_tells_endpoints_apart(env: RealEnv, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,25 +330,6 @@ async def test_certificates_that_cannot_be_read_are_told(env: RealEnv, monkeypat
         S3Store.from_environment("bucket", "", env, endpoint="https://localhost:1")
     store = S3Store.from_environment("bucket", "", env, endpoint="http://localhost:1")
     await store.close()
-
-
-def certificate(folder: Path) -> Path:
-    """A file with a key and a certificate for 127.0.0.1 that nobody vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stub")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = serialization.PrivateFormat.PKCS8
-    file = folder / "certificate.pem"
-    file.write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()) + made.public_bytes(pem))
-    return file
 
 
 async def test_tls_is_verified(env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

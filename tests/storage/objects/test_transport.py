@@ -1,0 +1,190 @@
+"""Requests that hang, drip or meet dead connections: everything ends in its time, and goes another way next."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage.env import RealEnv
+from storage.errors import StorageError, Unavailable
+from storage.objects import deadlines, rates
+from storage.objects.s3 import S3Store
+from tests.storage.objects.calls import OPERATIONS, ask
+from tests.storage.objects.stubs import Answer, StubServer, certificate, hang_up, http, refusal
+
+CREATED = http(200, ETag='"e"')
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small requests have half a second."""
+    monkeypatch.setattr(rates, "SECONDS_MIN", 0.5)
+    monkeypatch.setattr(deadlines, "LOOK_SECONDS", 0.05)
+
+
+def silent(connection: socket.socket) -> None:
+    """No answer, and nothing that shows that there will be none."""
+    connection.recv(1)
+
+
+def half_a_head(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 2")
+    connection.recv(1)
+
+
+def dripping(answer: bytes) -> Callable[[socket.socket], None]:
+    """An answer a byte at a time: the next byte comes long before any time-out of a single read."""
+
+    def drip(connection: socket.socket) -> None:
+        over = threading.Event()
+        for place in range(len(answer)):
+            connection.sendall(answer[place : place + 1])
+            over.wait(0.1)
+
+    return drip
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        silent,
+        half_a_head,
+        dripping(http(200, bytes(200), ETag='"e"')),
+        dripping(refusal(403, "AccessDenied")),
+        dripping(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 100),
+    ],
+    ids=["silent", "half a head", "dripping", "dripping refusal", "dripping head"],
+)
+async def test_no_answer_is_waited_for_longer_than_it_may_take(s3: S3Store, stub: StubServer, answer: Answer) -> None:
+    stub.answer(answer)
+    asked = (ask(s3, operation) for operation in OPERATIONS)
+    for outcome in await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20):
+        assert isinstance(outcome, Unavailable)
+        assert "it took too long" in str(outcome)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_body_that_drips_is_given_up(s3: S3Store, stub: StubServer, whole: bool) -> None:
+    """The head of the answer comes at once, and the body a byte at a time."""
+    whole_answer = http(200 if whole else 206, bytes(200), ETag='"e"', Content_Range="bytes 0-199/300")
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(whole_answer.removesuffix(bytes(200)))
+        dripping(bytes(200))(connection)
+
+    stub.answer(answer, http(200, bytes(200), ETag='"e"'))
+    with pytest.raises(Unavailable, match="it took too long"):
+        await asyncio.wait_for(s3.get("wal/1", 0, None if whole else 200), 20)
+    assert await s3.get("wal/1") == bytes(200)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("operation", ["list", "delete"])
+async def test_a_list_that_drips_is_given_up(s3: S3Store, stub: StubServer, operation: str) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        dripping(b"<ListBucketResult>" * 100)(connection)
+
+    stub.answer(answer)
+    with pytest.raises(Unavailable, match="it took too long"):
+        await asyncio.wait_for(ask(s3, operation), 20)
+
+
+@pytest.mark.usefixtures("short", "aws")
+async def test_what_drips_through_tls_is_given_up_too(
+    env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
+    with StubServer(tls=context) as stub:
+        stub.answer(dripping(http(200, bytes(200), ETag='"e"')), CREATED)
+        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+        with pytest.raises(Unavailable, match="it took too long"):
+            await asyncio.wait_for(store.get("wal/1"), 20)
+        await store.put("wal/1", b"")
+        await store.close()
+
+
+async def test_a_request_without_an_answer_says_nothing_of_the_rate(
+    s3: S3Store, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: 45 s without answers, and a PUT of 192 bytes had 1,152 s."""
+    given: list[float] = []
+    seconds = rates.Rate.seconds
+
+    def noting(self: rates.Rate, size: int) -> float:
+        given.append(seconds(self, size))
+        return 0.05
+
+    monkeypatch.setattr(rates.Rate, "seconds", noting)
+    stub.answer(silent)
+    for operation in [*OPERATIONS] * 3:
+        with pytest.raises(Unavailable):
+            await ask(s3, operation)
+    with pytest.raises(Unavailable):
+        await s3.put("large", bytes(1 << 20))
+    assert set(given) == {10.0}
+    with pytest.raises(Unavailable):
+        await s3.put("large", bytes(1 << 20))
+    assert given[-1] == 24, "a body that did not arrive makes its like more patient"
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("failure", [silent, hang_up])
+async def test_after_a_failure_no_old_connection_is_used(s3: S3Store, stub: StubServer, failure: Answer) -> None:
+    stub.answer(CREATED)
+    await asyncio.gather(*(s3.put(f"x{number}", b"") for number in range(8)))
+    old = stub.connections()
+    assert old
+    stub.answer(failure)
+    with pytest.raises(Unavailable):
+        await s3.put("y", b"")
+    stub.answer(CREATED)
+    await asyncio.gather(*(s3.put(f"z{number}", b"") for number in range(8)))
+    assert not old & {request.connection for request in stub.requests[-8:]}
+
+
+async def test_a_create_beside_one_that_hangs_takes_a_new_connection(s3: S3Store, stub: StubServer) -> None:
+    stub.answer(CREATED)
+    await asyncio.gather(*(s3.put(f"x{number}", b"") for number in range(4)))
+    old = stub.connections()
+    stub.answer(silent, CREATED)
+    first = asyncio.create_task(s3.create("wal/1", b"same"))
+    await stub.has_requests(5)
+    await s3.create("wal/1", b"same")
+    assert stub.requests[-1].connection not in old
+    first.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await first
+
+
+async def test_a_call_that_nobody_waits_for_frees_its_thread(s3: S3Store, stub: StubServer) -> None:
+    """More calls hang than there are threads; cancelled, none of them is in the way of the next."""
+    stub.answer(silent)
+    hanging = [asyncio.create_task(s3.get(f"wal/{number}")) for number in range(100)]
+    await stub.has_requests(32)
+    stub.answer(CREATED)
+    for task in hanging:
+        task.cancel()
+    await asyncio.wait(hanging)
+    await asyncio.wait_for(s3.put("x", b""), 5)
+
+
+async def test_closing_ends_what_hangs(s3: S3Store, stub: StubServer) -> None:
+    stub.answer(silent)
+    hanging = [asyncio.create_task(s3.get(f"wal/{number}")) for number in range(8)]
+    await stub.has_requests(8)
+    await s3.close()
+    done, _ = await asyncio.wait(hanging, timeout=5)
+    assert len(done) == 8
+    for task in done:
+        assert isinstance(task.exception(), StorageError)
