@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from nbdserver.exports import Device
 from nbdserver.protocol import wire
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
+from storage.buffers import kept_bytes
 from storage.errors import Closed, Fenced, OutOfSpace, StorageError
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ PART_BYTES = 4 << 20
 COPY_BYTES_MAX = 64 << 10
 """A piece up to this length that may wait to be sent is copied: it would keep its whole block of 256 KiB, and a client
 that reads single bytes and no replies would make the server hold all its blocks."""
+
+KEPT_BYTES_MAX = 256 << 10
+"""A view of a longer buffer, which is the payload of a WRITE, is copied as well, however long it is itself."""
 
 _UNREAD = "the data could not be read"
 
@@ -80,8 +84,12 @@ class StoreRead:
 
 
 def copied(parts: Parts) -> Parts:
-    """The same, without short views of long buffers."""
-    return [bytes(part) if type(part) is memoryview and len(part) <= COPY_BYTES_MAX else part for part in parts]
+    """The same, without views that keep far more in memory than themselves."""
+    return [bytes(part) if type(part) is memoryview and _keeps_much(part) else part for part in parts]
+
+
+def _keeps_much(part: memoryview) -> bool:
+    return len(part) <= COPY_BYTES_MAX or kept_bytes(part) > KEPT_BYTES_MAX
 
 
 def _failed(offset: int, length: int, error: StorageError) -> int:

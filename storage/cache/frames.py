@@ -7,14 +7,18 @@ key forgets it when the block changes.
 
 S3-FIFO (Yang et al., SOSP 2023): a small queue takes newcomers, and only what is asked for again while it is there,
 or is remembered by the ghost queue, enters the main queue; a scan passes through the small queue without evicting
-anything hot. A full FRAME is a buffer of 256 KiB, a patch a dictionary from sector to its 4096 bytes.
+anything hot. A full FRAME is a buffer of 256 KiB, a patch a dictionary from sector to its 4096 bytes. A frame weighs
+what it keeps in memory: all of what it is a view of, however little of that it is.
 """
 
 from collections import OrderedDict, deque
 
-from storage.objects.base import Buffer
+from storage.buffers import Buffer, kept_by_all, kept_bytes
 
 Decoded = Buffer | dict[int, Buffer]
+
+PART_OVERHEAD = 250
+"""Bytes for a frame, and for each sector of a patch, beside the data: objects and places in dictionaries and queues."""
 
 SMALL_SHARE = 0.1
 """Share of the capacity that newcomers get: the paper's figure, flat between 5 and 20 %."""
@@ -26,6 +30,13 @@ STALE_MAX = 1024
 
 FRESH_KEYS = 2**64
 """Locations are below this."""
+
+
+def weight(data: Decoded) -> int:
+    """Bytes that a decoded frame keeps in memory."""
+    if isinstance(data, dict):
+        return kept_by_all(data) + (len(data) + 1) * PART_OVERHEAD
+    return kept_bytes(data) + PART_OVERHEAD
 
 
 class CachedFrame:
@@ -67,9 +78,12 @@ class FrameCache:
         found.hits += 1
         return found.data
 
-    def put(self, location: int, data: Decoded, size: int) -> None:
-        """Keep a frame of `size` bytes, unless it alone is larger than the small queue could ever be."""
-        if location in self.entries or size > self.capacity:
+    def put(self, location: int, data: Decoded) -> None:
+        """Keep a frame, unless it alone is larger than the cache."""
+        if location in self.entries:
+            return
+        size = weight(data)
+        if size > self.capacity:
             return
         remembered = location in self._ghost
         self.entries[location] = CachedFrame(data, size, is_new=not remembered)

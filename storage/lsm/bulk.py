@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from storage.buffers import own
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero
 from storage.lsm.entries import Entry, FrameRef, TableRef
-from storage.lsm.memtable import BlockEntry, Content, own
+from storage.lsm.memtable import BlockEntry, Content
 from storage.lsm.tables import TableWriter
 from storage.objects.base import Buffer
 

@@ -22,11 +22,10 @@ from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env
 from storage.errors import Fenced
 from storage.lsm.bulk import BULK_BYTES_MIN, BulkWriter
-from storage.lsm.entries import HOLE
 from storage.lsm.envelope import NO_LINK, Header, ObjectKind, seal_object
+from storage.lsm.locate import locate
 from storage.lsm.log import INLINE_BYTES_MAX, Cut, LayerLog
 from storage.lsm.manifests import SUPERSEDED
-from storage.lsm.memtable import Memtable
 from storage.lsm.names import wal_name
 from storage.lsm.records import encode
 from storage.lsm.settle import Taken, create_or_settle
@@ -347,39 +346,11 @@ class GroupCommit:
             for cut in batch.cuts:
                 self.writes.pressure.unlogged -= cut.charge
                 if cut.upload is not None:
-                    self._locate(cut)
+                    locate(cut, cut.upload, self.writes, self._cache)
                 cut.log.acknowledge(cut.last_sequence)
         self.writes.pressure.set_log(len(self.position.objects), self.position.logged_bytes)
         self._on_progress()
         self.kick()
-
-    def _locate(self, cut: Cut) -> None:
-        """Uploaded frames replace the bytes of their blocks in the memtable, unless those were written again since."""
-        upload = cut.upload
-        assert upload is not None
-        memtable = cut.memtable
-        memtable.tables += upload.tables
-        table = memtable.layers.get(cut.log.layer)
-        if table is None:
-            return
-        contents = [(block, ref, data) for block, ref, data in upload.frames]
-        for block, ref, data in contents:
-            entry = block.entry
-            if table.blocks.get(block.block) is entry and entry.sequence == block.sequence:
-                entry.link_block(ref)
-                memtable.located += 1
-                self._release(memtable, entry.charged)
-                entry.charged = 0
-                self._cache.put(ref.location, data, BLOCK_BYTES)
-        for block in upload.zeros:
-            entry = block.entry
-            if table.blocks.get(block.block) is entry and entry.sequence == block.sequence:
-                entry.link_block(HOLE)
-                self._release(memtable, entry.charged)
-                entry.charged = 0
-
-    def _release(self, memtable: Memtable, count: int) -> None:
-        self.writes.release(count, sealed=memtable is self.writes.sealed)
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         task = self._loop.create_task(self._guard(work))

@@ -162,7 +162,7 @@ class FrameSource:
                 if not future.done():
                     future.set_exception(result)
                 continue
-            self._cache.put(ref.location, result, decoded_size(result))
+            self._cache.put(ref.location, result)
             if not future.done():
                 future.set_result(result)
 
@@ -200,11 +200,6 @@ def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview
         return data
     view = memoryview(data)
     return {sector: view[at * SECTOR_BYTES : (at + 1) * SECTOR_BYTES] for at, sector in enumerate(sectors_of(mask))}
-
-
-def decoded_size(decoded: Decoded) -> int:
-    """Bytes a decoded frame keeps in memory, roughly."""
-    return len(decoded) * (SECTOR_BYTES + 250) if isinstance(decoded, dict) else len(decoded)
 
 
 def coalesce(refs: list[FrameRef]) -> list[list[FrameRef]]:

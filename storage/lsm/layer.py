@@ -145,7 +145,7 @@ class Layer:
             whole = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
             self.index.forget_assembled(block)
             key = self._cache.fresh_key()
-            self._cache.put(key, whole, BLOCK_BYTES)
+            self._cache.put(key, whole)
             self.index.assembled[block] = (key, FULL_MASK)
             # What it was made of would only be read again if this is evicted.
             for found in self.index.find(block):
@@ -289,8 +289,7 @@ class Layer:
         first_whole, end_whole = -(-offset >> BLOCK_SHIFT), end >> BLOCK_SHIFT
         self._writes.memtable.zeroed += 1
         if end_whole - first_whole > 1:
-            freed = self.active.drop(first_whole, end_whole)
-            self._writes.release(freed)
+            self.active.drop(first_whole, end_whole)
             span = Span(first_whole, end_whole, sequence, content)
             self.active.zeros.add(span, newest_write=self.log.newest_write)
             parts = [(offset, first_whole << BLOCK_SHIFT), (end_whole << BLOCK_SHIFT, end)]

@@ -2,9 +2,10 @@
 
 Buffers are immutable once linked. A later write links a new buffer and leaves the old one to whoever still encodes it,
 so a thread that seals a batch can never see half of a newer write (the failure: batch 10 carrying bytes of write 12
-without write 11 is not a prefix). The memtable is charged for every byte linked, also those overwritten since: that
-bounds the buffers it keeps alive without counting references. A sector written in part counts as a whole one, since it
-becomes one.
+without write 11 is not a prefix). The memtable is charged for every byte linked, also those overwritten or discarded
+since: that bounds the buffers it keeps alive without counting references, since one sector that is left of a write of
+32 MiB keeps all of it. A sector written in part counts as a whole one, since it becomes one. Only where blocks become
+uploaded frames is their charge given back; what is left of their writes is then copied (`BlockEntry.own`).
 
 The content of a sector is a buffer of 4096 bytes, or HOLE or ALLOCATED for zeros that are stored nowhere. A block
 that is wholly known has a `base` below its sectors: one buffer of 256 KiB, zeros, or a `FrameRef` of a frame that is
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from storage.buffers import own
 from storage.codec import FULL_MASK, SECTOR_BYTES
 from storage.lsm.entries import BLOCKS_MAX, HOLE, FrameRef, TableRef
 from storage.objects.base import Buffer
@@ -70,6 +72,16 @@ class BlockEntry:
             return base
         return memoryview(base)[sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES]
 
+    def own(self) -> None:
+        """Keep nothing alive but what is known here: the rest of the writes it came with is charged no longer."""
+        if isinstance(self.base, memoryview):
+            self.base = own(self.base)
+        for sector, content in self.sectors.items():
+            if isinstance(content, memoryview):
+                self.sectors[sector] = own(content)
+        for pieces in (self.extents or {}).values():
+            pieces[:] = [(start, own(data)) for start, data in pieces]
+
     def link_block(self, content: Base) -> None:
         """Replace the whole block."""
         self.base = content
@@ -100,18 +112,6 @@ class BlockEntry:
         pieces.append((start, data))
         if covers_sector(pieces):
             self.link_sector(sector, overlay(HOLE, pieces))
-
-
-RETAIN_FACTOR_MAX = 8
-
-
-def own(data: Buffer) -> Buffer:
-    """The same bytes in a buffer that keeps little more than itself alive: a view of a far larger one is copied."""
-    if isinstance(data, memoryview):
-        parent = data.obj
-        if isinstance(parent, bytes | bytearray) and len(parent) > RETAIN_FACTOR_MAX * len(data):
-            return bytes(data)
-    return data
 
 
 def overlay(below: Content, pieces: list[tuple[int, Buffer]]) -> bytes:
@@ -211,14 +211,15 @@ class LayerTable:
                     found.link_block(span.content)
         return found
 
-    def drop(self, first: int, end: int) -> int:
-        """Forget the entries of blocks [first, end). Gives the bytes they were charged for."""
+    def drop(self, first: int, end: int) -> None:
+        """Forget the entries of blocks [first, end)."""
         blocks = self.blocks
         if end - first < len(blocks):
             doomed = [block for block in range(first, end) if block in blocks]
         else:
             doomed = [block for block in blocks if first <= block < end]
-        return sum(blocks.pop(block).charged for block in doomed)
+        for block in doomed:
+            del blocks[block]
 
 
 class Memtable:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import msgspec
 
+from storage.buffers import own, own_all
 from storage.cache.frames import Decoded
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero, sectors_of
 from storage.lsm.entries import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero
-from storage.lsm.memtable import BlockEntry, Content, Memtable, own
+from storage.lsm.memtable import BlockEntry, Content, Memtable
 from storage.lsm.sst import TableBuilder
 from storage.objects.base import Buffer
 
@@ -140,9 +141,5 @@ def add(builder: TableBuilder, planned: Planned, frames: list[Decoded | None]) -
 
 
 def _patch_sectors(planned: Planned) -> dict[int, Buffer]:
-    """The memtable's buffers of a patch: they move to the cache, mostly without a copy."""
-    return {
-        sector: content if type(content) is bytes else own(content)
-        for sector, content in planned.contents.items()
-        if not isinstance(content, int)
-    }
+    """The memtable's buffers of a patch, without the rest of the writes they came with: they move to the cache."""
+    return own_all({s: content for s, content in planned.contents.items() if not isinstance(content, int)})

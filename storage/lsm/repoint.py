@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from storage.cache.frames import Decoded, FrameCache
 from storage.codec import FULL_MASK
 from storage.lsm.entries import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero, TableRef
-from storage.lsm.fetch import decoded_size
 from storage.lsm.index import BlockMap
 from storage.lsm.memtable import Memtable
 
@@ -78,7 +77,7 @@ class Repointer:
         else:
             index.add_patch(entry.block, mask=entry.mask, location=location, length=entry.length, tag=tag)
         if frame is not None:
-            self._cache.put(location, frame, decoded_size(frame))
+            self._cache.put(location, frame)
 
 
 def _zeroed(ranges: list[RangeZero], indexes: Mapping[int, BlockMap]) -> Iterator[BlockMap]:

@@ -243,18 +243,18 @@ MUTATIONS = [
     ),
     Mutation(
         "an uploaded frame replaces newer bytes",
-        "storage/lsm/commit.py",
-        "            if table.blocks.get(block.block) is entry and entry.sequence == block.sequence:\n"
-        "                entry.link_block(ref)\n",
-        "            if table.blocks.get(block.block) is entry:\n                entry.link_block(ref)\n",
+        "storage/lsm/locate.py",
+        "        if entry.sequence != block.sequence:\n            entry.own()\n            continue\n",
+        "",
     ),
     Mutation(
         "a trimmed block comes back with its upload",
-        "storage/lsm/commit.py",
-        "            if table.blocks.get(block.block) is entry and entry.sequence == block.sequence:\n"
-        "                entry.link_block(ref)\n",
-        "            entry = table.entry(block.block) if block.block not in table.blocks else entry\n"
-        "            if entry.sequence in (0, block.sequence):\n                entry.link_block(ref)\n",
+        "storage/lsm/locate.py",
+        "        if table.blocks.get(block.block) is not entry:\n            continue\n",
+        "        entry = table.entry(block.block) if block.block not in table.blocks else entry\n"
+        "        if table.blocks.get(block.block) is not entry or entry.sequence not in (0, block.sequence):\n"
+        "            continue\n"
+        "        entry.sequence = block.sequence\n",
     ),
     Mutation(
         "bulk is taken from the memtable when it is encoded, not when it is cut",

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from storage.cache.frames import FrameCache
+from storage.cache.frames import FrameCache, weight
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
 from storage.crypto import Cipher
 from storage.errors import Corrupt, Fenced, Unavailable
@@ -18,7 +18,6 @@ from storage.lsm.fetch import (
     FrameSource,
     Slots,
     coalesce,
-    decoded_size,
 )
 from storage.lsm.names import table_name
 from storage.lsm.sst import TableBuilder
@@ -89,7 +88,7 @@ async def test_frames_come_and_stay() -> None:
     again = await shelf.source.fetch(shelf.refs)
     assert again == found
     assert len(shelf.store.calls) == asked
-    assert shelf.cache.bytes == sum(decoded_size(frame) for frame in found.values())
+    assert shelf.cache.bytes == sum(weight(frame) for frame in found.values())
     assert shelf.source.loading == 0
 
 
