@@ -4,8 +4,9 @@ there."""
 import ipaddress
 import select
 import socket
-import struct
 from dataclasses import dataclass
+
+from nbdserver import unix_sockets
 
 KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 5
@@ -68,8 +69,7 @@ def prepare(sock: socket.socket) -> Peer:
     """Set a client's socket up and find out who is at its other end. OSError: it is gone already."""
     if sock.family == socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_SEND_BUFFER_BYTES)
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid, _ = struct.unpack("iII", credentials)
+        pid, uid = unix_sockets.peer(sock)
         return Peer(f"unix:pid={pid},uid={uid}", f"unix:uid={uid}", uid)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -15,16 +15,12 @@ TLS.
 import asyncio
 import contextlib
 import errno
-import fcntl
 import itertools
 import logging
-import os
-import socket
-import stat
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
+from nbdserver import unix_sockets
 from nbdserver.attachments import describe
 from nbdserver.connection import Connection
 from nbdserver.exports import Exports
@@ -37,16 +33,7 @@ from storage.errors import AccessDenied, Conflict, Invalid, NotFound, StorageErr
 
 logger = logging.getLogger(__name__)
 
-Identity = tuple[int, int]
-"""Device and inode of a file: whether it is the same one."""
-
-BACKLOG = 1024
-"""Connections the kernel keeps until they are accepted; a client with 16 connections opens them at once."""
-
 DEFAULT_LIMITS = Limits()
-
-UNIX_PATH_BYTES_MAX = 107
-"""Longest path of a Unix socket on Linux (unix(7): 108 with the final NUL)."""
 
 
 class Server:
@@ -74,7 +61,7 @@ class Server:
         self._budget = Budget(limits.memory_bytes)
         self._wakeful = Wakeful()
         self._listeners: list[asyncio.Server] = []
-        self._sockets: list[tuple[Path, Identity]] = []
+        self._sockets: list[tuple[Path, unix_sockets.Identity]] = []
         """Paths of our Unix sockets, and which file was there."""
         self._clients: dict[Connection, float] = {}
         """Everybody who is connected: since when, or if attached since when that."""
@@ -89,7 +76,7 @@ class Server:
         """Listen on a TCP address; port 0 takes a free one. Returns the address in use."""
         loop = asyncio.get_running_loop()
         try:
-            listener = await loop.create_server(self._make_connection, host, port, backlog=BACKLOG)
+            listener = await loop.create_server(self._make_connection, host, port, backlog=unix_sockets.BACKLOG)
         except OSError as error:
             raise _listening_failed(error, f"port {port} on {host}") from error
         self._listeners.append(listener)
@@ -102,9 +89,12 @@ class Server:
         A socket that is left over at `path` is replaced; one on which a program listens is not (Conflict).
         """
         loop = asyncio.get_running_loop()
-        sock, identity = _bind_unix(path)
-        self._sockets.append((path, identity))
-        listener = await loop.create_unix_server(self._make_connection, sock=sock, backlog=BACKLOG)
+        try:
+            sock, real = unix_sockets.listen(path, self._env.random_bytes(4).hex())
+        except OSError as error:
+            raise _listening_failed(error, f"the socket {path}") from error
+        self._sockets.append((real, unix_sockets.identity(real)))
+        listener = await loop.create_unix_server(self._make_connection, sock=sock, backlog=unix_sockets.BACKLOG)
         self._listeners.append(listener)
 
     def clients(self) -> list[dict[str, object]]:
@@ -134,7 +124,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         for path, identity in self._sockets:
-            _remove_socket(path, identity)
+            unix_sockets.remove(path, identity)
         for connection in list(self._clients):
             connection.drain()
         with contextlib.suppress(TimeoutError):
@@ -199,74 +189,6 @@ class Server:
         self._haggling.pop(connection, None)
         if not self._clients:
             self._all_gone.set()
-
-
-def _bind_unix(path: Path) -> tuple[socket.socket, Identity]:
-    """A socket that listens at `path`, mode 0600 from the start, and which file that is."""
-    if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
-        raise Invalid(f"the socket path {path} is longer than {UNIX_PATH_BYTES_MAX} bytes: choose a shorter one")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _folder_locked(path.parent):
-            _clear_stale_socket(path)
-            before = os.umask(0o177)
-            try:
-                sock.bind(str(path))
-            finally:
-                os.umask(before)
-            # Listening before the lock is released: whoever comes next finds somebody at home.
-            sock.listen(BACKLOG)
-            return sock, _identity(path.lstat())
-    except BaseException as error:
-        sock.close()
-        if isinstance(error, OSError):
-            raise _listening_failed(error, f"the socket {path}") from error
-        raise
-
-
-@contextlib.contextmanager
-def _folder_locked(folder: Path) -> Iterator[None]:
-    """Keep two servers that start at once from removing each other's socket."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"another program is at work in {folder}: try again") from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _clear_stale_socket(path: Path) -> None:
-    """Remove a socket that nobody listens on; Conflict if somebody does, or if it is something else."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(status.st_mode):
-        raise Conflict(f"{path} is there already and is not a socket: choose another path or remove it")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except BlockingIOError:
-            pass
-    raise Conflict(f"another program listens on {path}: stop it or choose another path")
-
-
-def _remove_socket(path: Path, identity: Identity) -> None:
-    """Remove our socket, unless something else has taken its place."""
-    with contextlib.suppress(FileNotFoundError):
-        if _identity(path.lstat()) == identity:
-            path.unlink()
-
-
-def _identity(status: os.stat_result) -> Identity:
-    return status.st_dev, status.st_ino
 
 
 def _listening_failed(error: OSError, what: str) -> StorageError:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import StreamReader, web
 
-from nbdserver import __version__
+from nbdserver import __version__, unix_sockets
 from nbdserver.admin.failures import Failure, from_error
 from nbdserver.admin.frames import (
     HEADER,
@@ -34,7 +34,8 @@ from nbdserver.admin.frames import (
 from nbdserver.admin.operations import NOBODY, Answer, Clients, Operation
 from nbdserver.admin.transfer import dump, import_device
 from storage import Store
-from storage.errors import Invalid, StorageError
+from storage.errors import AccessDenied, Invalid, StorageError
+from storage.ownership import trusted_users
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ class Admin:
         self._serving = serving
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
-        self._made: tuple[int, int] = (0, 0)
+        self._made: unix_sockets.Identity = (0, 0)
 
     async def start(self, path: Path) -> None:
         """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
-        app = web.Application(middlewares=[_explain], client_max_size=1 << 20)
+        app = web.Application(middlewares=[_explain, _ask_who], client_max_size=1 << 20)
         app.router.add_get("/v1/status", self._status)
         app.router.add_post("/v1/operations", self._operation)
         app.router.add_get("/v1/content/{name:.+}", self._read_content)
@@ -77,13 +78,9 @@ class Admin:
             lingering_time=0,
         )
         await self._runner.setup()
-        hidden = path.with_suffix(f".{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            hidden.unlink()
-        await web.UnixSite(self._runner, str(hidden)).start()
-        hidden.chmod(0o600)
-        hidden.rename(path)
-        self._path, self._made = path, _identity(path)
+        sock, self._path = unix_sockets.listen(path, str(os.getpid()), replace=True)
+        self._made = unix_sockets.identity(self._path)
+        await web.SockSite(self._runner, sock, backlog=unix_sockets.BACKLOG).start()
 
     async def stop(self) -> None:
         """Stop listening, and remove the socket unless another server has put its own there."""
@@ -91,9 +88,7 @@ class Admin:
             await self._runner.cleanup()
             self._runner = None
         if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if _identity(self._path) == self._made:
-                    self._path.unlink()
+            unix_sockets.remove(self._path, self._made)
             self._path = None
 
     async def _status(self, _: web.Request) -> web.Response:
@@ -138,12 +133,6 @@ class Admin:
         return _json(filled)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    """Which file is there, whatever its name."""
-    found = path.lstat()
-    return found.st_dev, found.st_ino
-
-
 async def _received(content: StreamReader, size: int) -> AsyncIterator[Piece]:
     decoder = Decoder(size)
     while True:
@@ -177,6 +166,19 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
         logger.exception("admin_request_failed", extra={"path": request.path})
         failure = Failure("StorageError", "the server met an error of its own; its log says more")
         return _json(msgspec.to_builtins(failure), status=STATUS_OF_ERROR)
+
+
+@web.middleware
+async def _ask_who(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """AccessDenied for everybody but this user and root, should the mode of the socket ever have let him in."""
+    sock = None if request.transport is None else request.transport.get_extra_info("socket")
+    if sock is None:
+        raise AccessDenied("you are gone already")
+    pid, uid = unix_sockets.peer(sock)
+    if uid not in trusted_users():
+        logger.warning("admin_client_refused", extra={"pid": pid, "uid": uid})
+        raise AccessDenied(f"this server answers its own user and root, not user {uid}")
+    return await handler(request)
 
 
 def _json(answer: Answer, *, status: int = 200) -> web.Response:

@@ -7,7 +7,6 @@ It imports little, so that `nbdserver status` is quick.
 import contextlib
 import http.client
 import json
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,32 +17,34 @@ import msgspec
 from nbdserver.admin.failures import Failure, to_error
 from nbdserver.admin.frames import HEADER, Decoder, Piece, SenderFailed
 from nbdserver.admin.operations import Answer, Operation
-from nbdserver.admin.sockets import sockets_to_try
+from nbdserver.admin.sockets import servers_trusted_in, sockets_to_try
+from nbdserver.unix_sockets import connect
 from storage.errors import AccessDenied, StorageError, Unavailable
+from storage.ownership import trusted_users
 
 CONNECT_SECONDS = 10.0
 """To a process on this machine; it answers within milliseconds unless it is stopped."""
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+    """HTTP over a Unix socket, to a process of one of `users`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, users: frozenset[int]) -> None:
         super().__init__("localhost")
         self._path = path
+        self._users = users
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CONNECT_SECONDS)
-        self.sock.connect(str(self._path))
+        self.sock = connect(self._path, self._users, CONNECT_SECONDS)
         self.sock.settimeout(None)  # an operation takes as long as the store takes
 
 
 class AdminClient:
-    """The admin API of one running server."""
+    """The admin API of one running server, which is a process of one of `users`: this user and root, unless given."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, users: frozenset[int] | None = None) -> None:
         self.path = path
+        self._users = users or trusted_users()
 
     def status(self) -> Answer:
         """What the server serves, to whom, and how its store is doing."""
@@ -77,7 +78,7 @@ class AdminClient:
     def _request(
         self, method: str, path: str, body: bytes | Iterable[bytes] | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = _Connection(self.path)
+        connection = _Connection(self.path, self._users)
         try:
             with _talking():
                 # The server may refuse before it has read all: what it says is in its answer.
@@ -102,23 +103,31 @@ def _talking() -> Iterator[None]:
 def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
     """The server of a store that runs on this machine, or None.
 
-    AccessDenied: there is one, but it belongs to another user.
+    AccessDenied: there is one, but it belongs to another user, or somebody else could have put its socket there.
     """
     for path in sockets_to_try(environ, store):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(CONNECT_SECONDS)
-            try:
-                probe.connect(str(path))
-            except PermissionError:
-                if _is_socket(path):
-                    raise AccessDenied(f"a server of this store runs as another user; its socket is {path}") from None
-            except TimeoutError:
-                raise Unavailable(f"the server of this store does not answer on {path}: is it stopped?") from None
-            except OSError:
-                continue  # no such socket, or its server is gone
-            else:
-                return AdminClient(path)
+        try:
+            return _server_at(path)
+        except PermissionError:
+            if _is_socket(path):
+                raise AccessDenied(f"a server of this store runs as another user; its socket is {path}") from None
+        except TimeoutError:
+            raise Unavailable(f"the server of this store does not answer on {path}: is it stopped?") from None
+        except OSError:
+            pass  # no such socket, or its server is gone
     return None
+
+
+def _server_at(path: Path) -> AdminClient:
+    """The server whose socket is there. OSError: there is none. AccessDenied: it is not one to talk to."""
+    try:
+        users = servers_trusted_in(path.parent)
+    except AccessDenied as error:
+        with contextlib.suppress(AccessDenied):
+            connect(path, trusted_users(), CONNECT_SECONDS).close()
+        raise AccessDenied(f"a server listens on {path}, and is not trusted: {error}") from error
+    connect(path, users, CONNECT_SECONDS).close()
+    return AdminClient(path, users)
 
 
 def _is_socket(path: Path) -> bool:

@@ -1,24 +1,22 @@
-"""This file knows where the admin socket of a store's server lies, for the server that makes it and for who
-looks.
+"""Where the admin socket of a store's server lies, for the server that makes it and for who looks, and whose server
+may answer there.
 
-It lies in the runtime folder, under a name made from where the store is, so that a command that knows only
-the store finds the server. Folder and socket belong to one user and are open to nobody else: that is all
+It lies in the runtime folder, under a name made from where the store is, so that a command that knows only the store
+finds the server. Folder and socket belong to one user, and both ends ask the kernel who is at the other: that is all
 there is to log in.
 """
 
 import hashlib
 import os
-import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from nbdserver.unix_sockets import PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
+from storage.lsm.anchor import default_state_folder
+from storage.ownership import made_by_root, trusted_folder, trusted_users
 
 SYSTEM_FOLDER = Path("/run/nbdserver")
-
-PATH_BYTES_MAX = 107
-"""Of a Unix socket on Linux."""
 
 
 def runtime_folder(environ: Mapping[str, str]) -> Path:
@@ -47,19 +45,34 @@ def sockets_to_try(environ: Mapping[str, str], store: str) -> list[Path]:
 
 
 def make_runtime_folder(folder: Path) -> None:
-    """Make the folder, for this user alone. AccessDenied: it cannot be made, or others could get in."""
+    """Make the folder, for this user alone. AccessDenied: it cannot be made, or others could get in.
+
+    In that of the system others may see which stores are served, so that they are told why they cannot be.
+    """
+    advice = "name another with NBDSERVER_RUNTIME_FOLDER"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-    except OSError as error:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o755 if folder == SYSTEM_FOLDER else 0o700, exist_ok=True)
+        trusted_folder(folder, users=frozenset((os.geteuid(),)))
+    except AccessDenied as error:
         raise AccessDenied(
-            f"the runtime folder {folder} cannot be made: {error.strerror}; name another with NBDSERVER_RUNTIME_FOLDER"
+            f"the runtime folder must be one that only this user can write to: {error}; {advice}"
         ) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise AccessDenied(
-            f"the runtime folder {folder} must be a folder that only this user can write to; "
-            "name another with NBDSERVER_RUNTIME_FOLDER"
-        )
+    except OSError as error:
+        raise AccessDenied(f"the runtime folder {folder} cannot be made: {error.strerror}; {advice}") from error
+
+
+def servers_trusted_in(folder: Path) -> frozenset[int]:
+    """The users whose servers may answer in a folder: this user and root. To root also the owner of a folder that
+    nobody but root can have made, as the service manager makes that of the system.
+
+    AccessDenied: others can write there too, so nothing in it is trusted. OSError: it is not there.
+    """
+    users = trusted_users()
+    if os.geteuid() == 0 and made_by_root(folder):
+        users |= {os.stat(folder).st_uid}
+    trusted_folder(folder, users=users)
+    return users
 
 
 def _join(folder: Path, store: str) -> Path:
@@ -77,5 +90,6 @@ def _folders(environ: Mapping[str, str]) -> list[Path]:
     elif folder := environ.get("XDG_RUNTIME_DIR"):
         folders.append(Path(folder) / "nbdserver")
     else:
-        folders.append(Path(tempfile.gettempdir()) / f"nbdserver-{os.geteuid()}")
+        # Never a folder for everybody's files: there anybody may have been first.
+        folders.append(default_state_folder(environ) / "run")
     return folders

@@ -2,6 +2,8 @@
 in use, or something else."""
 
 import errno
+import fcntl
+import os
 import socket
 import stat
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbdserver import server as server_module
+from nbdserver import unix_sockets
 from storage.errors import AccessDenied, Conflict, Invalid
 from tests.support.running import Running
 
@@ -41,10 +44,38 @@ async def test_a_file_is_not_taken_for_a_socket(make: Callable[..., Running]) ->
     assert other.path.read_text() == "precious"
 
 
-async def test_two_servers_starting_at_once_do_not_take_each_others_socket(make: Callable[..., Running]) -> None:
-    one = make()
-    with server_module._folder_locked(one.path.parent), pytest.raises(Conflict, match="try again"):
+async def test_two_servers_starting_at_once_do_not_take_each_others_socket(
+    make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that finds a stale socket is old when the other server has put its own in the place of that."""
+    one, other = make(), make()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(one.path))
+    looked = unix_sockets._is_listened_on
+
+    def look(path: Path) -> bool:
+        monkeypatch.setattr(unix_sockets, "_is_listened_on", looked)
+        sock, _ = unix_sockets.listen(path, "other")
+        found.append(sock)
+        return False
+
+    found: list[socket.socket] = []
+    monkeypatch.setattr(unix_sockets, "_is_listened_on", look)
+    with pytest.raises(Conflict, match="another program listens on"):
         await one.server.listen_unix(one.path)
+    with found[0]:
+        unix_sockets.connect(other.path, {os.geteuid()}, 10).close()
+    assert os.listdir(one.path.parent) == [one.path.name]
+
+
+async def test_a_lock_on_its_folder_keeps_no_server_from_starting(make: Callable[..., Running]) -> None:
+    one = make()
+    folder = os.open(one.path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        await one.start()
+    finally:
+        os.close(folder)
 
 
 async def test_places_one_cannot_listen_at(running: Running, make: Callable[..., Running]) -> None:

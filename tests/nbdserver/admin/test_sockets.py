@@ -1,18 +1,20 @@
 """Where the admin socket of a store lies."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from nbdserver.admin.sockets import (
-    PATH_BYTES_MAX,
     SYSTEM_FOLDER,
     make_runtime_folder,
     runtime_folder,
+    servers_trusted_in,
     socket_path,
     sockets_to_try,
 )
+from nbdserver.unix_sockets import PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
 
 
@@ -21,7 +23,7 @@ def test_the_folder_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime_folder({"XDG_RUNTIME_DIR": "/run/user/1000"}) == Path("/run/user/1000/nbdserver")
     assert runtime_folder({"XDG_RUNTIME_DIR": "/x", "RUNTIME_DIRECTORY": "/run/a:/run/b"}) == Path("/run/a")
     assert runtime_folder({"RUNTIME_DIRECTORY": "/x", "NBDSERVER_RUNTIME_FOLDER": "/y"}) == Path("/y")
-    assert runtime_folder({}).name == "nbdserver-1000"
+    assert runtime_folder({"XDG_STATE_HOME": "/home/u/s"}) == Path("/home/u/s/nbdserver/run")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert runtime_folder({"XDG_RUNTIME_DIR": "/run/user/0"}) == SYSTEM_FOLDER
 
@@ -60,3 +62,19 @@ def test_a_folder_others_can_write_to_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "file", Path("/proc/nbdserver")):
         with pytest.raises(AccessDenied, match="NBDSERVER_RUNTIME_FOLDER"):
             make_runtime_folder(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
+def test_root_trusts_the_service_whose_folder_root_made(tmp_path: Path) -> None:
+    """Not one that somebody may have made himself, as in /tmp."""
+    folder = tmp_path / "service"
+    folder.mkdir(mode=0o755)
+    os.chown(folder, 33, 33)
+    with pytest.raises(AccessDenied, match="belongs to user 33"):
+        servers_trusted_in(folder)
+    with tempfile.TemporaryDirectory(dir="/run", prefix="nbdserver-test-") as made:
+        os.chmod(made, 0o755)
+        os.chown(made, 33, 33)
+        assert servers_trusted_in(Path(made)) == {0, 33}
+        with pytest.raises(AccessDenied, match="belongs to user 33"):
+            make_runtime_folder(Path(made))

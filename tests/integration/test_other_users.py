@@ -1,0 +1,175 @@
+"""Another user of the host: what he can put in the way of a command or a server, and what he gets for it."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.other_users import NEIGHBOUR, VICTIM, impostor, python, run_as
+from tests.support.program import REPOSITORY, Host, Server
+from tests.support.stores import StoreUnderTest
+
+EXIT_DENIED = 13
+OLD, NEW = "the old secret", "the new secret"
+
+
+@pytest.fixture
+def crowded(work: Path) -> Path:
+    """A folder like /tmp, with a home for the victim beside it."""
+    python()
+    work.chmod(0o711)
+    folder = work / "tmp"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    for name, user in (("home", VICTIM), ("other", NEIGHBOUR)):
+        (work / name).mkdir(mode=0o700)
+        os.chown(work / name, user, user)
+    return folder
+
+
+def victims_environment(work: Path, **variables: str) -> dict[str, str]:
+    """Of a user who logged in without a session manager: no XDG_RUNTIME_DIR."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{REPOSITORY}:{python()[1]}",
+        "NBDSERVER_PASSWORD": OLD,
+        "HOME": str(work / "home"),
+        "TMPDIR": str(work / "tmp"),
+        "NBDSERVER_STATE_FOLDER": str(work / "home" / "state"),
+        "NBDSERVER_NEW_PASSWORD": NEW,
+        **variables,
+    }
+
+
+def as_victim(work: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    environment = victims_environment(work, **variables)
+    done = run_as(VICTIM, python()[0], "-m", "nbdserver", *arguments, environment=environment, cwd=work / "home")
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def socket_name(store: Path) -> str:
+    return f"{hashlib.sha256(store.as_uri().encode()).hexdigest()[:24]}.sock"
+
+
+def test_nobody_gets_a_password_by_waiting_where_the_socket_would_be(crowded: Path, work: Path) -> None:
+    store, heard = work / "home" / "store", work / "other" / "heard"
+    assert as_victim(work, "init", str(store))[0] == 0
+    waiting = crowded / f"nbdserver-{VICTIM}"
+    waiting.mkdir()
+    os.chown(waiting, NEIGHBOUR, NEIGHBOUR)
+    with impostor(NEIGHBOUR, waiting / socket_name(store), heard):
+        status, said = as_victim(work, "password", "change", "--store", str(store))
+        assert not heard.exists(), heard.read_text()
+        assert status == 0, said
+        assert as_victim(work, "device", "list", "--store", str(store), NBDSERVER_PASSWORD=NEW)[0] == 0
+
+
+@pytest.mark.parametrize("folder", ["theirs", "everybodys", "link"])
+def test_a_runtime_folder_that_others_can_write_to_is_not_trusted(crowded: Path, work: Path, folder: str) -> None:
+    store, heard = work / "home" / "store", work / "other" / "heard"
+    assert as_victim(work, "init", str(store))[0] == 0
+    runtime = target = crowded / "run"
+    if folder == "link":
+        target = work / "other" / "run"
+        (work / "other").chmod(0o711)
+        runtime.symlink_to(target)
+        os.chown(runtime, NEIGHBOUR, NEIGHBOUR, follow_symlinks=False)
+    target.mkdir()
+    os.chown(target, VICTIM if folder == "everybodys" else NEIGHBOUR, -1)
+    target.chmod(0o777 if folder == "everybodys" else 0o755)
+    with impostor(NEIGHBOUR, target / socket_name(store), heard):
+        for command in (("password", "change"), ("device", "list"), ("status",)):
+            status, said = as_victim(work, *command, "--store", str(store), NBDSERVER_RUNTIME_FOLDER=str(runtime))
+            assert status == EXIT_DENIED, said
+            assert str(runtime) in said
+        status, said = as_victim(work, "serve", str(store), "--run", "true", NBDSERVER_RUNTIME_FOLDER=str(runtime))
+        assert status == EXIT_DENIED, said
+        assert "NBDSERVER_RUNTIME_FOLDER" in said
+    assert not heard.exists(), heard.read_text()
+
+
+def test_root_does_not_trust_a_socket_in_the_folder_of_another_user(
+    crowded: Path, work: Path, host: Host, local_store: StoreUnderTest
+) -> None:
+    """He made that folder himself; a folder that root's service manager made for a service is another thing."""
+    host.run("init", local_store.location)
+    heard, runtime = work / "other" / "heard", work / "other" / "run"
+    runtime.mkdir(mode=0o755)
+    os.chown(runtime, NEIGHBOUR, NEIGHBOUR)
+    path = runtime / socket_name(Path(local_store.location.removeprefix("file://")))
+    with impostor(NEIGHBOUR, path, heard):
+        done = host.run(
+            *("password", "change", "--store", local_store.location),
+            status=EXIT_DENIED,
+            NBDSERVER_NEW_PASSWORD=NEW,
+            NBDSERVER_RUNTIME_FOLDER=str(runtime),
+        )
+    assert f"belongs to user {NEIGHBOUR}" in done.stderr
+    assert not heard.exists(), heard.read_text()
+
+
+def test_a_server_without_a_session_is_found_by_its_own_user_alone(crowded: Path, work: Path) -> None:
+    store = work / "home" / "store"
+    status, said = as_victim(
+        work,
+        *("serve", str(store), "--create", "a=1M", "--unix", str(work / "home" / "s")),
+        *("--run", f"{python()[0]} -m nbdserver device list --store {store} --json"),
+    )
+    assert (status, '"clients": 0' in said) == (0, True), said
+    assert not [path for path in crowded.rglob("*") if "nbdserver" in path.name]
+
+
+def test_another_user_is_refused_by_the_server_whatever_the_mode_of_its_socket(
+    crowded: Path, work: Path, local_store: StoreUnderTest, make_server: Callable[..., Server]
+) -> None:
+    server = make_server(local_store, create={"a": "1M"}, tcp=False)
+    server.start()
+    (path,) = (work / "run").glob("*.sock")
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o666)
+    (work / "run").chmod(0o711)
+    ask = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX)\n"
+        f"s.connect({str(path)!r})\n"
+        "s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
+        "print(s.recv(65536).decode())\n"
+    )
+    environment = victims_environment(work)
+    done = run_as(VICTIM, python()[0], "-c", ask, environment=environment, cwd=work / "home")
+    assert "AccessDenied" in done.stdout, done.stdout + done.stderr
+    assert "url" not in done.stdout
+    assert "admin_client_refused" in server.said()
+
+
+def test_a_lock_that_another_user_holds_keeps_no_server_from_starting(crowded: Path, work: Path) -> None:
+    hold = (
+        "import fcntl, os, signal\n"
+        f"fcntl.flock(os.open({str(crowded)!r}, os.O_RDONLY), fcntl.LOCK_EX)\n"
+        "print('held', flush=True); signal.pause()\n"
+    )
+    with subprocess.Popen(
+        [python()[0], "-c", hold], user=NEIGHBOUR, group=NEIGHBOUR, extra_groups=[], stdout=subprocess.PIPE, cwd="/"
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            arguments = ("serve", str(work / "home" / "store"), "--create", "a=1M", "--unix", str(crowded / "s"))
+            status, said = as_victim(work, *arguments, "--run", "true")
+            assert status == 0, said
+        finally:
+            holder.kill()
+    assert os.listdir(crowded) == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_socket_that_others_could_exchange_is_not_made(crowded: Path, work: Path, mode: int) -> None:
+    crowded.chmod(mode)
+    store = str(work / "home" / "store")
+    status, said = as_victim(work, "serve", store, "--create", "a=1M", "--unix", str(crowded / "s"), "--run", "true")
+    assert status == EXIT_DENIED, said
+    assert f"other users can write to {crowded}" in said
