@@ -16,7 +16,7 @@ from storage.fs.store import NameTree, Store, StoreOptions
 from storage.keys import Cost, DataKey
 from storage.lsm.anchor import HostState, default_state_folder
 from storage.lsm.engine import Engine
-from storage.lsm.names import MANIFESTS, TABLES, WALS
+from storage.lsm.listing import list_log, list_manifests, list_tables
 from storage.objects.base import ObjectStore
 from storage.objects.counting import CountingStore, RequestStats
 from storage.objects.locations import open_location
@@ -89,12 +89,15 @@ async def _open(
     try:
         if host is not None and accept_rollback:
             await env.run("store", host.forget_damaged)
-        key, number, created = await _unlock(
-            opening, password, env, host, create, accept_rollback, read_only, options.cost
-        )
-        if not read_only:
+        key, number, created = await _unlock(opening, password, env, host, create, accept_rollback, options.cost)
+
+        async def prepare() -> None:
+            """The store is whole, and nothing was written to it yet."""
+            if not created and (host is None or await env.run("store", host.load) is None):
+                await probe(opening, env)
             # A password change that was cut short left the slot of the old password behind.
             await keys.delete_older(opening, number)
+
         engine = await Engine.open(
             store=patient,
             opening_store=opening,
@@ -107,6 +110,7 @@ async def _open(
             take_over=take_over,
             accept_rollback=accept_rollback,
             read_only=read_only,
+            prepare=prepare,
         )
     except BaseException:
         await patient.close()
@@ -121,7 +125,6 @@ async def _unlock(
     host: HostState | None,
     create: bool,
     accept_rollback: bool,
-    read_only: bool,
     cost: Cost,
 ) -> tuple[DataKey, int, bool]:
     """The data key, the number of its keys object, and whether it was drawn just now."""
@@ -129,12 +132,12 @@ async def _unlock(
     try:
         key, number = await keys.load(store, password, env, cost)
     except NotFound:
-        for prefix in (MANIFESTS, WALS, TABLES):
-            if found := await store.list(prefix, "", 1):
-                raise Corrupt(
-                    keys.KEYS_PREFIX,
-                    f"it is empty, but {found[0].name} is there: restore the keys, without them nothing can be read",
-                ) from None
+        manifests, log, tables = await list_manifests(store), await list_log(store), await list_tables(store)
+        for found in (*manifests.values(), *log.values(), *tables.values()):
+            raise Corrupt(
+                keys.KEYS_PREFIX,
+                f"it is empty, but {found.name} is there: restore the keys, without them nothing can be read",
+            ) from None
         if anchor is not None and not accept_rollback:
             raise RolledBack(
                 f"{store.url} is empty, but this host remembers a store there: "
@@ -143,8 +146,6 @@ async def _unlock(
         if not create:
             raise NotFound(f"there is no store at {store.url}; make one with: nbdserver init {store.url}") from None
     else:
-        if anchor is None and not read_only:
-            await probe(store, env)
         return key, number, False
     if host is not None and anchor is not None:
         await env.run("store", host.forget)

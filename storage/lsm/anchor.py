@@ -40,6 +40,9 @@ from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
 
 VERSION = 1
 
+READS_MAX = 100
+"""Times in a row that a newer writer may replace the anchor while it is read."""
+
 _LOCK_NAME = re.compile(r"writer-(\d+)-([0-9a-f]+)\.(lock|tmp)")
 _ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
 _MARK_NAME = re.compile(r"acknowledged-(\d+)")
@@ -142,7 +145,10 @@ class HostState:
         Corrupt if it cannot be read.
         """
         with _explained(self._folder):
-            while found := self._numbered(_ANCHOR_NAME):
+            for _ in range(READS_MAX):
+                found = self._numbered(_ANCHOR_NAME)
+                if not found:
+                    return None
                 path = found[max(found)]
                 try:
                     file = msgspec.json.decode(path.read_bytes(), type=_AnchorFile)
@@ -155,7 +161,7 @@ class HostState:
                 anchor = file.anchor
                 marked = self._marked(anchor.epoch)
                 return msgspec.structs.replace(anchor, wal_number=max(anchor.wal_number, marked))
-            return None
+            raise Corrupt(str(path), _damaged_anchor("it is listed, and is not there"))
 
     def save(self, anchor: Anchor) -> None:
         """Remember, durably on return, what the writer of `anchor.epoch` has seen.

@@ -23,6 +23,7 @@ from storage.keys import DataKey
 from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.bulk import BulkWriter
 from storage.lsm.commit import GroupCommit, LoggedObject, LogPosition
+from storage.lsm.completeness import named_by
 from storage.lsm.envelope import NO_LINK
 from storage.lsm.fetch import FrameSource, Slots
 from storage.lsm.flush import MemtableFlush
@@ -33,7 +34,7 @@ from storage.lsm.presence import Presence
 from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
 from storage.lsm.recovery import RESUME, highest_sequence
 from storage.lsm.repoint import Repointer
-from storage.lsm.sweep import sweep_log, sweep_tables
+from storage.lsm.sweep import Sweeper
 from storage.lsm.tables import TableWriter
 from storage.lsm.tree import TreeState
 from storage.lsm.writes import Writes
@@ -48,6 +49,9 @@ LOG_OBJECTS_MAX = 1000
 
 FLUSH_SECONDS = 60.0
 """A memtable is flushed when its oldest operation is this old, so an idle store needs no replay."""
+
+SWEEP_SECONDS = 3600.0
+"""How often a writer looks for leftovers that have become old enough, and for what landed late."""
 
 WATCH_SECONDS = 10.0
 """How often a writer asks for the next manifest number: for so long a superseded one may serve its older view."""
@@ -102,6 +106,7 @@ class Engine:
             env=env,
             on_missing=lambda _: self.manifests.look_for_newer(),
         )
+        position = _position(opened, read_only=read_only)
         tables = TableWriter(
             store=store,
             env=env,
@@ -111,6 +116,7 @@ class Engine:
             tree_cipher=opened.ciphers.tree,
             store_id=key.store_id,
             epoch=opened.epoch,
+            acknowledged=lambda: position.acknowledged,
             look_for_newer=self.manifests.look_for_newer,
             on_rate=pressure.set_rate,
         )
@@ -121,7 +127,7 @@ class Engine:
             epoch=opened.epoch,
             env=env,
             writes=self.writes,
-            position=_position(opened, read_only=read_only),
+            position=position,
             bulk=BulkWriter(tables, slots.location),
             cache=self.cache,
             look_for_newer=self.manifests.look_for_newer,
@@ -172,14 +178,19 @@ class Engine:
         accept_rollback: bool = False,
         read_only: bool = False,
         opening_store: ObjectStore | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> Engine:
-        """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only."""
+        """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only;
+        `prepare` is awaited when the store was found whole, and before anything is written.
+        """
         slots = Slots()
         opener = Opener(opening_store or store, key, keys_number, env, host, slots)
         if read_only:
             opened = await opener.open_reader(tree)
         else:
-            opened = await opener.open_writer(tree, take_over=take_over, accept_rollback=accept_rollback)
+            opened = await opener.open_writer(
+                tree, take_over=take_over, accept_rollback=accept_rollback, prepare=prepare
+            )
         try:
             opened.manifests.use(store)
             engine = cls(
@@ -206,13 +217,20 @@ class Engine:
     def _start(self) -> None:
         # Taken now: a flush may seal this memtable before the sweep begins.
         manifest = self.manifests.manifest
-        named = {table.id for table in manifest.tables + self.writes.memtable.tables}
-        if manifest.tree is not None:
-            named.add(manifest.tree.id)
+        sweeper = Sweeper(
+            store=self._store,
+            env=self._env,
+            store_id=self.key.store_id,
+            epoch=self.epoch,
+            takeover=self.manifests.number,
+            fence=self.commit.position.fences[-1],
+            named=named_by(manifest).keys() | {table.id for table in self.writes.memtable.tables},
+            below=lambda: (self.manifests.manifest.replay, self.commit.position.fences),
+        )
         self._tasks = [
             self._spawn(self._flush_forever),
             self._spawn(self._watch),
-            self._spawn(lambda: self._sweep(named)),
+            self._spawn(lambda: self._sweep(sweeper)),
         ]
         self._on_progress()
 
@@ -374,13 +392,12 @@ class Engine:
             except Unavailable:
                 continue
 
-    async def _sweep(self, named: set[str]) -> None:
-        """Delete what earlier writers left. A crash in here leaves it to the next writer."""
-        await sweep_tables(self._store, epoch=self.epoch, named=named)
-        await sweep_log(
-            self._store, replay=self.manifests.manifest.replay, fences=frozenset(self.commit.position.fences)
-        )
+    async def _sweep(self, sweeper: Sweeper) -> None:
+        """Delete what earlier writers left, now and when it is old enough. A crash in here leaves it to the next."""
         await self.manifests.delete_old()
+        while True:
+            await sweeper.sweep()
+            await asyncio.sleep(SWEEP_SECONDS)
 
 
 def _position(opened: Opened, *, read_only: bool) -> LogPosition:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env
-from storage.errors import Fenced, NotFound
+from storage.errors import Fenced, NotFound, Unavailable
 from storage.lsm.envelope import NO_LINK, Header, ObjectKind, open_object, seal_object
+from storage.lsm.listing import list_manifests
 from storage.lsm.manifest import EMPTY, Manifest, check_successor, decode, encode
-from storage.lsm.names import MANIFESTS, manifest_name, number_of
-from storage.lsm.settle import Taken, create_or_settle
+from storage.lsm.names import manifest_name
+from storage.lsm.settle import Taken, create_or_settle, pauses
 from storage.lsm.sizes import MANIFEST_BYTES_MAX
 from storage.objects.base import ObjectStore
 
@@ -54,9 +55,13 @@ class Manifests:
         self._store = store
 
     async def read_newest(self) -> None:
-        """Load the newest manifest; number 0 and EMPTY if there is none."""
-        while True:
-            listed = [number_of(info.name) for info in await self._store.list(MANIFESTS)]
+        """Load the newest manifest; number 0 and EMPTY if there is none.
+
+        Unavailable: each one that is listed is gone when it is read, again and again.
+        """
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            listed = list(await list_manifests(self._store))
             number = max(listed, default=0)
             # A listing may be old; the next number tells.
             while await self._exists(number + 1):
@@ -70,6 +75,7 @@ class Manifests:
             if number:
                 self.manifest, self.tag = self._open(number, raw)
             return
+        raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
 
     async def _exists(self, number: int) -> bool:
         try:
@@ -123,7 +129,7 @@ class Manifests:
 
     async def look_for_newer(self) -> None:
         """Fenced if any manifest has a number above ours."""
-        if await self._store.list(MANIFESTS, manifest_name(self.number), 1):
+        if await list_manifests(self._store, above=self.number):
             raise Fenced(SUPERSEDED)
 
     async def probe_newer(self) -> None:

@@ -1,13 +1,22 @@
-"""This file knows the names of objects in the bucket, and nothing else does."""
+"""The names of objects in the bucket: how they are given, and which names are ours. Nothing else knows them.
 
-from storage.errors import Corrupt
+A name is ours only if it is exactly one that this program gives. Folders collect other things: what an interrupted copy
+left (`....manifest.1a2b3c.partial`), what a desktop or a network file system puts everywhere (`Thumbs.db`, `.nfs...`).
+Those count as nothing: they are no object, no number, no sign of another writer, and nobody's to delete.
+"""
+
+import re
 
 MANIFESTS = "manifest/"
 WALS = "wal/"
 TABLES = "compacted/"
-KEYS = "keys/"
 
 _DIGITS = 20
+_NUMBER_MAX = 2**64 - 1
+
+_MANIFEST = re.compile(r"manifest/([0-9]{20})\.manifest")
+_WAL = re.compile(r"wal/([0-9]{20})\.sst")
+_TABLE = re.compile(r"compacted/([0-7][0-9A-HJKMNP-TV-Z]{25})\.sst")
 
 
 def manifest_name(number: int) -> str:
@@ -22,14 +31,22 @@ def table_name(ulid: str) -> str:
     return f"{TABLES}{ulid}.sst"
 
 
-def number_of(name: str) -> int:
-    """The number in a manifest's or WAL object's name; Corrupt for a name no writer of ours gives."""
-    stem = name.rpartition("/")[2].partition(".")[0]
-    if len(stem) != _DIGITS or not stem.isdecimal():
-        raise Corrupt(name, "its name is not one this program gives; remove it if it does not belong here")
-    return int(stem)
+def manifest_number(name: str) -> int | None:
+    """The number of the manifest with this name; None for a name that is none of ours."""
+    return _number(_MANIFEST, name)
 
 
-def ulid_of(name: str) -> str:
-    """The ULID in the name of an object under `compacted/`."""
-    return name.rpartition("/")[2].partition(".")[0]
+def wal_number(name: str) -> int | None:
+    """The number of the WAL object with this name; None for a name that is none of ours."""
+    return _number(_WAL, name)
+
+
+def table_id(name: str) -> str | None:
+    """The ULID of the object with this name under `compacted/`; None for a name that is none of ours."""
+    match = _TABLE.fullmatch(name)
+    return match[1] if match else None
+
+
+def _number(pattern: re.Pattern[str], name: str) -> int | None:
+    match = pattern.fullmatch(name)
+    return int(match[1]) if match and 1 <= int(match[1]) <= _NUMBER_MAX else None

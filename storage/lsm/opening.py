@@ -7,24 +7,29 @@ rolled back.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from storage.crypto import Cipher
 from storage.env import Env
-from storage.errors import Corrupt, Fenced, NotFound, RolledBack
+from storage.errors import Corrupt, Fenced, NotFound, RolledBack, Unavailable
 from storage.keys import DataKey
 from storage.lsm.anchor import Anchor, HostState, WriterLock
+from storage.lsm.completeness import check_census, take_census
 from storage.lsm.entries import TableRef
 from storage.lsm.envelope import ObjectKind, open_object
 from storage.lsm.fetch import Slots
 from storage.lsm.index import BlockMap
 from storage.lsm.load import build_maps
+from storage.lsm.manifest import Manifest
 from storage.lsm.manifests import Manifests
 from storage.lsm.names import table_name
 from storage.lsm.records import Replayed
 from storage.lsm.recovery import LogReader, Replay, read_indexes, tables_named
+from storage.lsm.settle import pauses
 from storage.lsm.sizes import TREE_BYTES_MAX
 from storage.lsm.tree import TreeState
 from storage.objects.base import ObjectStore
@@ -60,6 +65,21 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class _View:
+    """What manifest `number` and the log behind it say."""
+
+    number: int
+    replay: Replay
+    records: list[Replayed]
+    maps: dict[int, BlockMap]
+
+    def still_holds(self, manifests: Manifests, replay: Replay) -> bool:
+        """Whether our take-over followed that very manifest, and the log has not grown since."""
+        numbers = [item.number for item in replay.objects]
+        return self.number == manifests.number - 1 and [item.number for item in self.replay.objects] == numbers
+
+
+@dataclass(frozen=True, slots=True)
 class Opener:
     """Opens one store, as its writer or to read it."""
 
@@ -70,15 +90,30 @@ class Opener:
     host: HostState | None
     slots: Slots
 
-    async def open_writer(self, tree: TreeState, *, take_over: bool, accept_rollback: bool) -> Opened:
-        """Become the writer. Fenced: another one holds the store. RolledBack: it is older than this host
-        remembers.
+    async def open_writer(
+        self,
+        tree: TreeState,
+        *,
+        take_over: bool,
+        accept_rollback: bool,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> Opened:
+        """Become the writer. Fenced: another one holds the store. RolledBack: it is older than this host remembers.
+        Corrupt: a part of it is damaged or missing.
+
+        All is read before anything is written, so what is wrong with a store is said with the store untouched.
+        `prepare` is awaited in between: the last that may refuse, and the first that may write.
         """
         ciphers, manifests, log = self._parts()
         anchor = await self._recall()
         await manifests.read_newest()
         anchor = await self._compare(anchor, manifests, accept_rollback=accept_rollback)
-        lock = await self._take_over(manifests, forced=take_over)
+        if not take_over:
+            await self._check_turn(manifests)
+        view = await self._view(ciphers, manifests, log, anchor, tree)
+        if prepare is not None:
+            await prepare()
+        lock = await self._take_over(manifests, view, forced=take_over)
         try:
             epoch = manifests.manifest.epoch
             replay = await log.read_to_gap()
@@ -86,32 +121,57 @@ class Opener:
                 # Before the fence: in the gap it would make the next attempt believe that nothing is missing.
                 await log.check_known(replay, anchor.wal_number)
             replay = await log.put_fence(replay, epoch)
-            records, maps = await self._load(manifests, ciphers, replay, tree)
+            if view is None or not view.still_holds(manifests, replay):
+                view = await self._load(manifests, ciphers, replay, tree)
             await manifests.look_for_newer()
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return Opened(manifests, ciphers, replay, records, maps, epoch, lock)
+        return Opened(manifests, ciphers, replay, view.records, view.maps, epoch, lock)
 
     async def open_reader(self, tree: TreeState) -> Opened:
-        """A view of the newest state, which takes nothing from anybody. A newer manifest at the end means: look
-        again.
+        """A view of the newest state, which takes nothing from anybody. Unavailable: its writer commits faster than it
+        can be read.
         """
-        while True:
-            ciphers, manifests, log = self._parts()
-            anchor = await self._recall()
-            await manifests.read_newest()
-            anchor = await self._compare(anchor, manifests, accept_rollback=False)
+        ciphers, manifests, log = self._parts()
+        anchor = await self._recall()
+        await manifests.read_newest()
+        anchor = await self._compare(anchor, manifests, accept_rollback=False)
+        view = await self._view(ciphers, manifests, log, anchor, tree)
+        if view is None:
+            raise Unavailable(f"{self.store.url} changes faster than it can be read: ask the server that writes it")
+        return Opened(manifests, ciphers, view.replay, view.records, view.maps, manifests.manifest.epoch, None)
+
+    async def _view(
+        self, ciphers: Ciphers, manifests: Manifests, log: LogReader, anchor: Anchor | None, tree: TreeState
+    ) -> _View | None:
+        """Everything the newest manifest and the log behind it say, once nothing is missing. A newer manifest at the
+        end means: look again. None: there always was one. Then a writer lives and commits, and the store is whole.
+        """
+        for pause in pauses():
+            await asyncio.sleep(pause)
             try:
+                # The SSTs before the log, see there.
+                census = await take_census(self.store, manifests, self.key.store_id)
                 replay = await log.read_to_gap()
                 if anchor is not None:
                     await log.check_known(replay, anchor.wal_number)
-                records, maps = await self._load(manifests, ciphers, replay, tree)
+                await check_census(
+                    census,
+                    replay.end,
+                    store=self.store,
+                    manifests=manifests,
+                    store_id=self.key.store_id,
+                    index=ciphers.index,
+                    tree=ciphers.tree,
+                )
+                view = await self._load(manifests, ciphers, replay, tree)
                 await manifests.look_for_newer()
+                return view
             except Fenced:
-                continue
-            return Opened(manifests, ciphers, replay, records, maps, manifests.manifest.epoch, None)
+                await manifests.read_newest()
+        return None
 
     def _parts(self) -> tuple[Ciphers, Manifests, LogReader]:
         ciphers = Ciphers.derive(self.key)
@@ -142,21 +202,12 @@ class Opener:
         await self.env.run("store", self.host.forget)
         return None
 
-    async def _take_over(self, manifests: Manifests, *, forced: bool) -> WriterLock | None:
-        while True:
-            old = manifests.manifest
-            if not old.closed and not forced:
-                await self._check_holder(manifests)
-            sealed = manifests.seal(
-                msgspec.structs.replace(
-                    old,
-                    epoch=old.epoch + 1,
-                    takeover=True,
-                    closed=False,
-                    takeovers=[*old.takeovers, manifests.number + 1],
-                    keys=self.keys_number,
-                )
-            )
+    async def _take_over(self, manifests: Manifests, view: _View | None, *, forced: bool) -> WriterLock | None:
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            if not forced:
+                await self._check_turn(manifests)
+            sealed = manifests.seal(self._takeover(manifests, view))
             lock = None
             if self.host is not None:
                 lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag)
@@ -172,6 +223,26 @@ class Opener:
             if lock is not None:
                 await self.env.run("store", lock.discard)
             await manifests.read_newest()
+        raise Fenced(f"other servers take {self.store.url} or commit to it all the time: stop them first")
+
+    def _takeover(self, manifests: Manifests, view: _View | None) -> Manifest:
+        """The newest manifest under the next epoch. What the log was seen to hold must be there from now on."""
+        old = manifests.manifest
+        seen = 0 if view is None or view.number != manifests.number else view.replay.last
+        return msgspec.structs.replace(
+            old,
+            epoch=old.epoch + 1,
+            takeover=True,
+            closed=False,
+            acknowledged=max(old.acknowledged, seen),
+            takeovers=[*old.takeovers, manifests.number + 1],
+            keys=self.keys_number,
+        )
+
+    async def _check_turn(self, manifests: Manifests) -> None:
+        """Fenced unless the last writer has closed the store, or was this host's own and is gone."""
+        if not manifests.manifest.closed:
+            await self._check_holder(manifests)
 
     async def _check_holder(self, manifests: Manifests) -> None:
         if self.host is None:
@@ -190,9 +261,7 @@ class Opener:
                 "if that one is gone for good, open it with --take-over"
             )
 
-    async def _load(
-        self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState
-    ) -> tuple[list[Replayed], dict[int, BlockMap]]:
+    async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> _View:
         manifest = manifests.manifest
         records = replay.records()
         listed = {table.id for table in manifest.tables}
@@ -209,7 +278,7 @@ class Opener:
             tree.load(await self._read_tree(manifests, ciphers.tree, manifest.tree))
         numbered = [(self.slots.slot(table.id), index) for table, index in zip(manifest.tables, indexes, strict=False)]
         maps = await self.env.run("codec", build_maps, numbered, tree.layers())
-        return records, maps
+        return _View(manifests.number, replay, records, maps)
 
     async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: TableRef) -> bytes:
         name = table_name(ref.id)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env
-from storage.errors import Corrupt, Fenced, NotFound
+from storage.errors import Corrupt, NotFound, Unavailable
 from storage.lsm.commit import WINDOW
 from storage.lsm.entries import TableRef
 from storage.lsm.envelope import (
@@ -30,10 +30,11 @@ from storage.lsm.envelope import (
     open_object,
     seal_object,
 )
-from storage.lsm.manifests import SUPERSEDED, Manifests
-from storage.lsm.names import WALS, number_of, table_name, wal_name
+from storage.lsm.listing import list_log
+from storage.lsm.manifests import Manifests
+from storage.lsm.names import MANIFESTS, table_name, wal_name
 from storage.lsm.records import Located, Meta, Op, Replayed, decode
-from storage.lsm.settle import Taken, create_or_settle
+from storage.lsm.settle import Taken, create_or_settle, pauses
 from storage.lsm.sizes import WAL_BYTES_MAX
 from storage.lsm.sst import Index, open_index
 from storage.objects.base import ObjectStore
@@ -42,6 +43,9 @@ READS_IN_FLIGHT = 32
 
 RESUME = WINDOW
 """Behind a fence at f the log goes on at f + 16."""
+
+FENCE_TRIES_MAX = 12
+"""Times that an object of the old writer may land first: more than half a minute, of which it needs 10 s to notice."""
 
 _WAL_KINDS = (ObjectKind.WAL, ObjectKind.FENCE)
 
@@ -66,6 +70,8 @@ class Replay:
     fences: list[int] = field(default_factory=list)
     end: int = 0
     """Lowest number that is free (for a writer: where its fence goes)."""
+    last: int = 0
+    """Highest number below `end` that is there; 0 if none is."""
     epoch: int = 0
     """Highest epoch met."""
     tag: bytes = NO_LINK
@@ -91,9 +97,9 @@ class LogReader:
         """Walk the log from the manifest's replay point to its first free number, checking the chain of tags."""
         manifest = self._manifests.manifest
         start = manifest.replay
-        listed = {number_of(info.name) for info in await self._store.list(WALS, wal_name(start - 1))}
+        listed = set(await list_log(self._store, above=start - 1))
         replay = Replay(end=start, tag=manifest.replay_tag)
-        while True:
+        while True:  # Each turn goes on to a higher number that is there.
             wanted = [n for n in range(replay.end, replay.end + READS_IN_FLIGHT) if n in listed]
             await asyncio.gather(*(self._load(n) for n in wanted if n not in self._read))
             while replay.end in self._read:
@@ -124,6 +130,7 @@ class LogReader:
         if item.header.epoch < replay.epoch:
             raise Corrupt(wal_name(item.number), "it was written by an earlier writer than the object before it")
         replay.epoch = item.header.epoch
+        replay.last = item.number
         if item.header.kind is ObjectKind.FENCE:
             replay.fences.append(item.number)
             replay.end = item.number + RESUME
@@ -136,17 +143,24 @@ class LogReader:
         replay.tag = item.tag
 
     async def _check_end(self, replay: Replay, beyond: list[int]) -> None:
-        """Corrupt if the first free number is known to have been acknowledged once."""
+        """Corrupt if the first free number is known to have been acknowledged once, or a manifest to be missing."""
+        if replay.epoch > self._manifests.manifest.epoch:
+            # A writer's first manifest was there before anything else of it was.
+            await self._manifests.look_for_newer()
+            raise Corrupt(MANIFESTS, f"the log was written with epoch {replay.epoch}, and no manifest of that is there")
         known = self._manifests.manifest.acknowledged
         for item in replay.objects:
             known = max(known, item.header.acknowledged)
+        # A writer has nothing on its way 16 or more above what it knows to have landed.
+        known = max(known, max(beyond, default=0) - WINDOW)
         for number in sorted(beyond)[:WINDOW]:
             try:
                 raw = await self._store.get(wal_name(number), 0, HEADER_BYTES)
             except NotFound:
                 continue
             header = decode_header(wal_name(number), raw, store_id=self._store_id, kinds=_WAL_KINDS)
-            known = max(known, header.acknowledged)
+            # A fence was put where its writer found the log to end: all below it were there.
+            known = max(known, number if header.kind is ObjectKind.FENCE else header.acknowledged)
         await self.check_known(replay, known)
 
     async def check_known(self, replay: Replay, acknowledged: int) -> None:
@@ -160,12 +174,11 @@ class LogReader:
             )
 
     async def put_fence(self, replay: Replay, epoch: int) -> Replay:
-        """Close the log to every earlier writer. Gives the log as it ends at our fence; Fenced if a newer writer was
-        there.
+        """Close the log to every earlier writer. Gives the log as it ends at our fence. Fenced: a newer writer was
+        there. Unavailable: the old one goes on writing; it cannot for longer than it takes to notice.
         """
-        while True:
-            if replay.epoch > epoch:
-                raise Fenced(SUPERSEDED)
+        for pause in pauses(FENCE_TRIES_MAX):
+            await asyncio.sleep(pause)
             number = replay.end
             header = Header(
                 kind=ObjectKind.FENCE,
@@ -183,6 +196,7 @@ class LogReader:
                 continue
             replay.fences.append(number)
             return replay
+        raise Unavailable("the old writer has not noticed that it lost the store, and goes on writing its log")
 
 
 async def read_indexes(

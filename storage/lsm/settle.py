@@ -5,10 +5,24 @@ of times:
 if they are there, it was us. Anything else under the name is another writer's, and never ours to overwrite.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 
-from storage.errors import AlreadyExists, NotFound
+from storage.errors import AlreadyExists, NotFound, Unavailable
 from storage.objects.base import ObjectStore
+
+TRIES_MAX = 10
+"""Times that something is tried which only others who are quicker can prevent, before that counts as no answer."""
+
+PAUSE_SECONDS_MIN = 0.1
+PAUSE_SECONDS_MAX = 5.0
+
+
+def pauses(tries: int = TRIES_MAX) -> Iterator[float]:
+    """How long to wait before each of so many tries, in seconds: not at all, then 0.1 s, doubling to 5 s."""
+    yield 0.0
+    for number in range(tries - 1):
+        yield min(PAUSE_SECONDS_MIN * 2**number, PAUSE_SECONDS_MAX)
 
 
 class Taken(Exception):
@@ -22,9 +36,11 @@ async def create_or_settle(
 
     Taken: another writer's object lies there. `on_gone` is awaited when the name was taken and then was not there:
     only a newer writer that truncated the log can do that, so it looks for one (and raises Fenced) before the bytes
-    are sent again.
+    are sent again. Unavailable: the store goes on saying both.
     """
-    while True:
+    for pause in pauses():
+        if pause:
+            await asyncio.sleep(pause)
         try:
             await store.create(name, data)
             return
@@ -39,3 +55,4 @@ async def create_or_settle(
         if not same:
             raise Taken(name)
         return
+    raise Unavailable(f"{store.url} says that {name} is there when it is created, and is not when it is read")

@@ -115,6 +115,7 @@ class TableBuilder:
             store_id=self._header.store_id,
             nonce=self._header.nonce,
             link=self._header.link,
+            acknowledged=self._header.acknowledged,
             size=index_offset + len(plain) + 40,
             index_offset=index_offset,
         ).encode()

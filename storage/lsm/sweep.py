@@ -1,39 +1,109 @@
-"""This file knows what a new writer sweeps: what earlier writers left behind and nothing names.
+"""What a writer sweeps: what earlier writers left behind, and nothing names.
 
-No clock decides. The name of an SST holds its writer's epoch, and a writer of a lower epoch can name nothing any more.
-Objects whose names this program does not give are none of its business.
+Three rules, and each has to allow it:
+
+- Its writer can name nothing any more: the name of an SST holds the epoch, and this writer's is higher.
+- Its log is still there, or was until a manifest held what it said (see `completeness`): the number in the header of an
+  orphan is below the fence of this writer.
+- It has lain there for a day, by the store's own clock. That is a net below the first two and never instead of them: it
+  leaves a day in which somebody may notice that the store is not all there.
+
+The store's clock is told by what it says of this writer's take-over manifest, and goes on with this host's monotonic
+clock, which measures how long something took and is not asked what time it is. What is swept is said in the log.
 """
 
-from collections.abc import Collection
+import logging
+from collections.abc import Callable, Collection
 
-from storage.env import epoch_of
-from storage.errors import Corrupt
-from storage.lsm.names import TABLES, WALS, number_of, ulid_of
-from storage.objects.base import ObjectStore
+from storage.env import Env, epoch_of
+from storage.errors import Unsupported
+from storage.lsm.completeness import acknowledged_by
+from storage.lsm.listing import list_log, list_manifests, list_tables
+from storage.lsm.names import table_name
+from storage.objects.base import ObjectInfo, ObjectStore
 
+LEFTOVER_SECONDS_MIN = 24 * 3600.0
+"""Nothing younger is swept."""
 
-async def sweep_tables(store: ObjectStore, *, epoch: int, named: Collection[str]) -> None:
-    """Delete the SSTs of epochs below `epoch` whose ids are not in `named`: orphans of crashed or fenced writers."""
-    doomed = []
-    for info in await store.list(TABLES):
-        table_id = ulid_of(info.name)
-        try:
-            orphan = table_id not in named and epoch_of(table_id) < epoch
-        except ValueError:
-            continue
-        if orphan:
-            doomed.append(info.name)
-    await store.delete(doomed)
+NAMES_SAID_MAX = 20
+
+_log = logging.getLogger(__name__)
 
 
-async def sweep_log(store: ObjectStore, *, replay: int, fences: Collection[int]) -> None:
-    """Delete the objects of the log below the replay point, but never a fence."""
-    doomed = []
-    for info in await store.list(WALS):
-        try:
-            number = number_of(info.name)
-        except Corrupt:
-            continue
-        if number < replay and number not in fences:
-            doomed.append(info.name)
-    await store.delete(doomed)
+class Sweeper:
+    """Sweeps for one writer: after opening, and again now and then, for what was too young and what landed late."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        env: Env,
+        store_id: bytes,
+        epoch: int,
+        takeover: int,
+        fence: int,
+        named: Collection[str],
+        below: Callable[[], tuple[int, Collection[int]]],
+    ) -> None:
+        """`takeover` is the number of the writer's first manifest, `fence` that of its fence; `named` are the SSTs that
+        manifest and log named when it opened. `below` gives the replay point and all fences as they are now.
+        """
+        self._store = store
+        self._env = env
+        self._store_id = store_id
+        self._epoch = epoch
+        self._takeover = takeover
+        self._fence = fence
+        self._named = frozenset(named)
+        self._below = below
+        self._began = env.monotonic()
+        self._clock: float | None = None
+        """What the store's clock showed a little before `_began`."""
+
+    async def sweep(self) -> None:
+        """Delete every leftover that may go. A crash in here leaves the rest to the next sweep."""
+        if self._clock is None:
+            listed = await list_manifests(self._store, above=self._takeover - 1)
+            self._clock = listed[self._takeover].modified if self._takeover in listed else None
+        doomed = await self._tables() + await self._objects_of_the_log()
+        if not doomed:
+            return
+        names = [info.name for info in doomed]
+        await self._store.delete(names)
+        count = sum(info.size for info in doomed)
+        said = {"count": len(names), "bytes": count, "names": names[:NAMES_SAID_MAX]}
+        _log.info("leftovers_swept", extra=said)
+
+    def _is_old(self, info: ObjectInfo) -> bool:
+        if self._clock is None or info.modified is None:
+            return False
+        return self._clock + self._env.monotonic() - self._began - info.modified >= LEFTOVER_SECONDS_MIN
+
+    async def _tables(self) -> list[ObjectInfo]:
+        """SSTs of crashed and fenced writers."""
+        doomed = []
+        for table, info in (await list_tables(self._store)).items():
+            if table in self._named or epoch_of(table) >= self._epoch or not self._is_old(info):
+                continue
+            try:
+                number = await acknowledged_by(self._store, table, self._store_id)
+            except Unsupported:
+                continue
+            if number is None:
+                continue
+            if number > self._fence:
+                # It came after we had opened: somebody is still copying into this store.
+                _log.error("foreign_history", extra={"object": table_name(table), "acknowledged": number})
+                continue
+            doomed.append(info)
+        return doomed
+
+    async def _objects_of_the_log(self) -> list[ObjectInfo]:
+        """What lies below the replay point, but never a fence."""
+        replay, fences = self._below()
+        kept = frozenset(fences)
+        return [
+            info
+            for number, info in (await list_log(self._store)).items()
+            if number < replay and number not in kept and self._is_old(info)
+        ]

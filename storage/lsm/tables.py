@@ -44,6 +44,7 @@ class TableWriter:
         tree_cipher: Cipher,
         store_id: bytes,
         epoch: int,
+        acknowledged: Callable[[], int],
         look_for_newer: Callable[[], Awaitable[None]],
         on_rate: Callable[[float], None],
     ) -> None:
@@ -55,6 +56,7 @@ class TableWriter:
         self._tree_cipher = tree_cipher
         self._store_id = store_id
         self._epoch = epoch
+        self._acknowledged = acknowledged
         self._look_for_newer = look_for_newer
         self._on_rate = on_rate
         self.rate = 0.0
@@ -73,7 +75,9 @@ class TableWriter:
         return TableBuilder(self._frames, self._frame_cipher, self._index_cipher, header, table_id)
 
     def _draw(self, kind: ObjectKind) -> tuple[str, Header]:
-        """A name and a nonce that nothing else has ever had."""
+        """A name and a nonce that nothing else has ever had, and how far the log was acknowledged: whoever finds this
+        object with nothing that names it can tell an orphan from what is left of a store (see `completeness`).
+        """
         table_id = object_id(self._env, self._epoch)
         header = Header(
             kind=kind,
@@ -81,6 +85,7 @@ class TableWriter:
             store_id=self._store_id,
             nonce=self._env.random_bytes(PREFIX_BYTES),
             link=ULID.from_str(table_id).bytes,
+            acknowledged=self._acknowledged(),
         )
         return table_id, header
 

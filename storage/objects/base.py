@@ -7,7 +7,7 @@ that is cancelled may still happen, now or later: its buffer must not change.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from storage.errors import Corrupt, Invalid
@@ -30,10 +30,15 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\Z")
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object as a listing or a head shows it; `size` in bytes."""
+    """One object as a listing or a head shows it; `size` in bytes.
+
+    `modified` is when it was put there, in seconds since 1970 by the *store's* clock, which may differ from ours: it
+    can only be compared with that of another object. None where the store does not say.
+    """
 
     name: str
     size: int
+    modified: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

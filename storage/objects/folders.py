@@ -4,9 +4,11 @@ All paths are relative to the descriptor of a root folder, "" being the root its
 """
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,13 @@ FILE_MODE = 0o600
 
 TEMPORARY = "~"
 """First character of a folder of temporaries; no object's name may hold it."""
+
+_TEMPORARIES = re.compile(r"~[0-9a-f]{16}")
+_FILE = re.compile(r"[0-9]+")
+"""What a folder of temporaries and a file in it are called: whatever else there is, is not ours to remove."""
+
+TRIES_MAX = 100
+"""Other processes that start at the same moment may take a new folder for one that was left."""
 
 
 def parent(name: str) -> str:
@@ -95,11 +104,11 @@ class Temporaries:
     """A folder of this process alone for files that are not objects yet, locked while the process lives."""
 
     def __init__(self, root: int, unique: Callable[[], str]) -> None:
-        """Sweep what ended processes left, and make a folder; `unique` gives another name each time."""
+        """Sweep what ended processes left, and make a folder; `unique` gives 16 other hexadecimal digits each time."""
         self._root = root
         self._numbers = itertools.count()
         _sweep(root)
-        while True:
+        for _ in range(TRIES_MAX):
             self._name = TEMPORARY + unique()
             os.mkdir(self._name, FOLDER_MODE, dir_fd=root)
             try:
@@ -109,6 +118,7 @@ class Temporaries:
             if self._lock():
                 return
             os.close(self.descriptor)
+        raise OSError(errno.EAGAIN, "each new folder for unfinished files is taken away by other processes")
 
     def _lock(self) -> bool:
         """Lock the folder; False where another process's sweep has it, or has removed it."""
@@ -153,7 +163,7 @@ class Temporaries:
 
 def _sweep(root: int) -> None:
     for name in os.listdir(root):
-        if name.startswith(TEMPORARY):
+        if _TEMPORARIES.fullmatch(name):
             with contextlib.suppress(OSError):  # gone, in use, or not ours: the sweep is no one's duty
                 descriptor = os.open(name, FOLDER, dir_fd=root)
                 try:
@@ -168,7 +178,7 @@ def _remove(root: int, name: str, descriptor: int) -> None:
     """Empty and remove a folder of temporaries, and close its descriptor, which ends the lock."""
     try:
         with contextlib.suppress(OSError):
-            for file in os.listdir(descriptor):
+            for file in filter(_FILE.fullmatch, os.listdir(descriptor)):
                 os.unlink(file, dir_fd=descriptor)
             os.rmdir(name, dir_fd=root)
     finally:

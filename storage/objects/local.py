@@ -176,9 +176,11 @@ class LocalStore:
             os.close(descriptor)
 
     def _head(self, name: str) -> ObjectInfo:
-        descriptor, size = self._open(name)
-        os.close(descriptor)
-        return ObjectInfo(name, size)
+        descriptor, _ = self._open(name)
+        try:
+            return _info(name, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
 
     def _list(self, prefix: str, start_after: str, limit: int | None) -> Listing:
         root = self._readable()
@@ -189,7 +191,7 @@ class LocalStore:
         found: Listing = []
         for name in sorted(names)[:limit]:
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                found.append(ObjectInfo(name, os.stat(name, dir_fd=root, follow_symlinks=False).st_size))
+                found.append(_info(name, os.stat(name, dir_fd=root, follow_symlinks=False)))
         if not found:
             self._check_presence(root)
         return found
@@ -287,3 +289,10 @@ class LocalStore:
         if error.errno in _BAD_NAME:
             return Invalid(reason)
         return Unavailable(reason)
+
+
+def _info(name: str, status: os.stat_result) -> ObjectInfo:
+    """An object's file. Its age is that of the inode: a copy that keeps the times of files (`cp -a`, rsync, a backup)
+    gives new objects old times, but not this one.
+    """
+    return ObjectInfo(name, status.st_size, status.st_ctime)

@@ -27,4 +27,4 @@ def open_location(url: str, env: Env) -> ObjectStore:
         return S3Store.from_environment(parts.netloc, parts.path.strip("/"), env, endpoint=endpoint)
     if parts.scheme == "file":
         return LocalStore(Path(unquote(parts.path)), env)
-    return MemoryStore()
+    return MemoryStore(url, env.wall_clock)

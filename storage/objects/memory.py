@@ -1,6 +1,6 @@
 """This file knows the object store that lives in a dictionary: the reference for what all others must do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from storage.errors import AlreadyExists, NotFound
 from storage.objects.base import (
@@ -18,9 +18,11 @@ from storage.objects.base import (
 class MemoryStore:
     """Objects in memory, gone with the process. Every call is atomic: none of them awaits."""
 
-    def __init__(self, url: str = "memory://") -> None:
+    def __init__(self, url: str = "memory://", clock: Callable[[], float] = lambda: 0.0) -> None:
         self._url = url
+        self._clock = clock
         self._objects: dict[str, bytes] = {}
+        self._modified: dict[str, float] = {}
 
     @property
     def url(self) -> str:
@@ -34,11 +36,12 @@ class MemoryStore:
         check_name(name)
         if name in self._objects:
             raise AlreadyExists(f"{name} is in {self.url} already")
-        self._objects[name] = bytes(data)
+        await self.put(name, data)
 
     async def put(self, name: str, data: Buffer) -> None:
         check_name(name)
         self._objects[name] = bytes(data)
+        self._modified[name] = self._clock()
 
     async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         check_range(offset, length)
@@ -46,21 +49,25 @@ class MemoryStore:
         return data[offset : offset + answer_length(name, len(data), offset, length, limit)]
 
     async def head(self, name: str) -> ObjectInfo:
-        return ObjectInfo(name, len(self._find(name)))
+        return self._info(name, self._find(name))
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
         check_prefix(prefix)
         names = sorted(name for name in self._objects if name.startswith(prefix) and name > start_after)
-        return [ObjectInfo(name, len(self._objects[name])) for name in names[:limit]]
+        return [self._info(name, self._objects[name]) for name in names[:limit]]
 
     async def delete(self, names: Sequence[str]) -> None:
         for name in names:
             check_name(name)
         for name in names:
             self._objects.pop(name, None)
+            self._modified.pop(name, None)
 
     async def close(self) -> None:
         pass
+
+    def _info(self, name: str, data: bytes) -> ObjectInfo:
+        return ObjectInfo(name, len(data), self._modified.get(name))
 
     def _find(self, name: str) -> bytes:
         check_name(name)

@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
@@ -195,7 +196,7 @@ class S3Store:
         found = self._client.stat_object(self._bucket, self._root + name)
         if found.size is None or not found.etag:
             raise ValueError("an object was described without its size and ETag")
-        return ObjectInfo(name, found.size)
+        return ObjectInfo(name, found.size, _seconds(found.last_modified))
 
     def _list(self, prefix: str, start_after: str, limit: int | None) -> Listing:
         found: Listing = []
@@ -213,7 +214,7 @@ class S3Store:
                 raise Unsupported(f"{self.url} does not list objects in order of name; such a store cannot be used")
             previous = key
             if is_name(key.removeprefix(self._root)):
-                found.append(ObjectInfo(key.removeprefix(self._root), size))
+                found.append(ObjectInfo(key.removeprefix(self._root), size, _seconds(item.last_modified)))
                 if len(found) == limit:
                     break
         return found
@@ -225,6 +226,11 @@ class S3Store:
             status = 403 if failure.code == "AccessDenied" else 503
             refusal = Refusal(status, failure.code, failure.message or "", None, "")
             raise self._error("delete", (failure.name or "").removeprefix(self._root), refusal)
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    """Seconds since 1970 of a time as the client gives it."""
+    return None if moment is None else moment.timestamp()
 
 
 def _parse_endpoint(endpoint: str) -> tuple[str, bool]:

@@ -110,7 +110,7 @@ MUTATIONS = [
         "fence above everything in the log instead of in the first gap",
         "storage/lsm/recovery.py",
         "            number = replay.end\n",
-        "            names = [number_of(info.name) for info in await self._store.list(WALS)]\n"
+        "            names = await list_log(self._store)\n"
         "            number = replay.end = max([replay.end, *(n + 1 for n in names)])\n",
     ),
     Mutation(
@@ -123,30 +123,28 @@ MUTATIONS = [
     Mutation(
         "the log is read before the take-over manifest is committed",
         "storage/lsm/opening.py",
-        "        lock = await self._take_over(manifests, forced=take_over)\n"
+        "        lock = await self._take_over(manifests, view, forced=take_over)\n"
         "        try:\n"
         "            epoch = manifests.manifest.epoch\n"
         "            replay = await log.read_to_gap()\n",
         "        replay = await log.read_to_gap()\n"
-        "        lock = await self._take_over(manifests, forced=take_over)\n"
+        "        lock = await self._take_over(manifests, view, forced=take_over)\n"
         "        try:\n"
         "            epoch = manifests.manifest.epoch\n",
     ),
     Mutation(
         "no last look at the end of opening",
         "storage/lsm/opening.py",
-        "            records, maps = await self._load(manifests, ciphers, replay, tree)\n"
+        "                view = await self._load(manifests, ciphers, replay, tree)\n"
         "            await manifests.look_for_newer()\n"
         "        except BaseException:\n",
-        "            records, maps = await self._load(manifests, ciphers, replay, tree)\n"
-        "        except BaseException:\n",
+        "                view = await self._load(manifests, ciphers, replay, tree)\n        except BaseException:\n",
     ),
     Mutation(
         "a reader does not look for a newer manifest at the end",
         "storage/lsm/opening.py",
-        "                records, maps = await self._load(manifests, ciphers, replay, tree)\n"
-        "                await manifests.look_for_newer()\n",
-        "                records, maps = await self._load(manifests, ciphers, replay, tree)\n",
+        "                await manifests.look_for_newer()\n                return view\n",
+        "                return view\n",
     ),
     Mutation(
         "acknowledged out of number order",
@@ -183,8 +181,8 @@ MUTATIONS = [
     Mutation(
         "a take-over that loses does not read the winner's manifest",
         "storage/lsm/opening.py",
-        "            await manifests.read_newest()\n\n    async def _check_holder",
-        "            manifests.number += 1\n\n    async def _check_holder",
+        "            await manifests.read_newest()\n        raise Fenced(",
+        "            manifests.number += 1\n        raise Fenced(",
     ),
     Mutation(
         "take-over manifests are deleted",
@@ -195,14 +193,14 @@ MUTATIONS = [
     Mutation(
         "the sweep takes objects of any epoch",
         "storage/lsm/sweep.py",
-        "table_id not in named and epoch_of(table_id) < epoch",
-        "table_id not in named and epoch_of(table_id) <= 2**32",
+        "table in self._named or epoch_of(table) >= self._epoch or",
+        "table in self._named or",
     ),
     Mutation(
         "the sweep forgets the locators of the log",
         "storage/lsm/engine.py",
-        "named = {table.id for table in manifest.tables + self.writes.memtable.tables}",
-        "named = {table.id for table in manifest.tables}",
+        "            named=named_by(manifest).keys() | {table.id for table in self.writes.memtable.tables},\n",
+        "            named=named_by(manifest).keys(),\n",
     ),
     Mutation(
         "a locator is logged before its SST is confirmed",

@@ -73,6 +73,9 @@ def draw(chance: random.Random) -> Profile:
         "ASSEMBLE_BYTES_MIN": pick([4 * KIB, 64 * KIB]),
         "GAP_BYTES_MAX": pick([0, 64 * KIB]),
         "WATCH_SECONDS": 10.0,
+        # Mostly without the net below the rules of the sweep, so that they have to hold by themselves.
+        "LEFTOVER_SECONDS_MIN": pick([0.0, 0.0, 1.0, 86400.0]),
+        "SWEEP_SECONDS": pick([0.5, 5.0, 3600.0]),
     }
     options = EngineOptions(
         cache_bytes=pick([0, 300 * KIB, 2 * MIB, 64 * MIB]),

@@ -67,6 +67,7 @@ class Bucket:
 
     def __init__(self, loop: VirtualLoop, chance: random.Random, faults: Faults, observer: Observer) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, float] = {}
         self.faults = faults
         self.ghosts: list[Ghost] = []
         self._loop = loop
@@ -187,6 +188,7 @@ class Bucket:
             raise AlreadyExists(f"{name} is there already")
         self._note(name)
         self.objects[name] = data
+        self.modified[name] = self._loop.time()
         self._observer.changed(process, "create", name)
 
     def delete(self, process: Process, names: Sequence[str]) -> None:
@@ -216,7 +218,7 @@ class Bucket:
                 if size is not None:
                     sizes[name] = size
         names = sorted(name for name in sizes if name > start_after)
-        return [ObjectInfo(name, sizes[name]) for name in names[:limit]]
+        return [ObjectInfo(name, sizes[name], self.modified.get(name)) for name in names[:limit]]
 
     def _note(self, name: str) -> None:
         now = self._loop.time()

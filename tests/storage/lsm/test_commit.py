@@ -12,7 +12,7 @@ from storage.lsm.commit import IN_FLIGHT_MAX, WINDOW, LoggedObject, LogPosition
 from storage.lsm.engine import Engine
 from storage.lsm.envelope import NO_LINK
 from storage.lsm.layer import Layer
-from storage.lsm.names import WALS, number_of, wal_name
+from storage.lsm.names import WALS, wal_name, wal_number
 from storage.objects.base import Buffer
 from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon, until, when_durable
 
@@ -120,7 +120,9 @@ async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> N
         layer.write(number * SECTOR_BYTES, noise(SECTOR_BYTES))
         layer.log.want_durable(layer.last_sequence)
         await settle(10)
-        sent = [number_of(name) for verb, name, _ in world.store.calls if verb == "create" and name.startswith(WALS)]
+        sent = [
+            wal_number(name) or 0 for verb, name, _ in world.store.calls if verb == "create" and name.startswith(WALS)
+        ]
         assert max(sent) < first + WINDOW
         assert len([n for n in sent if n >= first]) <= IN_FLIGHT_MAX
     assert stuck.waiting == 1

@@ -200,6 +200,6 @@ async def test_a_closed_store_needs_no_replay() -> None:
     assert len(world.store.names(WALS)) == 1, "only the fence"
     world.store.calls.clear()
     engine = await world.open(take_over=False)
-    assert world.store.count("get", WALS) <= 1
+    assert world.store.count("get", WALS) <= 2, "its end is asked for before the take-over, and behind it"
     assert len(engine.commit.position.objects) == 0
     await world.crash(engine)

@@ -21,7 +21,7 @@ from storage.lsm.anchor import HostState
 from storage.lsm.engine import Engine
 from storage.lsm.entries import FrameRef
 from storage.lsm.envelope import HEADER_BYTES
-from storage.lsm.names import MANIFESTS, TABLES, WALS, number_of, wal_name
+from storage.lsm.names import MANIFESTS, TABLES, WALS, wal_name, wal_number
 from tests.storage.lsm.worlds import World, durable, join, record
 
 PASSWORD = b"a password"
@@ -96,7 +96,9 @@ async def make(state: Path) -> Sample:
     manifest = engine.manifests.manifest
     irrelevant = dict.fromkeys(world.store.names(MANIFESTS)[:-1], "an older manifest")
     irrelevant |= {
-        name: "a fence below the replay point" for name in world.store.names(WALS) if number_of(name) < manifest.replay
+        name: "a fence below the replay point"
+        for name in world.store.names(WALS)
+        if (wal_number(name) or 0) < manifest.replay
     }
     named = {f"{TABLES}{table.id}.sst" for table in [*manifest.tables, *engine.writes.memtable.tables]}
     assert manifest.tree is not None
@@ -243,7 +245,7 @@ async def test_no_object_can_stand_in_for_another(sample: Sample, writer: bool) 
 
 async def test_nothing_can_be_put_behind_the_log(sample: Sample) -> None:
     """A copy of any object under the next numbers."""
-    last = max(number_of(name) for name in sample.objects if name.startswith(WALS))
+    last = max((wal_number(name) or 0) for name in sample.objects if name.startswith(WALS))
     for other in sorted(sample.objects):
         for number in (last + 1, last + 2):
             changed = {**sample.objects, wal_name(number): sample.objects[other]}

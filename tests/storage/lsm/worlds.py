@@ -180,7 +180,9 @@ class World:
     def __init__(
         self, *, host: HostState | None = None, options: EngineOptions | None = None, threads: bool = False
     ) -> None:
-        self.store = StageStore()
+        self.now = 0.0
+        """Seconds on the store's clock."""
+        self.store = StageStore(MemoryStore(clock=lambda: self.now))
         self.host = host
         self.options = options or EngineOptions(cache_bytes=16 * MIB)
         self.env = RealEnv() if threads else InlineEnv()
