@@ -89,7 +89,9 @@ async def _open(
     try:
         if host is not None and accept_rollback:
             await env.run("store", host.forget_damaged)
-        key, number, created = await _unlock(opening, password, env, host, create, accept_rollback, options.cost)
+        key, number, created = await unlock(
+            opening, password, env, host, create=create, accept_rollback=accept_rollback, cost=options.cost
+        )
 
         async def prepare() -> None:
             """The store is whole, and nothing was written to it yet."""
@@ -118,16 +120,19 @@ async def _open(
     return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
 
 
-async def _unlock(
+async def unlock(
     store: ObjectStore,
     password: bytes | bytearray,
     env: Env,
     host: HostState | None,
+    *,
     create: bool,
     accept_rollback: bool,
-    cost: Cost,
+    cost: Cost = keys.DEFAULT_COST,
 ) -> tuple[DataKey, int, bool]:
-    """The data key, the number of its keys object, and whether it was drawn just now."""
+    """The data key, the number of its keys object, and whether it was drawn just now, which needs `create` and a place
+    where nothing is. Corrupt: a store is there without its keys. RolledBack: this host remembers one.
+    """
     anchor = None if host is None else await env.run("store", host.load)
     try:
         key, number = await keys.load(store, password, env, cost)

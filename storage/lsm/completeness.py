@@ -25,6 +25,7 @@ from storage.lsm.listing import list_log, list_tables
 from storage.lsm.manifest import Manifest
 from storage.lsm.manifests import Manifests
 from storage.lsm.names import MANIFESTS, table_name
+from storage.lsm.sizes import TREE_BYTES_MAX
 from storage.objects.base import ObjectInfo, ObjectStore
 
 HEADERS_IN_FLIGHT = 32
@@ -130,7 +131,7 @@ async def _is_authentic(store: ObjectStore, table: str, store_id: bytes, *, inde
         raw = await store.get(name, 0, HEADER_BYTES)
         header = decode_header(name, raw, store_id=store_id, kinds=_KINDS)
         if header.kind is ObjectKind.METADATA:
-            open_object(tree, name, await store.get(name), store_id=store_id, kinds=_KINDS)
+            open_object(tree, name, await store.get(name, limit=TREE_BYTES_MAX), store_id=store_id, kinds=_KINDS)
         elif HEADER_BYTES <= header.index_offset < header.size:
             index.open(await store.get(name, header.index_offset, header.size - header.index_offset), raw)
         else:
