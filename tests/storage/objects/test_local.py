@@ -188,11 +188,14 @@ async def test_temporaries_of_a_process_that_lives_are_left_alone(tmp_path: Path
     folder = tmp_path / "store"
     first, second = LocalStore(folder, env), LocalStore(folder, env)
     await first.create("a", b"1")
-    (dead := folder / "~dead").mkdir()
+    (dead := folder / "~00000000deadbeef").mkdir()
     (dead / "0").write_bytes(b"rest")
+    (foreign := folder / "~old").mkdir()
+    (foreign / "0").write_bytes(b"somebody else's")
     await second.create("b", b"2")
     assert not dead.exists()
-    assert len(temporaries(folder)) == 2
+    assert (foreign / "0").exists(), "a name that this program does not give"
+    assert len(temporaries(folder)) == 2 + 1
     await first.create("c", b"3")
     await first.close()
     await second.close()
