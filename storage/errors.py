@@ -3,7 +3,9 @@ person.
 
     StorageError
     ├── Unavailable      the store did not answer or asked for a pause: the outcome is unknown, try again
-    ├── NotFound         no such object, bucket, store or device
+    ├── NotFound         no such object, store or device
+    ├── NoBucket         no such bucket: make it, or name the right one; says nothing of any object
+    ├── Untrusted        the store's certificate does not verify: fix the set-up
     ├── AlreadyExists    a create met something that is there already
     ├── Conflict         not possible in the present state (attached, another size, not empty): the caller decides
     ├── Invalid          the call makes no sense (name, size, range): fix the call
@@ -36,7 +38,15 @@ class Unavailable(StorageError):
 
 
 class NotFound(StorageError):
-    """No such object, bucket, store or device."""
+    """No such object, store or device."""
+
+
+class NoBucket(StorageError):
+    """There is no such bucket. Says nothing of any object: a bucket that is renamed or not mounted comes back."""
+
+
+class Untrusted(StorageError):
+    """The certificate of the store does not verify, so nobody knows who answers there."""
 
 
 class AlreadyExists(StorageError):

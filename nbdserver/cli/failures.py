@@ -12,6 +12,7 @@ INTERRUPTED = 130
 
 STATUS_OF_KIND = {
     "NotFound": 10,
+    "NoBucket": 10,
     "Fenced": 11,
     "WrongPassword": 12,
     "AccessDenied": 13,
@@ -19,6 +20,7 @@ STATUS_OF_KIND = {
     "Corrupt": 20,
     "RolledBack": 20,
     "Unavailable": 21,
+    "Untrusted": 21,
     "Invalid": USAGE,
 }
 """By the name of a class of `storage.errors`, which a light command never imports.

@@ -46,6 +46,8 @@ class Capabilities:
     """What a store claims to do; the probe finds out whether it is true."""
 
     conditional_create: bool
+    may_hang: bool = False
+    """A request may be lost on its connection, with no answer ever, while another one would be answered."""
 
 
 Listing = list[ObjectInfo]

@@ -63,6 +63,10 @@ class FoundCredentials(Provider):
                 self._look_again = self._env.monotonic() + LOOK_AGAIN_SECONDS
             return self._known
 
+    def look_again(self) -> None:
+        """The store did not take these: the next request asks their source again."""
+        self._look_again = 0.0
+
     def _find(self, known: Credentials | None) -> Credentials:
         failure: StorageError | None = None
         for source in self._sources:

@@ -34,9 +34,13 @@ class Rate:
     def __init__(self) -> None:
         self._rate: float = FIRST_RATE
 
+    def expected(self, size: int) -> float:
+        """Seconds that `size` bytes of body should take."""
+        return size / self._rate
+
     def seconds(self, size: int) -> float:
         """How long a request with `size` bytes of body may take."""
-        seconds = max(SECONDS_MIN, FACTOR * size / self._rate)
+        seconds = max(SECONDS_MIN, FACTOR * self.expected(size))
         return min(seconds, SMALL_SECONDS_MAX) if size <= SMALL_BYTES_MAX else seconds
 
     def took(self, size: int, seconds: float) -> None:

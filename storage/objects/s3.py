@@ -2,8 +2,9 @@
 
 The client signs and speaks S3; `transport` sends what it says once and checks the answers. Objects
 are created with a condition, which the client offers only through `_put_object`; that also keeps every
-object, of any size, a single PUT. Errors are told by HTTP status (`refusals`), never by the client's
-classes.
+object, of any size, a single PUT. What a refusal means is in the table of `refusals`, never in the client's classes.
+The size of an object is asked for by a GET of its first byte: the answer to a HEAD has no body, so a refusal of it
+does not say why, and not even whether the store has spoken.
 
 Cost: about 0.3 ms of CPU a request, all of it in the client and in HTTP; requests run in the "store" threads.
 """
@@ -12,19 +13,19 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
 from minio import Minio
-from minio.credentials.providers import Provider
 from minio.deleteobjects import DeleteObject
 from minio.helpers import check_bucket_name
 from urllib3.exceptions import HTTPError
 
 from storage.env import Env
-from storage.errors import Invalid, StorageError, Unavailable, Unsupported
+from storage.errors import AccessDenied, Invalid, StorageError, Unavailable, Unsupported, Untrusted
 from storage.objects.aws import AWS_ENDPOINT, read_settings
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
@@ -40,8 +41,8 @@ from storage.objects.base import (
 )
 from storage.objects.credentials import FoundCredentials
 from storage.objects.deadlines import Call
-from storage.objects.refusals import Refusal, error_for
-from storage.objects.transport import Refused, Transport, announced, reason
+from storage.objects.refusals import Refusal, Verb, error_for
+from storage.objects.transport import Refused, Transport, announced, distrust, last_modified, reason, total_size
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class S3Store:
         *,
         endpoint: str,
         region: str,
-        credentials: Provider,
+        credentials: FoundCredentials,
         ca_certificates: str,
     ) -> None:
         if prefix:
@@ -65,6 +66,8 @@ class S3Store:
         host, secure = _parse_endpoint(endpoint)
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
+        self._credentials = credentials
+        self._endpoint = endpoint
         self._env = env
         self._url = f"s3://{bucket}/{prefix}".removesuffix("/")
         if endpoint != AWS_ENDPOINT:
@@ -100,7 +103,7 @@ class S3Store:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(conditional_create=True)
+        return Capabilities(conditional_create=True, may_hang=True)
 
     async def create(self, name: str, data: Buffer) -> None:
         check_name(name)
@@ -109,22 +112,22 @@ class S3Store:
             self._transport.distrust_idle()
         self._creating[name] += 1
         try:
-            await self._run("write", name, self._put, name, data, {"If-None-Match": "*"})
+            await self._run("create", name, self._put, name, data, {"If-None-Match": "*"})
         finally:
             self._creating -= Counter({name: 1})
 
     async def put(self, name: str, data: Buffer) -> None:
         check_name(name)
-        await self._run("write", name, self._put, name, data, {})
+        await self._run("put", name, self._put, name, data, {})
 
     async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         check_name(name)
         check_range(offset, length)
-        return await self._run("read", name, self._get, name, offset, length, limit)
+        return await self._run("get", name, self._get, name, offset, length, limit)
 
     async def head(self, name: str) -> ObjectInfo:
         check_name(name)
-        return await self._run("read", name, self._head, name)
+        return await self._run("head", name, self._head, name)
 
     async def delete(self, names: Sequence[str]) -> None:
         for name in names:
@@ -139,36 +142,52 @@ class S3Store:
     async def close(self) -> None:
         self._transport.close()
 
-    async def _run(self, action: str, name: str, function: Callable[..., T], *arguments: object) -> T:
+    async def _run(self, verb: Verb, name: str, function: Callable[..., T], *arguments: object) -> T:
         call = Call()
         try:
-            return await self._env.run("store", self._call, call, action, name, function, *arguments)
+            return await self._env.run("store", self._call, call, verb, name, function, *arguments)
         except asyncio.CancelledError:
             # Nobody waits for the answer: the thread is free for others. What was sent may still happen.
             call.end()
             raise
 
-    def _call(self, call: Call, action: str, name: str, function: Callable[..., T], *arguments: object) -> T:
+    def _call(self, call: Call, verb: Verb, name: str, function: Callable[..., T], *arguments: object) -> T:
         with self._transport.watching(call):
-            return self._translated(action, name, function, *arguments)
+            return self._translated(verb, name, function, *arguments)
 
-    def _translated(self, action: str, name: str, function: Callable[..., T], *arguments: object) -> T:
+    def _translated(self, verb: Verb, name: str, function: Callable[..., T], *arguments: object) -> T:
         """`function(*arguments)`, with all that can go wrong turned into errors of this package."""
         try:
             return function(*arguments)
         except Refused as error:
-            raise self._error(action, name, error.refusal) from None
+            refused = self._error(verb, name, error.refusal)
+            if isinstance(refused, AccessDenied) or not error.refusal.code:
+                # Credentials may have expired, and new ones lie ready: the next attempt looks for them.
+                self._credentials.look_again()
+            raise refused from None
         except (HTTPError, OSError) as error:
+            if (doubt := distrust(error)) is not None:
+                raise Untrusted(
+                    f"the certificate of {self._endpoint} does not verify: {doubt}; if an authority of your own signed "
+                    "it, name the file with that authority's certificate in AWS_CA_BUNDLE"
+                ) from error
             raise Unavailable(f"{self.url} did not answer: {reason(error)}") from error
         except (ValueError, ParseError) as error:
             raise Unavailable(f"{self.url} gave an answer that is not S3: {error}"[:400]) from error
 
-    def _error(self, action: str, name: str, refusal: Refusal) -> StorageError:
-        return error_for(refusal, action=action, name=name, bucket=self._bucket, url=self.url)
+    def _error(self, verb: Verb, name: str, refusal: Refusal) -> StorageError:
+        return error_for(refusal, verb=verb, name=name, bucket=self._bucket, url=self.url)
 
     def _put(self, name: str, data: Buffer, headers: dict[str, str]) -> None:
         body: Any = data if isinstance(data, bytes) else memoryview(data).cast("B")
-        result = self._client._put_object(self._bucket, self._root + name, body, headers=dict(headers))
+        try:
+            result = self._client._put_object(self._bucket, self._root + name, body, headers=dict(headers))
+        except Refused as error:
+            if "If-None-Match" not in headers or (error.refusal.status, error.refusal.code) != (412, ""):
+                raise
+            # Without a document it may be anybody's answer. If something is there, it is true all the same.
+            self._head(name)
+            raise Refused(replace(error.refusal, code="PreconditionFailed")) from None
         if not result.etag:
             raise ValueError("a write was confirmed without an ETag")
 
@@ -179,7 +198,7 @@ class S3Store:
         try:
             response = self._client.get_object(self._bucket, self._root + name, offset, length or 0)
         except Refused as error:
-            if error.refusal.status != 416:
+            if not _is_beyond_the_end(error.refusal):
                 raise
             if answer_length(name, self._head(name).size, offset, length, limit):
                 raise Unavailable(f"{self.url} refused a range that is within {name}") from None
@@ -193,6 +212,23 @@ class S3Store:
             response.release_conn()
 
     def _head(self, name: str) -> ObjectInfo:
+        try:
+            response = self._client.get_object(self._bucket, self._root + name, 0, 1)
+        except Refused as error:
+            if not _is_beyond_the_end(error.refusal):
+                raise
+            return self._describe_empty(name)
+        try:
+            self._transport.read_body(response, announced(response, name, 0, 1, ANSWER_BYTES_MAX))
+            return ObjectInfo(name, total_size(response), _seconds(last_modified(response)))
+        except BaseException:
+            response.close()
+            raise
+        finally:
+            response.release_conn()
+
+    def _describe_empty(self, name: str) -> ObjectInfo:
+        """An object that has no first byte, or a moment ago had none."""
         found = self._client.stat_object(self._bucket, self._root + name)
         if found.size is None or not found.etag:
             raise ValueError("an object was described without its size and ETag")
@@ -223,7 +259,7 @@ class S3Store:
         doomed = [DeleteObject(self._root + name) for name in names]
         failures = [error for error in self._client.remove_objects(self._bucket, doomed) if error.code != "NoSuchKey"]
         for failure in failures:
-            status = 403 if failure.code == "AccessDenied" else 503
+            status = 403 if failure.code == "AccessDenied" else 200
             refusal = Refusal(status, failure.code, failure.message or "", None, "")
             raise self._error("delete", (failure.name or "").removeprefix(self._root), refusal)
 
@@ -231,6 +267,11 @@ class S3Store:
 def _seconds(moment: datetime | None) -> float | None:
     """Seconds since 1970 of a time as the client gives it."""
     return None if moment is None else moment.timestamp()
+
+
+def _is_beyond_the_end(refusal: Refusal) -> bool:
+    """Whether an object has no byte of the range that was asked for, and so is there."""
+    return refusal.status == 416 and refusal.code != ""
 
 
 def _parse_endpoint(endpoint: str) -> tuple[str, bool]:

@@ -14,6 +14,8 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import urllib3
@@ -31,7 +33,7 @@ LISTING_BYTES_MAX = 8 << 20
 """1,000 names of 1,024 bytes, each byte as %XX, and what surrounds them."""
 
 REFUSAL_BYTES_MAX = 64 << 10
-"""Of the reasons a store gives; the status says enough, so what is longer is cut."""
+"""Of the reasons a store gives: what is longer is cut."""
 
 _KEEP_ALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -232,6 +234,27 @@ def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length
         if (first, last + 1 - first, size) != (offset, wanted, wanted):
             raise ValueError(f"bytes {first} to {last} came where {wanted} from {offset} were asked for")
     return size
+
+
+def total_size(response: urllib3.BaseHTTPResponse) -> int:
+    """The size of the object of which `announced` took a part for good."""
+    return int(response.headers["Content-Range"].rpartition("/")[2])
+
+
+def last_modified(response: urllib3.BaseHTTPResponse) -> datetime | None:
+    """When the object was made, where the answer says so."""
+    try:
+        return parsedate_to_datetime(response.headers.get("Last-Modified", ""))
+    except ValueError:
+        return None
+
+
+def distrust(error: BaseException) -> str | None:
+    """Why the certificate of the store does not verify, where that is at the bottom of an error."""
+    at: BaseException | None = error
+    while at is not None and not isinstance(at, ssl.SSLCertVerificationError):
+        at = at.__cause__ or at.__context__
+    return None if at is None else at.verify_message
 
 
 def reason(error: BaseException) -> str:

@@ -14,14 +14,14 @@ import pytest
 from storage.env import RealEnv
 from storage.errors import (
     AccessDenied,
-    AlreadyExists,
     Corrupt,
     Invalid,
-    NotFound,
+    NoBucket,
     OutOfSpace,
     StorageError,
     Unavailable,
     Unsupported,
+    Untrusted,
 )
 from storage.objects import transport
 from storage.objects.base import ANSWER_BYTES_MAX, ObjectInfo
@@ -75,16 +75,16 @@ async def test_a_put_has_no_condition(store: S3Store, stub: StubServer) -> None:
         (refusal(409, "ConditionalRequestConflict"), Unavailable),
         (http(429), Unavailable),
         (refusal(403, "AccessDenied"), AccessDenied),
-        (http(403), AccessDenied),
+        (http(403), Unavailable),
         (refusal(507, "XMinioStorageFull"), OutOfSpace),
-        (http(307, Location="http://127.0.0.1:1/elsewhere"), AccessDenied),
-        (http(301, Location="http://127.0.0.1:1/elsewhere", x_amz_bucket_region="eu-west-1"), AccessDenied),
-        (http(404), NotFound),
+        (http(307, Location="http://127.0.0.1:1/elsewhere"), Unavailable),
+        (refusal(301, "PermanentRedirect", Location="http://127.0.0.1:1/elsewhere"), AccessDenied),
+        (http(404), Unavailable),
         (send_and_hang_up(b"HTTP/1.1 999 What\r\n\r\n"), Unavailable),
         (send_and_hang_up(b"this is not HTTP\r\n\r\n"), Unavailable),
         (hang_up, Unavailable),
         (send_and_hang_up(b"HTTP/1.1 200 OK\r\nContent-Le"), Unavailable),
-        (http(403, b"x" * (transport.REFUSAL_BYTES_MAX + 1)), AccessDenied),
+        (http(403, b"x" * (transport.REFUSAL_BYTES_MAX + 1)), Unavailable),
     ],
 )
 async def test_a_refusal_is_passed_on_and_nothing_is_asked_twice(
@@ -105,16 +105,9 @@ async def test_the_pause_a_store_asks_for_is_told(store: S3Store, stub: StubServ
     assert caught.value.retry_after == 3
 
 
-async def test_a_taken_name_is_told_by_the_status(store: S3Store, stub: StubServer) -> None:
-    for answer in (refusal(412, "PreconditionFailed"), http(412), http(412, b"not XML")):
-        stub.answer(answer)
-        with pytest.raises(AlreadyExists, match="wal/1"):
-            await store.create("wal/1", b"")
-
-
 async def test_a_missing_bucket_is_named(store: S3Store, stub: StubServer) -> None:
     stub.answer(refusal(404, "NoSuchBucket"))
-    with pytest.raises(NotFound, match="no bucket bucket at s3://bucket/some/prefix"):
+    with pytest.raises(NoBucket, match="no bucket bucket at s3://bucket/some/prefix"):
         await store.list("")
 
 
@@ -339,7 +332,7 @@ async def test_tls_is_verified(env: RealEnv, tmp_path: Path, monkeypatch: pytest
     with StubServer(tls=context) as stub:
         stub.answer(CREATED)
         store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
-        with pytest.raises(Unavailable, match="certificate"):
+        with pytest.raises(Untrusted, match=r"self-signed certificate; .*AWS_CA_BUNDLE"):
             await store.create("wal/1", b"data")
         await store.close()
         assert stub.requests == []
@@ -388,8 +381,8 @@ async def test_real_refusals_are_told_apart(minio: RunningMinio, env: RealEnv, m
     for name, value in minio.environment().items():
         monkeypatch.setenv(name, value)
     store = S3Store.from_environment("no-such-bucket", "", env)
-    for operation in ("create", "put", "get", "range", "list", "delete"):
-        with pytest.raises(NotFound, match="no bucket no-such-bucket"):
+    for operation in OPERATIONS:
+        with pytest.raises(NoBucket, match="no bucket no-such-bucket"):
             await ask(store, operation)
     await store.close()
     for variable, value, words in (
@@ -399,12 +392,10 @@ async def test_real_refusals_are_told_apart(minio: RunningMinio, env: RealEnv, m
         with monkeypatch.context() as context:
             context.setenv(variable, value)
             store = S3Store.from_environment(BUCKET, "", env)
-            for operation in ("create", "put", "get", "range", "list", "delete"):
+            for operation in OPERATIONS:
                 with pytest.raises(AccessDenied, match=words) as caught:
                     await ask(store, operation)
                 assert PASSWORD not in str(caught.value)
                 assert SECRET not in str(caught.value)
-            with pytest.raises(AccessDenied):
-                await ask(store, "head")
             await store.close()
     assert USER
