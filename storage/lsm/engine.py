@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from storage.lsm.log import LayerLog
 from storage.lsm.opening import Opened, Opener
 from storage.lsm.presence import Presence
 from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
-from storage.lsm.recovery import RESUME, highest_sequence
+from storage.lsm.recovery import RESUME
 from storage.lsm.repoint import Repointer
 from storage.lsm.sweep import Sweeper
 from storage.lsm.tables import TableWriter
@@ -96,7 +97,7 @@ class Engine:
         self._presence = Presence(host, opened.lock, env)
         codec = FrameCodec(opened.ciphers.frames, key.store_id)
         pressure = Pressure(unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
-        sequence = max(self.manifests.manifest.sequence, highest_sequence(opened.records))
+        sequence = max(self.manifests.manifest.sequence, opened.replay.sequence)
         self.writes = Writes(sequence=sequence, pressure=pressure)
         self._source = FrameSource(
             store=store,
@@ -145,7 +146,6 @@ class Engine:
             cache=self.cache,
         )
         self.layers = self._layers.by_number
-        self._layers.replay(opened.records, done=self.manifests.manifest.sequence, location=slots.location)
         self._flush = MemtableFlush(
             store=store,
             layers=self._layers,
@@ -205,6 +205,7 @@ class Engine:
                 slots=slots,
                 read_only=read_only,
             )
+            await engine._replay(opened, slots)
             if not read_only:
                 await engine._presence.begin(engine._anchor())
                 engine._start()
@@ -213,6 +214,20 @@ class Engine:
                 opened.lock.release()
             raise
         return engine
+
+    async def _replay(self, opened: Opened, slots: Slots) -> None:
+        """Put the log on top of the index, one object at a time. Nothing is written: a crash changes nothing.
+
+        In memory are the objects as they lie in the store (`LOG_BYTES_MAX` at most), one of them opened, and the
+        memtable, no larger than when the log was written: it was charged for all that a replay brings back.
+        """
+        done, store_id = self.manifests.manifest.sequence, self.key.store_id
+        self._layers.replay_tree(opened.replay.tables, opened.replay.metas, done=done)
+        for item in opened.replay.objects:
+            records = await self._env.run("codec", partial(item.records, opened.ciphers.wal, store_id=store_id))
+            item.raw = b""
+            self._layers.replay(records, done=done, location=slots.location)
+        self._layers.replayed()
 
     def _start(self) -> None:
         # Taken now: a flush may seal this memtable before the sweep begins.

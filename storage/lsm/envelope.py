@@ -39,6 +39,9 @@ _LENGTH = struct.Struct("<I")
 _PART_NUMBER = struct.Struct("<I")
 _PART_HEAD = struct.Struct("<BI")
 
+FIRST_PART_BYTES = HEADER_BYTES + _LENGTH.size + OVERHEAD_BYTES + _PART_HEAD.size + PART_BYTES_MAX
+"""What holds the header and the whole first part of an object that is at least this long."""
+
 NO_LINK = bytes(TAG_BYTES)
 
 
@@ -170,39 +173,65 @@ def open_object(
     """Check and open a whole object. Gives its header, its body and its tag; Corrupt names the object and the
     reason.
     """
+    header = _check_header(name, raw, len(raw), store_id=store_id, kinds=kinds, number=number)
+    body: list[Buffer] = []
+    position = HEADER_BYTES
+    for part_number in range(header.parts):
+        part, position = _open_part(cipher, name, raw, position, part_number)
+        body.append(part)
+    if position != len(raw):
+        raise Corrupt(name, "it has bytes behind its last part")
+    return header, b"".join(body), raw[-TAG_BYTES:]
+
+
+def check_first_part(
+    cipher: Cipher,
+    name: str,
+    first: bytes,
+    size: int,
+    *,
+    store_id: bytes,
+    kinds: tuple[ObjectKind, ...],
+    number: int = 0,
+) -> None:
+    """Corrupt unless `first`, FIRST_PART_BYTES of an object of `size` bytes, begins one that was sealed with the key.
+
+    The header is bound to the part, so the object was made with this number and size.
+    """
+    _check_header(name, first, size, store_id=store_id, kinds=kinds, number=number)
+    _open_part(cipher, name, first, HEADER_BYTES, 0)
+
+
+def _check_header(
+    name: str, raw: bytes, size: int, *, store_id: bytes, kinds: tuple[ObjectKind, ...], number: int
+) -> Header:
     header = decode_header(name, raw, store_id=store_id, kinds=kinds)
     if header.number != number:
         raise Corrupt(name, f"it carries number {header.number}")
-    if header.size != len(raw):
-        raise Corrupt(name, f"it has {len(raw)} bytes instead of {header.size}")
+    if header.size != size:
+        raise Corrupt(name, f"it has {size} bytes instead of {header.size}")
     if not header.parts:
         # The parts are what authenticates the header: without one, anybody could have made it.
         raise Corrupt(name, "nothing in it is sealed")
-    clear = raw[:HEADER_BYTES]
-    view = memoryview(raw)
-    body: list[Buffer] = []
-    position = HEADER_BYTES
-    tag = NO_LINK
-    for part_number in range(header.parts):
-        if position + _LENGTH.size > len(raw):
-            raise Corrupt(name, "a part is missing")
-        (length,) = _LENGTH.unpack_from(raw, position)
-        position += _LENGTH.size
-        if length < OVERHEAD_BYTES + _PART_HEAD.size or position + length > len(raw):
-            raise Corrupt(name, "a part has an impossible length")
-        sealed = view[position : position + length]
-        try:
-            packed = cipher.open(sealed, clear + _PART_NUMBER.pack(part_number))
-            codec, size = _PART_HEAD.unpack_from(packed)
-            if size > PART_BYTES_MAX:
-                raise ValueError("a part is too large")
-            body.append(decompress(codec, memoryview(packed)[_PART_HEAD.size :], size))
-        except AuthenticationError as error:
-            raise Corrupt(name, "it fails authentication") from error
-        except (ValueError, struct.error) as error:
-            raise Corrupt(name, str(error)) from error
-        tag = bytes(sealed[-TAG_BYTES:])
-        position += length
-    if position != len(raw):
-        raise Corrupt(name, "it has bytes behind its last part")
-    return header, b"".join(body), tag
+    return header
+
+
+def _open_part(cipher: Cipher, name: str, raw: bytes, position: int, part_number: int) -> tuple[Buffer, int]:
+    """The content of the part at `position`, at most PART_BYTES_MAX, and where the next one begins."""
+    if position + _LENGTH.size > len(raw):
+        raise Corrupt(name, "a part is missing")
+    (length,) = _LENGTH.unpack_from(raw, position)
+    position += _LENGTH.size
+    if length < OVERHEAD_BYTES + _PART_HEAD.size or position + length > len(raw):
+        raise Corrupt(name, "a part has an impossible length")
+    try:
+        sealed = memoryview(raw)[position : position + length]
+        packed = cipher.open(sealed, raw[:HEADER_BYTES] + _PART_NUMBER.pack(part_number))
+        codec, size = _PART_HEAD.unpack_from(packed)
+        if size > PART_BYTES_MAX:
+            raise ValueError("a part is too large")
+        return decompress(codec, memoryview(packed)[_PART_HEAD.size :], size), position + length
+    except AuthenticationError as error:
+        raise Corrupt(name, "it fails authentication") from error
+    except (ValueError, struct.error) as error:
+        raise Corrupt(name, str(error)) from error

@@ -13,6 +13,7 @@ Sectors written in part are completed between 1 and 2; what was written again th
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from storage.cache.frames import Decoded
 from storage.lsm.commit import LogPosition
@@ -102,8 +103,10 @@ class MemtableFlush:
         if not layers.is_acknowledged_below(replay):
             raise RuntimeError("a flush would pass over what is not acknowledged")
         self.waits_for = "the manifest"
-        await self._manifests.commit(
-            checkpoint(
+        # In a thread: with 100,000 SSTs it takes 10 ms.
+        manifest = await self._tables.encode(
+            partial(
+                checkpoint,
                 self._manifests.manifest,
                 closed=closing,
                 replay=replay,
@@ -116,6 +119,7 @@ class MemtableFlush:
                 keys=keys_number,
             )
         )
+        await self._manifests.commit(manifest)
         self.waits_for = "the index in memory"
         indexes = {number: layer.index for number, layer in living.items()}
         for _ in self._repointer.steps(ranges, sealed, written, indexes):

@@ -346,7 +346,8 @@ class Layer:
             self._writes.memtable.located += 1
             self.log.newest_write = record.entry.sequence
         elif len(record) == 3:
-            self._link(record[1], record[2], record[0])
+            # Copied out of the body of its object, which holds much else: only what is linked is charged for.
+            self._link(record[1], bytes(record[2]), record[0])
             self._writes.memtable.bytes += write_charge(record[1], len(record[2]))
             self.log.newest_write = record[0]
         else:

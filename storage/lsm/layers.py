@@ -4,6 +4,7 @@ replayed onto them, and how their memtable is sealed.
 A change of the tree takes effect on the layers in the same step, and is logged in a queue of its own.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from storage.cache.frames import FrameCache
@@ -43,6 +44,8 @@ class Layers:
         self._commit = commit
         self._source = source
         self._cache = cache
+        self._zeroed: dict[int, deque[tuple[int, int, int]]] = {}
+        """During a replay: (sequence, offset, length) of what tree changes zeroed, by layer."""
         for number in tree.layers():
             self._add(number, maps.get(number))
 
@@ -56,30 +59,57 @@ class Layers:
             cache=self._cache,
         )
 
-    def replay(self, records: Iterable[Replayed], *, done: int, location: Callable[[str, int], int]) -> None:
-        """Put what the log says on top of the index, in order of sequence: the log keeps it for each queue only.
+    def replay_tree(self, tables: Iterable[TableRef], metas: Iterable[Meta], *, done: int) -> None:
+        """Before anything else of the log: its SSTs, and the changes of the tree, in order of sequence.
 
-        What the manifest's SSTs hold already (up to sequence `done`) is passed over: the first object at the replay
-        point may hold the last operations of the flushed memtable beside the first ones of the next, and a tree change
-        fits only once. Operations of layers that were dropped later find no layer.
+        The log keeps that order for each queue only, and a tree change may stand behind operations that are newer. So
+        layers come and go first: operations of those that were dropped find no layer, and take no memory. What a change
+        zeroes waits until the operations of its layer have got there. What the manifest's SSTs hold already (up to
+        sequence `done`) is passed over, here and in `replay`: the first object at the replay point may hold the last
+        operations of the flushed memtable beside the first ones of the next, and a tree change fits only once.
+        """
+        self._writes.memtable.tables += tables
+        for meta in metas:
+            if meta.sequence <= done:
+                continue
+            effects = self.tree.apply(meta.record)
+            for layer, offset, length in effects.zeroed:
+                self._zeroed.setdefault(layer, deque()).append((meta.sequence, offset, length))
+            effects.zeroed.clear()
+            self._take_effect(effects, meta.sequence)
+            self.tree_changed = True
+
+    def replay(self, records: Iterable[Replayed], *, done: int, location: Callable[[str, int], int]) -> None:
+        """Put the operations of one object of the log on top of the index. Objects come in order of number; within a
+        layer that is the order of sequence.
         """
 
         def reference(located: Located) -> FrameRef:
             entry = located.entry
             return FrameRef(location(located.table, entry.offset), entry.length, entry.tag, entry.block, full=True)
 
-        for number, record in sorted(records, key=lambda item: sequence_of(item[1])):
-            if isinstance(record, TableRef):
-                self._writes.memtable.tables.append(record)
-            elif sequence_of(record) <= done:
+        for number, record in records:
+            sequence = sequence_of(record)
+            layer = self.by_number.get(number)
+            if sequence <= done:
                 continue
-            elif isinstance(record, Meta):
-                self._take_effect(self.tree.apply(record.record), record.sequence)
-                self.tree_changed = True
-            elif number in self.by_number:
-                self.by_number[number].replay(record, reference)
-        for layer in self.by_number.values():
+            if layer is not None:
+                self._zero_up_to(number, sequence)
+                layer.replay(record, reference)  # type: ignore[arg-type]  # TABLE and META are taken before
+
+    def _zero_up_to(self, number: int, sequence: int) -> None:
+        """What tree changes older than `sequence` zeroed in a layer."""
+        waiting = self._zeroed.get(number)
+        while waiting and waiting[0][0] < sequence:
+            at, offset, length = waiting.popleft()
+            self.by_number[number].zero_for_tree(offset, length, at)
+
+    def replayed(self) -> None:
+        """The whole log was replayed."""
+        for number, layer in self.by_number.items():
+            self._zero_up_to(number, self._writes.sequence + 1)
             layer.log.replayed()
+        self._zeroed.clear()
         self._writes.pressure.memtable = self._writes.memtable.bytes
         self._writes.pressure.update()
 

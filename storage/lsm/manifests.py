@@ -18,9 +18,12 @@ from storage.lsm.manifest import EMPTY, Manifest, check_successor, decode, encod
 from storage.lsm.names import manifest_name
 from storage.lsm.settle import Taken, create_or_settle, pauses
 from storage.lsm.sizes import MANIFEST_BYTES_MAX
+from storage.lsm.whole import read_whole
 from storage.objects.base import ObjectStore
 
 MANIFESTS_KEPT = 16
+
+_KINDS = (ObjectKind.MANIFEST,)
 
 SUPERSEDED = "another server has taken over this store: this one acknowledges nothing more and stops"
 
@@ -61,47 +64,58 @@ class Manifests:
         """
         for pause in pauses():
             await asyncio.sleep(pause)
-            listed = list(await list_manifests(self._store))
+            listed = await list_manifests(self._store)
             number = max(listed, default=0)
+            size = listed[number].size if number else 0
             # A listing may be old; the next number tells.
-            while await self._exists(number + 1):
-                number += 1
+            while (found := await self._size(number + 1)) is not None:
+                number, size = number + 1, found
             try:
-                raw = await self._store.get(manifest_name(number), limit=MANIFEST_BYTES_MAX) if number else b""
+                manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)
             except NotFound:
                 continue
-            self._listed = listed
-            self.number, self.manifest, self.tag = number, EMPTY, NO_LINK
-            if number:
-                self.manifest, self.tag = self._open(number, raw)
+            self._listed = list(listed)
+            self.number, self.manifest, self.tag = number, manifest, tag
             return
         raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
 
-    async def _exists(self, number: int) -> bool:
+    async def _size(self, number: int) -> int | None:
+        """Bytes of a manifest; None if it is not there."""
         try:
-            await self._store.head(manifest_name(number))
+            return (await self._store.head(manifest_name(number))).size
         except NotFound:
-            return False
-        return True
+            return None
 
-    def _open(self, number: int, raw: bytes) -> tuple[Manifest, bytes]:
+    async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:
         name = manifest_name(number)
-        _, body, tag = open_object(
-            self._cipher, name, raw, store_id=self._store_id, kinds=(ObjectKind.MANIFEST,), number=number
+        raw = await read_whole(
+            self._store,
+            name,
+            size,
+            limit=MANIFEST_BYTES_MAX,
+            cipher=self._cipher,
+            store_id=self._store_id,
+            kinds=_KINDS,
+            number=number,
+            env=self._env,
         )
-        return decode(name, body), tag
+
+        def open_it() -> tuple[Manifest, bytes]:
+            _, body, tag = open_object(self._cipher, name, raw, store_id=self._store_id, kinds=_KINDS, number=number)
+            return decode(name, body), tag
+
+        return await self._env.run("codec", open_it)
 
     async def commit(self, manifest: Manifest) -> None:
         """Make `manifest` the next one. Fenced if another writer has that number."""
         async with self._committing:
-            if not await self.create(self.seal(manifest)):
+            if not await self.create(await self.seal(manifest)):
                 raise Fenced(SUPERSEDED)
             await self.look_for_newer()
 
-    def seal(self, manifest: Manifest) -> SealedManifest:
-        """The bytes of the next manifest, bound to its number."""
-        check_successor(self.manifest, manifest)
-        number = self.number + 1
+    async def seal(self, manifest: Manifest) -> SealedManifest:
+        """The bytes of the next manifest, bound to its number: made in a thread, since it may list 100,000 SSTs."""
+        old, number = self.manifest, self.number + 1
         header = Header(
             kind=ObjectKind.MANIFEST,
             epoch=manifest.epoch,
@@ -111,8 +125,13 @@ class Manifests:
             link=self.tag,
             acknowledged=manifest.acknowledged,
         )
-        content, tag = seal_object(self._cipher, header, encode(manifest))
-        return SealedManifest(number, manifest, content, tag)
+
+        def seal() -> SealedManifest:
+            check_successor(old, manifest)
+            content, tag = seal_object(self._cipher, header, encode(manifest))
+            return SealedManifest(number, manifest, content, tag)
+
+        return await self._env.run("codec", seal)
 
     async def create(self, sealed: SealedManifest) -> bool:
         """Create the next manifest; False if other bytes have that number."""
@@ -137,7 +156,7 @@ class Manifests:
         number = self.number
         if self._committing.locked():
             return
-        if await self._exists(number + 1) and self.number == number and not self._committing.locked():
+        if await self._size(number + 1) is not None and self.number == number and not self._committing.locked():
             raise Fenced(SUPERSEDED)
 
     async def delete_old(self) -> None:

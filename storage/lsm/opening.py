@@ -27,8 +27,7 @@ from storage.lsm.load import build_maps
 from storage.lsm.manifest import Manifest
 from storage.lsm.manifests import Manifests
 from storage.lsm.names import table_name
-from storage.lsm.records import Replayed
-from storage.lsm.recovery import LogReader, Replay, read_indexes, tables_named
+from storage.lsm.recovery import LogReader, Replay, read_indexes
 from storage.lsm.settle import pauses
 from storage.lsm.sizes import TREE_BYTES_MAX
 from storage.lsm.tree import TreeState
@@ -58,7 +57,6 @@ class Opened:
     manifests: Manifests
     ciphers: Ciphers
     replay: Replay
-    records: list[Replayed]
     maps: dict[int, BlockMap]
     epoch: int
     lock: WriterLock | None
@@ -70,7 +68,6 @@ class _View:
 
     number: int
     replay: Replay
-    records: list[Replayed]
     maps: dict[int, BlockMap]
 
     def still_holds(self, manifests: Manifests, replay: Replay) -> bool:
@@ -128,7 +125,7 @@ class Opener:
             if lock is not None:
                 lock.release()
             raise
-        return Opened(manifests, ciphers, replay, view.records, view.maps, epoch, lock)
+        return Opened(manifests, ciphers, replay, view.maps, epoch, lock)
 
     async def open_reader(self, tree: TreeState) -> Opened:
         """A view of the newest state, which takes nothing from anybody. Unavailable: its writer commits faster than it
@@ -141,7 +138,7 @@ class Opener:
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if view is None:
             raise Unavailable(f"{self.store.url} changes faster than it can be read: ask the server that writes it")
-        return Opened(manifests, ciphers, view.replay, view.records, view.maps, manifests.manifest.epoch, None)
+        return Opened(manifests, ciphers, view.replay, view.maps, manifests.manifest.epoch, None)
 
     async def _view(
         self, ciphers: Ciphers, manifests: Manifests, log: LogReader, anchor: Anchor | None, tree: TreeState
@@ -207,7 +204,7 @@ class Opener:
             await asyncio.sleep(pause)
             if not forced:
                 await self._check_turn(manifests)
-            sealed = manifests.seal(self._takeover(manifests, view))
+            sealed = await manifests.seal(self._takeover(manifests, view))
             lock = None
             if self.host is not None:
                 lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag)
@@ -263,9 +260,8 @@ class Opener:
 
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> _View:
         manifest = manifests.manifest
-        records = replay.records()
         listed = {table.id for table in manifest.tables}
-        logged = [table for table in tables_named(records) if table.id not in listed]
+        logged = [table for table in replay.tables if table.id not in listed]
         indexes = await read_indexes(
             manifest.tables + logged,
             store=self.store,
@@ -278,12 +274,13 @@ class Opener:
             tree.load(await self._read_tree(manifests, ciphers.tree, manifest.tree))
         numbered = [(self.slots.slot(table.id), index) for table, index in zip(manifest.tables, indexes, strict=False)]
         maps = await self.env.run("codec", build_maps, numbered, tree.layers())
-        return _View(manifests.number, replay, records, maps)
+        return _View(manifests.number, replay, maps)
 
     async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: TableRef) -> bytes:
         name = table_name(ref.id)
         try:
-            raw = await self.store.get(name, limit=TREE_BYTES_MAX)
+            # Its size is sealed in the manifest.
+            raw = await self.store.get(name, 0, ref.size, limit=TREE_BYTES_MAX)
         except NotFound:
             await manifests.look_for_newer()
             raise Corrupt(name, "it is missing, though the manifest names it") from None

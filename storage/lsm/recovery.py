@@ -37,6 +37,7 @@ from storage.lsm.records import Located, Meta, Op, Replayed, decode
 from storage.lsm.settle import Taken, create_or_settle, pauses
 from storage.lsm.sizes import WAL_BYTES_MAX
 from storage.lsm.sst import Index, open_index
+from storage.lsm.whole import Room, read_whole
 from storage.objects.base import ObjectStore
 
 READS_IN_FLIGHT = 32
@@ -52,13 +53,44 @@ _WAL_KINDS = (ObjectKind.WAL, ObjectKind.FENCE)
 
 @dataclass(slots=True)
 class LogObject:
-    """A WAL object that was read: its header, its tag, and its body."""
+    """A WAL object that was read, and what must be known of all of the log before any of it is applied.
+
+    Its operations stay sealed until it is their turn (`records`): opened, a log may be fifty times as large.
+    """
 
     number: int
     header: Header
-    body: bytes
+    raw: bytes
+    """The object itself, until it was applied."""
     tag: bytes
     size: int
+    tables: list[TableRef]
+    """The SSTs that it refers to."""
+    metas: list[Meta]
+    """The changes of the tree in it."""
+    sequence: int
+    """Its newest sequence, 0 if it has none."""
+
+    @classmethod
+    def open(cls, cipher: Cipher, number: int, raw: bytes, *, store_id: bytes) -> "LogObject":
+        """Check all of an object; Corrupt. Takes as long as decompressing it."""
+        name = wal_name(number)
+        header, body, tag = open_object(cipher, name, raw, store_id=store_id, kinds=_WAL_KINDS, number=number)
+        found = cls(number, header, raw, tag, len(raw), [], [], 0)
+        if header.kind is ObjectKind.WAL:
+            for _, record in decode(name, body):
+                found.sequence = max(found.sequence, sequence_of(record))
+                if isinstance(record, TableRef):
+                    found.tables.append(record)
+                elif isinstance(record, Meta):
+                    found.metas.append(record)
+        return found
+
+    def records(self, cipher: Cipher, *, store_id: bytes) -> list[Replayed]:
+        """Its operations and locators, in order."""
+        name = wal_name(self.number)
+        _, body, _ = open_object(cipher, name, self.raw, store_id=store_id, kinds=_WAL_KINDS, number=self.number)
+        return [item for item in decode(name, body) if not isinstance(item[1], TableRef | Meta)]
 
 
 @dataclass(slots=True)
@@ -77,9 +109,20 @@ class Replay:
     tag: bytes = NO_LINK
     """Tag of the object just below `end`; zeros behind a fence."""
 
-    def records(self) -> list[Replayed]:
-        """Everything the log says, in order."""
-        return [record for item in self.objects for record in decode(wal_name(item.number), item.body)]
+    @property
+    def tables(self) -> list[TableRef]:
+        """The SSTs that the log refers to, in order."""
+        return [table for item in self.objects for table in item.tables]
+
+    @property
+    def metas(self) -> list[Meta]:
+        """The changes of the tree in the log, in order of sequence."""
+        return sorted((meta for item in self.objects for meta in item.metas), key=sequence_of)
+
+    @property
+    def sequence(self) -> int:
+        """The newest sequence in the log, 0 if it is empty."""
+        return max((item.sequence for item in self.objects), default=0)
 
 
 class LogReader:
@@ -92,16 +135,17 @@ class LogReader:
         self._env = env
         self._manifests = manifests
         self._read: dict[int, LogObject] = {}
+        self._room = Room()
 
     async def read_to_gap(self) -> Replay:
         """Walk the log from the manifest's replay point to its first free number, checking the chain of tags."""
         manifest = self._manifests.manifest
         start = manifest.replay
-        listed = set(await list_log(self._store, above=start - 1))
+        listed = await list_log(self._store, above=start - 1)
         replay = Replay(end=start, tag=manifest.replay_tag)
         while True:  # Each turn goes on to a higher number that is there.
             wanted = [n for n in range(replay.end, replay.end + READS_IN_FLIGHT) if n in listed]
-            await asyncio.gather(*(self._load(n) for n in wanted if n not in self._read))
+            await asyncio.gather(*(self._load(n, listed[n].size) for n in wanted if n not in self._read))
             while replay.end in self._read:
                 self._follow(replay, self._read[replay.end])
             # The listing may be old, and show what is gone or not show what is there: the number itself tells.
@@ -110,20 +154,29 @@ class LogReader:
         await self._check_end(replay, [n for n in listed if n > replay.end])
         return replay
 
-    async def _load(self, number: int) -> bool:
+    async def _load(self, number: int, size: int | None = None) -> bool:
+        """Read and check an object of `size` bytes, as listed; False if it is not there."""
         name = wal_name(number)
         try:
-            raw = await self._store.get(name, limit=WAL_BYTES_MAX)
+            if size is None:
+                size = (await self._store.head(name)).size
+            async with self._room.take(size):
+                raw = await read_whole(
+                    self._store,
+                    name,
+                    size,
+                    limit=WAL_BYTES_MAX,
+                    cipher=self._cipher,
+                    store_id=self._store_id,
+                    kinds=_WAL_KINDS,
+                    number=number,
+                    env=self._env,
+                )
+                self._read[number] = await self._env.run(
+                    "codec", lambda: LogObject.open(self._cipher, number, raw, store_id=self._store_id)
+                )
         except NotFound:
             return False
-
-        def open_it() -> LogObject:
-            header, body, tag = open_object(
-                self._cipher, name, raw, store_id=self._store_id, kinds=_WAL_KINDS, number=number
-            )
-            return LogObject(number, header, body, tag, len(raw))
-
-        self._read[number] = await self._env.run("codec", open_it)
         return True
 
     def _follow(self, replay: Replay, item: LogObject) -> None:
@@ -227,11 +280,6 @@ async def read_indexes(
     return list(await asyncio.gather(*(read(table) for table in tables)))
 
 
-def tables_named(records: list[Replayed]) -> list[TableRef]:
-    """The SSTs that the log refers to, in order."""
-    return [record for _, record in records if isinstance(record, TableRef)]
-
-
 def sequence_of(record: Op | Meta | TableRef | Located) -> int:
     """The sequence of an operation, 0 for what has none."""
     if isinstance(record, tuple):
@@ -239,8 +287,3 @@ def sequence_of(record: Op | Meta | TableRef | Located) -> int:
     if isinstance(record, Located):
         return record.entry.sequence
     return record.sequence if isinstance(record, Meta) else 0
-
-
-def highest_sequence(records: list[Replayed]) -> int:
-    """The newest sequence in the log, 0 if it is empty."""
-    return max((sequence_of(record) for _, record in records), default=0)

@@ -1,12 +1,15 @@
 """What the real program keeps in memory: no more than it says, and never what only a stranger's object asks for."""
 
+import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.support.nbd import Client
 from tests.support.processes import resident_bytes
-from tests.support.program import Server
+from tests.support.program import EXIT_CORRUPT, Server
 from tests.support.stores import StoreUnderTest
 
 MIB = 1 << 20
@@ -37,3 +40,87 @@ def test_the_cache_keeps_what_it_says(
     with server.connect() as client:
         write_and_settle(client, server, bytearray(32 * MIB), count=60, first=offset)
         assert resident_bytes(server.pid) < SERVER_BYTES + CACHE_BYTES
+
+
+OPENED_BYTES = 512 * MIB
+"""A server that has replayed a log: Argon2id's 256 MiB, which are free again, and a memtable of as much."""
+
+
+def test_a_log_that_compresses_well_is_opened_in_little_memory(
+    local_store: StoreUnderTest, make_server: Callable[..., Server]
+) -> None:
+    """Written and discarded over and over until the server is killed: little is left of it but its log."""
+    server = make_server(local_store, create={"disk": "1GiB"})
+    server.start()
+    data = bytes(range(256)) * (3 * MIB // 256)
+    with server.connect() as client:
+        for _ in range(200):
+            client.write(SECTOR, data)
+            client.flush()
+            client.trim(0, 64 * MIB)
+        client.write(SECTOR, data)
+        client.flush()
+    server.kill()
+    server.start()
+    with server.connect() as client:
+        assert client.read(SECTOR, len(data)) == data
+    assert resident_bytes(server.pid, "VmHWM") < OPENED_BYTES
+
+
+HUGE_BYTES = 1000 * MIB
+
+
+def sparse(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize("size", [HUGE_BYTES, 500 * MIB], ids=["larger than any", "as large as a log object may be"])
+def test_huge_objects_of_a_stranger_are_not_read(
+    local_store: StoreUnderTest, make_server: Callable[..., Server], size: int
+) -> None:
+    """Who can put objects into the store, but has not its password, puts four of them behind the log."""
+    server = make_server(local_store, create={"disk": "1GiB"})
+    server.start()
+    with server.connect() as client:
+        client.write(0, b"x" * SECTOR)
+        client.flush()
+    server.kill()
+    log = Path(local_store.location.removeprefix("file://")) / "wal"
+    last = max(int(path.stem) for path in log.iterdir())
+    for number in range(1, 5):
+        sparse(log / f"{last + number:020}.sst", size)
+    peak, status, said = peak_of(server)
+    assert status == EXIT_CORRUPT
+    assert f"{last + 1:020}.sst is damaged" in said
+    assert peak < OPENED_BYTES
+
+
+def test_a_huge_keys_object_is_not_read(local_store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
+    server = make_server(local_store, create={"disk": "1GiB"})
+    server.start()
+    assert server.stop() == 0
+    keys = Path(local_store.location.removeprefix("file://")) / "keys"
+    sparse(keys / f"{2:020}.keys", 1 << 30)
+    peak, status, said = peak_of(server)
+    assert status == EXIT_CORRUPT
+    assert f"{2:020}.keys is damaged" in said
+    assert peak < OPENED_BYTES
+
+
+def peak_of(server: Server) -> tuple[int, int, str]:
+    """Run a server that will not start: its highest resident memory in bytes, its status, and what it said."""
+    with subprocess.Popen(
+        server.command(),
+        env=server.host.environment(),
+        cwd=server.host.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss * 1024, process.returncode, said

@@ -175,8 +175,8 @@ MUTATIONS = [
     Mutation(
         "the old log is deleted before the manifest is committed",
         "storage/lsm/flush.py",
-        "        await self._manifests.commit(\n",
-        "        await self._truncate(replay)\n        await self._manifests.commit(\n",
+        "        await self._manifests.commit(manifest)\n",
+        "        await self._truncate(replay)\n        await self._manifests.commit(manifest)\n",
     ),
     Mutation(
         "a take-over that loses does not read the winner's manifest",
@@ -338,7 +338,7 @@ MUTATIONS = [
     Mutation(
         "made: what the manifest holds is replayed once more",
         "storage/lsm/layers.py",
-        "            elif sequence_of(record) <= done:\n                continue\n",
+        "            if meta.sequence <= done:\n                continue\n",
         "",
     ),
     Mutation(

@@ -14,7 +14,7 @@ from storage.lsm.layer import Layer
 from storage.lsm.names import WALS, manifest_name, wal_name, wal_number
 from storage.lsm.opening import Ciphers
 from storage.lsm.records import LayerRecords, Meta, encode
-from storage.lsm.recovery import RESUME, highest_sequence, sequence_of
+from storage.lsm.recovery import RESUME, Replay, sequence_of
 from storage.lsm.sweep import LEFTOVER_SECONDS_MIN
 from storage.objects.base import Listing
 from tests.storage.lsm.worlds import KEY, World, durable, join, read, settle, soon, when_durable
@@ -375,5 +375,4 @@ def test_sequences_of_records() -> None:
     assert sequence_of((5, 0, b"x")) == 5
     assert sequence_of((6, 0, 4096, False)) == 6
     assert sequence_of(Meta(7, b"")) == 7
-    assert highest_sequence([(1, (5, 0, b"x")), (0, Meta(4, b""))]) == 5
-    assert highest_sequence([]) == 0
+    assert Replay().sequence == 0
