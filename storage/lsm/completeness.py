@@ -24,6 +24,7 @@ from storage.lsm.envelope import HEADER_BYTES, ObjectKind, decode_header, open_o
 from storage.lsm.listing import list_log, list_tables
 from storage.lsm.manifest import Manifest
 from storage.lsm.manifests import Manifests
+from storage.lsm.missing import insist
 from storage.lsm.names import MANIFESTS, table_name
 from storage.lsm.sizes import TREE_BYTES_MAX
 from storage.objects.base import ObjectInfo, ObjectStore
@@ -159,9 +160,8 @@ async def _check_named(
     name = table_name(table)
     if found is None:
         try:
-            found = await store.head(name)
+            found = await insist(store, lambda: store.head(name), on_missing=manifests.look_for_newer)
         except NotFound:
-            await manifests.look_for_newer()
             raise Corrupt(name, "it is missing, though the manifest names it") from None
     if found.size != size:
         raise Corrupt(name, f"it has {found.size} bytes, and the manifest names one of {size}")

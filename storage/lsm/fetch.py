@@ -17,6 +17,7 @@ from storage.crypto import TAG_BYTES, AuthenticationError
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable
 from storage.lsm.entries import FrameRef
+from storage.lsm.missing import insist
 from storage.lsm.names import table_name
 from storage.objects.base import ObjectStore
 
@@ -171,9 +172,12 @@ class FrameSource:
         start = group[0].location & OFFSET_MASK
         end = (group[-1].location & OFFSET_MASK) + group[-1].length
         try:
-            raw = await self._store.get(name, start, end - start)
+            raw = await insist(
+                self._store,
+                lambda: self._store.get(name, start, end - start),
+                on_missing=lambda: self._on_missing(name),
+            )
         except NotFound:
-            await self._on_missing(name)
             raise Corrupt(name, "it is missing though the newest manifest names it") from None
         return await self._env.run("codec", self._decode, name, raw, start, group)
 

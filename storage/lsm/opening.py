@@ -26,6 +26,7 @@ from storage.lsm.index import BlockMap
 from storage.lsm.load import build_maps
 from storage.lsm.manifest import Manifest
 from storage.lsm.manifests import Manifests
+from storage.lsm.missing import insist
 from storage.lsm.names import table_name
 from storage.lsm.recovery import LogReader, Replay, read_indexes
 from storage.lsm.settle import pauses
@@ -280,9 +281,12 @@ class Opener:
         name = table_name(ref.id)
         try:
             # Its size is sealed in the manifest.
-            raw = await self.store.get(name, 0, ref.size, limit=TREE_BYTES_MAX)
+            raw = await insist(
+                self.store,
+                lambda: self.store.get(name, 0, ref.size, limit=TREE_BYTES_MAX),
+                on_missing=manifests.look_for_newer,
+            )
         except NotFound:
-            await manifests.look_for_newer()
             raise Corrupt(name, "it is missing, though the manifest names it") from None
         _, body, tag = open_object(cipher, name, raw, store_id=self.key.store_id, kinds=(ObjectKind.METADATA,))
         if tag != ref.tag:

@@ -32,6 +32,7 @@ from storage.lsm.envelope import (
 )
 from storage.lsm.listing import list_log
 from storage.lsm.manifests import Manifests
+from storage.lsm.missing import insist
 from storage.lsm.names import MANIFESTS, table_name, wal_name
 from storage.lsm.records import Located, Meta, Op, Replayed, decode
 from storage.lsm.settle import Taken, create_or_settle, pauses
@@ -219,12 +220,16 @@ class LogReader:
     async def check_known(self, replay: Replay, acknowledged: int) -> None:
         """Corrupt if the log ends below a number that was acknowledged; Fenced if a newer writer explains it."""
         if acknowledged >= replay.end:
-            await self._manifests.look_for_newer()
             name = wal_name(replay.end)
-            raise Corrupt(
-                name,
-                f"it is missing, and it was acknowledged (up to number {acknowledged}): the log lost writes",
-            )
+            look = self._manifests.look_for_newer
+            try:
+                await insist(self._store, lambda: self._store.head(name), on_missing=look)
+            except NotFound:
+                raise Corrupt(
+                    name,
+                    f"it is missing, and it was acknowledged (up to number {acknowledged}): the log lost writes",
+                ) from None
+            raise Unavailable(f"{self._store.url} said that {name} is not there, and now it is: open it again")
 
     async def put_fence(self, replay: Replay, epoch: int) -> Replay:
         """Close the log to every earlier writer. Gives the log as it ends at our fence. Fenced: a newer writer was
@@ -270,10 +275,9 @@ async def read_indexes(
         name = table_name(table.id)
         async with room:
             try:
-                header = await store.get(name, 0, HEADER_BYTES)
+                header = await insist(store, lambda: store.get(name, 0, HEADER_BYTES), on_missing=on_missing)
                 sealed = await store.get(name, table.index_offset, table.size - table.index_offset)
             except NotFound:
-                await on_missing()
                 raise Corrupt(name, "it is missing, though the manifest or the log names it") from None
         return await env.run("codec", lambda: open_index(cipher, table, header, sealed, store_id=store_id))
 

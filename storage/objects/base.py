@@ -46,8 +46,10 @@ class Capabilities:
     """What a store claims to do; the probe finds out whether it is true."""
 
     conditional_create: bool
-    may_hang: bool = False
-    """A request may be lost on its connection, with no answer ever, while another one would be answered."""
+    remote: bool = False
+    """Requests travel: one may have no answer ever while another one would be answered, and what answers may be
+    something on the way.
+    """
 
 
 Listing = list[ObjectInfo]

@@ -83,7 +83,7 @@ class RetryingStore:
         async def attempt() -> None:
             nonlocal unknown
             try:
-                if self.capabilities.may_hang:
+                if self.capabilities.remote:
                     size = memoryview(data).nbytes
                     await self._hedge.run(lambda: self._inner.create(name, data), size, sent_twice)
                 else:

@@ -103,7 +103,7 @@ class S3Store:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(conditional_create=True, may_hang=True)
+        return Capabilities(conditional_create=True, remote=True)
 
     async def create(self, name: str, data: Buffer) -> None:
         check_name(name)

@@ -41,7 +41,7 @@ class Hanging(Wrapped):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(conditional_create=True, may_hang=True)
+        return Capabilities(conditional_create=True, remote=True)
 
     async def create(self, name: str, data: Buffer) -> None:
         self.sent.append(asyncio.get_running_loop().time())
