@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from storage.crypto import AuthenticationError, Cipher
 from storage.env import epoch_of
 from storage.errors import AccessDenied, Corrupt, NotFound, Unavailable
-from storage.lsm.envelope import HEADER_BYTES, ObjectKind, decode_header, open_object
+from storage.lsm.envelope import FIRST_PART_BYTES, HEADER_BYTES, ObjectKind, check_first_part, decode_header
 from storage.lsm.listing import list_log, list_tables
 from storage.lsm.manifest import Manifest
 from storage.lsm.manifests import Manifests
 from storage.lsm.missing import insist
 from storage.lsm.names import MANIFESTS, table_name
-from storage.lsm.sizes import TREE_BYTES_MAX
 from storage.objects.base import ObjectInfo, ObjectStore
 
 HEADERS_IN_FLIGHT = 32
@@ -132,7 +131,9 @@ async def _is_authentic(store: ObjectStore, table: str, store_id: bytes, *, inde
         raw = await store.get(name, 0, HEADER_BYTES)
         header = decode_header(name, raw, store_id=store_id, kinds=_KINDS)
         if header.kind is ObjectKind.METADATA:
-            open_object(tree, name, await store.get(name, limit=TREE_BYTES_MAX), store_id=store_id, kinds=_KINDS)
+            # Its first part is bound to the header, and enough.
+            first = await store.get(name, 0, min(header.size, FIRST_PART_BYTES))
+            check_first_part(tree, name, first, header.size, store_id=store_id, kinds=_KINDS)
         elif HEADER_BYTES <= header.index_offset < header.size:
             index.open(await store.get(name, header.index_offset, header.size - header.index_offset), raw)
         else:
