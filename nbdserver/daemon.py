@@ -9,6 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from storage.errors import AccessDenied
+from storage.ownership import open_own, replace_file, trusted_folder
+
 PR_SET_DUMPABLE = 4
 
 
@@ -67,16 +70,24 @@ def detach(child: Callable[[Callable[[], None]], int]) -> int:
 
 
 def write_pid_file(path: Path) -> None:
-    """Write this process's id, all of it or nothing."""
-    hidden = path.with_name(path.name + ".new")
-    hidden.write_text(f"{os.getpid()}\n")
-    hidden.rename(path)
+    """Write this process's id, all of it or nothing, into a file that everybody may read.
+
+    AccessDenied: other users could exchange it, and with it whom a `kill` of its reader ends.
+    """
+    try:
+        folder = trusted_folder(path.parent, shared=True)
+    except AccessDenied as error:
+        raise AccessDenied(f"the pid file {path} would not be safe: {error}; choose another path") from error
+    replace_file(folder / path.name, f"{os.getpid()}\n".encode(), 0o644)
 
 
 def remove_pid_file(path: Path) -> None:
     """Remove the file unless another process has written it meanwhile."""
     try:
-        if path.read_text() == f"{os.getpid()}\n":
+        descriptor = open_own(path, os.O_RDONLY)
+        with os.fdopen(descriptor, "rb") as file:
+            ours = file.read() == f"{os.getpid()}\n".encode()
+        if ours:
             path.unlink()
-    except OSError:
+    except (OSError, AccessDenied):
         pass  # it is gone, or not ours to remove

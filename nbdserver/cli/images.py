@@ -11,9 +11,11 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from nbdserver.cli.failures import CommandFailed
+from storage.ownership import create_new, trusted_users
 
 BLOCK_BYTES = 256 * 1024
 """What the store keeps as one piece: writing whole ones costs the least."""
@@ -105,14 +107,15 @@ class ImageReader:
 class ImageWriter:
     """A file to export to; `-` is standard output.
 
-    A regular file that is there must be empty, a block device is never that: else `overwrite` is needed. A
-    file that was made here is removed again unless `finish` was reached.
+    A file that is not there is made, for this user alone. One that is there must be this user's and have no other
+    name, so that nobody gets the data by having been first; it must be empty, which a block device never is: else
+    `overwrite` is needed. A file that was made here is removed again unless `finish` was reached.
     """
 
     def __init__(self, name: str, *, overwrite: bool) -> None:
         self.name = name
         self._position = 0
-        self._made = False
+        self._made: os.stat_result | None = None
         with _named(name):
             self._descriptor = sys.stdout.fileno() if name == "-" else self._open(overwrite=overwrite)
             self._sparse = stat.S_ISREG(os.fstat(self._descriptor).st_mode) and name != "-"
@@ -120,11 +123,10 @@ class ImageWriter:
 
     def _open(self, *, overwrite: bool) -> int:
         try:
-            descriptor = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = create_new(Path(self.name), 0o600)
+            self._made = os.fstat(descriptor)
         except FileExistsError:
-            descriptor = os.open(self.name, os.O_WRONLY | os.O_CLOEXEC)
-        else:
-            self._made = True
+            descriptor = _open_existing(self.name)
         found = os.fstat(descriptor)
         disk = stat.S_ISBLK(found.st_mode)
         if (disk or found.st_size) and not overwrite:
@@ -155,14 +157,15 @@ class ImageWriter:
                 self._skip_to(size)
             if self._seekable:
                 os.fsync(self._descriptor)
-        self._made = False
+        self._made = None
 
     def close(self) -> None:
         if self.name != "-":
             os.close(self._descriptor)
-        if self._made:
+        if self._made is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self.name)
+                if os.path.samestat(os.lstat(self.name), self._made):
+                    os.unlink(self.name)
 
     def _skip_to(self, offset: int) -> None:
         if self._sparse:
@@ -180,6 +183,26 @@ class ImageWriter:
                 count = os.write(self._descriptor, view)
             self._position += count
             view = view[count:]
+
+
+def _open_existing(name: str) -> int:
+    """A descriptor to write to what is there. CommandFailed: somebody else put it there, and would get the data."""
+    entry = os.lstat(name)
+    link = stat.S_ISLNK(entry.st_mode)
+    if (link or stat.S_ISFIFO(entry.st_mode)) and entry.st_uid not in trusted_users():
+        kind = "link" if link else "pipe"
+        raise CommandFailed(f"{name} is a {kind} of user {entry.st_uid}, who would get the data: choose another name")
+    descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | (0 if link else os.O_NOFOLLOW))
+    found = os.fstat(descriptor)
+    why = None
+    if stat.S_ISREG(found.st_mode) and found.st_uid != os.geteuid():
+        why = f"belongs to user {found.st_uid}, who would get the data"
+    elif stat.S_ISREG(found.st_mode) and found.st_nlink != 1:
+        why = "has another name, under which others may have it"
+    if why is not None:
+        os.close(descriptor)
+        raise CommandFailed(f"{name} {why}: remove it or choose another name")
+    return descriptor
 
 
 def data_runs(data: bytes) -> Iterator[tuple[int, int]]:

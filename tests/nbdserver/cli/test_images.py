@@ -154,3 +154,52 @@ def test_a_file_that_was_not_finished_is_gone_again(tmp_path: Path) -> None:
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="No space left"):
         write_whole("/dev/full", [(0, b"x")], 1)
+
+
+def test_nothing_is_written_to_a_file_that_has_another_name(tmp_path: Path) -> None:
+    path, other = tmp_path / "out", tmp_path / "other"
+    other.touch()
+    os.link(other, path)
+    for overwrite in (False, True):
+        with pytest.raises(CommandFailed, match="has another name"):
+            ImageWriter(str(path), overwrite=overwrite)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("kind", ["file", "link", "link to ours", "dangling link", "pipe"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nobody_gets_the_data_by_having_been_first(tmp_path: Path, kind: str, overwrite: bool) -> None:
+    path, target = tmp_path / "out", tmp_path / "target"
+    if kind == "file":
+        path.touch()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+        if kind != "dangling link":
+            target.touch()
+            os.chown(target, 0 if kind == "link to ours" else 33, -1)
+    os.chown(path, 33, -1, follow_symlinks=False)
+    path.chmod(0o666) if kind == "file" else None
+    with pytest.raises(CommandFailed, match="user 33, who would get the data"):
+        ImageWriter(str(path), overwrite=overwrite)
+    assert not target.exists() or target.stat().st_size == 0
+
+
+def test_a_link_of_ours_leads_where_it_says(tmp_path: Path) -> None:
+    """As those below /dev/disk do, and /dev/stdout."""
+    path, target = tmp_path / "out", tmp_path / "target"
+    target.touch()
+    path.symlink_to(target)
+    write_whole(str(path), [(0, b"new")], 512)
+    assert target.stat().st_size == 512
+    assert path.is_symlink()
+
+
+def test_what_took_the_place_of_an_unfinished_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    writer = ImageWriter(str(path), overwrite=False)
+    path.unlink()
+    path.write_text("somebody else's")
+    writer.close()
+    assert path.read_text() == "somebody else's"
