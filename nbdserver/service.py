@@ -220,7 +220,11 @@ async def _open(settings: ServeSettings, password: bytes, env: Env) -> Store:
         create=settings.make_store,
         take_over=settings.take_over,
         accept_rollback=settings.accept_rollback,
-        options=StoreOptions(engine=engine, state_folder=settings.state_folder),
+        options=StoreOptions(
+            engine=engine,
+            state_folder=settings.state_folder,
+            admin_socket=socket_path(runtime_folder(os.environ), settings.store),
+        ),
     )
 
 

@@ -11,6 +11,7 @@ Root is trusted by everybody, since it can do everything anyway. Everything here
 import contextlib
 import errno
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -64,6 +65,31 @@ def made_by_root(folder: Path) -> bool:
     except OSError:
         return False
     return all(each.st_uid == ROOT and not each.st_mode & OTHERS_WRITE for each in above)
+
+
+def users_trusted_in(folder: Path) -> frozenset[int]:
+    """This user and root; to root also the owner of a folder that root gave him, as a service manager does."""
+    users = trusted_users()
+    if os.geteuid() == ROOT and made_by_root(folder):
+        users |= {os.stat(folder).st_uid}
+    return users
+
+
+def owner_to_keep(folder: int) -> tuple[int, int] | None:
+    """User and group that a new file in this open folder is to have, where it would have others by itself: what root
+    makes in a folder of somebody's must be his, or he could not use it."""
+    if os.geteuid() != ROOT:
+        return None
+    found = os.fstat(folder)
+    return None if (found.st_uid, found.st_gid) == (ROOT, ROOT) else (found.st_uid, found.st_gid)
+
+
+def user_name(uid: int) -> str:
+    """How a message names a user."""
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
 
 
 def create_new(path: Path, mode: int, *, folder: int | None = None) -> int:

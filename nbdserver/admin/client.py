@@ -7,20 +7,22 @@ It imports little, so that `nbdserver status` is quick.
 import contextlib
 import http.client
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
 from nbdserver.admin.failures import Failure, to_error
 from nbdserver.admin.frames import HEADER, Decoder, Piece, SenderFailed
-from nbdserver.admin.operations import Answer, Operation
-from nbdserver.admin.sockets import servers_trusted_in, sockets_to_try
+from nbdserver.admin.operations import Answer, ChangePassword, Operation
+from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
 from nbdserver.unix_sockets import connect
 from storage.errors import AccessDenied, StorageError, Unavailable
-from storage.ownership import trusted_users
+from storage.lsm.locks import read_note
+from storage.ownership import trusted_folder, trusted_users, user_name
 
 CONNECT_SECONDS = 10.0
 """To a process on this machine; it answers within milliseconds unless it is stopped."""
@@ -51,7 +53,13 @@ class AdminClient:
         return self._ask("GET", "/v1/status")
 
     def perform(self, operation: Operation) -> Answer:
-        """Have the server carry out an operation of `operations`. Its StorageError is raised here."""
+        """Have the server carry out an operation of `operations`. Its StorageError is raised here.
+
+        A password is told to nobody but a server of this user's, of root's, or of the system's own service.
+        """
+        if isinstance(operation, ChangePassword) and not trusted_users() & self._users:
+            (user,) = self._users
+            raise AccessDenied(f"the server of this store is {user_name(user)}'s: change the password as that user")
         return self._ask("POST", "/v1/operations", msgspec.json.encode(operation))
 
     def write_content(self, name: str, frames: Iterable[bytes], *, size: int | None, overwrite: bool) -> Answer:
@@ -101,7 +109,8 @@ def _talking() -> Iterator[None]:
 
 
 def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
-    """The server of a store that runs on this machine, or None.
+    """The server of a store that runs on this machine, or None: by the place where it would have its admin socket, or
+    by what it left beside a store that is a folder.
 
     AccessDenied: there is one, but it belongs to another user, or somebody else could have put its socket there.
     """
@@ -115,7 +124,38 @@ def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
             raise Unavailable(f"the server of this store does not answer on {path}: is it stopped?") from None
         except OSError:
             pass  # no such socket, or its server is gone
-    return None
+    return _server_beside(store)
+
+
+def _server_beside(store: str) -> AdminClient | None:
+    """The server that left a note in the folder of a store. None: there is no note, or the writer has no socket yet, or
+    no more, or is a command; whoever opens the store then is told who holds it.
+
+    Root asked for a store of its owner's, so to root that user's server may answer: as that user and nobody else, and
+    under the name that only this store has, so that the note cannot lead to the server of another one.
+    """
+    parts = urlsplit(store)
+    folder = Path(unquote(parts.path))
+    found = read_note(folder) if parts.scheme == "file" else None
+    if found is None or not found[1] or found[0].socket is None:
+        return None
+    note, path = found[0], Path(found[0].socket)
+    user = folder.stat().st_uid if os.geteuid() == 0 else os.geteuid()
+    elsewhere = f"the server of this store is process {note.pid} of {user_name(note.uid)}"
+    if note.uid != user:
+        raise AccessDenied(f"{elsewhere}: ask as that user{'' if os.geteuid() == 0 else ', or as root'}")
+    if path.name != socket_name(store):
+        return None
+    try:
+        real = trusted_folder(path.parent, users=frozenset((user,))) / path.name
+        connect(real, {user}, CONNECT_SECONDS).close()
+    except AccessDenied as error:
+        raise AccessDenied(f"{elsewhere}, and is not trusted: {error}") from error
+    except TimeoutError:
+        raise Unavailable(f"{elsewhere} and does not answer on {path}: is it stopped?") from None
+    except OSError:
+        return None
+    return AdminClient(real, frozenset((user,)))
 
 
 def _server_at(path: Path) -> AdminClient:

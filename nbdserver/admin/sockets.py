@@ -14,7 +14,7 @@ from pathlib import Path
 from nbdserver.unix_sockets import PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
 from storage.lsm.anchor import default_state_folder
-from storage.ownership import made_by_root, trusted_folder, trusted_users
+from storage.ownership import trusted_folder, users_trusted_in
 
 SYSTEM_FOLDER = Path("/run/nbdserver")
 
@@ -68,15 +68,18 @@ def servers_trusted_in(folder: Path) -> frozenset[int]:
 
     AccessDenied: others can write there too, so nothing in it is trusted. OSError: it is not there.
     """
-    users = trusted_users()
-    if os.geteuid() == 0 and made_by_root(folder):
-        users |= {os.stat(folder).st_uid}
+    users = users_trusted_in(folder)
     trusted_folder(folder, users=users)
     return users
 
 
+def socket_name(store: str) -> str:
+    """What the socket of a store's server is called, in whatever folder."""
+    return f"{hashlib.sha256(store.encode()).hexdigest()[:24]}.sock"
+
+
 def _join(folder: Path, store: str) -> Path:
-    return folder / f"{hashlib.sha256(store.encode()).hexdigest()[:24]}.sock"
+    return folder / socket_name(store)
 
 
 def _folders(environ: Mapping[str, str]) -> list[Path]:

@@ -84,7 +84,8 @@ async def _open(
     opening = patient.with_deadline(options.store_deadline_seconds)
     host = None
     if patient.url != "memory://":
-        host = HostState(options.state_folder or default_state_folder(os.environ), patient.url)
+        folder = options.state_folder or default_state_folder(os.environ)
+        host = HostState(folder, patient.url, options.admin_socket)
     tree = NameTree()
     try:
         if host is not None and accept_rollback:

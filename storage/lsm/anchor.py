@@ -30,20 +30,33 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
+from storage.lsm.locks import (
+    Holder,
+    WriterLock,
+    give_to_owner,
+    holder_in,
+    is_locked,
+    leave_note,
+    lock_path,
+    locks_in,
+    neighbour,
+    other_state_folders,
+)
+from storage.ownership import create_new, open_own, trusted_folder, users_trusted_in
 
 VERSION = 1
 
 READS_MAX = 100
 """Times in a row that a newer writer may replace the anchor while it is read."""
 
-_LOCK_NAME = re.compile(r"writer-(\d+)-([0-9a-f]+)\.(lock|tmp)")
+_ADVICE = "name another folder with --state-folder or NBDSERVER_STATE_FOLDER"
+
 _ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
 _MARK_NAME = re.compile(r"acknowledged-(\d+)")
 _MARK = struct.Struct("<Q")
@@ -70,45 +83,6 @@ class _AnchorFile(msgspec.Struct, frozen=True):
     anchor: Anchor
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds an epoch, as far as this host can tell.
-
-    "held": a process of this host, alive, with this `pid`. "gone": a process of this host that has ended.
-    "elsewhere": another host, or nothing is known.
-    """
-
-    state: Literal["gone", "held", "elsewhere"]
-    pid: int | None = None
-
-
-class WriterLock:
-    """This process's claim on an epoch. It ends with the process."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
-
-    def confirm(self) -> None:
-        """The take-over manifest has landed: from now on this process is known as the holder of the epoch."""
-        with _explained(self._path):
-            os.write(self._descriptor, b"confirmed\n")
-            os.fsync(self._descriptor)
-
-    def release(self) -> None:
-        """Give up the lock and leave the file: the store was not closed, and this host may take it over
-        again.
-        """
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def discard(self) -> None:
-        """Give up the lock and its file: the race was lost, or the store was closed cleanly."""
-        self._path.unlink(missing_ok=True)
-        self.release()
-
-
 class Mark:
     """The highest WAL number that this writer acknowledged, known to this host from the moment it is set.
 
@@ -118,7 +92,8 @@ class Mark:
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = open_own(path, os.O_WRONLY | os.O_CREAT)
+        give_to_owner(self._descriptor, path.parent)
 
     def set(self, number: int) -> None:
         """`number` exists in the store and is about to be acknowledged."""
@@ -135,9 +110,13 @@ class Mark:
 class HostState:
     """What this host remembers of one store."""
 
-    def __init__(self, state_folder: Path, store_url: str) -> None:
+    def __init__(self, state_folder: Path, store_url: str, admin_socket: Path | None = None) -> None:
+        """`admin_socket` is where commands of this host reach the server that this process is, or is going to be."""
         self._store_url = store_url
+        self._admin_socket = admin_socket
         self._folder = state_folder / hashlib.sha256(store_url.encode()).hexdigest()[:24]
+        parts = urlsplit(store_url)
+        self._beside = Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def load(self) -> Anchor | None:
         """The newest anchor, or None if this host has never written the store.
@@ -145,6 +124,7 @@ class HostState:
         Corrupt if it cannot be read.
         """
         with _explained(self._folder):
+            self._check_folder()
             for _ in range(READS_MAX):
                 found = self._numbered(_ANCHOR_NAME)
                 if not found:
@@ -223,7 +203,7 @@ class HostState:
         """
         with _explained(self._folder):
             self._make_folder()
-            path = self._folder / f"writer-{epoch}-{takeover_tag.hex()}.lock"
+            path = lock_path(self._folder, epoch, takeover_tag)
             # Locked under a name nobody looks for, so that a look never meets it unlocked.
             hidden = path.with_suffix(".tmp")
             descriptor = _create(hidden)
@@ -235,31 +215,36 @@ class HostState:
             except BaseException:
                 os.close(descriptor)
                 raise
-            return WriterLock(path, descriptor)
+            note = None if self._beside is None else leave_note(self._beside, epoch, self._admin_socket)
+            return WriterLock(path, descriptor, note)
 
     def holder(self, epoch: int, newest_tag: bytes) -> Holder:
         """Who holds `epoch`, which the newest manifest, whose tag is `newest_tag`, says is the store's."""
         with _explained(self._folder):
-            for claimed, tag, path in self._locks():
-                if claimed != epoch:
-                    continue
-                try:
-                    lines = path.read_text(errors="replace").splitlines()
-                except FileNotFoundError:
-                    continue
-                if "confirmed" not in lines and tag != newest_tag.hex():
-                    continue
-                if _is_locked(path):
-                    return Holder("held", _pid(lines))
-                return Holder("gone")
-        return Holder("elsewhere")
+            holder = holder_in(self._folder, epoch, newest_tag)
+        if holder.state != "elsewhere":
+            return holder if holder.state == "held" else Holder("gone")
+        others = [folder / self._folder.name for folder in other_state_folders()]
+        return neighbour(epoch, newest_tag, beside=self._beside, folders=others)
 
     def _make_folder(self) -> None:
         """Make the store's folder, durably with its parents, readable by its owner only."""
         missing = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
+            if folder == self._folder:
+                _give_folder(folder)
             _sync_folder(folder.parent)
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """AccessDenied: somebody else could write here what this host is to remember."""
+        if not self._folder.exists():
+            return
+        try:
+            trusted_folder(self._folder, users=users_trusted_in(self._folder.parent))
+        except AccessDenied as error:
+            raise AccessDenied(f"the state folder is not safe: {error}; {_ADVICE}") from error
 
     def _numbered(self, pattern: re.Pattern[str]) -> dict[int, Path]:
         try:
@@ -268,17 +253,9 @@ class HostState:
             return {}
         return {int(match[1]): self._folder / name for name in names if (match := pattern.fullmatch(name))}
 
-    def _locks(self) -> Iterator[tuple[int, str, Path]]:
-        """Epoch, tag and path of every lock file, also of claims that did not get their final name."""
-        if not self._folder.is_dir():
-            return
-        for name in sorted(os.listdir(self._folder)):
-            if match := _LOCK_NAME.fullmatch(name):
-                yield int(match[1]), match[2], self._folder / name
-
     def _sweep_locks(self, *, below: int | None) -> None:
-        for epoch, _, path in self._locks():
-            if (below is None or epoch < below) and not _is_locked(path):
+        for epoch, _, path in locks_in(self._folder):
+            if (below is None or epoch < below) and not is_locked(path):
                 path.unlink(missing_ok=True)
 
 
@@ -297,34 +274,21 @@ def _damaged_anchor(reason: object) -> str:
     return f"{reason}; if the store is as it should be, start once with --accept-rollback to write a new one"
 
 
-def _pid(lines: list[str]) -> int | None:
-    match = re.fullmatch(r"pid (\d+)", lines[0]) if lines else None
-    return int(match[1]) if match else None
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of this file; a file that is not there is not locked.
-
-    Asked with a shared lock, so that two who ask at once do not take each other for the holder.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _create(path: Path) -> int:
     """An empty file under a temporary name; what a crash may have left there goes."""
     path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
+    descriptor = create_new(path, 0o600)
+    give_to_owner(descriptor, path.parent)
+    return descriptor
+
+
+def _give_folder(folder: Path) -> None:
+    """Have a folder that root made belong to the owner of the one it is in."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        give_to_owner(descriptor, folder.parent)
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -347,7 +311,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "name another folder with --state-folder or NBDSERVER_STATE_FOLDER"
+        advice = _ADVICE
         kind: type[StorageError] = AccessDenied
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             kind = OutOfSpace

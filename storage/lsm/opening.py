@@ -17,13 +17,14 @@ from storage.crypto import Cipher
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, NotFound, RolledBack, Unavailable
 from storage.keys import DataKey
-from storage.lsm.anchor import Anchor, HostState, WriterLock
+from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.completeness import check_census, take_census
 from storage.lsm.entries import TableRef
 from storage.lsm.envelope import ObjectKind, open_object
 from storage.lsm.fetch import Slots
 from storage.lsm.index import BlockMap
 from storage.lsm.load import build_maps
+from storage.lsm.locks import Holder, WriterLock
 from storage.lsm.manifest import Manifest
 from storage.lsm.manifests import Manifests
 from storage.lsm.missing import insist
@@ -33,6 +34,7 @@ from storage.lsm.settle import pauses
 from storage.lsm.sizes import TREE_BYTES_MAX
 from storage.lsm.tree import TreeState
 from storage.objects.base import ObjectStore
+from storage.ownership import user_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,21 +245,13 @@ class Opener:
             await self._check_holder(manifests)
 
     async def _check_holder(self, manifests: Manifests) -> None:
-        if self.host is None:
-            state, pid = "elsewhere", None
-        else:
+        """Fenced unless the last writer was this host's own and is gone. Nobody is told to take a store from a writer
+        that lives on this host."""
+        holder = Holder("elsewhere")
+        if self.host is not None:
             holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
-            state, pid = holder.state, holder.pid
-        if state == "held":
-            raise Fenced(
-                f"another server (process {pid}) holds {self.store.url}: "
-                "stop it, or take the store from it with --take-over"
-            )
-        if state == "elsewhere":
-            raise Fenced(
-                f"{self.store.url} was not closed, and its last server ran elsewhere: "
-                "if that one is gone for good, open it with --take-over"
-            )
+        if holder.state != "gone":
+            raise Fenced(_refusal(self.store.url, holder))
 
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> _View:
         manifest = manifests.manifest
@@ -292,6 +286,22 @@ class Opener:
         if tag != ref.tag:
             raise Corrupt(name, "it is not the object that the manifest names")
         return body
+
+
+def _refusal(url: str, holder: Holder) -> str:
+    """Why a store cannot be had now, and what to do."""
+    whose = "" if holder.uid is None else f" of {user_name(holder.uid)}"
+    if holder.state == "held":
+        return f"another server of this host (process {holder.pid}{whose}) holds {url}: stop it first"
+    if holder.state == "left":
+        return (
+            f"{url} was not closed, and its last server was a process{whose} on this host that is gone: "
+            "start it again as that user, or open the store with --take-over"
+        )
+    return (
+        f"{url} was not closed, and its last server ran elsewhere: "
+        "if that one is gone for good, open it with --take-over"
+    )
 
 
 def _rolled_back(anchor: Anchor, store_id: bytes, manifests: Manifests) -> str | None:

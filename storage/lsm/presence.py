@@ -7,7 +7,8 @@ import logging
 
 from storage.env import Env
 from storage.errors import AccessDenied, OutOfSpace
-from storage.lsm.anchor import Anchor, HostState, Mark, WriterLock
+from storage.lsm.anchor import Anchor, HostState, Mark
+from storage.lsm.locks import WriterLock
 
 _log = logging.getLogger(__name__)
 

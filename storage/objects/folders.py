@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from storage.objects.base import Buffer, is_name
+from storage.ownership import owner_to_keep
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 FOLDER_MODE = 0o700
@@ -65,8 +66,16 @@ def make(root: int, folder: str) -> None:
         path = f"{above}/{part}" if above else part
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, FOLDER_MODE, dir_fd=root)
+        _keep_owner(root, path)
         sync(root, above)
         above = path
+
+
+def _keep_owner(root: int, path: str) -> None:
+    """Have a folder that root made, perhaps just before it was killed, belong to whom the store's folder belongs."""
+    owner = owner_to_keep(root)
+    if owner is not None and os.stat(path, dir_fd=root, follow_symlinks=False).st_uid == 0:
+        os.chown(path, *owner, dir_fd=root, follow_symlinks=False)
 
 
 def walk(root: int, folder: str) -> Iterator[str]:
@@ -106,6 +115,7 @@ class Temporaries:
     def __init__(self, root: int, unique: Callable[[], str]) -> None:
         """Sweep what ended processes left, and make a folder; `unique` gives 16 other hexadecimal digits each time."""
         self._root = root
+        self._owner = owner_to_keep(root)
         self._numbers = itertools.count()
         _sweep(root)
         for _ in range(TRIES_MAX):
@@ -115,6 +125,8 @@ class Temporaries:
                 self.descriptor = os.open(self._name, FOLDER, dir_fd=root)
             except FileNotFoundError:
                 continue  # another process's sweep was quicker
+            if self._owner is not None:
+                os.fchown(self.descriptor, *self._owner)
             if self._lock():
                 return
             os.close(self.descriptor)
@@ -140,6 +152,8 @@ class Temporaries:
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=self.descriptor)
         try:
             try:
+                if self._owner is not None:
+                    os.fchown(descriptor, *self._owner)
                 rest = memoryview(data).cast("B")
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]

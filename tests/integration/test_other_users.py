@@ -3,13 +3,15 @@
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.other_users import NEIGHBOUR, VICTIM, impostor, python, run_as
-from tests.support.program import REPOSITORY, Host, Server
+from tests.support.processes import end
+from tests.support.program import EXIT_FENCED, REPOSITORY, Host, Server
 from tests.support.stores import StoreUnderTest
 
 EXIT_DENIED = 13
@@ -173,3 +175,92 @@ def test_a_socket_that_others_could_exchange_is_not_made(crowded: Path, work: Pa
     status, said = as_victim(work, "serve", store, "--create", "a=1M", "--unix", str(crowded / "s"), "--run", "true")
     assert status == EXIT_DENIED, said
     assert f"other users can write to {crowded}" in said
+
+
+@pytest.fixture
+def service(crowded: Path, work: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server of the victim's, as a service would run: its own folders, and a store of its own."""
+    store = work / "home" / "store"
+    log = (work / "service.log").open("wb")
+    process = subprocess.Popen(
+        [python()[0], "-m", "nbdserver", "serve", str(store), "--create", "a=1M", "--unix", str(work / "home" / "s")],
+        user=VICTIM,
+        group=VICTIM,
+        extra_groups=[],
+        env=victims_environment(work),
+        cwd=work / "home",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline(), (work / "service.log").read_text()
+        yield process
+    finally:
+        end(process)
+        log.close()
+
+
+def test_root_finds_the_server_of_a_store_whoever_runs_it(
+    service: "subprocess.Popen[bytes]", work: Path, host: Host
+) -> None:
+    store = ("--store", str(work / "home" / "store"))
+    host.run("device", "create", "b", "1M", *store)
+    status = host.json("status", *store)
+    assert isinstance(status, dict)
+    assert (status["pid"], status["exports"]) == (service.pid, ["a", "b"])
+    # A password is not told to another user, though the server has the store open.
+    done = host.run("password", "change", *store, status=EXIT_DENIED, NBDSERVER_NEW_PASSWORD=NEW)
+    assert done.stderr == "nbdserver: the server of this store is user nobody's: change the password as that user\n"
+    assert as_victim(work, "device", "list", *store)[0] == 0
+
+
+def test_a_store_that_another_user_serves_is_not_called_served_elsewhere(
+    service: "subprocess.Popen[bytes]", work: Path, host: Host
+) -> None:
+    """Neither where root would serve it itself, nor to a user who may see the store and not its server."""
+    store = work / "home" / "store"
+    done = host.run("serve", str(store), "--run", "true", status=EXIT_FENCED, NBDSERVER_PASSWORD=OLD)
+    assert f"another server of this host (process {service.pid} of user nobody) holds" in done.stderr
+    assert "--take-over" not in done.stderr
+    (work / "home").chmod(0o711)
+    store.chmod(0o755)
+    environment = {**victims_environment(work), "HOME": str(work / "other"), "NBDSERVER_STATE_FOLDER": "/nowhere"}
+    command = (python()[0], "-m", "nbdserver", "device", "create", "c", "1M", "--store", str(store))
+    refused = run_as(NEIGHBOUR, *command, environment=environment, cwd=work / "other")
+    assert refused.returncode == EXIT_DENIED, refused.stderr
+    sentence = f"the server of this store is process {service.pid} of user nobody: ask as that user, or as root"
+    assert refused.stderr == f"nbdserver: {sentence}\n"
+
+
+def test_a_server_of_another_user_that_was_killed_is_not_called_elsewhere(
+    service: "subprocess.Popen[bytes]", work: Path, host: Host
+) -> None:
+    service.kill()
+    service.wait()
+    store = work / "home" / "store"
+    command = ("device", "create", "b", "1M", "--store", str(store))
+    done = host.run(*command, status=EXIT_FENCED, NBDSERVER_PASSWORD=OLD)
+    assert "a process of user nobody on this host that is gone: start it again as that user" in done.stderr
+    assert as_victim(work, *command) == (0, "b: created, 1 MiB\n")
+
+
+def test_what_root_changes_at_rest_the_owner_of_the_store_can_use(crowded: Path, work: Path, host: Host) -> None:
+    """Also what it remembers in a state folder that belongs to that user."""
+    store = ("--store", str(work / "home" / "store"))
+    assert as_victim(work, "init", store[1])[0] == 0
+    done = host.run("device", "create", "b", "1M", *store, NBDSERVER_PASSWORD=OLD)
+    assert done.stderr == ""
+    owners = {path.lstat().st_uid for path in Path(store[1]).rglob("*")}
+    assert owners == {VICTIM}
+    assert as_victim(work, "device", "create", "c", "1M", *store)[0] == 0
+    with tempfile.TemporaryDirectory(dir="/var/lib", prefix="nbdserver-test-") as made:
+        os.chmod(made, 0o700)
+        os.chown(made, VICTIM, VICTIM)
+        for number in range(2):
+            remembered = {"NBDSERVER_STATE_FOLDER": made}
+            root = ("device", "create", f"r{number}", "1M", *store, "--state-folder", made)
+            host.run(*root, NBDSERVER_PASSWORD=OLD)
+            assert as_victim(work, "device", "create", f"v{number}", "1M", *store, **remembered)[0] == 0
+            assert {path.lstat().st_uid for path in Path(made).rglob("*")} == {VICTIM}

@@ -5,7 +5,8 @@ A lock is held as long as its process lives, stalled or not; a crash of the proc
 
 import msgspec
 
-from storage.lsm.anchor import Anchor, Holder
+from storage.lsm.anchor import Anchor
+from storage.lsm.locks import Holder
 from tests.simulation.loop import Process
 
 

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from storage.errors import AccessDenied, Corrupt
-from storage.lsm.anchor import Anchor, Holder, HostState, default_state_folder
+from storage.lsm.anchor import Anchor, HostState, default_state_folder
+from storage.lsm.locks import Holder
 
 URL = "file:///srv/store"
 TAG = bytes(range(16))

@@ -8,9 +8,10 @@ import pytest
 from storage.codec import SECTOR_BYTES
 from storage.errors import AccessDenied, Corrupt, Fenced, OutOfSpace, RolledBack, StorageError, Unavailable
 from storage.keys import DataKey
-from storage.lsm.anchor import HostState, WriterLock
+from storage.lsm.anchor import HostState
 from storage.lsm.engine import Engine
 from storage.lsm.layers import Layers
+from storage.lsm.locks import WriterLock
 from storage.lsm.names import MANIFESTS, WALS, manifest_name
 from storage.objects.base import Listing
 from tests.storage.lsm.worlds import World, durable, read
@@ -74,7 +75,7 @@ async def test_a_store_whose_server_was_killed_is_opened_again_by_its_own_host(w
 async def test_a_store_in_use_is_refused_and_the_process_named(world: World) -> None:
     engine = await begin(world)
     before = dict(world.store.objects)
-    with pytest.raises(Fenced, match=rf"process {os.getpid()}\b.*--take-over"):
+    with pytest.raises(Fenced, match=rf"process {os.getpid()}\).*: stop it first$"):
         await world.open(take_over=False)
     assert world.store.objects == before, "who is refused writes nothing"
     engine.layers[1].write(0, B)

@@ -417,3 +417,19 @@ async def test_what_was_cancelled_keeps_its_descriptors(
     assert os.listdir(decoy) == []
     assert (tmp_path / "store" / "wal" / "second").read_bytes() == b"whole"
     assert temporaries(tmp_path / "store") == [], "the store was not closed in the end"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
+async def test_what_root_writes_belongs_to_whom_the_folder_belongs(tmp_path: Path, env: RealEnv) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 33, 34)
+    (folder / "a").mkdir()  # what root left when it was killed before it could give it away
+    store = LocalStore(folder, env)
+    await store.create("a/b/c", b"x")
+    await store.put("d/e", b"x")
+    made = list(folder.rglob("*"))
+    assert len(made) == 6
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in made} == {(33, 34)}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
+    await store.close()
