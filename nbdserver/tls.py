@@ -8,8 +8,14 @@ certificate names.
 
 That is how nbdkit, libnbd and QEMU lay such a folder out. TLS is 1.2 or later. Whatever is wrong with a file is
 one sentence that names it, and `Credentials.reload` changes everything or nothing.
+
+No session is resumed: who resumes one shows no certificate, so one that has expired or was revoked since would count
+on. In TLS 1.3 and with tickets that is an option. The sessions of TLS 1.2 that OpenSSL remembers by themselves it
+remembers with the context, and `ssl` has no way to keep it from that; so each connection gets a context of its own
+(0.5 ms), made of the bytes that were checked, not of the files as they are by then.
 """
 
+import os
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,29 +33,77 @@ SERVER_CERTIFICATE = "server-cert.pem"
 SERVER_KEY = "server-key.pem"
 
 
+class _File:
+    """The bytes of a file as they were when they were checked, for OpenSSL, which reads files only."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = -1
+        self.path = path
+        self.content = _read(path)
+        self._descriptor = os.memfd_create(path.name, os.MFD_CLOEXEC)
+        with open(self._descriptor, "wb", closefd=False) as memory:
+            memory.write(self.content)
+
+    def __fspath__(self) -> str:
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
 class Credentials:
-    """The certificates of a folder, for all connections. `context` is what a new connection is secured with."""
+    """The certificates of a folder, for all connections."""
 
     def __init__(self, folder: Path, *, verify_peer: bool, env: Env) -> None:
         """Invalid, AccessDenied: the folder cannot be used."""
         self.verify_peer = verify_peer
         self._folder = folder
         self._env = env
-        self.context = self._load()
+        self._revokes = False
+        """A list of revoked certificates is in force."""
+        self._files: dict[str, _File] = {}
+        self.reload()
 
     def reload(self) -> None:
         """Read the folder again. Raises as the constructor does; then the old certificates stay."""
-        self.context = self._load()
+        files = self._read()
+        self._context(files)
+        self._files, self._revokes = files, REVOKED in files
 
-    def _load(self) -> ssl.SSLContext:
+    def make_context(self) -> ssl.SSLContext:
+        """What one new connection is secured with."""
+        return self._context(self._files)
+
+    def _read(self) -> dict[str, _File]:
+        """The files that count, each checked by itself."""
         now = datetime.fromtimestamp(self._env.wall_clock(), UTC)
-        context = _context(self._folder, now)
-        authority = self._folder / CA_CERTIFICATE
-        if self.verify_peer or authority.exists():
+        files = {name: _File(self._folder / name) for name in (SERVER_CERTIFICATE, SERVER_KEY)}
+        chain = files[SERVER_CERTIFICATE]
+        _check_dates(chain, _certificates(chain)[0], now)
+        _check_key(files[SERVER_KEY])
+        if self.verify_peer or (self._folder / CA_CERTIFICATE).exists():
+            authority = files[CA_CERTIFICATE] = _File(self._folder / CA_CERTIFICATE)
             for certificate in _certificates(authority):
                 _check_dates(authority, certificate, now)
+        revoked = self._folder / REVOKED
+        if self.verify_peer and revoked.exists():
+            files[REVOKED] = _File(revoked)
+            _check_revoked(files[REVOKED], now)
+        elif self._revokes:
+            raise Invalid(
+                f"{revoked} is gone: certificates that it revoked would be taken again; put it back, or start the "
+                "server anew without it"
+            )
+        return files
+
+    def _context(self, files: dict[str, _File]) -> ssl.SSLContext:
+        context = _context(files[SERVER_CERTIFICATE], files[SERVER_KEY])
         if self.verify_peer:
-            _verify_clients(context, self._folder, now)
+            _verify_clients(context, files[CA_CERTIFICATE], files.get(REVOKED))
         return context
 
 
@@ -64,33 +118,27 @@ def names_in_certificate(tls: ssl.SSLObject) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _context(folder: Path, now: datetime) -> ssl.SSLContext:
+def _context(chain: _File, key: _File) -> ssl.SSLContext:
     """A context with the server's own certificate."""
-    chain, key = folder / SERVER_CERTIFICATE, folder / SERVER_KEY
-    _check_dates(chain, _certificates(chain)[0], now)
-    _check_key(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A connection lasts for days, so tickets to resume one are good for nothing but to come back with a certificate
-    # that was revoked. Renegotiation would let a client make the server compute for ever.
+    # Renegotiation would let a client make the server compute for ever.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     try:
         context.load_cert_chain(chain, key)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise Invalid(f"{key} is not the key of {chain.name}") from error
+            raise Invalid(f"{key} is not the key of {chain.path.name}") from error
         raise Invalid(f"{chain} cannot be used: {_reason(error)}") from error
     return context
 
 
-def _verify_clients(context: ssl.SSLContext, folder: Path, now: datetime) -> None:
+def _verify_clients(context: ssl.SSLContext, authority: _File, revoked: _File | None) -> None:
     """Have clients show a certificate that the authority signed and did not revoke."""
-    authority, revoked = folder / CA_CERTIFICATE, folder / REVOKED
     try:
         context.load_verify_locations(authority)
-        if revoked.exists():
-            _check_revoked(revoked, now)
+        if revoked is not None:
             context.load_verify_locations(revoked)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     except ssl.SSLError as error:
@@ -109,40 +157,40 @@ def _read(path: Path) -> bytes:
         raise Invalid(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _certificates(path: Path) -> list[x509.Certificate]:
+def _certificates(file: _File) -> list[x509.Certificate]:
     """At least one."""
     try:
-        return x509.load_pem_x509_certificates(_read(path))
+        return x509.load_pem_x509_certificates(file.content)
     except ValueError:
-        raise Invalid(f"{path} is not a certificate in PEM") from None
+        raise Invalid(f"{file} is not a certificate in PEM") from None
 
 
-def _check_dates(path: Path, certificate: x509.Certificate, now: datetime) -> None:
+def _check_dates(file: _File, certificate: x509.Certificate, now: datetime) -> None:
     if certificate.not_valid_after_utc < now:
-        raise Invalid(f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: renew it")
+        raise Invalid(f"{file} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: renew it")
     if certificate.not_valid_before_utc > now:
-        raise Invalid(f"{path} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}: is the clock right?")
+        raise Invalid(f"{file} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}: is the clock right?")
 
 
-def _check_key(path: Path) -> None:
+def _check_key(file: _File) -> None:
     """Find out here what is wrong with a key, since OpenSSL would ask the terminal for a passphrase."""
     try:
-        serialization.load_pem_private_key(_read(path), None)
+        serialization.load_pem_private_key(file.content, None)
     except TypeError:
-        raise Invalid(f"{path} has a passphrase: store the key without one, readable by this user only") from None
+        raise Invalid(f"{file} has a passphrase: store the key without one, readable by this user only") from None
     except ValueError:
-        raise Invalid(f"{path} is not a private key in PEM") from None
+        raise Invalid(f"{file} is not a private key in PEM") from None
 
 
-def _check_revoked(path: Path, now: datetime) -> None:
+def _check_revoked(file: _File, now: datetime) -> None:
     """An expired list would refuse every client."""
     try:
-        revoked = x509.load_pem_x509_crl(_read(path))
+        revoked = x509.load_pem_x509_crl(file.content)
     except ValueError:
-        raise Invalid(f"{path} is not a list of revoked certificates in PEM") from None
+        raise Invalid(f"{file} is not a list of revoked certificates in PEM") from None
     until = revoked.next_update_utc
     if until is not None and until < now:
-        raise Invalid(f"{path} was to be replaced by {until:%Y-%m-%d}: have the authority make a new one")
+        raise Invalid(f"{file} was to be replaced by {until:%Y-%m-%d}: have the authority make a new one")
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -54,14 +54,14 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--exclusive", is_flag=True, help="Let each device have one connection at a time.")
 @option("--tls", type=click.Choice(["off", "on", "require"]), default="off", help="Offer or require TLS.")
 @option("--tls-certificates", type=FOLDER, help="Folder with server-cert.pem, server-key.pem and ca-cert.pem.")
-@option("--tls-verify-peer", is_flag=True, help="Require certificates of clients, signed by ca-cert.pem.")
+@option("--tls-verify-peer", is_flag=True, help="Require certificates of clients under TLS, signed by ca-cert.pem.")
 @option("--allow-plaintext", is_flag=True, help="Serve other machines without requiring TLS.")
 @option("--access", type=FILE, help="File that says who may use which devices.")
 @option("--max-connections", type=COUNT, help=f"Clients at once.  [default: {LIMITS.connections}]")
 @option(
     "--max-connections-per-address",
     type=COUNT,
-    help=f"Of one address, or one user on a Unix socket.  [default: {LIMITS.connections_per_address}]",
+    help=f"Of one address, or one user of this host.  [default: {LIMITS.connections_per_address}]",
 )
 @option("--no-create", is_flag=True, help="Never make a new store.")
 @option("--fork", is_flag=True, help="Go to the background, and return when clients can connect.")
@@ -108,7 +108,12 @@ def serve(
     if (tls == "off") != (tls_certificates is None):
         raise click.UsageError("--tls on or require and --tls-certificates need each other")
     if tls == "off" and rest["tls_verify_peer"]:
-        raise click.UsageError("--tls-verify-peer needs --tls on or require")
+        raise click.UsageError("--tls-verify-peer needs --tls require")
+    if tls == "on" and rest["tls_verify_peer"] and access is None:
+        raise click.UsageError(
+            "with --tls on clients get in without TLS, and so without a certificate: use --tls require, or say with "
+            "--access what those may use"
+        )
     tcp = None
     if bind is not None or port is not None or (unix is None and run is None):
         tcp = (DEFAULT_BIND if bind is None else bind, DEFAULT_PORT if port is None else port)

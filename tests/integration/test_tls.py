@@ -177,7 +177,8 @@ def test_a_hangup_reads_certificates_again_and_drops_nobody(make: MakeServer, pk
     [
         (["--tls", "on"], 2, "--tls on or require and --tls-certificates need each other"),
         (["--tls-certificates", "."], 2, "--tls on or require and --tls-certificates need each other"),
-        (["--tls-verify-peer"], 2, "--tls-verify-peer needs --tls on or require"),
+        (["--tls-verify-peer"], 2, "--tls-verify-peer needs --tls require"),
+        (["--tls", "on", "--tls-certificates", ".", "--tls-verify-peer"], 2, "clients get in without TLS, and so"),
         (["--tls", "on", "--tls-certificates", "nowhere"], 2, "server-cert.pem is missing: TLS needs it, as PEM"),
         (["--access", "nowhere"], 2, "nowhere cannot be read: No such file or directory"),
         (["--bind", "0.0.0.0"], 2, "use --tls require, or say --allow-plaintext"),

@@ -62,18 +62,18 @@ def test_a_reload_keeps_what_is_good(settings: ServeSettings, env: RealEnv, capl
     assert settings.tls_certificates is not None
     used = Security(settings, env)
     assert used.credentials is not None
-    certificates, access = used.credentials.context, used.access
+    certificates, access = used.credentials._files, used.access
     caplog.set_level(logging.ERROR)
     for text in ("nonsense", CERTIFICATE):
         settings.access.write_text(text)
         used.reload()
         assert used.access is access
-        assert used.credentials.context is not certificates
+        assert used.credentials._files is not certificates
     (settings.tls_certificates / "server-key.pem").unlink()
     settings.access.write_text(GRANT * 2)
-    certificates = used.credentials.context
+    certificates = used.credentials._files
     used.reload()
-    assert used.credentials.context is certificates
+    assert used.credentials._files is certificates
     assert used.access is not None
     assert len(used.access.grants) == 2
     said = [record.getMessage() for record in caplog.records]

@@ -33,8 +33,15 @@ def credentials(folder: Path, *, verify_peer: bool = True) -> Credentials:
 
 def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
     """A TLS handshake in memory; the server's side of it."""
+    return shake_hands_of_both(server, client)[0]
+
+
+def shake_hands_of_both(
+    server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """The server's and the client's side; the client would like to resume a session."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
     ours = server.wrap_bio(to_server, to_client, server_side=True)
     done = set()
     for _ in range(10):
@@ -45,7 +52,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject
             except ssl.SSLWantReadError:
                 pass
     assert len(done) == 2
-    return ours
+    return ours, theirs
 
 
 def client_of(folder: Path, *, certificate: bool = True) -> ssl.SSLContext:
@@ -56,13 +63,13 @@ def client_of(folder: Path, *, certificate: bool = True) -> ssl.SSLContext:
 
 
 def test_a_client_with_a_certificate(folder: Path) -> None:
-    tls = shake_hands(credentials(folder).context, client_of(folder))
+    tls = shake_hands(credentials(folder).make_context(), client_of(folder))
     assert tls.version() == "TLSv1.3"
     assert names_in_certificate(tls) == ("a client",)
 
 
 def test_without_verification_nobody_is_named(folder: Path) -> None:
-    tls = shake_hands(credentials(folder, verify_peer=False).context, client_of(folder))
+    tls = shake_hands(credentials(folder, verify_peer=False).make_context(), client_of(folder))
     assert names_in_certificate(tls) == ()
 
 
@@ -74,7 +81,7 @@ def test_every_kind_of_name(folder: Path) -> None:
         x509.DNSName("a client"),
     )
     write_folder(folder, AUTHORITY, alternatives=names)
-    tls = shake_hands(credentials(folder).context, client_of(folder))
+    tls = shake_hands(credentials(folder).make_context(), client_of(folder))
     assert names_in_certificate(tls) == (
         "a client",
         "backup.example.com",
@@ -87,7 +94,7 @@ def test_every_kind_of_name(folder: Path) -> None:
 def test_versions(folder: Path, version: ssl.TLSVersion) -> None:
     client = client_of(folder)
     client.minimum_version = client.maximum_version = version
-    assert shake_hands(credentials(folder).context, client).version() in ("TLSv1.2", "TLSv1.3")
+    assert shake_hands(credentials(folder).make_context(), client).version() in ("TLSv1.2", "TLSv1.3")
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
@@ -96,32 +103,67 @@ def test_what_is_older_than_1_2_is_refused(folder: Path) -> None:
     client.set_ciphers("DEFAULT@SECLEVEL=0")
     client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError):
-        shake_hands(credentials(folder).context, client)
+        shake_hands(credentials(folder).make_context(), client)
 
 
 def test_clients_that_are_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
-        shake_hands(credentials(folder).context, client_of(folder, certificate=False))
+        shake_hands(credentials(folder).make_context(), client_of(folder, certificate=False))
     stranger = tmp_path_factory.mktemp("stranger")
     write_folder(stranger, Authority("another authority"))
     client = client_of(folder, certificate=False)
     client.load_cert_chain(stranger / "client-cert.pem", stranger / "client-key.pem")
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
-        shake_hands(credentials(folder).context, client)
+        shake_hands(credentials(folder).make_context(), client)
 
 
 def test_a_revoked_client_is_refused_once_the_list_is_read(folder: Path) -> None:
     revoked = write_folder(folder, AUTHORITY, client="once good")
     env = RealEnv()
     used = Credentials(folder, verify_peer=True, env=env)
-    shake_hands(used.context, client_of(folder))
+    shake_hands(used.make_context(), client_of(folder))
     (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(revoked))
     used.reload()
     with pytest.raises(ssl.SSLError, match="certificate revoked"):
-        shake_hands(used.context, client_of(folder))
+        shake_hands(used.make_context(), client_of(folder))
     write_folder(folder, AUTHORITY, client="another")
-    shake_hands(used.context, client_of(folder))
+    shake_hands(used.make_context(), client_of(folder))
     env.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_is_resumed(folder: Path, version: ssl.TLSVersion) -> None:
+    """Who resumes one shows no certificate: an expired one went on reading and writing like that."""
+    used = credentials(folder)
+    client = client_of(folder)
+    client.maximum_version = version
+    session = None
+    for _ in range(3):
+        ours, theirs = shake_hands_of_both(used.make_context(), client, session=session)
+        assert not ours.session_reused
+        assert not theirs.session_reused
+        assert ours.getpeercert(), "it was asked for its certificate each time"
+        session = theirs.session
+
+
+def test_a_list_of_revoked_certificates_that_is_gone_stays_in_force(folder: Path) -> None:
+    revoked = write_folder(folder, AUTHORITY, client="once good")
+    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(revoked))
+    used = credentials(folder)
+    (folder / "ca-crl.pem").unlink()
+    with pytest.raises(Invalid, match=r"ca-crl.pem is gone: certificates that it revoked would be taken again"):
+        used.reload()
+    with pytest.raises(ssl.SSLError, match="certificate revoked"):
+        shake_hands(used.make_context(), client_of(folder))
+
+
+def test_files_that_change_count_when_they_are_read_again(folder: Path) -> None:
+    """Not before: half of them may be new."""
+    used = credentials(folder)
+    client = client_of(folder)
+    for path in folder.glob("server-*"):
+        path.write_text("half written")
+    shake_hands(used.make_context(), client)
 
 
 # What is wrong with a folder
@@ -226,12 +268,12 @@ def test_a_key_that_may_not_be_read(folder: Path) -> None:
 def test_a_reload_changes_all_or_nothing(folder: Path, spoil: Callable[[Path], None]) -> None:
     env = RealEnv()
     used = Credentials(folder, verify_peer=True, env=env)
-    before = used.context
+    before = used._files
     spoil(folder)
     with pytest.raises(Invalid):
         used.reload()
-    assert used.context is before
+    assert used._files is before
     write_folder(folder, AUTHORITY)
     used.reload()
-    assert used.context is not before
+    assert used._files is not before
     env.close()
