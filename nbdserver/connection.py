@@ -12,9 +12,9 @@ takes the place of the transport; everything else stays as it is.
 
 Stale copies. Linux sends a request again on another socket when one stalls. An old copy that is applied late
 would undo a newer write that was acknowledged. So before bytes are carried out after a pause, or after a
-second of silence, the kernel is asked whether the peer is still there (`peer.Presence`), and again in every pass
-until no request is half received. If it has left, a `Doubtful` takes the requests. And a TCP client whose requests
-were not taken for STALL_SECONDS_MAX is dropped with all of them.
+second of silence, the kernel is asked whether the peer is still there (`presence`), and again in every pass until no
+request is half received. If it has left, a `Doubtful` takes the requests. And if the end of its stream could be out of
+sight, because its requests were not taken for long, no write of it is carried out until enough was read to know.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ from nbdserver.access import Identity
 from nbdserver.doubtful import Doubtful
 from nbdserver.exports import Export, Exports
 from nbdserver.limits import Budget, Limits
-from nbdserver.peer import NOBODY, Presence, prepare
+from nbdserver.peer import NOBODY, prepare
+from nbdserver.presence import LOOK_SECONDS, Presence
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.dialects import replies_in, transmission_in
@@ -40,6 +41,7 @@ from nbdserver.session import Session
 from nbdserver.spectator import Spectator
 from nbdserver.tls import Credentials, names_in_certificate
 from nbdserver.wakeful import Wakeful
+from nbdserver.watch import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +111,9 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         """Until the handshake is over its deadline, then, when closing, the end of lingering."""
         self._watch: asyncio.TimerHandle | None = None
-        """While too many replies are unsent."""
+        """While something of it is under way that others may wait for, or that could hide that it left."""
+        self._replies_progress = Progress(limits.stuck_seconds)
+        self._payload_progress = Progress(limits.stuck_seconds)
         self._closing = False
         self._paused = False
         self._lingers = False
@@ -175,24 +179,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self._watch_replies()
-
-    def _watch_replies(self) -> None:
-        before = self._transport.get_write_buffer_size()
-        self._watch = self._loop.call_later(self._limits.unread_seconds, self._look_at_replies, before)
-
-    def _look_at_replies(self, before: int) -> None:
-        """A client that makes no progress while others wait for its memory has had its time."""
-        stuck = self._transport.get_write_buffer_size() >= before
-        if stuck and self.export is not None and self._session.takes_from_others:
-            self._drop("it does not read its replies, and others wait for the memory they take")
-        else:
-            self._watch_replies()
+        self._watch_on()
 
     def resume_writing(self) -> None:
         self.write_paused = False
-        if self._watch is not None:
-            self._watch.cancel()
         if self._transmission is not None:
             self._session.sent()
         if self._paused:
@@ -241,9 +231,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._transmission is None:
             self._guarded(self._haggle, b"")
             return
-        if self._presence.stalled(self._loop.time()):
-            self._drop("it could not be read for too long")
-            return
+        unseen = self.unseen_bytes()
+        if unseen and not self._session.disconnected:
+            self._session.look_ahead(unseen)
         self._ask_for_peer()
         self._guarded(self._received, 0)
 
@@ -262,8 +252,14 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
 
     def peer_is_here(self) -> bool:
-        """Whether the peer has not left, as far as can be known."""
-        return not self._presence.gone(self._loop.time())
+        """Whether the peer has not left, as far as the kernel knows."""
+        return not self._presence.gone()
+
+    def unseen_bytes(self) -> int:
+        """How many bytes the end of the client's stream could lie behind, unseen for so long that the client may have
+        given up; 0: it would be seen."""
+        presence = self._presence
+        return presence.look_ahead(self.bytes_received) if presence.unseen(self._loop.time()) else 0
 
     def fail(self) -> None:
         """Drop the client at once, with all that was not carried out."""
@@ -344,7 +340,7 @@ class Connection(asyncio.BufferedProtocol):
         """STARTTLS was acknowledged, in clear: whatever comes or goes from here on is TLS."""
         if not isinstance(self._transport, Secured):
             assert self._credentials is not None, "only a server with certificates acknowledges STARTTLS"
-            self._transport = Secured(self._transport, self, self._credentials.context, choked=self.write_paused)
+            self._transport = Secured(self._transport, self, self._credentials.make_context(), choked=self.write_paused)
 
     def _attach(self, agreement: Agreement[Export]) -> None:
         """Enter the transmission phase."""
@@ -379,10 +375,10 @@ class Connection(asyncio.BufferedProtocol):
         """Send what a pass over the received bytes produced, and decide what comes next."""
         session = self._session
         session.send()
-        if not session.stalled:
-            self._presence.unread_since = None
-        elif self._presence.unread_since is None:
-            self._presence.unread_since = self._loop.time()
+        if session.stalled:
+            self._presence.unread(self._loop.time())
+        if session.stalled or session.arriving:
+            self._watch_on()
         if session.ending and not session.outstanding:
             self.idle()
         elif self.write_paused or not hungry:
@@ -392,6 +388,33 @@ class Connection(asyncio.BufferedProtocol):
                 self._loop.call_soon(self.proceed)
         elif self._paused:
             self._read_on()
+
+    # Looking after it, once a second while there is a reason
+
+    def _watch_on(self) -> None:
+        if self._watch is None:
+            seconds = min(LOOK_SECONDS, self._limits.stuck_seconds)
+            self._watch = self._loop.call_later(seconds, self._guarded, self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if self.export is None:
+            return
+        session, presence, now = self._session, self._presence, self._loop.time()
+        for progress, moved, moves, what in (
+            (self._replies_progress, -self._transport.get_write_buffer_size(), self.write_paused, "read its replies"),
+            (self._payload_progress, self.bytes_received, session.arriving and not self._paused, "send its data"),
+        ):
+            if not moves or not session.takes_from_others:
+                progress.begin_anew()
+            elif progress.is_stuck(now, moved):
+                self._drop(f"it does not {what}, and others wait for the memory that takes")
+                return
+        presence.look(now, self.bytes_received, reading=not self._paused)
+        if session.looks_ahead and not presence.unseen(now):
+            session.seen()
+        if self.write_paused or session.arriving or presence.unread_since is not None:
+            self._watch_on()
 
     def _stop_reading(self) -> None:
         if not self._paused:

@@ -24,10 +24,10 @@ class Gate(Protocol):
 
     @property
     def closed(self) -> bool:
-        """No write may be applied now."""
+        """No write may be applied out of turn."""
 
-    def when_open(self, callback: Callable[[], None]) -> None:
-        """Call once when the gate opens again, in the order of these calls."""
+    def when_open(self, callback: Callable[[], None], length: int) -> None:
+        """Call once when it is this writer's turn for one write of `length` bytes; turns are fair by bytes."""
 
     def forget(self, callback: Callable[[], None]) -> None:
         """Do not call it after all."""

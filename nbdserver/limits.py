@@ -18,9 +18,9 @@ class Limits:
     handshake_seconds: float = 10.0
     """From the first byte to the transmission phase, TLS included; a client that takes longer is stuck or hostile."""
 
-    unread_seconds: float = 10.0
-    """A client that reads nothing of its replies for this long is dropped if others wait for the memory they take;
-    less than a client may wait that is not read (peer.STALL_SECONDS_MAX), or those would pay for it."""
+    stuck_seconds: float = 10.0
+    """A client that for this long neither reads its replies nor sends the payload it announced, at PROGRESS_RATE_MIN,
+    is dropped if others wait for the memory they take."""
 
     requests: int = 4096
     """Requests of one client under way, each about 300 bytes; the kernel's client has 128."""
@@ -32,19 +32,30 @@ class Limits:
     """Data of one client's requests under way: two of the longest, or many short ones."""
 
     memory_bytes: int = 512 << 20
-    """Data of all requests under way beyond `reply_bytes` a client, taken before it is allocated."""
+    """Data of all requests under way beyond `reply_bytes` a client, taken before it is allocated; RESERVE_BYTES of it
+    for a client whose stream has to be read on (see `session`)."""
+
+
+PROGRESS_RATE_MIN = 64 << 10
+"""Bytes a second at which a client moves that is not stuck."""
+
+RESERVE_BYTES = 64 << 20
+"""The longest request, and what two kernels hold of a stream (peer.PEER_BUFFER_BYTES and as much on this side)."""
 
 
 class Budget:
     """A number of bytes that requests of all clients share.
 
-    Invariant: what is taken never exceeds the total. Who got nothing is told, in order, when there is room
-    again.
+    Invariant: what is taken never exceeds the total. The last `reserve` bytes are for one that looks ahead at a time.
+    Who got nothing is told, in order, when there is room again.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, reserve: int = 0) -> None:
         self.total = total
+        self.reserve = reserve
         self.taken = 0
+        self.looking_ahead: Allowance | None = None
+        """Who may take the reserve."""
         self._waiting: dict[Callable[[], None], None] = {}
 
     @property
@@ -52,9 +63,9 @@ class Budget:
         """Whether somebody waits for more than is left."""
         return bool(self._waiting)
 
-    def take(self, count: int) -> bool:
+    def take(self, count: int, *, reserve: bool = False) -> bool:
         """Take `count` bytes, if there are so many left."""
-        if self.taken + count > self.total:
+        if self.taken + count > self.total - (0 if reserve else self.reserve):
             return False
         self.taken += count
         return True
@@ -63,6 +74,10 @@ class Budget:
         """Give back what was taken, and tell those who wait."""
         self.taken -= count
         assert self.taken >= 0
+        self.tell()
+
+    def tell(self) -> None:
+        """There may be room for those who wait."""
         waiting, self._waiting = self._waiting, {}
         for callback in waiting:
             callback()
@@ -91,16 +106,28 @@ class Allowance:
         self._charged = 0
         self._when_room = when_room
         self._waiting = False
+        self._ahead = 0
+
+    def look_ahead(self, length: int) -> None:
+        """Allow `length` bytes more, and the reserve when it is this client's turn; 0: no longer."""
+        self._ahead = length
+        if not length and self._budget.looking_ahead is self:
+            self._budget.looking_ahead = None
+            self._budget.tell()
 
     def take(self, length: int) -> bool:
         """Take `length` bytes before they are allocated. False: not now; `when_room` is called if others are
         in the way."""
         inflight = self.inflight + length
-        if inflight > self._most and self.inflight:
+        ahead = bool(self._ahead)
+        if ahead and self._budget.looking_ahead is None:
+            self._budget.looking_ahead = self
+        # One that looks ahead may begin its last request within the limit, or it would never see what is behind it.
+        if (self.inflight if ahead else inflight) > self._most + self._ahead and self.inflight:
             return False
         beyond = max(0, inflight - self._share) - self._charged
         if beyond > 0:
-            if not self._budget.take(beyond):
+            if not self._budget.take(beyond, reserve=self._budget.looking_ahead is self):
                 if not self._waiting:
                     self._waiting = True
                     self._budget.when_free(self._freed)
@@ -125,6 +152,7 @@ class Allowance:
     def close(self) -> None:
         """Give everything back, and wait for nothing."""
         self._budget.forget(self._freed)
+        self.look_ahead(0)
         self.give(self.inflight)
 
     def _freed(self) -> None:

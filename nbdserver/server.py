@@ -24,8 +24,9 @@ from nbdserver import unix_sockets
 from nbdserver.attachments import describe
 from nbdserver.connection import Connection
 from nbdserver.exports import Exports
-from nbdserver.limits import Budget, Limits
+from nbdserver.limits import RESERVE_BYTES, Budget, Limits
 from nbdserver.protocol.handshake import Security
+from nbdserver.protocol.wire import PAYLOAD_BYTES_MAX
 from nbdserver.tls import Credentials
 from nbdserver.wakeful import Wakeful
 from storage.env import Env, RealEnv
@@ -58,7 +59,9 @@ class Server:
             self._security = Security.REQUIRED if tls_required else Security.OFFERED
         self._limits = limits
         self._env = env or RealEnv()
-        self._budget = Budget(limits.memory_bytes)
+        self._budget = Budget(
+            limits.memory_bytes, max(0, min(RESERVE_BYTES, limits.memory_bytes - 2 * PAYLOAD_BYTES_MAX))
+        )
         self._wakeful = Wakeful()
         self._listeners: list[asyncio.Server] = []
         self._sockets: list[tuple[Path, unix_sockets.Identity]] = []

@@ -9,10 +9,12 @@ newest write of the device, so it covers the completed writes of every connectio
 anything, no error either: the connection is dropped, because a client that was told its writes succeeded may ignore the
 error of a FLUSH.
 
-Back-pressure. While the gate is closed, writes are held here, in order, and the socket is still read: only so does the
-end of a stream, which lies behind the bytes of unread requests, become known, and with it that the held ones are stale
-(see `connection`). When too many requests are under way, or too many bytes, a request is not taken: `stalled` is set,
-and the owner is asked to proceed when that changed. A gate with a delay lets a write be applied and holds its reply.
+Back-pressure. While the gate is closed, writes are held, in order, and the socket is still read: only so does the end
+of a stream, which lies behind the bytes of unread requests, become known, and with it that the held ones are stale (see
+`connection`). When too many requests are under way, or too many bytes, a request is not taken: `stalled` is set, and
+the owner is asked to proceed when that changed. If the end could be out of sight by then, the session looks ahead:
+writes are held, and more than usual is taken of what follows, until the client is known to be there. A gate with a
+delay lets a write be applied and holds its reply.
 
 Memory. Data of requests that wait (long WRITE payloads on their way in, READs from the store, replies longer than
 Limits.reply_bytes) is counted before it is allocated. The first Limits.reply_bytes of it are the client's own share;
@@ -23,13 +25,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import numpy
 
 from nbdserver.exports import Device
+from nbdserver.held import HeldWrite, HeldWrites
 from nbdserver.limits import Allowance, Budget, Limits
 from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
@@ -44,6 +46,11 @@ EFFORT_MAX = 16
 EFFORT_BYTES = 64 << 20
 """What a client gets done in one turn of the loop, so that others get theirs: 16 discards or prefetches (0.2 ms each),
 or the status of 1 GiB (10 ms; 30 if every block of it is written in part)."""
+
+
+LOOK_AHEAD_FACTOR = 16
+"""How many times the requests of a client may be under way while the session looks ahead: 4 KiB each, they fill what it
+may take then."""
 
 
 class Transport(Protocol):
@@ -69,20 +76,14 @@ class Owner(Protocol):
         """The session is ending, and its last reply has been handed to the transport."""
 
     def peer_is_here(self) -> bool:
-        """Whether the client has not left, as far as can be known."""
+        """Whether the client has not left, as far as the kernel knows."""
+
+    def unseen_bytes(self) -> int:
+        """How many bytes the end of the client's stream could lie behind, unseen for so long that the client may have
+        given up; 0: it would be seen."""
 
     def fail(self) -> None:
         """Something happened that nobody foresaw: drop the client."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A write that waits for the gate, with the length of its data."""
-
-    cookie: bytes
-    change: Callable[[], int]
-    length: int
-    fua: bool
 
 
 class Session:
@@ -117,11 +118,12 @@ class Session:
         self._queued = 0
         self._effort = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: deque[_Held] = deque()
+        self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
+        self.looks_ahead = False
+        """What the client sends is read and held until it is known to be there."""
         self._unconfirmed: deque[tuple[int, bytes]] = deque()
         """Replies that wait until a write is durable, with the sequence of that, in ascending order of it."""
         self._settling = False
-        self._at_gate = False
         self._abandoned = False
         """What is held is of a client that has left, and waits for its DISC."""
         self._closed = False
@@ -147,7 +149,7 @@ class Session:
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         gate = self._gate
-        if fua or gate.closed or gate.delay or self._held:
+        if fua or gate.closed or gate.delay or self._held.active:
             return self._change(cookie, partial(self._device.write, offset, data), len(data), fua=fua)
         try:
             self._device.write(offset, data)
@@ -202,8 +204,7 @@ class Session:
 
     def disconnect(self) -> None:
         self.ending = self.disconnected = True
-        if self._held:
-            self._settle_soon()
+        self.seen()
 
     def allocate(self, length: int) -> memoryview | None:
         if not self._take(length):
@@ -230,6 +231,30 @@ class Session:
         leaving, self._leaving = self._leaving, 0
         self._give(leaving)
 
+    # While the client could have left unseen
+
+    def look_ahead(self, unseen: int) -> None:
+        """Take `unseen` bytes more than usual, and carry out no write until `seen` is called."""
+        if not self.looks_ahead:
+            self.looks_ahead = self._held.active = True
+            self._allowance.look_ahead(unseen)
+            self.stalled = True
+            self._settle_soon()
+
+    def seen(self) -> None:
+        """The client is there, or has said goodbye behind all that it sent."""
+        if self.looks_ahead:
+            self.looks_ahead = False
+            self._allowance.look_ahead(0)
+        self._held.wait()
+
+    # For those who look after it
+
+    @property
+    def arriving(self) -> int:
+        """Bytes taken for a WRITE payload on its way in."""
+        return self._arriving
+
     @property
     def takes_from_others(self) -> bool:
         """Whether others wait for memory that this client's requests hold."""
@@ -241,11 +266,10 @@ class Session:
         for task in self._tasks:
             task.cancel()
         self._parts.clear()
-        self._held.clear()
+        self._held.close()
         self._unconfirmed.clear()
         self._leaving = self._arriving = 0
         self._device.unlisten(self._became_durable)
-        self._gate.forget(self._gate_opened)
         self._allowance.close()
 
     # READs that take long
@@ -300,7 +324,7 @@ class Session:
         """A write with data of `length`, whatever the gate says."""
         if not self._admit():
             return False
-        if not self._gate.closed and not self._held:
+        if not self._gate.closed and not self._held.active:
             self._carry_out(cookie, change, fua=fua)
             self._release_payload()
             return True
@@ -308,8 +332,7 @@ class Session:
             return False
         self._arriving = 0
         self.outstanding += 1
-        self._held.append(_Held(cookie, change, length, fua))
-        self._wait_at_gate()
+        self._held.add(HeldWrite(cookie, change, length, fua))
         return True
 
     def _carry_out(self, cookie: bytes, change: Callable[[], int], *, fua: bool) -> None:
@@ -326,31 +349,27 @@ class Session:
         else:
             self._parts.append(self._replies.done(cookie))
 
-    def _carry_out_held(self) -> None:
-        """The gate may be open again: apply what was held, unless its client has left without saying DISC.
+    def _may_go(self) -> bool:
+        """Whether a held write may be applied: not if its client has left without saying DISC, or may have.
 
         Then a DISC may still be unread. If that cannot be read, because what is held leaves no room, none will come.
         """
-        if not self.disconnected and not self._owner.peer_is_here():
+        if self.disconnected:
+            return True
+        if not self._owner.peer_is_here():
             self._abandoned = True
             if self.stalled:
                 self._owner.fail()
-            return
-        while self._held and not self._gate.closed:
-            held = self._held.popleft()
-            self.outstanding -= 1
-            self._carry_out(held.cookie, held.change, fua=held.fua)
-            self._give(held.length)
-        if self._held:
-            self._wait_at_gate()
+            return False
+        unseen = self._owner.unseen_bytes()
+        if unseen:
+            self.look_ahead(unseen)
+        return not self.looks_ahead
 
-    def _wait_at_gate(self) -> None:
-        if not self._at_gate:
-            self._at_gate = True
-            self._gate.when_open(self._gate_opened)
-
-    def _gate_opened(self) -> None:
-        self._at_gate = False
+    def _carry_out_held(self, held: HeldWrite) -> None:
+        self.outstanding -= 1
+        self._carry_out(held.cookie, held.change, fua=held.fua)
+        self._give(held.length)
         self._settle_soon()
 
     def _failed(self, cookie: bytes, error: StorageError) -> None:
@@ -400,8 +419,6 @@ class Session:
             self._owner.fail()
 
     def _go_on(self) -> None:
-        if self._held and not self._at_gate:
-            self._carry_out_held()
         self.send()
         if self.stalled:
             self.stalled = False
@@ -421,7 +438,7 @@ class Session:
 
     def _admit(self) -> bool:
         """Whether one more request may be under way."""
-        if self.outstanding < self._limits.requests:
+        if self.outstanding < self._limits.requests * (LOOK_AHEAD_FACTOR if self.looks_ahead else 1):
             return True
         self._stall()
         return False

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from storage.fs.store import DeviceInfo, Store, StoreOptions
     from storage.lsm.engine import EngineOptions
     from storage.lsm.extents import State
+    from storage.lsm.gate import Gate
     from storage.lsm.gather import Piece
-    from storage.lsm.pressure import Gate
 
 __all__ = [
     "Device",
@@ -35,7 +35,7 @@ _PLACES = {
     "Device": "storage.fs.device",
     "DeviceInfo": "storage.fs.store",
     "EngineOptions": "storage.lsm.engine",
-    "Gate": "storage.lsm.pressure",
+    "Gate": "storage.lsm.gate",
     "Piece": "storage.lsm.gather",
     "State": "storage.lsm.extents",
     "Store": "storage.fs.store",

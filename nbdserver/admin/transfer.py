@@ -104,9 +104,9 @@ async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool
     async for offset, data in pieces:
         if offset + len(data) > device.size:
             raise Conflict(f"there is more to write than the {device.size} bytes of the device: make it larger first")
-        while device.gate.closed:
+        if device.gate.closed:
             opened = asyncio.Event()
-            device.gate.when_open(opened.set)
+            device.gate.when_open(opened.set, len(data))
             try:
                 await opened.wait()
             finally:

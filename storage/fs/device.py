@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from storage.errors import AccessDenied, Invalid
+from storage.lsm.gate import Gate
 from storage.lsm.gather import Piece
 from storage.lsm.layer import Layer
-from storage.lsm.pressure import Gate
 from storage.objects.base import Buffer
 
 

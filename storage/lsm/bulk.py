@@ -6,7 +6,8 @@ its sequence.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from storage.buffers import own
@@ -15,11 +16,6 @@ from storage.lsm.entries import Entry, FrameRef, TableRef
 from storage.lsm.memtable import BlockEntry, Content
 from storage.lsm.tables import TableWriter
 from storage.objects.base import Buffer
-
-BULK_BYTES_MIN = 4 * 1024 * 1024
-"""Whole blocks below this go inline: one round trip instead of two matters more than the second upload."""
-
-UPLOADS_IN_FLIGHT = 4
 
 _ZERO_SECTOR = bytes(SECTOR_BYTES)
 
@@ -83,7 +79,9 @@ class BulkWriter:
     def __init__(self, tables: TableWriter, location: Callable[[str, int], int]) -> None:
         self._tables = tables
         self._location = location
-        self._room = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
+        self._under_way = 0
+        self._entering = asyncio.Lock()
+        self._ended = asyncio.Event()
 
     async def upload(self, layer: int, blocks: list[WholeBlock]) -> Upload:
         """Upload every block; on return the store has confirmed all of it.
@@ -92,7 +90,7 @@ class BulkWriter:
         one piece and is read by few large requests.
         """
         blocks = sorted(blocks, key=lambda block: block.block)
-        step = max(self._tables.object_bytes // BLOCK_BYTES, 1)
+        step = max(self._tables.pace.object_bytes // BLOCK_BYTES, 1)
         done = await asyncio.gather(
             *(self._upload_one(layer, blocks[i : i + step]) for i in range(0, len(blocks), step))
         )
@@ -104,8 +102,22 @@ class BulkWriter:
             whole.frames += part.frames
         return whole
 
+    @contextlib.asynccontextmanager
+    async def _room(self) -> AsyncIterator[None]:
+        """One of the uploads that the link bears beside each other; in order, since cuts count in order."""
+        async with self._entering:
+            while self._under_way >= self._tables.pace.uploads:
+                self._ended.clear()
+                await self._ended.wait()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._ended.set()
+
     async def _upload_one(self, layer: int, blocks: list[WholeBlock]) -> Upload:
-        async with self._room:
+        async with self._room():
             builder = self._tables.builder()
             found: list[tuple[WholeBlock, Entry, Buffer]] = []
             zeros: list[WholeBlock] = []
@@ -131,7 +143,7 @@ class BulkWriter:
             if built is None:
                 return Upload(zeros=zeros)
             table, content = built
-            await self._tables.upload(table, content)
+            await self._tables.upload(table, content, len(found) * BLOCK_BYTES)
         frames = [
             (block, FrameRef(self._location(table.id, e.offset), e.length, e.tag, e.block, full=True), data)
             for block, e, data in found

@@ -21,18 +21,22 @@ from storage.codec import BLOCK_BYTES
 from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env
 from storage.errors import Fenced
-from storage.lsm.bulk import BULK_BYTES_MIN, BulkWriter
+from storage.lsm.bulk import BulkWriter
 from storage.lsm.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.lsm.locate import locate
-from storage.lsm.log import INLINE_BYTES_MAX, Cut, LayerLog
+from storage.lsm.log import Cut, LayerLog
 from storage.lsm.manifests import SUPERSEDED
 from storage.lsm.names import wal_name
+from storage.lsm.pace import BULK_BYTES_MIN, Pace
 from storage.lsm.records import encode
 from storage.lsm.settle import Taken, create_or_settle
 from storage.lsm.writes import Writes
 from storage.objects.base import ObjectStore
 
 IN_FLIGHT_MAX = 4
+BULK_CUTS_MAX = 16
+"""Cuts of one queue whose bulk is being uploaded, or waits to be: small ones are acknowledged in small steps."""
+
 WINDOW = 16
 """A writer has nothing in flight at or above its lowest unresolved number + 16. A constant of the format."""
 
@@ -52,6 +56,8 @@ class Batch:
     number: int
     cuts: list[Cut]
     sent_at: float
+    written: int
+    """Bytes of operations in it."""
     landed: bool = False
     size: int = 0
     tag: bytes = NO_LINK
@@ -120,6 +126,7 @@ class GroupCommit:
         epoch: int,
         env: Env,
         writes: Writes,
+        pace: Pace,
         position: LogPosition,
         bulk: BulkWriter,
         cache: FrameCache,
@@ -129,6 +136,7 @@ class GroupCommit:
         on_progress: Callable[[], None],
     ) -> None:
         self.writes = writes
+        self.pace = pace
         self.position = position
         self._store = store
         self._cipher = cipher
@@ -224,7 +232,7 @@ class GroupCommit:
         self._arm(now)
 
     def _is_due(self, log: LayerLog, now: float) -> bool:
-        bulk = log.bulk_bytes >= BULK_BYTES_MIN
+        bulk = log.has_bulk
         if log.wanted > log.cut_sequence:
             return bulk or (self._may_send() and now >= self._next_slot())
         if self._is_crowded(log):
@@ -235,24 +243,28 @@ class GroupCommit:
 
     def _is_crowded(self, log: LayerLog) -> bool:
         """Whether more bulk of a queue has to wait until an upload of it is done."""
-        return log.bulk_bytes >= BULK_BYTES_MIN and sum(not cut.ready for cut in log.cuts) >= IN_FLIGHT_MAX
+        return log.has_bulk and sum(not cut.ready for cut in log.cuts) >= BULK_CUTS_MAX
 
     def _next_slot(self) -> float:
         """When the newest PUT is old enough that another one beside it helps a waiting flush."""
         return self._in_flight[-1].sent_at + self._usual / 2 if self._in_flight else 0.0
 
     def _may_send(self) -> bool:
-        lowest = self._in_flight[0].number if self._in_flight else self.position.next_number
-        return len(self._in_flight) < IN_FLIGHT_MAX and self.position.next_number < lowest + WINDOW
+        flight = self._in_flight
+        lowest = flight[0].number if flight else self.position.next_number
+        if len(flight) >= IN_FLIGHT_MAX or self.position.next_number >= lowest + WINDOW:
+            return False
+        return len(flight) < 2 or sum(batch.written for batch in flight) < self.pace.abreast_bytes
 
     def _take_ready(self) -> list[Cut]:
         """The cuts of the next object. A queue that had its turn goes behind the others, so none can fill them all."""
         cuts: list[Cut] = []
         size = 0
+        most = self.pace.inline_bytes
         for number, log in list(self._dirty.items()):
-            if size >= INLINE_BYTES_MAX:
+            if size >= most:
                 break
-            while log.cuts and log.cuts[0].ready and size < INLINE_BYTES_MAX:
+            while log.cuts and log.cuts[0].ready and size < most:
                 cut = log.cuts.popleft()
                 cuts.append(cut)
                 size += cut.size
@@ -295,7 +307,7 @@ class GroupCommit:
     def _send(self, cuts: list[Cut], now: float) -> None:
         number = self.position.next_number
         self.position.next_number += 1
-        batch = Batch(number, cuts, now)
+        batch = Batch(number, cuts, now, sum(cut.size for cut in cuts))
         sealed = self.writes.sealed
         if sealed is not None and sealed.first_beyond is None and any(cut.memtable is not sealed for cut in cuts):
             sealed.first_beyond = number
@@ -307,12 +319,14 @@ class GroupCommit:
             content = await self._seal(batch)
         batch.size = len(content)
         started = batch.sent_at = self._env.monotonic()
+        self.pace.sent(batch.written)
         try:
             await create_or_settle(self._store, wal_name(batch.number), content, on_gone=self._look_for_newer)
         except Taken:
             raise Fenced(SUPERSEDED) from None
         if batch.size < BULK_BYTES_MIN:
             self._usual += 0.2 * (self._env.monotonic() - started - self._usual)
+        self.pace.confirmed(batch.written)
         batch.landed = True
         self._acknowledge()
 
@@ -344,7 +358,7 @@ class GroupCommit:
             self._on_acknowledged(batch.number)
             self.position.add(LoggedObject(batch.number, batch.size, batch.tag))
             for cut in batch.cuts:
-                self.writes.pressure.unlogged -= cut.charge
+                self.writes.pressure.logged(cut.charge)
                 if cut.upload is not None:
                     locate(cut, cut.upload, self.writes, self._cache)
                 cut.log.acknowledge(cut.last_sequence)

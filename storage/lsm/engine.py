@@ -28,9 +28,11 @@ from storage.lsm.completeness import named_by
 from storage.lsm.envelope import NO_LINK
 from storage.lsm.fetch import FrameSource, Slots
 from storage.lsm.flush import MemtableFlush
+from storage.lsm.gate import Gate
 from storage.lsm.layers import Layers
 from storage.lsm.log import LayerLog
 from storage.lsm.opening import Opened, Opener
+from storage.lsm.pace import Pace
 from storage.lsm.presence import Presence
 from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
 from storage.lsm.recovery import RESUME
@@ -96,7 +98,12 @@ class Engine:
         self._options = options
         self._presence = Presence(host, opened.lock, env)
         codec = FrameCodec(opened.ciphers.frames, key.store_id)
-        pressure = Pressure(unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
+        pressure = Pressure(
+            Gate(asyncio.get_running_loop().call_soon),
+            unlogged_max=options.unlogged_bytes_max,
+            memtable_max=options.memtable_bytes_max,
+        )
+        pace = Pace(env.monotonic, pressure.set_rate)
         sequence = max(self.manifests.manifest.sequence, opened.replay.sequence)
         self.writes = Writes(sequence=sequence, pressure=pressure)
         self._source = FrameSource(
@@ -119,7 +126,7 @@ class Engine:
             epoch=opened.epoch,
             acknowledged=lambda: position.acknowledged,
             look_for_newer=self.manifests.look_for_newer,
-            on_rate=pressure.set_rate,
+            pace=pace,
         )
         self.commit = GroupCommit(
             store=store,
@@ -128,6 +135,7 @@ class Engine:
             epoch=opened.epoch,
             env=env,
             writes=self.writes,
+            pace=pace,
             position=position,
             bulk=BulkWriter(tables, slots.location),
             cache=self.cache,

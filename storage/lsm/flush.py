@@ -26,7 +26,7 @@ from storage.lsm.manifest import checkpoint
 from storage.lsm.manifests import Manifests
 from storage.lsm.memtable import Memtable
 from storage.lsm.names import wal_name
-from storage.lsm.plan import Planned, add, chunks, plan
+from storage.lsm.plan import Planned, add, block_bytes, chunks, plan
 from storage.lsm.repoint import Repointer, Written
 from storage.lsm.sst import TableBuilder
 from storage.lsm.tables import TableWriter
@@ -85,6 +85,7 @@ class MemtableFlush:
         layers = self._layers
         self.waits_for = "writes on their way to the log"
         sealed, logs = layers.seal()
+        self._writes.pressure.flushing(0.0)
         for log, sequence in logs:
             await self._durable(log, sequence)
         living = dict(layers.by_number)
@@ -132,10 +133,11 @@ class MemtableFlush:
     async def _write(self, sealed: Memtable) -> tuple[list[RangeZero], list[Written]]:
         """Upload everything of a sealed, acknowledged and completed memtable."""
         blocks, ranges = await self._tables.encode(lambda: plan(sealed))
-        groups = list(chunks(blocks, self._tables.object_bytes))
+        groups = list(chunks(blocks, self._tables.pace.object_bytes))
         if ranges and not groups:
             groups = [[]]
         written = []
+        done, total = 0, max(block_bytes(blocks), 1)
         for position, group in enumerate(groups):
             spans = ranges if position == 0 else []
             builder = self._tables.builder()
@@ -153,7 +155,10 @@ class MemtableFlush:
                 return builder.finish()
 
             table, content = await self._tables.encode(build)
-            await self._tables.upload(table, content)
+            size = block_bytes(group)
+            done += size
+            self._writes.pressure.flushing(done / total)
+            await self._tables.upload(table, content, size)
             written.append(Written(table, builder.entries, frames))
         return ranges, written
 

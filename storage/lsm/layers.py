@@ -170,4 +170,5 @@ class Layers:
             layer.drop_sealed()
         self._writes.sealed = None
         self._writes.pressure.memtable -= sealed.bytes - sealed.kept
+        self._writes.pressure.flushed()
         self._writes.pressure.update()

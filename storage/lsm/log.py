@@ -1,8 +1,8 @@
 """This file knows the queue of one layer on its way to the log: operations, cuts, and who waits for them.
 
 A *cut* is the head of a queue, taken as a whole: after a crash all of it is there or nothing. If whole blocks make up
-4 MiB or more of it, those travel as frames of data SSTs, and only the rest of its operations goes into the log
-itself.
+4 MiB or more of it (less on a slow link: see `pace`), those travel as frames of data SSTs, and only the rest of its
+operations goes into the log itself.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from storage.codec import BLOCK_BYTES, FULL_MASK
-from storage.lsm.bulk import BULK_BYTES_MIN, Upload, WholeBlock, snapshot
+from storage.lsm.bulk import Upload, WholeBlock, snapshot
 from storage.lsm.memtable import OPERATION_OVERHEAD, LayerTable, Memtable, write_charge, zero_charge
+from storage.lsm.pace import Pace
 from storage.lsm.records import LayerRecords, Meta, Op
-from storage.lsm.tables import OBJECT_BYTES_MAX
 from storage.lsm.writes import Writes
 
 TREE = 0
 """Number of the queue that carries tree changes; no layer has it."""
-
-INLINE_BYTES_MAX = 4 * 1024 * 1024
-"""Operations of one cut that goes into the log itself, and so the size of a WAL object; a larger write is one cut."""
 
 BLOCK_SHIFT = 18
 
@@ -33,6 +30,7 @@ class Committer(Protocol):
     """Who empties the queues: the group commit."""
 
     writes: Writes
+    pace: Pace
 
     def wake(self, log: LayerLog) -> None:
         """A queue got its first pending operation."""
@@ -113,7 +111,7 @@ class LayerLog:
         self.last_sequence = op.sequence if isinstance(op, Meta) else op[0]
         self.pending_bytes += charge
         commit.writes.charge(charge)
-        if self.pending_bytes >= INLINE_BYTES_MAX:
+        if self.pending_bytes >= commit.pace.inline_bytes:
             commit.kick()
 
     def replayed(self) -> None:
@@ -160,16 +158,21 @@ class LayerLog:
         return len(self.complete) * BLOCK_BYTES
 
     @property
+    def has_bulk(self) -> bool:
+        """Whether there are enough of them for that to be worth its second round trip."""
+        return self.bulk_bytes >= self._commit.pace.bulk_bytes_min
+
+    @property
     def is_full(self) -> bool:
         """Whether enough waits to be cut without anybody asking for it."""
-        return self.pending_bytes >= (
-            OBJECT_BYTES_MAX if self.bulk_bytes * 2 >= self.pending_bytes else INLINE_BYTES_MAX
-        )
+        pace = self._commit.pace
+        bulk = self.has_bulk and self.bulk_bytes * 2 >= self.pending_bytes
+        return self.pending_bytes >= (pace.object_bytes if bulk else pace.inline_bytes)
 
     def cut(self, memtable: Memtable) -> Cut:
-        """Take the head of the queue: all of it if it holds bulk, else up to 4 MiB."""
+        """Take the head of the queue: all of it if it holds bulk, else up to the size of a WAL object."""
         blocks = self._whole_blocks()
-        if len(blocks) * BLOCK_BYTES >= BULK_BYTES_MIN:
+        if len(blocks) * BLOCK_BYTES >= self._commit.pace.bulk_bytes_min:
             ops, self.pending = self.pending, []
             charge, self.pending_bytes = self.pending_bytes, 0
             rest = without_blocks(ops, {block.block for block in blocks})
@@ -198,7 +201,7 @@ class LayerLog:
         return cut
 
     def _whole_blocks(self) -> list[WholeBlock]:
-        if self.bulk_bytes < BULK_BYTES_MIN or self.table is None:
+        if not self.has_bulk or self.table is None:
             return []
         found = []
         for block in self.complete:
@@ -208,7 +211,8 @@ class LayerLog:
         return found
 
     def _take_inline(self) -> tuple[list[Op | Meta], int]:
-        if self.pending_bytes <= INLINE_BYTES_MAX:
+        most = self._commit.pace.inline_bytes
+        if self.pending_bytes <= most:
             ops, self.pending = self.pending, []
             charge, self.pending_bytes = self.pending_bytes, 0
             return ops, charge
@@ -217,7 +221,7 @@ class LayerLog:
         for op in self.pending:
             charge += _size(op)
             count += 1
-            if charge >= INLINE_BYTES_MAX:
+            if charge >= most:
                 break
         ops, self.pending = self.pending[:count], self.pending[count:]
         self.pending_bytes -= charge

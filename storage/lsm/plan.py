@@ -102,6 +102,11 @@ def _sector(content: Content) -> Buffer:
     return _ZERO_SECTOR if isinstance(content, int) else content
 
 
+def block_bytes(blocks: list[Planned]) -> int:
+    """Bytes of data in these blocks."""
+    return sum(planned.data_mask.bit_count() for planned in blocks) * SECTOR_BYTES
+
+
 def chunks(blocks: list[Planned], object_bytes: int) -> Iterator[list[Planned]]:
     """Groups of blocks for one SST each: full frames and the rest apart, `object_bytes` of data at most."""
     for full in (True, False):

@@ -1,12 +1,16 @@
-"""This file knows how much writers hold, and how they are slowed down before it is too much. Pure.
+"""How much writers hold, and how they are slowed down before it is too much. Pure.
 
 Three things are counted: bytes not yet acknowledged in the log and bytes of memtables not yet in SSTs, since both sit
 in memory, and what a replay of the log would have to read. From half of any limit the *replies* of writes are
-delayed, more and more; at the limit no further writes are taken until there is room. A write that was taken is never
-refused, and nothing here ever turns slowness into an error.
+delayed, more and more; at the limit the gate is closed: writes wait, and are let through one by one as room is made.
+A write that was taken is never refused, and nothing here ever turns slowness into an error.
+
+Room is made in small steps, so that writers go on in small steps. Bytes leave the log's share with each of its
+objects. The memtable's and the log's share are given back only at the end of a memtable flush, which may take
+minutes; so what may be used of them beyond half grows with the progress of the flush.
 """
 
-from collections.abc import Callable
+from storage.lsm.gate import Gate
 
 DELAY_SECONDS_MAX = 0.05
 """Longest delay of one reply, just below the limit: with 16 requests in flight still 320 writes a second."""
@@ -15,66 +19,48 @@ LOG_OBJECTS_MAX = 4000
 LOG_BYTES_MAX = 512 * 1024 * 1024
 """What a replay may have to read at most; memtable flushes begin at a quarter of that."""
 
-UPLOAD_SECONDS_MAX = 20
-"""Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it."""
+UPLOAD_SECONDS_MAX = 4
+"""Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it, and
+nobody waits much longer for the next reply."""
 
-UNLOGGED_BYTES_MIN = 16 * 1024 * 1024
-"""They are never bound below this: two batches in flight."""
+UNLOGGED_BYTES_MIN = 1024 * 1024
+"""They are never bound below this: two of the smallest batches in flight, and room to gather the next two."""
 
-REOPEN_SHARE = 0.9
-"""A closed gate opens again below this share of the limit, so that it does not flap with every batch."""
-
-
-class Gate:
-    """What a connection looks at before and after each write. `delay` is in seconds."""
-
-    __slots__ = ("_opening", "_waiting", "closed", "delay")
-
-    def __init__(self) -> None:
-        self.delay = 0.0
-        self.closed = False
-        self._waiting: dict[Callable[[], None], None] = {}
-        self._opening = False
-
-    def when_open(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once when the gate opens, in the order of these calls."""
-        self._waiting[callback] = None
-
-    def forget(self, callback: Callable[[], None]) -> None:
-        """Do not call it after all."""
-        self._waiting.pop(callback, None)
-
-    def set(self, delay: float, closed: bool) -> None:
-        """Change the state; an opening gate lets the waiting ones through until it closes again."""
-        self.delay = delay
-        self.closed = closed
-        if self._opening:
-            # By one that was just let through: who lets them through goes on by the new state.
-            return
-        self._opening = True
-        try:
-            while self._waiting and not self.closed:
-                callback = next(iter(self._waiting))
-                del self._waiting[callback]
-                callback()
-        finally:
-            self._opening = False
+PROGRESS_MIN = 1 / 16
+"""What a memtable flush counts for before its first object is uploaded."""
 
 
 class Pressure:
     """Bytes that writers hold, against their limits."""
 
-    __slots__ = ("_configured", "_log_share", "_soft", "gate", "memtable", "memtable_max", "unlogged", "unlogged_max")
+    __slots__ = (
+        "_configured",
+        "_flushing",
+        "_log_share",
+        "_progress",
+        "_soft",
+        "_target",
+        "gate",
+        "memtable",
+        "memtable_max",
+        "unlogged",
+        "unlogged_max",
+    )
 
-    def __init__(self, *, unlogged_max: int, memtable_max: int) -> None:
-        self.gate = Gate()
+    def __init__(self, gate: Gate, *, unlogged_max: int, memtable_max: int) -> None:
+        self.gate = gate
         self.unlogged = 0
         self.memtable = 0
         self.unlogged_max = unlogged_max
         self.memtable_max = memtable_max
         self._configured = unlogged_max
+        self._target = unlogged_max
+        """Where `unlogged_max` is going: it is above this after the rate has fallen, until enough was uploaded."""
         self._soft = unlogged_max // 2
         self._log_share = 0.0
+        self._flushing: tuple[float, float] | None = None
+        """Shares of the memtables and of the log when the flush under way began."""
+        self._progress = 0.0
 
     def add(self, count: int) -> None:
         """An operation of `count` bytes was linked."""
@@ -83,14 +69,22 @@ class Pressure:
         if self.unlogged > self._soft or self.memtable > self.memtable_max // 2:
             self.update()
 
+    def logged(self, count: int) -> None:
+        """Operations of `count` bytes are acknowledged in the log; `update` follows."""
+        self.unlogged -= count
+        if self.unlogged_max > self._target:
+            # Half of what leaves is room for writers: they go on, at half the rate, while the backlog shrinks.
+            self._limit(max(self.unlogged_max - (count + 1) // 2, self._target))
+
     def update(self) -> None:
         """Set the gate after anything changed."""
-        share = max(self.unlogged / self.unlogged_max, self.memtable / self.memtable_max, self._log_share)
-        closed = share >= 1 or (self.gate.closed and share > REOPEN_SHARE)
+        memtable = self.memtable / self.memtable_max
+        share = max(self.unlogged / self.unlogged_max, memtable, self._log_share)
+        full = share >= 1
+        if self._flushing is not None and not full:
+            full = self._is_ahead(memtable, self._flushing[0]) or self._is_ahead(self._log_share, self._flushing[1])
         over = max(share - 0.5, 0.0) * 2
-        delay = min(over * over, 1.0) * DELAY_SECONDS_MAX
-        if closed != self.gate.closed or delay != self.gate.delay:
-            self.gate.set(delay, closed)
+        self.gate.set(min(over * over, 1.0) * DELAY_SECONDS_MAX, full=full)
 
     def set_log(self, objects: int, size: int) -> None:
         """The log holds `objects` objects of `size` bytes together behind its replay point."""
@@ -98,7 +92,27 @@ class Pressure:
         self.update()
 
     def set_rate(self, bytes_per_second: float) -> None:
-        """One upload reached this rate lately."""
-        self.unlogged_max = min(self._configured, max(int(UPLOAD_SECONDS_MAX * bytes_per_second), UNLOGGED_BYTES_MIN))
-        self._soft = self.unlogged_max // 2
+        """Uploads reach this rate together."""
+        self._target = min(self._configured, max(int(UPLOAD_SECONDS_MAX * bytes_per_second), UNLOGGED_BYTES_MIN))
+        self._limit(max(self._target, min(self.unlogged_max, self.unlogged)))
         self.update()
+
+    def flushing(self, progress: float) -> None:
+        """A memtable flush is under way, and this share of it (0 to 1) is uploaded or on its way."""
+        if self._flushing is None:
+            self._flushing = (self.memtable / self.memtable_max, self._log_share)
+        self._progress = max(progress, PROGRESS_MIN)
+        self.update()
+
+    def flushed(self) -> None:
+        """It is over, and what it held was given back; `update` follows."""
+        self._flushing = None
+
+    def _limit(self, unlogged_max: int) -> None:
+        self.unlogged_max = unlogged_max
+        self._soft = unlogged_max // 2
+
+    def _is_ahead(self, share: float, at_start: float) -> bool:
+        """Whether more of a limit is used than the flush under way has earned."""
+        base = max(at_start, 0.5)
+        return share >= base + (1 - base) * self._progress

@@ -17,17 +17,12 @@ from storage.errors import Corrupt
 from storage.lsm.entries import TableRef
 from storage.lsm.envelope import Header, ObjectKind, seal_object
 from storage.lsm.names import table_name
+from storage.lsm.pace import Pace
 from storage.lsm.settle import Taken, create_or_settle
 from storage.lsm.sst import TableBuilder
 from storage.objects.base import ObjectStore
 
 T = TypeVar("T")
-
-OBJECT_BYTES_MAX = 16 * 1024 * 1024
-OBJECT_BYTES_MIN = 1024 * 1024
-
-OBJECT_SECONDS_MAX = 5
-"""An object is no larger than what the measured rate carries in this time, so a slow uplink still makes progress."""
 
 
 class TableWriter:
@@ -46,7 +41,7 @@ class TableWriter:
         epoch: int,
         acknowledged: Callable[[], int],
         look_for_newer: Callable[[], Awaitable[None]],
-        on_rate: Callable[[float], None],
+        pace: Pace,
     ) -> None:
         self._store = store
         self._env = env
@@ -58,16 +53,7 @@ class TableWriter:
         self._epoch = epoch
         self._acknowledged = acknowledged
         self._look_for_newer = look_for_newer
-        self._on_rate = on_rate
-        self.rate = 0.0
-        """Bytes a second that one upload reached lately; 0 until one was measured."""
-
-    @property
-    def object_bytes(self) -> int:
-        """Block data to put in one SST at the measured rate."""
-        if not self.rate:
-            return OBJECT_BYTES_MAX
-        return int(min(max(self.rate * OBJECT_SECONDS_MAX, OBJECT_BYTES_MIN), OBJECT_BYTES_MAX))
+        self.pace = pace
 
     def builder(self) -> TableBuilder:
         """A builder for a new SST, with a name and a nonce of its own."""
@@ -103,15 +89,11 @@ class TableWriter:
         except Taken:
             raise Corrupt(name, "other bytes are there than those put under this new name") from None
 
-    async def upload(self, table: TableRef, content: bytearray) -> None:
-        """Put the SST; returns when it is confirmed, however long that takes."""
-        started = self._env.monotonic()
+    async def upload(self, table: TableRef, content: bytearray, size: int) -> None:
+        """Put the SST, with `size` bytes of block data in it; returns when it is confirmed, however long that takes."""
+        self.pace.sent(size)
         await self.create(table.id, content)
-        elapsed = max(self._env.monotonic() - started, 1e-6)
-        if len(content) >= OBJECT_BYTES_MIN:
-            now = len(content) / elapsed
-            self.rate = now if not self.rate else 0.7 * self.rate + 0.3 * now
-            self._on_rate(self.rate)
+        self.pace.confirmed(size)
 
     async def write_tree(self, image: bytes) -> TableRef:
         """Put an image of the tree of names; returns when it is confirmed."""

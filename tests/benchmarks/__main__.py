@@ -9,11 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import delayed, figures
+from tests.benchmarks import delayed, figures, uplinks
 from tests.benchmarks.bench import Bench, Row
 from tests.support.minio import RunningMinio
 
-FIGURES = {function.__name__: function for function in (*figures.ALL, *delayed.ALL)}
+FIGURES = {function.__name__: function for function in (*figures.ALL, *delayed.ALL, *uplinks.ALL)}
 
 
 def main() -> int:

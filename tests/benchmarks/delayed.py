@@ -1,6 +1,5 @@
 """The figures with 25 ms added to every request to the store, by a proxy in front of MinIO."""
 
-import asyncio
 import os
 import random
 import statistics
@@ -10,70 +9,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.benchmarks.bench import GIB, KIB, Bench, Row, stopwatch
+from tests.benchmarks.proxy import SlowProxy
 from tests.support.nbd import Client
-from tests.support.processes import unused_port
 
 DELAY_SECONDS = 0.025
 
 
-class DelayingProxy:
-    """Passes TCP on to a port; the first bytes of each request wait 25 ms. A request begins when the answer before it
-    has begun, which holds for HTTP without pipelining."""
-
-    def __init__(self, target: int) -> None:
-        self.port = unused_port()
-        self._target = target
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._ready = threading.Event()
-        self._over = asyncio.Event()
-
-    def __enter__(self) -> "DelayingProxy":
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # ends what still runs when it is left
-            runner.run(self._listen())
-
-    async def _listen(self) -> None:
-        async with await asyncio.start_server(self._serve, "127.0.0.1", self.port):
-            self._ready.set()
-            await self._over.wait()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        fresh = True
-
-        async def requests() -> None:
-            nonlocal fresh
-            while data := await reader.read(1 << 20):
-                if fresh:
-                    await asyncio.sleep(DELAY_SECONDS)
-                    fresh = False
-                to_writer.write(data)
-                await to_writer.drain()
-            to_writer.close()
-
-        async def answers() -> None:
-            nonlocal fresh
-            while data := await to_reader.read(1 << 20):
-                fresh = True
-                writer.write(data)
-                await writer.drain()
-            writer.close()
-
-        await asyncio.gather(requests(), answers(), return_exceptions=True)
-
-
 def delayed(bench: Bench) -> Iterator[Row]:
     """25 ms added to every request: flush of one client, sixteen clients beside it, cached reads beside those."""
-    with DelayingProxy(bench.minio.port) as proxy:
+    with SlowProxy(bench.minio.port, delay_seconds=DELAY_SECONDS) as proxy:
         server = bench.server("minio", GIB, endpoint=f"http://127.0.0.1:{proxy.port}")
         clients = [bench.client(server) for _ in range(16)]
         reader = bench.client(server)

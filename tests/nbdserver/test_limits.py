@@ -2,7 +2,7 @@
 
 import pytest
 
-from nbdserver.limits import Budget
+from nbdserver.limits import Allowance, Budget, Limits
 
 
 def test_what_is_taken_is_bounded() -> None:
@@ -35,3 +35,28 @@ def test_who_waits_is_told_once_and_in_order() -> None:
 def test_giving_back_too_much_is_a_bug() -> None:
     with pytest.raises(AssertionError):
         Budget(10).give(1)
+
+
+def test_the_reserve_is_for_one_that_looks_ahead_at_a_time() -> None:
+    """Together they would each take a part of it, and none enough."""
+    budget = Budget(150, reserve=40)
+    limits = Limits(reply_bytes=10, inflight_bytes=50)
+    told: list[int] = []
+    first, second = (Allowance(limits, budget, lambda number=number: told.append(number)) for number in range(2))  # type: ignore[misc]
+    assert first.take(50)
+    assert second.take(50)
+    assert budget.taken == 80
+    assert not first.take(35), "its own limit"
+    first.look_ahead(30)
+    second.look_ahead(30)
+    assert first.take(35), "the last request may begin within what is allowed"
+    assert not second.take(36), "not while the other may take the reserve"
+    assert not first.take(40), "and no more than the reserve"
+    first.look_ahead(0)
+    assert told
+    assert not second.take(36), "it is still taken"
+    first.close()
+    assert second.take(36)
+    second.close()
+    assert budget.taken == 0
+    assert budget.looking_ahead is None

@@ -124,8 +124,8 @@ async def test_a_client_that_is_disconnected_leaves_nothing_behind(running: Runn
     await running.until(lambda: bool(running.disk.gate._waiting))
     (number,) = (each["id"] for each in running.server.clients() if each["requests"])
     assert isinstance(number, int)
-    running.disk.gate.open()  # the held write would be carried out in the loop's next turn
     assert running.server.disconnect(number).startswith(f"client {number} (unix:pid=")
+    running.disk.gate.open()  # which would carry out the held write
     await asyncio.to_thread(other.write, 8192, b"n" * 4096)
     assert running.disk.last_sequence == 1
     with pytest.raises((EOFError, ConnectionError)):

@@ -10,7 +10,6 @@ import asyncio
 import pytest
 
 from nbdserver import connection as connection_module
-from nbdserver import peer as peer_module
 from nbdserver.limits import Limits
 from nbdserver.protocol import wire
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
@@ -182,28 +181,6 @@ async def test_a_write_cut_short_changes_nothing(disk: MemoryDevice) -> None:
 
 
 # Behind a closed gate
-
-
-async def test_a_tcp_client_that_was_not_read_for_long_is_dropped(
-    disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Behind what was not read the end of its stream may be out of sight, and its copy elsewhere
-    acknowledged."""
-    monkeypatch.setattr(peer_module, "STALL_SECONDS_MAX", 0.0)
-    for tcp in (True, False):
-        with attach(disk, Limits(requests=1)) as client:
-            client.connection._presence._tcp = tcp
-            await client.feed(structured())
-            disk.gate.closed = True
-            client.offer(write(0) + write(4096, cookie=2))
-            await client.settle()
-            assert not client.reading
-            before = disk.last_sequence
-            await asyncio.sleep(0.01)
-            disk.gate.open()
-            await client.settle()
-            assert client.lost is tcp
-            assert disk.last_sequence - before == (0 if tcp else 2)
 
 
 async def test_a_client_that_left_while_its_writes_were_held(client: Wire, disk: MemoryDevice) -> None:

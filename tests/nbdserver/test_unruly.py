@@ -40,9 +40,11 @@ async def test_a_crowd_of_sockets_costs_itself_its_places(make: Callable[..., Ru
     """Who has been longest in its handshake, but is alone at its address, keeps its place."""
     crowded = make(Limits(connections=5))
     await crowded.start()
-    reader, writer = await crowded.raw(tcp=True)
+    reader, writer = await crowded.raw()
     await reader.readexactly(GREETING_BYTES)
-    others = [await asyncio.open_connection(*crowded.address, local_addr=("127.0.0.2", 0)) for _ in range(20)]
+    others = [
+        await asyncio.open_connection(*crowded.address, local_addr=(f"127.0.0.{2 + number}", 0)) for number in range(20)
+    ]
     for other, _ in others[:16]:
         await closed(other)
     writer.write(simple())
@@ -90,8 +92,8 @@ async def test_two_who_come_at_once_do_not_make_room_for_each_other(make: Callab
 
 
 async def test_one_address_does_not_take_the_place_of_others(make: Callable[..., Running]) -> None:
-    """Clients that are attached stay; those of one address that are in the handshake make room for each other; other
-    addresses, and users of the Unix socket, are not touched."""
+    """Clients that are attached stay; those of one address that are in the handshake make room for each other; others
+    are not touched."""
     crowded = make(Limits(connections=10, connections_per_address=3))
     await crowded.start()
     attached = [await crowded.client(tcp=True) for _ in range(2)]
@@ -100,13 +102,13 @@ async def test_one_address_does_not_take_the_place_of_others(make: Callable[...,
     last = await crowded.client(tcp=True)
     reader, writer = await crowded.raw(tcp=True)
     assert await closed(reader) == b""
-    elsewhere = await asyncio.open_connection(*crowded.address, local_addr=("127.0.0.2", 0))
-    assert len(await elsewhere[0].readexactly(GREETING_BYTES)) == GREETING_BYTES
+    reader_elsewhere, elsewhere = await asyncio.open_connection(*crowded.address, local_addr=("127.0.0.2", 0))
+    assert await closed(reader_elsewhere) == b"", "on loopback an address is nobody"
     local = await crowded.client()
     for client in (*attached, last, local):
         assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
         client.close()
-    for _, each in (*idle, elsewhere, (reader, writer)):
+    for _, each in (*idle, (reader, writer), (reader_elsewhere, elsewhere)):
         drop(each)
 
 
@@ -307,7 +309,7 @@ async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(r
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
 async def test_who_reads_nothing_does_not_keep_the_memory_of_all(make: Callable[..., Running], tcp: bool) -> None:
-    greedy = make(Limits(memory_bytes=32 * MIB, unread_seconds=0.1))
+    greedy = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.1))
     await greedy.start()
     _, hoarder = await greedy.raw(tcp=tcp)
     hoarder.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))
@@ -318,9 +320,47 @@ async def test_who_reads_nothing_does_not_keep_the_memory_of_all(make: Callable[
     drop(hoarder)
 
 
+@pytest.mark.parametrize("trickles", [False, True])
+async def test_who_sends_nothing_of_what_it_announced_does_not_keep_the_memory_of_all(
+    make: Callable[..., Running], trickles: bool
+) -> None:
+    """Seen: 17 connections, and another client's write of 4 MiB waited for ever."""
+    greedy = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.1))
+    await greedy.start()
+    _, hoarder = await greedy.raw(tcp=True)
+    hoarder.write(simple() + req(wire.CMD_WRITE, 0, 32 * MIB))
+    await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
+
+    async def trickle() -> None:
+        while trickles and not hoarder.is_closing():
+            hoarder.write(b"x")
+            await asyncio.sleep(0.01)
+
+    trickling = asyncio.ensure_future(trickle())
+    client = await greedy.client()
+    await asyncio.to_thread(client.write, 0, bytes(8 * MIB))
+    trickling.cancel()
+    client.close()
+    drop(hoarder)
+
+
+async def test_who_sends_slowly_is_waited_for(make: Callable[..., Running]) -> None:
+    """Memory that nobody waits for may be kept."""
+    patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
+    await patient.start()
+    reader, writer = await patient.raw()
+    writer.write(simple() + req(wire.CMD_WRITE, 0, 4 * MIB))
+    await patient.until(lambda: patient.server._budget.taken == 3 * MIB)
+    await asyncio.sleep(0.2)
+    writer.write(bytes(4 * MIB))
+    await patient.until(lambda: patient.disk.last_sequence == 1)
+    assert not reader.at_eof()
+    drop(writer)
+
+
 async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running]) -> None:
     """Memory that nobody waits for may be kept."""
-    patient = make(Limits(memory_bytes=32 * MIB, unread_seconds=0.01))
+    patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
     await patient.start()
     reader, writer = await patient.raw()
     writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))

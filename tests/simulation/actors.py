@@ -192,9 +192,9 @@ class Actor:
 
     async def _wait_for_room(self) -> None:
         work = self._work
-        while self._device.gate.closed and self._goes_on():
+        if self._device.gate.closed and self._goes_on():
             opened = asyncio.Event()
-            self._device.gate.when_open(opened.set)
+            self._device.gate.when_open(opened.set, 0)
             waiting = asyncio.ensure_future(opened.wait())
             await asyncio.wait({waiting, work.store.failed}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()

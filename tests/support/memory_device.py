@@ -24,19 +24,29 @@ class MemoryGate:
     def __init__(self) -> None:
         self.delay = 0.0
         self.closed = False
-        self._waiting: dict[Callable[[], None], None] = {}
+        self._waiting: dict[Callable[[], None], int] = {}
 
-    def when_open(self, callback: Callable[[], None]) -> None:
-        self._waiting[callback] = None
+    def when_open(self, callback: Callable[[], None], length: int) -> None:
+        self._waiting[callback] = length
+        if not self.closed:
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def forget(self, callback: Callable[[], None]) -> None:
         self._waiting.pop(callback, None)
 
-    def open(self) -> None:
-        self.closed = False
-        waiting, self._waiting = self._waiting, {}
-        for callback in waiting:
+    def _go_on(self) -> None:
+        if not self.closed:
+            self.open()
+
+    def open(self, turns: int | None = None) -> None:
+        """Let everybody through, one write each in turns; after so many of them it closes again."""
+        self.closed = True  # until they have had their turns
+        while self._waiting and turns != 0:
+            callback = next(iter(self._waiting))
+            del self._waiting[callback]
             callback()
+            turns = None if turns is None else turns - 1
+        self.closed = turns is not None
 
 
 class MemoryDevice:

@@ -202,9 +202,9 @@ class Client:
         """Send one request and return its cookie; for WRITE the length is that of `data`."""
         if command == WRITE:
             length = len(data)
-        cookie = self._send(command, offset, length, flags, data)
-        self._pending[cookie] = (command, offset, length)
-        return cookie
+        # Before it is sent: its reply may come to another thread at once.
+        self._pending[self._cookie + 1] = (command, offset, length)
+        return self._send(command, offset, length, flags, data)
 
     def receive(self) -> Reply:
         """Wait for the next reply to be complete, of whichever request. EOFError: the connection ended."""

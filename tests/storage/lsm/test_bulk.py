@@ -3,7 +3,7 @@
 import os
 
 from storage.codec import BLOCK_BYTES
-from tests.storage.lsm.worlds import World, durable, read
+from tests.storage.lsm.worlds import World, durable, known_to_be_fast, read
 
 BLOCKS = 16
 FAR = 500
@@ -14,6 +14,7 @@ async def test_ranges_written_in_turns_are_read_in_one_piece() -> None:
     """A copying tool writes several ranges at once; each is then one run of frames, and one request brings it."""
     world = World()
     engine, layer = await world.start()
+    known_to_be_fast(engine)
     content = [os.urandom(BLOCK_BYTES) for _ in range(2 * BLOCKS)]
     for number in reversed(range(BLOCKS)):
         layer.write(number * BLOCK_BYTES, content[number])

@@ -14,7 +14,18 @@ from storage.lsm.envelope import NO_LINK
 from storage.lsm.layer import Layer
 from storage.lsm.names import WALS, wal_name, wal_number
 from storage.objects.base import Buffer
-from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon, until, when_durable
+from tests.storage.lsm.worlds import (
+    MIB,
+    World,
+    durable,
+    known_to_be_fast,
+    read,
+    record,
+    settle,
+    soon,
+    until,
+    when_durable,
+)
 
 SECTOR = b"s" * SECTOR_BYTES
 
@@ -191,6 +202,7 @@ async def test_a_commit_that_waits_does_not_spin(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(commit, "PUSH_SECONDS", 0.01)
     world = World()
     engine, layer = await world.start()
+    known_to_be_fast(engine)
     uploads = world.store.hold("create", "compacted/")
     for number in range(6):
         layer.write(number * 16 * MIB, noise(16 * MIB))
@@ -216,6 +228,7 @@ async def test_a_commit_that_waits_does_not_spin(monkeypatch: pytest.MonkeyPatch
 async def test_bulk_goes_up_once() -> None:
     world = World()
     engine, layer = await world.start()
+    known_to_be_fast(engine)
     world.store.calls.clear()
     total = 32 * MIB
     data = noise(MIB)

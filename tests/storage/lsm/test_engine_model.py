@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm import commit, log
+from storage.lsm import pace
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.extents import State
 from storage.lsm.layer import Layer
@@ -44,10 +44,8 @@ lengths = st.one_of(
 @pytest.fixture(autouse=True, scope="module")
 def small_limits() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "BULK_BYTES_MIN", 2 * BLOCK_BYTES)
-        patch.setattr(commit, "BULK_BYTES_MIN", 2 * BLOCK_BYTES)
-        patch.setattr(log, "INLINE_BYTES_MAX", 256 * 1024)
-        patch.setattr(commit, "INLINE_BYTES_MAX", 256 * 1024)
+        patch.setattr(pace, "BULK_BYTES_MIN", 2 * BLOCK_BYTES)
+        patch.setattr(pace, "INLINE_BYTES_MAX", 256 * 1024)
         yield
 
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm.bulk import BULK_BYTES_MIN, contiguous
+from storage.lsm.bulk import contiguous
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
-from storage.lsm.log import INLINE_BYTES_MAX, Cut, without_blocks
+from storage.lsm.log import Cut, without_blocks
+from storage.lsm.pace import BULK_BYTES_MIN, INLINE_BYTES_MAX
 from storage.lsm.records import Meta, Op
 from tests.storage.lsm.worlds import MIB, World, settle
 

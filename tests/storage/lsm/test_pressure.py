@@ -5,22 +5,23 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.lsm.gate import Gate
 from storage.lsm.pressure import (
     DELAY_SECONDS_MAX,
     LOG_BYTES_MAX,
     LOG_OBJECTS_MAX,
-    REOPEN_SHARE,
     UNLOGGED_BYTES_MIN,
     UPLOAD_SECONDS_MAX,
-    Gate,
     Pressure,
 )
+from tests.storage.lsm.test_gate import Passes
 
 LIMIT = 1000 * 1000 * 1000
 
 
-def pressure() -> Pressure:
-    return Pressure(unlogged_max=LIMIT, memtable_max=2 * LIMIT)
+def pressure(passes: Passes | None = None, *, memtable_max: int = 2 * LIMIT) -> Pressure:
+    gate = Gate(passes.call_soon if passes else Passes().call_soon)
+    return Pressure(gate, unlogged_max=LIMIT, memtable_max=memtable_max)
 
 
 @given(st.lists(st.integers(1, LIMIT // 5), min_size=1, max_size=20))
@@ -60,16 +61,6 @@ def test_each_limit_closes_the_gate_by_itself() -> None:
     assert (by_objects.gate.closed, by_objects.gate.delay) == (False, 0.0)
 
 
-def test_a_closed_gate_opens_well_below_its_limit() -> None:
-    subject = pressure()
-    states = []
-    for share in (1.0, REOPEN_SHARE + 0.001, REOPEN_SHARE, REOPEN_SHARE + 0.001):
-        subject.unlogged = int(LIMIT * share)
-        subject.update()
-        states.append(subject.gate.closed)
-    assert states == [True, True, False, False]
-
-
 def test_the_rate_bounds_what_is_unlogged() -> None:
     subject = pressure()
     subject.set_rate(10_000_000)
@@ -78,30 +69,58 @@ def test_the_rate_bounds_what_is_unlogged() -> None:
     assert subject.unlogged_max == UNLOGGED_BYTES_MIN
     subject.set_rate(1e12)
     assert subject.unlogged_max == LIMIT, "never above what was configured"
-    subject.set_rate(2_500_000)
-    subject.add(25_000_000)
+    subject.set_rate(10_000_000)
+    subject.add(10_000_000 * UPLOAD_SECONDS_MAX // 2)
     assert subject.gate.delay == 0.0
     subject.add(1_000_000)
     assert subject.gate.delay > 0.0
 
 
-def test_who_waits_goes_on_once_and_in_order() -> None:
-    gate = Gate()
-    gate.set(0.0, closed=True)
-    passed: list[int] = []
-    for number in range(5):
-        gate.when_open(lambda number=number: passed.append(number))  # type: ignore[misc]
-    gate.set(0.01, closed=True)
-    assert passed == []
-    gate.set(0.01, closed=False)
-    assert passed == [0, 1, 2, 3, 4]
-    gate.set(0.0, closed=True)
-    gate.set(0.0, closed=False)
-    assert passed == [0, 1, 2, 3, 4]
+def test_when_the_rate_falls_writers_go_on_at_half_of_what_leaves() -> None:
+    """Else nobody would be answered until a backlog of another rate is uploaded at this one."""
+    subject = pressure()
+    subject.set_rate(100_000_000)
+    subject.add(300_000_000)
+    subject.set_rate(1_000_000)
+    written = 0
+    for _ in range(600):
+        before = written
+        subject.logged(1_000_000)
+        subject.update()
+        while not subject.gate.closed:
+            subject.add(100_000)
+            written += 100_000
+        assert written > before
+    assert subject.unlogged_max == 1_000_000 * UPLOAD_SECONDS_MAX
+    assert subject.unlogged <= subject.unlogged_max + 100_000
+
+
+def test_what_a_memtable_flush_gives_back_is_used_as_it_proceeds() -> None:
+    """A flush may take minutes, and gives everything back at its end: a writer would have minutes without an answer."""
+    subject = Pressure(Gate(Passes().call_soon), unlogged_max=100 * LIMIT, memtable_max=LIMIT)
+    for sealed in (LIMIT // 4, LIMIT * 3 // 4):
+        subject.memtable = sealed
+        subject.flushing(0.0)
+        steps = []
+        for done in range(1, 101):
+            before = subject.memtable
+            while not subject.gate.closed:
+                subject.add(LIMIT // 1000)
+                subject.unlogged = 0
+            subject.flushing(done / 100)
+            steps.append(subject.memtable - before)
+        assert LIMIT * 0.98 < subject.memtable < LIMIT
+        assert max(steps[1:]) <= LIMIT // 16, "in steps, from the first to the last"
+        assert not any(steps[start : start + 8] == [0] * 8 for start in range(93)), "without a long pause"
+        subject.memtable -= sealed
+        subject.flushed()
+        subject.update()
+        assert not subject.gate.closed
 
 
 def test_a_gate_that_closes_again_keeps_the_rest_waiting() -> None:
-    subject = Pressure(unlogged_max=LIMIT, memtable_max=100 * LIMIT)
+    passes = Passes()
+    subject = pressure(passes, memtable_max=100 * LIMIT)
     subject.add(LIMIT)
     passed: list[int] = []
 
@@ -110,28 +129,13 @@ def test_a_gate_that_closes_again_keeps_the_rest_waiting() -> None:
         subject.add(LIMIT // 4)
 
     for number in range(6):
-        subject.gate.when_open(lambda number=number: write(number))  # type: ignore[misc]
+        subject.gate.when_open(lambda number=number: write(number), 1)  # type: ignore[misc]
     subject.unlogged = LIMIT // 2
     subject.update()
+    passes.run()
     assert passed == [0, 1]
     assert subject.gate.closed
     subject.unlogged = 0
     subject.update()
+    passes.run()
     assert passed == [0, 1, 2, 3, 4, 5]
-
-
-def test_a_thousand_who_waited_write_at_once() -> None:
-    """Each of them changes the gate while it lets the others through: that must not go deeper and deeper."""
-    subject = pressure()
-    subject.add(LIMIT)
-    passed: list[int] = []
-
-    def write(number: int) -> None:
-        passed.append(number)
-        subject.add(100)
-
-    for number in range(3000):
-        subject.gate.when_open(lambda number=number: write(number))  # type: ignore[misc]
-    subject.unlogged = int(LIMIT * 0.7)
-    subject.update()
-    assert passed == list(range(3000))

@@ -1,0 +1,81 @@
+"""The writes of one client that wait for their turn at the gate, in the order in which they came.
+
+None is applied out of turn, or behind a later one, or after `close`. Before each, its client is asked after (`may_go`):
+an old copy of a write that comes to life here would undo a newer one (see `connection`).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nbdserver.exports import Gate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldWrite:
+    """A write with data of `length` bytes."""
+
+    cookie: bytes
+    change: Callable[[], int]
+    length: int
+    fua: bool
+
+
+class HeldWrites:
+    """A queue, and its place at the gate."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        may_go: Callable[[], bool],
+        carry_out: Callable[[HeldWrite], None],
+        fail: Callable[[], None],
+    ) -> None:
+        """`may_go`: whether the client's next write may be applied now; if not, `wait` is called when it may.
+        `fail`: something happened that nobody foresaw."""
+        self.active = False
+        """A write that comes has to wait, behind others or until the client is known to be there."""
+        self._gate = gate
+        self._may_go = may_go
+        self._carry_out = carry_out
+        self._fail = fail
+        self._queue: deque[HeldWrite] = deque()
+        self._at_gate = False
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, write: HeldWrite) -> None:
+        """It waits, behind all others."""
+        self.active = True
+        self._queue.append(write)
+        self.wait()
+
+    def wait(self) -> None:
+        """Ask for a turn for the first one, if there is any."""
+        if not self._queue:
+            self.active = False
+        elif not self._at_gate:
+            self._at_gate = True
+            self._gate.when_open(self._turn, self._queue[0].length)
+
+    def close(self) -> None:
+        """None of them is applied any more."""
+        self._queue.clear()
+        self._gate.forget(self._turn)
+
+    def _turn(self) -> None:
+        """The gate lets one write through."""
+        self._at_gate = False
+        try:
+            if self._queue and self._may_go():
+                self._carry_out(self._queue.popleft())
+                self.wait()
+        except Exception:
+            # It was called by the engine's gate: what is wrong with one client is not to reach it.
+            logger.exception("a write that waited ended unexpectedly")
+            self._fail()

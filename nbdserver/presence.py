@@ -1,0 +1,101 @@
+"""Whether the peer of a socket is still there, as far as the kernel knows, and when it was last known for certain.
+
+The kernel knows while bytes are unread that the peer has closed, reset or shut its sending side (1.6 us), but the end
+of a TCP stream must have arrived for that. Behind more bytes than this kernel takes in it is out of sight, in the
+sender's kernel. So while a client is not read, two signs count, looked for once a second:
+
+- Our kernel had room all the time since the look before. Then all that the peer sent is here, its end too.
+- The peer has acknowledged replies since the look before. One that has closed answers them with a reset.
+
+Where neither was seen for UNSEEN_SECONDS_MAX (the store did not answer, so there were no replies), the stream has to be
+read until the kernel has room, or for more than what could have been under way: what comes then was written by a client
+that is there. Time alone is no sign that anybody left.
+"""
+
+import array
+import fcntl
+import select
+import socket
+import struct
+import termios
+
+UNSEEN_SECONDS_MAX = 20.0
+"""A TCP client that was not seen for this long may have given up: time-outs of 30 s are usual."""
+
+PEER_BUFFER_BYTES = 16 << 20
+"""More than the sender's kernel holds of what its program has sent (Linux: 4 MiB at most, net.ipv4.tcp_wmem)."""
+
+LOOK_SECONDS = 1.0
+
+SO_MEMINFO = 55
+"""Linux 4.12: memory of a socket, of it what is unread and how much that may be at most."""
+
+_ACKNOWLEDGED_AT = 120
+"""Offset of tcpi_bytes_acked in struct tcp_info (linux/tcp.h, since 4.1)."""
+
+_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class Presence:
+    """What is known of one peer. Times are those of the loop; a peer on a Unix socket is always in sight."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.unread_since: float | None = None
+        """Since when some of what the peer sent may be out of sight, or None."""
+        self._sock = sock
+        self._tcp = sock.family != socket.AF_UNIX
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLRDHUP)
+        self._seen = 0.0
+        """When the peer was there for certain."""
+        self._looked = 0.0
+        self._had_room = False
+        self._acknowledged = 0
+        self._enough = 0
+        """When so many bytes were received from it, it is there; 0: not known."""
+
+    def gone(self) -> bool:
+        """Whether the peer has closed, reset or shut its sending side, as far as that is in sight."""
+        return any(events & _GONE for _, events in self._poll.poll(0))
+
+    def unread(self, now: float) -> None:
+        """From now on the peer is not read."""
+        if self._tcp and self.unread_since is None:
+            self.unread_since = self._seen = self._looked = now
+            self._had_room = False
+            self._enough = 0
+            self._acknowledged = self._bytes_acknowledged()
+
+    def look(self, now: float, received: int, *, reading: bool) -> None:
+        """Look for signs; `received` bytes came from it so far, and it is read again or not."""
+        if self.unread_since is None:
+            return
+        acknowledged, has_room = self._bytes_acknowledged(), self._has_room()
+        if acknowledged > self._acknowledged or (has_room and self._had_room):
+            self._seen = self._looked
+        if self._enough and received >= self._enough:
+            self._seen = now
+        if reading and has_room and self._had_room:
+            self.unread_since = None
+        self._acknowledged, self._had_room, self._looked = acknowledged, has_room, now
+
+    def unseen(self, now: float) -> bool:
+        """Whether it was not seen for so long that it may have left."""
+        return self.unread_since is not None and now - self._seen > UNSEEN_SECONDS_MAX
+
+    def look_ahead(self, received: int) -> int:
+        """How many bytes the end of its stream could lie behind: after those it counts as seen."""
+        unread = array.array("i", [0])
+        fcntl.ioctl(self._sock.fileno(), termios.FIONREAD, unread)
+        ahead = unread[0] + PEER_BUFFER_BYTES
+        self._enough = self._enough or received + ahead
+        return ahead
+
+    def _bytes_acknowledged(self) -> int:
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)
+        return int(struct.unpack_from("Q", info, _ACKNOWLEDGED_AT)[0])
+
+    def _has_room(self) -> bool:
+        """Whether the kernel takes more from the peer than is unread: half of its room is enough for a window."""
+        used, room = struct.unpack("II", self._sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 8))
+        return bool(2 * used < room)
