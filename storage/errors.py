@@ -16,6 +16,7 @@ person.
     ├── RolledBack       the store is not, or not any more, what this host remembers of it
     ├── Unsupported      format version or capability this program does not have
     ├── OutOfSpace       the local disk or the bucket's quota is full
+    ├── Unfinished       done and in force, but something is left to be done
     └── Closed           used after close, or after the store failed
 
 Storage knows neither errno values nor exit statuses; `nbdserver` maps these classes to both.
@@ -94,6 +95,10 @@ class Unsupported(StorageError):
 
 class OutOfSpace(StorageError):
     """The local disk or the bucket's quota is full."""
+
+
+class Unfinished(StorageError):
+    """What was asked for is done and in force, but something is left to be done; the message says what."""
 
 
 class Closed(StorageError):

@@ -30,18 +30,21 @@ was ever a `str`, or was read from the environment, stays there too. So core dum
 encrypted.
 """
 
+import asyncio
 import re
+from contextlib import suppress
 
 from storage.crypto import KEY_BYTES, NONCE_BYTES, STORE_ID_BYTES, AuthenticationError
 from storage.env import Env
 from storage.errors import (
-    AccessDenied,
     AlreadyExists,
     Conflict,
     Corrupt,
     Invalid,
     NotFound,
+    StorageError,
     Unavailable,
+    Unfinished,
     WrongPassword,
 )
 from storage.keyslots import (
@@ -67,6 +70,7 @@ __all__ = [
     "KEYS_PREFIX",
     "Cost",
     "DataKey",
+    "OldKeysLeft",
     "change_password",
     "create",
     "delete_older",
@@ -79,6 +83,9 @@ KEYS_PREFIX = "keys/"
 
 PASSWORD_BYTES_MAX = 65536
 """Room for a key file; anything longer is the wrong file."""
+DELETE_SECONDS_MAX = 10.0
+"""How long a change of password waits for the deletion of what the old one opens: an open store asks for ever."""
+
 RACES_MAX = 10
 """Times in a row that a listed object may be gone when it is read. Each time somebody changed a password."""
 
@@ -119,8 +126,9 @@ async def load(store: ObjectStore, password: Password, env: Env, cost: Cost = DE
 async def change_password(store: ObjectStore, old: Password, new: Password, env: Env, cost: Cost = DEFAULT_COST) -> int:
     """Replace the slot that `old` opens by one for `new`; the number of the keys object written.
 
-    Conflict: another change came first, and this one has no effect. Unavailable before the deletion of older
-    objects: the change may have happened, `load` tells. Otherwise as `load`.
+    Conflict: another change came first, and this one has no effect. Unavailable: the change may have happened, `load`
+    tells. OldKeysLeft: it has, and the store did not delete the older objects, for which it has DELETE_SECONDS_MAX.
+    Otherwise as `load`.
     """
     _check_password(old)
     _check_password(new)
@@ -128,16 +136,28 @@ async def change_password(store: ObjectStore, old: Password, new: Password, env:
     data_key, opened = await _unlock(store, content, old, env)
     changed = await _new_slot(data_key, opened.number, new, env, cost)
     slots = tuple(changed if slot is opened else slot for slot in content.slots)
-    number = content.number + 1
+    number, name = content.number + 1, keys_name(content.number)
     await _write(store, number, encode(data_key, number, slots, cost.memory_kib_min))
     try:
-        await delete_older(store, number)
-    except (AccessDenied, Unavailable) as error:
-        raise type(error)(
-            "the password is changed, but the key object that the old one opens could not be deleted: "
-            f"change the password once more when that works ({error})"
-        ) from error
+        async with asyncio.timeout(DELETE_SECONDS_MAX):
+            await delete_older(store, number)
+    except TimeoutError as error:
+        raise OldKeysLeft(number, name, f"the store did not do it within {DELETE_SECONDS_MAX:g} s") from error
+    except StorageError as error:
+        raise OldKeysLeft(number, name, str(error)) from error
     return number
+
+
+class OldKeysLeft(Unfinished):
+    """The password is changed by keys object `number`, and what the old one opens, `name`, is still there."""
+
+    def __init__(self, number: int, name: str, reason: str) -> None:
+        super().__init__(
+            f"the new password is in force, but {name}, which the old one opens, could not be deleted ({reason}): "
+            "delete it yourself, or have the store opened again, which tries it again"
+        )
+        self.number = number
+        self.name = name
 
 
 async def delete_older(store: ObjectStore, number: int) -> None:
@@ -196,7 +216,9 @@ async def _write(store: ObjectStore, number: int, data: bytes) -> None:
         if not ours:
             raise Conflict(conflict) from None
     if max(await _numbers(store), default=number) > number:
-        await store.delete([name])
+        with suppress(TimeoutError, StorageError):  # the next change deletes it, or who opens the store
+            async with asyncio.timeout(DELETE_SECONDS_MAX):
+                await store.delete([name])
         raise Conflict(conflict)
 
 

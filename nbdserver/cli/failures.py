@@ -11,6 +11,7 @@ USAGE = 2
 INTERRUPTED = 130
 
 STATUS_OF_KIND = {
+    "Unfinished": 3,
     "NotFound": 10,
     "NoBucket": 10,
     "Fenced": 11,

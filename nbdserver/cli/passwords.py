@@ -75,11 +75,21 @@ def _checked(secret: bytes, source: str) -> bytes:
 def _read(path: Path) -> bytes:
     """The content of a file, without the line end that editors put there."""
     try:
-        if path.stat().st_mode & stat.S_IROTH:
-            click.echo(f"nbdserver: warning: everybody can read the password in {path}: chmod o-r it", err=True)
+        warn_of_readers(path, "the password")
         return _line(path.read_bytes())
     except OSError as error:
         raise CommandFailed(f"the password file {path} cannot be read: {error.strerror}") from error
+
+
+def warn_of_readers(path: Path, secret: str) -> None:
+    """Say it where a file with a secret is not this user's or root's alone. OSError: it cannot be looked at."""
+    found = path.stat()
+    if found.st_mode & stat.S_IROTH:
+        click.echo(f"nbdserver: warning: everybody can read {secret} in {path}: chmod o-r it", err=True)
+    if found.st_mode & stat.S_IWOTH:
+        click.echo(f"nbdserver: warning: everybody can replace {secret} in {path}: chmod o-w it", err=True)
+    if found.st_uid not in (0, os.geteuid()):
+        click.echo(f"nbdserver: warning: {path} belongs to user {found.st_uid}, who knows {secret} in it", err=True)
 
 
 def _run(command: str, source: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+SERVER_KEY = "server-key.pem"  # of `nbdserver.tls`, which a light command does not import
 COUNT = click.IntRange(1, 100_000)
 LIMITS = Limits()
 
@@ -130,6 +132,9 @@ def serve(
         cache_bytes=cache_size,
         **rest,
     )
+    if settings.tls_certificates is not None:
+        with contextlib.suppress(OSError):  # reading it will say what is wrong
+            passwords.warn_of_readers(settings.tls_certificates / SERVER_KEY, "the key")
     password = _password(settings, fork=fork)
 
     def child(ready: Callable[[], None]) -> int:

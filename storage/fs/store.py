@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage import keys
 from storage.env import Env
-from storage.errors import Conflict, NotFound, StorageError
+from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.namespace import DropLayer, Namespace
@@ -270,11 +270,19 @@ class Store:
     # --- the whole
 
     async def change_password(self, old: bytes | bytearray, new: bytes | bytearray) -> None:
-        """Replace the slot that `old` opens; data stays as it is. WrongPassword."""
+        """Replace the slot that `old` opens; data stays as it is. WrongPassword. Unfinished: the new one is in force,
+        and what the old one opens could not be deleted."""
         self._engine.check_writer()
-        number = await keys.change_password(self._objects, old, new, self._env, self._options.cost)
+        left = None
+        try:
+            number = await keys.change_password(self._objects, old, new, self._env, self._options.cost)
+        except keys.OldKeysLeft as error:
+            number, left = error.number, Unfinished(str(error))
         self._engine.keys_number = number
+        # From here on nobody can put the old object back unnoticed. A crash before it leaves the new password valid.
         await self._engine.flush_memtable(always=True)
+        if left is not None:
+            raise left
 
     async def flush(self) -> None:
         """Return when everything written so far is durable."""

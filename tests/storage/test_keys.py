@@ -21,7 +21,7 @@ from storage.errors import (
     Unsupported,
     WrongPassword,
 )
-from storage.keys import Cost, DataKey, change_password, create, delete_older, keys_name, load
+from storage.keys import Cost, DataKey, OldKeysLeft, change_password, create, delete_older, keys_name, load
 from storage.keyslots import Slot, decode, encode, seal_slot
 from storage.objects.base import ANSWER_BYTES_MAX, Buffer, ObjectInfo
 from storage.objects.memory import MemoryStore
@@ -443,17 +443,26 @@ async def test_a_listing_that_stays_wrong_is_given_up(env: RealEnv) -> None:
         await load(Ghost(), OLD, env, CHEAP)
 
 
-@pytest.mark.parametrize("error", [AccessDenied, Unavailable])
-async def test_a_change_whose_clean_up_fails_says_so(env: RealEnv, error: type[StorageError]) -> None:
+@pytest.mark.parametrize("error", [AccessDenied, Unavailable, None])
+async def test_a_change_whose_clean_up_fails_says_that_it_is_in_force(
+    env: RealEnv, error: type[StorageError] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the store goes on asking for ever, as one that is served does."""
+    monkeypatch.setattr(keys, "DELETE_SECONDS_MAX", 0.05)
     store = Trapped()
     await create(store, OLD, env, CHEAP)
 
     async def refuse() -> None:
-        raise error("no deleting here")
+        if error is None:
+            await asyncio.Event().wait()
+        else:
+            raise error("no deleting here")
 
     store.trap("delete", "before", refuse)
-    with pytest.raises(error, match="the password is changed, but"):
-        await change_password(store, OLD, NEW, env, CHEAP)
+    async with asyncio.timeout(60):
+        with pytest.raises(OldKeysLeft, match="the new password is in force, but") as left:
+            await change_password(store, OLD, NEW, env, CHEAP)
+    assert (left.value.number, left.value.name) == (2, keys_name(1))
     assert (await load(store, NEW, env, CHEAP))[1] == 2
 
 

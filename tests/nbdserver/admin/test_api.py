@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient, find_server
 from nbdserver.admin.frames import encode, encode_end
 from nbdserver.admin.operations import (
+    ChangePassword,
     CreateDevice,
     DeleteDevice,
     Flush,
@@ -24,8 +25,20 @@ from nbdserver.admin.operations import (
     ShowDevice,
 )
 from nbdserver.admin.sockets import socket_path
-from storage import Store
-from storage.errors import AlreadyExists, Conflict, Corrupt, Fenced, Invalid, NotFound, StorageError, Unavailable
+from nbdserver.cli.failures import status_of
+from storage import Store, keys
+from storage.errors import (
+    AlreadyExists,
+    Conflict,
+    Corrupt,
+    Fenced,
+    Invalid,
+    NotFound,
+    StorageError,
+    Unavailable,
+    Unfinished,
+    WrongPassword,
+)
 from storage.fs.device import Device
 
 MIB = 1 << 20
@@ -257,3 +270,25 @@ async def test_a_server_that_stops_does_not_wait_for_a_transfer(
     with pytest.raises(Unavailable, match="stopped before it had answered"):
         await transfer
     assert store.devices() == []
+
+
+async def test_a_password_that_is_changed_while_the_old_keys_stay(
+    client: AdminClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in force, and the command ends: with what is left to be done, and status 3."""
+
+    delete = store._objects.delete
+
+    async def deletes_no_keys(names: Sequence[str]) -> None:
+        if any(name.startswith("keys/") for name in names):
+            await asyncio.Event().wait()
+        await delete(names)
+
+    monkeypatch.setattr(keys, "DELETE_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(store._objects, "delete", deletes_no_keys)
+    async with asyncio.timeout(60):
+        with pytest.raises(Unfinished, match="the new password is in force") as left:
+            await ask(client.perform, ChangePassword(b"password", b"another"))
+        assert status_of(left.value) == 3
+        with pytest.raises(WrongPassword):
+            await ask(client.perform, ChangePassword(b"password", b"a third"))

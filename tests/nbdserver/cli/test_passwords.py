@@ -79,6 +79,23 @@ def test_a_file_that_everybody_can_read_is_warned_of(secret_file: Path, capfd: p
     assert str(secret_file) in capfd.readouterr().err
 
 
+def test_a_key_that_others_know_is_warned_of_too(secret_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    passwords.warn_of_readers(secret_file, "the key")
+    assert capfd.readouterr().err == ""
+    secret_file.chmod(0o606)
+    passwords.warn_of_readers(secret_file, "the key")
+    said = capfd.readouterr().err.splitlines()
+    assert [line.split(" in /")[0] for line in said] == [
+        "nbdserver: warning: everybody can read the key",
+        "nbdserver: warning: everybody can replace the key",
+    ]
+    if os.geteuid() == 0:
+        secret_file.chmod(0o600)
+        os.chown(secret_file, 33, -1)
+        passwords.warn_of_readers(secret_file, "the key")
+        assert "belongs to user 33, who knows the key" in capfd.readouterr().err
+
+
 def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
