@@ -36,6 +36,11 @@ class Limits:
     for a client whose stream has to be read on (see `session`)."""
 
 
+def share_of_one_address(connections: int) -> int:
+    """How many of so many connections one address may have, so that something is left for others."""
+    return max(connections * 4 // 5, 1)
+
+
 PROGRESS_RATE_MIN = 64 << 10
 """Bytes a second at which a client moves that is not stuck."""
 

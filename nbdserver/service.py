@@ -28,7 +28,7 @@ from nbdserver.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.config import STOP_SECONDS, ServeSettings
 from nbdserver.daemon import remove_pid_file, write_pid_file
 from nbdserver.exports import Device, Exports
-from nbdserver.limits import Limits
+from nbdserver.limits import Limits, share_of_one_address
 from nbdserver.security import Security
 from nbdserver.server import Server
 from storage import EngineOptions, Store, StoreOptions, open_store
@@ -198,11 +198,10 @@ async def _rehearse(settings: ServeSettings, env: Env) -> None:
 
 def _limits(settings: ServeSettings) -> Limits:
     """The limits, as far as they were set."""
-    given = {
-        "connections": settings.max_connections,
-        "connections_per_address": settings.max_connections_per_address,
-    }
-    return dataclasses.replace(Limits(), **{name: value for name, value in given.items() if value is not None})
+    limits = Limits()
+    connections = settings.max_connections or limits.connections
+    of_one = settings.max_connections_per_address or share_of_one_address(connections)
+    return dataclasses.replace(limits, connections=connections, connections_per_address=of_one)
 
 
 def _nothing(name: str) -> Device:

@@ -63,7 +63,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option(
     "--max-connections-per-address",
     type=COUNT,
-    help=f"Of one address, or one user of this host.  [default: {LIMITS.connections_per_address}]",
+    help="Of one address, or one user of this host.  [default: four fifths]",
 )
 @option("--no-create", is_flag=True, help="Never make a new store.")
 @option("--fork", is_flag=True, help="Go to the background, and return when clients can connect.")

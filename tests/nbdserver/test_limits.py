@@ -2,7 +2,7 @@
 
 import pytest
 
-from nbdserver.limits import Allowance, Budget, Limits
+from nbdserver.limits import Allowance, Budget, Limits, share_of_one_address
 
 
 def test_what_is_taken_is_bounded() -> None:
@@ -12,6 +12,13 @@ def test_what_is_taken_is_bounded() -> None:
     assert budget.take(40)
     budget.give(100)
     assert budget.taken == 0
+
+
+def test_something_is_left_for_others_whatever_the_limit() -> None:
+    """Seen: with --max-connections 50 one address could have all of them."""
+    assert share_of_one_address(Limits().connections) == Limits().connections_per_address
+    for connections in (2, 5, 50, 1000):
+        assert 0 < share_of_one_address(connections) < connections
 
 
 def test_who_waits_is_told_once_and_in_order() -> None:
