@@ -8,13 +8,15 @@ could still be completed. Three things give an incomplete store away:
 - So was the first manifest of each epoch, and the name of an SST tells the epoch of its writer.
 - *An orphan's log is still there.* An SST that nothing names is usually what a crash left behind. Objects of the log go
   only after a manifest that holds what they said; so the log still reaches up to all that was acknowledged when the SST
-  was made, and that number stands in its header. If the log that is found ends below it, something is missing.
+  was made, and that number stands in its header. If the log that is found ends below it, or the next writer's
+  fence stands there, something is missing.
 
 What is left undecided is a store whose rest is, object by object, what a crash at an earlier moment would have left: an
 older state that was acknowledged. Only a host that has seen more can tell (the anchor).
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage.crypto import AuthenticationError, Cipher
@@ -40,9 +42,9 @@ class Census:
     acknowledged: dict[str, int]
     """By id: the highest WAL number acknowledged when it was made, as its header says."""
 
-    def beyond(self, end: int) -> list[str]:
-        """The objects that cannot be there if the log always ended below number `end`."""
-        return [table for table, number in self.acknowledged.items() if number >= end]
+    def beyond(self, reach: Callable[[int], int]) -> list[str]:
+        """The objects that know of more than their writers' part of the log, below number `reach(epoch)`, holds."""
+        return [table for table, number in self.acknowledged.items() if number >= reach(epoch_of(table))]
 
 
 async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes) -> Census:
@@ -69,20 +71,28 @@ async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes)
 
 
 async def check_census(
-    census: Census, end: int, *, store: ObjectStore, manifests: Manifests, store_id: bytes, index: Cipher, tree: Cipher
+    census: Census,
+    reach: Callable[[int], int],
+    *,
+    store: ObjectStore,
+    manifests: Manifests,
+    store_id: bytes,
+    index: Cipher,
+    tree: Cipher,
 ) -> None:
-    """Corrupt if what lies under `compacted/` proves that a log ending at the free number `end` is not all of it.
+    """Corrupt if what lies under `compacted/` proves that the log is not all of it: writers of an epoch can have had
+    acknowledged what lies below number `reach(epoch)`.
 
     `index` and `tree` are the keys of what is asked to prove it: a header alone could be anybody's, or damaged.
     """
-    for table in census.beyond(end):
+    for table in census.beyond(reach):
         if await _is_authentic(store, table, store_id, index=index, tree=tree):
             await manifests.look_for_newer()
             raise Corrupt(
                 MANIFESTS,
                 f"{table_name(table)} was made when the log was acknowledged up to number "
-                f"{census.acknowledged[table]}, and the log that is there ends at {end - 1}: newer manifests or "
-                "objects of the log are missing; restore them, nothing was changed",
+                f"{census.acknowledged[table]}, and its writer's log ends below that: newer manifests or objects of "
+                "the log are missing; restore them, nothing was changed",
             )
 
 

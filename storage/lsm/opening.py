@@ -159,7 +159,7 @@ class Opener:
                     await log.check_known(replay, anchor.wal_number)
                 await check_census(
                     census,
-                    replay.end,
+                    replay.reach,
                     store=self.store,
                     manifests=manifests,
                     store_id=self.key.store_id,

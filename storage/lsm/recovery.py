@@ -101,6 +101,8 @@ class Replay:
     objects: list[LogObject] = field(default_factory=list)
     """Data objects, ascending."""
     fences: list[int] = field(default_factory=list)
+    epochs: dict[int, int] = field(default_factory=dict)
+    """The epoch of each fence that was met."""
     end: int = 0
     """Lowest number that is free (for a writer: where its fence goes)."""
     last: int = 0
@@ -109,6 +111,12 @@ class Replay:
     """Highest epoch met."""
     tag: bytes = NO_LINK
     """Tag of the object just below `end`; zeros behind a fence."""
+
+    def reach(self, epoch: int) -> int:
+        """The number below which lies all that a writer of `epoch` can have had acknowledged: that of the first fence
+        of a later one, or the end.
+        """
+        return min((number for number, later in self.epochs.items() if later > epoch), default=self.end)
 
     @property
     def tables(self) -> list[TableRef]:
@@ -187,6 +195,7 @@ class LogReader:
         replay.last = item.number
         if item.header.kind is ObjectKind.FENCE:
             replay.fences.append(item.number)
+            replay.epochs[item.number] = item.header.epoch
             replay.end = item.number + RESUME
             replay.tag = NO_LINK
             return

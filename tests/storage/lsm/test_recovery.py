@@ -371,6 +371,11 @@ async def test_an_older_manifest_is_not_opened_by_a_host_that_saw_the_newer_one(
     await world.crash(engine)
 
 
+def test_a_writers_part_of_the_log_ends_at_the_fence_of_the_next() -> None:
+    replay = Replay(end=60, fences=[10, 30], epochs={10: 2, 30: 4})
+    assert [replay.reach(epoch) for epoch in (1, 2, 3, 4, 5)] == [10, 30, 30, 60, 60]
+
+
 def test_sequences_of_records() -> None:
     assert sequence_of((5, 0, b"x")) == 5
     assert sequence_of((6, 0, 4096, False)) == 6

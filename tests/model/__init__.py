@@ -1,0 +1,1 @@
+"""The commit protocol as a model, checked in every state within small bounds."""
