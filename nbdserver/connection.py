@@ -70,6 +70,9 @@ class Owner(Protocol):
     def closed(self, connection: "Connection") -> None:
         """It is gone."""
 
+    def refused(self, connection: "Connection", event: str, reason: str) -> None:
+        """It did not get what it wanted; `event` is "client_refused", or "client_dropped" if that ended it."""
+
 
 class Connection(asyncio.BufferedProtocol):
     """One client. States: in the handshake (`_transmission` is None), attached, closing."""
@@ -152,6 +155,7 @@ class Connection(asyncio.BufferedProtocol):
         self.identity = Identity(self.peer.uid)
         self._handshake = Handshake(self._exports.seen_by(self.identity), security=self._security)
         self._owner.opened(self)
+        logger.debug("client_connected peer=%s", self.peer.name)
         raw.set_write_buffer_limits(high=self._limits.reply_bytes)
         self._timer = self._loop.call_later(self._limits.handshake_seconds, self._drop, "its handshake takes too long")
         if not self._closing:
@@ -219,7 +223,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def not_secured(self, reason: str) -> None:
         """What came after STARTTLS was no TLS, or not such as the server takes."""
-        logger.info("client_dropped peer=%s: no TLS: %s", self.peer.name, reason)
+        self._owner.refused(self, "client_dropped", f"no TLS: {reason}")
         self.close()
 
     # What the session and the server call
@@ -285,7 +289,7 @@ class Connection(asyncio.BufferedProtocol):
             self._linger()
 
     def _drop(self, why: str) -> None:
-        logger.info("client_dropped peer=%s: %s", self.peer.name, why)
+        self._owner.refused(self, "client_dropped", why)
         self.fail()
 
     def drain(self) -> None:
@@ -305,7 +309,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             function(*arguments)
         except ProtocolError as error:
-            logger.info("client_dropped peer=%s: %s", self.peer.name, error)
+            self._owner.refused(self, "client_dropped", str(error))
             if self._transmission is not None:
                 self._session.send()
             self.close()
@@ -319,6 +323,9 @@ class Connection(asyncio.BufferedProtocol):
         try:
             hungry = handshake.received(data)
         finally:
+            for reason in handshake.refusals:
+                self._owner.refused(self, "client_refused", reason)
+            handshake.refusals.clear()
             output = handshake.take_output()
             if output:
                 self._transport.write(b"".join(output))

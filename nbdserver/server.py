@@ -27,6 +27,7 @@ from nbdserver.exports import Exports
 from nbdserver.limits import RESERVE_BYTES, Budget, Limits
 from nbdserver.protocol.handshake import Security
 from nbdserver.protocol.wire import PAYLOAD_BYTES_MAX
+from nbdserver.refusals import RefusalLog
 from nbdserver.tls import Credentials
 from nbdserver.wakeful import Wakeful
 from storage.env import Env, RealEnv
@@ -71,6 +72,7 @@ class Server:
         self._numbers = itertools.count(1)
         self._haggling: dict[Connection, None] = {}
         """Those in the handshake, longest first."""
+        self._refusals = RefusalLog()
         self._stopping = False
         self._all_gone = asyncio.Event()
         self._all_gone.set()
@@ -80,6 +82,8 @@ class Server:
         loop = asyncio.get_running_loop()
         try:
             listener = await loop.create_server(self._make_connection, host, port, backlog=unix_sockets.BACKLOG)
+        except UnicodeError:
+            raise Invalid(f"{host!a} is no address that can be listened on") from None
         except OSError as error:
             raise _listening_failed(error, f"port {port} on {host}") from error
         self._listeners.append(listener)
@@ -176,10 +180,14 @@ class Server:
     def _make_room(self, haggling: list[Connection], newcomer: Connection, whose: str) -> bool:
         """Drop the first of those in the handshake, or else the newcomer. Whether it was the newcomer."""
         victim = haggling[0] if haggling else newcomer
-        logger.warning("client_dropped peer=%s: too many clients %sare connected", victim.peer.name, whose)
+        self.refused(victim, "client_dropped", f"too many clients {whose}are connected", level=logging.WARNING)
         self._haggling.pop(victim, None)
         victim.fail()
         return victim is newcomer
+
+    def refused(self, connection: Connection, event: str, reason: str, *, level: int = logging.INFO) -> None:
+        """It did not get what it wanted."""
+        self._refusals.note(connection.peer, asyncio.get_running_loop().time(), event, reason, level=level)
 
     def attached(self, connection: Connection) -> None:
         """Its handshake is over."""

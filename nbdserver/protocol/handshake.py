@@ -72,6 +72,8 @@ class Handshake(Generic[ExportT]):
         self._catalogue = catalogue
         self._security = security
         self._encrypted = False
+        self.refusals: list[str] = []
+        """What was refused, for the log; whoever reads it empties it."""
         self._pending = bytearray()
         self._output: list[bytes] = [GREETING]
         self._output_bytes = len(GREETING)
@@ -212,6 +214,8 @@ class Handshake(Generic[ExportT]):
         except OptionRefused as refused:
             event = Event.ANSWERED
             self._send(options.encode_reply(option, refused.reply, str(refused).encode()))
+            if rule is not None:  # clients ask for what is new, and go on without it
+                self.refusals.append(f"{rule.name}: {refused}")
         self._move(event)
 
     def _options_max(self) -> int:
