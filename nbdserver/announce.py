@@ -1,5 +1,6 @@
 """This file knows how an export is written down for the people and programs that are to attach it."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ minute of a store; and clients that attach again by themselves, where kernel and
 for that (Linux 6.1 with nbd-client 3.24 is not: there a restart of the server ends the mount)."""
 
 
+PLACEHOLDER = "HOST"
+"""Stands for a name of the server that its certificate confirms and that only its operator knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tcp:
     """A TCP address that is listened on."""
@@ -22,21 +27,32 @@ class Tcp:
     port: int
     tls: bool = False
     """Nothing works without TLS."""
+    certified: str | None = None
+    """What the server's certificate calls this address; None if it does not name it."""
 
     @property
     def reachable(self) -> str:
-        """An address a client can name; a wildcard is not one."""
+        """An address this machine can connect to; a wildcard is not one."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    @property
+    def named(self) -> str:
+        """What a client is to call the server. Under TLS that must be what the certificate says: where it has no name
+        for a server that listens on all addresses, the reader must know one.
+        """
+        if self.tls and self.certified is not None:
+            return self.certified
+        return PLACEHOLDER if self.tls and self.host != self.reachable else self.reachable
 
     def uri(self, export: str) -> str:
         """The NBD URI of an export."""
-        host = f"[{self.reachable}]" if ":" in self.reachable else self.reachable
+        host = f"[{self.named}]" if ":" in self.named else self.named
         port = "" if self.port == DEFAULT_PORT else f":{self.port}"
         return f"{'nbds' if self.tls else 'nbd'}://{host}{port}/{quote(export)}"
 
     def client_arguments(self) -> str:
         """How `nbd-client` is told this address."""
-        return f"{self.reachable} {self.port}"
+        return f"{self.named} {self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +65,7 @@ class Unix:
 
     def uri(self, export: str) -> str:
         """The NBD URI of an export."""
-        return f"{'nbds' if self.tls else 'nbd'}+unix:///{quote(export)}?socket={quote(str(self.path))}"
+        return f"{'nbds' if self.tls else 'nbd'}+unix:///{quote(export)}?socket={quote(os.fsencode(self.path))}"
 
     def client_arguments(self) -> str:
         """How `nbd-client` is told this address."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 
 from nbdserver.announce import Address, Tcp, Unix
@@ -21,7 +22,11 @@ def variables(address: Address, export: str) -> dict[str, str]:
             }
         case Tcp(port=port):
             host = address.reachable
-            return {"uri": address.uri(export), "nbd": f"nbd:{host}:{port}:exportname={export}", "unixsocket": ""}
+            return {
+                "uri": dataclasses.replace(address, host=host, certified=None).uri(export),
+                "nbd": f"nbd:{host}:{port}:exportname={export}",
+                "unixsocket": "",
+            }
 
 
 async def run(command: str, told: dict[str, str]) -> int:

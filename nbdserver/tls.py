@@ -15,6 +15,7 @@ remembers with the context, and `ssl` has no way to keep it from that; so each c
 (0.5 ms), made of the bytes that were checked, not of the files as they are by then.
 """
 
+import ipaddress
 import os
 import ssl
 from datetime import UTC, datetime
@@ -105,6 +106,26 @@ class Credentials:
         if self.verify_peer:
             _verify_clients(context, files[CA_CERTIFICATE], files.get(REVOKED))
         return context
+
+    def name_for(self, address: str) -> str | None:
+        """What the certificate calls a server that listens on this address, as far as it can be told: a client that
+        verifies the server must use such a name. None: there is none.
+        """
+        found = _certificates(self._files[SERVER_CERTIFICATE])[0]
+        try:
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return None
+        addresses = [str(each) for each in names.get_values_for_type(x509.IPAddress)]
+        hosts = [name for name in names.get_values_for_type(x509.DNSName) if not name.startswith("*")]
+        if address in addresses:
+            return address
+        listens_on = ipaddress.ip_address(address)
+        if listens_on.is_loopback:
+            return "localhost" if "localhost" in hosts else None
+        public = [name for name in hosts if name != "localhost"]
+        public += [each for each in addresses if not ipaddress.ip_address(each).is_loopback]
+        return next(iter(public), None)
 
 
 def names_in_certificate(tls: ssl.SSLObject) -> tuple[str, ...]:

@@ -24,6 +24,13 @@ class Truncated(ValueError):
     """The stream ended early, or is no stream of frames."""
 
 
+class TooLong(ValueError):
+    """A piece ends behind the end of the device: the source is larger than that."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"there is more to write than the {size} bytes of the device: make it larger first")
+
+
 class SenderFailed(Exception):
     """The sender could not go on; the argument is its reason, as it sent it."""
 
@@ -55,14 +62,16 @@ class Decoder:
         self.position = 0
 
     def body_length(self, header: bytes) -> int:
-        """How many bytes follow this header; 0 at the end. Truncated: it is no header that can come here."""
+        """How many bytes follow this header; 0 at the end. Truncated: it is no header that can come here. TooLong."""
         if len(header) != HEADER.size:
             raise Truncated("the transfer was cut off before its end")
         offset, length = HEADER.unpack(header)
-        if offset != FAILURE_OFFSET and (offset < self.position or offset + length > self.size):
-            raise Truncated("the transfer is damaged: a piece does not lie behind the one before it")
         if length > DATA_BYTES_MAX:
             raise Truncated("the transfer is damaged: a piece has an impossible length")
+        if offset != FAILURE_OFFSET and offset < self.position:
+            raise Truncated("the transfer is damaged: a piece does not lie behind the one before it")
+        if offset != FAILURE_OFFSET and offset + length > self.size:
+            raise TooLong(self.size)
         return int(length)
 
     def piece(self, header: bytes, body: bytes) -> Piece:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
+from nbdserver.admin.frames import DATA_BYTES_MAX, Piece, TooLong
 from nbdserver.admin.operations import Answer
 from nbdserver.exports import Device
 from storage.errors import Conflict, Invalid, NotFound, StorageError
@@ -103,7 +103,7 @@ async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool
         device.zero(0, device.size, allocated=False)
     async for offset, data in pieces:
         if offset + len(data) > device.size:
-            raise Conflict(f"there is more to write than the {device.size} bytes of the device: make it larger first")
+            raise Conflict(str(TooLong(device.size)))
         if device.gate.closed:
             opened = asyncio.Event()
             device.gate.when_open(opened.set, len(data))

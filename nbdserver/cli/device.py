@@ -1,12 +1,15 @@
 """`nbdserver device`: make, see, change and remove the disks of a store."""
 
+import sys
+
 import click
 
 from nbdserver.cli import output
 from nbdserver.cli.access import perform
 from nbdserver.cli.client import sentence
 from nbdserver.cli.content import export_command, import_command
-from nbdserver.cli.options import SIZE, Place, json_option, store_option
+from nbdserver.cli.failures import CommandFailed
+from nbdserver.cli.options import NAME, SIZE, Place, json_option, store_option
 from nbdserver.config import format_size
 
 
@@ -20,7 +23,7 @@ def device() -> None:
 
 
 @device.command()
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("size", type=SIZE)
 @json_option
 @store_option
@@ -54,7 +57,7 @@ def list_command(place: Place, as_json: bool) -> None:
 
 
 @device.command()
-@click.argument("name")
+@click.argument("name", type=NAME)
 @json_option
 @store_option
 def show(place: Place, name: str, as_json: bool) -> None:
@@ -82,7 +85,7 @@ def show(place: Place, name: str, as_json: bool) -> None:
 
 
 @device.command()
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("size", type=SIZE)
 @click.option("--shrink", is_flag=True, help="Allow a smaller size, which cuts data off for good.")
 @json_option
@@ -100,8 +103,8 @@ def resize(place: Place, name: str, size: int, shrink: bool, as_json: bool) -> N
 
 
 @device.command()
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=NAME)
+@click.argument("new", type=NAME)
 @json_option
 @store_option
 def rename(place: Place, old: str, new: str, as_json: bool) -> None:
@@ -113,13 +116,21 @@ def rename(place: Place, old: str, new: str, as_json: bool) -> None:
 
 
 @device.command()
-@click.argument("name")
+@click.argument("name", type=NAME)
+@click.option("--yes", is_flag=True, help="Do not ask, on a terminal either.")
 @json_option
 @store_option
-def delete(place: Place, name: str, as_json: bool) -> None:
-    """Remove a device and all its data. No client may be attached."""
+def delete(place: Place, name: str, yes: bool, as_json: bool) -> None:
+    """Remove a device and all its data. No client may be attached.
+
+    On a terminal it asks first; where standard input is none, as in a script, it does not.
+    """
     from nbdserver.admin.operations import DeleteDevice
 
+    if not yes and sys.stdin.isatty():
+        shown = output.printable(name)
+        if not click.confirm(f"Delete {shown} with all its data?", err=True):
+            raise CommandFailed(f"{shown} was left as it is")
     answer = perform(place, DeleteDevice(name))
     _say(answer, f"{name}: deleted", as_json=as_json)
 

@@ -1,5 +1,6 @@
 """This file knows how a command ends: the exit status of every kind of error, and its one sentence."""
 
+import contextlib
 import json
 import os
 import sys
@@ -8,6 +9,8 @@ import click
 
 FAILED = 1
 USAGE = 2
+PROBLEMS = 3
+"""What was asked for is done, and something is wrong."""
 INTERRUPTED = 130
 
 STATUS_OF_KIND = {
@@ -65,6 +68,8 @@ def is_expected(error: BaseException) -> bool:
 
 def report(error: BaseException, *, as_json: bool) -> int:
     """Say on standard error how a command failed, and give its exit status."""
+    if isinstance(error, BrokenPipeError):
+        return FAILED  # whoever read our output has gone: there is nobody to tell
     status = status_of(error)
     message = sentence_of(error)
     if not is_expected(error):
@@ -73,11 +78,14 @@ def report(error: BaseException, *, as_json: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, click.UsageError) and error.ctx is not None and not as_json:
-        click.echo(error.ctx.get_usage(), err=True)
-    click.echo(f"nbdserver: {message}", err=True)
+    lines = [f"nbdserver: {message}"]
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        lines = [message]  # the page of help, which begins with the usage
+    elif isinstance(error, click.UsageError) and error.ctx is not None and not as_json:
+        lines.insert(0, error.ctx.get_usage())
     if as_json:
-        document = {"message_type": "exit_error", "code": status, "message": message}
-        click.echo(json.dumps(document), err=True)
-    sys.stderr.flush()
+        lines.append(json.dumps({"message_type": "exit_error", "code": status, "message": message}))
+    with contextlib.suppress(OSError):  # nobody listens, and the status says it too
+        click.echo("\n".join(lines), err=True)
+        sys.stderr.flush()
     return status

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nbdserver.cli.failures import CommandFailed
+from nbdserver.cli.formats import HEAD_BYTES, TAIL_BYTES, is_no_raw_disk
 from storage.ownership import create_new, trusted_users
 
 BLOCK_BYTES = 256 * 1024
@@ -35,8 +36,10 @@ class ImageReader:
     `size` in bytes is None where only reading it to the end can tell.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, insist: bool = False) -> None:
+        """CommandFailed: it cannot be read, or (unless `insist`) holds a disk in another format than raw."""
         self.name = name
+        self._insist = insist
         with _named(name):
             self._file: BinaryIO = sys.stdin.buffer if name == "-" else open(name, "rb", buffering=0)  # noqa: SIM115
             self.size: int | None = None
@@ -45,6 +48,13 @@ class ImageReader:
                 raise CommandFailed(f"{name} is a directory")
             if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
                 self.size = os.lseek(self._file.fileno(), 0, os.SEEK_END)
+                end = max(0, self.size - TAIL_BYTES)
+                self._check_format(self._read_at(0, min(HEAD_BYTES, self.size)), self._read_at(end, self.size - end))
+
+    def _check_format(self, head: bytes, tail: bytes = b"") -> None:
+        refusal = is_no_raw_disk("what comes in" if self.name == "-" else self.name, head, tail)
+        if refusal is not None and not self._insist:
+            raise CommandFailed(refusal)
 
     def pieces(self, advance: Advance) -> Iterator[Piece]:
         """Where there is data, and the data; `advance` is told how far it is."""
@@ -94,6 +104,8 @@ class ImageReader:
                 data += more
             if not data:
                 return
+            if position == 0:
+                self._check_format(data)
             if data != _ZEROS[: len(data)]:
                 yield position, data
             position += len(data)
@@ -117,9 +129,14 @@ class ImageWriter:
         self._position = 0
         self._made: os.stat_result | None = None
         with _named(name):
+            if name == "-" and sys.stdout.isatty():
+                raise CommandFailed("a disk is not for a terminal: send it to a file or a pipe")
             self._descriptor = sys.stdout.fileno() if name == "-" else self._open(overwrite=overwrite)
-            self._sparse = stat.S_ISREG(os.fstat(self._descriptor).st_mode) and name != "-"
-            self._seekable = self._sparse or stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+            mode = os.fstat(self._descriptor).st_mode
+            self._sparse = stat.S_ISREG(mode) and name != "-"
+            self._seekable = self._sparse or stat.S_ISBLK(mode)
+            self.is_standard_output = os.path.sameopenfile(self._descriptor, sys.stdout.fileno())
+            """Whatever it is called: what else is printed there would be taken for a part of the disk."""
 
     def _open(self, *, overwrite: bool) -> int:
         try:

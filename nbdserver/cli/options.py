@@ -47,6 +47,22 @@ class SizeType(click.ParamType[int]):
 SIZE = SizeType()
 
 
+class NameType(click.ParamType[str]):
+    """The name of a device: text, as the protocol and the store have it."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # bytes of another encoding come as surrogates, which nothing can send on
+            self.fail(f"{value!a} is not UTF-8", param, ctx)
+        return str(value)
+
+
+NAME = NameType()
+
+
 def store_option(command: Command) -> Command:
     """`--store` and `--state-folder`; the command gets them as `place`."""
 

@@ -9,10 +9,11 @@ import click
 from nbdserver import __version__
 from nbdserver.cli.client import client
 from nbdserver.cli.device import device
-from nbdserver.cli.failures import FAILED, INTERRUPTED, report
+from nbdserver.cli.failures import INTERRUPTED, report
 from nbdserver.cli.init import init
 from nbdserver.cli.password import password
 from nbdserver.cli.serve import serve
+from nbdserver.cli.standard import open_standard, settle
 from nbdserver.cli.status import flush, status
 
 
@@ -45,12 +46,8 @@ for _command in (init, serve, device, client, password, status, flush):
 
 def main() -> int:
     """Run the command line of this process; returns the exit status."""
-    status_ = _run()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        status_ = _deaf()
-    sys.stderr.flush()
+    open_standard()
+    status_ = settle(_run())
     if threading.active_count() > 1:
         # A request to a store that does not answer must not keep a finished command waiting.
         os._exit(status_)
@@ -64,14 +61,6 @@ def _run() -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("nbdserver: interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        return _deaf()
     except Exception as error:
         return report(error, as_json=as_json)
     return result if isinstance(result, int) else 0
-
-
-def _deaf() -> int:
-    """Whoever read our output has gone: say nothing more, to nobody."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FAILED

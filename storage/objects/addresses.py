@@ -24,6 +24,8 @@ def check_address(url: str) -> None:
     if "://" not in url:
         _check_path(url)
         return
+    if not _is_text(url):
+        raise Invalid("the address of the store is not UTF-8: in a file:// URL write such bytes as %XX")
     parts = urlsplit(url)
     query = parse_qs(parts.query, keep_blank_values=True)
     plain = "@" not in parts.netloc and not parts.fragment
@@ -45,6 +47,11 @@ def check_address(url: str) -> None:
         )
     elif url != "memory://":
         raise Invalid(f"not a store: {parts.scheme}://...; {WAYS}; any S3-compatible store is s3://")
+
+
+def _is_text(url: str) -> bool:
+    """Whether it is not bytes of another encoding, which Python keeps as surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in url)
 
 
 def _check_path(path: str) -> None:

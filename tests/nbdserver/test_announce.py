@@ -29,6 +29,10 @@ def test_a_line_to_paste(address: Address, name: str, uri: str, arguments: str) 
     ("address", "uri"),
     [
         (Tcp("127.0.0.1", 10809, tls=True), "nbds://127.0.0.1/v"),
+        (Tcp("0.0.0.0", 10809, tls=True, certified="storage.example.com"), "nbds://storage.example.com/v"),
+        (Tcp("127.0.0.1", 10809, tls=True, certified="localhost"), "nbds://localhost/v"),
+        (Tcp("0.0.0.0", 10809, tls=True), "nbds://HOST/v"),
+        (Tcp("::", 10809, tls=True, certified="2001:db8::1"), "nbds://[2001:db8::1]/v"),
         (Unix(Path("/run/s"), tls=True), "nbds+unix:///v?socket=/run/s"),
     ],
 )
@@ -61,6 +65,7 @@ def test_what_a_captive_command_is_told() -> None:
         "nbd": "nbd:unix:/s:exportname=a",
         "unixsocket": "/s",
     }
+    assert variables(Tcp("0.0.0.0", 7, tls=True, certified="x"), "a")["uri"] == "nbds://127.0.0.1:7/a"
     assert variables(Tcp("0.0.0.0", 7), "a") == {
         "uri": "nbd://127.0.0.1:7/a",
         "nbd": "nbd:127.0.0.1:7:exportname=a",

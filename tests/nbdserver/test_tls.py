@@ -1,6 +1,7 @@
 """Certificates: what a folder must hold, what is said when it does not, and whom a certificate names."""
 
 import datetime
+import ipaddress
 import os
 import ssl
 from collections.abc import Callable
@@ -277,3 +278,28 @@ def test_a_reload_changes_all_or_nothing(folder: Path, spoil: Callable[[Path], N
     used.reload()
     assert used._files is not before
     env.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "address", "called"),
+    [
+        (("localhost", "127.0.0.1"), "127.0.0.1", "127.0.0.1"),
+        (("localhost", "127.0.0.1"), "::1", "localhost"),
+        (("localhost", "127.0.0.1"), "0.0.0.0", None),
+        (("*.example.com", "localhost", "disks.example.com"), "0.0.0.0", "disks.example.com"),
+        (("disks.example.com",), "10.0.0.5", "disks.example.com"),
+        (("disks.example.com", "10.0.0.5"), "10.0.0.5", "10.0.0.5"),
+        (("disks.example.com",), "127.0.0.1", None),
+        (("10.0.0.5",), "::", "10.0.0.5"),
+        ((), "0.0.0.0", None),
+    ],
+)
+def test_what_a_client_must_call_the_server(
+    folder: Path, names: tuple[str, ...], address: str, called: str | None
+) -> None:
+    """By the certificate: a client that verifies it refuses every other name."""
+    alternatives = [
+        x509.IPAddress(ipaddress.ip_address(name)) if name[-1].isdigit() else x509.DNSName(name) for name in names
+    ]
+    write_folder(folder, AUTHORITY, server=alternatives)
+    assert credentials(folder).name_for(address) == called

@@ -10,6 +10,7 @@ from nbdserver.admin.frames import (
     HEADER,
     Decoder,
     SenderFailed,
+    TooLong,
     Truncated,
     encode,
     encode_end,
@@ -63,9 +64,6 @@ def test_a_stream_that_is_cut_off_is_never_taken_for_whole(
     [
         encode(10, b"x") + encode(10, b"y"),
         encode(10, b"x") + encode(5, b"y"),
-        encode(SIZE, b"x"),
-        encode(SIZE - 1, b"xy"),
-        encode_end(SIZE + 1),
         encode(10, b"x") + encode_end(10),
         HEADER.pack(0, DATA_BYTES_MAX + 1),
         HEADER.pack(FAILURE_OFFSET, DATA_BYTES_MAX + 1),
@@ -73,6 +71,12 @@ def test_a_stream_that_is_cut_off_is_never_taken_for_whole(
 )
 def test_a_stream_that_cannot_be(stream: bytes) -> None:
     with pytest.raises(Truncated):
+        decoded(stream + encode_end(SIZE))
+
+
+@pytest.mark.parametrize("stream", [encode(SIZE, b"x"), encode(SIZE - 1, b"xy"), encode_end(SIZE + 1)])
+def test_a_source_that_is_longer_than_the_device_is_said_so(stream: bytes) -> None:
+    with pytest.raises(TooLong, match=f"more to write than the {SIZE} bytes of the device"):
         decoded(stream + encode_end(SIZE))
 
 

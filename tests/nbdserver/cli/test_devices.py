@@ -125,3 +125,21 @@ def test_pipes(at_rest: Host, work: Path) -> None:
     piped = at_rest.run("device", "export", "first", "-")
     assert piped.stdout == "abc" * 1000 + "\0" * (MIB - 3000)
     assert "exported" in piped.stderr
+    long = subprocess.run(
+        [
+            "bash",
+            "-c",
+            'head -c 1048577 /dev/zero | "$@"',
+            "-",
+            *COMMAND,
+            "device",
+            "import",
+            "first",
+            "-",
+            "--overwrite",
+        ],
+        env=at_rest.environment(),
+        capture_output=True,
+    )
+    assert long.returncode == 1
+    assert b"more to write than the 1048576 bytes" in long.stderr, "though what lies behind the end is zeros"

@@ -82,6 +82,6 @@ def test_every_command_takes_a_store_and_speaks_json(path: tuple[str, ...]) -> N
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_option_is_a_variable_too(path: tuple[str, ...]) -> None:
     for parameter in COMMANDS[path].params:
-        if isinstance(parameter, click.Option) and parameter.name not in ("help", "overwrite", "shrink"):
+        if isinstance(parameter, click.Option) and parameter.name not in ("help", "overwrite", "raw", "shrink", "yes"):
             long_name = next(name for name in parameter.opts if name.startswith("--"))
             assert parameter.envvar == "NBDSERVER_" + long_name[2:].replace("-", "_").upper()

@@ -52,9 +52,8 @@ def test_a_unix_socket_alone_opens_no_port(local_store: StoreUnderTest, make_ser
 
 
 def test_only_what_was_asked_for_is_served(local_store: StoreUnderTest, make_server: MakeServer) -> None:
-    server = make_server(
-        local_store, create={"a": "1M", "b": "1M"}, tcp=False, arguments=["--export", "b", "--read-only"]
-    )
+    make_server(local_store).host.run("serve", local_store.location, "--create=a=1M", "--create=b=1M", "--run=true")
+    server = make_server(local_store, tcp=False, arguments=["--export", "b", "--read-only"])
     server.start()
     assert server.announced.startswith("nbd+unix:///b?")
     with server.connect("b") as client, pytest.raises(NbdError) as refused:
@@ -141,7 +140,7 @@ def test_a_second_signal_ends_it_at_once(host: Host, local_store: StoreUnderTest
 
 def test_fork_returns_with_what_went_wrong(host: Host, local_store: StoreUnderTest, work: Path) -> None:
     host.run("init", local_store.location)
-    arguments = ("serve", local_store.location, "--fork", "--unix", str(work / "s"), "--pid-file", str(work / "pid"))
+    arguments = ("serve", local_store.location, "--fork", "--log-file", "log", "--unix", "s", "--pid-file", "pid")
     done = host.run(*arguments, status=EXIT_WRONG_PASSWORD, NBDSERVER_PASSWORD="another")
     assert done.stderr.startswith("nbdserver: the password does not open")
     assert not (work / "pid").exists()
@@ -151,7 +150,8 @@ def test_fork_returns_with_what_went_wrong(host: Host, local_store: StoreUnderTe
 def test_fork_lets_go_of_the_terminal(host: Host, local_store: StoreUnderTest, work: Path) -> None:
     """`host.run` reads its output to the end: it would wait for ever for a server that still held the pipes."""
     done = host.run(
-        "serve", local_store.location, "--create", "a=1M", "--fork", "--unix", "s", "--pid-file", "pid"
+        "serve", local_store.location, "--create", "a=1M", "--fork", "--unix", "s", "--pid-file", "pid",
+        "--log-file", "log",
     )  # fmt: skip
     pid = int((work / "pid").read_text())
     try:

@@ -58,3 +58,15 @@ def test_tables_are_drawn_for_people(host: Host, local_store: StoreUnderTest) ->
     assert status == 0
     assert "NAME" in shown
     assert "10 GiB" in shown
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_the_log_has_colours_unless_they_are_not_wanted(
+    host: Host, local_store: StoreUnderTest, variables: dict[str, str], coloured: bool
+) -> None:
+    host.store_environment = variables
+    arguments = ("serve", local_store.location, "--create", "a=1M", "--run", "true", "-v")
+    status, shown = on_a_terminal(host, *arguments, typing=[host.password, host.password])
+    assert status == 0
+    assert "object_request" in shown
+    assert ("\x1b[" in shown) == coloured
