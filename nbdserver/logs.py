@@ -1,56 +1,136 @@
-"""This file knows how log records look.
+"""Log records: how they look, and where they go.
 
-Code logs with `logging.getLogger(__name__)` and facts in `extra=`.
+Code logs with `logging.getLogger(__name__)` and facts in `extra=`. Records go to standard error, to a file, or to the
+system's log (/dev/log).
 """
 
+import contextlib
 import logging
 import logging.handlers
+import os
+import socket
+import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
+
+from storage.errors import AccessDenied, Invalid, StorageError
+
+logger = logging.getLogger(__name__)
 
 Format = Literal["console", "json"]
 
 SYSLOG = Path("/dev/log")
 
 
-def set_up(form: Format, level: int, *, to_system: bool = False) -> None:
-    """Render all records, ours and those of libraries, to standard error, or to the system's log."""
-    renderer: structlog.types.Processor
-    if form == "json":
-        renderer = structlog.processors.JSONRenderer()
-    else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not to_system)
+class LogFile(logging.StreamHandler[TextIO]):
+    """A file to append to, readable by its owner only; `reopen` goes on in a new one when it was moved away."""
+
+    def __init__(self, path: Path) -> None:
+        """Invalid, AccessDenied: it cannot be written."""
+        self._path = path
+        super().__init__(_append_to(path))
+
+    def reopen(self) -> None:
+        """Open the path again, for logrotate. Invalid, AccessDenied: it cannot be opened; the old file stays."""
+        old = self.stream
+        self.setStream(_append_to(self._path))
+        old.close()
+
+
+def standard_error(level: int) -> logging.Handler:
+    """Lines on standard error, from `level` on."""
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    return handler
+
+
+def system_log() -> logging.Handler | None:
+    """The system's log; None where nothing listens on /dev/log."""
+    if not any(_is_listened_on(SYSLOG, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)):
+        return None  # the handler itself would wait for somebody in silence
+    handler = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
+    handler.ident = "nbdserver: "
+    return handler
+
+
+def reopen_files() -> None:
+    """Go on in new files where the old ones were moved away. One that cannot be opened is logged, in the old one."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogFile):
+            try:
+                handler.reopen()
+                logger.info("log_reopened")
+            except StorageError as error:
+                logger.error("log_not_reopened: %s", error)
+
+
+def _is_listened_on(path: Path, kind: socket.SocketKind) -> bool:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def set_up(form: Format, level: int, handlers: Sequence[logging.Handler]) -> None:
+    """Render all records from `level` on, ours and those of libraries, to these handlers."""
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.ExtraAdder(),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler: logging.Handler
-    if not to_system:
-        handler = logging.StreamHandler(sys.stderr)
-    elif SYSLOG.exists():
-        handler = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
-        handler.ident = "nbdserver: "
-    else:
-        handler = logging.NullHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_tracebacks(form), renderer],
+    for handler in handlers:
+        handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=shared,
+                processors=[
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    *_tracebacks(form),
+                    _renderer(form, handler),
+                ],
+            )
         )
-    )
+    # A log that cannot be written has nowhere to say so, and must not print tracebacks into what is left.
+    logging.raiseExceptions = False
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = list(handlers)
     root.setLevel(level)
     # Libraries below warnings are noise to an operator: a line per request, a line per connection.
     for name in ("aiohttp", "asyncio", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def _renderer(form: Format, handler: logging.Handler) -> structlog.types.Processor:
+    if form == "json":
+        return structlog.processors.JSONRenderer()
+    on_terminal = getattr(handler, "stream", None) is sys.stderr and os.isatty(2)
+    return structlog.dev.ConsoleRenderer(colors=on_terminal and not os.environ.get("NO_COLOR"))
+
+
 def _tracebacks(form: Format) -> list[structlog.types.Processor]:
     """JSON lines carry a traceback as one string; the console renderer prints it below the line by itself."""
     return [structlog.processors.format_exc_info] if form == "json" else []
+
+
+def _append_to(path: Path) -> TextIO:
+    """Open a log file. A link in its place is not followed: who may write the folder could turn it anywhere."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except PermissionError as error:
+        raise AccessDenied(f"the log file {path} may not be written by this user") from error
+    except OSError as error:
+        reason = "it is a link, and links are not followed" if path.is_symlink() else error.strerror
+        raise Invalid(f"the log file {path} cannot be opened: {reason}") from error
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Invalid(f"the log file {path} is not a file")
+        undo.pop_all()
+    return os.fdopen(descriptor, "a", errors="backslashreplace")

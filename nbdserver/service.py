@@ -21,17 +21,21 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbdserver import captive
+import msgspec
+
+from nbdserver import captive, logs
 from nbdserver.admin.api import Admin
 from nbdserver.admin.sockets import make_runtime_folder, runtime_folder, socket_path
 from nbdserver.announce import Address, Announcement, Tcp, Unix, announce
+from nbdserver.condition import opening, waits_for
 from nbdserver.config import STOP_SECONDS, ServeSettings
 from nbdserver.daemon import remove_pid_file, write_pid_file
 from nbdserver.exports import Device, Exports
 from nbdserver.limits import Limits, share_of_one_address
 from nbdserver.security import Security
 from nbdserver.server import Server
-from storage import EngineOptions, Store, StoreOptions, open_store
+from nbdserver.waiting import saying
+from storage import EngineOptions, Opening, Store, StoreOptions, open_store
 from storage.env import Env
 from storage.errors import Conflict, Invalid, NotFound
 
@@ -43,30 +47,51 @@ Ready = Callable[[list[Announcement]], None]
 T = TypeVar("T")
 
 
-async def serve(settings: ServeSettings, password: bytes, env: Env, ready: Ready) -> int:
-    """Serve until the end; returns the exit status. `ready` is called once clients can connect.
+async def serve(settings: ServeSettings, password: bytes, env: Env, ready: Ready, say: Callable[[str], None]) -> int:
+    """Serve until the end; returns the exit status. `ready` is called once clients can connect; until then `say` tells
+    who waits what for. What a stop waits for is logged.
 
     Raises the StorageError for which it cannot start, or with which the store has failed.
     """
     stopped = _stopped_by_signals()
     security = Security(settings, env)
     await _rehearse(settings, env)
-    store = await _unless(stopped, _open(settings, password, env))
+    told = Opening()
+    async with saying(say, lambda waited: opening(settings.store, told, waited)):
+        store = await _unless(stopped, _open(settings, password, env, told))
     if store is None:
         return INTERRUPTED
+    service: Service | None = None
     try:
         service = Service(store, settings, env, security)
         try:
-            ready(await service.start())
+            async with saying(say, lambda _: _waits_for(store)):
+                announcements = await service.start()
+            ready(announcements)
             logger.info("serving", extra={"store": store.url, "epoch": store.epoch})
             status = await service.until_the_end(stopped)
         except BaseException:
             await service.stop(grace_seconds=0)
             raise
-        await service.stop(grace_seconds=STOP_SECONDS)
+        async with saying(_say_stopping, service.waits_for):
+            await service.stop(grace_seconds=STOP_SECONDS)
         return status
     finally:
-        await store.close()
+        try:
+            async with saying(_say_stopping, lambda _: _waits_for(store)):
+                await store.close()
+        finally:
+            if service is not None:
+                await service.end()
+
+
+def _waits_for(store: Store) -> str:
+    return waits_for(msgspec.to_builtins(store.status()))
+
+
+def _say_stopping(sentence: str) -> None:
+    """What the end of the server waits for; a second signal would end it at once."""
+    logger.warning("stopping: %s", sentence)
 
 
 class Service:
@@ -136,8 +161,19 @@ class Service:
             await asyncio.wait(waiting)
 
     async def stop(self, *, grace_seconds: float) -> None:
-        """Let go of everything but the store. Clients have `grace_seconds` for what is under way."""
+        """Let go of everything but the store. Clients have `grace_seconds` for what is under way.
+
+        Only the status is answered from here on: the store may take long to close, and somebody will ask why.
+        """
         await self._server.stop(grace_seconds)
+        await self._admin.quiesce()
+
+    def waits_for(self, _: float) -> str:
+        """What `stop` waits for."""
+        return f"{len(self._server.clients())} clients end what is under way"
+
+    async def end(self) -> None:
+        """The store is closed: leave nothing behind."""
         await self._admin.stop()
         if self._settings.pid_file is not None:
             remove_pid_file(self._settings.pid_file)
@@ -150,7 +186,10 @@ class Service:
         """Open the sockets that were asked for; --run has one of its own where none was."""
         tls = self._settings.tls == "require"
         if self._settings.tcp is not None:
-            self._addresses.append(Tcp(*await self._server.listen_tcp(*self._settings.tcp), tls=tls))
+            host, port = await self._server.listen_tcp(*self._settings.tcp)
+            credentials = self._security.credentials
+            certified = credentials.name_for(host) if credentials is not None else None
+            self._addresses.append(Tcp(host, port, tls=tls, certified=certified))
         unix = self._settings.unix
         if unix is None and self._settings.tcp is None:
             self._folder = Path(tempfile.mkdtemp(prefix="nbdserver-"))
@@ -171,7 +210,8 @@ class Service:
             raise Invalid(f"the default export {name!r} is not served: name it with --export too")
 
     def _reload(self) -> None:
-        """SIGHUP: read certificates and access list again; clients that are attached stay."""
+        """SIGHUP: read certificates and access list again, and reopen the log; clients that are attached stay."""
+        logs.reopen_files()
         self._security.reload()
         self._exports.access = self._security.access
 
@@ -208,7 +248,7 @@ def _nothing(name: str) -> Device:
     raise NotFound(f"{name!r} is not served yet")
 
 
-async def _open(settings: ServeSettings, password: bytes, env: Env) -> Store:
+async def _open(settings: ServeSettings, password: bytes, env: Env, told: Opening) -> Store:
     engine = EngineOptions()
     if settings.cache_bytes is not None:
         engine = EngineOptions(cache_bytes=settings.cache_bytes)
@@ -223,6 +263,7 @@ async def _open(settings: ServeSettings, password: bytes, env: Env) -> Store:
             engine=engine,
             state_folder=settings.state_folder,
             admin_socket=socket_path(runtime_folder(os.environ), settings.store),
+            opening=told,
         ),
     )
 
@@ -251,8 +292,8 @@ def _stopped_by_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    # Until there is something to read again. A handler, since "ignored" would be inherited by the command of --run.
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    # Until there is more to read again. A handler, since "ignored" would be inherited by the command of --run.
+    loop.add_signal_handler(signal.SIGHUP, logs.reopen_files)
     return stopped
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from storage.fs.device import Device
     from storage.fs.opening import open_reader, open_store
     from storage.fs.status import StoreStatus
-    from storage.fs.store import DeviceInfo, Store, StoreOptions
+    from storage.fs.store import DeviceInfo, Opening, Store, StoreOptions
     from storage.lsm.engine import EngineOptions
     from storage.lsm.extents import State
     from storage.lsm.gate import Gate
@@ -22,6 +22,7 @@ __all__ = [
     "DeviceInfo",
     "EngineOptions",
     "Gate",
+    "Opening",
     "Piece",
     "State",
     "Store",
@@ -36,6 +37,7 @@ _PLACES = {
     "DeviceInfo": "storage.fs.store",
     "EngineOptions": "storage.lsm.engine",
     "Gate": "storage.lsm.gate",
+    "Opening": "storage.fs.store",
     "Piece": "storage.lsm.gather",
     "State": "storage.lsm.extents",
     "Store": "storage.fs.store",

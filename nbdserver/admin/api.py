@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import StreamReader, web
@@ -26,6 +27,7 @@ from nbdserver.admin.frames import (
     Decoder,
     Piece,
     SenderFailed,
+    TooLong,
     Truncated,
     encode,
     encode_end,
@@ -34,7 +36,7 @@ from nbdserver.admin.frames import (
 from nbdserver.admin.operations import NOBODY, Answer, Clients, Operation
 from nbdserver.admin.transfer import dump, import_device
 from storage import Store
-from storage.errors import AccessDenied, Invalid, StorageError
+from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
 from storage.ownership import trusted_users
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ STOP_SECONDS = 1.0
 
 STATUS_OF_ERROR = 422
 """Of the answer to every request that could not be done; what it means is in the body."""
+
+STATUS_PATH = "/v1/status"
 
 SIZE_HEADER = "X-Device-Size"
 
@@ -61,11 +65,14 @@ class Admin:
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
         self._made: unix_sockets.Identity = (0, 0)
+        self._stopping = False
+        self._busy: set[asyncio.Task[Any]] = set()
+        """Requests under way, but for the status."""
 
     async def start(self, path: Path) -> None:
         """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
-        app = web.Application(middlewares=[_explain, _ask_who], client_max_size=1 << 20)
-        app.router.add_get("/v1/status", self._status)
+        app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=1 << 20)
+        app.router.add_get(STATUS_PATH, self._status)
         app.router.add_post("/v1/operations", self._operation)
         app.router.add_get("/v1/content/{name:.+}", self._read_content)
         app.router.add_put("/v1/content/{name:.+}", self._write_content)
@@ -82,6 +89,33 @@ class Admin:
         self._made = unix_sockets.identity(self._path)
         await web.SockSite(self._runner, sock, backlog=unix_sockets.BACKLOG).start()
 
+    async def quiesce(self) -> None:
+        """Answer nothing but the status from now on. Requests under way have STOP_SECONDS: what was not finished then
+        was not acknowledged, as if the command had been interrupted.
+        """
+        self._stopping = True
+        busy = set(self._busy)
+        if busy:
+            _, late = await asyncio.wait(busy, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what comes while the server stops, and know what is under way."""
+        task = asyncio.current_task()
+        if task is None or request.path == STATUS_PATH:
+            return await handler(request)
+        if self._stopping:
+            raise Unavailable("the server of this store is stopping: try again when it has ended")
+        self._busy.add(task)
+        try:
+            return await handler(request)
+        finally:
+            self._busy.discard(task)
+
     async def stop(self) -> None:
         """Stop listening, and remove the socket unless another server has put its own there."""
         if self._runner is not None:
@@ -92,7 +126,8 @@ class Admin:
             self._path = None
 
     async def _status(self, _: web.Request) -> web.Response:
-        return _json({"version": __version__, "pid": os.getpid(), **self._serving(), "store": self._store.status()})
+        about = {"version": __version__, "pid": os.getpid(), "stopping": self._stopping}
+        return _json({**about, **self._serving(), "store": self._store.status()})
 
     async def _operation(self, request: web.Request) -> web.Response:
         try:
@@ -160,6 +195,8 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     except StorageError as error:
         return _json(msgspec.to_builtins(from_error(error)), status=STATUS_OF_ERROR)
+    except TooLong as error:
+        return _json(msgspec.to_builtins(from_error(Conflict(str(error)))), status=STATUS_OF_ERROR)
     except (Truncated, SenderFailed) as error:
         return _json(msgspec.to_builtins(from_error(Invalid(str(error)))), status=STATUS_OF_ERROR)
     except Exception:

@@ -16,10 +16,10 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from nbdserver.admin.failures import Failure, to_error
-from nbdserver.admin.frames import HEADER, Decoder, Piece, SenderFailed
+from nbdserver.admin.frames import HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.operations import Answer, ChangePassword, Operation
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
-from nbdserver.unix_sockets import connect
+from nbdserver.unix_sockets import connect, peer
 from storage.errors import AccessDenied, StorageError, Unavailable
 from storage.lsm.locks import read_note
 from storage.ownership import trusted_folder, trusted_users, user_name
@@ -27,18 +27,30 @@ from storage.ownership import trusted_folder, trusted_users, user_name
 CONNECT_SECONDS = 10.0
 """To a process on this machine; it answers within milliseconds unless it is stopped."""
 
+ANSWER_SECONDS = 10.0
+"""How long what a server knows by itself, such as its status, may take. What the store must answer may take for ever.
+"""
+
 
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket, to a process of one of `users`."""
 
-    def __init__(self, path: Path, users: frozenset[int]) -> None:
+    def __init__(self, path: Path, users: frozenset[int], seconds: float | None) -> None:
+        """`seconds` is how long an answer may take."""
         super().__init__("localhost")
         self._path = path
         self._users = users
+        self._seconds = seconds
 
     def connect(self) -> None:
         self.sock = connect(self._path, self._users, CONNECT_SECONDS)
-        self.sock.settimeout(None)  # an operation takes as long as the store takes
+        self.sock.settimeout(self._seconds)
+
+    def whose(self) -> str:
+        """Which process is on the other side, for people."""
+        if self.sock is None:
+            return "the server of this store"
+        return f"the server of this store (process {peer(self.sock)[0]})"
 
 
 class AdminClient:
@@ -48,19 +60,21 @@ class AdminClient:
         self.path = path
         self._users = users or trusted_users()
 
-    def status(self) -> Answer:
-        """What the server serves, to whom, and how its store is doing."""
-        return self._ask("GET", "/v1/status")
+    def status(self, *, seconds: float = ANSWER_SECONDS) -> Answer:
+        """What the server serves, to whom, and how its store is doing. Unavailable: no answer within `seconds`."""
+        return self._ask("GET", "/v1/status", seconds=seconds)
 
     def perform(self, operation: Operation) -> Answer:
         """Have the server carry out an operation of `operations`. Its StorageError is raised here.
 
-        A password is told to nobody but a server of this user's, of root's, or of the system's own service.
+        What changes the store is waited for as long as that takes, everything else for ANSWER_SECONDS (Unavailable). A
+        password is told to nobody but a server of this user's, of root's, or of the system's own service.
         """
         if isinstance(operation, ChangePassword) and not trusted_users() & self._users:
             (user,) = self._users
             raise AccessDenied(f"the server of this store is {user_name(user)}'s: change the password as that user")
-        return self._ask("POST", "/v1/operations", msgspec.json.encode(operation))
+        seconds = None if operation.writes else ANSWER_SECONDS
+        return self._ask("POST", "/v1/operations", msgspec.json.encode(operation), seconds=seconds)
 
     def write_content(self, name: str, frames: Iterable[bytes], *, size: int | None, overwrite: bool) -> Answer:
         """Fill a device with encoded frames; durable on return. `frames` must raise no OSError of its own.
@@ -77,18 +91,20 @@ class AdminClient:
             size = int(response.headers["X-Device-Size"])
             yield size, _pieces(response, size)
 
-    def _ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None) -> Answer:
-        with self._request(method, path, body) as response, _talking():
+    def _ask(
+        self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, *, seconds: float | None = None
+    ) -> Answer:
+        with self._request(method, path, body, seconds) as response, _talking():
             answer: Answer = json.loads(response.read())
             return answer
 
     @contextmanager
     def _request(
-        self, method: str, path: str, body: bytes | Iterable[bytes] | None = None
+        self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, seconds: float | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = _Connection(self.path, self._users)
+        connection = _Connection(self.path, self._users, seconds)
         try:
-            with _talking():
+            with _talking(connection):
                 # The server may refuse before it has read all: what it says is in its answer.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.request(method, path, body)
@@ -101,9 +117,12 @@ class AdminClient:
 
 
 @contextmanager
-def _talking() -> Iterator[None]:
+def _talking(connection: _Connection | None = None) -> Iterator[None]:
     try:
         yield
+    except TimeoutError as error:
+        whose = "the server of this store" if connection is None else connection.whose()
+        raise Unavailable(f"{whose} does not answer: it is stopped, or hangs; its log may say why") from error
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"the server of this store stopped before it had answered ({error})") from error
 
@@ -120,7 +139,7 @@ def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
         except PermissionError:
             if _is_socket(path):
                 raise AccessDenied(f"a server of this store runs as another user; its socket is {path}") from None
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # nobody takes connections, or too many wait for that
             raise Unavailable(f"the server of this store does not answer on {path}: is it stopped?") from None
         except OSError:
             pass  # no such socket, or its server is gone
@@ -189,12 +208,15 @@ def _pieces(response: http.client.HTTPResponse, size: int) -> Iterator[Piece]:
     while True:
         with _talking():
             header = response.read(HEADER.size)
-        length = decoder.body_length(header)
-        if not length:
-            return
-        with _talking():
-            body = response.read(length)
         try:
-            yield decoder.piece(header, body)
+            length = decoder.body_length(header)
+            if not length:
+                return
+            with _talking():
+                body = response.read(length)
+            piece = decoder.piece(header, body)
         except SenderFailed as failed:
             raise _error(failed.args[0]) from None
+        except (Truncated, TooLong) as error:
+            raise Unavailable(f"the server of this store stopped in the middle of its answer: {error}") from error
+        yield piece

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbdserver.cli import passwords
 from nbdserver.cli.options import Place
+from nbdserver.cli.reminding import reminding
+from nbdserver.cli.standard import complain
 
 if TYPE_CHECKING:
     from nbdserver.admin.operations import Answer, Operation
-    from storage import Store
+    from storage import Store, StoreOptions
     from storage.env import Env
 
 T = TypeVar("T")
@@ -33,14 +35,23 @@ def perform(place: Place, operation: Operation, *, password: bytes | None = None
 
     server = find_server(place.store, os.environ)
     if server is not None:
-        return server.perform(operation)
+        with reminding(server):
+            return server.perform(operation)
     return at_rest(place, operation.perform, writes=operation.writes, password=password)
 
 
-def at_rest(place: Place, work: Callable[[Store], Awaitable[T]], *, writes: bool, password: bytes | None = None) -> T:
+def at_rest(
+    place: Place,
+    work: Callable[[Store], Awaitable[T]],
+    *,
+    writes: bool,
+    password: bytes | None = None,
+    shows_progress: bool = False,
+) -> T:
     """Open a store, do something with it and close it: as its writer, or (not `writes`) as a reader.
 
-    If the store fails meanwhile, its error is raised, also where the work would have waited for ever.
+    If the store fails meanwhile, its error is raised, also where the work would have waited for ever. What is waited
+    for is said, unless the work `shows_progress` itself and the store is well.
     """
     from storage import StoreOptions, open_reader, open_store
 
@@ -52,7 +63,7 @@ def at_rest(place: Place, work: Callable[[Store], Awaitable[T]], *, writes: bool
             return await open_store(place.store, secret, env=env, options=options)
         return await open_reader(place.store, secret, env=env, options=options)
 
-    return _run(opened, work)
+    return _run(opened, work, options, place.store, shows_progress=shows_progress)
 
 
 def make_store(place: Place, password: bytes, work: Callable[[Store], Awaitable[T]], *, accept_rollback: bool) -> T:
@@ -64,14 +75,16 @@ def make_store(place: Place, password: bytes, work: Callable[[Store], Awaitable[
     def opened(env: Env) -> Awaitable[Store]:
         return open_store(place.store, password, env=env, create=True, accept_rollback=accept_rollback, options=options)
 
-    return _run(opened, work)
+    return _run(opened, work, options, place.store)
 
 
 def is_there(location: str) -> bool:
     """Whether there are keys at a place, and so a store. Unavailable: it does not answer."""
     import asyncio
 
-    from storage import StoreOptions
+    from nbdserver.condition import opening
+    from nbdserver.waiting import saying
+    from storage import Opening, StoreOptions
     from storage.env import RealEnv
     from storage.keys import KEYS_PREFIX
     from storage.objects.locations import open_location
@@ -80,8 +93,10 @@ def is_there(location: str) -> bool:
     async def ask() -> bool:
         env = RealEnv()
         objects = RetryingStore(open_location(location, env), env, StoreOptions().store_deadline_seconds)
+        told = Opening("its keys", objects.health)
         try:
-            return bool(await objects.list(KEYS_PREFIX, "", 1))
+            async with saying(complain, lambda waited: opening(location, told, waited)):
+                return bool(await objects.list(KEYS_PREFIX, "", 1))
         finally:
             await objects.close()
             env.close()
@@ -89,24 +104,45 @@ def is_there(location: str) -> bool:
     return asyncio.run(ask())
 
 
-def _run(opened: Callable[[Env], Awaitable[Store]], work: Callable[[Store], Awaitable[T]]) -> T:
+def _run(
+    opened: Callable[[Env], Awaitable[Store]],
+    work: Callable[[Store], Awaitable[T]],
+    options: StoreOptions,
+    where: str,
+    *,
+    shows_progress: bool = False,
+) -> T:
     import asyncio
     import logging
 
+    import msgspec
+
     from nbdserver import logs
+    from nbdserver.condition import opening, waits_for
+    from nbdserver.waiting import saying
     from storage.env import RealEnv
 
     # Somebody who waits is told why; a script gets the one sentence at the end.
-    logs.set_up("console", logging.WARNING if sys.stderr.isatty() else logging.ERROR)
+    level = logging.WARNING if sys.stderr.isatty() else logging.ERROR
+    logs.set_up("console", level, [logs.standard_error(level)])
 
     async def run() -> T:
         env = RealEnv()
         try:
-            store = await opened(env)
-            try:
-                return await until_failed(store, work(store))
-            finally:
-                await store.close()
+            async with saying(complain, lambda waited: opening(where, options.opening, waited)):
+                store = await opened(env)
+
+            def waits(_: float) -> str:
+                status = store.status()
+                if shows_progress and status.failing is None and not status.closing:
+                    return ""
+                return waits_for(msgspec.to_builtins(status))
+
+            async with saying(complain, waits):
+                try:
+                    return await until_failed(store, work(store))
+                finally:
+                    await store.close()
         finally:
             env.close()
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli.access import at_rest
-from nbdserver.cli.options import Place, json_option, store_option
+from nbdserver.cli.options import NAME, Place, json_option, store_option
+from nbdserver.cli.reminding import reminding
 from nbdserver.config import format_size
 
 if TYPE_CHECKING:
@@ -21,22 +22,26 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("file")
 @click.option("--overwrite", is_flag=True, help="Replace what the device holds.")
+@click.option(
+    "--format", "raw", type=click.Choice(["raw"]), help="Import the bytes as they are, whatever they look like."
+)
 @json_option
 @store_option
-def import_command(place: Place, name: str, file: str, overwrite: bool, as_json: bool) -> None:
+def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str | None, as_json: bool) -> None:
     """Fill the device NAME from FILE, a raw disk image or a block device; - is standard input.
 
     A device that is not there is made with the size of FILE. One that is there must be large enough and,
     unless --overwrite is given, must hold nothing yet; what FILE does not fill becomes zeros. Holes and
-    zeros of FILE take no space in the store.
+    zeros of FILE take no space in the store. Images in other formats (qcow2, VMDK, VDI, VHDX) and compressed
+    ones are refused, with the way to convert them.
     """
     from nbdserver.cli.images import ImageReader
     from nbdserver.cli.progress import ProgressDisplay
 
-    with contextlib.closing(ImageReader(file)) as reader:
+    with contextlib.closing(ImageReader(file, insist=raw is not None)) as reader:
         lines_to = sys.stdout if as_json else None
         with ProgressDisplay(f"importing {name}", reader.size, lines_to=lines_to) as progress:
             size = _import(place, name, reader, progress, overwrite=overwrite)
@@ -46,7 +51,7 @@ def import_command(place: Place, name: str, file: str, overwrite: bool, as_json:
 
 
 @click.command("export")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("file")
 @click.option("--overwrite", is_flag=True, help="Replace what FILE holds; needed for a block device.")
 @json_option
@@ -60,23 +65,22 @@ def export_command(place: Place, name: str, file: str, overwrite: bool, as_json:
     from nbdserver.cli.images import ImageWriter
     from nbdserver.cli.progress import ProgressDisplay
 
-    to_pipe = file == "-"
-    lines_to = (sys.stderr if to_pipe else sys.stdout) if as_json else None
-    with (
-        contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer,
-        ProgressDisplay(f"exporting {name}", None, lines_to=lines_to) as progress,
-    ):
-        size = _export(place, name, writer, progress)
-        writer.finish(size)
-        progress.summary(name=name, size=size)
+    with contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer:
+        apart = writer.is_standard_output
+        lines_to = (sys.stderr if apart else sys.stdout) if as_json else None
+        with ProgressDisplay(f"exporting {name}", None, lines_to=lines_to) as progress:
+            size = _export(place, name, writer, progress)
+            writer.finish(size)
+            progress.summary(name=name, size=size)
     if not as_json:
-        click.echo(f"{name}: exported, {format_size(size)}", err=to_pipe)
+        click.echo(f"{name}: exported, {format_size(size)}", err=apart)
 
 
 def _import(place: Place, name: str, reader: ImageReader, progress: ProgressDisplay, *, overwrite: bool) -> int:
     from nbdserver.admin.client import find_server
-    from nbdserver.admin.frames import encode, encode_end
+    from nbdserver.admin.frames import TooLong, encode, encode_end
     from nbdserver.admin.transfer import import_device
+    from storage.errors import Conflict
 
     reached = 0
 
@@ -90,18 +94,21 @@ def _import(place: Place, name: str, reader: ImageReader, progress: ProgressDisp
             yield encode(offset, data)
         yield encode_end(reached)
 
-    async def pieces(_: int) -> AsyncIterator[Piece]:
+    async def pieces(room: int) -> AsyncIterator[Piece]:
         for piece in reader.pieces(note):
             yield piece
+        if reached > room:  # only zeros lay behind the end: that was no mistake of ours, but may be one
+            raise Conflict(str(TooLong(room)))
 
     async def work(store: Store) -> dict[str, object]:
         return await import_device(store, name, pieces, size=reader.size, overwrite=overwrite)
 
     server = find_server(place.store, os.environ)
     if server is not None:
-        answer = server.write_content(name, frames(), size=reader.size, overwrite=overwrite)
+        with reminding(server, shows_progress=True):
+            answer = server.write_content(name, frames(), size=reader.size, overwrite=overwrite)
     else:
-        answer = at_rest(place, work, writes=True)
+        answer = at_rest(place, work, writes=True, shows_progress=True)
     size = answer["size"]
     assert isinstance(size, int)
     return size
@@ -126,8 +133,8 @@ def _export(place: Place, name: str, writer: ImageWriter, progress: ProgressDisp
 
     server = find_server(place.store, os.environ)
     if server is None:
-        return at_rest(place, work, writes=False)
-    with server.read_content(name) as (size, received):
+        return at_rest(place, work, writes=False, shows_progress=True)
+    with reminding(server, shows_progress=True), server.read_content(name) as (size, received):
         progress.expect(size)
         for offset, data in received:
             take(offset, data)

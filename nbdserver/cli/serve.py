@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,8 @@ import click
 
 from nbdserver.cli import passwords
 from nbdserver.cli.failures import report
-from nbdserver.cli.options import SIZE, Place, json_option, option, rollback_option, store_argument
+from nbdserver.cli.options import NAME, SIZE, Place, json_option, option, rollback_option, store_argument
+from nbdserver.cli.standard import complain
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, Tls, parse_size
 from nbdserver.limits import Limits
 
@@ -40,7 +42,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
         if not (name and equals):
             self.fail(f"{value!r} is not NAME=SIZE", param, ctx)
         try:
-            return name, parse_size(size)
+            return NAME.convert(name, param, ctx), parse_size(size)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -50,9 +52,9 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--bind", metavar="ADDRESS", help=f"TCP address to listen on.  [default: {DEFAULT_BIND}]")
 @option("-p", "--port", type=click.IntRange(0, 65535), help=f"TCP port.  [default: {DEFAULT_PORT}]")
 @option("--unix", type=FILE, help="Unix socket to listen on; alone, no TCP port is opened.")
-@option("--export", "exports", metavar="NAME", multiple=True, help="Serve only this device. Repeatable.")
-@option("-r", "--read-only", is_flag=True, help="Refuse every write.")
-@option("--default-export", metavar="NAME", help="What a client gets that names no device.")
+@option("--export", "exports", type=NAME, multiple=True, help="Serve only this device. Repeatable.")
+@option("-r", "--read-only", is_flag=True, help="Refuse every write, and make neither store nor device.")
+@option("--default-export", type=NAME, help="What a client gets that names no device.")
 @option("--exclusive", is_flag=True, help="Let each device have one connection at a time.")
 @option("--tls", type=click.Choice(["off", "on", "require"]), default="off", help="Offer or require TLS.")
 @option("--tls-certificates", type=FOLDER, help="Folder with server-cert.pem, server-key.pem and ca-cert.pem.")
@@ -72,8 +74,9 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
 @rollback_option
 @option("--cache-size", type=SIZE, help="Memory for decoded data.")
+@option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
 @option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
-@option("-v", "--verbose", is_flag=True, help="Log more.")
+@option("-v", "--verbose", is_flag=True, help="Log every connection and every request to the store too.")
 @json_option
 @store_argument
 def serve(
@@ -88,6 +91,7 @@ def serve(
     access: Path | None,
     tls: Tls,
     tls_certificates: Path | None,
+    log_file: Path | None,
     log_format: Literal["console", "json"],
     verbose: bool,
     as_json: bool,
@@ -100,13 +104,19 @@ def serve(
     nbdserver serve /srv/disks --unix /run/nbd.sock --export vol1
     nbdserver serve /srv/disks --run 'qemu-img info $uri'
 
-    A store that is not there yet is made. When it listens, it prints one line for every export on standard
-    output: its URI, a tab, and the nbd-client command that attaches it. It ends at SIGTERM or Ctrl-C, after
-    everything written is safe in the store. SIGHUP has it read certificates and access list again.
+    A store that is not there yet is made, unless --no-create or --read-only is given. When it listens, it
+    prints one line for every export on standard output: its URI, a tab, and the nbd-client command that
+    attaches it. It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it
+    read certificates and access list again, and reopen the log file. In the background (--fork) it logs to
+    --log-file or, without that, to the system's log.
     """
-    run = rest["run"]
+    run, read_only = rest["run"], rest["read_only"]
+    if read_only and rest["create"]:
+        raise click.UsageError("--read-only and --create exclude each other")
     if fork and run is not None:
         raise click.UsageError("--fork and --run exclude each other")
+    if fork and log_file is None:
+        _check_system_log()
     if (tls == "off") != (tls_certificates is None):
         raise click.UsageError("--tls on or require and --tls-certificates need each other")
     if tls == "off" and rest["tls_verify_peer"]:
@@ -128,7 +138,7 @@ def serve(
         access=access and access.absolute(),
         tls=tls,
         tls_certificates=tls_certificates and tls_certificates.absolute(),
-        make_store=not no_create,
+        make_store=not no_create and not read_only,
         cache_bytes=cache_size,
         **rest,
     )
@@ -138,7 +148,10 @@ def serve(
     password = _password(settings, fork=fork)
 
     def child(ready: Callable[[], None]) -> int:
-        return _serve(settings, password, ready, log_format, verbose=verbose, detached=fork, as_json=as_json)
+        def make_log(level: int) -> _Log:
+            return _Log(log_format, log_file and log_file.absolute(), level, detached=fork)
+
+        return _serve(settings, password, ready, make_log, verbose=verbose, as_json=as_json)
 
     if not fork:
         return child(lambda: None)
@@ -161,14 +174,71 @@ def _password(settings: ServeSettings, *, fork: bool) -> bytes:
     return password.secret
 
 
+def _check_system_log() -> None:
+    """UsageError: a server in the background would log to nobody."""
+    from nbdserver import logs
+
+    handler = logs.system_log()
+    if handler is None:
+        raise click.UsageError(
+            f"--fork needs a place for the log, and nothing listens on {logs.SYSLOG}: give --log-file"
+        )
+    handler.close()
+
+
+class _Log:
+    """Where a server logs, and how much: while it starts, while it serves, and of its end.
+
+    Who waits for it to start is told why on standard error; a script gets the one sentence with which it does not.
+    """
+
+    def __init__(self, form: Literal["console", "json"], file: Path | None, level: int, *, detached: bool) -> None:
+        """Invalid, AccessDenied: the file cannot be written."""
+        from nbdserver import logs
+
+        self._form = form
+        self._level = level
+        self._own: list[logging.Handler] = [] if file is None else [logs.LogFile(file)]
+        """What is read by nobody who also reads standard error."""
+        self._detached = detached
+
+    def start(self, *, verbose: bool) -> None:
+        """The server starts."""
+        from nbdserver import logs
+
+        early = self._level if verbose or sys.stderr.isatty() else logging.ERROR
+        self._use([*self._own, logs.standard_error(early)])
+
+    def serve(self) -> None:
+        """It serves now, and if it is detached standard error leads nowhere."""
+        from nbdserver import logs
+
+        if self._detached:
+            self._own = self._own or [logs.system_log() or logging.NullHandler()]
+            self._use(self._own)
+        else:
+            self._use([*self._own, logs.standard_error(logging.WARNING if self._own else self._level)])
+
+    def end(self, reason: str, status: int) -> None:
+        """It failed, and standard error was told."""
+        if not self._own:
+            return
+        self._use(self._own)
+        logging.getLogger(__name__).critical("ended", extra={"reason": reason, "status": status})
+
+    def _use(self, handlers: Sequence[logging.Handler]) -> None:
+        from nbdserver import logs
+
+        logs.set_up(self._form, self._level, handlers)
+
+
 def _serve(
     settings: ServeSettings,
     password: bytes,
     ready: Callable[[], None],
-    log_format: Literal["console", "json"],
+    make_log: Callable[[int], _Log],
     *,
     verbose: bool,
-    detached: bool,
     as_json: bool,
 ) -> int:
     """Serve until the end, and say how it ended; the exit status."""
@@ -176,43 +246,43 @@ def _serve(
 
     forbid_core_dumps()
 
-    import logging
-
     import uvloop
 
-    from nbdserver import logs, service
+    from nbdserver import service
     from nbdserver.tuning import tune
     from storage.env import RealEnv
 
     tune()
 
-    # A command of --run has standard error for itself, unless something is wrong.
-    level = logging.DEBUG if verbose else logging.INFO if settings.run is None else logging.WARNING
-    dark = False
+    log: _Log | None = None
 
     def listening(announcements: list[Announcement]) -> None:
-        nonlocal dark
+        assert log is not None
         if settings.run is None:
-            _print(announcements, as_json=as_json)
-        logs.set_up(log_format, level, to_system=detached)
-        dark = detached
+            with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
+                _print(announcements, as_json=as_json)
+        log.serve()
         ready()
 
-    # Who waits for it to start is told why; a script gets the one sentence with which it does not.
-    logs.set_up(log_format, level if verbose or sys.stderr.isatty() else logging.ERROR)
     env = RealEnv()
     try:
-        return uvloop.run(service.serve(settings, password, env, listening))
+        # A command of --run has standard error for itself, unless something is wrong.
+        usual = logging.INFO if settings.run is None else logging.WARNING
+        log = make_log(logging.DEBUG if verbose else usual)
+        log.start(verbose=verbose)
+        return uvloop.run(service.serve(settings, password, env, listening, complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
-        if dark:
-            logging.getLogger(__name__).critical("ended", extra={"reason": str(error), "status": status})
+        if log is not None:
+            log.end(str(error), status)
         return status
     finally:
         env.close()
 
 
 def _print(announcements: list[Announcement], *, as_json: bool) -> None:
+    from nbdserver.announce import PLACEHOLDER
+
     if as_json:
         exports = [{"name": each.name, "uri": each.uri, "nbd_client": each.client_line} for each in announcements]
         click.echo(json.dumps({"message_type": "listening", "exports": exports}))
@@ -221,3 +291,5 @@ def _print(announcements: list[Announcement], *, as_json: bool) -> None:
     else:
         click.echo("nbdserver: there are no devices yet: make one with: nbdserver device create NAME SIZE", err=True)
     sys.stdout.flush()
+    if any(f"//{PLACEHOLDER}" in each.uri for each in announcements):
+        complain(f"{PLACEHOLDER} stands for a name of this machine; clients verify that the certificate has it")

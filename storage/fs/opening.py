@@ -82,6 +82,8 @@ async def _open(
     stats = RequestStats()
     patient = RetryingStore(CountingStore(open_location(location, env), stats), env, options.patience_seconds)
     opening = patient.with_deadline(options.store_deadline_seconds)
+    told = options.opening
+    told.health, told.step = patient.health, "its keys"
     host = None
     if patient.url != "memory://":
         folder = options.state_folder or default_state_folder(os.environ)
@@ -101,6 +103,7 @@ async def _open(
             # A password change that was cut short left the slot of the old password behind.
             await keys.delete_older(opening, number)
 
+        told.step = "its log and its indexes"
         engine = await Engine.open(
             store=patient,
             opening_store=opening,

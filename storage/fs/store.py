@@ -19,10 +19,21 @@ from storage.keys import DEFAULT_COST, Cost
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.tree import TreeEffects
 from storage.objects.counting import RequestStats
+from storage.objects.health import Health
 from storage.objects.retry import RetryingStore
 
 OPEN_SECONDS_MAX = 30.0
 """How long opening asks a store that does not answer. Once open, a store is asked for ever."""
+
+
+@dataclass(slots=True)
+class Opening:
+    """How far the opening of a store is, for whoever waits for it. Changed by the opening, read by others."""
+
+    step: str = "the store"
+    """What is read now, for people."""
+    health: Health | None = None
+    """Whether the store answers, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,8 @@ class StoreOptions:
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     cost: Cost = DEFAULT_COST
+    opening: Opening = field(default_factory=Opening)
+    """Told of the opening of this one store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """This file knows how many requests a store was asked, and how many bytes went either way."""
 
+import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,6 +18,8 @@ from storage.objects.base import (
 )
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 VERBS = ("create", "put", "get", "head", "list", "delete")
 
@@ -52,38 +55,44 @@ class CountingStore:
         return self._inner.capabilities
 
     async def create(self, name: str, data: Buffer) -> None:
-        await self._counted("create", self._inner.create(name, data))
+        await self._counted("create", name, self._inner.create(name, data))
         self._stats.bytes_up += memoryview(data).nbytes
 
     async def put(self, name: str, data: Buffer) -> None:
-        await self._counted("put", self._inner.put(name, data))
+        await self._counted("put", name, self._inner.put(name, data))
         self._stats.bytes_up += memoryview(data).nbytes
 
     async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
-        data = await self._counted("get", self._inner.get(name, offset, length, limit))
+        data = await self._counted("get", name, self._inner.get(name, offset, length, limit))
         self._stats.bytes_down += len(data)
         return data
 
     async def head(self, name: str) -> ObjectInfo:
-        return await self._counted("head", self._inner.head(name))
+        return await self._counted("head", name, self._inner.head(name))
 
     async def delete(self, names: Sequence[str]) -> None:
-        await self._counted("delete", self._inner.delete(names), requests=-(-len(names) // DELETE_BATCH_MAX))
+        await self._counted(
+            "delete", " ".join(names[:1]), self._inner.delete(names), requests=-(-len(names) // DELETE_BATCH_MAX)
+        )
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
-        found = await self._counted("list", self._inner.list(prefix, start_after, limit))
+        found = await self._counted("list", prefix, self._inner.list(prefix, start_after, limit))
         self._stats.requests["list"] += max(len(found) - 1, 0) // LIST_PAGE_MAX
         return found
 
     async def close(self) -> None:
         await self._inner.close()
 
-    async def _counted(self, verb: str, answer: Awaitable[T], *, requests: int = 1) -> T:
+    async def _counted(self, verb: str, name: str, answer: Awaitable[T], *, requests: int = 1) -> T:
         self._stats.requests[verb] += requests
+        outcome = "answered"
         try:
             return await answer
-        except (NotFound, AlreadyExists):
+        except BaseException as error:
+            outcome = type(error).__name__
+            if isinstance(error, StorageError) and not isinstance(error, NotFound | AlreadyExists):
+                self._stats.errors += 1
             raise
-        except StorageError:
-            self._stats.errors += 1
-            raise
+        finally:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("object_request", extra={"verb": verb, "object": name, "outcome": outcome})

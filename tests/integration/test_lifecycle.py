@@ -196,7 +196,8 @@ def test_a_store_from_elsewhere_is_refused_until_it_is_accepted(
 def test_fork_and_pid_file(host: Host, local_store: StoreUnderTest, work: Path) -> None:
     pid_file, path = work / "pid", work / "socket"
     host.run(
-        "serve", local_store.location, "--create", "disk=64MiB", "--unix", str(path), "--fork", "--pid-file",
+        "serve", local_store.location, "--create", "disk=64MiB", "--unix", str(path), "--fork",
+        "--log-file", "log", "--pid-file",
         str(pid_file),
     )  # fmt: skip
     pid = int(pid_file.read_text())

@@ -1,0 +1,79 @@
+"""The condition of a store in sentences for people: what is wrong with it, and what somebody waits for.
+
+They are made from a `StoreStatus` as a document, so that a command has the same words for a store of its own and for
+that of a server it asked. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from nbdserver.config import format_size
+
+if TYPE_CHECKING:
+    from storage import Opening
+
+LONG_SECONDS = 10.0
+"""An opening that takes longer: a log of the usual size is replayed in a second or two."""
+
+OLD_SECONDS = 30.0
+"""Writes that are not durable after so long: they are pushed after one second, so something is wrong."""
+
+Document = Mapping[str, Any]
+
+
+def problems(store: Document) -> list[str]:
+    """What is wrong with a store, one sentence each; nothing if all is well."""
+    found = []
+    if failing := store["failing"]:
+        found.append(f"the store fails since {moment(failing['since'])}: {failing['reason']}")
+    if store["unlogged_seconds"] > OLD_SECONDS:
+        found.append(f"{not_durable(store)}: it is lost if this machine stops")
+    for lost in store["unreadable"]:
+        found.append(f"{lost['name']} cannot be read since {moment(lost['since'])}: {lost['reason']}{_where(lost)}")
+    if kept := store["kept_bytes"]:
+        found.append(f"{format_size(kept)} cannot leave the log, since what lies below them cannot be read")
+    garbage = store["garbage"]
+    if garbage["since"] is not None:
+        found.append(
+            f"{garbage['objects']} objects that nothing needs cannot be deleted since {moment(garbage['since'])}: "
+            f"{garbage['reason']}"
+        )
+    return found
+
+
+def waits_for(store: Document) -> str:
+    """What somebody waits for whose request to an open store is not answered yet."""
+    parts = []
+    if store["unlogged_bytes"]:
+        parts.append(not_durable(store))
+    if store["flushing"]:
+        parts.append(f"waiting for {store['flushing']}")
+    if failing := store["failing"]:
+        parts.append(f"the store fails since {moment(failing['since'])}: {failing['reason']}")
+    return "; ".join(parts) or "waiting for the store"
+
+
+def opening(where: str, told: Opening, waited: float) -> str:
+    """What somebody waits for who opens a store; nothing while that goes on and does not take long."""
+    if told.health is not None and told.health.failing is not None:
+        return f"opening {where}: waiting for {told.step}: {told.health.failing.reason}"
+    return f"opening {where}: reading {told.step}, for {waited:.0f} s" if waited > LONG_SECONDS else ""
+
+
+def not_durable(store: Document) -> str:
+    """How much is not durable, and how old it is."""
+    return f"{format_size(store['unlogged_bytes'])} not durable yet, the oldest for {store['unlogged_seconds']:.0f} s"
+
+
+def moment(seconds: float) -> str:
+    """A time in the local zone, to the second."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _where(unreadable: Document) -> str:
+    """The parts of disks that were met, the first few."""
+    ranges = [f"{each['device']} at {each['offset']}" for each in unreadable["ranges"][:3]]
+    return f" (met in {', '.join(ranges)})" if ranges else ""

@@ -1,0 +1,215 @@
+"""Who waits is told for what: commands, a server that starts, a server that stops; and `status` sees all of it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.minio import RunningMinio
+from tests.support.processes import end, until
+from tests.support.program import COMMAND, EXIT_UNAVAILABLE, Host, Server
+from tests.support.requirements import require
+from tests.support.stores import StoreUnderTest, minio_store
+
+PROBLEMS = 3
+
+
+class Away:
+    """A folder store that can be taken away and brought back."""
+
+    def __init__(self, location: str) -> None:
+        self._folder = Path(location.removeprefix("file://"))
+        self._aside = self._folder.with_name("aside")
+
+    def leave(self) -> None:
+        self._folder.rename(self._aside)
+
+    def come_back(self) -> None:
+        self._aside.rename(self._folder)
+
+
+@pytest.fixture
+def served(local_store: StoreUnderTest, make_server: Callable[..., Server]) -> Server:
+    """A server of a folder store with a device `disk`; NBDSERVER_STORE names it."""
+    server = make_server(local_store, create={"disk": "64M"}, tcp=False)
+    server.host.store_environment = {"NBDSERVER_STORE": local_store.location}
+    server.start()
+    return server
+
+
+@pytest.fixture
+def silent_endpoint() -> Iterator[str]:
+    """An endpoint that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def status(host: Host, expected: int) -> dict[str, Any]:
+    """What `status --json` says, with this exit status."""
+    found: dict[str, Any] = json.loads(host.run("status", "--json", status=expected).stdout)
+    return found
+
+
+def start(host: Host, *arguments: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=host.environment(),
+        cwd=host.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def first_line(process: "subprocess.Popen[bytes]") -> str:
+    assert process.stderr is not None
+    return process.stderr.readline().decode()
+
+
+def test_an_outage_is_seen_and_said(work: Path, make_server: Callable[..., Server]) -> None:
+    require("minio")
+    minio = RunningMinio(work)
+    minio.start()
+    try:
+        store = minio_store(minio, "away")
+        served = make_server(store, create={"disk": "64MiB"}, tcp=False)
+        served.host.store_environment = {**store.environment, "NBDSERVER_STORE": store.location}
+        served.start()
+        see_an_outage(served, minio)
+        assert served.stop() == 0
+    finally:
+        minio.stop()
+
+
+def see_an_outage(served: Server, minio: RunningMinio) -> None:
+    host = served.host
+    assert status(host, 0)["problems"] == []
+    with served.connect() as client:
+        minio.stop()
+        client.write(0, b"x" * 4096)
+        until(lambda: "store_failing" in served.said(), seconds=60, what="the failure of the log's upload")
+        found = status(host, PROBLEMS)
+        assert found["store"]["failing"]["reason"]
+        assert found["store"]["unlogged_bytes"] >= 4096
+        assert re.match(r"the store fails since \d{4}-", found["problems"][0])
+        lines = host.run("status", status=PROBLEMS).stdout.splitlines()
+        assert [line for line in lines if line.startswith("problem\tthe store fails since ")]
+        for command in (("flush",), ("device", "create", "new", "1M")):
+            process = start(host, *command)
+            line = first_line(process)
+            assert "still waiting" in line, line
+            assert "the store fails since" in line
+            assert "not durable yet" in line
+            end(process, sign=signal.SIGINT)
+        process = start(host, "flush")
+        first_line(process)
+        minio.start()
+        assert process.wait(60) == 0
+        end(process)
+    assert status(host, 0)["problems"] == []
+
+
+def test_a_stop_says_what_it_waits_for(served: Server, local_store: StoreUnderTest) -> None:
+    host, store = served.host, Away(local_store.location)
+    with served.connect() as client:
+        client.write(0, b"x" * 4096)
+        store.leave()
+        client.write(0, b"y" * 4096)
+    served.send(signal.SIGTERM)
+    until(lambda: "stopping: " in served.said(), seconds=60, what="a word about what the stop waits for")
+    until(lambda: "the store fails since" in served.said(), seconds=60, what="the reason")
+    found = status(host, PROBLEMS)
+    assert found["store"]["closing"]
+    assert "which is stopping" in host.run("status", status=PROBLEMS).stdout
+    done = host.run("device", "create", "new", "1M", status=EXIT_UNAVAILABLE)
+    assert done.stderr == "nbdserver: the server of this store is stopping: try again when it has ended\n"
+    store.come_back()
+    assert served.wait(120) == 0
+    assert [line for line in host.run("device", "list").stdout.splitlines() if line.startswith("disk\t")]
+
+
+def test_a_server_that_hangs_is_said_to(served: Server) -> None:
+    """Bounded, whatever the server does: it is stopped, so that only the kernel answers for it."""
+    host = served.host
+    served.send(signal.SIGSTOP)
+    try:
+        asked = [start(host, *command) for command in (("status",), ("client", "list"), ("device", "list"))]
+        waiting = start(host, "flush")
+        for process in asked:
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == EXIT_UNAVAILABLE
+            assert b"does not answer: it is stopped, or hangs" in said
+            assert f"process {served.pid}".encode() in said
+        assert "still waiting" in first_line(waiting)
+    finally:
+        served.send(signal.SIGCONT)
+    assert waiting.wait(60) == 0
+    end(waiting)
+
+
+@pytest.mark.parametrize("command", [["status"], ["init"], ["serve", "--run", "true"]], ids=" ".join)
+def test_an_endpoint_that_does_not_answer_is_said_at_once(host: Host, silent_endpoint: str, command: list[str]) -> None:
+    host.store_environment = {
+        "NBDSERVER_STORE": "s3://bucket/x",
+        "AWS_ENDPOINT_URL_S3": silent_endpoint,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    process = start(host, *command)
+    line = first_line(process)
+    assert line.startswith("nbdserver: opening s3://bucket/x"), line
+    assert "waiting for its keys" in line
+    assert process.poll() is None, "it said so before it gave up"
+    process.kill()
+    end(process)
+
+
+def test_the_log_goes_where_it_was_asked_to(host: Host, local_store: StoreUnderTest, work: Path) -> None:
+    """In the background too; readable by its owner only, and opened anew at SIGHUP."""
+    log, moved = work / "log", work / "log.1"
+    serve = ("serve", local_store.location, "--create", "a=1M", "--fork", "--unix", "s", "--pid-file", "pid")
+    if not os.path.exists("/dev/log"):
+        refused = host.run(*serve, status=2)
+        assert "--log-file" in refused.stderr
+        assert not Path(local_store.location.removeprefix("file://")).exists(), "not before anything was done"
+    host.run(*serve, "--log-file", "log", "-v")
+    pid = int((work / "pid").read_text())
+    try:
+        assert log.stat().st_mode & 0o777 == 0o600
+        until(lambda: "serving" in log.read_text(), seconds=60, what="the first line")
+        assert "object_request" in log.read_text(), "-v says more"
+        log.rename(moved)
+        os.kill(pid, signal.SIGHUP)
+        until(lambda: log.exists() and "log_reopened" in log.read_text(), seconds=60, what="the new file")
+        log.unlink()
+        log.symlink_to(moved)
+        before = moved.read_text()
+        os.kill(pid, signal.SIGHUP)
+        # What is logged next goes to the file that is open, which has no name any more.
+        host.run("--store", local_store.location, "flush")
+        assert moved.read_text() == before, "it followed a link"
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{pid}").exists(), seconds=60, what="the end of the server")
+
+
+@pytest.mark.parametrize(
+    ("path", "status_", "reason"), [(".", 2, "Is a directory"), ("link", 2, "a link"), ("no/x", 2, "No such")]
+)
+def test_a_log_file_that_cannot_be_is_refused(
+    host: Host, local_store: StoreUnderTest, work: Path, path: str, status_: int, reason: str
+) -> None:
+    (work / "link").symlink_to("elsewhere")
+    done = host.run("serve", local_store.location, "--run", "true", "--log-file", path, status=status_)
+    assert reason.lower() in done.stderr.lower()
+    assert not (work / "elsewhere").exists()
