@@ -101,6 +101,7 @@ def is_there(location: str) -> bool:
             await objects.close()
             env.close()
 
+    _set_up_logs()
     return asyncio.run(ask())
 
 
@@ -113,18 +114,14 @@ def _run(
     shows_progress: bool = False,
 ) -> T:
     import asyncio
-    import logging
 
     import msgspec
 
-    from nbdserver import logs
     from nbdserver.condition import opening, waits_for
     from nbdserver.waiting import saying
     from storage.env import RealEnv
 
-    # Somebody who waits is told why; a script gets the one sentence at the end.
-    level = logging.WARNING if sys.stderr.isatty() else logging.ERROR
-    logs.set_up("console", level, [logs.standard_error(level)])
+    _set_up_logs()
 
     async def run() -> T:
         env = RealEnv()
@@ -147,6 +144,16 @@ def _run(
             env.close()
 
     return asyncio.run(run())
+
+
+def _set_up_logs() -> None:
+    """Somebody who waits is told why; a script gets the one sentence at the end."""
+    import logging
+
+    from nbdserver import logs
+
+    level = logging.WARNING if sys.stderr.isatty() else logging.ERROR
+    logs.set_up("console", level, [logs.standard_error(level)])
 
 
 async def until_failed(store: Store, work: Awaitable[T]) -> T:
