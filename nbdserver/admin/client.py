@@ -170,7 +170,7 @@ def _server_beside(store: str) -> AdminClient | None:
         connect(real, {user}, CONNECT_SECONDS).close()
     except AccessDenied as error:
         raise AccessDenied(f"{elsewhere}, and is not trusted: {error}") from error
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
         raise Unavailable(f"{elsewhere} and does not answer on {path}: is it stopped?") from None
     except OSError:
         return None
