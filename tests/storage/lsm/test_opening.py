@@ -8,12 +8,13 @@ import pytest
 from storage.codec import SECTOR_BYTES
 from storage.errors import AccessDenied, Corrupt, Fenced, OutOfSpace, RolledBack, StorageError, Unavailable
 from storage.keys import DataKey
+from storage.lsm import settle
 from storage.lsm.anchor import HostState
 from storage.lsm.engine import Engine
 from storage.lsm.layers import Layers
 from storage.lsm.locks import WriterLock
 from storage.lsm.names import MANIFESTS, WALS, manifest_name
-from storage.objects.base import Listing
+from storage.objects.base import Listing, ObjectInfo
 from tests.storage.lsm.worlds import World, durable, read
 
 URL = "memory://"
@@ -297,3 +298,20 @@ async def test_an_opening_that_fails_holds_nothing(world: World, step: str, monk
     engine = await world.open(take_over=False)
     assert await read(engine.layers[1], 0, SECTOR_BYTES) == A
     await engine.close()
+
+
+async def test_a_store_that_lists_manifests_it_does_not_have_is_not_asked_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "PAUSE_SECONDS_MAX", 0.0)
+    await (await begin(world)).close()
+    listing = world.store.list
+    ghost = ObjectInfo(manifest_name(99), 300)
+
+    async def wrong(prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        found = await listing(prefix, start_after, limit)
+        return [*found, ghost] if prefix == MANIFESTS else found
+
+    world.store.list = wrong  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="lists manifests that are gone"):
+        await world.open()

@@ -3,6 +3,7 @@
 import pytest
 
 from storage.errors import AlreadyExists, Fenced, Unavailable
+from storage.lsm import settle
 from storage.lsm.settle import Taken, create_or_settle
 from tests.storage.lsm.worlds import StageStore
 
@@ -57,3 +58,21 @@ async def test_other_failures_are_the_callers() -> None:
     store.fail_once("create", NAME, Unavailable("no answer"))
     with pytest.raises(Unavailable):
         await create_or_settle(store, NAME, b"ours", on_gone=gone)
+
+
+async def test_a_store_that_contradicts_itself_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "PAUSE_SECONDS_MAX", 0.0)
+    store = StageStore()
+
+    async def taken(name: str, data: object) -> None:
+        store.calls.append(("create", name, 0))
+        raise AlreadyExists("it is there")
+
+    store.create = taken  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match=f"{NAME} is there when it is created"):
+        await create_or_settle(store, NAME, b"ours", on_gone=nothing)
+    assert store.count("create", NAME) == settle.TRIES_MAX
+
+
+def test_pauses_double_up_to_a_bound() -> None:
+    assert list(settle.pauses(8)) == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]

@@ -300,3 +300,16 @@ async def test_the_address_holds_no_secret(objects: ObjectStore) -> None:
     assert "://" in objects.url
     assert "password" not in objects.url
     assert objects.capabilities.conditional_create
+
+
+async def test_every_object_has_an_age(objects: ObjectStore) -> None:
+    """By the store's own clock: an object made later is not older, and head and listing agree to the second."""
+    for name in ("wal/1.sst", "wal/2.sst"):
+        await objects.create(name, b"x")
+    first, second = await objects.list("")
+    assert first.modified is not None
+    assert second.modified is not None
+    assert first.modified <= second.modified
+    head = (await objects.head("wal/1.sst")).modified
+    assert head is not None
+    assert abs(head - first.modified) < 1

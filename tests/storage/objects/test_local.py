@@ -433,3 +433,16 @@ async def test_what_root_writes_belongs_to_whom_the_folder_belongs(tmp_path: Pat
     assert {(path.lstat().st_uid, path.lstat().st_gid) for path in made} == {(33, 34)}
     assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
     await store.close()
+
+
+async def test_a_copy_that_keeps_the_dates_of_files_is_young_all_the_same(tmp_path: Path, env: RealEnv) -> None:
+    """`cp -a`, rsync and backups do; and what is old is swept."""
+    store = LocalStore(tmp_path, env)
+    await store.create("compacted/1.sst", b"x")
+    await store.create("manifest/1", b"x")
+    os.utime(tmp_path / "compacted" / "1.sst", (0, 0))
+    copied, reference = await store.list("")
+    assert copied.modified is not None
+    assert reference.modified is not None
+    assert copied.modified >= reference.modified - 60
+    await store.close()
