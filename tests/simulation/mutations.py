@@ -193,8 +193,14 @@ MUTATIONS = [
     Mutation(
         "the sweep takes objects of any epoch",
         "storage/lsm/sweep.py",
-        "table in self._named or epoch_of(table) >= self._epoch or",
-        "table in self._named or",
+        "epoch_of(table) >= self._epoch or not self._is_old(info):\n"
+        "                continue\n"
+        "            try:\n"
+        "                number = await acknowledged_by(self._store, table, self._store_id)\n",
+        "not self._is_old(info):\n"
+        "                continue\n"
+        "            try:\n"
+        "                number = min(self._fence, await acknowledged_by(self._store, table, self._store_id) or 0)\n",
     ),
     Mutation(
         "the sweep forgets the locators of the log",
