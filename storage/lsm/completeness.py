@@ -145,7 +145,8 @@ async def _is_authentic(store: ObjectStore, table: str, store_id: bytes, *, inde
             first = await store.get(name, 0, min(header.size, FIRST_PART_BYTES))
             check_first_part(tree, name, first, header.size, store_id=store_id, kinds=_KINDS)
         elif HEADER_BYTES <= header.index_offset < header.size:
-            index.open(await store.get(name, header.index_offset, header.size - header.index_offset), raw)
+            end = await store.get(name, header.index_offset, header.size - header.index_offset)
+            index.open(memoryview(end)[HEADER_BYTES:], raw)
         else:
             return False
     except (NotFound, Corrupt, AuthenticationError):

@@ -38,7 +38,7 @@ class TableRef(msgspec.Struct, frozen=True, array_like=True):
     size: int
     """Bytes of the whole object."""
     index_offset: int
-    """Byte offset of the sealed index."""
+    """Byte offset of the second header and the sealed index behind it."""
     tag: bytes
     """16 bytes."""
     entries: int

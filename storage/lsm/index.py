@@ -272,6 +272,12 @@ class BlockMap:
             page = self.pages[number] = _allocated_page()
         return page
 
+    def page_of_bases(self, number: int) -> Page:
+        """A page to write many base entries to, as `set_base` writes one, while there are no patches yet."""
+        page = self._writable(number)
+        page.make_bases()
+        return page
+
     def _forget_patches(self, page: Page, at: int) -> None:
         row = page.head[at]
         self.forget_assembled(self._block[row])

@@ -15,6 +15,7 @@ Objects are read before the fence as well as behind it: they are immutable, so w
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from storage.crypto import PREFIX_BYTES, Cipher
 from storage.env import Env
@@ -284,11 +285,11 @@ async def read_indexes(
         name = table_name(table.id)
         async with room:
             try:
-                header = await insist(store, lambda: store.get(name, 0, HEADER_BYTES), on_missing=on_missing)
-                sealed = await store.get(name, table.index_offset, table.size - table.index_offset)
+                length = table.size - table.index_offset
+                end = await insist(store, partial(store.get, name, table.index_offset, length), on_missing=on_missing)
             except NotFound:
                 raise Corrupt(name, "it is missing, though the manifest or the log names it") from None
-        return await env.run("codec", lambda: open_index(cipher, table, header, sealed, store_id=store_id))
+        return await env.run("codec", lambda: open_index(cipher, table, end, store_id=store_id))
 
     return list(await asyncio.gather(*(read(table) for table in tables)))
 

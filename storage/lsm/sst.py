@@ -1,6 +1,9 @@
 """This file knows a data SST: frames, then the sealed index that pins them. Builder and reader. Pure.
 
-    header 96 | frame ... frame | sealed index (nonce 24 | ciphertext | tag 16)
+    header 96 | frame ... frame | the same header 96 | sealed index (nonce 24 | ciphertext | tag 16)
+
+Header and index stand together at the end, so one request brings what a start needs of an SST; the header at the
+beginning is for who knows nothing but its name.
 
 The index holds one row per block entry and one per range of zeros, as columns: numbers that grow are stored as
 differences, every column is byte-shuffled (all lowest bytes first), and the whole is compressed. Plaintext of the
@@ -20,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.codec import FrameCodec, Kind, compress, decompress
-from storage.crypto import TAG_BYTES, AuthenticationError, Cipher
+from storage.crypto import OVERHEAD_BYTES, TAG_BYTES, AuthenticationError, Cipher
 from storage.errors import Corrupt
 from storage.lsm.entries import Entry, EntryKind, RangeZero, TableRef
 from storage.lsm.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
@@ -116,19 +119,21 @@ class TableBuilder:
             nonce=self._header.nonce,
             link=self._header.link,
             acknowledged=self._header.acknowledged,
-            size=index_offset + len(plain) + 40,
+            size=index_offset + HEADER_BYTES + len(plain) + OVERHEAD_BYTES,
             index_offset=index_offset,
         ).encode()
         sealed = self._index_cipher.sealer(self._header.nonce).seal(INDEX_NUMBER, plain, header)
         self._out[:HEADER_BYTES] = header
+        self._out += header
         self._out += sealed
         rows = len(self.entries) + len(self.ranges)
         return TableRef(self._id, len(self._out), index_offset, sealed[-TAG_BYTES:], rows), self._out
 
 
-def open_index(cipher: Cipher, ref: TableRef, header: bytes, sealed: bytes, *, store_id: bytes) -> Index:
-    """Check and open the index of the SST `ref`, given its first 96 bytes and everything from its index on."""
+def open_index(cipher: Cipher, ref: TableRef, end: bytes, *, store_id: bytes) -> Index:
+    """Check and open the index of the SST `ref`, given everything from `index_offset` on."""
     name = table_name(ref.id)
+    header, sealed = end[:HEADER_BYTES], memoryview(end)[HEADER_BYTES:]
     parsed = decode_header(name, header, store_id=store_id, kinds=(ObjectKind.DATA,))
     if parsed.size != ref.size or parsed.index_offset != ref.index_offset or sealed[-TAG_BYTES:] != ref.tag:
         raise Corrupt(name, "it is not the object that the manifest or the log names")
