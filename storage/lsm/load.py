@@ -20,7 +20,7 @@ from storage.lsm.index import PAGE_MASK, PAGE_SHIFT, BlockMap
 from storage.lsm.sst import Columns, Index
 
 ROWS_AT_ONCE = 65536
-"""Rows that are Python's numbers at a time: those take 300 bytes each."""
+"""Rows that are copied, and become Python's numbers, at a time: those take 300 bytes each."""
 
 
 def build_maps(indexes: Iterable[tuple[int, Index]], layers: Iterable[int]) -> dict[int, BlockMap]:
@@ -84,11 +84,18 @@ def _build(found: BlockMap, entries: Columns, spans: Columns) -> None:
         low, high = np.searchsorted(blocks, np.array([first, end], dtype=blocks.dtype))
         alive[low:high] &= sequences[low:high] > sequence
         found.zero_range(first, end, ALLOCATED if spans["allocated"][row] else HOLE)
-    entries = {name: column[alive] for name, column in entries.items()}
-    newest = _newest_base(entries)
-    rows = np.arange(len(newest))
-    _set_bases(found, {name: column[newest == rows] for name, column in entries.items()})
-    _add_patches(found, {name: column[newest < rows] for name, column in entries.items()})
+    for low, high in pairwise(_edges(blocks)):
+        part = {name: column[low:high][alive[low:high]] for name, column in entries.items()}
+        newest = _newest_base(part)
+        rows = np.arange(len(newest))
+        _set_bases(found, {name: column[newest == rows] for name, column in part.items()})
+        _add_patches(found, {name: column[newest < rows] for name, column in part.items()})
+
+
+def _edges(blocks: NDArray[np.unsignedinteger]) -> list[int]:
+    """Where to cut sorted rows into parts of about `ROWS_AT_ONCE`, so that a block is in one of them."""
+    cuts = blocks[ROWS_AT_ONCE::ROWS_AT_ONCE]
+    return sorted({0, *map(int, np.searchsorted(blocks, cuts, side="left")), len(blocks)})
 
 
 def _newest_base(entries: Columns) -> NDArray[np.signedinteger]:
@@ -123,7 +130,5 @@ def _set_bases(found: BlockMap, bases: Columns) -> None:
 def _add_patches(found: BlockMap, patches: Columns) -> None:
     """In order of block and sequence, over the bases."""
     columns = [patches[name] for name in ("block", "mask", "location", "length", "tag")]
-    for start in range(0, len(columns[0]), ROWS_AT_ONCE):
-        rows = zip(*(column[start : start + ROWS_AT_ONCE].tolist() for column in columns), strict=True)
-        for block, mask, location, length, tag in rows:
-            found.add_patch(block, mask=mask, location=location, length=length, tag=tag)
+    for block, mask, location, length, tag in zip(*(column.tolist() for column in columns), strict=True):
+        found.add_patch(block, mask=mask, location=location, length=length, tag=tag)

@@ -1,11 +1,13 @@
 """Many SSTs become one index: whatever their order, the newest sequence of each sector counts."""
 
 import random
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.codec import FULL_MASK
+from storage.lsm import load
 from storage.lsm.entries import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero
 from storage.lsm.index import PAGE_BLOCKS, BlockMap
 from storage.lsm.load import build_maps
@@ -86,12 +88,15 @@ def decoded(tables: list[tuple[list[Entry], list[RangeZero]]], order: list[int])
 
 
 @settings(max_examples=200, deadline=None)
-@given(steps, st.permutations(range(5)))
-def test_any_order_of_the_tables_gives_what_the_running_engine_had(some: list[Step], order: list[int]) -> None:
+@given(steps, st.permutations(range(5)), st.sampled_from([1, 3, load.ROWS_AT_ONCE]))
+def test_any_order_of_the_tables_gives_what_the_running_engine_had(
+    some: list[Step], order: list[int], rows: int
+) -> None:
     happened, tables = history(some)
     slots = {number: step[5] + 1 for number, step in enumerate(some, start=1)}
     expected = live(happened, slots)
-    found = build_maps(decoded(tables, order), LAYERS)
+    with patch.object(load, "ROWS_AT_ONCE", rows):
+        found = build_maps(decoded(tables, order), LAYERS)
     assert list(found) == LAYERS
     for layer in LAYERS:
         for block in BLOCKS:
