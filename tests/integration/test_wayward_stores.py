@@ -1,0 +1,117 @@
+"""A real server whose way to MinIO swallows answers, or answers in MinIO's place: disks go on, nothing is lost."""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.minio import RunningMinio
+from tests.support.program import Server
+from tests.support.requirements import require
+from tests.support.stores import minio_store
+from tests.support.wayward import SWALLOWED, WaywardProxy
+
+MIB = 1 << 20
+
+PAGE = b"<html><body><h1>page not found</h1></body></html>"
+
+
+def bare(status: int, body: bytes = b"") -> bytes:
+    """An answer as a proxy gives it."""
+    return f"HTTP/1.1 {status} So\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.fixture
+def proxy(minio: RunningMinio) -> Iterator[WaywardProxy]:
+    require("minio")
+    with WaywardProxy(minio.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def server(minio: RunningMinio, proxy: WaywardProxy, make_server: Callable[..., Server]) -> Server:
+    store = minio_store(minio, f"wayward-{uuid.uuid4().hex[:12]}", endpoint=proxy.endpoint)
+    server = make_server(store, create={"disk": "64MiB"})
+    server.start()
+    return server
+
+
+def test_one_strange_answer_ends_nothing(server: Server, proxy: WaywardProxy) -> None:
+    """Once each of these, on one PUT of the log, ended the server: 404 with 10, 405 with 14, 400 and 413 with 2."""
+    answers = [bare(404, b"404 page not found\n"), *(bare(status, PAGE) for status in (404, 405, 400, 413, 403, 302))]
+    answers += [bare(400), bare(412), bare(501), bare(507)]
+    written = {}
+    for number, answer in enumerate(answers):
+        met = proxy.once("PUT", "/wal/", answer)
+        with server.connect() as client:
+            written[number * MIB] = data = os.urandom(4096)
+            client.write(number * MIB, data)
+            client.flush()
+        assert met.is_set()
+        assert server.running()
+    awaited = {("PUT", "/manifest/"), ("PUT", "/compacted/"), ("GET", "/manifest/"), ("GET", "prefix=")}
+    all_met = threading.Event()
+
+    def each_once(method: str, path: str) -> bytes | None:
+        for kind in awaited:
+            if kind[0] == method and kind[1] in path:
+                awaited.discard(kind)
+                if not awaited:
+                    all_met.set()
+                return bare(404, PAGE)
+        return None
+
+    proxy.decide = each_once
+    server.host.run("flush", "--store", server.location)
+    assert all_met.wait(60), f"never asked: {awaited}"
+    with server.connect() as client:
+        client.write(63 * MIB, os.urandom(4096))
+        client.flush()
+    assert server.stop() == 0
+    server.start()
+    with server.connect() as client:
+        met = proxy.once("GET", "/compacted/", bare(404, PAGE))
+        for offset, data in written.items():
+            assert client.read(offset, 4096) == data
+        assert met.is_set()
+    assert server.stop() == 0
+
+
+def test_an_answer_that_is_lost_holds_up_nobody(server: Server, proxy: WaywardProxy) -> None:
+    """The PUT is sent again beside the first, on another connection, and the object is found to be ours."""
+    with server.connect() as client:
+        for number in range(3):
+            met = proxy.once("PUT", "/wal/", SWALLOWED)
+            client.write(number * MIB, os.urandom(4096))
+            client.flush()
+            assert met.is_set()
+    puts = [path for method, path in proxy.seen if method == "PUT" and "/wal/" in path]
+    assert len(puts) - len(set(puts)) >= 3
+    assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_silence_ends_when_it_is_over(server: Server, proxy: WaywardProxy) -> None:
+    """After 45 s without answers a flush once had none for 150 s more, and SIGTERM did not end the server."""
+    first, data = os.urandom(4096), os.urandom(MIB)
+    with server.connect() as client:
+        client.write(0, first)
+        proxy.decide = lambda method, path: SWALLOWED
+        waiting = threading.Thread(target=client.flush)
+        waiting.start()
+        time.sleep(45)  # the length of the silence, not a wait for anything
+        proxy.decide = lambda method, path: None
+        with server.connect(timeout=60) as other:
+            other.write(MIB, data)
+            other.flush()
+        waiting.join(60)
+        assert not waiting.is_alive()
+    assert server.stop(seconds=60) == 0
+    server.start()
+    with server.connect() as client:
+        assert client.read(0, 4096) == first
+        assert client.read(MIB, MIB) == data
+    assert server.stop() == 0
