@@ -1,13 +1,13 @@
 """This file knows how an export is written down for the people and programs that are to attach it."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from nbdserver.config import DEFAULT_PORT
+from nbdserver.printable import shell_word
 
 CLIENT_OPTIONS = "-connections 4 -timeout 600 -persist"
 """Several connections, since the kernel's client serves each by one core; a time-out longer than a bad
@@ -69,7 +69,7 @@ class Unix:
 
     def client_arguments(self) -> str:
         """How `nbd-client` is told this address."""
-        return f"-unix {shlex.quote(str(self.path))}"
+        return f"-unix {shell_word(str(self.path))}"
 
 
 Address = Tcp | Unix
@@ -95,7 +95,7 @@ def announce(addresses: list[Address], names: Sequence[str], *, verify_peer: boo
         Announcement(
             name,
             address.uri(name),
-            f"nbd-client {address.client_arguments()} /dev/nbd{index} -name {shlex.quote(name)} {CLIENT_OPTIONS}"
+            f"nbd-client {address.client_arguments()} /dev/nbd{index} -name {shell_word(name)} {CLIENT_OPTIONS}"
             + (security if address.tls else ""),
         )
         for address in addresses

@@ -11,12 +11,13 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 
+from nbdserver.printable import printable, printable_lines
 from storage.errors import AccessDenied, Invalid, StorageError
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def set_up(form: Format, level: int, handlers: Sequence[logging.Handler]) -> Non
                 foreign_pre_chain=shared,
                 processors=[
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    *_tracebacks(form),
+                    *_text(form),
                     _renderer(form, handler),
                 ],
             )
@@ -110,12 +111,25 @@ def _renderer(form: Format, handler: logging.Handler) -> structlog.types.Process
     if form == "json":
         return structlog.processors.JSONRenderer()
     on_terminal = getattr(handler, "stream", None) is sys.stderr and os.isatty(2)
-    return structlog.dev.ConsoleRenderer(colors=on_terminal and not os.environ.get("NO_COLOR"))
+    return structlog.dev.ConsoleRenderer(
+        colors=on_terminal and not os.environ.get("NO_COLOR"), exception_formatter=structlog.dev.plain_traceback
+    )
 
 
-def _tracebacks(form: Format) -> list[structlog.types.Processor]:
-    """JSON lines carry a traceback as one string; the console renderer prints it below the line by itself."""
-    return [structlog.processors.format_exc_info] if form == "json" else []
+def _text(form: Format) -> list[structlog.types.Processor]:
+    """Tracebacks are plain text, without the values of variables; what is not JSON is made fit for a terminal."""
+    plain: list[structlog.types.Processor] = [structlog.processors.format_exc_info]
+    return plain if form == "json" else [*plain, _shown]
+
+
+def _shown(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A line for people holds nothing that a terminal would act on, whoever's words are in it."""
+    for key, value in event.items():
+        if key in ("exception", "stack"):
+            event[key] = printable_lines(str(value))
+        else:
+            event[key] = printable(value if isinstance(value, str) else str(value))
+    return event
 
 
 def _append_to(path: Path) -> TextIO:

@@ -17,8 +17,8 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Several lines of our own making, as a traceback, that may hold text from elsewhere: line ends and tabs stay."""
-    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
+    """Several lines of our own making, as a traceback, that may hold text from elsewhere: line ends stay."""
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def shell_word(text: str) -> str:

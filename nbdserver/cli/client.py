@@ -69,7 +69,7 @@ def disconnect(place: Place, number: int, as_json: bool) -> None:
     if as_json:
         output.document(answer)
     else:
-        click.echo(output.printable(f"{answer['disconnected']}: disconnected"))
+        output.line(f"{answer['disconnected']}: disconnected")
 
 
 def sentence(attachment: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nbdserver.cli import output
 from nbdserver.cli.access import at_rest
 from nbdserver.cli.options import NAME, Place, json_option, store_option
 from nbdserver.cli.reminding import reminding
@@ -47,7 +48,7 @@ def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str
             size = _import(place, name, reader, progress, overwrite=overwrite)
             progress.summary(name=name, size=size)
     if not as_json:
-        click.echo(f"{name}: imported, {format_size(size)}")
+        output.line(f"{name}: imported, {format_size(size)}")
 
 
 @click.command("export")
@@ -73,7 +74,7 @@ def export_command(place: Place, name: str, file: str, overwrite: bool, as_json:
             writer.finish(size)
             progress.summary(name=name, size=size)
     if not as_json:
-        click.echo(f"{name}: exported, {format_size(size)}", err=apart)
+        output.line(f"{name}: exported, {format_size(size)}", err=apart)
 
 
 def _import(place: Place, name: str, reader: ImageReader, progress: ProgressDisplay, *, overwrite: bool) -> int:

@@ -11,6 +11,7 @@ from nbdserver.cli.content import export_command, import_command
 from nbdserver.cli.failures import CommandFailed
 from nbdserver.cli.options import NAME, SIZE, Place, json_option, store_option
 from nbdserver.config import format_size
+from nbdserver.printable import printable
 
 
 @click.group()
@@ -128,7 +129,7 @@ def delete(place: Place, name: str, yes: bool, as_json: bool) -> None:
     from nbdserver.admin.operations import DeleteDevice
 
     if not yes and sys.stdin.isatty():
-        shown = output.printable(name)
+        shown = printable(name)
         if not click.confirm(f"Delete {shown} with all its data?", err=True):
             raise CommandFailed(f"{shown} was left as it is")
     answer = perform(place, DeleteDevice(name))
@@ -143,4 +144,4 @@ def _say(answer: dict[str, object], sentence: str, *, as_json: bool) -> None:
     if as_json:
         output.document(answer)
     else:
-        click.echo(output.printable(sentence))
+        output.line(sentence)

@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from nbdserver.printable import printable, printable_lines
+
 FAILED = 1
 USAGE = 2
 PROBLEMS = 3
@@ -78,7 +80,9 @@ def report(error: BaseException, *, as_json: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    lines = [f"nbdserver: {message}"]
+    # The usage of a command has lines of its own; what a store, a server or a file says has none.
+    shown = printable_lines(message) if isinstance(error, click.UsageError) else printable(message)
+    lines = [f"nbdserver: {shown}"]
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         lines = [message]  # the page of help, which begins with the usage
     elif isinstance(error, click.UsageError) and error.ctx is not None and not as_json:

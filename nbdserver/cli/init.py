@@ -45,5 +45,5 @@ def init(place: Place, accept_rollback: bool, as_json: bool) -> None:
     if as_json:
         output.document({"store": status.url, "store_id": status.store_id})
     else:
-        click.echo(f"made a store at {status.url}, with the id {status.store_id}")
+        output.line(f"made a store at {status.url}, with the id {status.store_id}")
         click.echo("keep the password: without it nobody can read what is stored there", err=True)

@@ -10,11 +10,17 @@ from datetime import datetime
 import click
 
 from nbdserver.config import format_size
+from nbdserver.printable import printable
 
 
 def document(answer: Mapping[str, object] | Sequence[object]) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(answer, indent=2 if sys.stdout.isatty() else None))
+
+
+def line(sentence: str, *, err: bool = False) -> None:
+    """A sentence, which may hold names from elsewhere."""
+    click.echo(printable(sentence), err=err)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -52,8 +58,3 @@ def time(seconds: object) -> str:
     """A time in the local zone, to the second."""
     assert isinstance(seconds, int | float)
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
-
-
-def printable(text: str) -> str:
-    """A name as it is, unless it would move the cursor or end the line."""
-    return text if text.isprintable() else ascii(text)[1:-1]

@@ -9,6 +9,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from nbdserver.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -34,6 +36,7 @@ class ProgressDisplay:
         self._env = RealEnv()
         if self._lines_to is None and sys.stderr.isatty():
             from rich.console import Console
+            from rich.markup import escape
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
             self._bar = Progress(
@@ -44,7 +47,7 @@ class ProgressDisplay:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(self._label, total=self._total)
+            self._task = self._bar.add_task(escape(printable(self._label)), total=self._total)
             self._bar.start()
         return self
 
