@@ -3,6 +3,7 @@ person.
 
     StorageError
     ├── Unavailable      the store did not answer or asked for a pause: the outcome is unknown, try again
+    ├── Unreadable       the store withholds one object and gives others: what needs that one fails, nothing else
     ├── NotFound         no such object, store or device
     ├── NoBucket         no such bucket: make it, or name the right one; says nothing of any object
     ├── Untrusted        the store's certificate does not verify: fix the set-up
@@ -36,6 +37,10 @@ class Unavailable(StorageError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Unreadable(StorageError):
+    """The store withholds one object for long, and gives others. What needs it fails, and nothing else."""
 
 
 class NotFound(StorageError):

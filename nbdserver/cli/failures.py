@@ -26,6 +26,7 @@ STATUS_OF_KIND = {
     "Corrupt": 20,
     "RolledBack": 20,
     "Unavailable": 21,
+    "Unreadable": 21,
     "Untrusted": 21,
     "Invalid": USAGE,
 }

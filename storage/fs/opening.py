@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+import msgspec
+
 from storage import keys
 from storage.crypto import self_test
 from storage.env import Env
@@ -107,11 +109,12 @@ async def _open(
         engine = await Engine.open(
             store=patient,
             opening_store=opening,
+            single_store=patient.once(),
             key=key,
             keys_number=number,
             tree=tree,
             env=env,
-            options=options.engine,
+            options=msgspec.structs.replace(options.engine, patience_seconds=options.patience_seconds),
             host=host,
             take_over=take_over,
             accept_rollback=accept_rollback,

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage import keys
+from storage.codec import BLOCK_BYTES
 from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.namespace import DropLayer, Namespace
-from storage.fs.status import Garbage, StoreFailure, StoreStatus
+from storage.fs.status import DiskRange, Garbage, StoreFailure, StoreStatus, UnreadableObject
 from storage.keys import DEFAULT_COST, Cost
 from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.suspects import Suspect
 from storage.lsm.tree import TreeEffects
 from storage.objects.counting import RequestStats
 from storage.objects.health import Health
@@ -334,8 +336,8 @@ class Store:
             tables=len(tables),
             stored_bytes=sum(table.size for table in tables),
             patches=sum(layer.index.patches() for layer in engine.layers.values()),
-            unreadable=[],
-            garbage=Garbage(0, None, ""),
+            unreadable=[self._unreadable(suspect) for suspect in engine.source.suspects.all()],
+            garbage=self._garbage(),
             flushing=engine.flushing,
             closing=engine.closing,
             requests=dict(self._stats.requests),
@@ -343,6 +345,26 @@ class Store:
             bytes_up=self._stats.bytes_up,
             bytes_down=self._stats.bytes_down,
         )
+
+    def _unreadable(self, suspect: Suspect) -> UnreadableObject:
+        names = {inode.layer: name for name, inode in self._tree.namespace.devices()}
+        ranges: list[DiskRange] = []
+        for layer, block in sorted(suspect.blocks):
+            if layer not in names:
+                continue
+            here = DiskRange(names[layer], block * BLOCK_BYTES, BLOCK_BYTES)
+            if ranges and ranges[-1].device == here.device and ranges[-1].offset + ranges[-1].length == here.offset:
+                here = DiskRange(here.device, ranges[-1].offset, ranges[-1].length + BLOCK_BYTES)
+                ranges.pop()
+            ranges.append(here)
+        return UnreadableObject(suspect.name, self._moment(suspect.since), suspect.reason, ranges)
+
+    def _garbage(self) -> Garbage:
+        garbage = self._engine.garbage
+        failing = garbage.failing
+        if failing is None:
+            return Garbage(len(garbage), None, "")
+        return Garbage(len(garbage), self._moment(failing.since), failing.reason)
 
     def _moment(self, monotonic: float) -> float:
         """The wall clock's time of a moment of the monotonic clock."""

@@ -1,8 +1,9 @@
 """This file knows how sectors that were written in part become whole before their memtable is flushed.
 
-What lies below the pieces is read; a GET that fails never becomes zeros. If the frame below is damaged, the pieces over
-it are written once more, as a new operation of the same bytes: so they move on to the next memtable, and nothing else
-pays for the damage. They do so at every flush until the sector is written as a whole.
+What lies below the pieces is read; a GET that fails never becomes zeros. If the frame below is damaged, or the store
+withholds its object while it gives others, the pieces over it are written once more, as a new operation of the same
+bytes: so they move on to the next memtable, and nothing else pays for it. They do so at every flush until the frame can
+be read or the sector is written as a whole.
 """
 
 import asyncio
@@ -43,11 +44,11 @@ async def complete_sectors(
     ]
     for start in range(0, len(pending), COMPLETE_SECTORS):
         group = pending[start : start + COMPLETE_SECTORS]
-        missing: dict[int, FrameRef] = {}
+        missing: dict[int, tuple[int, FrameRef]] = {}
         for table, block, sector in group:
             gathering = Gathering({}, {})
             _gather(gathering, table, layers[table.layer], block, sector)
-            missing.update((ref.location, ref) for ref in gathering.missing)
+            missing.update((ref.location, (table.layer, ref)) for ref in gathering.missing)
         fetched = await source.fetch_sound(missing.values())
         for table, block, sector in group:
             layer = layers[table.layer]
@@ -58,7 +59,7 @@ async def complete_sectors(
                 again[table.layer] = (layer.log, layer.log.last_sequence)
         await asyncio.sleep(0)
     if again:
-        _log.warning("pieces_over_damage_kept", extra={"layers": sorted(again)})
+        _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
     return list(again.values())
 
 
@@ -67,8 +68,8 @@ def _gather(gathering: Gathering, table: LayerTable, layer: Layer, block: int, s
 
 
 def _complete(table: LayerTable, layer: Layer, block: int, sector: int, fetched: Mapping[int, Decoded]) -> bool:
-    """Make one sector whole, in one step: others read a sealed memtable meanwhile. False if what lies below is
-    damaged.
+    """Make one sector whole, in one step: others read a sealed memtable meanwhile. False if what lies below
+    cannot be read.
     """
     gathering = Gathering({}, fetched)
     pieces = _gather(gathering, table, layer, block, sector)

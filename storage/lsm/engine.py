@@ -26,11 +26,14 @@ from storage.lsm.bulk import BulkWriter
 from storage.lsm.commit import GroupCommit, LoggedObject, LogPosition
 from storage.lsm.completeness import named_by
 from storage.lsm.envelope import NO_LINK
-from storage.lsm.fetch import FrameSource, Slots
+from storage.lsm.fetch import FrameSource
 from storage.lsm.flush import MemtableFlush
+from storage.lsm.frames import Slots
+from storage.lsm.garbage import Garbage
 from storage.lsm.gate import Gate
 from storage.lsm.layers import Layers
 from storage.lsm.log import LayerLog
+from storage.lsm.names import manifest_name
 from storage.lsm.opening import Opened, Opener
 from storage.lsm.pace import Pace
 from storage.lsm.presence import Presence
@@ -67,6 +70,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     flush_bytes: int = 64 * MIB
     unlogged_bytes_max: int = 256 * MIB
     memtable_bytes_max: int = 256 * MIB
+    patience_seconds: float | None = None
+    """How long a read waits for a store that is away; None, for servers: for ever."""
 
 
 class Engine:
@@ -77,6 +82,7 @@ class Engine:
         *,
         opened: Opened,
         store: ObjectStore,
+        single: ObjectStore,
         key: DataKey,
         keys_number: int,
         tree: TreeState,
@@ -106,13 +112,15 @@ class Engine:
         pace = Pace(env.monotonic, pressure.set_rate)
         sequence = max(self.manifests.manifest.sequence, opened.replay.sequence)
         self.writes = Writes(sequence=sequence, pressure=pressure)
-        self._source = FrameSource(
-            store=store,
+        self.source = FrameSource(
+            store=single,
             codec=codec,
             cache=self.cache,
             slots=slots,
             env=env,
             on_missing=lambda _: self.manifests.look_for_newer(),
+            witness=lambda: single.get(manifest_name(self.manifests.number), 0, 1),
+            patience_seconds=options.patience_seconds,
         )
         position = _position(opened, read_only=read_only)
         tables = TableWriter(
@@ -150,19 +158,20 @@ class Engine:
             maps=opened.maps,
             writes=self.writes,
             commit=self.commit,
-            source=self._source,
+            source=self.source,
             cache=self.cache,
         )
         self.layers = self._layers.by_number
+        self.garbage = Garbage(single, env)
         self._flush = MemtableFlush(
-            store=store,
             layers=self._layers,
             writes=self.writes,
             position=self.commit.position,
             manifests=self.manifests,
             tables=tables,
-            source=self._source,
+            source=self.source,
             repointer=Repointer(self.cache, slots.location),
+            garbage=self.garbage,
             durable=self.durable,
             on_truncated=self._remember,
         )
@@ -187,9 +196,11 @@ class Engine:
         read_only: bool = False,
         opening_store: ObjectStore | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
+        single_store: ObjectStore | None = None,
     ) -> Engine:
-        """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only;
-        `prepare` is awaited when the store was found whole, and before anything is written.
+        """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only,
+        `single_store` the same that tries each request once; `prepare` is awaited when the store was found whole, and
+        before anything is written.
         """
         slots = Slots()
         opener = Opener(opening_store or store, key, keys_number, env, host, slots)
@@ -204,6 +215,7 @@ class Engine:
             engine = cls(
                 opened=opened,
                 store=store,
+                single=single_store or store,
                 key=key,
                 keys_number=keys_number,
                 tree=tree,
@@ -242,6 +254,7 @@ class Engine:
         manifest = self.manifests.manifest
         sweeper = Sweeper(
             store=self._store,
+            garbage=self.garbage,
             env=self._env,
             store_id=self.key.store_id,
             epoch=self.epoch,
@@ -253,6 +266,7 @@ class Engine:
         self._tasks = [
             self._spawn(self._flush_forever),
             self._spawn(self._watch),
+            self._spawn(self.garbage.collect),
             self._spawn(lambda: self._sweep(sweeper)),
         ]
         self._on_progress()
@@ -330,6 +344,7 @@ class Engine:
             )
         self.failed.set_result(error)
         self.commit.stop()
+        self.source.stop(error)
         current = asyncio.current_task()
         for task in (*self._tasks, *self._flushes):
             if task is not current:
@@ -344,6 +359,7 @@ class Engine:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 await self.flush_memtable(closing=True)
+                await self.garbage.finish()
                 self.fail(Closed("the store was closed"))
                 await self._presence.leave()
         finally:
@@ -416,10 +432,11 @@ class Engine:
                 continue
 
     async def _sweep(self, sweeper: Sweeper) -> None:
-        """Delete what earlier writers left, now and when it is old enough. A crash in here leaves it to the next."""
-        await self.manifests.delete_old()
+        """Find what earlier writers left, now and when it is old enough. A crash in here leaves it to the next."""
+        self.garbage.add(self.manifests.take_old())
         while True:
-            await sweeper.sweep()
+            if self.garbage.failing is None:
+                await sweeper.sweep()
             await asyncio.sleep(SWEEP_SECONDS)
 
 

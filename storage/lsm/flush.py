@@ -6,7 +6,7 @@ The order of steps is the promise, and a crash between any two of them loses not
     2. its SSTs are uploaded                                            (crash: orphans, the log still has everything)
     3. a manifest lists them, and the SSTs of its locators, and moves the replay point   (the commit)
     4. the index points to them, then the memtable goes                 (memory only)
-    5. WAL objects below the replay point are deleted, fences never     (crash: leftovers, swept by the next writer)
+    5. WAL objects below the replay point are garbage, fences never     (crash: leftovers, swept by the next writer)
 
 Sectors written in part are completed between 1 and 2; what was written again there is acknowledged before 3.
 """
@@ -20,6 +20,7 @@ from storage.lsm.commit import LogPosition
 from storage.lsm.complete import complete_sectors
 from storage.lsm.entries import RangeZero, TableRef
 from storage.lsm.fetch import FrameSource
+from storage.lsm.garbage import Garbage
 from storage.lsm.layers import Layers
 from storage.lsm.log import LayerLog
 from storage.lsm.manifest import checkpoint
@@ -31,7 +32,6 @@ from storage.lsm.repoint import Repointer, Written
 from storage.lsm.sst import TableBuilder
 from storage.lsm.tables import TableWriter
 from storage.lsm.writes import Writes
-from storage.objects.base import ObjectStore
 
 DROP_SLICE = 1024
 """Block entries freed between two turns of the event loop: about a millisecond."""
@@ -45,7 +45,6 @@ class MemtableFlush:
     def __init__(
         self,
         *,
-        store: ObjectStore,
         layers: Layers,
         writes: Writes,
         position: LogPosition,
@@ -53,10 +52,10 @@ class MemtableFlush:
         tables: TableWriter,
         source: FrameSource,
         repointer: Repointer,
+        garbage: Garbage,
         durable: Callable[[LayerLog, int], Awaitable[None]],
         on_truncated: Callable[[], Awaitable[None]],
     ) -> None:
-        self._store = store
         self._layers = layers
         self._writes = writes
         self._position = position
@@ -64,6 +63,7 @@ class MemtableFlush:
         self._tables = tables
         self._source = source
         self._repointer = repointer
+        self._garbage = garbage
         self._durable = durable
         self._on_truncated = on_truncated
         self._one_at_a_time = asyncio.Lock()
@@ -163,12 +163,12 @@ class MemtableFlush:
         return ranges, written
 
     async def _truncate(self, replay: int) -> None:
-        """Delete what no recovery will read again. A crash in here leaves objects that the next writer sweeps."""
+        """Let go of what no recovery will read again."""
         position = self._position
         numbers = position.truncate(replay)
         self._writes.pressure.set_log(len(position.objects), position.logged_bytes)
-        await self._store.delete([wal_name(number) for number in numbers])
-        await self._manifests.delete_old()
+        self._garbage.add(wal_name(number) for number in numbers)
+        self._garbage.add(self._manifests.take_old())
         await self._on_truncated()
 
 

@@ -153,7 +153,9 @@ class Layer:
                     self._cache.discard(found.content.location)
 
     async def read(self, offset: int, length: int) -> list[Piece]:
-        """The pieces of a range, fetched if need be. Corrupt if any of it cannot be authenticated."""
+        """The pieces of a range, fetched if need be. Corrupt if any of it cannot be authenticated; Unreadable if the
+        store withholds an object that it needs.
+        """
         fetched: dict[int, Decoded] = {}
         while True:
             gathering = Gathering(self._frames, fetched)
@@ -164,7 +166,7 @@ class Layer:
                 self._prefetch_blocks(
                     self._streams.miss(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
                 )
-            fetched.update(await self._source.fetch(gathering.missing))
+            fetched.update(await self._source.fetch(self.number, gathering.missing))
 
     def _gather(self, gathering: Gathering, offset: int, length: int) -> list[Piece]:
         pieces: list[Piece] = []
@@ -193,7 +195,7 @@ class Layer:
             for found in self.index.find(block):
                 content = found.content
                 if isinstance(content, FrameRef) and content.location not in self._frames:
-                    self._source.request(content)
+                    self._source.prefetch(content)
 
     def extents(self, offset: int, length: int) -> list[tuple[int, State]]:
         """Runs (bytes, state) of a range: data, allocated zeros, holes. May stop early, never awaits."""

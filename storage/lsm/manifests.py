@@ -159,10 +159,9 @@ class Manifests:
         if await self._size(number + 1) is not None and self.number == number and not self._committing.locked():
             raise Fenced(SUPERSEDED)
 
-    async def delete_old(self) -> None:
-        """Delete the manifests that are neither among the newest 16 nor a take-over."""
+    def take_old(self) -> list[str]:
+        """The names of the manifests that are neither among the newest 16 nor a take-over: garbage, told once."""
         kept = set(self.manifest.takeovers)
-        doomed = [n for n in self._listed if n <= self.number - MANIFESTS_KEPT and n not in kept]
-        if doomed:
-            await self._store.delete([manifest_name(number) for number in doomed])
-            self._listed = [number for number in self._listed if number not in set(doomed)]
+        old = {n for n in self._listed if n <= self.number - MANIFESTS_KEPT and n not in kept}
+        self._listed = [number for number in self._listed if number not in old]
+        return [manifest_name(number) for number in sorted(old)]

@@ -21,7 +21,7 @@ from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.completeness import check_census, take_census
 from storage.lsm.entries import TableRef
 from storage.lsm.envelope import ObjectKind, open_object
-from storage.lsm.fetch import Slots
+from storage.lsm.frames import Slots
 from storage.lsm.index import BlockMap
 from storage.lsm.load import build_maps
 from storage.lsm.locks import Holder, WriterLock

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection
 from storage.env import Env, epoch_of
 from storage.errors import Unsupported
 from storage.lsm.completeness import acknowledged_by
+from storage.lsm.garbage import Garbage
 from storage.lsm.listing import list_log, list_manifests, list_tables
 from storage.lsm.names import table_name
 from storage.objects.base import ObjectInfo, ObjectStore
@@ -37,6 +38,7 @@ class Sweeper:
         self,
         *,
         store: ObjectStore,
+        garbage: Garbage,
         env: Env,
         store_id: bytes,
         epoch: int,
@@ -49,6 +51,7 @@ class Sweeper:
         manifest and log named when it opened. `below` gives the replay point and all fences as they are now.
         """
         self._store = store
+        self._garbage = garbage
         self._env = env
         self._store_id = store_id
         self._epoch = epoch
@@ -61,7 +64,7 @@ class Sweeper:
         """What the store's clock showed a little before `_began`."""
 
     async def sweep(self) -> None:
-        """Delete every leftover that may go. A crash in here leaves the rest to the next sweep."""
+        """Every leftover that may go is garbage. A crash leaves what is not deleted yet to the next sweep."""
         if self._clock is None:
             listed = await list_manifests(self._store, above=self._takeover - 1)
             self._clock = listed[self._takeover].modified if self._takeover in listed else None
@@ -69,7 +72,7 @@ class Sweeper:
         if not doomed:
             return
         names = [info.name for info in doomed]
-        await self._store.delete(names)
+        self._garbage.add(names)
         count = sum(info.size for info in doomed)
         said = {"count": len(names), "bytes": count, "names": names[:NAMES_SAID_MAX]}
         _log.info("leftovers_swept", extra=said)

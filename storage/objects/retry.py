@@ -56,6 +56,7 @@ class RetryingStore:
         self._inner = inner
         self._env = env
         self._deadline_seconds = deadline_seconds
+        self._once = False
         self.health = Health(inner.url, env)
         self._hedge = Hedge(env)
 
@@ -63,6 +64,15 @@ class RetryingStore:
         """The same store with another deadline; closing one of them closes it for all."""
         other = RetryingStore(self._inner, self._env, seconds)
         other.health, other._hedge = self.health, self._hedge
+        return other
+
+    def once(self) -> "RetryingStore":
+        """The same store, each request tried a single time: for those who know what else to do meanwhile.
+
+        What they are refused may be their object's fault, so it says nothing about the store; an answer does.
+        """
+        other = self.with_deadline(None)
+        other._once = True
         return other
 
     @property
@@ -159,9 +169,13 @@ class RetryingStore:
                 try:
                     result = await attempt()
                 except Unavailable as error:
+                    if self._once:
+                        raise
                     self.health.failed(request, verb, name, error)
                     asked = min(error.retry_after or 0.0, RETRY_AFTER_SECONDS_MAX)
                 except MENDABLE as error:
+                    if self._once:
+                        raise
                     self.health.failed(request, verb, name, error)
                     if self._deadline_seconds is not None:
                         raise

@@ -116,9 +116,9 @@ MUTATIONS = [
     Mutation(
         "fences are deleted with the log they end",
         "storage/lsm/flush.py",
-        "        await self._store.delete([wal_name(number) for number in numbers])\n",
+        "        self._garbage.add(wal_name(number) for number in numbers)\n",
         "        numbers += [fence for fence in position.fences if fence < replay]\n"
-        "        await self._store.delete([wal_name(number) for number in numbers])\n",
+        "        self._garbage.add(wal_name(number) for number in numbers)\n",
     ),
     Mutation(
         "the log is read before the take-over manifest is committed",

@@ -65,6 +65,7 @@ async def open_engine(
     engine = await Engine.open(
         store=patient,
         opening_store=patient.with_deadline(OPEN_SECONDS),
+        single_store=patient.once(),
         key=KEY,
         keys_number=1,
         tree=tree,

@@ -11,14 +11,8 @@ from storage.crypto import Cipher
 from storage.errors import Corrupt, Fenced, Unavailable
 from storage.lsm.entries import FrameRef
 from storage.lsm.envelope import Header, ObjectKind
-from storage.lsm.fetch import (
-    GAP_BYTES_MAX,
-    GET_BYTES_MAX,
-    GETS_IN_FLIGHT,
-    FrameSource,
-    Slots,
-    coalesce,
-)
+from storage.lsm.fetch import OBJECT_GETS_MAX, FrameSource
+from storage.lsm.frames import GAP_BYTES_MAX, GET_BYTES_MAX, Slots, coalesce
 from storage.lsm.names import table_name
 from storage.lsm.sst import TableBuilder
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, settle, soon
@@ -60,7 +54,13 @@ class Shelf:
             slots=self.slots,
             env=InlineEnv(),
             on_missing=self._on_missing,
+            witness=self._witness,
         )
+        self.away = False
+
+    async def _witness(self) -> None:
+        if self.away:
+            raise Unavailable("the store is away")
 
     async def _on_missing(self, name: str) -> None:
         self.asked.append(name)
@@ -75,7 +75,7 @@ class Shelf:
 
 async def test_frames_come_and_stay() -> None:
     shelf = Shelf(3, patches=1)
-    found = await shelf.source.fetch(shelf.refs)
+    found = await shelf.source.fetch(1, shelf.refs)
     for ref in shelf.refs[:3]:
         assert found[ref.location] == shelf.data[ref.location]
     patch = found[shelf.refs[3].location]
@@ -85,7 +85,7 @@ async def test_frames_come_and_stay() -> None:
         3: shelf.data[shelf.refs[3].location][SECTOR_BYTES:],
     }
     asked = len(shelf.store.calls)
-    again = await shelf.source.fetch(shelf.refs)
+    again = await shelf.source.fetch(1, shelf.refs)
     assert again == found
     assert len(shelf.store.calls) == asked
     assert shelf.cache.bytes == sum(weight(frame) for frame in found.values())
@@ -94,31 +94,31 @@ async def test_frames_come_and_stay() -> None:
 
 async def test_neighbours_come_in_one_request() -> None:
     shelf = Shelf(8, patches=20)
-    await shelf.source.fetch(reversed(shelf.refs[:6]))
+    await shelf.source.fetch(1, reversed(shelf.refs[:6]))
     assert shelf.store.count("get") == 1
-    await shelf.source.fetch(shelf.refs[8:])
+    await shelf.source.fetch(1, shelf.refs[8:])
     assert shelf.store.count("get") == 2
 
 
 async def test_concurrent_misses_share_a_request() -> None:
     shelf = Shelf(2)
     held = shelf.store.hold("get")
-    first = asyncio.ensure_future(shelf.source.fetch(shelf.refs[:1]))
+    first = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
     await held.someone_waits()
-    second = asyncio.ensure_future(shelf.source.fetch(shelf.refs[:1]))
-    third = shelf.source.request(shelf.refs[0])
+    second = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
+    third = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
     await settle()
     assert shelf.source.loading == 1
     held.release()
-    assert await soon(first) == await soon(second) == {shelf.refs[0].location: await third}
+    assert await soon(first) == await soon(second) == await soon(third)
     assert shelf.store.count("get") == 1
 
 
 async def test_a_waiter_that_goes_away_takes_nothing_with_it() -> None:
     shelf = Shelf(2)
     held = shelf.store.hold("get")
-    first = asyncio.ensure_future(shelf.source.fetch(shelf.refs))
-    second = asyncio.ensure_future(shelf.source.fetch(shelf.refs))
+    first = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs))
+    second = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs))
     await held.someone_waits()
     first.cancel()
     await settle()
@@ -131,7 +131,7 @@ async def test_a_waiter_that_goes_away_takes_nothing_with_it() -> None:
 async def test_a_damaged_frame_is_an_error_for_itself_only() -> None:
     shelf = Shelf(3)
     shelf.damage(shelf.refs[1])
-    outcomes = await asyncio.gather(*(shelf.source.fetch([ref]) for ref in shelf.refs), return_exceptions=True)
+    outcomes = await asyncio.gather(*(shelf.source.fetch(1, [ref]) for ref in shelf.refs), return_exceptions=True)
     assert shelf.store.count("get") == 1
     assert outcomes[0] == {shelf.refs[0].location: shelf.data[shelf.refs[0].location]}
     assert outcomes[2] == {shelf.refs[2].location: shelf.data[shelf.refs[2].location]}
@@ -140,7 +140,7 @@ async def test_a_damaged_frame_is_an_error_for_itself_only() -> None:
     assert f"block 1 at byte {shelf.refs[1].location & 0xFFFFFFFF}" in str(outcomes[1])
     assert shelf.refs[1].location not in shelf.cache.entries
     with pytest.raises(Corrupt):
-        await shelf.source.fetch([shelf.refs[1]])
+        await shelf.source.fetch(1, [shelf.refs[1]])
     assert shelf.store.count("get") == 2, "an error is not remembered"
 
 
@@ -153,10 +153,10 @@ async def test_a_frame_that_is_not_the_pinned_one_is_refused() -> None:
     raw[first], raw[second] = raw[second], raw[first]
     shelf.store.objects[shelf.name] = bytes(raw)
     with pytest.raises(Corrupt, match="not the one its index names"):
-        await shelf.source.fetch([a])
+        await shelf.source.fetch(1, [a])
     wrong = FrameRef(a.location, a.length, b.tag, a.block, full=False)
     with pytest.raises(Corrupt, match="fails authentication"):
-        await shelf.source.fetch([wrong])
+        await shelf.source.fetch(1, [wrong])
 
 
 @pytest.mark.parametrize("newer", [False, True])
@@ -166,7 +166,7 @@ async def test_a_missing_object_is_damage_unless_a_newer_writer_explains_it(newe
     del shelf.store.objects[shelf.name]
     for _ in range(2):
         with pytest.raises(Fenced if newer else Corrupt):
-            await soon(asyncio.ensure_future(shelf.source.fetch(shelf.refs)), 2)
+            await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)), 2)
     assert shelf.asked
     assert shelf.source.loading == 0
 
@@ -175,42 +175,42 @@ async def test_an_object_cut_short_is_an_error() -> None:
     shelf = Shelf(2)
     shelf.store.objects[shelf.name] = shelf.store.objects[shelf.name][: shelf.refs[1].location & 0xFFFFFFFF]
     with pytest.raises(Corrupt):
-        await shelf.source.fetch(shelf.refs[1:])
-    await shelf.source.fetch(shelf.refs[:1])
+        await shelf.source.fetch(1, shelf.refs[1:])
+    await shelf.source.fetch(1, shelf.refs[:1])
 
 
 async def test_whatever_goes_wrong_reaches_who_asked() -> None:
     """Also what nobody foresaw: a reader must never wait for ever, nor be taken for cancelled."""
     shelf = Shelf(1)
-    for error in (Unavailable("no answer"), RuntimeError("a bug"), MemoryError()):
+    for error in (RuntimeError("a bug"), MemoryError()):
         shelf.store.fail_once("get", "", error)
         with pytest.raises(type(error)):
-            await soon(asyncio.ensure_future(shelf.source.fetch(shelf.refs)), 2)
-    assert len(await shelf.source.fetch(shelf.refs)) == 1
+            await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)), 2)
+    assert len(await shelf.source.fetch(1, shelf.refs)) == 1
 
 
 async def test_a_prefetch_that_fails_is_quiet_and_leaves_nothing_behind() -> None:
     shelf = Shelf(1)
     shelf.store.fail_once("get", "", Unavailable("no answer"))
-    shelf.source.request(shelf.refs[0])
+    shelf.source.prefetch(shelf.refs[0])
     await settle()
     assert shelf.source.loading == 0
-    assert len(await shelf.source.fetch(shelf.refs)) == 1
+    assert len(await shelf.source.fetch(1, shelf.refs)) == 1
 
 
 async def test_requests_in_flight_are_bounded() -> None:
     shelf = Shelf(200)
     held = shelf.store.hold("get")
-    waiting = [asyncio.ensure_future(shelf.source.fetch([ref])) for ref in shelf.refs[::10]]
+    waiting = [asyncio.ensure_future(shelf.source.fetch(1, [ref])) for ref in shelf.refs[::10]]
     await settle()
-    assert held.waiting == GETS_IN_FLIGHT
+    assert held.waiting == OBJECT_GETS_MAX
     held.release()
     await asyncio.gather(*waiting)
 
 
 async def test_what_does_not_fit_the_cache_is_read_all_the_same() -> None:
     shelf = Shelf(20, capacity=BLOCK_BYTES)
-    found = await shelf.source.fetch(shelf.refs)
+    found = await shelf.source.fetch(1, shelf.refs)
     assert all(found[ref.location] == shelf.data[ref.location] for ref in shelf.refs)
     assert shelf.cache.bytes <= BLOCK_BYTES
 

@@ -84,7 +84,7 @@ async def test_a_prefetch_is_bounded_and_answers_at_once() -> None:
     engine, layer, _ = await flushed(world, 100)
     for _ in range(50):
         layer.prefetch(0, TIB)
-    assert engine._source.loading <= WINDOW_BLOCKS_MAX
+    assert engine.source.loading <= WINDOW_BLOCKS_MAX
     await settle(200)
     assert layer.read_cached(5 * BLOCK_BYTES, BLOCK_BYTES) is not None
     await engine.close()

@@ -12,7 +12,7 @@ from storage.crypto import Cipher
 from storage.errors import Corrupt, Unsupported
 from storage.lsm.entries import Entry, EntryKind, FrameRef, RangeZero, TableRef
 from storage.lsm.envelope import HEADER_BYTES, Header, ObjectKind
-from storage.lsm.fetch import decode_frame
+from storage.lsm.frames import decode_frame
 from storage.lsm.sst import Index, TableBuilder, decode_index, encode_index, open_index
 
 STORE_ID = bytes(range(16))

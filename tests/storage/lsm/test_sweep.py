@@ -8,6 +8,7 @@ import pytest
 from storage.crypto import PREFIX_BYTES
 from storage.env import object_id
 from storage.lsm.envelope import Header, ObjectKind
+from storage.lsm.garbage import Garbage
 from storage.lsm.names import TABLES, WALS, manifest_name, manifest_number, table_id, table_name, wal_name, wal_number
 from storage.lsm.sweep import LEFTOVER_SECONDS_MIN, Sweeper
 from storage.objects.memory import MemoryStore
@@ -47,13 +48,22 @@ async def put_table(store: StageStore, env: Clocks, epoch: int, *, acknowledged:
     return table
 
 
+class Swept(Sweeper):
+    """One whose garbage is deleted at once."""
+
+    async def sweep(self) -> None:
+        await super().sweep()
+        await self._garbage.finish()
+
+
 async def sweeper(
     store: StageStore, env: Clocks, *, named: Iterable[str] = (), replay: int = 0, fences: Iterable[int] = ()
 ) -> Sweeper:
     """That of a writer whose take-over manifest has just landed."""
     await store.put(manifest_name(TAKEOVER), b"")
-    return Sweeper(
+    return Swept(
         store=store,
+        garbage=Garbage(store, env),
         env=env,
         store_id=KEY.store_id,
         epoch=EPOCH,

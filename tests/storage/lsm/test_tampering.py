@@ -274,7 +274,7 @@ async def test_a_damaged_frame_is_an_error_of_its_block_only(sample: Sample) -> 
         for ref in [found.content for found in layer.index.find(block)] + [base]:
             if not isinstance(ref, FrameRef):
                 continue
-            name = engine._source._slots.name(ref.location)
+            name = engine.source._slots.name(ref.location)
             damaged = bytearray(sample.objects[name])
             damaged[(ref.location & 0xFFFFFFFF) + 30] ^= 4
             world.store.objects[name] = bytes(damaged)

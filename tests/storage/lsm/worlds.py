@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from storage.env import RealEnv
-from storage.errors import Closed, Corrupt
+from storage.errors import Closed, Corrupt, StorageError
 from storage.keys import DataKey
 from storage.lsm.anchor import HostState
 from storage.lsm.engine import Engine, EngineOptions
@@ -97,6 +97,7 @@ class StageStore:
         self.calls: list[tuple[str, str, int]] = []
         self.holds: list[Hold] = []
         self.failures: list[tuple[str, str, BaseException]] = []
+        self.denials: list[tuple[str, str, StorageError]] = []
         self.passes: Callable[[], int] = lambda: 1
         """How many passes of the event loop the next request takes."""
 
@@ -121,6 +122,10 @@ class StageStore:
     def fail_once(self, verb: str, prefix: str, error: BaseException) -> None:
         self.failures.append((verb, prefix, error))
 
+    def deny(self, verb: str, prefix: str, error: StorageError) -> None:
+        """From now on requests of `verb` to names with `prefix` fail, until `denials` is cleared."""
+        self.denials.append((verb, prefix, error))
+
     def names(self, prefix: str = "") -> list[str]:
         return sorted(name for name in self.objects if name.startswith(prefix))
 
@@ -140,6 +145,9 @@ class StageStore:
                     await held.released.wait()
                 finally:
                     held.waiting -= 1
+        for denied in self.denials:
+            if denied[0] == verb and name.startswith(denied[1]):
+                raise denied[2]
         for failure in self.failures:
             if failure[0] == verb and name.startswith(failure[1]):
                 self.failures.remove(failure)

@@ -1,0 +1,127 @@
+"""The garbage of a store: objects that nothing needs any more, deleted in the background.
+
+Nobody waits for a deletion. One that the store refuses or does not answer (a policy that denies it, a lock on objects,
+one file that cannot be removed) is tried again later, more and more seldom, and is counted; it holds no lock, no flush
+and no exit. What is still here at the end of a process is left to the sweep of the next writer.
+
+Who adds names has made sure, before, that nothing needs them: a manifest without them is committed, and no newer one
+was there. That stays true however late the deletion is, also of a writer that was superseded meanwhile: numbers and
+names are given once, and replay points only move forward.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from storage.env import Env
+from storage.errors import Closed, Fenced, StorageError
+from storage.objects.base import DELETE_BATCH_MAX, ObjectStore
+
+_log = logging.getLogger(__name__)
+
+NAMES_MAX = 20_000
+"""Names remembered, about 3 MiB; beyond that the oldest are forgotten, which the next writer's sweep finds."""
+
+PAUSE_SECONDS_MIN = 1.0
+PAUSE_SECONDS_MAX = 300.0
+"""Between two tries, doubling, where deletions fail."""
+
+CLOSE_SECONDS_MAX = 5.0
+"""How long the end of a process may be spent on garbage that is deleted well."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailingDeletion:
+    """Deletions fail: since when (`Env.monotonic`), and the newest reason."""
+
+    since: float
+    reason: str
+
+
+class Garbage:
+    """Names to delete, and the one task that does it. Owned by the event loop."""
+
+    def __init__(self, store: ObjectStore, env: Env) -> None:
+        """`store` tries each request once."""
+        self._store = store
+        self._env = env
+        self._names: dict[str, None] = {}
+        """To be deleted, in the order in which to try."""
+        self._batch = DELETE_BATCH_MAX
+        """Names in the next request. Halved by a failure, so that one object that stays does not keep others."""
+        self._added = asyncio.Event()
+        self.forgotten = 0
+        """Names that there was no room for: left to the next writer."""
+        self.failing: FailingDeletion | None = None
+
+    def __len__(self) -> int:
+        """Objects known to be garbage, and not deleted yet."""
+        return len(self._names) + self.forgotten
+
+    def add(self, names: Iterable[str]) -> None:
+        """Nothing needs these objects any more."""
+        self._names.update(dict.fromkeys(names))
+        while len(self._names) > NAMES_MAX:
+            del self._names[next(iter(self._names))]
+            self.forgotten += 1
+        if self._names:
+            self._added.set()
+
+    async def collect(self) -> None:
+        """Delete what is added, for ever."""
+        pause = PAUSE_SECONDS_MIN
+        while True:
+            await self._added.wait()
+            if await self._delete_some():
+                pause = PAUSE_SECONDS_MIN
+                continue
+            await asyncio.sleep(pause * (0.5 + self._env.jitter() / 2))
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    async def finish(self) -> None:
+        """Delete what there is until one deletion fails, or for a few seconds; the next writer finds the rest."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                while self._names and await self._delete_some():
+                    pass
+        except TimeoutError:
+            pass
+        if self._names:
+            _log.warning("garbage_left", extra={"objects": len(self)})
+
+    async def _delete_some(self) -> bool:
+        """One request. False if it failed: its names are tried again, after all others.
+
+        A crash in here leaves objects that nothing names, wholly or in part.
+        """
+        names = list(islice(self._names, self._batch))
+        try:
+            await self._store.delete(names)
+        except (Fenced, Closed):
+            raise
+        except StorageError as error:
+            self._failed(str(error))
+            self._batch = max(len(names) // 2, 1)
+            for name in names:
+                self._names[name] = self._names.pop(name)
+            return False
+        for name in names:
+            self._names.pop(name, None)
+        self._batch = min(self._batch * 2, DELETE_BATCH_MAX)
+        if not self._names:
+            self._added.clear()
+            self._mended()
+        return True
+
+    def _failed(self, reason: str) -> None:
+        if self.failing is None:
+            _log.warning("garbage_kept", extra={"objects": len(self), "error": reason})
+        since = self._env.monotonic() if self.failing is None else self.failing.since
+        self.failing = FailingDeletion(since, reason)
+
+    def _mended(self) -> None:
+        if self.failing is not None:
+            self.failing = None
+            _log.warning("garbage_deleted")
