@@ -76,6 +76,7 @@ __all__ = [
     "delete_older",
     "keys_name",
     "load",
+    "older",
     "wipe",
 ]
 
@@ -160,11 +161,18 @@ class OldKeysLeft(Unfinished):
         self.name = name
 
 
+async def older(store: ObjectStore, number: int) -> list[str]:
+    """The keys objects below `number`, which a crash in a change of password, or a store that would not delete, may
+    have left behind: they are garbage, which an older password still opens.
+    """
+    return [keys_name(n) for n in await _numbers(store) if n < number]
+
+
 async def delete_older(store: ObjectStore, number: int) -> None:
-    """Delete the keys objects below `number`, which a crash in a change of password may have left behind."""
-    older = [keys_name(n) for n in await _numbers(store) if n < number]
-    if older:
-        await store.delete(older)
+    """Delete the keys objects below `number`."""
+    names = await older(store, number)
+    if names:
+        await store.delete(names)
 
 
 def wipe(buffer: bytearray) -> None:

@@ -98,12 +98,13 @@ async def _open(
             opening, password, env, host, create=create, accept_rollback=accept_rollback, cost=options.cost
         )
 
+        old_keys: list[str] = []
+
         async def prepare() -> None:
             """The store is whole, and nothing was written to it yet."""
             if not created and (host is None or await env.run("store", host.load) is None):
                 await probe(opening, env)
-            # A password change that was cut short left the slot of the old password behind.
-            await keys.delete_older(opening, number)
+            old_keys.extend(await keys.older(opening, number))
 
         told.step = "its log and its indexes"
         engine = await Engine.open(
@@ -121,6 +122,8 @@ async def _open(
             read_only=read_only,
             prepare=prepare,
         )
+        # A password change that was cut short left the slot of the old password behind.
+        engine.garbage.add(old_keys)
     except BaseException:
         await patient.close()
         raise

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from storage.objects.local import LocalStore
-from tests.storage.fs.places import DATA, MIB, Place
+from tests.storage.fs.places import DATA, MIB, Place, contents
 from tests.storage.lsm.worlds import soon, until
 
 
@@ -44,3 +44,32 @@ async def test_a_store_that_fails_says_since_when_why_and_what_waits(
     ended = store.status()
     assert ended.failing is None
     assert (ended.unlogged_bytes, ended.unlogged_seconds, ended.flushing) == (0, 0, None)
+
+
+async def test_a_store_that_does_not_let_us_delete_works_and_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its first use on, through a change of the password, to the next opening."""
+    store = await place.open(create=True)
+    await store.close()
+    place.state = place.state.with_name("another host")
+
+    def refused(self: LocalStore, names: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(LocalStore, "_delete", refused)
+    (place.folder / "keys" / f"{0:020}.keys").write_bytes(b"left behind")
+    store = await place.open()
+    await store.create_device("a", MIB)
+    for number in range(5):
+        store.device("a").write(number * 4096, DATA)
+        await store._engine.flush_memtable()
+    await until(lambda: store.status().garbage.since is not None)
+    garbage = store.status().garbage
+    assert garbage.objects >= 5
+    assert "not permitted" in garbage.reason
+    assert store.status().failing is None, "the store is well"
+    await soon(asyncio.ensure_future(store.close()))
+    store = await place.open()
+    assert await contents(store.device("a"), 4 * 4096, len(DATA)) == DATA
+    await soon(asyncio.ensure_future(store.close()))

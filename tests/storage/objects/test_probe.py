@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from storage.env import RealEnv
-from storage.errors import AlreadyExists, StorageError, Unavailable, Unsupported
+from storage.errors import AccessDenied, AlreadyExists, StorageError, Unavailable, Unsupported
 from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.objects.probe import probe
@@ -183,3 +183,12 @@ async def test_what_is_in_the_store_is_left_alone(env: RealEnv) -> None:
 
 def test_the_reason_is_for_people() -> None:
     assert issubclass(Unsupported, StorageError)
+
+
+async def test_a_store_that_does_not_let_us_delete_is_warned_of_and_usable(caplog: pytest.LogCaptureFixture) -> None:
+    class KeepsAll(Wrapped):
+        async def delete(self, names: Sequence[str]) -> None:
+            raise AccessDenied("403: deleting is denied")
+
+    await probe(KeepsAll(MemoryStore()), RealEnv())
+    assert [record.msg for record in caplog.records] == ["store_does_not_delete"]
