@@ -1,0 +1,119 @@
+"""The real program on a MinIO that withholds one object, or deletes nothing: other disks go on, and the end comes."""
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.minio import RunningMinio
+from tests.support.nbd import READ, Client
+from tests.support.program import Server
+from tests.support.refusing_proxy import RefusingProxy
+from tests.support.stores import minio_store
+
+MIB = 1 << 20
+STOP_SECONDS = 60
+GATE_MIB = 320
+"""More than writers may have waiting, in memory or in the log, while flushes do not go on."""
+
+EIO = 5
+
+
+def status(server: Server) -> dict[str, object]:
+    found = server.host.run("status", "--json", "--store", server.location, status=None)
+    document = json.loads(found.stdout)
+    store = document["store"]
+    assert isinstance(store, dict)
+    return store
+
+
+def write_much(client: Client) -> None:
+    """More than the gate lets in while no flush goes on; in pieces that go into the log and the memtable."""
+    piece = os.urandom(MIB)
+    for number in range(GATE_MIB):
+        client.write((number % 60) * MIB, piece)
+        if number % 2:  # so little at once is no bulk
+            client.flush()
+
+
+@pytest.mark.parametrize("refusal", [403, 500])
+def test_an_object_that_is_withheld_stops_its_range_alone(
+    refusal: int, minio: RunningMinio, make_server: Callable[..., Server]
+) -> None:
+    prefix = f"bad-{uuid.uuid4().hex[:8]}"
+    with RefusingProxy(minio.endpoint) as proxy:
+        server = make_server(
+            minio_store(minio, prefix, endpoint=proxy.endpoint), create={"bad": "64MiB", "good": "64MiB"}
+        )
+        server.start()
+        data = os.urandom(8 * MIB)
+        with server.connect("bad") as client:
+            client.write(0, data)
+            client.flush()
+        withheld = [name for name, _ in minio.objects(prefix) if name.startswith("compacted/")]
+        with server.connect("good") as client:
+            client.write(0, data)
+            client.flush()
+        assert server.stop() == 0
+        server.start()
+        proxy.refuse = lambda method, path: refusal if method == "GET" and any(n in path for n in withheld) else 0
+        with server.connect("bad", timeout=200) as bad, server.connect("good", timeout=30) as good:
+            bad.write(5 * 4096 + 100, b"p" * 512)
+            for number in range(24):
+                bad.submit(READ, number * 65536, 4096)
+            assert good.read(MIB, MIB) == data[MIB : 2 * MIB], "an uncached read of another disk"
+            write_much(good)
+            for _ in range(24):
+                assert bad.receive().error == EIO
+            found = status(server)["unreadable"]
+            assert isinstance(found, list)
+            assert {item["name"] for item in found} <= set(withheld)
+            assert {place["device"] for item in found for place in item["ranges"]} == {"bad"}
+        assert server.stop(seconds=STOP_SECONDS) == 0
+        proxy.refuse = lambda method, path: 0
+        server.start()
+        with server.connect("bad") as bad:
+            sector = bad.read(5 * 4096, 4096)
+            expected = bytearray(data[5 * 4096 : 6 * 4096])
+            expected[100:612] = b"p" * 512
+            assert sector == expected
+        assert server.stop() == 0
+
+
+def test_a_store_that_deletes_nothing_is_usable(minio: RunningMinio, make_server: Callable[..., Server]) -> None:
+    prefix = f"kept-{uuid.uuid4().hex[:8]}"
+    with RefusingProxy(minio.endpoint) as proxy:
+        proxy.refuse = lambda method, path: 403 if method == "DELETE" or (method == "POST" and "delete" in path) else 0
+        server = make_server(minio_store(minio, prefix, endpoint=proxy.endpoint), create={"disk": "64MiB"})
+        server.start()
+        with server.connect(timeout=60) as client:
+            write_much(client)
+            client.write(0, b"the last of it" * 100)
+            garbage = status(server)["garbage"]
+            assert isinstance(garbage, dict)
+            assert garbage["objects"] > 0
+            assert "403" in garbage["reason"]
+        assert proxy.refused
+        assert server.stop(seconds=STOP_SECONDS) == 0
+        server.start()
+        with server.connect() as client:
+            assert client.read(0, 1400) == b"the last of it" * 100
+        assert server.stop(seconds=STOP_SECONDS) == 0
+
+
+def test_an_index_that_is_withheld_when_a_store_is_opened_is_named(
+    minio: RunningMinio, make_server: Callable[..., Server]
+) -> None:
+    prefix = f"index-{uuid.uuid4().hex[:8]}"
+    with RefusingProxy(minio.endpoint) as proxy:
+        server = make_server(minio_store(minio, prefix, endpoint=proxy.endpoint), create={"disk": "64MiB"})
+        server.start()
+        with server.connect() as client:
+            client.write(0, os.urandom(8 * MIB))
+        assert server.stop() == 0
+        withheld = next(name for name, _ in minio.objects(prefix) if name.startswith("compacted/"))
+        proxy.refuse = lambda method, path: 403 if method == "GET" and withheld in path else 0
+        ended = server.host.run("device", "list", "--store", server.location, status=13)
+        assert withheld in ended.stderr
