@@ -8,6 +8,7 @@ be read or the sector is written as a whole.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from storage.cache.frames import Decoded
@@ -35,6 +36,9 @@ async def complete_sectors(
     many sectors are asked for at once, so neighbours come in one request and none waits for another.
     """
     again: dict[int, tuple[LayerLog, int]] = {}
+    kept: Counter[int] = Counter()
+    for layer in layers.values():
+        layer.kept = 0
     pending = [
         (table, block, sector)
         for table in sealed.layers.values()
@@ -56,8 +60,11 @@ async def complete_sectors(
                 before = writes.memtable.bytes
                 _write_again(table, layer, block, sector)
                 writes.keep(writes.memtable.bytes - before)
+                kept[table.layer] += writes.memtable.bytes - before
                 again[table.layer] = (layer.log, layer.log.last_sequence)
         await asyncio.sleep(0)
+    for number, count in kept.items():
+        layers[number].kept = count
     if again:
         _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
     return list(again.values())

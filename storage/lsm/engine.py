@@ -370,8 +370,10 @@ class Engine:
     def _on_progress(self) -> None:
         """The log moved: is it time to flush the memtable?"""
         position = self.commit.position
-        long = len(position.objects) >= LOG_OBJECTS_MAX or position.logged_bytes >= LOG_BYTES_MAX // 4
         memtable = self.writes.memtable
+        # What is kept would be written to the log again by a flush, which so could ask for the next one for ever.
+        size = position.logged_bytes - memtable.kept
+        long = len(position.objects) >= LOG_OBJECTS_MAX or size >= LOG_BYTES_MAX // 4
         if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
             self._flush_wanted.set()
 

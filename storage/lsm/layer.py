@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from storage.cache.frames import FRESH_KEYS, Decoded, FrameCache
 from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
+from storage.errors import Unreadable
 from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
 from storage.lsm.extents import State, extents
 from storage.lsm.fetch import FrameSource
@@ -41,6 +42,11 @@ FRAGMENTS_MAX = 4
 
 ASSEMBLE_BYTES_MIN = 64 * 1024
 """Smaller reads do not pay for putting a whole block together (about 50 us)."""
+
+KEPT_BYTES_MAX = 32 * 1024 * 1024
+"""Parts of sectors over what cannot be read that are kept for a layer (see `complete`): 8,000 of them. They are in
+memory and in the log until they can be completed, so further ones are refused.
+"""
 
 LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
 """Frames on their way beyond which nothing is fetched ahead: 128 MiB."""
@@ -70,6 +76,8 @@ class Layer:
         self.tables: list[LayerTable] = [self.active]
         log.table = self.active
         self._streams = Streams()
+        self.kept = 0
+        """Bytes charged for parts of sectors that the last memtable flush could not complete."""
 
     # --- reading
 
@@ -204,8 +212,12 @@ class Layer:
     # --- writing
 
     def write(self, offset: int, data: Buffer) -> int:
-        """Link a write; `data` must never change afterwards. Gives its sequence number."""
+        """Link a write; `data` must never change afterwards. Gives its sequence number. Unreadable: parts of sectors
+        are not taken while too many are kept over what cannot be read.
+        """
         length = len(data)
+        if self.kept >= KEPT_BYTES_MAX:
+            self._refuse_parts(offset, length)
         if length > ATOMIC_BYTES_MAX:
             view = memoryview(data)
             step = ATOMIC_BYTES_MAX - (offset & BLOCK_OFFSET)
@@ -220,6 +232,12 @@ class Layer:
         self.log.newest_write = sequence
         self.log.append((sequence, offset, data), write_charge(offset, length))
         return sequence
+
+    def _refuse_parts(self, offset: int, length: int) -> None:
+        if (offset | length) & SECTOR_OFFSET:
+            raise Unreadable(
+                f"{self.kept} bytes of parts of sectors are kept already over what cannot be read: write whole sectors"
+            )
 
     def _link_sector(self, block: int, sector: int, data: Buffer, sequence: int) -> None:
         entry = self.active.blocks.get(block)
@@ -279,6 +297,8 @@ class Layer:
 
     def zero(self, offset: int, length: int, *, allocated: bool) -> int:
         """Link a discard or a write of zeroes; any length is one operation. Gives its sequence number."""
+        if self.kept >= KEPT_BYTES_MAX:
+            self._refuse_parts(offset, length)
         writes = self._writes
         sequence = writes.sequence = writes.sequence + 1
         self._link_zeros(offset, length, allocated=allocated, sequence=sequence)

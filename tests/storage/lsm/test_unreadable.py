@@ -12,6 +12,7 @@ import pytest
 
 from storage.codec import BLOCK_BYTES, SECTOR_BYTES
 from storage.errors import AccessDenied, StorageError, Unavailable, Unreadable
+from storage.lsm import layer as layer_module
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.fetch import ATTEMPT_SECONDS_MAX, FLUSH_SECONDS_MAX, OBJECT_GETS_MAX, READ_SECONDS_MAX
 from storage.lsm.layer import Layer
@@ -272,5 +273,36 @@ def test_what_waits_ends_with_the_engine() -> None:
         asked = len(there.store.calls)
         await asyncio.sleep(100)
         assert len(there.store.calls) == asked
+
+    played(case)
+
+
+def test_what_is_kept_over_a_withheld_object_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond that only whole sectors are taken, of that disk; what was taken stays, through flush and restart."""
+    monkeypatch.setattr(layer_module, "KEPT_BYTES_MAX", 100 * SECTOR_BYTES)
+
+    async def case(there: Withheld) -> None:
+        for sector in range(200):
+            there.layer.write(sector * SECTOR_BYTES + 100, b"piece")
+        await there.engine.flush_memtable()
+        assert there.layer.kept >= 200 * SECTOR_BYTES
+        before = there.engine.writes.sequence
+        with pytest.raises(Unreadable, match="whole sectors"):
+            there.layer.write(300 * SECTOR_BYTES + 1, b"x")
+        with pytest.raises(Unreadable, match="whole sectors"):
+            there.layer.zero(300 * SECTOR_BYTES + 1, 7, allocated=False)
+        assert there.engine.writes.sequence == before
+        there.other.write(1, b"x")
+        there.layer.write(300 * SECTOR_BYTES, b"w" * SECTOR_BYTES)
+        for _ in range(3):
+            await there.engine.flush_memtable()
+        there.layer.write(0, bytes(BLOCK_BYTES))  # which takes the place of 64 of them
+        there.layer.write(BLOCK_BYTES, bytes(BLOCK_BYTES))
+        await there.engine.flush_memtable()
+        there.layer.write(301 * SECTOR_BYTES + 1, b"x")
+        there.store.denials.clear()
+        await there.engine.flush_memtable()
+        await there.reopen()
+        assert join(await there.layer.read(150 * SECTOR_BYTES + 99, 7)) == BAD[3:4] + b"piece" + BAD[1:2]
 
     played(case)
