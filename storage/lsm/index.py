@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from storage.codec import FULL_MASK
-from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
+from storage.lsm.entries import ALLOCATED, BLOCKS_MAX, HOLE, FrameRef
 
 PAGE_SHIFT = 12
 PAGE_BLOCKS = 1 << PAGE_SHIFT
@@ -22,6 +22,13 @@ PAGE_MASK = PAGE_BLOCKS - 1
 
 PRUNE_AFTER = 16
 """Patches added to a block between two prunings of its chain: pruning costs as much as adding ten."""
+
+CHAIN_MAX = 64 + 256
+"""No chain has more rows: one a sector after pruning, and an age of a byte until the next. A longer one is damaged."""
+
+_CHAIN = range(CHAIN_MAX)
+_NO_BLOCK = BLOCKS_MAX
+"""Stands in a row that is not in use: no layer has that block."""
 
 _ZERO8 = bytes(8 * PAGE_BLOCKS)
 _ZERO4 = bytes(4 * PAGE_BLOCKS)
@@ -116,8 +123,8 @@ class BlockMap:
             yield Found(FULL_MASK, HOLE)
             return
         at = block & PAGE_MASK
-        row = page.head[at]
-        while row:
+        head = page.head[at]
+        for row in self._rows(head, block) if head else ():
             location = self._location[row]
             mask = self._mask[row]
             if location <= ALLOCATED:
@@ -125,7 +132,6 @@ class BlockMap:
             else:
                 tag = self._tag[row].to_bytes(8, "little")
                 yield Found(mask, FrameRef(location, self._length[row], tag, block, full=False))
-            row = self._next[row]
         location = page.location[at]
         if location <= ALLOCATED:
             yield Found(FULL_MASK, location)
@@ -144,11 +150,31 @@ class BlockMap:
             key, mask = self.assembled.get(block, (0, 0))
             if mask >> sector & 1:
                 return key
-        while row:
-            if self._mask[row] >> sector & 1:
-                return self._location[row]
-            row = self._next[row]
+            # The loop of `_rows`, without the cost of a generator: every read of a patched block comes here.
+            for _ in _CHAIN:
+                if self._block[row] != block:
+                    break
+                if self._mask[row] >> sector & 1:
+                    return self._location[row]
+                row = self._next[row]
+                if not row:
+                    return page.location[at]
+            raise _damaged(block)
         return page.location[at]
+
+    def _rows(self, row: int, block: int) -> Iterator[int]:
+        """The rows of the chain that begins at `row`, newest first. RuntimeError: it leads to another block's, to one
+        that is not in use, or round in a circle; whatever made it so, what it says may not be believed.
+        """
+        for _ in _CHAIN:
+            if not row:
+                return
+            if self._block[row] != block:
+                break
+            following = self._next[row]
+            yield row
+            row = following
+        raise _damaged(block)
 
     def is_patched(self, block: int) -> bool:
         """Whether a block has anything above its base."""
@@ -211,9 +237,7 @@ class BlockMap:
         """Take from each patch of a chain what newer ones cover, and drop those that have nothing left."""
         covered = self._mask[head]
         kept = head
-        row = self._next[head]
-        while row:
-            following = self._next[row]
+        for row in self._rows(self._next[head], self._block[head]):
             left = self._mask[row] & ~covered
             if left:
                 self._mask[row] = left
@@ -222,7 +246,6 @@ class BlockMap:
                 kept = row
             else:
                 self._release(row)
-            row = following
         self._next[kept] = 0
         self._age[head] = 0
 
@@ -279,17 +302,17 @@ class BlockMap:
         return page
 
     def _forget_patches(self, page: Page, at: int) -> None:
-        row = page.head[at]
-        self.forget_assembled(self._block[row])
-        while row:
-            following = self._next[row]
+        head = page.head[at]
+        block = self._block[head]
+        self.forget_assembled(block)
+        for row in self._rows(head, block):
             self._release(row)
-            row = following
         page.head[at] = 0
 
     def _release(self, row: int) -> None:
         if self._location[row] > ALLOCATED:
             self.dead.append(self._location[row])
+        self._block[row] = _NO_BLOCK
         self._free.append(row)
 
     def forget_assembled(self, block: int) -> None:
@@ -306,3 +329,7 @@ class BlockMap:
     def patches(self) -> int:
         """Patches in use, for statistics."""
         return len(self._block) - 1 - len(self._free)
+
+
+def _damaged(block: int) -> RuntimeError:
+    return RuntimeError(f"the index in memory is damaged: the chain of block {block} leads nowhere")

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -143,6 +144,33 @@ def test_a_chain_stays_short_however_often_a_block_is_written() -> None:
     assert longest <= 64 + PRUNE_AFTER + 2
     assert index.patches() <= 64 + PRUNE_AFTER
     assert len(index._block) < 200, "rows are used again"
+
+
+@pytest.mark.parametrize("leads_to", ["itself", "another block", "a row that is not in use"])
+def test_a_chain_that_leads_nowhere_is_an_error_and_no_endless_loop(leads_to: str) -> None:
+    """It can only come from a mistake in here; then nothing it says may be served, and nobody may hang in it."""
+
+    def broken() -> BlockMap:
+        index = BlockMap()
+        index.add_patch(6, mask=1, location=2 << 32, length=1, tag=1)
+        index.add_patch(7, mask=1, location=3 << 32, length=1, tag=1)
+        index.add_patch(5, mask=1, location=4 << 32, length=1, tag=1)
+        other, unused, own = 1, 2, 3
+        index.set_base(7, location=5 << 32, length=1, tag=1)
+        index._next[own] = {"itself": own, "another block": other, "a row that is not in use": unused}[leads_to]
+        return index
+
+    uses: list[Callable[[BlockMap], object]] = [
+        lambda index: list(index.find(5)),
+        lambda index: index.locate(5, 1),
+        lambda index: index._prune(index.pages[0].head[5]),
+        lambda index: index.set_base(5, location=6 << 32, length=1, tag=1),
+        lambda index: index.zero_range(0, PAGE_BLOCKS, HOLE),
+    ]
+    for use in uses:
+        with pytest.raises(RuntimeError, match="chain of block 5"):
+            use(broken())
+    assert list(broken().find(6))[0].content == FrameRef(2 << 32, 1, (1).to_bytes(8, "little"), 6, full=False)
 
 
 def test_rows_of_forgotten_patches_are_used_again() -> None:
