@@ -19,6 +19,7 @@ from storage.lsm.layer import Layer
 from storage.lsm.tree import TreeEffects
 from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
+from tests.support.nonces import Nonces
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ class StageStore:
         self.holds: list[Hold] = []
         self.failures: list[tuple[str, str, BaseException]] = []
         self.denials: list[tuple[str, str, StorageError]] = []
+        self.nonces = Nonces(KEY)
         self.passes: Callable[[], int] = lambda: 1
         """How many passes of the event loop the next request takes."""
 
@@ -154,6 +156,7 @@ class StageStore:
                 raise failure[2]
 
     async def create(self, name: str, data: Buffer) -> None:
+        self.nonces.sent(name, bytes(data))
         await self._asked("create", name, len(data))
         await self.inner.create(name, data)
 

@@ -1,0 +1,88 @@
+"""Every nonce that a store was ever sent, so that none is used twice: a repeat gives away plaintexts and the key that
+authenticates them.
+
+What counts is what was *sent*: a request that failed, or that nobody waited for, was seen by whoever runs the store. An
+object is cut into what is sealed in it after docs/format.md; only the rows of an SST's index are taken from the engine,
+and frames must lie side by side from the header to the index, so none can escape. (Of SSTs under another key than the
+one given, only the prefix is known.)
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+
+from storage.crypto import NONCE_BYTES, Cipher
+from storage.keys import DataKey
+from storage.lsm.entries import EntryKind, TableRef
+from storage.lsm.sst import open_index
+
+HEADER_BYTES = 96
+MAGIC = b"NBDSTORE"
+KEYS, DATA = 1, 5
+"""Kinds of objects that are cut in another way."""
+
+_LENGTH = struct.Struct("<I")
+
+
+class NonceRepeated(AssertionError):
+    """A nonce was used for two different things."""
+
+
+class Nonces:
+    """Of one store, or of all stores that one key was used for."""
+
+    def __init__(self, key: DataKey) -> None:
+        self._store_id = key.store_id
+        self._index_cipher = Cipher(key.purpose("index"))
+        self._used: dict[bytes, tuple[bytes, str]] = {}
+        """Prefix of an object, or nonce of something sealed, to a digest of what it was used for, and where."""
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def sent(self, name: str, content: bytes) -> None:
+        """An object is on its way to the store. NonceRepeated; an object that was sent before may be sent again."""
+        if content[:8] != MAGIC or len(content) < HEADER_BYTES or content[10] == KEYS:
+            return
+        self._use(content[32:48], name, content)
+        for start, end in self._sealed(name, content):
+            nonce = content[start : start + NONCE_BYTES]
+            self._use(nonce, f"{name} at {start}", content[start:end])
+
+    def _use(self, nonce: bytes, where: str, content: bytes) -> None:
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        known, place = self._used.setdefault(nonce, (digest, where))
+        if known != digest or place != where:
+            raise NonceRepeated(f"the nonce {nonce.hex()} of {where} was used before, for {place}")
+
+    def _sealed(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
+        """Where everything sealed in an object begins and ends."""
+        if content[10] == DATA:
+            if content[16:32] == self._store_id:
+                yield from self._frames(name, content)
+            return
+        at = HEADER_BYTES
+        while at < len(content):
+            start = at + _LENGTH.size
+            at = start + _LENGTH.unpack_from(content, at)[0]
+            yield start, at
+
+    def _frames(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
+        index_offset = int.from_bytes(content[92:96], "little")
+        table = TableRef(name.rpartition("/")[2].removesuffix(".sst"), len(content), index_offset, content[-16:], 0)
+        index = open_index(
+            self._index_cipher, table, content[:HEADER_BYTES], content[index_offset:], store_id=self._store_id
+        )
+        columns = (index.entries[column].tolist() for column in ("kind", "offset", "length"))
+        frames = sorted(
+            (offset, offset + length)
+            for kind, offset, length in zip(*columns, strict=True)
+            if kind in (EntryKind.FULL, EntryKind.PATCH)
+        )
+        at = HEADER_BYTES
+        for start, end in frames:
+            assert start == at, f"{name}: between {at} and {start} lies what no entry names"
+            yield start, end
+            at = end
+        assert at == index_offset, f"{name}: between {at} and {index_offset} lies what no entry names"
+        yield index_offset, len(content)
