@@ -156,6 +156,28 @@ async def test_a_layer_that_is_dropped_meanwhile_loses_nothing_if_the_drop_does_
     await world.crash(engine)
 
 
+async def test_a_sector_is_completed_with_what_was_there_when_its_memtable_was_sealed() -> None:
+    """What is written meanwhile belongs to the next one: it is not durable yet, and a crash must be able to undo it."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, BASE)
+    await engine.flush_memtable()
+    engine, layer = await world.reopen(engine)
+    layer.write(100, b"sealed")
+    await durable(engine, layer)
+    gets = world.store.hold("get", "compacted/")
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await gets.someone_waits()
+    world.store.hold("create", "wal/")
+    layer.write(103, b"later")
+    layer.write(200, b"later")
+    gets.release()
+    await soon(flushing)
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, SECTOR) == BASE[:100] + b"sealed" + BASE[106:SECTOR]
+    await world.crash(engine)
+
+
 async def test_pieces_that_no_flush_can_take_neither_ask_for_one_nor_stop_writers() -> None:
     world = World(options=EngineOptions(cache_bytes=MIB, flush_bytes=64 * 1024, memtable_bytes_max=100 * 1024))
     engine, layer = await world.start()

@@ -110,6 +110,29 @@ async def test_terabytes_of_discard_are_one_operation_and_little_memory() -> Non
     await engine.close()
 
 
+@pytest.mark.parametrize("allocated", [False, True])
+@pytest.mark.parametrize("blocks", [0, 1, 2, 5])
+@pytest.mark.parametrize(("head", "tail"), [(0, 0), (1, 1), (512, 0), (0, 512), (SECTOR_BYTES, 77)])
+async def test_zeros_reach_exactly_as_far_as_was_asked(allocated: bool, blocks: int, head: int, tail: int) -> None:
+    """Bytes before the first and behind the last are somebody's data, also where whole blocks are taken as one."""
+    world = World()
+    engine, layer = await world.start()
+    disk = bytearray(random.Random(blocks).randbytes(8 * BLOCK_BYTES))
+    layer.write(0, bytes(disk))
+    first, end = BLOCK_BYTES - head, (1 + blocks) * BLOCK_BYTES + tail
+    if end > first:
+        layer.zero(first, end - first, allocated=allocated)
+        disk[first:end] = bytes(end - first)
+    assert await read(layer, 0, len(disk)) == disk
+    await durable(engine, layer)
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, len(disk)) == disk
+    await engine.flush_memtable()
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, len(disk)) == disk
+    await world.crash(engine)
+
+
 async def test_zeroes_that_stay_allocated_are_told_from_holes() -> None:
     world = World()
     engine, layer = await world.start()

@@ -141,3 +141,15 @@ async def test_a_discard_of_many_blocks_ends_their_being_whole() -> None:
     assert all(not cut.blocks for cut in cuts)
     assert [len(op) for cut in cuts for op in cut.records.ops] == [3, 4]
     await world.crash(engine)
+
+
+@pytest.mark.parametrize("length", [100, SECTOR_BYTES, 5 * SECTOR_BYTES, BLOCK_BYTES])
+async def test_a_block_that_was_trimmed_since_is_whole_no_more(length: int) -> None:
+    """Else the log would name a frame of zeros that nobody wrote, with the sequence of the trim."""
+    world, engine, layer = await stopped()
+    count = BULK_BYTES_MIN // BLOCK_BYTES + 1
+    layer.write(0, b"x" * (count * BLOCK_BYTES))
+    layer.zero(BLOCK_BYTES, length, allocated=False)
+    (cut,) = cut_all(engine, layer)
+    assert [whole.block for whole in cut.blocks] == [block for block in range(count) if block != 1]
+    await world.crash(engine)
