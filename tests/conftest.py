@@ -26,6 +26,10 @@ MARKERS = {
 }
 
 
+LONG = ("guest", "slow")
+LONG_SECONDS_MAX = 1200
+"""When such a test is taken for one that hangs, unless it says itself; the limit of all others is in pyproject.toml."""
+
 # No test is about time: a machine that is busy must not fail one.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -43,6 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         if not any(item.get_closest_marker(name) for name in MARKERS):
             item.add_marker(pytest.mark.fast)
+        if any(item.get_closest_marker(name) for name in LONG) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS_MAX))
 
 
 @pytest.fixture(name="require")
