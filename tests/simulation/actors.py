@@ -10,45 +10,37 @@ import random
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError
+from storage.errors import StorageError
 from storage.fs.device import Device
-from storage.fs.store import Store
 from storage.lsm import layer as layer_module
 from storage.lsm.extents import State
 from storage.lsm.gather import Piece
-from tests.simulation.oracle import BLOCK_BYTES, Disk, Image, Op, Oracle, Session
-from tests.simulation.profile import Profile
+from tests.simulation import changes
+from tests.simulation.changes import KINDS, Operator
+from tests.simulation.damage import WAIT_SECONDS, Damage
+from tests.simulation.oracle import BLOCK_BYTES, Disk, Image, Op
 
 SECTOR = 4096
 STAMP = struct.Struct("<QQ")
-NAMES = ["alpha", "beta", "tenant/one"]
-TREE_KINDS = ("create", "resize", "rename", "delete")
 
 
-class Work(Protocol):
+class Work(changes.Work, Protocol):
     """What an actor knows of the session it lives in."""
 
-    store: Store
-    session: Session
-    oracle: Oracle
-    profile: Profile
+    damage: Damage
     users: dict[str, int]
     stopping: bool
     unanswered: int
 
-    def violate(self, message: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
     def stamp(self) -> int: ...
+
+    def watch_closely(self) -> None: ...
 
     def spend(self, *, counts: bool) -> bool: ...
 
     async def next_commit(self) -> None: ...
-
-    def tree_position(self) -> int: ...
 
     def layer_of(self, name: str) -> int: ...
 
@@ -68,6 +60,7 @@ class Actor:
         self._device: Device
         self._disk: Disk
         self._on = ""
+        self._changes = Operator(work, random.Random(chance.random()), name, self._fill_new)
         weights = {kind: weight for kind, weight in work.profile.weights.items() if weight}
         self._kinds = list(weights)
         self._weights = list(weights.values())
@@ -96,7 +89,7 @@ class Actor:
         work = self._work
         while self._goes_on() and work.spend(counts=True):
             await asyncio.sleep(work.profile.think_seconds * self._chance.expovariate(1.0))
-            names = [info.name for info in work.store.devices()]
+            names = self._free()
             if not names or self._chance.random() < 0.02:
                 await self._tree("create", names)
                 continue
@@ -107,16 +100,15 @@ class Actor:
 
     async def _attach(self, name: str) -> None:
         """Do some requests on one disk, or change the tree."""
-        work = self._work
         habits = []
         for _ in range(self._chance.choice([1, 3, 10])):
             kind = self._chance.choices(self._kinds, self._weights)[0]
-            if kind in TREE_KINDS:
+            if kind in KINDS:
                 break
             habits.append(self._habits[kind])
         await self.use(name, habits)
-        if kind in TREE_KINDS and self._goes_on():
-            await self._tree(kind, [info.name for info in work.store.devices()])
+        if kind in KINDS and self._goes_on():
+            await self._tree(kind, self._free())
 
     async def use(self, name: str, habits: list[Callable[[], Awaitable[None]]]) -> None:
         """Be attached to a disk, and do some requests."""
@@ -186,7 +178,7 @@ class Actor:
             step = limit - ((offset + at) % BLOCK_BYTES)
             disk.add(Op(offset + at, step, content[at : at + step]))
             at += step
-        count = disk.add(Op(offset + at, length - at, content[at:]))
+        count = disk.add(Op(offset + at, length - at, content[at:]), sequence)
         self._work.note(f"{self._name} write {self._on} {offset}+{length} = op {count} of layer {disk.layer}")
         await self._maybe_fua(sequence, count)
 
@@ -196,7 +188,8 @@ class Actor:
             opened = asyncio.Event()
             self._device.gate.when_open(opened.set, 0)
             waiting = asyncio.ensure_future(opened.wait())
-            await asyncio.wait({waiting, work.store.failed}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {waiting, work.store.failed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
         if self._device.gate.delay:
             await asyncio.sleep(self._device.gate.delay)
@@ -258,7 +251,7 @@ class Actor:
             return
         offset, length = self._cut(offset, length)
         sequence = self._device.zero(offset, length, allocated=allocated)
-        count = self._disk.add(Op(offset, length))
+        count = self._disk.add(Op(offset, length), sequence)
         self._work.note(f"{self._name} zero {self._on} {offset}+{length} = op {count} of layer {self._disk.layer}")
         await self._maybe_fua(sequence, count)
 
@@ -335,8 +328,31 @@ class Actor:
         if found is not None:
             self._compare("cached", offset, found, disk.live.read(offset, length))
         else:
+            await self._fetch(offset, length)
+
+    async def _fetch(self, offset: int, length: int) -> None:
+        """Read, from the store if need be. What is damaged fails, or has no answer; then the client goes its way."""
+        work, disk, device = self._work, self._disk, self._device
+        first, end = offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES + 1
+        history = len(disk.ops)
+
+        async def read() -> None:
+            # Compared in the step in which it is answered: whatever was written meanwhile is in both.
             found = await device.read(offset, length)
             self._compare("fetched", offset, found, disk.live.read(offset, length))
+
+        reading = asyncio.ensure_future(read())
+        while True:
+            await asyncio.wait({reading}, timeout=WAIT_SECONDS)
+            error = reading.exception() if reading.done() else TimeoutError()
+            if error is None:
+                return
+            if work.damage.excuses(error, work.session, disk, history, first, end):
+                work.seen(f"read of what is damaged: {type(error).__name__}")
+                reading.cancel()
+                return
+            if reading.done():
+                raise error
 
     async def _scan(self) -> None:
         """Many short looks at what is in memory, while whatever else goes on."""
@@ -346,7 +362,7 @@ class Actor:
             offset, length = self._place_to_read()
             found = self._device.read_cached(offset, length)
             if found is None:
-                await self._device.read(offset, length)
+                await self._fetch(offset, length)
             else:
                 self._compare("cached", offset, found, self._disk.live.read(offset, length))
             await asyncio.sleep(self._chance.choice([0, 0, 0, 0.0001, self._work.profile.faults.seconds / 5]))
@@ -355,7 +371,7 @@ class Actor:
         """Look hard whenever a manifest was committed: that is when memory changes under the readers."""
         while True:
             await self._work.next_commit()
-            names = [info.name for info in self._work.store.devices()]
+            names = self._free()
             if names and self._goes_on():
                 await self.use(self._chance.choice(names), [self._scan] * 2)
 
@@ -379,15 +395,21 @@ class Actor:
     async def _hang_up(self) -> None:
         """A client goes away while its read is under way; nobody else may notice."""
         offset, length = self._cut(self._block() * BLOCK_BYTES, 2 * BLOCK_BYTES)
+        first, end = offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES + 1
+        disk, history = self._disk, len(self._disk.ops)
         reading = asyncio.ensure_future(self._device.read(offset, length))
         await asyncio.sleep(self._work.profile.faults.seconds * self._chance.expovariate(1.0))
         reading.cancel()
         await asyncio.wait({reading})
-        if not reading.cancelled() and (error := reading.exception()) is not None:
+        if reading.cancelled() or (error := reading.exception()) is None:
+            return
+        if not self._work.damage.excuses(error, self._work.session, disk, history, first, end):
             raise error
 
     async def _extents(self) -> None:
-        offset, length = self._cut(self._block() * BLOCK_BYTES, self._chance.choice([BLOCK_BYTES, 10 * BLOCK_BYTES]))
+        """Of a few blocks, or of everything from somewhere on."""
+        length = self._chance.choice([BLOCK_BYTES, 10 * BLOCK_BYTES, self._device.size])
+        offset, length = self._cut(self._block() * BLOCK_BYTES, length)
         runs = self._device.extents(offset, length)
         check_extents(runs, offset, length, self._disk.live, self._work.violate)
 
@@ -411,11 +433,38 @@ class Actor:
     async def _tree(self, kind: str, names: list[str]) -> None:
         """Change the tree, perhaps in the midst of what a neighbour does on a disk."""
         if not names or self._chance.random() >= self._work.profile.crossings:
-            await self._change_tree(kind, names)
+            await self._changes.make(kind, names)
             return
-        neighbour = Actor(self._work, random.Random(self._chance.random()), f"{self._name}'s neighbour")
-        crossing = partial(neighbour.cross, lambda: self._change_tree(kind, names))
-        await neighbour.use(self._chance.choice(names), [crossing])
+        name = self._chance.choice(names)
+        if kind == "delete":
+            idle = [name for name in names if not self._work.users.get(name)]
+            if not idle or len(names) < 2:
+                return
+            # What is about to go has something in the memtable, and that is durable.
+            doomed = self._chance.choice(idle)
+            client = self._neighbour()
+            await client.use(doomed, [client._sector, client._flush])
+            names = [doomed]
+            others = [other for other in self._free() if other != doomed]
+            if not others:
+                return
+            name = self._chance.choice(others)
+            self._work.watch_closely()
+        neighbour = self._neighbour()
+        await neighbour.use(name, [partial(neighbour.cross, lambda: self._changes.make(kind, names))])
+
+    def _neighbour(self) -> "Actor":
+        return Actor(self._work, random.Random(self._chance.random()), f"{self._name}'s neighbour")
+
+    def _free(self) -> list[str]:
+        """The disks that a client may attach to."""
+        store = self._work.store
+        return [info.name for info in store.devices() if store.device(info.name).holder is None]
+
+    async def _fill_new(self, name: str) -> None:
+        """Write to a disk that is being imported, and want it durable, as imports do."""
+        neighbour = self._neighbour()
+        await neighbour.use(name, [neighbour._sector, neighbour._whole_block, neighbour._run, neighbour._flush])
 
     async def cross(self, change: Callable[[], Coroutine[None, None, None]]) -> None:
         """Let a change of the tree be on its way to the log when a memtable is sealed, and keep the log busy before and
@@ -424,7 +473,15 @@ class Actor:
         await self._pushes()
         if self._goes_on():
             flushing = self._work.store._engine.flush_memtable(always=True)
-            await asyncio.gather(change(), flushing, self._pushes())
+            await asyncio.gather(self._soon(change), flushing, self._pushes())
+
+    async def _soon(self, change: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Before the memtable is sealed, or while its flush waits for the log."""
+        if self._chance.random() < 0.5:
+            for _ in range(self._chance.choice([2, 3, 10])):
+                await asyncio.sleep(0)
+            await asyncio.sleep(self._work.profile.faults.seconds * self._chance.choice([0, 0, 0.3, 1]))
+        await change()
 
     async def _pushes(self) -> None:
         """Write a few times, and want it durable, but do not wait for that."""
@@ -433,33 +490,6 @@ class Actor:
             if self._goes_on():
                 await self._durable(self._device.last_sequence, len(self._disk.ops), waits=False)
             await asyncio.sleep(self._work.profile.faults.seconds * self._chance.choice([0, 0.1, 0.5]))
-
-    async def _change_tree(self, kind: str, names: list[str]) -> None:
-        work, store = self._work, self._work.store
-        name = self._chance.choice(names if names and kind != "create" else NAMES)
-        try:
-            if kind == "create":
-                await store.create_device(name, self._size())
-            elif kind == "resize":
-                await store.resize_device(name, self._size(), shrink=True)
-            elif kind == "rename":
-                await store.rename_device(name, self._chance.choice(NAMES))
-            else:
-                await store.delete_device(name)
-        except (AlreadyExists, Conflict, NotFound, Invalid):
-            return
-        except StorageError as error:
-            if not store.failed.done() and not work.oracle.superseded(work.session):
-                work.violate(f"{self._name}: {kind} of {name} failed: {type(error).__name__}: {error}")
-            return
-        count = work.tree_position()
-        work.note(f"{self._name} {kind} {name} is durable as tree change {count}")
-        self._tell(work.oracle.tree_acknowledged, work.session, count)
-
-    def _size(self) -> int:
-        huge = self._work.profile.huge and self._chance.random() < 0.5
-        blocks = self._chance.choice([4 * 1024 * 1024, 5000, 2**32 - 1]) if huge else self._chance.choice([3, 8, 20])
-        return blocks * BLOCK_BYTES - self._chance.choice([0, 0, 512, 5 * SECTOR, 7 * 512]) * (blocks < 2**31)
 
 
 def check_extents(
@@ -470,6 +500,6 @@ def check_extents(
     if not 0 < covered <= length:
         violate(f"block status of {offset}+{length} covers {covered} bytes")
     for size, state in runs:
-        if state is not State.DATA and image.read(offset, size) != bytes(size):
+        if state is not State.DATA and not image.is_zero(offset, size):
             violate(f"block status calls data at {offset}+{size} {state.name}")
         offset += size

@@ -12,10 +12,17 @@ import asyncio
 import contextvars
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+if TYPE_CHECKING:
+    # What typeshed says of a loop that can be made; nothing of that one is used.
+    Loop = asyncio.BaseEventLoop
+else:
+    Loop = asyncio.AbstractEventLoop
 
 PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("process", default=None)
 """The process a callback belongs to; None for the world outside."""
@@ -47,7 +54,7 @@ class Process:
         return self.name
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+class VirtualLoop(Loop):
     """The loop. `stopped` ends a run from within: a violation was found."""
 
     def __init__(self, *, steps_max: int, step_seconds: float = 0.0) -> None:
@@ -61,6 +68,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._dropped: list[asyncio.Handle] = []
         """Steps of dead processes: kept, so that their tasks can be ended properly when all is over."""
         self.stopped = False
+        self.every: tuple[int, Callable[[], None]] | None = None
+        """(number, what to call after each so many steps of processes)."""
         self.complaints: list[str] = []
         """What was reported to the exception handler: exceptions that nobody looked at."""
 
@@ -78,17 +87,23 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         return False
 
-    def call_soon(self, callback, *args, context=None):  # type: ignore[no-untyped-def]
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
     call_soon_threadsafe = call_soon
 
-    def call_later(self, delay, callback, *args, context=None):  # type: ignore[no-untyped-def]
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(self, when, callback, *args, context=None):  # type: ignore[no-untyped-def]
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._order += 1
         heapq.heappush(self._timers, (when, self._order, handle))
@@ -100,8 +115,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro, *, name=None, context=None):  # type: ignore[no-untyped-def]
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
+        *,
+        name: object = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[T]:
+        task = asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
         self._tasks.append(task)
         return task
 
@@ -151,7 +172,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         while timers and timers[0][0] <= self._now:
             self._ready.append(heapq.heappop(timers)[2])
         handle = self._ready.popleft()
-        if handle._cancelled:  # type: ignore[attr-defined]
+        if handle._cancelled:
             return
         process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
         if process is not None:
@@ -169,6 +190,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             raise Stuck("steps go on without an end")
         self._now += self._step_seconds
         handle._run()
+        if self.every is not None and self._steps_left % self.every[0] == 0:
+            self.every[1]()
 
     def wind_up(self) -> None:
         """End every task properly, those of dead processes too, so that the interpreter has nothing to complain of.
@@ -188,7 +211,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     task.cancel()
                 while self._ready:
                     handle = self._ready.popleft()
-                    if not handle._cancelled:  # type: ignore[attr-defined]
+                    if not handle._cancelled:
                         handle._run()
             for task in self._tasks:
                 if task.done() and not task.cancelled():

@@ -50,6 +50,7 @@ def apply(mutation: Mutation, folder: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "storage", folder / "storage", ignore=ignore)
     shutil.copytree(ROOT / "tests" / "simulation", folder / "tests" / "simulation", ignore=ignore)
+    shutil.copytree(ROOT / "tests" / "support", folder / "tests" / "support", ignore=ignore)
     (folder / "tests" / "__init__.py").touch()
     (folder / mutation.file).write_text(text)
 
@@ -370,6 +371,85 @@ MUTATIONS = [
         "storage/fs/store.py",
         "Namespace.empty(0.0)",
         "Namespace.empty(__import__('time').time())",
+    ),
+    # Mistakes of other hands, which the simulation or the tests once missed.
+    Mutation(
+        "a flush does not wait until the drop of a layer is durable",
+        "storage/lsm/flush.py",
+        "        if sealed.layers.keys() - living.keys():\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "all objects of the log share a nonce",
+        "storage/lsm/commit.py",
+        "            nonce=self._env.random_bytes(PREFIX_BYTES),\n",
+        "            nonce=self._epoch.to_bytes(PREFIX_BYTES),\n",
+    ),
+    Mutation(
+        "all SSTs of a writer share a nonce",
+        "storage/lsm/tables.py",
+        "            nonce=self._env.random_bytes(PREFIX_BYTES),\n",
+        "            nonce=self._epoch.to_bytes(PREFIX_BYTES, 'big'),\n",
+    ),
+    Mutation(
+        "block status of long ranges does not look into the sealed memtable",
+        "storage/lsm/extents.py",
+        "    return {block >> PAGE_SHIFT for table in tables for block in table.blocks}\n",
+        "    return {block >> PAGE_SHIFT for table in tables[:1] for block in table.blocks}\n",
+    ),
+    Mutation(
+        "a pruned chain keeps its last row",
+        "storage/lsm/index.py",
+        "        self._next[kept] = 0\n",
+        "",
+    ),
+    Mutation(
+        "a shrink leaves half of what it cuts off",
+        "storage/fs/tree.py",
+        "ZeroRange(layer.number, layer.size, old.size - layer.size)",
+        "ZeroRange(layer.number, layer.size, (old.size - layer.size + 1) // 2)",
+    ),
+    Mutation(
+        "pieces of two generations lie over each other newest first",
+        "storage/lsm/gather.py",
+        "                for pieces in reversed(generations):\n",
+        "                for pieces in generations:\n",
+    ),
+    Mutation(
+        "sectors are completed from the active memtable",
+        "storage/lsm/complete.py",
+        "    return gathering.block([table], layer.index,",
+        "    return gathering.block(layer.tables, layer.index,",
+    ),
+    Mutation(
+        "a discard reaches to the ends of its blocks",
+        "storage/lsm/layer.py",
+        "        first_whole, end_whole = -(-offset >> BLOCK_SHIFT), end >> BLOCK_SHIFT\n",
+        "        first_whole, end_whole = offset >> BLOCK_SHIFT, -(-end >> BLOCK_SHIFT)\n",
+    ),
+    Mutation(
+        "a trimmed block stays whole",
+        "storage/lsm/layer.py",
+        "        entry.fresh = 0\n        self.log.newest_write = sequence\n        if count",
+        "        self.log.newest_write = sequence\n        if count",
+    ),
+    Mutation(
+        "a damaged frame stops the flush of pieces over it",
+        "storage/lsm/complete.py",
+        "        fetched = await source.fetch_sound(missing.values())\n",
+        "        fetched = await source.fetch(missing.values())\n",
+    ),
+    Mutation(
+        "pieces over a damaged frame lie on zeros",
+        "storage/lsm/complete.py",
+        "    if gathering.missing:\n        return False\n    (piece,) = pieces\n",
+        "    (piece,) = pieces or (SECTOR_BYTES,)\n",
+    ),
+    Mutation(
+        "a frame that does not open reads as zeros",
+        "storage/lsm/fetch.py",
+        '        return Corrupt(name, f"{where} fails authentication")\n',
+        "        return bytes(256 * 1024) if ref.full else {}\n",
     ),
 ]
 

@@ -9,14 +9,14 @@ Contents are held as bytes of the blocks that were ever written (everything else
 knowledge of the engine.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tests.simulation.names import Change, Devices, after, cut_off
+
 BLOCK_BYTES = 256 * 1024
 ZEROS = bytes(BLOCK_BYTES)
-
-Devices = dict[str, tuple[int, int]]
-"""Name of a device to its (layer, size)."""
 
 
 class Violation(Exception):
@@ -53,6 +53,15 @@ class Image:
         if end - first < len(self.blocks):
             return [block for block in range(first, end) if block in self.blocks]
         return [block for block in self.blocks if first <= block < end]
+
+    def is_zero(self, offset: int, length: int) -> bool:
+        """Whether a range holds nothing but zeros; any length is cheap."""
+        for block in self.touched(offset, length):
+            low = max(offset - block * BLOCK_BYTES, 0)
+            high = min(offset + length - block * BLOCK_BYTES, BLOCK_BYTES)
+            if any(self.blocks[block][low:high]):
+                return False
+        return True
 
     def read(self, offset: int, length: int) -> bytes:
         return b"".join(bytes(self.block(block)[low:high]) for block, low, high, _ in pieces(offset, length))
@@ -103,13 +112,22 @@ class Disk:
         self.base = base
         self.live = base.copy()
         self.ops: list[Op] = []
+        self.sequences: list[tuple[int, int]] = []
+        """(sequence, length of the history up to it) of each operation whose number is known, ascending."""
         self.acked = 0
 
-    def add(self, op: Op) -> int:
+    def add(self, op: Op, sequence: int | None = None) -> int:
         """Admit an operation; gives the length of the history with it."""
         op.apply(self.live)
         self.ops.append(op)
+        if sequence is not None:
+            self.sequences.append((sequence, len(self.ops)))
         return len(self.ops)
+
+    def admitted(self, sequence: int) -> int:
+        """How long the history was when it had everything up to this sequence."""
+        at = bisect_right(self.sequences, sequence, key=lambda known: known[0])
+        return self.sequences[at - 1][1] if at else 0
 
     def blocks(self) -> set[int]:
         """Every block that was ever other than zeros."""
@@ -166,17 +184,30 @@ class Session:
     tree_position: int
     devices: list[Devices]
     disks: dict[int, Disk]
+    tree_sequences: list[tuple[int, int]] = field(default_factory=list)
+    """(sequence, position in `devices`) of each change of the tree."""
     tree_acked: int = 0
     closed: bool = False
     children: list["Session"] = field(default_factory=list)
 
-    def tree_changed(self, devices: Devices) -> int:
-        """The tree took another shape; gives the length of its history."""
+    def tree_changed(self, change: Change, shown: Devices, sequence: int) -> int:
+        """The tree took another shape; gives the length of its history. Violation: it is not what was asked for.
+
+        What a device loses that is made smaller is zeros from now on, also when it grows again.
+        """
+        before = self.devices[-1]
+        devices = after(before, change, shown, self.disks.keys())
+        if shown != devices:
+            raise Violation(f"{change} made {before} into {shown} instead of {devices}")
         self.devices.append(devices)
+        position = len(self.devices) - 1
+        self.tree_sequences.append((sequence, position))
         for layer, _ in devices.values():
             if layer not in self.disks:
                 self.disks[layer] = Disk(layer, Image())
-        return len(self.devices) - 1
+        for layer, (offset, length) in cut_off(before, devices).items():
+            self.disks[layer].add(Op(offset, length, tree=position))
+        return position
 
 
 @dataclass(frozen=True)
@@ -195,6 +226,8 @@ class View:
     devices: Devices
     contents: dict[int, dict[int, bytes]]
     """Layer to block to bytes."""
+    lost: dict[int, set[int]] = field(default_factory=dict)
+    """Layer to the blocks that could not be read."""
 
 
 class Oracle:

@@ -19,6 +19,12 @@ BLOCK = 256 * KIB
 
 Number = int | float
 
+ENDINGS = {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}
+"""How the writer before a take-over goes, and how often."""
+
+DAMAGE = ("", "", "flip")
+"""Kinds of damage to an object that worlds have, each as often as it stands here."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -27,6 +33,8 @@ class Profile:
     constants: dict[str, Number]
     options: EngineOptions
     faults: Faults
+    damage: str
+    """What happens to one object (see `damage`); nothing where it is empty."""
     step_seconds: float
     thread_seconds: float
     think_seconds: float
@@ -40,11 +48,14 @@ class Profile:
     handovers: int
     handover_seconds: float
     endings: dict[str, float]
-    """How the writer before a take-over goes: crash, stall, alive, close, race."""
     crossings: float
     """Share of changes of the tree that happen in the midst of writes and a memtable flush."""
+    cancels: float
+    """Share of changes of the tree whose operator goes away before they have returned."""
     audits: float
     """Share of changes of the bucket after which a recovery is tried on a copy of it; more of new manifests."""
+    audit_steps: int
+    """Steps of the event loop after which one is tried in any case."""
 
 
 def draw(chance: random.Random) -> Profile:
@@ -76,6 +87,11 @@ def draw(chance: random.Random) -> Profile:
         # Mostly without the net below the rules of the sweep, so that they have to hold by themselves.
         "LEFTOVER_SECONDS_MIN": pick([0.0, 0.0, 1.0, 86400.0]),
         "SWEEP_SECONDS": pick([0.5, 5.0, 3600.0]),
+        "BLOCKS_FEW": pick([0, 0, 256]),
+        "PRUNE_AFTER": pick([1, 2, 16]),
+        "COMPLETE_SECTORS": pick([1, 64]),
+        "WINDOW_BLOCKS_MAX": pick([1, 4, 64]),
+        "PART_BYTES_MAX": pick([4 * KIB, 256 * KIB]),
     }
     options = EngineOptions(
         cache_bytes=pick([0, 300 * KIB, 2 * MIB, 64 * MIB]),
@@ -87,6 +103,7 @@ def draw(chance: random.Random) -> Profile:
         constants=constants,
         options=options,
         faults=_faults(chance, stale),
+        damage=pick(DAMAGE),
         step_seconds=pick([0.0, 1e-5, 2e-4]),
         thread_seconds=pick([0.0, 0.0005, 0.005, 0.03]),
         think_seconds=pick([0.001, 0.005, 0.02]),
@@ -98,9 +115,11 @@ def draw(chance: random.Random) -> Profile:
         huge=chance.random() < 0.4,
         handovers=pick([1, 2, 3, 4]),
         handover_seconds=pick([0.03, 0.1, 0.3, 1.0]),
-        endings=_some(chance, {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}),
+        endings=_some(chance, ENDINGS),
         crossings=pick([0.0, 0.5, 1.0]),
+        cancels=pick([0.0, 0.1, 0.5]),
         audits=pick([0.015, 0.04, 0.08]),
+        audit_steps=pick([300, 1000, 3000]),
     )
 
 
@@ -125,7 +144,7 @@ def _habits(chance: random.Random) -> dict[str, float]:
         "prefetch": 0.2,
         "checkpoint": 0.1,
     }
-    tree = {"create": 0.3, "resize": 0.3, "rename": 0.2, "delete": 0.3}
+    tree = {"create": 0.3, "resize": 0.3, "rename": 0.2, "delete": 0.5, "import": 0.15}
     often = chance.choice([0, 1, 1, 5])
     tree = {name: weight * often for name, weight in tree.items()}
     if chance.random() < 0.2:
@@ -149,6 +168,8 @@ def _faults(chance: random.Random, stale: float) -> Faults:
         lose=share(0.02, 0.15),
         late=share(0.02, 0.1, 0.3),
         echo=share(0.0, 0.05),
+        log_factor=chance.choice([1.0, 1.0, 1.0, 10.0]),
+        hang=share(0.0, 0.002, 0.01),
         stale_seconds=stale,
         outages=outages,
     )

@@ -3,7 +3,8 @@
 Each request takes a random time to arrive and another for its reply. It may fail before anything happened; it may
 happen and lose its reply; it may be reported as failed and happen *later*: after the retry, after its process died,
 after a take-over, after the object that had its name was collected, at the very end. Deletions likewise, also in part.
-A request that was answered may arrive once more (a proxy sent it again).
+A request that was answered may arrive once more (a proxy sent it again). It may get no answer at all, until the
+transport gives it up after a minute.
 
 Reads and listings are strongly consistent, as the race probe demands of a store. In some worlds a listing may be a
 little old where the design says that it need not be fresh: reading the log, and finding the newest manifest, which both
@@ -15,16 +16,27 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable
-from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, ObjectInfo, answer_length
+from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo, answer_length
 from tests.simulation.loop import Process, VirtualLoop
+from tests.support.nonces import Nonces
 
 URL = "sim://bucket"
 
 JOURNAL_SECONDS = 5.0
 """How far back a stale listing may lie, at most."""
+
+HANG_SECONDS = 60.0
+"""When a request that gets no answer is given up: what the transport promises. What became of it is not known then."""
+
+MISBEHAVIOUR = (
+    *("slow", "fail", "lose", "late", "echo", "hang", "outage", "stale listing"),
+    *("full", "access denied", "asks for a pause"),
+)
+"""Everything that `Observer.misbehaved` is told of."""
 
 HIDDEN_MAX = 10
 """Changes that a stale listing may hide: fewer than the manifests that are kept, by which the newest is found."""
@@ -40,6 +52,9 @@ class Faults:
     lose: float = 0.0
     late: float = 0.0
     echo: float = 0.0
+    hang: float = 0.0
+    log_factor: float = 1.0
+    """How much longer a request takes that concerns the log: a store slows down parts of a bucket, not the whole."""
     stale_seconds: float = 0.0
     outages: list[tuple[float, float]] = field(default_factory=list)
 
@@ -59,6 +74,8 @@ class Observer(Protocol):
 
     def happened(self, process: Process, verb: str, name: str, outcome: str) -> None: ...
 
+    def misbehaved(self, kind: str) -> None: ...
+
     def changed(self, process: Process, verb: str, name: str) -> None: ...
 
 
@@ -70,6 +87,10 @@ class Bucket:
         self.modified: dict[str, float] = {}
         self.faults = faults
         self.ghosts: list[Ghost] = []
+        self.unreadable: dict[str, StorageError] = {}
+        """Objects that are there and cannot be read, and what a GET of them is answered for ever."""
+        self.nonces: Nonces | None = None
+        """Looks at everything that is sent, if it is watched at all."""
         self._loop = loop
         self._chance = chance
         self._observer = observer
@@ -87,8 +108,11 @@ class Bucket:
         fate = self._fate(changes=changes)
         there = faults.seconds * chance.expovariate(1.0)
         back = faults.seconds * chance.expovariate(1.0)
+        if name.startswith("wal/"):
+            there *= faults.log_factor
         if chance.random() < faults.slow:
             there *= 30
+            self._observer.misbehaved("slow")
         if chance.random() < faults.slow:
             back *= 30
 
@@ -96,7 +120,7 @@ class Bucket:
             if not future.done():
                 future.set_result((error, value))
 
-        def arrive(*, lose: bool) -> None:
+        def arrive(*, lose: bool, answers: bool = True) -> None:
             error, value = None, None
             try:
                 value = effect()
@@ -106,15 +130,25 @@ class Bucket:
             self._observer.happened(process, verb, name, outcome)
             if lose:
                 error, value = Unavailable("the reply was lost"), None
-            self._loop.outside(back, answer, error, value)
+            if answers:
+                self._loop.outside(back, answer, error, value)
 
-        if fate == "fail":
+        if fate != "well":
+            self._observer.misbehaved(fate)
+        if fate in ("fail", "outage"):
             self._observer.happened(process, verb, name, "fail")
             self._loop.outside(there, answer, self._refusal(verb))
         elif fate == "late":
             self._observer.happened(process, verb, name, "late")
             self._haunt(process, verb, name, effect)
             self._loop.outside(there, answer, Unavailable("the store did not answer in time"))
+        elif fate == "hang":
+            self._observer.happened(process, verb, name, "hang")
+            if chance.random() < 0.5:
+                self._loop.outside(there, lambda: arrive(lose=True, answers=False))
+            else:
+                self._haunt(process, verb, name, effect)
+            self._loop.outside(HANG_SECONDS, answer, Unavailable("the store does not answer"))
         else:
             self._loop.outside(there, lambda: arrive(lose=fate == "lose"))
             if fate == "echo":
@@ -124,10 +158,13 @@ class Bucket:
     def _refusal(self, verb: str) -> StorageError:
         kind = self._chance.random()
         if kind < 0.1 and verb == "create":
+            self._observer.misbehaved("full")
             return OutOfSpace("the bucket is full")
         if kind < 0.2:
+            self._observer.misbehaved("access denied")
             return AccessDenied("the credentials have expired")
         if kind < 0.3:
+            self._observer.misbehaved("asks for a pause")
             return Unavailable("slow down", retry_after=self._chance.choice([0.1, 5.0]))
         return Unavailable("the store did not answer")
 
@@ -135,9 +172,9 @@ class Bucket:
         faults = self.faults
         now = self._loop.time()
         if any(start <= now < end for start, end in faults.outages):
-            return "fail"
+            return "outage"
         draw = self._chance.random()
-        kinds = [("fail", faults.fail), ("lose", faults.lose)]
+        kinds = [("fail", faults.fail), ("lose", faults.lose), ("hang", faults.hang)]
         if changes:
             kinds += [("late", faults.late), ("echo", faults.echo)]
         for kind, share in kinds:
@@ -202,17 +239,24 @@ class Bucket:
     def get(self, name: str, offset: int, length: int | None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         if name not in self.objects:
             raise NotFound(f"there is no {name}")
+        if name in self.unreadable:
+            self._observer.misbehaved("unreadable")
+            raise self.unreadable[name]
         data = self.objects[name]
         return data[offset : offset + answer_length(name, len(data), offset, length, limit)]
 
     def head(self, name: str) -> ObjectInfo:
-        return ObjectInfo(name, len(self.get(name, 0, None)))
+        if name not in self.objects:
+            raise NotFound(f"there is no {name}")
+        return ObjectInfo(name, len(self.objects[name]), self.modified.get(name))
 
     def list(self, prefix: str, start_after: str, limit: int | None) -> list[ObjectInfo]:
         sizes = {name: len(data) for name, data in self.objects.items() if name.startswith(prefix)}
         if self.faults.stale_seconds and not (prefix == "manifest/" and start_after):
             since = self._loop.time() - self.faults.stale_seconds * self._chance.random()
             recent = [change for change in self._journal if change[0] >= since and change[1].startswith(prefix)]
+            if recent:
+                self._observer.misbehaved("stale listing")
             for _, name, size in reversed(recent[-HIDDEN_MAX:]):
                 sizes.pop(name, None)
                 if size is not None:
@@ -251,7 +295,12 @@ class Client:
 
     async def create(self, name: str, data: Buffer) -> None:
         bucket, process, content = self._bucket, self._process, bytes(data)
+        if bucket.nonces is not None:
+            bucket.nonces.sent(name, content)
         await self._ask("create", name, lambda: bucket.create(process, name, content), changes=True)
+
+    async def put(self, name: str, data: Buffer) -> None:
+        raise AssertionError("the engine replaces nothing")
 
     async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         return await self._ask("get", name, lambda: self._bucket.get(name, offset, length, limit))  # type: ignore[no-any-return]
@@ -259,7 +308,7 @@ class Client:
     async def head(self, name: str) -> ObjectInfo:
         return await self._ask("head", name, lambda: self._bucket.head(name))  # type: ignore[no-any-return]
 
-    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[ObjectInfo]:
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
         return await self._ask(  # type: ignore[no-any-return]
             "list", f"{prefix} after {start_after}", lambda: self._bucket.list(prefix, start_after, limit)
         )
@@ -268,7 +317,7 @@ class Client:
         """A deletion of many is many deletions, each with its own fate; the first failure is the answer to all."""
         bucket, process = self._bucket, self._process
         replies = [
-            bucket.request(process, "delete", name, lambda name=name: bucket.delete(process, [name]), changes=True)
+            bucket.request(process, "delete", name, partial(bucket.delete, process, [name]), changes=True)
             for name in names
         ]
         for reply in replies:

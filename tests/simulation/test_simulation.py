@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from storage.lsm.index import BlockMap
+from tests.simulation import world
 from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, hunt, mutated
 from tests.simulation.world import run_world
 
@@ -68,6 +70,19 @@ def test_a_world_does_not_depend_on_the_hashes_of_a_process() -> None:
         for hashes in ("1", "2")
     }
     assert digests == {run_world(1).digest + "\n"}
+
+
+def test_a_world_that_hangs_ends_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(self: BlockMap, block: int) -> None:
+        while block >= 0:
+            pass
+
+    monkeypatch.setattr(BlockMap, "find", find)
+    monkeypatch.setattr(world, "WORLD_SECONDS_MAX", 0.5)
+    result = world.run_world(0)
+    assert result.violation is not None
+    assert result.violation.startswith("it hangs")
+    assert "in find" in result.violation
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)

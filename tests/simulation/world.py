@@ -20,27 +20,22 @@ from dataclasses import dataclass, field
 
 from storage.errors import Fenced, StorageError
 from storage.lsm.envelope import HEADER_BYTES, ObjectKind, decode_header
+from tests.simulation.audits import STEPS_MAX, Audits, completed, recover
+from tests.simulation.damage import Damage
 from tests.simulation.env import SimEnv
 from tests.simulation.host import SimHost
+from tests.simulation.limit import WORLD_SECONDS_MAX, Hung, time_limit
 from tests.simulation.loop import Process, Stuck, VirtualLoop
-from tests.simulation.oracle import Oracle, View, Violation
+from tests.simulation.oracle import Floor, Oracle, View, Violation
 from tests.simulation.profile import constants, draw
-from tests.simulation.store import Bucket, Client, Faults
+from tests.simulation.store import HANG_SECONDS, Bucket, Client, Faults
 from tests.simulation.writer import KEY, TROUBLES, Writer, look, open_engine
-
-STEPS_MAX = 600_000
-"""Steps of one world; the busiest take a tenth of that."""
+from tests.support.nonces import Nonces
 
 CALM_SECONDS_MAX = 400.0
 """Virtual seconds in which everything must come to its end once faults have ceased: the longest pause between two
 tries of a request is 10 s, a watch comes every 10 s, and a memtable flush of a few MiB takes a few requests.
 """
-
-AUDITS_MAX = 20
-"""Recoveries from a copy in one world: the busiest worlds would try hundreds, and others are better tried instead."""
-
-AUDITS_AT_MANIFEST = 4
-"""How much likelier a recovery is tried at a new manifest: what it holds and the log behind it may overlap."""
 
 HOSTS = ["host1", "host2"]
 
@@ -78,7 +73,10 @@ class World:
         self._commits: list[tuple[float, Process, int, int]] = []
         """(time, process, number, epoch) of each manifest that became the newest, or landed late below it."""
         self._fences: set[str] = set()
-        self._auditing = random.Random(f"audits {seed}")
+        self.damage = Damage(self.bucket, KEY, random.Random(f"damage {seed}"))
+        self._audits = Audits(self, random.Random(f"audits {seed}"))
+        self.loop.every = (self.profile.audit_steps, self._audits.stepped)
+        self.bucket.nonces = Nonces(KEY)
 
     def run(self) -> Result:
         """The whole life of this world."""
@@ -91,7 +89,10 @@ class World:
         try:
             with constants(self.profile.constants):
                 try:
-                    self.loop.run(self._life())
+                    with time_limit(WORLD_SECONDS_MAX, self._hangs):
+                        self.loop.run(self._life())
+                except Hung:
+                    pass
                 except Stuck as stuck:
                     self.violate(f"{stuck}: {[(str(w.process), w.state) for w in self._writers]}")
                 if self.loop.complaints:
@@ -105,6 +106,9 @@ class World:
             if collecting:
                 gc.enable()
         return result
+
+    def _hangs(self, where: str) -> None:
+        self.violate(f"it hangs:\n{where}")
 
     # --- what others tell
 
@@ -126,6 +130,14 @@ class World:
         self._stamp += 1
         return self._stamp
 
+    def count(self, what: str) -> None:
+        """A situation that matters was reached."""
+        self.seen[what] += 1
+
+    def watch_closely(self) -> None:
+        """Somebody has arranged for a narrow window: see whether all is well at the next manifest."""
+        self._audits.watchful = True
+
     def happened(self, process: Process, verb: str, name: str, outcome: str) -> None:
         """A request arrived at the bucket, or was lost on its way."""
         self.note(f"{process}: {verb} {name}: {outcome}")
@@ -139,6 +151,10 @@ class World:
         if name.startswith("wal/") and any(fence < name for fence in self._fences):
             self.seen["late WAL PUT landed behind a fence"] += 1
 
+    def misbehaved(self, kind: str) -> None:
+        """The store did to a request what it should not."""
+        self.seen[f"fault: {kind}"] += 1
+
     def changed(self, process: Process, verb: str, name: str) -> None:
         """The bucket changed."""
         kind = name.partition("/")[0]
@@ -147,10 +163,7 @@ class World:
             self._notice(process, name)
         if verb == "delete" and name in self._fences:
             self.seen["fence deleted"] += 1
-        share = self.profile.audits * (AUDITS_AT_MANIFEST if verb == "create" and kind == "manifest" else 1)
-        due = self._auditing.random() < share and self.seen["recovery from a copy"] < AUDITS_MAX
-        if due and self.violation is None:
-            self._audit()
+        self._audits.changed(manifest=verb == "create" and kind == "manifest")
 
     def _notice(self, process: Process, name: str) -> None:
         header = decode_header(
@@ -192,6 +205,31 @@ class World:
         if any(other is not process and when >= since - 1e-9 for when, other, *_ in heads):
             return True
         return bool(heads) and heads[-1][3] > self.oracle.newest().epoch
+
+    def floor(self) -> Floor:
+        """What must be found if all died now."""
+        newest = self.oracle.newest()
+        for writer in self._writers:
+            if writer.state != "opening" and writer.state != "refused" and writer.session is newest:
+                return writer.floor()
+        return self.oracle.floor(newest)
+
+    def completed(self, view: View, objects: dict[str, bytes]) -> View:
+        """A view with what could not be read put in."""
+        return completed(self, view, objects)
+
+    def _strike(self) -> None:
+        """Damage an object that the newest writer's manifest names, once there is one."""
+        if not self.profile.damage or self.calm_since < self.loop.time():
+            return
+        newest = self.oracle.newest()
+        serving = [w for w in self._writers if w.state in ("serving", "idle") and w.session is newest]
+        tables = serving[0].store._engine.manifests.manifest.tables if serving else []
+        if self.damage.strike(self.profile.damage, tables, self.oracle.sessions):
+            self.seen[f"fault: {self.profile.damage}"] += 1
+            self.note(f"{self.damage.name} is struck ({self.profile.damage}): {sorted(self.damage.blocks)}")
+        else:
+            self.loop.outside(self.profile.handover_seconds * self.chance.random(), self._strike)
 
     def opened(self, writer: Writer) -> None:
         """A writer serves."""
@@ -238,6 +276,7 @@ class World:
 
     async def _trouble(self) -> None:
         chance, profile = self.chance, self.profile
+        self.loop.outside(profile.handover_seconds * chance.random() * 3, self._strike)
         writer = self._start(take_over=False)
         for _ in range(profile.handovers):
             await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0))
@@ -290,12 +329,17 @@ class World:
         self.note(f"{process} starts, {floor.session.name} is the newest")
         try:
             store, tree = await open_engine(Client(self.bucket, process), env, self.profile, read_only=True)
-            self.oracle.read(str(process), await look(store, tree, self.oracle, chance), floor)
-            self.seen["reader saw a state"] += 1
+            view = await look(store, tree, self.oracle, chance, self.damage)
+            if view.lost:
+                self.seen["reader cannot read everything"] += 1
+            else:
+                self.oracle.read(str(process), view, floor)
+                self.seen["reader saw a state"] += 1
         except Violation as broken:
             self.violate(str(broken))
         except StorageError as error:
-            if not (isinstance(error, TROUBLES) and since < self.calm_since):
+            excused = isinstance(error, TROUBLES) and since < self.calm_since
+            if not excused and not self.damage.excuses_refusal(error):
                 self.violate(f"{process} failed with {type(error).__name__}: {error}")
         except Exception as error:
             self.violate(f"{process} failed with {type(error).__name__}: {error}")
@@ -338,7 +382,8 @@ class World:
         for writer in alive:
             if not await self._wait_for(writer, "serving", CALM_SECONDS_MAX):
                 raise Violation(f"clients of {writer.process} wait for ever: {writer.unanswered} flushes unanswered")
-        await asyncio.sleep(25.0)
+        # A look for a newer writer may have been under way when the faults ceased.
+        await asyncio.sleep(HANG_SECONDS + 25.0)
         for writer in alive:
             if writer.state == "idle":
                 self._check_noticed(writer)
@@ -354,6 +399,7 @@ class World:
         last = [w for w in self._writers if w.process.alive and w.state == "idle" and not w.store.failed.done()]
         if last:
             await self._finish(last[-1])
+        self.damage.heal()
         newest = self.oracle.newest()
         closed = newest.closed and newest.epoch == self._newest_epoch()
         for take_over in (not closed, True):
@@ -391,60 +437,8 @@ class World:
 
     async def _compare(self, writer: Writer) -> None:
         """The closed store, opened to be read, holds everything the session did."""
-        view = _recover(dict(self.bucket.objects), self, read_only=True)
+        view = recover(self, read_only=True)
         self.oracle.locate("the closed store", 0, view, self.oracle.floor(writer.session), exact=True)
-
-    # --- audits
-
-    def _audit(self) -> None:
-        """Recover a copy of the bucket as it is now, perhaps with some of what is late: as if all died here."""
-        self.seen["recovery from a copy"] += 1
-        objects = dict(self.bucket.objects)
-        newest = self.oracle.newest()
-        try:
-            view = _recover(objects, self, read_only=self._auditing.random() < 0.3)
-            if newest.epoch:
-                self.oracle.locate("a recovery at this moment", 0, view, self.oracle.floor(newest))
-        except Violation as broken:
-            self.violate(str(broken))
-        except StorageError as error:
-            self.violate(f"a recovery at this moment fails with {type(error).__name__}: {error}")
-        except Exception as error:
-            self.violate(f"a recovery at this moment fails with {type(error).__name__}: {error}")
-
-
-def _recover(objects: dict[str, bytes], world: World, *, read_only: bool) -> View:
-    """Open a copy of a bucket in a world of its own, in which nothing goes wrong, and look."""
-    loop = VirtualLoop(steps_max=STEPS_MAX)
-    chance = random.Random(f"copy {world.loop.time()}")
-    bucket = Bucket(loop, chance, Faults(seconds=0.0001), _Unseen())
-    bucket.objects = objects
-    process = Process("copy", "elsewhere")
-    env = SimEnv(loop, chance, skew=0.0, thread_seconds=0.0)
-
-    async def work() -> View:
-        client = Client(bucket, process)
-        store, tree = await open_engine(client, env, world.profile, take_over=True, read_only=read_only)
-        return await look(store, tree, world.oracle, chance)
-
-    try:
-        view = loop.run(work())
-        assert view is not None
-        return view
-    finally:
-        loop.wind_up()
-        # What is young is mostly this copy and its engine, which hold each other in memory.
-        gc.collect(0)
-
-
-class _Unseen:
-    """Watches a copy of a bucket: what happens to it is of no interest."""
-
-    def happened(self, process: Process, verb: str, name: str, outcome: str) -> None:
-        pass
-
-    def changed(self, process: Process, verb: str, name: str) -> None:
-        pass
 
 
 class _Poison(logging.Handler):

@@ -2,10 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
+from storage.fs.device import Device
 from storage.fs.store import NameTree, Store, StoreOptions
 from storage.keys import DataKey
 from storage.lsm.engine import Engine
@@ -14,10 +15,12 @@ from storage.objects.base import ObjectStore
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
 from tests.simulation.actors import Actor, check_extents, joined
+from tests.simulation.damage import WAIT_SECONDS, Damage
 from tests.simulation.env import SimEnv
 from tests.simulation.host import HostView
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.oracle import BLOCK_BYTES, Devices, Image, Op, Oracle, Session, View, Violation
+from tests.simulation.names import Change, Devices
+from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
 from tests.simulation.profile import Profile
 
 KEY = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
@@ -34,7 +37,11 @@ class Tree(NameTree):
     def __init__(self) -> None:
         super().__init__()
         self.session: Session | None = None
-        self.positions: dict[asyncio.Task[object] | None, int] = {}
+        self.violate: Callable[[str], None]
+        self.sequence: Callable[[], int]
+        self.intents: dict[asyncio.Task[Any] | None, list[Change]] = {}
+        """What the tasks that are changing the tree are about to do to it, in order."""
+        self.positions: dict[asyncio.Task[Any] | None, int] = {}
 
     def shape(self) -> Devices:
         namespace = self.namespace
@@ -43,10 +50,14 @@ class Tree(NameTree):
     def apply(self, record: bytes) -> TreeEffects:
         effects = super().apply(record)
         if self.session is not None:
-            position = self.session.tree_changed(self.shape())
-            self.positions[asyncio.current_task()] = position
-            for layer, offset, length in effects.zeroed:
-                self.session.disks[layer].add(Op(offset, length, tree=position))
+            task = asyncio.current_task()
+            intended = self.intents.get(task)
+            try:
+                if not intended:
+                    raise Violation("the tree changes, and nobody asked for it")
+                self.positions[task] = self.session.tree_changed(intended.pop(0), self.shape(), self.sequence())
+            except Violation as broken:
+                self.violate(str(broken))
         return effects
 
 
@@ -87,33 +98,45 @@ async def open_engine(
     return store, tree
 
 
-async def look(store: Store, tree: Tree, oracle: Oracle, chance: random.Random) -> View:
+async def look(store: Store, tree: Tree, oracle: Oracle, chance: random.Random, damage: Damage | None = None) -> View:
     """Everything a store shows: the tree, and every block that anybody ever wrote, and some others."""
     devices = tree.shape()
     contents = {}
+    lost: dict[int, set[int]] = {}
     for name, (layer, size) in devices.items():
         blocks: set[int] = set()
         for session in oracle.sessions:
             if layer in session.disks:
                 blocks |= session.disks[layer].blocks()
         blocks |= {0, 7, 4096, (size - 1) // BLOCK_BYTES}
-        contents[layer] = await _read_blocks(store, name, sorted(blocks))
+        found = await _read_blocks(store.device(name), layer, sorted(blocks), damage)
+        contents[layer] = {block: data for block, data in found.items() if data is not None}
+        lost[layer] = {block for block, data in found.items() if data is None}
         if chance.random() < 0.3:
             _check_extents(store, name, contents[layer])
-    return View(devices, contents)
+    return View(devices, contents, {layer: blocks for layer, blocks in lost.items() if blocks})
 
 
-async def _read_blocks(store: Store, name: str, blocks: list[int]) -> dict[int, bytes]:
-    device = store.device(name)
+async def _read_blocks(device: Device, layer: int, blocks: list[int], damage: Damage | None) -> dict[int, bytes | None]:
+    """The content of each block; None for one that cannot be read, and need not be."""
 
-    async def read(first: int, count: int) -> list[tuple[int, bytes]]:
-        data = joined(await device.read(first * BLOCK_BYTES, count * BLOCK_BYTES))
+    async def read(first: int, count: int) -> dict[int, bytes | None]:
+        waits = WAIT_SECONDS if damage is not None and damage.touches(layer, first, first + count) else None
+        try:
+            async with asyncio.timeout(waits):
+                data = joined(await device.read(first * BLOCK_BYTES, count * BLOCK_BYTES))
+        except (StorageError, TimeoutError) as error:
+            if damage is None or not damage.excuses_read(error, layer, first, first + count):
+                raise
+            if count == 1:
+                return {first: None}
+            return {block: data for at in range(count) for block, data in (await read(first + at, 1)).items()}
         if len(data) != count * BLOCK_BYTES:
-            raise Violation(f"a read of {count} blocks at {first} of {name} gave {len(data)} bytes")
-        return [(first + i, data[i * BLOCK_BYTES : (i + 1) * BLOCK_BYTES]) for i in range(count)]
+            raise Violation(f"a read of {count} blocks at {first} of layer {layer} gave {len(data)} bytes")
+        return {first + i: data[i * BLOCK_BYTES : (i + 1) * BLOCK_BYTES] for i in range(count)}
 
     parts = await asyncio.gather(*(read(first, count) for first, count in runs(blocks)))
-    return {block: data for part in parts for block, data in part}
+    return {block: data for part in parts for block, data in part.items()}
 
 
 def runs(blocks: Iterable[int]) -> list[tuple[int, int]]:
@@ -144,6 +167,7 @@ class Surroundings(Protocol):
     loop: VirtualLoop
     oracle: Oracle
     profile: Profile
+    damage: Damage
     calm_since: float
 
     def violate(self, message: str) -> None: ...
@@ -152,11 +176,17 @@ class Surroundings(Protocol):
 
     def stamp(self) -> int: ...
 
+    def count(self, what: str) -> None: ...
+
+    def watch_closely(self) -> None: ...
+
     def superseded(self, process: Process, epoch: int) -> bool: ...
 
     def disturbed(self, process: Process, since: float) -> bool: ...
 
     def opened(self, writer: "Writer") -> None: ...
+
+    def completed(self, view: View, objects: dict[str, bytes]) -> View: ...
 
 
 class Writer:
@@ -184,6 +214,7 @@ class Writer:
         self.users: dict[str, int] = {}
         self.stopping = False
         self.unanswered = 0
+        self.damage = world.damage
         self.store: Store
         self.session: Session
         self._tree: Tree
@@ -203,6 +234,12 @@ class Writer:
 
     def note(self, text: str) -> None:
         self.world.note(f"{self.process}/{text}")
+
+    def seen(self, what: str) -> None:
+        self.world.count(what)
+
+    def watch_closely(self) -> None:
+        self.world.watch_closely()
 
     def stamp(self) -> int:
         return self.world.stamp()
@@ -224,11 +261,31 @@ class Writer:
             if not commit.done():
                 commit.set_result(None)
 
-    def tree_position(self) -> int:
-        return self._tree.positions.pop(asyncio.current_task())
+    def floor(self) -> Floor:
+        """What must be found if all died now: what flushes were answered for, and what memory takes for durable."""
+        floor = self.oracle.floor(self.session)
+        layers = self.store._engine.layers
+        disks = {
+            number: max(acked, self.session.disks[number].admitted(layers[number].log.acked_sequence))
+            if number in layers
+            else acked
+            for number, acked in floor.disks.items()
+        }
+        tree = self.store._engine._layers.tree_log.acked_sequence
+        known = [position for sequence, position in self.session.tree_sequences if sequence <= tree]
+        return Floor(self.session, max([floor.tree, *known]), disks)
+
+    def intend(self, task: asyncio.Task[None], changes: list[Change]) -> None:
+        """This task is going to make some of these changes, in order."""
+        self._tree.intents[task] = changes
+
+    def tree_position(self, task: asyncio.Task[None]) -> int | None:
+        """The last change a task made, as a length of the history; None if it made none. It makes no more."""
+        del self._tree.intents[task]
+        return self._tree.positions.pop(task, None)
 
     def layer_of(self, name: str) -> int:
-        return self._tree.shape()[name][0]
+        return self.session.devices[-1][name][0]
 
     # --- life
 
@@ -252,9 +309,16 @@ class Writer:
             self._client, self._env, self.profile, host=self._host, take_over=self.take_over
         )
         self.store.attached = lambda name: ["a client"] * self.users.get(name, 0)
-        view = await look(self.store, self._tree, self.oracle, self._chance)
+        # What is damaged is looked up in what the bucket would be without: now, before others change it.
+        sound = self.damage.healed()
+        view = await look(self.store, self._tree, self.oracle, self._chance, self.damage)
+        if view.lost:
+            self.seen("session opened that cannot read everything")
+            view = self.world.completed(view, sound)
         self.session = self.oracle.opened(str(self.process), self.store.epoch, view)
         self._tree.session = self.session
+        self._tree.violate = self.violate
+        self._tree.sequence = lambda: self.store._engine.writes.sequence
         self.state = "serving"
         self.note(
             f"opened with epoch {self.session.epoch} after {self.session.parent}"
@@ -269,6 +333,9 @@ class Writer:
         self.note(f"was refused: {type(error).__name__}: {error}")
         self.state = "refused"
         if isinstance(error, TROUBLES) and self._since < self.world.calm_since:
+            return
+        if self.damage.excuses_refusal(error):
+            self.seen(f"refused for what is damaged: {type(error).__name__}")
             return
         if isinstance(error, Fenced):
             if self.world.disturbed(self.process, self._since):

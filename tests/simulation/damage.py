@@ -1,0 +1,141 @@
+"""An object that is damaged, gone, or cannot be read any more, and what may fail because of it: nothing else.
+
+`flip` changes a bit of one frame, so one block of one layer may be called damaged. `missing` takes an object away, and
+`unreadable` answers every GET of it with the same error (a bad sector, an archived object): then the blocks of all its
+frames may fail, and whoever opens the store afterwards may be refused, by that object's name.
+
+Nothing is lost for the oracle: what a session holds where it cannot be read is looked up in a copy of the bucket that
+was healed, and at the very end of a world the object comes back.
+"""
+
+import random
+from dataclasses import dataclass
+
+from storage.crypto import Cipher
+from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable
+from storage.keys import DataKey
+from storage.lsm.entries import EntryKind, TableRef
+from storage.lsm.names import table_name
+from storage.lsm.sst import open_index
+from tests.simulation.oracle import BLOCK_BYTES, Disk, Session
+from tests.simulation.store import Bucket
+
+HEADER_BYTES = 96
+
+KINDS = ("flip", "missing", "unreadable")
+
+WAIT_SECONDS = 30.0
+"""How long a client waits for a range that may never be readable."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where one frame of a block lies in its SST."""
+
+    layer: int
+    block: int
+    start: int
+    end: int
+
+
+class Damage:
+    """What is damaged in one bucket; at most one object at a time."""
+
+    def __init__(self, bucket: Bucket, key: DataKey, chance: random.Random) -> None:
+        self.kind = ""
+        self.name = ""
+        self.blocks: frozenset[tuple[int, int]] = frozenset()
+        """(layer, block) of everything that may fail."""
+        self._histories: dict[tuple[int, int], int] = {}
+        """(epoch of a session, layer) to the operations there had been when it was struck."""
+        self._bucket = bucket
+        self._store_id = key.store_id
+        self._cipher = Cipher(key.purpose("index"))
+        self._chance = chance
+        self._sound = b""
+
+    def strike(self, kind: str, tables: list[TableRef], sessions: list[Session]) -> bool:
+        """Damage one of these; False if none of them is there, or none holds data."""
+        candidates = [table for table in tables if table_name(table.id) in self._bucket.objects]
+        self._chance.shuffle(candidates)
+        for table in candidates:
+            content = self._bucket.objects[table_name(table.id)]
+            frames = self._frames(table, content)
+            if frames:
+                self.kind, self.name, self._sound = kind, table_name(table.id), content
+                self._hit(frames)
+                self._histories = {(s.epoch, layer): len(disk.ops) for s in sessions for layer, disk in s.disks.items()}
+                return True
+        return False
+
+    def _frames(self, table: TableRef, content: bytes) -> list[Frame]:
+        index = open_index(
+            self._cipher, table, content[:HEADER_BYTES], content[table.index_offset :], store_id=self._store_id
+        )
+        columns = (index.entries[column].tolist() for column in ("layer", "block", "kind", "offset", "length"))
+        return [
+            Frame(layer, block, offset, offset + length)
+            for layer, block, kind, offset, length in zip(*columns, strict=True)
+            if kind in (EntryKind.FULL, EntryKind.PATCH)
+        ]
+
+    def _hit(self, frames: list[Frame]) -> None:
+        bucket, chance = self._bucket, self._chance
+        if self.kind == "flip":
+            frames = [chance.choice(frames)]
+            changed = bytearray(self._sound)
+            changed[chance.randrange(frames[0].start, frames[0].end)] ^= 1 << chance.randrange(8)
+            bucket.objects[self.name] = bytes(changed)
+        elif self.kind == "missing":
+            del bucket.objects[self.name]
+        else:
+            error: StorageError = chance.choice([Unavailable("a sector is bad"), AccessDenied("it was archived")])
+            bucket.unreadable[self.name] = error
+        self.blocks = frozenset((frame.layer, frame.block) for frame in frames)
+
+    def heal(self) -> None:
+        """What was damaged is as it was, unless it was deleted since."""
+        self._bucket.unreadable.pop(self.name, None)
+        self._heal(self._bucket.objects)
+        self.name, self.blocks = "", frozenset()
+
+    def healed(self) -> dict[str, bytes]:
+        """A copy of all objects as if nothing were damaged."""
+        objects = dict(self._bucket.objects)
+        self._heal(objects)
+        return objects
+
+    def _heal(self, objects: dict[str, bytes]) -> None:
+        if self.name and (self.kind == "missing" or self.name in objects):
+            objects[self.name] = self._sound
+
+    def touches(self, layer: int, first: int, end: int) -> bool:
+        """Whether any of the blocks [first, end) of a layer may fail."""
+        return any(number == layer and first <= block < end for number, block in self.blocks)
+
+    def excuses_refusal(self, error: StorageError) -> bool:
+        """Whether a store may refuse to open with this error: an object it needs cannot be had, and that is named."""
+        if not self.name or self.kind == "flip":
+            return False
+        return self.name in str(error) or (self.kind == "unreadable" and isinstance(error, Unavailable | AccessDenied))
+
+    def excuses_read(self, error: BaseException, layer: int, first: int, end: int) -> bool:
+        """Whether a read of these blocks may fail with this error."""
+        if not self.touches(layer, first, end):
+            return False
+        if isinstance(error, Corrupt):
+            return self.name in str(error)
+        return self.kind == "unreadable" and isinstance(error, TimeoutError | Unavailable | AccessDenied)
+
+    def excuses(self, error: BaseException, session: Session, disk: Disk, length: int, first: int, end: int) -> bool:
+        """The same in a session whose disk had `length` operations when the read began: what was written over as a
+        whole since it was struck must be readable.
+        """
+        since = self._histories.get((session.epoch, disk.layer), 0)
+        for block in range(first, end):
+            if self.excuses_read(error, disk.layer, block, block + 1):
+                low, high = block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES
+                newer = disk.ops[since:length]
+                if not any(op.offset <= low and op.offset + op.length >= high for op in newer):
+                    return True
+        return False
