@@ -22,7 +22,7 @@ Number = int | float
 ENDINGS = {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}
 """How the writer before a take-over goes, and how often."""
 
-DAMAGE = ("", "", "flip")
+DAMAGE = ("", "flip")
 """Kinds of damage to an object that worlds have, each as often as it stands here."""
 
 
@@ -103,7 +103,7 @@ def draw(chance: random.Random) -> Profile:
         constants=constants,
         options=options,
         faults=_faults(chance, stale),
-        damage=pick(DAMAGE),
+        damage=random.Random(chance.random()).choice(DAMAGE),
         step_seconds=pick([0.0, 1e-5, 2e-4]),
         thread_seconds=pick([0.0, 0.0005, 0.005, 0.03]),
         think_seconds=pick([0.001, 0.005, 0.02]),
