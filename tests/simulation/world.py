@@ -428,6 +428,10 @@ class World:
             await writer.store.flush()
         except Fenced:
             return
+        for name, (_, size) in writer.session.devices[-1].items():
+            shown = writer.store.device(name).size
+            if shown != size:
+                raise Violation(f"{writer.process} shows {shown} bytes of {name}, which has {size}, all of it durable")
         await writer.close()
         if not writer.session.closed:
             raise Violation(f"{writer.process} could not close without faults")
