@@ -12,7 +12,7 @@ from storage.errors import StorageError
 from tests.simulation.damage import Damage
 from tests.simulation.env import SimEnv
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.oracle import Floor, Oracle, View, Violation
+from tests.simulation.oracle import ZEROS, Floor, Oracle, View, Violation
 from tests.simulation.profile import Profile
 from tests.simulation.store import Bucket, Client, Faults
 from tests.simulation.writer import look, open_engine
@@ -111,7 +111,7 @@ def completed(world: Audited, view: View, objects: dict[str, bytes]) -> View:
     world.count("recovery that cannot read everything")
     sound = open_copy(world, objects, read_only=True)
     contents = {
-        layer: found | {block: sound.contents[layer][block] for block in view.lost.get(layer, ())}
+        layer: found | {block: sound.contents.get(layer, {}).get(block, ZEROS) for block in view.lost.get(layer, ())}
         for layer, found in view.contents.items()
     }
     return View(view.devices, contents)

@@ -125,7 +125,7 @@ class Damage:
             return False
         if isinstance(error, Corrupt):
             return self.name in str(error)
-        return self.kind == "unreadable" and isinstance(error, TimeoutError | Unavailable | AccessDenied)
+        return self.kind == "unreadable" and isinstance(error, TimeoutError | StorageError)
 
     def excuses(self, error: BaseException, session: Session, disk: Disk, length: int, first: int, end: int) -> bool:
         """The same in a session whose disk had `length` operations when the read began: what was written over as a

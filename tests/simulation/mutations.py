@@ -212,8 +212,9 @@ MUTATIONS = [
     Mutation(
         "a locator is logged before its SST is confirmed",
         "storage/lsm/bulk.py",
-        "            await self._tables.upload(table, content)\n",
-        "            asyncio.get_running_loop().create_task(self._tables.upload(table, content))\n",
+        "            await self._tables.upload(table, content, len(found) * BLOCK_BYTES)\n",
+        "            asyncio.get_running_loop().create_task("
+        "self._tables.upload(table, content, len(found) * BLOCK_BYTES))\n",
     ),
     Mutation(
         "a flush does not list the SSTs of its locators",

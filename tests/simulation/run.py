@@ -24,6 +24,7 @@ MUST_HAPPEN = (
     "change cancelled before it was made",
     "late WAL PUT landed behind a fence",
     "read of what is damaged: Corrupt",
+    "refused for what is damaged: Corrupt",
     "session opened that cannot read everything",
 )
 """What a run of many worlds must have seen, or its faults have no teeth: each is common in a hundred of them."""

@@ -312,10 +312,18 @@ class Writer:
         # What is damaged is looked up in what the bucket would be without: now, before others change it.
         sound = self.damage.healed()
         view = await look(self.store, self._tree, self.oracle, self._chance, self.damage)
-        if view.lost:
+        lost, opened = bool(view.lost), self.store.epoch
+        if lost:
             self.seen("session opened that cannot read everything")
             view = self.world.completed(view, sound)
-        self.session = self.oracle.opened(str(self.process), self.store.epoch, view)
+        try:
+            self.session = self.oracle.opened(str(self.process), opened, view)
+        except Violation:
+            if not (lost and self.world.superseded(self.process, opened)):
+                raise
+            # What it could not read was looked up after the next writer had begun: it says nothing of this one's state.
+            self.process.kill()
+            return
         self._tree.session = self.session
         self._tree.violate = self.violate
         self._tree.sequence = lambda: self.store._engine.writes.sequence
