@@ -20,8 +20,6 @@ from storage.lsm.sst import open_index
 from tests.simulation.oracle import BLOCK_BYTES, Disk, Session
 from tests.simulation.store import Bucket
 
-HEADER_BYTES = 96
-
 KINDS = ("flip", "missing", "unreadable")
 
 WAIT_SECONDS = 30.0
@@ -69,9 +67,7 @@ class Damage:
         return False
 
     def _frames(self, table: TableRef, content: bytes) -> list[Frame]:
-        index = open_index(
-            self._cipher, table, content[:HEADER_BYTES], content[table.index_offset :], store_id=self._store_id
-        )
+        index = open_index(self._cipher, table, content[table.index_offset :], store_id=self._store_id)
         columns = (index.entries[column].tolist() for column in ("layer", "block", "kind", "offset", "length"))
         return [
             Frame(layer, block, offset, offset + length)

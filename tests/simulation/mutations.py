@@ -448,7 +448,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a frame that does not open reads as zeros",
-        "storage/lsm/fetch.py",
+        "storage/lsm/frames.py",
         '        return Corrupt(name, f"{where} fails authentication")\n',
         "        return bytes(256 * 1024) if ref.full else {}\n",
     ),

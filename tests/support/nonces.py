@@ -70,9 +70,7 @@ class Nonces:
     def _frames(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
         index_offset = int.from_bytes(content[92:96], "little")
         table = TableRef(name.rpartition("/")[2].removesuffix(".sst"), len(content), index_offset, content[-16:], 0)
-        index = open_index(
-            self._index_cipher, table, content[:HEADER_BYTES], content[index_offset:], store_id=self._store_id
-        )
+        index = open_index(self._index_cipher, table, content[index_offset:], store_id=self._store_id)
         columns = (index.entries[column].tolist() for column in ("kind", "offset", "length"))
         frames = sorted(
             (offset, offset + length)
@@ -85,4 +83,4 @@ class Nonces:
             yield start, end
             at = end
         assert at == index_offset, f"{name}: between {at} and {index_offset} lies what no entry names"
-        yield index_offset, len(content)
+        yield index_offset + HEADER_BYTES, len(content)
