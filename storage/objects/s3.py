@@ -204,7 +204,10 @@ class S3Store:
                 raise Unavailable(f"{self.url} refused a range that is within {name}") from None
             return b""
         try:
-            return self._transport.read_body(response, announced(response, name, offset, length, limit))
+            size = announced(response, name, offset, length, limit)
+            if size is None:
+                return self._transport.read_chunks(response, name, limit)
+            return self._transport.read_body(response, size)
         except BaseException:
             response.close()
             raise
@@ -219,7 +222,8 @@ class S3Store:
                 raise
             return self._describe_empty(name)
         try:
-            self._transport.read_body(response, announced(response, name, 0, 1, ANSWER_BYTES_MAX))
+            announced(response, name, 0, 1, ANSWER_BYTES_MAX)
+            self._transport.read_body(response, 1)
             return ObjectInfo(name, total_size(response), _seconds(last_modified(response)))
         except BaseException:
             response.close()

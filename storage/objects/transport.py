@@ -26,6 +26,7 @@ from storage.errors import Invalid, Unsupported
 from storage.objects import deadlines
 from storage.objects.base import answer_length
 from storage.objects.deadlines import Call, Deadlines
+from storage.objects.proxies import proxy_for
 from storage.objects.rates import SMALL_BYTES_MAX, Rate
 from storage.objects.refusals import Refusal
 
@@ -80,6 +81,9 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+_POOLS = {"http": _Pool, "https": _TlsPool}
+
+
 class Transport(urllib3.PoolManager):
     """The HTTP side of the client: sends each request once, in the time it may take, and bounds answers."""
 
@@ -87,7 +91,8 @@ class Transport(urllib3.PoolManager):
         """`ca_certificates`: a file of them, or None where TLS is not used."""
         context = _tls(ca_certificates) if ca_certificates else None
         super().__init__(maxsize=STORE_THREADS, retries=False, ssl_context=context, socket_options=_KEEP_ALIVE)
-        self.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self._tls = context
+        self.pool_classes_by_scheme = _POOLS
         self._clock = env.monotonic
         self._hosts: dict[str, urllib3.HTTPConnectionPool] = {}
         self._deadlines = Deadlines(env.monotonic)
@@ -117,10 +122,17 @@ class Transport(urllib3.PoolManager):
     def read_body(self, response: urllib3.BaseHTTPResponse, size: int) -> bytes:
         """Exactly `size` bytes of body, as they came."""
         started = self._clock()
-        data = self._read(response, size, expected=size)
+        # Of chunks one byte more is asked for, since only what comes behind them says that they are all.
+        data = self._read(response, size + int(getattr(response, "chunked", False)), expected=size)
         if len(data) != size:
-            raise ValueError(f"an answer ended after {len(data)} of {size} bytes")
+            raise ValueError(f"an answer has {len(data)} instead of {size} bytes")
         self._down.took(size, self._clock() - started)
+        return data
+
+    def read_chunks(self, response: urllib3.BaseHTTPResponse, name: str, limit: int) -> bytes:
+        """A body that does not say how long it is: its end shows. Corrupt: longer than `limit`."""
+        data = self._read(response, limit + 1, expected=limit)
+        answer_length(name, len(data), 0, None, limit)
         return data
 
     def distrust_idle(self) -> None:
@@ -143,9 +155,11 @@ class Transport(urllib3.PoolManager):
         started = self._clock()
         self._deadlines.allow(seconds)
         try:
-            response = self._host(url[:path]).urlopen(
+            pool = self._host(url[:path])
+            response = pool.urlopen(
                 method,
-                url[path:],
+                # A proxy is told the whole of it, unless it is only to connect (RFC 9112, 3.2.2).
+                url if pool.proxy is not None and url.startswith("http:") else url[path:],
                 body=body,
                 headers=headers,
                 retries=_ONCE,
@@ -199,8 +213,23 @@ class Transport(urllib3.PoolManager):
         """The connections to `https://host:port`; PoolManager would take the URL apart for every request."""
         pool = self._hosts.get(root)
         if pool is None:
-            pool = self._hosts[root] = self.connection_from_url(root)
+            pool = self._hosts[root] = self._manager(root).connection_from_url(root)
         return pool
+
+    def _manager(self, root: str) -> urllib3.PoolManager:
+        proxy = proxy_for(root)
+        if proxy is None:
+            return self
+        manager = urllib3.ProxyManager(
+            proxy.url,
+            proxy_headers=proxy.headers,
+            maxsize=STORE_THREADS,
+            retries=False,
+            ssl_context=self._tls,
+            socket_options=_KEEP_ALIVE,
+        )
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
 
 def _tls(ca_certificates: str) -> ssl.SSLContext:
@@ -211,29 +240,31 @@ def _tls(ca_certificates: str) -> ssl.SSLContext:
         raise Invalid(f"cannot use the certificates in {ca_certificates}: {error}; check AWS_CA_BUNDLE") from error
 
 
-def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length: int | None, limit: int) -> int:
-    """How long the body of an answer to a get is, once all that its headers say fits what was asked for. Corrupt:
-    longer than `limit`.
+def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length: int | None, limit: int) -> int | None:
+    """How long the body of an answer to a get is, once all that its headers say fits what was asked for. None: it comes
+    in chunks, and does not say (RFC 9112, 7.1). Corrupt: longer than `limit`.
     """
     length_said = response.headers.get("Content-Length", "")
-    if not response.headers.get("ETag") or not length_said.isdigit():
+    in_chunks = not length_said and response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+    if not response.headers.get("ETag") or not (length_said.isdigit() or in_chunks):
         raise ValueError("an object came without its length and ETag")
-    size = int(length_said)
+    size = None if in_chunks else int(length_said)
     if offset == 0 and length is None:
         if response.status != 200:
             raise ValueError("a part of an object came where the whole was asked for")
-        answer_length(name, size, 0, None, limit)
-    else:
-        if response.status != 206:
-            raise Unsupported("the store ignores the range of a read; such a store cannot be used")
-        part = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-        if part is None:
-            raise ValueError("a part of an object came without its range")
-        first, last, total = map(int, part.groups())
-        wanted = answer_length(name, total, offset, length, limit)
-        if (first, last + 1 - first, size) != (offset, wanted, wanted):
-            raise ValueError(f"bytes {first} to {last} came where {wanted} from {offset} were asked for")
-    return size
+        if size is not None:
+            answer_length(name, size, 0, None, limit)
+        return size
+    if response.status != 206:
+        raise Unsupported("the store ignores the range of a read; such a store cannot be used")
+    part = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+    if part is None:
+        raise ValueError("a part of an object came without its range")
+    first, last, total = map(int, part.groups())
+    wanted = answer_length(name, total, offset, length, limit)
+    if (first, last + 1 - first) != (offset, wanted) or size not in (None, wanted):
+        raise ValueError(f"bytes {first} to {last} came where {wanted} from {offset} were asked for")
+    return wanted
 
 
 def total_size(response: urllib3.BaseHTTPResponse) -> int:
