@@ -13,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.leftovers import Leftovers
 from tests.support.minio import RunningMinio
 from tests.support.program import Host, Server
 from tests.support.requirements import require
@@ -36,6 +37,8 @@ hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # of those that run tests side by side, their parent
+        config.pluginmanager.register(Leftovers())
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
