@@ -1,12 +1,10 @@
 """What a run of the tests leaves behind: processes, mounts and temporary files. Anything is a failure of the run.
 
-The run adopts the orphans of its tests (`PR_SET_CHILD_SUBREAPER`, prctl(2)), so a process that outlives its test, a
-daemon included, is a child of this one at the end. Temporary files of all tests and of all programs they run go to one
-folder, which must be empty then.
+Temporary files of all tests, and of all programs that they run, go to one folder, which must be empty at the end. A
+process that outlived its test, a daemon included, is known by that folder: its environment or its command names it.
 """
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -16,8 +14,6 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-
-PR_SET_CHILD_SUBREAPER = 36
 
 ENDING_SECONDS = 10.0
 """How long what was told to end may take, the processes that ran the tests among them."""
@@ -29,9 +25,6 @@ class Leftovers:
     """The plugin of the process that the others are children of."""
 
     def __init__(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
         self._before = os.environ.get("TMPDIR")
         # A short name: Unix sockets, whose paths may have 107 bytes, lie below it.
         self._folder = Path(tempfile.mkdtemp(prefix="t"))
@@ -42,7 +35,7 @@ class Leftovers:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Behind the end of those that ran tests side by side, before the summary is written."""
         result = yield
-        self.found = [*left_mounts(self._folder), *left_processes(), *left_files(self._folder)]
+        self.found = [*left_mounts(self._folder), *left_processes(self._folder), *left_files(self._folder)]
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._before is None:
             os.environ.pop("TMPDIR", None)
@@ -60,15 +53,15 @@ class Leftovers:
                 terminalreporter.line(line)
 
 
-def left_processes() -> list[str]:
-    """Children of this process, once they all had time to end; they are killed."""
+def left_processes(folder: Path) -> list[str]:
+    """Processes that know of `folder`, once they all had time to end; they are killed."""
     limit = time.monotonic() + ENDING_SECONDS
-    while (children := _children()) and time.monotonic() < limit:
-        time.sleep(0.05)
-    for child in children:
+    while (alive := _that_know(folder)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    for pid in alive:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-    return [f"process {pid}: {command}" for pid, command in children.items()]
+            os.kill(pid, signal.SIGKILL)
+    return [f"process {pid}: {command}" for pid, command in alive.items()]
 
 
 def left_mounts(folder: Path) -> list[str]:
@@ -82,13 +75,14 @@ def left_files(folder: Path) -> list[str]:
     return [f"file {found}" for found in sorted(folder.iterdir()) if not found.name.startswith(PLACES_OF_PYTEST)]
 
 
-def _children() -> dict[int, str]:
-    """The commands of those that are alive, by process: a zombie holds nothing."""
+def _that_know(folder: Path) -> dict[int, str]:
+    """The commands of the processes whose command or environment names `folder`, by process."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
-            state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == os.getpid() and state != "Z":
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                found[int(process.name)] = b" ".join(words).decode(errors="replace")
+        texts = []
+        for name in ("cmdline", "environ"):
+            with contextlib.suppress(OSError):  # it has just ended, or is not ours to look into
+                texts.append((process / name).read_bytes())
+        if any(os.fsencode(folder) in text for text in texts) and int(process.name) != os.getpid():
+            found[int(process.name)] = b" ".join(texts[0].split(b"\0")).decode(errors="replace")
     return found
