@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 
 from storage.crypto import Cipher
-from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable
+from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Unreadable
 from storage.keys import DataKey
 from storage.lsm.entries import EntryKind, TableRef
 from storage.lsm.names import table_name
@@ -119,9 +119,12 @@ class Damage:
         """Whether a read of these blocks may fail with this error."""
         if not self.touches(layer, first, end):
             return False
-        if isinstance(error, Corrupt):
-            return self.name in str(error)
-        return self.kind == "unreadable" and isinstance(error, TimeoutError | StorageError)
+        if isinstance(error, TimeoutError):
+            # The client's own patience is at its end; a request that hung says nothing of what it would have found.
+            return True
+        if self.kind == "unreadable":
+            return isinstance(error, StorageError)
+        return isinstance(error, Corrupt | Unreadable) and self.name in str(error)
 
     def excuses(self, error: BaseException, session: Session, disk: Disk, length: int, first: int, end: int) -> bool:
         """The same in a session whose disk had `length` operations when the read began: what was written over as a

@@ -4,7 +4,7 @@ Each request takes a random time to arrive and another for its reply. It may fai
 happen and lose its reply; it may be reported as failed and happen *later*: after the retry, after its process died,
 after a take-over, after the object that had its name was collected, at the very end. Deletions likewise, also in part.
 A request that was answered may arrive once more (a proxy sent it again). It may get no answer at all, until the
-transport gives it up after a minute.
+transport gives it up.
 
 Reads and listings are strongly consistent, as the race probe demands of a store. In some worlds a listing may be a
 little old where the design says that it need not be fresh: reading the log, and finding the newest manifest, which both
@@ -29,8 +29,10 @@ URL = "sim://bucket"
 JOURNAL_SECONDS = 5.0
 """How far back a stale listing may lie, at most."""
 
-HANG_SECONDS = 60.0
-"""When a request that gets no answer is given up: what the transport promises. What became of it is not known then."""
+HANG_SECONDS = 30.0
+"""When a request that gets no answer is given up, at most. The transport allows 10 s to one with a small body, and up
+to a minute where the link was slow lately. What became of it is not known then.
+"""
 
 MISBEHAVIOUR = (
     *("slow", "fail", "lose", "late", "echo", "hang", "outage", "stale listing"),
@@ -148,7 +150,7 @@ class Bucket:
                 self._loop.outside(there, lambda: arrive(lose=True, answers=False))
             else:
                 self._haunt(process, verb, name, effect)
-            self._loop.outside(HANG_SECONDS, answer, Unavailable("the store does not answer"))
+            self._loop.outside(chance.choice([10.0, HANG_SECONDS]), answer, Unavailable("the store does not answer"))
         else:
             self._loop.outside(there, lambda: arrive(lose=fate == "lose"))
             if fate == "echo":
