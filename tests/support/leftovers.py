@@ -28,6 +28,7 @@ class Leftovers:
         self._before = os.environ.get("TMPDIR")
         # A short name: Unix sockets, whose paths may have 107 bytes, lie below it.
         self._folder = Path(tempfile.mkdtemp(prefix="t"))
+        self._folder.chmod(0o711)  # programs of other users find what they are told of
         os.environ["TMPDIR"] = tempfile.tempdir = str(self._folder)
         self.found: list[str] = []
 
