@@ -35,6 +35,18 @@ class Peer:
 LOOPBACK = "loopback"
 """What the addresses 127.0.0.0/8 and ::1 count as."""
 
+NETLINK_SOCK_DIAG = 4
+NETLINK_HEADER_BYTES = 16
+NLM_F_REQUEST = 1
+SOCK_DIAG_BY_FAMILY = 20
+ALL_STATES = 0xFFFFFFFF
+NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
+TCP_LISTEN = 10
+"""Of linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h and net/tcp_states.h."""
+
+_DIAG_STATE_AND_USER = "=xB2x48x12xI"
+"""Of struct inet_diag_msg: behind the state two bytes, the pair of addresses, and three numbers."""
+
 NOBODY = Peer("unknown", "unknown", None)
 
 
@@ -80,22 +92,24 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _user_on_loopback(theirs: tuple[str, int], ours: tuple[str, int]) -> int | None:
-    """Whose the socket is at the other end of a connection within this host (proc_pid_net(5)), or None: not known."""
-    end, other_end = f":{theirs[1]:04X}", f":{ours[1]:04X}"
-    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
-        with contextlib.suppress(OSError, ValueError), open(table) as lines:
-            next(lines)
-            for line in lines:
-                _, local, remote, _, _, _, _, uid, *_ = line.split()
-                if not (local.endswith(end) and remote.endswith(other_end)):
-                    continue  # the rest takes 5 us
-                if _endpoint(local) == (_address(theirs[0]), theirs[1]):
-                    return int(uid)
+    """Whose the socket is at the other end of a connection within this host (sock_diag(7)), or None: not known.
+
+    The kernel is asked for this one, in 0.1 ms. Its table of all would take 5 us a line, of which a neighbour can make
+    30,000, for each connection that is taken.
+    """
+    family = socket.AF_INET6 if ":" in theirs[0] else socket.AF_INET
+    pair = b"".join(socket.inet_pton(family, host.partition("%")[0]).ljust(16, b"\0") for host, _ in (theirs, ours))
+    request = struct.pack("=BBxxI", family, socket.IPPROTO_TCP, ALL_STATES)
+    request += struct.pack("!HH", theirs[1], ours[1]) + pair + struct.pack("=III", 0, *NO_COOKIE)
+    header = struct.pack("=IHHII", NETLINK_HEADER_BYTES + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0)
+    with (
+        contextlib.suppress(OSError, struct.error),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_SOCK_DIAG) as kernel,
+    ):
+        kernel.send(header + request)  # carried out in this very call
+        answer = kernel.recv(4096)
+        (kind,) = struct.unpack_from("=H", answer, 4)
+        state, uid = struct.unpack_from(_DIAG_STATE_AND_USER, answer, NETLINK_HEADER_BYTES)
+        # Where there is no such connection, it names whoever listens on that port.
+        return int(uid) if kind == SOCK_DIAG_BY_FAMILY and state != TCP_LISTEN else None
     return None
-
-
-def _endpoint(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
-    """An address as the kernel's tables have it: words of 32 bits in the byte order of the machine, in hex."""
-    words, port = text.split(":")
-    packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
-    return _address(str(ipaddress.ip_address(packed))), int(port, 16)
