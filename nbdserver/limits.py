@@ -114,8 +114,10 @@ class Allowance:
         self._ahead = 0
 
     def look_ahead(self, length: int) -> None:
-        """Allow `length` bytes more, and the reserve when it is this client's turn; 0: no longer."""
-        self._ahead = length
+        """Allow `length` bytes more than it has, or than usual, and the reserve when it is this client's turn; 0: no
+        longer."""
+        # What it has may be more than usual: of the last time that it looked ahead.
+        self._ahead = length and length + max(0, self.inflight - self._most)
         if not length and self._budget.looking_ahead is self:
             self._budget.looking_ahead = None
             self._budget.tell()

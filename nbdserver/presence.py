@@ -74,7 +74,8 @@ class Presence:
         if acknowledged > self._acknowledged or (has_room and self._had_room):
             self._seen = self._looked
         if self._enough and received >= self._enough:
-            self._seen = now
+            # It was there now, once: when it is out of sight again for long, its stream has to be read anew.
+            self._seen, self._enough = now, 0
         if reading and has_room and self._had_room:
             self.unread_since = None
         self._acknowledged, self._had_room, self._looked = acknowledged, has_room, now

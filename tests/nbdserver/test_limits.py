@@ -67,3 +67,18 @@ def test_the_reserve_is_for_one_that_looks_ahead_at_a_time() -> None:
     second.close()
     assert budget.taken == 0
     assert budget.looking_ahead is None
+
+
+def test_who_looks_ahead_again_may_take_as_much_again() -> None:
+    """What it still has of the last time is no reason to see nothing of what comes."""
+    limits = Limits(reply_bytes=10, inflight_bytes=50)
+    allowance = Allowance(limits, Budget(1000), lambda: None)
+    allowance.look_ahead(30)
+    assert allowance.take(80)
+    allowance.look_ahead(0)
+    assert not allowance.take(1)
+    allowance.look_ahead(30)
+    assert allowance.take(30)
+    assert allowance.take(1), "the last request may begin within what is allowed"
+    assert not allowance.take(1)
+    allowance.close()

@@ -128,6 +128,23 @@ def test_enough_read_is_a_sign(tcp: Pair) -> None:
     assert not presence.unseen(LONG + 1)
 
 
+def test_what_was_read_once_proves_nothing_later(tcp: Pair) -> None:
+    """The next outage, of a client that never let the kernel have room between the two."""
+    ours, theirs = tcp
+    presence = Presence(ours)
+    fill(theirs)
+    presence.unread(0.0)
+    assert presence.unseen(LONG)
+    received = presence.look_ahead(0)
+    presence.look(LONG, received, reading=True)
+    assert not presence.unseen(LONG)
+    presence.look(3 * LONG, received, reading=False)
+    assert presence.unseen(3 * LONG)
+    assert presence.look_ahead(received) > PEER_BUFFER_BYTES
+    presence.look(3 * LONG, received + 1, reading=True)
+    assert presence.unseen(3 * LONG), "it has to be read on, from here"
+
+
 def test_on_a_unix_socket_the_end_is_always_in_sight() -> None:
     ours, theirs = socket.socketpair()
     with ours:
