@@ -43,11 +43,14 @@ class ImageReader:
         with _named(name):
             self._file: BinaryIO = sys.stdin.buffer if name == "-" else open(name, "rb", buffering=0)  # noqa: SIM115
             self.size: int | None = None
+            self._begin = 0
+            """Where in the file the disk begins: of standard input, what was read before is none of it."""
             mode = os.fstat(self._file.fileno()).st_mode
             if stat.S_ISDIR(mode):
                 raise CommandFailed(f"{name} is a directory")
             if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
-                self.size = os.lseek(self._file.fileno(), 0, os.SEEK_END)
+                self._begin = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+                self.size = max(0, os.lseek(self._file.fileno(), 0, os.SEEK_END) - self._begin)
                 end = max(0, self.size - TAIL_BYTES)
                 self._check_format(self._read_at(0, min(HEAD_BYTES, self.size)), self._read_at(end, self.size - end))
 
@@ -81,13 +84,14 @@ class ImageReader:
     def _next_data(self, position: int) -> int | None:
         """Where the next data begins; None if only a hole follows."""
         try:
-            return max(position, os.lseek(self._file.fileno(), position, os.SEEK_DATA))
+            return max(position, os.lseek(self._file.fileno(), self._begin + position, os.SEEK_DATA) - self._begin)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return None
             return position  # this kind of file does not tell
 
     def _read_at(self, offset: int, length: int) -> bytes:
+        offset += self._begin
         data = os.pread(self._file.fileno(), length, offset)
         while len(data) < length:
             more = os.pread(self._file.fileno(), length - len(data), offset + len(data))

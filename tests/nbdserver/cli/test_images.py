@@ -44,6 +44,20 @@ def test_runs_are_all_that_is_not_zeros(sectors: list[bytes], tail: int) -> None
     assert rebuilt == data
 
 
+def test_standard_input_begins_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `(head -c 1M > boot; nbdserver device import vol1 -) < image`, which imported the first MiB too."""
+    path = tmp_path / "image"
+    path.write_bytes(b"x" * MIB + bytes(MIB) + b"y" * MIB)
+    with path.open() as file:
+        os.lseek(file.fileno(), MIB, os.SEEK_SET)
+        monkeypatch.setattr("sys.stdin", file)
+        size, pieces, steps = read_whole("-")
+    assert size == 2 * MIB
+    assert b"".join(data for _, data in pieces) == b"y" * MIB
+    assert pieces[0][0] == MIB
+    assert steps[-1] == size
+
+
 def test_holes_and_zeros_are_not_read_into_pieces(tmp_path: Path) -> None:
     path = tmp_path / "image"
     with path.open("wb") as file:
