@@ -436,9 +436,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a damaged frame stops the flush of pieces over it",
-        "storage/lsm/complete.py",
-        "        fetched = await source.fetch_sound(missing.values())\n",
-        "        fetched = await source.fetch(missing.values())\n",
+        "storage/lsm/fetch.py",
+        "                except (Corrupt, Unreadable) as error:\n",
+        "                except Unreadable as error:\n",
     ),
     Mutation(
         "pieces over a damaged frame lie on zeros",
