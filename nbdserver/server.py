@@ -73,7 +73,8 @@ class Server:
         self._haggling: dict[Connection, None] = {}
         """Those in the handshake, longest first."""
         self._refusals = RefusalLog()
-        self._stopping = False
+        self.stopping = False
+        """It accepts nobody any more."""
         self._all_gone = asyncio.Event()
         self._all_gone.set()
 
@@ -127,7 +128,7 @@ class Server:
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody any more, finish what is under way for at most this long, then drop who is left."""
-        self._stopping = True
+        self.stopping = True
         for listener in self._listeners:
             listener.close()
         for path, identity in self._sockets:
@@ -163,7 +164,7 @@ class Server:
         nothing does not cost others theirs, the one that is longest in it."""
         address = connection.peer.address
         near = [each for each in self._clients if each.peer.address == address]
-        refused = self._stopping
+        refused = self.stopping
         if refused:
             connection.fail()
         elif len(near) >= self._limits.connections_per_address:

@@ -218,6 +218,7 @@ class Service:
     def _serving(self) -> dict[str, object]:
         """The server's part of the status."""
         return {
+            "stopping": self._server.stopping,
             "listening": [address.uri("") for address in self._addresses],
             "exports": self._exports.names(),
             "clients": self._server.clients(),

@@ -126,7 +126,7 @@ class Admin:
             self._path = None
 
     async def _status(self, _: web.Request) -> web.Response:
-        about = {"version": __version__, "pid": os.getpid(), "stopping": self._stopping}
+        about = {"version": __version__, "pid": os.getpid()}
         return _json({**about, **self._serving(), "store": self._store.status()})
 
     async def _operation(self, request: web.Request) -> web.Response:

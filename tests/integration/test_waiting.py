@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nbdserver.protocol import wire
 from tests.support.minio import RunningMinio
 from tests.support.processes import end, until
 from tests.support.program import COMMAND, EXIT_UNAVAILABLE, Host, Server
@@ -135,6 +136,21 @@ def test_a_stop_says_what_it_waits_for(served: Server, local_store: StoreUnderTe
     store.come_back()
     assert served.wait(120) == 0
     assert [line for line in host.run("device", "list").stdout.splitlines() if line.startswith("disk\t")]
+
+
+def test_a_stop_that_waits_for_clients_is_seen(served: Server, local_store: StoreUnderTest) -> None:
+    """Seen: `served by process 1`, as if nobody had asked it to stop, for as long as its clients took."""
+    host, store = served.host, Away(local_store.location)
+    with served.connect() as client:
+        store.leave()
+        client.write(0, b"y" * 4096)
+        client.submit(wire.CMD_FLUSH)
+        served.send(signal.SIGTERM)
+        until(lambda: "clients end what is under way" in served.said(), seconds=60, what="what the stop waits for")
+        assert "which is stopping" in host.run("status", status=None).stdout
+        store.come_back()
+        assert not client.receive().error
+    assert served.wait(120) == 0
 
 
 def test_a_server_that_hangs_is_said_to(served: Server) -> None:
