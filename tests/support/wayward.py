@@ -2,6 +2,7 @@
 
 import http.client
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -13,6 +14,20 @@ Decide = Callable[[str, str], bytes | None]
 SWALLOWED = b""
 """Instead of an answer: the request reaches the store, and the answer nobody. The connection stays open."""
 
+CUT = b"cut"
+"""Instead of an answer: the request reaches the store, and the connection ends."""
+
+SLICE_SECONDS = 0.05
+"""How often some bytes of an answer go on where there is a rate."""
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """The program has given the request up, which is its right, or the store is gone."""
+
 
 class WaywardProxy:
     """HTTP on a loopback port; `endpoint` is what the program is pointed to. `decide` may be changed at any time."""
@@ -22,6 +37,8 @@ class WaywardProxy:
         self.decide: Decide = lambda method, path: None
         self.seen: list[tuple[str, str]] = []
         """Method and path of each request, in the order in which they came."""
+        self.rate: float | None = None
+        """Bytes a second of each request's body and of each answer; None: as fast as it goes."""
         self._over = threading.Event()
         proxy = self
 
@@ -32,14 +49,26 @@ class WaywardProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 proxy.seen.append((self.command, self.path))
                 instead = proxy.decide(self.command, self.path)
-                if instead:
+                if instead and instead is not CUT:
                     self.wfile.write(instead)
                     return
+                if proxy.rate:
+                    proxy._over.wait(len(body) / proxy.rate)
                 answer = self._ask(body)
-                if instead == SWALLOWED:
+                if instead is CUT:
+                    self.close_connection = True
+                elif instead == SWALLOWED:
                     proxy._over.wait()
                 else:
-                    self.wfile.write(answer)
+                    self._send(answer)
+
+            def _send(self, answer: bytes) -> None:
+                while proxy.rate and answer:
+                    size = max(1, int(proxy.rate * SLICE_SECONDS))
+                    self.wfile.write(answer[:size])
+                    answer = answer[size:]
+                    time.sleep(SLICE_SECONDS)
+                self.wfile.write(answer)
 
             def _ask(self, body: bytes) -> bytes:
                 connection = http.client.HTTPConnection(host, timeout=60)
@@ -60,9 +89,7 @@ class WaywardProxy:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
