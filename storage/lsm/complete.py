@@ -37,8 +37,7 @@ async def complete_sectors(
     """
     again: dict[int, tuple[LayerLog, int]] = {}
     kept: Counter[int] = Counter()
-    for layer in layers.values():
-        layer.kept = 0
+    asked: set[str] = set()
     pending = [
         (table, block, sector)
         for table in sealed.layers.values()
@@ -53,7 +52,7 @@ async def complete_sectors(
             gathering = Gathering({}, {})
             _gather(gathering, table, layers[table.layer], block, sector)
             missing.update((ref.location, (table.layer, ref)) for ref in gathering.missing)
-        fetched = await source.fetch_sound(missing.values())
+        fetched = await source.fetch_sound(missing.values(), asked)
         for table, block, sector in group:
             layer = layers[table.layer]
             if not _complete(table, layer, block, sector, fetched):
@@ -63,8 +62,9 @@ async def complete_sectors(
                 kept[table.layer] += writes.memtable.bytes - before
                 again[table.layer] = (layer.log, layer.log.last_sequence)
         await asyncio.sleep(0)
-    for number, count in kept.items():
-        layers[number].kept = count
+    # Only now: what clients write meanwhile is bounded by what was kept before.
+    for number, layer in layers.items():
+        layer.kept = kept[number]
     if again:
         _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
     return list(again.values())
@@ -108,8 +108,11 @@ def _write_again(table: LayerTable, layer: Layer, block: int, sector: int) -> No
     for start, data in pieces + later:
         content[start : start + len(data)] = data
     offset = block * BLOCK_BYTES + sector * SECTOR_BYTES
+    # These were taken already, and must be again, however much is kept.
+    bound, layer.kept = layer.kept, 0
     for start, end in _covered([(start, start + len(data)) for start, data in pieces]):
         layer.write(offset + start, bytes(content[start:end]))
+    layer.kept = bound
 
 
 def _covered(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -114,9 +114,18 @@ class FrameSource:
             for _, waiter in waiters:
                 waiter.future.cancel()
 
-    async def fetch_sound(self, refs: Iterable[tuple[int, FrameRef]]) -> dict[int, Decoded]:
-        """For the memtable flush: frames of any layers, without those that cannot be had now."""
-        waiters = [(ref.location, self._wait_for(ref, layer, FLUSH_SECONDS_MAX, urgent=True)) for layer, ref in refs]
+    async def fetch_sound(self, refs: Iterable[tuple[int, FrameRef]], asked: set[str]) -> dict[int, Decoded]:
+        """For the memtable flush: frames of any layers, without those that cannot be had now. `asked` are the objects
+        that this flush has asked for: one that is known to be withheld is waited for once, and not for each frame.
+        """
+        now = self._env.monotonic()
+        wanted = [
+            (layer, ref)
+            for layer, ref in refs
+            if self._slots.name(ref.location) not in asked or not self._is_withheld(ref.location, now)
+        ]
+        asked.update(self._slots.name(ref.location) for _, ref in wanted)
+        waiters = [(ref.location, self._wait_for(ref, layer, FLUSH_SECONDS_MAX, urgent=True)) for layer, ref in wanted]
         sound = {}
         try:
             for location, waiter in waiters:
@@ -128,6 +137,11 @@ class FrameSource:
             for _, waiter in waiters:
                 waiter.future.cancel()
         return sound
+
+    def _is_withheld(self, location: int, now: float) -> bool:
+        """Whether a frame has been withheld for longer than a flush waits."""
+        since = self.suspects.withheld_since(self._slots.name(location), location, now)
+        return now - since >= FLUSH_SECONDS_MAX
 
     def prefetch(self, ref: FrameRef) -> None:
         """Fetch a frame ahead; not from a suspect, and not again if that fails: the next reader will see."""

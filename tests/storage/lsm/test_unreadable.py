@@ -306,3 +306,47 @@ def test_what_is_kept_over_a_withheld_object_is_bounded(monkeypatch: pytest.Monk
         assert join(await there.layer.read(150 * SECTOR_BYTES + 99, 7)) == BAD[3:4] + b"piece" + BAD[1:2]
 
     played(case)
+
+
+def test_what_is_kept_is_bounded_while_a_flush_looks_at_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each flush would let more in, and none of it counts against the limits of memory."""
+    monkeypatch.setattr(layer_module, "KEPT_BYTES_MAX", 100 * SECTOR_BYTES)
+
+    async def case(there: Withheld) -> None:
+        for sector in range(200):
+            there.layer.write(sector * SECTOR_BYTES + 100, b"piece")
+        await there.engine.flush_memtable()
+        await there.engine.flush_memtable()
+        kept = there.layer.kept
+        assert kept >= 200 * SECTOR_BYTES
+        flushing = asyncio.ensure_future(there.engine.flush_memtable())
+        while not flushing.done():
+            with pytest.raises(Unreadable, match="whole sectors"):
+                there.layer.write(300 * SECTOR_BYTES + 1, b"x")
+            await asyncio.sleep(0.1)
+        assert there.layer.kept == kept
+
+    played(case, None)
+
+
+@pytest.mark.parametrize("error", [EIO, None], ids=["EIO", "hangs"])
+def test_a_flush_waits_for_a_withheld_object_once_however_much_is_kept_over_it(error: StorageError | None) -> None:
+    """Else writers of all disks would stand still meanwhile: two minutes at the most that is kept."""
+
+    async def case(there: Withheld) -> None:
+        for sector in range(BLOCKS * BLOCK_BYTES // SECTOR_BYTES):
+            there.layer.write(sector * SECTOR_BYTES + 100, b"piece")
+        for _ in range(2):
+            await there.engine.flush_memtable()
+        kept, began = there.layer.kept, now()
+        await there.engine.flush_memtable()
+        assert now() - began <= 2
+        assert there.layer.kept == kept > 0
+        there.store.denials.clear()
+        for held in there.store.holds:
+            held.release()
+        await there.engine.flush_memtable()
+        await there.engine.flush_memtable()
+        assert not there.engine.writes.memtable.kept, "it is asked for once in each flush"
+
+    played(case, error)
