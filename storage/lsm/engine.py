@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,7 @@ from storage.lsm.layers import Layers
 from storage.lsm.log import LayerLog
 from storage.lsm.names import manifest_name
 from storage.lsm.opening import Opened, Opener
+from storage.lsm.outage import REFUSALS
 from storage.lsm.pace import Pace
 from storage.lsm.presence import Presence
 from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
@@ -99,7 +101,7 @@ class Engine:
         self.manifests = opened.manifests
         self.cache = FrameCache(options.cache_bytes)
         self.failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
-        self._store = store
+        self._single = single
         self._env = env
         self._options = options
         self._presence = Presence(host, opened.lock, env)
@@ -253,7 +255,7 @@ class Engine:
         # Taken now: a flush may seal this memtable before the sweep begins.
         manifest = self.manifests.manifest
         sweeper = Sweeper(
-            store=self._store,
+            store=self._single,
             garbage=self.garbage,
             env=self._env,
             store_id=self.key.store_id,
@@ -438,7 +440,8 @@ class Engine:
         self.garbage.add(self.manifests.take_old())
         while True:
             if self.garbage.failing is None:
-                await sweeper.sweep()
+                with suppress(*REFUSALS):  # the next turn asks again
+                    await sweeper.sweep()
             await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -16,11 +16,11 @@ import logging
 from collections.abc import Callable, Collection
 
 from storage.env import Env, epoch_of
-from storage.errors import Unsupported
 from storage.lsm.completeness import acknowledged_by
 from storage.lsm.garbage import Garbage
 from storage.lsm.listing import list_log, list_manifests, list_tables
 from storage.lsm.names import table_name
+from storage.lsm.outage import REFUSALS
 from storage.objects.base import ObjectInfo, ObjectStore
 
 LEFTOVER_SECONDS_MIN = 24 * 3600.0
@@ -47,8 +47,9 @@ class Sweeper:
         named: Collection[str],
         below: Callable[[], tuple[int, Collection[int]]],
     ) -> None:
-        """`takeover` is the number of the writer's first manifest, `fence` that of its fence; `named` are the SSTs that
-        manifest and log named when it opened. `below` gives the replay point and all fences as they are now.
+        """`store` tries each request once: a leftover that cannot be read keeps no others. `takeover` is the number of
+        the writer's first manifest, `fence` that of its fence; `named` are the SSTs that manifest and log named when it
+        opened. `below` gives the replay point and all fences as they are now.
         """
         self._store = store
         self._garbage = garbage
@@ -64,7 +65,9 @@ class Sweeper:
         """What the store's clock showed a little before `_began`."""
 
     async def sweep(self) -> None:
-        """Every leftover that may go is garbage. A crash leaves what is not deleted yet to the next sweep."""
+        """Every leftover that may go is garbage. REFUSALS: the store does not say what there is. A crash leaves what is
+        not deleted yet to the next sweep.
+        """
         if self._clock is None:
             listed = await list_manifests(self._store, above=self._takeover - 1)
             self._clock = listed[self._takeover].modified if self._takeover in listed else None
@@ -90,8 +93,8 @@ class Sweeper:
                 continue
             try:
                 number = await acknowledged_by(self._store, table, self._store_id)
-            except Unsupported:
-                continue
+            except REFUSALS:
+                continue  # the next sweep asks again
             if number is None:
                 continue
             if number > self._fence:

@@ -7,12 +7,13 @@ import pytest
 
 from storage.crypto import PREFIX_BYTES
 from storage.env import object_id
+from storage.errors import AccessDenied, StorageError, Unavailable
 from storage.lsm.envelope import Header, ObjectKind
 from storage.lsm.garbage import Garbage
 from storage.lsm.names import TABLES, WALS, manifest_name, manifest_number, table_id, table_name, wal_name, wal_number
 from storage.lsm.sweep import LEFTOVER_SECONDS_MIN, Sweeper
 from storage.objects.memory import MemoryStore
-from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World, settle, until
 
 EPOCH, TAKEOVER, FENCE = 3, 9, 40
 
@@ -131,6 +132,38 @@ async def test_what_was_made_of_a_longer_log_than_ever_was_here_stays(
     assert said["foreign_history"]["object"] == table_name(alien)
     assert said["leftovers_swept"]["names"] == [table_name(orphan)]
     assert (said["leftovers_swept"]["count"], said["leftovers_swept"]["bytes"]) == (1, 96)
+
+
+@pytest.mark.parametrize("error", [Unavailable("Input/output error"), AccessDenied("403")], ids=["EIO", "denied"])
+async def test_a_leftover_that_cannot_be_read_keeps_no_others(
+    store: StageStore, env: Clocks, error: StorageError
+) -> None:
+    """Nobody knows what it is, so it stays, and is asked for again by the next sweep."""
+    unreadable = await put_table(store, env, 1)
+    for _ in range(3):
+        await put_table(store, env, 1)
+    await store.put(wal_name(1), b"old")
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    store.deny("get", table_name(unreadable), error)
+    sweeping = await sweeper(store, env, replay=20)
+    await sweeping.sweep()
+    assert tables(store) == {unreadable}
+    assert not store.names(WALS)
+    store.denials.clear()
+    await sweeping.sweep()
+    assert tables(store) == set()
+
+
+async def test_a_store_that_lists_nothing_stops_no_engine() -> None:
+    """The first sweep goes beside everything else, right after the opening."""
+    world = World()
+    engine = await world.open()
+    world.store.deny("list", TABLES, Unavailable("the store is away"))
+    world.store.calls.clear()
+    await until(lambda: bool(world.store.count("list", TABLES)))
+    await settle()
+    assert not engine.failed.done()
+    await engine.close()
 
 
 async def test_what_no_writer_of_this_store_made_stays(store: StageStore, env: Clocks) -> None:
