@@ -9,8 +9,8 @@ A GET is tried once and then gives its slot back. If it failed, the store is ask
 
 - It gives nothing: the store is away. Everybody waits, for ever, and all try again together after a pause.
 - It gives other objects: this one is a suspect. What is wanted of suspects waits apart, goes by few slots of its own,
-  and is tried again with pauses. Who has waited for a frame as long as his patience is told that it cannot be read; a
-  client's is a minute. So a bad object takes nothing from the others but those few slots.
+  and is tried again with pauses. Who has waited for a frame as long as his patience, and it was tried again in vain, is
+  told that it cannot be read; a client's is a minute. So a bad object takes nothing from the others but those few slots.
 
 The memtable flush has a slot of its own, and little patience: what it cannot have now it does without.
 """
@@ -284,9 +284,11 @@ class FrameSource:
     def _expire(self, now: float) -> None:
         """Tell those who have waited long enough for a suspect, whether or not it was its turn to be tried again."""
         for wanted in list(self._apart.values()):
+            proven = self.suspects.is_proven(wanted.name, wanted.tries)
             for waiter in wanted.waiters:
-                waited = now - max(waiter.asked, wanted.suspected)
-                if waited >= self._limit(wanted, waiter, now) and not waiter.future.done():
+                if waiter.future.done() or not (proven or waiter.urgent):
+                    continue
+                if now - max(waiter.asked, wanted.suspected) >= self._limit(wanted, waiter, now):
                     waiter.future.set_exception(self._unreadable(wanted, now))
             if not wanted.missed and not wanted.under_way:
                 self._end(wanted, NOBODY)
@@ -396,15 +398,16 @@ class FrameSource:
         now = self._env.monotonic()
         name = group[0].name
         frames = {w.ref.location: [(waiter.layer, w.ref.block) for waiter in w.waiters] for w in group if w.missed}
-        if self.suspects.failed(name, frames, str(error), since=began):
+        if self.suspects.failed(name, frames, str(error), since=began, now=now):
             _log.warning("object_unreadable", extra={"object": name, "error": str(error)})
         for wanted in group:
             if wanted.ref.location not in self._apart:
                 wanted.set_apart(began)
+            wanted.failed(now, self._env.jitter())
             since = self.suspects.withheld_since(name, wanted.ref.location, now)
-            wanted.give_up(self._unreadable(wanted, now), now, since)
+            proven = self.suspects.is_proven(name, wanted.tries)
+            wanted.give_up(self._unreadable(wanted, now), now, since, proven=proven)
             if wanted.missed:
-                wanted.failed(now, self._env.jitter())
                 self._apart[wanted.ref.location] = wanted
             else:
                 self._end(wanted, error)

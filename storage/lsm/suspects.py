@@ -10,6 +10,10 @@ of an outage counts against no object.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+TRIES_MIN = 2
+"""Times that something must have been asked for in vain before it counts as withheld: the first try may have shared a
+slow link with many others, and the next goes in small company."""
+
 RANGES_MAX = 1000
 """Blocks remembered of one suspect, for people."""
 
@@ -21,6 +25,10 @@ class Suspect:
     name: str
     since: float
     reason: str
+    tries: int = 0
+    """In vain; GETs that were under way together count once."""
+    tried: float = float("-inf")
+    """When the newest of those ended."""
     gave: bool = False
     """Whether any part of it came since."""
     frames: dict[int, float] = field(default_factory=dict)
@@ -45,8 +53,10 @@ class Suspects:
         """Every suspect, the oldest first."""
         return sorted(self._found.values(), key=lambda suspect: suspect.since)
 
-    def failed(self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float) -> bool:
-        """A GET that began at `since` failed, though the store gives other objects. `frames` are those it was to bring,
+    def failed(
+        self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float, now: float
+    ) -> bool:
+        """A GET that began at `since` failed now, though the store gives other objects. `frames` are those it was to bring,
         by location, with the (layer, block) of who asked. Whether the object was above suspicion before.
         """
         suspect = self._found.get(name)
@@ -54,6 +64,9 @@ class Suspects:
         if suspect is None:
             suspect = self._found[name] = Suspect(name, since, reason)
         suspect.reason = reason
+        if since >= suspect.tried:
+            suspect.tries += 1
+            suspect.tried = now
         for location, blocks in frames.items():
             suspect.frames.setdefault(location, since)
             for block in blocks:
@@ -84,6 +97,13 @@ class Suspects:
         if suspect is None:
             return now
         return suspect.frames.get(location, now) if suspect.gave else suspect.since
+
+    def is_proven(self, name: str, tries: int) -> bool:
+        """Whether a frame that was tried so often in vain is withheld, and not only waiting for its turn."""
+        suspect = self._found.get(name)
+        if suspect is None:
+            return False
+        return tries >= TRIES_MIN or (not suspect.gave and suspect.tries >= TRIES_MIN)
 
     def clear(self) -> None:
         """The store as a whole is away: that explains all."""

@@ -66,10 +66,12 @@ class Wanted:
         self.tries += 1
         self.due = now + min(PAUSE_SECONDS_MIN * 2**self.tries, PAUSE_SECONDS_MAX) * (0.5 + jitter / 2)
 
-    def give_up(self, error: Exception, now: float, since: float) -> None:
-        """Tell those whose patience has ended, if the frame is withheld since then."""
+    def give_up(self, error: Exception, now: float, since: float, *, proven: bool) -> None:
+        """Tell those whose patience has ended, if the frame is withheld since then; the memtable flush does not need to
+        have that proven.
+        """
         for waiter in self.waiters:
-            if not waiter.future.done() and now - since >= waiter.patience:
+            if not waiter.future.done() and now - since >= waiter.patience and (proven or waiter.urgent):
                 waiter.future.set_exception(error)
 
 
