@@ -56,8 +56,8 @@ class Suspects:
     def failed(
         self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float, now: float
     ) -> bool:
-        """A GET that began at `since` failed now, though the store gives other objects. `frames` are those it was to bring,
-        by location, with the (layer, block) of who asked. Whether the object was above suspicion before.
+        """A GET that began at `since` failed now, though the store gives other objects. `frames` are those it was to
+        bring, by location, with the (layer, block) of who asked. Whether the object was above suspicion before.
         """
         suspect = self._found.get(name)
         new = suspect is None
