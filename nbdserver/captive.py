@@ -6,6 +6,7 @@ import dataclasses
 import os
 
 from nbdserver.announce import Address, Tcp, Unix
+from storage.secret import without_secrets
 
 STOP_SECONDS = 5.0
 """How long the command may take to end after it was asked to."""
@@ -30,11 +31,11 @@ def variables(address: Address, export: str) -> dict[str, str]:
 
 
 async def run(command: str, told: dict[str, str]) -> int:
-    """Run a shell command to its end; its exit status, as a shell gives it.
+    """Run a shell command to its end; its exit status, as a shell gives it. It finds no secrets of the store.
 
     Cancelled, it ends the command.
     """
-    process = await asyncio.create_subprocess_shell(command, env={**os.environ, **told})
+    process = await asyncio.create_subprocess_shell(command, env={**without_secrets(os.environ), **told})
     try:
         status = await process.wait()
     except asyncio.CancelledError:

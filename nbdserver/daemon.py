@@ -1,24 +1,12 @@
-"""This file knows what a process does to become a service: leave the terminal, say who it is, leave no core
-dump.
-"""
+"""This file knows what a process does to become a service: leave the terminal, and say who it is."""
 
-import ctypes
 import os
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from storage.errors import AccessDenied
 from storage.ownership import open_own, replace_file, trusted_folder
-
-PR_SET_DUMPABLE = 4
-
-
-def forbid_core_dumps() -> None:
-    """Neither a crash nor another process of the same user gets at the keys in memory."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def detach(child: Callable[[Callable[[], None]], int]) -> int:

@@ -1,9 +1,11 @@
 """Log records: how they look, and where they go.
 
 Code logs with `logging.getLogger(__name__)` and facts in `extra=`. Records go to standard error, to a file, or to the
-system's log (/dev/log).
+system's log (/dev/log). Whatever went wrong, no record shows the values of variables or the arguments of a call: there
+are passwords, keys and the content of disks among them.
 """
 
+import asyncio
 import contextlib
 import logging
 import logging.handlers
@@ -103,8 +105,19 @@ def set_up(form: Format, level: int, handlers: Sequence[logging.Handler]) -> Non
     root.handlers = list(handlers)
     root.setLevel(level)
     # Libraries below warnings are noise to an operator: a line per request, a line per connection.
-    for name in ("aiohttp", "asyncio", "urllib3"):
+    for name in ("aiohttp", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # its warnings quote the arguments of callbacks
+
+
+def on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What an event loop says of an exception nobody took. asyncio's own handler prints callbacks with their arguments.
+
+    Give it to `set_exception_handler`.
+    """
+    in_callback = "handle" in context  # then the message quotes it
+    message = "an exception in a callback" if in_callback else context.get("message", "an exception")
+    logger.error("unexpected: %s", message, exc_info=context.get("exception"))
 
 
 def _renderer(form: Format, handler: logging.Handler) -> structlog.types.Processor:

@@ -38,6 +38,7 @@ from nbdserver.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_store
 from storage.env import Env
 from storage.errors import Conflict, Invalid, NotFound
+from storage.secret import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +48,20 @@ Ready = Callable[[list[Announcement]], None]
 T = TypeVar("T")
 
 
-async def serve(settings: ServeSettings, password: bytes, env: Env, ready: Ready, say: Callable[[str], None]) -> int:
-    """Serve until the end; returns the exit status. `ready` is called once clients can connect; until then `say` tells
-    who waits what for. What a stop waits for is logged.
+async def serve(settings: ServeSettings, password: Secret, env: Env, ready: Ready, say: Callable[[str], None]) -> int:
+    """Serve until the end; returns the exit status. The password is wiped once the store is open. `ready` is called
+    once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged.
 
     Raises the StorageError for which it cannot start, or with which the store has failed.
     """
+    asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
     stopped = _stopped_by_signals()
     security = Security(settings, env)
     await _rehearse(settings, env)
     told = Opening()
     async with saying(say, lambda waited: opening(settings.store, told, waited)):
-        store = await _unless(stopped, _open(settings, password, env, told))
+        with password:
+            store = await _unless(stopped, _open(settings, password, env, told))
     if store is None:
         return INTERRUPTED
     service: Service | None = None
@@ -249,7 +252,7 @@ def _nothing(name: str) -> Device:
     raise NotFound(f"{name!r} is not served yet")
 
 
-async def _open(settings: ServeSettings, password: bytes, env: Env, told: Opening) -> Store:
+async def _open(settings: ServeSettings, password: Secret, env: Env, told: Opening) -> Store:
     engine = EngineOptions()
     if settings.cache_bytes is not None:
         engine = EngineOptions(cache_bytes=settings.cache_bytes)

@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from storage.secret import Secret
+
 Buffer = bytes | bytearray | memoryview
 
 KEY_BYTES = 32
@@ -93,10 +95,10 @@ class Sealer:
 class Cipher:
     """XChaCha20-Poly1305 under one key. Thread-safe."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: Buffer) -> None:
         assert len(key) == KEY_BYTES
-        self._key = key
-        self._aead_of = lru_cache(maxsize=SUBKEYS_MAX)(partial(_aead, key))
+        self._key = Secret(key)
+        self._aead_of = lru_cache(maxsize=SUBKEYS_MAX)(partial(_aead, self._key))
 
     def sealer(self, prefix: bytes) -> Sealer:
         """A sealer for one new object. `prefix` is 16 bytes fresh from the operating system, never used
@@ -117,7 +119,7 @@ class Cipher:
             raise AuthenticationError("the authentication tag does not fit") from None
 
 
-def hchacha20(key: bytes, prefix: bytes) -> bytes:
+def hchacha20(key: Buffer, prefix: bytes) -> bytes:
     """The 32-byte subkey of draft-irtf-cfrg-xchacha-03, section 2.2, for a key and the first 16 bytes of a
     nonce.
 
@@ -134,13 +136,13 @@ def hchacha20(key: bytes, prefix: bytes) -> bytes:
     return _SUBKEY_WORDS.pack(*((o - i) & _WORD_MASK for o, i in zip(outputs, inputs, strict=True)))
 
 
-def derive(key: bytes, purpose: str, store_id: bytes) -> bytes:
+def derive(key: Buffer, purpose: str, store_id: bytes) -> Secret:
     """32 bytes for one purpose by HKDF-SHA256 (RFC 5869): salt = store id, info = "nbdserver 1 " |
     purpose."""
     assert len(key) == KEY_BYTES
     assert len(store_id) == STORE_ID_BYTES
     info = b"nbdserver 1 " + purpose.encode("ascii")
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=store_id, info=info).derive(key)
+    return Secret(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=store_id, info=info).derive(key))
 
 
 def self_test() -> None:
@@ -180,5 +182,5 @@ _DRAFT_CIPHERTEXT = (
 _DRAFT_TAG = "c0875924c1c7987947deafd8780acf49"
 
 
-def _aead(key: bytes, prefix: bytes) -> ChaCha20Poly1305:
+def _aead(key: Buffer, prefix: bytes) -> ChaCha20Poly1305:
     return ChaCha20Poly1305(hchacha20(key, prefix))

@@ -23,10 +23,10 @@ change deletes it, and `delete_older` does. A damaged newest object is never pas
 since that would let an old password back in. Who can write to the bucket can delete the newest and put back
 an older one: that is why `load` returns the number, and why every manifest records the highest.
 
-Passwords come as bytes or bytearray and are never copied here; the caller wipes its own with `wipe`. The
-key-encryption key is wiped, and Argon2 clears its memory. What Python cannot wipe: the wrap key and the data
-key are `bytes`, and copies of them stay in freed heap, in HKDF's and in OpenSSL's contexts; a password that
-was ever a `str`, or was read from the environment, stays there too. So core dumps must be off, and swap
+Passwords come as bytes or bytearray and are never copied here; who made one wipes it, which for a `Secret`, as all of
+the program are, is a `with`. The key-encryption key is wiped, and Argon2 clears its memory. What Python cannot wipe:
+copies of the wrap key and the data key stay in freed heap, in HKDF's and in OpenSSL's contexts; of a password that was
+ever a `str`, came in a variable or over the admin socket, copies stay there too. So core dumps must be off, and swap
 encrypted.
 """
 
@@ -64,6 +64,7 @@ from storage.keyslots import (
     seal_slot,
 )
 from storage.objects.base import ObjectStore
+from storage.secret import Secret
 
 __all__ = [
     "DEFAULT_COST",
@@ -77,7 +78,6 @@ __all__ = [
     "keys_name",
     "load",
     "older",
-    "wipe",
 ]
 
 KEYS_PREFIX = "keys/"
@@ -103,7 +103,7 @@ async def create(store: ObjectStore, password: Password, env: Env, cost: Cost = 
     _check_password(password)
     if await _numbers(store):
         raise AlreadyExists(f"there is a store at {store.url} already")
-    data_key = DataKey(store_id=env.random_bytes(STORE_ID_BYTES), key=env.random_bytes(KEY_BYTES))
+    data_key = DataKey(store_id=env.random_bytes(STORE_ID_BYTES), key=Secret(env.random_bytes(KEY_BYTES)))
     slot = await _new_slot(data_key, 1, password, env, cost)
     try:
         await _write(store, 1, encode(data_key, 1, (slot,), cost.memory_kib_min))
@@ -173,11 +173,6 @@ async def delete_older(store: ObjectStore, number: int) -> None:
     names = await older(store, number)
     if names:
         await store.delete(names)
-
-
-def wipe(buffer: bytearray) -> None:
-    """Overwrite a password with zeros. Copies made elsewhere stay, see above."""
-    buffer[:] = bytes(len(buffer))
 
 
 async def _numbers(store: ObjectStore) -> dict[int, int]:

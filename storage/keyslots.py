@@ -22,6 +22,7 @@ from nacl.exceptions import CryptoError
 
 from storage.crypto import KEY_BYTES, NONCE_BYTES, OVERHEAD_BYTES, AuthenticationError, derive
 from storage.errors import Corrupt, Invalid, Unsupported
+from storage.secret import Secret
 
 MAGIC = b"NBDSTORE"
 FORMAT_VERSION = 1
@@ -88,12 +89,12 @@ assert SLOTS_MAX * DEFAULT_COST.work_kib <= WORK_KIB_MAX
 
 @dataclass(frozen=True, slots=True)
 class DataKey:
-    """The data key of a store, from which every other key is derived. Never printed."""
+    """The data key of a store, from which every other key is derived."""
 
     store_id: bytes
-    key: bytes = field(repr=False)
+    key: Secret
 
-    def purpose(self, name: str) -> bytes:
+    def purpose(self, name: str) -> Secret:
         """32 bytes for one purpose, ready for a `Cipher`; different names give independent keys."""
         return derive(self.key, name, self.store_id)
 
@@ -152,7 +153,7 @@ def seal_slot(
     check, wrap = _stretch(password, salt, cost)
     slot = Slot(number=number, cost=cost, salt=salt, created=created, check=check, wrapped=b"")
     associated = slot.associated(data_key.store_id)
-    sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(data_key.key, associated, nonce, wrap)
+    sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(bytes(data_key.key), associated, nonce, bytes(wrap))
     return replace(slot, wrapped=nonce + sealed)
 
 
@@ -166,10 +167,10 @@ def open_slot(slot: Slot, store_id: bytes, password: Password) -> DataKey | None
         return None
     nonce, sealed = slot.wrapped[:NONCE_BYTES], slot.wrapped[NONCE_BYTES:]
     try:
-        key = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, slot.associated(store_id), nonce, wrap)
+        key = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, slot.associated(store_id), nonce, bytes(wrap))
     except CryptoError:
         raise AuthenticationError("the sealed data key does not open") from None
-    return DataKey(store_id=store_id, key=key)
+    return DataKey(store_id=store_id, key=Secret(key))
 
 
 def seal_fits(content: KeysObject, data_key: DataKey) -> bool:
@@ -267,12 +268,12 @@ def _seal(data_key: DataKey, sealed: bytes) -> bytes:
     return hmac.digest(data_key.purpose("keys object"), sealed, "sha256")
 
 
-def _stretch(password: Password, salt: bytes, cost: Cost) -> tuple[bytes, bytes]:
+def _stretch(password: Password, salt: bytes, cost: Cost) -> tuple[bytes, Secret]:
     """(check value, wrap key) of a password. Takes as long as the cost says; releases the interpreter lock.
 
     Through the raw context, because the ordinary call copies the password into memory nobody clears.
     """
-    kek = bytearray(KEY_BYTES)
+    kek = Secret(KEY_BYTES)
     secret, out = ffi.from_buffer("uint8_t[]", password), ffi.from_buffer("uint8_t[]", kek)
     salted = ffi.from_buffer("uint8_t[]", salt)
     fields = {
@@ -296,5 +297,5 @@ def _stretch(password: Password, salt: bytes, cost: Cost) -> tuple[bytes, bytes]
         )
     hkdf = HKDF(SHA256(), length=CHECK_BYTES + KEY_BYTES, salt=None, info=b"nbdserver 1 key slot")
     both = hkdf.derive(kek)
-    kek[:] = bytes(len(kek))
-    return both[:CHECK_BYTES], both[CHECK_BYTES:]
+    kek.wipe()
+    return both[:CHECK_BYTES], Secret(both[CHECK_BYTES:])

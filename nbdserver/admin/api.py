@@ -33,7 +33,7 @@ from nbdserver.admin.frames import (
     encode_end,
     encode_failure,
 )
-from nbdserver.admin.operations import NOBODY, Answer, Clients, Operation
+from nbdserver.admin.operations import NOBODY, Answer, Clients, decode_operation
 from nbdserver.admin.transfer import dump, import_device
 from storage import Store
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
@@ -131,7 +131,7 @@ class Admin:
 
     async def _operation(self, request: web.Request) -> web.Response:
         try:
-            operation = msgspec.json.decode(await request.read(), type=Operation)
+            operation = decode_operation(await request.read())
         except msgspec.MsgspecError as error:
             raise Invalid(f"the server does not know this operation: {error}") from error
         answer = await operation.perform(self._store, self._clients)

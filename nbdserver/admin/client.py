@@ -17,7 +17,7 @@ import msgspec
 
 from nbdserver.admin.failures import Failure, to_error
 from nbdserver.admin.frames import HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
-from nbdserver.admin.operations import Answer, ChangePassword, Operation
+from nbdserver.admin.operations import Answer, ChangePassword, Operation, encode_operation
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
 from nbdserver.unix_sockets import connect, peer
 from storage.errors import AccessDenied, StorageError, Unavailable
@@ -74,7 +74,7 @@ class AdminClient:
             (user,) = self._users
             raise AccessDenied(f"the server of this store is {user_name(user)}'s: change the password as that user")
         seconds = None if operation.writes else ANSWER_SECONDS
-        return self._ask("POST", "/v1/operations", msgspec.json.encode(operation), seconds=seconds)
+        return self._ask("POST", "/v1/operations", encode_operation(operation), seconds=seconds)
 
     def write_content(self, name: str, frames: Iterable[bytes], *, size: int | None, overwrite: bool) -> Answer:
         """Fill a device with encoded frames; durable on return. `frames` must raise no OSError of its own.

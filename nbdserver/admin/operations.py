@@ -7,11 +7,13 @@ in seconds since 1970.
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
 
 from storage.errors import NotFound
+from storage.secret import Secret
 
 if TYPE_CHECKING:
     from storage import DeviceInfo, Store
@@ -127,14 +129,15 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
 
 
 class ChangePassword(msgspec.Struct, frozen=True, tag="change-password"):
-    """The store opens with `new` from now on and no longer with `old`."""
+    """The store opens with `new` from now on and no longer with `old`. Both are wiped at its end."""
 
-    old: bytes
-    new: bytes
+    old: Secret
+    new: Secret
     writes: ClassVar[bool] = True
 
     async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
-        await store.change_password(self.old, self.new)
+        with self.old, self.new:
+            await store.change_password(self.old, self.new)
         return {"changed": True}
 
 
@@ -169,6 +172,30 @@ Operation = (
     | ListClients
     | DisconnectClient
 )
+
+
+def encode_operation(operation: Operation) -> bytes:
+    """An operation as it travels."""
+    return msgspec.json.encode(operation, enc_hook=_reveal)
+
+
+def decode_operation(data: bytes) -> Operation:
+    """The operation that came. msgspec.MsgspecError: it is none."""
+    operation: Operation = msgspec.json.decode(data, type=Operation, dec_hook=_hide)
+    return operation
+
+
+def _reveal(value: object) -> str:
+    """A secret on its way; nothing else needs a hook."""
+    if not isinstance(value, Secret):
+        raise NotImplementedError
+    return base64.b64encode(value).decode()
+
+
+def _hide(kind: type, value: object) -> object:
+    if kind is not Secret or not isinstance(value, str):
+        raise TypeError("a secret is Base64")
+    return Secret(base64.b64decode(value, validate=True))
 
 
 def _describe(store: Store, info: DeviceInfo) -> Answer:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nbdserver.admin.operations import Answer, Operation
     from storage import Store, StoreOptions
     from storage.env import Env
+    from storage.secret import Secret
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ A server does for ever, but a person waits here.
 """
 
 
-def perform(place: Place, operation: Operation, *, password: bytes | None = None) -> Answer:
+def perform(place: Place, operation: Operation, *, password: Secret | None = None) -> Answer:
     """Have an operation carried out on a store, served or at rest. Raises what the operation raises.
 
     The password is looked for only where it is needed, unless the command has it already.
@@ -45,7 +46,7 @@ def at_rest(
     work: Callable[[Store], Awaitable[T]],
     *,
     writes: bool,
-    password: bytes | None = None,
+    password: Secret | None = None,
     shows_progress: bool = False,
 ) -> T:
     """Open a store, do something with it and close it: as its writer, or (not `writes`) as a reader.
@@ -63,10 +64,13 @@ def at_rest(
             return await open_store(place.store, secret, env=env, options=options)
         return await open_reader(place.store, secret, env=env, options=options)
 
-    return _run(opened, work, options, place.store, shows_progress=shows_progress)
+    try:
+        return _run(opened, work, options, place.store, shows_progress=shows_progress)
+    finally:
+        secret.wipe()
 
 
-def make_store(place: Place, password: bytes, work: Callable[[Store], Awaitable[T]], *, accept_rollback: bool) -> T:
+def make_store(place: Place, password: Secret, work: Callable[[Store], Awaitable[T]], *, accept_rollback: bool) -> T:
     """Make a store, do something with it and close it. `Store.created` tells if it was there already."""
     from storage import StoreOptions, open_store
 
@@ -117,6 +121,7 @@ def _run(
 
     import msgspec
 
+    from nbdserver import logs
     from nbdserver.condition import opening, waits_for
     from nbdserver.waiting import saying
     from storage.env import RealEnv
@@ -124,6 +129,7 @@ def _run(
     _set_up_logs()
 
     async def run() -> T:
+        asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
         env = RealEnv()
         try:
             async with saying(complain, lambda waited: opening(where, options.opening, waited)):

@@ -33,13 +33,14 @@ def init(place: Place, accept_rollback: bool, as_json: bool) -> None:
     if is_there(place.store):
         raise CommandFailed(f"there is a store at {place.store} already")
     password = passwords.current(os.environ)
-    if password.typed:
-        passwords.confirm(password)
 
     async def describe(store: Store) -> tuple[bool, StoreStatus]:
         return store.created, store.status()
 
-    created, status = make_store(place, password.secret, describe, accept_rollback=accept_rollback)
+    with password.secret:
+        if password.typed:
+            passwords.confirm(password)
+        created, status = make_store(place, password.secret, describe, accept_rollback=accept_rollback)
     if not created:
         raise CommandFailed(f"there is a store at {place.store} already")
     if as_json:

@@ -27,9 +27,8 @@ def change(place: Place, as_json: bool) -> None:
     """
     from nbdserver.admin.operations import ChangePassword
 
-    old = passwords.current(os.environ)
-    new = passwords.new(os.environ)
-    answer = perform(place, ChangePassword(old.secret, new.secret), password=old.secret)
+    with passwords.current(os.environ).secret as old, passwords.new(os.environ).secret as new:
+        answer = perform(place, ChangePassword(old, new), password=old)
     if as_json:
         output.document(answer)
     else:

@@ -1,31 +1,43 @@
-"""This file knows where a password may come from: never an argument, and never two places at once."""
+"""Where a password may come from: never an argument, and never two places at once.
+
+A password in a variable is taken out of the environment. A command that prints one gets the environment without the
+passwords, and with all else: it may have to ask a service of its own for it.
+"""
+
+from __future__ import annotations
 
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli.failures import CommandFailed
 
+if TYPE_CHECKING:
+    from storage.secret import Secret
+
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """A password, and whether somebody typed it: a typed one of a new store should be typed twice."""
+    """A password, and whether somebody typed it: a typed one of a new store should be typed twice. Whoever asked for it
+    wipes it.
+    """
 
-    secret: bytes
+    secret: Secret
     typed: bool = False
 
 
-def current(environ: Mapping[str, str]) -> Password:
+def current(environ: MutableMapping[str, str]) -> Password:
     """The password of the store. CommandFailed: there is none, or more than one."""
     return _find(environ, "PASSWORD", "password", "Password of the store")
 
 
-def new(environ: Mapping[str, str]) -> Password:
+def new(environ: MutableMapping[str, str]) -> Password:
     """The password that the store is to have; a typed one is asked for twice."""
     found = _find(environ, "NEW_PASSWORD", "new-password", "New password of the store")
     if found.typed:
@@ -35,11 +47,14 @@ def new(environ: Mapping[str, str]) -> Password:
 
 def confirm(password: Password) -> None:
     """Ask for a typed password again. CommandFailed if it differs."""
-    if _ask("The same once more") != password.secret:
-        raise CommandFailed("the two passwords differ: nothing was done")
+    with _ask("The same once more") as again:
+        if again != password.secret:
+            raise CommandFailed("the two passwords differ: nothing was done")
 
 
-def _find(environ: Mapping[str, str], name: str, credential: str, prompt: str) -> Password:
+def _find(environ: MutableMapping[str, str], name: str, credential: str, prompt: str) -> Password:
+    from storage.secret import taken
+
     variable = f"NBDSERVER_{name}"
     sources = [key for key in (variable, f"{variable}_FILE", f"{variable}_COMMAND") if key in environ]
     folder = environ.get("CREDENTIALS_DIRECTORY")
@@ -56,23 +71,23 @@ def _find(environ: Mapping[str, str], name: str, credential: str, prompt: str) -
         return Password(_checked(_ask(prompt), "what was typed"), typed=True)
     (source,) = sources
     if source == variable:
-        secret = os.fsencode(environ[source])
+        secret = taken(environ, source)
     elif source == "CREDENTIALS_DIRECTORY":
         secret = _read(Path(str(folder)) / credential)
     elif source.endswith("_FILE"):
         secret = _read(Path(environ[source]))
     else:
-        secret = _run(environ[source], source)
+        secret = _run(environ[source], source, environ)
     return Password(_checked(secret, source))
 
 
-def _checked(secret: bytes, source: str) -> bytes:
+def _checked(secret: Secret, source: str) -> Secret:
     if not secret:
         raise CommandFailed(f"the password from {source} is empty", status=2)
     return secret
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> Secret:
     """The content of a file, without the line end that editors put there."""
     try:
         warn_of_readers(path, "the password")
@@ -92,24 +107,31 @@ def warn_of_readers(path: Path, secret: str) -> None:
         click.echo(f"nbdserver: warning: {path} belongs to user {found.st_uid}, who knows {secret} in it", err=True)
 
 
-def _run(command: str, source: str) -> bytes:
+def _run(command: str, source: str, environ: Mapping[str, str]) -> Secret:
     """What a command prints; it is split as a shell would, but no shell runs it."""
     import shlex
     import subprocess
 
+    from storage.secret import without_passwords
+
+    # No error is kept as the cause of another: it quotes the command, which may hold a secret of its own.
     try:
-        done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True, env=without_passwords(environ))
     except (OSError, ValueError, IndexError) as error:
-        raise CommandFailed(f"the command in {source} cannot be run: {error}") from error
+        raise CommandFailed(f"the command in {source} cannot be run: {error}") from None
     except subprocess.CalledProcessError as error:
-        raise CommandFailed(f"the command in {source} ended with status {error.returncode}") from error
+        raise CommandFailed(f"the command in {source} ended with status {error.returncode}") from None
     return _line(done.stdout)
 
 
-def _line(data: bytes) -> bytes:
-    return data.removesuffix(b"\n").removesuffix(b"\r")
+def _line(data: bytes) -> Secret:
+    from storage.secret import Secret
+
+    return Secret(data.removesuffix(b"\n").removesuffix(b"\r"))
 
 
-def _ask(prompt: str) -> bytes:
+def _ask(prompt: str) -> Secret:
+    from storage.secret import Secret
+
     answer: str = click.prompt(prompt, hide_input=True, default="", show_default=False, err=True)
-    return os.fsencode(answer)
+    return Secret(os.fsencode(answer))

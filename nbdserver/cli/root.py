@@ -15,6 +15,7 @@ from nbdserver.cli.password import password
 from nbdserver.cli.serve import serve
 from nbdserver.cli.standard import open_standard, settle
 from nbdserver.cli.status import flush, status
+from nbdserver.core_dumps import forbid_core_dumps
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
@@ -46,6 +47,7 @@ for _command in (init, serve, device, client, password, status, flush):
 
 def main() -> int:
     """Run the command line of this process; returns the exit status."""
+    forbid_core_dumps()
     open_standard()
     status_ = settle(_run())
     if threading.active_count() > 1:

@@ -22,6 +22,7 @@ from nbdserver.limits import Limits
 
 if TYPE_CHECKING:
     from nbdserver.announce import Announcement
+    from storage.secret import Secret
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -153,14 +154,15 @@ def serve(
 
         return _serve(settings, password, ready, make_log, verbose=verbose, as_json=as_json)
 
-    if not fork:
-        return child(lambda: None)
-    from nbdserver.daemon import detach
+    with password:  # a fork has a copy of its own, which it wipes itself
+        if not fork:
+            return child(lambda: None)
+        from nbdserver.daemon import detach
 
-    return detach(child)
+        return detach(child)
 
 
-def _password(settings: ServeSettings, *, fork: bool) -> bytes:
+def _password(settings: ServeSettings, *, fork: bool) -> Secret:
     """The password; one that is typed for a store that is not there yet is typed twice.
 
     Whether the store is there is not asked before a fork, since asking takes threads.
@@ -234,7 +236,7 @@ class _Log:
 
 def _serve(
     settings: ServeSettings,
-    password: bytes,
+    password: Secret,
     ready: Callable[[], None],
     make_log: Callable[[int], _Log],
     *,
@@ -242,10 +244,6 @@ def _serve(
     as_json: bool,
 ) -> int:
     """Serve until the end, and say how it ended; the exit status."""
-    from nbdserver.daemon import forbid_core_dumps
-
-    forbid_core_dumps()
-
     import uvloop
 
     from nbdserver import service

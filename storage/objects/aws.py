@@ -30,8 +30,9 @@ class Profile:
     """AWS_PROFILE named it: it must exist."""
     credentials_file: Path
     config_file: Path
-    settings: Section = field(default_factory=dict)
-    services: Section = field(default_factory=dict)
+    settings: Section = field(default_factory=dict, repr=False)
+    """Credentials are among them."""
+    services: Section = field(default_factory=dict, repr=False)
     """The settings of S3 in the section `[services ...]` that the profile refers to."""
 
     @property

@@ -1,7 +1,8 @@
 """Credentials for an S3 store: from variables, the files of AWS, a program they name, or the role of the instance.
 
 They are looked up again once a minute, so that a file or a program may hand out new ones while the server runs. What
-was found stays in use while its source has nothing new to say and it has not expired.
+was found stays in use while its source has nothing new to say and it has not expired. Their variables stay in the
+environment of this process for that. What is held does not print; it is `str`, as the client wants it, and not wiped.
 """
 
 import json
@@ -20,6 +21,7 @@ from urllib3.exceptions import HTTPError
 from storage.env import Env
 from storage.errors import AccessDenied, StorageError, Unavailable
 from storage.objects.aws import Profile, read_profile
+from storage.secret import without_passwords
 
 LOOK_AGAIN_SECONDS = 60.0
 """How long credentials are used before their source is asked again: a file may have been given new ones."""
@@ -34,6 +36,17 @@ _NOT_UNDERSTOOD = ("role_arn", "sso_session", "sso_start_url", "credential_sourc
 
 Source = Callable[[], Credentials | None]
 """None: it has nothing to say. A StorageError: it should have, and failed."""
+
+
+class _Quiet(Credentials):
+    """Credentials that do not show their secrets in text."""
+
+    def __repr__(self) -> str:
+        return f"Credentials(access_key={self.access_key!r}, hidden)"
+
+    @classmethod
+    def of(cls, found: Credentials) -> Credentials:
+        return cls(found.access_key, found.secret_key, found.session_token, found.expiration)
 
 
 class FoundCredentials(Provider):
@@ -76,7 +89,7 @@ class FoundCredentials(Provider):
                 failure = error
                 break  # this source was meant: another one's credentials would be somebody else's
             if found is not None:
-                return found
+                return _Quiet.of(found)
         if known is None:
             raise failure or AccessDenied(
                 "no credentials for the store were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -123,7 +136,7 @@ def _of_process(command: str, environ: Mapping[str, str]) -> Credentials:
             stdout=subprocess.PIPE,
             timeout=PROCESS_SECONDS,
             check=True,
-            env={name: value for name, value in environ.items() if not name.startswith("NBDSERVER_")},
+            env=without_passwords(environ),
         )
         said = json.loads(ran.stdout)
         if said["Version"] != 1:

@@ -16,7 +16,7 @@ from tests.support.program import COMMAND, REPOSITORY
 pytestmark = pytest.mark.integration
 
 README = REPOSITORY / "README.md"
-DOCUMENTS = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS = [README, REPOSITORY / "SECURITY.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 STATUSES_WITHOUT_A_KIND = {0, 1, 2, 3, 130}
 

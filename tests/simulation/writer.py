@@ -14,6 +14,7 @@ from storage.lsm.tree import TreeEffects
 from storage.objects.base import ObjectStore
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
+from storage.secret import Secret
 from tests.simulation.actors import Actor, check_extents, joined
 from tests.simulation.damage import WAIT_SECONDS, Damage
 from tests.simulation.env import SimEnv
@@ -23,7 +24,7 @@ from tests.simulation.names import Change, Devices
 from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
 from tests.simulation.profile import Profile
 
-KEY = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+KEY = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
 OPEN_SECONDS = 30.0
 TROUBLES = (Unavailable, OutOfSpace, AccessDenied)
 """What opening may end with while the store misbehaves. Once open, a store is asked for ever."""

@@ -25,6 +25,7 @@ from storage.keys import Cost, DataKey, OldKeysLeft, change_password, create, de
 from storage.keyslots import Slot, decode, encode, seal_slot
 from storage.objects.base import ANSWER_BYTES_MAX, Buffer, ObjectInfo
 from storage.objects.memory import MemoryStore
+from storage.secret import Secret
 
 CHEAP = Cost.for_tests()
 OLD, NEW, OTHER = b"correct horse", b"battery staple", b"a third one"
@@ -114,28 +115,28 @@ async def test_a_senseless_password(store: MemoryStore, env: RealEnv, password: 
 
 
 def test_nothing_secret_is_printed() -> None:
-    key = DataKey(store_id=bytes(16), key=b"k" * 32)
+    key = DataKey(store_id=bytes(16), key=Secret(b"k" * 32))
     assert "kkk" not in repr(key)
 
 
 async def test_the_object_holds_no_secret(store: MemoryStore, env: RealEnv) -> None:
     made = await create(store, OLD, env, CHEAP)
     data = await store.get(FIRST)
-    assert made.key not in data
+    assert bytes(made.key) not in data
     assert OLD not in data
     assert made.store_id in data
 
 
 async def test_a_password_is_left_alone_until_it_is_wiped(store: MemoryStore, env: RealEnv) -> None:
-    password = bytearray(OLD)
+    password = Secret(OLD)
     await create(store, password, env, CHEAP)
-    assert password == OLD
-    keys.wipe(password)
-    assert password == bytes(len(OLD))
+    assert bytes(password) == OLD
+    password.wipe()
+    assert bytes(password) == bytes(len(OLD))
 
 
 def test_purposes_differ() -> None:
-    key = DataKey(store_id=bytes(16), key=bytes(32))
+    key = DataKey(store_id=bytes(16), key=Secret(bytes(32)))
     assert key.purpose("frames") != key.purpose("wal")
     assert len(key.purpose("frames")) == 32
 
@@ -167,7 +168,7 @@ def test_a_password_is_stretched_by_argon2id_and_hkdf(password: bytes | bytearra
     info = b"nbdserver 1 key slot"
     check = hmac.digest(extracted, info + b"\x01", "sha256")
     wrap = hmac.digest(extracted, check + info + b"\x02", "sha256")
-    assert keyslots._stretch(password, salt, cost) == (check, wrap)
+    assert keyslots._stretch(password, salt, cost) == (check, Secret(wrap))
 
 
 async def test_an_impossible_cost_is_an_error(store: MemoryStore, env: RealEnv) -> None:
@@ -216,7 +217,7 @@ async def test_a_change_needs_the_old_password(store: MemoryStore, env: RealEnv)
 
 
 async def test_one_slot_of_several_is_changed(store: MemoryStore, env: RealEnv) -> None:
-    data_key = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+    data_key = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
     content = tuple(slot(data_key, at, password) for at, password in [(1, OTHER), (7, OLD), (9, b"fourth")])
     await store.create(keys_name(5), encode(data_key, 5, content, CHEAP.memory_kib_min))
     for password in (OTHER, OLD, b"fourth"):
@@ -468,7 +469,7 @@ async def test_a_change_whose_clean_up_fails_says_that_it_is_in_force(
 
 async def test_every_flipped_bit_is_damage(env: RealEnv) -> None:
     """Two slots, a right and a wrong password: never WrongPassword, never a key."""
-    data_key = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+    data_key = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
     data = encode(data_key, 1, (slot(data_key, 1, OLD), slot(data_key, 2, NEW)), CHEAP.memory_kib_min)
     for bit in range(len(data) * 8):
         changed = bytearray(data)
@@ -550,7 +551,7 @@ async def test_an_older_object_cannot_come_back_under_a_higher_number(store: Mem
 
 
 async def test_a_slot_cannot_be_added_or_dropped(store: MemoryStore, env: RealEnv) -> None:
-    data_key = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+    data_key = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
     one, two = slot(data_key, 1, OLD), slot(data_key, 2, NEW)
     both = encode(data_key, 1, (one, two), CHEAP.memory_kib_min)
     forged = both[:35] + b"\x01" + both[36 : HEADER_BYTES + SLOT_BYTES] + both[-64:-32]
@@ -588,7 +589,7 @@ async def test_the_number_of_slots_is_bounded(store: MemoryStore, env: RealEnv, 
 
 
 async def test_as_many_slots_as_allowed_load(store: MemoryStore, env: RealEnv) -> None:
-    data_key = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+    data_key = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
     slots = tuple(slot(data_key, at, b"password %d" % at) for at in range(1, keyslots.SLOTS_MAX + 1))
     await store.create(FIRST, encode(data_key, 1, slots, CHEAP.memory_kib_min))
     assert await load(store, b"password %d" % keyslots.SLOTS_MAX, env, CHEAP) == (data_key, 1)
@@ -662,7 +663,7 @@ async def test_another_kind_of_object_is_refused(store: MemoryStore, env: RealEn
 
 
 async def test_slots_that_cost_too_much_together_are_not_written() -> None:
-    data_key = DataKey(store_id=bytes(16), key=bytes(32))
+    data_key = DataKey(store_id=bytes(16), key=Secret(bytes(32)))
     one = slot(data_key, 1, OLD)
     dear = Slot(2, Cost(memory_kib=1 << 20, passes=16), one.salt, 0, one.check, one.wrapped)
     with pytest.raises(Invalid, match="over all slots"):
@@ -674,7 +675,7 @@ async def test_golden_object(store: MemoryStore, env: RealEnv) -> None:
     await store.put(FIRST, bytes.fromhex(GOLDEN))
     data_key, number = await load(store, OLD, env, CHEAP)
     assert number == 1
-    assert data_key == DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+    assert data_key == DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
     assert encode(data_key, 1, (slot(data_key, 1, OLD),), CHEAP.memory_kib_min).hex() == GOLDEN
 
 

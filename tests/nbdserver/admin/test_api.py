@@ -40,6 +40,7 @@ from storage.errors import (
     WrongPassword,
 )
 from storage.fs.device import Device
+from storage.secret import Secret
 
 MIB = 1 << 20
 T = TypeVar("T")
@@ -288,7 +289,7 @@ async def test_a_password_that_is_changed_while_the_old_keys_stay(
     monkeypatch.setattr(store._objects, "delete", deletes_no_keys)
     async with asyncio.timeout(60):
         with pytest.raises(Unfinished, match="the new password is in force") as left:
-            await ask(client.perform, ChangePassword(b"password", b"another"))
+            await ask(client.perform, ChangePassword(Secret(b"password"), Secret(b"another")))
         assert status_of(left.value) == 3
         with pytest.raises(WrongPassword):
-            await ask(client.perform, ChangePassword(b"password", b"a third"))
+            await ask(client.perform, ChangePassword(Secret(b"password"), Secret(b"a third")))

@@ -7,6 +7,7 @@ import pytest
 
 from nbdserver.cli import passwords
 from nbdserver.cli.failures import CommandFailed
+from storage.secret import Secret
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_each_source(secret_file: Path, tmp_path: Path, capfd: pytest.CaptureFix
         b"from systemd": {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")},
     }
     for secret, environ in sources.items():
-        assert passwords.current(environ) == passwords.Password(secret)
+        assert passwords.current(environ) == passwords.Password(Secret(secret))
     assert passwords.current({"NBDSERVER_PASSWORD": "\udcff"}).secret == b"\xff"
     assert str(tmp_path / "credentials" / "password") in capfd.readouterr().err
 

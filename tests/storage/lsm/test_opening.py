@@ -15,6 +15,7 @@ from storage.lsm.layers import Layers
 from storage.lsm.locks import WriterLock
 from storage.lsm.names import MANIFESTS, WALS, manifest_name
 from storage.objects.base import Listing, ObjectInfo
+from storage.secret import Secret
 from tests.storage.lsm.worlds import World, durable, read
 
 URL = "memory://"
@@ -179,7 +180,7 @@ async def test_another_history_of_the_same_length_is_refused(world: World, tmp_p
 
 async def test_another_store_in_its_place_is_refused(world: World) -> None:
     await (await begin(world)).close()
-    other = DataKey(store_id=b"another store id", key=bytes(32))
+    other = DataKey(store_id=b"another store id", key=Secret(bytes(32)))
     world.store.objects.clear()
     with pytest.raises(RolledBack, match="another store"):
         await world.open(key=other)

@@ -19,13 +19,14 @@ from storage.lsm.layer import Layer
 from storage.lsm.tree import TreeEffects
 from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
+from storage.secret import Secret
 from tests.support.nonces import Nonces
 
 T = TypeVar("T")
 
 MIB = 1024 * 1024
 
-KEY = DataKey(store_id=bytes(range(16)), key=bytes(range(32)))
+KEY = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
 
 
 class InlineEnv(RealEnv):

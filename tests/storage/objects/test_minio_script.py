@@ -37,7 +37,8 @@ def test_a_bucket_is_served_until_the_end(
 ) -> None:
     require("minio", "curl")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.delenv("MINIO_PORT", raising=False)
+    for name in ("MINIO_PORT", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
     with subprocess.Popen(
         [SCRIPT],
         stdout=subprocess.PIPE,
@@ -53,6 +54,9 @@ def test_a_bucket_is_served_until_the_end(
                 exported = re.fullmatch(r"export (AWS_[A-Z0-9_]+)=(\S+)\n", line)
                 assert exported is not None, line
                 monkeypatch.setenv(exported[1], exported[2])
+            drawn = os.environ["AWS_SECRET_ACCESS_KEY"]
+            assert re.fullmatch("[0-9a-f]{40}", drawn)
+            assert drawn not in SCRIPT.read_text(), "everybody would know it"
             asyncio.run(write_and_read(env))
         finally:
             process.send_signal(sign)
