@@ -409,7 +409,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         session, presence, now = self._session, self._presence, self._loop.time()
         for progress, moved, moves, what in (
-            (self._replies_progress, -self._transport.get_write_buffer_size(), self.write_paused, "read its replies"),
+            (self._replies_progress, session.bytes_taken, self.write_paused, "read its replies"),
             (self._payload_progress, self.bytes_received, session.arriving and not self._paused, "send its data"),
         ):
             if not moves or not session.takes_from_others:

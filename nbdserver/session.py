@@ -226,6 +226,12 @@ class Session:
         if self._leaving and not self._owner.write_paused:
             self.sent()
 
+    @property
+    def bytes_taken(self) -> int:
+        """How much of the data it was sent the client has taken. Not "less of it waits": while it reads, answers to its
+        other requests come too."""
+        return self.bytes_sent - self._transport.get_write_buffer_size()
+
     def sent(self) -> None:
         """The transport has sent (all but Limits.reply_bytes of) what it was given."""
         leaving, self._leaving = self._leaving, 0

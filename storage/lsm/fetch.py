@@ -329,16 +329,10 @@ class FrameSource:
                 async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
                     results = await self._answers([wanted.ref for wanted in group])
             except TimeoutError:
-                raise Unavailable(f"{group[0].name} was not given within {ATTEMPT_SECONDS_MAX:g} s") from None
-        except REFUSALS as error:
-            gives = await self._outage.gives_others(began)
-            for wanted in group:
-                wanted.under_way = False
-            if gives:
-                self._suspect(group, error, began)
-            else:
-                self._wait_for_store(group, error)
-            return
+                late = Unavailable(f"{group[0].name} was not given within {ATTEMPT_SECONDS_MAX:g} s")
+                return await self._refused(group, late, began)
+            except REFUSALS as error:
+                return await self._refused(group, error, began)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
                 raise
@@ -351,6 +345,16 @@ class FrameSource:
             if not isinstance(result, Exception):
                 self._cache.put(wanted.ref.location, result)
             self._end(wanted, result)
+
+    async def _refused(self, group: list[Wanted], error: StorageError, began: float) -> None:
+        """Is it these frames alone, or everything? They wait accordingly."""
+        gives = await self._outage.gives_others(began)
+        for wanted in group:
+            wanted.under_way = False
+        if gives:
+            self._suspect(group, error, began)
+        else:
+            self._wait_for_store(group, error)
 
     async def _answers(self, group: list[FrameRef]) -> list[Decoded | StorageError]:
         name = self._slots.name(group[0].location)

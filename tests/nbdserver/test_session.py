@@ -205,3 +205,19 @@ async def test_a_byte_that_waits_to_be_sent_does_not_keep_its_block(
         assert [part for part in given if len(part) == 1] == [b"x"]
         assert not [part for part in given if isinstance(part, memoryview) and len(part) < BLOCK]
         assert [part for part in given if len(part) == BLOCK]
+
+
+async def test_who_reads_while_more_replies_come_has_taken_what_it_read() -> None:
+    """By this it is told from one that reads nothing, whom others need not wait for."""
+    disk = MemoryDevice(SIZE)
+    disk.write(0, b"x" * BLOCK)
+    with Wire(memory_exports({"disk": disk})) as client:
+        await client.feed(simple())
+        client.block()
+        await client.feed(req(wire.CMD_READ, 0, BLOCK))
+        session = client.connection._session
+        before = session.bytes_taken
+        client.read_some(BLOCK // 2)  # and at that moment more comes than it takes
+        await client.feed(req(wire.CMD_READ, 0, BLOCK))
+        assert client.unsent > BLOCK
+        assert BLOCK // 2 - 100 <= session.bytes_taken - before <= BLOCK // 2

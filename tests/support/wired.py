@@ -98,6 +98,10 @@ class Wire:
         """The client stops reading its replies, and no buffer in between has room."""
         self._blocked = True
 
+    def read_some(self, count: int) -> None:
+        """It reads `count` bytes of what waits, and no more."""
+        self._unsent -= count
+
     def unblock(self) -> None:
         """It reads everything that waited, and goes on reading."""
         self._blocked = False
