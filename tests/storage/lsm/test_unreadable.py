@@ -404,7 +404,7 @@ def test_what_nobody_foresaw_while_a_refusal_is_looked_into_is_told_to_who_waits
         async def broken(since: float) -> bool:
             raise RuntimeError("unforeseen")
 
-        there.engine._source._outage.gives_others = broken  # type: ignore[method-assign]
+        there.engine.source._outage.gives_others = broken  # type: ignore[method-assign]
         async with asyncio.timeout(10 * READ_SECONDS_MAX):
             with pytest.raises(RuntimeError, match="unforeseen"):
                 await there.layer.read(0, SECTOR_BYTES)
