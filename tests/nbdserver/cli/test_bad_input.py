@@ -97,7 +97,7 @@ def said(done: "subprocess.CompletedProcess[bytes]") -> str:
         (["serve", "--bind", "nosuchhost.invalid", "--allow-plaintext"], 2, "cannot be listened on"),
         (["serve", "--port", "70000"], 2, "70000"),
         (["serve", "--unix", "/nonexistent/socket"], 2, "cannot be listened on"),
-        (["serve", "--store", "p", "--run", "true", "--pid-file", "/nonexistent/pid"], 1, "/nonexistent/pid"),
+        (["serve", "--store", "p", "--run", "true", "--pid-file", "/nonexistent/pid"], 1, "/nonexistent: No such"),
         (["serve", "--read-only", "--create", "x=1M"], 2, "exclude each other"),
         (["serve", "--cache-size", "-5"], 2, "not a size"),
         (["status", "--store", "s3:bucket/x"], 2, "s3://bucket/x"),
