@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +212,7 @@ class Store:
         task.add_done_callback(self._resizes.discard)
         await asyncio.shield(task)
 
-    async def _show_size(self, device: Device, layer: int, size: int, changed: Coroutine[None, None, None]) -> None:
+    async def _show_size(self, device: Device, layer: int, size: int, changed: Awaitable[None]) -> None:
         """Let clients see a size that is in the tree, once that is durable: what they write behind the old end is then.
 
         A crash before that leaves the old size, and nobody has seen another one.
@@ -232,7 +232,7 @@ class Store:
         self._refuse_in_use(name, "delete it")
         await self._delete(name)
 
-    def _delete(self, name: str) -> Coroutine[None, None, None]:
+    def _delete(self, name: str) -> Awaitable[None]:
         """Take a device away, now; that is durable when what this returns was awaited."""
         self._engine.check_alive()
         self._engine.check_writer()

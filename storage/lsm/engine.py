@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from storage import cancel
 from storage.cache.frames import FrameCache
 from storage.codec import FrameCodec
 from storage.env import Env
-from storage.errors import AccessDenied, Closed, StorageError, Unavailable
+from storage.errors import AccessDenied, Closed, Fenced, StorageError, Unavailable
 from storage.keys import DataKey
 from storage.lsm.anchor import Anchor, HostState
 from storage.lsm.bulk import BulkWriter
@@ -120,7 +121,7 @@ class Engine:
             cache=self.cache,
             slots=slots,
             env=env,
-            on_missing=lambda _: self.manifests.look_for_newer(),
+            on_missing=lambda _: self._look_for_newer(),
             witness=lambda: single.get(manifest_name(self.manifests.number), 0, 1),
             patience_seconds=options.patience_seconds,
         )
@@ -285,9 +286,20 @@ class Engine:
 
         return asyncio.get_running_loop().create_task(guarded())
 
+    async def _look_for_newer(self) -> None:
+        """Something is missing that should be there. Fenced: a newer writer has taken it away, which is the end of this
+        one, and not an error of whoever looked.
+        """
+        try:
+            await self.manifests.look_for_newer()
+        except Fenced as error:
+            if not self.read_only:
+                self.fail(error)
+            raise
+
     # --- the tree of names
 
-    def change_tree(self, record: bytes) -> Coroutine[None, None, None]:
+    def change_tree(self, record: bytes) -> TreeChange:
         """Apply one record to the tree, now; it is durable when what this returns was awaited."""
         self.check_alive()
         self.check_writer()
@@ -299,7 +311,7 @@ class Engine:
             # The tree in memory may know what the log does not: a later record would rest on it.
             self.fail(error)
             raise
-        return self.durable(self._layers.tree_log, sequence)
+        return TreeChange(self, sequence)
 
     # --- durability
 
@@ -458,3 +470,14 @@ def _position(opened: Opened, *, read_only: bool) -> LogPosition:
     for item in replay.objects:
         position.add(LoggedObject(item.number, item.size, item.tag))
     return position
+
+
+@dataclass(frozen=True, slots=True)
+class TreeChange:
+    """A change of the tree that was applied. Awaited, it is durable; who does not wait for that may let it go."""
+
+    engine: Engine
+    sequence: int
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.engine.durable(self.engine._layers.tree_log, self.sequence).__await__()

@@ -111,7 +111,7 @@ class Manifests:
         async with self._committing:
             if not await self.create(await self.seal(manifest)):
                 raise Fenced(SUPERSEDED)
-            await self.look_for_newer()
+            await self._look()
 
     async def seal(self, manifest: Manifest) -> SealedManifest:
         """The bytes of the next manifest, bound to its number: made in a thread, since it may list 100,000 SSTs."""
@@ -137,9 +137,7 @@ class Manifests:
         """Create the next manifest; False if other bytes have that number."""
         assert sealed.number == self.number + 1
         try:
-            await create_or_settle(
-                self._store, manifest_name(sealed.number), sealed.content, on_gone=self.look_for_newer
-            )
+            await create_or_settle(self._store, manifest_name(sealed.number), sealed.content, on_gone=self._look)
         except Taken:
             return False
         self.number, self.manifest, self.tag = sealed.number, sealed.manifest, sealed.tag
@@ -147,7 +145,13 @@ class Manifests:
         return True
 
     async def look_for_newer(self) -> None:
-        """Fenced if any manifest has a number above ours."""
+        """Fenced if any manifest has a number above ours. A commit of our own under way may have landed, and is not
+        somebody else's: its end is waited for.
+        """
+        async with self._committing:
+            await self._look()
+
+    async def _look(self) -> None:
         if await list_manifests(self._store, above=self.number):
             raise Fenced(SUPERSEDED)
 

@@ -1,7 +1,7 @@
 """What the real program keeps in memory: no more than it says, and never what only a stranger's object asks for."""
 
-import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,19 +108,27 @@ def test_a_huge_keys_object_is_not_read(local_store: StoreUnderTest, make_server
     assert peak < OPENED_BYTES
 
 
+PEAK = """
+import os, sys
+child = os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
+_, status, usage = os.wait4(child, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
+"""
+"""Runs a command, and prints its status and its highest resident memory in bytes. A process is counted from its fork
+on, with the memory of its parent: so the parent must be small (getrusage(2), `ru_maxrss`).
+"""
+
+
 def peak_of(server: Server) -> tuple[int, int, str]:
     """Run a server that will not start: its highest resident memory in bytes, its status, and what it said."""
-    with subprocess.Popen(
-        server.command(),
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", PEAK, *server.command()],
         env=server.host.environment(),
         cwd=server.host.folder,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
-    ) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * 1024, process.returncode, said
+        timeout=120,
+    )
+    status, peak = done.stdout.split()[-2:]
+    return int(peak), int(status), done.stderr

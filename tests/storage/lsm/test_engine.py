@@ -9,6 +9,7 @@ from storage.codec import SECTOR_BYTES
 from storage.errors import Closed, Corrupt, Fenced, StorageError, Unavailable
 from storage.lsm import engine as module
 from storage.lsm.names import MANIFESTS, WALS
+from storage.objects.base import Buffer
 from tests.storage.lsm.worlds import World, durable, read, record, settle, soon, until
 
 A = b"a" * SECTOR_BYTES
@@ -203,3 +204,30 @@ async def test_a_closed_store_needs_no_replay() -> None:
     assert world.store.count("get", WALS) <= 2, "its end is asked for before the take-over, and behind it"
     assert len(engine.commit.position.objects) == 0
     await world.crash(engine)
+
+
+async def test_a_commit_of_our_own_is_no_newer_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen in the simulation: who looked for a newer manifest while ours had landed, unanswered, found that one."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, b"x" * 4096)
+    landed, reply = asyncio.Event(), asyncio.Event()
+    create = world.store.inner.create
+
+    async def slowly(name: str, data: Buffer) -> None:
+        await create(name, data)
+        if name.startswith(MANIFESTS):
+            landed.set()
+            await reply.wait()
+
+    monkeypatch.setattr(world.store.inner, "create", slowly)
+    flush = asyncio.create_task(engine.flush_memtable())
+    await landed.wait()
+    look = asyncio.create_task(engine.manifests.look_for_newer())
+    done, _ = await asyncio.wait({look}, timeout=0.05)
+    assert not done, "it did not wait for the commit"
+    reply.set()
+    await flush
+    await look
+    engine.check_alive()
+    await engine.close()
