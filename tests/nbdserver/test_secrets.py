@@ -126,6 +126,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [AccessDenied("denied")], ids=["denied"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_fails_at_a_request(
