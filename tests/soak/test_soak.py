@@ -21,7 +21,7 @@ from tests.support.requirements import require
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
-SECONDS = 24.0
+SECONDS = 12.0
 HANG_SECONDS = 5.0
 """For a server that is known to hang: so that the test does not take a minute."""
 
