@@ -28,7 +28,7 @@ ELSEWHERE = {
     65: "nbdserver/test_connection.py::test_draining_finishes_what_is_under_way",
     70: "integration/test_hostile.py::test_a_thousand_sockets_opened_and_left",
     71: "integration/test_hostile.py::test_sixteen_clients_that_never_read",
-    72: "integration/test_hostile.py::test_a_hundred_announcements_of_32_mib",
+    72: "integration/test_hostile.py::test_many_announcements_of_32_mib",
     73: "integration/test_hostile.py::test_connecting_and_leaving_again_and_again",
 }
 """Rows that are stories rather than bytes, and the tests that tell them."""
