@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.storage.objects.stubs import refusal
 from tests.support.minio import RunningMinio
 from tests.support.nbd import READ, Client
 from tests.support.program import Server
-from tests.support.refusing_proxy import RefusingProxy
 from tests.support.stores import minio_store
+from tests.support.wayward import WaywardProxy
 
 MIB = 1 << 20
 STOP_SECONDS = 60
@@ -19,6 +20,14 @@ GATE_MIB = 320
 """More than writers may have waiting, in memory or in the log, while flushes do not go on."""
 
 EIO = 5
+
+REFUSED = {403: refusal(403, "AccessDenied"), 500: refusal(500, "InternalError")}
+"""What a store answers that withholds an object, by status."""
+
+
+def is_deletion(method: str, path: str) -> bool:
+    """Of one object, or of many (DeleteObjects)."""
+    return method == "DELETE" or (method == "POST" and "delete" in path)
 
 
 def status(server: Server) -> dict[str, object]:
@@ -38,12 +47,12 @@ def write_much(client: Client) -> None:
             client.flush()
 
 
-@pytest.mark.parametrize("refusal", [403, 500])
+@pytest.mark.parametrize("refused", REFUSED)
 def test_an_object_that_is_withheld_stops_its_range_alone(
-    refusal: int, minio: RunningMinio, make_server: Callable[..., Server]
+    refused: int, minio: RunningMinio, make_server: Callable[..., Server]
 ) -> None:
     prefix = f"bad-{uuid.uuid4().hex[:8]}"
-    with RefusingProxy(minio.endpoint) as proxy:
+    with WaywardProxy(minio.endpoint) as proxy:
         server = make_server(
             minio_store(minio, prefix, endpoint=proxy.endpoint), create={"bad": "64MiB", "good": "64MiB"}
         )
@@ -58,7 +67,8 @@ def test_an_object_that_is_withheld_stops_its_range_alone(
             client.flush()
         assert server.stop() == 0
         server.start()
-        proxy.refuse = lambda method, path: refusal if method == "GET" and any(n in path for n in withheld) else 0
+        answer = REFUSED[refused]
+        proxy.decide = lambda method, path: answer if method == "GET" and any(n in path for n in withheld) else None
         with server.connect("bad", timeout=200) as bad, server.connect("good", timeout=30) as good:
             bad.write(5 * 4096 + 100, b"p" * 512)
             for number in range(24):
@@ -72,7 +82,7 @@ def test_an_object_that_is_withheld_stops_its_range_alone(
             assert {item["name"] for item in found} <= set(withheld)
             assert {place["device"] for item in found for place in item["ranges"]} == {"bad"}
         assert server.stop(seconds=STOP_SECONDS) == 0
-        proxy.refuse = lambda method, path: 0
+        proxy.decide = lambda method, path: None
         server.start()
         with server.connect("bad") as bad:
             sector = bad.read(5 * 4096, 4096)
@@ -84,8 +94,8 @@ def test_an_object_that_is_withheld_stops_its_range_alone(
 
 def test_a_store_that_deletes_nothing_is_usable(minio: RunningMinio, make_server: Callable[..., Server]) -> None:
     prefix = f"kept-{uuid.uuid4().hex[:8]}"
-    with RefusingProxy(minio.endpoint) as proxy:
-        proxy.refuse = lambda method, path: 403 if method == "DELETE" or (method == "POST" and "delete" in path) else 0
+    with WaywardProxy(minio.endpoint) as proxy:
+        proxy.decide = lambda method, path: REFUSED[403] if is_deletion(method, path) else None
         server = make_server(minio_store(minio, prefix, endpoint=proxy.endpoint), create={"disk": "64MiB"})
         server.start()
         with server.connect(timeout=60) as client:
@@ -95,7 +105,7 @@ def test_a_store_that_deletes_nothing_is_usable(minio: RunningMinio, make_server
             assert isinstance(garbage, dict)
             assert garbage["objects"] > 0
             assert "403" in garbage["reason"]
-        assert proxy.refused
+        assert any(is_deletion(*request) for request in proxy.seen), "nothing was to be deleted"
         assert server.stop(seconds=STOP_SECONDS) == 0
         server.start()
         with server.connect() as client:
@@ -107,13 +117,13 @@ def test_an_index_that_is_withheld_when_a_store_is_opened_is_named(
     minio: RunningMinio, make_server: Callable[..., Server]
 ) -> None:
     prefix = f"index-{uuid.uuid4().hex[:8]}"
-    with RefusingProxy(minio.endpoint) as proxy:
+    with WaywardProxy(minio.endpoint) as proxy:
         server = make_server(minio_store(minio, prefix, endpoint=proxy.endpoint), create={"disk": "64MiB"})
         server.start()
         with server.connect() as client:
             client.write(0, os.urandom(8 * MIB))
         assert server.stop() == 0
         withheld = next(name for name, _ in minio.objects(prefix) if name.startswith("compacted/"))
-        proxy.refuse = lambda method, path: 403 if method == "GET" and withheld in path else 0
+        proxy.decide = lambda method, path: REFUSED[403] if method == "GET" and withheld in path else None
         ended = server.host.run("device", "list", "--store", server.location, status=13)
         assert withheld in ended.stderr
