@@ -1,8 +1,8 @@
 """This file knows what to do with requests of a client that has left.
 
 Linux sends a request again on another socket when one stalls or dies. What is then still unread on the old
-socket may be an old copy; applied late, it would undo newer writes that were acknowledged (DESIGN section 8,
-"Stale copies").
+socket may be an old copy; applied late, it would undo newer writes that were acknowledged
+(docs/durability.md, "Sending again").
 """
 
 from collections import deque

@@ -79,7 +79,7 @@ def object_id(env: Env, epoch: int) -> str:
     """A new ULID for a data object: 48 bits of time, then the writer's epoch in 32 bits, then 48 random bits.
 
     The epoch inside the name is what lets a later writer sweep orphans of earlier ones without trusting any clock
-    (DESIGN 5.1, "Orphans").
+    (docs/durability.md).
     """
     milliseconds = int(env.wall_clock() * 1000)
     raw = milliseconds.to_bytes(6, "big") + epoch.to_bytes(4, "big") + env.random_bytes(6)

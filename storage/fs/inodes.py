@@ -3,7 +3,7 @@
 Everything here is immutable data that msgspec writes as MessagePack arrays, field after field in the order
 below, so a reader needs no key names and a later version may add fields at the end. Times are integer
 nanoseconds since 1970. A layer is what holds a device's blocks: a device file points to its newest one, and a
-layer has at most one parent (DESIGN 7). Inodes and layers are numbered from 1, no number is used twice, and 0
+layer has at most one parent. Inodes and layers are numbered from 1, no number is used twice, and 0
 means "none".
 """
 
@@ -23,7 +23,7 @@ SIZE_STEP_BYTES = 512
 """Every client addresses a disk in sectors of at least 512 bytes."""
 
 SIZE_BYTES_MAX = (2**32 - 1) * 256 * 1024
-"""Block numbers are 32 bits and blocks 256 KiB (DESIGN 5): 1 PiB less one block."""
+"""Block numbers are 32 bits and blocks 256 KiB: 1 PiB less one block."""
 
 LAYERS_MAX = 2**32 - 1
 """Layer numbers are 32 bits in every block entry and are never reused."""
@@ -122,7 +122,7 @@ Edit = PutInode | RemoveInode | Link | Unlink | PutLayer | RemoveLayer
 
 
 def check_component(name: str) -> None:
-    """Raise Invalid unless `name` can stand in a directory (DESIGN 3)."""
+    """Raise Invalid unless `name` can stand in a directory: 1 to 255 bytes of UTF-8, no NUL or `/`, not `.` or `..`."""
     try:
         length = len(name.encode())
     except UnicodeEncodeError:

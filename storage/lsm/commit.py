@@ -7,7 +7,8 @@ bound for ever to one sealed byte string; after a lost reply the same bytes are 
 No timer paces commits. A queue is cut when a flush waits for it and no PUT is in flight or the newest one is older
 than half the usual time; when it is full; or when its oldest operation is a second old. Cuts with bulk go to data
 SSTs first and join the log when those are confirmed, while other layers go on. At most 4 PUTs are in flight, and none
-at or above the lowest unresolved number + 16: that window is what a fence jumps over (DESIGN 5.1).
+at or above the lowest unresolved number + 16: that window is what a fence jumps over (docs/architecture.md,
+"Opening and recovery").
 """
 
 import asyncio

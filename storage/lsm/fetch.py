@@ -49,7 +49,7 @@ FLUSH_SECONDS_MAX = 10.0
 """How long a memtable flush does: longer than a store asks for a pause, and writers do not notice."""
 
 ATTEMPT_SECONDS_MAX = 60.0
-"""A GET of 4 MiB that takes longer has failed: DESIGN's bound of a request that hangs."""
+"""A GET of 4 MiB that takes longer has failed: no request may hang for longer."""
 
 EXPIRY_SECONDS = 1.0
 """How often it is looked at who has waited long enough."""

@@ -358,7 +358,7 @@ async def test_a_client_that_floods_and_never_reads_is_not_answered_for_ever(
     await running.gone()
 
 
-# Stale copies (DESIGN section 8)
+# Stale copies (docs/durability.md, "Sending again")
 
 KINDS = {"tcp": (True, False), "unix": (False, False), "tls over tcp": (True, True), "tls over unix": (False, True)}
 

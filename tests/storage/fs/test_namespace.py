@@ -1,4 +1,4 @@
-"""The metadata tree against a plain model, and every rule of DESIGN section 3 by itself."""
+"""The metadata tree against a plain model, and every rule for names by itself."""
 
 import msgspec
 import pytest
