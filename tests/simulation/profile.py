@@ -92,6 +92,7 @@ def draw(chance: random.Random) -> Profile:
         "COMPLETE_SECTORS": pick([1, 64]),
         "WINDOW_BLOCKS_MAX": pick([1, 4, 64]),
         "PART_BYTES_MAX": pick([4 * KIB, 256 * KIB]),
+        "HEDGE_SECONDS_MIN": pick([0.02, 0.2, 1.0]),
     }
     options = EngineOptions(
         cache_bytes=pick([0, 300 * KIB, 2 * MIB, 64 * MIB]),
@@ -172,6 +173,7 @@ def _faults(chance: random.Random, stale: float) -> Faults:
         hang=share(0.0, 0.002, 0.01),
         stale_seconds=stale,
         outages=outages,
+        remote=chance.random() < 0.7,
     )
 
 

@@ -13,7 +13,7 @@ ask for the next number by itself.
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,7 +36,7 @@ to a minute where the link was slow lately. What became of it is not known then.
 
 MISBEHAVIOUR = (
     *("slow", "fail", "lose", "late", "echo", "hang", "outage", "stale listing"),
-    *("full", "access denied", "asks for a pause"),
+    *("full", "access denied", "asks for a pause", "a create sent twice"),
 )
 """Everything that `Observer.misbehaved` is told of."""
 
@@ -59,6 +59,8 @@ class Faults:
     """How much longer a request takes that concerns the log: a store slows down parts of a bucket, not the whole."""
     stale_seconds: float = 0.0
     outages: list[tuple[float, float]] = field(default_factory=list)
+    remote: bool = False
+    """Behind a network, as S3 is: creates are hedged, and what is said to be missing is asked for again."""
 
 
 @dataclass
@@ -156,6 +158,10 @@ class Bucket:
             if fate == "echo":
                 self._haunt(process, verb, name, effect)
         return future
+
+    def misbehaved(self, kind: str) -> None:
+        """Something went wrong for a client that the bucket itself does not see."""
+        self._observer.misbehaved(kind)
 
     def _refusal(self, verb: str) -> StorageError:
         kind = self._chance.random()
@@ -280,6 +286,8 @@ class Client:
     def __init__(self, bucket: Bucket, process: Process) -> None:
         self._bucket = bucket
         self._process = process
+        self._creating: Counter[str] = Counter()
+        """How many creates of a name are under way."""
 
     @property
     def url(self) -> str:
@@ -287,7 +295,7 @@ class Client:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(conditional_create=True)
+        return Capabilities(conditional_create=True, remote=self._bucket.faults.remote)
 
     async def _ask(self, verb: str, name: str, effect: Callable[[], Any], *, changes: bool = False) -> Any:
         error, value = await self._bucket.request(self._process, verb, name, effect, changes=changes)
@@ -299,7 +307,13 @@ class Client:
         bucket, process, content = self._bucket, self._process, bytes(data)
         if bucket.nonces is not None:
             bucket.nonces.sent(name, content)
-        await self._ask("create", name, lambda: bucket.create(process, name, content), changes=True)
+        if name in self._creating:
+            bucket.misbehaved("a create sent twice")
+        self._creating[name] += 1
+        try:
+            await self._ask("create", name, lambda: bucket.create(process, name, content), changes=True)
+        finally:
+            self._creating -= Counter({name: 1})
 
     async def put(self, name: str, data: Buffer) -> None:
         raise AssertionError("the engine replaces nothing")
