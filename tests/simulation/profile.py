@@ -22,7 +22,7 @@ Number = int | float
 ENDINGS = {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}
 """How the writer before a take-over goes, and how often."""
 
-DAMAGE = ("", "flip", "missing")
+DAMAGE = ("", "flip", "missing", "unreadable")
 """Kinds of damage to an object that worlds have, each as often as it stands here."""
 
 

@@ -29,7 +29,7 @@ URL = "sim://bucket"
 JOURNAL_SECONDS = 5.0
 """How far back a stale listing may lie, at most."""
 
-HANG_SECONDS = 30.0
+HANG_SECONDS = 60.0
 """When a request that gets no answer is given up, at most. The transport allows 10 s to one with a small body, and up
 to a minute where the link was slow lately. What became of it is not known then.
 """
