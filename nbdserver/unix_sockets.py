@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from storage.errors import AccessDenied, Conflict, Invalid
-from storage.ownership import trusted_folder
+from storage.trusted_files import trusted_folder
 
 BACKLOG = 1024
 """Connections the kernel keeps until they are accepted; a client with 16 connections opens them at once."""

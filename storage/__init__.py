@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from storage.fs.status import StoreStatus
     from storage.fs.store import DeviceInfo, Opening, Store, StoreOptions
     from storage.lsm.engine import EngineOptions
-    from storage.lsm.extents import State
-    from storage.lsm.gate import Gate
-    from storage.lsm.gather import Piece
+    from storage.lsm.memtable.gate import Gate
+    from storage.lsm.read.assemble import Piece
+    from storage.lsm.read.extents import State
 
 __all__ = [
     "Device",
@@ -36,10 +36,10 @@ _PLACES = {
     "Device": "storage.fs.device",
     "DeviceInfo": "storage.fs.store",
     "EngineOptions": "storage.lsm.engine",
-    "Gate": "storage.lsm.gate",
+    "Gate": "storage.lsm.memtable.gate",
     "Opening": "storage.fs.store",
-    "Piece": "storage.lsm.gather",
-    "State": "storage.lsm.extents",
+    "Piece": "storage.lsm.read.assemble",
+    "State": "storage.lsm.read.extents",
     "Store": "storage.fs.store",
     "StoreOptions": "storage.fs.store",
     "StoreStatus": "storage.fs.status",

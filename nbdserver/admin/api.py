@@ -21,8 +21,7 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from nbdserver import __version__, unix_sockets
-from nbdserver.admin.failures import Failure, from_error
-from nbdserver.admin.frames import (
+from nbdserver.admin.content_frames import (
     HEADER,
     Decoder,
     Piece,
@@ -33,11 +32,12 @@ from nbdserver.admin.frames import (
     encode_end,
     encode_failure,
 )
+from nbdserver.admin.error_transfer import Failure, from_error
 from nbdserver.admin.operations import NOBODY, Answer, Clients, decode_operation
 from nbdserver.admin.transfer import dump, import_device
 from storage import Store
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
-from storage.ownership import trusted_users
+from storage.trusted_files import trusted_users
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from nbdserver.admin.failures import Failure, to_error
-from nbdserver.admin.frames import HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
+from nbdserver.admin.content_frames import HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
+from nbdserver.admin.error_transfer import Failure, to_error
 from nbdserver.admin.operations import Answer, ChangePassword, Operation, encode_operation
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
 from nbdserver.unix_sockets import connect, peer
 from storage.errors import AccessDenied, StorageError, Unavailable
-from storage.lsm.locks import read_note
-from storage.ownership import trusted_folder, trusted_users, user_name
+from storage.lsm.recovery.locks import read_note
+from storage.trusted_files import trusted_folder, trusted_users, user_name
 
 CONNECT_SECONDS = 10.0
 """To a process on this machine; it answers within milliseconds unless it is stopped."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nbdserver.unix_sockets import PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
-from storage.lsm.anchor import default_state_folder
-from storage.ownership import trusted_folder, users_trusted_in
+from storage.lsm.recovery.anchor import default_state_folder
+from storage.trusted_files import trusted_folder, users_trusted_in
 
 SYSTEM_FOLDER = Path("/run/nbdserver")
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from nbdserver.admin.frames import DATA_BYTES_MAX, Piece, TooLong
+from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece, TooLong
 from nbdserver.admin.operations import Answer
 from nbdserver.exports import Device
 from storage.errors import Conflict, Invalid, NotFound, StorageError

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from nbdserver.cli.failures import CommandFailed
-from nbdserver.cli.formats import HEAD_BYTES, TAIL_BYTES, is_no_raw_disk
-from storage.ownership import create_new, trusted_users
+from nbdserver.cli.exit_status import CommandFailed
+from nbdserver.cli.image_formats import HEAD_BYTES, TAIL_BYTES, is_no_raw_disk
+from storage.trusted_files import create_new, trusted_users
 
 BLOCK_BYTES = 256 * 1024
 """What the store keeps as one piece: writing whole ones costs the least."""

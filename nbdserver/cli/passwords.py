@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nbdserver.cli.failures import CommandFailed
+from nbdserver.cli.exit_status import CommandFailed
 
 if TYPE_CHECKING:
     from storage.secret import Secret

@@ -22,7 +22,7 @@ ASK_SECONDS = 2.0
 @contextlib.contextmanager
 def reminding(server: AdminClient, *, shows_progress: bool = False) -> Iterator[None]:
     """Say what the block waits for; with `shows_progress` only where something is wrong."""
-    from nbdserver.waiting import FIRST_SECONDS, PERIOD_SECONDS
+    from nbdserver.service.waiting import FIRST_SECONDS, PERIOD_SECONDS
 
     over = threading.Event()
 
@@ -42,7 +42,7 @@ def reminding(server: AdminClient, *, shows_progress: bool = False) -> Iterator[
 
 
 def _sentence(server: AdminClient, *, shows_progress: bool) -> str:
-    from nbdserver.condition import waits_for
+    from nbdserver.service.condition import waits_for
     from storage.errors import StorageError
 
     try:

@@ -7,15 +7,15 @@ import threading
 import click
 
 from nbdserver import __version__
-from nbdserver.cli.client import client
-from nbdserver.cli.device import device
-from nbdserver.cli.failures import INTERRUPTED, report
-from nbdserver.cli.init import init
-from nbdserver.cli.password import password
-from nbdserver.cli.serve import serve
+from nbdserver.cli.cmd_client import client
+from nbdserver.cli.cmd_device import device
+from nbdserver.cli.cmd_init import init
+from nbdserver.cli.cmd_password import password
+from nbdserver.cli.cmd_serve import serve
+from nbdserver.cli.cmd_status import flush, status
+from nbdserver.cli.exit_status import INTERRUPTED, report
 from nbdserver.cli.standard import open_standard, settle
-from nbdserver.cli.status import flush, status
-from nbdserver.core_dumps import forbid_core_dumps
+from nbdserver.service.core_dumps import forbid_core_dumps
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)

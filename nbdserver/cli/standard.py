@@ -14,7 +14,7 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING
 
-from nbdserver.cli.failures import FAILED
+from nbdserver.cli.exit_status import FAILED
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+from storage.buffers import Buffer
 from storage.errors import AccessDenied, Invalid
-from storage.lsm.gate import Gate
-from storage.lsm.gather import Piece
 from storage.lsm.layer import Layer
-from storage.objects.base import Buffer
+from storage.lsm.memtable.gate import Gate
+from storage.lsm.read.assemble import Piece
 
 
 class Device:

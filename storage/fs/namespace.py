@@ -19,6 +19,7 @@ with slashes never has to meet a directory. Times are given in seconds since 197
 import msgspec
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, Unsupported
+from storage.fs.inode_table import ROOT, DropLayer, Effect, Image, Tree, ZeroRange, damaged
 from storage.fs.inodes import (
     DEVICES,
     LAYERS_MAX,
@@ -39,7 +40,6 @@ from storage.fs.inodes import (
     check_target,
     split_device_name,
 )
-from storage.fs.tree import ROOT, DropLayer, Effect, Image, Tree, ZeroRange, damaged
 
 __all__ = ["DropLayer", "Effect", "Inode", "Kind", "Layer", "Namespace", "ZeroRange"]
 

@@ -1,7 +1,7 @@
 """This file knows how a store is opened: its keys, its place on this host, and then the engine.
 
 A crash anywhere in here leaves a store that opens again: the keys object is made in one request, and the engine takes
-over as `storage.lsm.opening` says.
+over as `storage.lsm.recovery.take_over` says.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import os
 
 import msgspec
 
-from storage import keys
-from storage.crypto import self_test
+from storage.bucket.listing import list_log, list_manifests, list_tables
+from storage.crypto import keys
+from storage.crypto.cipher import self_test
+from storage.crypto.keys import Cost, DataKey
 from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
 from storage.fs.store import NameTree, Store, StoreOptions
-from storage.keys import Cost, DataKey
-from storage.lsm.anchor import HostState, default_state_folder
 from storage.lsm.engine import Engine
-from storage.lsm.listing import list_log, list_manifests, list_tables
+from storage.lsm.recovery.anchor import HostState, default_state_folder
 from storage.objects.base import ObjectStore
 from storage.objects.counting import CountingStore, RequestStats
 from storage.objects.locations import open_location

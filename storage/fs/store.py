@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage import keys
-from storage.codec import BLOCK_BYTES
+from storage.crypto import keys
+from storage.crypto.keys import DEFAULT_COST, Cost
 from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError, Unfinished
+from storage.format.frame import BLOCK_BYTES
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.namespace import DropLayer, Namespace
 from storage.fs.status import DiskRange, Garbage, StoreFailure, StoreStatus, UnreadableObject
-from storage.keys import DEFAULT_COST, Cost
 from storage.lsm.engine import Engine, EngineOptions
-from storage.lsm.suspects import Suspect
-from storage.lsm.tree import TreeEffects
+from storage.lsm.metadata import TreeEffects
+from storage.lsm.sst.suspects import Suspect
 from storage.objects.counting import RequestStats
 from storage.objects.health import Health
 from storage.objects.retry import RetryingStore

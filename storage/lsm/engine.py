@@ -18,35 +18,35 @@ from typing import Any
 import msgspec
 
 from storage import cancel
-from storage.cache.frames import FrameCache
-from storage.codec import FrameCodec
+from storage.bucket.outage import REFUSALS
+from storage.bucket.pace import Pace
+from storage.cache.frame_cache import FrameCache
+from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, Closed, Fenced, StorageError, Unavailable
-from storage.keys import DataKey
-from storage.lsm.anchor import Anchor, HostState
-from storage.lsm.bulk import BulkWriter
-from storage.lsm.commit import GroupCommit, LoggedObject, LogPosition
-from storage.lsm.completeness import named_by
-from storage.lsm.envelope import NO_LINK
-from storage.lsm.fetch import FrameSource
-from storage.lsm.flush import MemtableFlush
-from storage.lsm.frames import Slots
-from storage.lsm.garbage import Garbage
-from storage.lsm.gate import Gate
+from storage.format.envelope import NO_LINK
+from storage.format.frame import FrameCodec
+from storage.format.names import manifest_name
+from storage.lsm.flush.flush import MemtableFlush
+from storage.lsm.gc.garbage import Garbage
+from storage.lsm.gc.sweep import Sweeper
+from storage.lsm.index.install import Repointer
 from storage.lsm.layers import Layers
-from storage.lsm.log import LayerLog
-from storage.lsm.names import manifest_name
-from storage.lsm.opening import Opened, Opener
-from storage.lsm.outage import REFUSALS
-from storage.lsm.pace import Pace
-from storage.lsm.presence import Presence
-from storage.lsm.pressure import LOG_BYTES_MAX, Pressure
-from storage.lsm.recovery import RESUME
-from storage.lsm.repoint import Repointer
-from storage.lsm.sweep import Sweeper
-from storage.lsm.tables import TableWriter
-from storage.lsm.tree import TreeState
-from storage.lsm.writes import Writes
+from storage.lsm.memtable.backpressure import LOG_BYTES_MAX, Pressure
+from storage.lsm.memtable.gate import Gate
+from storage.lsm.memtable.write_state import Writes
+from storage.lsm.metadata import TreeState
+from storage.lsm.recovery.anchor import Anchor, HostState
+from storage.lsm.recovery.completeness import named_by
+from storage.lsm.recovery.ownership import Presence
+from storage.lsm.recovery.take_over import Opened, Opener
+from storage.lsm.sst.bulk import BulkWriter
+from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.sst.ranges import Slots
+from storage.lsm.sst.upload import TableWriter
+from storage.lsm.wal.group_commit import GroupCommit, LoggedObject, LogPosition
+from storage.lsm.wal.queue import LayerLog
+from storage.lsm.wal.reader import RESUME
 from storage.objects.base import ObjectStore
 
 _log = logging.getLogger(__name__)

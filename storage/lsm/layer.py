@@ -12,20 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storage.cache.frames import FRESH_KEYS, Decoded, FrameCache
-from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
+from storage.buffers import Buffer
+from storage.cache.frame_cache import FRESH_KEYS, Decoded, FrameCache
 from storage.errors import Unreadable
-from storage.lsm.entries import ALLOCATED, HOLE, FrameRef
-from storage.lsm.extents import State, extents
-from storage.lsm.fetch import FrameSource
-from storage.lsm.gather import Gathering, Piece
-from storage.lsm.index import BlockMap
-from storage.lsm.log import LayerLog
-from storage.lsm.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span, write_charge, zero_charge
-from storage.lsm.records import Located, Op
-from storage.lsm.streams import WINDOW_BLOCKS_MAX, Streams
-from storage.lsm.writes import Writes
-from storage.objects.base import Buffer
+from storage.format.blocks import ALLOCATED, HOLE, FrameRef
+from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
+from storage.format.wal import Located, Op
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span, write_charge, zero_charge
+from storage.lsm.memtable.write_state import Writes
+from storage.lsm.read.assemble import Gathering, Piece
+from storage.lsm.read.extents import State, extents
+from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, Streams
+from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.wal.queue import LayerLog
 
 BLOCK_SHIFT = 18
 SECTOR_SHIFT = 12

@@ -7,18 +7,18 @@ A change of the tree takes effect on the layers in the same step, and is logged 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from storage.cache.frames import FrameCache
-from storage.lsm.commit import GroupCommit
-from storage.lsm.entries import FrameRef, TableRef
-from storage.lsm.fetch import FrameSource
-from storage.lsm.index import BlockMap
+from storage.cache.frame_cache import FrameCache
+from storage.format.blocks import FrameRef, TableRef
+from storage.format.wal import Located, Meta, Replayed
+from storage.lsm.index.block_map import BlockMap
 from storage.lsm.layer import Layer
-from storage.lsm.log import TREE, LayerLog
-from storage.lsm.memtable import OPERATION_OVERHEAD, Memtable
-from storage.lsm.records import Located, Meta, Replayed
-from storage.lsm.recovery import sequence_of
-from storage.lsm.tree import TreeEffects, TreeState
-from storage.lsm.writes import Writes
+from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable
+from storage.lsm.memtable.write_state import Writes
+from storage.lsm.metadata import TreeEffects, TreeState
+from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.wal.group_commit import GroupCommit
+from storage.lsm.wal.queue import TREE, LayerLog
+from storage.lsm.wal.reader import sequence_of
 
 
 class Layers:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from storage.buffers import Buffer
 from storage.errors import Corrupt, Invalid
-
-Buffer = bytes | bytearray | memoryview
 
 DELETE_BATCH_MAX = 1000
 """Names in one delete request: the limit of S3's DeleteObjects."""

@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from storage.buffers import Buffer
 from storage.errors import AlreadyExists, NotFound, StorageError
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
     DELETE_BATCH_MAX,
     LIST_PAGE_MAX,
-    Buffer,
     Capabilities,
     Listing,
     ObjectInfo,

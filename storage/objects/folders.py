@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from storage.objects.base import Buffer, is_name
-from storage.ownership import owner_to_keep
+from storage.buffers import Buffer
+from storage.objects.base import is_name
+from storage.trusted_files import owner_to_keep
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 FOLDER_MODE = 0o700

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from storage.buffers import Buffer
 from storage.env import Env
 from storage.errors import (
     AccessDenied,
@@ -38,7 +39,6 @@ from storage.errors import (
 from storage.objects import folders
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
-    Buffer,
     Capabilities,
     Listing,
     ObjectInfo,

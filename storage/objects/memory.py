@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from storage.buffers import Buffer
 from storage.errors import AlreadyExists, NotFound
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
-    Buffer,
     Capabilities,
     ObjectInfo,
     answer_length,

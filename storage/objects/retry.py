@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from storage.buffers import Buffer
 from storage.env import Env
 from storage.errors import (
     AccessDenied,
@@ -27,7 +28,7 @@ from storage.errors import (
     Unsupported,
     Untrusted,
 )
-from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo, ObjectStore
+from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo, ObjectStore
 from storage.objects.health import SILENT_SECONDS, Health
 from storage.objects.hedge import Hedge
 

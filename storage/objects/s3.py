@@ -24,12 +24,12 @@ from minio.deleteobjects import DeleteObject
 from minio.helpers import check_bucket_name
 from urllib3.exceptions import HTTPError
 
+from storage.buffers import Buffer
 from storage.env import Env
 from storage.errors import AccessDenied, Invalid, StorageError, Unavailable, Unsupported, Untrusted
 from storage.objects.aws import AWS_ENDPOINT, read_settings
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
-    Buffer,
     Capabilities,
     Listing,
     ObjectInfo,

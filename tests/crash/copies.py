@@ -20,15 +20,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from storage import keys
-from storage.codec import BLOCK_BYTES, SECTOR_BYTES
+from storage.crypto import keys
 from storage.errors import Corrupt, NotFound
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.format.names import table_name
 from storage.fs.opening import unlock
-from storage.lsm.completeness import named_by
 from storage.lsm.engine import Engine
+from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN
 from storage.lsm.layer import Layer
-from storage.lsm.names import table_name
-from storage.lsm.sweep import LEFTOVER_SECONDS_MIN
+from storage.lsm.recovery.completeness import named_by
 from storage.objects.memory import MemoryStore
 from tests.simulation.profile import constants
 from tests.storage.lsm.worlds import StageStore, World, durable, read, settle

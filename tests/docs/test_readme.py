@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.announce import CLIENT_OPTIONS
-from nbdserver.cli.failures import STATUS_OF_KIND
+from nbdserver.cli.exit_status import STATUS_OF_KIND
+from nbdserver.service.announce import CLIENT_OPTIONS
 from tests.support.program import COMMAND, REPOSITORY
 
 pytestmark = pytest.mark.integration

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.lsm.names import manifest_name
+from storage.format.names import manifest_name
 from tests.support.program import EXIT_CORRUPT, Host, NotListening, Server
 from tests.support.stores import folder_store
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from nbdserver.limits import Limits
+from nbdserver.server.limits import Limits
 from tests.support.memory_device import MemoryDevice
 from tests.support.running import Running
 from tests.support.wired import Wire, attach

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbdserver import logs
-from nbdserver.announce import Tcp, Unix, announce
 from nbdserver.cli import output
-from nbdserver.cli.client import sentence
-from nbdserver.cli.failures import report
+from nbdserver.cli.cmd_client import sentence
+from nbdserver.cli.exit_status import report
 from nbdserver.printable import printable, printable_lines, shell_word
+from nbdserver.service import logs
+from nbdserver.service.announce import Tcp, Unix, announce
 from storage.errors import Unavailable
 
 HOSTILE = "a\x1b[31mb\x9b2J\r\n\t\x07\x00\u202edrow\u2066\u2028\u200f\udc80\x7f\\x1b"

@@ -17,20 +17,21 @@ import pytest
 
 import storage
 import storage.fs.opening
-from nbdserver import logs
 from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient
-from nbdserver.admin.frames import encode, encode_end
+from nbdserver.admin.content_frames import encode, encode_end
 from nbdserver.admin.operations import ChangePassword, CreateDevice, Flush
 from nbdserver.cli import root
 from nbdserver.exports import Exports
-from nbdserver.server import Server
-from storage import crypto, keys, keyslots
-from storage.crypto import Cipher, Sealer
+from nbdserver.server.listener import Server
+from nbdserver.service import logs
+from storage.crypto import cipher as crypto
+from storage.crypto import keys, keyslots
+from storage.crypto.cipher import Cipher, Sealer
+from storage.crypto.keys import Cost
 from storage.env import RealEnv
 from storage.errors import AccessDenied, StorageError
 from storage.fs.store import StoreOptions
-from storage.keys import Cost
 from storage.objects import locations
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from storage.errors import StorageError
 from storage.fs.device import Device
 from storage.lsm import layer as layer_module
-from storage.lsm.extents import State
-from storage.lsm.gather import Piece
+from storage.lsm.read.assemble import Piece
+from storage.lsm.read.extents import State
 from tests.simulation import changes
 from tests.simulation.changes import KINDS, Operator
 from tests.simulation.damage import WAIT_SECONDS, Damage

@@ -11,12 +11,12 @@ was healed, and at the very end of a world the object comes back.
 import random
 from dataclasses import dataclass
 
-from storage.crypto import Cipher
+from storage.crypto.cipher import Cipher
+from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Unreadable
-from storage.keys import DataKey
-from storage.lsm.entries import EntryKind, TableRef
-from storage.lsm.names import table_name
-from storage.lsm.sst import open_index
+from storage.format.blocks import EntryKind, TableRef
+from storage.format.names import table_name
+from storage.format.sst import open_index
 from tests.simulation.oracle import BLOCK_BYTES, Disk, Session
 from tests.simulation.store import Bucket
 

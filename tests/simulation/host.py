@@ -1,12 +1,12 @@
-"""What a simulated host remembers: the anchor and the lock files of `storage.lsm.anchor`, in memory.
+"""What a simulated host remembers: the anchor and the lock files of `storage.lsm.recovery.anchor`, in memory.
 
 A lock is held as long as its process lives, stalled or not; a crash of the process leaves the host as it was.
 """
 
 import msgspec
 
-from storage.lsm.anchor import Anchor
-from storage.lsm.locks import Holder
+from storage.lsm.recovery.anchor import Anchor
+from storage.lsm.recovery.locks import Holder
 from tests.simulation.loop import Process
 
 

@@ -96,34 +96,34 @@ MUTATIONS = [
     # The commit protocol, after `model/run.py`.
     Mutation(
         "the log goes on right behind a fence",
-        "storage/lsm/recovery.py",
+        "storage/lsm/wal/reader.py",
         "RESUME = WINDOW\n",
         "RESUME = 1\n",
     ),
     Mutation(
         "no fence object, only the take-over manifest",
-        "storage/lsm/recovery.py",
+        "storage/lsm/wal/reader.py",
         "                await create_or_settle("
         "self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)\n",
         "                pass\n",
     ),
     Mutation(
         "fence above everything in the log instead of in the first gap",
-        "storage/lsm/recovery.py",
+        "storage/lsm/wal/reader.py",
         "            number = replay.end\n",
         "            names = await list_log(self._store)\n"
         "            number = replay.end = max([replay.end, *(n + 1 for n in names)])\n",
     ),
     Mutation(
         "fences are deleted with the log they end",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "        self._garbage.add(wal_name(number) for number in numbers)\n",
         "        numbers += [fence for fence in position.fences if fence < replay]\n"
         "        self._garbage.add(wal_name(number) for number in numbers)\n",
     ),
     Mutation(
         "the log is read before the take-over manifest is committed",
-        "storage/lsm/opening.py",
+        "storage/lsm/recovery/take_over.py",
         "        lock = await self._take_over(manifests, view, forced=take_over)\n"
         "        try:\n"
         "            epoch = manifests.manifest.epoch\n"
@@ -135,7 +135,7 @@ MUTATIONS = [
     ),
     Mutation(
         "no last look at the end of opening",
-        "storage/lsm/opening.py",
+        "storage/lsm/recovery/take_over.py",
         "                view = await self._load(manifests, ciphers, replay, tree)\n"
         "            await manifests.look_for_newer()\n"
         "        except BaseException:\n",
@@ -143,26 +143,26 @@ MUTATIONS = [
     ),
     Mutation(
         "a reader does not look for a newer manifest at the end",
-        "storage/lsm/opening.py",
+        "storage/lsm/recovery/take_over.py",
         "                await manifests.look_for_newer()\n                return view\n",
         "                return view\n",
     ),
     Mutation(
         "acknowledged out of number order",
-        "storage/lsm/commit.py",
+        "storage/lsm/wal/group_commit.py",
         "        while self._in_flight and self._in_flight[0].landed:\n            batch = self._in_flight.popleft()\n",
         "        for batch in [batch for batch in self._in_flight if batch.landed]:\n"
         "            self._in_flight.remove(batch)\n",
     ),
     Mutation(
         "a taken name counts as success",
-        "storage/lsm/settle.py",
+        "storage/bucket/create_once.py",
         "        if not same:\n",
         "        if False:\n",
     ),
     Mutation(
         "replay jumps over a gap",
-        "storage/lsm/recovery.py",
+        "storage/lsm/wal/reader.py",
         "            if replay.end in wanted or not await self._load(replay.end):\n                break\n",
         "            if replay.end in wanted or not await self._load(replay.end):\n"
         "                later = [n for n in listed if n > replay.end]\n"
@@ -175,25 +175,25 @@ MUTATIONS = [
     ),
     Mutation(
         "the old log is deleted before the manifest is committed",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "        await self._manifests.commit(manifest)\n",
         "        await self._truncate(replay)\n        await self._manifests.commit(manifest)\n",
     ),
     Mutation(
         "a take-over that loses does not read the winner's manifest",
-        "storage/lsm/opening.py",
+        "storage/lsm/recovery/take_over.py",
         "            await manifests.read_newest()\n        raise Fenced(",
         "            manifests.number += 1\n        raise Fenced(",
     ),
     Mutation(
         "take-over manifests are deleted",
-        "storage/lsm/manifests.py",
+        "storage/lsm/manifest/manifest_store.py",
         "        kept = set(self.manifest.takeovers)\n",
         "        kept: set[int] = set()\n",
     ),
     Mutation(
         "the sweep takes objects of any epoch",
-        "storage/lsm/sweep.py",
+        "storage/lsm/gc/sweep.py",
         "epoch_of(table) >= self._epoch or not self._is_old(info):\n"
         "                continue\n"
         "            try:\n"
@@ -211,51 +211,51 @@ MUTATIONS = [
     ),
     Mutation(
         "a locator is logged before its SST is confirmed",
-        "storage/lsm/bulk.py",
+        "storage/lsm/sst/bulk.py",
         "            await self._tables.upload(table, content, len(found) * BLOCK_BYTES)\n",
         "            asyncio.get_running_loop().create_task("
         "self._tables.upload(table, content, len(found) * BLOCK_BYTES))\n",
     ),
     Mutation(
         "a flush does not list the SSTs of its locators",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "tables=sealed.tables + [table.table for table in written],",
         "tables=[table.table for table in written],",
     ),
     Mutation(
         "a flush moves the replay point one too far",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "        replay = sealed.first_beyond or position.next_number\n",
         "        replay = (sealed.first_beyond + 1) if sealed.first_beyond else position.next_number\n",
     ),
     Mutation(
         "a flush does not wait for the log",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "            await self._durable(log, sequence)\n        living",
         "            pass\n        living",
     ),
     # Ours: group commit, memtable and index.
     Mutation(
         "a flush is answered when its batch is sent",
-        "storage/lsm/commit.py",
+        "storage/lsm/wal/group_commit.py",
         "        batch.size = len(content)\n        started",
         "        batch.size = len(content)\n        batch.landed = True\n        self._acknowledge()\n        started",
     ),
     Mutation(
         "waiters of operations still queued are answered too",
-        "storage/lsm/commit.py",
+        "storage/lsm/wal/group_commit.py",
         "                cut.log.acknowledge(cut.last_sequence)\n",
         "                cut.log.acknowledge(cut.log.last_sequence)\n",
     ),
     Mutation(
         "an uploaded frame replaces newer bytes",
-        "storage/lsm/locate.py",
+        "storage/lsm/wal/locate.py",
         "        if entry.sequence != block.sequence:\n            entry.own()\n            continue\n",
         "",
     ),
     Mutation(
         "a trimmed block comes back with its upload",
-        "storage/lsm/locate.py",
+        "storage/lsm/wal/locate.py",
         "        if table.blocks.get(block.block) is not entry:\n            continue\n",
         "        entry = table.entry(block.block) if block.block not in table.blocks else entry\n"
         "        if table.blocks.get(block.block) is not entry or entry.sequence not in (0, block.sequence):\n"
@@ -264,19 +264,19 @@ MUTATIONS = [
     ),
     Mutation(
         "bulk is taken from the memtable when it is encoded, not when it is cut",
-        "storage/lsm/bulk.py",
+        "storage/lsm/sst/bulk.py",
         "        sectors=dict(entry.sectors),\n",
         "        sectors=entry.sectors,\n",
     ),
     Mutation(
         "small writes beside bulk do not reach the log",
-        "storage/lsm/log.py",
+        "storage/lsm/wal/queue.py",
         "            rest = without_blocks(ops, {block.block for block in blocks})\n",
         "            rest = [op for op in ops if isinstance(op, Meta)]\n",
     ),
     Mutation(
         "ranges of zeros are repointed last",
-        "storage/lsm/repoint.py",
+        "storage/lsm/index/install.py",
         "        for index in indexes.values():\n            self._discard_dead(index)\n",
         "        for span in ranges:\n"
         "            if span.layer in indexes:\n"
@@ -285,25 +285,25 @@ MUTATIONS = [
     ),
     Mutation(
         "loading lets a range of zeros win over newer entries",
-        "storage/lsm/load.py",
+        "storage/lsm/index/build.py",
         "        alive[low:high] &= sequences[low:high] > sequence\n",
         "        alive[low:high] = False\n",
     ),
     Mutation(
         "loading ignores ranges of zeros",
-        "storage/lsm/load.py",
+        "storage/lsm/index/build.py",
         "        alive[low:high] &= sequences[low:high] > sequence\n",
         "        alive[low:high] &= sequences[low:high] > 0\n",
     ),
     Mutation(
         "adjacent spans of zeros swallow a write in between",
-        "storage/lsm/memtable.py",
+        "storage/lsm/memtable/memtable.py",
         "if old.content == new.content and old.sequence > newest_write:",
         "if old.content == new.content:",
     ),
     Mutation(
         "the memtable goes before the index points to what it held",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "        for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
         "            await asyncio.sleep(0)\n        layers.drop_sealed(sealed)\n",
         "        layers.drop_sealed(sealed)\n"
@@ -312,7 +312,7 @@ MUTATIONS = [
     ),
     Mutation(
         "sectors written in part are completed with zeros",
-        "storage/lsm/complete.py",
+        "storage/lsm/flush/complete.py",
         "    return gathering.block([table], layer.index,",
         "    return gathering.block([table], type(layer.index)(),",
     ),
@@ -324,13 +324,13 @@ MUTATIONS = [
     ),
     Mutation(
         "a patch leaves the put-together block as it was",
-        "storage/lsm/index.py",
+        "storage/lsm/index/block_map.py",
         "            self.assembled[block] = (key, valid & ~mask)\n",
         "            self.assembled[block] = (key, valid)\n",
     ),
     Mutation(
         "the tree is written as it is at the end of a flush",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "None if sealed.tree is None else await self._tables.write_tree(sealed.tree)",
         "None if sealed.tree is None else await self._tables.write_tree(layers.tree.encode())",
     ),
@@ -351,7 +351,7 @@ MUTATIONS = [
     ),
     Mutation(
         "made: the tag of what was truncated is forgotten",
-        "storage/lsm/commit.py",
+        "storage/lsm/wal/group_commit.py",
         "            self.truncated = logged\n",
         "",
     ),
@@ -376,49 +376,49 @@ MUTATIONS = [
     # Mistakes of other hands, which the simulation or the tests once missed.
     Mutation(
         "a flush does not wait until the drop of a layer is durable",
-        "storage/lsm/flush.py",
+        "storage/lsm/flush/flush.py",
         "        if sealed.layers.keys() - living.keys():\n",
         "        if False:\n",
     ),
     Mutation(
         "all objects of the log share a nonce",
-        "storage/lsm/commit.py",
+        "storage/lsm/wal/group_commit.py",
         "            nonce=self._env.random_bytes(PREFIX_BYTES),\n",
         "            nonce=self._epoch.to_bytes(PREFIX_BYTES),\n",
     ),
     Mutation(
         "all SSTs of a writer share a nonce",
-        "storage/lsm/tables.py",
+        "storage/lsm/sst/upload.py",
         "            nonce=self._env.random_bytes(PREFIX_BYTES),\n",
         "            nonce=self._epoch.to_bytes(PREFIX_BYTES, 'big'),\n",
     ),
     Mutation(
         "block status of long ranges does not look into the sealed memtable",
-        "storage/lsm/extents.py",
+        "storage/lsm/read/extents.py",
         "    return {block >> PAGE_SHIFT for table in tables for block in table.blocks}\n",
         "    return {block >> PAGE_SHIFT for table in tables[:1] for block in table.blocks}\n",
     ),
     Mutation(
         "a pruned chain keeps its last row",
-        "storage/lsm/index.py",
+        "storage/lsm/index/block_map.py",
         "        self._next[kept] = 0\n",
         "",
     ),
     Mutation(
         "a shrink leaves half of what it cuts off",
-        "storage/fs/tree.py",
+        "storage/fs/inode_table.py",
         "ZeroRange(layer.number, layer.size, old.size - layer.size)",
         "ZeroRange(layer.number, layer.size, (old.size - layer.size + 1) // 2)",
     ),
     Mutation(
         "pieces of two generations lie over each other newest first",
-        "storage/lsm/gather.py",
+        "storage/lsm/read/assemble.py",
         "                for pieces in reversed(generations):\n",
         "                for pieces in generations:\n",
     ),
     Mutation(
         "sectors are completed from the active memtable",
-        "storage/lsm/complete.py",
+        "storage/lsm/flush/complete.py",
         "    return gathering.block([table], layer.index,",
         "    return gathering.block(layer.tables, layer.index,",
     ),
@@ -436,19 +436,19 @@ MUTATIONS = [
     ),
     Mutation(
         "a damaged frame stops the flush of pieces over it",
-        "storage/lsm/fetch.py",
+        "storage/lsm/sst/fetch.py",
         "                except (Corrupt, Unreadable) as error:\n",
         "                except Unreadable as error:\n",
     ),
     Mutation(
         "pieces over a damaged frame lie on zeros",
-        "storage/lsm/complete.py",
+        "storage/lsm/flush/complete.py",
         "    if gathering.missing:\n        return False\n    (piece,) = pieces\n",
         "    (piece,) = pieces or (SECTOR_BYTES,)\n",
     ),
     Mutation(
         "a frame that does not open reads as zeros",
-        "storage/lsm/frames.py",
+        "storage/lsm/sst/ranges.py",
         '        return Corrupt(name, f"{where} fails authentication")\n',
         "        return bytes(256 * 1024) if ref.full else {}\n",
     ),

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from storage.buffers import Buffer
 from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable
-from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo, answer_length
+from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo, answer_length
 from tests.simulation.loop import Process, VirtualLoop
 from tests.support.nonces import Nonces
 

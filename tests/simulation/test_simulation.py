@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from storage.lsm.index import BlockMap
+from storage.lsm.index.block_map import BlockMap
 from tests.simulation import world
 from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, hunt, mutated
 from tests.simulation.world import run_world

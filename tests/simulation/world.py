@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from storage.errors import Fenced, StorageError
-from storage.lsm.envelope import HEADER_BYTES, ObjectKind, decode_header
+from storage.format.envelope import HEADER_BYTES, ObjectKind, decode_header
 from tests.simulation.audits import STEPS_MAX, Audits, completed, recover
 from tests.simulation.damage import Damage
 from tests.simulation.env import SimEnv

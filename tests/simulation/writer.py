@@ -5,12 +5,12 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
 from storage.fs.device import Device
 from storage.fs.store import NameTree, Store, StoreOptions
-from storage.keys import DataKey
 from storage.lsm.engine import Engine
-from storage.lsm.tree import TreeEffects
+from storage.lsm.metadata import TreeEffects
 from storage.objects.base import ObjectStore
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from nbdserver.cli import main
-from nbdserver.session import Session
+from nbdserver.server.session import Session
 from storage.fs.device import Device
 
 LATE_SECONDS = 2.0

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from nbdserver.admin.operations import ChangePassword, decode_operation, encode_operation
-from storage.keyslots import DataKey
+from storage.crypto.keyslots import DataKey
 from storage.secret import Secret, taken, without_passwords, without_secrets
 from tests.support.planted import found_in, unique
 from tests.support.requirements import require

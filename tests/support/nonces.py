@@ -11,10 +11,10 @@ import hashlib
 import struct
 from collections.abc import Iterator
 
-from storage.crypto import NONCE_BYTES, Cipher
-from storage.keys import DataKey
-from storage.lsm.entries import EntryKind, TableRef
-from storage.lsm.sst import open_index
+from storage.crypto.cipher import NONCE_BYTES, Cipher
+from storage.crypto.keys import DataKey
+from storage.format.blocks import EntryKind, TableRef
+from storage.format.sst import open_index
 
 HEADER_BYTES = 96
 MAGIC = b"NBDSTORE"

@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from nbdserver.limits import Limits
-from nbdserver.server import Server
+from nbdserver.server.limits import Limits
+from nbdserver.server.listener import Server
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.nbd import Client
 

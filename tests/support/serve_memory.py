@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from nbdserver.server import Server
+from nbdserver.server.listener import Server
 from tests.support.memory_device import MemoryDevice, memory_exports
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from storage.codec import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
-from storage.crypto import Cipher, Sealer
+from storage.crypto.cipher import Cipher, Sealer
 from storage.env import RealEnv
-from storage.lsm.envelope import Header, ObjectKind, seal_object
-from storage.lsm.sst import TableBuilder
+from storage.format.envelope import Header, ObjectKind, seal_object
+from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
+from storage.format.sst import TableBuilder
 from tests.storage.lsm.worlds import KEY, World, durable
 from tests.support.nonces import NonceRepeated, Nonces
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, cast
 
-from nbdserver.connection import Connection
 from nbdserver.exports import Exports
-from nbdserver.limits import Budget, Limits
-from nbdserver.wakeful import Wakeful
+from nbdserver.server.busy_poll import Wakeful
+from nbdserver.server.connection import Connection
+from nbdserver.server.limits import Budget, Limits
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.speech import read_answers
 

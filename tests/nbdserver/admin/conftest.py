@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from storage import Store, StoreOptions, open_store
+from storage.crypto.keys import Cost
 from storage.env import RealEnv
-from storage.keys import Cost
 
 
 @pytest.fixture

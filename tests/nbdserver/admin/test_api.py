@@ -12,7 +12,7 @@ import pytest
 
 from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient, find_server
-from nbdserver.admin.frames import encode, encode_end
+from nbdserver.admin.content_frames import encode, encode_end
 from nbdserver.admin.operations import (
     ChangePassword,
     CreateDevice,
@@ -25,8 +25,9 @@ from nbdserver.admin.operations import (
     ShowDevice,
 )
 from nbdserver.admin.sockets import socket_path
-from nbdserver.cli.failures import status_of
-from storage import Store, keys
+from nbdserver.cli.exit_status import status_of
+from storage import Store
+from storage.crypto import keys
 from storage.errors import (
     AlreadyExists,
     Conflict,

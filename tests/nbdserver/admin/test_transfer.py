@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.admin.frames import DATA_BYTES_MAX, Piece
+from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece
 from nbdserver.admin.transfer import dump, import_device
 from nbdserver.exports import Exports
-from nbdserver.server import Server
+from nbdserver.server.listener import Server
 from storage import State, Store
 from storage.errors import Conflict, Invalid, NotFound, StorageError
 from tests.support.nbd import Client, NbdError
@@ -57,7 +57,7 @@ async def test_a_map_that_answers_a_part_is_asked_for_the_rest(store: Store, mon
     data = os.urandom(8 * MIB)
     await import_device(store, "a", source(*((n * MIB, data[n * MIB :][:MIB]) for n in range(8))), size=8 * MIB,
                         overwrite=False)  # fmt: skip
-    monkeypatch.setattr("storage.lsm.extents.STEPS_MAX", 5)
+    monkeypatch.setattr("storage.lsm.read.extents.STEPS_MAX", 5)
     assert await content(store, "a") == data
 
 
@@ -67,7 +67,7 @@ async def test_data_behind_the_first_part_of_a_map_is_not_replaced(
     await store.create_device("a", 8 * MIB)
     store.device("a").zero(0, 7 * MIB, allocated=True)
     store.device("a").write(7 * MIB, b"old")
-    monkeypatch.setattr("storage.lsm.extents.STEPS_MAX", 5)
+    monkeypatch.setattr("storage.lsm.read.extents.STEPS_MAX", 5)
     with pytest.raises(Conflict, match="--overwrite"):
         await import_device(store, "a", source((0, b"new")), size=MIB, overwrite=False)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import uvloop
 
 from nbdserver.exports import Exports
-from nbdserver.limits import Limits
-from nbdserver.server import Server
+from nbdserver.server.limits import Limits
+from nbdserver.server.listener import Server
 from nbdserver.tls import Credentials
 from storage.env import RealEnv
 from tests.nbdserver.cases.case import DATA, HUGE, SIZE

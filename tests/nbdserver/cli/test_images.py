@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.cli.failures import CommandFailed
+from nbdserver.cli.exit_status import CommandFailed
 from nbdserver.cli.images import BLOCK_BYTES, SECTOR_BYTES, ImageReader, ImageWriter, data_runs
 
 MIB = 1 << 20

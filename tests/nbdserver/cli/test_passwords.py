@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nbdserver.cli import passwords
-from nbdserver.cli.failures import CommandFailed
+from nbdserver.cli.exit_status import CommandFailed
 from storage.secret import Secret
 
 

@@ -5,12 +5,12 @@
 
 from pathlib import Path
 
+from storage.crypto.keyslots import Cost
 from storage.env import RealEnv
 from storage.errors import Closed
 from storage.fs.device import Device
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store, StoreOptions
-from storage.keyslots import Cost
 from storage.lsm.engine import EngineOptions
 
 MIB = 1024 * 1024

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.codec import SECTOR_BYTES
 from storage.errors import AccessDenied, Closed, Corrupt, Fenced, Invalid, NotFound, StorageError, WrongPassword
+from storage.format.frame import SECTOR_BYTES
 from storage.fs.store import Store
-from storage.lsm.extents import State
+from storage.lsm.read.extents import State
 from tests.storage.fs.places import DATA, MIB, PASSWORD, Place, contents, kill
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from storage.codec import BLOCK_BYTES
 from storage.errors import AccessDenied, AlreadyExists, Conflict, Invalid, NotFound
+from storage.format.frame import BLOCK_BYTES
 from tests.storage.fs.places import DATA, MIB, Place, contents, kill
 
 

@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
-from storage.codec import SECTOR_BYTES
+from storage.buffers import Buffer
 from storage.errors import Closed, Corrupt, Fenced, StorageError, Unavailable
+from storage.format.frame import SECTOR_BYTES
+from storage.format.names import MANIFESTS, WALS
 from storage.lsm import engine as module
-from storage.lsm.names import MANIFESTS, WALS
-from storage.objects.base import Buffer
 from tests.storage.lsm.worlds import World, durable, read, record, settle, soon, until
 
 A = b"a" * SECTOR_BYTES

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from storage.codec import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm import pace
+from storage.bucket import pace
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine, EngineOptions
-from storage.lsm.extents import State
 from storage.lsm.layer import Layer
+from storage.lsm.read.extents import State
 from tests.storage.lsm.worlds import MIB, World, durable, join, record, settle
 
 T = TypeVar("T")

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from storage.codec import BLOCK_BYTES, SECTOR_BYTES
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.format.wal import Meta
 from storage.lsm.engine import Engine, EngineOptions
-from storage.lsm.extents import State
 from storage.lsm.layer import ATOMIC_BYTES_MAX, FRAGMENTS_MAX, Layer
-from storage.lsm.records import Meta
-from storage.lsm.streams import WINDOW_BLOCKS_MAX
+from storage.lsm.read.extents import State
+from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle
 
 TIB = 1024 * 1024 * MIB

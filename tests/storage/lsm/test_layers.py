@@ -2,7 +2,7 @@
 
 import asyncio
 
-from storage.lsm.names import wal_name
+from storage.format.names import wal_name
 from tests.storage.lsm.worlds import World, durable, read, record, settle, soon
 
 A = b"a" * 4096

@@ -5,11 +5,11 @@ from types import ModuleType
 
 import pytest
 
-from storage.codec import BLOCK_BYTES, SECTOR_BYTES
 from storage.errors import Closed, Unavailable
-from storage.lsm import commit as commit_module
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm import engine as engine_module
-from storage.lsm import log as log_module
+from storage.lsm.wal import group_commit as commit_module
+from storage.lsm.wal import queue as log_module
 from tests.storage.lsm.worlds import World, durable, read, record, soon
 
 SECTOR = b"s" * SECTOR_BYTES

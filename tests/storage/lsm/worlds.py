@@ -9,15 +9,16 @@ from typing import TypeVar
 
 import msgspec
 
+from storage.buffers import Buffer
+from storage.crypto.keys import DataKey
 from storage.env import RealEnv
 from storage.errors import Closed, Corrupt, StorageError
-from storage.keys import DataKey
-from storage.lsm.anchor import HostState
 from storage.lsm.engine import Engine, EngineOptions
-from storage.lsm.gather import Piece
 from storage.lsm.layer import Layer
-from storage.lsm.tree import TreeEffects
-from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo
+from storage.lsm.metadata import TreeEffects
+from storage.lsm.read.assemble import Piece
+from storage.lsm.recovery.anchor import HostState
+from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret
 from tests.support.nonces import Nonces

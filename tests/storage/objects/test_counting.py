@@ -2,8 +2,8 @@
 
 import pytest
 
+from storage.buffers import Buffer
 from storage.errors import AlreadyExists, NotFound, Unavailable
-from storage.objects.base import Buffer
 from storage.objects.counting import CountingStore, RequestStats
 from storage.objects.memory import MemoryStore
 from tests.storage.objects.stubs import Wrapped

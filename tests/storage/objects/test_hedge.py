@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from storage.buffers import Buffer
 from storage.env import RealEnv
 from storage.errors import AlreadyExists, Unavailable
-from storage.objects.base import Buffer, Capabilities
+from storage.objects.base import Capabilities
 from storage.objects.hedge import HEDGED_BYTES_MAX, HEDGES_MAX, Hedge
 from storage.objects.memory import MemoryStore
 from storage.objects.retry import RetryingStore

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from storage.buffers import Buffer
 from storage.env import RealEnv
 from storage.errors import AccessDenied, AlreadyExists, StorageError, Unavailable, Unsupported
-from storage.objects.base import ANSWER_BYTES_MAX, Buffer, Capabilities, Listing, ObjectInfo
+from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.objects.probe import probe
 from tests.storage.objects.stubs import Wrapped

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from storage.buffers import Buffer
 from storage.env import RealEnv
 from storage.errors import AccessDenied, AlreadyExists, Corrupt, NotFound, OutOfSpace, StorageError, Unavailable
-from storage.objects.base import ANSWER_BYTES_MAX, Buffer, ObjectInfo
+from storage.objects.base import ANSWER_BYTES_MAX, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.objects.retry import RetryingStore
 from tests.storage.objects.stubs import Wrapped

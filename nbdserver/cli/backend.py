@@ -1,0 +1,177 @@
+"""This file knows how a command reaches a store: through the server that runs on it here, or by opening it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nbdserver.cli import passwords
+from nbdserver.cli.parameters import Place
+from nbdserver.cli.reminding import reminding
+from nbdserver.cli.standard import complain
+
+if TYPE_CHECKING:
+    from nbdserver.admin.operations import Answer, Operation
+    from storage import Store, StoreOptions
+    from storage.env import Env
+    from storage.secret import Secret
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 30.0
+"""How long a command goes on asking a store that does not answer.
+
+A server does for ever, but a person waits here.
+"""
+
+
+def perform(place: Place, operation: Operation, *, password: Secret | None = None) -> Answer:
+    """Have an operation carried out on a store, served or at rest. Raises what the operation raises.
+
+    The password is looked for only where it is needed, unless the command has it already.
+    """
+    from nbdserver.admin.client import find_server
+
+    server = find_server(place.store, os.environ)
+    if server is not None:
+        with reminding(server):
+            return server.perform(operation)
+    return at_rest(place, operation.perform, writes=operation.writes, password=password)
+
+
+def at_rest(
+    place: Place,
+    work: Callable[[Store], Awaitable[T]],
+    *,
+    writes: bool,
+    password: Secret | None = None,
+    shows_progress: bool = False,
+) -> T:
+    """Open a store, do something with it and close it: as its writer, or (not `writes`) as a reader.
+
+    If the store fails meanwhile, its error is raised, also where the work would have waited for ever. What is waited
+    for is said, unless the work `shows_progress` itself and the store is well.
+    """
+    from storage import StoreOptions, open_reader, open_store
+
+    options = StoreOptions(state_folder=place.state_folder, patience_seconds=PATIENCE_SECONDS)
+    secret = passwords.current(os.environ).secret if password is None else password
+
+    async def opened(env: Env) -> Store:
+        if writes:
+            return await open_store(place.store, secret, env=env, options=options)
+        return await open_reader(place.store, secret, env=env, options=options)
+
+    try:
+        return _run(opened, work, options, place.store, shows_progress=shows_progress)
+    finally:
+        secret.wipe()
+
+
+def make_store(place: Place, password: Secret, work: Callable[[Store], Awaitable[T]], *, accept_rollback: bool) -> T:
+    """Make a store, do something with it and close it. `Store.created` tells if it was there already."""
+    from storage import StoreOptions, open_store
+
+    options = StoreOptions(state_folder=place.state_folder, patience_seconds=PATIENCE_SECONDS)
+
+    def opened(env: Env) -> Awaitable[Store]:
+        return open_store(place.store, password, env=env, create=True, accept_rollback=accept_rollback, options=options)
+
+    return _run(opened, work, options, place.store)
+
+
+def is_there(location: str) -> bool:
+    """Whether there are keys at a place, and so a store. Unavailable: it does not answer."""
+    import asyncio
+
+    from nbdserver.service.condition import opening
+    from nbdserver.service.waiting import saying
+    from storage import Opening, StoreOptions
+    from storage.crypto.keys import KEYS_PREFIX
+    from storage.env import RealEnv
+    from storage.objects.locations import open_location
+    from storage.objects.retry import RetryingStore
+
+    async def ask() -> bool:
+        env = RealEnv()
+        objects = RetryingStore(open_location(location, env), env, StoreOptions().store_deadline_seconds)
+        told = Opening("its keys", objects.health)
+        try:
+            async with saying(complain, lambda waited: opening(location, told, waited)):
+                return bool(await objects.list(KEYS_PREFIX, "", 1))
+        finally:
+            await objects.close()
+            env.close()
+
+    _set_up_logs()
+    return asyncio.run(ask())
+
+
+def _run(
+    opened: Callable[[Env], Awaitable[Store]],
+    work: Callable[[Store], Awaitable[T]],
+    options: StoreOptions,
+    where: str,
+    *,
+    shows_progress: bool = False,
+) -> T:
+    import asyncio
+
+    import msgspec
+
+    from nbdserver.service import logs
+    from nbdserver.service.condition import opening, waits_for
+    from nbdserver.service.waiting import saying
+    from storage.env import RealEnv
+
+    _set_up_logs()
+
+    async def run() -> T:
+        asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
+        env = RealEnv()
+        try:
+            async with saying(complain, lambda waited: opening(where, options.opening, waited)):
+                store = await opened(env)
+
+            def waits(_: float) -> str:
+                status = store.status()
+                if shows_progress and status.failing is None and not status.closing:
+                    return ""
+                return waits_for(msgspec.to_builtins(status))
+
+            async with saying(complain, waits):
+                try:
+                    return await until_failed(store, work(store))
+                finally:
+                    await store.close()
+        finally:
+            env.close()
+
+    return asyncio.run(run())
+
+
+def _set_up_logs() -> None:
+    """Somebody who waits is told why; a script gets the one sentence at the end."""
+    import logging
+
+    from nbdserver.service import logs
+
+    level = logging.WARNING if sys.stderr.isatty() else logging.ERROR
+    logs.set_up("console", level, [logs.standard_error(level)])
+
+
+async def until_failed(store: Store, work: Awaitable[T]) -> T:
+    """The result of `work`, or the error the store fails with before that."""
+    import asyncio
+
+    task = asyncio.ensure_future(work)
+    try:
+        either: set[asyncio.Future[Any]] = {task, store.failed}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise store.failed.result()
+    finally:
+        task.cancel()

@@ -1,0 +1,107 @@
+"""`nbdserver client`: who is connected, and how to be rid of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbdserver.cli import output
+from nbdserver.cli.parameters import Place, json_option, store_option
+
+if TYPE_CHECKING:
+    from nbdserver.admin.client import AdminClient
+
+
+@click.group()
+def client() -> None:
+    """See who is connected to a server of this machine, and disconnect clients."""
+
+
+@client.command("list")
+@json_option
+@store_option
+def list_command(place: Place, as_json: bool) -> None:
+    """List who is connected.
+
+    In a pipe: id, peer, device, since when, flags, requests, bytes received, bytes sent, separated by tabs.
+    A client without a device is in its handshake.
+    """
+    from nbdserver.admin.operations import ListClients
+
+    clients = _server(place).perform(ListClients())["clients"]
+    assert isinstance(clients, list)
+    if as_json:
+        output.document(clients)
+        return
+    output.table(
+        ("ID", "CLIENT", "DEVICE", "SINCE", "FLAGS", "REQUESTS", "RECEIVED", "SENT"),
+        [
+            (
+                str(each["id"]),
+                _who(each),
+                each["export"] or "-",
+                output.time(each["since"]),
+                ",".join(_flags(each)) or "-",
+                str(each["requests"]),
+                output.size(each["bytes_received"]),
+                output.size(each["bytes_sent"]),
+            )
+            for each in clients
+        ],
+    )
+
+
+@client.command()
+@click.argument("number", metavar="ID", type=click.IntRange(1))
+@json_option
+@store_option
+def disconnect(place: Place, number: int, as_json: bool) -> None:
+    """Drop a client, by its id.
+
+    What it has sent and was not carried out is not carried out any more. Nothing keeps it from connecting again.
+    """
+    from nbdserver.admin.operations import DisconnectClient
+
+    answer = _server(place).perform(DisconnectClient(number))
+    if as_json:
+        output.document(answer)
+    else:
+        output.line(f"{answer['disconnected']}: disconnected")
+
+
+def sentence(attachment: Mapping[str, Any]) -> str:
+    """One client in words."""
+    who = f"{attachment['id']}: {_who(attachment)}"
+    if attachment["export"] is None:
+        return f"{who}, in its handshake since {output.time(attachment['since'])}"
+    flags = "".join(f", {flag}" for flag in _flags(attachment))
+    return (
+        f"{who} on {attachment['export']} since {output.time(attachment['since'])}{flags}, "
+        f"{attachment['requests']} requests, {output.size(attachment['bytes_received'])} received, "
+        f"{output.size(attachment['bytes_sent'])} sent"
+    )
+
+
+def _who(attachment: Mapping[str, Any]) -> str:
+    return " ".join([attachment["peer"], *attachment["certificate"]])
+
+
+def _flags(attachment: Mapping[str, Any]) -> list[str]:
+    flags = [str(attachment["tls"])] if attachment["tls"] else []
+    return flags + [
+        flag.replace("_", "-") for flag in ("structured", "extended", "read_only", "exclusive") if attachment[flag]
+    ]
+
+
+def _server(place: Place) -> AdminClient:
+    """NotFound: there is no server, and so there are no clients."""
+    from nbdserver.admin.client import find_server
+    from storage.errors import NotFound
+
+    server = find_server(place.store, os.environ)
+    if server is None:
+        raise NotFound(f"no server of {place.store} runs on this machine")
+    return server

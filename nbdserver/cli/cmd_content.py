@@ -1,0 +1,142 @@
+"""`nbdserver device import` and `export`: whole disks from and to files, holes kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from nbdserver.cli import output
+from nbdserver.cli.backend import at_rest
+from nbdserver.cli.parameters import NAME, Place, json_option, store_option
+from nbdserver.cli.reminding import reminding
+from nbdserver.config import format_size
+
+if TYPE_CHECKING:
+    from nbdserver.cli.images import ImageReader, ImageWriter, Piece
+    from nbdserver.cli.progress import ProgressDisplay
+    from storage import Store
+
+
+@click.command("import")
+@click.argument("name", type=NAME)
+@click.argument("file")
+@click.option("--overwrite", is_flag=True, help="Replace what the device holds.")
+@click.option(
+    "--format", "raw", type=click.Choice(["raw"]), help="Import the bytes as they are, whatever they look like."
+)
+@json_option
+@store_option
+def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str | None, as_json: bool) -> None:
+    """Fill the device NAME from FILE, a raw disk image or a block device; - is standard input.
+
+    A device that is not there is made with the size of FILE. One that is there must be large enough and,
+    unless --overwrite is given, must hold nothing yet; what FILE does not fill becomes zeros. Holes and
+    zeros of FILE take no space in the store. Images in other formats (qcow2, VMDK, VDI, VHDX) and compressed
+    ones are refused, with the way to convert them.
+    """
+    from nbdserver.cli.images import ImageReader
+    from nbdserver.cli.progress import ProgressDisplay
+
+    with contextlib.closing(ImageReader(file, insist=raw is not None)) as reader:
+        lines_to = sys.stdout if as_json else None
+        with ProgressDisplay(f"importing {name}", reader.size, lines_to=lines_to) as progress:
+            size = _import(place, name, reader, progress, overwrite=overwrite)
+            progress.summary(name=name, size=size)
+    if not as_json:
+        output.line(f"{name}: imported, {format_size(size)}")
+
+
+@click.command("export")
+@click.argument("name", type=NAME)
+@click.argument("file")
+@click.option("--overwrite", is_flag=True, help="Replace what FILE holds; needed for a block device.")
+@json_option
+@store_option
+def export_command(place: Place, name: str, file: str, overwrite: bool, as_json: bool) -> None:
+    """Write the device NAME to FILE, as a raw disk image with holes; - is standard output.
+
+    From a running server every piece is as it is when its turn comes: for a consistent image, detach the
+    clients first. A store at rest is only read, whoever serves it elsewhere.
+    """
+    from nbdserver.cli.images import ImageWriter
+    from nbdserver.cli.progress import ProgressDisplay
+
+    with contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer:
+        apart = writer.is_standard_output
+        lines_to = (sys.stderr if apart else sys.stdout) if as_json else None
+        with ProgressDisplay(f"exporting {name}", None, lines_to=lines_to) as progress:
+            size = _export(place, name, writer, progress)
+            writer.finish(size)
+            progress.summary(name=name, size=size)
+    if not as_json:
+        output.line(f"{name}: exported, {format_size(size)}", err=apart)
+
+
+def _import(place: Place, name: str, reader: ImageReader, progress: ProgressDisplay, *, overwrite: bool) -> int:
+    from nbdserver.admin.client import find_server
+    from nbdserver.admin.content_frames import TooLong, encode, encode_end
+    from nbdserver.admin.transfer import import_device
+    from storage.errors import Conflict
+
+    reached = 0
+
+    def note(position: int) -> None:
+        nonlocal reached
+        reached = position
+        progress.advance(position)
+
+    def frames() -> Iterator[bytes]:
+        for offset, data in reader.pieces(note):
+            yield encode(offset, data)
+        yield encode_end(reached)
+
+    async def pieces(room: int) -> AsyncIterator[Piece]:
+        for piece in reader.pieces(note):
+            yield piece
+        if reached > room:  # only zeros lay behind the end: that was no mistake of ours, but may be one
+            raise Conflict(str(TooLong(room)))
+
+    async def work(store: Store) -> dict[str, object]:
+        return await import_device(store, name, pieces, size=reader.size, overwrite=overwrite)
+
+    server = find_server(place.store, os.environ)
+    if server is not None:
+        with reminding(server, shows_progress=True):
+            answer = server.write_content(name, frames(), size=reader.size, overwrite=overwrite)
+    else:
+        answer = at_rest(place, work, writes=True, shows_progress=True)
+    size = answer["size"]
+    assert isinstance(size, int)
+    return size
+
+
+def _export(place: Place, name: str, writer: ImageWriter, progress: ProgressDisplay) -> int:
+    from nbdserver.admin.client import find_server
+    from nbdserver.admin.transfer import dump
+
+    def take(offset: int, data: bytes | bytearray | memoryview) -> None:
+        writer.write(offset, bytes(data))
+        progress.advance(offset + len(data))
+
+    async def work(store: Store) -> int:
+        device = store.device(name)
+        size = device.size
+        progress.expect(size)
+        async with contextlib.aclosing(dump(device, size)) as pieces:
+            async for offset, data in pieces:
+                take(offset, data)
+        return size
+
+    server = find_server(place.store, os.environ)
+    if server is None:
+        return at_rest(place, work, writes=False, shows_progress=True)
+    with reminding(server, shows_progress=True), server.read_content(name) as (size, received):
+        progress.expect(size)
+        for offset, data in received:
+            take(offset, data)
+    return size

@@ -1,0 +1,293 @@
+"""`nbdserver serve`: run the server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from nbdserver.cli import passwords
+from nbdserver.cli.exit_status import report
+from nbdserver.cli.parameters import NAME, SIZE, Place, json_option, option, rollback_option, store_argument
+from nbdserver.cli.standard import complain
+from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, Tls, parse_size
+from nbdserver.server.limits import Limits
+
+if TYPE_CHECKING:
+    from nbdserver.service.announce import Announcement
+    from storage.secret import Secret
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+SERVER_KEY = "server-key.pem"  # of `nbdserver.tls`, which a light command does not import
+COUNT = click.IntRange(1, 100_000)
+LIMITS = Limits()
+
+
+class NamedSize(click.ParamType[tuple[str, int]]):
+    """`NAME=SIZE`."""
+
+    name = "name=size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, size = value.rpartition("=")
+        if not (name and equals):
+            self.fail(f"{value!r} is not NAME=SIZE", param, ctx)
+        try:
+            return NAME.convert(name, param, ctx), parse_size(size)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@option("--create", type=NamedSize(), multiple=True, help="Make this device if it is not there. Repeatable.")
+@option("--bind", metavar="ADDRESS", help=f"TCP address to listen on.  [default: {DEFAULT_BIND}]")
+@option("-p", "--port", type=click.IntRange(0, 65535), help=f"TCP port.  [default: {DEFAULT_PORT}]")
+@option("--unix", type=FILE, help="Unix socket to listen on; alone, no TCP port is opened.")
+@option("--export", "exports", type=NAME, multiple=True, help="Serve only this device. Repeatable.")
+@option("-r", "--read-only", is_flag=True, help="Refuse every write, and make neither store nor device.")
+@option("--default-export", type=NAME, help="What a client gets that names no device.")
+@option("--exclusive", is_flag=True, help="Let each device have one connection at a time.")
+@option("--tls", type=click.Choice(["off", "on", "require"]), default="off", help="Offer or require TLS.")
+@option("--tls-certificates", type=FOLDER, help="Folder with server-cert.pem, server-key.pem and ca-cert.pem.")
+@option("--tls-verify-peer", is_flag=True, help="Require certificates of clients under TLS, signed by ca-cert.pem.")
+@option("--allow-plaintext", is_flag=True, help="Serve other machines without requiring TLS.")
+@option("--access", type=FILE, help="File that says who may use which devices.")
+@option("--max-connections", type=COUNT, help=f"Clients at once.  [default: {LIMITS.connections}]")
+@option(
+    "--max-connections-per-address",
+    type=COUNT,
+    help="Of one address, or one user of this host.  [default: four fifths]",
+)
+@option("--no-create", is_flag=True, help="Never make a new store.")
+@option("--fork", is_flag=True, help="Go to the background, and return when clients can connect.")
+@option("--pid-file", type=FILE, help="Write the process id there while serving.")
+@option("--run", metavar="COMMAND", help="Serve for this command only: $uri names the first export.")
+@option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
+@rollback_option
+@option("--cache-size", type=SIZE, help="Memory for decoded data.")
+@option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
+@option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
+@option("-v", "--verbose", is_flag=True, help="Log every connection and every request to the store too.")
+@json_option
+@store_argument
+def serve(
+    place: Place,
+    bind: str | None,
+    port: int | None,
+    unix: Path | None,
+    fork: bool,
+    no_create: bool,
+    cache_size: int | None,
+    pid_file: Path | None,
+    access: Path | None,
+    tls: Tls,
+    tls_certificates: Path | None,
+    log_file: Path | None,
+    log_format: Literal["console", "json"],
+    verbose: bool,
+    as_json: bool,
+    **rest: Any,
+) -> int:
+    """Serve the devices of a store to NBD clients.
+
+    \b
+    nbdserver serve s3://bucket/disks --create vol1=10GiB
+    nbdserver serve /srv/disks --unix /run/nbd.sock --export vol1
+    nbdserver serve /srv/disks --run 'qemu-img info $uri'
+
+    A store that is not there yet is made, unless --no-create or --read-only is given. When it listens, it
+    prints one line for every export on standard output: its URI, a tab, and the nbd-client command that
+    attaches it. It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it
+    read certificates and access list again, and reopen the log file. In the background (--fork) it logs to
+    --log-file or, without that, to the system's log.
+    """
+    run, read_only = rest["run"], rest["read_only"]
+    if read_only and rest["create"]:
+        raise click.UsageError("--read-only and --create exclude each other")
+    if fork and run is not None:
+        raise click.UsageError("--fork and --run exclude each other")
+    if fork and log_file is None:
+        _check_system_log()
+    if (tls == "off") != (tls_certificates is None):
+        raise click.UsageError("--tls on or require and --tls-certificates need each other")
+    if tls == "off" and rest["tls_verify_peer"]:
+        raise click.UsageError("--tls-verify-peer needs --tls require")
+    if tls == "on" and rest["tls_verify_peer"] and access is None:
+        raise click.UsageError(
+            "with --tls on clients get in without TLS, and so without a certificate: use --tls require, or say with "
+            "--access what those may use"
+        )
+    tcp = None
+    if bind is not None or port is not None or (unix is None and run is None):
+        tcp = (DEFAULT_BIND if bind is None else bind, DEFAULT_PORT if port is None else port)
+    settings = ServeSettings(
+        store=place.store,
+        state_folder=place.state_folder,
+        tcp=tcp,
+        unix=unix and unix.absolute(),
+        pid_file=pid_file and pid_file.absolute(),
+        access=access and access.absolute(),
+        tls=tls,
+        tls_certificates=tls_certificates and tls_certificates.absolute(),
+        make_store=not no_create and not read_only,
+        cache_bytes=cache_size,
+        **rest,
+    )
+    if settings.tls_certificates is not None:
+        with contextlib.suppress(OSError):  # reading it will say what is wrong
+            passwords.warn_of_readers(settings.tls_certificates / SERVER_KEY, "the key")
+    password = _password(settings, fork=fork)
+
+    def child(ready: Callable[[], None]) -> int:
+        def make_log(level: int) -> _Log:
+            return _Log(log_format, log_file and log_file.absolute(), level, detached=fork)
+
+        return _serve(settings, password, ready, make_log, verbose=verbose, as_json=as_json)
+
+    with password:  # a fork has a copy of its own, which it wipes itself
+        if not fork:
+            return child(lambda: None)
+        from nbdserver.service.daemon import detach
+
+        return detach(child)
+
+
+def _password(settings: ServeSettings, *, fork: bool) -> Secret:
+    """The password; one that is typed for a store that is not there yet is typed twice.
+
+    Whether the store is there is not asked before a fork, since asking takes threads.
+    """
+    password = passwords.current(os.environ)
+    if password.typed and settings.make_store:
+        from nbdserver.cli.backend import is_there
+
+        if fork or not is_there(settings.store):
+            passwords.confirm(password)
+    return password.secret
+
+
+def _check_system_log() -> None:
+    """UsageError: a server in the background would log to nobody."""
+    from nbdserver.service import logs
+
+    handler = logs.system_log()
+    if handler is None:
+        raise click.UsageError(
+            f"--fork needs a place for the log, and nothing listens on {logs.SYSLOG}: give --log-file"
+        )
+    handler.close()
+
+
+class _Log:
+    """Where a server logs, and how much: while it starts, while it serves, and of its end.
+
+    Who waits for it to start is told why on standard error; a script gets the one sentence with which it does not.
+    """
+
+    def __init__(self, form: Literal["console", "json"], file: Path | None, level: int, *, detached: bool) -> None:
+        """Invalid, AccessDenied: the file cannot be written."""
+        from nbdserver.service import logs
+
+        self._form = form
+        self._level = level
+        self._own: list[logging.Handler] = [] if file is None else [logs.LogFile(file)]
+        """What is read by nobody who also reads standard error."""
+        self._detached = detached
+
+    def start(self, *, verbose: bool) -> None:
+        """The server starts."""
+        from nbdserver.service import logs
+
+        early = self._level if verbose or sys.stderr.isatty() else logging.ERROR
+        self._use([*self._own, logs.standard_error(early)])
+
+    def serve(self) -> None:
+        """It serves now, and if it is detached standard error leads nowhere."""
+        from nbdserver.service import logs
+
+        if self._detached:
+            self._own = self._own or [logs.system_log() or logging.NullHandler()]
+            self._use(self._own)
+        else:
+            self._use([*self._own, logs.standard_error(logging.WARNING if self._own else self._level)])
+
+    def end(self, reason: str, status: int) -> None:
+        """It failed, and standard error was told."""
+        if not self._own:
+            return
+        self._use(self._own)
+        logging.getLogger(__name__).critical("ended", extra={"reason": reason, "status": status})
+
+    def _use(self, handlers: Sequence[logging.Handler]) -> None:
+        from nbdserver.service import logs
+
+        logs.set_up(self._form, self._level, handlers)
+
+
+def _serve(
+    settings: ServeSettings,
+    password: Secret,
+    ready: Callable[[], None],
+    make_log: Callable[[int], _Log],
+    *,
+    verbose: bool,
+    as_json: bool,
+) -> int:
+    """Serve until the end, and say how it ended; the exit status."""
+    import uvloop
+
+    from nbdserver.service import service
+    from nbdserver.service.tuning import tune
+    from storage.env import RealEnv
+
+    tune()
+
+    log: _Log | None = None
+
+    def listening(announcements: list[Announcement]) -> None:
+        assert log is not None
+        if settings.run is None:
+            with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
+                _print(announcements, as_json=as_json)
+        log.serve()
+        ready()
+
+    env = RealEnv()
+    try:
+        # A command of --run has standard error for itself, unless something is wrong.
+        usual = logging.INFO if settings.run is None else logging.WARNING
+        log = make_log(logging.DEBUG if verbose else usual)
+        log.start(verbose=verbose)
+        return uvloop.run(service.serve(settings, password, env, listening, complain))
+    except (Exception, KeyboardInterrupt) as error:
+        status = report(error, as_json=as_json)
+        if log is not None:
+            log.end(str(error), status)
+        return status
+    finally:
+        env.close()
+
+
+def _print(announcements: list[Announcement], *, as_json: bool) -> None:
+    from nbdserver.service.announce import PLACEHOLDER
+
+    if as_json:
+        exports = [{"name": each.name, "uri": each.uri, "nbd_client": each.client_line} for each in announcements]
+        click.echo(json.dumps({"message_type": "listening", "exports": exports}))
+    elif announcements:
+        click.echo("\n".join(f"{each.uri}\t{each.client_line}" for each in announcements))
+    else:
+        click.echo("nbdserver: there are no devices yet: make one with: nbdserver device create NAME SIZE", err=True)
+    sys.stdout.flush()
+    if any(f"//{PLACEHOLDER}" in each.uri for each in announcements):
+        complain(f"{PLACEHOLDER} stands for a name of this machine; clients verify that the certificate has it")

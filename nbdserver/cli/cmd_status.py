@@ -1,0 +1,97 @@
+"""`nbdserver status` and `flush`: how a store is doing, and making everything durable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbdserver.cli import output
+from nbdserver.cli.backend import at_rest, perform
+from nbdserver.cli.cmd_client import sentence
+from nbdserver.cli.exit_status import PROBLEMS
+from nbdserver.cli.parameters import Place, json_option, store_option
+from nbdserver.service.condition import problems, waits_for
+
+if TYPE_CHECKING:
+    from nbdserver.admin.operations import Answer
+    from storage import Store
+
+
+@click.command()
+@json_option
+@store_option
+def status(place: Place, as_json: bool) -> int:
+    """Show what is served, to whom, and how the store is doing.
+
+    Without a server on this host the store is read: "served" is then "not here". A server that does not answer
+    within 10 seconds is an error (status 21).
+
+    \b
+    The exit status is 3, and "problem" (in JSON "problems") says what it is, when
+    - the store fails: it does not answer, is full, or denies access;
+    - something written is not durable after 30 seconds;
+    - an object cannot be read, or sectors cannot leave the log for that;
+    - what nothing needs any more cannot be deleted.
+    """
+    from nbdserver.admin.client import find_server
+
+    server = find_server(place.store, os.environ)
+    answer = at_rest(place, _describe, writes=False) if server is None else {"served": True, **server.status()}
+    store = answer["store"]
+    assert isinstance(store, dict)
+    wrong = problems(store)
+    if as_json:
+        output.document({**answer, "problems": wrong})
+    else:
+        output.facts(list(_facts(answer, store, wrong)))
+    return PROBLEMS if wrong else 0
+
+
+async def _describe(store: Store) -> Answer:
+    import msgspec
+
+    return {"served": False, "clients": [], "listening": [], "store": msgspec.to_builtins(store.status())}
+
+
+def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> Iterator[tuple[str, str]]:
+    clients, listening = answer["clients"], answer["listening"]
+    assert isinstance(listening, list)
+    assert isinstance(clients, list)
+    yield "store", str(store["url"])
+    yield "served", _served(answer, store)
+    for sentence_ in wrong:
+        yield "problem", sentence_
+    for uri in listening:
+        yield "listening", str(uri)
+    for client in clients:
+        yield "client", sentence(client)
+    yield "devices", str(store["devices"])
+    yield "epoch", str(store["epoch"])
+    yield "unlogged", output.size(store["unlogged_bytes"])
+    yield "unlogged_seconds", f"{store['unlogged_seconds']:.0f}"
+    yield "stored", output.size(store["stored_bytes"])
+    yield "garbage", str(store["garbage"]["objects"])
+    yield "cached", output.size(store["cached_bytes"])
+    if store["closing"] or store["flushing"]:
+        yield "waiting", waits_for(store)
+
+
+def _served(answer: Answer, store: Mapping[str, Any]) -> str:
+    if not answer["served"]:
+        return "not here"
+    return f"by process {answer['pid']}" + (", which is stopping" if store["closing"] or answer["stopping"] else "")
+
+
+@click.command()
+@json_option
+@store_option
+def flush(place: Place, as_json: bool) -> None:
+    """Return when everything that was written before is safe in the store."""
+    from nbdserver.admin.operations import Flush
+
+    answer = perform(place, Flush())
+    if as_json:
+        output.document(answer)

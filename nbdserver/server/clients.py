@@ -1,0 +1,27 @@
+"""This file knows the facts about a client that people and programs are told."""
+
+from nbdserver.protocol.agreement import Dialect
+from nbdserver.server.connection import Connection
+
+
+def describe(connection: Connection, since: float) -> dict[str, object]:
+    """A JSON document about a client. What is settled by the handshake is None until it is over; `since` is when that
+    was, or before it when the client connected, in seconds since 1970."""
+    agreement = connection.agreement
+    requests, received, sent = connection.counters
+    return {
+        "id": connection.number,
+        "peer": connection.peer.name,
+        "user": connection.identity.uid,
+        "certificate": list(connection.identity.names),
+        "export": None if connection.export is None else connection.export.name,
+        "since": since,
+        "tls": connection.tls_version,
+        "structured": None if agreement is None else agreement.structured,
+        "extended": None if agreement is None else agreement.dialect is Dialect.EXTENDED,
+        "read_only": None if agreement is None else agreement.export.read_only,
+        "exclusive": None if agreement is None else agreement.export.exclusive,
+        "requests": requests,
+        "bytes_received": received,
+        "bytes_sent": sent,
+    }

@@ -1,0 +1,81 @@
+"""This file knows what a process does to become a service: leave the terminal, and say who it is."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from storage.errors import AccessDenied
+from storage.trusted_files import open_own, replace_file, trusted_folder
+
+
+def detach(child: Callable[[Callable[[], None]], int]) -> int:
+    """Run `child` in a process that has no terminal, and return when it is ready or has failed.
+
+    `child` gets a function to call when it is ready: from then on it has no standard input, output or
+    error, and this call returns 0. If it returns or dies before, its exit status is returned. Must be
+    called before any thread, event loop or key exists: a fork copies locks in whatever state they are, and
+    nothing is encrypted in a forked process with inherited randomness.
+    """
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    first = os.fork()
+    if first:
+        os.close(writer)
+        os.waitpid(first, 0)
+        with os.fdopen(reader, "rb") as pipe:
+            said = pipe.read(1)
+        return said[0] if said else 1
+    os.close(reader)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    status = 1
+    told = False
+
+    def ready() -> None:
+        nonlocal told
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.chdir("/")
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nothing, standard)
+        os.close(nothing)
+        os.write(writer, b"\0")
+        os.close(writer)
+        told = True
+
+    try:
+        status = child(ready)
+    finally:
+        if not told:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.write(writer, bytes([status]))
+        os._exit(status)
+
+
+def write_pid_file(path: Path) -> None:
+    """Write this process's id, all of it or nothing, into a file that everybody may read.
+
+    AccessDenied: other users could exchange it, and with it whom a `kill` of its reader ends.
+    """
+    try:
+        folder = trusted_folder(path.parent, shared=True)
+    except AccessDenied as error:
+        raise AccessDenied(f"the pid file {path} would not be safe: {error}; choose another path") from error
+    replace_file(folder / path.name, f"{os.getpid()}\n".encode(), 0o644)
+
+
+def remove_pid_file(path: Path) -> None:
+    """Remove the file unless another process has written it meanwhile."""
+    try:
+        descriptor = open_own(path, os.O_RDONLY)
+        with os.fdopen(descriptor, "rb") as file:
+            ours = file.read() == f"{os.getpid()}\n".encode()
+        if ours:
+            path.unlink()
+    except (OSError, AccessDenied):
+        pass  # it is gone, or not ours to remove

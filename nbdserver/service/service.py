@@ -1,0 +1,314 @@
+"""This file knows the life of `nbdserver serve`, from the opening of the store to its closing.
+
+It checks that it can listen, opens the store, makes devices, listens, says so, and waits for the first of:
+
+- a signal: clients finish what is under way, the store is flushed and closed, status 0;
+- the end of the command of --run: the same, with the command's status;
+- the failure of the store: clients are dropped at once and without an answer, for they were promised nothing.
+
+SIGHUP has it read certificates and access list again. A second signal of the others ends the process where it
+stands, which costs what was not flushed, as a power cut would.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from nbdserver.admin.api import Admin
+from nbdserver.admin.sockets import make_runtime_folder, runtime_folder, socket_path
+from nbdserver.config import STOP_SECONDS, ServeSettings
+from nbdserver.exports import Device, Exports
+from nbdserver.server.limits import Limits, share_of_one_address
+from nbdserver.server.listener import Server
+from nbdserver.service import captive, logs
+from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
+from nbdserver.service.condition import opening, waits_for
+from nbdserver.service.daemon import remove_pid_file, write_pid_file
+from nbdserver.service.serve_policy import Security
+from nbdserver.service.waiting import saying
+from storage import EngineOptions, Opening, Store, StoreOptions, open_store
+from storage.env import Env
+from storage.errors import Conflict, Invalid, NotFound
+from storage.secret import Secret
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+
+Ready = Callable[[list[Announcement]], None]
+T = TypeVar("T")
+
+
+async def serve(settings: ServeSettings, password: Secret, env: Env, ready: Ready, say: Callable[[str], None]) -> int:
+    """Serve until the end; returns the exit status. The password is wiped once the store is open. `ready` is called
+    once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged.
+
+    Raises the StorageError for which it cannot start, or with which the store has failed.
+    """
+    asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
+    stopped = _stopped_by_signals()
+    security = Security(settings, env)
+    await _rehearse(settings, env)
+    told = Opening()
+    async with saying(say, lambda waited: opening(settings.store, told, waited)):
+        with password:
+            store = await _unless(stopped, _open(settings, password, env, told))
+    if store is None:
+        return INTERRUPTED
+    service: Service | None = None
+    try:
+        service = Service(store, settings, env, security)
+        try:
+            async with saying(say, lambda _: _waits_for(store)):
+                announcements = await service.start()
+            ready(announcements)
+            logger.info("serving", extra={"store": store.url, "epoch": store.epoch})
+            status = await service.until_the_end(stopped)
+        except BaseException:
+            await service.stop(grace_seconds=0)
+            raise
+        async with saying(_say_stopping, service.waits_for):
+            await service.stop(grace_seconds=STOP_SECONDS)
+        return status
+    finally:
+        try:
+            async with saying(_say_stopping, lambda _: _waits_for(store)):
+                await store.close()
+        finally:
+            if service is not None:
+                await service.end()
+
+
+def _waits_for(store: Store) -> str:
+    return waits_for(msgspec.to_builtins(store.status()))
+
+
+def _say_stopping(sentence: str) -> None:
+    """What the end of the server waits for; a second signal would end it at once."""
+    logger.warning("stopping: %s", sentence)
+
+
+class Service:
+    """What runs on an open store: the NBD server, the admin API, the command of --run."""
+
+    def __init__(self, store: Store, settings: ServeSettings, env: Env, security: Security) -> None:
+        self._store = store
+        self._security = security
+        self._settings = settings
+        self._exports = Exports(
+            store.device,
+            store.names,
+            read_only=settings.read_only,
+            only=list(settings.exports) or None,
+            default=settings.default_export,
+            exclusive=settings.exclusive,
+            access=security.access,
+        )
+        self._server = Server(
+            self._exports,
+            limits=_limits(settings),
+            env=env,
+            credentials=security.credentials,
+            tls_required=settings.tls == "require",
+        )
+        self._admin = Admin(store, self._serving, self._server)
+        self._addresses: list[Address] = []
+        self._folder: Path | None = None
+        """Holds the socket of --run, where no address was asked for."""
+        store.attached = self._exports.holders
+
+    async def start(self) -> list[Announcement]:
+        """Make the devices that were asked for and listen; gives what there is to attach."""
+        await _make_devices(self._store, self._settings.create)
+        for name in self._settings.exports:
+            self._store.device(name)
+        if self._settings.default_export is not None:
+            self._check_default(self._settings.default_export)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        await self._start_admin()
+        await self._listen()
+        if self._settings.pid_file is not None:
+            write_pid_file(self._settings.pid_file)
+        return announce(self._addresses, self._exports.names(), verify_peer=self._settings.tls_verify_peer)
+
+    async def until_the_end(self, stopped: asyncio.Event) -> int:
+        """The exit status, once a signal came or the command of --run ended.
+
+        Raises what the store failed with.
+        """
+        waiting: list[asyncio.Future[Any]] = [asyncio.create_task(stopped.wait())]
+        command = None
+        if self._settings.run is not None:
+            told = captive.variables(self._addresses[-1], next(iter(self._exports.names()), ""))
+            command = asyncio.create_task(captive.run(self._settings.run, told))
+            waiting.append(command)
+        try:
+            await asyncio.wait([*waiting, self._store.failed], return_when=asyncio.FIRST_COMPLETED)
+            if self._store.failed.done():
+                raise self._store.failed.result()
+            if command is None:
+                return 0
+            return command.result() if command.done() else INTERRUPTED
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+    async def stop(self, *, grace_seconds: float) -> None:
+        """Let go of everything but the store. Clients have `grace_seconds` for what is under way.
+
+        Only the status is answered from here on: the store may take long to close, and somebody will ask why.
+        """
+        await self._server.stop(grace_seconds)
+        await self._admin.quiesce()
+
+    def waits_for(self, _: float) -> str:
+        """What `stop` waits for."""
+        return f"{len(self._server.clients())} clients end what is under way"
+
+    async def end(self) -> None:
+        """The store is closed: leave nothing behind."""
+        await self._admin.stop()
+        if self._settings.pid_file is not None:
+            remove_pid_file(self._settings.pid_file)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._addresses:
+            logger.info("stopped_serving", extra={"store": self._store.url})
+
+    async def _listen(self) -> None:
+        """Open the sockets that were asked for; --run has one of its own where none was."""
+        tls = self._settings.tls == "require"
+        if self._settings.tcp is not None:
+            host, port = await self._server.listen_tcp(*self._settings.tcp)
+            credentials = self._security.credentials
+            certified = credentials.name_for(host) if credentials is not None else None
+            self._addresses.append(Tcp(host, port, tls=tls, certified=certified))
+        unix = self._settings.unix
+        if unix is None and self._settings.tcp is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="nbdserver-"))
+            unix = self._folder / "nbd.sock"
+        if unix is not None:
+            await self._server.listen_unix(unix)
+            self._addresses.append(Unix(unix, tls=tls))
+
+    async def _start_admin(self) -> None:
+        folder = runtime_folder(os.environ)
+        make_runtime_folder(folder)
+        await self._admin.start(socket_path(folder, self._settings.store))
+
+    def _check_default(self, name: str) -> None:
+        """NotFound, Invalid: the default export is not there, or not served."""
+        self._store.device(name)
+        if name not in self._exports.names():
+            raise Invalid(f"the default export {name!r} is not served: name it with --export too")
+
+    def _reload(self) -> None:
+        """SIGHUP: read certificates and access list again, and reopen the log; clients that are attached stay."""
+        logs.reopen_files()
+        self._security.reload()
+        self._exports.access = self._security.access
+
+    def _serving(self) -> dict[str, object]:
+        """The server's part of the status."""
+        return {
+            "stopping": self._server.stopping,
+            "listening": [address.uri("") for address in self._addresses],
+            "exports": self._exports.names(),
+            "clients": self._server.clients(),
+        }
+
+
+async def _rehearse(settings: ServeSettings, env: Env) -> None:
+    """Find out whether the addresses are free before a store is touched, or even taken from another server."""
+    server = Server(Exports(_nothing, list), env=env)
+    try:
+        if settings.tcp is not None:
+            await server.listen_tcp(*settings.tcp)
+        if settings.unix is not None:
+            await server.listen_unix(settings.unix)
+    finally:
+        await server.stop(0)
+
+
+def _limits(settings: ServeSettings) -> Limits:
+    """The limits, as far as they were set."""
+    limits = Limits()
+    connections = settings.max_connections or limits.connections
+    of_one = settings.max_connections_per_address or share_of_one_address(connections)
+    return dataclasses.replace(limits, connections=connections, connections_per_address=of_one)
+
+
+def _nothing(name: str) -> Device:
+    raise NotFound(f"{name!r} is not served yet")
+
+
+async def _open(settings: ServeSettings, password: Secret, env: Env, told: Opening) -> Store:
+    engine = EngineOptions()
+    if settings.cache_bytes is not None:
+        engine = EngineOptions(cache_bytes=settings.cache_bytes)
+    return await open_store(
+        settings.store,
+        password,
+        env=env,
+        create=settings.make_store,
+        take_over=settings.take_over,
+        accept_rollback=settings.accept_rollback,
+        options=StoreOptions(
+            engine=engine,
+            state_folder=settings.state_folder,
+            admin_socket=socket_path(runtime_folder(os.environ), settings.store),
+            opening=told,
+        ),
+    )
+
+
+async def _make_devices(store: Store, wanted: tuple[tuple[str, int], ...]) -> None:
+    """Make the devices that are not there yet. Conflict: one is, with another size."""
+    for name, size in wanted:
+        try:
+            found = store.device(name).size
+        except NotFound:
+            await store.create_device(name, size)
+            continue
+        if found != size:
+            raise Conflict(f"there is a {name!r} already, with {found} bytes, not {size}: use device resize")
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process."""
+    stopped = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopped.is_set():
+            os._exit(INTERRUPTED)
+        stopped.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    # Until there is more to read again. A handler, since "ignored" would be inherited by the command of --run.
+    loop.add_signal_handler(signal.SIGHUP, logs.reopen_files)
+    return stopped
+
+
+async def _unless(stopped: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+    """The result of `work`, or None if a signal came first."""
+    task = asyncio.create_task(work)
+    signalled = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        signalled.cancel()
+        await asyncio.wait({task, signalled})

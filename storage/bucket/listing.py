@@ -1,0 +1,31 @@
+"""What lies in the store's folders, by number or id. Names that are not ours are passed over, whatever they are."""
+
+from storage.format.names import (
+    MANIFESTS,
+    TABLES,
+    WALS,
+    manifest_name,
+    manifest_number,
+    table_id,
+    wal_name,
+    wal_number,
+)
+from storage.objects.base import ObjectInfo, ObjectStore
+
+
+async def list_manifests(store: ObjectStore, *, above: int = 0) -> dict[int, ObjectInfo]:
+    """The manifests with numbers above `above`, ascending."""
+    infos = await store.list(MANIFESTS, manifest_name(above))
+    return {number: info for info in infos if (number := manifest_number(info.name)) is not None}
+
+
+async def list_log(store: ObjectStore, *, above: int = 0) -> dict[int, ObjectInfo]:
+    """The objects of the log with numbers above `above`, ascending."""
+    infos = await store.list(WALS, wal_name(above))
+    return {number: info for info in infos if (number := wal_number(info.name)) is not None}
+
+
+async def list_tables(store: ObjectStore) -> dict[str, ObjectInfo]:
+    """The SSTs and images of the tree, by id."""
+    infos = await store.list(TABLES)
+    return {ulid: info for info in infos if (ulid := table_id(info.name)) is not None}

@@ -1,0 +1,1 @@
+"""Ciphers, and the keys of a store."""

@@ -1,0 +1,258 @@
+"""This file knows the keys objects: the data key of a store, wrapped under each password.
+
+It guarantees that a store is opened by a password of one of its slots and by nothing else, that changing a
+password touches no data, and that a wrong password and a damaged object are told apart.
+
+A store has one random data key for its whole life. A password gives a key-encryption key by Argon2id
+(RFC 9106); HKDF splits that into a check value, stored in the slot, and a wrap key, which seals the data key
+(XChaCha20-Poly1305). The check value is compared first, in constant time: no match in any slot is a wrong
+password, a match whose sealed key does not open is damage. It also commits the slot to one password, which
+Poly1305 alone would not. Three things protect the clear fields:
+
+- the associated data of the sealed key: format, store id, slot number, Argon2id parameters, salt, time;
+- a seal over the whole object, HMAC-SHA256 under a key derived from the data key: who cannot open the store
+  cannot give an object another number, drop a slot or bring one back;
+- a checksum, SHA-256 over all bytes before it. It is no secret and stops nobody, it only tells damage from a
+  wrong password: without it a flipped bit in a salt would read as "wrong password" and send the owner looking
+  for another one. Who changes a salt and the checksum with it can still cause that, as can who deletes.
+
+The highest number wins. A change writes the next number with a conditional create, then deletes all lower
+ones. A crash before the create leaves the old password valid. A crash after it leaves the new one valid and
+an old object behind, which whoever reads the bucket and knows the old password could still open: the next
+change deletes it, and `delete_older` does. A damaged newest object is never passed over for an older one,
+since that would let an old password back in. Who can write to the bucket can delete the newest and put back
+an older one: that is why `load` returns the number, and why every manifest records the highest.
+
+Passwords come as bytes or bytearray and are never copied here; who made one wipes it, which for a `Secret`, as all of
+the program are, is a `with`. The key-encryption key is wiped, and Argon2 clears its memory. What Python cannot wipe:
+copies of the wrap key and the data key stay in freed heap, in HKDF's and in OpenSSL's contexts; of a password that was
+ever a `str`, came in a variable or over the admin socket, copies stay there too. So core dumps must be off, and swap
+encrypted.
+"""
+
+import asyncio
+import re
+from contextlib import suppress
+
+from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES, STORE_ID_BYTES, AuthenticationError
+from storage.crypto.keyslots import (
+    DEFAULT_COST,
+    OBJECT_BYTES_MAX,
+    SALT_BYTES,
+    Cost,
+    DataKey,
+    KeysObject,
+    Password,
+    Slot,
+    decode,
+    encode,
+    keys_name,
+    open_slot,
+    seal_fits,
+    seal_slot,
+)
+from storage.env import Env
+from storage.errors import (
+    AlreadyExists,
+    Conflict,
+    Corrupt,
+    Invalid,
+    NotFound,
+    StorageError,
+    Unavailable,
+    Unfinished,
+    WrongPassword,
+)
+from storage.objects.base import ObjectStore
+from storage.secret import Secret
+
+__all__ = [
+    "DEFAULT_COST",
+    "KEYS_PREFIX",
+    "Cost",
+    "DataKey",
+    "OldKeysLeft",
+    "change_password",
+    "create",
+    "delete_older",
+    "keys_name",
+    "load",
+    "older",
+]
+
+KEYS_PREFIX = "keys/"
+
+PASSWORD_BYTES_MAX = 65536
+"""Room for a key file; anything longer is the wrong file."""
+DELETE_SECONDS_MAX = 10.0
+"""How long a change of password waits for the deletion of what the old one opens: an open store asks for ever."""
+
+RACES_MAX = 10
+"""Times in a row that a listed object may be gone when it is read. Each time somebody changed a password."""
+
+_NAME = re.compile(r"keys/([0-9]{20})\.keys\Z")
+_NUMBER_MAX = (1 << 64) - 1
+
+
+async def create(store: ObjectStore, password: Password, env: Env, cost: Cost = DEFAULT_COST) -> DataKey:
+    """Draw the data key and the store id of a new store and write keys object 1.
+
+    AlreadyExists: there is a keys object, so there is a store. Invalid: the password is empty or absurdly
+    long, or the cost is out of bounds. After Unavailable the object may be there: `load` tells.
+    """
+    _check_password(password)
+    if await _numbers(store):
+        raise AlreadyExists(f"there is a store at {store.url} already")
+    data_key = DataKey(store_id=env.random_bytes(STORE_ID_BYTES), key=Secret(env.random_bytes(KEY_BYTES)))
+    slot = await _new_slot(data_key, 1, password, env, cost)
+    try:
+        await _write(store, 1, encode(data_key, 1, (slot,), cost.memory_kib_min))
+    except Conflict:
+        raise AlreadyExists(f"another process has just made a store at {store.url}") from None
+    return data_key
+
+
+async def load(store: ObjectStore, password: Password, env: Env, cost: Cost = DEFAULT_COST) -> tuple[DataKey, int]:
+    """The data key and the number of the keys object it came from, the highest there is.
+
+    Of `cost` only the floor matters. NotFound: no keys object, so no store. WrongPassword, Corrupt: the two
+    are told apart. Unsupported: a newer format, or a cost this program refuses to pay.
+    """
+    _check_password(password)
+    content = await _newest(store, cost)
+    data_key, _ = await _unlock(store, content, password, env)
+    return data_key, content.number
+
+
+async def change_password(store: ObjectStore, old: Password, new: Password, env: Env, cost: Cost = DEFAULT_COST) -> int:
+    """Replace the slot that `old` opens by one for `new`; the number of the keys object written.
+
+    Conflict: another change came first, and this one has no effect. Unavailable: the change may have happened, `load`
+    tells. OldKeysLeft: it has, and the store did not delete the older objects, for which it has DELETE_SECONDS_MAX.
+    Otherwise as `load`.
+    """
+    _check_password(old)
+    _check_password(new)
+    content = await _newest(store, cost)
+    data_key, opened = await _unlock(store, content, old, env)
+    changed = await _new_slot(data_key, opened.number, new, env, cost)
+    slots = tuple(changed if slot is opened else slot for slot in content.slots)
+    number, name = content.number + 1, keys_name(content.number)
+    await _write(store, number, encode(data_key, number, slots, cost.memory_kib_min))
+    try:
+        async with asyncio.timeout(DELETE_SECONDS_MAX):
+            await delete_older(store, number)
+    except TimeoutError as error:
+        raise OldKeysLeft(number, name, f"the store did not do it within {DELETE_SECONDS_MAX:g} s") from error
+    except StorageError as error:
+        raise OldKeysLeft(number, name, str(error)) from error
+    return number
+
+
+class OldKeysLeft(Unfinished):
+    """The password is changed by keys object `number`, and what the old one opens, `name`, is still there."""
+
+    def __init__(self, number: int, name: str, reason: str) -> None:
+        super().__init__(
+            f"the new password is in force, but {name}, which the old one opens, could not be deleted ({reason}): "
+            "delete it yourself, or have the store opened again, which tries it again"
+        )
+        self.number = number
+        self.name = name
+
+
+async def older(store: ObjectStore, number: int) -> list[str]:
+    """The keys objects below `number`, which a crash in a change of password, or a store that would not delete, may
+    have left behind: they are garbage, which an older password still opens.
+    """
+    return [keys_name(n) for n in await _numbers(store) if n < number]
+
+
+async def delete_older(store: ObjectStore, number: int) -> None:
+    """Delete the keys objects below `number`."""
+    names = await older(store, number)
+    if names:
+        await store.delete(names)
+
+
+async def _numbers(store: ObjectStore) -> dict[int, int]:
+    """Number -> size of each keys object there is. Other names under the prefix are none of ours."""
+    found = {}
+    for info in await store.list(KEYS_PREFIX):
+        match = _NAME.match(info.name)
+        if match and int(match[1]) <= _NUMBER_MAX:
+            found[int(match[1])] = info.size
+    return found
+
+
+async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
+    for _ in range(RACES_MAX):
+        numbers = await _numbers(store)
+        if not numbers:
+            raise NotFound(f"there is no store at {store.url}: it has no key object")
+        number = max(numbers)
+        name = keys_name(number)
+        try:
+            data = await store.get(name, limit=OBJECT_BYTES_MAX)
+        except NotFound:
+            continue
+        return decode(data, number, cost.memory_kib_min)
+    raise Unavailable(f"{store.url} lists key objects that are gone when they are read")
+
+
+async def _write(store: ObjectStore, number: int, data: bytes) -> None:
+    """Create keys object `number`; Conflict if another process wrote this number or a higher one.
+
+    The second listing is for a process that slept before its create: a faster one may have written this
+    number and the next and deleted this one again, so that the late create succeeds and yet means nothing.
+    """
+    name = keys_name(number)
+    conflict = f"another process has just changed the keys at {store.url}; this change has no effect"
+    try:
+        await store.create(name, data)
+    except AlreadyExists:
+        # Perhaps by the lost first attempt of this very call: salt and nonce make our bytes unmistakable.
+        try:
+            ours = (await store.head(name)).size == len(data) and await store.get(name, limit=len(data)) == data
+        except NotFound:
+            ours = False
+        if not ours:
+            raise Conflict(conflict) from None
+    if max(await _numbers(store), default=number) > number:
+        with suppress(TimeoutError, StorageError):  # the next change deletes it, or who opens the store
+            async with asyncio.timeout(DELETE_SECONDS_MAX):
+                await store.delete([name])
+        raise Conflict(conflict)
+
+
+async def _unlock(store: ObjectStore, content: KeysObject, password: Password, env: Env) -> tuple[DataKey, Slot]:
+    """The data key and the slot that the password opens."""
+    name = keys_name(content.number)
+    for slot in content.slots:
+        try:
+            data_key = await env.run("codec", open_slot, slot, content.store_id, password)
+        except AuthenticationError as error:
+            raise Corrupt(name, f"the password is right, but in slot {slot.number} {error}") from None
+        if data_key is None:
+            continue
+        if not seal_fits(content, data_key):
+            raise Corrupt(name, "the password is right, but the object was altered since it was written")
+        return data_key, slot
+    raise WrongPassword(f"the password does not open the store at {store.url}")
+
+
+async def _new_slot(data_key: DataKey, number: int, password: Password, env: Env, cost: Cost) -> Slot:
+    salt, nonce = env.random_bytes(SALT_BYTES), env.random_bytes(NONCE_BYTES)
+    created = int(env.wall_clock())
+
+    def seal() -> Slot:
+        return seal_slot(data_key, number, password, cost, salt=salt, nonce=nonce, created=created)
+
+    return await env.run("codec", seal)
+
+
+def _check_password(password: Password) -> None:
+    if not password:
+        raise Invalid("the password is empty: give one")
+    if len(password) > PASSWORD_BYTES_MAX:
+        raise Invalid(f"the password has {len(password)} bytes, more than {PASSWORD_BYTES_MAX}: a wrong file?")

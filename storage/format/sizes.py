@@ -1,0 +1,15 @@
+"""How large an object of each kind may be. What is larger is damage by its size alone, and none of it is read.
+
+Whoever can put objects into the store, without the password, may choose their sizes. (The limit of a keys object is in
+`storage.crypto.keyslots`, where it follows from the format; data SSTs are read in ranges that an authenticated index
+names.)
+"""
+
+WAL_BYTES_MAX = 512 * 1024 * 1024
+"""One object holds what waited for the log at most: 256 MiB, and what was under way when the gate closed."""
+
+MANIFEST_BYTES_MAX = 256 * 1024 * 1024
+"""Three million SSTs."""
+
+TREE_BYTES_MAX = 256 * 1024 * 1024
+"""A million devices."""

@@ -1,0 +1,1 @@
+"""Memtables become SSTs."""

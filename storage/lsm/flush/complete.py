@@ -1,0 +1,128 @@
+"""This file knows how sectors that were written in part become whole before their memtable is flushed.
+
+What lies below the pieces is read; a GET that fails never becomes zeros. If the frame below is damaged, or the store
+withholds its object while it gives others, the pieces over it are written once more, as a new operation of the same
+bytes: so they move on to the next memtable, and nothing else pays for it. They do so at every flush until the frame can
+be read or the sector is written as a whole.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from storage.cache.frame_cache import Decoded
+from storage.format.blocks import HOLE, FrameRef
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.lsm.layer import Layer
+from storage.lsm.memtable.memtable import LayerTable, Memtable
+from storage.lsm.memtable.write_state import Writes
+from storage.lsm.read.assemble import Gathering, Piece
+from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.wal.queue import LayerLog
+
+_log = logging.getLogger(__name__)
+
+COMPLETE_SECTORS = 64
+"""Sectors completed together: 64 frames of 256 KiB at most, and about a millisecond of the event loop."""
+
+
+async def complete_sectors(
+    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource, writes: Writes
+) -> list[tuple[LayerLog, int]]:
+    """Leave no piece of a sector in a sealed memtable. Gives what was written again: queues, and up to which sequence.
+
+    Those must be durable before the log is truncated, since the old record of the pieces goes with it. The frames of
+    many sectors are asked for at once, so neighbours come in one request and none waits for another.
+    """
+    again: dict[int, tuple[LayerLog, int]] = {}
+    kept: Counter[int] = Counter()
+    asked: set[str] = set()
+    pending = [
+        (table, block, sector)
+        for table in sealed.layers.values()
+        for block, entry in table.blocks.items()
+        if entry.extents
+        for sector in entry.extents
+    ]
+    for start in range(0, len(pending), COMPLETE_SECTORS):
+        group = pending[start : start + COMPLETE_SECTORS]
+        missing: dict[int, tuple[int, FrameRef]] = {}
+        for table, block, sector in group:
+            gathering = Gathering({}, {})
+            _gather(gathering, table, layers[table.layer], block, sector)
+            missing.update((ref.location, (table.layer, ref)) for ref in gathering.missing)
+        fetched = await source.fetch_sound(missing.values(), asked)
+        for table, block, sector in group:
+            layer = layers[table.layer]
+            if not _complete(table, layer, block, sector, fetched):
+                before = writes.memtable.bytes
+                _write_again(table, layer, block, sector)
+                writes.keep(writes.memtable.bytes - before)
+                kept[table.layer] += writes.memtable.bytes - before
+                again[table.layer] = (layer.log, layer.log.last_sequence)
+        await asyncio.sleep(0)
+    # Only now: what clients write meanwhile is bounded by what was kept before.
+    for number, layer in layers.items():
+        layer.kept = kept[number]
+    if again:
+        _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
+    return list(again.values())
+
+
+def _gather(gathering: Gathering, table: LayerTable, layer: Layer, block: int, sector: int) -> list[Piece]:
+    return gathering.block([table], layer.index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
+
+
+def _complete(table: LayerTable, layer: Layer, block: int, sector: int, fetched: Mapping[int, Decoded]) -> bool:
+    """Make one sector whole, in one step: others read a sealed memtable meanwhile. False if what lies below
+    cannot be read.
+    """
+    gathering = Gathering({}, fetched)
+    pieces = _gather(gathering, table, layer, block, sector)
+    if gathering.missing:
+        return False
+    (piece,) = pieces
+    entry = table.blocks[block]
+    entry.link_sector(sector, HOLE if isinstance(piece, int) else piece)
+    if not entry.extents:
+        entry.extents = None
+    return True
+
+
+def _write_again(table: LayerTable, layer: Layer, block: int, sector: int) -> None:
+    """Move the pieces of one sector into the active memtable, below what that one has of it already."""
+    entry = table.blocks[block]
+    assert entry.extents is not None
+    pieces = entry.extents.pop(sector)
+    if not entry.extents:
+        entry.extents = None
+    newer = layer.active.blocks.get(block)
+    if newer is None:
+        if layer.active.zeros.find(block) is not None:
+            return
+    elif newer.base is not None or newer.mask >> sector & 1:
+        return
+    content = bytearray(SECTOR_BYTES)
+    later = newer.extents.get(sector, []) if newer is not None and newer.extents else []
+    for start, data in pieces + later:
+        content[start : start + len(data)] = data
+    offset = block * BLOCK_BYTES + sector * SECTOR_BYTES
+    # These were taken already, and must be again, however much is kept.
+    bound, layer.kept = layer.kept, 0
+    for start, end in _covered([(start, start + len(data)) for start, data in pieces]):
+        layer.write(offset + start, bytes(content[start:end]))
+    layer.kept = bound
+
+
+def _covered(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same bytes as disjoint ranges, ascending."""
+    ranges = sorted(ranges)
+    low, high = ranges[0]
+    for start, end in ranges[1:]:
+        if start > high:
+            yield low, high
+            low, high = start, end
+        else:
+            high = max(high, end)
+    yield low, high

@@ -1,0 +1,149 @@
+"""This file knows what a sealed memtable becomes: which frames, which zeros, in which SSTs. Pure.
+
+Frames of whole blocks and patches go to separate SSTs, since they live differently long.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from storage.buffers import Buffer, own, own_all
+from storage.cache.frame_cache import Decoded
+from storage.format.blocks import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero
+from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero, sectors_of
+from storage.format.sst import TableBuilder
+from storage.lsm.memtable.memtable import BlockEntry, Content, Memtable
+
+_ZERO_SECTOR = bytes(SECTOR_BYTES)
+"""Stands in a frame for zeros among data."""
+
+FULL_SECTORS_MIN = 32
+"""A block that is wholly known and has this many sectors of data is written as one full frame."""
+
+assert FULL_SECTORS_MIN * SECTOR_BYTES < BLOCK_BYTES
+
+
+class Planned(msgspec.Struct, frozen=True, gc=False):
+    """What one block of the memtable becomes: a frame of `mask` sectors, zeros elsewhere, or both."""
+
+    layer: int
+    block: int
+    sequence: int
+    data_mask: int
+    contents: dict[int, Content]
+    base: Buffer | None
+    full: bool
+    zero_mask: int
+    zero_kind: EntryKind
+
+
+def plan(memtable: Memtable) -> tuple[list[Planned], list[RangeZero]]:
+    """What a sealed memtable whose sectors are complete becomes, sorted by layer and block. Pure."""
+    blocks: list[Planned] = []
+    ranges: list[RangeZero] = []
+    for layer in sorted(memtable.layers):
+        table = memtable.layers[layer]
+        for span in table.zeros.spans:
+            ranges.append(RangeZero(layer, span.first, span.end, span.sequence, span.content == ALLOCATED))
+        for block in sorted(table.blocks):
+            blocks += _plan_block(layer, block, table.blocks[block])
+    return blocks, ranges
+
+
+def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[Planned]:
+    assert not entry.extents, "sectors are completed before they are flushed"
+    base = entry.base
+    data_mask = zero_mask = 0
+    zero_kind = EntryKind.ZERO
+    for sector, content in entry.sectors.items():
+        if not isinstance(content, int) and is_zero(content):
+            content = entry.sectors[sector] = HOLE
+        if isinstance(content, int):
+            zero_mask |= 1 << sector
+            zero_kind = EntryKind.ZERO_ALLOCATED if content == ALLOCATED else zero_kind
+        else:
+            data_mask |= 1 << sector
+    buffer: Buffer | None = None
+    if isinstance(base, int):
+        zero_mask = FULL_MASK
+        zero_kind = EntryKind.ZERO_ALLOCATED if base == ALLOCATED else zero_kind
+    elif base is not None and not isinstance(base, FrameRef):
+        if entry.sectors or not is_zero(base):
+            buffer = base
+            data_mask = FULL_MASK
+        else:
+            zero_mask = FULL_MASK
+    whole = buffer is not None or (entry.mask == FULL_MASK and not isinstance(base, FrameRef))
+    full = buffer is not None or (whole and data_mask.bit_count() >= FULL_SECTORS_MIN)
+    if full:
+        data_mask, zero_mask = FULL_MASK, 0
+    elif whole:
+        zero_mask = FULL_MASK
+    if data_mask or zero_mask:
+        yield Planned(layer, block, entry.sequence, data_mask, entry.sectors, buffer, full, zero_mask, zero_kind)
+
+
+def frame_data(planned: Planned) -> Buffer:
+    """The sectors of the frame, contiguous."""
+    if planned.base is None:
+        contents = planned.contents
+        sectors = [contents.get(sector, HOLE) for sector in sectors_of(planned.data_mask)]
+        return b"".join([_ZERO_SECTOR if type(content) is int else content for content in sectors])  # type: ignore[misc]
+    if not planned.contents:
+        return planned.base
+    whole = bytearray(planned.base)
+    for sector, content in planned.contents.items():
+        whole[sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES] = _sector(content)
+    return whole
+
+
+def _sector(content: Content) -> Buffer:
+    return _ZERO_SECTOR if isinstance(content, int) else content
+
+
+def block_bytes(blocks: list[Planned]) -> int:
+    """Bytes of data in these blocks."""
+    return sum(planned.data_mask.bit_count() for planned in blocks) * SECTOR_BYTES
+
+
+def chunks(blocks: list[Planned], object_bytes: int) -> Iterator[list[Planned]]:
+    """Groups of blocks for one SST each: full frames and the rest apart, `object_bytes` of data at most."""
+    for full in (True, False):
+        group: list[Planned] = []
+        size = 0
+        for planned in blocks:
+            if planned.full is not full:
+                continue
+            count = planned.data_mask.bit_count() * SECTOR_BYTES
+            if group and size + count > object_bytes:
+                yield group
+                group, size = [], 0
+            group.append(planned)
+            size += count
+        if group:
+            yield group
+
+
+def add(builder: TableBuilder, planned: Planned, frames: list[Decoded | None]) -> None:
+    """Put one planned block into an SST: its zeros first, so that a patch of the same sequence lies above them."""
+    if planned.zero_mask:
+        builder.entries.append(
+            Entry(planned.layer, planned.block, planned.zero_kind, planned.zero_mask, planned.sequence)
+        )
+        frames.append(None)
+    if planned.data_mask:
+        data = frame_data(planned)
+        builder.add_frame(
+            layer=planned.layer,
+            block=planned.block,
+            full=planned.full,
+            mask=planned.data_mask,
+            sequence=planned.sequence,
+            data=data,
+        )
+        frames.append(own(data) if planned.full else _patch_sectors(planned))
+
+
+def _patch_sectors(planned: Planned) -> dict[int, Buffer]:
+    """The memtable's buffers of a patch, without the rest of the writes they came with: they move to the cache."""
+    return own_all({s: content for s, content in planned.contents.items() if not isinstance(content, int)})

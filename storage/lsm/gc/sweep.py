@@ -1,0 +1,115 @@
+"""What a writer sweeps: what earlier writers left behind, and nothing names.
+
+Three rules, and each has to allow it:
+
+- Its writer can name nothing any more: the name of an SST holds the epoch, and this writer's is higher.
+- Its log is still there, or was until a manifest held what it said (see `completeness`): the number in the header of an
+  orphan is below the fence of this writer.
+- It has lain there for a day, by the store's own clock. That is a net below the first two and never instead of them: it
+  leaves a day in which somebody may notice that the store is not all there.
+
+The store's clock is told by what it says of this writer's take-over manifest, and goes on with this host's monotonic
+clock, which measures how long something took and is not asked what time it is. What is swept is said in the log.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+
+from storage.bucket.listing import list_log, list_manifests, list_tables
+from storage.bucket.outage import REFUSALS
+from storage.env import Env, epoch_of
+from storage.format.names import table_name
+from storage.lsm.gc.garbage import Garbage
+from storage.lsm.recovery.completeness import acknowledged_by
+from storage.objects.base import ObjectInfo, ObjectStore
+
+LEFTOVER_SECONDS_MIN = 24 * 3600.0
+"""Nothing younger is swept."""
+
+NAMES_SAID_MAX = 20
+
+_log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sweeps for one writer: after opening, and again now and then, for what was too young and what landed late."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        garbage: Garbage,
+        env: Env,
+        store_id: bytes,
+        epoch: int,
+        takeover: int,
+        fence: int,
+        named: Collection[str],
+        below: Callable[[], tuple[int, Collection[int]]],
+    ) -> None:
+        """`store` tries each request once: a leftover that cannot be read keeps no others. `takeover` is the number of
+        the writer's first manifest, `fence` that of its fence; `named` are the SSTs that manifest and log named when it
+        opened. `below` gives the replay point and all fences as they are now.
+        """
+        self._store = store
+        self._garbage = garbage
+        self._env = env
+        self._store_id = store_id
+        self._epoch = epoch
+        self._takeover = takeover
+        self._fence = fence
+        self._named = frozenset(named)
+        self._below = below
+        self._began = env.monotonic()
+        self._clock: float | None = None
+        """What the store's clock showed a little before `_began`."""
+
+    async def sweep(self) -> None:
+        """Every leftover that may go is garbage. REFUSALS: the store does not say what there is. A crash leaves what is
+        not deleted yet to the next sweep.
+        """
+        if self._clock is None:
+            listed = await list_manifests(self._store, above=self._takeover - 1)
+            self._clock = listed[self._takeover].modified if self._takeover in listed else None
+        doomed = await self._tables() + await self._objects_of_the_log()
+        if not doomed:
+            return
+        names = [info.name for info in doomed]
+        self._garbage.add(names)
+        count = sum(info.size for info in doomed)
+        said = {"count": len(names), "bytes": count, "names": names[:NAMES_SAID_MAX]}
+        _log.info("leftovers_swept", extra=said)
+
+    def _is_old(self, info: ObjectInfo) -> bool:
+        if self._clock is None or info.modified is None:
+            return False
+        return self._clock + self._env.monotonic() - self._began - info.modified >= LEFTOVER_SECONDS_MIN
+
+    async def _tables(self) -> list[ObjectInfo]:
+        """SSTs of crashed and fenced writers."""
+        doomed = []
+        for table, info in (await list_tables(self._store)).items():
+            if table in self._named or epoch_of(table) >= self._epoch or not self._is_old(info):
+                continue
+            try:
+                number = await acknowledged_by(self._store, table, self._store_id)
+            except REFUSALS:
+                continue  # the next sweep asks again
+            if number is None:
+                continue
+            if number > self._fence:
+                # It came after we had opened: somebody is still copying into this store.
+                _log.error("foreign_history", extra={"object": table_name(table), "acknowledged": number})
+                continue
+            doomed.append(info)
+        return doomed
+
+    async def _objects_of_the_log(self) -> list[ObjectInfo]:
+        """What lies below the replay point, but never a fence."""
+        replay, fences = self._below()
+        kept = frozenset(fences)
+        return [
+            info
+            for number, info in (await list_log(self._store)).items()
+            if number < replay and number not in kept and self._is_old(info)
+        ]

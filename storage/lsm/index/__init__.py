@@ -1,0 +1,1 @@
+"""Where the newest flushed content of every block lies."""

@@ -1,0 +1,96 @@
+"""This file knows how the index is pointed at what a committed memtable flush wrote.
+
+The sealed memtable still answers every read of these blocks, so a half-done pass is never seen.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from storage.cache.frame_cache import Decoded, FrameCache
+from storage.format.blocks import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero, TableRef
+from storage.format.frame import FULL_MASK
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.memtable.memtable import Memtable
+
+REPOINT_SLICE = 256
+"""Entries repointed between two turns of the event loop: about half a millisecond."""
+
+REPOINT_PAGES = 4
+"""Pages of zeroed blocks between two turns: as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One uploaded SST: what its index says, and the decoded frames for the cache, by entry position."""
+
+    table: TableRef
+    entries: list[Entry]
+    frames: list[Decoded | None]
+
+
+class Repointer:
+    """Owned by the event loop."""
+
+    def __init__(self, cache: FrameCache, location: Callable[[str, int], int]) -> None:
+        self._cache = cache
+        self._location = location
+
+    def steps(
+        self, ranges: list[RangeZero], sealed: Memtable, written: list[Written], indexes: Mapping[int, BlockMap]
+    ) -> Iterator[None]:
+        """Do it in slices short enough for the event loop.
+
+        Ranges of zeros come first, then frames that were uploaded by the bulk bypass, then what the flush wrote: the
+        order of their sequences in a block.
+        """
+        for count, index in enumerate(_zeroed(ranges, indexes)):
+            if count % REPOINT_PAGES == REPOINT_PAGES - 1:
+                self._discard_dead(index)
+                yield
+        for count, (layer, block, ref) in enumerate(_located(sealed)):
+            if layer in indexes:
+                tag = int.from_bytes(ref.tag, "little")
+                indexes[layer].set_base(block, location=ref.location, length=ref.length, tag=tag)
+            if count % REPOINT_SLICE == REPOINT_SLICE - 1:
+                yield
+        for table in written:
+            for count, (entry, frame) in enumerate(zip(table.entries, table.frames, strict=True)):
+                if entry.layer in indexes:
+                    self._point(indexes[entry.layer], table.table.id, entry, frame)
+                if count % REPOINT_SLICE == REPOINT_SLICE - 1:
+                    yield
+        for index in indexes.values():
+            self._discard_dead(index)
+
+    def _discard_dead(self, index: BlockMap) -> None:
+        for key in index.take_dead():
+            self._cache.discard(key)
+
+    def _point(self, index: BlockMap, table_id: str, entry: Entry, frame: Decoded | None) -> None:
+        if entry.kind in (EntryKind.ZERO, EntryKind.ZERO_ALLOCATED):
+            location = ALLOCATED if entry.kind is EntryKind.ZERO_ALLOCATED else HOLE
+        else:
+            location = self._location(table_id, entry.offset)
+        tag = int.from_bytes(entry.tag, "little")
+        if entry.mask == FULL_MASK and entry.kind is not EntryKind.PATCH:
+            index.set_base(entry.block, location=location, length=entry.length, tag=tag)
+        else:
+            index.add_patch(entry.block, mask=entry.mask, location=location, length=entry.length, tag=tag)
+        if frame is not None:
+            self._cache.put(location, frame)
+
+
+def _zeroed(ranges: list[RangeZero], indexes: Mapping[int, BlockMap]) -> Iterator[BlockMap]:
+    """Zero the ranges in the indexes, in steps of a page; gives the index of each step."""
+    for span in ranges:
+        index = indexes.get(span.layer)
+        if index is not None:
+            for _ in index.zero_steps(span.first, span.end, ALLOCATED if span.allocated else HOLE):
+                yield index
+
+
+def _located(memtable: Memtable) -> Iterator[tuple[int, int, FrameRef]]:
+    for layer, table in memtable.layers.items():
+        for block, entry in table.blocks.items():
+            if isinstance(entry.base, FrameRef):
+                yield layer, block, entry.base

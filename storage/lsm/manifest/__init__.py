@@ -1,0 +1,1 @@
+"""Manifests: read, committed, watched."""

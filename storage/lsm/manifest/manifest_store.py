@@ -1,0 +1,171 @@
+"""This file knows how manifests are read and committed.
+
+A commit creates the next number and nothing else; whoever finds that number taken by other bytes is superseded and
+stops. After each commit, before anything is deleted on its strength, the list above it is looked at: anything there,
+stop. Take-over manifests are never deleted, since a stalled writer must collide with one for ever; of the others the
+newest 16 stay.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from storage.bucket.create_once import Taken, create_or_settle, pauses
+from storage.bucket.listing import list_manifests
+from storage.bucket.whole import read_whole
+from storage.crypto.cipher import PREFIX_BYTES, Cipher
+from storage.env import Env
+from storage.errors import Fenced, NotFound, Unavailable
+from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object, seal_object
+from storage.format.manifest import EMPTY, Manifest, check_successor, decode, encode
+from storage.format.names import manifest_name
+from storage.format.sizes import MANIFEST_BYTES_MAX
+from storage.objects.base import ObjectStore
+
+MANIFESTS_KEPT = 16
+
+_KINDS = (ObjectKind.MANIFEST,)
+
+SUPERSEDED = "another server has taken over this store: this one acknowledges nothing more and stops"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedManifest:
+    """A manifest as it would lie in the store; `tag` identifies it."""
+
+    number: int
+    manifest: Manifest
+    content: bytes
+    tag: bytes
+
+
+class Manifests:
+    """The newest manifest of one store, and the way to the next one."""
+
+    def __init__(self, *, store: ObjectStore, cipher: Cipher, store_id: bytes, env: Env) -> None:
+        self._store = store
+        self._cipher = cipher
+        self._store_id = store_id
+        self._env = env
+        self._committing = asyncio.Lock()
+        self._listed: list[int] = []
+        """Numbers that exist, as far as this process knows, ascending."""
+        self.number = 0
+        self.manifest = EMPTY
+        self.tag = NO_LINK
+
+    def use(self, store: ObjectStore) -> None:
+        """From now on speak to the same store through `store` (opening has a deadline, running has none)."""
+        self._store = store
+
+    async def read_newest(self) -> None:
+        """Load the newest manifest; number 0 and EMPTY if there is none.
+
+        Unavailable: each one that is listed is gone when it is read, again and again.
+        """
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            listed = await list_manifests(self._store)
+            number = max(listed, default=0)
+            size = listed[number].size if number else 0
+            # A listing may be old; the next number tells.
+            while (found := await self._size(number + 1)) is not None:
+                number, size = number + 1, found
+            try:
+                manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)
+            except NotFound:
+                continue
+            self._listed = list(listed)
+            self.number, self.manifest, self.tag = number, manifest, tag
+            return
+        raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
+
+    async def _size(self, number: int) -> int | None:
+        """Bytes of a manifest; None if it is not there."""
+        try:
+            return (await self._store.head(manifest_name(number))).size
+        except NotFound:
+            return None
+
+    async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:
+        name = manifest_name(number)
+        raw = await read_whole(
+            self._store,
+            name,
+            size,
+            limit=MANIFEST_BYTES_MAX,
+            cipher=self._cipher,
+            store_id=self._store_id,
+            kinds=_KINDS,
+            number=number,
+            env=self._env,
+        )
+
+        def open_it() -> tuple[Manifest, bytes]:
+            _, body, tag = open_object(self._cipher, name, raw, store_id=self._store_id, kinds=_KINDS, number=number)
+            return decode(name, body), tag
+
+        return await self._env.run("codec", open_it)
+
+    async def commit(self, manifest: Manifest) -> None:
+        """Make `manifest` the next one. Fenced if another writer has that number."""
+        async with self._committing:
+            if not await self.create(await self.seal(manifest)):
+                raise Fenced(SUPERSEDED)
+            await self._look()
+
+    async def seal(self, manifest: Manifest) -> SealedManifest:
+        """The bytes of the next manifest, bound to its number: made in a thread, since it may list 100,000 SSTs."""
+        old, number = self.manifest, self.number + 1
+        header = Header(
+            kind=ObjectKind.MANIFEST,
+            epoch=manifest.epoch,
+            store_id=self._store_id,
+            nonce=self._env.random_bytes(PREFIX_BYTES),
+            number=number,
+            link=self.tag,
+            acknowledged=manifest.acknowledged,
+        )
+
+        def seal() -> SealedManifest:
+            check_successor(old, manifest)
+            content, tag = seal_object(self._cipher, header, encode(manifest))
+            return SealedManifest(number, manifest, content, tag)
+
+        return await self._env.run("codec", seal)
+
+    async def create(self, sealed: SealedManifest) -> bool:
+        """Create the next manifest; False if other bytes have that number."""
+        assert sealed.number == self.number + 1
+        try:
+            await create_or_settle(self._store, manifest_name(sealed.number), sealed.content, on_gone=self._look)
+        except Taken:
+            return False
+        self.number, self.manifest, self.tag = sealed.number, sealed.manifest, sealed.tag
+        self._listed.append(sealed.number)
+        return True
+
+    async def look_for_newer(self) -> None:
+        """Fenced if any manifest has a number above ours. A commit of our own under way may have landed, and is not
+        somebody else's: its end is waited for.
+        """
+        async with self._committing:
+            await self._look()
+
+    async def _look(self) -> None:
+        if await list_manifests(self._store, above=self.number):
+            raise Fenced(SUPERSEDED)
+
+    async def probe_newer(self) -> None:
+        """The same by one HEAD of the next number; a commit of our own under way is not somebody else's."""
+        number = self.number
+        if self._committing.locked():
+            return
+        if await self._size(number + 1) is not None and self.number == number and not self._committing.locked():
+            raise Fenced(SUPERSEDED)
+
+    def take_old(self) -> list[str]:
+        """The names of the manifests that are neither among the newest 16 nor a take-over: garbage, told once."""
+        kept = set(self.manifest.takeovers)
+        old = {n for n in self._listed if n <= self.number - MANIFESTS_KEPT and n not in kept}
+        self._listed = [number for number in self._listed if number not in old]
+        return [manifest_name(number) for number in sorted(old)]

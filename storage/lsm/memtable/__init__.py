@@ -1,0 +1,1 @@
+"""What was written and is not flushed: in memory, within bounds."""

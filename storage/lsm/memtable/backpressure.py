@@ -1,0 +1,118 @@
+"""How much writers hold, and how they are slowed down before it is too much. Pure.
+
+Three things are counted: bytes not yet acknowledged in the log and bytes of memtables not yet in SSTs, since both sit
+in memory, and what a replay of the log would have to read. From half of any limit the *replies* of writes are
+delayed, more and more; at the limit the gate is closed: writes wait, and are let through one by one as room is made.
+A write that was taken is never refused, and nothing here ever turns slowness into an error.
+
+Room is made in small steps, so that writers go on in small steps. Bytes leave the log's share with each of its
+objects. The memtable's and the log's share are given back only at the end of a memtable flush, which may take
+minutes; so what may be used of them beyond half grows with the progress of the flush.
+"""
+
+from storage.lsm.memtable.gate import Gate
+
+DELAY_SECONDS_MAX = 0.05
+"""Longest delay of one reply, just below the limit: with 16 requests in flight still 320 writes a second."""
+
+LOG_OBJECTS_MAX = 4000
+LOG_BYTES_MAX = 512 * 1024 * 1024
+"""What a replay may have to read at most; memtable flushes begin at a quarter of that."""
+
+UPLOAD_SECONDS_MAX = 4
+"""Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it, and
+nobody waits much longer for the next reply."""
+
+UNLOGGED_BYTES_MIN = 1024 * 1024
+"""They are never bound below this: two of the smallest batches in flight, and room to gather the next two."""
+
+PROGRESS_MIN = 1 / 16
+"""What a memtable flush counts for before its first object is uploaded."""
+
+
+class Pressure:
+    """Bytes that writers hold, against their limits."""
+
+    __slots__ = (
+        "_configured",
+        "_flushing",
+        "_log_share",
+        "_progress",
+        "_soft",
+        "_target",
+        "gate",
+        "memtable",
+        "memtable_max",
+        "unlogged",
+        "unlogged_max",
+    )
+
+    def __init__(self, gate: Gate, *, unlogged_max: int, memtable_max: int) -> None:
+        self.gate = gate
+        self.unlogged = 0
+        self.memtable = 0
+        self.unlogged_max = unlogged_max
+        self.memtable_max = memtable_max
+        self._configured = unlogged_max
+        self._target = unlogged_max
+        """Where `unlogged_max` is going: it is above this after the rate has fallen, until enough was uploaded."""
+        self._soft = unlogged_max // 2
+        self._log_share = 0.0
+        self._flushing: tuple[float, float] | None = None
+        """Shares of the memtables and of the log when the flush under way began."""
+        self._progress = 0.0
+
+    def add(self, count: int) -> None:
+        """An operation of `count` bytes was linked."""
+        self.memtable += count
+        self.unlogged += count
+        if self.unlogged > self._soft or self.memtable > self.memtable_max // 2:
+            self.update()
+
+    def logged(self, count: int) -> None:
+        """Operations of `count` bytes are acknowledged in the log; `update` follows."""
+        self.unlogged -= count
+        if self.unlogged_max > self._target:
+            # Half of what leaves is room for writers: they go on, at half the rate, while the backlog shrinks.
+            self._limit(max(self.unlogged_max - (count + 1) // 2, self._target))
+
+    def update(self) -> None:
+        """Set the gate after anything changed."""
+        memtable = self.memtable / self.memtable_max
+        share = max(self.unlogged / self.unlogged_max, memtable, self._log_share)
+        full = share >= 1
+        if self._flushing is not None and not full:
+            full = self._is_ahead(memtable, self._flushing[0]) or self._is_ahead(self._log_share, self._flushing[1])
+        over = max(share - 0.5, 0.0) * 2
+        self.gate.set(min(over * over, 1.0) * DELAY_SECONDS_MAX, full=full)
+
+    def set_log(self, objects: int, size: int) -> None:
+        """The log holds `objects` objects of `size` bytes together behind its replay point."""
+        self._log_share = max(objects / LOG_OBJECTS_MAX, size / LOG_BYTES_MAX)
+        self.update()
+
+    def set_rate(self, bytes_per_second: float) -> None:
+        """Uploads reach this rate together."""
+        self._target = min(self._configured, max(int(UPLOAD_SECONDS_MAX * bytes_per_second), UNLOGGED_BYTES_MIN))
+        self._limit(max(self._target, min(self.unlogged_max, self.unlogged)))
+        self.update()
+
+    def flushing(self, progress: float) -> None:
+        """A memtable flush is under way, and this share of it (0 to 1) is uploaded or on its way."""
+        if self._flushing is None:
+            self._flushing = (self.memtable / self.memtable_max, self._log_share)
+        self._progress = max(progress, PROGRESS_MIN)
+        self.update()
+
+    def flushed(self) -> None:
+        """It is over, and what it held was given back; `update` follows."""
+        self._flushing = None
+
+    def _limit(self, unlogged_max: int) -> None:
+        self.unlogged_max = unlogged_max
+        self._soft = unlogged_max // 2
+
+    def _is_ahead(self, share: float, at_start: float) -> bool:
+        """Whether more of a limit is used than the flush under way has earned."""
+        base = max(at_start, 0.5)
+        return share >= base + (1 - base) * self._progress

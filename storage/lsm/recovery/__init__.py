@@ -1,0 +1,1 @@
+"""How a writer comes to own a store, and what its host remembers of it."""

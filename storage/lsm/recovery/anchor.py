@@ -1,0 +1,320 @@
+"""This file knows what a host remembers of a store: how far it has seen it, and which of its processes
+wrote it.
+
+Guarantees: what `save` has returned for is found by `load` after any crash; a process that is gone is never
+taken for alive, nor a living one for gone; and nobody is taken for this host's own who was not. All
+functions block on the local disk: call them through `env.run("store", ...)`.
+
+In the state folder every store has a folder of its own, named by a hash of its URL, with three kinds of files:
+
+    anchor-<epoch>.json          what the writer of that epoch has seen last; the highest epoch counts
+    acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, written and never synced
+    writer-<epoch>-<tag>.lock    a process of this host that took, or tried to take, the store with that epoch
+
+Every file has one writer, so no two processes ever disturb each other. A lock file is made, locked
+(`flock`) and synced *before* its take-over manifest is sent, and confirmed after that has landed. The
+stories this prevents:
+
+- A process sends its take-over, loses the race against another host and dies. Its lock file is not
+  confirmed and its tag is not the manifest's, so the other host's writer is not mistaken for it.
+- A process dies between the landing of its take-over and the confirmation. The newest manifest is still
+  that very one, the tag shows it, and the host may take over without being asked.
+- Process ids are used again; a lock is not, and it goes with the process, even by kill -9 or a power cut.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
+from storage.lsm.recovery.locks import (
+    Holder,
+    WriterLock,
+    give_to_owner,
+    holder_in,
+    is_locked,
+    leave_note,
+    lock_path,
+    locks_in,
+    neighbour,
+    other_state_folders,
+)
+from storage.trusted_files import create_new, open_own, trusted_folder, users_trusted_in
+
+VERSION = 1
+
+READS_MAX = 100
+"""Times in a row that a newer writer may replace the anchor while it is read."""
+
+_ADVICE = "name another folder with --state-folder or NBDSERVER_STATE_FOLDER"
+
+_ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
+_MARK_NAME = re.compile(r"acknowledged-(\d+)")
+_MARK = struct.Struct("<Q")
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """The furthest state of a store that a writer of this host has seen.
+
+    `manifest_tag` is the tag of manifest `manifest_number`; `wal_number` the highest acknowledged; `probed`
+    says that the store has passed the probe.
+    """
+
+    store_id: bytes
+    manifest_number: int
+    manifest_tag: bytes
+    epoch: int
+    wal_number: int
+    probed: bool
+
+
+class _AnchorFile(msgspec.Struct, frozen=True):
+    version: int
+    store: str
+    anchor: Anchor
+
+
+class Mark:
+    """The highest WAL number that this writer acknowledged, known to this host from the moment it is set.
+
+    Setting it is one write into the page cache: two microseconds on the way of a flush, and it survives kill -9. A
+    power cut may set it back to an earlier number, and so does a full disk; then the end of the log can be cut off
+    unnoticed since that one. (Mapped memory is cheaper still, but there a full disk ends the process by a signal.)
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = open_own(path, os.O_WRONLY | os.O_CREAT)
+        give_to_owner(self._descriptor, path.parent)
+
+    def set(self, number: int) -> None:
+        """`number` exists in the store and is about to be acknowledged."""
+        with suppress(OSError):
+            os.pwrite(self._descriptor, _MARK.pack(number), 0)
+
+    def close(self) -> None:
+        """Give back the file; what was set stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class HostState:
+    """What this host remembers of one store."""
+
+    def __init__(self, state_folder: Path, store_url: str, admin_socket: Path | None = None) -> None:
+        """`admin_socket` is where commands of this host reach the server that this process is, or is going to be."""
+        self._store_url = store_url
+        self._admin_socket = admin_socket
+        self._folder = state_folder / hashlib.sha256(store_url.encode()).hexdigest()[:24]
+        parts = urlsplit(store_url)
+        self._beside = Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    def load(self) -> Anchor | None:
+        """The newest anchor, or None if this host has never written the store.
+
+        Corrupt if it cannot be read.
+        """
+        with _explained(self._folder):
+            self._check_folder()
+            for _ in range(READS_MAX):
+                found = self._numbered(_ANCHOR_NAME)
+                if not found:
+                    return None
+                path = found[max(found)]
+                try:
+                    file = msgspec.json.decode(path.read_bytes(), type=_AnchorFile)
+                except FileNotFoundError:
+                    continue  # a writer of a higher epoch has just replaced it
+                except msgspec.MsgspecError as error:
+                    raise Corrupt(str(path), _damaged_anchor(error)) from error
+                if file.version != VERSION or file.store != self._store_url:
+                    raise Corrupt(str(path), _damaged_anchor("it is of another store or version"))
+                anchor = file.anchor
+                marked = self._marked(anchor.epoch)
+                return msgspec.structs.replace(anchor, wal_number=max(anchor.wal_number, marked))
+            raise Corrupt(str(path), _damaged_anchor("it is listed, and is not there"))
+
+    def save(self, anchor: Anchor) -> None:
+        """Remember, durably on return, what the writer of `anchor.epoch` has seen.
+
+        Files of lower epochs go, except locks of processes that are alive.
+        """
+        data = msgspec.json.encode(_AnchorFile(VERSION, self._store_url, anchor))
+        with _explained(self._folder):
+            self._make_folder()
+            path = self._folder / f"anchor-{anchor.epoch}.json"
+            descriptor = _create(path.with_suffix(".tmp"))
+            try:
+                _write(descriptor, data)
+            finally:
+                os.close(descriptor)
+            path.with_suffix(".tmp").rename(path)
+            _sync_folder(self._folder)
+            for pattern in (_ANCHOR_NAME, _MARK_NAME):
+                for epoch, old in self._numbered(pattern).items():
+                    if epoch < anchor.epoch:
+                        old.unlink(missing_ok=True)
+            self._sweep_locks(below=anchor.epoch)
+
+    def forget(self) -> None:
+        """Drop the anchor and all locks of processes that are gone: a rolled-back store uses its epochs
+        again.
+        """
+        with _explained(self._folder):
+            for pattern in (_ANCHOR_NAME, _MARK_NAME):
+                for path in self._numbered(pattern).values():
+                    path.unlink(missing_ok=True)
+            self._sweep_locks(below=None)
+            if self._folder.is_dir():
+                _sync_folder(self._folder)
+
+    def forget_damaged(self) -> None:
+        """Drop an anchor that cannot be read: somebody has agreed to trust the store instead."""
+        try:
+            self.load()
+        except Corrupt:
+            self.forget()
+
+    def mark(self, epoch: int) -> Mark:
+        """Where the writer of `epoch` notes what it acknowledges; call it after `save` for that epoch."""
+        with _explained(self._folder):
+            return Mark(self._folder / f"acknowledged-{epoch}")
+
+    def _marked(self, epoch: int) -> int:
+        try:
+            raw = (self._folder / f"acknowledged-{epoch}").read_bytes()
+        except FileNotFoundError:
+            return 0
+        return int(_MARK.unpack(raw)[0]) if len(raw) == _MARK.size else 0
+
+    def lock_epoch(self, epoch: int, takeover_tag: bytes) -> WriterLock:
+        """Claim `epoch`, before the take-over manifest whose tag is `takeover_tag` is sent.
+
+        Durable on return.
+        """
+        with _explained(self._folder):
+            self._make_folder()
+            path = lock_path(self._folder, epoch, takeover_tag)
+            # Locked under a name nobody looks for, so that a look never meets it unlocked.
+            hidden = path.with_suffix(".tmp")
+            descriptor = _create(hidden)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _write(descriptor, f"pid {os.getpid()}\n".encode())
+                hidden.rename(path)
+                _sync_folder(self._folder)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            note = None if self._beside is None else leave_note(self._beside, epoch, self._admin_socket)
+            return WriterLock(path, descriptor, note)
+
+    def holder(self, epoch: int, newest_tag: bytes) -> Holder:
+        """Who holds `epoch`, which the newest manifest, whose tag is `newest_tag`, says is the store's."""
+        with _explained(self._folder):
+            holder = holder_in(self._folder, epoch, newest_tag)
+        if holder.state != "elsewhere":
+            return holder if holder.state == "held" else Holder("gone")
+        others = [folder / self._folder.name for folder in other_state_folders()]
+        return neighbour(epoch, newest_tag, beside=self._beside, folders=others)
+
+    def _make_folder(self) -> None:
+        """Make the store's folder, durably with its parents, readable by its owner only."""
+        missing = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if folder == self._folder:
+                _give_folder(folder)
+            _sync_folder(folder.parent)
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """AccessDenied: somebody else could write here what this host is to remember."""
+        if not self._folder.exists():
+            return
+        try:
+            trusted_folder(self._folder, users=users_trusted_in(self._folder.parent))
+        except AccessDenied as error:
+            raise AccessDenied(f"the state folder is not safe: {error}; {_ADVICE}") from error
+
+    def _numbered(self, pattern: re.Pattern[str]) -> dict[int, Path]:
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return {}
+        return {int(match[1]): self._folder / name for name in names if (match := pattern.fullmatch(name))}
+
+    def _sweep_locks(self, *, below: int | None) -> None:
+        for epoch, _, path in locks_in(self._folder):
+            if (below is None or epoch < below) and not is_locked(path):
+                path.unlink(missing_ok=True)
+
+
+def default_state_folder(environ: Mapping[str, str]) -> Path:
+    """Where services and users keep state: systemd's folder, the system's for root, else the user's own."""
+    if folder := environ.get("STATE_DIRECTORY"):
+        return Path(folder.split(":")[0])
+    if os.geteuid() == 0:
+        return Path("/var/lib/nbdserver")
+    if folder := environ.get("XDG_STATE_HOME"):
+        return Path(folder) / "nbdserver"
+    return Path.home() / ".local" / "state" / "nbdserver"
+
+
+def _damaged_anchor(reason: object) -> str:
+    return f"{reason}; if the store is as it should be, start once with --accept-rollback to write a new one"
+
+
+def _create(path: Path) -> int:
+    """An empty file under a temporary name; what a crash may have left there goes."""
+    path.unlink(missing_ok=True)
+    descriptor = create_new(path, 0o600)
+    give_to_owner(descriptor, path.parent)
+    return descriptor
+
+
+def _give_folder(folder: Path) -> None:
+    """Have a folder that root made belong to the owner of the one it is in."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        give_to_owner(descriptor, folder.parent)
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say in one sentence what is wrong with the state folder and how to name another."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE
+        kind: type[StorageError] = AccessDenied
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind = OutOfSpace
+            advice = "make room, or " + advice
+        where = error.filename or path
+        raise kind(f"the state folder cannot be used, {where}: {os.strerror(error.errno or 0)}; {advice}") from error

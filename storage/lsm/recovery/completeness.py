@@ -1,0 +1,179 @@
+"""Whether what lies in a store can be all of it, asked before anything is written there.
+
+A copy that was cut short, a backup restored in part, a folder deleted by hand: what is left of a store may look like an
+older one, or like an empty one. Whoever then wrote to it, or swept what its manifest does not name, would destroy what
+could still be completed. Three things give an incomplete store away:
+
+- A store's first manifest was there before anything lay under `wal/` or `compacted/`, and is never deleted.
+- So was the first manifest of each epoch, and the name of an SST tells the epoch of its writer.
+- *An orphan's log is still there.* An SST that nothing names is usually what a crash left behind. Objects of the log go
+  only after a manifest that holds what they said; so the log still reaches up to all that was acknowledged when the SST
+  was made, and that number stands in its header. If the log that is found ends below it, or the next writer's
+  fence stands there, something is missing.
+
+What is left undecided is a store whose rest is, object by object, what a crash at an earlier moment would have left: an
+older state that was acknowledged. Only a host that has seen more can tell (the anchor).
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from storage.bucket.listing import list_log, list_tables
+from storage.bucket.missing import insist
+from storage.crypto.cipher import AuthenticationError, Cipher
+from storage.env import epoch_of
+from storage.errors import AccessDenied, Corrupt, NotFound, Unavailable
+from storage.format.envelope import FIRST_PART_BYTES, HEADER_BYTES, ObjectKind, check_first_part, decode_header
+from storage.format.manifest import Manifest
+from storage.format.names import MANIFESTS, table_name
+from storage.lsm.manifest.manifest_store import Manifests
+from storage.objects.base import ObjectInfo, ObjectStore
+
+HEADERS_IN_FLIGHT = 32
+
+_KINDS = (ObjectKind.DATA, ObjectKind.METADATA)
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What lies under `compacted/` and the manifest does not name, and what it knows of the log."""
+
+    acknowledged: dict[str, int]
+    """By id: the highest WAL number acknowledged when it was made, as its header says."""
+
+    def beyond(self, reach: Callable[[int], int]) -> list[str]:
+        """The objects that know of more than their writers' part of the log, below number `reach(epoch)`, holds."""
+        return [table for table, number in self.acknowledged.items() if number >= reach(epoch_of(table))]
+
+
+async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes) -> Census:
+    """Corrupt if an object is missing that must be there. Fenced: a newer manifest explains it.
+
+    The log is to be read *after* this: beside a living writer it grows, and an SST never knows more than there is.
+    """
+    if not manifests.number:
+        await _check_nothing_else(store, manifests)
+        return Census({})
+    manifest = manifests.manifest
+    there = await list_tables(store)
+    named = named_by(manifest)
+    for table, size in named.items():
+        await _check_named(store, manifests, table, size, there.get(table))
+    others = [table for table in there if table not in named]
+    for table in others:
+        if epoch_of(table) > manifest.epoch:
+            await manifests.look_for_newer()
+            raise Corrupt(
+                MANIFESTS, f"{table_name(table)} is of epoch {epoch_of(table)}, and no manifest of that is there"
+            )
+    return await _ask(store, [table for table in others if may_tell(table, manifest)], store_id)
+
+
+async def check_census(
+    census: Census,
+    reach: Callable[[int], int],
+    *,
+    store: ObjectStore,
+    manifests: Manifests,
+    store_id: bytes,
+    index: Cipher,
+    tree: Cipher,
+) -> None:
+    """Corrupt if what lies under `compacted/` proves that the log is not all of it: writers of an epoch can have had
+    acknowledged what lies below number `reach(epoch)`.
+
+    `index` and `tree` are the keys of what is asked to prove it: a header alone could be anybody's, or damaged.
+    """
+    for table in census.beyond(reach):
+        if await _is_authentic(store, table, store_id, index=index, tree=tree):
+            await manifests.look_for_newer()
+            raise Corrupt(
+                MANIFESTS,
+                f"{table_name(table)} was made when the log was acknowledged up to number "
+                f"{census.acknowledged[table]}, and its writer's log ends below that: newer manifests or objects of "
+                "the log are missing; restore them, nothing was changed",
+            )
+
+
+def named_by(manifest: Manifest) -> dict[str, int]:
+    """Id to size of all that a manifest names under `compacted/`."""
+    return {table.id: table.size for table in [*manifest.tables, *([manifest.tree] if manifest.tree else [])]}
+
+
+def may_tell(table: str, manifest: Manifest) -> bool:
+    """Whether an SST that nothing names can know of more acknowledged numbers than the manifest does.
+
+    What a writer commits after its take-over knows of its own fence, which is above all that earlier ones had
+    acknowledged.
+    """
+    return manifest.takeover or epoch_of(table) == manifest.epoch
+
+
+async def acknowledged_by(store: ObjectStore, table: str, store_id: bytes) -> int | None:
+    """The WAL number in an SST's header. None: it is gone, or it is nothing that this store's writers made."""
+    name = table_name(table)
+    try:
+        raw = await store.get(name, 0, HEADER_BYTES)
+        return decode_header(name, raw, store_id=store_id, kinds=_KINDS).acknowledged
+    except (NotFound, Corrupt):
+        return None
+
+
+async def _ask(store: ObjectStore, tables: list[str], store_id: bytes) -> Census:
+    room = asyncio.Semaphore(HEADERS_IN_FLIGHT)
+
+    async def ask(table: str) -> int | None:
+        async with room:
+            try:
+                return await acknowledged_by(store, table, store_id)
+            except (Unavailable, AccessDenied):
+                return None  # An object that nothing names and nobody can read proves nothing, and stops nothing.
+
+    numbers = await asyncio.gather(*map(ask, tables))
+    return Census({table: number for table, number in zip(tables, numbers, strict=True) if number is not None})
+
+
+async def _is_authentic(store: ObjectStore, table: str, store_id: bytes, *, index: Cipher, tree: Cipher) -> bool:
+    """Whether a writer of this store made the object, header and all."""
+    name = table_name(table)
+    try:
+        raw = await store.get(name, 0, HEADER_BYTES)
+        header = decode_header(name, raw, store_id=store_id, kinds=_KINDS)
+        if header.kind is ObjectKind.METADATA:
+            # Its first part is bound to the header, and enough.
+            first = await store.get(name, 0, min(header.size, FIRST_PART_BYTES))
+            check_first_part(tree, name, first, header.size, store_id=store_id, kinds=_KINDS)
+        elif HEADER_BYTES <= header.index_offset < header.size:
+            end = await store.get(name, header.index_offset, header.size - header.index_offset)
+            index.open(memoryview(end)[HEADER_BYTES:], raw)
+        else:
+            return False
+    except (NotFound, Corrupt, AuthenticationError):
+        return False
+    return True
+
+
+async def _check_nothing_else(store: ObjectStore, manifests: Manifests) -> None:
+    """There is no manifest: then nothing was ever written behind one."""
+    log, tables = await list_log(store), await list_tables(store)
+    for info in (*log.values(), *tables.values()):
+        await manifests.look_for_newer()
+        raise Corrupt(
+            MANIFESTS,
+            f"there is no manifest, but {info.name} is there: this is a part of a store; restore the rest of it",
+        )
+
+
+async def _check_named(
+    store: ObjectStore, manifests: Manifests, table: str, size: int, found: ObjectInfo | None
+) -> None:
+    """The listing shows what the manifest names, with its size; where it does not, the name itself is asked."""
+    name = table_name(table)
+    if found is None:
+        try:
+            found = await insist(store, lambda: store.head(name), on_missing=manifests.look_for_newer)
+        except NotFound:
+            raise Corrupt(name, "it is missing, though the manifest names it") from None
+    if found.size != size:
+        raise Corrupt(name, f"it has {found.size} bytes, and the manifest names one of {size}")

@@ -1,0 +1,258 @@
+"""Which process of this host has a store open as its writer: lock files in a state folder, and a note beside the
+objects of a store that is a folder.
+
+A lock (flock) is held as long as its process lives and ends with it, also by kill -9; process ids are used again. The
+locks in this user's own state folder decide whether a store may be taken over. Those of other users and the note only
+say who it is: they keep a living writer from being taken for one of another host, and tell a command whom to ask.
+"""
+
+import contextlib
+import fcntl
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from storage.errors import AccessDenied
+from storage.trusted_files import create_new, owner_to_keep
+
+NOTE_NAME = "~writer"
+"""In the folder of a store; no object's name begins like that."""
+
+NOTE_BYTES_MAX = 1 << 16
+
+_LOCK_NAME = re.compile(r"writer-(\d+)-([0-9a-f]+)\.(lock|tmp)")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds an epoch, as far as this host can tell.
+
+    "held": a process of this host, alive, with this `pid`; `uid` if it is another user's. "gone": a process of this
+    host and user that has ended. "left": one of another user that has ended. "elsewhere": another host, or nothing is
+    known.
+    """
+
+    state: Literal["gone", "held", "left", "elsewhere"]
+    pid: int | None = None
+    uid: int | None = None
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a writer says of itself beside the store: process, user, the epoch it claims, and where its admin socket is
+    or will be. `machine` and `boot` tell this host from others that see the same folder."""
+
+    pid: int
+    uid: int
+    epoch: int
+    socket: str | None
+    machine: str
+    boot: str
+
+
+def read_note(folder: Path) -> tuple[Note, bool] | None:
+    """What the last writer of a store in this folder said of itself, and whether it lives. None: there is no note of
+    this host's. Whoever can write to the folder can have written it.
+    """
+    try:
+        descriptor = os.open(folder / NOTE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        note = msgspec.json.decode(os.read(descriptor, NOTE_BYTES_MAX), type=Note)
+        machine, boot = _this_host()
+        alive = _is_held(descriptor)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    finally:
+        os.close(descriptor)
+    if note.machine != machine or (alive and note.boot != boot):
+        return None
+    return note, alive
+
+
+class LeftNote:
+    """Our note beside a store, locked as long as this process lives."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def release(self, *, remove: bool) -> None:
+        """Give up the lock, and the file with `remove`; without it whoever comes next can tell who we were."""
+        if self._descriptor < 0:
+            return
+        with contextlib.suppress(OSError):
+            if remove and os.path.samestat(self._path.lstat(), os.fstat(self._descriptor)):
+                self._path.unlink()
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def leave_note(folder: Path, epoch: int, socket: Path | None) -> LeftNote | None:
+    """Say beside a store who writes it from now on. None: that is not possible here, and no harm, since nothing is
+    decided by it. A crash leaves the note, unlocked, or a hidden file that nobody looks for.
+    """
+    machine, boot = _this_host()
+    note = Note(os.getpid(), os.geteuid(), epoch, None if socket is None else str(socket), machine, boot)
+    hidden = folder / f"{NOTE_NAME}.{os.getpid()}"
+    try:
+        hidden.unlink(missing_ok=True)
+        descriptor = create_new(hidden, 0o644)
+    except OSError:
+        return None
+    try:
+        give_to_owner(descriptor, folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, msgspec.json.encode(note))
+        hidden.rename(folder / NOTE_NAME)
+    except OSError:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            hidden.unlink()
+        return None
+    return LeftNote(folder / NOTE_NAME, descriptor)
+
+
+class WriterLock:
+    """This process's claim on an epoch. It ends with the process."""
+
+    def __init__(self, path: Path, descriptor: int, note: LeftNote | None = None) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._note = note
+
+    def confirm(self) -> None:
+        """The take-over manifest has landed: from now on this process is known as the holder of the epoch."""
+        try:
+            os.write(self._descriptor, b"confirmed\n")
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise AccessDenied(f"the lock {self._path} cannot be written: {error.strerror}") from error
+
+    def release(self) -> None:
+        """Give up the lock and leave the file: the store was not closed, and this host may take it over
+        again.
+        """
+        self._release(remove=False)
+
+    def discard(self) -> None:
+        """Give up the lock and its file: the race was lost, or the store was closed cleanly."""
+        self._path.unlink(missing_ok=True)
+        self._release(remove=True)
+
+    def _release(self, *, remove: bool) -> None:
+        if self._note is not None:
+            self._note.release(remove=remove)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def lock_path(folder: Path, epoch: int, takeover_tag: bytes) -> Path:
+    """The lock file of a claim on `epoch` by the take-over manifest of that tag."""
+    return folder / f"writer-{epoch}-{takeover_tag.hex()}.lock"
+
+
+def holder_in(folder: Path, epoch: int, newest_tag: bytes) -> Holder:
+    """Who holds `epoch` by the lock files in a store's part of a state folder. OSError: it may not be read."""
+    for claimed, tag, path in locks_in(folder):
+        if claimed != epoch:
+            continue
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            continue
+        if "confirmed" not in lines and tag != newest_tag.hex():
+            continue
+        return Holder("held" if is_locked(path) else "gone", _pid(lines))
+    return Holder("elsewhere")
+
+
+def locks_in(folder: Path) -> Iterator[tuple[int, str, Path]]:
+    """Epoch, tag and path of every lock file, also of claims that did not get their final name."""
+    if not folder.is_dir():
+        return
+    for name in sorted(os.listdir(folder)):
+        if match := _LOCK_NAME.fullmatch(name):
+            yield int(match[1]), match[2], folder / name
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock of this file; a file that is not there is not locked."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return _is_held(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def neighbour(epoch: int, newest_tag: bytes, *, beside: Path | None, folders: list[Path]) -> Holder:
+    """The process of another user of this host that holds `epoch`: by the note in the folder of the store, if it has
+    one, and by the lock files in other state folders, as far as this user may see them.
+    """
+    found = None if beside is None else read_note(beside)
+    if found is not None and (found[1] or found[0].epoch == epoch):
+        note, alive = found
+        return Holder("held" if alive else "left", note.pid, note.uid)
+    for folder in folders:
+        try:
+            holder = holder_in(folder, epoch, newest_tag)
+            uid = folder.stat().st_uid
+        except OSError:
+            continue
+        if holder.state != "elsewhere":
+            return Holder("held" if holder.state == "held" else "left", holder.pid, uid)
+    return Holder("elsewhere")
+
+
+def other_state_folders() -> list[Path]:
+    """Where the servers of other users of this host keep their state, unless told otherwise."""
+    folders = [Path("/var/lib/nbdserver"), Path("/var/lib/private/nbdserver")]
+    if os.geteuid() == 0:
+        homes = sorted({entry.pw_dir for entry in pwd.getpwall()})
+        folders += [Path(home) / ".local" / "state" / "nbdserver" for home in homes]
+    return folders
+
+
+def give_to_owner(descriptor: int, folder: Path) -> None:
+    """Have a file that root makes belong to the owner of the folder it is in, who could not use it otherwise."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if (owner := owner_to_keep(opened)) is not None:
+            os.fchown(descriptor, *owner)
+    finally:
+        os.close(opened)
+
+
+def _is_held(descriptor: int) -> bool:
+    """Asked with a shared lock, so that two who ask at once do not take each other for the holder."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _pid(lines: list[str]) -> int | None:
+    match = re.fullmatch(r"pid (\d+)", lines[0]) if lines else None
+    return int(match[1]) if match else None
+
+
+def _this_host() -> tuple[str, str]:
+    """The machine and its boot; empty where the system does not say."""
+    found = []
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        try:
+            found.append(Path(path).read_text().strip())
+        except OSError:
+            found.append("")
+    return found[0], found[1]

@@ -1,0 +1,57 @@
+"""This file knows what ties a running writer to its host: its lock, its anchor, and the mark of what it acknowledged.
+
+A writer without a host (a store in memory) has none of these, and everything here does nothing.
+"""
+
+import logging
+
+from storage.env import Env
+from storage.errors import AccessDenied, OutOfSpace
+from storage.lsm.recovery.anchor import Anchor, HostState, Mark
+from storage.lsm.recovery.locks import WriterLock
+
+_log = logging.getLogger(__name__)
+
+
+class Presence:
+    """One writer on its host, from the take-over to the end. Owned by the event loop."""
+
+    def __init__(self, host: HostState | None, lock: WriterLock | None, env: Env) -> None:
+        self._host = host
+        self._lock = lock
+        self._env = env
+        self._mark: Mark | None = None
+
+    async def begin(self, anchor: Anchor) -> None:
+        """Remember the store as it was opened; from here on `note` is known to the host at once."""
+        if self._host is not None:
+            await self._env.run("store", self._host.save, anchor)
+            self._mark = await self._env.run("store", self._host.mark, anchor.epoch)
+
+    def note(self, number: int) -> None:
+        """WAL object `number` is about to be acknowledged."""
+        if self._mark is not None:
+            self._mark.set(number)
+
+    async def remember(self, anchor: Anchor) -> None:
+        """Save the anchor. A host that cannot knows less than it could, which is no reason to stop: the store is
+        well.
+        """
+        if self._host is None:
+            return
+        try:
+            await self._env.run("store", self._host.save, anchor)
+        except (OutOfSpace, AccessDenied) as error:
+            _log.warning("anchor_not_saved", extra={"error": str(error)})
+
+    async def leave(self) -> None:
+        """The store was closed: nobody holds it any more."""
+        if self._lock is not None:
+            await self._env.run("store", self._lock.discard)
+
+    def end(self) -> None:
+        """Give everything back. Without `leave` before it, this host may take the store over again."""
+        if self._mark is not None:
+            self._mark.close()
+        if self._lock is not None:
+            self._lock.release()

@@ -1,0 +1,428 @@
+"""How frames get from the store into memory: shared, coalesced, bounded, and past objects that cannot be read.
+
+A GET belongs to the cache and not to the request that caused it: concurrent misses of a frame wait for the same one,
+and a request that goes away takes nothing with it. Misses of one pass of the event loop are collected first, so
+neighbouring frames come in one ranged GET. A frame is authenticated and compared with the tag pinned by its index
+before anyone sees it; one that fails is an error for those who asked for it, and for nobody else.
+
+A GET is tried once and then gives its slot back. If it failed, the store is asked for something else:
+
+- It gives nothing: the store is away. Everybody waits, for ever, and all try again together after a pause.
+- It gives other objects: this one is a suspect. What is wanted of suspects waits apart, goes by few slots of its own,
+  and is tried again with pauses. Who has waited for a frame as long as his patience, and it was tried again in vain, is
+  told that it cannot be read; a client's is a minute. So a bad object takes nothing from the others but few slots.
+
+The memtable flush has a slot of its own, and little patience: what it cannot have now it does without.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+
+from storage import cancel
+from storage.bucket.missing import insist
+from storage.bucket.outage import REFUSALS, Outage
+from storage.cache.frame_cache import Decoded, FrameCache
+from storage.env import Env
+from storage.errors import Corrupt, NotFound, StorageError, Unavailable, Unreadable
+from storage.format.blocks import FrameRef
+from storage.format.frame import FrameCodec
+from storage.lsm.sst.ranges import OFFSET_MASK, Slots, coalesce, decode_frame
+from storage.lsm.sst.suspects import Suspects
+from storage.lsm.sst.wanted import Waiter, Wanted, next_retries
+from storage.objects.base import ObjectStore
+
+GETS_IN_FLIGHT = 16
+"""Half of the store's threads: reads can never keep a WAL PUT waiting."""
+
+OBJECT_GETS_MAX = 8
+"""Of those, GETs of one object: one that does not answer leaves as many to the others until it is a suspect."""
+
+RETRIES_IN_FLIGHT = 2
+"""GETs of suspects, beside the others: a rarity gets little."""
+
+READ_SECONDS_MAX = 60.0
+"""How long a read waits for an object that is withheld while others are given; then its client gets an error."""
+
+FLUSH_SECONDS_MAX = 10.0
+"""How long a memtable flush does: longer than a store asks for a pause, and writers do not notice."""
+
+ATTEMPT_SECONDS_MAX = 60.0
+"""A GET of 4 MiB that takes longer has failed: no request may hang for longer."""
+
+EXPIRY_SECONDS = 1.0
+"""How often it is looked at who has waited long enough."""
+
+NOBODY = Unavailable("nobody waits for it")
+
+_log = logging.getLogger(__name__)
+
+
+class FrameSource:
+    """Fetches frames through the cache. Owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        codec: FrameCodec,
+        cache: FrameCache,
+        slots: Slots,
+        env: Env,
+        on_missing: Callable[[str], Awaitable[None]],
+        witness: Callable[[], Awaitable[object]],
+        patience_seconds: float | None = None,
+    ) -> None:
+        """`store` tries each request once. `witness` asks it for a byte of an object that is there. `patience_seconds`
+        is how long a read waits for a store that is away; None: for ever.
+        """
+        self._store = store
+        self._codec = codec
+        self._cache = cache
+        self._slots = slots
+        self._env = env
+        self._on_missing = on_missing
+        self._patience = patience_seconds
+        self.suspects = Suspects()
+        self._waiting: dict[int, Wanted] = {}
+        """All that is wanted, by location."""
+        self._queue: list[FrameRef] = []
+        """Frames that no GET brings yet, in order of asking."""
+        self._apart: dict[int, Wanted] = {}
+        """What is wanted of suspects."""
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._gets: set[asyncio.Task[None]] = set()
+        self._urgent_gets: set[asyncio.Task[None]] = set()
+        self._retries: set[asyncio.Task[None]] = set()
+        self._busy: Counter[str] = Counter()
+        """GETs in flight of each object."""
+        self._outage = Outage(witness, env)
+        self._stopped: StorageError | None = None
+
+    # --- asking
+
+    async def fetch(self, layer: int, refs: Iterable[FrameRef]) -> dict[int, Decoded]:
+        """The decoded frames by location. Corrupt if one of them does not open or is not there; Unreadable if its
+        object is withheld for a minute while the store gives others.
+        """
+        waiters = [(ref.location, self._wait_for(ref, layer, READ_SECONDS_MAX)) for ref in refs]
+        try:
+            return {location: await waiter.future for location, waiter in waiters}
+        finally:
+            for _, waiter in waiters:
+                waiter.future.cancel()
+
+    async def fetch_sound(self, refs: Iterable[tuple[int, FrameRef]], asked: set[str]) -> dict[int, Decoded]:
+        """For the memtable flush: frames of any layers, without those that cannot be had now. `asked` are the objects
+        that this flush has asked for: one that is known to be withheld is waited for once, and not for each frame.
+        """
+        now = self._env.monotonic()
+        wanted = [
+            (layer, ref)
+            for layer, ref in refs
+            if self._slots.name(ref.location) not in asked or not self._is_withheld(ref.location, now)
+        ]
+        asked.update(self._slots.name(ref.location) for _, ref in wanted)
+        waiters = [(ref.location, self._wait_for(ref, layer, FLUSH_SECONDS_MAX, urgent=True)) for layer, ref in wanted]
+        sound = {}
+        try:
+            for location, waiter in waiters:
+                try:
+                    sound[location] = await waiter.future
+                except (Corrupt, Unreadable) as error:
+                    _log.info("frame_done_without", extra={"error": str(error)})
+        finally:
+            for _, waiter in waiters:
+                waiter.future.cancel()
+        return sound
+
+    def _is_withheld(self, location: int, now: float) -> bool:
+        """Whether a frame has been withheld for longer than a flush waits."""
+        since = self.suspects.withheld_since(self._slots.name(location), location, now)
+        return now - since >= FLUSH_SECONDS_MAX
+
+    def prefetch(self, ref: FrameRef) -> None:
+        """Fetch a frame ahead; not from a suspect, and not again if that fails: the next reader will see."""
+        if ref.location not in self._waiting and self._stopped is None:
+            name = self._slots.name(ref.location)
+            if name not in self.suspects:
+                self._want(ref, name)
+
+    @property
+    def loading(self) -> int:
+        """Frames asked for and not here yet, less those of suspects."""
+        return len(self._waiting) - len(self._apart)
+
+    def stop(self, error: StorageError) -> None:
+        """Fetch nothing more; who waits is told `error`."""
+        self._stopped = error
+        for task in (*self._gets, *self._urgent_gets, *self._retries):
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for wanted in list(self._waiting.values()):
+            self._end(wanted, error)
+        self._queue.clear()
+
+    def _wait_for(self, ref: FrameRef, layer: int, patience: float, *, urgent: bool = False) -> Waiter:
+        future: asyncio.Future[Decoded] = asyncio.get_running_loop().create_future()
+        # Of several frames the first that fails is an error for all; nobody looks at the others then.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        waiter = Waiter(future, self._env.monotonic(), min(patience, self._patience or patience), layer, urgent)
+        if self._stopped is not None:
+            future.set_exception(self._stopped)
+            return waiter
+        wanted = self._waiting.get(ref.location)
+        if wanted is None:
+            cached = self._cache.get(ref.location)
+            if cached is not None:
+                future.set_result(cached)
+                return waiter
+            wanted = self._want(ref, self._slots.name(ref.location))
+        wanted.waiters.append(waiter)
+        return waiter
+
+    def _want(self, ref: FrameRef, name: str) -> Wanted:
+        wanted = self._waiting[ref.location] = Wanted(ref, name)
+        self._queue.append(ref)
+        self._dispatch_soon()
+        return wanted
+
+    def _end(self, wanted: Wanted, outcome: Decoded | Exception) -> None:
+        """Tell all who wait."""
+        self._waiting.pop(wanted.ref.location, None)
+        self._apart.pop(wanted.ref.location, None)
+        for waiter in wanted.waiters:
+            if waiter.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                waiter.future.set_exception(outcome)
+            else:
+                waiter.future.set_result(outcome)
+
+    # --- what goes next
+
+    def _dispatch_soon(self) -> None:
+        if not self._scheduled and (self._queue or self._apart) and self._stopped is None:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        """Start as many GETs as may be in flight; what has to wait goes later, together with what comes until then."""
+        self._scheduled = False
+        if self._stopped is not None:
+            return
+        now = self._env.monotonic()
+        if self.suspects:
+            self._set_apart(now)
+        if self._queue and now >= self._outage.until:
+            self._start_gets()
+        if self._apart:
+            self._expire(now)
+            for group in next_retries([*self._apart.values()], now, RETRIES_IN_FLIGHT - len(self._retries)):
+                self._start(group, self._retries)
+        self._arm(now)
+
+    def _set_apart(self, now: float) -> None:
+        """Take what is wanted of suspects out of the queue."""
+        queue, self._queue = self._queue, []
+        for ref in queue:
+            wanted = self._waiting[ref.location]
+            if wanted.name not in self.suspects:
+                self._queue.append(ref)
+            elif wanted.missed:
+                wanted.set_apart(now)
+                self._apart[ref.location] = wanted
+            else:
+                self._end(wanted, NOBODY)
+
+    def _start_gets(self) -> None:
+        asked = {ref.location: place for place, ref in enumerate(self._queue)}
+        groups = coalesce(sorted(self._queue, key=lambda ref: ref.location))
+        groups.sort(key=lambda group: min(asked[ref.location] for ref in group))
+        self._queue = []
+        for group in groups:
+            wanted = [self._waiting[ref.location] for ref in group]
+            for abandoned in [w for w in wanted if w.abandoned]:
+                wanted.remove(abandoned)
+                self._end(abandoned, NOBODY)
+            if not wanted:
+                continue
+            slots = self._slots_for(wanted)
+            if slots is None:
+                self._queue += [w.ref for w in wanted]
+            else:
+                self._start(wanted, slots)
+
+    def _slots_for(self, group: list[Wanted]) -> set[asyncio.Task[None]] | None:
+        """Where a group may go now, if anywhere."""
+        if len(self._gets) < GETS_IN_FLIGHT and self._busy[group[0].name] < OBJECT_GETS_MAX:
+            return self._gets
+        if not self._urgent_gets and any(wanted.urgent for wanted in group):
+            return self._urgent_gets
+        return None
+
+    def _start(self, group: list[Wanted], slots: set[asyncio.Task[None]]) -> None:
+        name = group[0].name
+        for wanted in group:
+            wanted.under_way = True
+        task = asyncio.get_running_loop().create_task(self._load(group))
+        slots.add(task)
+        self._busy[name] += 1
+
+        def done(task: asyncio.Task[None]) -> None:
+            slots.discard(task)
+            self._busy[name] -= 1
+            if not self._busy[name]:
+                del self._busy[name]
+            self._dispatch_soon()
+
+        task.add_done_callback(done)
+
+    def _expire(self, now: float) -> None:
+        """Tell those who have waited long enough for a suspect, whether or not it was its turn to be tried again."""
+        for wanted in list(self._apart.values()):
+            proven = self.suspects.is_proven(wanted.name, wanted.tries)
+            for waiter in wanted.waiters:
+                if waiter.future.done() or not (proven or waiter.urgent):
+                    continue
+                if now - max(waiter.asked, wanted.suspected) >= self._limit(wanted, waiter, now):
+                    waiter.future.set_exception(self._unreadable(wanted, now))
+            if not wanted.missed and not wanted.under_way:
+                self._end(wanted, NOBODY)
+
+    def _limit(self, wanted: Wanted, waiter: Waiter, now: float) -> float:
+        """How long to wait for a turn: a flush waits for no object that was withheld before it began."""
+        withheld = now - self.suspects.withheld_since(wanted.name, wanted.ref.location, now)
+        return EXPIRY_SECONDS if waiter.urgent and withheld >= waiter.patience else waiter.patience
+
+    def _unreadable(self, wanted: Wanted, now: float) -> Unreadable:
+        since = self.suspects.withheld_since(wanted.name, wanted.ref.location, now)
+        reason = self.suspects.reason(wanted.name)
+        return Unreadable(
+            f"{wanted.name} could not be read for {now - since:.0f} s, while the store gives others: {reason}"
+        )
+
+    def _arm(self, now: float) -> None:
+        """Come back when something is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = [EXPIRY_SECONDS + now] if self._apart else []
+        if len(self._retries) < RETRIES_IN_FLIGHT:
+            due += [wanted.due for wanted in self._apart.values() if not wanted.under_way]
+        if self._queue and self._outage.until > now:
+            due.append(self._outage.until)
+        if due:
+            delay = max(min(due) - now, 0.001)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._dispatch_soon)
+
+    # --- one GET
+
+    async def _load(self, group: list[Wanted]) -> None:
+        began = self._env.monotonic()
+        results: list[Decoded | StorageError] | list[Exception]
+        try:
+            try:
+                async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
+                    results = await self._answers([wanted.ref for wanted in group])
+            except TimeoutError:
+                late = Unavailable(f"{group[0].name} was not given within {ATTEMPT_SECONDS_MAX:g} s")
+                return await self._refused(group, late, began)
+            except REFUSALS as error:
+                return await self._refused(group, error, began)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
+                raise
+            # Whatever it is, also what nobody foresaw: who asked must hear of it, or would wait for ever.
+            failure = error if isinstance(error, Exception) else Unavailable("a GET was given up")
+            results = [failure] * len(group)
+        else:
+            self._given(group)
+        for wanted, result in zip(group, results, strict=True):
+            if not isinstance(result, Exception):
+                self._cache.put(wanted.ref.location, result)
+            self._end(wanted, result)
+
+    async def _refused(self, group: list[Wanted], error: StorageError, began: float) -> None:
+        """Is it these frames alone, or everything? They wait accordingly."""
+        gives = await self._outage.gives_others(began)
+        for wanted in group:
+            wanted.under_way = False
+        if gives:
+            self._suspect(group, error, began)
+        else:
+            self._wait_for_store(group, error)
+
+    async def _answers(self, group: list[FrameRef]) -> list[Decoded | StorageError]:
+        name = self._slots.name(group[0].location)
+        start = group[0].location & OFFSET_MASK
+        end = (group[-1].location & OFFSET_MASK) + group[-1].length
+        try:
+            raw = await insist(
+                self._store,
+                lambda: self._store.get(name, start, end - start),
+                on_missing=lambda: self._on_missing(name),
+            )
+        except NotFound:
+            raise Corrupt(name, "it is missing though the newest manifest names it") from None
+        return await self._env.run("codec", self._decode, name, raw, start, group)
+
+    def _decode(self, name: str, raw: bytes, start: int, group: list[FrameRef]) -> list[Decoded | StorageError]:
+        view = memoryview(raw)
+        return [
+            decode_frame(self._codec, name, ref, view[(ref.location & OFFSET_MASK) - start :][: ref.length])
+            for ref in group
+        ]
+
+    # --- what became of it
+
+    def _given(self, group: list[Wanted]) -> None:
+        self._outage.gave()
+        name = group[0].name
+        if self.suspects.gave(name, [wanted.ref.location for wanted in group]):
+            _log.warning("object_readable", extra={"object": name})
+            self._let_back([wanted for wanted in self._apart.values() if wanted.name == name])
+
+    def _wait_for_store(self, group: list[Wanted], error: StorageError) -> None:
+        """The store is away: all wait, and are asked for again together."""
+        self.suspects.clear()
+        self._outage.goes_on(error)
+        if self._patience is not None:
+            final, now = not isinstance(error, Unavailable), self._env.monotonic()
+            for waiter in [waiter for wanted in group for waiter in wanted.waiters if not waiter.future.done()]:
+                if final or now - waiter.asked >= self._patience:
+                    waiter.future.set_exception(error)
+        self._let_back([*dict.fromkeys([*self._apart.values(), *group])])
+
+    def _suspect(self, group: list[Wanted], error: StorageError, began: float) -> None:
+        """The object is withheld while others are given: what is wanted of it waits apart."""
+        now = self._env.monotonic()
+        name = group[0].name
+        frames = {w.ref.location: [(waiter.layer, w.ref.block) for waiter in w.waiters] for w in group if w.missed}
+        if self.suspects.failed(name, frames, str(error), since=began, now=now):
+            _log.warning("object_unreadable", extra={"object": name, "error": str(error)})
+        for wanted in group:
+            if wanted.ref.location not in self._apart:
+                wanted.set_apart(began)
+            wanted.failed(now, self._env.jitter())
+            since = self.suspects.withheld_since(name, wanted.ref.location, now)
+            proven = self.suspects.is_proven(name, wanted.tries)
+            wanted.give_up(self._unreadable(wanted, now), now, since, proven=proven)
+            if wanted.missed:
+                self._apart[wanted.ref.location] = wanted
+            else:
+                self._end(wanted, error)
+
+    def _let_back(self, group: list[Wanted]) -> None:
+        """To all others, as far as anybody waits for it."""
+        for wanted in group:
+            self._apart.pop(wanted.ref.location, None)
+            if wanted.under_way:
+                continue
+            if wanted.missed:
+                self._queue.append(wanted.ref)
+            else:
+                self._end(wanted, NOBODY)

@@ -1,0 +1,76 @@
+"""Frames in SSTs: how they are numbered in a process, which of them one request brings, and how one is opened. Pure."""
+
+from storage.cache.frame_cache import Decoded
+from storage.crypto.cipher import TAG_BYTES, AuthenticationError
+from storage.errors import Corrupt, StorageError
+from storage.format.blocks import FrameRef
+from storage.format.frame import SECTOR_BYTES, FrameCodec, Kind, sectors_of
+from storage.format.names import table_name
+
+GAP_BYTES_MAX = 64 * 1024
+"""Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
+
+GET_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
+"""Bytes of one ranged GET: sixteen whole blocks that do not compress, so that a deep queue still spreads over several
+requests.
+"""
+
+OFFSET_MASK = 2**32 - 1
+
+
+class Slots:
+    """Numbers SSTs within this process. A number is never used twice, so a location never changes its meaning."""
+
+    def __init__(self) -> None:
+        self._ids: list[str | None] = [None]
+        self._slots: dict[str, int] = {}
+
+    def slot(self, table_id: str) -> int:
+        """The slot of an SST, given when first asked for."""
+        found = self._slots.get(table_id)
+        if found is None:
+            found = self._slots[table_id] = len(self._ids)
+            self._ids.append(table_id)
+        return found
+
+    def location(self, table_id: str, offset: int) -> int:
+        """Where byte `offset` of an SST lies."""
+        return self.slot(table_id) << 32 | offset
+
+    def name(self, location: int) -> str:
+        """The object that a location lies in."""
+        table_id = self._ids[location >> 32]
+        assert table_id is not None
+        return table_name(table_id)
+
+
+def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview) -> Decoded | StorageError:
+    """One frame opened and checked against its pinned tag; an error is returned, since it concerns this frame alone."""
+    where = f"the frame of block {ref.block} at byte {ref.location & OFFSET_MASK}"
+    if len(sealed) != ref.length or sealed[-TAG_BYTES : -TAG_BYTES + 8] != ref.tag:
+        return Corrupt(name, f"{where} is not the one its index names")
+    try:
+        mask, data = codec.decode(sealed, block=ref.block, kind=Kind.FULL if ref.full else Kind.PATCH)
+    except AuthenticationError:
+        return Corrupt(name, f"{where} fails authentication")
+    except ValueError as error:
+        return Corrupt(name, f"{where} is malformed: {error}")
+    if ref.full:
+        return data
+    view = memoryview(data)
+    return {sector: view[at * SECTOR_BYTES : (at + 1) * SECTOR_BYTES] for at, sector in enumerate(sectors_of(mask))}
+
+
+def coalesce(refs: list[FrameRef]) -> list[list[FrameRef]]:
+    """Cut frames sorted by location into groups that one ranged GET can bring."""
+    groups: list[list[FrameRef]] = []
+    for ref in refs:
+        if groups:
+            group = groups[-1]
+            end = group[-1].location + group[-1].length
+            near = 0 <= ref.location - end <= GAP_BYTES_MAX
+            if near and ref.location + ref.length - group[0].location <= GET_BYTES_MAX:
+                group.append(ref)
+                continue
+        groups.append([ref])
+    return groups

@@ -1,0 +1,104 @@
+"""Frames that were asked for and are not here yet, and who waits for them."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from storage.cache.frame_cache import Decoded
+from storage.format.blocks import FrameRef
+from storage.lsm.sst.ranges import coalesce
+
+PAUSE_SECONDS_MIN = 0.1
+PAUSE_SECONDS_MAX = 10.0
+"""Between two tries of a frame of a suspect, doubling."""
+
+GROUP_MAX = 64
+"""Frames of a suspect that are tried together at first. Each failure quarters that, so that a bad one ends alone."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """Somebody who waits for a frame; seconds, and moments of a monotonic clock."""
+
+    future: asyncio.Future[Decoded]
+    asked: float
+    patience: float
+    layer: int
+    urgent: bool
+    """It is the memtable flush."""
+
+
+@dataclass(slots=True, eq=False)
+class Wanted:
+    """A frame. One without waiters is fetched ahead."""
+
+    ref: FrameRef
+    name: str
+    waiters: list[Waiter] = field(default_factory=list)
+    tries: int = 0
+    """In vain, since its object is a suspect."""
+    due: float = 0.0
+    """When to try again."""
+    suspected: float = 0.0
+    """Since when it waits among what is wanted of suspects."""
+    under_way: bool = False
+
+    @property
+    def missed(self) -> bool:
+        """Whether anybody still waits for it."""
+        return any(not waiter.future.done() for waiter in self.waiters)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether the memtable flush waits for it."""
+        return any(waiter.urgent for waiter in self.waiters)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether all who waited for it went away."""
+        return bool(self.waiters) and not self.missed
+
+    def set_apart(self, now: float) -> None:
+        """Its object is a suspect."""
+        self.suspected, self.tries, self.due = now, 0, now
+
+    def failed(self, now: float, jitter: float) -> None:
+        """Try again later."""
+        self.tries += 1
+        self.due = now + min(PAUSE_SECONDS_MIN * 2**self.tries, PAUSE_SECONDS_MAX) * (0.5 + jitter / 2)
+
+    def give_up(self, error: Exception, now: float, since: float, *, proven: bool) -> None:
+        """Tell those whose patience has ended, if the frame is withheld since then; the memtable flush does not need to
+        have that proven.
+        """
+        for waiter in self.waiters:
+            if not waiter.future.done() and now - since >= waiter.patience and (proven or waiter.urgent):
+                waiter.future.set_exception(error)
+
+
+def next_retries(apart: list[Wanted], now: float, room: int) -> list[list[Wanted]]:
+    """Up to `room` groups to try now. What was tried least goes first: parts of a suspect that can be read are not kept
+    by those that cannot.
+    """
+    due = [wanted for wanted in apart if not wanted.under_way and wanted.due <= now]
+    due.sort(key=lambda wanted: (wanted.tries, wanted.due))
+    groups: list[list[Wanted]] = []
+    taken: set[int] = set()
+    for wanted in due:
+        if len(groups) == room:
+            break
+        if wanted.ref.location not in taken:
+            groups.append(_neighbours(wanted, [w for w in due if w.ref.location not in taken]))
+            taken.update(w.ref.location for w in groups[-1])
+    return groups
+
+
+def _neighbours(first: Wanted, due: list[Wanted]) -> list[Wanted]:
+    """The frames that go with one, fewer the more often it was tried."""
+    alike = {w.ref.location: w for w in due if w.name == first.name and w.tries == first.tries}
+    limit = max(GROUP_MAX >> 2 * first.tries, 1)
+    for group in coalesce(sorted((w.ref for w in alike.values()), key=lambda ref: ref.location)):
+        for start in range(0, len(group), limit):
+            part = group[start : start + limit]
+            if first.ref in part:
+                return [alike[ref.location] for ref in part]
+    return [first]

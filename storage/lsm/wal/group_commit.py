@@ -1,0 +1,386 @@
+"""This file knows group commit: when queues are cut, how cuts become WAL objects, and the order in which they count.
+
+What it guarantees: a layer's waiters are answered only when the WAL object that holds their operations exists and so
+do all objects with lower numbers. At any moment the log holds, per layer, a prefix of its operations. A number is
+bound for ever to one sealed byte string; after a lost reply the same bytes are sent again, for ever.
+
+No timer paces commits. A queue is cut when a flush waits for it and no PUT is in flight or the newest one is older
+than half the usual time; when it is full; or when its oldest operation is a second old. Cuts with bulk go to data
+SSTs first and join the log when those are confirmed, while other layers go on. At most 4 PUTs are in flight, and none
+at or above the lowest unresolved number + 16: that window is what a fence jumps over (docs/architecture.md,
+"Opening and recovery").
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from storage import cancel
+from storage.bucket.create_once import Taken, create_or_settle
+from storage.bucket.pace import BULK_BYTES_MIN, Pace
+from storage.cache.frame_cache import FrameCache
+from storage.crypto.cipher import PREFIX_BYTES, Cipher
+from storage.env import Env
+from storage.errors import Fenced
+from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
+from storage.format.frame import BLOCK_BYTES
+from storage.format.names import wal_name
+from storage.format.wal import encode
+from storage.lsm.manifest.manifest_store import SUPERSEDED
+from storage.lsm.memtable.write_state import Writes
+from storage.lsm.sst.bulk import BulkWriter
+from storage.lsm.wal.locate import locate
+from storage.lsm.wal.queue import Cut, LayerLog
+from storage.objects.base import ObjectStore
+
+IN_FLIGHT_MAX = 4
+BULK_CUTS_MAX = 16
+"""Cuts of one queue whose bulk is being uploaded, or waits to be: small ones are acknowledged in small steps."""
+
+WINDOW = 16
+"""A writer has nothing in flight at or above its lowest unresolved number + 16. A constant of the format."""
+
+PUSH_SECONDS = 1.0
+"""Operations nobody flushes go to the log after this long."""
+
+SEAL_INLINE_BYTES_MAX = 64 * 1024
+"""Smaller batches are sealed on the event loop: 30 us there cost less than a trip to a thread."""
+
+USUAL_SECONDS_FIRST = 0.01
+
+
+@dataclass(slots=True)
+class Batch:
+    """One WAL object on its way."""
+
+    number: int
+    cuts: list[Cut]
+    sent_at: float
+    written: int
+    """Bytes of operations in it."""
+    landed: bool = False
+    size: int = 0
+    tag: bytes = NO_LINK
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedObject:
+    """A data object of the log that exists."""
+
+    number: int
+    size: int
+    tag: bytes
+
+
+@dataclass(slots=True)
+class LogPosition:
+    """Where the log stands."""
+
+    next_number: int
+    tail_tag: bytes
+    """Tag of the object sealed last: the link of the next one."""
+    acknowledged: int
+    objects: deque[LoggedObject] = field(default_factory=deque)
+    """Data objects that are acknowledged and not truncated yet, ascending."""
+    fences: list[int] = field(default_factory=list)
+    """Numbers of all fences of the store."""
+    logged_bytes: int = 0
+    """Sum of the sizes of `objects`: what a replay would have to read."""
+    truncated: LoggedObject | None = None
+    """The object truncated last: what follows it is still linked to it."""
+
+    def add(self, logged: LoggedObject) -> None:
+        """An object was acknowledged."""
+        self.objects.append(logged)
+        self.logged_bytes += logged.size
+
+    def truncate(self, replay: int) -> list[int]:
+        """Forget the objects below `replay`; gives their numbers, to be deleted."""
+        numbers = []
+        while self.objects and self.objects[0].number < replay:
+            logged = self.objects.popleft()
+            self.logged_bytes -= logged.size
+            numbers.append(logged.number)
+            self.truncated = logged
+        return numbers
+
+    def tag_below(self, number: int) -> bytes:
+        """Tag of the object just below `number`, zeros if that is no data object.
+
+        A replay point may stay where it is, when the object there holds the end of two memtables and more.
+        """
+        if self.truncated is not None and self.truncated.number == number - 1:
+            return self.truncated.tag
+        return next((logged.tag for logged in self.objects if logged.number == number - 1), NO_LINK)
+
+
+class GroupCommit:
+    """Turns queues into WAL objects. Owned by the event loop; stops for good at its first failure."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        cipher: Cipher,
+        store_id: bytes,
+        epoch: int,
+        env: Env,
+        writes: Writes,
+        pace: Pace,
+        position: LogPosition,
+        bulk: BulkWriter,
+        cache: FrameCache,
+        look_for_newer: Callable[[], Awaitable[None]],
+        on_acknowledged: Callable[[int], None],
+        on_failure: Callable[[BaseException], None],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.writes = writes
+        self.pace = pace
+        self.position = position
+        self._store = store
+        self._cipher = cipher
+        self._store_id = store_id
+        self._epoch = epoch
+        self._env = env
+        self._bulk = bulk
+        self._cache = cache
+        self._look_for_newer = look_for_newer
+        self._on_acknowledged = on_acknowledged
+        self._on_failure = on_failure
+        self._on_progress = on_progress
+        self._loop = asyncio.get_running_loop()
+        self._dirty: dict[int, LayerLog] = {}
+        """Queues with pending operations or cuts that are not in a batch yet."""
+        self._in_flight: deque[Batch] = deque()
+        self._sealing = asyncio.Lock()
+        self._usual = USUAL_SECONDS_FIRST
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    # --- called by queues
+
+    def wake(self, log: LayerLog) -> None:
+        """A queue got its first pending operation."""
+        log.since = self._env.monotonic()
+        self._dirty[log.layer] = log
+        if self._timer is None and not self._stopped:
+            self._timer = self._loop.call_later(PUSH_SECONDS, self._on_timer)
+
+    def kick(self) -> None:
+        """Something may be due; looked at once per pass of the event loop."""
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def cut_all(self) -> None:
+        """Cut every queue now. A cut never spans two memtables, so this comes before one is sealed."""
+        for log in list(self._dirty.values()):
+            while log.pending:
+                self._start(log.cut(self.writes.memtable))
+        self.kick()
+
+    def under_way(self) -> list[LayerLog]:
+        """The queues that hold anything unacknowledged, also those of layers that were dropped."""
+        sent = [cut.log for batch in self._in_flight for cut in batch.cuts]
+        return list(dict.fromkeys([*self._dirty.values(), *sent]))
+
+    def oldest(self) -> float | None:
+        """When the oldest operation came that is not acknowledged yet; None if all are."""
+        cuts = [cut for batch in self._in_flight for cut in batch.cuts]
+        cuts += [cut for log in self._dirty.values() for cut in log.cuts]
+        times = [cut.since for cut in cuts] + [log.since for log in self._dirty.values() if log.pending]
+        return min(times, default=None)
+
+    def is_acknowledged_below(self, number: int) -> bool:
+        """Whether no object with a lower number is on its way."""
+        return not self._in_flight or self._in_flight[0].number >= number
+
+    def stop(self) -> None:
+        """Send nothing more and answer nobody."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    # --- deciding
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.kick()
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        if self._stopped:
+            return
+        try:
+            self._cut_and_send()
+        except BaseException as error:
+            # What was taken off a queue and not sent must never be overtaken by an acknowledgement.
+            self._fail(error)
+
+    def _cut_and_send(self) -> None:
+        now = self._env.monotonic()
+        for log in list(self._dirty.values()):
+            while log.pending and self._is_due(log, now):
+                self._start(log.cut(self.writes.memtable))
+        while self._may_send() and (cuts := self._take_ready()):
+            self._send(cuts, now)
+        self._arm(now)
+
+    def _is_due(self, log: LayerLog, now: float) -> bool:
+        bulk = log.has_bulk
+        if log.wanted > log.cut_sequence:
+            return bulk or (self._may_send() and now >= self._next_slot())
+        if self._is_crowded(log):
+            return False
+        if not log.is_full and now < log.since + PUSH_SECONDS:
+            return False
+        return bulk or self._may_send()
+
+    def _is_crowded(self, log: LayerLog) -> bool:
+        """Whether more bulk of a queue has to wait until an upload of it is done."""
+        return log.has_bulk and sum(not cut.ready for cut in log.cuts) >= BULK_CUTS_MAX
+
+    def _next_slot(self) -> float:
+        """When the newest PUT is old enough that another one beside it helps a waiting flush."""
+        return self._in_flight[-1].sent_at + self._usual / 2 if self._in_flight else 0.0
+
+    def _may_send(self) -> bool:
+        flight = self._in_flight
+        lowest = flight[0].number if flight else self.position.next_number
+        if len(flight) >= IN_FLIGHT_MAX or self.position.next_number >= lowest + WINDOW:
+            return False
+        return len(flight) < 2 or sum(batch.written for batch in flight) < self.pace.abreast_bytes
+
+    def _take_ready(self) -> list[Cut]:
+        """The cuts of the next object. A queue that had its turn goes behind the others, so none can fill them all."""
+        cuts: list[Cut] = []
+        size = 0
+        most = self.pace.inline_bytes
+        for number, log in list(self._dirty.items()):
+            if size >= most:
+                break
+            while log.cuts and log.cuts[0].ready and size < most:
+                cut = log.cuts.popleft()
+                cuts.append(cut)
+                size += cut.size
+            del self._dirty[number]
+            if log.cuts or log.pending:
+                self._dirty[number] = log
+        return cuts
+
+    def _arm(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = []
+        for log in self._dirty.values():
+            if log.pending and not self._is_crowded(log):
+                due.append(self._next_slot() if log.wanted > log.cut_sequence else log.since + PUSH_SECONDS)
+        if due and self._may_send():
+            self._timer = self._loop.call_later(max(min(due) - now, 0.0005), self._on_timer)
+
+    # --- acting
+
+    def _start(self, cut: Cut) -> None:
+        if cut.blocks:
+            self._spawn(lambda: self._upload(cut))
+        else:
+            self.kick()
+
+    async def _upload(self, cut: Cut) -> None:
+        upload = await self._bulk.upload(cut.log.layer, cut.blocks)
+        records = cut.records
+        records.tables = upload.tables
+        records.located = upload.located
+        if upload.zeros:
+            records.ops += [(zero.sequence, zero.block * BLOCK_BYTES, BLOCK_BYTES, False) for zero in upload.zeros]
+            records.ops.sort(key=lambda op: op[0])
+        cut.upload = upload
+        cut.ready = True
+        self.kick()
+
+    def _send(self, cuts: list[Cut], now: float) -> None:
+        number = self.position.next_number
+        self.position.next_number += 1
+        batch = Batch(number, cuts, now, sum(cut.size for cut in cuts))
+        sealed = self.writes.sealed
+        if sealed is not None and sealed.first_beyond is None and any(cut.memtable is not sealed for cut in cuts):
+            sealed.first_beyond = number
+        self._in_flight.append(batch)
+        self._spawn(lambda: self._commit(batch))
+
+    async def _commit(self, batch: Batch) -> None:
+        async with self._sealing:
+            content = await self._seal(batch)
+        batch.size = len(content)
+        started = batch.sent_at = self._env.monotonic()
+        self.pace.sent(batch.written)
+        try:
+            await create_or_settle(self._store, wal_name(batch.number), content, on_gone=self._look_for_newer)
+        except Taken:
+            raise Fenced(SUPERSEDED) from None
+        if batch.size < BULK_BYTES_MIN:
+            self._usual += 0.2 * (self._env.monotonic() - started - self._usual)
+        self.pace.confirmed(batch.written)
+        batch.landed = True
+        self._acknowledge()
+
+    async def _seal(self, batch: Batch) -> bytes:
+        header = Header(
+            kind=ObjectKind.WAL,
+            epoch=self._epoch,
+            store_id=self._store_id,
+            nonce=self._env.random_bytes(PREFIX_BYTES),
+            number=batch.number,
+            link=self.position.tail_tag,
+            acknowledged=self.position.acknowledged,
+        )
+
+        def seal() -> tuple[bytes, bytes]:
+            body = encode([cut.records for cut in batch.cuts], [meta for cut in batch.cuts for meta in cut.metas])
+            return seal_object(self._cipher, header, body)
+
+        small = sum(cut.size for cut in batch.cuts) <= SEAL_INLINE_BYTES_MAX
+        content, batch.tag = seal() if small else await self._env.run("codec", seal)
+        self.position.tail_tag = batch.tag
+        return content
+
+    def _acknowledge(self) -> None:
+        while self._in_flight and self._in_flight[0].landed:
+            batch = self._in_flight.popleft()
+            self.position.acknowledged = batch.number
+            # Before anybody is told: after a crash this host knows that the log once reached this far.
+            self._on_acknowledged(batch.number)
+            self.position.add(LoggedObject(batch.number, batch.size, batch.tag))
+            for cut in batch.cuts:
+                self.writes.pressure.logged(cut.charge)
+                if cut.upload is not None:
+                    locate(cut, cut.upload, self.writes, self._cache)
+                cut.log.acknowledge(cut.last_sequence)
+        self.writes.pressure.set_log(len(self.position.objects), self.position.logged_bytes)
+        self._on_progress()
+        self.kick()
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        task = self._loop.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Any failure in here poisons the store: a failed step of a commit is never retried into a success."""
+        try:
+            await work()
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
+                raise
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.stop()
+        self._on_failure(error)

@@ -1,0 +1,260 @@
+"""This file knows the queue of one layer on its way to the log: operations, cuts, and who waits for them.
+
+A *cut* is the head of a queue, taken as a whole: after a crash all of it is there or nothing. If whole blocks make up
+4 MiB or more of it (less on a slow link: see `pace`), those travel as frames of data SSTs, and only the rest of its
+operations goes into the log itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from storage.bucket.pace import Pace
+from storage.format.frame import BLOCK_BYTES, FULL_MASK
+from storage.format.wal import LayerRecords, Meta, Op
+from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, LayerTable, Memtable, write_charge, zero_charge
+from storage.lsm.memtable.write_state import Writes
+from storage.lsm.sst.bulk import Upload, WholeBlock, snapshot
+
+TREE = 0
+"""Number of the queue that carries tree changes; no layer has it."""
+
+BLOCK_SHIFT = 18
+
+
+class Committer(Protocol):
+    """Who empties the queues: the group commit."""
+
+    writes: Writes
+    pace: Pace
+
+    def wake(self, log: LayerLog) -> None:
+        """A queue got its first pending operation."""
+
+    def kick(self) -> None:
+        """Something may be due."""
+
+
+@dataclass(slots=True)
+class Cut:
+    """The head of a queue. `ready` once everything it needs besides its WAL object is confirmed."""
+
+    log: LayerLog
+    last_sequence: int
+    charge: int
+    """Bytes to give back when it is acknowledged."""
+    size: int
+    """Bytes it puts into the log, roughly."""
+    records: LayerRecords
+    metas: list[Meta]
+    memtable: Memtable
+    since: float
+    """When its oldest operation came."""
+    ready: bool = True
+    blocks: list[WholeBlock] = field(default_factory=list)
+    upload: Upload | None = None
+
+
+class LayerLog:
+    """The queue of one layer. Appended to on the fast path."""
+
+    __slots__ = (
+        "_commit",
+        "_listeners",
+        "acked_sequence",
+        "complete",
+        "cut_number",
+        "cut_sequence",
+        "cuts",
+        "last_sequence",
+        "layer",
+        "newest_write",
+        "pending",
+        "pending_bytes",
+        "since",
+        "table",
+        "wanted",
+    )
+
+    def __init__(self, layer: int, commit: Committer, *, sequence: int) -> None:
+        self.layer = layer
+        self._commit = commit
+        self.table: LayerTable | None = None
+        """The layer's part of the active memtable."""
+        self.pending: list[Op | Meta] = []
+        self.pending_bytes = 0
+        self.since = 0.0
+        """When the oldest pending operation came."""
+        self.complete: dict[int, None] = {}
+        """Blocks whose every sector was written since the last cut."""
+        self.cut_number = 0
+        self.cuts: deque[Cut] = deque()
+        self.last_sequence = sequence
+        self.cut_sequence = sequence
+        self.acked_sequence = sequence
+        self.newest_write = sequence
+        """Sequence of the newest operation that made a block entry."""
+        self.wanted = 0
+        """Highest sequence somebody waits for."""
+        self._listeners: dict[Callable[[int], None], None] = {}
+
+    def append(self, op: Op | Meta, charge: int) -> None:
+        """Queue an operation that keeps `charge` bytes alive."""
+        commit = self._commit
+        if not self.pending:
+            commit.wake(self)
+        self.pending.append(op)
+        self.last_sequence = op.sequence if isinstance(op, Meta) else op[0]
+        self.pending_bytes += charge
+        commit.writes.charge(charge)
+        if self.pending_bytes >= commit.pace.inline_bytes:
+            commit.kick()
+
+    def replayed(self) -> None:
+        """What was linked so far is in the log: blocks it completed must not travel as bulk of the first cut."""
+        self.complete.clear()
+        self.cut_number += 1
+
+    def want_durable(self, sequence: int) -> bool:
+        """Whether everything up to `sequence` is acknowledged; if not, it will be soon, and who listens is told."""
+        if sequence <= self.acked_sequence:
+            return True
+        if sequence > self.wanted:
+            self.wanted = sequence
+        self._commit.kick()
+        return False
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        """From now on call `listener` with the highest acknowledged sequence whenever that grows."""
+        self._listeners[listener] = None
+
+    def unlisten(self, listener: Callable[[int], None]) -> None:
+        """No longer."""
+        self._listeners.pop(listener, None)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether all of it is acknowledged."""
+        return self.acked_sequence >= self.last_sequence
+
+    def acknowledge(self, sequence: int) -> None:
+        """Everything up to `sequence` is in the log: tell those who listen."""
+        self.acked_sequence = sequence
+        for listener in list(self._listeners):
+            try:
+                listener(sequence)
+            except Exception as error:
+                # A bug of who listens: it is reported, and neither the store nor those behind it pay for it.
+                report = {"message": "an answer to a flush failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(report)
+
+    @property
+    def bulk_bytes(self) -> int:
+        """Bytes of blocks that could travel as frames."""
+        return len(self.complete) * BLOCK_BYTES
+
+    @property
+    def has_bulk(self) -> bool:
+        """Whether there are enough of them for that to be worth its second round trip."""
+        return self.bulk_bytes >= self._commit.pace.bulk_bytes_min
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough waits to be cut without anybody asking for it."""
+        pace = self._commit.pace
+        bulk = self.has_bulk and self.bulk_bytes * 2 >= self.pending_bytes
+        return self.pending_bytes >= (pace.object_bytes if bulk else pace.inline_bytes)
+
+    def cut(self, memtable: Memtable) -> Cut:
+        """Take the head of the queue: all of it if it holds bulk, else up to the size of a WAL object."""
+        blocks = self._whole_blocks()
+        if len(blocks) * BLOCK_BYTES >= self._commit.pace.bulk_bytes_min:
+            ops, self.pending = self.pending, []
+            charge, self.pending_bytes = self.pending_bytes, 0
+            rest = without_blocks(ops, {block.block for block in blocks})
+        else:
+            blocks = []
+            ops, charge = self._take_inline()
+            rest = ops
+        last = ops[-1]
+        self.cut_sequence = last.sequence if isinstance(last, Meta) else last[0]
+        is_tree = self.layer == TREE
+        self.cut_number += 1
+        self.complete.clear()
+        cut = Cut(
+            log=self,
+            last_sequence=self.cut_sequence,
+            charge=charge,
+            size=sum(_size(op) for op in rest) if blocks else charge,
+            records=LayerRecords(self.layer, [] if is_tree else cast(list[Op], rest)),
+            metas=cast(list[Meta], rest) if is_tree else [],
+            memtable=memtable,
+            since=self.since,
+            ready=not blocks,
+            blocks=blocks,
+        )
+        self.cuts.append(cut)
+        return cut
+
+    def _whole_blocks(self) -> list[WholeBlock]:
+        if not self.has_bulk or self.table is None:
+            return []
+        found = []
+        for block in self.complete:
+            entry = self.table.blocks.get(block)
+            if entry is not None and entry.cut == self.cut_number and entry.fresh == FULL_MASK == entry.mask:
+                found.append(snapshot(block, entry))
+        return found
+
+    def _take_inline(self) -> tuple[list[Op | Meta], int]:
+        most = self._commit.pace.inline_bytes
+        if self.pending_bytes <= most:
+            ops, self.pending = self.pending, []
+            charge, self.pending_bytes = self.pending_bytes, 0
+            return ops, charge
+        charge = 0
+        count = 0
+        for op in self.pending:
+            charge += _size(op)
+            count += 1
+            if charge >= most:
+                break
+        ops, self.pending = self.pending[:count], self.pending[count:]
+        self.pending_bytes -= charge
+        return ops, charge
+
+
+def _size(op: Op | Meta) -> int:
+    """What an operation was charged for."""
+    if isinstance(op, Meta):
+        return len(op.record) + OPERATION_OVERHEAD
+    return write_charge(op[1], len(op[2])) if len(op) == 3 else zero_charge(op[1], op[2])
+
+
+def without_blocks(ops: list[Op | Meta], blocks: set[int]) -> list[Op | Meta]:
+    """The operations less the parts of writes that fall into `blocks`.
+
+    Zeroing operations stay whole: they come before the locator of a block by sequence, so they cannot win over it.
+    """
+    rest: list[Op | Meta] = []
+    for op in ops:
+        if isinstance(op, Meta) or len(op) == 4:
+            rest.append(op)
+            continue
+        sequence, offset, data = op
+        first, last = offset >> BLOCK_SHIFT, (offset + len(data) - 1) >> BLOCK_SHIFT
+        if first == last:
+            if first not in blocks:
+                rest.append(op)
+            continue
+        view = memoryview(data)
+        for block in range(first, last + 1):
+            if block not in blocks:
+                start = max((block << BLOCK_SHIFT) - offset, 0)
+                stop = min(((block + 1) << BLOCK_SHIFT) - offset, len(data))
+                rest.append((sequence, offset + start, view[start:stop]))
+    return rest

@@ -1,0 +1,303 @@
+"""This file knows how a store is opened: take-over, fence, replay, and the last look.
+
+The order of steps is the promise. The take-over manifest stops the old writer's next commit; the fence, put into the
+lowest free number of the log, stops its next acknowledgement, and everything it still has in flight lands in numbers
+nobody reads (up to fence + 16). Only then is the log known to end, and only if no newer manifest exists *after* all
+was read is it ours to serve.
+
+A missing object is never the end of the log by itself: a gap below a number that anything (a WAL header, the
+manifest, this host's anchor) knows to be acknowledged is a loss and an error. First a newer manifest is looked for: a
+stale opener sees the same gap after a newer writer truncated the log, and is superseded, not damaged.
+
+Objects are read before the fence as well as behind it: they are immutable, so what was read stays true.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from storage.bucket.create_once import Taken, create_or_settle, pauses
+from storage.bucket.listing import list_log
+from storage.bucket.missing import insist
+from storage.bucket.whole import Room, read_whole
+from storage.crypto.cipher import PREFIX_BYTES, Cipher
+from storage.env import Env
+from storage.errors import Corrupt, NotFound, Unavailable
+from storage.format.blocks import TableRef
+from storage.format.envelope import (
+    HEADER_BYTES,
+    NO_LINK,
+    Header,
+    ObjectKind,
+    decode_header,
+    open_object,
+    seal_object,
+)
+from storage.format.names import MANIFESTS, table_name, wal_name
+from storage.format.sizes import WAL_BYTES_MAX
+from storage.format.sst import Index, open_index
+from storage.format.wal import Located, Meta, Op, Replayed, decode
+from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.wal.group_commit import WINDOW
+from storage.objects.base import ObjectStore
+
+READS_IN_FLIGHT = 32
+
+RESUME = WINDOW
+"""Behind a fence at f the log goes on at f + 16."""
+
+FENCE_TRIES_MAX = 12
+"""Times that an object of the old writer may land first: more than half a minute, of which it needs 10 s to notice."""
+
+_WAL_KINDS = (ObjectKind.WAL, ObjectKind.FENCE)
+
+
+@dataclass(slots=True)
+class LogObject:
+    """A WAL object that was read, and what must be known of all of the log before any of it is applied.
+
+    Its operations stay sealed until it is their turn (`records`): opened, a log may be fifty times as large.
+    """
+
+    number: int
+    header: Header
+    raw: bytes
+    """The object itself, until it was applied."""
+    tag: bytes
+    size: int
+    tables: list[TableRef]
+    """The SSTs that it refers to."""
+    metas: list[Meta]
+    """The changes of the tree in it."""
+    sequence: int
+    """Its newest sequence, 0 if it has none."""
+
+    @classmethod
+    def open(cls, cipher: Cipher, number: int, raw: bytes, *, store_id: bytes) -> "LogObject":
+        """Check all of an object; Corrupt. Takes as long as decompressing it."""
+        name = wal_name(number)
+        header, body, tag = open_object(cipher, name, raw, store_id=store_id, kinds=_WAL_KINDS, number=number)
+        found = cls(number, header, raw, tag, len(raw), [], [], 0)
+        if header.kind is ObjectKind.WAL:
+            for _, record in decode(name, body):
+                found.sequence = max(found.sequence, sequence_of(record))
+                if isinstance(record, TableRef):
+                    found.tables.append(record)
+                elif isinstance(record, Meta):
+                    found.metas.append(record)
+        return found
+
+    def records(self, cipher: Cipher, *, store_id: bytes) -> list[Replayed]:
+        """Its operations and locators, in order."""
+        name = wal_name(self.number)
+        _, body, _ = open_object(cipher, name, self.raw, store_id=store_id, kinds=_WAL_KINDS, number=self.number)
+        return [item for item in decode(name, body) if not isinstance(item[1], TableRef | Meta)]
+
+
+@dataclass(slots=True)
+class Replay:
+    """The log from the replay point to its end."""
+
+    objects: list[LogObject] = field(default_factory=list)
+    """Data objects, ascending."""
+    fences: list[int] = field(default_factory=list)
+    epochs: dict[int, int] = field(default_factory=dict)
+    """The epoch of each fence that was met."""
+    end: int = 0
+    """Lowest number that is free (for a writer: where its fence goes)."""
+    last: int = 0
+    """Highest number below `end` that is there; 0 if none is."""
+    epoch: int = 0
+    """Highest epoch met."""
+    tag: bytes = NO_LINK
+    """Tag of the object just below `end`; zeros behind a fence."""
+
+    def reach(self, epoch: int) -> int:
+        """The number below which lies all that a writer of `epoch` can have had acknowledged: that of the first fence
+        of a later one, or the end.
+        """
+        return min((number for number, later in self.epochs.items() if later > epoch), default=self.end)
+
+    @property
+    def tables(self) -> list[TableRef]:
+        """The SSTs that the log refers to, in order."""
+        return [table for item in self.objects for table in item.tables]
+
+    @property
+    def metas(self) -> list[Meta]:
+        """The changes of the tree in the log, in order of sequence."""
+        return sorted((meta for item in self.objects for meta in item.metas), key=sequence_of)
+
+    @property
+    def sequence(self) -> int:
+        """The newest sequence in the log, 0 if it is empty."""
+        return max((item.sequence for item in self.objects), default=0)
+
+
+class LogReader:
+    """Reads the log of one store."""
+
+    def __init__(self, *, store: ObjectStore, cipher: Cipher, store_id: bytes, env: Env, manifests: Manifests) -> None:
+        self._store = store
+        self._cipher = cipher
+        self._store_id = store_id
+        self._env = env
+        self._manifests = manifests
+        self._read: dict[int, LogObject] = {}
+        self._room = Room()
+
+    async def read_to_gap(self) -> Replay:
+        """Walk the log from the manifest's replay point to its first free number, checking the chain of tags."""
+        manifest = self._manifests.manifest
+        start = manifest.replay
+        listed = await list_log(self._store, above=start - 1)
+        replay = Replay(end=start, tag=manifest.replay_tag)
+        while True:  # Each turn goes on to a higher number that is there.
+            wanted = [n for n in range(replay.end, replay.end + READS_IN_FLIGHT) if n in listed]
+            await asyncio.gather(*(self._load(n, listed[n].size) for n in wanted if n not in self._read))
+            while replay.end in self._read:
+                self._follow(replay, self._read[replay.end])
+            # The listing may be old, and show what is gone or not show what is there: the number itself tells.
+            if replay.end in wanted or not await self._load(replay.end):
+                break
+        await self._check_end(replay, [n for n in listed if n > replay.end])
+        return replay
+
+    async def _load(self, number: int, size: int | None = None) -> bool:
+        """Read and check an object of `size` bytes, as listed; False if it is not there."""
+        name = wal_name(number)
+        try:
+            if size is None:
+                size = (await self._store.head(name)).size
+            async with self._room.take(size):
+                raw = await read_whole(
+                    self._store,
+                    name,
+                    size,
+                    limit=WAL_BYTES_MAX,
+                    cipher=self._cipher,
+                    store_id=self._store_id,
+                    kinds=_WAL_KINDS,
+                    number=number,
+                    env=self._env,
+                )
+                self._read[number] = await self._env.run(
+                    "codec", lambda: LogObject.open(self._cipher, number, raw, store_id=self._store_id)
+                )
+        except NotFound:
+            return False
+        return True
+
+    def _follow(self, replay: Replay, item: LogObject) -> None:
+        if item.header.epoch < replay.epoch:
+            raise Corrupt(wal_name(item.number), "it was written by an earlier writer than the object before it")
+        replay.epoch = item.header.epoch
+        replay.last = item.number
+        if item.header.kind is ObjectKind.FENCE:
+            replay.fences.append(item.number)
+            replay.epochs[item.number] = item.header.epoch
+            replay.end = item.number + RESUME
+            replay.tag = NO_LINK
+            return
+        if item.header.link != replay.tag:
+            raise Corrupt(wal_name(item.number), "it does not follow the object before it: the log was tampered with")
+        replay.objects.append(item)
+        replay.end = item.number + 1
+        replay.tag = item.tag
+
+    async def _check_end(self, replay: Replay, beyond: list[int]) -> None:
+        """Corrupt if the first free number is known to have been acknowledged once, or a manifest to be missing."""
+        if replay.epoch > self._manifests.manifest.epoch:
+            # A writer's first manifest was there before anything else of it was.
+            await self._manifests.look_for_newer()
+            raise Corrupt(MANIFESTS, f"the log was written with epoch {replay.epoch}, and no manifest of that is there")
+        known = self._manifests.manifest.acknowledged
+        for item in replay.objects:
+            known = max(known, item.header.acknowledged)
+        # A writer has nothing on its way 16 or more above what it knows to have landed.
+        known = max(known, max(beyond, default=0) - WINDOW)
+        for number in sorted(beyond)[:WINDOW]:
+            try:
+                raw = await self._store.get(wal_name(number), 0, HEADER_BYTES)
+            except NotFound:
+                continue
+            header = decode_header(wal_name(number), raw, store_id=self._store_id, kinds=_WAL_KINDS)
+            # A fence was put where its writer found the log to end: all below it were there.
+            known = max(known, number if header.kind is ObjectKind.FENCE else header.acknowledged)
+        await self.check_known(replay, known)
+
+    async def check_known(self, replay: Replay, acknowledged: int) -> None:
+        """Corrupt if the log ends below a number that was acknowledged; Fenced if a newer writer explains it."""
+        if acknowledged >= replay.end:
+            name = wal_name(replay.end)
+            look = self._manifests.look_for_newer
+            try:
+                await insist(self._store, lambda: self._store.head(name), on_missing=look)
+            except NotFound:
+                raise Corrupt(
+                    name,
+                    f"it is missing, and it was acknowledged (up to number {acknowledged}): the log lost writes",
+                ) from None
+            raise Unavailable(f"{self._store.url} said that {name} is not there, and now it is: open it again")
+
+    async def put_fence(self, replay: Replay, epoch: int) -> Replay:
+        """Close the log to every earlier writer. Gives the log as it ends at our fence. Fenced: a newer writer was
+        there. Unavailable: the old one goes on writing; it cannot for longer than it takes to notice.
+        """
+        for pause in pauses(FENCE_TRIES_MAX):
+            await asyncio.sleep(pause)
+            number = replay.end
+            header = Header(
+                kind=ObjectKind.FENCE,
+                epoch=epoch,
+                store_id=self._store_id,
+                nonce=self._env.random_bytes(PREFIX_BYTES),
+                number=number,
+            )
+            content, _ = seal_object(self._cipher, header, (number + RESUME).to_bytes(8, "little"))
+            try:
+                await create_or_settle(self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)
+            except Taken:
+                # An object of the old writer landed first: it counts, and the fence goes behind it.
+                replay = await self.read_to_gap()
+                continue
+            replay.fences.append(number)
+            return replay
+        raise Unavailable("the old writer has not noticed that it lost the store, and goes on writing its log")
+
+
+async def read_indexes(
+    tables: list[TableRef],
+    *,
+    store: ObjectStore,
+    cipher: Cipher,
+    store_id: bytes,
+    env: Env,
+    on_missing: Callable[[], Awaitable[None]],
+) -> list[Index]:
+    """The index of each SST, fetched in parallel and checked. Corrupt if one is missing or not the one that is
+    named.
+    """
+    room = asyncio.Semaphore(READS_IN_FLIGHT)
+
+    async def read(table: TableRef) -> Index:
+        name = table_name(table.id)
+        async with room:
+            try:
+                length = table.size - table.index_offset
+                end = await insist(store, partial(store.get, name, table.index_offset, length), on_missing=on_missing)
+            except NotFound:
+                raise Corrupt(name, "it is missing, though the manifest or the log names it") from None
+        return await env.run("codec", lambda: open_index(cipher, table, end, store_id=store_id))
+
+    return list(await asyncio.gather(*(read(table) for table in tables)))
+
+
+def sequence_of(record: Op | Meta | TableRef | Located) -> int:
+    """The sequence of an operation, 0 for what has none."""
+    if isinstance(record, tuple):
+        return record[0]
+    if isinstance(record, Located):
+        return record.entry.sequence
+    return record.sequence if isinstance(record, Meta) else 0

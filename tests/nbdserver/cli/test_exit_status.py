@@ -1,0 +1,62 @@
+"""Every kind of error has its exit status."""
+
+import inspect
+import json
+
+import click
+import pytest
+
+from nbdserver.cli.exit_status import STATUS_OF_KIND, CommandFailed, report, status_of
+from storage import errors
+from storage.errors import Corrupt, Fenced, StorageError
+
+
+def kinds() -> set[str]:
+    return {name for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, StorageError)}
+
+
+def test_the_table_names_only_kinds_that_exist() -> None:
+    assert set(STATUS_OF_KIND) <= kinds()
+    assert kinds() - set(STATUS_OF_KIND) == {"StorageError", "AlreadyExists", "Conflict", "OutOfSpace", "Closed"}
+
+
+def test_statuses() -> None:
+    assert status_of(Fenced("x")) == 11
+    assert status_of(Corrupt("x", "y")) == 20
+    assert status_of(CommandFailed("x")) == 1
+    assert status_of(CommandFailed("x", status=2)) == 2
+    assert status_of(click.UsageError("x")) == 2
+    assert status_of(OSError("x")) == 1
+    assert status_of(ZeroDivisionError()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (Fenced("another server holds it"), "nbdserver: another server holds it\n"),
+        (FileNotFoundError(2, "No such file or directory", "/x"), "nbdserver: /x: No such file or directory\n"),
+        (CommandFailed("no"), "nbdserver: no\n"),
+    ],
+)
+def test_one_sentence(error: Exception, sentence: str, capfd: pytest.CaptureFixture[str]) -> None:
+    report(error, as_json=False)
+    assert capfd.readouterr().err == sentence
+
+
+def test_a_mistake_of_ours_is_said_as_one(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report(KeyError("k"), as_json=False) == 1
+    said = capfd.readouterr().err
+    assert "a mistake in this program: KeyError" in said
+    assert "Traceback" not in said
+    monkeypatch.setenv("NBDSERVER_DEBUG", "1")
+    report(KeyError("k"), as_json=False)
+    assert "KeyError: 'k'" in capfd.readouterr().err
+
+
+def test_programs_get_json(capfd: pytest.CaptureFixture[str]) -> None:
+    report(Fenced("held"), as_json=True)
+    assert json.loads(capfd.readouterr().err.splitlines()[-1]) == {
+        "message_type": "exit_error",
+        "code": 11,
+        "message": "held",
+    }

@@ -1,0 +1,352 @@
+"""One connection: answers at once what memory has, waits without blocking, and leaves nothing behind when it
+ends."""
+
+import asyncio
+import gc
+import logging
+import struct
+import weakref
+
+import pytest
+
+from nbdserver.protocol import wire
+from nbdserver.server import connection as connection_module
+from nbdserver.server.limits import Budget, Limits
+from storage.errors import Corrupt, Fenced, OutOfSpace, Unavailable
+from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
+from tests.support.speech import DISC, FIXED, flush, opt, read, req, simple, structured, write
+from tests.support.wired import Wire, answers, attach
+
+MIB = 1 << 20
+
+
+# One pass
+
+
+async def test_what_memory_has_is_answered_in_the_same_pass(client: Wire) -> None:
+    """No turn of the loop passes between the bytes of a request and its reply."""
+    await client.feed(structured())
+    client.offer(write(0) + read(0) + flush() + req(wire.CMD_TRIM, 0, 4096, cookie=4) + read(0, cookie=5))
+    assert answers(client) == ["1: ok", "2: data 4096@0", "3: ok", "4: ok", "5: hole 4096@0"]
+
+
+async def test_a_long_write_is_adopted_without_a_copy(client: Wire, disk: MemoryDevice) -> None:
+    await client.feed(structured())
+    request = write(BLOCK, b"x" * BLOCK)
+    client.offer(request[:1000])
+    received_into = client.connection.get_buffer(-1).obj
+    await client.feed(request[1000:])
+    pieces = disk.read_cached(BLOCK, BLOCK)
+    assert pieces is not None
+    piece = pieces[0]
+    assert isinstance(piece, memoryview)
+    assert piece.obj is received_into
+    assert disk.contents(BLOCK, BLOCK) == b"x" * BLOCK
+
+
+# FLUSH and FUA
+
+
+async def test_flush_waits_for_what_was_written_before_it(client: Wire, disk: MemoryDevice) -> None:
+    disk.durable_at_once = False
+    await client.feed(structured() + write(0) + flush() + write(4096, cookie=4))
+    assert answers(client) == ["1: ok", "4: ok"]
+    disk.commit(sequence=1)
+    await client.settle()
+    assert answers(client) == ["1: ok", "4: ok", "3: ok"]
+
+
+async def test_flush_covers_the_completed_writes_of_another_connection(disk: MemoryDevice) -> None:
+    """What CAN_MULTI_CONN promises."""
+    disk.durable_at_once = False
+    exports = memory_exports({"disk": disk})
+    with Wire(exports) as one, Wire(exports) as other:
+        await one.feed(structured() + write(0))
+        await other.feed(structured() + flush())
+        assert answers(one) == ["1: ok"]
+        assert answers(other) == []
+        disk.commit()
+        await other.settle()
+        assert answers(other) == ["3: ok"]
+
+
+async def test_fua_waits_for_its_own_write_only(client: Wire, disk: MemoryDevice) -> None:
+    disk.durable_at_once = False
+    zeroes = req(wire.CMD_WRITE_ZEROES, 8192, 4096, cookie=8, flags=wire.CMD_FLAG_FUA)
+    trim = req(wire.CMD_TRIM, 8192, 4096, cookie=9, flags=wire.CMD_FLAG_FUA)
+    await client.feed(structured() + write(0, fua=True) + write(4096, cookie=2) + zeroes + trim)
+    assert answers(client) == ["2: ok"]
+    for sequence, line in ((1, "1: ok"), (3, "8: ok"), (4, "9: ok")):
+        disk.commit(sequence)
+        await client.settle()
+        assert answers(client)[-1] == line
+    assert len(answers(client)) == 4
+
+
+async def test_many_flushes_wait_without_tasks_and_leave_together(client: Wire, disk: MemoryDevice) -> None:
+    disk.durable_at_once = False
+    await client.feed(structured() + write(0))
+    before = len(asyncio.all_tasks())
+    await client.feed(b"".join(flush(cookie) for cookie in range(10, 1010)))
+    assert len(asyncio.all_tasks()) == before
+    disk.commit()
+    await client.settle()
+    assert len(answers(client)) == 1001
+
+
+# Misses and failures
+
+
+async def test_a_miss_does_not_hold_up_what_comes_behind(client: Wire, disk: MemoryDevice) -> None:
+    disk.misses = asyncio.Event()
+    await client.feed(structured() + read() + write(0) + flush())
+    assert answers(client) == ["1: ok", "3: ok"]
+    disk.misses.set()
+    await client.settle()
+    assert answers(client)[-1] == "2: data 4096@0"
+
+
+@pytest.mark.parametrize(
+    ("failure", "number"),
+    [
+        (Corrupt("compacted/x.sst", "a frame does not open"), "EIO"),
+        (Unavailable("the store did not answer"), "EIO"),
+        (Fenced("another writer took the store"), "ESHUTDOWN"),
+    ],
+)
+async def test_a_read_that_fails_is_an_error_of_that_request(
+    client: Wire, disk: MemoryDevice, failure: Exception, number: str
+) -> None:
+    disk.misses, disk.failure = asyncio.Event(), failure
+    disk.misses.set()
+    await client.feed(structured() + read())
+    disk.misses = None
+    await client.feed(read(cookie=9))
+    assert answers(client) == [f"2: chunk error {number}", "9: hole 4096@0"]
+
+
+async def test_a_read_that_fails_unexpectedly_drops_this_client_only(
+    disk: MemoryDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    exports = memory_exports({"disk": disk})
+    disk.misses, disk.failure = asyncio.Event(), RuntimeError("a bug")
+    disk.misses.set()
+    with Wire(exports) as client, Wire(exports) as other:
+        await other.feed(structured())
+        await client.feed(structured() + read())
+        assert client.lost
+        assert answers(client) == []
+        assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
+        disk.misses = None
+        await other.feed(read())
+        assert answers(other) == ["2: hole 4096@0"]
+
+
+async def test_a_write_that_fails_is_an_error_of_that_request(
+    client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(offset: int, data: bytes) -> int:
+        raise OutOfSpace("the disk is full")
+
+    monkeypatch.setattr(disk, "write", full)
+    await client.feed(structured() + write(0) + write(0, bytes(100_000), cookie=2) + read(cookie=3))
+    assert answers(client) == ["1: chunk error ENOSPC", "2: chunk error ENOSPC", "3: hole 4096@0"]
+
+
+async def test_a_bug_while_parsing_drops_this_client_only(
+    client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(offset: int, length: int) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(disk, "read_cached", broken)
+    await client.feed(structured() + read())
+    assert client.lost
+    assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
+
+
+async def test_a_held_write_that_fails_is_an_error_of_that_request(
+    client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(offset: int, data: bytes) -> int:
+        raise OutOfSpace("the disk is full")
+
+    monkeypatch.setattr(disk, "write", full)
+    await client.feed(structured())
+    disk.gate.closed = True
+    await client.feed(write(0) + req(wire.CMD_TRIM, 0, 4096, cookie=4))
+    disk.gate.open()
+    await client.settle()
+    assert answers(client) == ["1: chunk error ENOSPC", "4: ok"]
+
+
+# The end
+
+
+async def test_no_task_outlives_its_connection(client: Wire, disk: MemoryDevice) -> None:
+    disk.misses = asyncio.Event()
+    before = asyncio.all_tasks()
+    await client.feed(structured() + read())
+    assert disk.reads_under_way == 1
+    client.leave()
+    client.end()
+    await client.settle()
+    assert client.lost
+    assert asyncio.all_tasks() == before
+    assert disk.reads_under_way == 0
+
+
+async def test_a_flush_that_becomes_durable_after_the_client_left_is_quiet(client: Wire, disk: MemoryDevice) -> None:
+    disk.durable_at_once = False
+    await client.feed(structured() + write(0) + flush())
+    client.end()
+    await client.settle()
+    assert client.lost
+    disk.commit()
+    await client.settle()
+    assert answers(client) == ["1: ok"]
+
+
+@pytest.mark.parametrize("waits_for", ["the log", "the gate", "the memory of all"])
+async def test_a_connection_that_ended_is_forgotten_though_what_it_waited_for_never_comes(
+    disk: MemoryDevice, waits_for: str
+) -> None:
+    """While a store is out of reach clients come and go; one that asked for 4,000 flushes had 1.8 MB."""
+    budget = Budget(MIB)
+    disk.durable_at_once = False
+    disk.gate.closed = waits_for == "the gate"
+    assert budget.take(MIB)
+    said = {
+        "the log": write(0) + flush(),
+        "the gate": write(0),
+        "the memory of all": req(wire.CMD_WRITE, 0, 3 * MIB) + b"x",
+    }
+    with attach(disk, budget=budget) as client:
+        await client.feed(structured())
+        client.offer(said[waits_for])
+        session = weakref.ref(client.connection._session)
+        assert session() is not None
+    await client.settle()
+    del client
+    gc.collect()
+    assert session() is None
+
+
+async def test_disc_lets_what_is_under_way_finish(client: Wire, disk: MemoryDevice) -> None:
+    """63: the server MUST handle all outstanding requests, also for a client that has shut its sending
+    side."""
+    disk.durable_at_once = False
+    disk.misses = asyncio.Event()
+    await client.feed(structured() + write(0) + flush() + read() + DISC)
+    client.shut()
+    client.end()
+    await client.settle()
+    assert not client.closed
+    disk.misses.set()
+    disk.commit()
+    await client.settle()
+    assert sorted(answers(client)) == ["1: ok", "2: data 4096@0", "3: ok"]
+    assert client.lost
+
+
+async def test_a_client_that_lingers_is_dropped(
+    client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 0.0)
+    disk.durable_at_once = False
+    await client.feed(structured() + write(0) + flush() + DISC)
+    client.shut()
+    client.end()
+    assert not client.lost
+    await client.gone()
+
+
+async def test_attachments_are_counted(disk: MemoryDevice) -> None:
+    exports = memory_exports({"disk": disk})
+    assert exports.attached("disk") == 0
+    with Wire(exports) as one, Wire(exports) as other:
+        await one.feed(structured())
+        await other.feed(simple())
+        assert exports.attached("disk") == 2
+        one.end()
+        await one.settle()
+        assert exports.attached("disk") == 1
+        await other.feed(struct.pack(">I", 0) * 7)
+        await other.settle()
+        assert exports.attached("disk") == 0
+
+
+# The deadline of the handshake
+
+
+async def test_a_client_lingers_once(client: Wire, disk: MemoryDevice) -> None:
+    """The time is counted from when it left, not again from its last reply."""
+    disk.durable_at_once = False
+    await client.feed(structured() + write(0) + flush() + DISC)
+    client.block()
+    client.end()
+    limit = client.connection._timer
+    disk.commit()
+    await client.settle()
+    assert client.connection._closing
+    assert limit is not None
+    assert not limit.cancelled()
+    assert client.connection._timer is limit
+
+
+async def test_a_stuck_handshake_is_dropped(disk: MemoryDevice) -> None:
+    """3: after 3 of 4 bytes, and between options."""
+    for said in (b"", FIXED[:3], FIXED + opt(wire.OPT_LIST)):
+        with attach(disk, Limits(handshake_seconds=0.0)) as client:
+            if said:
+                client.offer(said)
+            await client.gone()
+
+
+async def test_the_deadline_is_for_the_handshake_only(disk: MemoryDevice) -> None:
+    with attach(disk, Limits(handshake_seconds=0.01)) as client:
+        await client.feed(structured())
+        await asyncio.sleep(0.03)
+        await client.feed(read())
+        assert answers(client) == ["2: hole 4096@0"]
+
+
+# Stopping
+
+
+async def test_draining_finishes_what_is_under_way(client: Wire, disk: MemoryDevice) -> None:
+    disk.durable_at_once = False
+    await client.feed(structured() + write(0) + flush())
+    client.connection.drain()
+    assert not client.closed
+    await client.feed(read(cookie=8) + write(4096, cookie=9))
+    disk.commit()
+    await client.settle()
+    assert answers(client) == ["1: ok", "8: chunk error ESHUTDOWN", "9: chunk error ESHUTDOWN", "3: ok"]
+    assert client.lost
+    assert disk.last_sequence == 1
+
+
+async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
+    for said in (b"", FIXED, structured(), simple() + read()):
+        with attach(disk) as client:
+            if said:
+                await client.feed(said)
+            client.connection.drain()
+            await client.settle()
+            assert client.lost
+
+
+# Staying awake
+
+
+async def test_only_busy_clients_keep_the_loop_awake(client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    stays: list[None] = []
+    monkeypatch.setattr(client.connection._wakeful, "stay", lambda: stays.append(None))
+    await client.feed(structured())
+    monkeypatch.setattr(connection_module, "BUSY_SECONDS", 1e9)
+    client.offer(read())
+    assert len(stays) == 1
+    monkeypatch.setattr(connection_module, "BUSY_SECONDS", 0.0)
+    client.offer(read())
+    assert len(stays) == 1

@@ -1,0 +1,136 @@
+"""FUA, FLUSH and plain writes of two clients at a gate that opens, delays and closes: every order within bounds, and
+proof that mistakes in it are found."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nbdserver.server.held_writes import HeldWrites
+from nbdserver.server.session import Session
+from tests.nbdserver.server.session_model import Violation, explore
+
+
+def test_every_order_of_four_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert explore(4, monkeypatch) > 3000
+
+
+@pytest.mark.slow
+def test_every_order_of_six_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert explore(6, monkeypatch) > 100_000
+
+
+def fua_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def carry_out_held(self: Any, held: Any) -> None:
+        self.outstanding -= 1
+        self._carry_out(held.cookie, held.change, fua=False)
+        self._give(held.length)
+        self._settle_soon()
+
+    patch.setattr(Session, "_carry_out_held", carry_out_held)
+
+
+def fua_answered_after_the_delay(patch: pytest.MonkeyPatch) -> None:
+    original = Session._carry_out
+
+    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], *, fua: bool) -> None:
+        original(self, cookie, change, fua=fua and not self._gate.delay)
+
+    patch.setattr(Session, "_carry_out", carry_out)
+
+
+def flush_of_its_own_writes(patch: pytest.MonkeyPatch) -> None:
+    def flush(self: Any, cookie: bytes) -> bool:
+        self._answer_when_durable(cookie, self._device.own_sequence)
+        return True
+
+    patch.setattr(Session, "flush", flush)
+
+
+def newest_first(patch: pytest.MonkeyPatch) -> None:
+    def turn(self: Any) -> None:
+        self._at_gate = False
+        if self._queue and self._may_go():
+            self._carry_out(self._queue.pop())
+            self.wait()
+
+    patch.setattr(HeldWrites, "_turn", turn)
+
+
+def carried_out_after_close(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(HeldWrites, "close", lambda self: None)
+
+
+def past_those_who_wait(patch: pytest.MonkeyPatch) -> None:
+    original = Session._change
+
+    def change(self: Any, cookie: bytes, apply: Callable[[], int], length: int, *, fua: bool) -> bool:
+        if fua:
+            self._carry_out(cookie, apply, fua=fua)
+            return True
+        return original(self, cookie, apply, length, fua=fua)
+
+    patch.setattr(Session, "_change", change)
+
+
+def delay_forgotten(patch: pytest.MonkeyPatch) -> None:
+    original = Session._carry_out
+
+    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], *, fua: bool) -> None:
+        delay, self._gate.delay = self._gate.delay, 0.0
+        delays = self._device._world
+        try:
+            original(self, cookie, lambda: _with_delay(delays, delay, change), fua=fua)
+        finally:
+            self._gate.delay = delay
+
+    patch.setattr(Session, "_carry_out", carry_out)
+
+
+def _with_delay(world: Any, delay: float, change: Callable[[], int]) -> int:
+    world.gate.delay = delay
+    sequence = change()
+    world.gate.delay = 0.0
+    return sequence
+
+
+def one_confirmation_at_a_time(patch: pytest.MonkeyPatch) -> None:
+    def became_durable(self: Any, sequence: int) -> None:
+        if self._unconfirmed and self._unconfirmed[0][0] <= sequence:
+            self._parts.append(self._unconfirmed.popleft()[1])
+            self._finished()
+
+    patch.setattr(Session, "_became_durable", became_durable)
+
+
+def confirmed_twice(patch: pytest.MonkeyPatch) -> None:
+    original = Session._became_durable
+
+    def became_durable(self: Any, sequence: int) -> None:
+        again = [reply for wanted, reply in self._unconfirmed if wanted <= sequence]
+        original(self, sequence)
+        self._parts += again
+
+    patch.setattr(Session, "_became_durable", became_durable)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (fua_forgotten, "with FUA was answered before it was durable"),
+        (fua_answered_after_the_delay, "with FUA was answered before it was durable"),
+        (flush_of_its_own_writes, "a flush was answered before what it covers was durable"),
+        (newest_first, "has overtaken an earlier one"),
+        (carried_out_after_close, "was carried out after it had gone"),
+        (past_those_who_wait, "though there is no room|has overtaken"),
+        (delay_forgotten, "before the gate's delay was over"),
+        (one_confirmation_at_a_time, "was never answered"),
+        (confirmed_twice, "wrongly, twice, or too late"),
+    ],
+)
+def test_a_mistake_is_found(
+    monkeypatch: pytest.MonkeyPatch, mistake: Callable[[pytest.MonkeyPatch], None], message: str
+) -> None:
+    mistake(monkeypatch)
+    with pytest.raises(Violation, match=message):
+        explore(5, monkeypatch)

@@ -1,0 +1,374 @@
+"""Clients that mean harm, or come to it, on real sockets: crowds, stalls, floods and resets cost nobody else
+anything, and of what a client leaves under way nothing is written later."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from nbdserver.protocol import wire
+from nbdserver.server.limits import Limits
+from tests.support.running import GREETING_BYTES, Running, closed, drop
+from tests.support.speech import FIXED, opt, req, simple, structured
+
+MIB = 1 << 20
+
+
+# Crowds
+
+
+async def test_idle_sockets_do_not_keep_a_client_out(make: Callable[..., Running]) -> None:
+    """70: with the place taken up by sockets that say nothing, whoever comes next gets in."""
+    crowded = make(Limits(connections=10))
+    await crowded.start()
+    attached = await crowded.client()
+    idle = [await crowded.raw() for _ in range(50)]
+    client = await crowded.client(tcp=True)
+    assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
+    assert await asyncio.to_thread(attached.read, 0, 4096) == bytes(4096)
+    await crowded.until(lambda: len(crowded.server.clients()) <= 10)
+    for _, writer in idle:
+        drop(writer)
+    client.close()
+    attached.close()
+
+
+async def test_a_crowd_of_sockets_costs_itself_its_places(make: Callable[..., Running]) -> None:
+    """Who has been longest in its handshake, but is alone at its address, keeps its place."""
+    crowded = make(Limits(connections=5))
+    await crowded.start()
+    reader, writer = await crowded.raw()
+    await reader.readexactly(GREETING_BYTES)
+    others = [
+        await asyncio.open_connection(*crowded.address, local_addr=(f"127.0.0.{2 + number}", 0)) for number in range(20)
+    ]
+    for other, _ in others[:16]:
+        await closed(other)
+    writer.write(simple())
+    async with asyncio.timeout(20):
+        await reader.readexactly(20)
+    drop(writer)
+    for _, each in others:
+        drop(each)
+
+
+async def test_attached_clients_are_not_driven_out(make: Callable[..., Running]) -> None:
+    full = make(Limits(connections=3))
+    await full.start()
+    attached = [await full.client() for _ in range(3)]
+    reader, writer = await full.raw()
+    assert await closed(reader) == b""
+    for client in attached:
+        assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
+        client.close()
+    writer.close()
+
+
+async def test_two_who_come_at_once_do_not_make_room_for_each_other(make: Callable[..., Running]) -> None:
+    """One that was refused has no place that the next one could take."""
+    full = make(Limits(connections=2))
+    await full.start()
+    attached = [await full.client() for _ in range(2)]
+    loop = asyncio.get_running_loop()
+    pairs = [socket.socketpair() for _ in range(3)]
+    come = (loop.connect_accepted_socket(full.server._make_connection, theirs) for _, theirs in pairs)
+    await asyncio.gather(*come, return_exceptions=True)
+    for ours, _ in pairs:
+        ours.setblocking(False)
+        with contextlib.suppress(ConnectionError):
+            await loop.sock_sendall(ours, simple())
+    for ours, _ in pairs:
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while await loop.sock_recv(ours, 4096):
+                    pass
+        ours.close()
+    assert [facts["export"] for facts in full.server.clients()] == ["disk", "disk"]
+    for client in attached:
+        client.close()
+
+
+async def test_one_address_does_not_take_the_place_of_others(make: Callable[..., Running]) -> None:
+    """Clients that are attached stay; those of one address that are in the handshake make room for each other; others
+    are not touched."""
+    crowded = make(Limits(connections=10, connections_per_address=3))
+    await crowded.start()
+    attached = [await crowded.client(tcp=True) for _ in range(2)]
+    idle = [await crowded.raw(tcp=True) for _ in range(5)]
+    await crowded.until(lambda: len(crowded.server.clients()) == 3)
+    last = await crowded.client(tcp=True)
+    reader, writer = await crowded.raw(tcp=True)
+    assert await closed(reader) == b""
+    reader_elsewhere, elsewhere = await asyncio.open_connection(*crowded.address, local_addr=("127.0.0.2", 0))
+    assert await closed(reader_elsewhere) == b"", "on loopback an address is nobody"
+    local = await crowded.client()
+    for client in (*attached, last, local):
+        assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
+        client.close()
+    for _, each in (*idle, (reader, writer), (reader_elsewhere, elsewhere)):
+        drop(each)
+
+
+async def test_connecting_and_leaving_leaves_nothing(running: Running) -> None:
+    """73: among them resets before the greeting was read."""
+    for number in range(300):
+        sock = socket.socket(socket.AF_INET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            sock.connect(running.address)
+        if number % 3 == 0:
+            await asyncio.sleep(0)
+        sock.close()
+    client = await running.client(tcp=True)
+    assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
+    client.close()
+    await running.until(lambda: not running.server.clients())
+
+
+# Stalls and floods
+
+
+async def test_a_stalled_handshake_ends(make: Callable[..., Running]) -> None:
+    strict = make(Limits(handshake_seconds=0.05))
+    await strict.start()
+    for said in (b"", FIXED[:3], FIXED + opt(wire.OPT_LIST)):
+        reader, writer = await strict.raw(tcp=True)
+        writer.write(said)
+        await closed(reader)
+        writer.close()
+
+
+async def test_a_client_that_floods_and_never_reads_harms_nobody(running: Running) -> None:
+    """71 on a real socket: the server's memory for it stays bounded while another client works."""
+    running.disk.write(0, b"x" * (1 << 18))
+    _, writer = await running.raw()
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB) * 10_000)
+    client = await running.client()
+    for _ in range(200):
+        await asyncio.to_thread(client.read, 0, 4096)
+    (flood,) = (one for one in running.server.clients() if one["requests"] != 200)
+    assert isinstance(flood["requests"], int)
+    assert flood["requests"] < 10
+    drop(writer)
+    client.close()
+    await running.until(lambda: not running.server.clients())
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., Running], tcp: bool) -> None:
+    """72 on real sockets: payloads of 32 MiB that are announced, begun and not continued, replies that are not read,
+    and one client that goes on as if it were alone."""
+    limits = Limits(memory_bytes=64 * MIB)
+    crowded = make(limits)
+    await crowded.start()
+    crowded.disk.write(0, b"x" * (1 << 18))
+    hostile = [await crowded.raw(tcp=tcp) for _ in range(20)]
+    for number, (_, writer) in enumerate(hostile):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        if number % 2:
+            writer.write(simple() + req(wire.CMD_WRITE, 0, 32 * MIB) + b"x")
+        else:
+            writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB) * 100)
+    await crowded.until(lambda: crowded.exports.attached("disk") == len(hostile))
+    client = await crowded.client(tcp=tcp)
+    for _ in range(50):
+        await asyncio.to_thread(client.write, MIB, b"h" * 65536)
+        assert await asyncio.to_thread(client.read, MIB, 65536) == b"h" * 65536
+    assert 0 < crowded.server._budget.taken <= limits.memory_bytes
+    for _, writer in hostile:
+        drop(writer)
+    client.close()
+    await crowded.until(lambda: not crowded.server.clients())
+    assert crowded.server._budget.taken == 0
+
+
+# Clients that leave with things under way
+
+
+async def test_a_peer_that_resets_in_a_payload_changes_nothing(running: Running) -> None:
+    reader, writer = await running.raw(tcp=True)
+    sock = writer.get_extra_info("socket")
+    writer.write(structured() + req(wire.CMD_WRITE, 0, MIB) + b"x" * 500_000)
+    await reader.readexactly(GREETING_BYTES)
+    await running.until(lambda: running.exports.attached("disk") == 1)
+    await asyncio.sleep(0.02)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    drop(writer)
+    await running.until(lambda: not running.server.clients())
+    assert running.disk.last_sequence == 0
+
+
+async def test_an_old_copy_in_a_silent_socket_does_not_undo_a_newer_write(running: Running) -> None:
+    """C1 on real sockets: held back by the gate, its client gone, while another connection writes newer
+    data."""
+    stalled = await running.client(tcp=True)
+    other = await running.client(tcp=True)
+    running.disk.gate.closed = True
+    stalled.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
+    stalled.submit(wire.CMD_WRITE, 4096, data=b"o" * 300_000)
+    await running.until(lambda: bool(running.disk.gate._waiting))
+    stalled.close()
+    running.disk.gate.closed = False
+    await asyncio.to_thread(other.write, 0, b"n" * 4096)
+    running.disk.gate.open()
+    await running.until(lambda: len(running.server.clients()) == 1)
+    assert await asyncio.to_thread(other.read, 0, 4096) == b"n" * 4096
+    assert await asyncio.to_thread(other.read, 4096, 4096) == bytes(4096)
+    other.close()
+
+
+async def test_a_dead_peer_is_noticed_in_25_seconds(running: Running) -> None:
+    """What the kernel is told; that it does it is the kernel's."""
+    client = await running.client(tcp=True)
+    (connection,) = running.server._clients
+    sock = connection._transport.get_extra_info("socket")
+    tcp = socket.IPPROTO_TCP
+    idle, interval, count = (
+        sock.getsockopt(tcp, name) for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    )
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(tcp, socket.TCP_NODELAY)
+    assert idle + interval * count == 25
+    assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 25_000
+    client.close()
+
+
+async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running) -> None:
+    """TCP resets a connection that gets bytes when it is closed, and what it had on its way to a slow client is
+    lost."""
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await loop.sock_connect(client, running.address)
+    await loop.sock_sendall(client, simple() + req(wire.CMD_READ, 0, 256 << 10) * 4 + req(wire.CMD_DISC))
+    await running.until(lambda: bool(running.server._clients))
+    (connection,) = running.server._clients
+    await running.until(lambda: connection._closing)
+    for _ in range(3):
+        await loop.sock_sendall(client, b"rubbish")
+        await asyncio.sleep(0)
+    got = 0
+    async with asyncio.timeout(20):
+        while data := await loop.sock_recv(client, 1 << 16):
+            got += len(data)
+    assert got >= 4 * (16 + (256 << 10))
+    client.close()
+    await running.until(lambda: not running.server.clients())
+
+
+# Clients that left while the gate was closed: what they sent was not acknowledged
+
+
+async def _attached(running: Running) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    client = socket.socket(socket.AF_UNIX)
+    client.setblocking(False)
+    await loop.sock_connect(client, str(running.path))
+    await loop.sock_recv(client, GREETING_BYTES)
+    await loop.sock_sendall(client, FIXED + opt(wire.OPT_EXPORT_NAME, b"disk"))
+    await loop.sock_recv(client, 200)
+    return client
+
+
+async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running: Running) -> None:
+    """Its held writes keep its last bytes from being read, and with them its end: it held its share for ever."""
+    client = await _attached(running)
+    running.disk.gate.closed = True
+    writes = req(wire.CMD_WRITE, 0, data=bytes(256 << 10)) * 400
+    sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(client, writes))
+    (connection,) = running.server._clients
+    await running.until(lambda: connection._session.stalled)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    client.close()
+    running.disk.gate.open()
+    await running.until(lambda: not running.server.clients())
+    assert running.server._budget.taken == 0
+
+
+async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(running: Running) -> None:
+    client = await _attached(running)
+    running.disk.gate.closed = True
+    await asyncio.get_running_loop().sock_sendall(client, req(wire.CMD_WRITE, 0, data=b"o" * 4096))
+    await running.until(lambda: any(facts["requests"] for facts in running.server.clients()))
+    stopping = asyncio.ensure_future(running.server.stop(20))
+    (connection,) = running.server._clients
+    await running.until(lambda: connection._session.ending)
+    client.close()
+    running.disk.write(0, b"n" * 4096)
+    running.disk.gate.open()
+    await stopping
+    assert running.disk.contents(0, 4096) == b"n" * 4096
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+async def test_who_reads_nothing_does_not_keep_the_memory_of_all(make: Callable[..., Running], tcp: bool) -> None:
+    greedy = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.1))
+    await greedy.start()
+    _, hoarder = await greedy.raw(tcp=tcp)
+    hoarder.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))
+    await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
+    client = await greedy.client(tcp=not tcp)
+    await asyncio.to_thread(client.write, 0, bytes(8 * MIB))
+    client.close()
+    drop(hoarder)
+
+
+@pytest.mark.parametrize("trickles", [False, True])
+async def test_who_sends_nothing_of_what_it_announced_does_not_keep_the_memory_of_all(
+    make: Callable[..., Running], trickles: bool
+) -> None:
+    """Seen: 17 connections, and another client's write of 4 MiB waited for ever."""
+    greedy = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.1))
+    await greedy.start()
+    _, hoarder = await greedy.raw(tcp=True)
+    hoarder.write(simple() + req(wire.CMD_WRITE, 0, 32 * MIB))
+    await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
+
+    async def trickle() -> None:
+        while trickles and not hoarder.is_closing():
+            hoarder.write(b"x")
+            await asyncio.sleep(0.01)
+
+    trickling = asyncio.ensure_future(trickle())
+    client = await greedy.client()
+    await asyncio.to_thread(client.write, 0, bytes(8 * MIB))
+    trickling.cancel()
+    client.close()
+    drop(hoarder)
+
+
+async def test_who_sends_slowly_is_waited_for(make: Callable[..., Running]) -> None:
+    """Memory that nobody waits for may be kept."""
+    patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
+    await patient.start()
+    reader, writer = await patient.raw()
+    writer.write(simple() + req(wire.CMD_WRITE, 0, 4 * MIB))
+    await patient.until(lambda: patient.server._budget.taken == 3 * MIB)
+    await asyncio.sleep(0.2)
+    writer.write(bytes(4 * MIB))
+    await patient.until(lambda: patient.disk.last_sequence == 1)
+    assert not reader.at_eof()
+    drop(writer)
+
+
+async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running]) -> None:
+    """Memory that nobody waits for may be kept."""
+    patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
+    await patient.start()
+    reader, writer = await patient.raw()
+    writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))
+    await patient.until(lambda: patient.server._budget.taken > 30 * MIB)
+    await asyncio.sleep(0.2)
+    got = 0
+    async with asyncio.timeout(20):
+        while got < 32 * MIB and (data := await reader.read(1 << 20)):
+            got += len(data)
+    assert got >= 32 * MIB
+    drop(writer)

@@ -1,0 +1,117 @@
+"""The manifest: its fields over versions, and what no commit may do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from storage.errors import Corrupt
+from storage.format.blocks import TableRef
+from storage.format.manifest import EMPTY, Manifest, check_successor, checkpoint, decode, encode
+
+NAME = "manifest/00000000000000000007.manifest"
+TABLES = [TableRef(f"01K1JW549K0H0MV3FH28CKBWT{letter}", 1000, 900, bytes(16), 3) for letter in "ABC"]
+
+OLD = Manifest(
+    epoch=3,
+    takeover=False,
+    closed=False,
+    replay=40,
+    replay_tag=b"t" * 16,
+    acknowledged=45,
+    sequence=1000,
+    tables=TABLES[:2],
+    tree=TABLES[2],
+    fences=[5, 30],
+    takeovers=[1, 4, 6],
+    keys=2,
+)
+
+
+def changed(**fields: Any) -> Manifest:
+    return msgspec.structs.replace(OLD, **fields)
+
+
+def test_it_comes_back() -> None:
+    for manifest in (EMPTY, OLD):
+        assert decode(NAME, encode(manifest)) == manifest
+
+
+def test_fields_that_an_older_writer_did_not_know_are_filled_in() -> None:
+    fields = msgspec.msgpack.decode(encode(OLD))
+    for count, missing in enumerate(("keys", "takeovers", "fences", "tree", "tables")):
+        old = decode(NAME, msgspec.msgpack.encode(fields[: len(fields) - count - 1]))
+        assert getattr(old, missing) == getattr(EMPTY, missing)
+        assert old.sequence == OLD.sequence
+    with pytest.raises(Corrupt):
+        decode(NAME, msgspec.msgpack.encode(fields[:6]))
+
+
+def test_fields_that_a_later_writer_adds_are_passed_over() -> None:
+    fields = msgspec.msgpack.decode(encode(OLD))
+    assert decode(NAME, msgspec.msgpack.encode([*fields, {"new": [1, 2]}, "more"])) == OLD
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x90", b"text", msgspec.msgpack.encode({"epoch": 1})])
+def test_what_is_no_manifest_is_damage(body: bytes) -> None:
+    with pytest.raises(Corrupt) as caught:
+        decode(NAME, body)
+    assert caught.value.object_name == NAME
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        changed(),
+        changed(replay=41, acknowledged=46, sequence=1001, fences=[5, 30, 38], keys=3, tables=TABLES, closed=True),
+        changed(epoch=4, takeover=True, takeovers=[1, 4, 6, 8]),
+        changed(tree=TABLES[1]),
+    ],
+)
+def test_what_a_commit_may_do(new: Manifest) -> None:
+    check_successor(OLD, new)
+
+
+@pytest.mark.parametrize(
+    ("new", "story"),
+    [
+        (changed(replay=39), "replay point"),
+        (changed(sequence=999), "sequences"),
+        (changed(acknowledged=44), "acknowledged numbers"),
+        (changed(fences=[5]), "fences"),
+        (changed(takeovers=[1, 4]), "take-over manifests"),
+        (changed(tables=TABLES[:1]), "no SST is dropped"),
+        (changed(tables=[*TABLES[:2], TABLES[0]]), "listed once"),
+        (changed(epoch=4), "epoch"),
+        (changed(epoch=2), "epoch"),
+        (changed(takeover=True), "epoch"),
+        (changed(epoch=5, takeover=True), "epoch"),
+        (changed(keys=1), "keys"),
+        (changed(tree=None), "tree"),
+    ],
+)
+def test_what_no_commit_may_do(new: Manifest, story: str) -> None:
+    with pytest.raises(AssertionError, match=story):
+        check_successor(OLD, new)
+
+
+def test_a_checkpoint_adds_each_table_once_and_begins_no_epoch() -> None:
+    taken = changed(epoch=4, takeover=True)
+    make: Callable[..., Manifest] = checkpoint
+    new = make(
+        taken,
+        closed=True,
+        replay=50,
+        replay_tag=b"n" * 16,
+        acknowledged=52,
+        sequence=2000,
+        tables=[TABLES[1], TABLES[2], TABLES[2]],
+        tree=None,
+        fences=[5, 30, 47],
+        keys=2,
+    )
+    check_successor(taken, new)
+    assert new.tables == TABLES
+    assert new.tree == OLD.tree, "an unchanged tree stays"
+    assert (new.takeover, new.closed, new.epoch, new.replay) == (False, True, 4, 50)

@@ -1,0 +1,237 @@
+"""What a new writer deletes of its predecessors, when, and what never."""
+
+import logging
+from collections.abc import Iterable
+
+import pytest
+
+from storage.crypto.cipher import PREFIX_BYTES
+from storage.env import object_id
+from storage.errors import AccessDenied, StorageError, Unavailable
+from storage.format.envelope import Header, ObjectKind
+from storage.format.names import (
+    TABLES,
+    WALS,
+    manifest_name,
+    manifest_number,
+    table_id,
+    table_name,
+    wal_name,
+    wal_number,
+)
+from storage.lsm.gc.garbage import Garbage
+from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN, Sweeper
+from storage.objects.memory import MemoryStore
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World, settle, until
+
+EPOCH, TAKEOVER, FENCE = 3, 9, 40
+
+
+class Clocks(InlineEnv):
+    """A host whose monotonic clock is the test's, and a store that has one of its own, decades apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elapsed = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    def of_the_store(self) -> float:
+        return 5e9 + self.elapsed
+
+
+@pytest.fixture
+def env() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def store(env: Clocks) -> StageStore:
+    return StageStore(MemoryStore(clock=env.of_the_store))
+
+
+async def put_table(store: StageStore, env: Clocks, epoch: int, *, acknowledged: int = FENCE) -> str:
+    table = object_id(env, epoch)
+    header = Header(ObjectKind.DATA, epoch, KEY.store_id, bytes(PREFIX_BYTES), acknowledged=acknowledged)
+    await store.put(table_name(table), header.encode())
+    return table
+
+
+class Swept(Sweeper):
+    """One whose garbage is deleted at once."""
+
+    async def sweep(self) -> None:
+        await super().sweep()
+        await self._garbage.finish()
+
+
+async def sweeper(
+    store: StageStore, env: Clocks, *, named: Iterable[str] = (), replay: int = 0, fences: Iterable[int] = ()
+) -> Sweeper:
+    """That of a writer whose take-over manifest has just landed."""
+    await store.put(manifest_name(TAKEOVER), b"")
+    return Swept(
+        store=store,
+        garbage=Garbage(store, env),
+        env=env,
+        store_id=KEY.store_id,
+        epoch=EPOCH,
+        takeover=TAKEOVER,
+        fence=FENCE,
+        named=set(named),
+        below=lambda: (replay, set(fences)),
+    )
+
+
+def tables(store: StageStore) -> set[str | None]:
+    return {table_id(name) for name in store.names(TABLES)}
+
+
+async def test_tables_of_earlier_writers_that_nothing_names_go(store: StageStore, env: Clocks) -> None:
+    made = {epoch: [await put_table(store, env, epoch) for _ in range(3)] for epoch in (1, 2, 3, 4, 2**32 - 1)}
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    await (await sweeper(store, env, named={made[1][0], made[2][2]})).sweep()
+    assert tables(store) == {made[1][0], made[2][2], *made[3], *made[4], *made[2**32 - 1]}
+
+
+async def test_nothing_younger_than_a_day_goes_and_later_it_does(store: StageStore, env: Clocks) -> None:
+    """The age is told by the store: this host's idea of the time of day has no part in it."""
+    old = await put_table(store, env, 1)
+    await store.put(wal_name(1), b"old")
+    env.elapsed += LEFTOVER_SECONDS_MIN - 1
+    young = await put_table(store, env, 2)
+    sweeping = await sweeper(store, env, replay=20)
+    await sweeping.sweep()
+    assert tables(store) == {old, young}
+    assert store.names(WALS) == [wal_name(1)]
+    env.elapsed += 1
+    await sweeping.sweep()
+    assert tables(store) == {young}
+    assert not store.names(WALS)
+    late = await put_table(store, env, 1)
+    env.elapsed += LEFTOVER_SECONDS_MIN - 1
+    await sweeping.sweep()
+    assert tables(store) == {late}, "what lands late has its day, too"
+    env.elapsed += 1
+    await sweeping.sweep()
+    assert tables(store) == set()
+
+
+async def test_what_the_store_gives_no_age_stays(store: StageStore, env: Clocks) -> None:
+    table = await put_table(store, env, 1)
+    env.elapsed += 2 * LEFTOVER_SECONDS_MIN
+    sweeping = await sweeper(store, env)
+    del store.inner._modified[table_name(table)]
+    await sweeping.sweep()
+    assert tables(store) == {table}
+
+
+async def test_what_was_made_of_a_longer_log_than_ever_was_here_stays(
+    store: StageStore, env: Clocks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It landed after the store was opened and found whole: somebody is still copying into it."""
+    alien = await put_table(store, env, 2, acknowledged=FENCE + 1)
+    orphan = await put_table(store, env, 2, acknowledged=FENCE)
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    with caplog.at_level(logging.INFO):
+        await (await sweeper(store, env)).sweep()
+    assert tables(store) == {alien}
+    said = {record.message: vars(record) for record in caplog.records}
+    assert said["foreign_history"]["object"] == table_name(alien)
+    assert said["leftovers_swept"]["names"] == [table_name(orphan)]
+    assert (said["leftovers_swept"]["count"], said["leftovers_swept"]["bytes"]) == (1, 96)
+
+
+@pytest.mark.parametrize("error", [Unavailable("Input/output error"), AccessDenied("403")], ids=["EIO", "denied"])
+async def test_a_leftover_that_cannot_be_read_keeps_no_others(
+    store: StageStore, env: Clocks, error: StorageError
+) -> None:
+    """Nobody knows what it is, so it stays, and is asked for again by the next sweep."""
+    unreadable = await put_table(store, env, 1)
+    for _ in range(3):
+        await put_table(store, env, 1)
+    await store.put(wal_name(1), b"old")
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    store.deny("get", table_name(unreadable), error)
+    sweeping = await sweeper(store, env, replay=20)
+    await sweeping.sweep()
+    assert tables(store) == {unreadable}
+    assert not store.names(WALS)
+    store.denials.clear()
+    await sweeping.sweep()
+    assert tables(store) == set()
+
+
+async def test_a_store_that_lists_nothing_stops_no_engine() -> None:
+    """The first sweep goes beside everything else, right after the opening."""
+    world = World()
+    engine = await world.open()
+    world.store.deny("list", TABLES, Unavailable("the store is away"))
+    world.store.calls.clear()
+    await until(lambda: bool(world.store.count("list", TABLES)))
+    await settle()
+    assert not engine.failed.done()
+    await engine.close()
+
+
+async def test_what_no_writer_of_this_store_made_stays(store: StageStore, env: Clocks) -> None:
+    empty, other = object_id(env, 1), object_id(env, 1)
+    await store.put(table_name(empty), b"")
+    await store.put(table_name(other), Header(ObjectKind.DATA, 1, bytes(16), bytes(PREFIX_BYTES)).encode())
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    await (await sweeper(store, env)).sweep()
+    assert tables(store) == {empty, other}
+
+
+async def test_the_log_below_the_replay_point_goes_but_no_fence(store: StageStore, env: Clocks) -> None:
+    for number in range(1, 30):
+        await store.put(wal_name(number), b"")
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    await (await sweeper(store, env, replay=20, fences={3, 17, 25})).sweep()
+    assert [wal_number(name) for name in store.names(WALS)] == [3, 17, *range(20, 30)]
+
+
+FOREIGN = [
+    "manifest/00000000000000000010.manifest.1a2b3c.partial",
+    "manifest/Thumbs.db",
+    "manifest/00000000000000000000.manifest",
+    "manifest/99999999999999999999.manifest",
+    "manifest/0000000000000000001.manifest",
+    "manifest/old/00000000000000000010.manifest",
+    "compacted/readme.txt",
+    "compacted/.nfs000000000123",
+    "compacted/01K1JW549K0H0MV3FH28CKBWTY.sst.part",
+    "compacted/01k1jw549k0h0mv3fh28ckbwty.sst",
+    "compacted/81K1JW549K0H0MV3FH28CKBWTY.sst",
+    "wal/readme",
+    "wal/1.sst",
+    "wal/00000000000000000001.bak.x",
+    "wal/00000000000000000001.sst-",
+    "wal/0000000000000000004x.sst",
+    "wal/000000000000000000042.sst",
+]
+
+
+async def test_foreign_names_are_left_alone(store: StageStore, env: Clocks) -> None:
+    for name in FOREIGN:
+        await store.put(name, b"")
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    await (await sweeper(store, env, replay=10**6)).sweep()
+    assert store.names() == sorted([*FOREIGN, manifest_name(TAKEOVER)])
+
+
+def test_names_sort_as_their_numbers() -> None:
+    numbers = [1, 9, 10, 99, 10**9, 2**64 - 1]
+    manifests, objects = [manifest_name(number) for number in numbers], [wal_name(number) for number in numbers]
+    assert (manifests, objects) == (sorted(manifests), sorted(objects))
+    assert [manifest_number(name) for name in manifests] == [wal_number(name) for name in objects] == numbers
+    assert wal_name(42) == "wal/00000000000000000042.sst"
+    assert manifest_name(7) == "manifest/00000000000000000007.manifest"
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "wal/", "probe/x", wal_name(7).upper(), wal_name(7) + "\n"])
+def test_a_name_that_nobody_gives_is_none_of_ours(name: str) -> None:
+    assert manifest_number(name) is None
+    assert wal_number(name) is None
+    assert table_id(name) is None

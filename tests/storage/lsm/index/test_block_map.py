@@ -1,0 +1,247 @@
+"""The index in memory against a dictionary."""
+
+import random
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from storage.format.blocks import ALLOCATED, HOLE, FrameRef
+from storage.format.frame import FULL_MASK
+from storage.lsm.index.block_map import ALLOCATED_PAGE, PAGE_BLOCKS, PRUNE_AFTER, BlockMap
+
+LAST = 2**32 - 2
+WATCHED = [0, 1, 2, 3, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 2 * PAGE_BLOCKS, 3 * PAGE_BLOCKS - 1, LAST]
+
+
+class Op(NamedTuple):
+    """`content` is HOLE, ALLOCATED or FRAME; a range reaches from `block` to `other`."""
+
+    verb: str
+    block: int
+    other: int
+    content: int
+    mask: int
+
+
+FRAME = -1
+
+operations = st.lists(
+    st.builds(
+        Op,
+        st.sampled_from(["base", "patch", "patch", "patch", "zero", "assemble"]),
+        st.sampled_from([0] * 8 + WATCHED),
+        st.sampled_from(WATCHED),
+        st.sampled_from([FRAME, FRAME, FRAME, HOLE, ALLOCATED]),
+        st.one_of(st.integers(1, FULL_MASK), st.sampled_from([1, 3, 1 << 63, FULL_MASK])),
+    ),
+    max_size=80,
+)
+
+
+class Model:
+    """Block to the location of each of its sectors."""
+
+    def __init__(self) -> None:
+        self.sectors: dict[int, list[int]] = {}
+
+    def block(self, block: int) -> list[int]:
+        return self.sectors.setdefault(block, [HOLE] * 64)
+
+    def zero(self, first: int, end: int, content: int) -> None:
+        for block in self.sectors:
+            if first <= block < end:
+                self.sectors[block] = [content] * 64
+
+
+def resolved(index: BlockMap, block: int) -> list[int]:
+    """What `find` says of each sector, newest first."""
+    found: list[int | None] = [None] * 64
+    last = 0
+    for item in index.find(block):
+        last = item.mask
+        for sector in range(64):
+            if found[sector] is None and item.mask >> sector & 1:
+                content = item.content
+                found[sector] = content.location if isinstance(content, FrameRef) else content
+                if isinstance(content, FrameRef):
+                    assert content.block == block
+                    assert (content.length, content.tag) == proof(content.location)
+    assert last == FULL_MASK, "the last one covers the whole block"
+    return [where for where in found if where is not None]
+
+
+def proof(where: int) -> tuple[int, bytes]:
+    return where % 1000 + 1, (where * 7919 % 2**64).to_bytes(8, "little")
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(operations)
+def test_it_finds_what_was_put_last(ops: list[Op]) -> None:
+    index, model = BlockMap(), Model()
+    for block in WATCHED:
+        model.block(block)
+    assembled: dict[int, tuple[int, list[int]]] = {}
+    for number, op in enumerate(ops):
+        block = op.block
+        where = (5 << 32) + number if op.content == FRAME else op.content
+        length, tag = proof(where)
+        pinned = int.from_bytes(tag, "little")
+        if op.verb == "assemble" and index.is_patched(block):
+            index.forget_assembled(block)
+            key = 2**64 + number
+            index.assembled[block] = (key, FULL_MASK)
+            assembled[key] = (block, list(model.block(block)))
+        elif op.verb == "zero":
+            first, end = sorted((block, op.other))
+            content = ALLOCATED if op.content == ALLOCATED and end < LAST else HOLE
+            index.zero_range(first, end + 1, content)
+            model.zero(first, end + 1, content)
+        elif op.verb == "base":
+            index.set_base(block, location=where, length=length, tag=pinned)
+            model.sectors[block] = [where] * 64
+        elif op.verb == "patch":
+            index.add_patch(block, mask=op.mask, location=where, length=length, tag=pinned)
+            model.sectors[block] = [where if op.mask >> s & 1 else old for s, old in enumerate(model.block(block))]
+        check(index, model, assembled)
+    dead = index.take_dead()
+    assert len(dead) == len(set(dead)), "a key dies once"
+    alive = {where for sectors in model.sectors.values() for where in sectors if where > ALLOCATED}
+    assert not alive & set(dead), "what is referred to is not dead"
+    assert {key for key, _ in index.assembled.values()}.isdisjoint(dead)
+    assert set(assembled) <= set(dead) | {key for key, _ in index.assembled.values()}, "no key is forgotten"
+    assert index.take_dead() == []
+
+
+def check(index: BlockMap, model: Model, assembled: dict[int, tuple[int, list[int]]]) -> None:
+    for block, expected in model.sectors.items():
+        assert resolved(index, block) == expected
+        for sector in (0, 1, 63):
+            where = index.locate(block, sector)
+            if where >= 2**64:
+                owner, content = assembled[where]
+                assert owner == block
+                where = content[sector]
+            assert where == expected[sector]
+        key, valid = index.assembled.get(block, (0, 0))
+        if key:
+            whole = assembled[key][1]
+            assert index.is_patched(block)
+            assert all(whole[s] == expected[s] for s in range(64) if valid >> s & 1)
+
+
+def test_a_chain_stays_short_however_often_a_block_is_written() -> None:
+    index = BlockMap()
+    chance = random.Random(1)
+    index.set_base(5, location=1 << 32, length=9, tag=9)
+    longest = 0
+    for number in range(20_000):
+        index.add_patch(5, mask=1 << chance.randrange(64), location=(2 << 32) + number, length=1, tag=1)
+        longest = max(longest, len(list(index.find(5))))
+    assert longest <= 64 + PRUNE_AFTER + 2
+    assert index.patches() <= 64 + PRUNE_AFTER
+    assert len(index._block) < 200, "rows are used again"
+
+
+@pytest.mark.parametrize("leads_to", ["itself", "another block", "a row that is not in use"])
+def test_a_chain_that_leads_nowhere_is_an_error_and_no_endless_loop(leads_to: str) -> None:
+    """It can only come from a mistake in here; then nothing it says may be served, and nobody may hang in it."""
+
+    def broken() -> BlockMap:
+        index = BlockMap()
+        index.add_patch(6, mask=1, location=2 << 32, length=1, tag=1)
+        index.add_patch(7, mask=1, location=3 << 32, length=1, tag=1)
+        index.add_patch(5, mask=1, location=4 << 32, length=1, tag=1)
+        other, unused, own = 1, 2, 3
+        index.set_base(7, location=5 << 32, length=1, tag=1)
+        index._next[own] = {"itself": own, "another block": other, "a row that is not in use": unused}[leads_to]
+        return index
+
+    uses: list[Callable[[BlockMap], object]] = [
+        lambda index: list(index.find(5)),
+        lambda index: index.locate(5, 1),
+        lambda index: index._prune(index.pages[0].head[5]),
+        lambda index: index.set_base(5, location=6 << 32, length=1, tag=1),
+        lambda index: index.zero_range(0, PAGE_BLOCKS, HOLE),
+    ]
+    for use in uses:
+        with pytest.raises(RuntimeError, match="chain of block 5"):
+            use(broken())
+    assert next(iter(broken().find(6))).content == FrameRef(2 << 32, 1, (1).to_bytes(8, "little"), 6, full=False)
+
+
+def test_rows_of_forgotten_patches_are_used_again() -> None:
+    index = BlockMap()
+    for number in range(1000):
+        for patch in range(10):
+            index.add_patch(number % 7, mask=1 << patch, location=(2 << 32) + number * 10 + patch, length=1, tag=1)
+        if number % 2:
+            index.set_base(number % 7, location=(3 << 32) + number, length=1, tag=1)
+        else:
+            index.zero_range(0, PAGE_BLOCKS, HOLE)
+    assert len(index._block) < 100
+    index.zero_range(0, PAGE_BLOCKS, HOLE)
+    assert index.patches() == 0
+    assert index.pages == {}
+
+
+def test_holes_cost_nothing() -> None:
+    index = BlockMap()
+    index.set_base(7, location=HOLE, length=0, tag=0)
+    index.add_patch(8, mask=5, location=HOLE, length=0, tag=0)
+    index.zero_range(0, 2**32, HOLE)
+    assert index.pages == {}
+    assert index.patches() == 0
+    index.set_base(7, location=1 << 32, length=1, tag=1)
+    index.set_base(LAST, location=1 << 32 | 5, length=1, tag=1)
+    assert len(index.pages) == 2
+    index.zero_range(0, 2**32, HOLE)
+    assert index.pages == {}
+
+
+def test_allocated_zeros_of_terabytes_share_a_page() -> None:
+    blocks = 8 * 4096 * 1024 + 77  # 8 TiB and a bit
+    index = BlockMap()
+    index.zero_range(5, blocks, ALLOCATED)
+    assert sum(page is ALLOCATED_PAGE for page in index.pages.values()) == len(index.pages) - 2
+    assert next(index.find(5)).content == ALLOCATED
+    assert next(index.find(4)).content == HOLE
+    assert next(index.find(blocks)).content == HOLE
+    index.set_base(PAGE_BLOCKS * 9 + 1, location=1 << 32, length=1, tag=1)
+    assert next(index.find(PAGE_BLOCKS * 9)).content == ALLOCATED
+    assert next(index.find(PAGE_BLOCKS * 8 + 1)).content == ALLOCATED
+    assert ALLOCATED_PAGE.location[1] == ALLOCATED, "the shared one is never written"
+    assert not any(ALLOCATED_PAGE.head)
+    index.zero_range(0, blocks, HOLE)
+    assert len(index.pages) == 1
+
+
+def test_the_shared_page_is_not_copied_to_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pebibyte of allocated zeros is a million pages; making and throwing away each took a minute."""
+    from storage.lsm.index import block_map as module
+
+    made = 0
+    page = module.Page
+
+    def counted() -> module.Page:
+        nonlocal made
+        made += 1
+        return page()
+
+    monkeypatch.setattr(module, "Page", counted)
+    index = BlockMap()
+    index.zero_range(0, 1000 * PAGE_BLOCKS, ALLOCATED)
+    index.zero_range(0, 1000 * PAGE_BLOCKS, ALLOCATED)
+    index.zero_range(0, 1000 * PAGE_BLOCKS, HOLE)
+    assert made == 0
+
+
+def test_what_a_block_costs() -> None:
+    index = BlockMap()
+    index.set_base(0, location=1 << 32, length=1, tag=1)
+    page = index.pages[0]
+    columns = sum(sys.getsizeof(column) for column in (page.location, page.tag, page.length, page.head))
+    assert columns / PAGE_BLOCKS < 26

@@ -1,0 +1,141 @@
+"""Back-pressure: when replies are delayed and when no more writes are taken."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.lsm.memtable.backpressure import (
+    DELAY_SECONDS_MAX,
+    LOG_BYTES_MAX,
+    LOG_OBJECTS_MAX,
+    UNLOGGED_BYTES_MIN,
+    UPLOAD_SECONDS_MAX,
+    Pressure,
+)
+from storage.lsm.memtable.gate import Gate
+from tests.storage.lsm.memtable.test_gate import Passes
+
+LIMIT = 1000 * 1000 * 1000
+
+
+def pressure(passes: Passes | None = None, *, memtable_max: int = 2 * LIMIT) -> Pressure:
+    gate = Gate(passes.call_soon if passes else Passes().call_soon)
+    return Pressure(gate, unlogged_max=LIMIT, memtable_max=memtable_max)
+
+
+@given(st.lists(st.integers(1, LIMIT // 5), min_size=1, max_size=20))
+def test_the_delay_grows_smoothly_from_half_of_the_limit(counts: list[int]) -> None:
+    subject = pressure()
+    delays = [0.0]
+    for count in counts:
+        subject.add(count)
+        delays.append(subject.gate.delay)
+        if subject.unlogged <= LIMIT // 2:
+            assert subject.gate.delay == 0.0
+        assert subject.gate.closed == (subject.unlogged >= LIMIT)
+    assert delays == sorted(delays)
+    assert all(0 <= delay <= DELAY_SECONDS_MAX for delay in delays)
+
+
+def test_the_delay_does_not_jump() -> None:
+    subject = pressure()
+    delays = []
+    for _ in range(1000):
+        subject.add(LIMIT // 1000)
+        delays.append(subject.gate.delay)
+    assert max(b - a for a, b in itertools.pairwise(delays)) < DELAY_SECONDS_MAX / 100
+    assert delays[-1] == DELAY_SECONDS_MAX
+
+
+def test_each_limit_closes_the_gate_by_itself() -> None:
+    by_memtable, by_objects, by_bytes = pressure(), pressure(), pressure()
+    by_memtable.memtable = 2 * LIMIT
+    by_memtable.update()
+    by_objects.set_log(LOG_OBJECTS_MAX, 0)
+    by_bytes.set_log(1, LOG_BYTES_MAX)
+    assert by_memtable.gate.closed
+    assert by_objects.gate.closed
+    assert by_bytes.gate.closed
+    by_objects.set_log(0, 0)
+    assert (by_objects.gate.closed, by_objects.gate.delay) == (False, 0.0)
+
+
+def test_the_rate_bounds_what_is_unlogged() -> None:
+    subject = pressure()
+    subject.set_rate(10_000_000)
+    assert subject.unlogged_max == 10_000_000 * UPLOAD_SECONDS_MAX
+    subject.set_rate(1)
+    assert subject.unlogged_max == UNLOGGED_BYTES_MIN
+    subject.set_rate(1e12)
+    assert subject.unlogged_max == LIMIT, "never above what was configured"
+    subject.set_rate(10_000_000)
+    subject.add(10_000_000 * UPLOAD_SECONDS_MAX // 2)
+    assert subject.gate.delay == 0.0
+    subject.add(1_000_000)
+    assert subject.gate.delay > 0.0
+
+
+def test_when_the_rate_falls_writers_go_on_at_half_of_what_leaves() -> None:
+    """Else nobody would be answered until a backlog of another rate is uploaded at this one."""
+    subject = pressure()
+    subject.set_rate(100_000_000)
+    subject.add(300_000_000)
+    subject.set_rate(1_000_000)
+    written = 0
+    for _ in range(600):
+        before = written
+        subject.logged(1_000_000)
+        subject.update()
+        while not subject.gate.closed:
+            subject.add(100_000)
+            written += 100_000
+        assert written > before
+    assert subject.unlogged_max == 1_000_000 * UPLOAD_SECONDS_MAX
+    assert subject.unlogged <= subject.unlogged_max + 100_000
+
+
+def test_what_a_memtable_flush_gives_back_is_used_as_it_proceeds() -> None:
+    """A flush may take minutes, and gives everything back at its end: a writer would have minutes without an answer."""
+    subject = Pressure(Gate(Passes().call_soon), unlogged_max=100 * LIMIT, memtable_max=LIMIT)
+    for sealed in (LIMIT // 4, LIMIT * 3 // 4):
+        subject.memtable = sealed
+        subject.flushing(0.0)
+        steps = []
+        for done in range(1, 101):
+            before = subject.memtable
+            while not subject.gate.closed:
+                subject.add(LIMIT // 1000)
+                subject.unlogged = 0
+            subject.flushing(done / 100)
+            steps.append(subject.memtable - before)
+        assert LIMIT * 0.98 < subject.memtable < LIMIT
+        assert max(steps[1:]) <= LIMIT // 16, "in steps, from the first to the last"
+        assert not any(steps[start : start + 8] == [0] * 8 for start in range(93)), "without a long pause"
+        subject.memtable -= sealed
+        subject.flushed()
+        subject.update()
+        assert not subject.gate.closed
+
+
+def test_a_gate_that_closes_again_keeps_the_rest_waiting() -> None:
+    passes = Passes()
+    subject = pressure(passes, memtable_max=100 * LIMIT)
+    subject.add(LIMIT)
+    passed: list[int] = []
+
+    def write(number: int) -> None:
+        passed.append(number)
+        subject.add(LIMIT // 4)
+
+    for number in range(6):
+        subject.gate.when_open(lambda number=number: write(number), 1)  # type: ignore[misc]
+    subject.unlogged = LIMIT // 2
+    subject.update()
+    passes.run()
+    assert passed == [0, 1]
+    assert subject.gate.closed
+    subject.unlogged = 0
+    subject.update()
+    passes.run()
+    assert passed == [0, 1, 2, 3, 4, 5]

@@ -1,0 +1,164 @@
+"""Which remains of a store are no store: each sign by itself. (All of them together: tests/crash/copies.py.)"""
+
+import asyncio
+
+import pytest
+
+from storage.errors import Corrupt
+from storage.format.frame import SECTOR_BYTES
+from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name
+from storage.lsm.engine import Engine
+from storage.lsm.layer import Layer
+from tests.storage.lsm.worlds import World, durable, read, record, soon
+
+A, B = b"a" * SECTOR_BYTES, b"b" * SECTOR_BYTES
+
+
+async def refused(world: World, match: str) -> None:
+    """By whoever comes, and untouched."""
+    before = dict(world.store.objects)
+    for read_only in (True, False):
+        with pytest.raises(Corrupt, match=match):
+            await world.open(read_only=read_only)
+    assert world.store.objects == before
+
+
+async def write(engine: Engine, layer: Layer, data: bytes) -> None:
+    layer.write(0, data)
+    await durable(engine, layer)
+
+
+@pytest.mark.parametrize("left", [WALS, TABLES])
+async def test_without_a_manifest_there_is_nothing_else(left: str) -> None:
+    world = World()
+    engine, layer = await world.start()
+    await write(engine, layer, A)
+    await engine.close()
+    for name in world.store.names():
+        if not name.startswith(left):
+            del world.store.objects[name]
+    await refused(world, f"{MANIFESTS} is damaged: there is no manifest, but {left}")
+
+
+async def test_a_table_of_a_later_epoch_than_any_manifest() -> None:
+    world = World()
+    engine, _ = await world.start()
+    await engine.close()
+    number = engine.manifests.number
+    engine = await world.open()
+    await write(engine, engine.layers[1], A)
+    await engine.close()
+    for name in world.store.names(MANIFESTS):
+        if name > manifest_name(number):
+            del world.store.objects[name]
+    for name in world.store.names(WALS):
+        del world.store.objects[name]
+    await refused(world, "of epoch 2, and no manifest")
+
+
+async def test_a_log_of_a_later_epoch_than_any_manifest() -> None:
+    """A second writer of that epoch must not come to be."""
+    world = World()
+    engine, layer = await world.start()
+    await write(engine, layer, A)
+    number = engine.manifests.number
+    await world.crash(engine)
+    await world.crash(await world.open())
+    for name in world.store.names(MANIFESTS):
+        if name > manifest_name(number):
+            del world.store.objects[name]
+    await refused(world, "epoch 2, and no manifest")
+
+
+@pytest.mark.parametrize("kind", ["data", "tree"])
+async def test_a_table_made_of_a_longer_log_than_there_is(kind: str) -> None:
+    """An older manifest, and no log: as if all that came later were what a crash left."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.flush_memtable()
+    number = engine.manifests.number
+    if kind == "data":
+        await write(engine, layer, A)
+    else:
+        await engine.change_tree(record("create", 2))
+    await engine.close()
+    del world.store.objects[manifest_name(number + 1)]
+    for name in world.store.names(WALS):
+        del world.store.objects[name]
+    await refused(world, "was made when the log was acknowledged up to number")
+
+
+async def test_the_orphans_of_a_crash_are_no_sign() -> None:
+    world = World()
+    engine, layer = await world.start()
+    await write(engine, layer, A)
+    held = world.store.hold("create", MANIFESTS)
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await held.someone_waits()
+    assert world.store.names(TABLES)
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, SECTOR_BYTES) == A
+    await world.crash(engine)
+    await asyncio.gather(flushing, return_exceptions=True)
+
+
+async def test_what_the_log_was_seen_to_hold_at_a_take_over_must_be_there() -> None:
+    world = World()
+    engine, layer = await world.start()
+    await write(engine, layer, A)
+    await world.crash(engine)
+    last = world.store.names(WALS)[-1]
+    await world.crash(await world.open())
+    for name in world.store.names(WALS):
+        if name >= last:
+            del world.store.objects[name]
+    await refused(world, f"{last} is damaged: it is missing, and it was acknowledged")
+
+
+async def test_a_fence_proves_all_below_it() -> None:
+    world = World()
+    engine, layer = await world.start()
+    await write(engine, layer, A)
+    await world.crash(engine)
+    last = world.store.names(WALS)[-1]
+    number = engine.manifests.number
+    await world.crash(await world.open())
+    del world.store.objects[last]
+    del world.store.objects[manifest_name(number + 1)]
+    await refused(world, f"{last} is damaged: it is missing, and it was acknowledged")
+
+
+async def test_a_number_that_cannot_be_proven_is_no_sign() -> None:
+    """A header is in the clear: only what is sealed with it makes it a witness."""
+    world = World()
+    engine, layer = await world.start()
+    await write(engine, layer, A)
+    held = world.store.hold("create", MANIFESTS)
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await held.someone_waits()
+    await world.crash(engine)
+    await asyncio.gather(flushing, return_exceptions=True)
+    for name in world.store.names(TABLES):
+        content = bytearray(world.store.objects[name])
+        content[72:80] = (10**6).to_bytes(8, "little")
+        world.store.objects[name] = bytes(content)
+    engine = await world.open()
+    assert await read(engine.layers[1], 0, SECTOR_BYTES) == A
+    await world.crash(engine)
+
+
+async def test_a_writer_that_commits_is_superseded_by_nothing_it_lacks() -> None:
+    """A reader sees a manifest, and then SSTs and a log that are newer: it looks again, and nothing is damaged."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.flush_memtable()
+    held = world.store.hold("list", TABLES)
+    reading = asyncio.ensure_future(world.open(read_only=True))
+    await held.someone_waits()
+    await write(engine, layer, B)
+    await engine.flush_memtable()
+    await write(engine, layer, A)
+    held.release()
+    reader = await soon(reading)
+    assert await read(reader.layers[1], 0, SECTOR_BYTES) == A
+    await world.crash(engine)

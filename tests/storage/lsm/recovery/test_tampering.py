@@ -1,0 +1,336 @@
+"""Every object of a small store damaged, cut, deleted, exchanged: an error that names it, or exactly the right data.
+
+The store holds every kind of object: keys; take-over, ordinary and old manifests; fences below and behind the replay
+point; log objects with writes, zeroes, tree changes and locators; SSTs of the flush (full frames, patches, ranges) and
+of the bulk bypass; the tree. What may be damaged without an error is said in `Sample.irrelevant`, and why.
+"""
+
+import asyncio
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from storage.crypto import keys
+from storage.crypto.keyslots import Cost
+from storage.errors import Corrupt, Fenced, RolledBack, StorageError, Unsupported
+from storage.format.blocks import FrameRef
+from storage.format.envelope import HEADER_BYTES, ObjectKind
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.format.names import MANIFESTS, TABLES, WALS, wal_name, wal_number
+from storage.lsm.engine import Engine
+from storage.lsm.recovery.anchor import HostState
+from tests.storage.lsm.worlds import World, durable, join, record
+
+PASSWORD = b"a password"
+COST = Cost.for_tests()
+URL = "memory://"
+SIZE = 60 * BLOCK_BYTES
+CUTS = (0, 1, 50, HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 10, -100, -17, -1)
+
+
+@dataclass
+class Sample:
+    """A store as its killed writer left it, what it holds, and what its host remembers of it."""
+
+    objects: dict[str, bytes]
+    truth: dict[int, bytes]
+    state: Path
+    irrelevant: dict[str, str]
+
+    def relevant(self) -> list[str]:
+        return sorted(name for name in self.objects if name not in self.irrelevant)
+
+
+async def make(state: Path) -> Sample:
+    chance = random.Random(5)
+    world = World(host=HostState(state, URL))
+    key = await keys.create(world.store, PASSWORD, world.env, COST)
+    engine = await world.open(key=key)
+    await engine.change_tree(record("create", 1))
+    layer = engine.layers[1]
+    truth = bytearray(SIZE)
+
+    def write(offset: int, data: bytes) -> None:
+        layer.write(offset, data)
+        truth[offset : offset + len(data)] = data
+
+    def zero(offset: int, length: int, *, allocated: bool = False) -> None:
+        layer.zero(offset, length, allocated=allocated)
+        truth[offset : offset + length] = bytes(length)
+
+    write(0, chance.randbytes(3 * BLOCK_BYTES))
+    write(5 * BLOCK_BYTES, b"compresses well " * 20_000)
+    for sector in (3, 9, 200, 201):
+        write(10 * BLOCK_BYTES + sector * SECTOR_BYTES, chance.randbytes(SECTOR_BYTES))
+    await engine.flush_memtable()
+    await engine.change_tree(record("create", 2))
+    write(4 * SECTOR_BYTES + 100, b"a patch over a full frame")
+    zero(BLOCK_BYTES, SECTOR_BYTES, allocated=True)
+    zero(7 * BLOCK_BYTES, 20 * BLOCK_BYTES)
+    write(12 * BLOCK_BYTES, chance.randbytes(5 * SECTOR_BYTES))
+    await engine.flush_memtable()
+    await world.crash(engine)
+    await engine.close()
+    engine = await world.open(key=key)
+    layer = engine.layers[1]
+    await engine.change_tree(record("create", 3))
+    await engine.flush_memtable()
+    await engine.change_tree(record("create", 4))
+    await engine.flush_memtable()
+    await engine.change_tree(record("drop", 4))
+    for at in range(3):
+        write(at * BLOCK_BYTES + 5, b"in the log")
+        write(20 * BLOCK_BYTES + at * 12345, chance.randbytes(3000))
+        await durable(engine, layer)
+    write(30 * BLOCK_BYTES, chance.randbytes(17 * BLOCK_BYTES))
+    await durable(engine, layer)
+    zero(31 * BLOCK_BYTES, 3 * BLOCK_BYTES)
+    zero(77, 5000)
+    await durable(engine, layer)
+    await engine._presence.remember(engine._anchor())
+    await world.crash(engine)
+    await engine.close()
+    manifest = engine.manifests.manifest
+    irrelevant = dict.fromkeys(world.store.names(MANIFESTS)[:-1], "an older manifest")
+    irrelevant |= {
+        name: "a fence below the replay point"
+        for name in world.store.names(WALS)
+        if (wal_number(name) or 0) < manifest.replay
+    }
+    named = {f"{TABLES}{table.id}.sst" for table in [*manifest.tables, *engine.writes.memtable.tables]}
+    assert manifest.tree is not None
+    named.add(f"{TABLES}{manifest.tree.id}.sst")
+    irrelevant |= {name: "an older tree" for name in world.store.names(TABLES) if name not in named}
+    return Sample(dict(world.store.objects), {1: bytes(truth), 2: b"", 3: b""}, state, irrelevant)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return asyncio.run(make(tmp_path_factory.mktemp("state")))
+
+
+async def look(objects: dict[str, bytes], *, host: HostState | None = None, writer: bool = False) -> dict[int, bytes]:
+    """Open the store by its password and read all of it."""
+    world = World(host=host)
+    world.store.objects.update(objects)
+    key, number = await keys.load(world.store, PASSWORD, world.env, COST)
+    engine = await world.open(key=key, keys_number=number, read_only=not writer)
+    try:
+        return {
+            number: join(await layer.read(0, SIZE)) if number == 1 else b"" for number, layer in engine.layers.items()
+        }
+    finally:
+        await world.crash(engine)
+
+
+async def outcome(
+    objects: dict[str, bytes], *, host: HostState | None = None, writer: bool = False
+) -> dict[int, bytes] | StorageError:
+    try:
+        return await look(objects, host=host, writer=writer)
+    except StorageError as error:
+        return error
+
+
+async def judge(
+    sample: Sample, changed: dict[str, bytes], name: str, *, host: HostState | None = None, writer: bool = False
+) -> bool:
+    """Whether the change was noticed. It fails the test if wrong data came, or an error that does not help."""
+    found = await outcome(changed, host=host, writer=writer)
+    if isinstance(found, (Corrupt, Unsupported)):
+        assert name in str(found), f"the error does not name {name}: {found}"
+        return True
+    if isinstance(found, RolledBack) and host is not None:
+        return True
+    assert found == sample.truth, f"{name} was changed, and other data came without an error"
+    return False
+
+
+async def test_the_untouched_store_opens(sample: Sample) -> None:
+    assert await look(sample.objects) == sample.truth
+    assert await look(sample.objects, writer=True) == sample.truth
+
+
+def test_the_sample_has_every_kind_of_object(sample: Sample) -> None:
+    kinds = {content[10] for name, content in sample.objects.items()}
+    assert kinds >= {1, 2, 3, 4, 5, 6}
+    assert len(sample.irrelevant) < len(sample.objects) - 8
+    assert set(sample.irrelevant.values()) == {"an older manifest", "a fence below the replay point", "an older tree"}
+
+
+def header_that_counts(content: bytes) -> int:
+    """Where the header of an object is that a start believes: of a data SST it is the second one."""
+    return int.from_bytes(content[92:96], "little") if content[10] == ObjectKind.DATA else 0
+
+
+@pytest.mark.parametrize("writer", [False, True])
+async def test_no_header_can_be_changed(sample: Sample, writer: bool) -> None:
+    for name in sample.relevant():
+        content = sample.objects[name]
+        begin = header_that_counts(content)
+        for position in range(begin, begin + HEADER_BYTES):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << position % 8
+            noticed = await judge(sample, {**sample.objects, name: bytes(damaged)}, name, writer=writer)
+            assert noticed, f"byte {position} of {name}"
+
+
+@pytest.mark.parametrize("writer", [False, True])
+async def test_nothing_rests_on_the_first_header_of_an_sst_that_is_named(sample: Sample, writer: bool) -> None:
+    tables = [name for name in sample.relevant() if header_that_counts(sample.objects[name])]
+    assert tables
+    for name in tables:
+        damaged = bytearray(sample.objects[name])
+        damaged[:HEADER_BYTES] = bytes(HEADER_BYTES)
+        assert not await judge(sample, {**sample.objects, name: bytes(damaged)}, name, writer=writer)
+
+
+async def test_no_bit_anywhere_can_be_changed(sample: Sample) -> None:
+    """A frame that newer writes cover wholly is not read, so its damage has no consequence."""
+    chance = random.Random(9)
+    for name in sample.relevant():
+        content = sample.objects[name]
+        last = [len(content) - back for back in range(1, 60)]
+        positions = last + [chance.randrange(len(content)) for _ in range(60)]
+        unnoticed = 0
+        for position in positions:
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << chance.randrange(8)
+            unnoticed += not await judge(sample, {**sample.objects, name: bytes(damaged)}, name)
+        if not name.startswith(TABLES):
+            assert not unnoticed
+        else:
+            assert unnoticed < len(positions) / 2, "only frames that nothing reads"
+
+
+@pytest.mark.parametrize("writer", [False, True])
+async def test_nothing_can_be_cut_off(sample: Sample, writer: bool) -> None:
+    for name in sample.relevant():
+        for cut in CUTS:
+            shorter = {**sample.objects, name: sample.objects[name][:cut]}
+            assert await judge(sample, shorter, name, writer=writer), f"{name} cut at {cut}"
+
+
+async def test_what_is_added_is_noticed_or_not_read(sample: Sample) -> None:
+    """An SST is read by ranges that its reference pins; anything else is read whole."""
+    for name in sample.relevant():
+        noticed = await judge(sample, {**sample.objects, name: sample.objects[name] + b"\0"}, name)
+        assert noticed or name.startswith(TABLES)
+
+
+@pytest.mark.parametrize("writer", [False, True])
+async def test_nothing_can_be_missing(sample: Sample, writer: bool, tmp_path: Path) -> None:
+    """With what the host remembers: the end of the log and the newest manifest are missed by nobody else."""
+    for number, name in enumerate(sample.relevant()):
+        rest = {other: content for other, content in sample.objects.items() if other != name}
+        shutil.copytree(sample.state, tmp_path / str(number))
+        host = HostState(tmp_path / str(number), URL)
+        if name.startswith(keys.KEYS_PREFIX):
+            with pytest.raises(StorageError, match="no key object"):
+                await look(rest, host=host, writer=writer)
+            continue
+        assert await judge(sample, rest, name, host=host, writer=writer), f"{name} is missing"
+
+
+@pytest.mark.parametrize("writer", [False, True])
+async def test_no_two_objects_can_be_exchanged(sample: Sample, writer: bool) -> None:
+    """Also with one that is irrelevant in its own place."""
+    names = sorted(sample.objects)
+    for first in names:
+        for second in names:
+            folder = first.split("/")[0]
+            if first < second and folder == second.split("/")[0] and not {first, second} <= set(sample.irrelevant):
+                a, b = sample.objects[first], sample.objects[second]
+                found = await outcome({**sample.objects, first: b, second: a}, writer=writer)
+                assert isinstance(found, (Corrupt, Unsupported)), f"{first} and {second} were exchanged"
+                assert first in str(found) or second in str(found)
+
+
+@pytest.mark.parametrize("writer", [False, True])
+async def test_no_object_can_stand_in_for_another(sample: Sample, writer: bool) -> None:
+    """One object under the name of another, of any kind."""
+    for name in sample.relevant():
+        for other in sorted(sample.objects):
+            if other != name:
+                changed = {**sample.objects, name: sample.objects[other]}
+                assert await judge(sample, changed, name, writer=writer), f"{other} under the name {name}"
+
+
+async def test_nothing_can_be_put_behind_the_log(sample: Sample) -> None:
+    """A copy of any object under the next numbers."""
+    last = max((wal_number(name) or 0) for name in sample.objects if name.startswith(WALS))
+    for other in sorted(sample.objects):
+        for number in (last + 1, last + 2):
+            changed = {**sample.objects, wal_name(number): sample.objects[other]}
+            assert await judge(sample, changed, wal_name(number))
+
+
+async def test_what_is_irrelevant_changes_nothing(sample: Sample) -> None:
+    for name, reason in sample.irrelevant.items():
+        damaged = bytearray(sample.objects[name])
+        damaged[70] ^= 1
+        rest = {other: content for other, content in sample.objects.items() if other != name}
+        for changed in (rest, {**sample.objects, name: bytes(damaged)}, {**sample.objects, name: b""}):
+            for writer in (False, True):
+                assert await outcome(changed, writer=writer) == sample.truth, reason
+
+
+async def test_a_damaged_frame_is_an_error_of_its_block_only(sample: Sample) -> None:
+    world = World()
+    world.store.objects.update(sample.objects)
+    key, _ = await keys.load(world.store, PASSWORD, world.env, COST)
+    engine = await world.open(key=key)
+    layer = engine.layers[1]
+    damaged_blocks = set()
+    for block in range(SIZE // BLOCK_BYTES):
+        base = layer.active.blocks[block].base if block in layer.active.blocks else None
+        for ref in [found.content for found in layer.index.find(block)] + [base]:
+            if not isinstance(ref, FrameRef):
+                continue
+            name = engine.source._slots.name(ref.location)
+            damaged = bytearray(sample.objects[name])
+            damaged[(ref.location & 0xFFFFFFFF) + 30] ^= 4
+            world.store.objects[name] = bytes(damaged)
+            assert await unreadable(engine, sample.truth[1], name) <= {block}
+            damaged_blocks |= await unreadable(engine, sample.truth[1], name)
+            world.store.objects[name] = sample.objects[name]
+    assert len(damaged_blocks) > 15
+    assert not engine.failed.done()
+    await world.crash(engine)
+
+
+async def unreadable(engine: Engine, truth: bytes, name: str) -> set[int]:
+    """The blocks that end in an error naming the object, when nothing is cached; all others are right."""
+    for location in list(engine.cache.entries):
+        engine.cache.discard(location)
+    bad = set()
+    for block in range(SIZE // BLOCK_BYTES):
+        at = block * BLOCK_BYTES
+        try:
+            data = join(await engine.layers[1].read(at, BLOCK_BYTES))
+        except Corrupt as error:
+            bad.add(block)
+            if error.object_name != name:
+                raise
+        else:
+            assert data == truth[at : at + BLOCK_BYTES]
+    return bad
+
+
+async def test_a_writer_that_meets_damage_leaves_the_store_as_it_was(sample: Sample) -> None:
+    """It may have taken the store over; nothing else is written, and nothing deleted."""
+    name = next(n for n in sample.relevant() if n.startswith(WALS))
+    world = World()
+    world.store.objects.update({**sample.objects, name: sample.objects[name][:-1]})
+    key, _ = await keys.load(world.store, PASSWORD, world.env, COST)
+    for _ in range(2):
+        with pytest.raises((Corrupt, Fenced)):
+            await world.open(key=key)
+    assert set(sample.objects) <= set(world.store.objects)
+    new = set(world.store.objects) - set(sample.objects)
+    assert all(other.startswith(MANIFESTS) for other in new)
+    world.store.objects[name] = sample.objects[name]
+    assert await look(dict(world.store.objects), writer=True) == sample.truth

@@ -1,0 +1,239 @@
+"""How frames get into memory: one GET for all who want them, and an error only for those whom it concerns."""
+
+import asyncio
+import random
+
+import pytest
+
+from storage.cache.frame_cache import FrameCache, weight
+from storage.crypto.cipher import Cipher
+from storage.errors import Corrupt, Fenced, Unavailable
+from storage.format.blocks import FrameRef
+from storage.format.envelope import Header, ObjectKind
+from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
+from storage.format.names import table_name
+from storage.format.sst import TableBuilder
+from storage.lsm.sst.fetch import OBJECT_GETS_MAX, FrameSource
+from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, Slots, coalesce
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, settle, soon
+
+CIPHER = Cipher(KEY.purpose("frames"))
+CODEC = FrameCodec(CIPHER, KEY.store_id)
+TABLE = "01K1JW549K0H0MV3FH28CKBWTY"
+
+
+class Shelf:
+    """A store with one SST of noise, a source over it, and the references to its frames."""
+
+    def __init__(self, blocks: int, *, capacity: int = 64 * BLOCK_BYTES, patches: int = 0) -> None:
+        self.store = StageStore()
+        self.cache = FrameCache(capacity)
+        self.slots = Slots()
+        self.asked: list[str] = []
+        self.newer = False
+        header = Header(kind=ObjectKind.DATA, epoch=1, store_id=KEY.store_id, nonce=b"nonce of the sst")
+        builder = TableBuilder(CODEC, CIPHER, CIPHER, header, TABLE)
+        chance = random.Random(1)
+        self.data: dict[int, bytes] = {}
+        self.refs: list[FrameRef] = []
+        slot = self.slots.slot(TABLE)
+        for block in range(blocks + patches):
+            full = block < blocks
+            mask = FULL_MASK if full else 0b1010
+            data = chance.randbytes(BLOCK_BYTES if full else 2 * SECTOR_BYTES)
+            entry = builder.add_frame(layer=1, block=block, full=full, mask=mask, sequence=block, data=data)
+            location = slot << 32 | entry.offset
+            self.refs.append(FrameRef(location, entry.length, entry.tag, block, full))
+            self.data[location] = data
+        self.name = table_name(TABLE)
+        self.store.objects[self.name] = bytes(builder.finish()[1])
+        self.source = FrameSource(
+            store=self.store,
+            codec=CODEC,
+            cache=self.cache,
+            slots=self.slots,
+            env=InlineEnv(),
+            on_missing=self._on_missing,
+            witness=self._witness,
+        )
+        self.away = False
+
+    async def _witness(self) -> None:
+        if self.away:
+            raise Unavailable("the store is away")
+
+    async def _on_missing(self, name: str) -> None:
+        self.asked.append(name)
+        if self.newer:
+            raise Fenced("a newer one is there")
+
+    def damage(self, ref: FrameRef, at: int = 50) -> None:
+        raw = bytearray(self.store.objects[self.name])
+        raw[(ref.location & 0xFFFFFFFF) + at] ^= 1
+        self.store.objects[self.name] = bytes(raw)
+
+
+async def test_frames_come_and_stay() -> None:
+    shelf = Shelf(3, patches=1)
+    found = await shelf.source.fetch(1, shelf.refs)
+    for ref in shelf.refs[:3]:
+        assert found[ref.location] == shelf.data[ref.location]
+    patch = found[shelf.refs[3].location]
+    assert isinstance(patch, dict)
+    assert {s: bytes(data) for s, data in patch.items()} == {
+        1: shelf.data[shelf.refs[3].location][:SECTOR_BYTES],
+        3: shelf.data[shelf.refs[3].location][SECTOR_BYTES:],
+    }
+    asked = len(shelf.store.calls)
+    again = await shelf.source.fetch(1, shelf.refs)
+    assert again == found
+    assert len(shelf.store.calls) == asked
+    assert shelf.cache.bytes == sum(weight(frame) for frame in found.values())
+    assert shelf.source.loading == 0
+
+
+async def test_neighbours_come_in_one_request() -> None:
+    shelf = Shelf(8, patches=20)
+    await shelf.source.fetch(1, reversed(shelf.refs[:6]))
+    assert shelf.store.count("get") == 1
+    await shelf.source.fetch(1, shelf.refs[8:])
+    assert shelf.store.count("get") == 2
+
+
+async def test_concurrent_misses_share_a_request() -> None:
+    shelf = Shelf(2)
+    held = shelf.store.hold("get")
+    first = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
+    await held.someone_waits()
+    second = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
+    third = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
+    await settle()
+    assert shelf.source.loading == 1
+    held.release()
+    assert await soon(first) == await soon(second) == await soon(third)
+    assert shelf.store.count("get") == 1
+
+
+async def test_a_waiter_that_goes_away_takes_nothing_with_it() -> None:
+    shelf = Shelf(2)
+    held = shelf.store.hold("get")
+    first = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs))
+    second = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs))
+    await held.someone_waits()
+    first.cancel()
+    await settle()
+    held.release()
+    assert len(await soon(second)) == 2
+    assert first.cancelled()
+    assert shelf.refs[0].location in shelf.cache.entries
+
+
+async def test_a_damaged_frame_is_an_error_for_itself_only() -> None:
+    shelf = Shelf(3)
+    shelf.damage(shelf.refs[1])
+    outcomes = await asyncio.gather(*(shelf.source.fetch(1, [ref]) for ref in shelf.refs), return_exceptions=True)
+    assert shelf.store.count("get") == 1
+    assert outcomes[0] == {shelf.refs[0].location: shelf.data[shelf.refs[0].location]}
+    assert outcomes[2] == {shelf.refs[2].location: shelf.data[shelf.refs[2].location]}
+    assert isinstance(outcomes[1], Corrupt)
+    assert shelf.name in str(outcomes[1])
+    assert f"block 1 at byte {shelf.refs[1].location & 0xFFFFFFFF}" in str(outcomes[1])
+    assert shelf.refs[1].location not in shelf.cache.entries
+    with pytest.raises(Corrupt):
+        await shelf.source.fetch(1, [shelf.refs[1]])
+    assert shelf.store.count("get") == 2, "an error is not remembered"
+
+
+async def test_a_frame_that_is_not_the_pinned_one_is_refused() -> None:
+    """Whole frames exchanged within their SST, which their own authentication does not see where block and kind fit."""
+    shelf = Shelf(0, patches=2)
+    a, b = shelf.refs
+    raw = bytearray(shelf.store.objects[shelf.name])
+    first, second = (slice(ref.location & 0xFFFFFFFF, (ref.location & 0xFFFFFFFF) + ref.length) for ref in (a, b))
+    raw[first], raw[second] = raw[second], raw[first]
+    shelf.store.objects[shelf.name] = bytes(raw)
+    with pytest.raises(Corrupt, match="not the one its index names"):
+        await shelf.source.fetch(1, [a])
+    wrong = FrameRef(a.location, a.length, b.tag, a.block, full=False)
+    with pytest.raises(Corrupt, match="fails authentication"):
+        await shelf.source.fetch(1, [wrong])
+
+
+@pytest.mark.parametrize("newer", [False, True])
+async def test_a_missing_object_is_damage_unless_a_newer_writer_explains_it(newer: bool) -> None:
+    shelf = Shelf(2)
+    shelf.newer = newer
+    del shelf.store.objects[shelf.name]
+    for _ in range(2):
+        with pytest.raises(Fenced if newer else Corrupt):
+            await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)), 2)
+    assert shelf.asked
+    assert shelf.source.loading == 0
+
+
+async def test_an_object_cut_short_is_an_error() -> None:
+    shelf = Shelf(2)
+    shelf.store.objects[shelf.name] = shelf.store.objects[shelf.name][: shelf.refs[1].location & 0xFFFFFFFF]
+    with pytest.raises(Corrupt):
+        await shelf.source.fetch(1, shelf.refs[1:])
+    await shelf.source.fetch(1, shelf.refs[:1])
+
+
+async def test_whatever_goes_wrong_reaches_who_asked() -> None:
+    """Also what nobody foresaw: a reader must never wait for ever, nor be taken for cancelled."""
+    shelf = Shelf(1)
+    for error in (RuntimeError("a bug"), MemoryError()):
+        shelf.store.fail_once("get", "", error)
+        with pytest.raises(type(error)):
+            await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)), 2)
+    assert len(await shelf.source.fetch(1, shelf.refs)) == 1
+
+
+async def test_a_prefetch_that_fails_is_quiet_and_leaves_nothing_behind() -> None:
+    shelf = Shelf(1)
+    shelf.store.fail_once("get", "", Unavailable("no answer"))
+    shelf.source.prefetch(shelf.refs[0])
+    await settle()
+    assert shelf.source.loading == 0
+    assert len(await shelf.source.fetch(1, shelf.refs)) == 1
+
+
+async def test_requests_in_flight_are_bounded() -> None:
+    shelf = Shelf(200)
+    held = shelf.store.hold("get")
+    waiting = [asyncio.ensure_future(shelf.source.fetch(1, [ref])) for ref in shelf.refs[::10]]
+    await settle()
+    assert held.waiting == OBJECT_GETS_MAX
+    held.release()
+    await asyncio.gather(*waiting)
+
+
+async def test_what_does_not_fit_the_cache_is_read_all_the_same() -> None:
+    shelf = Shelf(20, capacity=BLOCK_BYTES)
+    found = await shelf.source.fetch(1, shelf.refs)
+    assert all(found[ref.location] == shelf.data[ref.location] for ref in shelf.refs)
+    assert shelf.cache.bytes <= BLOCK_BYTES
+
+
+def ref(offset: int, length: int, slot: int = 1) -> FrameRef:
+    return FrameRef(slot << 32 | offset, length, bytes(8), 0, full=True)
+
+
+def test_groups_have_small_gaps_and_a_limit() -> None:
+    near = [ref(100, 50), ref(150 + GAP_BYTES_MAX, 50), ref(201 + 2 * GAP_BYTES_MAX, 50)]
+    assert coalesce(near) == [near[:2], near[2:]]
+    large = [ref(at * BLOCK_BYTES, BLOCK_BYTES) for at in range(20)]
+    groups = coalesce(large)
+    assert [item for group in groups for item in group] == large
+    assert all(len(group) * BLOCK_BYTES <= GET_BYTES_MAX for group in groups)
+    assert len(groups) == -(-20 * BLOCK_BYTES // GET_BYTES_MAX)
+    assert coalesce([ref(0, 100), ref(100, 100, slot=2)]) == [[ref(0, 100)], [ref(100, 100, slot=2)]]
+    assert coalesce([]) == []
+
+
+def test_a_slot_is_given_once() -> None:
+    slots = Slots()
+    a, b = slots.slot("a"), slots.slot("b")
+    assert (a, b) == (1, 2)
+    assert slots.slot("a") == a
+    assert slots.name(a << 32 | 77) == table_name("a")

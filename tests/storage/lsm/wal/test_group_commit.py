@@ -1,0 +1,393 @@
+"""Group commit: what is sent when, how much of it at once, and who is told in which order."""
+
+import asyncio
+import random
+
+import pytest
+
+from storage.buffers import Buffer
+from storage.errors import AccessDenied, AlreadyExists, Closed, Fenced, StorageError, Unavailable
+from storage.format.envelope import NO_LINK
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.format.names import WALS, wal_name, wal_number
+from storage.lsm.engine import Engine
+from storage.lsm.layer import Layer
+from storage.lsm.wal import group_commit as commit
+from storage.lsm.wal.group_commit import IN_FLIGHT_MAX, WINDOW, LoggedObject, LogPosition
+from tests.storage.lsm.worlds import (
+    MIB,
+    World,
+    durable,
+    known_to_be_fast,
+    read,
+    record,
+    settle,
+    soon,
+    until,
+    when_durable,
+)
+
+SECTOR = b"s" * SECTOR_BYTES
+
+
+def noise(count: int) -> bytes:
+    return random.Random(count).randbytes(count)
+
+
+async def two_disks(world: World) -> tuple[Engine, Layer, Layer]:
+    engine, first = await world.start()
+    await engine.change_tree(record("create", 2))
+    return engine, first, engine.layers[2]
+
+
+async def test_a_small_write_and_its_flush_are_one_request() -> None:
+    world = World()
+    engine, layer = await world.start()
+    world.store.calls.clear()
+    for number in range(10):
+        layer.write(number * SECTOR_BYTES, noise(SECTOR_BYTES))
+        await durable(engine, layer)
+    assert [verb for verb, _, _ in world.store.calls] == ["create"] * 10
+    assert world.store.uploaded() < 10 * SECTOR_BYTES * 1.1
+    await world.crash(engine)
+
+
+async def test_a_flush_of_nothing_asks_for_nothing() -> None:
+    world = World()
+    engine, layer = await world.start()
+    world.store.calls.clear()
+    await durable(engine, layer)
+    await engine.flush()
+    assert world.store.calls == []
+    await world.crash(engine)
+
+
+async def test_a_write_over_flushed_data_reads_nothing() -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, noise(4 * BLOCK_BYTES))
+    await engine.flush_memtable()
+    world.store.calls.clear()
+    for number in range(8):
+        layer.write(number * 64 * 1024 + number * 512, noise(512 * (number + 1)))
+        await durable(engine, layer)
+    assert {verb for verb, _, _ in world.store.calls} == {"create"}
+    assert world.store.uploaded() < 64 * 1024
+    await world.crash(engine)
+
+
+async def test_writers_who_flush_at_once_share_an_object() -> None:
+    world = World()
+    engine, layer = await world.start()
+    first = world.store.hold("create", WALS)
+    layer.write(0, SECTOR)
+    told: list[int] = []
+    when_durable(layer, layer.last_sequence, lambda: told.append(0))
+    await first.someone_waits()
+    for number in range(1, 50):
+        layer.write(number * SECTOR_BYTES, SECTOR)
+        when_durable(layer, layer.last_sequence, lambda number=number: told.append(number))  # type: ignore[misc]
+    first.release()
+    await until(lambda: len(told) == 50)
+    assert told == list(range(50))
+    assert world.store.count("create", WALS) <= 1 + 1 + 2
+    await world.crash(engine)
+
+
+async def test_objects_count_in_the_order_of_their_numbers() -> None:
+    """Whatever lands first: an answer needs every lower number too."""
+    world = World()
+    engine, layer = await world.start()
+    engine.commit._usual = 0.0
+    told: list[int] = []
+    holds = []
+    first = engine.commit.position.next_number
+    for number in range(IN_FLIGHT_MAX):
+        held = world.store.hold("create", wal_name(first + number))
+        holds.append(held)
+        layer.write(number * SECTOR_BYTES, SECTOR)
+        when_durable(layer, layer.last_sequence, lambda number=number: told.append(number))  # type: ignore[misc]
+        await held.someone_waits()
+    for held in reversed(holds[1:]):
+        held.release()
+        await settle()
+        assert told == []
+        assert engine.commit.position.acknowledged < first
+    holds[0].release()
+    await until(lambda: len(told) == IN_FLIGHT_MAX)
+    assert told == list(range(IN_FLIGHT_MAX))
+    assert engine.commit.position.acknowledged == first + IN_FLIGHT_MAX - 1
+    await world.crash(engine)
+
+
+async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> None:
+    world = World()
+    engine, layer = await world.start()
+    engine.commit._usual = 0.0
+    first = engine.commit.position.next_number
+    stuck = world.store.hold("create", wal_name(first))
+    sent: list[int] = []
+    for number in range(3 * WINDOW):
+        layer.write(number * SECTOR_BYTES, noise(SECTOR_BYTES))
+        layer.log.want_durable(layer.last_sequence)
+        await settle(10)
+        sent = [
+            wal_number(name) or 0 for verb, name, _ in world.store.calls if verb == "create" and name.startswith(WALS)
+        ]
+        assert max(sent) < first + WINDOW
+        assert len([n for n in sent if n >= first]) <= IN_FLIGHT_MAX
+    assert stuck.waiting == 1
+    assert layer.log.pending, "what cannot be sent waits, in one batch"
+    stuck.release()
+    await soon(asyncio.ensure_future(durable(engine, layer)))
+    assert engine.commit.position.next_number <= first + IN_FLIGHT_MAX + 3
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 40 * SECTOR_BYTES, SECTOR_BYTES) == noise(SECTOR_BYTES)
+    await world.crash(engine)
+
+
+async def test_a_flush_of_one_disk_does_not_wait_for_bulk_of_another() -> None:
+    world = World()
+    engine, small, large = await two_disks(world)
+    uploads = world.store.hold("create", "compacted/")
+    large.write(0, noise(8 * MIB))
+    when_durable(large, large.last_sequence, lambda: pytest.fail("its frames are not there yet"))
+    await uploads.someone_waits()
+    for number in range(3):
+        small.write(number * SECTOR_BYTES, SECTOR)
+        await soon(asyncio.ensure_future(durable(engine, small)), 5)
+    assert uploads.waiting
+    await world.crash(engine)
+    engine = await world.open()
+    assert await read(engine.layers[1], 0, 3 * SECTOR_BYTES) == SECTOR * 3
+    assert await read(engine.layers[2], 0, BLOCK_BYTES) == bytes(BLOCK_BYTES)
+    await world.crash(engine)
+
+
+async def test_a_busy_disk_does_not_keep_another_from_the_log() -> None:
+    """However much one disk has waiting, the next object but one has room for the others."""
+    world = World()
+    engine, small, busy = await two_disks(world)
+    stuck = world.store.hold("create", WALS)
+    busy.write(0, SECTOR)
+    busy.log.want_durable(busy.last_sequence)
+    await stuck.someone_waits()
+    for at in range(6000):  # 24 MiB of sectors of as many blocks: no bulk
+        busy.write(at * BLOCK_BYTES, noise(SECTOR_BYTES))
+    small.write(0, SECTOR)
+    told: list[int] = []
+    when_durable(small, small.last_sequence, lambda: told.append(world.store.count("create", WALS)))
+    before = world.store.count("create", WALS)
+    for at in range(6000, 12000):
+        busy.write(at * BLOCK_BYTES, noise(SECTOR_BYTES))
+    stuck.release()
+    await until(lambda: bool(told))
+    assert told[0] - before <= IN_FLIGHT_MAX + 2
+    await world.crash(engine)
+
+
+async def test_what_nobody_flushes_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "PUSH_SECONDS", 0.02)
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, SECTOR)
+    before = world.store.count("create", WALS)
+    await until(lambda: world.store.count("create", WALS) > before)
+    await until(lambda: engine.writes.pressure.unlogged == 0)
+    await world.crash(engine)
+
+
+async def test_a_commit_that_waits_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bulk that waits for the uploads before it wakes nobody every half millisecond."""
+    monkeypatch.setattr(commit, "PUSH_SECONDS", 0.01)
+    world = World()
+    engine, layer = await world.start()
+    known_to_be_fast(engine)
+    uploads = world.store.hold("create", "compacted/")
+    for number in range(6):
+        layer.write(number * 16 * MIB, noise(16 * MIB))
+        await settle()
+    await uploads.someone_waits(4)
+    await asyncio.sleep(0.05)
+    passes = 0
+    pump = engine.commit._pump
+
+    def counted() -> None:
+        nonlocal passes
+        passes += 1
+        pump()
+
+    engine.commit._pump = counted  # type: ignore[method-assign]
+    await asyncio.sleep(0.2)
+    assert passes <= 10
+    uploads.release()
+    await soon(asyncio.ensure_future(durable(engine, layer)), 60)
+    await world.crash(engine)
+
+
+async def test_bulk_goes_up_once() -> None:
+    world = World()
+    engine, layer = await world.start()
+    known_to_be_fast(engine)
+    world.store.calls.clear()
+    total = 32 * MIB
+    data = noise(MIB)
+    for offset in range(0, total, MIB):
+        layer.write(offset, data)
+        await asyncio.sleep(0)
+    await durable(engine, layer)
+    await engine.flush_memtable()
+    assert world.store.uploaded() < total * 1.03
+    assert world.store.uploaded(WALS) < total * 0.01
+    tables = [size for verb, name, size in world.store.calls if verb == "create" and name.startswith("compacted/")]
+    assert sum(size > 3 * MIB for size in tables) >= len(tables) - 1, "large objects, and the tree"
+    assert world.store.count("get") == 0
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, total - MIB - 5, MIB) == (data + data)[MIB - 5 : 2 * MIB - 5]
+    await world.crash(engine)
+
+
+async def test_a_block_written_again_under_its_upload_keeps_the_newer_bytes() -> None:
+    world = World()
+    engine, layer = await world.start()
+    uploads = world.store.hold("create", "compacted/")
+    data = noise(4 * MIB)
+    layer.write(0, data)
+    waiting = asyncio.ensure_future(durable(engine, layer))
+    await uploads.someone_waits()
+    layer.write(5, b"newer")
+    layer.zero(BLOCK_BYTES, BLOCK_BYTES, allocated=False)
+    layer.zero(3 * BLOCK_BYTES, 5 * BLOCK_BYTES, allocated=False)
+    uploads.release()
+    await soon(waiting)
+    expected = bytearray(data)
+    expected[5:10] = b"newer"
+    expected[BLOCK_BYTES : 2 * BLOCK_BYTES] = bytes(BLOCK_BYTES)
+    expected[3 * BLOCK_BYTES : 8 * BLOCK_BYTES] = bytes(5 * BLOCK_BYTES)
+    assert await read(layer, 0, len(data)) == expected
+    await durable(engine, layer)
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, len(data)) == expected
+    await engine.flush_memtable()
+    assert await read(layer, 0, len(data)) == expected
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, len(data)) == expected
+    await world.crash(engine)
+
+
+async def test_whole_blocks_of_zeros_are_stored_nowhere() -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, noise(BLOCK_BYTES))
+    await durable(engine, layer)
+    world.store.calls.clear()
+    layer.write(0, bytes(8 * MIB))
+    await durable(engine, layer)
+    assert world.store.uploaded() < 64 * 1024
+    for _ in range(2):
+        assert await read(layer, 0, 8 * MIB) == bytes(8 * MIB)
+        engine, layer = await world.reopen(engine)
+    await world.crash(engine)
+
+
+async def test_its_own_object_found_there_is_success() -> None:
+    """The reply of the first attempt was lost: the same bytes lie there."""
+    world = World()
+    engine, layer = await world.start()
+    create = world.store.create
+
+    async def twice(name: str, data: Buffer) -> None:
+        await create(name, data)
+        if name.startswith(WALS):
+            raise AlreadyExists(name)
+
+    world.store.create = twice  # type: ignore[method-assign]
+    layer.write(0, SECTOR)
+    await soon(asyncio.ensure_future(durable(engine, layer)))
+    await world.crash(engine)
+
+
+@pytest.mark.parametrize("error", [AccessDenied("no"), RuntimeError("a bug"), Unavailable("gave up")])
+async def test_a_failure_is_never_turned_into_success(error: Exception) -> None:
+    world = World()
+    engine, layer = await world.start()
+    world.store.fail_once("create", WALS, error)
+    layer.write(0, SECTOR)
+    with pytest.raises(StorageError):
+        await soon(asyncio.ensure_future(durable(engine, layer)))
+    assert isinstance(engine.failed.result(), type(error) if isinstance(error, StorageError) else Closed)
+    sent = len(world.store.calls)
+    layer.write(0, SECTOR)
+    when_durable(layer, layer.last_sequence, lambda: pytest.fail("acknowledged after a failure"))
+    with pytest.raises(StorageError):
+        await engine.flush()
+    with pytest.raises(StorageError):
+        await engine.flush_memtable()
+    with pytest.raises(StorageError):
+        await engine.change_tree(record("create", 2))
+    await settle()
+    assert len(world.store.calls) == sent
+    await engine.close()
+
+
+async def test_another_writers_object_under_our_number_stops_us() -> None:
+    world = World()
+    engine, layer = await world.start()
+    await world.store.create(wal_name(engine.commit.position.next_number), b"of another")
+    layer.write(0, SECTOR)
+    with pytest.raises(Fenced):
+        await soon(asyncio.ensure_future(durable(engine, layer)))
+    sent = len(world.store.calls)
+    layer.write(0, SECTOR)
+    await settle()
+    assert len(world.store.calls) == sent
+
+
+async def test_a_callback_that_raises_harms_nobody_else() -> None:
+    """It is a bug of one connection: reported, and neither the store nor the other connections pay for it."""
+    world = World()
+    engine, layer = await world.start()
+    told: list[str] = []
+    reported: list[BaseException] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def broken() -> None:
+        told.append("broken")
+        raise ValueError("a bug of a connection")
+
+    layer.write(0, SECTOR)
+    when_durable(layer, layer.last_sequence, broken)
+    when_durable(layer, layer.last_sequence, lambda: told.append("fine"))
+    await until(lambda: len(told) == 2)
+    assert [type(error) for error in reported] == [ValueError]
+    assert not engine.failed.done()
+    layer.write(0, SECTOR)
+    await soon(asyncio.ensure_future(durable(engine, layer)))
+    await world.crash(engine)
+
+
+async def test_waiters_of_older_sequences_are_answered_too() -> None:
+    world = World()
+    engine, layer = await world.start()
+    told: list[int] = []
+    sequences = [layer.write(number * SECTOR_BYTES, SECTOR) for number in range(3)]
+    for sequence in reversed(sequences):
+        assert not when_durable(layer, sequence, lambda sequence=sequence: told.append(sequence))  # type: ignore[misc]
+    await until(lambda: len(told) == 3)
+    assert when_durable(layer, sequences[0], lambda: pytest.fail("called though it was told at once"))
+    await world.crash(engine)
+
+
+def test_the_position_forgets_what_is_truncated() -> None:
+    position = LogPosition(next_number=30, tail_tag=NO_LINK, acknowledged=25)
+    for number in (20, 21, 22, 25):
+        position.add(LoggedObject(number, 100 + number, bytes([number]) * 16))
+    assert position.logged_bytes == 488
+    assert position.tag_below(22) == bytes([21]) * 16
+    assert position.tag_below(25) == NO_LINK, "a fence lies there"
+    assert position.truncate(22) == [20, 21]
+    assert position.truncate(22) == []
+    assert position.logged_bytes == 247
+    assert position.tag_below(22) == bytes([21]) * 16, "the chain goes on from there"
+    assert position.tag_below(26) == bytes([25]) * 16
