@@ -1,6 +1,6 @@
 """This file knows which devices are served, under which names, to whom, and which clients each has.
 
-It also says what a device must be able to do (`Device`, `Gate`): all that the connections ask of the storage
+It also says what a device must be able to do (`BlockDevice`, `WriteGate`): all that the connections ask of the storage
 engine.
 """
 
@@ -15,7 +15,7 @@ from storage.errors import Invalid, NotFound
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-class Gate(Protocol):
+class WriteGate(Protocol):
     """Back-pressure of a store, as plain attributes that the request loop can afford to read."""
 
     @property
@@ -33,7 +33,7 @@ class Gate(Protocol):
         """Do not call it after all."""
 
 
-class Device(Protocol):
+class BlockDevice(Protocol):
     """A disk. Buffers that go in or come out are never changed afterwards. The properties may be plain
     attributes.
 
@@ -53,7 +53,7 @@ class Device(Protocol):
         """What has it for itself now, such as "an import", or None."""
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> WriteGate:
         """The same one for the life of the device."""
 
     @property
@@ -95,7 +95,7 @@ class Export:
     since, and its requests end where they did when it attached. (A device that has clients never shrinks.)
     """
 
-    def __init__(self, name: str, device: Device, *, read_only: bool, exclusive: bool = False) -> None:
+    def __init__(self, name: str, device: BlockDevice, *, read_only: bool, exclusive: bool = False) -> None:
         self.name = name
         self.device = device
         self.size = device.size
@@ -126,7 +126,7 @@ class Exports:
 
     def __init__(
         self,
-        lookup: Callable[[str], Device],
+        lookup: Callable[[str], BlockDevice],
         names: Callable[[], Sequence[str]],
         *,
         read_only: bool = False,
@@ -143,7 +143,7 @@ class Exports:
         self._only = None if only is None else tuple(only)
         self._default = default
         self._exclusive = exclusive
-        self._holders: dict[Device, list[str]] = {}
+        self._holders: dict[BlockDevice, list[str]] = {}
         """The clients of each device, by what they are called."""
 
     def seen_by(self, identity: Identity) -> Catalogue[Export]:

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from storage.lsm.engine import EngineOptions
     from storage.lsm.memtable.gate import Gate
     from storage.lsm.read.assemble import Piece
-    from storage.lsm.read.extents import State
+    from storage.lsm.read.extents import ExtentState
 
 __all__ = [
     "Device",
     "DeviceInfo",
     "EngineOptions",
+    "ExtentState",
     "Gate",
     "Opening",
     "Piece",
-    "State",
     "Store",
     "StoreOptions",
     "StoreStatus",
@@ -39,7 +39,7 @@ _PLACES = {
     "Gate": "storage.lsm.memtable.gate",
     "Opening": "storage.fs.store",
     "Piece": "storage.lsm.read.assemble",
-    "State": "storage.lsm.read.extents",
+    "ExtentState": "storage.lsm.read.extents",
     "Store": "storage.fs.store",
     "StoreOptions": "storage.fs.store",
     "StoreStatus": "storage.fs.status",

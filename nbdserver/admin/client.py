@@ -32,7 +32,7 @@ ANSWER_SECONDS = 10.0
 """
 
 
-class _Connection(http.client.HTTPConnection):
+class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket, to a process of one of `users`."""
 
     def __init__(self, path: Path, users: frozenset[int], seconds: float | None) -> None:
@@ -94,7 +94,7 @@ class AdminClient:
     def _ask(
         self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, *, seconds: float | None = None
     ) -> Answer:
-        with self._request(method, path, body, seconds) as response, _talking():
+        with self._request(method, path, body, seconds) as response, _translating_errors():
             answer: Answer = json.loads(response.read())
             return answer
 
@@ -102,9 +102,9 @@ class AdminClient:
     def _request(
         self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, seconds: float | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = _Connection(self.path, self._users, seconds)
+        connection = _UnixConnection(self.path, self._users, seconds)
         try:
-            with _talking(connection):
+            with _translating_errors(connection):
                 # The server may refuse before it has read all: what it says is in its answer.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.request(method, path, body)
@@ -117,7 +117,7 @@ class AdminClient:
 
 
 @contextmanager
-def _talking(connection: _Connection | None = None) -> Iterator[None]:
+def _translating_errors(connection: _UnixConnection | None = None) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
@@ -206,13 +206,13 @@ def _error(body: bytes) -> StorageError:
 def _pieces(response: http.client.HTTPResponse, size: int) -> Iterator[Piece]:
     decoder = Decoder(size)
     while True:
-        with _talking():
+        with _translating_errors():
             header = response.read(HEADER.size)
         try:
             length = decoder.body_length(header)
             if not length:
                 return
-            with _talking():
+            with _translating_errors():
                 body = response.read(length)
             piece = decoder.piece(header, body)
         except SenderFailed as failed:

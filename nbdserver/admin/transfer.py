@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece, TooLong
 from nbdserver.admin.operations import Answer
-from nbdserver.exports import Device
+from nbdserver.exports import BlockDevice
 from storage.errors import Conflict, Invalid, NotFound, StorageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ ZERO = 2
 """The flag of a range that reads as zeros (`NBD_STATE_ZERO`)."""
 
 
-async def dump(device: Device, size: int) -> AsyncGenerator[Piece, None]:
+async def dump(device: BlockDevice, size: int) -> AsyncGenerator[Piece, None]:
     """The data of the first `size` bytes of a device in ascending order; what is left out is zeros.
 
     A device that is written to meanwhile gives each piece as it was when that piece was read; one that has grown is
@@ -57,7 +57,7 @@ async def dump(device: Device, size: int) -> AsyncGenerator[Piece, None]:
         await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
 
 
-def _refuse_smaller(device: Device, size: int) -> None:
+def _refuse_smaller(device: BlockDevice, size: int) -> None:
     if device.size < size:
         raise Conflict(f"the device was made smaller, from {size} to {device.size} bytes, while it was read")
 
@@ -95,7 +95,7 @@ async def import_device(
     return {"name": name, "size": device.size}
 
 
-async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool) -> None:
+async def _fill(device: BlockDevice, pieces: AsyncIterable[Piece], *, overwrite: bool) -> None:
     """Make the device hold exactly `pieces`, and zeros elsewhere."""
     if not await _is_empty(device):
         if not overwrite:
@@ -116,14 +116,14 @@ async def _fill(device: Device, pieces: AsyncIterable[Piece], *, overwrite: bool
         await asyncio.sleep(device.gate.delay)
 
 
-async def _is_empty(device: Device) -> bool:
+async def _is_empty(device: BlockDevice) -> bool:
     """Whether the device reads as zeros everywhere, by its map alone."""
     async for _ in _data_ranges(device, device.size):
         return False
     return True
 
 
-async def _data_ranges(device: Device, size: int) -> AsyncIterator[tuple[int, int]]:
+async def _data_ranges(device: BlockDevice, size: int) -> AsyncIterator[tuple[int, int]]:
     """(offset, length) of what may not be zeros in the first `size` bytes, cut at multiples of `DATA_BYTES_MAX`.
 
     The map may answer less than it was asked: the next question begins where the answer ended. What it leaves out
@@ -146,7 +146,7 @@ async def _data_ranges(device: Device, size: int) -> AsyncIterator[tuple[int, in
         await asyncio.sleep(0)
 
 
-async def _read(device: Device, offset: int, length: int) -> list[Piece]:
+async def _read(device: BlockDevice, offset: int, length: int) -> list[Piece]:
     pieces: list[Piece] = []
     for piece in await device.read(offset, length):
         if isinstance(piece, int):

@@ -11,7 +11,7 @@ BASE_ALLOCATION = "base:allocation"
 BASE_ALLOCATION_ID = 1
 
 
-class Export(Protocol):
+class ExportInfo(Protocol):
     """What the handshake tells a client about an export."""
 
     @property
@@ -35,7 +35,7 @@ class Export(Protocol):
         """Whether only one connection may have it at a time."""
 
 
-ExportT = TypeVar("ExportT", bound=Export)
+ExportT = TypeVar("ExportT", bound=ExportInfo)
 
 
 class Catalogue(Protocol[ExportT]):
@@ -74,7 +74,7 @@ class Agreement(Generic[ExportT]):
         return self.dialect is not Dialect.SIMPLE
 
 
-def transmission_flags(export: Export, dialect: Dialect, *, block_status: bool) -> int:
+def transmission_flags(export: ExportInfo, dialect: Dialect, *, block_status: bool) -> int:
     """The transmission flags of an export ("Transmission flags").
 
     CAN_MULTI_CONN holds because all connections of an export share one device: a FLUSH on one covers the

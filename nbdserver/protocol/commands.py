@@ -6,7 +6,7 @@ from nbdserver.protocol import wire
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RequestRefusal:
     """Why a request is answered with an error."""
 
     error: int
@@ -53,29 +53,29 @@ class Rules:
     structured: bool
     block_status: bool
 
-    def judge(self, command: int, flags: int, offset: int, length: int, *, size: int) -> Refusal | None:
+    def judge(self, command: int, flags: int, offset: int, length: int, *, size: int) -> RequestRefusal | None:
         """What is wrong with a request to an export of `size` bytes ("Error values"), or None."""
         known = COMMANDS.get(command)
         if known is None:
-            return Refusal(wire.EINVAL, f"command {command} is not known")
+            return RequestRefusal(wire.EINVAL, f"command {command} is not known")
         forbidden = flags & ~known.flags
         if not self.structured:
             forbidden |= flags & wire.CMD_FLAG_DF
         if forbidden:
-            return Refusal(wire.EINVAL, f"{known.name} does not take the flags {forbidden:#x}")
+            return RequestRefusal(wire.EINVAL, f"{known.name} does not take the flags {forbidden:#x}")
         if known.writes and self.read_only:
-            return Refusal(wire.EPERM, "the export is read-only")
+            return RequestRefusal(wire.EPERM, "the export is read-only")
         if command == wire.CMD_FLUSH:
-            return Refusal(wire.EINVAL, "FLUSH takes neither offset nor length") if offset or length else None
+            return RequestRefusal(wire.EINVAL, "FLUSH takes neither offset nor length") if offset or length else None
         if command == wire.CMD_BLOCK_STATUS and not self.block_status:
-            return Refusal(wire.EINVAL, "no metadata context was selected for this export")
+            return RequestRefusal(wire.EINVAL, "no metadata context was selected for this export")
         if command == wire.CMD_BLOCK_STATUS and not length:
-            return Refusal(wire.EINVAL, "BLOCK_STATUS needs a length")
+            return RequestRefusal(wire.EINVAL, "BLOCK_STATUS needs a length")
         if offset + length > size:
-            return Refusal(known.beyond, f"{known.name} reaches past the end of the export")
+            return RequestRefusal(known.beyond, f"{known.name} reaches past the end of the export")
         if length > wire.PAYLOAD_BYTES_MAX and command == wire.CMD_READ:
             error = wire.EOVERFLOW if self.structured else wire.EINVAL
-            return Refusal(error, f"at most {wire.PAYLOAD_BYTES_MAX} bytes are read at once")
+            return RequestRefusal(error, f"at most {wire.PAYLOAD_BYTES_MAX} bytes are read at once")
         if length > wire.PAYLOAD_BYTES_MAX and command == wire.CMD_WRITE:
-            return Refusal(wire.EINVAL, f"at most {wire.PAYLOAD_BYTES_MAX} bytes are written at once")
+            return RequestRefusal(wire.EINVAL, f"at most {wire.PAYLOAD_BYTES_MAX} bytes are written at once")
         return None

@@ -61,7 +61,7 @@ class CompactTransmission(Transmission):
                     break
             requests += 1
         self.requests = requests
-        self._keep(start, end, hungry=outcome is MORE)
+        self._keep(start, end, need_data=outcome is MORE)
         return outcome is MORE
 
     def _request(self, command: int, flags: int, cookie: bytes, offset: int, length: int) -> Outcome:

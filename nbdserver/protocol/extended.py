@@ -11,7 +11,7 @@ that stands for the cookie everywhere else; the offset is unpacked once more, as
 
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
-from nbdserver.protocol.commands import Refusal, Rules
+from nbdserver.protocol.commands import RequestRefusal, Rules
 from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, LATER, MORE, TAKEN, Bounds, Handler, Outcome, Transmission
 from nbdserver.protocol.wire import ProtocolError
 
@@ -75,7 +75,7 @@ class ExtendedTransmission(Transmission):
                     break
             requests += 1
         self.requests = requests
-        self._keep(start, end, hungry=outcome is MORE)
+        self._keep(start, end, need_data=outcome is MORE)
         return outcome is MORE
 
     def _request(self, command: int, flags: int, cookie: bytes, offset: int, length: int) -> Outcome:
@@ -87,7 +87,7 @@ class ExtendedTransmission(Transmission):
             return self._status_of(flags, cookie, offset, length)
         refusal = self._judge(command, flags, offset, length)
         if refusal is None and announced and command != wire.CMD_WRITE:
-            refusal = Refusal(wire.EINVAL, f"command {command} takes no payload")
+            refusal = RequestRefusal(wire.EINVAL, f"command {command} takes no payload")
         if not announced or not length:
             return self._bare(command, flags, cookie, offset, length, refusal)
         if refusal is not None:
@@ -97,14 +97,14 @@ class ExtendedTransmission(Transmission):
     def _status_of(self, flags: int, cookie: bytes, offset: int, length: int) -> Outcome:
         """BLOCK_STATUS with a payload: 64 bits length of the range, 32 bits for each context that is wanted."""
         if length != _FILTER_BYTES:
-            return self._discard(cookie, length, Refusal(wire.EINVAL, "the payload does not name one context"))
+            return self._discard(cookie, length, RequestRefusal(wire.EINVAL, "the payload does not name one context"))
         begin = self._start + _HEADER
         if self._end - begin < length:
             return MORE
         effect, context = wire.STATUS_FILTER.unpack_from(self._memory, begin)
         refusal = self._judge(wire.CMD_BLOCK_STATUS, flags, offset, effect)
         if refusal is None and context != BASE_ALLOCATION_ID:
-            refusal = Refusal(wire.EINVAL, f"there is no context {context}")
+            refusal = RequestRefusal(wire.EINVAL, f"there is no context {context}")
         outcome = self._bare(wire.CMD_BLOCK_STATUS, flags, cookie, offset, effect, refusal)
         if outcome is TAKEN:
             self._start += length

@@ -30,7 +30,7 @@ from nbdserver.protocol.agreement import (
     ExportT,
     transmission_flags,
 )
-from nbdserver.protocol.states import TRANSITIONS, Event, State
+from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState
 from nbdserver.protocol.wire import OptionRefused, ProtocolError
 
 OPTION_BYTES_MAX = 64 << 10
@@ -54,7 +54,7 @@ GREETING = wire.GREETING.pack(wire.MAGIC, wire.IHAVEOPT, wire.FLAG_FIXED_NEWSTYL
 """What the server says first."""
 
 
-class Security(Enum):
+class TlsMode(Enum):
     """What a connection that is not encrypted is told when it asks for TLS, or does not."""
 
     OFF = "there is no TLS: STARTTLS is answered that it is not supported"
@@ -65,8 +65,8 @@ class Security(Enum):
 class Handshake(Generic[ExportT]):
     """One client's handshake, as seen from the server."""
 
-    def __init__(self, catalogue: Catalogue[ExportT], *, security: Security = Security.OFF) -> None:
-        self.state = State.GREETED
+    def __init__(self, catalogue: Catalogue[ExportT], *, security: TlsMode = TlsMode.OFF) -> None:
+        self.state = HandshakeState.GREETED
         self.agreement: Agreement[ExportT] | None = None
         """Set when `state` is TRANSMISSION."""
         self._catalogue = catalogue
@@ -91,7 +91,7 @@ class Handshake(Generic[ExportT]):
         and call again with no bytes in another turn. ProtocolError: there is no way to go on. While the state is
         UPGRADING the bytes are for TLS, and none is taken.
         """
-        if self.state is State.UPGRADING:
+        if self.state is HandshakeState.UPGRADING:
             return True
         self._pending += data
         enough = self._options + OPTIONS_PER_TURN
@@ -133,7 +133,7 @@ class Handshake(Generic[ExportT]):
             if not self._discard:
                 self._answer(self._discarded_option, None)
             return gone > 0
-        if self.state is State.GREETED:
+        if self.state is HandshakeState.GREETED:
             if len(pending) < wire.CLIENT_FLAGS.size:
                 return False
             (flags,) = wire.CLIENT_FLAGS.unpack_from(pending)
@@ -171,7 +171,7 @@ class Handshake(Generic[ExportT]):
             raise ProtocolError(f"the client flags {flags:#x} are not known")
         if flags & wire.FLAG_C_NO_ZEROES:
             self._padding = b""
-        if self._security is not Security.REQUIRED:
+        if self._security is not TlsMode.REQUIRED:
             return Event.FIXED_CLIENT if flags & wire.FLAG_C_FIXED_NEWSTYLE else Event.PLAIN_CLIENT
         if not flags & wire.FLAG_C_FIXED_NEWSTYLE:
             raise ProtocolError("TLS is required, and the client does not speak fixed newstyle")
@@ -196,9 +196,9 @@ class Handshake(Generic[ExportT]):
             self._contexts_of = None
         rule = OPTIONS.get(option)
         allowed = rule.states if rule else _FIXED
-        if self.state is State.PLAIN and self.state not in allowed:
+        if self.state is HandshakeState.PLAIN and self.state not in allowed:
             raise ProtocolError(f"option {option} from a client that does not speak fixed newstyle")
-        if self.state is State.UNSECURED and option == wire.OPT_EXPORT_NAME:
+        if self.state is HandshakeState.UNSECURED and option == wire.OPT_EXPORT_NAME:
             raise ProtocolError("TLS is required, and EXPORT_NAME came before STARTTLS")
         try:
             if self.state not in allowed:
@@ -222,7 +222,7 @@ class Handshake(Generic[ExportT]):
         """How many options this client may send. One that has yet to start TLS does not learn from it how many exports
         there are.
         """
-        if self.state is State.UNSECURED:
+        if self.state is HandshakeState.UNSECURED:
             return OPTIONS_MAX
         return max(OPTIONS_MAX, OPTIONS_PER_EXPORT_MAX * len(self._catalogue.names()))
 
@@ -286,7 +286,7 @@ class Handshake(Generic[ExportT]):
     def _starttls(self, data: bytes) -> Event:
         if self._encrypted:
             raise OptionRefused(wire.REP_ERR_INVALID, "TLS is in use already")
-        if self._security is Security.OFF:
+        if self._security is TlsMode.OFF:
             raise OptionRefused(wire.REP_ERR_UNSUP, "this server does not offer TLS")
         if self._pending:
             raise ProtocolError("bytes in clear follow STARTTLS")
@@ -353,16 +353,19 @@ class Rule:
     name: str
     answer: "Callable[[Handshake[Any], bytes], Event]"
     data: bool
-    states: frozenset[State] = frozenset({State.HAGGLING})
+    states: frozenset[HandshakeState] = frozenset({HandshakeState.HAGGLING})
 
 
-_FIXED = frozenset({State.HAGGLING})
-_BEFORE_TLS = frozenset({State.HAGGLING, State.UNSECURED})
-_PAUSED = frozenset({State.UPGRADING, State.TRANSMISSION, State.CLOSED})
+_FIXED = frozenset({HandshakeState.HAGGLING})
+_BEFORE_TLS = frozenset({HandshakeState.HAGGLING, HandshakeState.UNSECURED})
+_PAUSED = frozenset({HandshakeState.UPGRADING, HandshakeState.TRANSMISSION, HandshakeState.CLOSED})
 
 OPTIONS = {
     wire.OPT_EXPORT_NAME: Rule(
-        "EXPORT_NAME", Handshake._export_name, data=True, states=frozenset({State.PLAIN, State.HAGGLING})
+        "EXPORT_NAME",
+        Handshake._export_name,
+        data=True,
+        states=frozenset({HandshakeState.PLAIN, HandshakeState.HAGGLING}),
     ),
     wire.OPT_ABORT: Rule("ABORT", Handshake._abort, data=True, states=_BEFORE_TLS),
     wire.OPT_LIST: Rule("LIST", Handshake._list, data=False),

@@ -51,7 +51,7 @@ class Replies(Protocol):
         length: int,
         pieces: Sequence[Piece],
         *,
-        whole: bool = False,
+        dont_fragment: bool = False,
     ) -> None:
         """Append the answer to a READ of [offset, offset + length), which `pieces` make up exactly.
 
@@ -76,7 +76,7 @@ class SimpleReplies:
         length: int,
         pieces: Sequence[Piece],
         *,
-        whole: bool = False,
+        dont_fragment: bool = False,
     ) -> None:
         parts.append(_SIMPLE_DONE + cookie)
         _append_bare(parts, pieces)
@@ -157,7 +157,7 @@ class ChunkedReplies:
         length: int,
         pieces: Sequence[Piece],
         *,
-        whole: bool = False,
+        dont_fragment: bool = False,
     ) -> None:
         # Of one piece as a rule. `isinstance` and `+=` for two appends would cost 60 ns more.
         if len(pieces) == 1 and type(piece := pieces[0]) is not int:
@@ -165,7 +165,7 @@ class ChunkedReplies:
             parts.append(piece)  # type: ignore[arg-type]
         elif not pieces:
             parts.append(self.end(cookie))
-        elif whole and len(pieces) > 1:
+        elif dont_fragment and len(pieces) > 1:
             parts.append(self._data(self._data_last, cookie, length + 8, offset))
             _append_bare(parts, pieces)
         else:

@@ -6,7 +6,7 @@ An event that a state does not list ends the connection. The picture in docs/pro
 from enum import Enum
 
 
-class State(Enum):
+class HandshakeState(Enum):
     """Where a handshake is."""
 
     GREETED = "the greeting is out, the client's flags are awaited"
@@ -31,27 +31,27 @@ class Event(Enum):
     ABORTED = "ABORT acknowledged"
 
 
-TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.GREETED: {
-        Event.PLAIN_CLIENT: State.PLAIN,
-        Event.TLS_FIRST: State.UNSECURED,
-        Event.FIXED_CLIENT: State.HAGGLING,
+TRANSITIONS: dict[HandshakeState, dict[Event, HandshakeState]] = {
+    HandshakeState.GREETED: {
+        Event.PLAIN_CLIENT: HandshakeState.PLAIN,
+        Event.TLS_FIRST: HandshakeState.UNSECURED,
+        Event.FIXED_CLIENT: HandshakeState.HAGGLING,
     },
-    State.PLAIN: {Event.CHOSEN: State.TRANSMISSION},
-    State.UNSECURED: {
-        Event.ANSWERED: State.UNSECURED,
-        Event.STARTED_TLS: State.UPGRADING,
-        Event.ABORTED: State.CLOSED,
+    HandshakeState.PLAIN: {Event.CHOSEN: HandshakeState.TRANSMISSION},
+    HandshakeState.UNSECURED: {
+        Event.ANSWERED: HandshakeState.UNSECURED,
+        Event.STARTED_TLS: HandshakeState.UPGRADING,
+        Event.ABORTED: HandshakeState.CLOSED,
     },
-    State.HAGGLING: {
-        Event.ANSWERED: State.HAGGLING,
-        Event.STARTED_TLS: State.UPGRADING,
-        Event.CHOSEN: State.TRANSMISSION,
-        Event.ABORTED: State.CLOSED,
+    HandshakeState.HAGGLING: {
+        Event.ANSWERED: HandshakeState.HAGGLING,
+        Event.STARTED_TLS: HandshakeState.UPGRADING,
+        Event.CHOSEN: HandshakeState.TRANSMISSION,
+        Event.ABORTED: HandshakeState.CLOSED,
     },
-    State.UPGRADING: {Event.SECURED: State.HAGGLING},
-    State.TRANSMISSION: {},
-    State.CLOSED: {},
+    HandshakeState.UPGRADING: {Event.SECURED: HandshakeState.HAGGLING},
+    HandshakeState.TRANSMISSION: {},
+    HandshakeState.CLOSED: {},
 }
 
 

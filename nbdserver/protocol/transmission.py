@@ -25,7 +25,7 @@ from enum import Enum
 from typing import ClassVar, Protocol
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.commands import Refusal, Rules
+from nbdserver.protocol.commands import RequestRefusal, Rules
 from nbdserver.protocol.wire import ProtocolError
 
 BUFFER_BYTES = 256 << 10
@@ -62,7 +62,7 @@ class Handler(Protocol):
     Ranges are never empty (but for `nothing`) and inside the device.
     """
 
-    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
+    def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
         """READ; `whole` if the client forbade fragments (DF)."""
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
@@ -110,7 +110,7 @@ class _Discarded:
     sending its payload would not know what to make of an earlier answer (libnbd gives the connection up)."""
 
     cookie: bytes
-    refusal: Refusal
+    refusal: RequestRefusal
     left: int
 
 
@@ -153,7 +153,7 @@ class Transmission(ABC):
         self._end = 0
         self._body: _Adopted | _Discarded | None = None
         self._headers_only = False
-        self._refusal: Refusal | None = None
+        self._refusal: RequestRefusal | None = None
         self._over = False
 
     def refuse_all(self, error: int, message: str) -> None:
@@ -162,7 +162,7 @@ class Transmission(ABC):
         There are clients that ignore the error of a FLUSH and take the writes before it for durable (ZFS), so as long
         as it can be carried out it is.
         """
-        self._refusal = Refusal(error, message)
+        self._refusal = RequestRefusal(error, message)
         self._bounds = _Nothing()
 
     def buffer(self) -> memoryview:
@@ -209,11 +209,11 @@ class Transmission(ABC):
         self.requests += outcome is TAKEN
         return outcome
 
-    def _keep(self, start: int, end: int, *, hungry: bool) -> None:
+    def _keep(self, start: int, end: int, *, need_data: bool) -> None:
         """Remember what is left of the receive buffer; at its front if it waits for more bytes."""
         if start == end:
             start = end = 0
-        elif hungry and start:
+        elif need_data and start:
             self._memory[: end - start] = self._memory[start:end]
             start, end = 0, end - start
         self._start, self._end = start, end
@@ -232,13 +232,13 @@ class Transmission(ABC):
             return MORE
         return self._request(command, flags, cookie, offset, length)
 
-    def _judge(self, command: int, flags: int, offset: int, length: int) -> Refusal | None:
+    def _judge(self, command: int, flags: int, offset: int, length: int) -> RequestRefusal | None:
         if self._refusal is not None and command != wire.CMD_FLUSH:
             return self._refusal
         return self._rules.judge(command, flags, offset, length, size=self._bounds.size)
 
     def _bare(
-        self, command: int, flags: int, cookie: bytes, offset: int, length: int, refusal: Refusal | None
+        self, command: int, flags: int, cookie: bytes, offset: int, length: int, refusal: RequestRefusal | None
     ) -> Outcome:
         """A request without payload."""
         self._headers_only = False
@@ -258,7 +258,7 @@ class Transmission(ABC):
         handler = self.handler
         fua = bool(flags & wire.CMD_FLAG_FUA)
         if command == wire.CMD_READ:
-            return handler.read(cookie, offset, length, whole=bool(flags & wire.CMD_FLAG_DF))
+            return handler.read(cookie, offset, length, dont_fragment=bool(flags & wire.CMD_FLAG_DF))
         if command == wire.CMD_FLUSH:
             return handler.flush(cookie)
         if command == wire.CMD_TRIM:
@@ -294,7 +294,7 @@ class Transmission(ABC):
         self._body = _Adopted(cookie, offset, fua, payload, here)
         return MORE
 
-    def _discard(self, cookie: bytes, length: int, refusal: Refusal) -> Outcome:
+    def _discard(self, cookie: bytes, length: int, refusal: RequestRefusal) -> Outcome:
         """Refuse a request, but read its payload first."""
         if length > DISCARD_BYTES_MAX:
             raise ProtocolError(f"a refused request announces a payload of {length} bytes")

@@ -13,7 +13,7 @@ TURNS = 50
 """About 100 us: longer than a client of the same machine needs to come back, and short beside a disk's."""
 
 
-class Wakeful:
+class BusyPoll:
     """One for all connections of a loop, since it is the loop that is kept awake."""
 
     def __init__(self) -> None:

@@ -7,14 +7,15 @@ what it sent but was not applied when it left is dropped; nothing of a connectio
 How it works. In the handshake, bytes go through a buffer that all connections share, since they are taken out
 of it in the same turn of the loop. In the transmission phase `Transmission` owns the receive buffer, and a
 `Session` carries out what it finds there: one pass over what arrived, one `writelines`. When a request was
-not taken, or too many replies are unsent, reading stops until `proceed` is called. After STARTTLS a `Secured`
+not taken, or too many replies are unsent, reading stops until `proceed` is called. After STARTTLS a `TlsTransport`
 takes the place of the transport; everything else stays as it is.
 
 Stale copies. Linux sends a request again on another socket when one stalls. An old copy that is applied late
 would undo a newer write that was acknowledged. So before bytes are carried out after a pause, or after a
-second of silence, the kernel is asked whether the peer is still there (`presence`), and again in every pass until no
-request is half received. If it has left, a `Doubtful` takes the requests. And if the end of its stream could be out of
-sight, because its requests were not taken for long, no write of it is carried out until enough was read to know.
+second of silence, the kernel is asked whether the peer is still there (`peer_liveness`), and again in every pass until
+no request is half received. If it has left, a `StaleRequests` takes the requests. And if the end of its stream could be
+out of sight, because its requests were not taken for long, no write of it is carried out until enough was read to
+know.
 """
 
 import asyncio
@@ -28,19 +29,19 @@ from nbdserver.exports import Export, Exports
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.dialects import replies_in, transmission_in
-from nbdserver.protocol.handshake import Handshake, Security
-from nbdserver.protocol.states import State
+from nbdserver.protocol.handshake import Handshake, TlsMode
+from nbdserver.protocol.states import HandshakeState
 from nbdserver.protocol.transmission import Transmission
 from nbdserver.protocol.wire import ProtocolError
-from nbdserver.server.busy_poll import Wakeful
+from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.peer import NOBODY, prepare
-from nbdserver.server.peer_liveness import LOOK_SECONDS, Presence
+from nbdserver.server.peer_liveness import LOOK_SECONDS, PeerLiveness
 from nbdserver.server.progress import Progress
-from nbdserver.server.read_only import Spectator
+from nbdserver.server.read_only import ReadOnlySession
 from nbdserver.server.session import Session
-from nbdserver.server.stale_requests import Doubtful
-from nbdserver.server.tls_transport import Secured
+from nbdserver.server.stale_requests import StaleRequests
+from nbdserver.server.tls_transport import TlsTransport
 from nbdserver.tls import Credentials, names_in_certificate
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ _shared_buffer = memoryview(bytearray(64 << 10))
 """Where the bytes of all handshakes arrive."""
 
 
-class Owner(Protocol):
+class ConnectionListener(Protocol):
     """The server, as its connections see it."""
 
     def opened(self, connection: "Connection") -> None:
@@ -79,14 +80,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        owner: Owner,
+        owner: ConnectionListener,
         exports: Exports,
         limits: Limits,
         budget: Budget,
-        wakeful: Wakeful,
+        busy_poll: BusyPoll,
         *,
         number: int = 0,
-        security: Security = Security.OFF,
+        security: TlsMode = TlsMode.OFF,
         credentials: Credentials | None = None,
     ) -> None:
         """`number` is what the client is called by; `credentials` are those of a server that has TLS."""
@@ -103,9 +104,9 @@ class Connection(asyncio.BufferedProtocol):
         self._exports = exports
         self._limits = limits
         self._budget = budget
-        self._wakeful = wakeful
+        self._busy_poll = busy_poll
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | Secured
+        self._transport: asyncio.Transport | TlsTransport
         self._security = security
         self._credentials = credentials
         self._handshake: Handshake[Export]
@@ -125,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
         self._heard = 0.0
         self._straddled = False
         """Since a silence, there was no moment without a request half received: the peer is asked for in every pass."""
-        self._presence: Presence
+        self._liveness: PeerLiveness
 
     @property
     def name(self) -> str:
@@ -148,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             sock = transport.get_extra_info("socket")
             self.peer = prepare(sock)
-            self._presence = Presence(sock)
+            self._liveness = PeerLiveness(sock)
         except OSError:
             self.fail()
             return
@@ -178,7 +179,7 @@ class Connection(asyncio.BufferedProtocol):
             self._straddled = True
             self._ask_for_peer()
         elif silence < BUSY_SECONDS:
-            self._wakeful.stay()
+            self._busy_poll.stay()
         self._guarded(self._received, nbytes)
 
     def pause_writing(self) -> None:
@@ -245,8 +246,8 @@ class Connection(asyncio.BufferedProtocol):
         """The last request is answered and no other will come, unless one is left of a client that has left."""
         session, transmission = self._session, self._transmission
         assert transmission is not None
-        doubtful = transmission.handler
-        left = session.disconnected and isinstance(doubtful, Doubtful) and not doubtful.carry_on()
+        stale = transmission.handler
+        left = session.disconnected and isinstance(stale, StaleRequests) and not stale.carry_on()
         session.send()
         if left:
             self._stop_reading()
@@ -257,13 +258,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def peer_is_here(self) -> bool:
         """Whether the peer has not left, as far as the kernel knows."""
-        return not self._presence.gone()
+        return not self._liveness.gone()
 
     def unseen_bytes(self) -> int:
         """How many bytes the end of the client's stream could lie behind, unseen for so long that the client may have
         given up; 0: it would be seen."""
-        presence = self._presence
-        return presence.look_ahead(self.bytes_received) if presence.unseen(self._loop.time()) else 0
+        liveness = self._liveness
+        return liveness.look_ahead(self.bytes_received) if liveness.unseen(self._loop.time()) else 0
 
     def fail(self) -> None:
         """Drop the client at once, with all that was not carried out."""
@@ -321,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
         """Give bytes to the handshake, send its answers."""
         handshake = self._handshake
         try:
-            hungry = handshake.received(data)
+            need_data = handshake.received(data)
         finally:
             for reason in handshake.refusals:
                 self._owner.refused(self, "client_refused", reason)
@@ -329,14 +330,14 @@ class Connection(asyncio.BufferedProtocol):
             output = handshake.take_output()
             if output:
                 self._transport.write(b"".join(output))
-        if handshake.state is State.CLOSED:
+        if handshake.state is HandshakeState.CLOSED:
             self.close()
         elif handshake.agreement is not None:
             self._attach(handshake.agreement)
         else:
-            if handshake.state is State.UPGRADING:
+            if handshake.state is HandshakeState.UPGRADING:
                 self._upgrade()
-            if hungry and not self.write_paused:
+            if need_data and not self.write_paused:
                 self._read_on()
             else:
                 self._stop_reading()
@@ -345,9 +346,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _upgrade(self) -> None:
         """STARTTLS was acknowledged, in clear: whatever comes or goes from here on is TLS."""
-        if not isinstance(self._transport, Secured):
+        if not isinstance(self._transport, TlsTransport):
             assert self._credentials is not None, "only a server with certificates acknowledges STARTTLS"
-            self._transport = Secured(self._transport, self, self._credentials.make_context(), choked=self.write_paused)
+            self._transport = TlsTransport(
+                self._transport, self, self._credentials.make_context(), write_paused=self.write_paused
+            )
 
     def _attach(self, agreement: Agreement[Export]) -> None:
         """Enter the transmission phase."""
@@ -357,7 +360,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         replies = replies_in(agreement.dialect)
-        kind = Spectator if export.read_only else Session
+        kind = ReadOnlySession if export.read_only else Session
         self._session = kind(self, self._transport, export.device, replies, self._limits, self._budget)
         self._transmission = transmission_in(agreement, self._session)
         self._heard = self._loop.time()
@@ -373,22 +376,22 @@ class Connection(asyncio.BufferedProtocol):
     def _received(self, count: int) -> None:
         """So many bytes came; also none, if others wait."""
         assert self._transmission is not None
-        hungry = self._transmission.received(count)
+        need_data = self._transmission.received(count)
         if self._straddled and self._transmission.between_requests:
             self._straddled = False
-        self._pass_done(hungry=hungry)
+        self._pass_done(need_data=need_data)
 
-    def _pass_done(self, *, hungry: bool) -> None:
+    def _pass_done(self, *, need_data: bool) -> None:
         """Send what a pass over the received bytes produced, and decide what comes next."""
         session = self._session
         session.send()
         if session.stalled:
-            self._presence.unread(self._loop.time())
+            self._liveness.unread(self._loop.time())
         if session.stalled or session.arriving:
             self._watch_on()
         if session.ending and not session.outstanding:
             self.idle()
-        elif self.write_paused or not hungry:
+        elif self.write_paused or not need_data:
             self._stop_reading()
             if not self.write_paused and not session.stalled:
                 # The pass ended because it had made enough replies for one turn of the loop.
@@ -407,7 +410,7 @@ class Connection(asyncio.BufferedProtocol):
         self._watch = None
         if self.export is None:
             return
-        session, presence, now = self._session, self._presence, self._loop.time()
+        session, liveness, now = self._session, self._liveness, self._loop.time()
         for progress, moved, moves, what in (
             (self._replies_progress, session.bytes_taken, self.write_paused, "read its replies"),
             (self._payload_progress, self.bytes_received, session.arriving and not self._paused, "send its data"),
@@ -417,10 +420,10 @@ class Connection(asyncio.BufferedProtocol):
             elif progress.is_stuck(now, moved):
                 self._drop(f"it does not {what}, and others wait for the memory that takes")
                 return
-        presence.look(now, self.bytes_received, reading=not self._paused)
-        if session.looks_ahead and not presence.unseen(now):
+        liveness.look(now, self.bytes_received, reading=not self._paused)
+        if session.looks_ahead and not liveness.unseen(now):
             session.seen()
-        if self.write_paused or session.arriving or presence.unread_since is not None:
+        if self.write_paused or session.arriving or liveness.unread_since is not None:
             self._watch_on()
 
     def _stop_reading(self) -> None:
@@ -437,10 +440,10 @@ class Connection(asyncio.BufferedProtocol):
         """If the peer has left, what it left behind counts only with a DISC behind it."""
         transmission = self._transmission
         assert transmission is not None
-        if self._session.disconnected or isinstance(transmission.handler, Doubtful):
+        if self._session.disconnected or isinstance(transmission.handler, StaleRequests):
             return
         if not self.peer_is_here():
-            transmission.handler = Doubtful(self._session, self._limits)
+            transmission.handler = StaleRequests(self._session, self._limits)
 
     def _linger(self) -> None:
         """Give the client LINGER_SECONDS, counted from the first call."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nbdserver.exports import Gate
+from nbdserver.exports import WriteGate
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class HeldWrites:
 
     def __init__(
         self,
-        gate: Gate,
+        gate: WriteGate,
         *,
         may_go: Callable[[], bool],
         carry_out: Callable[[HeldWrite], None],

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from nbdserver import unix_sockets
 from nbdserver.exports import Exports
-from nbdserver.protocol.handshake import Security
+from nbdserver.protocol.handshake import TlsMode
 from nbdserver.protocol.wire import PAYLOAD_BYTES_MAX
-from nbdserver.server.busy_poll import Wakeful
+from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.clients import describe
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import RESERVE_BYTES, Budget, Limits
@@ -55,15 +55,15 @@ class Server:
     ) -> None:
         self._exports = exports
         self._credentials = credentials
-        self._security = Security.OFF
+        self._security = TlsMode.OFF
         if credentials is not None:
-            self._security = Security.REQUIRED if tls_required else Security.OFFERED
+            self._security = TlsMode.REQUIRED if tls_required else TlsMode.OFFERED
         self._limits = limits
         self._env = env or RealEnv()
         self._budget = Budget(
             limits.memory_bytes, max(0, min(RESERVE_BYTES, limits.memory_bytes - 2 * PAYLOAD_BYTES_MAX))
         )
-        self._wakeful = Wakeful()
+        self._busy_poll = BusyPoll()
         self._listeners: list[asyncio.Server] = []
         self._sockets: list[tuple[Path, unix_sockets.Identity]] = []
         """Paths of our Unix sockets, and which file was there."""
@@ -150,7 +150,7 @@ class Server:
             self._exports,
             self._limits,
             self._budget,
-            self._wakeful,
+            self._busy_poll,
             number=next(self._numbers),
             security=self._security,
             credentials=self._credentials,

@@ -36,7 +36,7 @@ _ACKNOWLEDGED_AT = 120
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
-class Presence:
+class PeerLiveness:
     """What is known of one peer. Times are those of the loop; a peer on a Unix socket is always in sight."""
 
     def __init__(self, sock: socket.socket) -> None:

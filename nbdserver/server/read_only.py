@@ -11,7 +11,7 @@ from nbdserver.server.session import Session
 _REASON = "this client may only read"
 
 
-class Spectator(Session):
+class ReadOnlySession(Session):
     """A session that changes nothing."""
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:

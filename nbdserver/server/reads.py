@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nbdserver.exports import Device
+from nbdserver.exports import BlockDevice
 from nbdserver.protocol import wire
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from storage.buffers import kept_bytes
@@ -35,18 +35,18 @@ _UNREAD = "the data could not be read"
 class StoreRead:
     """One READ of [offset, offset + length); `deliver` is given replies, and the bytes of data among them."""
 
-    device: Device
+    device: BlockDevice
     replies: Replies
     deliver: Callable[[Parts, int], None]
     cookie: bytes
     offset: int
     length: int
-    whole: bool
+    dont_fragment: bool
 
     async def answer(self) -> None:
         """Deliver the answer, data or error."""
         replies = self.replies
-        if not isinstance(replies, ChunkedReplies) or self.whole or self.length <= PART_BYTES:
+        if not isinstance(replies, ChunkedReplies) or self.dont_fragment or self.length <= PART_BYTES:
             await self._at_once()
             return
         offset, end = self.offset, self.offset + self.length
@@ -68,7 +68,7 @@ class StoreRead:
             number = _failed(self.offset, self.length, error)
             self.deliver([self.replies.error(self.cookie, number, _UNREAD)], 0)
         else:
-            self.replies.data(parts, self.cookie, self.offset, self.length, pieces, whole=self.whole)
+            self.replies.data(parts, self.cookie, self.offset, self.length, pieces, dont_fragment=self.dont_fragment)
             self.deliver(copied(parts), self.length)
 
     async def _part(self, replies: ChunkedReplies, offset: int, length: int) -> None:

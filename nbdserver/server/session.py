@@ -30,7 +30,7 @@ from typing import Protocol
 
 import numpy
 
-from nbdserver.exports import Device
+from nbdserver.exports import BlockDevice
 from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.protocol.transmission import Payload
@@ -53,7 +53,7 @@ LOOK_AHEAD_FACTOR = 16
 may take then."""
 
 
-class Transport(Protocol):
+class ReplyTransport(Protocol):
     """What a session sends through."""
 
     def writelines(self, parts: Parts) -> None:
@@ -63,7 +63,7 @@ class Transport(Protocol):
         """Bytes that are not sent yet."""
 
 
-class Owner(Protocol):
+class SessionOwner(Protocol):
     """The connection a session belongs to."""
 
     write_paused: bool
@@ -91,9 +91,9 @@ class Session:
 
     def __init__(
         self,
-        owner: Owner,
-        transport: Transport,
-        device: Device,
+        owner: SessionOwner,
+        transport: ReplyTransport,
+        device: BlockDevice,
         replies: Replies,
         limits: Limits,
         budget: Budget,
@@ -136,15 +136,15 @@ class Session:
 
     # The handler's methods: see protocol.transmission.Handler
 
-    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
+    def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
         queued = self._queued + length
         if queued > self._limits.reply_bytes:
-            return self._read_long(cookie, offset, length, whole=whole)
+            return self._read_long(cookie, offset, length, dont_fragment=dont_fragment)
         pieces = self._device.read_cached(offset, length)
         if pieces is None:
-            return self._read_later(cookie, offset, length, whole=whole)
+            return self._read_later(cookie, offset, length, dont_fragment=dont_fragment)
         self._queued = queued
-        self._replies.data(self._parts, cookie, offset, length, pieces, whole=whole)
+        self._replies.data(self._parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
@@ -280,27 +280,27 @@ class Session:
 
     # READs that take long
 
-    def _read_long(self, cookie: bytes, offset: int, length: int, *, whole: bool) -> bool:
+    def _read_long(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool) -> bool:
         """A READ with which more than Limits.reply_bytes would be queued: alone, and counted, or after a
         send."""
         if self._queued or self._owner.write_paused:
             return False
         pieces = self._device.read_cached(offset, length)
         if pieces is None:
-            return self._read_later(cookie, offset, length, whole=whole)
+            return self._read_later(cookie, offset, length, dont_fragment=dont_fragment)
         if not self._take(length):
             return False
         self._leaving += length
         self._queued += length
-        self._replies.data(self._parts, cookie, offset, length, pieces, whole=whole)
+        self._replies.data(self._parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
 
-    def _read_later(self, cookie: bytes, offset: int, length: int, *, whole: bool) -> bool:
+    def _read_later(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool) -> bool:
         """A READ that memory cannot answer."""
         if not self._admit() or not self._take(length):
             return False
         self.outstanding += 1
-        read = StoreRead(self._device, self._replies, self._deliver, cookie, offset, length, whole)
+        read = StoreRead(self._device, self._replies, self._deliver, cookie, offset, length, dont_fragment)
         task = self._loop.create_task(self._read(read))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -15,7 +15,7 @@ from nbdserver.server.limits import Limits
 from nbdserver.server.session import Session
 
 
-class Doubtful:
+class StaleRequests:
     """Stands in for a session whose client has left while bytes of it were still to be read.
 
     They may be old copies of requests that the client has sent again elsewhere, so they are only kept, and
@@ -28,8 +28,8 @@ class Doubtful:
         self._limits = limits
         self._calls: deque[Callable[[], bool]] = deque()
 
-    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
-        return self._keep(partial(self._session.read, cookie, offset, length, whole=whole))
+    def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
+        return self._keep(partial(self._session.read, cookie, offset, length, dont_fragment=dont_fragment))
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         return self._keep(partial(self._session.write, cookie, offset, data, fua=fua))

@@ -60,11 +60,13 @@ class Above(Protocol):
         """It has failed; the connection closes."""
 
 
-class Secured(asyncio.BufferedProtocol):
+class TlsTransport(asyncio.BufferedProtocol):
     """One connection under TLS. States: TLS handshake, open, ended (by the client), closed (by the server)."""
 
-    def __init__(self, transport: asyncio.Transport, above: Above, context: ssl.SSLContext, *, choked: bool) -> None:
-        """Takes `transport` away from its protocol. What was written to it before goes out in clear; `choked`:
+    def __init__(
+        self, transport: asyncio.Transport, above: Above, context: ssl.SSLContext, *, write_paused: bool
+    ) -> None:
+        """Takes `transport` away from its protocol. What was written to it before goes out in clear; `write_paused`:
         too much of that is unsent."""
         self._transport = transport
         self._above = above
@@ -79,7 +81,7 @@ class Secured(asyncio.BufferedProtocol):
         self._closed = False
         self._wanted = True
         """The connection reads."""
-        self._choked = choked
+        self._write_paused = write_paused
         """Too much is unsent. Then nothing is read, since reading makes OpenSSL write (key updates)."""
         transport.set_protocol(self)
 
@@ -108,13 +110,13 @@ class Secured(asyncio.BufferedProtocol):
         return self._lingers
 
     def pause_writing(self) -> None:
-        self._choked = True
+        self._write_paused = True
         if not self._closed:
             self._transport.pause_reading()
         self._above.pause_writing()
 
     def resume_writing(self) -> None:
-        self._choked = False
+        self._write_paused = False
         self._above.resume_writing()
         self._loop.call_soon(self._read_on)
 
@@ -202,8 +204,8 @@ class Secured(asyncio.BufferedProtocol):
 
     def _decrypt(self) -> None:
         """Hand on what has arrived, while the connection reads."""
-        hungry = over = False
-        while self._wanted and not (hungry or self._ended or self._closed):
+        need_data = over = False
+        while self._wanted and not (need_data or self._ended or self._closed):
             buffer = self._above.get_buffer(-1)
             if not len(buffer):
                 break  # a request waits to be offered again
@@ -216,7 +218,7 @@ class Secured(asyncio.BufferedProtocol):
                         break
                     filled += int(count)
             except ssl.SSLWantReadError:
-                hungry = True
+                need_data = True
             except ssl.SSLError:
                 self._flush()
                 self.abort()
@@ -235,11 +237,11 @@ class Secured(asyncio.BufferedProtocol):
 
     def _read_on(self) -> None:
         """Hand on what OpenSSL holds; if the connection still reads, read the socket."""
-        if not self._wanted or self._choked or self._closed:
+        if not self._wanted or self._write_paused or self._closed:
             return
         if self._open:
             self._decrypt()
-        if self._wanted and not self._choked and not self._closed:
+        if self._wanted and not self._write_paused and not self._closed:
             self._transport.resume_reading()
 
     def _flush(self) -> None:

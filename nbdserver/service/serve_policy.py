@@ -18,7 +18,7 @@ from storage.errors import Invalid, StorageError
 logger = logging.getLogger(__name__)
 
 
-class Security:
+class ServePolicy:
     """`credentials` and `access`, as far as they were asked for."""
 
     def __init__(self, settings: ServeSettings, env: Env) -> None:

@@ -26,14 +26,14 @@ import msgspec
 from nbdserver.admin.api import Admin
 from nbdserver.admin.sockets import make_runtime_folder, runtime_folder, socket_path
 from nbdserver.config import STOP_SECONDS, ServeSettings
-from nbdserver.exports import Device, Exports
+from nbdserver.exports import BlockDevice, Exports
 from nbdserver.server.limits import Limits, share_of_one_address
 from nbdserver.server.listener import Server
 from nbdserver.service import captive, logs
 from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
-from nbdserver.service.serve_policy import Security
+from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_store
 from storage.env import Env
@@ -56,7 +56,7 @@ async def serve(settings: ServeSettings, password: Secret, env: Env, ready: Read
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
     stopped = _stopped_by_signals()
-    security = Security(settings, env)
+    security = ServePolicy(settings, env)
     await _rehearse(settings, env)
     told = Opening()
     async with saying(say, lambda waited: opening(settings.store, told, waited)):
@@ -100,7 +100,7 @@ def _say_stopping(sentence: str) -> None:
 class Service:
     """What runs on an open store: the NBD server, the admin API, the command of --run."""
 
-    def __init__(self, store: Store, settings: ServeSettings, env: Env, security: Security) -> None:
+    def __init__(self, store: Store, settings: ServeSettings, env: Env, security: ServePolicy) -> None:
         self._store = store
         self._security = security
         self._settings = settings
@@ -248,7 +248,7 @@ def _limits(settings: ServeSettings) -> Limits:
     return dataclasses.replace(limits, connections=connections, connections_per_address=of_one)
 
 
-def _nothing(name: str) -> Device:
+def _nothing(name: str) -> BlockDevice:
     raise NotFound(f"{name!r} is not served yet")
 
 

@@ -29,7 +29,7 @@ class Taken(Exception):
     """Another object has the name."""
 
 
-async def create_or_settle(
+async def create_once(
     store: ObjectStore, name: str, data: bytes | bytearray, *, on_gone: Callable[[], Awaitable[None]]
 ) -> None:
     """Return when exactly `data` lies under `name`, created by this call or by a lost earlier attempt.

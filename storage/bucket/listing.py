@@ -6,7 +6,7 @@ from storage.format.names import (
     WALS,
     manifest_name,
     manifest_number,
-    table_id,
+    sst_id,
     wal_name,
     wal_number,
 )
@@ -25,7 +25,7 @@ async def list_log(store: ObjectStore, *, above: int = 0) -> dict[int, ObjectInf
     return {number: info for info in infos if (number := wal_number(info.name)) is not None}
 
 
-async def list_tables(store: ObjectStore) -> dict[str, ObjectInfo]:
+async def list_ssts(store: ObjectStore) -> dict[str, ObjectInfo]:
     """The SSTs and images of the tree, by id."""
     infos = await store.list(TABLES)
-    return {ulid: info for info in infos if (ulid := table_id(info.name)) is not None}
+    return {ulid: info for info in infos if (ulid := sst_id(info.name)) is not None}

@@ -30,7 +30,7 @@ class EntryKind(IntEnum):
     ZERO_ALLOCATED = 4
 
 
-class TableRef(msgspec.Struct, frozen=True, array_like=True):
+class SstRef(msgspec.Struct, frozen=True, array_like=True):
     """One SST as manifests and logs name it. `tag` is the tag of its sealed index, which pins every frame in it."""
 
     id: str
@@ -58,7 +58,7 @@ class FrameRef(msgspec.Struct, frozen=True, gc=False):
     full: bool
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class SstEntry(msgspec.Struct, frozen=True, gc=False):
     """One block entry as memtable flush and bulk bypass produce it; `offset` and `length` are 0 for zeros."""
 
     layer: int

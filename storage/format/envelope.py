@@ -24,7 +24,7 @@ from storage.crypto.cipher import OVERHEAD_BYTES, PREFIX_BYTES, TAG_BYTES, Authe
 from storage.errors import Corrupt, Unsupported
 from storage.format.frame import compress, decompress
 
-MAGIC = b"NBDSTORE"
+OBJECT_MAGIC = b"NBDSTORE"
 FORMAT_VERSION = 1
 KEY_ID = 1
 
@@ -75,7 +75,7 @@ class Header:
         assert len(self.nonce) == PREFIX_BYTES
         assert len(self.link) == TAG_BYTES
         return HEADER.pack(
-            MAGIC,
+            OBJECT_MAGIC,
             FORMAT_VERSION,
             self.kind,
             KEY_ID,
@@ -113,7 +113,7 @@ def decode_header(name: str, raw: Buffer, *, store_id: bytes, kinds: tuple[Objec
         parts,
         index_offset,
     ) = HEADER.unpack_from(raw)
-    if magic != MAGIC:
+    if magic != OBJECT_MAGIC:
         raise Corrupt(name, "it does not begin as an object of this program")
     if version != FORMAT_VERSION:
         raise Unsupported(

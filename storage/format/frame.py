@@ -43,7 +43,7 @@ _HEADER = Struct("<BQ")
 _ASSOCIATED = Struct("<H16sIB")
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame holds: all sectors of a block, or some of them."""
 
     FULL = 1
@@ -114,7 +114,7 @@ class FrameCodec:
         self._cipher = cipher
         self._store_id = store_id
 
-    def encode(self, sealer: Sealer, number: int, *, block: int, kind: Kind, mask: int, data: Buffer) -> bytes:
+    def encode(self, sealer: Sealer, number: int, *, block: int, kind: FrameKind, mask: int, data: Buffer) -> bytes:
         """One frame: the sectors of `mask`, ascending and contiguous in `data`, sealed as number `number` of
         an object.
 
@@ -130,7 +130,7 @@ class FrameCodec:
         plaintext = b"".join((_HEADER.pack(codec, mask), payload))
         return sealer.seal(number, plaintext, self._associated(block, kind))
 
-    def decode(self, sealed: Buffer, *, block: int, kind: Kind) -> tuple[int, Buffer]:
+    def decode(self, sealed: Buffer, *, block: int, kind: FrameKind) -> tuple[int, Buffer]:
         """(layout mask, sectors) of one frame. AuthenticationError if it is not a frame of this store, block
         and kind; ValueError if it opens and yet makes no sense, which only a bug at its writing can cause."""
         plaintext = self._cipher.open(sealed, self._associated(block, kind))
@@ -141,13 +141,13 @@ class FrameCodec:
         payload = memoryview(plaintext)[_HEADER.size :]
         return mask, decompress(codec, payload, mask.bit_count() * SECTOR_BYTES)
 
-    def _associated(self, block: int, kind: Kind) -> bytes:
+    def _associated(self, block: int, kind: FrameKind) -> bytes:
         return _ASSOCIATED.pack(FRAME_VERSION, self._store_id, block, kind)
 
 
-def _check_layout(kind: Kind, mask: int) -> None:
+def _check_layout(kind: FrameKind, mask: int) -> None:
     """The rules for both ends: a frame has at least one sector, none beyond the block, and FULL means all."""
     if not 0 < mask <= FULL_MASK:
         raise ValueError(f"{mask:#x} is no mask of sectors")
-    if kind is Kind.FULL and mask != FULL_MASK:
+    if kind is FrameKind.FULL and mask != FULL_MASK:
         raise ValueError(f"a full frame with the mask {mask:#x}")

@@ -8,7 +8,7 @@ array, so that later fields can be appended: a reader fills in those it misses a
 import msgspec
 
 from storage.errors import Corrupt
-from storage.format.blocks import TableRef
+from storage.format.blocks import SstRef
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True):
@@ -21,16 +21,16 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     closed: bool
     """Written by a clean stop: nothing in the log behind it, and no process holds the store."""
     replay: int
-    """First WAL number not contained in `tables`."""
+    """First WAL number not contained in `ssts`."""
     replay_tag: bytes
     """Tag of the WAL object just below `replay` (zeros behind a fence): where the chain of the log goes on."""
     acknowledged: int
     """Highest WAL number known to be acknowledged; a gap below it is a loss."""
     sequence: int
-    """Every operation in `tables` has a sequence up to this one."""
-    tables: list[TableRef] = []
+    """Every operation in `ssts` has a sequence up to this one."""
+    ssts: list[SstRef] = []
     """Data SSTs, oldest first."""
-    tree: TableRef | None = None
+    tree: SstRef | None = None
     """The object that holds the tree of names, unless the tree is still empty."""
     fences: list[int] = []
     """WAL numbers of all fences below `replay`: never deleted."""
@@ -72,8 +72,8 @@ def check_successor(old: Manifest, new: Manifest) -> None:
     assert new.acknowledged >= old.acknowledged, "acknowledged numbers move forward only"
     assert set(old.fences) <= set(new.fences), "fences are for ever"
     assert set(old.takeovers) <= set(new.takeovers), "take-over manifests are for ever"
-    assert {table.id for table in old.tables} <= {table.id for table in new.tables}, "no SST is dropped"
-    assert len({table.id for table in new.tables}) == len(new.tables), "each SST is listed once"
+    assert {sst.id for sst in old.ssts} <= {sst.id for sst in new.ssts}, "no SST is dropped"
+    assert len({sst.id for sst in new.ssts}) == len(new.ssts), "each SST is listed once"
     assert new.epoch == old.epoch + 1 if new.takeover else new.epoch == old.epoch, "an epoch begins with a take-over"
     assert new.keys >= old.keys, "keys move forward only"
     assert old.tree is None or new.tree is not None, "the tree is never dropped"
@@ -87,14 +87,14 @@ def checkpoint(
     replay_tag: bytes,
     acknowledged: int,
     sequence: int,
-    tables: list[TableRef],
-    tree: TableRef | None,
+    ssts: list[SstRef],
+    tree: SstRef | None,
     fences: list[int],
     keys: int,
 ) -> Manifest:
     """The manifest after a memtable flush: SSTs are added, each once, and the replay point moves on."""
-    listed = {table.id for table in old.tables}
-    added = [table for table in {table.id: table for table in tables}.values() if table.id not in listed]
+    listed = {sst.id for sst in old.ssts}
+    added = [sst for sst in {sst.id: sst for sst in ssts}.values() if sst.id not in listed]
     return msgspec.structs.replace(
         old,
         takeover=False,
@@ -103,7 +103,7 @@ def checkpoint(
         replay_tag=replay_tag,
         acknowledged=acknowledged,
         sequence=sequence,
-        tables=old.tables + added,
+        ssts=old.ssts + added,
         tree=old.tree if tree is None else tree,
         fences=fences,
         keys=keys,

@@ -27,7 +27,7 @@ def wal_name(number: int) -> str:
     return f"{WALS}{number:0{_DIGITS}}.sst"
 
 
-def table_name(ulid: str) -> str:
+def sst_name(ulid: str) -> str:
     return f"{TABLES}{ulid}.sst"
 
 
@@ -41,7 +41,7 @@ def wal_number(name: str) -> int | None:
     return _number(_WAL, name)
 
 
-def table_id(name: str) -> str | None:
+def sst_id(name: str) -> str | None:
     """The ULID of the object with this name under `compacted/`; None for a name that is none of ours."""
     match = _TABLE.fullmatch(name)
     return match[1] if match else None

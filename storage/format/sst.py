@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from storage.buffers import Buffer
 from storage.crypto.cipher import OVERHEAD_BYTES, TAG_BYTES, AuthenticationError, Cipher
 from storage.errors import Corrupt
-from storage.format.blocks import Entry, EntryKind, RangeZero, TableRef
+from storage.format.blocks import EntryKind, RangeZero, SstEntry, SstRef
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
-from storage.format.frame import FrameCodec, Kind, compress, decompress
-from storage.format.names import table_name
+from storage.format.frame import FrameCodec, FrameKind, compress, decompress
+from storage.format.names import sst_name
 
 ENTRY_COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("layer", "<u4", False),
@@ -60,39 +60,39 @@ Columns = dict[str, NDArray[np.unsignedinteger]]
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class SstIndex:
     """What one SST says: entries and ranges, as columns of equal length."""
 
     entries: Columns
     ranges: Columns
 
 
-class TableBuilder:
+class SstBuilder:
     """Collects the frames of one SST in memory. Used in a thread; not shared."""
 
     def __init__(
-        self, frames: FrameCodec, frame_cipher: Cipher, index_cipher: Cipher, header: Header, table_id: str
+        self, frames: FrameCodec, frame_cipher: Cipher, index_cipher: Cipher, header: Header, sst_id: str
     ) -> None:
         assert header.kind is ObjectKind.DATA
         self._frames = frames
         self._sealer = frame_cipher.sealer(header.nonce)
         self._index_cipher = index_cipher
         self._header = header
-        self._id = table_id
+        self._id = sst_id
         self._out = bytearray(HEADER_BYTES)
         self._count = 0
-        self.entries: list[Entry] = []
+        self.entries: list[SstEntry] = []
         self.ranges: list[RangeZero] = []
 
     def __len__(self) -> int:
         return len(self._out)
 
-    def add_frame(self, *, layer: int, block: int, full: bool, mask: int, sequence: int, data: Buffer) -> Entry:
+    def add_frame(self, *, layer: int, block: int, full: bool, mask: int, sequence: int, data: Buffer) -> SstEntry:
         """Seal the sectors of `mask` as a frame and note its entry."""
-        kind = Kind.FULL if full else Kind.PATCH
+        kind = FrameKind.FULL if full else FrameKind.PATCH
         sealed = self._frames.encode(self._sealer, self._count, block=block, kind=kind, mask=mask, data=data)
         self._count += 1
-        entry = Entry(
+        entry = SstEntry(
             layer=layer,
             block=block,
             kind=EntryKind.FULL if full else EntryKind.PATCH,
@@ -106,7 +106,7 @@ class TableBuilder:
         self.entries.append(entry)
         return entry
 
-    def finish(self) -> tuple[TableRef, bytearray]:
+    def finish(self) -> tuple[SstRef, bytearray]:
         """Seal the index and fill in the header. Gives the reference to list and the object to upload."""
         index_offset = len(self._out)
         packed = encode_index(self.entries, self.ranges)
@@ -127,12 +127,12 @@ class TableBuilder:
         self._out += header
         self._out += sealed
         rows = len(self.entries) + len(self.ranges)
-        return TableRef(self._id, len(self._out), index_offset, sealed[-TAG_BYTES:], rows), self._out
+        return SstRef(self._id, len(self._out), index_offset, sealed[-TAG_BYTES:], rows), self._out
 
 
-def open_index(cipher: Cipher, ref: TableRef, end: bytes, *, store_id: bytes) -> Index:
+def open_index(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) -> SstIndex:
     """Check and open the index of the SST `ref`, given everything from `index_offset` on."""
-    name = table_name(ref.id)
+    name = sst_name(ref.id)
     header, sealed = end[:HEADER_BYTES], memoryview(end)[HEADER_BYTES:]
     parsed = decode_header(name, header, store_id=store_id, kinds=(ObjectKind.DATA,))
     if parsed.size != ref.size or parsed.index_offset != ref.index_offset or sealed[-TAG_BYTES:] != ref.tag:
@@ -147,7 +147,7 @@ def open_index(cipher: Cipher, ref: TableRef, end: bytes, *, store_id: bytes) ->
         raise Corrupt(name, f"its index is malformed: {error}") from error
 
 
-def encode_index(entries: list[Entry], ranges: list[RangeZero]) -> bytes:
+def encode_index(entries: list[SstEntry], ranges: list[RangeZero]) -> bytes:
     """The columns of an index, before compression."""
     rows = [
         (
@@ -176,7 +176,7 @@ def encode_index(entries: list[Entry], ranges: list[RangeZero]) -> bytes:
     return b"".join(out)
 
 
-def decode_index(packed: Buffer) -> Index:
+def decode_index(packed: Buffer) -> SstIndex:
     """The columns back from `encode_index`; ValueError if the lengths do not fit."""
     entries, ranges = _COUNTS.unpack_from(packed)
     position = _COUNTS.size
@@ -192,4 +192,4 @@ def decode_index(packed: Buffer) -> Index:
         found.append(table)
     if position != len(packed):
         raise ValueError("the columns have the wrong length")
-    return Index(*found)
+    return SstIndex(*found)

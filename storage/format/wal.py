@@ -7,7 +7,7 @@ An *operation* is a plain tuple, since one is made for every write on the fast p
 
 A WAL object holds a list of `LayerRecords`; replaying them in order gives the state its writer acknowledged. Wire
 form of a record: `u8 type | u8 flags | u32 layer | u64 sequence | u64 offset | u64 length`, then `length` bytes for
-WRITE and META, the fields of `_TABLE` for TABLE, those of `_LOCATOR` for LOCATOR.
+WRITE and META, the fields of `_SST` for TABLE, those of `_LOCATOR` for LOCATOR.
 """
 
 import struct
@@ -21,14 +21,14 @@ from ulid import ULID
 
 from storage.buffers import Buffer
 from storage.errors import Corrupt
-from storage.format.blocks import Entry, EntryKind, TableRef
+from storage.format.blocks import EntryKind, SstEntry, SstRef
 
 WriteOp = tuple[int, int, Buffer]
 ZeroOp = tuple[int, int, int, bool]
 Op = WriteOp | ZeroOp
 
 _RECORD = struct.Struct("<BBIQQQ")
-_TABLE = struct.Struct("<16sQI16sI")
+_SST = struct.Struct("<16sQI16sI")
 _LOCATOR = struct.Struct("<16sBQII8s")
 
 
@@ -48,8 +48,8 @@ class LayerRecords:
 
     layer: int
     ops: list[Op] = field(default_factory=list)
-    tables: list[TableRef] = field(default_factory=list)
-    located: list[tuple[str, Entry]] = field(default_factory=list)
+    ssts: list[SstRef] = field(default_factory=list)
+    located: list[tuple[str, SstEntry]] = field(default_factory=list)
     """Frames uploaded before this record: (SST id, entry)."""
 
 
@@ -63,11 +63,11 @@ class Meta(msgspec.Struct, frozen=True, gc=False):
 class Located(msgspec.Struct, frozen=True, gc=False):
     """A frame in a data SST that stands for a whole block."""
 
-    table: str
-    entry: Entry
+    sst: str
+    entry: SstEntry
 
 
-Replayed = tuple[int, Op | Meta | TableRef | Located]
+Replayed = tuple[int, Op | Meta | SstRef | Located]
 """(layer, what happened); the layer is 0 for Meta."""
 
 
@@ -80,9 +80,9 @@ def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytes:
         out.append(meta.record)
     for records in layers:
         layer = records.layer
-        for table in records.tables:
+        for sst in records.ssts:
             out.append(pack(RecordType.TABLE, 0, layer, 0, 0, 0))
-            out.append(_pack_table(table))
+            out.append(_pack_sst(sst))
         # A locator holds everything up to its sequence, so it comes after operations of the same sequence.
         located = deque(sorted(records.located, key=lambda pair: pair[1].sequence))
         for op in records.ops:
@@ -98,14 +98,14 @@ def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytes:
     return b"".join(out)
 
 
-def _pack_table(table: TableRef) -> bytes:
-    return _TABLE.pack(ULID.from_str(table.id).bytes, table.size, table.index_offset, table.tag, table.entries)
+def _pack_sst(sst: SstRef) -> bytes:
+    return _SST.pack(ULID.from_str(sst.id).bytes, sst.size, sst.index_offset, sst.tag, sst.entries)
 
 
-def _pack_locator(table_id: str, entry: Entry) -> tuple[bytes, bytes]:
+def _pack_locator(sst_id: str, entry: SstEntry) -> tuple[bytes, bytes]:
     return (
         _RECORD.pack(RecordType.LOCATOR, 0, entry.layer, entry.sequence, entry.block, 0),
-        _LOCATOR.pack(ULID.from_str(table_id).bytes, entry.kind, entry.mask, entry.offset, entry.length, entry.tag),
+        _LOCATOR.pack(ULID.from_str(sst_id).bytes, entry.kind, entry.mask, entry.offset, entry.length, entry.tag),
     )
 
 
@@ -128,13 +128,13 @@ def decode(name: str, body: bytes) -> Iterator[Replayed]:
             elif kind == RecordType.ZERO:
                 yield layer, (sequence, offset, length, bool(flags))
             elif kind == RecordType.TABLE:
-                raw, size, index_offset, tag, entries = _TABLE.unpack_from(body, position)
-                position += _TABLE.size
-                yield layer, TableRef(str(ULID.from_bytes(raw)), size, index_offset, tag, entries)
+                raw, size, index_offset, tag, entries = _SST.unpack_from(body, position)
+                position += _SST.size
+                yield layer, SstRef(str(ULID.from_bytes(raw)), size, index_offset, tag, entries)
             elif kind == RecordType.LOCATOR:
                 raw, entry_kind, mask, frame_offset, frame_length, tag = _LOCATOR.unpack_from(body, position)
                 position += _LOCATOR.size
-                entry = Entry(layer, offset, EntryKind(entry_kind), mask, sequence, frame_offset, frame_length, tag)
+                entry = SstEntry(layer, offset, EntryKind(entry_kind), mask, sequence, frame_offset, frame_length, tag)
                 yield layer, Located(str(ULID.from_bytes(raw)), entry)
             else:
                 raise ValueError(f"a record has the unknown type {kind}")

@@ -26,9 +26,9 @@ class Device:
         self.read = layer.read
         self.extents = layer.extents
         self.prefetch = layer.prefetch
-        self.want_durable = layer.log.want_durable
-        self.listen = layer.log.listen
-        self.unlisten = layer.log.unlisten
+        self.want_durable = layer.queue.want_durable
+        self.listen = layer.queue.listen
+        self.unlisten = layer.queue.unlisten
         self.write: Callable[[int, Buffer], int] = self._refuse if read_only else layer.write
 
     @property

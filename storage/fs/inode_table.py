@@ -14,11 +14,11 @@ from storage.errors import Corrupt, Invalid
 from storage.fs.inodes import (
     LAYERS_MAX,
     Edit,
-    Entry,
     Inode,
-    Kind,
-    Layer,
+    InodeKind,
+    LayerRecord,
     Link,
+    NameEntry,
     PutInode,
     PutLayer,
     RemoveInode,
@@ -62,8 +62,8 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
     next_inode: int
     next_layer: int
     inodes: list[Inode]
-    entries: list[Entry]
-    layers: list[Layer]
+    entries: list[NameEntry]
+    layers: list[LayerRecord]
 
 
 def damaged(detail: str) -> Corrupt:
@@ -77,7 +77,7 @@ class Tree:
     inodes: dict[int, Inode] = field(default_factory=dict)
     entries: dict[int, dict[str, int]] = field(default_factory=dict)
     parents: dict[int, int] = field(default_factory=dict)
-    layers: dict[int, Layer] = field(default_factory=dict)
+    layers: dict[int, LayerRecord] = field(default_factory=dict)
     next_inode: int = ROOT
     next_layer: int = 1
     _undo: list[tuple[object, object, object]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Tree:
         tree = cls(next_inode=image.next_inode, next_layer=image.next_layer)
         tree.inodes = {inode.number: inode for inode in image.inodes}
         tree.layers = {layer.number: layer for layer in image.layers}
-        tree.entries = {inode.number: {} for inode in image.inodes if inode.kind is Kind.DIRECTORY}
+        tree.entries = {inode.number: {} for inode in image.inodes if inode.kind is InodeKind.DIRECTORY}
         for entry in image.entries:
             if entry.directory not in tree.entries or entry.inode in tree.parents:
                 raise damaged(f"inode {entry.inode} is linked twice, or in no directory")
@@ -107,7 +107,7 @@ class Tree:
             self.next_layer,
             [self.inodes[number] for number in sorted(self.inodes)],
             [
-                Entry(directory, name, self.entries[directory][name])
+                NameEntry(directory, name, self.entries[directory][name])
                 for directory in sorted(self.entries)
                 for name in sorted(self.entries[directory])
             ],
@@ -172,13 +172,13 @@ class Tree:
             if inode.number != self.next_inode:
                 raise damaged(f"inode {inode.number} is not the next one, {self.next_inode}")
             self.next_inode += 1
-            if inode.kind is Kind.DIRECTORY:
+            if inode.kind is InodeKind.DIRECTORY:
                 self._set(self.entries, inode.number, {})
         elif old.kind is not inode.kind or old.born != inode.born:
             raise damaged(f"inode {inode.number} cannot become another thing")
         self._set(self.inodes, inode.number, inode)
 
-    def _put_layer(self, layer: Layer, effects: list[Effect]) -> None:
+    def _put_layer(self, layer: LayerRecord, effects: list[Effect]) -> None:
         old = self.layers.get(layer.number)
         if old is None:
             if layer.number != self.next_layer:
@@ -204,7 +204,7 @@ class Tree:
             match edit:
                 case PutInode(Inode(number=number)) | Link(inode=number) if number in self.inodes:
                     self._check_inode(self.inodes[number])
-                case PutLayer(Layer(number=number)) if number in self.layers:
+                case PutLayer(LayerRecord(number=number)) if number in self.layers:
                     self._check_layer(self.layers[number])
                 case Unlink() | RemoveInode() | RemoveLayer():
                     pass
@@ -219,7 +219,7 @@ class Tree:
         is present, frozen and older than the child; no number is as high as the next one to be given.
         """
         root = self.inodes.get(ROOT)
-        if root is None or root.kind is not Kind.DIRECTORY:
+        if root is None or root.kind is not InodeKind.DIRECTORY:
             raise damaged("it has no root directory")
         for inode in self.inodes.values():
             self._check_inode(inode)
@@ -240,14 +240,14 @@ class Tree:
             raise damaged(f"inode {inode.number} has no name")
         try:
             check_attributes(inode)
-            if inode.kind is Kind.SYMLINK:
+            if inode.kind is InodeKind.SYMLINK:
                 check_target(inode.target)
         except Invalid as error:
             raise damaged(f"inode {inode.number}: {error}") from error
-        if inode.kind is not Kind.SYMLINK and inode.target:
+        if inode.kind is not InodeKind.SYMLINK and inode.target:
             raise damaged(f"inode {inode.number} is no symbolic link but has a target")
         layer = self.layers.get(inode.layer)
-        if inode.kind is Kind.DEVICE:
+        if inode.kind is InodeKind.DEVICE:
             if layer is None or layer.frozen:
                 raise damaged(f"the device file {inode.number} has no layer to write to")
         elif inode.layer:
@@ -259,7 +259,7 @@ class Tree:
         except Invalid as error:
             raise damaged(str(error)) from error
 
-    def _check_layer(self, layer: Layer) -> None:
+    def _check_layer(self, layer: LayerRecord) -> None:
         if not 1 <= layer.number < self.next_layer or layer.number > LAYERS_MAX:
             raise damaged(f"layer {layer.number} was never given out")
         if layer.parent:
@@ -284,7 +284,7 @@ class Tree:
 
     def _check_layer_use(self) -> None:
         """Every layer that is written to belongs to one device file."""
-        used = [inode.layer for inode in self.inodes.values() if inode.kind is Kind.DEVICE]
+        used = [inode.layer for inode in self.inodes.values() if inode.kind is InodeKind.DEVICE]
         open_layers = [layer.number for layer in self.layers.values() if not layer.frozen]
         if sorted(used) != sorted(open_layers):
             raise damaged("a layer belongs to no device file, or to two")

@@ -26,7 +26,7 @@ SIZE_BYTES_MAX = (2**32 - 1) * 256 * 1024
 """Block numbers are 32 bits and blocks 256 KiB: 1 PiB less one block."""
 
 LAYERS_MAX = 2**32 - 1
-"""Layer numbers are 32 bits in every block entry and are never reused."""
+"""LayerRecord numbers are 32 bits in every block entry and are never reused."""
 
 DEVICES = ".nbd"
 """The directory in the root whose device files are exported."""
@@ -38,7 +38,7 @@ MODE_MAX = 0o7777
 ID_MAX = 2**32 - 1
 
 
-class Kind(IntEnum):
+class InodeKind(IntEnum):
     """What an inode is."""
 
     DIRECTORY = 1
@@ -50,7 +50,7 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     """One node of the tree. `layer` is set for a device file, `target` for a symbolic link."""
 
     number: int
-    kind: Kind
+    kind: InodeKind
     mode: int
     uid: int
     gid: int
@@ -62,7 +62,7 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     target: str = ""
 
 
-class Layer(msgspec.Struct, frozen=True, array_like=True):
+class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
     """One layer of blocks; `size` in bytes. A frozen layer never changes again and may have children."""
 
     number: int
@@ -71,7 +71,7 @@ class Layer(msgspec.Struct, frozen=True, array_like=True):
     frozen: bool
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class NameEntry(msgspec.Struct, frozen=True, array_like=True):
     """A name in a directory."""
 
     directory: int
@@ -109,7 +109,7 @@ class Unlink(msgspec.Struct, frozen=True, array_like=True, tag=4):
 class PutLayer(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """A new layer (its number is the next free one), or a new size or frozen mark of one that exists."""
 
-    layer: Layer
+    layer: LayerRecord
 
 
 class RemoveLayer(msgspec.Struct, frozen=True, array_like=True, tag=6):

@@ -26,8 +26,8 @@ from storage.fs.inodes import (
     LINKS_MAX,
     Edit,
     Inode,
-    Kind,
-    Layer,
+    InodeKind,
+    LayerRecord,
     Link,
     PutInode,
     PutLayer,
@@ -41,7 +41,7 @@ from storage.fs.inodes import (
     split_device_name,
 )
 
-__all__ = ["DropLayer", "Effect", "Inode", "Kind", "Layer", "Namespace", "ZeroRange"]
+__all__ = ["DropLayer", "Effect", "Inode", "InodeKind", "LayerRecord", "Namespace", "ZeroRange"]
 
 VERSION = 1
 
@@ -60,7 +60,7 @@ class Namespace:
     def empty(cls, now: float) -> "Namespace":
         """A new tree: the root and, in it, the directory of the devices."""
         tree = Tree()
-        root, devices = (_new_inode(number, Kind.DIRECTORY, 0o755, 0, 0, now) for number in (ROOT, ROOT + 1))
+        root, devices = (_new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now) for number in (ROOT, ROOT + 1))
         tree.apply([PutInode(root), PutInode(devices), Link(ROOT, DEVICES, devices.number)])
         return cls(tree)
 
@@ -110,9 +110,9 @@ class Namespace:
             prefix, directory = pending.pop()
             for name, number in self._tree.entries[directory].items():
                 inode = self._tree.inodes[number]
-                if inode.kind is Kind.DEVICE:
+                if inode.kind is InodeKind.DEVICE:
                     found.append((prefix + name, inode))
-                elif inode.kind is Kind.DIRECTORY:
+                elif inode.kind is InodeKind.DIRECTORY:
                     pending.append((f"{prefix}{name}/", number))
         return sorted(found, key=lambda item: item[0])
 
@@ -124,7 +124,7 @@ class Namespace:
         except (Invalid, NotFound):
             raise NotFound(f"there is no device named {name!a}") from None
         inode = self._at(trail)
-        if inode.kind is not Kind.DEVICE:
+        if inode.kind is not InodeKind.DEVICE:
             raise NotFound(f"{name!r} is not a device")
         below = [part for part, _ in trail[2:]] if trail[1][0] == DEVICES else []
         return "/".join(below) or name, inode
@@ -135,11 +135,11 @@ class Namespace:
 
     def size(self, inode: Inode) -> int:
         """Bytes: of a device its newest layer's size, of a symbolic link its text, of a directory nothing."""
-        if inode.kind is Kind.DEVICE:
+        if inode.kind is InodeKind.DEVICE:
             return self._tree.layers[inode.layer].size
         return len(inode.target.encode())
 
-    def layers(self) -> dict[int, Layer]:
+    def layers(self) -> dict[int, LayerRecord]:
         """The table of layers by number; not to be changed."""
         return self._tree.layers
 
@@ -152,9 +152,9 @@ class Namespace:
             raise Conflict("this store has given out all its layer numbers: copy the devices to a new store")
         edits: list[Edit] = []
         directory, last = self._make_way(split_device_name(name), now, edits)
-        layer = Layer(number=self._tree.next_layer, parent=0, size=size, frozen=False)
+        layer = LayerRecord(number=self._tree.next_layer, parent=0, size=size, frozen=False)
         number = self._next_inode(edits)
-        inode = _new_inode(number, Kind.DEVICE, mode, uid, gid, now, layer=layer.number)
+        inode = _new_inode(number, InodeKind.DEVICE, mode, uid, gid, now, layer=layer.number)
         return _record([*edits, PutLayer(layer), PutInode(inode), Link(directory, last, number)])
 
     def plan_rename(self, old: str, new: str, now: float) -> bytes:
@@ -198,7 +198,7 @@ class Namespace:
         """A new, empty directory at an absolute path."""
         directory, last = self._free_name(path)
         number = self._tree.next_inode
-        inode = _new_inode(number, Kind.DIRECTORY, mode, uid, gid, now)
+        inode = _new_inode(number, InodeKind.DIRECTORY, mode, uid, gid, now)
         return _record([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
 
     def plan_symlink(self, path: str, target: str, now: float, *, uid: int = 0, gid: int = 0) -> bytes:
@@ -206,14 +206,14 @@ class Namespace:
         check_target(target)
         directory, last = self._free_name(path)
         number = self._tree.next_inode
-        inode = _new_inode(number, Kind.SYMLINK, 0o777, uid, gid, now, target=target)
+        inode = _new_inode(number, InodeKind.SYMLINK, 0o777, uid, gid, now, target=target)
         return _record([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
 
     def plan_remove(self, path: str, now: float) -> bytes:
         """A symbolic link or an empty directory goes; a device is Conflict."""
         trail = self._walk(path, follow=False)
         inode = self._at(trail)
-        if inode.kind is Kind.DEVICE:
+        if inode.kind is InodeKind.DEVICE:
             raise Conflict(f"{path!r} is a device: delete it as one")
         if self._tree.entries.get(inode.number):
             raise Conflict(f"the directory {path!r} is not empty")
@@ -266,7 +266,7 @@ class Namespace:
             if names is None or part not in names:
                 raise NotFound(f"there is no {path!a}")
             inode = self._tree.inodes[names[part]]
-            if inode.kind is not Kind.SYMLINK or not (pending or follow):
+            if inode.kind is not InodeKind.SYMLINK or not (pending or follow):
                 trail.append((part, inode.number))
                 continue
             links += 1
@@ -300,19 +300,19 @@ class Namespace:
                     inode = self.resolve(f"/{DEVICES}/{path}")
                 except NotFound:
                     raise Conflict(f"{path!r} is a symbolic link that leads nowhere") from None
-                if inode.kind is not Kind.DIRECTORY:
+                if inode.kind is not InodeKind.DIRECTORY:
                     raise Conflict(f"{path!r} is a device, so no name can begin with it and a '/'")
                 directory = inode.number
                 continue
             number = self._next_inode(edits)
-            made = _new_inode(number, Kind.DIRECTORY, 0o755, 0, 0, now)
+            made = _new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now)
             edits += [PutInode(made), Link(directory, part, number)]
             if directory in self._tree.inodes:
                 edits.append(self._touched(directory, now))
             directory = number
         taken = self._tree.entries.get(directory, {}).get(last)
         if taken is not None:
-            if self._tree.inodes[taken].kind is Kind.DIRECTORY:
+            if self._tree.inodes[taken].kind is InodeKind.DIRECTORY:
                 raise AlreadyExists(f"names begin with {'/'.join(parts) + '/'!r} already")
             raise AlreadyExists(f"there is a {'/'.join(parts)!r} already")
         if directory in self._tree.inodes:
@@ -360,7 +360,7 @@ class Namespace:
 
 
 def _new_inode(
-    number: int, kind: Kind, mode: int, uid: int, gid: int, now: float, *, layer: int = 0, target: str = ""
+    number: int, kind: InodeKind, mode: int, uid: int, gid: int, now: float, *, layer: int = 0, target: str = ""
 ) -> Inode:
     stamp = _nanoseconds(now)
     inode = Inode(number, kind, mode, uid, gid, stamp, stamp, stamp, stamp, layer, target)

@@ -10,7 +10,7 @@ import os
 
 import msgspec
 
-from storage.bucket.listing import list_log, list_manifests, list_tables
+from storage.bucket.listing import list_log, list_manifests, list_ssts
 from storage.crypto import keys
 from storage.crypto.cipher import self_test
 from storage.crypto.keys import Cost, DataKey
@@ -147,8 +147,8 @@ async def unlock(
     try:
         key, number = await keys.load(store, password, env, cost)
     except NotFound:
-        manifests, log, tables = await list_manifests(store), await list_log(store), await list_tables(store)
-        for found in (*manifests.values(), *log.values(), *tables.values()):
+        manifests, log, ssts = await list_manifests(store), await list_log(store), await list_ssts(store)
+        for found in (*manifests.values(), *log.values(), *ssts.values()):
             raise Corrupt(
                 keys.KEYS_PREFIX,
                 f"it is empty, but {found.name} is there: restore the keys, without them nothing can be read",

@@ -32,7 +32,7 @@ class UnreadableObject(msgspec.Struct, frozen=True):
     """Where somebody met it: not all there is in the object."""
 
 
-class Garbage(msgspec.Struct, frozen=True):
+class GarbageStatus(msgspec.Struct, frozen=True):
     """Objects that nothing needs and that could not be deleted yet. They cost space and harm nobody."""
 
     objects: int
@@ -63,11 +63,11 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     wal_acknowledged: int
     wal_objects: int
     manifest: int
-    tables: int
+    ssts: int
     stored_bytes: int
     patches: int
     unreadable: list[UnreadableObject]
-    garbage: Garbage
+    garbage: GarbageStatus
     flushing: str | None
     """What the memtable flush under way waits for; None if there is none. Closing the store ends with one."""
     closing: bool

@@ -16,7 +16,7 @@ from storage.format.frame import BLOCK_BYTES
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.namespace import DropLayer, Namespace
-from storage.fs.status import DiskRange, Garbage, StoreFailure, StoreStatus, UnreadableObject
+from storage.fs.status import DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.metadata import TreeEffects
 from storage.lsm.sst.suspects import Suspect
@@ -197,11 +197,11 @@ class Store:
             if size >= namespace.size(inode):
                 break
             self._refuse_in_use(own_name, "make it smaller")
-            log = self._engine.layers[inode.layer].log
-            if log.is_durable:
+            queue = self._engine.layers[inode.layer].queue
+            if queue.is_durable:
                 break
             # The record must come behind every earlier write of the layer, in the log too.
-            await self._engine.durable(log, log.last_sequence)
+            await self._engine.durable(queue, queue.last_sequence)
         record = namespace.plan_resize(name, size, self._env.wall_clock(), shrink=shrink)
         device = self.device(name)
         changed = self._engine.change_tree(record)
@@ -314,7 +314,7 @@ class Store:
         """The state of the store now; it may be asked for while the store is closing."""
         engine = self._engine
         position = engine.commit.position
-        tables = engine.manifests.manifest.tables
+        ssts = engine.manifests.manifest.ssts
         now = self._env.monotonic()
         failing, oldest = self._objects.health.failing, engine.commit.oldest()
         return StoreStatus(
@@ -333,8 +333,8 @@ class Store:
             wal_acknowledged=position.acknowledged,
             wal_objects=len(position.objects),
             manifest=engine.manifests.number,
-            tables=len(tables),
-            stored_bytes=sum(table.size for table in tables),
+            ssts=len(ssts),
+            stored_bytes=sum(sst.size for sst in ssts),
             patches=sum(layer.index.patches() for layer in engine.layers.values()),
             unreadable=[self._unreadable(suspect) for suspect in engine.source.suspects.all()],
             garbage=self._garbage(),
@@ -359,12 +359,12 @@ class Store:
             ranges.append(here)
         return UnreadableObject(suspect.name, self._moment(suspect.since), suspect.reason, ranges)
 
-    def _garbage(self) -> Garbage:
+    def _garbage(self) -> GarbageStatus:
         garbage = self._engine.garbage
         failing = garbage.failing
         if failing is None:
-            return Garbage(len(garbage), None, "")
-        return Garbage(len(garbage), self._moment(failing.since), failing.reason)
+            return GarbageStatus(len(garbage), None, "")
+        return GarbageStatus(len(garbage), self._moment(failing.since), failing.reason)
 
     def _moment(self, monotonic: float) -> float:
         """The wall clock's time of a moment of the monotonic clock."""

@@ -30,22 +30,22 @@ from storage.format.names import manifest_name
 from storage.lsm.flush.flush import MemtableFlush
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.gc.sweep import Sweeper
-from storage.lsm.index.install import Repointer
+from storage.lsm.index.install import Installer
 from storage.lsm.layers import Layers
 from storage.lsm.memtable.backpressure import LOG_BYTES_MAX, Pressure
 from storage.lsm.memtable.gate import Gate
-from storage.lsm.memtable.write_state import Writes
+from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import named_by
-from storage.lsm.recovery.ownership import Presence
+from storage.lsm.recovery.ownership import Ownership
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.sst.fetch import FrameSource
-from storage.lsm.sst.ranges import Slots
-from storage.lsm.sst.upload import TableWriter
+from storage.lsm.sst.ranges import SstNumbers
+from storage.lsm.sst.upload import SstWriter
 from storage.lsm.wal.group_commit import GroupCommit, LoggedObject, LogPosition
-from storage.lsm.wal.queue import LayerLog
+from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wal.reader import RESUME
 from storage.objects.base import ObjectStore
 
@@ -92,7 +92,7 @@ class Engine:
         env: Env,
         options: EngineOptions,
         host: HostState | None,
-        slots: Slots,
+        sst_numbers: SstNumbers,
         read_only: bool,
     ) -> None:
         self.key = key
@@ -105,7 +105,7 @@ class Engine:
         self._single = single
         self._env = env
         self._options = options
-        self._presence = Presence(host, opened.lock, env)
+        self._ownership = Ownership(host, opened.lock, env)
         codec = FrameCodec(opened.ciphers.frames, key.store_id)
         pressure = Pressure(
             Gate(asyncio.get_running_loop().call_soon),
@@ -114,19 +114,19 @@ class Engine:
         )
         pace = Pace(env.monotonic, pressure.set_rate)
         sequence = max(self.manifests.manifest.sequence, opened.replay.sequence)
-        self.writes = Writes(sequence=sequence, pressure=pressure)
+        self.writes = WriteState(sequence=sequence, pressure=pressure)
         self.source = FrameSource(
             store=single,
             codec=codec,
             cache=self.cache,
-            slots=slots,
+            sst_numbers=sst_numbers,
             env=env,
             on_missing=lambda _: self._look_for_newer(),
             witness=lambda: single.get(manifest_name(self.manifests.number), 0, 1),
             patience_seconds=options.patience_seconds,
         )
         position = _position(opened, read_only=read_only)
-        tables = TableWriter(
+        ssts = SstWriter(
             store=store,
             env=env,
             frames=codec,
@@ -148,10 +148,10 @@ class Engine:
             writes=self.writes,
             pace=pace,
             position=position,
-            bulk=BulkWriter(tables, slots.location),
+            bulk=BulkWriter(ssts, sst_numbers.location),
             cache=self.cache,
             look_for_newer=self.manifests.look_for_newer,
-            on_acknowledged=self._presence.note,
+            on_acknowledged=self._ownership.note,
             on_failure=self.fail,
             on_progress=self._on_progress,
         )
@@ -171,9 +171,9 @@ class Engine:
             writes=self.writes,
             position=self.commit.position,
             manifests=self.manifests,
-            tables=tables,
+            ssts=ssts,
             source=self.source,
-            repointer=Repointer(self.cache, slots.location),
+            installer=Installer(self.cache, sst_numbers.location),
             garbage=self.garbage,
             durable=self.durable,
             on_truncated=self._remember,
@@ -205,8 +205,8 @@ class Engine:
         `single_store` the same that tries each request once; `prepare` is awaited when the store was found whole, and
         before anything is written.
         """
-        slots = Slots()
-        opener = Opener(opening_store or store, key, keys_number, env, host, slots)
+        sst_numbers = SstNumbers()
+        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers)
         if read_only:
             opened = await opener.open_reader(tree)
         else:
@@ -225,12 +225,12 @@ class Engine:
                 env=env,
                 options=options,
                 host=host,
-                slots=slots,
+                sst_numbers=sst_numbers,
                 read_only=read_only,
             )
-            await engine._replay(opened, slots)
+            await engine._replay(opened, sst_numbers)
             if not read_only:
-                await engine._presence.begin(engine._anchor())
+                await engine._ownership.begin(engine._anchor())
                 engine._start()
         except BaseException:
             if opened.lock is not None:
@@ -238,18 +238,18 @@ class Engine:
             raise
         return engine
 
-    async def _replay(self, opened: Opened, slots: Slots) -> None:
+    async def _replay(self, opened: Opened, sst_numbers: SstNumbers) -> None:
         """Put the log on top of the index, one object at a time. Nothing is written: a crash changes nothing.
 
         In memory are the objects as they lie in the store (`LOG_BYTES_MAX` at most), one of them opened, and the
         memtable, no larger than when the log was written: it was charged for all that a replay brings back.
         """
         done, store_id = self.manifests.manifest.sequence, self.key.store_id
-        self._layers.replay_tree(opened.replay.tables, opened.replay.metas, done=done)
+        self._layers.replay_tree(opened.replay.ssts, opened.replay.metas, done=done)
         for item in opened.replay.objects:
             records = await self._env.run("codec", partial(item.records, opened.ciphers.wal, store_id=store_id))
             item.raw = b""
-            self._layers.replay(records, done=done, location=slots.location)
+            self._layers.replay(records, done=done, location=sst_numbers.location)
         self._layers.replayed()
 
     def _start(self) -> None:
@@ -263,7 +263,7 @@ class Engine:
             epoch=self.epoch,
             takeover=self.manifests.number,
             fence=self.commit.position.fences[-1],
-            named=named_by(manifest).keys() | {table.id for table in self.writes.memtable.tables},
+            named=named_by(manifest).keys() | {sst.id for sst in self.writes.memtable.ssts},
             below=lambda: (self.manifests.manifest.replay, self.commit.position.fences),
         )
         self._tasks = [
@@ -315,7 +315,7 @@ class Engine:
 
     # --- durability
 
-    async def durable(self, log: LayerLog, sequence: int) -> None:
+    async def durable(self, queue: LayerQueue, sequence: int) -> None:
         """Return when everything of this queue up to `sequence` is acknowledged; Closed if the engine fails before."""
         done = asyncio.get_running_loop().create_future()
 
@@ -323,19 +323,19 @@ class Engine:
             if upto >= sequence and not done.done():
                 done.set_result(None)
 
-        if log.want_durable(sequence):
+        if queue.want_durable(sequence):
             return
-        log.listen(acknowledged)
+        queue.listen(acknowledged)
         try:
             await asyncio.wait({done, self.failed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            log.unlisten(acknowledged)
+            queue.unlisten(acknowledged)
         self.check_alive()
 
     async def flush(self) -> None:
         """Return when everything written so far, to any layer, is acknowledged."""
-        for log in self._layers.logs():
-            await self.durable(log, log.last_sequence)
+        for queue in self._layers.queues():
+            await self.durable(queue, queue.last_sequence)
 
     def check_alive(self) -> None:
         """Raise what ended this engine, if anything did."""
@@ -375,9 +375,9 @@ class Engine:
                 await self.flush_memtable(closing=True)
                 await self.garbage.finish()
                 self.fail(Closed("the store was closed"))
-                await self._presence.leave()
+                await self._ownership.leave()
         finally:
-            self._presence.end()
+            self._ownership.end()
 
     # --- memtable flush
 
@@ -423,7 +423,7 @@ class Engine:
     # --- the host
 
     async def _remember(self) -> None:
-        await self._presence.remember(self._anchor())
+        await self._ownership.remember(self._anchor())
 
     def _anchor(self) -> Anchor:
         """What this host is to remember of the store now."""
@@ -480,4 +480,4 @@ class TreeChange:
     sequence: int
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self.engine.durable(self.engine._layers.tree_log, self.sequence).__await__()
+        return self.engine.durable(self.engine._layers.tree_queue, self.sequence).__await__()

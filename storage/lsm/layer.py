@@ -20,12 +20,12 @@ from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.format.wal import Located, Op
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span, write_charge, zero_charge
-from storage.lsm.memtable.write_state import Writes
-from storage.lsm.read.assemble import Gathering, Piece
-from storage.lsm.read.extents import State, extents
-from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, Streams
+from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.read.assemble import Assembly, Piece
+from storage.lsm.read.extents import ExtentState, extents
+from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, ReadAhead
 from storage.lsm.sst.fetch import FrameSource
-from storage.lsm.wal.queue import LayerLog
+from storage.lsm.wal.queue import LayerQueue
 
 BLOCK_SHIFT = 18
 SECTOR_SHIFT = 12
@@ -59,23 +59,23 @@ class Layer:
         self,
         number: int,
         *,
-        writes: Writes,
-        log: LayerLog,
+        writes: WriteState,
+        queue: LayerQueue,
         index: BlockMap,
         source: FrameSource,
         cache: FrameCache,
     ) -> None:
         self.number = number
         self.index = index
-        self.log = log
+        self.queue = queue
         self._writes = writes
         self._source = source
         self._cache = cache
         self._frames = cache.entries
         self.active = writes.memtable.layer(number)
         self.tables: list[LayerTable] = [self.active]
-        log.table = self.active
-        self._streams = Streams()
+        queue.table = self.active
+        self._read_ahead = ReadAhead()
         self.kept = 0
         """Bytes charged for parts of sectors that the last memtable flush could not complete."""
 
@@ -132,11 +132,11 @@ class Layer:
         return [memoryview(data)[low : low + length]]  # type: ignore[arg-type]
 
     def _gather_cached(self, offset: int, length: int) -> list[Piece] | None:
-        gathering = Gathering(self._frames, {})
-        pieces = self._gather(gathering, offset, length)
-        if gathering.missing:
+        assembly = Assembly(self._frames, {})
+        pieces = self._gather(assembly, offset, length)
+        if assembly.missing:
             return None
-        if gathering.fragments > FRAGMENTS_MAX and length >= ASSEMBLE_BYTES_MIN:
+        if assembly.fragments > FRAGMENTS_MAX and length >= ASSEMBLE_BYTES_MIN:
             self._assemble(offset >> BLOCK_SHIFT)
         return pieces
 
@@ -147,9 +147,9 @@ class Layer:
         """
         if not self.index.is_patched(block):
             return
-        gathering = Gathering(self._frames, {})
-        pieces = gathering.block([], self.index, block, 0, BLOCK_BYTES)
-        if not gathering.missing:
+        assembly = Assembly(self._frames, {})
+        pieces = assembly.block([], self.index, block, 0, BLOCK_BYTES)
+        if not assembly.missing:
             whole = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
             self.index.forget_assembled(block)
             key = self._cache.fresh_key()
@@ -166,24 +166,24 @@ class Layer:
         """
         fetched: dict[int, Decoded] = {}
         while True:
-            gathering = Gathering(self._frames, fetched)
-            pieces = self._gather(gathering, offset, length)
-            if not gathering.missing:
+            assembly = Assembly(self._frames, fetched)
+            pieces = self._gather(assembly, offset, length)
+            if not assembly.missing:
                 return pieces
             if self._source.loading < LOADING_MAX:
                 self._prefetch_blocks(
-                    self._streams.miss(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
+                    self._read_ahead.miss(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
                 )
-            fetched.update(await self._source.fetch(self.number, gathering.missing))
+            fetched.update(await self._source.fetch(self.number, assembly.missing))
 
-    def _gather(self, gathering: Gathering, offset: int, length: int) -> list[Piece]:
+    def _gather(self, assembly: Assembly, offset: int, length: int) -> list[Piece]:
         pieces: list[Piece] = []
         end = offset + length
         while offset < end:
             block = offset >> BLOCK_SHIFT
             low = offset & BLOCK_OFFSET
             high = min(BLOCK_BYTES, low + end - offset)
-            for piece in gathering.block(self.tables, self.index, block, low, high):
+            for piece in assembly.block(self.tables, self.index, block, low, high):
                 if isinstance(piece, int) and pieces and isinstance(pieces[-1], int):
                     pieces[-1] += piece
                 else:
@@ -205,7 +205,7 @@ class Layer:
                 if isinstance(content, FrameRef) and content.location not in self._frames:
                     self._source.prefetch(content)
 
-    def extents(self, offset: int, length: int) -> list[tuple[int, State]]:
+    def extents(self, offset: int, length: int) -> list[tuple[int, ExtentState]]:
         """Runs (bytes, state) of a range: data, allocated zeros, holes. May stop early, never awaits."""
         return extents(self.tables, self.index, offset, length)
 
@@ -229,8 +229,8 @@ class Layer:
             self._link_sector(offset >> BLOCK_SHIFT, offset >> SECTOR_SHIFT & 63, data, sequence)
         else:
             self._link(offset, data, sequence)
-        self.log.newest_write = sequence
-        self.log.append((sequence, offset, data), write_charge(offset, length))
+        self.queue.newest_write = sequence
+        self.queue.append((sequence, offset, data), write_charge(offset, length))
         return sequence
 
     def _refuse_parts(self, offset: int, length: int) -> None:
@@ -243,9 +243,9 @@ class Layer:
         entry = self.active.blocks.get(block)
         if entry is None:
             entry = self.active.entry(block)
-        log = self.log
-        if entry.cut != log.cut_number:
-            entry.cut = log.cut_number
+        queue = self.queue
+        if entry.cut != queue.cut_number:
+            entry.cut = queue.cut_number
             entry.fresh = 0
         bit = 1 << sector
         entry.sectors[sector] = data
@@ -256,7 +256,7 @@ class Layer:
         if entry.extents is not None:
             entry.extents.pop(sector, None)
         if fresh == FULL_MASK:
-            log.complete[block] = None
+            queue.complete[block] = None
 
     def _link(self, offset: int, data: Buffer, sequence: int) -> None:
         view = memoryview(data)
@@ -270,9 +270,9 @@ class Layer:
 
     def _link_block_part(self, block: int, low: int, piece: memoryview, sequence: int) -> None:
         entry = self.active.entry(block)
-        log = self.log
-        if entry.cut != log.cut_number:
-            entry.cut = log.cut_number
+        queue = self.queue
+        if entry.cut != queue.cut_number:
+            entry.cut = queue.cut_number
             entry.fresh = 0
         entry.sequence = sequence
         entry.charged += write_charge(low, len(piece)) - OPERATION_OVERHEAD
@@ -293,7 +293,7 @@ class Layer:
                     entry.link_extent(sector, start, part)
                 position += count
         if entry.fresh == FULL_MASK:
-            log.complete[block] = None
+            queue.complete[block] = None
 
     def zero(self, offset: int, length: int, *, allocated: bool) -> int:
         """Link a discard or a write of zeroes; any length is one operation. Gives its sequence number."""
@@ -302,7 +302,7 @@ class Layer:
         writes = self._writes
         sequence = writes.sequence = writes.sequence + 1
         self._link_zeros(offset, length, allocated=allocated, sequence=sequence)
-        self.log.append((sequence, offset, length, allocated), zero_charge(offset, length))
+        self.queue.append((sequence, offset, length, allocated), zero_charge(offset, length))
         return sequence
 
     def _link_zeros(self, offset: int, length: int, *, allocated: bool, sequence: int) -> None:
@@ -313,7 +313,7 @@ class Layer:
         if end_whole - first_whole > 1:
             self.active.drop(first_whole, end_whole)
             span = Span(first_whole, end_whole, sequence, content)
-            self.active.zeros.add(span, newest_write=self.log.newest_write)
+            self.active.zeros.add(span, newest_write=self.queue.newest_write)
             parts = [(offset, first_whole << BLOCK_SHIFT), (end_whole << BLOCK_SHIFT, end)]
         else:
             parts = [(offset, end)]
@@ -329,7 +329,7 @@ class Layer:
         entry = self.active.entry(block)
         entry.sequence = sequence
         entry.fresh = 0
-        self.log.newest_write = sequence
+        self.queue.newest_write = sequence
         if count == BLOCK_BYTES:
             entry.link_block(content)
             return
@@ -347,7 +347,7 @@ class Layer:
         """The active memtable was sealed and a new one stands in its place."""
         self.active = self._writes.memtable.layer(self.number)
         self.tables.insert(0, self.active)
-        self.log.table = self.active
+        self.queue.table = self.active
 
     def drop_sealed(self) -> None:
         """The sealed memtable is in the index now."""
@@ -366,12 +366,12 @@ class Layer:
             entry.sequence = record.entry.sequence
             entry.link_block(location(record))
             self._writes.memtable.located += 1
-            self.log.newest_write = record.entry.sequence
+            self.queue.newest_write = record.entry.sequence
         elif len(record) == 3:
             # Copied out of the body of its object, which holds much else: only what is linked is charged for.
             self._link(record[1], bytes(record[2]), record[0])
             self._writes.memtable.bytes += write_charge(record[1], len(record[2]))
-            self.log.newest_write = record[0]
+            self.queue.newest_write = record[0]
         else:
             self._link_zeros(record[1], record[2], allocated=record[3], sequence=record[0])
             self._writes.memtable.bytes += zero_charge(record[1], record[2])
@@ -381,7 +381,7 @@ class Layer:
     @property
     def last_sequence(self) -> int:
         """Sequence of the newest operation linked to this layer."""
-        return self.log.last_sequence
+        return self.queue.last_sequence
 
 
 def _location(base: Base) -> int:

@@ -8,16 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from storage.cache.frame_cache import FrameCache
-from storage.format.blocks import FrameRef, TableRef
+from storage.format.blocks import FrameRef, SstRef
 from storage.format.wal import Located, Meta, Replayed
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable
-from storage.lsm.memtable.write_state import Writes
+from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.metadata import TreeEffects, TreeState
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.group_commit import GroupCommit
-from storage.lsm.wal.queue import TREE, LayerLog
+from storage.lsm.wal.queue import TREE, LayerQueue
 from storage.lsm.wal.reader import sequence_of
 
 
@@ -30,13 +30,13 @@ class Layers:
         tree: TreeState,
         tree_stored: bool,
         maps: Mapping[int, BlockMap],
-        writes: Writes,
+        writes: WriteState,
         commit: GroupCommit,
         source: FrameSource,
         cache: FrameCache,
     ) -> None:
         self.tree = tree
-        self.tree_log = LayerLog(TREE, commit, sequence=writes.sequence)
+        self.tree_queue = LayerQueue(TREE, commit, sequence=writes.sequence)
         self.tree_changed = not tree_stored
         """Whether the tree has to be written with the next memtable."""
         self.by_number: dict[int, Layer] = {}
@@ -53,13 +53,13 @@ class Layers:
         self.by_number[number] = Layer(
             number,
             writes=self._writes,
-            log=LayerLog(number, self._commit, sequence=self._writes.sequence),
+            queue=LayerQueue(number, self._commit, sequence=self._writes.sequence),
             index=index or BlockMap(),
             source=self._source,
             cache=self._cache,
         )
 
-    def replay_tree(self, tables: Iterable[TableRef], metas: Iterable[Meta], *, done: int) -> None:
+    def replay_tree(self, ssts: Iterable[SstRef], metas: Iterable[Meta], *, done: int) -> None:
         """Before anything else of the log: its SSTs, and the changes of the tree, in order of sequence.
 
         The log keeps that order for each queue only, and a tree change may stand behind operations that are newer. So
@@ -68,7 +68,7 @@ class Layers:
         sequence `done`) is passed over, here and in `replay`: the first object at the replay point may hold the last
         operations of the flushed memtable beside the first ones of the next, and a tree change fits only once.
         """
-        self._writes.memtable.tables += tables
+        self._writes.memtable.ssts += ssts
         for meta in metas:
             if meta.sequence <= done:
                 continue
@@ -86,7 +86,7 @@ class Layers:
 
         def reference(located: Located) -> FrameRef:
             entry = located.entry
-            return FrameRef(location(located.table, entry.offset), entry.length, entry.tag, entry.block, full=True)
+            return FrameRef(location(located.sst, entry.offset), entry.length, entry.tag, entry.block, full=True)
 
         for number, record in records:
             sequence = sequence_of(record)
@@ -95,7 +95,7 @@ class Layers:
                 continue
             if layer is not None:
                 self._zero_up_to(number, sequence)
-                layer.replay(record, reference)  # type: ignore[arg-type]  # TABLE and META are taken before
+                layer.replay(record, reference)  # type: ignore[arg-type]  # SST and META are taken before
 
     def _zero_up_to(self, number: int, sequence: int) -> None:
         """What tree changes older than `sequence` zeroed in a layer."""
@@ -108,7 +108,7 @@ class Layers:
         """The whole log was replayed."""
         for number, layer in self.by_number.items():
             self._zero_up_to(number, self._writes.sequence + 1)
-            layer.log.replayed()
+            layer.queue.replayed()
         self._zeroed.clear()
         self._writes.pressure.memtable = self._writes.memtable.bytes
         self._writes.pressure.update()
@@ -119,7 +119,7 @@ class Layers:
         sequence = self._writes.sequence
         self._take_effect(self.tree.apply(record), sequence)
         self.tree_changed = True
-        self.tree_log.append(Meta(sequence, record), len(record) + OPERATION_OVERHEAD)
+        self.tree_queue.append(Meta(sequence, record), len(record) + OPERATION_OVERHEAD)
         return sequence
 
     def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
@@ -135,11 +135,11 @@ class Layers:
                 if table is not None:
                     self._writes.release(sum(entry.charged for entry in table.blocks.values()))
 
-    def logs(self) -> list[LayerLog]:
+    def queues(self) -> list[LayerQueue]:
         """The queues of all layers and of the tree."""
-        return [layer.log for layer in self.by_number.values()] + [self.tree_log]
+        return [layer.queue for layer in self.by_number.values()] + [self.tree_queue]
 
-    def seal(self) -> tuple[Memtable, list[tuple[LayerLog, int]]]:
+    def seal(self) -> tuple[Memtable, list[tuple[LayerQueue, int]]]:
         """Put a new memtable in place of the active one. Gives the sealed one, and for each queue the sequence up to
         which that one holds it.
 
@@ -157,8 +157,8 @@ class Layers:
         writes.memtable = Memtable()
         for layer in self.by_number.values():
             layer.rotate()
-        logs = dict.fromkeys([*self.logs(), *self._commit.under_way()])
-        return sealed, [(log, log.last_sequence) for log in logs]
+        queues = dict.fromkeys([*self.queues(), *self._commit.under_way()])
+        return sealed, [(queue, queue.last_sequence) for queue in queues]
 
     def is_acknowledged_below(self, number: int) -> bool:
         """Whether the log is acknowledged up to the object before `number`."""

@@ -19,7 +19,7 @@ LOOK_SECONDS = 0.25
 """How often the thread looks, and so how late it may be."""
 
 
-class Connection(Protocol):
+class SocketHolder(Protocol):
     """What a request travels on; its socket is None while it is not connected."""
 
     sock: socket.socket | None

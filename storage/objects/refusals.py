@@ -40,7 +40,7 @@ _ACTIONS = {"create": "write", "put": "write", "get": "read", "head": "read", "l
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class StoreRefusal:
     """An answer that is not a success.
 
     `code` is "" where it came without S3's error document, and the message and the region where they were not said;
@@ -54,7 +54,7 @@ class Refusal:
     region: str
 
     @classmethod
-    def parse(cls, status: int, headers: Mapping[str, str], body: bytes) -> "Refusal":
+    def parse(cls, status: int, headers: Mapping[str, str], body: bytes) -> "StoreRefusal":
         """Take from an answer what it holds; whatever is not as it should be is left out."""
         document = body if _DOCUMENT.match(body) else b""
         code, message = _CODE.search(document), _MESSAGE.search(document)
@@ -85,7 +85,7 @@ class Row:
     statuses: tuple[int, ...] = ()
     verbs: tuple[Verb, ...] = ()
 
-    def fits(self, refusal: Refusal, verb: Verb) -> bool:
+    def fits(self, refusal: StoreRefusal, verb: Verb) -> bool:
         """Whether this row is about such an answer."""
         return (
             (not self.codes or any(fnmatchcase(refusal.code, code) for code in self.codes))
@@ -230,12 +230,12 @@ TABLE = (
 """What each answer means; the first row that fits counts."""
 
 
-def row_for(refusal: Refusal, verb: Verb) -> Row:
+def row_for(refusal: StoreRefusal, verb: Verb) -> Row:
     """The row of the table that an answer belongs to. The last one fits all."""
     return next(row for row in TABLE if row.fits(refusal, verb))
 
 
-def error_for(refusal: Refusal, *, verb: Verb, name: str, bucket: str, url: str) -> StorageError:
+def error_for(refusal: StoreRefusal, *, verb: Verb, name: str, bucket: str, url: str) -> StorageError:
     """The error that says what the caller should do about an answer."""
     row = row_for(refusal, verb)
     message = row.message.format(

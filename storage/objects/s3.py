@@ -41,8 +41,8 @@ from storage.objects.base import (
 )
 from storage.objects.credentials import FoundCredentials
 from storage.objects.deadlines import Call
-from storage.objects.refusals import Refusal, Verb, error_for
-from storage.objects.transport import Refused, Transport, announced, distrust, last_modified, reason, total_size
+from storage.objects.refusals import StoreRefusal, Verb, error_for
+from storage.objects.transport import HttpTransport, Refused, announced, distrust, last_modified, reason, total_size
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class S3Store:
         self._url = f"s3://{bucket}/{prefix}".removesuffix("/")
         if endpoint != AWS_ENDPOINT:
             self._url += f"?endpoint={'https' if secure else 'http'}://{host}"
-        self._transport = Transport(env, ca_certificates if secure else None)
+        self._transport = HttpTransport(env, ca_certificates if secure else None)
         self._creating: Counter[str] = Counter()
         """How many creates of a name are under way."""
         try:
@@ -175,7 +175,7 @@ class S3Store:
         except (ValueError, ParseError) as error:
             raise Unavailable(f"{self.url} gave an answer that is not S3: {error}"[:400]) from error
 
-    def _error(self, verb: Verb, name: str, refusal: Refusal) -> StorageError:
+    def _error(self, verb: Verb, name: str, refusal: StoreRefusal) -> StorageError:
         return error_for(refusal, verb=verb, name=name, bucket=self._bucket, url=self.url)
 
     def _put(self, name: str, data: Buffer, headers: dict[str, str]) -> None:
@@ -260,11 +260,13 @@ class S3Store:
         return found
 
     def _delete(self, names: Sequence[str]) -> None:
-        doomed = [DeleteObject(self._root + name) for name in names]
-        failures = [error for error in self._client.remove_objects(self._bucket, doomed) if error.code != "NoSuchKey"]
+        to_delete = [DeleteObject(self._root + name) for name in names]
+        failures = [
+            error for error in self._client.remove_objects(self._bucket, to_delete) if error.code != "NoSuchKey"
+        ]
         for failure in failures:
             status = 403 if failure.code == "AccessDenied" else 200
-            refusal = Refusal(status, failure.code, failure.message or "", None, "")
+            refusal = StoreRefusal(status, failure.code, failure.message or "", None, "")
             raise self._error("delete", (failure.name or "").removeprefix(self._root), refusal)
 
 
@@ -273,7 +275,7 @@ def _seconds(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
-def _is_beyond_the_end(refusal: Refusal) -> bool:
+def _is_beyond_the_end(refusal: StoreRefusal) -> bool:
     """Whether an object has no byte of the range that was asked for, and so is there."""
     return refusal.status == 416 and refusal.code != ""
 

@@ -28,7 +28,7 @@ from storage.objects.base import answer_length
 from storage.objects.deadlines import Call, Deadlines
 from storage.objects.proxies import proxy_for
 from storage.objects.rates import SMALL_BYTES_MAX, Rate
-from storage.objects.refusals import Refusal
+from storage.objects.refusals import StoreRefusal
 
 LISTING_BYTES_MAX = 8 << 20
 """1,000 names of 1,024 bytes, each byte as %XX, and what surrounds them."""
@@ -52,12 +52,12 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 class Refused(Exception):
     """The store answered, but not with a success."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: StoreRefusal) -> None:
         super().__init__(str(refusal))
         self.refusal = refusal
 
 
-class _Connection(urllib3.connection.HTTPConnection):
+class _StoreConnection(urllib3.connection.HTTPConnection):
     """A connection that tells what travels on it to the deadlines."""
 
     def connect(self) -> None:
@@ -69,12 +69,12 @@ class _Connection(urllib3.connection.HTTPConnection):
         super().request(*arguments, **options)
 
 
-class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
+class _TlsConnection(_StoreConnection, urllib3.connection.HTTPSConnection):
     """The same, encrypted."""
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _StoreConnection
 
 
 class _TlsPool(urllib3.HTTPSConnectionPool):
@@ -84,7 +84,7 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
-class Transport(urllib3.PoolManager):
+class HttpTransport(urllib3.PoolManager):
     """The HTTP side of the client: sends each request once, in the time it may take, and bounds answers."""
 
     def __init__(self, env: Env, ca_certificates: str | None) -> None:
@@ -109,7 +109,9 @@ class Transport(urllib3.PoolManager):
         size = len(body) if body is not None else 0
         response = self._send(method, url, body, size, headers)
         if response.status not in (200, 204, 206):
-            raise Refused(Refusal.parse(response.status, response.headers, self._drain(response, REFUSAL_BYTES_MAX)))
+            raise Refused(
+                StoreRefusal.parse(response.status, response.headers, self._drain(response, REFUSAL_BYTES_MAX))
+            )
         if not preload_content:
             return response
         answer = self._drain(response, LISTING_BYTES_MAX)

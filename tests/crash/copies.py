@@ -23,7 +23,7 @@ from typing import Literal
 from storage.crypto import keys
 from storage.errors import Corrupt, NotFound
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.format.names import table_name
+from storage.format.names import sst_name
 from storage.fs.opening import unlock
 from storage.lsm.engine import Engine
 from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN
@@ -143,8 +143,8 @@ class Life:
         sample = self._sample
         sample.objects = {**self._world.store.objects, KEYS_NAME: b"the keys"}
         reader = await self._world.open(read_only=True)
-        sample.named = {table_name(table) for table in named_by(reader.manifests.manifest)}
-        sample.named |= {table_name(table.id) for table in reader.writes.memtable.tables}
+        sample.named = {sst_name(table) for table in named_by(reader.manifests.manifest)}
+        sample.named |= {sst_name(table.id) for table in reader.writes.memtable.ssts}
         assert await look(reader) == sample.states[-1]
         return sample
 

@@ -14,9 +14,9 @@ import numpy
 
 from nbdserver.protocol import wire
 from nbdserver.protocol.dialects import replies_in, transmission_in
-from nbdserver.protocol.handshake import Handshake, Security
+from nbdserver.protocol.handshake import Handshake, TlsMode
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
-from nbdserver.protocol.states import State
+from nbdserver.protocol.states import HandshakeState
 from nbdserver.protocol.transmission import Payload
 from nbdserver.protocol.wire import ProtocolError
 from tests.nbdserver.cases import case
@@ -34,7 +34,7 @@ TURNS_MAX = 200_000
 STARTS = (b"", case.in_simple().say, case.in_structured().say, case.in_extended().say)
 """What may be said before the input, so that half of a fuzzer's inputs reach what lies behind."""
 
-SECURITY = (Security.OFF, Security.OFFERED, Security.REQUIRED, Security.OFF)
+SECURITY = (TlsMode.OFF, TlsMode.OFFERED, TlsMode.REQUIRED, TlsMode.OFF)
 STEPS = (0, 1, 7, 64)
 """Lengths of segments; 0: all at once."""
 
@@ -97,17 +97,17 @@ class Handler:
         self._structured = structured
         self._offers = 0
 
-    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
+    def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
         if self._declines():
             return False
         self._check(offset, length)
         assert length <= PAYLOAD_MAX
-        assert self._structured or not whole
+        assert self._structured or not dont_fragment
         pieces: list[bytes | bytearray | memoryview | int] = [length]
         if 1 < length < 1 << 16:
             pieces = [b"x" * (length // 2), length - length // 2]
-        self._replies.data(self.parts, cookie, offset, length, pieces, whole=whole)
-        return self._note("read", cookie, offset, length, whole)
+        self._replies.data(self.parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
+        return self._note("read", cookie, offset, length, dont_fragment)
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         if self._declines():
@@ -191,7 +191,7 @@ class Handler:
 class Choice:
     """What the first two bytes of an input choose."""
 
-    security: Security
+    security: TlsMode
     start: bytes
     step: int
     busy: bool
@@ -212,7 +212,7 @@ def run(data: bytes) -> None:
     stream = choice.start + data[2:]
     result = converse(stream, choice, step=choice.step)
     # Where TLS is offered, segments do make a difference: behind STARTTLS in the same one nothing may follow.
-    if choice.compare and choice.step and choice.security is Security.OFF:
+    if choice.compare and choice.step and choice.security is TlsMode.OFF:
         assert converse(stream, choice, step=0) == result, "segments make a difference"
 
 
@@ -223,11 +223,11 @@ def converse(stream: bytes, choice: Choice, *, step: int) -> tuple[object, ...]:
     output: list[bytes] = []
     place = 0
     try:
-        while handshake.state not in (State.TRANSMISSION, State.CLOSED):
+        while handshake.state not in (HandshakeState.TRANSMISSION, HandshakeState.CLOSED):
             piece = stream[place : place + step] if step else stream[place:]
             if not piece:
                 break
-            if handshake.state is State.UPGRADING:
+            if handshake.state is HandshakeState.UPGRADING:
                 handshake.secured(CATALOGUE)
             place += len(piece)
             while not handshake.received(piece):
@@ -261,11 +261,11 @@ def _transmit(
             count = min(len(room), len(view) - place, step or len(view))
             room[:count] = view[place : place + count]
             place += count
-            hungry = transmission.received(count)
-            while not hungry and not handler.over:
+            need_data = transmission.received(count)
+            while not need_data and not handler.over:
                 turns += 1
                 assert turns < TURNS_MAX, "an input without an end"
-                hungry = transmission.resume()
+                need_data = transmission.resume()
     except ProtocolError:
         ended = "dropped"
     return tuple(handler.seen), handler.over, ended

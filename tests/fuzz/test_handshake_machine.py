@@ -6,8 +6,8 @@ import struct
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nbdserver.protocol.handshake import Handshake, Security
-from nbdserver.protocol.states import State
+from nbdserver.protocol.handshake import Handshake, TlsMode
+from nbdserver.protocol.states import HandshakeState
 from tests.fuzz.target import CATALOGUE, Export
 from tests.nbdserver.cases import messages as m
 from tests.nbdserver.cases.answers import Answers
@@ -18,7 +18,7 @@ QUERIES = st.lists(st.sampled_from([m.BASE, "base:", "base:other", "x-no:y", "x:
 SIZES = {"disk": SIZE, "locked": SIZE, "huge": HUGE}
 INFOS = {0: "EXPORT", 1: "NAME", 2: "DESCRIPTION", 3: "BLOCK_SIZE"}
 
-SECURITY = st.sampled_from([Security.OFF, Security.OFFERED, Security.REQUIRED])
+SECURITY = st.sampled_from([TlsMode.OFF, TlsMode.OFFERED, TlsMode.REQUIRED])
 STEPS = st.sampled_from([0, 1, 3, 20])
 """Lengths of the segments in which a client's bytes come; 0: an option each."""
 
@@ -29,7 +29,7 @@ class HandshakeMachine(RuleBasedStateMachine):
     """What a server must remember is three facts, and TLS forgets them."""
 
     @initialize(security=SECURITY, step=STEPS)
-    def connect(self, security: Security, step: int) -> None:
+    def connect(self, security: TlsMode, step: int) -> None:
         self.answers = Answers()
         self.structured = self.extended = self.encrypted = self.over = False
         self.selected: str | None = None
@@ -41,7 +41,7 @@ class HandshakeMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.over)
     @rule(security=SECURITY, step=STEPS)
-    def connect_again(self, security: Security, step: int) -> None:
+    def connect_again(self, security: TlsMode, step: int) -> None:
         self.connect(security, step)
 
     def send(self, data: bytes) -> None:
@@ -55,7 +55,7 @@ class HandshakeMachine(RuleBasedStateMachine):
 
     def say(self, data: bytes, expected: str) -> None:
         """Send an option, which must be answered like this, unless TLS must come first."""
-        if self.security is Security.REQUIRED and not self.encrypted:
+        if self.security is TlsMode.REQUIRED and not self.encrypted:
             expected = f"{expected.split()[0]} ERR_TLS_REQD"
         before = len(self.answers.lines)
         self.send(data)
@@ -64,7 +64,7 @@ class HandshakeMachine(RuleBasedStateMachine):
 
     def hidden(self) -> bool:
         """Whether nothing counts because TLS is required first."""
-        return self.security is Security.REQUIRED and not self.encrypted
+        return self.security is TlsMode.REQUIRED and not self.encrypted
 
     @precondition(lambda self: not self.over)
     @rule()
@@ -152,7 +152,7 @@ class HandshakeMachine(RuleBasedStateMachine):
         before = len(self.answers.lines)
         self.send(m.option(m.STARTTLS))
         (line,) = self.answers.lines[before:]
-        if self.security is Security.OFF:
+        if self.security is TlsMode.OFF:
             assert line in ("STARTTLS ERR_UNSUP", "STARTTLS ERR_POLICY")
         elif self.encrypted:
             assert line == "STARTTLS ERR_INVALID"
@@ -185,7 +185,7 @@ class HandshakeMachine(RuleBasedStateMachine):
         before = len(self.answers.lines)
         self.send(m.option(m.ABORT))
         assert self.answers.lines[before:] == ["ABORT ACK"]
-        assert self.handshake.state is State.CLOSED
+        assert self.handshake.state is HandshakeState.CLOSED
         self.over = True
 
     @invariant()

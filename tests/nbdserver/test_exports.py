@@ -3,7 +3,7 @@
 import pytest
 
 from nbdserver.access import AccessList, Grant, Identity, Mode
-from nbdserver.exports import Device, Exports
+from nbdserver.exports import BlockDevice, Exports
 from storage.errors import NotFound
 from tests.support.memory_device import MemoryDevice, memory_exports
 
@@ -69,7 +69,7 @@ def test_attachments_belong_to_the_device_under_every_name() -> None:
     device = MemoryDevice(4096)
     names = {"db-2026": device, "current": device, "other": MemoryDevice(4096)}
 
-    def lookup(name: str) -> Device:
+    def lookup(name: str) -> BlockDevice:
         try:
             return names[name]
         except KeyError:

@@ -16,7 +16,7 @@ from storage.errors import StorageError
 from storage.fs.device import Device
 from storage.lsm import layer as layer_module
 from storage.lsm.read.assemble import Piece
-from storage.lsm.read.extents import State
+from storage.lsm.read.extents import ExtentState
 from tests.simulation import changes
 from tests.simulation.changes import KINDS, Operator
 from tests.simulation.damage import WAIT_SECONDS, Damage
@@ -493,13 +493,13 @@ class Actor:
 
 
 def check_extents(
-    runs: list[tuple[int, State]], offset: int, length: int, image: Image, violate: Callable[[str], None]
+    runs: list[tuple[int, ExtentState]], offset: int, length: int, image: Image, violate: Callable[[str], None]
 ) -> None:
     """Block status may call zeros data, never the reverse; it says something, and not more than was asked."""
     covered = sum(size for size, _ in runs)
     if not 0 < covered <= length:
         violate(f"block status of {offset}+{length} covers {covered} bytes")
     for size, state in runs:
-        if state is not State.DATA and not image.is_zero(offset, size):
+        if state is not ExtentState.DATA and not image.is_zero(offset, size):
             violate(f"block status calls data at {offset}+{size} {state.name}")
         offset += size

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from storage.crypto.cipher import Cipher
 from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Unreadable
-from storage.format.blocks import EntryKind, TableRef
-from storage.format.names import table_name
+from storage.format.blocks import EntryKind, SstRef
+from storage.format.names import sst_name
 from storage.format.sst import open_index
 from tests.simulation.oracle import BLOCK_BYTES, Disk, Session
 from tests.simulation.store import Bucket
@@ -52,21 +52,21 @@ class Damage:
         self._chance = chance
         self._sound = b""
 
-    def strike(self, kind: str, tables: list[TableRef], sessions: list[Session]) -> bool:
+    def strike(self, kind: str, tables: list[SstRef], sessions: list[Session]) -> bool:
         """Damage one of these; False if none of them is there, or none holds data."""
-        candidates = [table for table in tables if table_name(table.id) in self._bucket.objects]
+        candidates = [table for table in tables if sst_name(table.id) in self._bucket.objects]
         self._chance.shuffle(candidates)
         for table in candidates:
-            content = self._bucket.objects[table_name(table.id)]
+            content = self._bucket.objects[sst_name(table.id)]
             frames = self._frames(table, content)
             if frames:
-                self.kind, self.name, self._sound = kind, table_name(table.id), content
+                self.kind, self.name, self._sound = kind, sst_name(table.id), content
                 self._hit(frames)
                 self._histories = {(s.epoch, layer): len(disk.ops) for s in sessions for layer, disk in s.disks.items()}
                 return True
         return False
 
-    def _frames(self, table: TableRef, content: bytes) -> list[Frame]:
+    def _frames(self, table: SstRef, content: bytes) -> list[Frame]:
         index = open_index(self._cipher, table, content[table.index_offset :], store_id=self._store_id)
         columns = (index.entries[column].tolist() for column in ("layer", "block", "kind", "offset", "length"))
         return [

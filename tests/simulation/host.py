@@ -6,7 +6,7 @@ A lock is held as long as its process lives, stalled or not; a crash of the proc
 import msgspec
 
 from storage.lsm.recovery.anchor import Anchor
-from storage.lsm.recovery.locks import Holder
+from storage.lsm.recovery.locks import LockHolder
 from tests.simulation.loop import Process
 
 
@@ -77,11 +77,11 @@ class HostView:
         self._host.locks.append(lock)
         return lock
 
-    def holder(self, epoch: int, newest_tag: bytes) -> Holder:
+    def holder(self, epoch: int, newest_tag: bytes) -> LockHolder:
         for lock in self._host.locks:
             if lock.epoch == epoch and (lock.confirmed or lock.tag == newest_tag):
-                return Holder("held", 1) if _is_held(lock) else Holder("gone")
-        return Holder("elsewhere")
+                return LockHolder("held", 1) if _is_held(lock) else LockHolder("gone")
+        return LockHolder("elsewhere")
 
 
 class SimMark:

@@ -103,7 +103,7 @@ MUTATIONS = [
     Mutation(
         "no fence object, only the take-over manifest",
         "storage/lsm/wal/reader.py",
-        "                await create_or_settle("
+        "                await create_once("
         "self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)\n",
         "                pass\n",
     ),
@@ -194,32 +194,32 @@ MUTATIONS = [
     Mutation(
         "the sweep takes objects of any epoch",
         "storage/lsm/gc/sweep.py",
-        "epoch_of(table) >= self._epoch or not self._is_old(info):\n"
+        "epoch_of(sst) >= self._epoch or not self._is_old(info):\n"
         "                continue\n"
         "            try:\n"
-        "                number = await acknowledged_by(self._store, table, self._store_id)\n",
+        "                number = await acknowledged_by(self._store, sst, self._store_id)\n",
         "not self._is_old(info):\n"
         "                continue\n"
         "            try:\n"
-        "                number = min(self._fence, await acknowledged_by(self._store, table, self._store_id) or 0)\n",
+        "                number = min(self._fence, await acknowledged_by(self._store, sst, self._store_id) or 0)\n",
     ),
     Mutation(
         "the sweep forgets the locators of the log",
         "storage/lsm/engine.py",
-        "            named=named_by(manifest).keys() | {table.id for table in self.writes.memtable.tables},\n",
+        "            named=named_by(manifest).keys() | {sst.id for sst in self.writes.memtable.ssts},\n",
         "            named=named_by(manifest).keys(),\n",
     ),
     Mutation(
         "a locator is logged before its SST is confirmed",
         "storage/lsm/sst/bulk.py",
-        "            await self._tables.upload(table, content, len(found) * BLOCK_BYTES)\n",
+        "            await self._ssts.upload(sst, content, len(found) * BLOCK_BYTES)\n",
         "            asyncio.get_running_loop().create_task("
-        "self._tables.upload(table, content, len(found) * BLOCK_BYTES))\n",
+        "self._ssts.upload(sst, content, len(found) * BLOCK_BYTES))\n",
     ),
     Mutation(
         "a flush does not list the SSTs of its locators",
         "storage/lsm/flush/flush.py",
-        "tables=sealed.tables + [table.table for table in written],",
+        "ssts=sealed.ssts + [item.sst for item in written],",
         "tables=[table.table for table in written],",
     ),
     Mutation(
@@ -231,7 +231,7 @@ MUTATIONS = [
     Mutation(
         "a flush does not wait for the log",
         "storage/lsm/flush/flush.py",
-        "            await self._durable(log, sequence)\n        living",
+        "            await self._durable(queue, sequence)\n        living",
         "            pass\n        living",
     ),
     # Ours: group commit, memtable and index.
@@ -244,8 +244,8 @@ MUTATIONS = [
     Mutation(
         "waiters of operations still queued are answered too",
         "storage/lsm/wal/group_commit.py",
-        "                cut.log.acknowledge(cut.last_sequence)\n",
-        "                cut.log.acknowledge(cut.log.last_sequence)\n",
+        "                cut.queue.acknowledge(cut.last_sequence)\n",
+        "                cut.queue.acknowledge(cut.log.last_sequence)\n",
     ),
     Mutation(
         "an uploaded frame replaces newer bytes",
@@ -304,17 +304,17 @@ MUTATIONS = [
     Mutation(
         "the memtable goes before the index points to what it held",
         "storage/lsm/flush/flush.py",
-        "        for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
+        "        for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
         "            await asyncio.sleep(0)\n        layers.drop_sealed(sealed)\n",
         "        layers.drop_sealed(sealed)\n"
-        "        for _ in self._repointer.steps(ranges, sealed, written, indexes):\n"
+        "        for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
         "            await asyncio.sleep(0)\n",
     ),
     Mutation(
         "sectors written in part are completed with zeros",
         "storage/lsm/flush/complete.py",
-        "    return gathering.block([table], layer.index,",
-        "    return gathering.block([table], type(layer.index)(),",
+        "    return assembly.block([table], layer.index,",
+        "    return assembly.block([table], type(layer.index)(),",
     ),
     Mutation(
         "a cut spans two memtables",
@@ -331,8 +331,8 @@ MUTATIONS = [
     Mutation(
         "the tree is written as it is at the end of a flush",
         "storage/lsm/flush/flush.py",
-        "None if sealed.tree is None else await self._tables.write_tree(sealed.tree)",
-        "None if sealed.tree is None else await self._tables.write_tree(layers.tree.encode())",
+        "None if sealed.tree is None else await self._ssts.write_tree(sealed.tree)",
+        "None if sealed.tree is None else await self._ssts.write_tree(layers.tree.encode())",
     ),
     # Mistakes that were really made, and found by the simulation or beside it.
     Mutation(
@@ -358,7 +358,7 @@ MUTATIONS = [
     Mutation(
         "made: replayed blocks are taken for new ones",
         "storage/lsm/layers.py",
-        "            layer.log.replayed()\n",
+        "            layer.queue.replayed()\n",
         "            pass\n",
     ),
     Mutation(
@@ -419,8 +419,8 @@ MUTATIONS = [
     Mutation(
         "sectors are completed from the active memtable",
         "storage/lsm/flush/complete.py",
-        "    return gathering.block([table], layer.index,",
-        "    return gathering.block(layer.tables, layer.index,",
+        "    return assembly.block([table], layer.index,",
+        "    return assembly.block(layer.tables, layer.index,",
     ),
     Mutation(
         "a discard reaches to the ends of its blocks",
@@ -431,8 +431,8 @@ MUTATIONS = [
     Mutation(
         "a trimmed block stays whole",
         "storage/lsm/layer.py",
-        "        entry.fresh = 0\n        self.log.newest_write = sequence\n        if count",
-        "        self.log.newest_write = sequence\n        if count",
+        "        entry.fresh = 0\n        self.queue.newest_write = sequence\n        if count",
+        "        self.queue.newest_write = sequence\n        if count",
     ),
     Mutation(
         "a damaged frame stops the flush of pieces over it",
@@ -443,7 +443,7 @@ MUTATIONS = [
     Mutation(
         "pieces over a damaged frame lie on zeros",
         "storage/lsm/flush/complete.py",
-        "    if gathering.missing:\n        return False\n    (piece,) = pieces\n",
+        "    if assembly.missing:\n        return False\n    (piece,) = pieces\n",
         "    (piece,) = pieces or (SECTOR_BYTES,)\n",
     ),
     Mutation(

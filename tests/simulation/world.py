@@ -224,7 +224,7 @@ class World:
             return
         newest = self.oracle.newest()
         serving = [w for w in self._writers if w.state in ("serving", "idle") and w.session is newest]
-        tables = serving[0].store._engine.manifests.manifest.tables if serving else []
+        tables = serving[0].store._engine.manifests.manifest.ssts if serving else []
         if self.damage.strike(self.profile.damage, tables, self.oracle.sessions):
             self.seen[f"fault: {self.profile.damage}"] += 1
             self.note(f"{self.damage.name} is struck ({self.profile.damage}): {sorted(self.damage.blocks)}")

@@ -267,12 +267,12 @@ class Writer:
         floor = self.oracle.floor(self.session)
         layers = self.store._engine.layers
         disks = {
-            number: max(acked, self.session.disks[number].admitted(layers[number].log.acked_sequence))
+            number: max(acked, self.session.disks[number].admitted(layers[number].queue.acked_sequence))
             if number in layers
             else acked
             for number, acked in floor.disks.items()
         }
-        tree = self.store._engine._layers.tree_log.acked_sequence
+        tree = self.store._engine._layers.tree_queue.acked_sequence
         known = [position for sequence, position in self.session.tree_sequences if sequence <= tree]
         return Floor(self.session, max([floor.tree, *known]), disks)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from storage.crypto.cipher import NONCE_BYTES, Cipher
 from storage.crypto.keys import DataKey
-from storage.format.blocks import EntryKind, TableRef
+from storage.format.blocks import EntryKind, SstRef
 from storage.format.sst import open_index
 
 HEADER_BYTES = 96
@@ -69,7 +69,7 @@ class Nonces:
 
     def _frames(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
         index_offset = int.from_bytes(content[92:96], "little")
-        table = TableRef(name.rpartition("/")[2].removesuffix(".sst"), len(content), index_offset, content[-16:], 0)
+        table = SstRef(name.rpartition("/")[2].removesuffix(".sst"), len(content), index_offset, content[-16:], 0)
         index = open_index(self._index_cipher, table, content[index_offset:], store_id=self._store_id)
         columns = (index.entries[column].tolist() for column in ("kind", "offset", "length"))
         frames = sorted(

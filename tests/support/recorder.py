@@ -22,8 +22,8 @@ class Recorder:
         self.calls.append(call)
         return True
 
-    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
-        return self._call("read", cookie, offset, length, whole)
+    def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
+        return self._call("read", cookie, offset, length, dont_fragment)
 
     def write(self, cookie: bytes, offset: int, data: bytes | memoryview, *, fua: bool = False) -> bool:
         return self._call("write", cookie, offset, bytes(data), fua)

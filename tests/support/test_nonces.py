@@ -6,7 +6,7 @@ from storage.crypto.cipher import Cipher, Sealer
 from storage.env import RealEnv
 from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
-from storage.format.sst import TableBuilder
+from storage.format.sst import SstBuilder
 from tests.storage.lsm.worlds import KEY, World, durable
 from tests.support.nonces import NonceRepeated, Nonces
 
@@ -18,10 +18,10 @@ def manifest(body: bytes, *, nonce: bytes = bytes(16)) -> bytes:
     return seal_object(Cipher(KEY.purpose("manifest")), header, body)[0]
 
 
-def builder() -> TableBuilder:
+def builder() -> SstBuilder:
     header = Header(kind=ObjectKind.DATA, epoch=1, store_id=KEY.store_id, nonce=bytes(range(16)))
     frames = Cipher(KEY.purpose("frames"))
-    return TableBuilder(FrameCodec(frames, KEY.store_id), frames, Cipher(KEY.purpose("index")), header, ULID)
+    return SstBuilder(FrameCodec(frames, KEY.store_id), frames, Cipher(KEY.purpose("index")), header, ULID)
 
 
 def test_an_object_may_be_sent_again_and_another_with_its_nonce_may_not() -> None:

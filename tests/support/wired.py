@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from nbdserver.exports import Exports
-from nbdserver.server.busy_poll import Wakeful
+from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget, Limits
 from tests.support.memory_device import MemoryDevice, memory_exports
@@ -41,7 +41,7 @@ class Wire:
         self._bidden = False
         """The server has ended its stream."""
         self.connection = Connection(
-            _Nobody(), exports, self.limits, budget or Budget(self.limits.memory_bytes), Wakeful()
+            _Nobody(), exports, self.limits, budget or Budget(self.limits.memory_bytes), BusyPoll()
         )
         self.connection.connection_made(cast(asyncio.BaseTransport, self))
 

@@ -16,10 +16,10 @@ from storage.format.blocks import HOLE, FrameRef
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.memtable import LayerTable, Memtable
-from storage.lsm.memtable.write_state import Writes
-from storage.lsm.read.assemble import Gathering, Piece
+from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.read.assemble import Assembly, Piece
 from storage.lsm.sst.fetch import FrameSource
-from storage.lsm.wal.queue import LayerLog
+from storage.lsm.wal.queue import LayerQueue
 
 _log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ COMPLETE_SECTORS = 64
 
 
 async def complete_sectors(
-    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource, writes: Writes
-) -> list[tuple[LayerLog, int]]:
+    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource, writes: WriteState
+) -> list[tuple[LayerQueue, int]]:
     """Leave no piece of a sector in a sealed memtable. Gives what was written again: queues, and up to which sequence.
 
     Those must be durable before the log is truncated, since the old record of the pieces goes with it. The frames of
     many sectors are asked for at once, so neighbours come in one request and none waits for another.
     """
-    again: dict[int, tuple[LayerLog, int]] = {}
+    again: dict[int, tuple[LayerQueue, int]] = {}
     kept: Counter[int] = Counter()
     asked: set[str] = set()
     pending = [
@@ -49,9 +49,9 @@ async def complete_sectors(
         group = pending[start : start + COMPLETE_SECTORS]
         missing: dict[int, tuple[int, FrameRef]] = {}
         for table, block, sector in group:
-            gathering = Gathering({}, {})
-            _gather(gathering, table, layers[table.layer], block, sector)
-            missing.update((ref.location, (table.layer, ref)) for ref in gathering.missing)
+            assembly = Assembly({}, {})
+            _assemble(assembly, table, layers[table.layer], block, sector)
+            missing.update((ref.location, (table.layer, ref)) for ref in assembly.missing)
         fetched = await source.fetch_sound(missing.values(), asked)
         for table, block, sector in group:
             layer = layers[table.layer]
@@ -60,7 +60,7 @@ async def complete_sectors(
                 _write_again(table, layer, block, sector)
                 writes.keep(writes.memtable.bytes - before)
                 kept[table.layer] += writes.memtable.bytes - before
-                again[table.layer] = (layer.log, layer.log.last_sequence)
+                again[table.layer] = (layer.queue, layer.queue.last_sequence)
         await asyncio.sleep(0)
     # Only now: what clients write meanwhile is bounded by what was kept before.
     for number, layer in layers.items():
@@ -70,17 +70,17 @@ async def complete_sectors(
     return list(again.values())
 
 
-def _gather(gathering: Gathering, table: LayerTable, layer: Layer, block: int, sector: int) -> list[Piece]:
-    return gathering.block([table], layer.index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
+def _assemble(assembly: Assembly, table: LayerTable, layer: Layer, block: int, sector: int) -> list[Piece]:
+    return assembly.block([table], layer.index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
 
 
 def _complete(table: LayerTable, layer: Layer, block: int, sector: int, fetched: Mapping[int, Decoded]) -> bool:
     """Make one sector whole, in one step: others read a sealed memtable meanwhile. False if what lies below
     cannot be read.
     """
-    gathering = Gathering({}, fetched)
-    pieces = _gather(gathering, table, layer, block, sector)
-    if gathering.missing:
+    assembly = Assembly({}, fetched)
+    pieces = _assemble(assembly, table, layer, block, sector)
+    if assembly.missing:
         return False
     (piece,) = pieces
     entry = table.blocks[block]

@@ -16,22 +16,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from storage.cache.frame_cache import Decoded
-from storage.format.blocks import RangeZero, TableRef
+from storage.format.blocks import RangeZero, SstRef
 from storage.format.manifest import checkpoint
 from storage.format.names import wal_name
-from storage.format.sst import TableBuilder
+from storage.format.sst import SstBuilder
 from storage.lsm.flush.complete import complete_sectors
-from storage.lsm.flush.plan import Planned, add, block_bytes, chunks, plan
+from storage.lsm.flush.plan import FlushPlan, add, block_bytes, chunks, plan
 from storage.lsm.gc.garbage import Garbage
-from storage.lsm.index.install import Repointer, Written
+from storage.lsm.index.install import Installer, Written
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.memtable.memtable import Memtable
-from storage.lsm.memtable.write_state import Writes
+from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.fetch import FrameSource
-from storage.lsm.sst.upload import TableWriter
+from storage.lsm.sst.upload import SstWriter
 from storage.lsm.wal.group_commit import LogPosition
-from storage.lsm.wal.queue import LayerLog
+from storage.lsm.wal.queue import LayerQueue
 
 DROP_SLICE = 1024
 """Block entries freed between two turns of the event loop: about a millisecond."""
@@ -46,23 +46,23 @@ class MemtableFlush:
         self,
         *,
         layers: Layers,
-        writes: Writes,
+        writes: WriteState,
         position: LogPosition,
         manifests: Manifests,
-        tables: TableWriter,
+        ssts: SstWriter,
         source: FrameSource,
-        repointer: Repointer,
+        installer: Installer,
         garbage: Garbage,
-        durable: Callable[[LayerLog, int], Awaitable[None]],
+        durable: Callable[[LayerQueue, int], Awaitable[None]],
         on_truncated: Callable[[], Awaitable[None]],
     ) -> None:
         self._layers = layers
         self._writes = writes
         self._position = position
         self._manifests = manifests
-        self._tables = tables
+        self._ssts = ssts
         self._source = source
-        self._repointer = repointer
+        self._installer = installer
         self._garbage = garbage
         self._durable = durable
         self._on_truncated = on_truncated
@@ -84,28 +84,28 @@ class MemtableFlush:
         """One flush."""
         layers = self._layers
         self.waits_for = "writes on their way to the log"
-        sealed, logs = layers.seal()
+        sealed, queues = layers.seal()
         self._writes.pressure.flushing(0.0)
-        for log, sequence in logs:
-            await self._durable(log, sequence)
+        for queue, sequence in queues:
+            await self._durable(queue, sequence)
         living = dict(layers.by_number)
         if sealed.layers.keys() - living.keys():
             # A layer was dropped since: that must be durable before its operations leave the log without a trace.
-            await self._durable(layers.tree_log, layers.tree_log.last_sequence)
+            await self._durable(layers.tree_queue, layers.tree_queue.last_sequence)
         sealed.layers = {number: table for number, table in sealed.layers.items() if number in living}
         self.waits_for = "what lies below sectors that were written in part"
-        for log, sequence in await complete_sectors(sealed, living, self._source, self._writes):
-            await self._durable(log, sequence)
+        for queue, sequence in await complete_sectors(sealed, living, self._source, self._writes):
+            await self._durable(queue, sequence)
         self.waits_for = "the upload of data"
         ranges, written = await self._write(sealed)
-        tree = None if sealed.tree is None else await self._tables.write_tree(sealed.tree)
+        tree = None if sealed.tree is None else await self._ssts.write_tree(sealed.tree)
         position = self._position
         replay = sealed.first_beyond or position.next_number
         if not layers.is_acknowledged_below(replay):
             raise RuntimeError("a flush would pass over what is not acknowledged")
         self.waits_for = "the manifest"
         # In a thread: with 100,000 SSTs it takes 10 ms.
-        manifest = await self._tables.encode(
+        manifest = await self._ssts.encode(
             partial(
                 checkpoint,
                 self._manifests.manifest,
@@ -114,7 +114,7 @@ class MemtableFlush:
                 replay_tag=position.tag_below(replay),
                 acknowledged=position.acknowledged,
                 sequence=sealed.sequence,
-                tables=sealed.tables + [table.table for table in written],
+                ssts=sealed.ssts + [item.sst for item in written],
                 tree=tree,
                 fences=position.fences,
                 keys=keys_number,
@@ -123,7 +123,7 @@ class MemtableFlush:
         await self._manifests.commit(manifest)
         self.waits_for = "the index in memory"
         indexes = {number: layer.index for number, layer in living.items()}
-        for _ in self._repointer.steps(ranges, sealed, written, indexes):
+        for _ in self._installer.steps(ranges, sealed, written, indexes):
             await asyncio.sleep(0)
         layers.drop_sealed(sealed)
         del written
@@ -132,34 +132,34 @@ class MemtableFlush:
 
     async def _write(self, sealed: Memtable) -> tuple[list[RangeZero], list[Written]]:
         """Upload everything of a sealed, acknowledged and completed memtable."""
-        blocks, ranges = await self._tables.encode(lambda: plan(sealed))
-        groups = list(chunks(blocks, self._tables.pace.object_bytes))
+        blocks, ranges = await self._ssts.encode(lambda: plan(sealed))
+        groups = list(chunks(blocks, self._ssts.pace.object_bytes))
         if ranges and not groups:
             groups = [[]]
         written = []
         done, total = 0, max(block_bytes(blocks), 1)
         for position, group in enumerate(groups):
             spans = ranges if position == 0 else []
-            builder = self._tables.builder()
+            builder = self._ssts.builder()
             frames: list[Decoded | None] = []
 
             def build(
-                builder: TableBuilder = builder,
-                group: list[Planned] = group,
+                builder: SstBuilder = builder,
+                group: list[FlushPlan] = group,
                 spans: list[RangeZero] = spans,
                 frames: list[Decoded | None] = frames,
-            ) -> tuple[TableRef, bytearray]:
+            ) -> tuple[SstRef, bytearray]:
                 builder.ranges += spans
                 for planned in group:
                     add(builder, planned, frames)
                 return builder.finish()
 
-            table, content = await self._tables.encode(build)
+            sst, content = await self._ssts.encode(build)
             size = block_bytes(group)
             done += size
             self._writes.pressure.flushing(done / total)
-            await self._tables.upload(table, content, size)
-            written.append(Written(table, builder.entries, frames))
+            await self._ssts.upload(sst, content, size)
+            written.append(Written(sst, builder.entries, frames))
         return ranges, written
 
     async def _truncate(self, replay: int) -> None:

@@ -9,9 +9,9 @@ import msgspec
 
 from storage.buffers import Buffer, own, own_all
 from storage.cache.frame_cache import Decoded
-from storage.format.blocks import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero
+from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero, sectors_of
-from storage.format.sst import TableBuilder
+from storage.format.sst import SstBuilder
 from storage.lsm.memtable.memtable import BlockEntry, Content, Memtable
 
 _ZERO_SECTOR = bytes(SECTOR_BYTES)
@@ -23,7 +23,7 @@ FULL_SECTORS_MIN = 32
 assert FULL_SECTORS_MIN * SECTOR_BYTES < BLOCK_BYTES
 
 
-class Planned(msgspec.Struct, frozen=True, gc=False):
+class FlushPlan(msgspec.Struct, frozen=True, gc=False):
     """What one block of the memtable becomes: a frame of `mask` sectors, zeros elsewhere, or both."""
 
     layer: int
@@ -37,9 +37,9 @@ class Planned(msgspec.Struct, frozen=True, gc=False):
     zero_kind: EntryKind
 
 
-def plan(memtable: Memtable) -> tuple[list[Planned], list[RangeZero]]:
+def plan(memtable: Memtable) -> tuple[list[FlushPlan], list[RangeZero]]:
     """What a sealed memtable whose sectors are complete becomes, sorted by layer and block. Pure."""
-    blocks: list[Planned] = []
+    blocks: list[FlushPlan] = []
     ranges: list[RangeZero] = []
     for layer in sorted(memtable.layers):
         table = memtable.layers[layer]
@@ -50,7 +50,7 @@ def plan(memtable: Memtable) -> tuple[list[Planned], list[RangeZero]]:
     return blocks, ranges
 
 
-def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[Planned]:
+def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[FlushPlan]:
     assert not entry.extents, "sectors are completed before they are flushed"
     base = entry.base
     data_mask = zero_mask = 0
@@ -80,10 +80,10 @@ def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[Planned]:
     elif whole:
         zero_mask = FULL_MASK
     if data_mask or zero_mask:
-        yield Planned(layer, block, entry.sequence, data_mask, entry.sectors, buffer, full, zero_mask, zero_kind)
+        yield FlushPlan(layer, block, entry.sequence, data_mask, entry.sectors, buffer, full, zero_mask, zero_kind)
 
 
-def frame_data(planned: Planned) -> Buffer:
+def frame_data(planned: FlushPlan) -> Buffer:
     """The sectors of the frame, contiguous."""
     if planned.base is None:
         contents = planned.contents
@@ -101,15 +101,15 @@ def _sector(content: Content) -> Buffer:
     return _ZERO_SECTOR if isinstance(content, int) else content
 
 
-def block_bytes(blocks: list[Planned]) -> int:
+def block_bytes(blocks: list[FlushPlan]) -> int:
     """Bytes of data in these blocks."""
     return sum(planned.data_mask.bit_count() for planned in blocks) * SECTOR_BYTES
 
 
-def chunks(blocks: list[Planned], object_bytes: int) -> Iterator[list[Planned]]:
+def chunks(blocks: list[FlushPlan], object_bytes: int) -> Iterator[list[FlushPlan]]:
     """Groups of blocks for one SST each: full frames and the rest apart, `object_bytes` of data at most."""
     for full in (True, False):
-        group: list[Planned] = []
+        group: list[FlushPlan] = []
         size = 0
         for planned in blocks:
             if planned.full is not full:
@@ -124,11 +124,11 @@ def chunks(blocks: list[Planned], object_bytes: int) -> Iterator[list[Planned]]:
             yield group
 
 
-def add(builder: TableBuilder, planned: Planned, frames: list[Decoded | None]) -> None:
+def add(builder: SstBuilder, planned: FlushPlan, frames: list[Decoded | None]) -> None:
     """Put one planned block into an SST: its zeros first, so that a patch of the same sequence lies above them."""
     if planned.zero_mask:
         builder.entries.append(
-            Entry(planned.layer, planned.block, planned.zero_kind, planned.zero_mask, planned.sequence)
+            SstEntry(planned.layer, planned.block, planned.zero_kind, planned.zero_mask, planned.sequence)
         )
         frames.append(None)
     if planned.data_mask:
@@ -144,6 +144,6 @@ def add(builder: TableBuilder, planned: Planned, frames: list[Decoded | None]) -
         frames.append(own(data) if planned.full else _patch_sectors(planned))
 
 
-def _patch_sectors(planned: Planned) -> dict[int, Buffer]:
+def _patch_sectors(planned: FlushPlan) -> dict[int, Buffer]:
     """The memtable's buffers of a patch, without the rest of the writes they came with: they move to the cache."""
     return own_all({s: content for s, content in planned.contents.items() if not isinstance(content, int)})

@@ -15,10 +15,10 @@ clock, which measures how long something took and is not asked what time it is. 
 import logging
 from collections.abc import Callable, Collection
 
-from storage.bucket.listing import list_log, list_manifests, list_tables
+from storage.bucket.listing import list_log, list_manifests, list_ssts
 from storage.bucket.outage import REFUSALS
 from storage.env import Env, epoch_of
-from storage.format.names import table_name
+from storage.format.names import sst_name
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.recovery.completeness import acknowledged_by
 from storage.objects.base import ObjectInfo, ObjectStore
@@ -71,12 +71,12 @@ class Sweeper:
         if self._clock is None:
             listed = await list_manifests(self._store, above=self._takeover - 1)
             self._clock = listed[self._takeover].modified if self._takeover in listed else None
-        doomed = await self._tables() + await self._objects_of_the_log()
-        if not doomed:
+        to_delete = await self._ssts() + await self._objects_of_the_log()
+        if not to_delete:
             return
-        names = [info.name for info in doomed]
+        names = [info.name for info in to_delete]
         self._garbage.add(names)
-        count = sum(info.size for info in doomed)
+        count = sum(info.size for info in to_delete)
         said = {"count": len(names), "bytes": count, "names": names[:NAMES_SAID_MAX]}
         _log.info("leftovers_swept", extra=said)
 
@@ -85,24 +85,24 @@ class Sweeper:
             return False
         return self._clock + self._env.monotonic() - self._began - info.modified >= LEFTOVER_SECONDS_MIN
 
-    async def _tables(self) -> list[ObjectInfo]:
+    async def _ssts(self) -> list[ObjectInfo]:
         """SSTs of crashed and fenced writers."""
-        doomed = []
-        for table, info in (await list_tables(self._store)).items():
-            if table in self._named or epoch_of(table) >= self._epoch or not self._is_old(info):
+        to_delete = []
+        for sst, info in (await list_ssts(self._store)).items():
+            if sst in self._named or epoch_of(sst) >= self._epoch or not self._is_old(info):
                 continue
             try:
-                number = await acknowledged_by(self._store, table, self._store_id)
+                number = await acknowledged_by(self._store, sst, self._store_id)
             except REFUSALS:
                 continue  # the next sweep asks again
             if number is None:
                 continue
             if number > self._fence:
                 # It came after we had opened: somebody is still copying into this store.
-                _log.error("foreign_history", extra={"object": table_name(table), "acknowledged": number})
+                _log.error("foreign_history", extra={"object": sst_name(sst), "acknowledged": number})
                 continue
-            doomed.append(info)
-        return doomed
+            to_delete.append(info)
+        return to_delete
 
     async def _objects_of_the_log(self) -> list[ObjectInfo]:
         """What lies below the replay point, but never a fence."""

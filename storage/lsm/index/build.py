@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind
 from storage.format.frame import FULL_MASK
-from storage.format.sst import Columns, Index
+from storage.format.sst import Columns, SstIndex
 from storage.lsm.index.block_map import PAGE_MASK, PAGE_SHIFT, BlockMap
 
 ROWS_AT_ONCE = 65536
 """Rows that are copied, and become Python's numbers, at a time: those take 300 bytes each."""
 
 
-def build_maps(indexes: Iterable[tuple[int, Index]], layers: Iterable[int]) -> dict[int, BlockMap]:
+def build_maps(indexes: Iterable[tuple[int, SstIndex]], layers: Iterable[int]) -> dict[int, BlockMap]:
     """The index of each layer in `layers`, from (slot, index) of every SST. Entries of other layers are dead and
     ignored. The columns are taken out of the indexes, so that they are in memory once.
     """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from storage.cache.frame_cache import Decoded, FrameCache
-from storage.format.blocks import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero, TableRef
+from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.memtable.memtable import Memtable
@@ -23,12 +23,12 @@ REPOINT_PAGES = 4
 class Written:
     """One uploaded SST: what its index says, and the decoded frames for the cache, by entry position."""
 
-    table: TableRef
-    entries: list[Entry]
+    sst: SstRef
+    entries: list[SstEntry]
     frames: list[Decoded | None]
 
 
-class Repointer:
+class Installer:
     """Owned by the event loop."""
 
     def __init__(self, cache: FrameCache, location: Callable[[str, int], int]) -> None:
@@ -53,10 +53,10 @@ class Repointer:
                 indexes[layer].set_base(block, location=ref.location, length=ref.length, tag=tag)
             if count % REPOINT_SLICE == REPOINT_SLICE - 1:
                 yield
-        for table in written:
-            for count, (entry, frame) in enumerate(zip(table.entries, table.frames, strict=True)):
+        for sst in written:
+            for count, (entry, frame) in enumerate(zip(sst.entries, sst.frames, strict=True)):
                 if entry.layer in indexes:
-                    self._point(indexes[entry.layer], table.table.id, entry, frame)
+                    self._point(indexes[entry.layer], sst.sst.id, entry, frame)
                 if count % REPOINT_SLICE == REPOINT_SLICE - 1:
                     yield
         for index in indexes.values():
@@ -66,7 +66,7 @@ class Repointer:
         for key in index.take_dead():
             self._cache.discard(key)
 
-    def _point(self, index: BlockMap, table_id: str, entry: Entry, frame: Decoded | None) -> None:
+    def _point(self, index: BlockMap, table_id: str, entry: SstEntry, frame: Decoded | None) -> None:
         if entry.kind in (EntryKind.ZERO, EntryKind.ZERO_ALLOCATED):
             location = ALLOCATED if entry.kind is EntryKind.ZERO_ALLOCATED else HOLE
         else:

@@ -9,7 +9,7 @@ newest 16 stay.
 import asyncio
 from dataclasses import dataclass
 
-from storage.bucket.create_once import Taken, create_or_settle, pauses
+from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_manifests
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
@@ -137,7 +137,7 @@ class Manifests:
         """Create the next manifest; False if other bytes have that number."""
         assert sealed.number == self.number + 1
         try:
-            await create_or_settle(self._store, manifest_name(sealed.number), sealed.content, on_gone=self._look)
+            await create_once(self._store, manifest_name(sealed.number), sealed.content, on_gone=self._look)
         except Taken:
             return False
         self.number, self.manifest, self.tag = sealed.number, sealed.manifest, sealed.tag

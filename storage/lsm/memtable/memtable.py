@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from storage.buffers import Buffer, own
-from storage.format.blocks import BLOCKS_MAX, HOLE, FrameRef, TableRef
+from storage.format.blocks import BLOCKS_MAX, HOLE, FrameRef, SstRef
 from storage.format.frame import FULL_MASK, SECTOR_BYTES
 
 Content = Buffer | int
@@ -214,17 +214,17 @@ class LayerTable:
         """Forget the entries of blocks [first, end)."""
         blocks = self.blocks
         if end - first < len(blocks):
-            doomed = [block for block in range(first, end) if block in blocks]
+            to_delete = [block for block in range(first, end) if block in blocks]
         else:
-            doomed = [block for block in blocks if first <= block < end]
-        for block in doomed:
+            to_delete = [block for block in blocks if first <= block < end]
+        for block in to_delete:
             del blocks[block]
 
 
 class Memtable:
     """One generation of writes over all layers. The active one takes writes, the sealed one is being flushed."""
 
-    __slots__ = ("bytes", "first_beyond", "kept", "layers", "located", "sequence", "tables", "tree", "zeroed")
+    __slots__ = ("bytes", "first_beyond", "kept", "layers", "located", "sequence", "ssts", "tree", "zeroed")
 
     def __init__(self) -> None:
         self.layers: dict[int, LayerTable] = {}
@@ -236,7 +236,7 @@ class Memtable:
         """Operations that zeroed: they weigh nothing but must be flushed too."""
         self.located = 0
         """Blocks whose data is an uploaded frame."""
-        self.tables: list[TableRef] = []
+        self.ssts: list[SstRef] = []
         """Data SSTs whose locators are in the log of this generation."""
         self.sequence = 0
         """Sequence of the newest operation when this memtable was sealed."""
@@ -246,7 +246,7 @@ class Memtable:
         """Lowest WAL number that may hold an operation newer than this (sealed) memtable."""
 
     def __bool__(self) -> bool:
-        return bool(self.bytes or self.zeroed or self.located or self.tables or self.tree is not None)
+        return bool(self.bytes or self.zeroed or self.located or self.ssts or self.tree is not None)
 
     def layer(self, number: int) -> LayerTable:
         """The part of one layer, made if it is not there."""

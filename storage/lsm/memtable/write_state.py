@@ -4,7 +4,7 @@ from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.memtable import Memtable
 
 
-class Writes:
+class WriteState:
     """Owned by the event loop. `memtable` takes writes; `sealed` is the one being flushed, if any."""
 
     __slots__ = ("memtable", "pressure", "sealed", "sequence")

@@ -25,7 +25,7 @@ Overlays = dict[int, list[list[tuple[int, Buffer]]]]
 """Sector to the pieces that lie over it, newest generation first."""
 
 
-class Gathering:
+class Assembly:
     """One attempt to read one range. `missing` collects the frames that must be fetched before the next attempt."""
 
     __slots__ = ("_cache", "_fetched", "fragments", "missing")

@@ -22,7 +22,7 @@ BLOCKS_FEW = 256
 """So many are looked at one by one without asking first where the memtables have anything, half a millisecond."""
 
 
-class State(IntEnum):
+class ExtentState(IntEnum):
     """What a run of bytes is."""
 
     DATA = 0
@@ -30,11 +30,11 @@ class State(IntEnum):
     HOLE = 3
 
 
-def extents(tables: list[LayerTable], index: BlockMap, offset: int, length: int) -> list[tuple[int, State]]:
+def extents(tables: list[LayerTable], index: BlockMap, offset: int, length: int) -> list[tuple[int, ExtentState]]:
     """Runs (bytes, state) from `offset` on. They cover `length` bytes, or less if there is too much to walk; never
     nothing.
     """
-    out: list[tuple[int, State]] = []
+    out: list[tuple[int, ExtentState]] = []
     end = offset + length
     for start, stop, state in _walk(tables, index, offset, end):
         size = min(stop, end) - max(start, offset)
@@ -47,7 +47,7 @@ def extents(tables: list[LayerTable], index: BlockMap, offset: int, length: int)
     return out
 
 
-def _walk(tables: list[LayerTable], index: BlockMap, offset: int, end: int) -> Iterator[tuple[int, int, State]]:
+def _walk(tables: list[LayerTable], index: BlockMap, offset: int, end: int) -> Iterator[tuple[int, int, ExtentState]]:
     block = offset // BLOCK_BYTES
     last = (end - 1) // BLOCK_BYTES
     written = _written_pages(tables, block, last)
@@ -63,9 +63,9 @@ def _walk(tables: list[LayerTable], index: BlockMap, offset: int, end: int) -> I
             if span is not None:
                 stop, state = min(stop, span.end), _zero_state(span.content)
             elif page not in index.pages:
-                state = State.HOLE
+                state = ExtentState.HOLE
             elif index.pages[page] is ALLOCATED_PAGE:
-                state = State.ZERO
+                state = ExtentState.ZERO
             else:
                 stop = block + 1
         if state is None:
@@ -82,8 +82,8 @@ def _written_pages(tables: list[LayerTable], first: int, last: int) -> Container
     return {block >> PAGE_SHIFT for table in tables for block in table.blocks}
 
 
-def _block(tables: list[LayerTable], index: BlockMap, block: int) -> Iterator[tuple[int, int, State]]:
-    masks = {State.DATA: 0, State.ZERO: 0, State.HOLE: 0}
+def _block(tables: list[LayerTable], index: BlockMap, block: int) -> Iterator[tuple[int, int, ExtentState]]:
+    masks = {ExtentState.DATA: 0, ExtentState.ZERO: 0, ExtentState.HOLE: 0}
     need = FULL_MASK
     for table in tables:
         entry = table.blocks.get(block)
@@ -97,7 +97,7 @@ def _block(tables: list[LayerTable], index: BlockMap, block: int) -> Iterator[tu
     if need:
         for found in index.find(block):
             got = found.mask & need
-            state = State.DATA if isinstance(found.content, FrameRef) else _zero_state(found.content)
+            state = ExtentState.DATA if isinstance(found.content, FrameRef) else _zero_state(found.content)
             masks[state] |= got
             need &= ~got
             if not need:
@@ -108,24 +108,24 @@ def _block(tables: list[LayerTable], index: BlockMap, block: int) -> Iterator[tu
         yield start + first * SECTOR_BYTES, start + stop * SECTOR_BYTES, state
 
 
-def _take(entry: BlockEntry, need: int, masks: dict[State, int]) -> int:
+def _take(entry: BlockEntry, need: int, masks: dict[ExtentState, int]) -> int:
     """Note what a memtable entry says of the sectors in `need`; gives those it does not know."""
     own = entry.mask & need
     for sector, content in entry.sectors.items():
         bit = 1 << sector
         if own & bit:
             own &= ~bit
-            masks[_zero_state(content) if isinstance(content, int) else State.DATA] |= bit
+            masks[_zero_state(content) if isinstance(content, int) else ExtentState.DATA] |= bit
     if own:
-        masks[_zero_state(entry.base) if isinstance(entry.base, int) else State.DATA] |= own
+        masks[_zero_state(entry.base) if isinstance(entry.base, int) else ExtentState.DATA] |= own
     need &= ~entry.mask
     for sector in entry.extents or ():
         bit = need & (1 << sector)
-        masks[State.DATA] |= bit
+        masks[ExtentState.DATA] |= bit
         need &= ~bit
     return need
 
 
-def _zero_state(content: int) -> State:
+def _zero_state(content: int) -> ExtentState:
     assert content in (HOLE, ALLOCATED)
-    return State.ZERO if content == ALLOCATED else State.HOLE
+    return ExtentState.ZERO if content == ALLOCATED else ExtentState.HOLE

@@ -22,7 +22,7 @@ class _Stream:
         self.window = 1
 
 
-class Streams:
+class ReadAhead:
     """The readers seen lately, the most recent last."""
 
     def __init__(self) -> None:

@@ -37,12 +37,12 @@ import msgspec
 
 from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
 from storage.lsm.recovery.locks import (
-    Holder,
+    LockHolder,
     WriterLock,
     give_to_owner,
-    holder_in,
     is_locked,
     leave_note,
+    lock_holder_in,
     lock_path,
     locks_in,
     neighbour,
@@ -218,12 +218,12 @@ class HostState:
             note = None if self._beside is None else leave_note(self._beside, epoch, self._admin_socket)
             return WriterLock(path, descriptor, note)
 
-    def holder(self, epoch: int, newest_tag: bytes) -> Holder:
+    def holder(self, epoch: int, newest_tag: bytes) -> LockHolder:
         """Who holds `epoch`, which the newest manifest, whose tag is `newest_tag`, says is the store's."""
         with _explained(self._folder):
-            holder = holder_in(self._folder, epoch, newest_tag)
+            holder = lock_holder_in(self._folder, epoch, newest_tag)
         if holder.state != "elsewhere":
-            return holder if holder.state == "held" else Holder("gone")
+            return holder if holder.state == "held" else LockHolder("gone")
         others = [folder / self._folder.name for folder in other_state_folders()]
         return neighbour(epoch, newest_tag, beside=self._beside, folders=others)
 

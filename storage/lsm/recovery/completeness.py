@@ -19,14 +19,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from storage.bucket.listing import list_log, list_tables
+from storage.bucket.listing import list_log, list_ssts
 from storage.bucket.missing import insist
 from storage.crypto.cipher import AuthenticationError, Cipher
 from storage.env import epoch_of
 from storage.errors import AccessDenied, Corrupt, NotFound, Unavailable
 from storage.format.envelope import FIRST_PART_BYTES, HEADER_BYTES, ObjectKind, check_first_part, decode_header
 from storage.format.manifest import Manifest
-from storage.format.names import MANIFESTS, table_name
+from storage.format.names import MANIFESTS, sst_name
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.objects.base import ObjectInfo, ObjectStore
 
@@ -44,7 +44,7 @@ class Census:
 
     def beyond(self, reach: Callable[[int], int]) -> list[str]:
         """The objects that know of more than their writers' part of the log, below number `reach(epoch)`, holds."""
-        return [table for table, number in self.acknowledged.items() if number >= reach(epoch_of(table))]
+        return [sst for sst, number in self.acknowledged.items() if number >= reach(epoch_of(sst))]
 
 
 async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes) -> Census:
@@ -56,18 +56,16 @@ async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes)
         await _check_nothing_else(store, manifests)
         return Census({})
     manifest = manifests.manifest
-    there = await list_tables(store)
+    there = await list_ssts(store)
     named = named_by(manifest)
-    for table, size in named.items():
-        await _check_named(store, manifests, table, size, there.get(table))
-    others = [table for table in there if table not in named]
-    for table in others:
-        if epoch_of(table) > manifest.epoch:
+    for sst, size in named.items():
+        await _check_named(store, manifests, sst, size, there.get(sst))
+    others = [sst for sst in there if sst not in named]
+    for sst in others:
+        if epoch_of(sst) > manifest.epoch:
             await manifests.look_for_newer()
-            raise Corrupt(
-                MANIFESTS, f"{table_name(table)} is of epoch {epoch_of(table)}, and no manifest of that is there"
-            )
-    return await _ask(store, [table for table in others if may_tell(table, manifest)], store_id)
+            raise Corrupt(MANIFESTS, f"{sst_name(sst)} is of epoch {epoch_of(sst)}, and no manifest of that is there")
+    return await _ask(store, [sst for sst in others if may_tell(sst, manifest)], store_id)
 
 
 async def check_census(
@@ -85,34 +83,34 @@ async def check_census(
 
     `index` and `tree` are the keys of what is asked to prove it: a header alone could be anybody's, or damaged.
     """
-    for table in census.beyond(reach):
-        if await _is_authentic(store, table, store_id, index=index, tree=tree):
+    for sst in census.beyond(reach):
+        if await _is_authentic(store, sst, store_id, index=index, tree=tree):
             await manifests.look_for_newer()
             raise Corrupt(
                 MANIFESTS,
-                f"{table_name(table)} was made when the log was acknowledged up to number "
-                f"{census.acknowledged[table]}, and its writer's log ends below that: newer manifests or objects of "
+                f"{sst_name(sst)} was made when the log was acknowledged up to number "
+                f"{census.acknowledged[sst]}, and its writer's log ends below that: newer manifests or objects of "
                 "the log are missing; restore them, nothing was changed",
             )
 
 
 def named_by(manifest: Manifest) -> dict[str, int]:
     """Id to size of all that a manifest names under `compacted/`."""
-    return {table.id: table.size for table in [*manifest.tables, *([manifest.tree] if manifest.tree else [])]}
+    return {sst.id: sst.size for sst in [*manifest.ssts, *([manifest.tree] if manifest.tree else [])]}
 
 
-def may_tell(table: str, manifest: Manifest) -> bool:
+def may_tell(sst: str, manifest: Manifest) -> bool:
     """Whether an SST that nothing names can know of more acknowledged numbers than the manifest does.
 
     What a writer commits after its take-over knows of its own fence, which is above all that earlier ones had
     acknowledged.
     """
-    return manifest.takeover or epoch_of(table) == manifest.epoch
+    return manifest.takeover or epoch_of(sst) == manifest.epoch
 
 
-async def acknowledged_by(store: ObjectStore, table: str, store_id: bytes) -> int | None:
+async def acknowledged_by(store: ObjectStore, sst: str, store_id: bytes) -> int | None:
     """The WAL number in an SST's header. None: it is gone, or it is nothing that this store's writers made."""
-    name = table_name(table)
+    name = sst_name(sst)
     try:
         raw = await store.get(name, 0, HEADER_BYTES)
         return decode_header(name, raw, store_id=store_id, kinds=_KINDS).acknowledged
@@ -120,23 +118,23 @@ async def acknowledged_by(store: ObjectStore, table: str, store_id: bytes) -> in
         return None
 
 
-async def _ask(store: ObjectStore, tables: list[str], store_id: bytes) -> Census:
+async def _ask(store: ObjectStore, ssts: list[str], store_id: bytes) -> Census:
     room = asyncio.Semaphore(HEADERS_IN_FLIGHT)
 
-    async def ask(table: str) -> int | None:
+    async def ask(sst: str) -> int | None:
         async with room:
             try:
-                return await acknowledged_by(store, table, store_id)
+                return await acknowledged_by(store, sst, store_id)
             except (Unavailable, AccessDenied):
                 return None  # An object that nothing names and nobody can read proves nothing, and stops nothing.
 
-    numbers = await asyncio.gather(*map(ask, tables))
-    return Census({table: number for table, number in zip(tables, numbers, strict=True) if number is not None})
+    numbers = await asyncio.gather(*map(ask, ssts))
+    return Census({sst: number for sst, number in zip(ssts, numbers, strict=True) if number is not None})
 
 
-async def _is_authentic(store: ObjectStore, table: str, store_id: bytes, *, index: Cipher, tree: Cipher) -> bool:
+async def _is_authentic(store: ObjectStore, sst: str, store_id: bytes, *, index: Cipher, tree: Cipher) -> bool:
     """Whether a writer of this store made the object, header and all."""
-    name = table_name(table)
+    name = sst_name(sst)
     try:
         raw = await store.get(name, 0, HEADER_BYTES)
         header = decode_header(name, raw, store_id=store_id, kinds=_KINDS)
@@ -156,8 +154,8 @@ async def _is_authentic(store: ObjectStore, table: str, store_id: bytes, *, inde
 
 async def _check_nothing_else(store: ObjectStore, manifests: Manifests) -> None:
     """There is no manifest: then nothing was ever written behind one."""
-    log, tables = await list_log(store), await list_tables(store)
-    for info in (*log.values(), *tables.values()):
+    log, ssts = await list_log(store), await list_ssts(store)
+    for info in (*log.values(), *ssts.values()):
         await manifests.look_for_newer()
         raise Corrupt(
             MANIFESTS,
@@ -165,11 +163,9 @@ async def _check_nothing_else(store: ObjectStore, manifests: Manifests) -> None:
         )
 
 
-async def _check_named(
-    store: ObjectStore, manifests: Manifests, table: str, size: int, found: ObjectInfo | None
-) -> None:
+async def _check_named(store: ObjectStore, manifests: Manifests, sst: str, size: int, found: ObjectInfo | None) -> None:
     """The listing shows what the manifest names, with its size; where it does not, the name itself is asked."""
-    name = table_name(table)
+    name = sst_name(sst)
     if found is None:
         try:
             found = await insist(store, lambda: store.head(name), on_missing=manifests.look_for_newer)

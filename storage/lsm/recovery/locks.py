@@ -30,7 +30,7 @@ _LOCK_NAME = re.compile(r"writer-(\d+)-([0-9a-f]+)\.(lock|tmp)")
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """Who holds an epoch, as far as this host can tell.
 
     "held": a process of this host, alive, with this `pid`; `uid` if it is another user's. "gone": a process of this
@@ -159,7 +159,7 @@ def lock_path(folder: Path, epoch: int, takeover_tag: bytes) -> Path:
     return folder / f"writer-{epoch}-{takeover_tag.hex()}.lock"
 
 
-def holder_in(folder: Path, epoch: int, newest_tag: bytes) -> Holder:
+def lock_holder_in(folder: Path, epoch: int, newest_tag: bytes) -> LockHolder:
     """Who holds `epoch` by the lock files in a store's part of a state folder. OSError: it may not be read."""
     for claimed, tag, path in locks_in(folder):
         if claimed != epoch:
@@ -170,8 +170,8 @@ def holder_in(folder: Path, epoch: int, newest_tag: bytes) -> Holder:
             continue
         if "confirmed" not in lines and tag != newest_tag.hex():
             continue
-        return Holder("held" if is_locked(path) else "gone", _pid(lines))
-    return Holder("elsewhere")
+        return LockHolder("held" if is_locked(path) else "gone", _pid(lines))
+    return LockHolder("elsewhere")
 
 
 def locks_in(folder: Path) -> Iterator[tuple[int, str, Path]]:
@@ -195,23 +195,23 @@ def is_locked(path: Path) -> bool:
         os.close(descriptor)
 
 
-def neighbour(epoch: int, newest_tag: bytes, *, beside: Path | None, folders: list[Path]) -> Holder:
+def neighbour(epoch: int, newest_tag: bytes, *, beside: Path | None, folders: list[Path]) -> LockHolder:
     """The process of another user of this host that holds `epoch`: by the note in the folder of the store, if it has
     one, and by the lock files in other state folders, as far as this user may see them.
     """
     found = None if beside is None else read_note(beside)
     if found is not None and (found[1] or found[0].epoch == epoch):
         note, alive = found
-        return Holder("held" if alive else "left", note.pid, note.uid)
+        return LockHolder("held" if alive else "left", note.pid, note.uid)
     for folder in folders:
         try:
-            holder = holder_in(folder, epoch, newest_tag)
+            holder = lock_holder_in(folder, epoch, newest_tag)
             uid = folder.stat().st_uid
         except OSError:
             continue
         if holder.state != "elsewhere":
-            return Holder("held" if holder.state == "held" else "left", holder.pid, uid)
-    return Holder("elsewhere")
+            return LockHolder("held" if holder.state == "held" else "left", holder.pid, uid)
+    return LockHolder("elsewhere")
 
 
 def other_state_folders() -> list[Path]:

@@ -13,7 +13,7 @@ from storage.lsm.recovery.locks import WriterLock
 _log = logging.getLogger(__name__)
 
 
-class Presence:
+class Ownership:
     """One writer on its host, from the take-over to the end. Owned by the event loop."""
 
     def __init__(self, host: HostState | None, lock: WriterLock | None, env: Env) -> None:

@@ -19,10 +19,10 @@ from storage.crypto.cipher import Cipher
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, NotFound, RolledBack, Unavailable
-from storage.format.blocks import TableRef
+from storage.format.blocks import SstRef
 from storage.format.envelope import ObjectKind, open_object
 from storage.format.manifest import Manifest
-from storage.format.names import table_name
+from storage.format.names import sst_name
 from storage.format.sizes import TREE_BYTES_MAX
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.build import build_maps
@@ -30,8 +30,8 @@ from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
-from storage.lsm.recovery.locks import Holder, WriterLock
-from storage.lsm.sst.ranges import Slots
+from storage.lsm.recovery.locks import LockHolder, WriterLock
+from storage.lsm.sst.ranges import SstNumbers
 from storage.lsm.wal.reader import LogReader, Replay, read_indexes
 from storage.objects.base import ObjectStore
 from storage.trusted_files import user_name
@@ -88,7 +88,7 @@ class Opener:
     keys_number: int
     env: Env
     host: HostState | None
-    slots: Slots
+    sst_numbers: SstNumbers
 
     async def open_writer(
         self,
@@ -247,7 +247,7 @@ class Opener:
     async def _check_holder(self, manifests: Manifests) -> None:
         """Fenced unless the last writer was this host's own and is gone. Nobody is told to take a store from a writer
         that lives on this host."""
-        holder = Holder("elsewhere")
+        holder = LockHolder("elsewhere")
         if self.host is not None:
             holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
         if holder.state != "gone":
@@ -255,10 +255,10 @@ class Opener:
 
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> _View:
         manifest = manifests.manifest
-        listed = {table.id for table in manifest.tables}
-        logged = [table for table in replay.tables if table.id not in listed]
+        listed = {sst.id for sst in manifest.ssts}
+        logged = [sst for sst in replay.ssts if sst.id not in listed]
         indexes = await read_indexes(
-            manifest.tables + logged,
+            manifest.ssts + logged,
             store=self.store,
             cipher=ciphers.index,
             store_id=self.key.store_id,
@@ -267,12 +267,14 @@ class Opener:
         )
         if manifest.tree is not None:
             tree.load(await self._read_tree(manifests, ciphers.tree, manifest.tree))
-        numbered = [(self.slots.slot(table.id), index) for table, index in zip(manifest.tables, indexes, strict=False)]
+        numbered = [
+            (self.sst_numbers.number(sst.id), index) for sst, index in zip(manifest.ssts, indexes, strict=False)
+        ]
         maps = await self.env.run("codec", build_maps, numbered, tree.layers())
         return _View(manifests.number, replay, maps)
 
-    async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: TableRef) -> bytes:
-        name = table_name(ref.id)
+    async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: SstRef) -> bytes:
+        name = sst_name(ref.id)
         try:
             # Its size is sealed in the manifest.
             raw = await insist(
@@ -288,7 +290,7 @@ class Opener:
         return body
 
 
-def _refusal(url: str, holder: Holder) -> str:
+def _refusal(url: str, holder: LockHolder) -> str:
     """Why a store cannot be had now, and what to do."""
     whose = "" if holder.uid is None else f" of {user_name(holder.uid)}"
     if holder.state == "held":

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from storage.buffers import Buffer, own
-from storage.format.blocks import Entry, FrameRef, TableRef
+from storage.format.blocks import FrameRef, SstEntry, SstRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero
 from storage.lsm.memtable.memtable import BlockEntry, Content
-from storage.lsm.sst.upload import TableWriter
+from storage.lsm.sst.upload import SstWriter
 
 _ZERO_SECTOR = bytes(SECTOR_BYTES)
 
@@ -34,8 +34,8 @@ class WholeBlock:
 class Upload:
     """What became of the whole blocks of one cut."""
 
-    tables: list[TableRef] = field(default_factory=list)
-    located: list[tuple[str, Entry]] = field(default_factory=list)
+    ssts: list[SstRef] = field(default_factory=list)
+    located: list[tuple[str, SstEntry]] = field(default_factory=list)
     """(SST id, entry) of each frame."""
     zeros: list[WholeBlock] = field(default_factory=list)
     """Blocks that turned out to hold nothing but zeros: they are stored nowhere."""
@@ -75,8 +75,8 @@ def contiguous(block: WholeBlock) -> Buffer:
 class BulkWriter:
     """Uploads whole blocks as data SSTs, several at a time."""
 
-    def __init__(self, tables: TableWriter, location: Callable[[str, int], int]) -> None:
-        self._tables = tables
+    def __init__(self, ssts: SstWriter, location: Callable[[str, int], int]) -> None:
+        self._ssts = ssts
         self._location = location
         self._under_way = 0
         self._entering = asyncio.Lock()
@@ -89,13 +89,13 @@ class BulkWriter:
         one piece and is read by few large requests.
         """
         blocks = sorted(blocks, key=lambda block: block.block)
-        step = max(self._tables.pace.object_bytes // BLOCK_BYTES, 1)
+        step = max(self._ssts.pace.object_bytes // BLOCK_BYTES, 1)
         done = await asyncio.gather(
             *(self._upload_one(layer, blocks[i : i + step]) for i in range(0, len(blocks), step))
         )
         whole = Upload()
         for part in done:
-            whole.tables += part.tables
+            whole.ssts += part.ssts
             whole.located += part.located
             whole.zeros += part.zeros
             whole.frames += part.frames
@@ -105,7 +105,7 @@ class BulkWriter:
     async def _room(self) -> AsyncIterator[None]:
         """One of the uploads that the link bears beside each other; in order, since cuts count in order."""
         async with self._entering:
-            while self._under_way >= self._tables.pace.uploads:
+            while self._under_way >= self._ssts.pace.uploads:
                 self._ended.clear()
                 await self._ended.wait()
             self._under_way += 1
@@ -117,11 +117,11 @@ class BulkWriter:
 
     async def _upload_one(self, layer: int, blocks: list[WholeBlock]) -> Upload:
         async with self._room():
-            builder = self._tables.builder()
-            found: list[tuple[WholeBlock, Entry, Buffer]] = []
+            builder = self._ssts.builder()
+            found: list[tuple[WholeBlock, SstEntry, Buffer]] = []
             zeros: list[WholeBlock] = []
 
-            def build() -> tuple[TableRef, bytearray] | None:
+            def build() -> tuple[SstRef, bytearray] | None:
                 for block in blocks:
                     data = contiguous(block)
                     if is_zero(data):
@@ -138,13 +138,13 @@ class BulkWriter:
                     found.append((block, entry, data))
                 return builder.finish() if found else None
 
-            built = await self._tables.encode(build)
+            built = await self._ssts.encode(build)
             if built is None:
                 return Upload(zeros=zeros)
-            table, content = built
-            await self._tables.upload(table, content, len(found) * BLOCK_BYTES)
+            sst, content = built
+            await self._ssts.upload(sst, content, len(found) * BLOCK_BYTES)
         frames = [
-            (block, FrameRef(self._location(table.id, e.offset), e.length, e.tag, e.block, full=True), data)
+            (block, FrameRef(self._location(sst.id, e.offset), e.length, e.tag, e.block, full=True), data)
             for block, e, data in found
         ]
-        return Upload([table], [(table.id, entry) for _, entry, _ in found], zeros, frames)
+        return Upload([sst], [(sst.id, entry) for _, entry, _ in found], zeros, frames)

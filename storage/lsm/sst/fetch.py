@@ -28,7 +28,7 @@ from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable, Unreadable
 from storage.format.blocks import FrameRef
 from storage.format.frame import FrameCodec
-from storage.lsm.sst.ranges import OFFSET_MASK, Slots, coalesce, decode_frame
+from storage.lsm.sst.ranges import OFFSET_MASK, SstNumbers, coalesce, decode_frame
 from storage.lsm.sst.suspects import Suspects
 from storage.lsm.sst.wanted import Waiter, Wanted, next_retries
 from storage.objects.base import ObjectStore
@@ -68,7 +68,7 @@ class FrameSource:
         store: ObjectStore,
         codec: FrameCodec,
         cache: FrameCache,
-        slots: Slots,
+        sst_numbers: SstNumbers,
         env: Env,
         on_missing: Callable[[str], Awaitable[None]],
         witness: Callable[[], Awaitable[object]],
@@ -80,7 +80,7 @@ class FrameSource:
         self._store = store
         self._codec = codec
         self._cache = cache
-        self._slots = slots
+        self._sst_numbers = sst_numbers
         self._env = env
         self._on_missing = on_missing
         self._patience = patience_seconds
@@ -122,9 +122,9 @@ class FrameSource:
         wanted = [
             (layer, ref)
             for layer, ref in refs
-            if self._slots.name(ref.location) not in asked or not self._is_withheld(ref.location, now)
+            if self._sst_numbers.name(ref.location) not in asked or not self._is_withheld(ref.location, now)
         ]
-        asked.update(self._slots.name(ref.location) for _, ref in wanted)
+        asked.update(self._sst_numbers.name(ref.location) for _, ref in wanted)
         waiters = [(ref.location, self._wait_for(ref, layer, FLUSH_SECONDS_MAX, urgent=True)) for layer, ref in wanted]
         sound = {}
         try:
@@ -140,13 +140,13 @@ class FrameSource:
 
     def _is_withheld(self, location: int, now: float) -> bool:
         """Whether a frame has been withheld for longer than a flush waits."""
-        since = self.suspects.withheld_since(self._slots.name(location), location, now)
+        since = self.suspects.withheld_since(self._sst_numbers.name(location), location, now)
         return now - since >= FLUSH_SECONDS_MAX
 
     def prefetch(self, ref: FrameRef) -> None:
         """Fetch a frame ahead; not from a suspect, and not again if that fails: the next reader will see."""
         if ref.location not in self._waiting and self._stopped is None:
-            name = self._slots.name(ref.location)
+            name = self._sst_numbers.name(ref.location)
             if name not in self.suspects:
                 self._want(ref, name)
 
@@ -180,7 +180,7 @@ class FrameSource:
             if cached is not None:
                 future.set_result(cached)
                 return waiter
-            wanted = self._want(ref, self._slots.name(ref.location))
+            wanted = self._want(ref, self._sst_numbers.name(ref.location))
         wanted.waiters.append(waiter)
         return waiter
 
@@ -250,11 +250,11 @@ class FrameSource:
                 self._end(abandoned, NOBODY)
             if not wanted:
                 continue
-            slots = self._slots_for(wanted)
-            if slots is None:
+            sst_numbers = self._slots_for(wanted)
+            if sst_numbers is None:
                 self._queue += [w.ref for w in wanted]
             else:
-                self._start(wanted, slots)
+                self._start(wanted, sst_numbers)
 
     def _slots_for(self, group: list[Wanted]) -> set[asyncio.Task[None]] | None:
         """Where a group may go now, if anywhere."""
@@ -264,16 +264,16 @@ class FrameSource:
             return self._urgent_gets
         return None
 
-    def _start(self, group: list[Wanted], slots: set[asyncio.Task[None]]) -> None:
+    def _start(self, group: list[Wanted], sst_numbers: set[asyncio.Task[None]]) -> None:
         name = group[0].name
         for wanted in group:
             wanted.under_way = True
         task = asyncio.get_running_loop().create_task(self._load(group))
-        slots.add(task)
+        sst_numbers.add(task)
         self._busy[name] += 1
 
         def done(task: asyncio.Task[None]) -> None:
-            slots.discard(task)
+            sst_numbers.discard(task)
             self._busy[name] -= 1
             if not self._busy[name]:
                 del self._busy[name]
@@ -357,7 +357,7 @@ class FrameSource:
             self._wait_for_store(group, error)
 
     async def _answers(self, group: list[FrameRef]) -> list[Decoded | StorageError]:
-        name = self._slots.name(group[0].location)
+        name = self._sst_numbers.name(group[0].location)
         start = group[0].location & OFFSET_MASK
         end = (group[-1].location & OFFSET_MASK) + group[-1].length
         try:

@@ -4,8 +4,8 @@ from storage.cache.frame_cache import Decoded
 from storage.crypto.cipher import TAG_BYTES, AuthenticationError
 from storage.errors import Corrupt, StorageError
 from storage.format.blocks import FrameRef
-from storage.format.frame import SECTOR_BYTES, FrameCodec, Kind, sectors_of
-from storage.format.names import table_name
+from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of
+from storage.format.names import sst_name
 
 GAP_BYTES_MAX = 64 * 1024
 """Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
@@ -18,30 +18,30 @@ requests.
 OFFSET_MASK = 2**32 - 1
 
 
-class Slots:
+class SstNumbers:
     """Numbers SSTs within this process. A number is never used twice, so a location never changes its meaning."""
 
     def __init__(self) -> None:
         self._ids: list[str | None] = [None]
-        self._slots: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
-    def slot(self, table_id: str) -> int:
+    def number(self, sst_id: str) -> int:
         """The slot of an SST, given when first asked for."""
-        found = self._slots.get(table_id)
+        found = self._numbers.get(sst_id)
         if found is None:
-            found = self._slots[table_id] = len(self._ids)
-            self._ids.append(table_id)
+            found = self._numbers[sst_id] = len(self._ids)
+            self._ids.append(sst_id)
         return found
 
-    def location(self, table_id: str, offset: int) -> int:
+    def location(self, sst_id: str, offset: int) -> int:
         """Where byte `offset` of an SST lies."""
-        return self.slot(table_id) << 32 | offset
+        return self.number(sst_id) << 32 | offset
 
     def name(self, location: int) -> str:
         """The object that a location lies in."""
-        table_id = self._ids[location >> 32]
-        assert table_id is not None
-        return table_name(table_id)
+        sst_id = self._ids[location >> 32]
+        assert sst_id is not None
+        return sst_name(sst_id)
 
 
 def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview) -> Decoded | StorageError:
@@ -50,7 +50,7 @@ def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview
     if len(sealed) != ref.length or sealed[-TAG_BYTES : -TAG_BYTES + 8] != ref.tag:
         return Corrupt(name, f"{where} is not the one its index names")
     try:
-        mask, data = codec.decode(sealed, block=ref.block, kind=Kind.FULL if ref.full else Kind.PATCH)
+        mask, data = codec.decode(sealed, block=ref.block, kind=FrameKind.FULL if ref.full else FrameKind.PATCH)
     except AuthenticationError:
         return Corrupt(name, f"{where} fails authentication")
     except ValueError as error:

@@ -10,22 +10,22 @@ from typing import TypeVar
 
 from ulid import ULID
 
-from storage.bucket.create_once import Taken, create_or_settle
+from storage.bucket.create_once import Taken, create_once
 from storage.bucket.pace import Pace
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env, object_id
 from storage.errors import Corrupt
-from storage.format.blocks import TableRef
+from storage.format.blocks import SstRef
 from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.frame import FrameCodec
-from storage.format.names import table_name
-from storage.format.sst import TableBuilder
+from storage.format.names import sst_name
+from storage.format.sst import SstBuilder
 from storage.objects.base import ObjectStore
 
 T = TypeVar("T")
 
 
-class TableWriter:
+class SstWriter:
     """Builds and uploads them for one writer."""
 
     def __init__(
@@ -55,49 +55,49 @@ class TableWriter:
         self._look_for_newer = look_for_newer
         self.pace = pace
 
-    def builder(self) -> TableBuilder:
+    def builder(self) -> SstBuilder:
         """A builder for a new SST, with a name and a nonce of its own."""
-        table_id, header = self._draw(ObjectKind.DATA)
-        return TableBuilder(self._frames, self._frame_cipher, self._index_cipher, header, table_id)
+        sst_id, header = self._draw(ObjectKind.DATA)
+        return SstBuilder(self._frames, self._frame_cipher, self._index_cipher, header, sst_id)
 
     def _draw(self, kind: ObjectKind) -> tuple[str, Header]:
         """A name and a nonce that nothing else has ever had, and how far the log was acknowledged: whoever finds this
         object with nothing that names it can tell an orphan from what is left of a store (see `completeness`).
         """
-        table_id = object_id(self._env, self._epoch)
+        sst_id = object_id(self._env, self._epoch)
         header = Header(
             kind=kind,
             epoch=self._epoch,
             store_id=self._store_id,
             nonce=self._env.random_bytes(PREFIX_BYTES),
-            link=ULID.from_str(table_id).bytes,
+            link=ULID.from_str(sst_id).bytes,
             acknowledged=self._acknowledged(),
         )
-        return table_id, header
+        return sst_id, header
 
     async def encode(self, build: Callable[[], T]) -> T:
         """Run `build` in a codec thread."""
         return await self._env.run("codec", build)
 
-    async def create(self, table_id: str, content: bytes | bytearray) -> None:
+    async def create(self, sst_id: str, content: bytes | bytearray) -> None:
         """Put an object whose name only we can have drawn. Fenced: it was there, of an earlier attempt, and is gone
         again, so a newer writer has swept it.
         """
-        name = table_name(table_id)
+        name = sst_name(sst_id)
         try:
-            await create_or_settle(self._store, name, content, on_gone=self._look_for_newer)
+            await create_once(self._store, name, content, on_gone=self._look_for_newer)
         except Taken:
             raise Corrupt(name, "other bytes are there than those put under this new name") from None
 
-    async def upload(self, table: TableRef, content: bytearray, size: int) -> None:
+    async def upload(self, sst: SstRef, content: bytearray, size: int) -> None:
         """Put the SST, with `size` bytes of block data in it; returns when it is confirmed, however long that takes."""
         self.pace.sent(size)
-        await self.create(table.id, content)
+        await self.create(sst.id, content)
         self.pace.confirmed(size)
 
-    async def write_tree(self, image: bytes) -> TableRef:
+    async def write_tree(self, image: bytes) -> SstRef:
         """Put an image of the tree of names; returns when it is confirmed."""
-        table_id, header = self._draw(ObjectKind.METADATA)
+        sst_id, header = self._draw(ObjectKind.METADATA)
         content, tag = seal_object(self._tree_cipher, header, image)
-        await self.create(table_id, content)
-        return TableRef(table_id, len(content), 0, tag, 0)
+        await self.create(sst_id, content)
+        return SstRef(sst_id, len(content), 0, tag, 0)

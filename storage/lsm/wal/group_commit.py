@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from storage import cancel
-from storage.bucket.create_once import Taken, create_or_settle
+from storage.bucket.create_once import Taken, create_once
 from storage.bucket.pace import BULK_BYTES_MIN, Pace
 from storage.cache.frame_cache import FrameCache
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
@@ -28,10 +28,10 @@ from storage.format.frame import BLOCK_BYTES
 from storage.format.names import wal_name
 from storage.format.wal import encode
 from storage.lsm.manifest.manifest_store import SUPERSEDED
-from storage.lsm.memtable.write_state import Writes
+from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate
-from storage.lsm.wal.queue import Cut, LayerLog
+from storage.lsm.wal.queue import Cut, LayerQueue
 from storage.objects.base import ObjectStore
 
 IN_FLIGHT_MAX = 4
@@ -126,7 +126,7 @@ class GroupCommit:
         store_id: bytes,
         epoch: int,
         env: Env,
-        writes: Writes,
+        writes: WriteState,
         pace: Pace,
         position: LogPosition,
         bulk: BulkWriter,
@@ -151,7 +151,7 @@ class GroupCommit:
         self._on_failure = on_failure
         self._on_progress = on_progress
         self._loop = asyncio.get_running_loop()
-        self._dirty: dict[int, LayerLog] = {}
+        self._dirty: dict[int, LayerQueue] = {}
         """Queues with pending operations or cuts that are not in a batch yet."""
         self._in_flight: deque[Batch] = deque()
         self._sealing = asyncio.Lock()
@@ -163,10 +163,10 @@ class GroupCommit:
 
     # --- called by queues
 
-    def wake(self, log: LayerLog) -> None:
+    def wake(self, queue: LayerQueue) -> None:
         """A queue got its first pending operation."""
-        log.since = self._env.monotonic()
-        self._dirty[log.layer] = log
+        queue.since = self._env.monotonic()
+        self._dirty[queue.layer] = queue
         if self._timer is None and not self._stopped:
             self._timer = self._loop.call_later(PUSH_SECONDS, self._on_timer)
 
@@ -178,21 +178,21 @@ class GroupCommit:
 
     def cut_all(self) -> None:
         """Cut every queue now. A cut never spans two memtables, so this comes before one is sealed."""
-        for log in list(self._dirty.values()):
-            while log.pending:
-                self._start(log.cut(self.writes.memtable))
+        for queue in list(self._dirty.values()):
+            while queue.pending:
+                self._start(queue.cut(self.writes.memtable))
         self.kick()
 
-    def under_way(self) -> list[LayerLog]:
+    def under_way(self) -> list[LayerQueue]:
         """The queues that hold anything unacknowledged, also those of layers that were dropped."""
-        sent = [cut.log for batch in self._in_flight for cut in batch.cuts]
+        sent = [cut.queue for batch in self._in_flight for cut in batch.cuts]
         return list(dict.fromkeys([*self._dirty.values(), *sent]))
 
     def oldest(self) -> float | None:
         """When the oldest operation came that is not acknowledged yet; None if all are."""
         cuts = [cut for batch in self._in_flight for cut in batch.cuts]
-        cuts += [cut for log in self._dirty.values() for cut in log.cuts]
-        times = [cut.since for cut in cuts] + [log.since for log in self._dirty.values() if log.pending]
+        cuts += [cut for queue in self._dirty.values() for cut in queue.cuts]
+        times = [cut.since for cut in cuts] + [queue.since for queue in self._dirty.values() if queue.pending]
         return min(times, default=None)
 
     def is_acknowledged_below(self, number: int) -> bool:
@@ -225,26 +225,26 @@ class GroupCommit:
 
     def _cut_and_send(self) -> None:
         now = self._env.monotonic()
-        for log in list(self._dirty.values()):
-            while log.pending and self._is_due(log, now):
-                self._start(log.cut(self.writes.memtable))
+        for queue in list(self._dirty.values()):
+            while queue.pending and self._is_due(queue, now):
+                self._start(queue.cut(self.writes.memtable))
         while self._may_send() and (cuts := self._take_ready()):
             self._send(cuts, now)
         self._arm(now)
 
-    def _is_due(self, log: LayerLog, now: float) -> bool:
-        bulk = log.has_bulk
-        if log.wanted > log.cut_sequence:
+    def _is_due(self, queue: LayerQueue, now: float) -> bool:
+        bulk = queue.has_bulk
+        if queue.wanted > queue.cut_sequence:
             return bulk or (self._may_send() and now >= self._next_slot())
-        if self._is_crowded(log):
+        if self._is_crowded(queue):
             return False
-        if not log.is_full and now < log.since + PUSH_SECONDS:
+        if not queue.is_full and now < queue.since + PUSH_SECONDS:
             return False
         return bulk or self._may_send()
 
-    def _is_crowded(self, log: LayerLog) -> bool:
+    def _is_crowded(self, queue: LayerQueue) -> bool:
         """Whether more bulk of a queue has to wait until an upload of it is done."""
-        return log.has_bulk and sum(not cut.ready for cut in log.cuts) >= BULK_CUTS_MAX
+        return queue.has_bulk and sum(not cut.ready for cut in queue.cuts) >= BULK_CUTS_MAX
 
     def _next_slot(self) -> float:
         """When the newest PUT is old enough that another one beside it helps a waiting flush."""
@@ -262,16 +262,16 @@ class GroupCommit:
         cuts: list[Cut] = []
         size = 0
         most = self.pace.inline_bytes
-        for number, log in list(self._dirty.items()):
+        for number, queue in list(self._dirty.items()):
             if size >= most:
                 break
-            while log.cuts and log.cuts[0].ready and size < most:
-                cut = log.cuts.popleft()
+            while queue.cuts and queue.cuts[0].ready and size < most:
+                cut = queue.cuts.popleft()
                 cuts.append(cut)
                 size += cut.size
             del self._dirty[number]
-            if log.cuts or log.pending:
-                self._dirty[number] = log
+            if queue.cuts or queue.pending:
+                self._dirty[number] = queue
         return cuts
 
     def _arm(self, now: float) -> None:
@@ -279,9 +279,9 @@ class GroupCommit:
             self._timer.cancel()
             self._timer = None
         due = []
-        for log in self._dirty.values():
-            if log.pending and not self._is_crowded(log):
-                due.append(self._next_slot() if log.wanted > log.cut_sequence else log.since + PUSH_SECONDS)
+        for queue in self._dirty.values():
+            if queue.pending and not self._is_crowded(queue):
+                due.append(self._next_slot() if queue.wanted > queue.cut_sequence else queue.since + PUSH_SECONDS)
         if due and self._may_send():
             self._timer = self._loop.call_later(max(min(due) - now, 0.0005), self._on_timer)
 
@@ -294,9 +294,9 @@ class GroupCommit:
             self.kick()
 
     async def _upload(self, cut: Cut) -> None:
-        upload = await self._bulk.upload(cut.log.layer, cut.blocks)
+        upload = await self._bulk.upload(cut.queue.layer, cut.blocks)
         records = cut.records
-        records.tables = upload.tables
+        records.ssts = upload.ssts
         records.located = upload.located
         if upload.zeros:
             records.ops += [(zero.sequence, zero.block * BLOCK_BYTES, BLOCK_BYTES, False) for zero in upload.zeros]
@@ -322,7 +322,7 @@ class GroupCommit:
         started = batch.sent_at = self._env.monotonic()
         self.pace.sent(batch.written)
         try:
-            await create_or_settle(self._store, wal_name(batch.number), content, on_gone=self._look_for_newer)
+            await create_once(self._store, wal_name(batch.number), content, on_gone=self._look_for_newer)
         except Taken:
             raise Fenced(SUPERSEDED) from None
         if batch.size < BULK_BYTES_MIN:
@@ -362,7 +362,7 @@ class GroupCommit:
                 self.writes.pressure.logged(cut.charge)
                 if cut.upload is not None:
                     locate(cut, cut.upload, self.writes, self._cache)
-                cut.log.acknowledge(cut.last_sequence)
+                cut.queue.acknowledge(cut.last_sequence)
         self.writes.pressure.set_log(len(self.position.objects), self.position.logged_bytes)
         self._on_progress()
         self.kick()

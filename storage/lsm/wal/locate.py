@@ -9,16 +9,16 @@ from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import HOLE, FrameRef
 from storage.format.wal import LayerRecords
 from storage.lsm.memtable.memtable import LayerTable
-from storage.lsm.memtable.write_state import Writes
+from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import Upload, WholeBlock
 from storage.lsm.wal.queue import BLOCK_SHIFT, Cut
 
 
-def locate(cut: Cut, upload: Upload, writes: Writes, cache: FrameCache) -> None:
+def locate(cut: Cut, upload: Upload, writes: WriteState, cache: FrameCache) -> None:
     """Point the memtable of an acknowledged cut at what was uploaded of it, where that was not written again since."""
     memtable = cut.memtable
-    memtable.tables += upload.tables
-    table = memtable.layers.get(cut.log.layer)
+    memtable.ssts += upload.ssts
+    table = memtable.layers.get(cut.queue.layer)
     if table is None:
         return
     found: list[tuple[WholeBlock, FrameRef | int]] = [(block, HOLE) for block in upload.zeros]

@@ -17,7 +17,7 @@ from storage.bucket.pace import Pace
 from storage.format.frame import BLOCK_BYTES, FULL_MASK
 from storage.format.wal import LayerRecords, Meta, Op
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, LayerTable, Memtable, write_charge, zero_charge
-from storage.lsm.memtable.write_state import Writes
+from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import Upload, WholeBlock, snapshot
 
 TREE = 0
@@ -29,10 +29,10 @@ BLOCK_SHIFT = 18
 class Committer(Protocol):
     """Who empties the queues: the group commit."""
 
-    writes: Writes
+    writes: WriteState
     pace: Pace
 
-    def wake(self, log: LayerLog) -> None:
+    def wake(self, queue: LayerQueue) -> None:
         """A queue got its first pending operation."""
 
     def kick(self) -> None:
@@ -43,7 +43,7 @@ class Committer(Protocol):
 class Cut:
     """The head of a queue. `ready` once everything it needs besides its WAL object is confirmed."""
 
-    log: LayerLog
+    queue: LayerQueue
     last_sequence: int
     charge: int
     """Bytes to give back when it is acknowledged."""
@@ -59,7 +59,7 @@ class Cut:
     upload: Upload | None = None
 
 
-class LayerLog:
+class LayerQueue:
     """The queue of one layer. Appended to on the fast path."""
 
     __slots__ = (
@@ -186,7 +186,7 @@ class LayerLog:
         self.cut_number += 1
         self.complete.clear()
         cut = Cut(
-            log=self,
+            queue=self,
             last_sequence=self.cut_sequence,
             charge=charge,
             size=sum(_size(op) for op in rest) if blocks else charge,

@@ -17,14 +17,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from storage.bucket.create_once import Taken, create_or_settle, pauses
+from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_log
 from storage.bucket.missing import insist
 from storage.bucket.whole import Room, read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, Unavailable
-from storage.format.blocks import TableRef
+from storage.format.blocks import SstRef
 from storage.format.envelope import (
     HEADER_BYTES,
     NO_LINK,
@@ -34,9 +34,9 @@ from storage.format.envelope import (
     open_object,
     seal_object,
 )
-from storage.format.names import MANIFESTS, table_name, wal_name
+from storage.format.names import MANIFESTS, sst_name, wal_name
 from storage.format.sizes import WAL_BYTES_MAX
-from storage.format.sst import Index, open_index
+from storage.format.sst import SstIndex, open_index
 from storage.format.wal import Located, Meta, Op, Replayed, decode
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.wal.group_commit import WINDOW
@@ -66,7 +66,7 @@ class LogObject:
     """The object itself, until it was applied."""
     tag: bytes
     size: int
-    tables: list[TableRef]
+    ssts: list[SstRef]
     """The SSTs that it refers to."""
     metas: list[Meta]
     """The changes of the tree in it."""
@@ -82,8 +82,8 @@ class LogObject:
         if header.kind is ObjectKind.WAL:
             for _, record in decode(name, body):
                 found.sequence = max(found.sequence, sequence_of(record))
-                if isinstance(record, TableRef):
-                    found.tables.append(record)
+                if isinstance(record, SstRef):
+                    found.ssts.append(record)
                 elif isinstance(record, Meta):
                     found.metas.append(record)
         return found
@@ -92,7 +92,7 @@ class LogObject:
         """Its operations and locators, in order."""
         name = wal_name(self.number)
         _, body, _ = open_object(cipher, name, self.raw, store_id=store_id, kinds=_WAL_KINDS, number=self.number)
-        return [item for item in decode(name, body) if not isinstance(item[1], TableRef | Meta)]
+        return [item for item in decode(name, body) if not isinstance(item[1], SstRef | Meta)]
 
 
 @dataclass(slots=True)
@@ -120,9 +120,9 @@ class Replay:
         return min((number for number, later in self.epochs.items() if later > epoch), default=self.end)
 
     @property
-    def tables(self) -> list[TableRef]:
+    def ssts(self) -> list[SstRef]:
         """The SSTs that the log refers to, in order."""
-        return [table for item in self.objects for table in item.tables]
+        return [sst for item in self.objects for sst in item.ssts]
 
     @property
     def metas(self) -> list[Meta]:
@@ -257,7 +257,7 @@ class LogReader:
             )
             content, _ = seal_object(self._cipher, header, (number + RESUME).to_bytes(8, "little"))
             try:
-                await create_or_settle(self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)
+                await create_once(self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)
             except Taken:
                 # An object of the old writer landed first: it counts, and the fence goes behind it.
                 replay = await self.read_to_gap()
@@ -268,33 +268,33 @@ class LogReader:
 
 
 async def read_indexes(
-    tables: list[TableRef],
+    ssts: list[SstRef],
     *,
     store: ObjectStore,
     cipher: Cipher,
     store_id: bytes,
     env: Env,
     on_missing: Callable[[], Awaitable[None]],
-) -> list[Index]:
+) -> list[SstIndex]:
     """The index of each SST, fetched in parallel and checked. Corrupt if one is missing or not the one that is
     named.
     """
     room = asyncio.Semaphore(READS_IN_FLIGHT)
 
-    async def read(table: TableRef) -> Index:
-        name = table_name(table.id)
+    async def read(sst: SstRef) -> SstIndex:
+        name = sst_name(sst.id)
         async with room:
             try:
-                length = table.size - table.index_offset
-                end = await insist(store, partial(store.get, name, table.index_offset, length), on_missing=on_missing)
+                length = sst.size - sst.index_offset
+                end = await insist(store, partial(store.get, name, sst.index_offset, length), on_missing=on_missing)
             except NotFound:
                 raise Corrupt(name, "it is missing, though the manifest or the log names it") from None
-        return await env.run("codec", lambda: open_index(cipher, table, end, store_id=store_id))
+        return await env.run("codec", lambda: open_index(cipher, sst, end, store_id=store_id))
 
-    return list(await asyncio.gather(*(read(table) for table in tables)))
+    return list(await asyncio.gather(*(read(sst) for sst in ssts)))
 
 
-def sequence_of(record: Op | Meta | TableRef | Located) -> int:
+def sequence_of(record: Op | Meta | SstRef | Located) -> int:
     """The sequence of an operation, 0 for what has none."""
     if isinstance(record, tuple):
         return record[0]

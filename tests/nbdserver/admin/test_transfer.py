@@ -11,7 +11,7 @@ from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece
 from nbdserver.admin.transfer import dump, import_device
 from nbdserver.exports import Exports
 from nbdserver.server.listener import Server
-from storage import State, Store
+from storage import ExtentState, Store
 from storage.errors import Conflict, Invalid, NotFound, StorageError
 from tests.support.nbd import Client, NbdError
 
@@ -72,8 +72,8 @@ async def test_data_behind_the_first_part_of_a_map_is_not_replaced(
         await import_device(store, "a", source((0, b"new")), size=MIB, overwrite=False)
 
 
-@pytest.mark.parametrize("answer", [[], [(0, State.DATA)], [(MIB, State.DATA)]])
-async def test_a_map_that_ends_early_ends_the_dump(store: Store, answer: list[tuple[int, State]]) -> None:
+@pytest.mark.parametrize("answer", [[], [(0, ExtentState.DATA)], [(MIB, ExtentState.DATA)]])
+async def test_a_map_that_ends_early_ends_the_dump(store: Store, answer: list[tuple[int, ExtentState]]) -> None:
     """What it does not tell would be taken for zeros."""
     await store.create_device("a", 2 * MIB)
     device = store.device("a")

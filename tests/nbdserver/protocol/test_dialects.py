@@ -34,12 +34,12 @@ class Disk:
     def __post_init__(self) -> None:
         self.replies = replies_in(self.dialect)
 
-    def read(self, cookie: bytes, offset: int, length: int, *, whole: bool = False) -> bool:
+    def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
         pieces: list[Piece] = []
         for start in range(offset, offset + length, SECTOR):
             data = bytes(self.content[start : min(start + SECTOR, offset + length)])
             pieces.append(data if any(data) else len(data))
-        self.replies.data(self.parts, cookie, offset, length, pieces, whole=whole)
+        self.replies.data(self.parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:

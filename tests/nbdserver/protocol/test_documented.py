@@ -8,7 +8,7 @@ import pytest
 from nbdserver.protocol import wire
 from nbdserver.protocol.commands import COMMANDS
 from nbdserver.protocol.handshake import OPTIONS
-from nbdserver.protocol.states import TRANSITIONS, Event, State, picture
+from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState, picture
 
 DOCUMENT = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text()
 
@@ -25,11 +25,11 @@ def test_the_picture_shows_every_move() -> None:
         (state.name, after.name, event.value) for state in TRANSITIONS for event, after in TRANSITIONS[state].items()
     ]
     assert drawn == moves
-    assert set(re.findall(r"note right of (\w+): ", picture())) == {state.name for state in State}
+    assert set(re.findall(r"note right of (\w+): ", picture())) == {state.name for state in HandshakeState}
 
 
-@pytest.mark.parametrize("member", [*State, *Event])
-def test_a_label_does_not_end_early(member: State | Event) -> None:
+@pytest.mark.parametrize("member", [*HandshakeState, *Event])
+def test_a_label_does_not_end_early(member: HandshakeState | Event) -> None:
     """Mermaid reads a label up to a colon or semicolon."""
     assert not set(":;\n") & set(member.value)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement, Dialect
 from nbdserver.protocol.handshake import OPTIONS, OPTIONS_PER_TURN, OUTPUT_BYTES_MAX, Handshake
-from nbdserver.protocol.states import TRANSITIONS, Event, State
+from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState
 from nbdserver.protocol.wire import ProtocolError
 from tests.support.speech import BASE, FIXED, FIXED_NO_ZEROES, PLAIN, contexts, go, info, opt, read_answers
 
@@ -51,7 +51,7 @@ def hear(handshake: Handshake[Offer], data: bytes | memoryview) -> None:
         data = b""
 
 
-def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, State, object, bytes]:
+def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, HandshakeState, object, bytes]:
     """What a handshake makes of bytes: its output, state, agreement and the bytes left over."""
     handshake = Handshake(Offers("disk", "locked", "single"))
     output = b""
@@ -65,7 +65,7 @@ def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, State
             if not view:
                 break
     except ProtocolError:
-        return output + b"".join(handshake.take_output()), State.CLOSED, None, b""
+        return output + b"".join(handshake.take_output()), HandshakeState.CLOSED, None, b""
     return output, handshake.state, handshake.agreement, handshake.take_rest() + bytes(view)
 
 
@@ -99,7 +99,7 @@ CONVERSATION = st.builds(
 def test_cutting_makes_no_difference(conversation: bytes, seed: int) -> None:
     whole, cut = talk(conversation), talk(conversation, cut=random.Random(seed))
     assert cut[:3] == whole[:3]
-    if whole[1] is not State.CLOSED:
+    if whole[1] is not HandshakeState.CLOSED:
         assert cut[3] == whole[3]
 
 
@@ -111,17 +111,17 @@ def test_garbage_does_no_more_than_end_it(garbage: bytes) -> None:
 
 
 def test_the_tables_hold_together() -> None:
-    assert set(TRANSITIONS) == set(State)
+    assert set(TRANSITIONS) == set(HandshakeState)
     reached = {state for moves in TRANSITIONS.values() for state in moves.values()}
-    assert reached == set(State) - {State.GREETED}
+    assert reached == set(HandshakeState) - {HandshakeState.GREETED}
     assert {event for moves in TRANSITIONS.values() for event in moves} == set(Event)
     for rule in OPTIONS.values():
-        assert rule.states <= {State.PLAIN, State.UNSECURED, State.HAGGLING}
+        assert rule.states <= {HandshakeState.PLAIN, HandshakeState.UNSECURED, HandshakeState.HAGGLING}
 
 
 def test_what_follows_go_belongs_to_the_transmission() -> None:
     _, state, agreement, rest = talk(FIXED + go() + b"requests")
-    assert state is State.TRANSMISSION
+    assert state is HandshakeState.TRANSMISSION
     assert agreement is not None
     assert rest == b"requests"
 
@@ -219,11 +219,11 @@ def test_many_options_take_turns() -> None:
     said = FIXED + opt(wire.OPT_LIST) * (3 * OPTIONS_PER_TURN - 1)
     turns = 0
     while True:
-        hungry = handshake.received(said)
-        assert b"".join(handshake.take_output()).count(acknowledged) == OPTIONS_PER_TURN - hungry
+        need_data = handshake.received(said)
+        assert b"".join(handshake.take_output()).count(acknowledged) == OPTIONS_PER_TURN - need_data
         turns += 1
         said = b""
-        if hungry:
+        if need_data:
             break
     assert turns == 3
 

@@ -92,15 +92,15 @@ def rebuilt(found: list[Chunk], cookie: bytes) -> bytes:
 
 
 @EACH_LAYOUT
-@given(pieces=PIECES, whole=st.booleans())
-def test_chunks_carry_the_bytes(layout: Layout, cookie: bytes, pieces: list[Piece], whole: bool) -> None:
+@given(pieces=PIECES, dont_fragment=st.booleans())
+def test_chunks_carry_the_bytes(layout: Layout, cookie: bytes, pieces: list[Piece], dont_fragment: bool) -> None:
     data = plain(pieces)
     parts: Parts = []
-    ChunkedReplies(layout).data(parts, cookie, OFFSET, len(data), pieces, whole=whole)
+    ChunkedReplies(layout).data(parts, cookie, OFFSET, len(data), pieces, dont_fragment=dont_fragment)
     found = chunks(b"".join(parts), layout)
     assert rebuilt(found, cookie) == data
     assert [flags for flags, *_ in found] == [0] * (len(found) - 1) + [wire.REPLY_FLAG_DONE]
-    if whole:
+    if dont_fragment:
         assert len(found) == 1
 
 

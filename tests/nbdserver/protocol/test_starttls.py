@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.handshake import OPTIONS_MAX, Handshake, Security
-from nbdserver.protocol.states import State
+from nbdserver.protocol.handshake import OPTIONS_MAX, Handshake, TlsMode
+from nbdserver.protocol.states import HandshakeState
 from nbdserver.protocol.wire import ProtocolError
 from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
 from tests.support.speech import BASE, FIXED, FIXED_NO_ZEROES, PLAIN, contexts, go, info, opt, read_answers
@@ -18,7 +18,7 @@ from tests.support.speech import BASE, FIXED, FIXED_NO_ZEROES, PLAIN, contexts, 
 STARTTLS = opt(wire.OPT_STARTTLS)
 
 
-def begin(security: Security, *names: str) -> Handshake[Offer]:
+def begin(security: TlsMode, *names: str) -> Handshake[Offer]:
     return Handshake(Offers(*(names or ("disk",))), security=security)
 
 
@@ -30,27 +30,27 @@ def say(handshake: Handshake[Offer], data: bytes) -> list[str]:
     return read_answers(greeting + b"".join(handshake.take_output()))
 
 
-def stage(handshake: Handshake[Offer]) -> State:
+def stage(handshake: Handshake[Offer]) -> HandshakeState:
     return handshake.state
 
 
-@pytest.mark.parametrize("security", [Security.OFFERED, Security.REQUIRED])
-def test_starttls_hands_the_connection_over(security: Security) -> None:
+@pytest.mark.parametrize("security", [TlsMode.OFFERED, TlsMode.REQUIRED])
+def test_starttls_hands_the_connection_over(security: TlsMode) -> None:
     handshake = begin(security)
     assert say(handshake, FIXED + STARTTLS) == ["STARTTLS: ACK"]
-    assert stage(handshake) is State.UPGRADING
+    assert stage(handshake) is HandshakeState.UPGRADING
     assert say(handshake, opt(wire.OPT_LIST)) == []
     handshake.secured(Offers("disk", "secret"))
-    assert stage(handshake) is State.HAGGLING
+    assert stage(handshake) is HandshakeState.HAGGLING
     assert say(handshake, opt(wire.OPT_LIST)) == ["LIST: SERVER disk", "LIST: SERVER secret", "LIST: ACK"]
     assert say(handshake, STARTTLS) == ["STARTTLS: ERR_INVALID"]
     assert say(handshake, go("secret")) == ["GO: INFO_EXPORT", "GO: ACK"]
-    assert stage(handshake) is State.TRANSMISSION
+    assert stage(handshake) is HandshakeState.TRANSMISSION
 
 
 def test_nothing_that_was_negotiated_in_clear_survives() -> None:
     """31: neither the kind of replies, nor contexts, nor which exports there are; the client's flags do."""
-    handshake = begin(Security.OFFERED, "disk", "old")
+    handshake = begin(TlsMode.OFFERED, "disk", "old")
     said = opt(wire.OPT_STRUCTURED_REPLY) + contexts(wire.OPT_SET_META_CONTEXT, "disk", BASE) + STARTTLS
     say(handshake, FIXED_NO_ZEROES + said)
     handshake.secured(Offers("disk"))
@@ -66,8 +66,8 @@ def test_nothing_that_was_negotiated_in_clear_survives() -> None:
 
 
 @pytest.mark.parametrize("behind", [b"\x16", opt(wire.OPT_LIST), go(), b"\x16\x03\x01"])
-@pytest.mark.parametrize("security", [Security.OFFERED, Security.REQUIRED])
-def test_bytes_in_clear_behind_starttls_end_the_connection(security: Security, behind: bytes) -> None:
+@pytest.mark.parametrize("security", [TlsMode.OFFERED, TlsMode.REQUIRED])
+def test_bytes_in_clear_behind_starttls_end_the_connection(security: TlsMode, behind: bytes) -> None:
     """30: they might pass for bytes that came through TLS."""
     handshake = begin(security)
     with pytest.raises(ProtocolError):
@@ -76,13 +76,13 @@ def test_bytes_in_clear_behind_starttls_end_the_connection(security: Security, b
 
 
 def test_bytes_that_come_while_tls_is_awaited_are_left_alone() -> None:
-    handshake = begin(Security.OFFERED)
+    handshake = begin(TlsMode.OFFERED)
     say(handshake, FIXED + STARTTLS)
     assert handshake.received(go())
     handshake.secured(Offers("disk"))
     assert handshake.take_rest() == b""
     assert say(handshake, b"") == []
-    assert stage(handshake) is State.HAGGLING
+    assert stage(handshake) is HandshakeState.HAGGLING
 
 
 BEFORE_TLS = {
@@ -101,16 +101,16 @@ BEFORE_TLS = {
 def test_before_tls_nothing_is_told() -> None:
     """28, 29: every option is answered that TLS comes first, its data consumed; no export is looked up."""
     offers = Offers("disk")
-    handshake = Handshake(offers, security=Security.REQUIRED)
+    handshake = Handshake(offers, security=TlsMode.REQUIRED)
     answers = say(handshake, FIXED + b"".join(BEFORE_TLS.values()))
     assert answers == [f"{name}: ERR_TLS_REQD" for name in BEFORE_TLS]
     assert offers.found == []
-    assert stage(handshake) is State.UNSECURED
+    assert stage(handshake) is HandshakeState.UNSECURED
     assert say(handshake, STARTTLS) == ["STARTTLS: ACK"]
 
 
 def test_before_tls_the_number_of_options_says_nothing_of_the_exports() -> None:
-    handshake = begin(Security.REQUIRED, *(f"export-{number}" for number in range(100)))
+    handshake = begin(TlsMode.REQUIRED, *(f"export-{number}" for number in range(100)))
     hear(handshake, FIXED + opt(99) * OPTIONS_MAX)
     with pytest.raises(ProtocolError):
         hear(handshake, opt(99))
@@ -119,17 +119,17 @@ def test_before_tls_the_number_of_options_says_nothing_of_the_exports() -> None:
 def test_export_name_before_tls_ends_the_connection() -> None:
     """29: there is no way to tell the client why."""
     with pytest.raises(ProtocolError):
-        begin(Security.REQUIRED).received(FIXED + opt(wire.OPT_EXPORT_NAME, b"disk"))
+        begin(TlsMode.REQUIRED).received(FIXED + opt(wire.OPT_EXPORT_NAME, b"disk"))
 
 
 def test_abort_needs_no_tls() -> None:
-    handshake = begin(Security.REQUIRED)
+    handshake = begin(TlsMode.REQUIRED)
     assert say(handshake, FIXED + opt(wire.OPT_ABORT, b"bye")) == ["ABORT: ACK"]
-    assert stage(handshake) is State.CLOSED
+    assert stage(handshake) is HandshakeState.CLOSED
 
 
-@pytest.mark.parametrize("security", list(Security))
-def test_starttls_with_data_is_invalid(security: Security) -> None:
+@pytest.mark.parametrize("security", list(TlsMode))
+def test_starttls_with_data_is_invalid(security: TlsMode) -> None:
     """27: and the next option is answered."""
     handshake = begin(security)
     assert say(handshake, FIXED + opt(wire.OPT_STARTTLS, b"x") + opt(wire.OPT_ABORT)) == [
@@ -140,19 +140,19 @@ def test_starttls_with_data_is_invalid(security: Security) -> None:
 
 def test_without_tls_starttls_is_not_supported() -> None:
     """27: and nobody is told that TLS is required."""
-    handshake = begin(Security.OFF)
+    handshake = begin(TlsMode.OFF)
     assert say(handshake, FIXED + STARTTLS + go("no")) == ["STARTTLS: ERR_UNSUP", "GO: ERR_UNKNOWN"]
 
 
 def test_a_client_without_fixed_newstyle_cannot_have_tls() -> None:
     """5: it may only choose an export, where that is allowed without TLS."""
-    for security in (Security.OFF, Security.OFFERED):
+    for security in (TlsMode.OFF, TlsMode.OFFERED):
         with pytest.raises(ProtocolError):
             begin(security).received(PLAIN + STARTTLS)
         handshake = begin(security)
         assert say(handshake, PLAIN + opt(wire.OPT_EXPORT_NAME, b"disk")) == [f"export {1 << 20} padded"]
     with pytest.raises(ProtocolError):
-        begin(Security.REQUIRED).received(PLAIN)
+        begin(TlsMode.REQUIRED).received(PLAIN)
 
 
 HARMLESS = st.lists(
@@ -165,8 +165,8 @@ HARMLESS = st.lists(
 ).map(b"".join)
 
 
-@given(HARMLESS, HARMLESS, st.sampled_from([Security.OFFERED, Security.REQUIRED]), st.integers(0, 2**32))
-def test_cutting_makes_no_difference(clear: bytes, encrypted: bytes, security: Security, seed: int) -> None:
+@given(HARMLESS, HARMLESS, st.sampled_from([TlsMode.OFFERED, TlsMode.REQUIRED]), st.integers(0, 2**32))
+def test_cutting_makes_no_difference(clear: bytes, encrypted: bytes, security: TlsMode, seed: int) -> None:
     """On either side of the upgrade; the ends of what TLS hands over are as arbitrary as those of segments."""
     results = []
     for chance in (None, random.Random(seed)):
@@ -179,7 +179,7 @@ def test_cutting_makes_no_difference(clear: bytes, encrypted: bytes, security: S
                 hear(handshake, said[place : place + count])
                 output += handshake.take_output()
                 place += count
-            if handshake.state is State.UPGRADING:
+            if handshake.state is HandshakeState.UPGRADING:
                 handshake.secured(Offers("disk"))
         results.append((b"".join(output), handshake.agreement))
     assert results[0] == results[1]
@@ -189,20 +189,20 @@ def test_cutting_makes_no_difference(clear: bytes, encrypted: bytes, security: S
 def test_every_order_of_three_options_around_starttls_is_answered() -> None:
     """74: whatever came before, after TLS the client is where a new one would be."""
     for order in itertools.product([*BEFORE_TLS.values(), opt(wire.OPT_STARTTLS, b"x")], repeat=3):
-        for security in (Security.OFFERED, Security.REQUIRED):
+        for security in (TlsMode.OFFERED, TlsMode.REQUIRED):
             handshake = begin(security)
-            if security is Security.OFFERED and go() in order:
+            if security is TlsMode.OFFERED and go() in order:
                 continue
             say(handshake, FIXED + b"".join(order) + STARTTLS)
             handshake.secured(Offers("disk"))
-            fresh = begin(Security.OFFERED)
+            fresh = begin(TlsMode.OFFERED)
             said = info(wire.OPT_INFO, "disk", 0, 3) + contexts(wire.OPT_LIST_META_CONTEXT, "disk")
             assert say(handshake, said) == say(fresh, FIXED + said), order
 
 
 def test_an_export_that_cannot_be_attached_now() -> None:
     """GO is told why, EXPORT_NAME cannot be; INFO does not ask."""
-    handshake = begin(Security.OFF, "taken", "disk")
+    handshake = begin(TlsMode.OFF, "taken", "disk")
     assert say(handshake, FIXED + info(wire.OPT_INFO, "taken") + go("taken")) == [
         "INFO: INFO_EXPORT",
         "INFO: ACK",
@@ -210,12 +210,12 @@ def test_an_export_that_cannot_be_attached_now() -> None:
     ]
     with pytest.raises(ProtocolError, match="somebody has it"):
         handshake.received(opt(wire.OPT_EXPORT_NAME, b"taken"))
-    assert stage(handshake) is State.HAGGLING
+    assert stage(handshake) is HandshakeState.HAGGLING
 
 
 def test_a_set_that_is_too_long_clears_what_was_selected() -> None:
     """38: a SET_META_CONTEXT that fails for its length is one that failed."""
-    handshake = begin(Security.OFF)
+    handshake = begin(TlsMode.OFF)
     selected = opt(wire.OPT_STRUCTURED_REPLY) + contexts(wire.OPT_SET_META_CONTEXT, "disk", BASE)
     say(handshake, FIXED + selected + opt(wire.OPT_SET_META_CONTEXT, bytes(70_000)) + go())
     assert handshake.agreement is not None

@@ -40,9 +40,9 @@ def feed(transmission: Transmission, data: bytes, step: Callable[[], int] = lamb
         count = min(len(room), len(view), step())
         room[:count] = view[:count]
         view = view[count:]
-        hungry = transmission.received(count)
-        while not hungry:
-            hungry = transmission.resume()
+        need_data = transmission.received(count)
+        while not need_data:
+            need_data = transmission.resume()
 
 
 COMMAND_NUMBERS = st.sampled_from([*COMMANDS, 99])

@@ -342,7 +342,7 @@ async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
 
 async def test_only_busy_clients_keep_the_loop_awake(client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     stays: list[None] = []
-    monkeypatch.setattr(client.connection._wakeful, "stay", lambda: stays.append(None))
+    monkeypatch.setattr(client.connection._busy_poll, "stay", lambda: stays.append(None))
     await client.feed(structured())
     monkeypatch.setattr(connection_module, "BUSY_SECONDS", 1e9)
     client.offer(read())

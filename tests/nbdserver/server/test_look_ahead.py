@@ -40,7 +40,7 @@ async def unseen(running: Running, number: int = 0) -> Connection:
     """Wait until a client has not been read for so long that it may have left."""
     connection = list(running.server._clients)[number]
     loop = asyncio.get_running_loop()
-    await running.until(lambda: connection._presence.unseen(loop.time()))
+    await running.until(lambda: connection._liveness.unseen(loop.time()))
     return connection
 
 

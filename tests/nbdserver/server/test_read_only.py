@@ -2,7 +2,7 @@
 
 import pytest
 
-from nbdserver.server.read_only import Spectator
+from nbdserver.server.read_only import ReadOnlySession
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.speech import read_answers, structured
 from tests.support.wired import Wire
@@ -18,7 +18,7 @@ async def test_a_write_that_slipped_through_the_protocol_changes_nothing(length:
     with Wire(memory_exports({"disk": disk}, read_only=True)) as client:
         await client.feed(structured())
         session = client.connection._session
-        assert isinstance(session, Spectator)
+        assert isinstance(session, ReadOnlySession)
         room = session.allocate(length)
         assert room is not None
         assert session.write(b"\0" * 8, 0, room)
@@ -34,4 +34,4 @@ async def test_a_write_that_slipped_through_the_protocol_changes_nothing(length:
 async def test_a_client_that_may_write_is_no_spectator() -> None:
     with Wire(memory_exports({"disk": MemoryDevice(MIB)})) as client:
         await client.feed(structured())
-        assert not isinstance(client.connection._session, Spectator)
+        assert not isinstance(client.connection._session, ReadOnlySession)

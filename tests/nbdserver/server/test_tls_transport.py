@@ -14,7 +14,7 @@ from nbdserver.protocol import wire
 from nbdserver.server import connection as connection_module
 from nbdserver.server.limits import Limits
 from nbdserver.server.listener import Server
-from nbdserver.server.tls_transport import Secured
+from nbdserver.server.tls_transport import TlsTransport
 from nbdserver.tls import Credentials
 from storage.env import RealEnv
 from tests.support.certificates import Authority, write_folder
@@ -446,7 +446,7 @@ async def test_a_long_reply_is_encrypted_in_pieces(running: Running, context: ss
     client = await running.client(context)
     (connection,) = running.server._clients
     secured = connection._transport
-    assert isinstance(secured, Secured)
+    assert isinstance(secured, TlsTransport)
     spy = Spy(secured._transport)
     secured._transport = spy  # type: ignore[assignment]
     assert await asyncio.to_thread(client.read, 0, 32 * MIB) == long

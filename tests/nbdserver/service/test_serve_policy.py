@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nbdserver.config import ServeSettings
-from nbdserver.service.serve_policy import Security
+from nbdserver.service.serve_policy import ServePolicy
 from storage.env import RealEnv
 from storage.errors import Invalid
 from tests.support.certificates import Authority, write_folder
@@ -35,7 +35,7 @@ def settings(tmp_path: Path) -> ServeSettings:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "no-such-host.invalid"])
 def test_this_machine_may_be_talked_to_in_clear(host: str, env: RealEnv) -> None:
-    Security(ServeSettings(store="memory://", tcp=(host, 0)), env)
+    ServePolicy(ServeSettings(store="memory://", tcp=(host, 0)), env)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "fe80::1%lo", "::ffff:192.0.2.1"])
@@ -43,24 +43,24 @@ def test_others_only_when_that_is_said(host: str, env: RealEnv, settings: ServeS
     plain = ServeSettings(store="memory://", tcp=(host, 0))
     for refused in (plain, dataclasses.replace(settings, tcp=(host, 0), tls="on")):
         with pytest.raises(Invalid, match="in clear: use --tls require, or say --allow-plaintext"):
-            Security(refused, env)
-    Security(dataclasses.replace(plain, allow_plaintext=True), env)
-    Security(dataclasses.replace(settings, tcp=(host, 0)), env)
+            ServePolicy(refused, env)
+    ServePolicy(dataclasses.replace(plain, allow_plaintext=True), env)
+    ServePolicy(dataclasses.replace(settings, tcp=(host, 0)), env)
 
 
 def test_certificates_must_be_verified_to_be_granted_anything(settings: ServeSettings, env: RealEnv) -> None:
     assert settings.access is not None
     settings.access.write_text(CERTIFICATE)
     with pytest.raises(Invalid, match="names certificates, which only --tls-verify-peer checks"):
-        Security(settings, env)
-    Security(dataclasses.replace(settings, tls_verify_peer=True), env)
+        ServePolicy(settings, env)
+    ServePolicy(dataclasses.replace(settings, tls_verify_peer=True), env)
 
 
 def test_a_reload_keeps_what_is_good(settings: ServeSettings, env: RealEnv, caplog: pytest.LogCaptureFixture) -> None:
     """Each of the two by itself, with one sentence about the other."""
     assert settings.access is not None
     assert settings.tls_certificates is not None
-    used = Security(settings, env)
+    used = ServePolicy(settings, env)
     assert used.credentials is not None
     certificates, access = used.credentials._files, used.access
     caplog.set_level(logging.ERROR)

@@ -3,7 +3,7 @@
 import pytest
 
 from storage.bucket import create_once as settle
-from storage.bucket.create_once import Taken, create_or_settle
+from storage.bucket.create_once import Taken, create_once
 from storage.errors import AlreadyExists, Fenced, Unavailable
 from tests.storage.lsm.worlds import StageStore
 
@@ -20,7 +20,7 @@ async def nothing() -> None:
 
 async def test_a_free_name_is_taken() -> None:
     store = StageStore()
-    await create_or_settle(store, NAME, b"ours", on_gone=gone)
+    await create_once(store, NAME, b"ours", on_gone=gone)
     assert store.objects == {NAME: b"ours"}
     assert store.count("get") == 0
 
@@ -29,7 +29,7 @@ async def test_a_free_name_is_taken() -> None:
 async def test_our_own_bytes_are_success(data: bytes | bytearray) -> None:
     store = StageStore()
     store.objects[NAME] = b"ours"
-    await create_or_settle(store, NAME, data, on_gone=gone)
+    await create_once(store, NAME, data, on_gone=gone)
 
 
 @pytest.mark.parametrize("other", [b"", b"theirs", b"ours and more", b"our"])
@@ -37,7 +37,7 @@ async def test_any_other_bytes_are_not_ours(other: bytes) -> None:
     store = StageStore()
     store.objects[NAME] = other
     with pytest.raises(Taken):
-        await create_or_settle(store, NAME, b"ours", on_gone=gone)
+        await create_once(store, NAME, b"ours", on_gone=gone)
     assert store.objects == {NAME: other}
 
 
@@ -46,10 +46,10 @@ async def test_a_name_that_was_taken_and_is_free_again_is_asked_about_first() ->
     store = StageStore()
     store.fail_once("create", NAME, AlreadyExists("it was there"))
     with pytest.raises(Fenced):
-        await create_or_settle(store, NAME, b"ours", on_gone=gone)
+        await create_once(store, NAME, b"ours", on_gone=gone)
     assert store.objects == {}
     store.fail_once("create", NAME, AlreadyExists("it was there"))
-    await create_or_settle(store, NAME, b"ours", on_gone=nothing)
+    await create_once(store, NAME, b"ours", on_gone=nothing)
     assert store.objects == {NAME: b"ours"}
 
 
@@ -57,7 +57,7 @@ async def test_other_failures_are_the_callers() -> None:
     store = StageStore()
     store.fail_once("create", NAME, Unavailable("no answer"))
     with pytest.raises(Unavailable):
-        await create_or_settle(store, NAME, b"ours", on_gone=gone)
+        await create_once(store, NAME, b"ours", on_gone=gone)
 
 
 async def test_a_store_that_contradicts_itself_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ async def test_a_store_that_contradicts_itself_is_not_asked_for_ever(monkeypatch
 
     store.create = taken  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match=f"{NAME} is there when it is created"):
-        await create_or_settle(store, NAME, b"ours", on_gone=nothing)
+        await create_once(store, NAME, b"ours", on_gone=nothing)
     assert store.count("create", NAME) == settle.TRIES_MAX
 
 

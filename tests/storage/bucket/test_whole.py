@@ -9,7 +9,7 @@ from storage.crypto.cipher import Cipher
 from storage.env import RealEnv
 from storage.errors import Corrupt
 from storage.format.envelope import FIRST_PART_BYTES, PART_BYTES_MAX, Header, ObjectKind, seal_object
-from storage.format.names import TABLES, table_name, wal_name
+from storage.format.names import TABLES, sst_name, wal_name
 from storage.format.sizes import WAL_BYTES_MAX
 from tests.storage.lsm.worlds import KEY, StageStore, World, durable, settle
 
@@ -101,10 +101,10 @@ async def test_a_start_asks_once_for_each_sst() -> None:
     await world.crash(engine)
     world.store.calls.clear()
     engine = await world.open()
-    tables = engine.manifests.manifest.tables
+    tables = engine.manifests.manifest.ssts
     assert len(tables) >= 5
     tree = engine.manifests.manifest.tree
     assert tree is not None
     reads = [name for verb, name, _ in world.store.calls if verb == "get" and name.startswith(TABLES)]
-    assert sorted(reads) == sorted(table_name(table.id) for table in [*tables, tree])
+    assert sorted(reads) == sorted(sst_name(table.id) for table in [*tables, tree])
     await world.crash(engine)

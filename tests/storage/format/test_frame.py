@@ -15,7 +15,7 @@ from storage.format.frame import (
     SECTOR_BYTES,
     SECTORS,
     FrameCodec,
-    Kind,
+    FrameKind,
     compress,
     decompress,
     is_zero,
@@ -51,7 +51,7 @@ def sectors(draw: st.DrawFn, mask: int) -> bytes:
 def test_frames_come_back(data: st.DataObject, block: int, number: int) -> None:
     mask = data.draw(masks)
     content = data.draw(sectors(mask))
-    kind = Kind.FULL if mask == FULL_MASK else Kind.PATCH
+    kind = FrameKind.FULL if mask == FULL_MASK else FrameKind.PATCH
     given_as = data.draw(st.sampled_from([bytes, bytearray, memoryview]))
     sealed = CODEC.encode(CIPHER.sealer(PREFIX), number, block=block, kind=kind, mask=mask, data=given_as(content))
     assert CODEC.decode(sealed, block=block, kind=kind) == (mask, content)
@@ -74,21 +74,21 @@ def test_a_mask_names_sectors_of_the_block(mask: int) -> None:
 def test_a_full_frame_is_full() -> None:
     content = bytes((SECTORS - 1) * SECTOR_BYTES)
     with pytest.raises(ValueError, match="a full frame"):
-        CODEC.encode(CIPHER.sealer(PREFIX), 0, block=0, kind=Kind.FULL, mask=FULL_MASK >> 1, data=content)
+        CODEC.encode(CIPHER.sealer(PREFIX), 0, block=0, kind=FrameKind.FULL, mask=FULL_MASK >> 1, data=content)
 
 
 def test_a_frame_belongs_to_its_block_kind_and_store() -> None:
     content = random.Random(1).randbytes(BLOCK_BYTES)
-    sealed = CODEC.encode(CIPHER.sealer(PREFIX), 3, block=7, kind=Kind.FULL, mask=FULL_MASK, data=content)
-    assert CODEC.decode(sealed, block=7, kind=Kind.FULL) == (FULL_MASK, content)
+    sealed = CODEC.encode(CIPHER.sealer(PREFIX), 3, block=7, kind=FrameKind.FULL, mask=FULL_MASK, data=content)
+    assert CODEC.decode(sealed, block=7, kind=FrameKind.FULL) == (FULL_MASK, content)
     with pytest.raises(AuthenticationError):
-        CODEC.decode(sealed, block=8, kind=Kind.FULL)
+        CODEC.decode(sealed, block=8, kind=FrameKind.FULL)
     with pytest.raises(AuthenticationError):
-        CODEC.decode(sealed, block=7, kind=Kind.PATCH)
+        CODEC.decode(sealed, block=7, kind=FrameKind.PATCH)
     with pytest.raises(AuthenticationError):
-        FrameCodec(CIPHER, bytes(16)).decode(sealed, block=7, kind=Kind.FULL)
+        FrameCodec(CIPHER, bytes(16)).decode(sealed, block=7, kind=FrameKind.FULL)
     with pytest.raises(AuthenticationError):
-        FrameCodec(Cipher(bytes(32)), STORE_ID).decode(sealed, block=7, kind=Kind.FULL)
+        FrameCodec(Cipher(bytes(32)), STORE_ID).decode(sealed, block=7, kind=FrameKind.FULL)
 
 
 def test_every_flipped_bit_of_a_frame_is_refused() -> None:
@@ -98,22 +98,22 @@ def test_every_flipped_bit_of_a_frame_is_refused() -> None:
         changed = bytearray(sealed)
         changed[bit // 8] ^= 1 << bit % 8
         with pytest.raises(AuthenticationError):
-            CODEC.decode(changed, block=0, kind=Kind.PATCH)
+            CODEC.decode(changed, block=0, kind=FrameKind.PATCH)
 
 
 @pytest.mark.parametrize(
     ("kind", "plaintext", "complaint"),
     [
-        (Kind.PATCH, b"\x00" + bytes(7), "too few"),
-        (Kind.PATCH, b"\x00" + bytes(8), "no mask"),
-        (Kind.FULL, b"\x00" + b"\x7f" * 8 + bytes(56 * SECTOR_BYTES), "a full frame"),
-        (Kind.PATCH, b"\x00" + b"\x01" + bytes(7) + bytes(SECTOR_BYTES - 1), "raw bytes"),
-        (Kind.PATCH, b"\x02" + b"\x01" + bytes(7) + bytes(SECTOR_BYTES), "unknown codec"),
-        (Kind.PATCH, b"\x01" + b"\x01" + bytes(7) + b"\x60short!", "6 bytes decompressed"),
-        (Kind.PATCH, b"\x01" + b"\x01" + bytes(7) + b"\xf0not LZ4", "cannot decompress"),
+        (FrameKind.PATCH, b"\x00" + bytes(7), "too few"),
+        (FrameKind.PATCH, b"\x00" + bytes(8), "no mask"),
+        (FrameKind.FULL, b"\x00" + b"\x7f" * 8 + bytes(56 * SECTOR_BYTES), "a full frame"),
+        (FrameKind.PATCH, b"\x00" + b"\x01" + bytes(7) + bytes(SECTOR_BYTES - 1), "raw bytes"),
+        (FrameKind.PATCH, b"\x02" + b"\x01" + bytes(7) + bytes(SECTOR_BYTES), "unknown codec"),
+        (FrameKind.PATCH, b"\x01" + b"\x01" + bytes(7) + b"\x60short!", "6 bytes decompressed"),
+        (FrameKind.PATCH, b"\x01" + b"\x01" + bytes(7) + b"\xf0not LZ4", "cannot decompress"),
     ],
 )
-def test_a_sealed_frame_that_makes_no_sense_is_refused(kind: Kind, plaintext: bytes, complaint: str) -> None:
+def test_a_sealed_frame_that_makes_no_sense_is_refused(kind: FrameKind, plaintext: bytes, complaint: str) -> None:
     sealed = CIPHER.sealer(PREFIX).seal(0, plaintext, associated(block=0, kind=kind))
     with pytest.raises(ValueError, match=complaint) as raised:
         CODEC.decode(sealed, block=0, kind=kind)
@@ -125,7 +125,7 @@ def test_noise_is_stored_raw_and_not_copied() -> None:
     codec, payload = compress(noise)
     assert codec == RAW
     assert payload is noise
-    sealed = CODEC.encode(CIPHER.sealer(PREFIX), 0, block=0, kind=Kind.FULL, mask=FULL_MASK, data=noise)
+    sealed = CODEC.encode(CIPHER.sealer(PREFIX), 0, block=0, kind=FrameKind.FULL, mask=FULL_MASK, data=noise)
     assert len(sealed) == 24 + 9 + BLOCK_BYTES + 16
 
 
@@ -208,14 +208,14 @@ def test_golden_frame() -> None:
     """A frame of version 1 written once: it must open for ever, whatever LZ4 writes today."""
     sealed = bytes.fromhex(GOLDEN_FRAME)
     content = (b"golden sector 5." * 256) + (b"golden sector 9." * 256)
-    assert CODEC.decode(sealed, block=0x01020304, kind=Kind.PATCH) == (1 << 5 | 1 << 9, content)
+    assert CODEC.decode(sealed, block=0x01020304, kind=FrameKind.PATCH) == (1 << 5 | 1 << 9, content)
 
 
 def encode(mask: int, data: bytes) -> bytes:
-    return CODEC.encode(CIPHER.sealer(PREFIX), 0, block=0, kind=Kind.PATCH, mask=mask, data=data)
+    return CODEC.encode(CIPHER.sealer(PREFIX), 0, block=0, kind=FrameKind.PATCH, mask=mask, data=data)
 
 
-def associated(*, block: int, kind: Kind) -> bytes:
+def associated(*, block: int, kind: FrameKind) -> bytes:
     return FRAME_VERSION.to_bytes(2, "little") + STORE_ID + block.to_bytes(4, "little") + bytes([kind])
 
 

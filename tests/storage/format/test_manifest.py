@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from storage.errors import Corrupt
-from storage.format.blocks import TableRef
+from storage.format.blocks import SstRef
 from storage.format.manifest import EMPTY, Manifest, check_successor, checkpoint, decode, encode
 
 NAME = "manifest/00000000000000000007.manifest"
-TABLES = [TableRef(f"01K1JW549K0H0MV3FH28CKBWT{letter}", 1000, 900, bytes(16), 3) for letter in "ABC"]
+TABLES = [SstRef(f"01K1JW549K0H0MV3FH28CKBWT{letter}", 1000, 900, bytes(16), 3) for letter in "ABC"]
 
 OLD = Manifest(
     epoch=3,
@@ -21,7 +21,7 @@ OLD = Manifest(
     replay_tag=b"t" * 16,
     acknowledged=45,
     sequence=1000,
-    tables=TABLES[:2],
+    ssts=TABLES[:2],
     tree=TABLES[2],
     fences=[5, 30],
     takeovers=[1, 4, 6],
@@ -40,7 +40,7 @@ def test_it_comes_back() -> None:
 
 def test_fields_that_an_older_writer_did_not_know_are_filled_in() -> None:
     fields = msgspec.msgpack.decode(encode(OLD))
-    for count, missing in enumerate(("keys", "takeovers", "fences", "tree", "tables")):
+    for count, missing in enumerate(("keys", "takeovers", "fences", "tree", "ssts")):
         old = decode(NAME, msgspec.msgpack.encode(fields[: len(fields) - count - 1]))
         assert getattr(old, missing) == getattr(EMPTY, missing)
         assert old.sequence == OLD.sequence
@@ -64,7 +64,7 @@ def test_what_is_no_manifest_is_damage(body: bytes) -> None:
     "new",
     [
         changed(),
-        changed(replay=41, acknowledged=46, sequence=1001, fences=[5, 30, 38], keys=3, tables=TABLES, closed=True),
+        changed(replay=41, acknowledged=46, sequence=1001, fences=[5, 30, 38], keys=3, ssts=TABLES, closed=True),
         changed(epoch=4, takeover=True, takeovers=[1, 4, 6, 8]),
         changed(tree=TABLES[1]),
     ],
@@ -81,8 +81,8 @@ def test_what_a_commit_may_do(new: Manifest) -> None:
         (changed(acknowledged=44), "acknowledged numbers"),
         (changed(fences=[5]), "fences"),
         (changed(takeovers=[1, 4]), "take-over manifests"),
-        (changed(tables=TABLES[:1]), "no SST is dropped"),
-        (changed(tables=[*TABLES[:2], TABLES[0]]), "listed once"),
+        (changed(ssts=TABLES[:1]), "no SST is dropped"),
+        (changed(ssts=[*TABLES[:2], TABLES[0]]), "listed once"),
         (changed(epoch=4), "epoch"),
         (changed(epoch=2), "epoch"),
         (changed(takeover=True), "epoch"),
@@ -106,12 +106,12 @@ def test_a_checkpoint_adds_each_table_once_and_begins_no_epoch() -> None:
         replay_tag=b"n" * 16,
         acknowledged=52,
         sequence=2000,
-        tables=[TABLES[1], TABLES[2], TABLES[2]],
+        ssts=[TABLES[1], TABLES[2], TABLES[2]],
         tree=None,
         fences=[5, 30, 47],
         keys=2,
     )
     check_successor(taken, new)
-    assert new.tables == TABLES
+    assert new.ssts == TABLES
     assert new.tree == OLD.tree, "an unchanged tree stays"
     assert (new.takeover, new.closed, new.epoch, new.replay) == (False, True, 4, 50)

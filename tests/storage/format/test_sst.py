@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from storage.crypto.cipher import Cipher
 from storage.errors import Corrupt, Unsupported
-from storage.format.blocks import Entry, EntryKind, FrameRef, RangeZero, TableRef
+from storage.format.blocks import EntryKind, FrameRef, RangeZero, SstEntry, SstRef
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
-from storage.format.sst import Index, TableBuilder, decode_index, encode_index, open_index
+from storage.format.sst import SstBuilder, SstIndex, decode_index, encode_index, open_index
 from storage.lsm.sst.ranges import decode_frame
 
 STORE_ID = bytes(range(16))
@@ -24,7 +24,7 @@ TABLE = "01K1JW549K0H0MV3FH28CKBWTY"
 u32 = st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2**31, 2**32 - 1]))
 u64 = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 - 1]))
 entries = st.builds(
-    Entry,
+    SstEntry,
     u32,
     u32,
     st.sampled_from(EntryKind),
@@ -37,13 +37,13 @@ entries = st.builds(
 ranges = st.builds(RangeZero, u32, u32, u32, u64, st.booleans())
 
 
-def rows(index: Index) -> tuple[list[Entry], list[RangeZero]]:
+def rows(index: SstIndex) -> tuple[list[SstEntry], list[RangeZero]]:
     e, r = index.entries, index.ranges
     columns = [e[name].tolist() for name in ("layer", "block", "kind", "mask", "sequence", "offset", "length", "tag")]
     spans = [r[name].tolist() for name in ("layer", "first", "end", "sequence", "allocated")]
     return (
         [
-            Entry(layer, block, EntryKind(kind), mask, sequence, offset, length, tag.to_bytes(8, "little"))
+            SstEntry(layer, block, EntryKind(kind), mask, sequence, offset, length, tag.to_bytes(8, "little"))
             for layer, block, kind, mask, sequence, offset, length, tag in zip(*columns, strict=True)
         ],
         [RangeZero(layer, first, end, seq, bool(alloc)) for layer, first, end, seq, alloc in zip(*spans, strict=True)],
@@ -51,7 +51,7 @@ def rows(index: Index) -> tuple[list[Entry], list[RangeZero]]:
 
 
 @given(st.lists(entries, max_size=30), st.lists(ranges, max_size=10))
-def test_an_index_comes_back_sorted(given_entries: list[Entry], given_ranges: list[RangeZero]) -> None:
+def test_an_index_comes_back_sorted(given_entries: list[SstEntry], given_ranges: list[RangeZero]) -> None:
     found, spans = rows(decode_index(encode_index(given_entries, given_ranges)))
     assert found == sorted(given_entries, key=lambda e: (e.layer, e.block, e.sequence))
     assert spans == sorted(given_ranges, key=lambda r: (r.layer, r.first))
@@ -63,7 +63,7 @@ def test_an_empty_index_comes_back() -> None:
 
 
 @given(st.lists(entries, max_size=3), st.integers(1, 9))
-def test_an_index_of_another_length_is_refused(some: list[Entry], more: int) -> None:
+def test_an_index_of_another_length_is_refused(some: list[SstEntry], more: int) -> None:
     packed = encode_index(some, [])
     with pytest.raises(ValueError, match="wrong length"):
         decode_index(packed + bytes(more))
@@ -71,11 +71,11 @@ def test_an_index_of_another_length_is_refused(some: list[Entry], more: int) -> 
         decode_index(packed[:-more])
 
 
-def build(blocks: int = 2, patches: int = 2) -> tuple[TableBuilder, TableRef, bytes, dict[int, bytes]]:
+def build(blocks: int = 2, patches: int = 2) -> tuple[SstBuilder, SstRef, bytes, dict[int, bytes]]:
     header = Header(
         kind=ObjectKind.DATA, epoch=3, store_id=STORE_ID, nonce=b"nonce of the sst", link=b"ulid of the sst."
     )
-    builder = TableBuilder(CODEC, FRAMES, INDEXES, header, TABLE)
+    builder = SstBuilder(CODEC, FRAMES, INDEXES, header, TABLE)
     chance = random.Random(7)
     data: dict[int, bytes] = {}
     for block in range(blocks + patches):
@@ -83,13 +83,13 @@ def build(blocks: int = 2, patches: int = 2) -> tuple[TableBuilder, TableRef, by
         mask = FULL_MASK if full else 0x8000000000000101
         data[block] = chance.randbytes(BLOCK_BYTES) if full else b"patch" * 1000 + bytes(3 * SECTOR_BYTES - 5000)
         builder.add_frame(layer=1, block=block, full=full, mask=mask, sequence=10 + block, data=data[block])
-    builder.entries.append(Entry(1, 99, EntryKind.ZERO, FULL_MASK, 77))
+    builder.entries.append(SstEntry(1, 99, EntryKind.ZERO, FULL_MASK, 77))
     builder.ranges.append(RangeZero(1, 5, 2**32 - 1, 2**64 - 1, True))
     table, content = builder.finish()
     return builder, table, bytes(content), data
 
 
-def open_it(table: TableRef, raw: bytes) -> Index:
+def open_it(table: SstRef, raw: bytes) -> SstIndex:
     """What recovery does with it: everything from the second header on."""
     return open_index(INDEXES, table, raw[table.index_offset : table.size], store_id=STORE_ID)
 
@@ -150,9 +150,9 @@ def test_another_object_of_the_same_store_is_refused(field: str) -> None:
     """Two SSTs of one writer, exchanged under their names: the reference pins which one is meant."""
     _, table, raw, _ = build()
     other = {
-        "size": TableRef(table.id, table.size + 1, table.index_offset, table.tag, table.entries),
-        "index_offset": TableRef(table.id, table.size, table.index_offset - 1, table.tag, table.entries),
-        "tag": TableRef(table.id, table.size, table.index_offset, bytes(16), table.entries),
+        "size": SstRef(table.id, table.size + 1, table.index_offset, table.tag, table.entries),
+        "index_offset": SstRef(table.id, table.size, table.index_offset - 1, table.tag, table.entries),
+        "tag": SstRef(table.id, table.size, table.index_offset, bytes(16), table.entries),
     }[field]
     with pytest.raises(Corrupt, match=r"not the object|authentication|does not begin"):
         open_it(other, raw)
@@ -162,6 +162,6 @@ def test_another_object_of_the_same_store_is_refused(field: str) -> None:
 
 def test_the_rows_of_one_block_stay_in_order_on_equal_sequences() -> None:
     """Zeros and the patch above them share a sequence; the patch must stay above."""
-    zero = Entry(1, 5, EntryKind.ZERO, FULL_MASK, 10)
-    patch = Entry(1, 5, EntryKind.PATCH, 1, 10, 96, 100)
+    zero = SstEntry(1, 5, EntryKind.ZERO, FULL_MASK, 10)
+    patch = SstEntry(1, 5, EntryKind.PATCH, 1, 10, 96, 100)
     assert rows(decode_index(encode_index([zero, patch], [])))[0] == [zero, patch]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import Corrupt
-from storage.format.blocks import Entry, EntryKind, TableRef
+from storage.format.blocks import EntryKind, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
 from storage.format.wal import LayerRecords, Located, Meta, Replayed, decode, encode
 
@@ -19,7 +19,7 @@ u64 = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 -
 writes = st.tuples(u64, u64, st.binary(max_size=40))
 zeros = st.tuples(u64, u64, u64, st.booleans())
 tables = st.builds(
-    TableRef,
+    SstRef,
     st.sampled_from([TABLE, OTHER]),
     u64,
     st.integers(0, 2**32 - 1),
@@ -33,12 +33,12 @@ def plain(records: list[Replayed]) -> list[Replayed]:
     return [(layer, (r[0], r[1], bytes(r[2])) if isinstance(r, tuple) and len(r) == 3 else r) for layer, r in records]
 
 
-def located(block: int, sequence: int, layer: int = 7, table: str = TABLE) -> tuple[str, Entry]:
-    return table, Entry(layer, block, EntryKind.FULL, FULL_MASK, sequence, 96 + block, 262185, b"tagtagta")
+def located(block: int, sequence: int, layer: int = 7, table: str = TABLE) -> tuple[str, SstEntry]:
+    return table, SstEntry(layer, block, EntryKind.FULL, FULL_MASK, sequence, 96 + block, 262185, b"tagtagta")
 
 
 @given(st.lists(st.one_of(writes, zeros)), st.lists(tables, max_size=3), st.lists(st.tuples(u64, st.binary())))
-def test_records_come_back(ops: list, refs: list[TableRef], metas: list[tuple[int, bytes]]) -> None:  # type: ignore[type-arg]
+def test_records_come_back(ops: list, refs: list[SstRef], metas: list[tuple[int, bytes]]) -> None:  # type: ignore[type-arg]
     ops.sort(key=lambda op: op[0])
     changes = [Meta(*meta) for meta in metas]
     body = encode([LayerRecords(7, ops, refs), LayerRecords(2**32 - 1, ops)], changes)

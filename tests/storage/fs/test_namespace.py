@@ -10,7 +10,7 @@ from storage.errors import AlreadyExists, Conflict, Corrupt, Invalid, NotFound, 
 from storage.fs.inodes import (
     SIZE_BYTES_MAX,
     Inode,
-    Layer,
+    LayerRecord,
     Link,
     PutInode,
     PutLayer,
@@ -18,7 +18,7 @@ from storage.fs.inodes import (
     RemoveLayer,
     Unlink,
 )
-from storage.fs.namespace import DropLayer, Effect, Kind, Namespace, ZeroRange
+from storage.fs.namespace import DropLayer, Effect, InodeKind, Namespace, ZeroRange
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000.25
@@ -44,7 +44,7 @@ def names(tree: Namespace) -> list[str]:
 
 def test_an_empty_tree_has_the_devices_directory(tree: Namespace) -> None:
     assert tree.devices() == []
-    assert tree.resolve("/.nbd").kind is Kind.DIRECTORY
+    assert tree.resolve("/.nbd").kind is InodeKind.DIRECTORY
     assert tree.resolve("/").mode == 0o755
 
 
@@ -54,7 +54,7 @@ def test_a_device_has_size_times_owner_and_mode(tree: Namespace) -> None:
     assert (name, inode.mode, inode.uid, inode.gid) == ("vol1", 0o640, 7, 8)
     assert inode.born == inode.atime == inode.mtime == inode.ctime == 1_700_000_000_250_000_000
     assert tree.size(inode) == 3 * 512
-    assert tree.layers()[inode.layer] == Layer(inode.layer, 0, 3 * 512, False)
+    assert tree.layers()[inode.layer] == LayerRecord(inode.layer, 0, 3 * 512, False)
 
 
 def test_a_plan_changes_nothing(tree: Namespace) -> None:
@@ -71,7 +71,7 @@ def test_names_with_slashes_make_and_take_their_directories(tree: Namespace) -> 
     made(tree, "t/a/v1", "t/a/v2", "t/w")
     assert names(tree) == ["t/a/v1", "t/a/v2", "t/w"]
     tree.apply(tree.plan_delete("t/a/v1", NOW))
-    assert tree.resolve("/.nbd/t/a").kind is Kind.DIRECTORY
+    assert tree.resolve("/.nbd/t/a").kind is InodeKind.DIRECTORY
     tree.apply(tree.plan_delete("t/a/v2", NOW))
     with pytest.raises(NotFound):
         tree.resolve("/.nbd/t/a")
@@ -314,7 +314,7 @@ def test_nonsense_is_corrupt(tree: Namespace, data: bytes) -> None:
     assert tree.encode() == before
 
 
-def inode(number: int, kind: Kind = Kind.DIRECTORY, **fields: object) -> Inode:
+def inode(number: int, kind: InodeKind = InodeKind.DIRECTORY, **fields: object) -> Inode:
     return msgspec.structs.replace(Inode(number, kind, 0o755, 0, 0, 0, 0, 0, 0), **fields)
 
 
@@ -327,25 +327,25 @@ def inode(number: int, kind: Kind = Kind.DIRECTORY, **fields: object) -> Inode:
         [PutInode(inode(4)), Link(1, ".nbd", 4)],
         [PutInode(inode(4)), Link(1, "a/b", 4)],
         [PutInode(inode(4)), Link(77, "x", 4)],
-        [PutInode(inode(4, Kind.SYMLINK)), Link(1, "x", 4)],
+        [PutInode(inode(4, InodeKind.SYMLINK)), Link(1, "x", 4)],
         [PutInode(inode(4, mode=0o10000)), Link(1, "x", 4)],
         [PutInode(inode(4, layer=1)), Link(1, "x", 4)],
         [PutInode(inode(4, target="t")), Link(1, "x", 4)],
-        [PutInode(inode(4, Kind.DEVICE, layer=5)), Link(1, "x", 4)],
+        [PutInode(inode(4, InodeKind.DEVICE, layer=5)), Link(1, "x", 4)],
         [PutInode(inode(4)), Link(1, "x", 4), Unlink(1, "x"), RemoveInode(4)],
-        [PutInode(inode(1, Kind.SYMLINK, target="t"))],
+        [PutInode(inode(1, InodeKind.SYMLINK, target="t"))],
         [PutInode(inode(1, born=5))],
         [RemoveInode(3)],
         [RemoveInode(99)],
         [Unlink(2, "b")],
         [Unlink(99, "b")],
         [Unlink(1, ".nbd"), RemoveInode(2)],
-        [PutLayer(Layer(7, 0, 512, False))],
-        [PutLayer(Layer(2, 1, 512, False))],
-        [PutLayer(Layer(2, 2, 512, False))],
-        [PutLayer(Layer(1, 0, 513, False))],
-        [PutLayer(Layer(1, 2, 512, False))],
-        [PutLayer(Layer(2, 0, 512, True)), PutLayer(Layer(2, 0, 1024, True))],
+        [PutLayer(LayerRecord(7, 0, 512, False))],
+        [PutLayer(LayerRecord(2, 1, 512, False))],
+        [PutLayer(LayerRecord(2, 2, 512, False))],
+        [PutLayer(LayerRecord(1, 0, 513, False))],
+        [PutLayer(LayerRecord(1, 2, 512, False))],
+        [PutLayer(LayerRecord(2, 0, 512, True)), PutLayer(LayerRecord(2, 0, 1024, True))],
         [RemoveLayer(8)],
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from storage.errors import AccessDenied, Closed, Corrupt, Fenced, Invalid, NotFound, StorageError, WrongPassword
 from storage.format.frame import SECTOR_BYTES
 from storage.fs.store import Store
-from storage.lsm.read.extents import State
+from storage.lsm.read.extents import ExtentState
 from tests.storage.fs.places import DATA, MIB, PASSWORD, Place, contents, kill
 
 
@@ -43,7 +43,7 @@ async def test_what_was_flushed_is_there_after_a_kill(place: Place) -> None:
     store = await place.open()
     assert [device.name for device in store.devices()] == ["a", "dir/b"]
     assert await contents(store.device("a"), 0, len(DATA)) in (DATA, b"lost" + DATA[4:])
-    assert store.device("dir/b").extents(0, 2 * MIB) == [(MIB, State.ZERO), (MIB, State.HOLE)]
+    assert store.device("dir/b").extents(0, 2 * MIB) == [(MIB, ExtentState.ZERO), (MIB, ExtentState.HOLE)]
     await store.close()
 
 
@@ -189,7 +189,7 @@ async def test_the_status_can_be_shown(place: Place) -> None:
     await store._engine.flush_memtable()
     after = store.status()
     assert (after.unlogged_bytes, after.memtable_bytes, after.wal_objects) == (0, 0, 0)
-    assert after.tables == 1
+    assert after.ssts == 1
     assert after.bytes_up > 0
     assert str(place.folder) in after.url
     await store.close()

@@ -19,7 +19,7 @@ from storage.bucket import pace
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.layer import Layer
-from storage.lsm.read.extents import State
+from storage.lsm.read.extents import ExtentState
 from tests.storage.lsm.worlds import MIB, World, durable, join, record, settle
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ class EngineAgainstBytes(RuleBasedStateMachine):
     @rule()
     def ask_for_durability(self) -> None:
         async def ask() -> None:
-            self.layer.log.want_durable(self.layer.last_sequence)
+            self.layer.queue.want_durable(self.layer.last_sequence)
 
         self.run(ask())
 
@@ -183,7 +183,7 @@ class EngineAgainstBytes(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        acked = self.layer.log.acked_sequence
+        acked = self.layer.queue.acked_sequence
 
         async def again() -> bytes:
             self.engine, self.layer = await self.world.reopen(self.engine)
@@ -260,7 +260,7 @@ class EngineAgainstBytes(RuleBasedStateMachine):
         assert sum(size for size, _ in found) == length
         assert all(size > 0 for size, _ in found)
         for size, state in found:
-            if state is not State.DATA:
+            if state is not ExtentState.DATA:
                 assert not any(self.disk[offset : offset + size]), f"data at {offset} is said to be {state!r}"
             offset += size
 

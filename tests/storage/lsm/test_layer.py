@@ -8,7 +8,7 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.wal import Meta
 from storage.lsm.engine import Engine, EngineOptions
 from storage.lsm.layer import ATOMIC_BYTES_MAX, FRAGMENTS_MAX, Layer
-from storage.lsm.read.extents import State
+from storage.lsm.read.extents import ExtentState
 from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle
 
@@ -36,7 +36,7 @@ async def test_a_write_up_to_eight_mebibytes_is_one_operation() -> None:
     assert engine.writes.sequence == before + 1
     assert layer.write(100, b"x" * (3 * ATOMIC_BYTES_MAX + 1)) == engine.writes.sequence
     assert engine.writes.sequence == before + 5, "a larger one is cut at the ends of blocks"
-    starts = [op[1] for op in layer.log.pending if not isinstance(op, Meta)]
+    starts = [op[1] for op in layer.queue.pending if not isinstance(op, Meta)]
     assert starts[:2] == [12345, 100]
     assert all(start % BLOCK_BYTES == 0 for start in starts[2:])
     assert await read(layer, 99, 3 * ATOMIC_BYTES_MAX + 3) == b"\0" + b"x" * (3 * ATOMIC_BYTES_MAX + 1) + b"\0"
@@ -104,7 +104,7 @@ async def test_terabytes_of_discard_are_one_operation_and_little_memory() -> Non
     await engine.flush_memtable()
     assert world.store.uploaded() < 128 * 1024
     assert layer.index.pages == {}
-    assert layer.extents(0, TIB) == [(TIB, State.HOLE)]
+    assert layer.extents(0, TIB) == [(TIB, ExtentState.HOLE)]
     engine, layer = await world.reopen(engine)
     assert await read(layer, 0, len(data)) == bytes(len(data))
     await engine.close()
@@ -139,10 +139,10 @@ async def test_zeroes_that_stay_allocated_are_told_from_holes() -> None:
     layer.zero(0, 3 * BLOCK_BYTES, allocated=True)
     layer.zero(10 * BLOCK_BYTES + SECTOR_BYTES, 2 * SECTOR_BYTES, allocated=True)
     expected = [
-        (3 * BLOCK_BYTES, State.ZERO),
-        (7 * BLOCK_BYTES + SECTOR_BYTES, State.HOLE),
-        (2 * SECTOR_BYTES, State.ZERO),
-        (BLOCK_BYTES, State.HOLE),
+        (3 * BLOCK_BYTES, ExtentState.ZERO),
+        (7 * BLOCK_BYTES + SECTOR_BYTES, ExtentState.HOLE),
+        (2 * SECTOR_BYTES, ExtentState.ZERO),
+        (BLOCK_BYTES, ExtentState.HOLE),
     ]
     length = sum(size for size, _ in expected)
     assert layer.extents(0, length) == expected

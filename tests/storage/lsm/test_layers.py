@@ -22,7 +22,7 @@ async def test_a_flush_waits_for_what_a_dropped_layer_still_has_on_its_way() -> 
     await durable(engine, kept)
     held = world.store.hold("create", "wal/")
     gone.write(4096, A)
-    gone.log.want_durable(gone.last_sequence)
+    gone.queue.want_durable(gone.last_sequence)
     await held.someone_waits()
     flushing = asyncio.ensure_future(engine.flush_memtable())
     await settle(200)
@@ -47,7 +47,7 @@ async def test_a_drop_that_is_not_durable_costs_a_layer_nothing() -> None:
     number = engine.commit.position.next_number
     before, drop = (world.store.hold("create", wal_name(number + step)) for step in (0, 1))
     layer.write(0, A)
-    layer.log.want_durable(layer.last_sequence)
+    layer.queue.want_durable(layer.last_sequence)
     await before.someone_waits()
     flushing = asyncio.ensure_future(engine.flush_memtable())
     await settle()

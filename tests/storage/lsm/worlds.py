@@ -275,12 +275,12 @@ async def read(layer: Layer, offset: int, length: int) -> bytes:
 
 
 async def durable(engine: Engine, layer: Layer) -> None:
-    await engine.durable(layer.log, layer.last_sequence)
+    await engine.durable(layer.queue, layer.last_sequence)
 
 
 def when_durable(layer: Layer, sequence: int, callback: Callable[[], None]) -> bool:
     """Whether everything up to `sequence` is durable; if not, `callback` is called once it is."""
-    log = layer.log
+    log = layer.queue
 
     def listener(upto: int) -> None:
         if upto >= sequence:

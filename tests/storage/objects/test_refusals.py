@@ -17,7 +17,7 @@ from storage.errors import (
     Unavailable,
     Unsupported,
 )
-from storage.objects.refusals import MESSAGE_CHARACTERS_MAX, TABLE, Refusal, Row, Verb, error_for, row_for
+from storage.objects.refusals import MESSAGE_CHARACTERS_MAX, TABLE, Row, StoreRefusal, Verb, error_for, row_for
 from storage.objects.retry import MENDABLE, RetryingStore
 from storage.objects.s3 import S3Store
 from tests.storage.objects.calls import OPERATIONS, ask
@@ -112,7 +112,7 @@ async def test_what_a_store_says_is_taken_as_the_table_has_it(
     answer = refusal(status, code, x_amz_bucket_region="eu-west-1")
     for verb in verbs:
         for operation in ("get", "range") if verb == "get" else (verb,):
-            assert row_for(Refusal(status, code, "", None, ""), verb).error is kind
+            assert row_for(StoreRefusal(status, code, "", None, ""), verb).error is kind
             error, requests = await asked(stub, s3, operation, answer, opening=True)
             if kind is Unavailable:
                 assert (error, requests) == (None, 2), f"{verb} is not asked again"
@@ -214,10 +214,12 @@ def answering(answer: Answer, then: Callable[[object], None]) -> Answer:
 
 def test_every_row_of_the_table_has_a_case() -> None:
     met = {
-        id(row_for(Refusal(status, code, "", None, ""), verb)) for status, code, verbs, _, _ in CASES for verb in verbs
+        id(row_for(StoreRefusal(status, code, "", None, ""), verb))
+        for status, code, verbs, _, _ in CASES
+        for verb in verbs
     }
-    met.add(id(row_for(Refusal(400, "", "", None, ""), "get")))
-    met.add(id(row_for(Refusal(200, "Whatever", "", None, ""), "delete")))
+    met.add(id(row_for(StoreRefusal(400, "", "", None, ""), "get")))
+    met.add(id(row_for(StoreRefusal(200, "Whatever", "", None, ""), "delete")))
     assert [row.why for row in TABLE if id(row) not in met] == []
 
 
@@ -247,8 +249,8 @@ def test_the_document_holds_the_same_table() -> None:
 
 def test_an_answer_is_taken_apart() -> None:
     body = b"<?xml?><Error>\n<Code> SlowDown </Code><Message>Please &amp; reduce\n your rate.</Message></Error>"
-    parsed = Refusal.parse(503, {"Retry-After": "7", "x-amz-bucket-region": "eu-west-1"}, body)
-    assert parsed == Refusal(503, "SlowDown", "Please & reduce your rate.", 7.0, "eu-west-1")
+    parsed = StoreRefusal.parse(503, {"Retry-After": "7", "x-amz-bucket-region": "eu-west-1"}, body)
+    assert parsed == StoreRefusal(503, "SlowDown", "Please & reduce your rate.", 7.0, "eu-west-1")
     error = error_for(parsed, verb="put", name="wal/1", bucket="b", url="s3://b/p")
     assert isinstance(error, Unavailable)
     assert error.retry_after == 7.0
@@ -269,18 +271,18 @@ def test_an_answer_is_taken_apart() -> None:
 )
 def test_an_answer_that_is_not_s3_has_no_code(body: bytes) -> None:
     for pause in ("", "soon", "-1", "1e9", "Wed, 21 Oct 2026 07:28:00 GMT", "²"):
-        assert Refusal.parse(502, {"Retry-After": pause}, body) == Refusal(502, "", "", None, "")
+        assert StoreRefusal.parse(502, {"Retry-After": pause}, body) == StoreRefusal(502, "", "", None, "")
 
 
 @pytest.mark.parametrize("start", [b"", b"<?xml version='1.0'?>", b"\xef\xbb\xbf<?xml version='1.0'?>\n", b"\n  "])
 def test_documents_begin_in_several_ways(start: bytes) -> None:
     for root in (b"<Error>", b"<Error xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>"):
-        assert Refusal.parse(404, {}, start + root + b"<Code>NoSuchKey</Code></Error>").code == "NoSuchKey"
+        assert StoreRefusal.parse(404, {}, start + root + b"<Code>NoSuchKey</Code></Error>").code == "NoSuchKey"
 
 
 def test_the_words_of_a_store_are_bounded() -> None:
     body = b"<Error><Code>X</Code><Message>%s</Message></Error>" % (b"word " * 199)
-    parsed = Refusal.parse(400, {}, body)
+    parsed = StoreRefusal.parse(400, {}, body)
     assert len(parsed.message) == MESSAGE_CHARACTERS_MAX
-    bad = Refusal.parse(400, {}, b"<Error><Message>\xff\xfe</Message>")
+    bad = StoreRefusal.parse(400, {}, b"<Error><Message>\xff\xfe</Message>")
     assert bad.message == "\ufffd\ufffd"

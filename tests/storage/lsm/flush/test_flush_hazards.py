@@ -93,7 +93,7 @@ async def test_a_tree_change_that_shares_an_object_with_what_came_after_is_repla
     held = [world.store.hold("create", "wal/") for _ in range(1)]
     for number in range(4):
         layer.write(number * SECTOR_BYTES, A)
-        layer.log.want_durable(layer.last_sequence)
+        layer.queue.want_durable(layer.last_sequence)
         await held[0].someone_waits(number + 1)
     creating = asyncio.ensure_future(engine.change_tree(record("create", 2)))
     await settle()
@@ -143,7 +143,7 @@ async def test_bulk_of_a_dropped_layer_lands_behind_the_flush_without_harm() -> 
     uploads = world.store.hold("create", "compacted/")
     engine.layers[2].write(0, bytes(range(256)) * (8 * MIB // 256))
     gone = engine.layers[2]
-    gone.log.want_durable(gone.last_sequence)
+    gone.queue.want_durable(gone.last_sequence)
     await uploads.someone_waits()
     await engine.change_tree(record("drop", 2))
     logs = world.store.hold("create", "wal/")
@@ -171,7 +171,7 @@ async def test_a_flush_does_not_pass_what_a_dropped_layer_has_on_its_way() -> No
     uploads = world.store.hold("create", "compacted/")
     gone = engine.layers[2]
     gone.write(0, random.Random(1).randbytes(8 * MIB))
-    gone.log.want_durable(gone.last_sequence)
+    gone.queue.want_durable(gone.last_sequence)
     await uploads.someone_waits()
     await engine.change_tree(record("drop", 2))
     logs = world.store.hold("create", "wal/")

@@ -4,14 +4,14 @@ import pytest
 
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
-from storage.lsm.flush.plan import FULL_SECTORS_MIN, Planned, chunks, frame_data, plan
+from storage.lsm.flush.plan import FULL_SECTORS_MIN, FlushPlan, chunks, frame_data, plan
 from storage.lsm.memtable.memtable import BlockEntry, Memtable, Span
 
 SECTOR = b"s" * SECTOR_BYTES
 FRAME = FrameRef(1 << 32, 100, bytes(8), 0, full=True)
 
 
-def planned(entry: BlockEntry) -> Planned | None:
+def planned(entry: BlockEntry) -> FlushPlan | None:
     memtable = Memtable()
     entry.sequence = 7
     memtable.layer(1).blocks[5] = entry

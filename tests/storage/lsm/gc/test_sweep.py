@@ -14,8 +14,8 @@ from storage.format.names import (
     WALS,
     manifest_name,
     manifest_number,
-    table_id,
-    table_name,
+    sst_id,
+    sst_name,
     wal_name,
     wal_number,
 )
@@ -54,7 +54,7 @@ def store(env: Clocks) -> StageStore:
 async def put_table(store: StageStore, env: Clocks, epoch: int, *, acknowledged: int = FENCE) -> str:
     table = object_id(env, epoch)
     header = Header(ObjectKind.DATA, epoch, KEY.store_id, bytes(PREFIX_BYTES), acknowledged=acknowledged)
-    await store.put(table_name(table), header.encode())
+    await store.put(sst_name(table), header.encode())
     return table
 
 
@@ -85,7 +85,7 @@ async def sweeper(
 
 
 def tables(store: StageStore) -> set[str | None]:
-    return {table_id(name) for name in store.names(TABLES)}
+    return {sst_id(name) for name in store.names(TABLES)}
 
 
 async def test_tables_of_earlier_writers_that_nothing_names_go(store: StageStore, env: Clocks) -> None:
@@ -122,7 +122,7 @@ async def test_what_the_store_gives_no_age_stays(store: StageStore, env: Clocks)
     table = await put_table(store, env, 1)
     env.elapsed += 2 * LEFTOVER_SECONDS_MIN
     sweeping = await sweeper(store, env)
-    del store.inner._modified[table_name(table)]
+    del store.inner._modified[sst_name(table)]
     await sweeping.sweep()
     assert tables(store) == {table}
 
@@ -138,8 +138,8 @@ async def test_what_was_made_of_a_longer_log_than_ever_was_here_stays(
         await (await sweeper(store, env)).sweep()
     assert tables(store) == {alien}
     said = {record.message: vars(record) for record in caplog.records}
-    assert said["foreign_history"]["object"] == table_name(alien)
-    assert said["leftovers_swept"]["names"] == [table_name(orphan)]
+    assert said["foreign_history"]["object"] == sst_name(alien)
+    assert said["leftovers_swept"]["names"] == [sst_name(orphan)]
     assert (said["leftovers_swept"]["count"], said["leftovers_swept"]["bytes"]) == (1, 96)
 
 
@@ -153,7 +153,7 @@ async def test_a_leftover_that_cannot_be_read_keeps_no_others(
         await put_table(store, env, 1)
     await store.put(wal_name(1), b"old")
     env.elapsed += LEFTOVER_SECONDS_MIN
-    store.deny("get", table_name(unreadable), error)
+    store.deny("get", sst_name(unreadable), error)
     sweeping = await sweeper(store, env, replay=20)
     await sweeping.sweep()
     assert tables(store) == {unreadable}
@@ -177,8 +177,8 @@ async def test_a_store_that_lists_nothing_stops_no_engine() -> None:
 
 async def test_what_no_writer_of_this_store_made_stays(store: StageStore, env: Clocks) -> None:
     empty, other = object_id(env, 1), object_id(env, 1)
-    await store.put(table_name(empty), b"")
-    await store.put(table_name(other), Header(ObjectKind.DATA, 1, bytes(16), bytes(PREFIX_BYTES)).encode())
+    await store.put(sst_name(empty), b"")
+    await store.put(sst_name(other), Header(ObjectKind.DATA, 1, bytes(16), bytes(PREFIX_BYTES)).encode())
     env.elapsed += LEFTOVER_SECONDS_MIN
     await (await sweeper(store, env)).sweep()
     assert tables(store) == {empty, other}
@@ -234,4 +234,4 @@ def test_names_sort_as_their_numbers() -> None:
 def test_a_name_that_nobody_gives_is_none_of_ours(name: str) -> None:
     assert manifest_number(name) is None
     assert wal_number(name) is None
-    assert table_id(name) is None
+    assert sst_id(name) is None

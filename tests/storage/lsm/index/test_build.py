@@ -6,9 +6,9 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.format.blocks import ALLOCATED, HOLE, Entry, EntryKind, FrameRef, RangeZero
+from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry
 from storage.format.frame import FULL_MASK
-from storage.format.sst import Index, decode_index, encode_index
+from storage.format.sst import SstIndex, decode_index, encode_index
 from storage.lsm.index import build as load
 from storage.lsm.index.block_map import PAGE_BLOCKS, BlockMap
 from storage.lsm.index.build import build_maps
@@ -30,10 +30,10 @@ steps = st.lists(
 Step = tuple[EntryKind | None, int, int, int, int, int]
 
 
-def history(some: list[Step]) -> tuple[list[Entry | RangeZero], list[tuple[list[Entry], list[RangeZero]]]]:
+def history(some: list[Step]) -> tuple[list[SstEntry | RangeZero], list[tuple[list[SstEntry], list[RangeZero]]]]:
     """Each step a sequence later than the one before, spread over five SSTs: all in order, and by SST."""
-    order: list[Entry | RangeZero] = []
-    tables: list[tuple[list[Entry], list[RangeZero]]] = [([], []) for _ in range(5)]
+    order: list[SstEntry | RangeZero] = []
+    tables: list[tuple[list[SstEntry], list[RangeZero]]] = [([], []) for _ in range(5)]
     for number, (kind, layer, block, other, mask, slot) in enumerate(some, start=1):
         entries, ranges = tables[slot]
         if kind is None:
@@ -44,17 +44,17 @@ def history(some: list[Step]) -> tuple[list[Entry | RangeZero], list[tuple[list[
             continue
         offset = 96 + FRAME_BYTES * number
         if kind is EntryKind.FULL:
-            entry = Entry(layer, block, kind, FULL_MASK, number, offset, FRAME_BYTES, number.to_bytes(8, "little"))
+            entry = SstEntry(layer, block, kind, FULL_MASK, number, offset, FRAME_BYTES, number.to_bytes(8, "little"))
         elif kind is EntryKind.PATCH:
-            entry = Entry(layer, block, kind, mask, number, offset, FRAME_BYTES, number.to_bytes(8, "little"))
+            entry = SstEntry(layer, block, kind, mask, number, offset, FRAME_BYTES, number.to_bytes(8, "little"))
         else:
-            entry = Entry(layer, block, kind, mask, number)
+            entry = SstEntry(layer, block, kind, mask, number)
         entries.append(entry)
         order.append(entry)
     return order, tables
 
 
-def live(order: list[Entry | RangeZero], slots: dict[int, int]) -> dict[int, BlockMap]:
+def live(order: list[SstEntry | RangeZero], slots: dict[int, int]) -> dict[int, BlockMap]:
     """The same, one after the other, as a running engine does it."""
     maps = {layer: BlockMap() for layer in LAYERS}
     for item in order:
@@ -83,7 +83,7 @@ def seen(index: BlockMap, block: int) -> list[int | FrameRef]:
     return sectors
 
 
-def decoded(tables: list[tuple[list[Entry], list[RangeZero]]], order: list[int]) -> list[tuple[int, Index]]:
+def decoded(tables: list[tuple[list[SstEntry], list[RangeZero]]], order: list[int]) -> list[tuple[int, SstIndex]]:
     return [(slot + 1, decode_index(encode_index(*tables[slot]))) for slot in order]
 
 
@@ -118,9 +118,9 @@ def test_no_tables_are_no_entries() -> None:
 
 
 def test_zeros_and_the_patch_above_them_share_a_sequence() -> None:
-    zero = Entry(1, 5, EntryKind.ZERO, FULL_MASK, 10)
-    patch = Entry(1, 5, EntryKind.PATCH, 0b10, 10, 96, 100)
-    older = Entry(1, 5, EntryKind.FULL, FULL_MASK, 9, 196, 100)
+    zero = SstEntry(1, 5, EntryKind.ZERO, FULL_MASK, 10)
+    patch = SstEntry(1, 5, EntryKind.PATCH, 0b10, 10, 96, 100)
+    older = SstEntry(1, 5, EntryKind.FULL, FULL_MASK, 9, 196, 100)
     found = build_maps(decoded([([zero, patch], []), ([older], [])], [0, 1]), [1])[1]
     sectors = seen(found, 5)
     assert sectors[0] == HOLE
@@ -129,8 +129,8 @@ def test_zeros_and_the_patch_above_them_share_a_sequence() -> None:
 
 def test_on_a_tie_the_later_table_wins() -> None:
     """Only a rewrite gives a sequence twice, and it lists its result later."""
-    first = Entry(1, 5, EntryKind.FULL, FULL_MASK, 10, 96, 100)
-    again = Entry(1, 5, EntryKind.FULL, FULL_MASK, 10, 96, 100)
+    first = SstEntry(1, 5, EntryKind.FULL, FULL_MASK, 10, 96, 100)
+    again = SstEntry(1, 5, EntryKind.FULL, FULL_MASK, 10, 96, 100)
     found = build_maps(decoded([([first], []), ([again], [])], [0, 1]), [1])[1]
     content = seen(found, 5)[0]
     assert isinstance(content, FrameRef)
@@ -139,9 +139,9 @@ def test_on_a_tie_the_later_table_wins() -> None:
 
 def test_a_late_listed_bulk_table_does_not_bring_old_data_back() -> None:
     """The flush that holds newer sectors of a block is listed before the table of its bulk."""
-    newer = Entry(1, 5, EntryKind.PATCH, 1, 80, 96, 100)
+    newer = SstEntry(1, 5, EntryKind.PATCH, 1, 80, 96, 100)
     zeroed = RangeZero(1, 7, 9, 81, allocated=False)
-    bulk = [Entry(1, block, EntryKind.FULL, FULL_MASK, 75, 96 + block, 100) for block in (5, 7, 8)]
+    bulk = [SstEntry(1, block, EntryKind.FULL, FULL_MASK, 75, 96 + block, 100) for block in (5, 7, 8)]
     found = build_maps(decoded([([newer], [zeroed]), (bulk, [])], [0, 1]), [1])[1]
     sectors = seen(found, 5)
     assert isinstance(sectors[0], FrameRef)
@@ -153,7 +153,8 @@ def test_a_late_listed_bulk_table_does_not_bring_old_data_back() -> None:
 def test_a_chain_as_it_is_loaded_is_short() -> None:
     chance = random.Random(3)
     entries = [
-        Entry(1, 5, EntryKind.PATCH, 1 << chance.randrange(64), number, 96 + number, 100) for number in range(1, 5000)
+        SstEntry(1, 5, EntryKind.PATCH, 1 << chance.randrange(64), number, 96 + number, 100)
+        for number in range(1, 5000)
     ]
     found = build_maps(decoded([(entries, [])], [0]), [1])[1]
     assert len(list(found.find(5))) < 90

@@ -97,7 +97,7 @@ async def test_what_is_left_of_an_uploaded_write_reads_as_before() -> None:
         model[start : start + size] = data
         layer.write(start, data)
         if size > MIB:
-            layer.log.want_durable(layer.last_sequence)
+            layer.queue.want_durable(layer.last_sequence)
             await held_up.someone_waits()
     held_up.release()
     del data

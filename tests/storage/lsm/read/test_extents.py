@@ -9,7 +9,7 @@ from storage.format.blocks import ALLOCATED, HOLE, FrameRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.index.block_map import PAGE_BLOCKS, BlockMap
 from storage.lsm.memtable.memtable import LayerTable, Span
-from storage.lsm.read.extents import STEPS_MAX, State, extents
+from storage.lsm.read.extents import STEPS_MAX, ExtentState, extents
 
 GIB = 1024 * 1024 * 1024
 FRAME = FrameRef(1 << 32, 100, bytes(8), 0, full=True)
@@ -43,29 +43,29 @@ class Model:
     """The state of each sector of the watched blocks, and of all other blocks as one."""
 
     def __init__(self) -> None:
-        self.sectors: dict[int, list[State]] = {}
-        self.ranges: list[tuple[int, int, State]] = []
+        self.sectors: dict[int, list[ExtentState]] = {}
+        self.ranges: list[tuple[int, int, ExtentState]] = []
 
-    def block(self, block: int) -> list[State]:
+    def block(self, block: int) -> list[ExtentState]:
         if block not in self.sectors:
-            state = State.HOLE
+            state = ExtentState.HOLE
             for first, end, kind in self.ranges:
                 state = kind if first <= block < end else state
             self.sectors[block] = [state] * 64
         return self.sectors[block]
 
-    def zero(self, first: int, end: int, state: State) -> None:
+    def zero(self, first: int, end: int, state: ExtentState) -> None:
         self.ranges.append((first, end, state))
         for block in self.sectors:
             if first <= block < end:
                 self.sectors[block] = [state] * 64
 
-    def at(self, offset: int) -> State:
+    def at(self, offset: int) -> ExtentState:
         return self.block(offset // BLOCK_BYTES)[offset % BLOCK_BYTES // SECTOR_BYTES]
 
 
-def state_of(content: int) -> State:
-    return {HOLE: State.HOLE, ALLOCATED: State.ZERO, DATA: State.DATA}[content]
+def state_of(content: int) -> ExtentState:
+    return {HOLE: ExtentState.HOLE, ALLOCATED: ExtentState.ZERO, DATA: ExtentState.DATA}[content]
 
 
 def into_index(index: BlockMap, model: Model, op: Op) -> None:
@@ -99,12 +99,12 @@ def into_table(table: LayerTable, model: Model, op: Op, sequence: int) -> None:
         model.block(op.block)[op.sector] = state_of(op.content)
     elif op.verb == "extent":
         entry.link_extent(op.sector, 7, b"piece")
-        model.block(op.block)[op.sector] = State.DATA
+        model.block(op.block)[op.sector] = ExtentState.DATA
 
 
-def whole(tables: list[LayerTable], index: BlockMap, offset: int, length: int) -> list[tuple[int, State]]:
+def whole(tables: list[LayerTable], index: BlockMap, offset: int, length: int) -> list[tuple[int, ExtentState]]:
     """As a client asks: again from where the last answer ended."""
-    found: list[tuple[int, State]] = []
+    found: list[tuple[int, ExtentState]] = []
     while length:
         answer = extents(tables, index, offset, length)
         size = sum(size for size, _ in answer)
@@ -157,19 +157,19 @@ def test_neighbours_of_one_state_are_one_run() -> None:
     index = BlockMap()
     for block in range(10):
         index.set_base(block, location=1 << 32, length=1, tag=1)
-    assert extents([LayerTable(1)], index, 100, 8 * BLOCK_BYTES) == [(8 * BLOCK_BYTES, State.DATA)]
+    assert extents([LayerTable(1)], index, 100, 8 * BLOCK_BYTES) == [(8 * BLOCK_BYTES, ExtentState.DATA)]
     assert extents([LayerTable(1)], index, 9 * BLOCK_BYTES + 5, 3 * BLOCK_BYTES) == [
-        (BLOCK_BYTES - 5, State.DATA),
-        (2 * BLOCK_BYTES + 5, State.HOLE),
+        (BLOCK_BYTES - 5, ExtentState.DATA),
+        (2 * BLOCK_BYTES + 5, ExtentState.HOLE),
     ]
 
 
 def test_terabytes_of_holes_are_walked_in_steps() -> None:
     size = 64 * 1024 * GIB - BLOCK_BYTES
-    assert whole([LayerTable(1)], BlockMap(), 0, size) == [(size, State.HOLE)]
+    assert whole([LayerTable(1)], BlockMap(), 0, size) == [(size, ExtentState.HOLE)]
     table = LayerTable(1)
     table.zeros.add(Span(0, 2**32 - 1, 1, ALLOCATED), newest_write=0)
-    assert whole([table], BlockMap(), 0, size) == [(size, State.ZERO)]
+    assert whole([table], BlockMap(), 0, size) == [(size, ExtentState.ZERO)]
     ((answered, _),) = extents([table], BlockMap(), 0, size)
     assert answered == STEPS_MAX * PAGE_BLOCKS * BLOCK_BYTES, "in steps of 4 TiB, a few milliseconds each"
 
@@ -181,7 +181,7 @@ def test_a_long_walk_stops_early_and_goes_on_where_it_stopped() -> None:
     first = extents([LayerTable(1)], index, 0, 3 * STEPS_MAX * BLOCK_BYTES)
     assert sum(size for size, _ in first) == STEPS_MAX * BLOCK_BYTES
     found = whole([LayerTable(1)], index, 0, 3 * STEPS_MAX * BLOCK_BYTES)
-    assert [state for _, state in found] == [State.DATA, State.HOLE] * (3 * STEPS_MAX // 2)
+    assert [state for _, state in found] == [ExtentState.DATA, ExtentState.HOLE] * (3 * STEPS_MAX // 2)
     assert FULL_MASK.bit_count() == 64
 
 
@@ -191,9 +191,9 @@ def test_a_newer_span_inside_an_older_one_is_seen() -> None:
     active.zeros.add(Span(50, 60, 2, ALLOCATED), newest_write=0)
     found = extents([active, sealed], BlockMap(), 0, 200 * BLOCK_BYTES)
     assert found == [
-        (50 * BLOCK_BYTES, State.HOLE),
-        (10 * BLOCK_BYTES, State.ZERO),
-        (140 * BLOCK_BYTES, State.HOLE),
+        (50 * BLOCK_BYTES, ExtentState.HOLE),
+        (10 * BLOCK_BYTES, ExtentState.ZERO),
+        (140 * BLOCK_BYTES, ExtentState.HOLE),
     ]
 
 
@@ -203,7 +203,7 @@ def test_pages_around_a_span_are_passed_in_one_step() -> None:
     table.zeros.add(Span(5, 7, 1, ALLOCATED), newest_write=0)
     size = 4 * 1024 * GIB
     assert whole([table], BlockMap(), 0, size) == [
-        (5 * BLOCK_BYTES, State.HOLE),
-        (2 * BLOCK_BYTES, State.ZERO),
-        (size - 7 * BLOCK_BYTES, State.HOLE),
+        (5 * BLOCK_BYTES, ExtentState.HOLE),
+        (2 * BLOCK_BYTES, ExtentState.ZERO),
+        (size - 7 * BLOCK_BYTES, ExtentState.HOLE),
     ]

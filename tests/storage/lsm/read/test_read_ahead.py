@@ -3,15 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.lsm.read.read_ahead import STREAMS_MAX, WINDOW_BLOCKS_MAX, Streams
+from storage.lsm.read.read_ahead import STREAMS_MAX, WINDOW_BLOCKS_MAX, ReadAhead
 
 
 def test_a_first_miss_fetches_nothing_ahead() -> None:
-    assert not Streams().miss(7, 8)
+    assert not ReadAhead().miss(7, 8)
 
 
 def test_the_window_doubles_and_leaves_no_block_out() -> None:
-    streams = Streams()
+    streams = ReadAhead()
     streams.miss(0, 1)
     fetched: list[int] = []
     at = 1
@@ -25,7 +25,7 @@ def test_the_window_doubles_and_leaves_no_block_out() -> None:
 
 
 def test_several_readers_do_not_disturb_each_other() -> None:
-    streams = Streams()
+    streams = ReadAhead()
     starts = [reader * 10_000 for reader in range(4)]
     for step in range(3):
         ahead = [streams.miss(start + step, start + step + 1) for start in starts]
@@ -33,14 +33,14 @@ def test_several_readers_do_not_disturb_each_other() -> None:
 
 
 def test_a_jump_is_no_stream() -> None:
-    streams = Streams()
+    streams = ReadAhead()
     streams.miss(0, 1)
     assert not streams.miss(1000, 1001)
 
 
 @given(st.lists(st.integers(0, 5000), max_size=200))
 def test_never_behind_the_miss_and_never_too_far(misses: list[int]) -> None:
-    streams = Streams()
+    streams = ReadAhead()
     for block in misses:
         ahead = streams.miss(block, block + 1)
         assert not ahead or block < ahead[0] <= ahead[-1] <= block + WINDOW_BLOCKS_MAX

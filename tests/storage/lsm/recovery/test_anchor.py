@@ -15,13 +15,13 @@ import pytest
 
 from storage.errors import AccessDenied, Corrupt
 from storage.lsm.recovery.anchor import Anchor, HostState, default_state_folder
-from storage.lsm.recovery.locks import Holder
+from storage.lsm.recovery.locks import LockHolder
 
 URL = "file:///srv/store"
 TAG = bytes(range(16))
 OTHER = bytes(16)
-GONE = Holder("gone")
-ELSEWHERE = Holder("elsewhere")
+GONE = LockHolder("gone")
+ELSEWHERE = LockHolder("elsewhere")
 
 
 def anchor(epoch: int, manifest: int = 7) -> Anchor:
@@ -124,7 +124,7 @@ def test_the_anchor_of_another_store_or_version_is_refused(state: HostState, tmp
 def test_a_living_process_holds_its_epoch(state: HostState) -> None:
     lock = state.lock_epoch(5, TAG)
     lock.confirm()
-    assert state.holder(5, OTHER) == Holder("held", os.getpid())
+    assert state.holder(5, OTHER) == LockHolder("held", os.getpid())
     assert state.holder(4, OTHER) == ELSEWHERE
     assert state.holder(6, OTHER) == ELSEWHERE
     lock.release()
@@ -163,7 +163,7 @@ def test_an_attempt_that_is_repeated_with_the_same_tag(state: HostState) -> None
     first = state.lock_epoch(5, TAG)
     first.release()
     second = state.lock_epoch(5, TAG)
-    assert state.holder(5, TAG) == Holder("held", os.getpid())
+    assert state.holder(5, TAG) == LockHolder("held", os.getpid())
     second.release()
 
 
@@ -208,9 +208,9 @@ def another_process(folder: Path, *, confirm: bool) -> Iterator[subprocess.Popen
 def test_kill_9_frees_the_epoch_and_a_stopped_process_keeps_it(tmp_path: Path) -> None:
     state = HostState(tmp_path, URL)
     with another_process(tmp_path, confirm=True) as process:
-        assert state.holder(9, OTHER) == Holder("held", process.pid)
+        assert state.holder(9, OTHER) == LockHolder("held", process.pid)
         process.send_signal(signal.SIGSTOP)
-        assert state.holder(9, OTHER) == Holder("held", process.pid)
+        assert state.holder(9, OTHER) == LockHolder("held", process.pid)
         process.kill()
         process.wait()
         assert state.holder(9, OTHER) == GONE

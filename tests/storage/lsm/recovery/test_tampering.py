@@ -90,7 +90,7 @@ async def make(state: Path) -> Sample:
     zero(31 * BLOCK_BYTES, 3 * BLOCK_BYTES)
     zero(77, 5000)
     await durable(engine, layer)
-    await engine._presence.remember(engine._anchor())
+    await engine._ownership.remember(engine._anchor())
     await world.crash(engine)
     await engine.close()
     manifest = engine.manifests.manifest
@@ -100,7 +100,7 @@ async def make(state: Path) -> Sample:
         for name in world.store.names(WALS)
         if (wal_number(name) or 0) < manifest.replay
     }
-    named = {f"{TABLES}{table.id}.sst" for table in [*manifest.tables, *engine.writes.memtable.tables]}
+    named = {f"{TABLES}{table.id}.sst" for table in [*manifest.ssts, *engine.writes.memtable.ssts]}
     assert manifest.tree is not None
     named.add(f"{TABLES}{manifest.tree.id}.sst")
     irrelevant |= {name: "an older tree" for name in world.store.names(TABLES) if name not in named}
@@ -290,7 +290,7 @@ async def test_a_damaged_frame_is_an_error_of_its_block_only(sample: Sample) -> 
         for ref in [found.content for found in layer.index.find(block)] + [base]:
             if not isinstance(ref, FrameRef):
                 continue
-            name = engine.source._slots.name(ref.location)
+            name = engine.source._sst_numbers.name(ref.location)
             damaged = bytearray(sample.objects[name])
             damaged[(ref.location & 0xFFFFFFFF) + 30] ^= 4
             world.store.objects[name] = bytes(damaged)

@@ -11,10 +11,10 @@ from storage.errors import Corrupt, Fenced, Unavailable
 from storage.format.blocks import FrameRef
 from storage.format.envelope import Header, ObjectKind
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
-from storage.format.names import table_name
-from storage.format.sst import TableBuilder
+from storage.format.names import sst_name
+from storage.format.sst import SstBuilder
 from storage.lsm.sst.fetch import OBJECT_GETS_MAX, FrameSource
-from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, Slots, coalesce
+from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, SstNumbers, coalesce
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, settle, soon
 
 CIPHER = Cipher(KEY.purpose("frames"))
@@ -28,15 +28,15 @@ class Shelf:
     def __init__(self, blocks: int, *, capacity: int = 64 * BLOCK_BYTES, patches: int = 0) -> None:
         self.store = StageStore()
         self.cache = FrameCache(capacity)
-        self.slots = Slots()
+        self.sst_numbers = SstNumbers()
         self.asked: list[str] = []
         self.newer = False
         header = Header(kind=ObjectKind.DATA, epoch=1, store_id=KEY.store_id, nonce=b"nonce of the sst")
-        builder = TableBuilder(CODEC, CIPHER, CIPHER, header, TABLE)
+        builder = SstBuilder(CODEC, CIPHER, CIPHER, header, TABLE)
         chance = random.Random(1)
         self.data: dict[int, bytes] = {}
         self.refs: list[FrameRef] = []
-        slot = self.slots.slot(TABLE)
+        slot = self.sst_numbers.number(TABLE)
         for block in range(blocks + patches):
             full = block < blocks
             mask = FULL_MASK if full else 0b1010
@@ -45,13 +45,13 @@ class Shelf:
             location = slot << 32 | entry.offset
             self.refs.append(FrameRef(location, entry.length, entry.tag, block, full))
             self.data[location] = data
-        self.name = table_name(TABLE)
+        self.name = sst_name(TABLE)
         self.store.objects[self.name] = bytes(builder.finish()[1])
         self.source = FrameSource(
             store=self.store,
             codec=CODEC,
             cache=self.cache,
-            slots=self.slots,
+            sst_numbers=self.sst_numbers,
             env=InlineEnv(),
             on_missing=self._on_missing,
             witness=self._witness,
@@ -232,8 +232,8 @@ def test_groups_have_small_gaps_and_a_limit() -> None:
 
 
 def test_a_slot_is_given_once() -> None:
-    slots = Slots()
-    a, b = slots.slot("a"), slots.slot("b")
+    sst_numbers = SstNumbers()
+    a, b = sst_numbers.number("a"), sst_numbers.number("b")
     assert (a, b) == (1, 2)
-    assert slots.slot("a") == a
-    assert slots.name(a << 32 | 77) == table_name("a")
+    assert sst_numbers.number("a") == a
+    assert sst_numbers.name(a << 32 | 77) == sst_name("a")

@@ -129,7 +129,7 @@ async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> N
     sent: list[int] = []
     for number in range(3 * WINDOW):
         layer.write(number * SECTOR_BYTES, noise(SECTOR_BYTES))
-        layer.log.want_durable(layer.last_sequence)
+        layer.queue.want_durable(layer.last_sequence)
         await settle(10)
         sent = [
             wal_number(name) or 0 for verb, name, _ in world.store.calls if verb == "create" and name.startswith(WALS)
@@ -137,7 +137,7 @@ async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> N
         assert max(sent) < first + WINDOW
         assert len([n for n in sent if n >= first]) <= IN_FLIGHT_MAX
     assert stuck.waiting == 1
-    assert layer.log.pending, "what cannot be sent waits, in one batch"
+    assert layer.queue.pending, "what cannot be sent waits, in one batch"
     stuck.release()
     await soon(asyncio.ensure_future(durable(engine, layer)))
     assert engine.commit.position.next_number <= first + IN_FLIGHT_MAX + 3
@@ -170,7 +170,7 @@ async def test_a_busy_disk_does_not_keep_another_from_the_log() -> None:
     engine, small, busy = await two_disks(world)
     stuck = world.store.hold("create", WALS)
     busy.write(0, SECTOR)
-    busy.log.want_durable(busy.last_sequence)
+    busy.queue.want_durable(busy.last_sequence)
     await stuck.someone_waits()
     for at in range(6000):  # 24 MiB of sectors of as many blocks: no bulk
         busy.write(at * BLOCK_BYTES, noise(SECTOR_BYTES))

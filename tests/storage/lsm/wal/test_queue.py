@@ -57,8 +57,8 @@ async def stopped() -> tuple[World, Engine, Layer]:
 
 def cut_all(engine: Engine, layer: Layer) -> list[Cut]:
     cuts = []
-    while layer.log.pending:
-        cuts.append(layer.log.cut(engine.writes.memtable))
+    while layer.queue.pending:
+        cuts.append(layer.queue.cut(engine.writes.memtable))
     return cuts
 
 
@@ -77,9 +77,9 @@ async def test_a_long_queue_is_cut_into_whole_operations_in_order() -> None:
     assert len(cuts) > 2
     assert [op[0] for cut in cuts for op in cut.records.ops] == sequences
     assert sum(cut.charge for cut in cuts) == charged
-    assert layer.log.pending_bytes == 0
+    assert layer.queue.pending_bytes == 0
     assert [cut.last_sequence for cut in cuts] == [cut.records.ops[-1][0] for cut in cuts]
-    assert layer.log.cut_sequence == sequences[-1]
+    assert layer.queue.cut_sequence == sequences[-1]
     assert all(cut.ready and not cut.blocks for cut in cuts)
     assert all(cut.charge < INLINE_BYTES_MAX + 110_000 for cut in cuts)
     await world.crash(engine)

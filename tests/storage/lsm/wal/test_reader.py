@@ -98,7 +98,7 @@ async def test_an_object_cut_off_the_end_of_a_log_that_the_anchor_knows_is_a_los
     engine, layer = await world.start()
     layer.write(0, sector(1))
     await durable(engine, layer)
-    await engine._presence.remember(engine._anchor())
+    await engine._ownership.remember(engine._anchor())
     last = world.store.names(WALS)[-1]
     await world.crash(engine)
     del world.store.objects[last]
