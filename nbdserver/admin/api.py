@@ -39,7 +39,7 @@ from storage import Store
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
 from storage.trusted_files import trusted_users
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 STOP_SECONDS = 1.0
 """How long a request may go on once the server stops: a transfer is not waited for."""

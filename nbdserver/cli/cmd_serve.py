@@ -226,7 +226,7 @@ class _Log:
         if not self._own:
             return
         self._use(self._own)
-        logging.getLogger(__name__).critical("ended", extra={"reason": reason, "status": status})
+        logging.getLogger("nbdserver").critical("ended", extra={"reason": reason, "status": status})
 
     def _use(self, handlers: Sequence[logging.Handler]) -> None:
         from nbdserver.service import logs

@@ -44,7 +44,7 @@ from nbdserver.server.stale_requests import StaleRequests
 from nbdserver.server.tls_transport import TlsTransport
 from nbdserver.tls import Credentials, names_in_certificate
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 SILENCE_SECONDS = 1.0
 """After this long without a byte, what comes may be old: the peer is asked for first."""
@@ -156,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         self.identity = Identity(self.peer.uid)
         self._handshake = Handshake(self._exports.seen_by(self.identity), security=self._security)
         self._owner.opened(self)
-        logger.debug("client_connected peer=%s", self.peer.name)
+        logger.debug("client_connected", extra=self._who())
         raw.set_write_buffer_limits(high=self._limits.reply_bytes)
         self._timer = self._loop.call_later(self._limits.handshake_seconds, self._drop, "its handshake takes too long")
         if not self._closing:
@@ -305,6 +305,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # Inside
 
+    def _who(self) -> dict[str, object]:
+        """The fields of the log that say whose event it is."""
+        return {"client": self.number, "peer": self.peer.name}
+
     def _guarded(self, function: "Callable[..., None]", *arguments: object) -> None:
         """Run a step of the protocol; whatever goes wrong in it ends this connection and no other."""
         try:
@@ -315,7 +319,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._session.send()
             self.close()
         except Exception:
-            logger.exception("client_dropped peer=%s: unexpected error", self.peer.name)
+            logger.exception("client_dropped", extra={**self._who(), "reason": "an unexpected error"})
             self.fail()
 
     def _haggle(self, data: bytes | memoryview) -> None:
@@ -364,7 +368,7 @@ class Connection(asyncio.BufferedProtocol):
         self._session = kind(self, self._transport, export.device, replies, self._limits, self._budget)
         self._transmission = transmission_in(agreement, self._session)
         self._heard = self._loop.time()
-        logger.info("client_attached peer=%s export=%s tls=%s", self.peer.name, export.name, self.tls_version)
+        logger.info("client_attached", extra={**self._who(), "export": export.name, "tls": self.tls_version})
         self._owner.attached(self)
         rest = self._handshake.take_rest()
         if rest:
@@ -459,5 +463,5 @@ class Connection(asyncio.BufferedProtocol):
         if self.export is not None:
             self._session.close()
             self._exports.detach(self.export, self.name)
-            logger.info("client_left peer=%s export=%s", self.peer.name, self.export.name)
+            logger.info("client_left", extra={**self._who(), "export": self.export.name})
             self.export = None

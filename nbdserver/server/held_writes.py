@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nbdserver.exports import WriteGate
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +77,5 @@ class HeldWrites:
                 self.wait()
         except Exception:
             # It was called by the engine's gate: what is wrong with one client is not to reach it.
-            logger.exception("a write that waited ended unexpectedly")
+            logger.exception("held_write_crashed")
             self._fail()

@@ -33,7 +33,7 @@ from nbdserver.tls import Credentials
 from storage.env import Env, RealEnv
 from storage.errors import AccessDenied, Conflict, Invalid, NotFound, StorageError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 DEFAULT_LIMITS = Limits()
 
@@ -121,7 +121,10 @@ class Server:
         was called. NotFound: there is none of that number."""
         for connection in self._clients:
             if connection.number == number:
-                logger.warning("client_dropped peer=%s: by request", connection.peer.name)
+                logger.warning(
+                    "client_dropped",
+                    extra={"client": number, "peer": connection.peer.name, "reason": "an operator asked for it"},
+                )
                 connection.fail()
                 return connection.name
         raise NotFound(f"no client {number} is connected: `client list` shows who is")

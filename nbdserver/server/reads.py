@@ -16,7 +16,7 @@ from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from storage.buffers import kept_bytes
 from storage.errors import Closed, Fenced, OutOfSpace, StorageError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 PART_BYTES = 4 << 20
 """A longer READ is answered in parts of this size: 16 blocks of the store, which are fetched at the same time."""
@@ -93,7 +93,7 @@ def _keeps_much(part: memoryview) -> bool:
 
 
 def _failed(offset: int, length: int, error: StorageError) -> int:
-    logger.warning("read_failed offset=%d length=%d: %s", offset, length, error)
+    logger.warning("read_failed", extra={"offset": offset, "length": length, "error": str(error)})
     return number_of(error)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 from nbdserver.server.peer import Peer
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 PERIOD_SECONDS = 60.0
 
@@ -45,4 +45,4 @@ class RefusalLog:
             text += f" (no more is logged for up to {PERIOD_SECONDS:.0f} s)"
         elif self._lines[peer.address] == LINES_PER_ADDRESS:
             text += f" (no more of {peer.address} is logged for up to {PERIOD_SECONDS:.0f} s)"
-        logger.log(level, "%s peer=%s: %s", event, peer.name, text)
+        logger.log(level, event, extra={"peer": peer.name, "reason": text})

@@ -40,7 +40,7 @@ from nbdserver.server.reads import StoreRead, copied, number_of
 from storage import cancel
 from storage.errors import StorageError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 EFFORT_MAX = 16
 EFFORT_BYTES = 64 << 20
@@ -312,7 +312,7 @@ class Session:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
                 raise
-            logger.exception("a read of %d bytes at %d ended unexpectedly", read.length, read.offset)
+            logger.exception("read_crashed", extra={"offset": read.offset, "length": read.length})
             self._owner.fail()
             return
         self._leaving += read.length
@@ -380,7 +380,7 @@ class Session:
 
     def _failed(self, cookie: bytes, error: StorageError) -> None:
         """A write that the device did not take."""
-        logger.warning("write_failed: %s", error)
+        logger.warning("write_failed", extra={"error": str(error)})
         self.refuse(cookie, number_of(error), "the data could not be written")
 
     def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
@@ -421,7 +421,7 @@ class Session:
         try:
             self._go_on()
         except Exception:
-            logger.exception("what a client waited for ended unexpectedly")
+            logger.exception("replies_crashed")
             self._owner.fail()
 
     def _go_on(self) -> None:

@@ -1,8 +1,9 @@
 """Log records: how they look, and where they go.
 
-Code logs with `logging.getLogger(__name__)` and facts in `extra=`. Records go to standard error, to a file, or to the
-system's log (/dev/log). Whatever went wrong, no record shows the values of variables or the arguments of a call: there
-are passwords, keys and the content of disks among them.
+All code logs with `logging.getLogger("nbdserver")`: an event has a name in `snake_case` that never varies, and its
+facts are fields (`extra=`). Records go to standard error, to a file, or to the system's log (/dev/log). Whatever went
+wrong, no record shows the values of variables or the arguments of a call: there are passwords, keys and the content of
+disks among them.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ import structlog
 from nbdserver.printable import printable, printable_lines
 from storage.errors import AccessDenied, Invalid, StorageError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 Format = Literal["console", "json"]
 
@@ -68,7 +69,7 @@ def reopen_files() -> None:
                 handler.reopen()
                 logger.info("log_reopened")
             except StorageError as error:
-                logger.error("log_not_reopened: %s", error)
+                logger.error("log_not_reopened", extra={"error": str(error)})
 
 
 def _is_listened_on(path: Path, kind: socket.SocketKind) -> bool:
@@ -117,7 +118,7 @@ def on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None
     """
     in_callback = "handle" in context  # then the message quotes it
     message = "an exception in a callback" if in_callback else context.get("message", "an exception")
-    logger.error("unexpected: %s", message, exc_info=context.get("exception"))
+    logger.error("callback_crashed", extra={"error": message}, exc_info=context.get("exception"))
 
 
 def _renderer(form: Format, handler: logging.Handler) -> structlog.types.Processor:

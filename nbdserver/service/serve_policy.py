@@ -15,7 +15,7 @@ from nbdserver.tls import Credentials
 from storage.env import Env
 from storage.errors import Invalid, StorageError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 
 class ServePolicy:
@@ -39,13 +39,13 @@ class ServePolicy:
                 self.credentials.reload()
                 logger.info("certificates_reloaded")
         except StorageError as error:
-            logger.error("certificates_not_reloaded: %s", error)
+            logger.error("certificates_not_reloaded", extra={"error": str(error)})
         try:
             self.access = self._read_access_list()
             if self.access is not None:
                 logger.info("access_list_reloaded", extra={"grants": len(self.access.grants)})
         except StorageError as error:
-            logger.error("access_list_not_reloaded: %s", error)
+            logger.error("access_list_not_reloaded", extra={"error": str(error)})
 
     def _read_access_list(self) -> AccessList | None:
         if self._settings.access is None:

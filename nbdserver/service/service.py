@@ -40,7 +40,7 @@ from storage.env import Env
 from storage.errors import Conflict, Invalid, NotFound
 from storage.secret import Secret
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nbdserver")
 
 INTERRUPTED = 130
 
@@ -94,7 +94,7 @@ def _waits_for(store: Store) -> str:
 
 def _say_stopping(sentence: str) -> None:
     """What the end of the server waits for; a second signal would end it at once."""
-    logger.warning("stopping: %s", sentence)
+    logger.warning("stopping", extra={"waits_for": sentence})
 
 
 class Service:

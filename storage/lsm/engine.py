@@ -49,7 +49,7 @@ from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wal.reader import RESUME
 from storage.objects.base import ObjectStore
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 MIB = 1024 * 1024
 

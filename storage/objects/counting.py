@@ -19,7 +19,7 @@ from storage.objects.base import (
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 VERBS = ("create", "put", "get", "head", "list", "delete")
 

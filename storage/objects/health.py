@@ -14,7 +14,7 @@ from storage.errors import StorageError
 SILENT_SECONDS = 2.0
 """A store that is being opened and says nothing for so long is said not to answer."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from storage.env import Env
 from storage.errors import AccessDenied, AlreadyExists, NotFound, StorageError, Unsupported
 from storage.objects.base import ObjectInfo, ObjectStore
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 PREFIX = "probe/"
 

@@ -126,7 +126,7 @@ def test_a_stop_says_what_it_waits_for(served: Server, local_store: StoreUnderTe
         store.leave()
         client.write(0, b"y" * 4096)
     served.send(signal.SIGTERM)
-    until(lambda: "stopping: " in served.said(), seconds=60, what="a word about what the stop waits for")
+    until(lambda: "waits_for=" in served.said(), seconds=60, what="a word about what the stop waits for")
     until(lambda: "the store fails since" in served.said(), seconds=60, what="the reason")
     found = status(host, PROBLEMS)
     assert found["store"]["closing"]

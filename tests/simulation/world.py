@@ -83,7 +83,7 @@ class World:
         collecting = gc.isenabled()
         gc.disable()
         handler = _Poison(self)
-        engine_log = logging.getLogger("storage")
+        engine_log = logging.getLogger("nbdserver")
         propagated, engine_log.propagate = engine_log.propagate, False
         engine_log.addHandler(handler)
         try:

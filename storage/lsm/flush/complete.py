@@ -21,7 +21,7 @@ from storage.lsm.read.assemble import Assembly, Piece
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.queue import LayerQueue
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 COMPLETE_SECTORS = 64
 """Sectors completed together: 64 frames of 256 KiB at most, and about a millisecond of the event loop."""

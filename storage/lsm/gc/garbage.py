@@ -19,7 +19,7 @@ from storage.env import Env
 from storage.errors import Closed, Fenced, StorageError
 from storage.objects.base import DELETE_BATCH_MAX, ObjectStore
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 NAMES_MAX = 20_000
 """Names remembered, about 3 MiB; beyond that the oldest are forgotten, which the next writer's sweep finds."""

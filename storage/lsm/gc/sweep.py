@@ -28,7 +28,7 @@ LEFTOVER_SECONDS_MIN = 24 * 3600.0
 
 NAMES_SAID_MAX = 20
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 
 class Sweeper:

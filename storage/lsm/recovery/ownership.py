@@ -10,7 +10,7 @@ from storage.errors import AccessDenied, OutOfSpace
 from storage.lsm.recovery.anchor import Anchor, HostState, Mark
 from storage.lsm.recovery.locks import WriterLock
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 
 class Ownership:

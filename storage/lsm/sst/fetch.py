@@ -56,7 +56,7 @@ EXPIRY_SECONDS = 1.0
 
 NOBODY = Unavailable("nobody waits for it")
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("nbdserver")
 
 
 class FrameSource:

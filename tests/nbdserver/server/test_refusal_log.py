@@ -15,6 +15,14 @@ def peer(address: str) -> Peer:
     return Peer(f"{address}:1", address, None)
 
 
+def facts(caplog: pytest.LogCaptureFixture) -> list[dict[str, str]]:
+    """Of each record its event, and what is said of it."""
+    return [
+        {"event": record.message, **{key: vars(record).get(key, "") for key in ("peer", "reason")}}
+        for record in caplog.records
+    ]
+
+
 @pytest.fixture(autouse=True)
 def everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -25,12 +33,11 @@ def test_one_address_gets_so_many_lines_a_minute(caplog: pytest.LogCaptureFixtur
     for _ in range(1000):
         log.note(peer("10.0.0.1"), 5.0, "client_refused", "no")
     log.note(peer("10.0.0.2"), 5.0, "client_refused", "no")
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == LINES_PER_ADDRESS + 1
-    assert "no more of 10.0.0.1 is logged" in lines[-2]
-    assert lines[-1] == "client_refused peer=10.0.0.2:1: no"
+    assert len(caplog.records) == LINES_PER_ADDRESS + 1
+    assert "no more of 10.0.0.1 is logged" in facts(caplog)[-2]["reason"]
+    assert facts(caplog)[-1] == {"event": "client_refused", "peer": "10.0.0.2:1", "reason": "no"}
     log.note(peer("10.0.0.1"), 5.0 + PERIOD_SECONDS, "client_refused", "again")
-    assert caplog.records[-1].getMessage().endswith("again")
+    assert facts(caplog)[-1]["reason"] == "again"
 
 
 def test_many_addresses_get_so_many_together(caplog: pytest.LogCaptureFixture) -> None:
@@ -38,19 +45,19 @@ def test_many_addresses_get_so_many_together(caplog: pytest.LogCaptureFixture) -
     for number in range(10_000):
         log.note(peer(f"10.0.{number >> 8}.{number & 255}"), 0.0, "client_refused", "no")
     assert len(caplog.records) == LINES
-    assert "no more is logged" in caplog.records[-1].getMessage()
+    assert "no more is logged" in facts(caplog)[-1]["reason"]
     assert len(log._lines) <= LINES + 1, "what is remembered is bounded too"
 
 
 def test_what_a_client_sent_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     RefusalLog().note(peer("a"), 0.0, "client_refused", "x\n\x1b[2J" + "y" * 1000)
-    (record,) = caplog.records
-    assert record.getMessage().isprintable()
-    assert len(record.getMessage()) < LENGTH_MAX + 100
+    (said,) = facts(caplog)
+    assert said["reason"].isprintable()
+    assert len(said["reason"]) < LENGTH_MAX + 100
 
 
 async def test_a_name_that_is_not_served_is_logged(running: Running, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(NbdError):
         await asyncio.to_thread(Client, running.path, "another", timeout=20)
-    (line,) = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
-    assert "no export named 'another'" in line
+    (said,) = [each for each in facts(caplog) if each["event"] == "client_refused"]
+    assert "no export named 'another'" in said["reason"]

@@ -47,7 +47,7 @@ def failing(store: RetryingStore) -> Failure | None:
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.name == "storage.objects.health"]
+    return [record.message for record in caplog.records if record.name == "nbdserver"]
 
 
 def test_one_bad_object_is_not_the_store(virtual_time: Run, caplog: pytest.LogCaptureFixture) -> None:

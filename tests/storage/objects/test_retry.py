@@ -280,7 +280,7 @@ def test_the_log_is_told_once_that_it_fails_and_once_that_it_works(
         await store.put("a", b"")
 
     virtual_time(main())
-    events = [(record.levelno, record.message) for record in caplog.records if record.name.startswith("storage")]
+    events = [(record.levelno, record.message) for record in caplog.records if record.name == "nbdserver"]
     assert events == [(logging.WARNING, "store_failing"), (logging.WARNING, "store_recovered")] * 2
     assert vars(caplog.records[0])["error"] == "fault 0"
     assert vars(caplog.records[0])["url"] == "memory://"
