@@ -21,11 +21,19 @@ person.
     └── Closed           used after close, or after the store failed
 
 Storage knows neither errno values nor exit statuses; `nbdserver` maps these classes to both.
+
+`BrokenInvariant` is none of them: it is a mistake in this program, noticed before it did harm.
 """
 
 
 class StorageError(Exception):
     """Base of everything this package raises on purpose."""
+
+
+class BrokenInvariant(Exception):
+    """This program was about to do what loses data, or to answer with wrong data. Nobody handles it: like any other
+    mistake in here it poisons the engine, and nothing more is acknowledged.
+    """
 
 
 class Unavailable(StorageError):

@@ -1,4 +1,4 @@
-"""How fast the store takes what is put into it, and the sizes of objects that follow from it. Pure.
+"""How fast the store takes what is put into it, and the sizes of objects that follow from it. No I/O.
 
 A slow uplink gets small objects, so that something is acknowledged about every second and writers go on in small
 steps; a fast one gets large objects, of which few are needed. The rate is that of all uploads together, in bytes of

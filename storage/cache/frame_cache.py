@@ -1,4 +1,4 @@
-"""This file knows which decoded frames stay in memory: S3-FIFO, weighted by bytes. Pure.
+"""This file knows which decoded frames stay in memory: S3-FIFO, weighted by bytes. No I/O.
 
 Keys are locations (SST slot and offset). An SST is immutable and its slot is never used again in a process, so a
 cached frame can never be wrong: there is nothing to invalidate, and no fill can race a write. Blocks that were put

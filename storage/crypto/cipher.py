@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from storage.errors import BrokenInvariant
 from storage.secret import Secret
 
 Buffer = bytes | bytearray | memoryview
@@ -51,6 +52,7 @@ _WORD_MASK = 0xFFFFFFFF
 _BLOCK_OF_ZEROS = bytes(64)
 
 assert PREFIX_BYTES + _NUMBER.size == NONCE_BYTES
+assert PREFIX_BYTES == STORE_ID_BYTES == 16
 
 _forks = 0
 
@@ -96,7 +98,7 @@ class Cipher:
     """XChaCha20-Poly1305 under one key. Thread-safe."""
 
     def __init__(self, key: Buffer) -> None:
-        assert len(key) == KEY_BYTES
+        _check_lengths(key)
         self._key = Secret(key)
         self._aead_of = lru_cache(maxsize=SUBKEYS_MAX)(partial(_aead, self._key))
 
@@ -127,8 +129,7 @@ def hchacha20(key: Buffer, prefix: bytes) -> bytes:
     12-15 of the permuted state alone. So the block over zeros is taken from OpenSSL and the known input words
     are subtracted: the constants stand in words 0-3, the prefix in words 12-15.
     """
-    assert len(key) == KEY_BYTES
-    assert len(prefix) == PREFIX_BYTES
+    _check_lengths(key, prefix)
     block = RawCipher(algorithms.ChaCha20(key, prefix), mode=None).encryptor().update(_BLOCK_OF_ZEROS)
     words = _WORDS.unpack(block)
     inputs = _CONSTANTS + Struct("<4I").unpack(prefix)
@@ -139,10 +140,15 @@ def hchacha20(key: Buffer, prefix: bytes) -> bytes:
 def derive(key: Buffer, purpose: str, store_id: bytes) -> Secret:
     """32 bytes for one purpose by HKDF-SHA256 (RFC 5869): salt = store id, info = "nbdserver 1 " |
     purpose."""
-    assert len(key) == KEY_BYTES
-    assert len(store_id) == STORE_ID_BYTES
+    _check_lengths(key, store_id)
     info = b"nbdserver 1 " + purpose.encode("ascii")
     return Secret(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=store_id, info=info).derive(key))
+
+
+def _check_lengths(key: Buffer, other: bytes = bytes(16)) -> None:
+    """A key has 32 bytes, a nonce's prefix and the id of a store have 16 each."""
+    if len(key) != KEY_BYTES or len(other) != PREFIX_BYTES:
+        raise BrokenInvariant(f"a key of {len(key)} bytes beside {len(other)} is none: it would seal what nobody opens")
 
 
 def self_test() -> None:

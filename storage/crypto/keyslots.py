@@ -21,7 +21,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES, OVERHEAD_BYTES, AuthenticationError, derive
-from storage.errors import Corrupt, Invalid, Unsupported
+from storage.errors import BrokenInvariant, Corrupt, Invalid, Unsupported
 from storage.secret import Secret
 
 MAGIC = b"NBDSTORE"
@@ -190,7 +190,8 @@ def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_m
     A slot keeps its number when its password changes. Invalid: the slots together cost more than anybody
     would read.
     """
-    assert 1 <= len(slots) <= SLOTS_MAX
+    if not 1 <= len(slots) <= SLOTS_MAX:
+        raise BrokenInvariant(f"a keys object of {len(slots)} slots would open with no password, or not be read")
     refusal = _refusal([slot.cost for slot in slots], memory_kib_min)
     if refusal:
         raise Invalid(refusal)

@@ -9,6 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
+from storage.errors import BrokenInvariant
 from storage.format.frame import SECTORS
 
 HOLE = 0
@@ -83,7 +84,8 @@ class RangeZero(msgspec.Struct, frozen=True, gc=False):
 
 def sector_range(first: int, end: int) -> int:
     """The mask of sectors [first, end)."""
-    assert 0 <= first <= end <= SECTORS
+    if not 0 <= first <= end <= SECTORS:
+        raise BrokenInvariant(f"a block has no sectors [{first}, {end})")
     return ((1 << (end - first)) - 1) << first
 
 

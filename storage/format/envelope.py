@@ -20,8 +20,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from storage.buffers import Buffer
-from storage.crypto.cipher import OVERHEAD_BYTES, PREFIX_BYTES, TAG_BYTES, AuthenticationError, Cipher
-from storage.errors import Corrupt, Unsupported
+from storage.crypto.cipher import (
+    OVERHEAD_BYTES,
+    PREFIX_BYTES,
+    STORE_ID_BYTES,
+    TAG_BYTES,
+    AuthenticationError,
+    Cipher,
+)
+from storage.errors import BrokenInvariant, Corrupt, Unsupported
 from storage.format.frame import compress, decompress
 
 OBJECT_MAGIC = b"NBDSTORE"
@@ -72,8 +79,8 @@ class Header:
 
     def encode(self) -> bytes:
         """The 96 bytes of this header."""
-        assert len(self.nonce) == PREFIX_BYTES
-        assert len(self.link) == TAG_BYTES
+        if len(self.nonce) != PREFIX_BYTES or len(self.link) != TAG_BYTES or len(self.store_id) != STORE_ID_BYTES:
+            raise BrokenInvariant("a header has fields of another length: they would be cut off or filled up unseen")
         return HEADER.pack(
             OBJECT_MAGIC,
             FORMAT_VERSION,

@@ -17,6 +17,7 @@ from struct import Struct
 import lz4.block
 
 from storage.crypto.cipher import STORE_ID_BYTES, Cipher, Sealer
+from storage.errors import BrokenInvariant
 
 Buffer = bytes | bytearray | memoryview
 
@@ -110,7 +111,8 @@ class FrameCodec:
     """Encodes and decodes the frames of one store. Thread-safe, keeps no state between calls."""
 
     def __init__(self, cipher: Cipher, store_id: bytes) -> None:
-        assert len(store_id) == STORE_ID_BYTES
+        if len(store_id) != STORE_ID_BYTES:
+            raise BrokenInvariant(f"a store id has {STORE_ID_BYTES} bytes, not {len(store_id)}")
         self._cipher = cipher
         self._store_id = store_id
 

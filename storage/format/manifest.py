@@ -5,9 +5,11 @@ array, so that later fields can be appended: a reader fills in those it misses a
 `check_successor` is the set of invariants every commit must keep, run before each compare-and-swap.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
-from storage.errors import Corrupt
+from storage.errors import BrokenInvariant, Corrupt
 from storage.format.blocks import SstRef
 
 
@@ -60,23 +62,67 @@ def decode(name: str, body: bytes) -> Manifest:
         raise Corrupt(name, f"its content is malformed: {error}") from error
 
 
-def check_successor(old: Manifest, new: Manifest) -> None:
-    """Assert what every commit must keep; each line is a way to lose data.
+def _replay_point_goes_back(old: Manifest, new: Manifest) -> bool:
+    return new.replay < old.replay
 
-    A smaller replay point replays a log that is deleted. A lost fence lets a stalled writer acknowledge. A dropped
-    SST that nothing replaced is lost data (nothing drops SSTs before compaction exists). An epoch changes by a
-    take-over only.
-    """
-    assert new.replay >= old.replay, "the replay point moves forward only"
-    assert new.sequence >= old.sequence, "sequences move forward only"
-    assert new.acknowledged >= old.acknowledged, "acknowledged numbers move forward only"
-    assert set(old.fences) <= set(new.fences), "fences are for ever"
-    assert set(old.takeovers) <= set(new.takeovers), "take-over manifests are for ever"
-    assert {sst.id for sst in old.ssts} <= {sst.id for sst in new.ssts}, "no SST is dropped"
-    assert len({sst.id for sst in new.ssts}) == len(new.ssts), "each SST is listed once"
-    assert new.epoch == old.epoch + 1 if new.takeover else new.epoch == old.epoch, "an epoch begins with a take-over"
-    assert new.keys >= old.keys, "keys move forward only"
-    assert old.tree is None or new.tree is not None, "the tree is never dropped"
+
+def _sequence_goes_back(old: Manifest, new: Manifest) -> bool:
+    return new.sequence < old.sequence
+
+
+def _acknowledged_goes_back(old: Manifest, new: Manifest) -> bool:
+    return new.acknowledged < old.acknowledged
+
+
+def _fence_is_dropped(old: Manifest, new: Manifest) -> bool:
+    return not set(old.fences) <= set(new.fences)
+
+
+def _takeover_is_dropped(old: Manifest, new: Manifest) -> bool:
+    return not set(old.takeovers) <= set(new.takeovers)
+
+
+def _sst_is_dropped(old: Manifest, new: Manifest) -> bool:
+    return not {sst.id for sst in old.ssts} <= {sst.id for sst in new.ssts}
+
+
+def _sst_is_listed_twice(_: Manifest, new: Manifest) -> bool:
+    return len({sst.id for sst in new.ssts}) != len(new.ssts)
+
+
+def _epoch_begins_without_takeover(old: Manifest, new: Manifest) -> bool:
+    return new.epoch != old.epoch + new.takeover
+
+
+def _keys_go_back(old: Manifest, new: Manifest) -> bool:
+    return new.keys < old.keys
+
+
+def _tree_is_dropped(old: Manifest, new: Manifest) -> bool:
+    return old.tree is not None and new.tree is None
+
+
+WAYS_TO_LOSE_DATA: tuple[tuple[Callable[[Manifest, Manifest], bool], str], ...] = (
+    (_replay_point_goes_back, "its replay point goes back: the log from there on is deleted already, and missed"),
+    (_sequence_goes_back, "its sequence goes back: a replay would lay old operations over newer ones"),
+    (_acknowledged_goes_back, "its acknowledged number goes back: a gap in the log would pass for the end of it"),
+    (_fence_is_dropped, "it drops a fence: that would be deleted, and a stalled writer acknowledge in its place"),
+    (_takeover_is_dropped, "it drops a take-over: a stalled writer could commit under that number once it is deleted"),
+    (_sst_is_dropped, "it drops an SST, and nothing replaced what is in that"),
+    (_sst_is_listed_twice, "it lists an SST twice: whoever drops it once would delete what is still listed"),
+    (_epoch_begins_without_takeover, "its epoch does not follow: one begins with a take-over and only with one"),
+    (_keys_go_back, "its number of keys goes back: a password that was replaced could be put back unnoticed"),
+    (_tree_is_dropped, "it drops the tree of names, and all devices with it"),
+)
+"""Each way in which the next manifest could lose data, and what would come of it. Nothing drops SSTs before there is
+compaction."""
+
+
+def check_successor(old: Manifest, new: Manifest) -> None:
+    """What every commit must keep, looked at before each. BrokenInvariant: `new` would lose data in one of the ways."""
+    for loses, story in WAYS_TO_LOSE_DATA:
+        if loses(old, new):
+            raise BrokenInvariant(f"a manifest is not committed, since {story}")
 
 
 def checkpoint(

@@ -1,4 +1,4 @@
-"""This file knows a data SST: frames, then the sealed index that pins them. Builder and reader. Pure.
+"""This file knows a data SST: frames, then the sealed index that pins them. Builder and reader. No I/O.
 
     header 96 | frame ... frame | the same header 96 | sealed index (nonce 24 | ciphertext | tag 16)
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from storage.buffers import Buffer
 from storage.crypto.cipher import OVERHEAD_BYTES, TAG_BYTES, AuthenticationError, Cipher
-from storage.errors import Corrupt
+from storage.errors import BrokenInvariant, Corrupt
 from storage.format.blocks import EntryKind, RangeZero, SstEntry, SstRef
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
 from storage.format.frame import FrameCodec, FrameKind, compress, decompress
@@ -73,7 +73,8 @@ class SstBuilder:
     def __init__(
         self, frames: FrameCodec, frame_cipher: Cipher, index_cipher: Cipher, header: Header, sst_id: str
     ) -> None:
-        assert header.kind is ObjectKind.DATA
+        if header.kind is not ObjectKind.DATA:
+            raise BrokenInvariant("an SST under the header of another kind would not be read again")
         self._frames = frames
         self._sealer = frame_cipher.sealer(header.nonce)
         self._index_cipher = index_cipher

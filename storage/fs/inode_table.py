@@ -6,7 +6,7 @@ does not know device names, records or rules for users; those are in `namespace`
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -80,7 +80,7 @@ class Tree:
     layers: dict[int, LayerRecord] = field(default_factory=dict)
     next_inode: int = ROOT
     next_layer: int = 1
-    _undo: list[tuple[object, object, object]] = field(default_factory=list)
+    _undo: list[tuple[dict[Any, Any], object, object]] = field(default_factory=list)
 
     @classmethod
     def from_image(cls, image: Image) -> "Tree":
@@ -126,7 +126,6 @@ class Tree:
         except Corrupt:
             self.next_inode, self.next_layer = counters
             for table, key, old in reversed(self._undo):
-                assert isinstance(table, dict)
                 if old is None:
                     table.pop(key, None)
                 else:

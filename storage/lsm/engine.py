@@ -1,8 +1,8 @@
 """This file knows the running engine: layers, memtable flushes, the watch for a newer writer, and the end.
 
-It owns all mutable state on the event loop; threads get immutable bytes and give back bytes. Any unexpected exception
-in one of its tasks poisons it: nothing is acknowledged any more, and `failed` says why. A failed step is never
-retried into a success.
+It owns all mutable state on the event loop; threads read what nobody writes any more (buffers once linked, a sealed
+memtable once complete) and give back bytes. Any unexpected exception in one of its tasks poisons it: nothing is
+acknowledged any more, and `failed` says why. A failed step is never retried into a success.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from storage.bucket.pace import Pace
 from storage.cache.frame_cache import FrameCache
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import AccessDenied, Closed, Fenced, StorageError, Unavailable
+from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError, Unavailable
 from storage.format.envelope import NO_LINK
 from storage.format.frame import FrameCodec
 from storage.format.names import manifest_name
@@ -353,9 +353,8 @@ class Engine:
             return
         if not isinstance(error, StorageError):
             _log.error("engine_failed", exc_info=error)
-            error = Closed(
-                f"an internal error stopped this store ({type(error).__name__}): nothing more is acknowledged"
-            )
+            what = f"{type(error).__name__}: {error}" if isinstance(error, BrokenInvariant) else type(error).__name__
+            error = Closed(f"an internal error stopped this store ({what}): nothing more is acknowledged")
         self.failed.set_result(error)
         self.commit.stop()
         self.source.stop(error)

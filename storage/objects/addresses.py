@@ -59,10 +59,9 @@ def _check_path(path: str) -> None:
         raise Invalid(f"~ stands for a home only in a shell: write {path!a} from the root on, or ./{path} if meant so")
     found = _SCHEME.match(path)
     without = _NO_COLON.match(path)
-    if found is None and without is None:
-        return
     match = found or without
-    assert match is not None
+    if match is None:
+        return
     scheme, rest = match[1].lower(), path[match.end() :].lstrip("/\\")
     if scheme in ("s3", "s3a", "s3n", "minio"):
         meant = f"for a bucket write s3://{rest or 'BUCKET/PREFIX'}"

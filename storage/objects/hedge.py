@@ -77,8 +77,7 @@ class Hedge:
             failures = [attempt.exception() for attempt in done]
             if None in failures:
                 return
-            for failure in failures:
-                assert failure is not None
+            for failure in filter(None, failures):
                 if not waiting or isinstance(failure, AlreadyExists) or not isinstance(failure, StorageError):
                     raise failure
 

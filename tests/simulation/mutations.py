@@ -220,7 +220,7 @@ MUTATIONS = [
         "a flush does not list the SSTs of its locators",
         "storage/lsm/flush/flush.py",
         "ssts=sealed.ssts + [item.sst for item in written],",
-        "tables=[table.table for table in written],",
+        "ssts=[item.sst for item in written],",
     ),
     Mutation(
         "a flush moves the replay point one too far",
@@ -245,7 +245,7 @@ MUTATIONS = [
         "waiters of operations still queued are answered too",
         "storage/lsm/wal/group_commit.py",
         "                cut.queue.acknowledge(cut.last_sequence)\n",
-        "                cut.queue.acknowledge(cut.log.last_sequence)\n",
+        "                cut.queue.acknowledge(cut.queue.last_sequence)\n",
     ),
     Mutation(
         "an uploaded frame replaces newer bytes",

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from storage.cache.frame_cache import Decoded
+from storage.errors import BrokenInvariant
 from storage.format.blocks import HOLE, FrameRef
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.layer import Layer
@@ -93,7 +94,8 @@ def _complete(table: LayerTable, layer: Layer, block: int, sector: int, fetched:
 def _write_again(table: LayerTable, layer: Layer, block: int, sector: int) -> None:
     """Move the pieces of one sector into the active memtable, below what that one has of it already."""
     entry = table.blocks[block]
-    assert entry.extents is not None
+    if entry.extents is None:
+        raise BrokenInvariant(f"the pieces over sector {sector} of block {block} are gone before they were moved")
     pieces = entry.extents.pop(sector)
     if not entry.extents:
         entry.extents = None

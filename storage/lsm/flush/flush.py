@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from storage.cache.frame_cache import Decoded
+from storage.errors import BrokenInvariant
 from storage.format.blocks import RangeZero, SstRef
 from storage.format.manifest import checkpoint
 from storage.format.names import wal_name
@@ -102,7 +103,7 @@ class MemtableFlush:
         position = self._position
         replay = sealed.first_beyond or position.next_number
         if not layers.is_acknowledged_below(replay):
-            raise RuntimeError("a flush would pass over what is not acknowledged")
+            raise BrokenInvariant(f"the log below {replay} would be truncated, and is not acknowledged yet")
         self.waits_for = "the manifest"
         # In a thread: with 100,000 SSTs it takes 10 ms.
         manifest = await self._ssts.encode(

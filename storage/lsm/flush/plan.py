@@ -1,5 +1,7 @@
-"""This file knows what a sealed memtable becomes: which frames, which zeros, in which SSTs. Pure.
+"""The plan of a memtable flush: what a sealed memtable becomes, which frames, which zeros, in which SSTs. No I/O.
 
+It is made in a thread, and reads what nobody writes any more: a sealed memtable whose operations are acknowledged and
+whose sectors are complete. It writes into nothing of that.
 Frames of whole blocks and patches go to separate SSTs, since they live differently long.
 """
 
@@ -9,6 +11,7 @@ import msgspec
 
 from storage.buffers import Buffer, own, own_all
 from storage.cache.frame_cache import Decoded
+from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero, sectors_of
 from storage.format.sst import SstBuilder
@@ -38,7 +41,9 @@ class FlushPlan(msgspec.Struct, frozen=True, gc=False):
 
 
 def plan(memtable: Memtable) -> tuple[list[FlushPlan], list[RangeZero]]:
-    """What a sealed memtable whose sectors are complete becomes, sorted by layer and block. Pure."""
+    """What a sealed memtable whose sectors are complete becomes, sorted by layer and block. Changes
+    nothing. BrokenInvariant: a sector is known in part only.
+    """
     blocks: list[FlushPlan] = []
     ranges: list[RangeZero] = []
     for layer in sorted(memtable.layers):
@@ -51,13 +56,17 @@ def plan(memtable: Memtable) -> tuple[list[FlushPlan], list[RangeZero]]:
 
 
 def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[FlushPlan]:
-    assert not entry.extents, "sectors are completed before they are flushed"
+    if entry.extents:
+        raise BrokenInvariant(f"pieces of sectors of block {block} are incomplete, and their log is truncated")
     base = entry.base
     data_mask = zero_mask = 0
     zero_kind = EntryKind.ZERO
+    contents = entry.sectors
     for sector, content in entry.sectors.items():
         if not isinstance(content, int) and is_zero(content):
-            content = entry.sectors[sector] = HOLE
+            if contents is entry.sectors:
+                contents = dict(contents)  # the memtable's own stays as it is: reads are answered from it meanwhile
+            content = contents[sector] = HOLE
         if isinstance(content, int):
             zero_mask |= 1 << sector
             zero_kind = EntryKind.ZERO_ALLOCATED if content == ALLOCATED else zero_kind
@@ -80,7 +89,7 @@ def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[FlushPlan
     elif whole:
         zero_mask = FULL_MASK
     if data_mask or zero_mask:
-        yield FlushPlan(layer, block, entry.sequence, data_mask, entry.sectors, buffer, full, zero_mask, zero_kind)
+        yield FlushPlan(layer, block, entry.sequence, data_mask, contents, buffer, full, zero_mask, zero_kind)
 
 
 def frame_data(planned: FlushPlan) -> Buffer:

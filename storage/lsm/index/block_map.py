@@ -1,4 +1,4 @@
-"""This file knows where the newest flushed content of every block of a layer lies: the index in memory. Pure.
+"""This file knows where the newest flushed content of every block of a layer lies: the index in memory. No I/O.
 
 Base entries stand in dense pages of 4096 blocks, 24 bytes a block (location 8, tag 8, length 4, head of the patch
 chain 4), made when first written: a page that does not exist is a hole of 1 GiB, so a discard of terabytes drops

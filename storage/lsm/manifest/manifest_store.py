@@ -14,7 +14,7 @@ from storage.bucket.listing import list_manifests
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
-from storage.errors import Fenced, NotFound, Unavailable
+from storage.errors import BrokenInvariant, Fenced, NotFound, Unavailable
 from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object, seal_object
 from storage.format.manifest import EMPTY, Manifest, check_successor, decode, encode
 from storage.format.names import manifest_name
@@ -135,7 +135,11 @@ class Manifests:
 
     async def create(self, sealed: SealedManifest) -> bool:
         """Create the next manifest; False if other bytes have that number."""
-        assert sealed.number == self.number + 1
+        if sealed.number != self.number + 1:
+            raise BrokenInvariant(
+                f"manifest {sealed.number} was sealed to follow {sealed.number - 1} and not {self.number}: "
+                "it would drop what came between them"
+            )
         try:
             await create_once(self._store, manifest_name(sealed.number), sealed.content, on_gone=self._look)
         except Taken:

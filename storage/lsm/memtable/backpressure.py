@@ -1,4 +1,4 @@
-"""How much writers hold, and how they are slowed down before it is too much. Pure.
+"""How much writers hold, and how they are slowed down before it is too much. No I/O.
 
 Three things are counted: bytes not yet acknowledged in the log and bytes of memtables not yet in SSTs, since both sit
 in memory, and what a replay of the log would have to read. From half of any limit the *replies* of writes are

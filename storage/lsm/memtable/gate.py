@@ -1,4 +1,4 @@
-"""The gate before the engine: writers look at it before and after each write, and wait at it in turns. Pure.
+"""The gate before the engine: writers look at it before and after each write, and wait at it in turns. No I/O.
 
 While it is closed a writer asks for a turn for its next write. When there is room, the writer whose turn it is gets
 through with that one write, and asks again for its next. Turns are fair by bytes (start-time fair queueing: Goyal,

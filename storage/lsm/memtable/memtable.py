@@ -1,4 +1,4 @@
-"""This file knows the memtable: what was written since the last flush, per layer and block. Pure.
+"""This file knows the memtable: what was written since the last flush, per layer and block. No I/O.
 
 Buffers are immutable once linked. A later write links a new buffer and leaves the old one to whoever still encodes it,
 so a thread that seals a batch can never see half of a newer write (the failure: batch 10 carrying bytes of write 12
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from storage.buffers import Buffer, own
+from storage.errors import BrokenInvariant
 from storage.format.blocks import BLOCKS_MAX, HOLE, FrameRef, SstRef
 from storage.format.frame import FULL_MASK, SECTOR_BYTES
 
@@ -99,7 +100,8 @@ class BlockEntry:
         """Replace bytes [start, start + len(data)) of a sector."""
         if self.mask >> sector & 1:
             content = self.known(sector)
-            assert content is not None
+            if content is None:
+                raise BrokenInvariant(f"sector {sector} of a block is said to be known, and has no content")
             if not isinstance(content, FrameRef):
                 self.sectors[sector] = overlay(content, [(start, data)])
                 return
@@ -116,7 +118,8 @@ class BlockEntry:
 def overlay(below: Content, pieces: list[tuple[int, Buffer]]) -> bytes:
     """A new sector: `below` with `pieces` (offset, bytes) on top, oldest first."""
     sector = bytearray(SECTOR_BYTES) if isinstance(below, int) else bytearray(below)
-    assert len(sector) == SECTOR_BYTES
+    if len(sector) != SECTOR_BYTES:
+        raise BrokenInvariant(f"a sector of {len(sector)} bytes would shift all that follows it")
     for start, data in pieces:
         sector[start : start + len(data)] = data
     return bytes(sector)

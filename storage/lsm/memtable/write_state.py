@@ -1,5 +1,6 @@
 """This file knows the state that all writers share: the sequence, the memtables, and what they weigh."""
 
+from storage.errors import BrokenInvariant
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.memtable import Memtable
 
@@ -24,7 +25,8 @@ class WriteState:
     def release(self, count: int, *, sealed: bool = False) -> None:
         """Blocks that were charged `count` bytes were dropped, or are uploaded frames now."""
         memtable = self.sealed if sealed else self.memtable
-        assert memtable is not None
+        if memtable is None:
+            raise BrokenInvariant("memory is given back of a sealed memtable, and none is sealed")
         memtable.bytes -= count
         self.pressure.memtable -= count
 

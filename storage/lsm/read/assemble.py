@@ -1,4 +1,4 @@
-"""This file knows how a range of one block is put together from its generations: memtables first, then the index. Pure.
+"""How a range of one block is put together from its generations: memtables first, then the index. No I/O.
 
 Reading walks entries newest first and subtracts what each one covers until nothing is left. What lies in frames that
 are not in memory is noted as missing; the caller fetches those and gathers again, so that every answer is taken in
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from storage.buffers import Buffer
 from storage.cache.frame_cache import CachedFrame, Decoded
+from storage.errors import BrokenInvariant
 from storage.format.blocks import FrameRef, runs, sector_range
 from storage.format.frame import SECTOR_BYTES
 from storage.lsm.index.block_map import BlockMap
@@ -82,17 +83,23 @@ class Assembly:
                     base_mask &= ~(1 << sector)
                     out.append((sector, sector + 1, SECTOR_BYTES if isinstance(content, int) else content))
             if base_mask:
-                assert source.base is not None, "a mask without content"
+                if source.base is None:
+                    raise BrokenInvariant("sectors of a block are said to be known, and have no content")
                 self._emit_base(base_mask, source.base, out)
         else:
             self._emit_base(mask, source, out)
 
     def _emit_base(self, mask: int, base: Buffer | FrameRef | int, out: list[tuple[int, int, Piece]]) -> None:
-        data: Decoded | int | None = self._frame(base) if isinstance(base, FrameRef) else base
-        if data is None:
-            assert isinstance(base, FrameRef)
-            self.missing.append(base)
-        elif isinstance(data, int):
+        data: Decoded | int
+        if isinstance(base, FrameRef):
+            frame = self._frame(base)
+            if frame is None:
+                self.missing.append(base)
+                return
+            data = frame
+        else:
+            data = base
+        if isinstance(data, int):
             out.extend((first, end, (end - first) * SECTOR_BYTES) for first, end in runs(mask))
         elif isinstance(data, dict):
             out.extend((s, s + 1, data[s]) for first, end in runs(mask) for s in range(first, end))

@@ -7,6 +7,7 @@ without entries are skipped in one step, so a hole of a terabyte costs a microse
 from collections.abc import Container, Iterator
 from enum import IntEnum
 
+from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef, runs
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.index.block_map import ALLOCATED_PAGE, PAGE_SHIFT, BlockMap
@@ -127,5 +128,6 @@ def _take(entry: BlockEntry, need: int, masks: dict[ExtentState, int]) -> int:
 
 
 def _zero_state(content: int) -> ExtentState:
-    assert content in (HOLE, ALLOCATED)
+    if content not in (HOLE, ALLOCATED):
+        raise BrokenInvariant(f"{content} is no kind of zeros: who copies would leave data out")
     return ExtentState.ZERO if content == ALLOCATED else ExtentState.HOLE

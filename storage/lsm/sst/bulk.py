@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from storage.buffers import Buffer, own
+from storage.errors import BrokenInvariant
 from storage.format.blocks import FrameRef, SstEntry, SstRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero
 from storage.lsm.memtable.memtable import BlockEntry, Content
@@ -45,7 +46,8 @@ class Upload:
 
 def snapshot(block: int, entry: BlockEntry) -> WholeBlock:
     """The state of a whole block now; later writes do not change it."""
-    assert entry.mask == FULL_MASK
+    if entry.mask != FULL_MASK:
+        raise BrokenInvariant(f"block {block} travels as a whole and is known in part: the rest would become zeros")
     base = entry.base
     return WholeBlock(
         block=block,
@@ -58,13 +60,13 @@ def snapshot(block: int, entry: BlockEntry) -> WholeBlock:
 
 def contiguous(block: WholeBlock) -> Buffer:
     """The 256 KiB of a block in one buffer, without a copy where it was written in one piece."""
-    if not block.sectors:
-        assert block.base is not None
-        return own(block.base)
     if len(block.sectors) == BLOCK_BYTES // SECTOR_BYTES:
         contents = [block.sectors[s] for s in range(len(block.sectors))]
         return b"".join(_ZERO_SECTOR if isinstance(content, int) else content for content in contents)
-    assert block.base is not None, "a whole block without a base must have all its sectors"
+    if block.base is None:
+        raise BrokenInvariant(f"block {block.block} travels as a whole, and lacks sectors")
+    if not block.sectors:
+        return own(block.base)
     whole = bytearray(block.base)
     for sector, content in block.sectors.items():
         data = _ZERO_SECTOR if isinstance(content, int) else content

@@ -1,8 +1,10 @@
-"""Frames in SSTs: how they are numbered in a process, which of them one request brings, and how one is opened. Pure."""
+"""Frames in SSTs: how they are numbered in a process, which of them one request brings, and how one is opened.
+No I/O.
+"""
 
 from storage.cache.frame_cache import Decoded
 from storage.crypto.cipher import TAG_BYTES, AuthenticationError
-from storage.errors import Corrupt, StorageError
+from storage.errors import BrokenInvariant, Corrupt, StorageError
 from storage.format.blocks import FrameRef
 from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of
 from storage.format.names import sst_name
@@ -40,7 +42,8 @@ class SstNumbers:
     def name(self, location: int) -> str:
         """The object that a location lies in."""
         sst_id = self._ids[location >> 32]
-        assert sst_id is not None
+        if sst_id is None:
+            raise BrokenInvariant(f"{location} is a state of a block and no place in an SST")
         return sst_name(sst_id)
 
 

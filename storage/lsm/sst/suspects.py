@@ -1,4 +1,4 @@
-"""Objects that the store does not give, while it gives others. Pure: it is told what happened, and when.
+"""Objects that the store does not give, while it gives others. No I/O: it is told what happened, and when.
 
 An object becomes a suspect when a GET of it fails and the store gives something else. It stays one until all that was
 asked of it came. How long a frame has been withheld decides when those who wait for it are told: an object of which

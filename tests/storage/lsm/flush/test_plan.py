@@ -33,6 +33,19 @@ def entry(sectors: dict[int, bytes | int], base: bytes | int | FrameRef | None =
     return made
 
 
+def test_the_memtable_is_only_read() -> None:
+    """It is planned in a thread, while the event loop answers reads from the same entries."""
+    zeros = bytes(SECTOR_BYTES)
+    made = entry({3: SECTOR, 9: zeros, 10: HOLE})
+    before = dict(made.sectors)
+    found = planned(made)
+    assert found is not None
+    assert (found.data_mask, found.zero_mask) == (1 << 3, 1 << 9 | 1 << 10)
+    assert frame_data(found) == SECTOR
+    assert made.sectors == before
+    assert made.sectors[9] is zeros
+
+
 def test_some_sectors_are_a_patch() -> None:
     found = planned(entry({3: SECTOR, 9: SECTOR}))
     assert found is not None
