@@ -27,6 +27,9 @@ WriteOp = tuple[int, int, Buffer]
 ZeroOp = tuple[int, int, int, bool]
 Op = WriteOp | ZeroOp
 
+WINDOW = 16
+"""A writer has nothing in flight at or above its lowest unresolved number + 16."""
+
 _RECORD = struct.Struct("<BBIQQQ")
 _SST = struct.Struct("<16sQI16sI")
 _LOCATOR = struct.Struct("<16sBQII8s")
@@ -69,6 +72,15 @@ class Located(msgspec.Struct, frozen=True, gc=False):
 
 Replayed = tuple[int, Op | Meta | SstRef | Located]
 """(layer, what happened); the layer is 0 for Meta."""
+
+
+def sequence_of(record: Op | Meta | SstRef | Located) -> int:
+    """The sequence of an operation, 0 for what has none."""
+    if isinstance(record, tuple):
+        return record[0]
+    if isinstance(record, Located):
+        return record.entry.sequence
+    return record.sequence if isinstance(record, Meta) else 0
 
 
 def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytes:

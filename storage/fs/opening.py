@@ -16,7 +16,8 @@ from storage.crypto.cipher import self_test
 from storage.crypto.keys import Cost, DataKey
 from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
-from storage.fs.store import NameTree, Store, StoreOptions
+from storage.fs.name_tree import NameTree
+from storage.fs.store import Store, StoreOptions
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState, default_state_folder
 from storage.objects.base import ObjectStore

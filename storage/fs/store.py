@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,9 @@ from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
-from storage.fs.namespace import DropLayer, Namespace
+from storage.fs.name_tree import NameTree
 from storage.fs.status import DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
 from storage.lsm.engine import Engine, EngineOptions
-from storage.lsm.metadata import TreeEffects
 from storage.lsm.sst.suspects import Suspect
 from storage.objects.counting import RequestStats
 from storage.objects.health import Health
@@ -69,35 +68,6 @@ class DeviceInfo:
     mode: int
     uid: int
     gid: int
-
-
-class NameTree:
-    """The tree of names as the engine wants it.
-
-    Until a checkpoint holds it, every process that opens the store begins with an empty tree of its own and applies
-    the log to that: it must be the same for all of them, so its directories are as old as the clock.
-    """
-
-    def __init__(self) -> None:
-        self.namespace = Namespace.empty(0.0)
-
-    def load(self, image: bytes) -> None:
-        self.namespace = Namespace.decode(image)
-
-    def encode(self) -> bytes:
-        return self.namespace.encode()
-
-    def apply(self, record: bytes) -> TreeEffects:
-        effects = TreeEffects()
-        for effect in self.namespace.apply(record):
-            if isinstance(effect, DropLayer):
-                effects.dropped.append(effect.layer)
-            else:
-                effects.zeroed.append((effect.layer, effect.offset, effect.length))
-        return effects
-
-    def layers(self) -> Iterable[int]:
-        return self.namespace.layers()
 
 
 class Store:

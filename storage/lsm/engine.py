@@ -42,9 +42,10 @@ from storage.lsm.recovery.ownership import Ownership
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.sst.fetch import FrameSource
-from storage.lsm.sst.ranges import SstNumbers
+from storage.lsm.sst.numbers import SstNumbers
 from storage.lsm.sst.upload import SstWriter
-from storage.lsm.wal.group_commit import GroupCommit, LoggedObject, LogPosition
+from storage.lsm.wal.group_commit import GroupCommit
+from storage.lsm.wal.position import LoggedObject, LogPosition
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wal.reader import RESUME
 from storage.objects.base import ObjectStore

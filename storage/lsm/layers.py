@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import FrameRef, SstRef
-from storage.format.wal import Located, Meta, Replayed
+from storage.format.wal import Located, Meta, Replayed, sequence_of
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable
@@ -18,7 +18,6 @@ from storage.lsm.metadata import TreeEffects, TreeState
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.queue import TREE, LayerQueue
-from storage.lsm.wal.reader import sequence_of
 
 
 class Layers:

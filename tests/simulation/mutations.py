@@ -351,7 +351,7 @@ MUTATIONS = [
     ),
     Mutation(
         "made: the tag of what was truncated is forgotten",
-        "storage/lsm/wal/group_commit.py",
+        "storage/lsm/wal/position.py",
         "            self.truncated = logged\n",
         "",
     ),
@@ -369,7 +369,7 @@ MUTATIONS = [
     ),
     Mutation(
         "made: every process begins with an empty tree of its own time",
-        "storage/fs/store.py",
+        "storage/fs/name_tree.py",
         "Namespace.empty(0.0)",
         "Namespace.empty(__import__('time').time())",
     ),

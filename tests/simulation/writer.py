@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
 from storage.fs.device import Device
-from storage.fs.store import NameTree, Store, StoreOptions
+from storage.fs.name_tree import NameTree
+from storage.fs.store import Store, StoreOptions
 from storage.lsm.engine import Engine
 from storage.lsm.metadata import TreeEffects
 from storage.objects.base import ObjectStore

@@ -31,7 +31,7 @@ from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
-from storage.lsm.wal.group_commit import LogPosition
+from storage.lsm.wal.position import LogPosition
 from storage.lsm.wal.queue import LayerQueue
 
 DROP_SLICE = 1024

@@ -26,13 +26,15 @@ from storage.format.names import sst_name
 from storage.format.sizes import TREE_BYTES_MAX
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.build import build_maps
+from storage.lsm.index.load import read_indexes
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.locks import LockHolder, WriterLock
-from storage.lsm.sst.ranges import SstNumbers
-from storage.lsm.wal.reader import LogReader, Replay, read_indexes
+from storage.lsm.sst.numbers import SstNumbers
+from storage.lsm.wal.log_object import Replay
+from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore
 from storage.trusted_files import user_name
 

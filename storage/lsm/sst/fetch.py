@@ -28,7 +28,8 @@ from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable, Unreadable
 from storage.format.blocks import FrameRef
 from storage.format.frame import FrameCodec
-from storage.lsm.sst.ranges import OFFSET_MASK, SstNumbers, coalesce, decode_frame
+from storage.lsm.sst.numbers import OFFSET_MASK, SstNumbers
+from storage.lsm.sst.ranges import coalesce, decode_frame
 from storage.lsm.sst.suspects import Suspects
 from storage.lsm.sst.wanted import Waiter, Wanted, next_retries
 from storage.objects.base import ObjectStore

@@ -1,13 +1,11 @@
-"""Frames in SSTs: how they are numbered in a process, which of them one request brings, and how one is opened.
-No I/O.
-"""
+"""Frames in SSTs: which of them one request brings, and how one is opened. No I/O."""
 
 from storage.cache.frame_cache import Decoded
 from storage.crypto.cipher import TAG_BYTES, AuthenticationError
-from storage.errors import BrokenInvariant, Corrupt, StorageError
+from storage.errors import Corrupt, StorageError
 from storage.format.blocks import FrameRef
 from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of
-from storage.format.names import sst_name
+from storage.lsm.sst.numbers import OFFSET_MASK
 
 GAP_BYTES_MAX = 64 * 1024
 """Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
@@ -16,35 +14,6 @@ GET_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
 """Bytes of one ranged GET: sixteen whole blocks that do not compress, so that a deep queue still spreads over several
 requests.
 """
-
-OFFSET_MASK = 2**32 - 1
-
-
-class SstNumbers:
-    """Numbers SSTs within this process. A number is never used twice, so a location never changes its meaning."""
-
-    def __init__(self) -> None:
-        self._ids: list[str | None] = [None]
-        self._numbers: dict[str, int] = {}
-
-    def number(self, sst_id: str) -> int:
-        """The slot of an SST, given when first asked for."""
-        found = self._numbers.get(sst_id)
-        if found is None:
-            found = self._numbers[sst_id] = len(self._ids)
-            self._ids.append(sst_id)
-        return found
-
-    def location(self, sst_id: str, offset: int) -> int:
-        """Where byte `offset` of an SST lies."""
-        return self.number(sst_id) << 32 | offset
-
-    def name(self, location: int) -> str:
-        """The object that a location lies in."""
-        sst_id = self._ids[location >> 32]
-        if sst_id is None:
-            raise BrokenInvariant(f"{location} is a state of a block and no place in an SST")
-        return sst_name(sst_id)
 
 
 def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview) -> Decoded | StorageError:

@@ -14,7 +14,7 @@ at or above the lowest unresolved number + 16: that window is what a fence jumps
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from storage import cancel
 from storage.bucket.create_once import Taken, create_once
@@ -26,20 +26,18 @@ from storage.errors import Fenced
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.frame import BLOCK_BYTES
 from storage.format.names import wal_name
-from storage.format.wal import encode
+from storage.format.wal import WINDOW, encode
 from storage.lsm.manifest.manifest_store import SUPERSEDED
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate
+from storage.lsm.wal.position import LoggedObject, LogPosition
 from storage.lsm.wal.queue import Cut, LayerQueue
 from storage.objects.base import ObjectStore
 
 IN_FLIGHT_MAX = 4
 BULK_CUTS_MAX = 16
 """Cuts of one queue whose bulk is being uploaded, or waits to be: small ones are acknowledged in small steps."""
-
-WINDOW = 16
-"""A writer has nothing in flight at or above its lowest unresolved number + 16. A constant of the format."""
 
 PUSH_SECONDS = 1.0
 """Operations nobody flushes go to the log after this long."""
@@ -62,57 +60,6 @@ class Batch:
     landed: bool = False
     size: int = 0
     tag: bytes = NO_LINK
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedObject:
-    """A data object of the log that exists."""
-
-    number: int
-    size: int
-    tag: bytes
-
-
-@dataclass(slots=True)
-class LogPosition:
-    """Where the log stands."""
-
-    next_number: int
-    tail_tag: bytes
-    """Tag of the object sealed last: the link of the next one."""
-    acknowledged: int
-    objects: deque[LoggedObject] = field(default_factory=deque)
-    """Data objects that are acknowledged and not truncated yet, ascending."""
-    fences: list[int] = field(default_factory=list)
-    """Numbers of all fences of the store."""
-    logged_bytes: int = 0
-    """Sum of the sizes of `objects`: what a replay would have to read."""
-    truncated: LoggedObject | None = None
-    """The object truncated last: what follows it is still linked to it."""
-
-    def add(self, logged: LoggedObject) -> None:
-        """An object was acknowledged."""
-        self.objects.append(logged)
-        self.logged_bytes += logged.size
-
-    def truncate(self, replay: int) -> list[int]:
-        """Forget the objects below `replay`; gives their numbers, to be deleted."""
-        numbers = []
-        while self.objects and self.objects[0].number < replay:
-            logged = self.objects.popleft()
-            self.logged_bytes -= logged.size
-            numbers.append(logged.number)
-            self.truncated = logged
-        return numbers
-
-    def tag_below(self, number: int) -> bytes:
-        """Tag of the object just below `number`, zeros if that is no data object.
-
-        A replay point may stay where it is, when the object there holds the end of two memtables and more.
-        """
-        if self.truncated is not None and self.truncated.number == number - 1:
-            return self.truncated.tag
-        return next((logged.tag for logged in self.objects if logged.number == number - 1), NO_LINK)
 
 
 class GroupCommit:

@@ -13,9 +13,6 @@ Objects are read before the fence as well as behind it: they are immutable, so w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from functools import partial
 
 from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_log
@@ -24,22 +21,12 @@ from storage.bucket.whole import Room, read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, Unavailable
-from storage.format.blocks import SstRef
-from storage.format.envelope import (
-    HEADER_BYTES,
-    NO_LINK,
-    Header,
-    ObjectKind,
-    decode_header,
-    open_object,
-    seal_object,
-)
-from storage.format.names import MANIFESTS, sst_name, wal_name
+from storage.format.envelope import HEADER_BYTES, NO_LINK, Header, ObjectKind, decode_header, seal_object
+from storage.format.names import MANIFESTS, wal_name
 from storage.format.sizes import WAL_BYTES_MAX
-from storage.format.sst import SstIndex, open_index
-from storage.format.wal import Located, Meta, Op, Replayed, decode
+from storage.format.wal import WINDOW
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.wal.group_commit import WINDOW
+from storage.lsm.wal.log_object import WAL_KINDS, LogObject, Replay
 from storage.objects.base import ObjectStore
 
 READS_IN_FLIGHT = 32
@@ -49,90 +36,6 @@ RESUME = WINDOW
 
 FENCE_TRIES_MAX = 12
 """Times that an object of the old writer may land first: more than half a minute, of which it needs 10 s to notice."""
-
-_WAL_KINDS = (ObjectKind.WAL, ObjectKind.FENCE)
-
-
-@dataclass(slots=True)
-class LogObject:
-    """A WAL object that was read, and what must be known of all of the log before any of it is applied.
-
-    Its operations stay sealed until it is their turn (`records`): opened, a log may be fifty times as large.
-    """
-
-    number: int
-    header: Header
-    raw: bytes
-    """The object itself, until it was applied."""
-    tag: bytes
-    size: int
-    ssts: list[SstRef]
-    """The SSTs that it refers to."""
-    metas: list[Meta]
-    """The changes of the tree in it."""
-    sequence: int
-    """Its newest sequence, 0 if it has none."""
-
-    @classmethod
-    def open(cls, cipher: Cipher, number: int, raw: bytes, *, store_id: bytes) -> "LogObject":
-        """Check all of an object; Corrupt. Takes as long as decompressing it."""
-        name = wal_name(number)
-        header, body, tag = open_object(cipher, name, raw, store_id=store_id, kinds=_WAL_KINDS, number=number)
-        found = cls(number, header, raw, tag, len(raw), [], [], 0)
-        if header.kind is ObjectKind.WAL:
-            for _, record in decode(name, body):
-                found.sequence = max(found.sequence, sequence_of(record))
-                if isinstance(record, SstRef):
-                    found.ssts.append(record)
-                elif isinstance(record, Meta):
-                    found.metas.append(record)
-        return found
-
-    def records(self, cipher: Cipher, *, store_id: bytes) -> list[Replayed]:
-        """Its operations and locators, in order."""
-        name = wal_name(self.number)
-        _, body, _ = open_object(cipher, name, self.raw, store_id=store_id, kinds=_WAL_KINDS, number=self.number)
-        return [item for item in decode(name, body) if not isinstance(item[1], SstRef | Meta)]
-
-
-@dataclass(slots=True)
-class Replay:
-    """The log from the replay point to its end."""
-
-    objects: list[LogObject] = field(default_factory=list)
-    """Data objects, ascending."""
-    fences: list[int] = field(default_factory=list)
-    epochs: dict[int, int] = field(default_factory=dict)
-    """The epoch of each fence that was met."""
-    end: int = 0
-    """Lowest number that is free (for a writer: where its fence goes)."""
-    last: int = 0
-    """Highest number below `end` that is there; 0 if none is."""
-    epoch: int = 0
-    """Highest epoch met."""
-    tag: bytes = NO_LINK
-    """Tag of the object just below `end`; zeros behind a fence."""
-
-    def reach(self, epoch: int) -> int:
-        """The number below which lies all that a writer of `epoch` can have had acknowledged: that of the first fence
-        of a later one, or the end.
-        """
-        return min((number for number, later in self.epochs.items() if later > epoch), default=self.end)
-
-    @property
-    def ssts(self) -> list[SstRef]:
-        """The SSTs that the log refers to, in order."""
-        return [sst for item in self.objects for sst in item.ssts]
-
-    @property
-    def metas(self) -> list[Meta]:
-        """The changes of the tree in the log, in order of sequence."""
-        return sorted((meta for item in self.objects for meta in item.metas), key=sequence_of)
-
-    @property
-    def sequence(self) -> int:
-        """The newest sequence in the log, 0 if it is empty."""
-        return max((item.sequence for item in self.objects), default=0)
 
 
 class LogReader:
@@ -178,7 +81,7 @@ class LogReader:
                     limit=WAL_BYTES_MAX,
                     cipher=self._cipher,
                     store_id=self._store_id,
-                    kinds=_WAL_KINDS,
+                    kinds=WAL_KINDS,
                     number=number,
                     env=self._env,
                 )
@@ -222,7 +125,7 @@ class LogReader:
                 raw = await self._store.get(wal_name(number), 0, HEADER_BYTES)
             except NotFound:
                 continue
-            header = decode_header(wal_name(number), raw, store_id=self._store_id, kinds=_WAL_KINDS)
+            header = decode_header(wal_name(number), raw, store_id=self._store_id, kinds=WAL_KINDS)
             # A fence was put where its writer found the log to end: all below it were there.
             known = max(known, number if header.kind is ObjectKind.FENCE else header.acknowledged)
         await self.check_known(replay, known)
@@ -265,39 +168,3 @@ class LogReader:
             replay.fences.append(number)
             return replay
         raise Unavailable("the old writer has not noticed that it lost the store, and goes on writing its log")
-
-
-async def read_indexes(
-    ssts: list[SstRef],
-    *,
-    store: ObjectStore,
-    cipher: Cipher,
-    store_id: bytes,
-    env: Env,
-    on_missing: Callable[[], Awaitable[None]],
-) -> list[SstIndex]:
-    """The index of each SST, fetched in parallel and checked. Corrupt if one is missing or not the one that is
-    named.
-    """
-    room = asyncio.Semaphore(READS_IN_FLIGHT)
-
-    async def read(sst: SstRef) -> SstIndex:
-        name = sst_name(sst.id)
-        async with room:
-            try:
-                length = sst.size - sst.index_offset
-                end = await insist(store, partial(store.get, name, sst.index_offset, length), on_missing=on_missing)
-            except NotFound:
-                raise Corrupt(name, "it is missing, though the manifest or the log names it") from None
-        return await env.run("codec", lambda: open_index(cipher, sst, end, store_id=store_id))
-
-    return list(await asyncio.gather(*(read(sst) for sst in ssts)))
-
-
-def sequence_of(record: Op | Meta | SstRef | Located) -> int:
-    """The sequence of an operation, 0 for what has none."""
-    if isinstance(record, tuple):
-        return record[0]
-    if isinstance(record, Located):
-        return record.entry.sequence
-    return record.sequence if isinstance(record, Meta) else 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from storage.errors import Corrupt
 from storage.format.blocks import EntryKind, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
-from storage.format.wal import LayerRecords, Located, Meta, Replayed, decode, encode
+from storage.format.wal import LayerRecords, Located, Meta, Replayed, decode, encode, sequence_of
 
 NAME = "wal/00000000000000000042.sst"
 TABLE = "01K1JW549K0H0MV3FH28CKBWTY"
@@ -100,3 +100,9 @@ def test_an_unknown_kind_of_entry_is_damage() -> None:
 def test_nothing_says_nothing() -> None:
     assert list(decode(NAME, encode([], []))) == []
     assert list(decode(NAME, encode([LayerRecords(1)], []))) == []
+
+
+def test_sequences_of_records() -> None:
+    assert sequence_of((5, 0, b"x")) == 5
+    assert sequence_of((6, 0, 4096, False)) == 6
+    assert sequence_of(Meta(7, b"")) == 7

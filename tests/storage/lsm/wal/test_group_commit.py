@@ -10,10 +10,12 @@ from storage.errors import AccessDenied, AlreadyExists, Closed, Fenced, StorageE
 from storage.format.envelope import NO_LINK
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.names import WALS, wal_name, wal_number
+from storage.format.wal import WINDOW
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.wal import group_commit as commit
-from storage.lsm.wal.group_commit import IN_FLIGHT_MAX, WINDOW, LoggedObject, LogPosition
+from storage.lsm.wal.group_commit import IN_FLIGHT_MAX
+from storage.lsm.wal.position import LoggedObject, LogPosition
 from tests.storage.lsm.worlds import (
     MIB,
     World,

@@ -9,13 +9,12 @@ from storage.errors import Corrupt, Fenced, RolledBack
 from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import WALS, manifest_name, wal_name, wal_number
-from storage.format.wal import LayerRecords, Meta, encode
+from storage.format.wal import WINDOW, LayerRecords, Meta, encode
 from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN
 from storage.lsm.layer import Layer
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.take_over import Ciphers
-from storage.lsm.wal.group_commit import WINDOW
-from storage.lsm.wal.reader import RESUME, Replay, sequence_of
+from storage.lsm.wal.reader import RESUME
 from storage.objects.base import Listing
 from tests.storage.lsm.worlds import KEY, World, durable, join, read, settle, soon, when_durable
 
@@ -369,15 +368,3 @@ async def test_an_older_manifest_is_not_opened_by_a_host_that_saw_the_newer_one(
     engine = await world.open()
     assert join(await engine.layers[1].read(0, SECTOR_BYTES)) == sector(1)
     await world.crash(engine)
-
-
-def test_a_writers_part_of_the_log_ends_at_the_fence_of_the_next() -> None:
-    replay = Replay(end=60, fences=[10, 30], epochs={10: 2, 30: 4})
-    assert [replay.reach(epoch) for epoch in (1, 2, 3, 4, 5)] == [10, 30, 30, 60, 60]
-
-
-def test_sequences_of_records() -> None:
-    assert sequence_of((5, 0, b"x")) == 5
-    assert sequence_of((6, 0, 4096, False)) == 6
-    assert sequence_of(Meta(7, b"")) == 7
-    assert Replay().sequence == 0
