@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from storage.fs.opening import open_reader, open_store
     from storage.fs.status import StoreStatus
     from storage.fs.store import DeviceInfo, Opening, Store, StoreOptions
-    from storage.lsm.engine import EngineOptions
     from storage.lsm.memtable.gate import Gate
+    from storage.lsm.options import EngineOptions
     from storage.lsm.read.assemble import Piece
     from storage.lsm.read.extents import ExtentState
 
@@ -35,7 +35,7 @@ __all__ = [
 _PLACES = {
     "Device": "storage.fs.device",
     "DeviceInfo": "storage.fs.store",
-    "EngineOptions": "storage.lsm.engine",
+    "EngineOptions": "storage.lsm.options",
     "Gate": "storage.lsm.memtable.gate",
     "Opening": "storage.fs.store",
     "Piece": "storage.lsm.read.assemble",

@@ -17,7 +17,8 @@ from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
-from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.engine import Engine
+from storage.lsm.options import EngineOptions
 from storage.lsm.sst.suspects import Suspect
 from storage.objects.counting import RequestStats
 from storage.objects.health import Health

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from storage import cancel
 from storage.bucket.outage import REFUSALS
 from storage.bucket.pace import Pace
@@ -36,6 +34,7 @@ from storage.lsm.memtable.backpressure import LOG_BYTES_MAX, Pressure
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.metadata import TreeState
+from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import named_by
 from storage.lsm.recovery.ownership import Ownership
@@ -51,31 +50,6 @@ from storage.lsm.wal.reader import RESUME
 from storage.objects.base import ObjectStore
 
 _log = logging.getLogger("nbdserver")
-
-MIB = 1024 * 1024
-
-LOG_OBJECTS_MAX = 1000
-"""WAL objects that start a memtable flush: a replay of that many takes about a second."""
-
-FLUSH_SECONDS = 60.0
-"""A memtable is flushed when its oldest operation is this old, so an idle store needs no replay."""
-
-SWEEP_SECONDS = 3600.0
-"""How often a writer looks for leftovers that have become old enough, and for what landed late."""
-
-WATCH_SECONDS = 10.0
-"""How often a writer asks for the next manifest number: for so long a superseded one may serve its older view."""
-
-
-class EngineOptions(msgspec.Struct, frozen=True):
-    """Sizes in bytes."""
-
-    cache_bytes: int = 1024 * MIB
-    flush_bytes: int = 64 * MIB
-    unlogged_bytes_max: int = 256 * MIB
-    memtable_bytes_max: int = 256 * MIB
-    patience_seconds: float | None = None
-    """How long a read waits for a store that is away; None, for servers: for ever."""
 
 
 class Engine:
@@ -148,6 +122,7 @@ class Engine:
             env=env,
             writes=self.writes,
             pace=pace,
+            push_seconds=options.push_seconds,
             position=position,
             bulk=BulkWriter(ssts, sst_numbers.location),
             cache=self.cache,
@@ -164,6 +139,7 @@ class Engine:
             commit=self.commit,
             source=self.source,
             cache=self.cache,
+            kept_bytes_max=options.kept_bytes_max,
         )
         self.layers = self._layers.by_number
         self.garbage = Garbage(single, env)
@@ -387,14 +363,14 @@ class Engine:
         memtable = self.writes.memtable
         # What is kept would be written to the log again by a flush, which so could ask for the next one for ever.
         size = position.logged_bytes - memtable.kept
-        long = len(position.objects) >= LOG_OBJECTS_MAX or size >= LOG_BYTES_MAX // 4
+        long = len(position.objects) >= self._options.flush_objects or size >= LOG_BYTES_MAX // 4
         if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
             self._flush_wanted.set()
 
     async def _flush_forever(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(FLUSH_SECONDS):
+                async with asyncio.timeout(self._options.flush_seconds):
                     await self._flush_wanted.wait()
             except TimeoutError:
                 pass
@@ -441,7 +417,7 @@ class Engine:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(self._options.watch_seconds)
             try:
                 await self.manifests.probe_newer()
             except Unavailable:
@@ -454,7 +430,7 @@ class Engine:
             if self.garbage.failing is None:
                 with suppress(*REFUSALS):  # the next turn asks again
                     await sweeper.sweep()
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._options.sweep_seconds)
 
 
 def _position(opened: Opened, *, read_only: bool) -> LogPosition:

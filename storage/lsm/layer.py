@@ -43,11 +43,6 @@ FRAGMENTS_MAX = 4
 ASSEMBLE_BYTES_MIN = 64 * 1024
 """Smaller reads do not pay for putting a whole block together (about 50 us)."""
 
-KEPT_BYTES_MAX = 32 * 1024 * 1024
-"""Parts of sectors over what cannot be read that are kept for a layer (see `complete`): 8,000 of them. They are in
-memory and in the log until they can be completed, so further ones are refused.
-"""
-
 LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
 """Frames on their way beyond which nothing is fetched ahead: 128 MiB."""
 
@@ -64,6 +59,7 @@ class Layer:
         index: BlockMap,
         source: FrameSource,
         cache: FrameCache,
+        kept_bytes_max: int,
     ) -> None:
         self.number = number
         self.index = index
@@ -76,6 +72,7 @@ class Layer:
         self.tables: list[LayerTable] = [self.active]
         queue.table = self.active
         self._read_ahead = ReadAhead()
+        self._kept_bytes_max = kept_bytes_max
         self.kept = 0
         """Bytes charged for parts of sectors that the last memtable flush could not complete."""
 
@@ -216,7 +213,7 @@ class Layer:
         are not taken while too many are kept over what cannot be read.
         """
         length = len(data)
-        if self.kept >= KEPT_BYTES_MAX:
+        if self.kept >= self._kept_bytes_max:
             self._refuse_parts(offset, length)
         if length > ATOMIC_BYTES_MAX:
             view = memoryview(data)
@@ -297,7 +294,7 @@ class Layer:
 
     def zero(self, offset: int, length: int, *, allocated: bool) -> int:
         """Link a discard or a write of zeroes; any length is one operation. Gives its sequence number."""
-        if self.kept >= KEPT_BYTES_MAX:
+        if self.kept >= self._kept_bytes_max:
             self._refuse_parts(offset, length)
         writes = self._writes
         sequence = writes.sequence = writes.sequence + 1

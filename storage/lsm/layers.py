@@ -33,6 +33,7 @@ class Layers:
         commit: GroupCommit,
         source: FrameSource,
         cache: FrameCache,
+        kept_bytes_max: int,
     ) -> None:
         self.tree = tree
         self.tree_queue = LayerQueue(TREE, commit, sequence=writes.sequence)
@@ -43,6 +44,7 @@ class Layers:
         self._commit = commit
         self._source = source
         self._cache = cache
+        self._kept_bytes_max = kept_bytes_max
         self._zeroed: dict[int, deque[tuple[int, int, int]]] = {}
         """During a replay: (sequence, offset, length) of what tree changes zeroed, by layer."""
         for number in tree.layers():
@@ -56,6 +58,7 @@ class Layers:
             index=index or BlockMap(),
             source=self._source,
             cache=self._cache,
+            kept_bytes_max=self._kept_bytes_max,
         )
 
     def replay_tree(self, ssts: Iterable[SstRef], metas: Iterable[Meta], *, done: int) -> None:

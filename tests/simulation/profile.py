@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from storage.lsm.engine import EngineOptions
+from storage.lsm.options import EngineOptions
 from tests.simulation.store import Faults
 
 KIB = 1024
@@ -71,8 +71,8 @@ def draw(chance: random.Random) -> Profile:
         "OBJECT_BYTES_MAX": object_bytes,
         "OBJECT_BYTES_MIN": min(object_bytes, pick([BLOCK, MIB])),
         "LOG_OBJECTS_MAX": pick([2, 5, 20, 1000]),
-        "FLUSH_SECONDS": pick([0.3, 2.0, 60.0]),
-        "PUSH_SECONDS": pick([0.05, 1.0]),
+        "flush_seconds": pick([0.3, 2.0, 60.0]),
+        "push_seconds": pick([0.05, 1.0]),
         "IN_FLIGHT_MAX": pick([1, 2, 4, 16]),
         "USUAL_SECONDS_FIRST": pick([0.0005, 0.01, 0.1]),
         "MANIFESTS_KEPT": 16 if stale else pick([1, 2, 16]),
@@ -83,10 +83,9 @@ def draw(chance: random.Random) -> Profile:
         "FRAGMENTS_MAX": pick([1, 4]),
         "ASSEMBLE_BYTES_MIN": pick([4 * KIB, 64 * KIB]),
         "GAP_BYTES_MAX": pick([0, 64 * KIB]),
-        "WATCH_SECONDS": 10.0,
         # Mostly without the net below the rules of the sweep, so that they have to hold by themselves.
         "LEFTOVER_SECONDS_MIN": pick([0.0, 0.0, 1.0, 86400.0]),
-        "SWEEP_SECONDS": pick([0.5, 5.0, 3600.0]),
+        "sweep_seconds": pick([0.5, 5.0, 3600.0]),
         "BLOCKS_FEW": pick([0, 0, 256]),
         "PRUNE_AFTER": pick([1, 2, 16]),
         "COMPLETE_SECTORS": pick([1, 64]),
@@ -94,7 +93,12 @@ def draw(chance: random.Random) -> Profile:
         "PART_BYTES_MAX": pick([4 * KIB, 256 * KIB]),
         "HEDGE_SECONDS_MIN": pick([0.02, 0.2, 1.0]),
     }
+    constants["INDEX_READS_IN_FLIGHT"] = constants["READS_IN_FLIGHT"]
     options = EngineOptions(
+        flush_objects=int(constants["LOG_OBJECTS_MAX"]),
+        flush_seconds=constants.pop("flush_seconds"),
+        push_seconds=constants.pop("push_seconds"),
+        sweep_seconds=constants.pop("sweep_seconds"),
         cache_bytes=pick([0, 300 * KIB, 2 * MIB, 64 * MIB]),
         flush_bytes=flush_bytes,
         unlogged_bytes_max=pick([MIB, 4 * MIB, 256 * MIB]),

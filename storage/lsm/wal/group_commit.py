@@ -1,14 +1,11 @@
-"""This file knows group commit: when queues are cut, how cuts become WAL objects, and the order in which they count.
+"""Group commit: cuts of queues become numbered WAL objects, and these count in the order of their numbers.
 
 What it guarantees: a layer's waiters are answered only when the WAL object that holds their operations exists and so
 do all objects with lower numbers. At any moment the log holds, per layer, a prefix of its operations. A number is
 bound for ever to one sealed byte string; after a lost reply the same bytes are sent again, for ever.
 
-No timer paces commits. A queue is cut when a flush waits for it and no PUT is in flight or the newest one is older
-than half the usual time; when it is full; or when its oldest operation is a second old. Cuts with bulk go to data
-SSTs first and join the log when those are confirmed, while other layers go on. At most 4 PUTs are in flight, and none
-at or above the lowest unresolved number + 16: that window is what a fence jumps over (docs/architecture.md,
-"Opening and recovery").
+When a queue is cut and an object sent, `pacing` decides. Cuts with bulk go to data SSTs first and join the log when
+those are confirmed, while other layers go on.
 """
 
 import asyncio
@@ -18,7 +15,7 @@ from dataclasses import dataclass
 
 from storage import cancel
 from storage.bucket.create_once import Taken, create_once
-from storage.bucket.pace import BULK_BYTES_MIN, Pace
+from storage.bucket.pace import Pace
 from storage.cache.frame_cache import FrameCache
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
@@ -26,26 +23,22 @@ from storage.errors import Fenced
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.frame import BLOCK_BYTES
 from storage.format.names import wal_name
-from storage.format.wal import WINDOW, encode
+from storage.format.wal import encode
 from storage.lsm.manifest.manifest_store import SUPERSEDED
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate
+from storage.lsm.wal.pacing import Flight, Pacing
 from storage.lsm.wal.position import LoggedObject, LogPosition
 from storage.lsm.wal.queue import Cut, LayerQueue
 from storage.objects.base import ObjectStore
+from storage.units import KIB
 
-IN_FLIGHT_MAX = 4
-BULK_CUTS_MAX = 16
-"""Cuts of one queue whose bulk is being uploaded, or waits to be: small ones are acknowledged in small steps."""
+TIMER_SECONDS_MIN = 0.0005
+"""What is due is looked at no more often, so that a clock that stands still makes nobody spin."""
 
-PUSH_SECONDS = 1.0
-"""Operations nobody flushes go to the log after this long."""
-
-SEAL_INLINE_BYTES_MAX = 64 * 1024
+SEAL_INLINE_BYTES_MAX = 64 * KIB
 """Smaller batches are sealed on the event loop: 30 us there cost less than a trip to a thread."""
-
-USUAL_SECONDS_FIRST = 0.01
 
 
 @dataclass(slots=True)
@@ -75,6 +68,7 @@ class GroupCommit:
         env: Env,
         writes: WriteState,
         pace: Pace,
+        push_seconds: float,
         position: LogPosition,
         bulk: BulkWriter,
         cache: FrameCache,
@@ -85,6 +79,7 @@ class GroupCommit:
     ) -> None:
         self.writes = writes
         self.pace = pace
+        self.pacing = Pacing(pace, push_seconds=push_seconds)
         self.position = position
         self._store = store
         self._cipher = cipher
@@ -102,7 +97,6 @@ class GroupCommit:
         """Queues with pending operations or cuts that are not in a batch yet."""
         self._in_flight: deque[Batch] = deque()
         self._sealing = asyncio.Lock()
-        self._usual = USUAL_SECONDS_FIRST
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,7 +109,7 @@ class GroupCommit:
         queue.since = self._env.monotonic()
         self._dirty[queue.layer] = queue
         if self._timer is None and not self._stopped:
-            self._timer = self._loop.call_later(PUSH_SECONDS, self._on_timer)
+            self._timer = self._loop.call_later(self.pacing.push_at(queue) - queue.since, self._on_timer)
 
     def kick(self) -> None:
         """Something may be due; looked at once per pass of the event loop."""
@@ -172,37 +166,21 @@ class GroupCommit:
 
     def _cut_and_send(self) -> None:
         now = self._env.monotonic()
+        flight = self._flight()
         for queue in list(self._dirty.values()):
-            while queue.pending and self._is_due(queue, now):
+            while queue.pending and self.pacing.is_due(queue, flight, now):
                 self._start(queue.cut(self.writes.memtable))
-        while self._may_send() and (cuts := self._take_ready()):
+        while self.pacing.may_send(self._flight()) and (cuts := self._take_ready()):
             self._send(cuts, now)
         self._arm(now)
 
-    def _is_due(self, queue: LayerQueue, now: float) -> bool:
-        bulk = queue.has_bulk
-        if queue.wanted > queue.cut_sequence:
-            return bulk or (self._may_send() and now >= self._next_slot())
-        if self._is_crowded(queue):
-            return False
-        if not queue.is_full and now < queue.since + PUSH_SECONDS:
-            return False
-        return bulk or self._may_send()
-
-    def _is_crowded(self, queue: LayerQueue) -> bool:
-        """Whether more bulk of a queue has to wait until an upload of it is done."""
-        return queue.has_bulk and sum(not cut.ready for cut in queue.cuts) >= BULK_CUTS_MAX
-
-    def _next_slot(self) -> float:
-        """When the newest PUT is old enough that another one beside it helps a waiting flush."""
-        return self._in_flight[-1].sent_at + self._usual / 2 if self._in_flight else 0.0
-
-    def _may_send(self) -> bool:
+    def _flight(self) -> Flight:
         flight = self._in_flight
-        lowest = flight[0].number if flight else self.position.next_number
-        if len(flight) >= IN_FLIGHT_MAX or self.position.next_number >= lowest + WINDOW:
-            return False
-        return len(flight) < 2 or sum(batch.written for batch in flight) < self.pace.abreast_bytes
+        number = self.position.next_number
+        if not flight:
+            return Flight(0, 0, number, number, 0.0)
+        written = sum(batch.written for batch in flight)
+        return Flight(len(flight), written, flight[0].number, number, flight[-1].sent_at)
 
     def _take_ready(self) -> list[Cut]:
         """The cuts of the next object. A queue that had its turn goes behind the others, so none can fill them all."""
@@ -225,12 +203,9 @@ class GroupCommit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = []
-        for queue in self._dirty.values():
-            if queue.pending and not self._is_crowded(queue):
-                due.append(self._next_slot() if queue.wanted > queue.cut_sequence else queue.since + PUSH_SECONDS)
-        if due and self._may_send():
-            self._timer = self._loop.call_later(max(min(due) - now, 0.0005), self._on_timer)
+        due = self.pacing.look_again_at(self._dirty.values(), self._flight())
+        if due is not None:
+            self._timer = self._loop.call_later(max(due - now, TIMER_SECONDS_MIN), self._on_timer)
 
     # --- acting
 
@@ -272,8 +247,7 @@ class GroupCommit:
             await create_once(self._store, wal_name(batch.number), content, on_gone=self._look_for_newer)
         except Taken:
             raise Fenced(SUPERSEDED) from None
-        if batch.size < BULK_BYTES_MIN:
-            self._usual += 0.2 * (self._env.monotonic() - started - self._usual)
+        self.pacing.measured(self._env.monotonic() - started, batch.size)
         self.pace.confirmed(batch.written)
         batch.landed = True
         self._acknowledge()

@@ -11,7 +11,7 @@ from storage.errors import Closed
 from storage.fs.device import Device
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store, StoreOptions
-from storage.lsm.engine import EngineOptions
+from storage.lsm.options import EngineOptions
 
 MIB = 1024 * 1024
 PASSWORD = b"a password"

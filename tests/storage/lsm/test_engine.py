@@ -9,7 +9,7 @@ from storage.buffers import Buffer
 from storage.errors import Closed, Corrupt, Fenced, StorageError, Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, WALS
-from storage.lsm import engine as module
+from storage.lsm.options import EngineOptions
 from tests.storage.lsm.worlds import World, durable, read, record, settle, soon, until
 
 A = b"a" * SECTOR_BYTES
@@ -52,9 +52,8 @@ async def test_zeroes_of_a_tree_change_stand_and_fall_with_it() -> None:
     await world.crash(engine)
 
 
-async def test_an_idle_writer_notices_that_it_was_superseded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
-    world = World()
+async def test_an_idle_writer_notices_that_it_was_superseded() -> None:
+    world = World(options=EngineOptions(watch_seconds=0.01))
     old, _ = await world.start()
     new = await world.open()
     await until(old.failed.done)
@@ -63,9 +62,8 @@ async def test_an_idle_writer_notices_that_it_was_superseded(monkeypatch: pytest
     await world.crash(new)
 
 
-async def test_the_watch_asks_for_one_name_and_bears_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WATCH_SECONDS", 0.005)
-    world = World()
+async def test_the_watch_asks_for_one_name_and_bears_an_outage() -> None:
+    world = World(options=EngineOptions(watch_seconds=0.005))
     engine, _ = await world.start()
     await settle()
     world.store.calls.clear()
@@ -76,9 +74,8 @@ async def test_the_watch_asks_for_one_name_and_bears_an_outage(monkeypatch: pyte
     await world.crash(engine)
 
 
-async def test_the_watch_does_not_take_our_own_commit_for_a_newer_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WATCH_SECONDS", 0.0)
-    world = World()
+async def test_the_watch_does_not_take_our_own_commit_for_a_newer_writer() -> None:
+    world = World(options=EngineOptions(watch_seconds=0.0))
     engine, layer = await world.start()
     for number in range(30):
         world.store.passes = lambda number=number: number % 5  # type: ignore[misc]
@@ -88,10 +85,9 @@ async def test_the_watch_does_not_take_our_own_commit_for_a_newer_writer(monkeyp
     await world.crash(engine)
 
 
-async def test_an_idle_engine_asks_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_engine_asks_for_nothing_else() -> None:
     """A memtable flush of nothing must not write a manifest a minute."""
-    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.005)
-    world = World()
+    world = World(options=EngineOptions(flush_seconds=0.005))
     engine, layer = await world.start()
     layer.write(0, A)
     await until(lambda: len(engine.commit.position.objects) == 0 and not engine.writes.memtable)
@@ -102,11 +98,8 @@ async def test_an_idle_engine_asks_for_nothing_else(monkeypatch: pytest.MonkeyPa
     await world.crash(engine)
 
 
-async def test_a_bug_in_a_task_ends_everything_and_is_reported(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
-    world = World()
+async def test_a_bug_in_a_task_ends_everything_and_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(options=EngineOptions(watch_seconds=0.01))
     engine, layer = await world.start()
     world.store.fail_once("head", MANIFESTS, ZeroDivisionError("a bug"))
     with caplog.at_level(logging.ERROR):

@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from storage.bucket import pace
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
+from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import ExtentState
 from tests.storage.lsm.worlds import MIB, World, durable, join, record, settle
 

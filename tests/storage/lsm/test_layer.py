@@ -6,8 +6,9 @@ import pytest
 
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.wal import Meta
-from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.engine import Engine
 from storage.lsm.layer import ATOMIC_BYTES_MAX, FRAGMENTS_MAX, Layer
+from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import ExtentState
 from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle

@@ -7,7 +7,7 @@ import pytest
 
 from storage.errors import Closed, Unavailable
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm import engine as engine_module
+from storage.lsm.options import EngineOptions
 from storage.lsm.wal import group_commit as commit_module
 from storage.lsm.wal import queue as log_module
 from tests.storage.lsm.worlds import World, durable, read, record, soon
@@ -32,8 +32,7 @@ async def test_a_memtable_flush_that_is_cancelled_by_nobody_is_no_success(monkey
 
 async def test_a_task_that_is_cancelled_by_nobody_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that went missing would be noticed when the log is full."""
-    monkeypatch.setattr(engine_module, "WATCH_SECONDS", 0.0)
-    world = World()
+    world = World(options=EngineOptions(watch_seconds=0.0))
     engine, _ = await world.start()
     monkeypatch.setattr(engine.manifests, "probe_newer", cancelled)
     error = await soon(engine.failed)

@@ -13,9 +13,10 @@ from storage.buffers import Buffer
 from storage.crypto.keys import DataKey
 from storage.env import RealEnv
 from storage.errors import Closed, Corrupt, StorageError
-from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.metadata import TreeEffects
+from storage.lsm.options import EngineOptions
 from storage.lsm.read.assemble import Piece
 from storage.lsm.recovery.anchor import HostState
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo

@@ -7,8 +7,9 @@ import pytest
 
 from storage.errors import Corrupt
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
+from storage.lsm.options import EngineOptions
 from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon
 
 BASE = bytes(range(256)) * (BLOCK_BYTES // 256)

@@ -8,7 +8,8 @@ import pytest
 
 from storage.errors import AccessDenied, OutOfSpace
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.engine import Engine
+from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle, soon, until
 

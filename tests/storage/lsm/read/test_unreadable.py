@@ -13,9 +13,9 @@ import pytest
 
 from storage.errors import AccessDenied, StorageError, Unavailable, Unreadable
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm import layer as layer_module
-from storage.lsm.engine import Engine, EngineOptions
+from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
+from storage.lsm.options import EngineOptions
 from storage.lsm.sst.fetch import ATTEMPT_SECONDS_MAX, FLUSH_SECONDS_MAX, OBJECT_GETS_MAX, READ_SECONDS_MAX
 from storage.objects.rates import Rate
 from tests.simulation.virtual import in_virtual_time
@@ -59,11 +59,11 @@ class Withheld:
 Case = Callable[[Withheld], Coroutine[Any, Any, None]]
 
 
-def played(case: Case, error: StorageError | None = EIO, *, cache_bytes: int = 2 * MIB) -> None:
+def played(case: Case, error: StorageError | None = EIO, **options: int) -> None:
     """Play a case in virtual time; `error` is what GETs of the bad object answer, None: they hang."""
 
     async def work() -> None:
-        world = World(options=EngineOptions(cache_bytes=cache_bytes))
+        world = World(options=EngineOptions(**{"cache_bytes": 2 * MIB, **options}))
         world.env = VirtualEnv()
         engine, layer = await world.start()
         await engine.change_tree(record("create", 2))
@@ -279,9 +279,8 @@ def test_what_waits_ends_with_the_engine() -> None:
     played(case)
 
 
-def test_what_is_kept_over_a_withheld_object_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_over_a_withheld_object_is_bounded() -> None:
     """Beyond that only whole sectors are taken, of that disk; what was taken stays, through flush and restart."""
-    monkeypatch.setattr(layer_module, "KEPT_BYTES_MAX", 100 * SECTOR_BYTES)
 
     async def case(there: Withheld) -> None:
         for sector in range(200):
@@ -307,12 +306,11 @@ def test_what_is_kept_over_a_withheld_object_is_bounded(monkeypatch: pytest.Monk
         await there.reopen()
         assert join(await there.layer.read(150 * SECTOR_BYTES + 99, 7)) == BAD[3:4] + b"piece" + BAD[1:2]
 
-    played(case)
+    played(case, kept_bytes_max=100 * SECTOR_BYTES)
 
 
-def test_what_is_kept_is_bounded_while_a_flush_looks_at_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_bounded_while_a_flush_looks_at_it_again() -> None:
     """Else each flush would let more in, and none of it counts against the limits of memory."""
-    monkeypatch.setattr(layer_module, "KEPT_BYTES_MAX", 100 * SECTOR_BYTES)
 
     async def case(there: Withheld) -> None:
         for sector in range(200):
@@ -328,7 +326,7 @@ def test_what_is_kept_is_bounded_while_a_flush_looks_at_it_again(monkeypatch: py
             await asyncio.sleep(0.1)
         assert there.layer.kept == kept
 
-    played(case, None)
+    played(case, None, kept_bytes_max=100 * SECTOR_BYTES)
 
 
 @pytest.mark.parametrize("error", [EIO, None], ids=["EIO", "hangs"])

@@ -13,8 +13,8 @@ from storage.format.names import WALS, wal_name, wal_number
 from storage.format.wal import WINDOW
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
-from storage.lsm.wal import group_commit as commit
-from storage.lsm.wal.group_commit import IN_FLIGHT_MAX
+from storage.lsm.options import EngineOptions
+from storage.lsm.wal.pacing import IN_FLIGHT_MAX
 from storage.lsm.wal.position import LoggedObject, LogPosition
 from tests.storage.lsm.worlds import (
     MIB,
@@ -100,7 +100,7 @@ async def test_objects_count_in_the_order_of_their_numbers() -> None:
     """Whatever lands first: an answer needs every lower number too."""
     world = World()
     engine, layer = await world.start()
-    engine.commit._usual = 0.0
+    engine.commit.pacing.usual = 0.0
     told: list[int] = []
     holds = []
     first = engine.commit.position.next_number
@@ -125,7 +125,7 @@ async def test_objects_count_in_the_order_of_their_numbers() -> None:
 async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> None:
     world = World()
     engine, layer = await world.start()
-    engine.commit._usual = 0.0
+    engine.commit.pacing.usual = 0.0
     first = engine.commit.position.next_number
     stuck = world.store.hold("create", wal_name(first))
     sent: list[int] = []
@@ -188,9 +188,8 @@ async def test_a_busy_disk_does_not_keep_another_from_the_log() -> None:
     await world.crash(engine)
 
 
-async def test_what_nobody_flushes_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "PUSH_SECONDS", 0.02)
-    world = World()
+async def test_what_nobody_flushes_goes_by_itself() -> None:
+    world = World(options=EngineOptions(push_seconds=0.02))
     engine, layer = await world.start()
     layer.write(0, SECTOR)
     before = world.store.count("create", WALS)
@@ -199,10 +198,9 @@ async def test_what_nobody_flushes_goes_by_itself(monkeypatch: pytest.MonkeyPatc
     await world.crash(engine)
 
 
-async def test_a_commit_that_waits_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_that_waits_does_not_spin() -> None:
     """Bulk that waits for the uploads before it wakes nobody every half millisecond."""
-    monkeypatch.setattr(commit, "PUSH_SECONDS", 0.01)
-    world = World()
+    world = World(options=EngineOptions(push_seconds=0.01))
     engine, layer = await world.start()
     known_to_be_fast(engine)
     uploads = world.store.hold("create", "compacted/")
