@@ -25,7 +25,11 @@ SECTOR_BYTES = 4096
 BLOCK_BYTES = 262144
 SECTORS = 64
 FULL_MASK = (1 << SECTORS) - 1
+BLOCK_SHIFT = 18
+SECTOR_SHIFT = 12
 assert SECTORS * SECTOR_BYTES == BLOCK_BYTES
+assert 1 << BLOCK_SHIFT == BLOCK_BYTES
+assert 1 << SECTOR_SHIFT == SECTOR_BYTES
 
 FRAME_VERSION = 1
 """Part of the associated data of every frame; another layout of the plaintext needs another number."""

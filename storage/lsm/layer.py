@@ -15,11 +15,12 @@ from collections.abc import Callable
 from storage.buffers import Buffer
 from storage.cache.frame_cache import FRESH_KEYS, Decoded, FrameCache
 from storage.errors import Unreadable
-from storage.format.blocks import ALLOCATED, HOLE, FrameRef
-from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
+from storage.format.blocks import ALLOCATED, FrameRef
+from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT, FULL_MASK, SECTOR_BYTES, SECTOR_SHIFT
 from storage.format.wal import Located, Op
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Base, LayerTable, Span, write_charge, zero_charge
+from storage.lsm.memtable.link import Links
+from storage.lsm.memtable.memtable import Base, LayerTable, write_charge, zero_charge
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.read.assemble import Assembly, Piece
 from storage.lsm.read.extents import ExtentState, extents
@@ -27,12 +28,8 @@ from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, ReadAhead
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.queue import LayerQueue
 
-BLOCK_SHIFT = 18
-SECTOR_SHIFT = 12
 BLOCK_OFFSET = BLOCK_BYTES - 1
 SECTOR_OFFSET = SECTOR_BYTES - 1
-assert 1 << BLOCK_SHIFT == BLOCK_BYTES
-assert 1 << SECTOR_SHIFT == SECTOR_BYTES
 
 ATOMIC_BYTES_MAX = 8 * 1024 * 1024
 """A write up to this size is one record of the log and so all there or not there after a crash."""
@@ -55,6 +52,7 @@ class Layer:
         number: int,
         *,
         writes: WriteState,
+        links: Links,
         queue: LayerQueue,
         index: BlockMap,
         source: FrameSource,
@@ -68,9 +66,10 @@ class Layer:
         self._source = source
         self._cache = cache
         self._frames = cache.entries
-        self.active = writes.memtable.layer(number)
+        self.links = links
+        self.active = links.table
+        """The layer's part of the active memtable."""
         self.tables: list[LayerTable] = [self.active]
-        queue.table = self.active
         self._read_ahead = ReadAhead()
         self._kept_bytes_max = kept_bytes_max
         self.kept = 0
@@ -223,10 +222,9 @@ class Layer:
         writes = self._writes
         sequence = writes.sequence = writes.sequence + 1
         if length == SECTOR_BYTES and not offset & SECTOR_OFFSET:
-            self._link_sector(offset >> BLOCK_SHIFT, offset >> SECTOR_SHIFT & 63, data, sequence)
+            self.links.sector(offset >> BLOCK_SHIFT, offset >> SECTOR_SHIFT & 63, data, sequence)
         else:
-            self._link(offset, data, sequence)
-        self.queue.newest_write = sequence
+            self.links.write(offset, data, sequence)
         self.queue.append((sequence, offset, data), write_charge(offset, length))
         return sequence
 
@@ -236,115 +234,21 @@ class Layer:
                 f"{self.kept} bytes of parts of sectors are kept already over what cannot be read: write whole sectors"
             )
 
-    def _link_sector(self, block: int, sector: int, data: Buffer, sequence: int) -> None:
-        entry = self.active.blocks.get(block)
-        if entry is None:
-            entry = self.active.entry(block)
-        queue = self.queue
-        if entry.cut != queue.cut_number:
-            entry.cut = queue.cut_number
-            entry.fresh = 0
-        bit = 1 << sector
-        entry.sectors[sector] = data
-        entry.sequence = sequence
-        entry.mask |= bit
-        entry.charged += SECTOR_BYTES
-        fresh = entry.fresh = entry.fresh | bit
-        if entry.extents is not None:
-            entry.extents.pop(sector, None)
-        if fresh == FULL_MASK:
-            queue.complete[block] = None
-
-    def _link(self, offset: int, data: Buffer, sequence: int) -> None:
-        view = memoryview(data)
-        position = 0
-        while position < len(view):
-            block = (offset + position) >> BLOCK_SHIFT
-            low = (offset + position) & BLOCK_OFFSET
-            count = min(BLOCK_BYTES - low, len(view) - position)
-            self._link_block_part(block, low, view[position : position + count], sequence)
-            position += count
-
-    def _link_block_part(self, block: int, low: int, piece: memoryview, sequence: int) -> None:
-        entry = self.active.entry(block)
-        queue = self.queue
-        if entry.cut != queue.cut_number:
-            entry.cut = queue.cut_number
-            entry.fresh = 0
-        entry.sequence = sequence
-        entry.charged += write_charge(low, len(piece)) - OPERATION_OVERHEAD
-        if len(piece) == BLOCK_BYTES:
-            entry.link_block(piece)
-            entry.fresh = FULL_MASK
-        else:
-            position = 0
-            while position < len(piece):
-                sector = (low + position) >> SECTOR_SHIFT
-                start = (low + position) & SECTOR_OFFSET
-                count = min(SECTOR_BYTES - start, len(piece) - position)
-                part = piece[position : position + count]
-                if count == SECTOR_BYTES:
-                    entry.link_sector(sector, part)
-                    entry.fresh |= 1 << sector
-                else:
-                    entry.link_extent(sector, start, part)
-                position += count
-        if entry.fresh == FULL_MASK:
-            queue.complete[block] = None
-
     def zero(self, offset: int, length: int, *, allocated: bool) -> int:
         """Link a discard or a write of zeroes; any length is one operation. Gives its sequence number."""
         if self.kept >= self._kept_bytes_max:
             self._refuse_parts(offset, length)
         writes = self._writes
         sequence = writes.sequence = writes.sequence + 1
-        self._link_zeros(offset, length, allocated=allocated, sequence=sequence)
+        self.links.zero(offset, length, allocated=allocated, sequence=sequence)
         self.queue.append((sequence, offset, length, allocated), zero_charge(offset, length))
         return sequence
 
-    def _link_zeros(self, offset: int, length: int, *, allocated: bool, sequence: int) -> None:
-        content = ALLOCATED if allocated else HOLE
-        end = offset + length
-        first_whole, end_whole = -(-offset >> BLOCK_SHIFT), end >> BLOCK_SHIFT
-        self._writes.memtable.zeroed += 1
-        if end_whole - first_whole > 1:
-            self.active.drop(first_whole, end_whole)
-            span = Span(first_whole, end_whole, sequence, content)
-            self.active.zeros.add(span, newest_write=self.queue.newest_write)
-            parts = [(offset, first_whole << BLOCK_SHIFT), (end_whole << BLOCK_SHIFT, end)]
-        else:
-            parts = [(offset, end)]
-        for start, stop in parts:
-            while start < stop:
-                block = start >> BLOCK_SHIFT
-                low = start & BLOCK_OFFSET
-                count = min(BLOCK_BYTES - low, stop - start)
-                self._zero_block_part(block, low, count, content, sequence)
-                start += count
-
-    def _zero_block_part(self, block: int, low: int, count: int, content: int, sequence: int) -> None:
-        entry = self.active.entry(block)
-        entry.sequence = sequence
-        entry.fresh = 0
-        self.queue.newest_write = sequence
-        if count == BLOCK_BYTES:
-            entry.link_block(content)
-            return
-        position = low
-        while position < low + count:
-            sector, start = position >> SECTOR_SHIFT, position & SECTOR_OFFSET
-            size = min(SECTOR_BYTES - start, low + count - position)
-            if size == SECTOR_BYTES:
-                entry.link_sector(sector, content)
-            else:
-                entry.link_extent(sector, start, bytes(size))
-            position += size
-
     def rotate(self) -> None:
         """The active memtable was sealed and a new one stands in its place."""
-        self.active = self._writes.memtable.layer(self.number)
+        self.links.rotate(self._writes.memtable)
+        self.active = self.links.table
         self.tables.insert(0, self.active)
-        self.queue.table = self.active
 
     def drop_sealed(self) -> None:
         """The sealed memtable is in the index now."""
@@ -354,23 +258,18 @@ class Layer:
 
     def zero_for_tree(self, offset: int, length: int, sequence: int) -> None:
         """Zero what a tree change cut off; the record of that change is what the log says of it."""
-        self._link_zeros(offset, length, allocated=False, sequence=sequence)
+        self.links.zero(offset, length, allocated=False, sequence=sequence)
 
     def replay(self, record: Op | Located, location: Callable[[Located], FrameRef]) -> None:
         """Link what the log says happened, without logging it again."""
         if isinstance(record, Located):
-            entry = self.active.entry(record.entry.block)
-            entry.sequence = record.entry.sequence
-            entry.link_block(location(record))
-            self._writes.memtable.located += 1
-            self.queue.newest_write = record.entry.sequence
+            self.links.locate(record.entry.block, location(record), record.entry.sequence)
         elif len(record) == 3:
             # Copied out of the body of its object, which holds much else: only what is linked is charged for.
-            self._link(record[1], bytes(record[2]), record[0])
+            self.links.write(record[1], bytes(record[2]), record[0])
             self._writes.memtable.bytes += write_charge(record[1], len(record[2]))
-            self.queue.newest_write = record[0]
         else:
-            self._link_zeros(record[1], record[2], allocated=record[3], sequence=record[0])
+            self.links.zero(record[1], record[2], allocated=record[3], sequence=record[0])
             self._writes.memtable.bytes += zero_charge(record[1], record[2])
 
     # --- durability

@@ -12,6 +12,7 @@ from storage.format.blocks import FrameRef, SstRef
 from storage.format.wal import Located, Meta, Replayed, sequence_of
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.layer import Layer
+from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.metadata import TreeEffects, TreeState
@@ -51,10 +52,13 @@ class Layers:
             self._add(number, maps.get(number))
 
     def _add(self, number: int, index: BlockMap | None = None) -> None:
+        writes = self._writes
+        links = Links(number, writes.memtable, sequence=writes.sequence)
         self.by_number[number] = Layer(
             number,
-            writes=self._writes,
-            queue=LayerQueue(number, self._commit, sequence=self._writes.sequence),
+            writes=writes,
+            links=links,
+            queue=LayerQueue(number, self._commit, sequence=writes.sequence, links=links),
             index=index or BlockMap(),
             source=self._source,
             cache=self._cache,

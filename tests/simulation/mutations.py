@@ -424,15 +424,15 @@ MUTATIONS = [
     ),
     Mutation(
         "a discard reaches to the ends of its blocks",
-        "storage/lsm/layer.py",
+        "storage/lsm/memtable/link.py",
         "        first_whole, end_whole = -(-offset >> BLOCK_SHIFT), end >> BLOCK_SHIFT\n",
         "        first_whole, end_whole = offset >> BLOCK_SHIFT, -(-end >> BLOCK_SHIFT)\n",
     ),
     Mutation(
         "a trimmed block stays whole",
-        "storage/lsm/layer.py",
-        "        entry.fresh = 0\n        self.queue.newest_write = sequence\n        if count",
-        "        self.queue.newest_write = sequence\n        if count",
+        "storage/lsm/memtable/link.py",
+        "        entry.fresh = 0\n        self.newest_write = sequence\n        if count",
+        "        self.newest_write = sequence\n        if count",
     ),
     Mutation(
         "a damaged frame stops the flush of pieces over it",

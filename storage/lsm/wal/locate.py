@@ -7,11 +7,12 @@ write of 32 MiB that does not begin with a block leaves two parts of blocks behi
 from storage.buffers import kept_bytes
 from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import HOLE, FrameRef
+from storage.format.frame import BLOCK_SHIFT
 from storage.format.wal import LayerRecords
 from storage.lsm.memtable.memtable import LayerTable
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import Upload, WholeBlock
-from storage.lsm.wal.queue import BLOCK_SHIFT, Cut
+from storage.lsm.wal.queue import Cut
 
 
 def locate(cut: Cut, upload: Upload, writes: WriteState, cache: FrameCache) -> None:

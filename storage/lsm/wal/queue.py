@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from storage.bucket.pace import Pace
-from storage.format.frame import BLOCK_BYTES, FULL_MASK
+from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT
 from storage.format.wal import LayerRecords, Meta, Op
-from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, LayerTable, Memtable, write_charge, zero_charge
+from storage.lsm.memtable.link import Links
+from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable, write_charge, zero_charge
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import Upload, WholeBlock, snapshot
 
 TREE = 0
 """Number of the queue that carries tree changes; no layer has it."""
-
-BLOCK_SHIFT = 18
 
 
 class Committer(Protocol):
@@ -64,40 +63,32 @@ class LayerQueue:
 
     __slots__ = (
         "_commit",
+        "_links",
         "_listeners",
         "acked_sequence",
-        "complete",
-        "cut_number",
         "cut_sequence",
         "cuts",
         "last_sequence",
         "layer",
-        "newest_write",
         "pending",
         "pending_bytes",
         "since",
-        "table",
         "wanted",
     )
 
-    def __init__(self, layer: int, commit: Committer, *, sequence: int) -> None:
+    def __init__(self, layer: int, commit: Committer, *, sequence: int, links: Links | None = None) -> None:
+        """`links` tells which blocks are whole; None: no blocks at all, but changes of the tree."""
         self.layer = layer
         self._commit = commit
-        self.table: LayerTable | None = None
-        """The layer's part of the active memtable."""
+        self._links = links
         self.pending: list[Op | Meta] = []
         self.pending_bytes = 0
         self.since = 0.0
         """When the oldest pending operation came."""
-        self.complete: dict[int, None] = {}
-        """Blocks whose every sector was written since the last cut."""
-        self.cut_number = 0
         self.cuts: deque[Cut] = deque()
         self.last_sequence = sequence
         self.cut_sequence = sequence
         self.acked_sequence = sequence
-        self.newest_write = sequence
-        """Sequence of the newest operation that made a block entry."""
         self.wanted = 0
         """Highest sequence somebody waits for."""
         self._listeners: dict[Callable[[int], None], None] = {}
@@ -116,8 +107,8 @@ class LayerQueue:
 
     def replayed(self) -> None:
         """What was linked so far is in the log: blocks it completed must not travel as bulk of the first cut."""
-        self.complete.clear()
-        self.cut_number += 1
+        if self._links is not None:
+            self._links.cut()
 
     def want_durable(self, sequence: int) -> bool:
         """Whether everything up to `sequence` is acknowledged; if not, it will be soon, and who listens is told."""
@@ -155,7 +146,7 @@ class LayerQueue:
     @property
     def bulk_bytes(self) -> int:
         """Bytes of blocks that could travel as frames."""
-        return len(self.complete) * BLOCK_BYTES
+        return 0 if self._links is None else len(self._links.complete) * BLOCK_BYTES
 
     @property
     def has_bulk(self) -> bool:
@@ -183,8 +174,8 @@ class LayerQueue:
         last = ops[-1]
         self.cut_sequence = last.sequence if isinstance(last, Meta) else last[0]
         is_tree = self.layer == TREE
-        self.cut_number += 1
-        self.complete.clear()
+        if self._links is not None:
+            self._links.cut()
         cut = Cut(
             queue=self,
             last_sequence=self.cut_sequence,
@@ -201,14 +192,9 @@ class LayerQueue:
         return cut
 
     def _whole_blocks(self) -> list[WholeBlock]:
-        if not self.has_bulk or self.table is None:
+        if self._links is None or not self.has_bulk:
             return []
-        found = []
-        for block in self.complete:
-            entry = self.table.blocks.get(block)
-            if entry is not None and entry.cut == self.cut_number and entry.fresh == FULL_MASK == entry.mask:
-                found.append(snapshot(block, entry))
-        return found
+        return [snapshot(block, entry) for block, entry in self._links.whole_blocks()]
 
     def _take_inline(self) -> tuple[list[Op | Meta], int]:
         most = self._commit.pace.inline_bytes
