@@ -147,7 +147,7 @@ class Store:
         if device is None:
             device = self._devices[inode.layer] = Device(
                 self._engine.layers[inode.layer],
-                gate=self._engine.writes.pressure.gate,
+                gate=self._engine.writes.gate,
                 size=self._tree.namespace.size(inode),
                 read_only=self._engine.read_only,
             )
@@ -296,9 +296,9 @@ class Store:
             devices=len(self._tree.namespace.devices()),
             uptime_seconds=round(now - self._opened_at, 3),
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
-            unlogged_bytes=engine.writes.pressure.unlogged,
+            unlogged_bytes=engine.writes.unlogged_bytes,
             unlogged_seconds=0.0 if oldest is None else round(now - oldest, 3),
-            memtable_bytes=engine.writes.pressure.memtable,
+            memtable_bytes=engine.writes.memtable_bytes,
             kept_bytes=engine.writes.memtable.kept,
             cached_bytes=engine.cache.bytes,
             wal_acknowledged=position.acknowledged,

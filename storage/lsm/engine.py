@@ -146,7 +146,7 @@ class Engine:
         self._flush = MemtableFlush(
             layers=self._layers,
             writes=self.writes,
-            position=self.commit.position,
+            commit=self.commit,
             manifests=self.manifests,
             ssts=ssts,
             source=self.source,
@@ -441,7 +441,7 @@ def _position(opened: Opened, *, read_only: bool) -> LogPosition:
         next_number=fence + RESUME,
         tail_tag=NO_LINK,
         acknowledged=max(fence if not read_only else 0, manifest.acknowledged),
-        fences=sorted({*manifest.fences, *replay.fences}),
+        fences=tuple(sorted({*manifest.fences, *replay.fences})),
     )
     for item in replay.objects:
         position.add(LoggedObject(item.number, item.size, item.tag))

@@ -116,8 +116,7 @@ class Layers:
             self._zero_up_to(number, self._writes.sequence + 1)
             layer.queue.replayed()
         self._zeroed.clear()
-        self._writes.pressure.memtable = self._writes.memtable.bytes
-        self._writes.pressure.update()
+        self._writes.replayed()
 
     def change_tree(self, record: bytes) -> int:
         """Apply one record to the tree and log it. Gives its sequence in the `tree_log`."""
@@ -153,28 +152,17 @@ class Layers:
         long as anything of them is on its way: the log is truncated behind it.
         """
         self._commit.cut_all()
-        writes = self._writes
-        sealed = writes.memtable
-        sealed.sequence = writes.sequence
+        sealed = self._writes.seal()
         if self.tree_changed:
             sealed.tree = self.tree.encode()
             self.tree_changed = False
-        writes.sealed = sealed
-        writes.memtable = Memtable()
         for layer in self.by_number.values():
             layer.rotate()
         queues = dict.fromkeys([*self.queues(), *self._commit.under_way()])
         return sealed, [(queue, queue.last_sequence) for queue in queues]
 
-    def is_acknowledged_below(self, number: int) -> bool:
-        """Whether the log is acknowledged up to the object before `number`."""
-        return self._commit.is_acknowledged_below(number)
-
-    def drop_sealed(self, sealed: Memtable) -> None:
+    def drop_sealed(self) -> None:
         """The sealed memtable is in the index now."""
         for layer in self.by_number.values():
             layer.drop_sealed()
-        self._writes.sealed = None
-        self._writes.pressure.memtable -= sealed.bytes - sealed.kept
-        self._writes.pressure.flushed()
-        self._writes.pressure.update()
+        self._writes.flushed()

@@ -118,7 +118,7 @@ MUTATIONS = [
         "fences are deleted with the log they end",
         "storage/lsm/flush/flush.py",
         "        self._garbage.add(wal_name(number) for number in numbers)\n",
-        "        numbers += [fence for fence in position.fences if fence < replay]\n"
+        "        numbers += [fence for fence in self._commit.position.fences if fence < replay]\n"
         "        self._garbage.add(wal_name(number) for number in numbers)\n",
     ),
     Mutation(
@@ -305,8 +305,8 @@ MUTATIONS = [
         "the memtable goes before the index points to what it held",
         "storage/lsm/flush/flush.py",
         "        for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
-        "            await asyncio.sleep(0)\n        layers.drop_sealed(sealed)\n",
-        "        layers.drop_sealed(sealed)\n"
+        "            await asyncio.sleep(0)\n        layers.drop_sealed()\n",
+        "        layers.drop_sealed()\n"
         "        for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
         "            await asyncio.sleep(0)\n",
     ),

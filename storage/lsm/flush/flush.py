@@ -31,7 +31,7 @@ from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
-from storage.lsm.wal.position import LogPosition
+from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.queue import LayerQueue
 
 DROP_SLICE = 1024
@@ -48,7 +48,7 @@ class MemtableFlush:
         *,
         layers: Layers,
         writes: WriteState,
-        position: LogPosition,
+        commit: GroupCommit,
         manifests: Manifests,
         ssts: SstWriter,
         source: FrameSource,
@@ -59,7 +59,7 @@ class MemtableFlush:
     ) -> None:
         self._layers = layers
         self._writes = writes
-        self._position = position
+        self._commit = commit
         self._manifests = manifests
         self._ssts = ssts
         self._source = source
@@ -86,7 +86,7 @@ class MemtableFlush:
         layers = self._layers
         self.waits_for = "writes on their way to the log"
         sealed, queues = layers.seal()
-        self._writes.pressure.flushing(0.0)
+        self._writes.flushing(0.0)
         for queue, sequence in queues:
             await self._durable(queue, sequence)
         living = dict(layers.by_number)
@@ -100,9 +100,9 @@ class MemtableFlush:
         self.waits_for = "the upload of data"
         ranges, written = await self._write(sealed)
         tree = None if sealed.tree is None else await self._ssts.write_tree(sealed.tree)
-        position = self._position
+        position = self._commit.position
         replay = sealed.first_beyond or position.next_number
-        if not layers.is_acknowledged_below(replay):
+        if not self._commit.is_acknowledged_below(replay):
             raise BrokenInvariant(f"the log below {replay} would be truncated, and is not acknowledged yet")
         self.waits_for = "the manifest"
         # In a thread: with 100,000 SSTs it takes 10 ms.
@@ -117,7 +117,7 @@ class MemtableFlush:
                 sequence=sealed.sequence,
                 ssts=sealed.ssts + [item.sst for item in written],
                 tree=tree,
-                fences=position.fences,
+                fences=list(position.fences),
                 keys=keys_number,
             )
         )
@@ -126,7 +126,7 @@ class MemtableFlush:
         indexes = {number: layer.index for number, layer in living.items()}
         for _ in self._installer.steps(ranges, sealed, written, indexes):
             await asyncio.sleep(0)
-        layers.drop_sealed(sealed)
+        layers.drop_sealed()
         del written
         await _free(sealed)
         await self._truncate(replay)
@@ -158,16 +158,14 @@ class MemtableFlush:
             sst, content = await self._ssts.encode(build)
             size = block_bytes(group)
             done += size
-            self._writes.pressure.flushing(done / total)
+            self._writes.flushing(done / total)
             await self._ssts.upload(sst, content, size)
             written.append(Written(sst, builder.entries, frames))
         return ranges, written
 
     async def _truncate(self, replay: int) -> None:
         """Let go of what no recovery will read again."""
-        position = self._position
-        numbers = position.truncate(replay)
-        self._writes.pressure.set_log(len(position.objects), position.logged_bytes)
+        numbers = self._commit.truncate(replay)
         self._garbage.add(wal_name(number) for number in numbers)
         self._garbage.add(self._manifests.take_old())
         await self._on_truncated()

@@ -1,26 +1,54 @@
-"""This file knows the state that all writers share: the sequence, the memtables, and what they weigh."""
+"""What all writers share: the sequence, the memtables, and what they weigh.
+
+Memory is accounted for here and nowhere else: each change of what a memtable holds goes with the change of the
+pressure that follows from it. Others read `gate`, `unlogged_bytes` and `memtable_bytes`.
+"""
 
 from storage.errors import BrokenInvariant
 from storage.lsm.memtable.backpressure import Pressure
+from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.memtable import Memtable
 
 
 class WriteState:
     """Owned by the event loop. `memtable` takes writes; `sealed` is the one being flushed, if any."""
 
-    __slots__ = ("memtable", "pressure", "sealed", "sequence")
+    __slots__ = ("_pressure", "memtable", "sealed", "sequence")
 
     def __init__(self, *, sequence: int, pressure: Pressure) -> None:
         self.sequence = sequence
         """Sequence of the newest operation of any layer."""
         self.memtable = Memtable()
         self.sealed: Memtable | None = None
-        self.pressure = pressure
+        self._pressure = pressure
+
+    @property
+    def gate(self) -> Gate:
+        """Where writers wait while there is no room."""
+        return self._pressure.gate
+
+    @property
+    def unlogged_bytes(self) -> int:
+        """Written and not acknowledged in the log yet."""
+        return self._pressure.unlogged
+
+    @property
+    def memtable_bytes(self) -> int:
+        """Written and not in SSTs yet, less what no flush can take."""
+        return self._pressure.memtable
 
     def charge(self, count: int) -> None:
         """An operation was linked that keeps `count` bytes alive."""
         self.memtable.bytes += count
-        self.pressure.add(count)
+        self._pressure.add(count)
+
+    def logged(self, count: int) -> None:
+        """Operations that were charged `count` bytes are acknowledged in the log; `log_holds` follows."""
+        self._pressure.logged(count)
+
+    def log_holds(self, objects: int, size: int) -> None:
+        """A replay of the log would read so many objects, of `size` bytes together."""
+        self._pressure.set_log(objects, size)
 
     def release(self, count: int, *, sealed: bool = False) -> None:
         """Blocks that were charged `count` bytes were dropped, or are uploaded frames now."""
@@ -28,11 +56,38 @@ class WriteState:
         if memtable is None:
             raise BrokenInvariant("memory is given back of a sealed memtable, and none is sealed")
         memtable.bytes -= count
-        self.pressure.memtable -= count
+        self._pressure.memtable -= count
 
     def keep(self, count: int) -> None:
         """Of what was charged, `count` bytes are pieces that no flush can take: they neither ask for one nor close the
         gate, since only further writes can end that.
         """
         self.memtable.kept += count
-        self.pressure.memtable -= count
+        self._pressure.memtable -= count
+
+    def replayed(self) -> None:
+        """The memtable holds what a replay linked, and charged itself."""
+        self._pressure.memtable = self.memtable.bytes
+        self._pressure.update()
+
+    def seal(self) -> Memtable:
+        """Put a new memtable in place of the active one; gives that."""
+        if self.sealed is not None:
+            raise BrokenInvariant("a memtable is sealed while another is being flushed: nobody would flush that one")
+        sealed = self.sealed = self.memtable
+        sealed.sequence = self.sequence
+        self.memtable = Memtable()
+        return sealed
+
+    def flushing(self, progress: float) -> None:
+        """The flush of the sealed memtable is so far, from 0 to 1."""
+        self._pressure.flushing(progress)
+
+    def flushed(self) -> None:
+        """What the sealed memtable held is in SSTs and in the index."""
+        sealed, self.sealed = self.sealed, None
+        if sealed is None:
+            raise BrokenInvariant("a memtable was flushed, and none is sealed")
+        self._pressure.memtable -= sealed.bytes - sealed.kept
+        self._pressure.flushed()
+        self._pressure.update()

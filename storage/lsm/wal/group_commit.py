@@ -81,6 +81,7 @@ class GroupCommit:
         self.pace = pace
         self.pacing = Pacing(pace, push_seconds=push_seconds)
         self.position = position
+        """Changed here only."""
         self._store = store
         self._cipher = cipher
         self._store_id = store_id
@@ -139,6 +140,14 @@ class GroupCommit:
     def is_acknowledged_below(self, number: int) -> bool:
         """Whether no object with a lower number is on its way."""
         return not self._in_flight or self._in_flight[0].number >= number
+
+    def truncate(self, replay: int) -> list[int]:
+        """The objects below `replay` are needed no more; gives their numbers, to be deleted. Whoever deletes them has
+        committed a manifest with that replay point.
+        """
+        numbers = self.position.truncate(replay)
+        self.writes.log_holds(len(self.position.objects), self.position.logged_bytes)
+        return numbers
 
     def stop(self) -> None:
         """Send nothing more and answer nobody."""
@@ -228,8 +237,7 @@ class GroupCommit:
         self.kick()
 
     def _send(self, cuts: list[Cut], now: float) -> None:
-        number = self.position.next_number
-        self.position.next_number += 1
+        number = self.position.take_number()
         batch = Batch(number, cuts, now, sum(cut.size for cut in cuts))
         sealed = self.writes.sealed
         if sealed is not None and sealed.first_beyond is None and any(cut.memtable is not sealed for cut in cuts):
@@ -275,16 +283,16 @@ class GroupCommit:
     def _acknowledge(self) -> None:
         while self._in_flight and self._in_flight[0].landed:
             batch = self._in_flight.popleft()
-            self.position.acknowledged = batch.number
+            self.position.acknowledge(batch.number)
             # Before anybody is told: after a crash this host knows that the log once reached this far.
             self._on_acknowledged(batch.number)
             self.position.add(LoggedObject(batch.number, batch.size, batch.tag))
             for cut in batch.cuts:
-                self.writes.pressure.logged(cut.charge)
+                self.writes.logged(cut.charge)
                 if cut.upload is not None:
                     locate(cut, cut.upload, self.writes, self._cache)
                 cut.queue.acknowledge(cut.last_sequence)
-        self.writes.pressure.set_log(len(self.position.objects), self.position.logged_bytes)
+        self.writes.log_holds(len(self.position.objects), self.position.logged_bytes)
         self._on_progress()
         self.kick()
 

@@ -1,8 +1,20 @@
-"""Where the log stands: its next number, its tail, and the objects that a replay would read."""
+"""Where the log stands: its next number, its tail, and the objects that a replay would read.
+
+Invariants, by number:
+
+    P1  `next_number` only grows: a number is given once, and bound for ever to one sealed byte string.
+    P2  `objects` ascend, are acknowledged and at or above the replay point; `logged_bytes` is the sum of their sizes.
+    P3  `acknowledged` only grows, and every data object below it is in the store.
+    P4  `tail_tag` is that of the object sealed last; objects are sealed in order of number, one at a time.
+
+The group commit owns it and alone changes it; others read a `LogSnapshot`.
+"""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from storage.errors import BrokenInvariant
 from storage.format.envelope import NO_LINK
 
 
@@ -15,6 +27,18 @@ class LoggedObject:
     tag: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class LogSnapshot:
+    """Where the log stood at one moment."""
+
+    next_number: int
+    acknowledged: int
+    objects: int
+    """Data objects that are acknowledged and not truncated yet."""
+    logged_bytes: int
+    """What a replay would have to read."""
+
+
 @dataclass(slots=True)
 class LogPosition:
     """Where the log stands."""
@@ -25,15 +49,29 @@ class LogPosition:
     acknowledged: int
     objects: deque[LoggedObject] = field(default_factory=deque)
     """Data objects that are acknowledged and not truncated yet, ascending."""
-    fences: list[int] = field(default_factory=list)
-    """Numbers of all fences of the store."""
+    fences: Sequence[int] = ()
+    """Numbers of all fences of the store; a writer puts none but the one at its beginning."""
     logged_bytes: int = 0
     """Sum of the sizes of `objects`: what a replay would have to read."""
     truncated: LoggedObject | None = None
     """The object truncated last: what follows it is still linked to it."""
 
+    def take_number(self) -> int:
+        """The number of a new object (P1)."""
+        number = self.next_number
+        self.next_number += 1
+        return number
+
+    def acknowledge(self, number: int) -> None:
+        """All objects up to `number` exist (P3)."""
+        if number <= self.acknowledged:
+            raise BrokenInvariant(f"WAL object {number} is acknowledged behind {self.acknowledged}")
+        self.acknowledged = number
+
     def add(self, logged: LoggedObject) -> None:
-        """An object was acknowledged."""
+        """An object was acknowledged (P2)."""
+        if self.objects and logged.number <= self.objects[-1].number:
+            raise BrokenInvariant(f"WAL object {logged.number} follows {self.objects[-1].number}")
         self.objects.append(logged)
         self.logged_bytes += logged.size
 
@@ -55,3 +93,7 @@ class LogPosition:
         if self.truncated is not None and self.truncated.number == number - 1:
             return self.truncated.tag
         return next((logged.tag for logged in self.objects if logged.number == number - 1), NO_LINK)
+
+    def snapshot(self) -> LogSnapshot:
+        """Where it stands now."""
+        return LogSnapshot(self.next_number, self.acknowledged, len(self.objects), self.logged_bytes)

@@ -207,8 +207,8 @@ class EngineAgainstBytes(RuleBasedStateMachine):
     def close(self) -> None:
         async def close() -> None:
             await self.engine.close()
-            pressure = self.engine.writes.pressure
-            assert (pressure.unlogged, pressure.memtable) == (0, 0)
+            writes = self.engine.writes
+            assert (writes.unlogged_bytes, writes.memtable_bytes) == (0, 0)
             self.engine = await self.world.open(take_over=False)
             self.layer = self.engine.layers[1]
 
@@ -268,10 +268,10 @@ class EngineAgainstBytes(RuleBasedStateMachine):
     @invariant()
     def alive(self) -> None:
         assert not self.engine.failed.done(), self.engine.failed.result()
-        pressure = self.engine.writes.pressure
-        sealed = self.engine.writes.sealed
-        assert pressure.memtable == self.engine.writes.memtable.bytes + (sealed.bytes if sealed else 0)
-        assert pressure.unlogged >= 0
+        writes = self.engine.writes
+        sealed = writes.sealed
+        assert writes.memtable_bytes == writes.memtable.bytes + (sealed.bytes if sealed else 0)
+        assert writes.unlogged_bytes >= 0
 
 
 class TestBriefly(EngineAgainstBytes.TestCase):  # type: ignore[valid-type,misc]

@@ -98,7 +98,7 @@ async def test_terabytes_of_discard_are_one_operation_and_little_memory() -> Non
     for step in range(2048):  # as mkfs does it on 8 TiB, 4 GiB at a time
         layer.zero(step * 4096 * MIB, 4096 * MIB, allocated=False)
     assert len(layer.active.zeros.spans) == 1
-    assert engine.writes.pressure.memtable < MIB
+    assert engine.writes.memtable_bytes < MIB
     await durable(engine, layer)
     assert world.store.count("create") <= 2
     assert await read(layer, 0, len(data)) == bytes(len(data))
@@ -197,9 +197,9 @@ async def test_what_blocks_were_charged_never_exceeds_what_the_memtable_was(seed
         elif kind < 0.92:
             await engine.flush_memtable()
         charged = sum(entry.charged for table in writes.memtable.layers.values() for entry in table.blocks.values())
-        assert 0 <= charged <= writes.memtable.bytes == writes.pressure.memtable
+        assert 0 <= charged <= writes.memtable.bytes == writes.memtable_bytes
     await engine.flush_memtable()
     assert not writes.memtable
-    assert writes.pressure.memtable == writes.pressure.unlogged == 0
+    assert writes.memtable_bytes == writes.unlogged_bytes == 0
     assert not engine.commit.position.objects
     await world.crash(engine)

@@ -196,9 +196,9 @@ async def test_pieces_that_no_flush_can_take_neither_ask_for_one_nor_stop_writer
     before = engine.manifests.number
     await settle(3000)
     assert engine.manifests.number == before
-    assert not engine.writes.pressure.gate.closed
+    assert not engine.writes.gate.closed
     layer.write(0, b"w" * BLOCK_BYTES)
     await engine.flush_memtable()
     assert not engine.writes.memtable
-    assert engine.writes.pressure.memtable == 0
+    assert engine.writes.memtable_bytes == 0
     await world.crash(engine)

@@ -209,7 +209,7 @@ async def test_a_layer_may_be_dropped_at_every_step_of_a_flush() -> None:
         assert list(engine.layers) == [1]
         assert await read(layer, 0, 2 * SECTOR_BYTES) == A + A[:100] + bytes(SECTOR_BYTES - 100)
         await engine.close()
-        assert (engine.writes.pressure.unlogged, engine.writes.pressure.memtable) == (0, 0)
+        assert (engine.writes.unlogged_bytes, engine.writes.memtable_bytes) == (0, 0)
 
 
 async def test_everything_returns_what_it_was_charged() -> None:
@@ -227,13 +227,13 @@ async def test_everything_returns_what_it_was_charged() -> None:
         await durable(engine, layer)
         layer.write(5, A)
     await engine.flush_memtable()
-    assert engine.writes.pressure.unlogged == 0
-    assert engine.writes.pressure.memtable == 0
+    assert engine.writes.unlogged_bytes == 0
+    assert engine.writes.memtable_bytes == 0
     assert engine.writes.memtable.bytes == 0
     engine, layer = await world.reopen(engine)
     layer.write(5, A)
     await engine.close()
-    assert (engine.writes.pressure.unlogged, engine.writes.pressure.memtable) == (0, 0)
+    assert (engine.writes.unlogged_bytes, engine.writes.memtable_bytes) == (0, 0)
 
 
 async def test_a_flush_looks_at_a_store_that_was_taken_over_before_it_deletes_the_log() -> None:
@@ -274,7 +274,7 @@ async def test_sectors_written_in_part_count_as_whole_ones() -> None:
     world = World()
     engine, layer = await world.start()
     layer.zero(0, 64 * MIB, allocated=False)
-    before = engine.writes.pressure.memtable
+    before = engine.writes.memtable_bytes
     for number in range(1000):
         layer.write(number * SECTOR_BYTES + 77, b"x")
         layer.zero(32 * MIB + number * SECTOR_BYTES + 5, 9, allocated=True)
@@ -285,9 +285,9 @@ async def test_sectors_written_in_part_count_as_whole_ones() -> None:
         if type(content) is bytes
     )
     assert kept == 2000 * SECTOR_BYTES
-    assert engine.writes.pressure.memtable - before > kept
+    assert engine.writes.memtable_bytes - before > kept
     await engine.flush_memtable()
-    assert (engine.writes.pressure.unlogged, engine.writes.pressure.memtable) == (0, 0)
+    assert (engine.writes.unlogged_bytes, engine.writes.memtable_bytes) == (0, 0)
     await world.crash(engine)
 
 
@@ -386,7 +386,7 @@ async def test_a_layer_may_change_at_every_step_of_a_flush(change: str) -> None:
         engine, layer = await world.reopen(engine)
         assert await read(layer, 0, size) == disk
         await engine.close()
-        assert (engine.writes.pressure.unlogged, engine.writes.pressure.memtable) == (0, 0)
+        assert (engine.writes.unlogged_bytes, engine.writes.memtable_bytes) == (0, 0)
         engine = await world.open(take_over=False)
         assert await read(engine.layers[1], 0, size) == disk
         await world.crash(engine)

@@ -123,7 +123,7 @@ async def test_a_store_that_deletes_nothing_is_usable(error: AccessDenied | Unav
     assert len(engine.garbage) >= 20
     assert not engine.commit.position.objects, "what is garbage is not what a replay reads"
     assert engine.commit.position.logged_bytes == 0
-    assert not engine.writes.pressure.gate.closed
+    assert not engine.writes.gate.closed
     await soon(asyncio.ensure_future(engine.close()))
     logged = world.store.names("wal/")
     assert len(logged) > 20

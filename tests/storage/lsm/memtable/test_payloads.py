@@ -42,7 +42,7 @@ def kept_by_cache(cache: FrameCache) -> int:
 
 def held(engine: Engine) -> int:
     """Bytes that the engine says it holds."""
-    return engine.writes.pressure.memtable + engine.writes.pressure.unlogged + engine.cache.bytes
+    return engine.writes.memtable_bytes + engine.writes.unlogged_bytes + engine.cache.bytes
 
 
 async def write_all(engine: Engine, layer: Layer, payloads: Payloads, *, count: int, size: int, offset: int) -> None:

@@ -19,7 +19,7 @@ async def test_a_log_takes_no_more_memory_than_the_memtable_it_becomes() -> None
         layer.write(number % 4 * 4 * MIB + SECTOR_BYTES, data)
         await durable(engine, layer)
     assert sum(len(world.store.objects[name]) for name in world.store.names(WALS)) < 2 * MIB
-    charged = engine.writes.pressure.memtable
+    charged = engine.writes.memtable_bytes
     assert charged >= 60 * MIB, "what a replay needs is what the memtable is charged for"
     await world.crash(engine)
     held.release()
@@ -31,7 +31,7 @@ async def test_a_log_takes_no_more_memory_than_the_memtable_it_becomes() -> None
     finally:
         tracemalloc.stop()
     assert peak - before < 12 * MIB + 12 * MIB, "four times 3 MiB live on, and one object is opened at a time"
-    assert engine.writes.pressure.memtable >= 60 * MIB
+    assert engine.writes.memtable_bytes >= 60 * MIB
     assert await read(engine.layers[1], SECTOR_BYTES, 3 * MIB) == data
     await world.crash(engine)
 

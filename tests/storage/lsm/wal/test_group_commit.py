@@ -194,7 +194,7 @@ async def test_what_nobody_flushes_goes_by_itself() -> None:
     layer.write(0, SECTOR)
     before = world.store.count("create", WALS)
     await until(lambda: world.store.count("create", WALS) > before)
-    await until(lambda: engine.writes.pressure.unlogged == 0)
+    await until(lambda: engine.writes.unlogged_bytes == 0)
     await world.crash(engine)
 
 

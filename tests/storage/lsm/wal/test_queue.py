@@ -66,13 +66,13 @@ async def test_a_long_queue_is_cut_into_whole_operations_in_order() -> None:
     world, engine, layer = await stopped()
     chance = random.Random(1)
     sequences = []
-    before = engine.writes.pressure.unlogged
+    before = engine.writes.unlogged_bytes
     for number in range(400):
         length = chance.choice([1, 700, SECTOR_BYTES, 100_000])
         sequences.append(layer.write(number * 2 * BLOCK_BYTES + chance.randrange(9999), bytes([number % 251]) * length))
         if number % 7 == 0:
             sequences.append(layer.zero(number * BLOCK_BYTES + 5, 9999, allocated=False))
-    charged = engine.writes.pressure.unlogged - before
+    charged = engine.writes.unlogged_bytes - before
     cuts = cut_all(engine, layer)
     assert len(cuts) > 2
     assert [op[0] for cut in cuts for op in cut.records.ops] == sequences
