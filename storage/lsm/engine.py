@@ -15,38 +15,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from storage import cancel
 from storage.bucket.outage import REFUSALS
-from storage.bucket.pace import Pace
-from storage.cache.frame_cache import FrameCache
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError, Unavailable
-from storage.format.envelope import NO_LINK
-from storage.format.frame import FrameCodec
-from storage.format.names import manifest_name
-from storage.lsm.flush.flush import MemtableFlush
-from storage.lsm.gc.garbage import Garbage
+from storage.lsm.background import Background
 from storage.lsm.gc.sweep import Sweeper
-from storage.lsm.index.install import Installer
-from storage.lsm.layers import Layers
-from storage.lsm.memtable.backpressure import LOG_BYTES_MAX, Pressure
-from storage.lsm.memtable.gate import Gate
-from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
 from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import named_by
-from storage.lsm.recovery.ownership import Ownership
 from storage.lsm.recovery.take_over import Opened, Opener
-from storage.lsm.sst.bulk import BulkWriter
-from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.numbers import SstNumbers
-from storage.lsm.sst.upload import SstWriter
-from storage.lsm.wal.group_commit import GroupCommit
-from storage.lsm.wal.position import LoggedObject, LogPosition
 from storage.lsm.wal.queue import LayerQueue
-from storage.lsm.wal.reader import RESUME
+from storage.lsm.wiring import Context, put_together
 from storage.objects.base import ObjectStore
 
 _log = logging.getLogger("nbdserver")
@@ -55,110 +38,33 @@ _log = logging.getLogger("nbdserver")
 class Engine:
     """A store opened by this process, as its writer or (`read_only`) to read it."""
 
-    def __init__(
-        self,
-        *,
-        opened: Opened,
-        store: ObjectStore,
-        single: ObjectStore,
-        key: DataKey,
-        keys_number: int,
-        tree: TreeState,
-        env: Env,
-        options: EngineOptions,
-        host: HostState | None,
-        sst_numbers: SstNumbers,
-        read_only: bool,
-    ) -> None:
-        self.key = key
+    def __init__(self, its: Context, keys_number: int) -> None:
+        opened = its.opened
+        self.key = its.key
         self.keys_number = keys_number
         self.epoch = opened.epoch
-        self.read_only = read_only
+        self.read_only = its.read_only
         self.manifests = opened.manifests
-        self.cache = FrameCache(options.cache_bytes)
         self.failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
-        self._single = single
-        self._env = env
-        self._options = options
-        self._ownership = Ownership(host, opened.lock, env)
-        codec = FrameCodec(opened.ciphers.frames, key.store_id)
-        pressure = Pressure(
-            Gate(asyncio.get_running_loop().call_soon),
-            unlogged_max=options.unlogged_bytes_max,
-            memtable_max=options.memtable_bytes_max,
-        )
-        pace = Pace(env.monotonic, pressure.set_rate)
-        sequence = max(self.manifests.manifest.sequence, opened.replay.sequence)
-        self.writes = WriteState(sequence=sequence, pressure=pressure)
-        self.source = FrameSource(
-            store=single,
-            codec=codec,
-            cache=self.cache,
-            sst_numbers=sst_numbers,
-            env=env,
-            on_missing=lambda _: self._look_for_newer(),
-            witness=lambda: single.get(manifest_name(self.manifests.number), 0, 1),
-            patience_seconds=options.patience_seconds,
-        )
-        position = _position(opened, read_only=read_only)
-        ssts = SstWriter(
-            store=store,
-            env=env,
-            frames=codec,
-            frame_cipher=opened.ciphers.frames,
-            index_cipher=opened.ciphers.index,
-            tree_cipher=opened.ciphers.tree,
-            store_id=key.store_id,
-            epoch=opened.epoch,
-            acknowledged=lambda: position.acknowledged,
-            look_for_newer=self.manifests.look_for_newer,
-            pace=pace,
-        )
-        self.commit = GroupCommit(
-            store=store,
-            cipher=opened.ciphers.wal,
-            store_id=key.store_id,
-            epoch=opened.epoch,
-            env=env,
-            writes=self.writes,
-            pace=pace,
-            push_seconds=options.push_seconds,
-            position=position,
-            bulk=BulkWriter(ssts, sst_numbers.location),
-            cache=self.cache,
-            look_for_newer=self.manifests.look_for_newer,
-            on_acknowledged=self._ownership.note,
-            on_failure=self.fail,
-            on_progress=self._on_progress,
-        )
-        self._layers = Layers(
-            tree=tree,
-            tree_stored=self.manifests.manifest.tree is not None,
-            maps=opened.maps,
-            writes=self.writes,
-            commit=self.commit,
-            source=self.source,
-            cache=self.cache,
-            kept_bytes_max=options.kept_bytes_max,
-        )
-        self.layers = self._layers.by_number
-        self.garbage = Garbage(single, env)
-        self._flush = MemtableFlush(
-            layers=self._layers,
-            writes=self.writes,
-            commit=self.commit,
-            manifests=self.manifests,
-            ssts=ssts,
-            source=self.source,
-            installer=Installer(self.cache, sst_numbers.location),
-            garbage=self.garbage,
-            durable=self.durable,
-            on_truncated=self._remember,
-        )
-        self._flush_wanted = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._flushes: set[asyncio.Task[None]] = set()
         self.closing = False
+        self._single = its.single
+        self._env = its.env
+        self._options = its.options
+        self._flush_wanted = asyncio.Event()
+        self._background = Background()
+        """What goes on until the engine ends."""
+        self._flushes = Background()
+        """Memtable flushes under way: each goes on to its end, whoever asked for it."""
+        parts = put_together(its, self)
+        self.cache = parts.cache
+        self.writes = parts.writes
+        self.source = parts.source
+        self.commit = parts.commit
+        self.layers = parts.layers.by_number
+        self.garbage = parts.garbage
+        self._ownership = parts.ownership
+        self._layers = parts.layers
+        self._flush = parts.flush
 
     @classmethod
     async def open(
@@ -192,19 +98,9 @@ class Engine:
             )
         try:
             opened.manifests.use(store)
-            engine = cls(
-                opened=opened,
-                store=store,
-                single=single_store or store,
-                key=key,
-                keys_number=keys_number,
-                tree=tree,
-                env=env,
-                options=options,
-                host=host,
-                sst_numbers=sst_numbers,
-                read_only=read_only,
-            )
+            single = single_store or store
+            its = Context(opened, store, single, key, tree, env, options, host, sst_numbers, read_only)
+            engine = cls(its, keys_number)
             await engine._replay(opened, sst_numbers)
             if not read_only:
                 await engine._ownership.begin(engine._anchor())
@@ -243,27 +139,14 @@ class Engine:
             named=named_by(manifest).keys() | {sst.id for sst in self.writes.memtable.ssts},
             below=lambda: (self.manifests.manifest.replay, self.commit.position.fences),
         )
-        self._tasks = [
-            self._spawn(self._flush_forever),
-            self._spawn(self._watch),
-            self._spawn(self.garbage.collect),
-            self._spawn(lambda: self._sweep(sweeper)),
-        ]
-        self._on_progress()
+        start = partial(self._background.start, on_failure=self.fail)
+        start("memtable flushes", self._flush_forever)
+        start("watch for a newer writer", self._watch)
+        start("deletion of garbage", self.garbage.collect)
+        start("sweep of leftovers", partial(self._sweep, sweeper))
+        self.log_moved()
 
-    def _spawn(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        async def guarded() -> None:
-            try:
-                await work()
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
-                    raise
-                # Also a cancellation that nobody asked for: without this task the log would grow until writes stall.
-                self.fail(error)
-
-        return asyncio.get_running_loop().create_task(guarded())
-
-    async def _look_for_newer(self) -> None:
+    async def look_for_newer(self) -> None:
         """Something is missing that should be there. Fenced: a newer writer has taken it away, which is the end of this
         one, and not an error of whoever looked.
         """
@@ -335,19 +218,15 @@ class Engine:
         self.failed.set_result(error)
         self.commit.stop()
         self.source.stop(error)
-        current = asyncio.current_task()
-        for task in (*self._tasks, *self._flushes):
-            if task is not current:
-                task.cancel()
+        self._background.cancel()
+        self._flushes.cancel()
 
     async def close(self) -> None:
         """Flush everything and mark the store as closed, so that the next server needs no replay and asks nobody."""
         self.closing = True
         try:
             if not self.read_only and not self.failed.done():
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._background.stop()
                 await self.flush_memtable(closing=True)
                 await self.garbage.finish()
                 self.fail(Closed("the store was closed"))
@@ -357,7 +236,7 @@ class Engine:
 
     # --- memtable flush
 
-    def _on_progress(self) -> None:
+    def log_moved(self) -> None:
         """The log moved: is it time to flush the memtable?"""
         position = self.commit.position
         memtable = self.writes.memtable
@@ -384,9 +263,8 @@ class Engine:
         """
         self.check_writer()
         keys_number = self.keys_number
-        task = self._spawn(lambda: self._flush.run(keys_number=keys_number, closing=closing, always=always))
-        self._flushes.add(task)
-        task.add_done_callback(self._flushes.discard)
+        flush = partial(self._flush.run, keys_number=keys_number, closing=closing, always=always)
+        task = self._flushes.start("memtable flush", flush, on_failure=self.fail)
         waited: set[asyncio.Future[Any]] = {task, self.failed}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         self.check_alive()
@@ -398,7 +276,8 @@ class Engine:
 
     # --- the host
 
-    async def _remember(self) -> None:
+    async def remember(self) -> None:
+        """The log was truncated: save what this host remembers of the store."""
         await self._ownership.remember(self._anchor())
 
     def _anchor(self) -> Anchor:
@@ -431,21 +310,6 @@ class Engine:
                 with suppress(*REFUSALS):  # the next turn asks again
                     await sweeper.sweep()
             await asyncio.sleep(self._options.sweep_seconds)
-
-
-def _position(opened: Opened, *, read_only: bool) -> LogPosition:
-    """Where the log goes on after what was found there."""
-    manifest, replay = opened.manifests.manifest, opened.replay
-    fence = replay.end
-    position = LogPosition(
-        next_number=fence + RESUME,
-        tail_tag=NO_LINK,
-        acknowledged=max(fence if not read_only else 0, manifest.acknowledged),
-        fences=tuple(sorted({*manifest.fences, *replay.fences})),
-    )
-    for item in replay.objects:
-        position.add(LoggedObject(item.number, item.size, item.tag))
-    return position
 
 
 @dataclass(frozen=True, slots=True)

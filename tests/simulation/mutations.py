@@ -338,10 +338,8 @@ MUTATIONS = [
     Mutation(
         "made: closing cancels a flush under way",
         "storage/lsm/engine.py",
-        "        task = self._spawn(lambda: self._flush.run(",
-        "        await self._flush.run(keys_number=keys_number, closing=closing, always=always)\n"
-        "        return\n"
-        "        task = self._spawn(lambda: self._flush.run(",
+        "        task = self._flushes.start(",
+        "        await flush()\n        return\n        task = self._flushes.start(",
     ),
     Mutation(
         "made: what the manifest holds is replayed once more",

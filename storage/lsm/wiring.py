@@ -1,0 +1,204 @@
+"""Wiring: how an engine is put together. Nothing happens here; a reader sees who knows whom.
+
+    layers ── queues ──> commit ──> log            writes    sequence, memtables, pressure: shared by all that write
+      │                    └─ bulk ──> ssts         source    frames from the store, through the cache
+      └── flush ──> ssts, manifests, index ──> garbage
+
+What ends the engine, and what it is told, goes to its `Supervisor`, which is the engine itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from storage.bucket.pace import Pace
+from storage.cache.frame_cache import FrameCache
+from storage.crypto.keys import DataKey
+from storage.env import Env
+from storage.format.envelope import NO_LINK
+from storage.format.frame import FrameCodec
+from storage.format.names import manifest_name
+from storage.lsm.flush.flush import MemtableFlush
+from storage.lsm.gc.garbage import Garbage
+from storage.lsm.index.install import Installer
+from storage.lsm.layers import Layers
+from storage.lsm.memtable.backpressure import Pressure
+from storage.lsm.memtable.gate import Gate
+from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.metadata import TreeState
+from storage.lsm.options import EngineOptions
+from storage.lsm.recovery.anchor import HostState
+from storage.lsm.recovery.ownership import Ownership
+from storage.lsm.recovery.take_over import Opened
+from storage.lsm.sst.bulk import BulkWriter
+from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.sst.numbers import SstNumbers
+from storage.lsm.sst.upload import SstWriter
+from storage.lsm.wal.group_commit import GroupCommit
+from storage.lsm.wal.position import LoggedObject, LogPosition
+from storage.lsm.wal.queue import LayerQueue
+from storage.lsm.wal.reader import RESUME
+from storage.objects.base import ObjectStore
+
+
+class Supervisor(Protocol):
+    """What the parts of an engine tell it, and ask of it."""
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing may go on."""
+
+    def log_moved(self) -> None:
+        """Something was acknowledged."""
+
+    async def look_for_newer(self) -> None:
+        """Something is missing that should be there."""
+
+    async def durable(self, queue: LayerQueue, sequence: int) -> None:
+        """Return when everything of this queue up to `sequence` is acknowledged."""
+
+    async def remember(self) -> None:
+        """The log was truncated: what this host remembers of the store is old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is given to an engine, and what was found when its store was opened."""
+
+    opened: Opened
+    store: ObjectStore
+    single: ObjectStore
+    """The same store, which tries each request once."""
+    key: DataKey
+    tree: TreeState
+    env: Env
+    options: EngineOptions
+    host: HostState | None
+    sst_numbers: SstNumbers
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that an engine speaks to itself."""
+
+    cache: FrameCache
+    ownership: Ownership
+    writes: WriteState
+    source: FrameSource
+    commit: GroupCommit
+    layers: Layers
+    garbage: Garbage
+    flush: MemtableFlush
+
+
+def put_together(its: Context, engine: Supervisor) -> Parts:
+    """The parts of one engine, each knowing those before it."""
+    opened, manifests = its.opened, its.opened.manifests
+    cache = FrameCache(its.options.cache_bytes)
+    ownership = Ownership(its.host, opened.lock, its.env)
+    codec = FrameCodec(opened.ciphers.frames, its.key.store_id)
+    writes, pace = _writes(its)
+    source = _source(its, codec, cache, engine)
+    position = log_position(opened, read_only=its.read_only)
+    ssts = _ssts(its, codec, position, pace)
+    commit = GroupCommit(
+        store=its.store,
+        cipher=opened.ciphers.wal,
+        store_id=its.key.store_id,
+        epoch=opened.epoch,
+        env=its.env,
+        writes=writes,
+        pace=pace,
+        push_seconds=its.options.push_seconds,
+        position=position,
+        bulk=BulkWriter(ssts, its.sst_numbers.location),
+        cache=cache,
+        look_for_newer=manifests.look_for_newer,
+        on_acknowledged=ownership.note,
+        on_failure=engine.fail,
+        on_progress=engine.log_moved,
+    )
+    layers = _layers(its, writes, commit, source, cache)
+    garbage = Garbage(its.single, its.env)
+    flush = MemtableFlush(
+        layers=layers,
+        writes=writes,
+        commit=commit,
+        manifests=manifests,
+        ssts=ssts,
+        source=source,
+        installer=Installer(cache, its.sst_numbers.location),
+        garbage=garbage,
+        durable=engine.durable,
+        on_truncated=engine.remember,
+    )
+    return Parts(cache, ownership, writes, source, commit, layers, garbage, flush)
+
+
+def _writes(its: Context) -> tuple[WriteState, Pace]:
+    options, opened = its.options, its.opened
+    gate = Gate(asyncio.get_running_loop().call_soon)
+    pressure = Pressure(gate, unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
+    sequence = max(opened.manifests.manifest.sequence, opened.replay.sequence)
+    return WriteState(sequence=sequence, pressure=pressure), Pace(its.env.monotonic, pressure.set_rate)
+
+
+def _source(its: Context, codec: FrameCodec, cache: FrameCache, engine: Supervisor) -> FrameSource:
+    manifests = its.opened.manifests
+    return FrameSource(
+        store=its.single,
+        codec=codec,
+        cache=cache,
+        sst_numbers=its.sst_numbers,
+        env=its.env,
+        on_missing=lambda _: engine.look_for_newer(),
+        witness=lambda: its.single.get(manifest_name(manifests.number), 0, 1),
+        patience_seconds=its.options.patience_seconds,
+    )
+
+
+def _ssts(its: Context, codec: FrameCodec, position: LogPosition, pace: Pace) -> SstWriter:
+    opened = its.opened
+    return SstWriter(
+        store=its.store,
+        env=its.env,
+        frames=codec,
+        frame_cipher=opened.ciphers.frames,
+        index_cipher=opened.ciphers.index,
+        tree_cipher=opened.ciphers.tree,
+        store_id=its.key.store_id,
+        epoch=opened.epoch,
+        acknowledged=lambda: position.acknowledged,
+        look_for_newer=opened.manifests.look_for_newer,
+        pace=pace,
+    )
+
+
+def _layers(its: Context, writes: WriteState, commit: GroupCommit, source: FrameSource, cache: FrameCache) -> Layers:
+    return Layers(
+        tree=its.tree,
+        tree_stored=its.opened.manifests.manifest.tree is not None,
+        maps=its.opened.maps,
+        writes=writes,
+        commit=commit,
+        source=source,
+        cache=cache,
+        kept_bytes_max=its.options.kept_bytes_max,
+    )
+
+
+def log_position(opened: Opened, *, read_only: bool) -> LogPosition:
+    """Where the log goes on after what was found there."""
+    manifest, replay = opened.manifests.manifest, opened.replay
+    fence = replay.end
+    position = LogPosition(
+        next_number=fence + RESUME,
+        tail_tag=NO_LINK,
+        acknowledged=max(fence if not read_only else 0, manifest.acknowledged),
+        fences=tuple(sorted({*manifest.fences, *replay.fences})),
+    )
+    for item in replay.objects:
+        position.add(LoggedObject(item.number, item.size, item.tag))
+    return position
