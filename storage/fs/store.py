@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from storage.crypto import keys
 from storage.crypto.keys import DEFAULT_COST, Cost
@@ -284,30 +285,18 @@ class Store:
     def status(self) -> StoreStatus:
         """The state of the store now; it may be asked for while the store is closing."""
         engine = self._engine
-        position = engine.commit.position
-        ssts = engine.manifests.manifest.ssts
-        now = self._env.monotonic()
-        failing, oldest = self._objects.health.failing, engine.commit.oldest()
+        failing = self._objects.health.failing
+        numbers: dict[str, Any] = engine.numbers()
         return StoreStatus(
             url=self.url,
             store_id=engine.key.store_id.hex(),
             epoch=engine.epoch,
             read_only=engine.read_only,
             devices=len(self._tree.namespace.devices()),
-            uptime_seconds=round(now - self._opened_at, 3),
+            uptime_seconds=round(self._env.monotonic() - self._opened_at, 3),
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
-            unlogged_bytes=engine.writes.unlogged_bytes,
-            unlogged_seconds=0.0 if oldest is None else round(now - oldest, 3),
-            memtable_bytes=engine.writes.memtable_bytes,
-            kept_bytes=engine.writes.memtable.kept,
-            cached_bytes=engine.cache.bytes,
-            wal_acknowledged=position.acknowledged,
-            wal_objects=len(position.objects),
-            manifest=engine.manifests.number,
-            ssts=len(ssts),
-            stored_bytes=sum(sst.size for sst in ssts),
-            patches=sum(layer.index.patches() for layer in engine.layers.values()),
-            unreadable=[self._unreadable(suspect) for suspect in engine.source.suspects.all()],
+            **numbers,
+            unreadable=[self._unreadable(suspect) for suspect in engine.suspects()],
             garbage=self._garbage(),
             flushing=engine.flushing,
             closing=engine.closing,

@@ -28,6 +28,7 @@ from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import named_by
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.numbers import SstNumbers
+from storage.lsm.sst.suspects import Suspect
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, put_together
 from storage.objects.base import ObjectStore
@@ -273,6 +274,29 @@ class Engine:
     def flushing(self) -> str | None:
         """What the memtable flush under way waits for, for people; None if there is none."""
         return self._flush.waits_for
+
+    def suspects(self) -> list[Suspect]:
+        """The objects that the store withholds, while it gives others."""
+        return self.source.suspects.all()
+
+    def numbers(self) -> dict[str, int | float]:
+        """All of `ENGINE_STATS` as they are now, by name."""
+        log = self.commit.position.snapshot()
+        ssts = self.manifests.manifest.ssts
+        oldest = self.commit.oldest()
+        return {
+            "unlogged_bytes": self.writes.unlogged_bytes,
+            "unlogged_seconds": 0.0 if oldest is None else round(self._env.monotonic() - oldest, 3),
+            "memtable_bytes": self.writes.memtable_bytes,
+            "kept_bytes": self.writes.memtable.kept,
+            "cached_bytes": self.cache.bytes,
+            "wal_acknowledged": log.acknowledged,
+            "wal_objects": log.objects,
+            "manifest": self.manifests.number,
+            "ssts": len(ssts),
+            "stored_bytes": sum(sst.size for sst in ssts),
+            "patches": sum(layer.index.patches() for layer in self.layers.values()),
+        }
 
     # --- the host
 

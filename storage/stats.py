@@ -1,0 +1,69 @@
+"""The one list of counters and gauges of an open store: name, unit and meaning; nothing else is counted.
+
+`Engine.numbers` and `Store.status` take a snapshot of it in one step on the event loop. What is shown of a store, as
+status, metrics or a dashboard, has its names and units from here.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class StatKind(Enum):
+    """How a number moves."""
+
+    COUNTER = "counter"
+    """It only grows while the process lives."""
+    GAUGE = "gauge"
+    """It goes up and down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One number."""
+
+    name: str
+    kind: StatKind
+    unit: str
+    meaning: str
+    formula: str = ""
+    """What a derived one is made of; empty for what is counted itself."""
+
+
+_COUNTER, _GAUGE = StatKind.COUNTER, StatKind.GAUGE
+
+ENGINE_STATS = (
+    Stat("unlogged_bytes", _GAUGE, "bytes", "written and not durable yet"),
+    Stat("memtable_bytes", _GAUGE, "bytes", "written and not in SSTs yet, less what no flush can take"),
+    Stat("kept_bytes", _GAUGE, "bytes", "parts of sectors over what cannot be read: they stay in the log"),
+    Stat("cached_bytes", _GAUGE, "bytes", "decoded frames in memory"),
+    Stat("wal_acknowledged", _COUNTER, "number", "highest number of the log that is acknowledged"),
+    Stat("wal_objects", _GAUGE, "objects", "data objects of the log that a replay would read"),
+    Stat("manifest", _COUNTER, "number", "number of the newest manifest"),
+    Stat("ssts", _GAUGE, "objects", "SSTs that the manifest lists"),
+    Stat("stored_bytes", _GAUGE, "bytes", "size of those SSTs", "sum of the sizes in the manifest"),
+    Stat("patches", _GAUGE, "entries", "entries of the index over the base of a block", "sum over all layers"),
+    Stat(
+        "unlogged_seconds",
+        _GAUGE,
+        "seconds",
+        "age of the oldest operation that is not durable; 0 if all are",
+        "now - when it came",
+    ),
+)
+"""What the engine counts."""
+
+REQUEST_STATS = (
+    Stat("requests", _COUNTER, "requests", "attempts by verb; a listing counts per page, a deletion per 1,000 names"),
+    Stat("request_errors", _COUNTER, "requests", "attempts that failed; not found and already there are answers"),
+    Stat("bytes_up", _COUNTER, "bytes", "of objects that arrived in the store"),
+    Stat("bytes_down", _COUNTER, "bytes", "of objects that arrived from it"),
+)
+"""What goes to the store and comes from it."""
+
+STORE_STATS = (
+    Stat("devices", _GAUGE, "devices", "device files in the tree of names"),
+    Stat("uptime_seconds", _GAUGE, "seconds", "since the store was opened", "now - when it was opened"),
+)
+"""What is known above the engine."""
+
+STATS = (*STORE_STATS, *ENGINE_STATS, *REQUEST_STATS)

@@ -1,0 +1,32 @@
+"""The list of counters and gauges is complete: what is counted is in it, and what is in it is counted."""
+
+import msgspec
+
+from storage.fs.status import StoreStatus
+from storage.stats import ENGINE_STATS, STATS
+from tests.storage.lsm.worlds import World
+
+NOT_COUNTED = {"epoch"}
+"""Numbers of a status that say which, and not how many."""
+
+
+def test_every_number_of_a_status_is_in_the_list_and_the_other_way_round() -> None:
+    numbers = {
+        field.encode_name: field.type
+        for field in msgspec.structs.fields(StoreStatus)
+        if field.type in (int, float) or getattr(field.type, "__origin__", None) is dict
+    }
+    names = [stat.name for stat in STATS]
+    assert len(set(names)) == len(names)
+    assert set(names) == numbers.keys() - NOT_COUNTED
+    for stat in STATS:
+        assert (numbers[stat.name] is float) == (stat.unit == "seconds"), stat.name
+        assert stat.name.endswith("_seconds") == (stat.unit == "seconds"), stat.name
+        assert stat.meaning
+
+
+async def test_an_engine_gives_all_of_its_numbers() -> None:
+    world = World()
+    engine, _ = await world.start()
+    assert engine.numbers().keys() == {stat.name for stat in ENGINE_STATS}
+    await world.crash(engine)
