@@ -91,7 +91,7 @@ class StoreAtRest:
                 self.server.kill()
 
     def objects(self) -> list[str]:
-        """Names of the objects in the store, as the design lays them out; temporary files are none."""
+        """Names of the objects in the store, as docs/format.md lays them out; temporary files are none."""
         found = (path.relative_to(self.root) for path in self.root.rglob("*.*") if path.is_file())
         return sorted(str(name) for name in found if name.parts[0] in {"keys", "manifest", "wal", "compacted"})
 

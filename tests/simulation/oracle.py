@@ -1,4 +1,4 @@
-"""What a store may hold and say: promise 1 of the design, as the world outside can check it.
+"""What a store may hold and say: the promise of docs/durability.md, as the world outside can check it.
 
 Every session (an opened writer) starts from a state that the oracle has compared byte by byte, and adds operations to
 it. What a later session finds must be, disk by disk, what an earlier one started from plus a *prefix* of its

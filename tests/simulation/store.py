@@ -7,8 +7,8 @@ A request that was answered may arrive once more (a proxy sent it again). It may
 transport gives it up.
 
 Reads and listings are strongly consistent, as the race probe demands of a store. In some worlds a listing may be a
-little old where the design says that it need not be fresh: reading the log, and finding the newest manifest, which both
-ask for the next number by itself.
+little old where the commit protocol (decision 1) needs no fresh one: reading the log, and finding the newest manifest,
+which both ask for the next number by itself.
 """
 
 import asyncio

@@ -44,7 +44,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row. `row` is its number in the list of bad inputs, or 0; `section` that of the specification."""
+    """One row. `row` is its number in docs/bad-inputs.md, or 0; `section` that of the specification."""
 
     name: str
     row: int

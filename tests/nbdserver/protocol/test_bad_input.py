@@ -1,7 +1,7 @@
 """What clients may send that they should not, and what each is answered.
 
-The table, in bad_options and bad_requests, is that of the project's list of bad inputs (the rows that need no TLS
-and no extended headers); numbers in the names are its rows. Every case runs whole, byte by byte and in odd pieces,
+The table, in bad_options and bad_requests, is that of docs/bad-inputs.md (the rows that need no TLS and no extended
+headers); numbers in the names are its rows. Every case runs whole, byte by byte and in odd pieces,
 with a well-behaved client beside it that must notice nothing. Answers are those of the NBD protocol's "Option reply
 types", "Request types" and "Error values".
 """

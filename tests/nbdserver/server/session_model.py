@@ -2,7 +2,7 @@
 
 The sessions and the gate are the real ones; device, event loop and clock are the model's, so that one event is one
 step: a request, a change of the gate, one more write durable, time, a pass of the loop, a client that goes. The oracle
-knows the rules only from what the protocol and the design promise:
+knows the rules only from what the protocol and docs/durability.md promise:
 
 - a write is carried out once, when there is room, in the order of its connection, and not after its client has gone;
 - it is answered once, after it was carried out and after the delay that the gate asked for then; with FUA when it is
