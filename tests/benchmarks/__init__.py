@@ -1,1 +1,1 @@
-"""Measurements behind the figures the project promises; run with scripts/measure and scripts/bench."""
+"""Measurements behind the figures the project promises; run with scripts/bench."""

@@ -1,4 +1,4 @@
-"""Measures the promised figures on MinIO and folder stores: `scripts/measure [NAME...]`, `--list` for the names.
+"""The promised figures on MinIO and folder stores: `scripts/bench store [NAME...]`, `--list` for the names.
 
 Each figure is taken with the real program. Rates stand beside what the `minio` client alone reaches in the same run.
 """
