@@ -78,6 +78,12 @@ class Invalid(StorageError):
 class Fenced(StorageError):
     """Another writer holds or took the store. Nothing may be acknowledged any more."""
 
+    def __init__(
+        self,
+        message: str = "another server has taken over this store: this one acknowledges nothing more and stops",
+    ) -> None:
+        super().__init__(message)
+
 
 class AccessDenied(StorageError):
     """Credentials or permissions do not allow it."""

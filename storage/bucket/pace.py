@@ -15,28 +15,29 @@ from collections import deque
 from collections.abc import Callable
 
 from storage.format.frame import BLOCK_BYTES
+from storage.units import KIB, MIB
 
-FIRST_RATE = 1024 * 1024
+UPLOAD_RATE_FIRST = MIB
 """Bytes a second assumed until something was measured."""
 
-RATE_MIN = 64 * 1024
+UPLOAD_RATE_MIN = 64 * KIB
 """No measurement counts as less: an outage is not a rate."""
 
-SAMPLE_BYTES_MIN = 128 * 1024
+SAMPLE_BYTES_MIN = 128 * KIB
 """Smaller objects are left out."""
 
 SAMPLES = 8
 """So many objects count: two rounds of four in flight."""
 
-INLINE_BYTES_MAX = 4 * 1024 * 1024
+INLINE_BYTES_MAX = 4 * MIB
 """Operations of one cut that goes into the log itself, and so the size of a WAL object; a larger write is one cut."""
 
-INLINE_BYTES_MIN = 256 * 1024
+INLINE_BYTES_MIN = 256 * KIB
 
 INLINE_SECONDS = 0.5
 """And no more than what is uploaded in this time: with four in flight one takes two seconds."""
 
-BULK_BYTES_MIN = 4 * 1024 * 1024
+BULK_BYTES_MIN = 4 * MIB
 """Whole blocks below this go inline: one round trip instead of two matters more than the second upload..."""
 
 BULK_SECONDS_MIN = 0.25
@@ -48,10 +49,10 @@ ABREAST_SECONDS = 2.0
 """Objects that share a slow link arrive together, and who waits for them is answered all at once: beside another,
 one more is sent only if all of them are uploaded in this time."""
 
-OBJECT_BYTES_MAX = 16 * 1024 * 1024
-OBJECT_BYTES_MIN = 1024 * 1024
+SST_BYTES_MAX = 16 * MIB
+SST_BYTES_MIN = MIB
 
-OBJECT_SECONDS = 0.5
+SST_SECONDS = 0.5
 """An SST holds no more than what is uploaded in this time; with four in flight it takes four times as long."""
 
 
@@ -92,7 +93,7 @@ class Pace:
         """What is under way, if more than two objects are."""
         self.bulk_bytes_min = BULK_BYTES_MIN
         """Whole blocks of one cut from which on they travel as frames."""
-        self._set(float(FIRST_RATE))
+        self._set(float(UPLOAD_RATE_FIRST))
 
     @property
     def uploads(self) -> int:
@@ -113,7 +114,7 @@ class Pace:
         self._under_way -= 1
         self._samples.append((self._busy, size))
         seconds = max(self._busy - self._samples[0][0], 1e-6)
-        rate = max(sum(held for _, held in list(self._samples)[1:]) / seconds, RATE_MIN)
+        rate = max(sum(held for _, held in list(self._samples)[1:]) / seconds, UPLOAD_RATE_MIN)
         self._set(rate)
         self.bulk_bytes_min = _between(BLOCK_BYTES, BULK_SECONDS_MIN * rate, BULK_BYTES_MIN)
 
@@ -127,7 +128,7 @@ class Pace:
         self.rate = rate
         self.abreast_bytes = int(ABREAST_SECONDS * rate)
         self.inline_bytes = _between(INLINE_BYTES_MIN, INLINE_SECONDS * rate, INLINE_BYTES_MAX)
-        self.object_bytes = _between(OBJECT_BYTES_MIN, OBJECT_SECONDS * rate, OBJECT_BYTES_MAX)
+        self.object_bytes = _between(SST_BYTES_MIN, SST_SECONDS * rate, SST_BYTES_MAX)
         self._on_rate(rate)
 
 

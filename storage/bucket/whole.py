@@ -15,11 +15,12 @@ from storage.env import Env
 from storage.errors import Corrupt
 from storage.format.envelope import FIRST_PART_BYTES, ObjectKind, check_first_part
 from storage.objects.base import ObjectStore
+from storage.units import MIB
 
-UNPROVEN_BYTES_MAX = 16 * 1024 * 1024
+UNPROVEN_BYTES_MAX = 16 * MIB
 """As large as log objects are but for the rarest: those cost one request."""
 
-ROOM_BYTES = 64 * 1024 * 1024
+ROOM_BYTES = 64 * MIB
 """Read at once: at 100 ms a request that is 640 MB/s."""
 
 

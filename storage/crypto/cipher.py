@@ -26,10 +26,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from storage.buffers import Buffer
 from storage.errors import BrokenInvariant
 from storage.secret import Secret
-
-Buffer = bytes | bytearray | memoryview
 
 KEY_BYTES = 32
 PREFIX_BYTES = 16

@@ -37,7 +37,7 @@ from contextlib import suppress
 from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES, STORE_ID_BYTES, AuthenticationError
 from storage.crypto.keyslots import (
     DEFAULT_COST,
-    OBJECT_BYTES_MAX,
+    KEYS_BYTES_MAX,
     SALT_BYTES,
     Cost,
     DataKey,
@@ -193,7 +193,7 @@ async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
         number = max(numbers)
         name = keys_name(number)
         try:
-            data = await store.get(name, limit=OBJECT_BYTES_MAX)
+            data = await store.get(name, limit=KEYS_BYTES_MAX)
         except NotFound:
             continue
         return decode(data, number, cost.memory_kib_min)

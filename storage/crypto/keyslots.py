@@ -25,7 +25,7 @@ from storage.errors import BrokenInvariant, Corrupt, Invalid, Unsupported
 from storage.secret import Secret
 
 MAGIC = b"NBDSTORE"
-FORMAT_VERSION = 1
+KEYS_VERSION = 1
 KIND_KEYS = 1
 
 MEMORY_KIB_MIN = 19 * 1024
@@ -52,7 +52,7 @@ _HEADER = Struct("<8sHB16sQB")
 _SLOT = Struct("<HBIIB16sQ32s72s")
 _ASSOCIATED = Struct("<18sH16sHBIIB16sQ")
 _DOMAIN = b"nbdserver key slot"
-OBJECT_BYTES_MAX = _HEADER.size + SLOTS_MAX * _SLOT.size + SEAL_BYTES + CHECKSUM_BYTES
+KEYS_BYTES_MAX = _HEADER.size + SLOTS_MAX * _SLOT.size + SEAL_BYTES + CHECKSUM_BYTES
 
 assert WRAPPED_BYTES == 72
 assert len(_DOMAIN) == 18
@@ -115,7 +115,7 @@ class Slot:
         cost = self.cost
         return _ASSOCIATED.pack(
             _DOMAIN,
-            FORMAT_VERSION,
+            KEYS_VERSION,
             store_id,
             self.number,
             _ARGON2ID,
@@ -195,7 +195,7 @@ def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_m
     refusal = _refusal([slot.cost for slot in slots], memory_kib_min)
     if refusal:
         raise Invalid(refusal)
-    sealed = _HEADER.pack(MAGIC, FORMAT_VERSION, KIND_KEYS, data_key.store_id, number, len(slots))
+    sealed = _HEADER.pack(MAGIC, KEYS_VERSION, KIND_KEYS, data_key.store_id, number, len(slots))
     for slot in slots:
         cost = slot.cost
         sealed += _SLOT.pack(
@@ -221,8 +221,8 @@ def decode(data: bytes, number: int, memory_kib_min: int) -> KeysObject:
     magic, version, kind, store_id, own_number, count = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise Corrupt(name, "it does not begin like an object of a store")
-    if version != FORMAT_VERSION:
-        raise Unsupported(f"{name} has format {version}; this program knows {FORMAT_VERSION}: use a newer one")
+    if version != KEYS_VERSION:
+        raise Unsupported(f"{name} has format {version}; this program knows {KEYS_VERSION}: use a newer one")
     body = data[:-CHECKSUM_BYTES]
     if sha256(body).digest() != data[-CHECKSUM_BYTES:]:
         raise Corrupt(name, "its checksum does not fit")

@@ -30,6 +30,7 @@ from storage.crypto.cipher import (
 )
 from storage.errors import BrokenInvariant, Corrupt, Unsupported
 from storage.format.frame import compress, decompress
+from storage.units import KIB
 
 OBJECT_MAGIC = b"NBDSTORE"
 FORMAT_VERSION = 1
@@ -39,7 +40,7 @@ HEADER = struct.Struct("<8sHBBI16s16sQ16sQQII")
 HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 96
 
-PART_BYTES_MAX = 256 * 1024
+PART_BYTES_MAX = 256 * KIB
 """Plaintext of one part. The AEAD holds the interpreter lock, 66 us for this much: short enough for the event loop."""
 
 _LENGTH = struct.Struct("<I")

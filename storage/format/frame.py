@@ -16,13 +16,13 @@ from struct import Struct
 
 import lz4.block
 
+from storage.buffers import Buffer
 from storage.crypto.cipher import STORE_ID_BYTES, Cipher, Sealer
 from storage.errors import BrokenInvariant
-
-Buffer = bytes | bytearray | memoryview
+from storage.units import KIB
 
 SECTOR_BYTES = 4096
-BLOCK_BYTES = 262144
+BLOCK_BYTES = 256 * KIB
 SECTORS = 64
 FULL_MASK = (1 << SECTORS) - 1
 BLOCK_SHIFT = 18
@@ -30,6 +30,9 @@ SECTOR_SHIFT = 12
 assert SECTORS * SECTOR_BYTES == BLOCK_BYTES
 assert 1 << BLOCK_SHIFT == BLOCK_BYTES
 assert 1 << SECTOR_SHIFT == SECTOR_BYTES
+
+ZERO_SECTOR = bytes(SECTOR_BYTES)
+"""Stands in a frame for zeros among data."""
 
 FRAME_VERSION = 1
 """Part of the associated data of every frame; another layout of the plaintext needs another number."""

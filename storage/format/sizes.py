@@ -5,11 +5,13 @@ Whoever can put objects into the store, without the password, may choose their s
 names.)
 """
 
-WAL_BYTES_MAX = 512 * 1024 * 1024
+from storage.units import MIB
+
+WAL_BYTES_MAX = 512 * MIB
 """One object holds what waited for the log at most: 256 MiB, and what was under way when the gate closed."""
 
-MANIFEST_BYTES_MAX = 256 * 1024 * 1024
+MANIFEST_BYTES_MAX = 256 * MIB
 """Three million SSTs."""
 
-TREE_BYTES_MAX = 256 * 1024 * 1024
+TREE_BYTES_MAX = 256 * MIB
 """A million devices."""

@@ -12,6 +12,7 @@ from enum import IntEnum
 import msgspec
 
 from storage.errors import Invalid
+from storage.units import KIB
 
 NAME_BYTES_MAX = 255
 """Of one component, as in every Unix filesystem."""
@@ -22,7 +23,7 @@ PATH_BYTES_MAX = 4096
 SIZE_STEP_BYTES = 512
 """Every client addresses a disk in sectors of at least 512 bytes."""
 
-SIZE_BYTES_MAX = (2**32 - 1) * 256 * 1024
+SIZE_BYTES_MAX = (2**32 - 1) * 256 * KIB
 """Block numbers are 32 bits and blocks 256 KiB: 1 PiB less one block."""
 
 LAYERS_MAX = 2**32 - 1

@@ -43,7 +43,7 @@ from storage.fs.inodes import (
 
 __all__ = ["DropLayer", "Effect", "Inode", "InodeKind", "LayerRecord", "Namespace", "ZeroRange"]
 
-VERSION = 1
+TREE_VERSION = 1
 
 Trail = list[tuple[str, int]]
 """Names and inode numbers from the root (whose name is empty) to where a path leads, all links followed."""
@@ -69,7 +69,7 @@ class Namespace:
 
         Equal trees have equal bytes.
         """
-        return msgspec.msgpack.encode((VERSION, self._tree.image()))
+        return msgspec.msgpack.encode((TREE_VERSION, self._tree.image()))
 
     @classmethod
     def decode(cls, data: bytes) -> "Namespace":
@@ -374,11 +374,11 @@ def _nanoseconds(seconds: float) -> int:
 
 def _record(edits: list[Edit]) -> bytes:
     """MessagePack `[version, [[tag, field, ...], ...]]`, the edits in the order they are applied."""
-    return msgspec.msgpack.encode((VERSION, edits))
+    return msgspec.msgpack.encode((TREE_VERSION, edits))
 
 
 def _body(data: bytes) -> msgspec.Raw:
     version, body = msgspec.msgpack.decode(data, type=tuple[int, msgspec.Raw])
-    if version != VERSION:
-        raise Unsupported(f"the metadata tree has format version {version}; this program knows {VERSION}")
+    if version != TREE_VERSION:
+        raise Unsupported(f"the metadata tree has format version {version}; this program knows {TREE_VERSION}")
     return body

@@ -27,17 +27,18 @@ from storage.lsm.read.extents import ExtentState, extents
 from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, ReadAhead
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.queue import LayerQueue
+from storage.units import KIB, MIB
 
 BLOCK_OFFSET = BLOCK_BYTES - 1
 SECTOR_OFFSET = SECTOR_BYTES - 1
 
-ATOMIC_BYTES_MAX = 8 * 1024 * 1024
+ATOMIC_BYTES_MAX = 8 * MIB
 """A write up to this size is one record of the log and so all there or not there after a crash."""
 
 FRAGMENTS_MAX = 4
 """A block read from more entries of the index than this is put together once and kept."""
 
-ASSEMBLE_BYTES_MIN = 64 * 1024
+ASSEMBLE_BYTES_MIN = 64 * KIB
 """Smaller reads do not pay for putting a whole block together (about 50 us)."""
 
 LOADING_MAX = 8 * WINDOW_BLOCKS_MAX

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from storage.buffers import Buffer
 from storage.errors import Corrupt, Invalid
+from storage.units import MIB
 
 DELETE_BATCH_MAX = 1000
 """Names in one delete request: the limit of S3's DeleteObjects."""
@@ -19,7 +20,7 @@ DELETE_BATCH_MAX = 1000
 LIST_PAGE_MAX = 1000
 """Names in one answer to a listing: the limit of S3's ListObjectsV2."""
 
-ANSWER_BYTES_MAX = 64 << 20
+ANSWER_BYTES_MAX = 64 * MIB
 """The longest answer to a get unless its caller says otherwise: nothing that lies in a store is read into memory before
 its size was compared with what such an object may have.
 """

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from storage.env import Env
 from storage.errors import AlreadyExists, StorageError
 from storage.objects.rates import TIMED_BYTES_MIN, Rate
+from storage.units import MIB
 
 HEDGE_SECONDS_MIN = 1.0
 """No create is sent again sooner."""
@@ -26,7 +27,7 @@ HEDGE_FACTOR = 4
 HEDGES_MAX = 4
 """Second attempts under way at a time: as many as there are objects of the log on their way. Each holds a thread."""
 
-HEDGED_BYTES_MAX = 8 << 20
+HEDGED_BYTES_MAX = 8 * MIB
 """Larger objects are no log objects, and to send them twice would cost more than it saves."""
 
 FIRST_LATENCY_SECONDS = 0.2

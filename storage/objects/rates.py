@@ -6,10 +6,12 @@ for up to 1 MiB, 96 s for each MiB of a larger one. Only bodies say anything abo
 no answer has met a silence, and lengthening the time-outs of others would make the silence longer.
 """
 
+from storage.units import KIB, MIB
+
 SECONDS_MIN = 10.0
 """For a request without a body, and for a small one: stores answer in milliseconds, or have lost it."""
 
-SMALL_BYTES_MAX = 1 << 20
+SMALL_BYTES_MAX = MIB
 """A body of up to this size..."""
 
 SMALL_SECONDS_MAX = 60.0
@@ -18,13 +20,13 @@ SMALL_SECONDS_MAX = 60.0
 FACTOR = 6
 """How much longer than expected a body may take: a rate halves easily when another stream joins."""
 
-FIRST_RATE = 1 << 20
+BODY_RATE_FIRST = MIB
 """Bytes a second assumed before a body was timed: any link that a disk is worth having over."""
 
-RATE_MIN = 64 << 10
+BODY_RATE_MIN = 64 * KIB
 """Bytes a second below which no rate is believed."""
 
-TIMED_BYTES_MIN = 256 << 10
+TIMED_BYTES_MIN = 256 * KIB
 """Smaller bodies say more about the latency than about the rate."""
 
 
@@ -32,7 +34,7 @@ class Rate:
     """Bytes a second of one stream in one direction, as the last bodies went."""
 
     def __init__(self) -> None:
-        self._rate: float = FIRST_RATE
+        self._rate: float = BODY_RATE_FIRST
 
     def expected(self, size: int) -> float:
         """Seconds that `size` bytes of body should take."""
@@ -47,9 +49,9 @@ class Rate:
         """A body of `size` bytes arrived in `seconds`."""
         if size >= TIMED_BYTES_MIN:
             self._rate += 0.3 * (size / max(seconds, 1e-6) - self._rate)
-            self._rate = max(self._rate, RATE_MIN)
+            self._rate = max(self._rate, BODY_RATE_MIN)
 
     def timed_out(self, size: int) -> None:
         """A body of `size` bytes did not arrive in the time it was given."""
         if size >= TIMED_BYTES_MIN:
-            self._rate = max(self._rate / 4, RATE_MIN)
+            self._rate = max(self._rate / 4, BODY_RATE_MIN)

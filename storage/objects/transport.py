@@ -29,11 +29,12 @@ from storage.objects.deadlines import Call, Deadlines
 from storage.objects.proxies import proxy_for
 from storage.objects.rates import SMALL_BYTES_MAX, Rate
 from storage.objects.refusals import StoreRefusal
+from storage.units import KIB, MIB
 
-LISTING_BYTES_MAX = 8 << 20
+LISTING_BYTES_MAX = 8 * MIB
 """1,000 names of 1,024 bytes, each byte as %XX, and what surrounds them."""
 
-REFUSAL_BYTES_MAX = 64 << 10
+REFUSAL_BYTES_MAX = 64 * KIB
 """Of the reasons a store gives: what is longer is cut."""
 
 _KEEP_ALIVE = [

@@ -13,12 +13,9 @@ from storage.buffers import Buffer, own, own_all
 from storage.cache.frame_cache import Decoded
 from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry
-from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero, sectors_of
+from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, ZERO_SECTOR, is_zero, sectors_of
 from storage.format.sst import SstBuilder
 from storage.lsm.memtable.memtable import BlockEntry, Content, Memtable
-
-_ZERO_SECTOR = bytes(SECTOR_BYTES)
-"""Stands in a frame for zeros among data."""
 
 FULL_SECTORS_MIN = 32
 """A block that is wholly known and has this many sectors of data is written as one full frame."""
@@ -97,7 +94,7 @@ def frame_data(planned: FlushPlan) -> Buffer:
     if planned.base is None:
         contents = planned.contents
         sectors = [contents.get(sector, HOLE) for sector in sectors_of(planned.data_mask)]
-        return b"".join([_ZERO_SECTOR if type(content) is int else content for content in sectors])  # type: ignore[misc]
+        return b"".join([ZERO_SECTOR if type(content) is int else content for content in sectors])  # type: ignore[misc]
     if not planned.contents:
         return planned.base
     whole = bytearray(planned.base)
@@ -107,7 +104,7 @@ def frame_data(planned: FlushPlan) -> Buffer:
 
 
 def _sector(content: Content) -> Buffer:
-    return _ZERO_SECTOR if isinstance(content, int) else content
+    return ZERO_SECTOR if isinstance(content, int) else content
 
 
 def block_bytes(blocks: list[FlushPlan]) -> int:

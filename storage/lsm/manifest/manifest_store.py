@@ -25,8 +25,6 @@ MANIFESTS_KEPT = 16
 
 _KINDS = (ObjectKind.MANIFEST,)
 
-SUPERSEDED = "another server has taken over this store: this one acknowledges nothing more and stops"
-
 
 @dataclass(frozen=True, slots=True)
 class SealedManifest:
@@ -110,7 +108,7 @@ class Manifests:
         """Make `manifest` the next one. Fenced if another writer has that number."""
         async with self._committing:
             if not await self.create(await self.seal(manifest)):
-                raise Fenced(SUPERSEDED)
+                raise Fenced
             await self._look()
 
     async def seal(self, manifest: Manifest) -> SealedManifest:
@@ -157,7 +155,7 @@ class Manifests:
 
     async def _look(self) -> None:
         if await list_manifests(self._store, above=self.number):
-            raise Fenced(SUPERSEDED)
+            raise Fenced
 
     async def probe_newer(self) -> None:
         """The same by one HEAD of the next number; a commit of our own under way is not somebody else's."""
@@ -165,7 +163,7 @@ class Manifests:
         if self._committing.locked():
             return
         if await self._size(number + 1) is not None and self.number == number and not self._committing.locked():
-            raise Fenced(SUPERSEDED)
+            raise Fenced
 
     def take_old(self) -> list[str]:
         """The names of the manifests that are neither among the newest 16 nor a take-over: garbage, told once."""

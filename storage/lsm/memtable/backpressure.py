@@ -11,19 +11,20 @@ minutes; so what may be used of them beyond half grows with the progress of the 
 """
 
 from storage.lsm.memtable.gate import Gate
+from storage.units import MIB
 
 DELAY_SECONDS_MAX = 0.05
 """Longest delay of one reply, just below the limit: with 16 requests in flight still 320 writes a second."""
 
 LOG_OBJECTS_MAX = 4000
-LOG_BYTES_MAX = 512 * 1024 * 1024
+LOG_BYTES_MAX = 512 * MIB
 """What a replay may have to read at most; memtable flushes begin at a quarter of that."""
 
 UPLOAD_SECONDS_MAX = 4
 """Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it, and
 nobody waits much longer for the next reply."""
 
-UNLOGGED_BYTES_MIN = 1024 * 1024
+UNLOGGED_BYTES_MIN = MIB
 """They are never bound below this: two of the smallest batches in flight, and room to gather the next two."""
 
 PROGRESS_MIN = 1 / 16

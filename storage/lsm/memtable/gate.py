@@ -8,7 +8,9 @@ stays closed until nobody waits, so nobody gets past those who do.
 
 from collections.abc import Callable
 
-PASS_BYTES = 1024 * 1024
+from storage.units import MIB
+
+PASS_BYTES = MIB
 """What is let through in one pass of the event loop: about a millisecond. What it makes due is done before the next."""
 
 TURN_BYTES = 4096

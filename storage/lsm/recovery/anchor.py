@@ -50,7 +50,7 @@ from storage.lsm.recovery.locks import (
 )
 from storage.trusted_files import create_new, open_own, trusted_folder, users_trusted_in
 
-VERSION = 1
+ANCHOR_VERSION = 1
 
 READS_MAX = 100
 """Times in a row that a newer writer may replace the anchor while it is read."""
@@ -136,7 +136,7 @@ class HostState:
                     continue  # a writer of a higher epoch has just replaced it
                 except msgspec.MsgspecError as error:
                     raise Corrupt(str(path), _damaged_anchor(error)) from error
-                if file.version != VERSION or file.store != self._store_url:
+                if file.version != ANCHOR_VERSION or file.store != self._store_url:
                     raise Corrupt(str(path), _damaged_anchor("it is of another store or version"))
                 anchor = file.anchor
                 marked = self._marked(anchor.epoch)
@@ -148,7 +148,7 @@ class HostState:
 
         Files of lower epochs go, except locks of processes that are alive.
         """
-        data = msgspec.json.encode(_AnchorFile(VERSION, self._store_url, anchor))
+        data = msgspec.json.encode(_AnchorFile(ANCHOR_VERSION, self._store_url, anchor))
         with _explained(self._folder):
             self._make_folder()
             path = self._folder / f"anchor-{anchor.epoch}.json"

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from storage.buffers import Buffer, own
 from storage.errors import BrokenInvariant
 from storage.format.blocks import FrameRef, SstEntry, SstRef
-from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, is_zero
+from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, ZERO_SECTOR, is_zero
 from storage.lsm.memtable.memtable import BlockEntry, Content
 from storage.lsm.sst.upload import SstWriter
-
-_ZERO_SECTOR = bytes(SECTOR_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +60,14 @@ def contiguous(block: WholeBlock) -> Buffer:
     """The 256 KiB of a block in one buffer, without a copy where it was written in one piece."""
     if len(block.sectors) == BLOCK_BYTES // SECTOR_BYTES:
         contents = [block.sectors[s] for s in range(len(block.sectors))]
-        return b"".join(_ZERO_SECTOR if isinstance(content, int) else content for content in contents)
+        return b"".join(ZERO_SECTOR if isinstance(content, int) else content for content in contents)
     if block.base is None:
         raise BrokenInvariant(f"block {block.block} travels as a whole, and lacks sectors")
     if not block.sectors:
         return own(block.base)
     whole = bytearray(block.base)
     for sector, content in block.sectors.items():
-        data = _ZERO_SECTOR if isinstance(content, int) else content
+        data = ZERO_SECTOR if isinstance(content, int) else content
         whole[sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES] = data
     return whole
 

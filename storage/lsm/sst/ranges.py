@@ -6,11 +6,12 @@ from storage.errors import Corrupt, StorageError
 from storage.format.blocks import FrameRef
 from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of
 from storage.lsm.sst.numbers import OFFSET_MASK
+from storage.units import KIB, MIB
 
-GAP_BYTES_MAX = 64 * 1024
+GAP_BYTES_MAX = 64 * KIB
 """Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
 
-GET_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
+GET_BYTES_MAX = 4 * MIB + 64 * KIB
 """Bytes of one ranged GET: sixteen whole blocks that do not compress, so that a deep queue still spreads over several
 requests.
 """

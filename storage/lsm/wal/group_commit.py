@@ -24,7 +24,6 @@ from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.frame import BLOCK_BYTES
 from storage.format.names import wal_name
 from storage.format.wal import encode
-from storage.lsm.manifest.manifest_store import SUPERSEDED
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate
@@ -254,7 +253,7 @@ class GroupCommit:
         try:
             await create_once(self._store, wal_name(batch.number), content, on_gone=self._look_for_newer)
         except Taken:
-            raise Fenced(SUPERSEDED) from None
+            raise Fenced from None
         self.pacing.measured(self._env.monotonic() - started, batch.size)
         self.pace.confirmed(batch.written)
         batch.landed = True

@@ -4,7 +4,14 @@ import heapq
 
 import pytest
 
-from storage.bucket.pace import BULK_BYTES_MIN, FIRST_RATE, INLINE_BYTES_MAX, INLINE_BYTES_MIN, OBJECT_BYTES_MAX, Pace
+from storage.bucket.pace import (
+    BULK_BYTES_MIN,
+    INLINE_BYTES_MAX,
+    INLINE_BYTES_MIN,
+    SST_BYTES_MAX,
+    UPLOAD_RATE_FIRST,
+    Pace,
+)
 from storage.format.frame import BLOCK_BYTES
 
 MIB = 1 << 20
@@ -39,7 +46,7 @@ class Link:
 @pytest.mark.parametrize("latency", [0.002, 0.1])
 def test_the_rate_is_that_of_all_uploads_together(rate: float, latency: float) -> None:
     link = Link(rate, latency)
-    assert link.told == [FIRST_RATE]
+    assert link.told == [UPLOAD_RATE_FIRST]
     link.upload(40)
     assert 0.6 * rate < link.pace.rate < 1.7 * rate
 
@@ -73,11 +80,11 @@ def test_small_objects_say_nothing_of_the_rate() -> None:
 def test_sizes_follow_the_rate() -> None:
     link = Link(1.0, 0.0)
     pace = link.pace
-    assert (pace.inline_bytes, pace.bulk_bytes_min) == (FIRST_RATE // 2, BULK_BYTES_MIN), "nothing was measured"
+    assert (pace.inline_bytes, pace.bulk_bytes_min) == (UPLOAD_RATE_FIRST // 2, BULK_BYTES_MIN), "nothing was measured"
     link.rate = 2e5
     link.upload(10)
     assert (pace.inline_bytes, pace.bulk_bytes_min) == (INLINE_BYTES_MIN, BLOCK_BYTES)
     link.rate = 1e9
     link.upload(40)
     assert (pace.inline_bytes, pace.bulk_bytes_min) == (INLINE_BYTES_MAX, BULK_BYTES_MIN)
-    assert pace.object_bytes == OBJECT_BYTES_MAX
+    assert pace.object_bytes == SST_BYTES_MAX

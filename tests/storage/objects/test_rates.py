@@ -2,7 +2,7 @@
 
 import pytest
 
-from storage.objects.rates import RATE_MIN, Rate
+from storage.objects.rates import BODY_RATE_MIN, Rate
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -39,4 +39,4 @@ def test_no_silence_makes_time_outs_long() -> None:
         rate.took(MIB, 1e6)
     assert rate.seconds(192) == 10
     assert [rate.seconds(size * KIB) for size in (256, 640, 1024)] == [24, 60, 60]
-    assert rate.seconds(4 * MIB) == 6 * 4 * MIB / RATE_MIN == 384
+    assert rate.seconds(4 * MIB) == 6 * 4 * MIB / BODY_RATE_MIN == 384
