@@ -18,7 +18,7 @@ with slashes never has to meet a directory. Times are given in seconds since 197
 
 import msgspec
 
-from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, Unsupported
+from storage.errors import AlreadyExists, Conflict, Invalid, NotFound
 from storage.fs.inode_table import ROOT, DropLayer, Effect, Image, Tree, ZeroRange, damaged
 from storage.fs.inodes import (
     DEVICES,
@@ -40,10 +40,9 @@ from storage.fs.inodes import (
     check_target,
     split_device_name,
 )
+from storage.fs.records import TREE_VERSION, encode_edits, nanoseconds, new_inode, versioned_body
 
 __all__ = ["DropLayer", "Effect", "Inode", "InodeKind", "LayerRecord", "Namespace", "ZeroRange"]
-
-TREE_VERSION = 1
 
 Trail = list[tuple[str, int]]
 """Names and inode numbers from the root (whose name is empty) to where a path leads, all links followed."""
@@ -60,7 +59,7 @@ class Namespace:
     def empty(cls, now: float) -> "Namespace":
         """A new tree: the root and, in it, the directory of the devices."""
         tree = Tree()
-        root, devices = (_new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now) for number in (ROOT, ROOT + 1))
+        root, devices = (new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now) for number in (ROOT, ROOT + 1))
         tree.apply([PutInode(root), PutInode(devices), Link(ROOT, DEVICES, devices.number)])
         return cls(tree)
 
@@ -75,7 +74,7 @@ class Namespace:
     def decode(cls, data: bytes) -> "Namespace":
         """The inverse of `encode`. Unsupported: a newer version. Corrupt: not a whole, valid tree."""
         try:
-            return cls(Tree.from_image(msgspec.msgpack.decode(_body(data), type=Image)))
+            return cls(Tree.from_image(msgspec.msgpack.decode(versioned_body(data), type=Image)))
         except msgspec.MsgspecError as error:
             raise damaged(str(error)) from error
 
@@ -89,7 +88,7 @@ class Namespace:
         Corrupt: the record is not well-formed or does not fit this tree; nothing has changed.
         """
         try:
-            edits = msgspec.msgpack.decode(_body(record), type=list[Edit])
+            edits = msgspec.msgpack.decode(versioned_body(record), type=list[Edit])
         except msgspec.MsgspecError as error:
             raise damaged(f"a record of it: {error}") from error
         effects = self._tree.apply(edits)
@@ -154,8 +153,8 @@ class Namespace:
         directory, last = self._make_way(split_device_name(name), now, edits)
         layer = LayerRecord(number=self._tree.next_layer, parent=0, size=size, frozen=False)
         number = self._next_inode(edits)
-        inode = _new_inode(number, InodeKind.DEVICE, mode, uid, gid, now, layer=layer.number)
-        return _record([*edits, PutLayer(layer), PutInode(inode), Link(directory, last, number)])
+        inode = new_inode(number, InodeKind.DEVICE, mode, uid, gid, now, layer=layer.number)
+        return encode_edits([*edits, PutLayer(layer), PutInode(inode), Link(directory, last, number)])
 
     def plan_rename(self, old: str, new: str, now: float) -> bytes:
         """Another name for a device; it keeps its inode and its blocks."""
@@ -163,10 +162,10 @@ class Namespace:
         edits: list[Edit] = []
         directory, last = self._make_way(split_device_name(new), now, edits)
         name, number = trail[-1]
-        edits.append(PutInode(msgspec.structs.replace(self._at(trail), ctime=_nanoseconds(now))))
+        edits.append(PutInode(msgspec.structs.replace(self._at(trail), ctime=nanoseconds(now))))
         edits.append(Unlink(trail[-2][1], name))
         edits.append(Link(directory, last, number))
-        return _record(edits + self._leave(trail, now, kept={e.directory for e in edits if isinstance(e, Link)}))
+        return encode_edits(edits + self._leave(trail, now, kept={e.directory for e in edits if isinstance(e, Link)}))
 
     def plan_delete(self, name: str, now: float) -> bytes:
         """The device, its layer and its blocks go."""
@@ -177,7 +176,7 @@ class Namespace:
             RemoveInode(inode.number),
             RemoveLayer(inode.layer),
         ]
-        return _record(edits + self._leave(trail, now, kept=set()))
+        return encode_edits(edits + self._leave(trail, now, kept=set()))
 
     def plan_resize(self, name: str, size: int, now: float, *, shrink: bool = False) -> bytes:
         """Another size for a device. Conflict for a smaller one unless `shrink`; what that cuts is zeroed."""
@@ -186,8 +185,8 @@ class Namespace:
         layer = self._tree.layers[inode.layer]
         if size < layer.size and not shrink:
             raise Conflict(f"{name!r} has {layer.size} bytes: making it smaller cuts data off and needs --shrink")
-        stamp = _nanoseconds(now)
-        return _record(
+        stamp = nanoseconds(now)
+        return encode_edits(
             [
                 PutLayer(msgspec.structs.replace(layer, size=size)),
                 PutInode(msgspec.structs.replace(inode, mtime=stamp, ctime=stamp)),
@@ -198,16 +197,16 @@ class Namespace:
         """A new, empty directory at an absolute path."""
         directory, last = self._free_name(path)
         number = self._tree.next_inode
-        inode = _new_inode(number, InodeKind.DIRECTORY, mode, uid, gid, now)
-        return _record([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
+        inode = new_inode(number, InodeKind.DIRECTORY, mode, uid, gid, now)
+        return encode_edits([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
 
     def plan_symlink(self, path: str, target: str, now: float, *, uid: int = 0, gid: int = 0) -> bytes:
         """A new symbolic link at an absolute path; what it points to need not be there."""
         check_target(target)
         directory, last = self._free_name(path)
         number = self._tree.next_inode
-        inode = _new_inode(number, InodeKind.SYMLINK, 0o777, uid, gid, now, target=target)
-        return _record([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
+        inode = new_inode(number, InodeKind.SYMLINK, 0o777, uid, gid, now, target=target)
+        return encode_edits([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
 
     def plan_remove(self, path: str, now: float) -> bytes:
         """A symbolic link or an empty directory goes; a device is Conflict."""
@@ -220,7 +219,7 @@ class Namespace:
         if len(trail) == 1 or (len(trail) == 2 and trail[1][0] == DEVICES):
             raise Conflict(f"{path!r} cannot be removed")
         directory, name = trail[-2][1], trail[-1][0]
-        return _record(
+        return encode_edits(
             [Unlink(directory, name), RemoveInode(inode.number), self._touched(directory, now)],
         )
 
@@ -243,12 +242,12 @@ class Namespace:
             mode=inode.mode if mode is None else mode,
             uid=inode.uid if uid is None else uid,
             gid=inode.gid if gid is None else gid,
-            atime=inode.atime if atime is None else _nanoseconds(atime),
-            mtime=inode.mtime if mtime is None else _nanoseconds(mtime),
-            ctime=_nanoseconds(now),
+            atime=inode.atime if atime is None else nanoseconds(atime),
+            mtime=inode.mtime if mtime is None else nanoseconds(mtime),
+            ctime=nanoseconds(now),
         )
         check_attributes(changed)
-        return _record([PutInode(changed)])
+        return encode_edits([PutInode(changed)])
 
     def _walk(self, path: str, *, follow: bool = True) -> Trail:
         """Go along an absolute path; `follow` says whether a symbolic link at its very end is followed."""
@@ -305,7 +304,7 @@ class Namespace:
                 directory = inode.number
                 continue
             number = self._next_inode(edits)
-            made = _new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now)
+            made = new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now)
             edits += [PutInode(made), Link(directory, part, number)]
             if directory in self._tree.inodes:
                 edits.append(self._touched(directory, now))
@@ -350,35 +349,10 @@ class Namespace:
         return trail[-1][1], last
 
     def _touched(self, directory: int, now: float) -> PutInode:
-        stamp = _nanoseconds(now)
+        stamp = nanoseconds(now)
         return PutInode(msgspec.structs.replace(self._tree.inodes[directory], mtime=stamp, ctime=stamp))
 
     def _next_inode(self, edits: list[Edit]) -> int:
         """The number after those that `edits` give out already."""
         numbers = [edit.inode.number for edit in edits if isinstance(edit, PutInode)]
         return max([self._tree.next_inode, *(number + 1 for number in numbers)])
-
-
-def _new_inode(
-    number: int, kind: InodeKind, mode: int, uid: int, gid: int, now: float, *, layer: int = 0, target: str = ""
-) -> Inode:
-    stamp = _nanoseconds(now)
-    inode = Inode(number, kind, mode, uid, gid, stamp, stamp, stamp, stamp, layer, target)
-    check_attributes(inode)
-    return inode
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000) * 1000
-
-
-def _record(edits: list[Edit]) -> bytes:
-    """MessagePack `[version, [[tag, field, ...], ...]]`, the edits in the order they are applied."""
-    return msgspec.msgpack.encode((TREE_VERSION, edits))
-
-
-def _body(data: bytes) -> msgspec.Raw:
-    version, body = msgspec.msgpack.decode(data, type=tuple[int, msgspec.Raw])
-    if version != TREE_VERSION:
-        raise Unsupported(f"the metadata tree has format version {version}; this program knows {TREE_VERSION}")
-    return body

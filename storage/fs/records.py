@@ -1,0 +1,36 @@
+"""Records of the tree of names as bytes, and the inodes that they put. No I/O."""
+
+import msgspec
+
+from storage.errors import Unsupported
+from storage.fs.inodes import Edit, Inode, InodeKind, check_attributes
+
+TREE_VERSION = 1
+
+
+def new_inode(
+    number: int, kind: InodeKind, mode: int, uid: int, gid: int, now: float, *, layer: int = 0, target: str = ""
+) -> Inode:
+    """An inode whose times are all `now`; Invalid if its attributes are."""
+    stamp = nanoseconds(now)
+    inode = Inode(number, kind, mode, uid, gid, stamp, stamp, stamp, stamp, layer, target)
+    check_attributes(inode)
+    return inode
+
+
+def nanoseconds(seconds: float) -> int:
+    """Seconds since 1970 as they are kept, to the microsecond."""
+    return round(seconds * 1_000_000) * 1000
+
+
+def encode_edits(edits: list[Edit]) -> bytes:
+    """MessagePack `[version, [[tag, field, ...], ...]]`, the edits in the order they are applied."""
+    return msgspec.msgpack.encode((TREE_VERSION, edits))
+
+
+def versioned_body(data: bytes) -> msgspec.Raw:
+    """What follows the version; Unsupported for another one. MsgspecError: not even that."""
+    version, body = msgspec.msgpack.decode(data, type=tuple[int, msgspec.Raw])
+    if version != TREE_VERSION:
+        raise Unsupported(f"the metadata tree has format version {version}; this program knows {TREE_VERSION}")
+    return body
