@@ -1,4 +1,4 @@
-"""This file knows block entries and sector masks: the vocabulary of memtable, SST and index. Pure.
+"""Block entries and sector masks: the vocabulary of memtable, SST and index. Pure.
 
 A block is 256 KiB of a layer, a sector 4 KiB of a block; bit s of a mask stands for sector s. A *location* says where
 the frame of an entry lies: the slot of its SST in this process in the upper 32 bits, its byte offset in the lower.

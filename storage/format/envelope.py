@@ -1,4 +1,4 @@
-"""This file knows the clear header of every sealed object, and how its body is sealed. Pure.
+"""The envelope of every sealed object: its clear header, and its body sealed in parts. Pure.
 
 The header is associated data of every part it precedes, so no field of it can be changed, and no part can be moved to
 another object, position or name. Layout, little-endian, 96 bytes:

@@ -1,4 +1,4 @@
-"""This file knows how sectors become a frame: zero detection, compression, sealing; and back.
+"""Frames: sectors, compressed and sealed, and back.
 
 It guarantees that `FrameCodec.decode` gives exactly the sectors that were encoded for that block of that
 store, or an error: never other bytes, never zeros. It knows nothing of layers, SSTs or where a frame lies, so

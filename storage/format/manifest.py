@@ -1,8 +1,8 @@
-"""This file knows the manifest: what is live, and from which WAL number on the log must be replayed. Pure.
+"""The manifest: what is live, and from which WAL number on the log must be replayed. Pure.
 
 A manifest is a checkpoint of the log and never acknowledges anything itself. Its body is msgpack of `Manifest` as an
 array, so that later fields can be appended: a reader fills in those it misses and ignores those it does not know.
-`check_successor` is the set of invariants every commit must keep, run before each compare-and-swap.
+`WAYS_TO_LOSE_DATA` are the invariants that every commit must keep, looked at before each compare-and-swap.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""This file knows a data SST: frames, then the sealed index that pins them. Builder and reader. No I/O.
+"""A data SST: frames, then the sealed index that pins them. Builder and reader. No I/O.
 
     header 96 | frame ... frame | the same header 96 | sealed index (nonce 24 | ciphertext | tag 16)
 

@@ -1,4 +1,4 @@
-"""This file knows the records inside a WAL object: what one group commit says, in the order it happened. Pure.
+"""The records inside a WAL object: what one group commit says, in the order it happened. Pure.
 
 An *operation* is a plain tuple, since one is made for every write on the fast path:
 

@@ -1,4 +1,4 @@
-"""This file knows the running engine: layers, memtable flushes, the watch for a newer writer, and the end.
+"""The running engine: its durability, its memtable flushes, its watch for a newer writer, and its end.
 
 It owns all mutable state on the event loop; threads read what nobody writes any more (buffers once linked, a sealed
 memtable once complete) and give back bytes. Any unexpected exception in one of its tasks poisons it: nothing is

@@ -1,4 +1,4 @@
-"""This file knows one layer as a range of bytes: link writes, answer reads from memory, say what is allocated.
+"""One layer as a range of bytes: take writes, answer reads from memory, say what is allocated.
 
 Everything here runs on the event loop without awaiting, except `read` for what is not in memory. A write is linked in
 one step: sequence, memtable and log see it together or not at all, so a crash or a snapshot always falls between two

@@ -1,5 +1,5 @@
-"""This file knows all layers of a store together with the tree that names them: how they come and go, how the log is
-replayed onto them, and how their memtable is sealed.
+"""All layers of a store with the tree that names them: how they come and go, how the log is replayed onto them, and how
+their memtable is sealed.
 
 A change of the tree takes effect on the layers in the same step, and is logged in a queue of its own.
 """
@@ -148,7 +148,7 @@ class Layers:
         """Put a new memtable in place of the active one. Gives the sealed one, and for each queue the sequence up to
         which that one holds it.
 
-        A cut never spans two memtables, so everything queued is cut first. Queues of layers that were dropped count as
+        A cut never spans two memtables (Q2), so everything queued is cut first. Queues of dropped layers count as
         long as anything of them is on its way: the log is truncated behind it.
         """
         self._commit.cut_all()

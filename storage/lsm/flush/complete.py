@@ -1,4 +1,4 @@
-"""This file knows how sectors that were written in part become whole before their memtable is flushed.
+"""Completion: sectors that were written in part become whole before their memtable is flushed.
 
 What lies below the pieces is read; a GET that fails never becomes zeros. If the frame below is damaged, or the store
 withholds its object while it gives others, the pieces over it are written once more, as a new operation of the same

@@ -1,4 +1,4 @@
-"""This file knows the memtable flush: how what was written becomes SSTs, and how the log before it is truncated.
+"""The memtable flush: what was written becomes SSTs, and the log before it is truncated.
 
 The order of steps is the promise, and a crash between any two of them loses nothing:
 

@@ -1,7 +1,7 @@
 """The plan of a memtable flush: what a sealed memtable becomes, which frames, which zeros, in which SSTs. No I/O.
 
-It is made in a thread, and reads what nobody writes any more: a sealed memtable whose operations are acknowledged and
-whose sectors are complete. It writes into nothing of that.
+It is made in a thread, and reads what nobody writes any more (M2): a sealed memtable whose operations are acknowledged
+and whose sectors are complete. It writes into nothing of that.
 Frames of whole blocks and patches go to separate SSTs, since they live differently long.
 """
 

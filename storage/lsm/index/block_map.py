@@ -1,4 +1,4 @@
-"""This file knows where the newest flushed content of every block of a layer lies: the index in memory. No I/O.
+"""The index of a layer in memory: where the newest flushed content of every block lies. No I/O.
 
 Base entries stand in dense pages of 4096 blocks, 24 bytes a block (location 8, tag 8, length 4, head of the patch
 chain 4), made when first written: a page that does not exist is a hole of 1 GiB, so a discard of terabytes drops
@@ -83,7 +83,15 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 
 
 class BlockMap:
-    """The index of one layer."""
+    """The index of one layer.
+
+    Invariants, by number:
+
+        I1  What it points to is in SSTs that a committed manifest lists.
+        I2  A chain is newest first, and a base forgets all patches below it.
+        I3  What was put together of a block (`assembled`) holds only sectors that no later patch covers.
+        I4  It says nothing of the memtables: what those hold lies over it.
+    """
 
     __slots__ = (
         "_age",

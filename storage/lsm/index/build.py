@@ -1,4 +1,4 @@
-"""This file knows how the indexes of many SSTs become the index in memory, when a store is opened. No I/O.
+"""The indexes of many SSTs become the index in memory, when a store is opened. No I/O.
 
 The order of SSTs does not matter, only sequences do: an entry counts unless a newer entry or range covers it. (A bulk
 SST is listed by a later manifest than a flush that holds newer sectors of the same block, so order alone would bring

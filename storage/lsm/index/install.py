@@ -1,4 +1,4 @@
-"""This file knows how the index is pointed at what a committed memtable flush wrote.
+"""The index is pointed at what a committed memtable flush wrote.
 
 The sealed memtable still answers every read of these blocks, so a half-done pass is never seen.
 """

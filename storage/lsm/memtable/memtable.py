@@ -1,4 +1,4 @@
-"""This file knows the memtable: what was written since the last flush, per layer and block. No I/O.
+"""The memtable: what was written since the last flush, per layer and block. No I/O.
 
 Buffers are immutable once linked. A later write links a new buffer and leaves the old one to whoever still encodes it,
 so a thread that seals a batch can never see half of a newer write (the failure: batch 10 carrying bytes of write 12
@@ -225,7 +225,18 @@ class LayerTable:
 
 
 class Memtable:
-    """One generation of writes over all layers. The active one takes writes, the sealed one is being flushed."""
+    """One generation of writes over all layers. The active one takes writes, the sealed one is being flushed.
+
+    Invariants, by number:
+
+        M1  A buffer never changes once it is linked.
+        M2  Only the active memtable takes operations. The sealed one is completed on the event loop, and from its plan
+            on nobody changes it, so that a thread may read it.
+        M3  `mask` of an entry are the sectors that `base` or `sectors` hold; pieces lie over none of them.
+        M4  `bytes` are those of all that is linked, also of what was overwritten since, less the blocks that became
+            uploaded frames.
+        M5  An entry or a span carries the sequence of its newest operation; later links have higher ones.
+    """
 
     __slots__ = ("bytes", "first_beyond", "kept", "layers", "located", "sequence", "ssts", "tree", "zeroed")
 

@@ -1,4 +1,4 @@
-"""This file knows which parts of a layer hold data, which are zeros, and which of those are allocated. Pure.
+"""Extents of a layer: which parts hold data, which are zeros, and which of those are allocated. Pure.
 
 One pass without awaits and without fetching anything: zeros that were written as data count as data. Whole pages
 without entries are skipped in one step, so a hole of a terabyte costs a microsecond per gigabyte.

@@ -1,4 +1,4 @@
-"""This file knows which sequential readers a layer has, and how far ahead of each to fetch. No I/O.
+"""Read-ahead: which sequential readers a layer has, and how far ahead of each to fetch. No I/O.
 
 A miss that goes on where an earlier one ended belongs to the same stream; copying tools read several ranges at once,
 so there may be many. A stream's window doubles from one block up to its limit and moves by half of itself at a time,

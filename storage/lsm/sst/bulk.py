@@ -1,4 +1,4 @@
-"""This file knows the bulk bypass: whole blocks go to data SSTs at once, and the log then only says where they are.
+"""The bulk bypass: whole blocks go to data SSTs at once, and the log then only says where they are.
 
 An SST is built in a thread from immutable buffers, uploaded, and only when the store has confirmed it may a locator
 enter the log. A frame whose block was written again in the meantime is dead on arrival; the memtable decides that by

@@ -1,5 +1,4 @@
-"""This file knows how data SSTs and images of the tree get into the store: a name with our epoch, encoding in a thread,
-one PUT.
+"""Data SSTs and images of the tree on their way into the store: a name with our epoch, encoding in a thread, one PUT.
 
 Either is invisible until a manifest or a locator in the log names it, so a crash between here and there leaves an
 orphan that a later writer sweeps, and nothing else.

@@ -118,7 +118,7 @@ class GroupCommit:
             self._loop.call_soon(self._pump)
 
     def cut_all(self) -> None:
-        """Cut every queue now. A cut never spans two memtables, so this comes before one is sealed."""
+        """Cut every queue now, before a memtable is sealed (Q2)."""
         for queue in list(self._dirty.values()):
             while queue.pending:
                 self._start(queue.cut(self.writes.memtable))

@@ -1,4 +1,4 @@
-"""This file knows the queue of one layer on its way to the log: operations, cuts, and who waits for them.
+"""The queue of one layer on its way to the log: operations, cuts, and who waits for them.
 
 A *cut* is the head of a queue, taken as a whole: after a crash all of it is there or nothing. If whole blocks make up
 4 MiB or more of it (less on a slow link: see `pace`), those travel as frames of data SSTs, and only the rest of its
@@ -59,7 +59,15 @@ class Cut:
 
 
 class LayerQueue:
-    """The queue of one layer. Appended to on the fast path."""
+    """The queue of one layer. Appended to on the fast path.
+
+    Invariants, by number:
+
+        Q1  Operations stand in order of sequence, and each cut is the head of what is pending: the log holds a prefix.
+        Q2  A cut never spans two memtables: everything is cut before one is sealed.
+        Q3  `acked_sequence` <= `cut_sequence` <= `last_sequence`; each only grows.
+        Q4  Cuts are acknowledged in their order, and none before all it needs beside its WAL object is confirmed.
+    """
 
     __slots__ = (
         "_commit",

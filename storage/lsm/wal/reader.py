@@ -1,4 +1,4 @@
-"""This file knows how a store is opened: take-over, fence, replay, and the last look.
+"""The log as an opener finds it: read up to its first gap, checked, and closed to earlier writers by a fence.
 
 The order of steps is the promise. The take-over manifest stops the old writer's next commit; the fence, put into the
 lowest free number of the log, stops its next acknowledgement, and everything it still has in flight lands in numbers
