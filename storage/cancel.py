@@ -1,4 +1,4 @@
-"""This file knows how to tell a cancellation that was asked for from one that came up from below.
+"""Cancellation: one that was asked for is told from one that came up from below.
 
 A task that is cancelled from outside ends and says nothing. But a CancelledError also comes out of whatever was awaited
 and was itself cancelled, by a library or by a mistake; taken for the first kind, work would go missing without a word.

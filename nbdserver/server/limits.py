@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the server; the defaults are those of the design, each with its reason."""
+    """Bounds of the server; each default with its reason."""
 
     connections: int = 100
     """Clients at once. What is over it costs a client its place that has not finished its handshake yet."""

@@ -1,8 +1,7 @@
-"""This file knows how an object with a number comes to be: create it, and when the name is taken find out by whom.
+"""Objects with a number, created once: when the name is taken, find out by whom.
 
-A number is bound for ever to one sealed byte string. A reply may be lost, and the same bytes may be sent any number
-of times:
-if they are there, it was us. Anything else under the name is another writer's, and never ours to overwrite.
+A number is bound for ever to one sealed byte string. A reply may be lost, and the same bytes may be sent any number of
+times: if they are there, it was us. Anything else under the name is another writer's, and never ours to overwrite.
 """
 
 import asyncio

@@ -88,7 +88,7 @@ class Pace:
         self.inline_bytes = 0
         """What one cut puts into the log itself at most."""
         self.object_bytes = 0
-        """Block data of one SST."""
+        """Bytes of block data in one SST at most."""
         self.abreast_bytes = 0
         """What is under way, if more than two objects are."""
         self.bulk_bytes_min = BULK_BYTES_MIN
@@ -107,7 +107,7 @@ class Pace:
             self._under_way += 1
 
     def confirmed(self, size: int) -> None:
-        """It has arrived."""
+        """An object with `size` bytes of what was written, told to `sent` before, has arrived."""
         if size < SAMPLE_BYTES_MIN:
             return
         self._tick()

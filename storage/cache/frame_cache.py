@@ -1,4 +1,4 @@
-"""This file knows which decoded frames stay in memory: S3-FIFO, weighted by bytes. No I/O.
+"""The cache of decoded frames: S3-FIFO, weighted by bytes. No I/O.
 
 Keys are locations (SST slot and offset). An SST is immutable and its slot is never used again in a process, so a
 cached frame can never be wrong: there is nothing to invalidate, and no fill can race a write. Blocks that were put
@@ -29,7 +29,7 @@ STALE_MAX = 1024
 """Places of discarded frames that the queues may hold beyond as many as there are frames."""
 
 FRESH_KEYS = 2**64
-"""Locations are below this."""
+"""Keys of frames, which are locations, are below this number; those of `fresh_key` begin here."""
 
 
 def weight(data: Decoded) -> int:

@@ -1,4 +1,4 @@
-"""This file knows the ciphers: XChaCha20-Poly1305 with fast parts, and the derivation of keys.
+"""Ciphers: XChaCha20-Poly1305 with fast parts, and the derivation of keys.
 
 It guarantees that what `Cipher.open` returns was sealed with the same key and the same associated data, byte
 for byte, and that no nonce is used twice under one sealer. It knows nothing of blocks, objects or passwords.

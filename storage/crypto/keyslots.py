@@ -1,7 +1,7 @@
-"""This file knows the bytes of a keys object, and what a password has to do with them.
+"""Key slots: the bytes of a keys object, and what a password has to do with them. No I/O.
 
-Everything here is computation: nothing is read or written, no clock and no randomness is asked. What the
-parts protect, and what the whole is for, stands at the head of `storage.crypto.keys`.
+No clock and no randomness is asked. What the parts protect, and what the whole is for, stands at the head of
+`storage.crypto.keys`.
 """
 
 import hmac

@@ -1,4 +1,4 @@
-"""This file knows a device: a device file's newest layer, seen as a disk of a certain size."""
+"""A device: the newest layer of a device file, seen as a disk of a certain size in bytes."""
 
 from collections.abc import Callable
 

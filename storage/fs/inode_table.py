@@ -1,4 +1,4 @@
-"""This file knows the bare tree: tables of inodes, names and layers, what an edit does, and what must hold.
+"""The bare tree: tables of inodes, names and layers, what an edit does, and what must hold. No I/O.
 
 It guarantees that a batch of edits is applied wholly or not at all, and that numbers are handed out once. It
 does not know device names, records or rules for users; those are in `namespace`.

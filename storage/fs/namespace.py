@@ -1,4 +1,4 @@
-"""This file knows the metadata tree: directories, device files, symbolic links, and what may be done to them.
+"""The metadata tree: directories, device files, symbolic links, and what may be done to them. No I/O.
 
 A `Namespace` is plain data in memory. What changes it is always one *record*, a batch of small edits:
 
@@ -49,7 +49,7 @@ Trail = list[tuple[str, int]]
 
 
 class Namespace:
-    """The tree of one store."""
+    """The tree of names of one store, as plain data in memory."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree

@@ -1,4 +1,4 @@
-"""This file knows how a store is opened: its keys, its place on this host, and then the engine.
+"""The opening of a store: its keys, its place on this host, and then the engine.
 
 A crash anywhere in here leaves a store that opens again: the keys object is made in one request, and the engine takes
 over as `storage.lsm.recovery.take_over` says.

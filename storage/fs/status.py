@@ -53,7 +53,7 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     failing: StoreFailure | None
     """Set while the store as a whole is away, full or denies access."""
     unlogged_bytes: int
-    """Written and not durable yet."""
+    """Bytes that were written and are not durable yet."""
     unlogged_seconds: float
     """Age of the oldest operation that is not durable yet; 0 if all are."""
     memtable_bytes: int

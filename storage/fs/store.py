@@ -1,4 +1,4 @@
-"""This file knows an open store: its devices and what may be done with them, its engine and its tree of names."""
+"""An open store: its devices and what may be done with them, over its engine and its tree of names."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Profile:
     credentials_file: Path
     config_file: Path
     settings: Section = field(default_factory=dict, repr=False)
-    """Credentials are among them."""
+    """The settings of the profile by name; credentials are among them, so it is not shown."""
     services: Section = field(default_factory=dict, repr=False)
     """The settings of S3 in the section `[services ...]` that the profile refers to."""
 

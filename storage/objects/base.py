@@ -1,4 +1,4 @@
-"""This file knows the interface every object store offers, and the rules for object names.
+"""The interface that every object store offers, and the rules for object names.
 
 All methods are coroutines. Errors are those of `storage.errors`; a store maps its own errors at its own seam.
 Buffers handed in are never kept after the call returns, buffers handed out belong to the caller. A call

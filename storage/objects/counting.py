@@ -1,4 +1,4 @@
-"""This file knows how many requests a store was asked, and how many bytes went either way."""
+"""Counters of a store: how many requests it was asked, and how many bytes went either way."""
 
 import logging
 from collections.abc import Awaitable, Sequence

@@ -1,4 +1,4 @@
-"""This file knows folders as a crash leaves them: making and syncing them, walking them, and temporaries.
+"""Folders as a crash leaves them: making and syncing them, walking them, and temporaries.
 
 All paths are relative to the descriptor of a root folder, "" being the root itself. Everything blocks.
 """

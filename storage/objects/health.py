@@ -73,7 +73,7 @@ class Health:
             self._say("store_recovered")
 
     def ended(self, request: object) -> None:
-        """Nobody asks any more."""
+        """Whoever asked again for this request has given up: it counts no longer as failing."""
         self._requests.pop(request, None)
         self._told.discard(request)
 

@@ -89,7 +89,7 @@ class Hedge:
         return asyncio.get_running_loop().create_task(attempt())
 
     def _give_up(self, attempt: asyncio.Task[None]) -> None:
-        """Its outcome is of no interest any more."""
+        """End an attempt whose answer nobody waits for any more; it may still be carried out."""
         if not attempt.done():
             attempt.cancel()
             self._given_up.add(attempt)

@@ -1,4 +1,4 @@
-"""This file knows how to keep objects in a folder, safe against kill -9, power loss and a full disk.
+"""A store of objects in a local folder, safe against kill -9, power loss and a full disk.
 
 An object is a file. It is written and synced under a temporary name first; `link()` then gives it its own
 name, which fails where that name is taken, and the folder is synced. So a name is either not there or holds

@@ -1,4 +1,4 @@
-"""This file knows the object store that lives in a dictionary: the reference for what all others must do."""
+"""A store of objects in a dictionary: the reference for what all others must do."""
 
 from collections.abc import Callable, Sequence
 

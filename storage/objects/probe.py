@@ -1,4 +1,4 @@
-"""This file knows how to find out whether a store does what the engine's safety rests on.
+"""The probe: whether a store does what the engine's safety rests on.
 
 A store that takes a condition and ignores it, or checks it and then races, would let two writers both
 believe that they own the disk. So would one whose listings lag. Neither shows in normal work, until data

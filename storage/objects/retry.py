@@ -1,4 +1,4 @@
-"""This file knows how to ask a store again that did not answer, and what then became of the first attempt.
+"""Retries: a store that did not answer is asked again, and what became of the first attempt is found out.
 
 `Unavailable` is tried again by everybody; by those who wait for ever also what a person can mend (MENDABLE), since the
 same requests were answered before, and nothing that was written is lost while they wait: room, a key, a permission, a

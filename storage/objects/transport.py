@@ -1,4 +1,4 @@
-"""This file knows HTTP as a store of objects needs it: requests that go out once, answers that are checked.
+"""HTTP as a store of objects needs it: requests that go out once, answers that are checked.
 
 What is secured here, beneath the `minio` client: a request is never sent again unasked (a second copy of a
 PUT earns a refusal that looks like another writer's doing), no redirect is followed, and no answer is longer than it
@@ -71,7 +71,7 @@ class _StoreConnection(urllib3.connection.HTTPConnection):
 
 
 class _TlsConnection(_StoreConnection, urllib3.connection.HTTPSConnection):
-    """The same, encrypted."""
+    """A connection to a store over TLS."""
 
 
 class _Pool(urllib3.HTTPConnectionPool):

@@ -24,7 +24,7 @@ _HEADING = re.compile(r'(docs/[\w/-]+\.md)`?, "([^"]+)"')
 _DECISION = re.compile(r"\b[Dd]ecision (\d+)")
 _SECTION = re.compile(r"\b[Ss]ection (\d+)")
 _BAD_INPUT = re.compile(r"\b[Bb]ad inputs? (\d+)")
-_UNREADABLE = re.compile(r"\bDESIGN(?:\.md)?\b|\bthe design (?:says|promises|lays)\b")
+_UNREADABLE = re.compile(r"\bDESIGN(?:\.md)?\b|\bof the design\b|\bthe design (?:says|promises|lays)\b")
 
 _PUBLISHED = re.compile(r"RFC \d+|draft-[\w-]+|proto\.md")
 """Documents that anybody can read, and their sections with them."""

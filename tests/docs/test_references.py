@@ -27,6 +27,7 @@ LOST = {
     "as section 5.1 has it": "section 5 of what?",
     "docs/format.md, section 99": "docs/format.md has no section 99",
     "the order of the DESIGN": '"DESIGN" is no document that can be read',
+    "the defaults are those\nof the design": '"of the design" is no document that can be read',
     "as the design\n    promises": '"the design promises" is no document that can be read',
 }
 
