@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import keys
 from tests.support.nbd import Client
 from tests.support.processes import end, kill_quietly, unused_port
 
@@ -97,7 +98,8 @@ class NotListening(AssertionError):
 class Server:
     """`nbdserver serve` on `location`, over TCP and a Unix socket, with its standard error in a file.
 
-    A server can be started again after it ended: the ports stay, as they would on a host.
+    A server can be started again after it ended: the ports stay, as they would on a host. A store that it is to make
+    (`create`) gets a password that costs next to nothing (`tests.support.keys`).
     """
 
     _count = 0
@@ -134,6 +136,8 @@ class Server:
     def spawn(self, *extra: str) -> "subprocess.Popen[bytes]":
         """Start the process without waiting for it to listen."""
         assert self.process is None, "it runs already"
+        if self.create and not self.said():
+            keys.prepare(self.location, self.host.store_environment, self.host.password)
         self._life_begins = len(self.said())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
