@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -207,5 +208,10 @@ class TransmissionMachine(RuleBasedStateMachine):
         self.wire.__exit__(None, None, None)
 
 
-TestTransmission = TransmissionMachine.TestCase
-TestTransmission.settings = settings(max_examples=25)
+class TestBriefly(TransmissionMachine.TestCase):  # type: ignore[valid-type,misc]
+    settings = settings(max_examples=6)
+
+
+@pytest.mark.slow
+class TestAtLength(TransmissionMachine.TestCase):  # type: ignore[valid-type,misc]
+    settings = settings(max_examples=25)

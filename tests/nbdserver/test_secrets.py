@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -43,6 +43,8 @@ OLD, NEW, WRONG = unique(), unique(), unique()
 CONTENT = unique()
 BLOCK = (CONTENT * 4096)[: 64 * KIB]
 STEPS_MAX = 200
+SILENCE_SECONDS = 1
+"""How long a client waits for the answer that a server with a mistake never gives. Too short only ends it sooner."""
 
 
 class Failing(MemoryStore):
@@ -99,6 +101,16 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     return secrets
 
 
+class Log(NamedTuple):
+    """A file in each format."""
+
+    console: Path
+    json: Path
+
+    def content(self) -> bytes:
+        return self.console.read_bytes() + self.json.read_bytes()
+
+
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
     """The log of the test run as it was, afterwards."""
@@ -108,37 +120,47 @@ def own_log() -> Iterator[None]:
     logger.handlers, logger.level, logging.raiseExceptions = handlers, level, raising
 
 
-@pytest.fixture(params=["console", "json"])
-def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """All is logged, in this format, to standard error and to this file."""
-    set_up, path = logs.set_up, tmp_path / "log"
-    file = logs.LogFile(path)
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    """All is logged, in both formats, to these files."""
+    set_up = logs.set_up
+    written = Log(tmp_path / "console", tmp_path / "json")
+    console, json = logs.LogFile(written.console), logs.LogFile(written.json)
 
     def everything(*_: object) -> None:
-        set_up(request.param, logging.DEBUG, [file, logs.standard_error(logging.DEBUG)])
+        set_up("json", logging.DEBUG, [json])
+        set_up("console", logging.DEBUG, [console])
+        logging.getLogger().addHandler(json)
 
     monkeypatch.setattr(logs, "set_up", everything)
-    yield path
-    file.stream.close()
+    yield written
+    console.stream.close()
+    json.stream.close()
 
 
 COMMANDS = {
     "init": (("init",), OLD),
+    "status": (("status",), OLD),
+    "wrong password": (("device", "list"), WRONG),
+    "password change": (("password", "change"), OLD),
+    "create": (("device", "create", "new", "1MiB"), OLD),
+    "import": (("device", "import", "new", "image"), OLD),
+    "export": (("device", "export", "--overwrite", "disk", "copy"), OLD),
+    "flush": (("flush",), OLD),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("error", [AccessDenied("denied")], ids=["denied"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_fails_at_a_request(
     command: str,
-    error: Exception,
     planted: dict[str, bytes],
-    log: Path,
+    log: Log,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
+    error = AccessDenied("denied")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "image").write_bytes(BLOCK)
     (tmp_path / "run").mkdir(mode=0o700)
@@ -172,7 +194,7 @@ def test_a_command_that_fails_at_a_request(
             break
     assert len(statuses) > 2
     assert statuses[-1] == (12 if command == "wrong password" else 0)
-    output = b"".join(capfdbinary.readouterr()) + (log.read_bytes() if log.exists() else b"")
+    output = b"".join(capfdbinary.readouterr()) + log.content()
     assert b"Traceback" in output
     assert len(planted) > 6
     assert found_in(output, planted) == []
@@ -210,7 +232,7 @@ def attempts(client: AdminClient, nbd: Path) -> Iterator[Callable[[], object]]:
     """What a user of a server does, each by itself."""
 
     def use() -> None:
-        with Client(nbd, "disk", timeout=5) as disk:
+        with Client(nbd, "disk", timeout=SILENCE_SECONDS) as disk:
             disk.write(0, BLOCK)
             disk.write(4096, BLOCK[:4096], flags=1)
             disk.read(0, len(BLOCK))
@@ -234,7 +256,7 @@ def attempts(client: AdminClient, nbd: Path) -> Iterator[Callable[[], object]]:
 async def test_a_server_with_a_mistake(
     mistake: tuple[Any, str],
     planted: dict[str, bytes],
-    log: Path,
+    log: Log,
     monkeypatch: pytest.MonkeyPatch,
     work: Path,
     capfdbinary: pytest.CaptureFixture[bytes],
@@ -260,19 +282,15 @@ async def test_a_server_with_a_mistake(
         async with asyncio.timeout(10):
             await store.close()
     env.close()
-    output = b"".join(capfdbinary.readouterr()) + _content(log) + "\n".join(answers).encode()
+    output = b"".join(capfdbinary.readouterr()) + log.content() + "\n".join(answers).encode()
     assert found_in(output, planted) == []
-
-
-def _content(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 def _mistaken(*arguments: object, **options: object) -> None:
     raise RuntimeError("a mistake")
 
 
-async def test_what_a_loop_says_of_callbacks(log: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+async def test_what_a_loop_says_of_callbacks(log: Log, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """asyncio prints a callback with its arguments."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.on_loop_error)
@@ -281,6 +299,6 @@ async def test_what_a_loop_says_of_callbacks(log: Path, capfdbinary: pytest.Capt
     loop.call_soon(functools.partial(_mistaken, CONTENT))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    output = b"".join(capfdbinary.readouterr()) + _content(log)
+    output = b"".join(capfdbinary.readouterr()) + log.content()
     assert output.count(b"a mistake") >= 2
     assert found_in(output, {"old": OLD, "content": CONTENT}) == []

@@ -22,13 +22,13 @@ WORLDS_IN_CHUNK = 10
 FIRST = int(os.environ.get("NBDSERVER_SEED") or random.SystemRandom().randrange(10**12))
 """Where this run begins; processes of one run may begin at different places."""
 
-REPEATED = range(3)
+REPEATED = (51, 56, 80)
 
 FIXED = (
-    *(1, 3, 7, 8, 9, 10, 11, 13, 14, 17, 20, 21, 22, 25, 50, 51, 53, 54, 55, 56),
-    *(57, 58, 61, 63, 64, 66, 68, 69, 71, 73, 74, 75, 78, 80, 24, 12, 19, 72, 2, 62),
+    *(51, 56, 80, 13, 14, 55, 63, 17, 78, 53, 8, 61, 71, 7, 24, 66, 9, 64, 74, 1),
+    *(20, 57, 73, 11, 54, 2, 22, 21, 58, 72, 69, 12, 19, 3, 10, 50, 25, 68, 75, 62),
 )
-"""Small worlds that every check runs, a third of a second each."""
+"""Small worlds that every check runs, smallest first: from a sixth of a second to one and a half."""
 
 FIXED_IN_CHUNK = 5
 
@@ -67,11 +67,11 @@ def test_one_seed_is_one_world(seed: int) -> None:
     first = run_world(seed, trace=events.append)
     assert len(events) > 100
     assert run_world(seed).digest == first.digest
-    assert run_world(seed + len(REPEATED)).digest != first.digest
+    assert run_world(seed + 1).digest != first.digest
 
 
 def test_a_world_does_not_depend_on_the_hashes_of_a_process() -> None:
-    command = "from tests.simulation.world import run_world; print(run_world(1).digest)"
+    command = "from tests.simulation.world import run_world; print(run_world(51).digest)"
     digests = {
         subprocess.run(
             [sys.executable, "-c", command],
@@ -83,7 +83,7 @@ def test_a_world_does_not_depend_on_the_hashes_of_a_process() -> None:
         ).stdout
         for hashes in ("1", "2")
     }
-    assert digests == {run_world(1).digest + "\n"}
+    assert digests == {run_world(51).digest + "\n"}
 
 
 def test_a_world_that_hangs_ends_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:

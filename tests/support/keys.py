@@ -1,8 +1,8 @@
 """The keys object of a store for tests: its password costs as little as the program accepts.
 
 What a password costs stands in the keys object (docs/format.md), and a store with that object and no other is one whose
-making was interrupted, with which the program goes on. So a server of a test starts without the second of processor time
-that Argon2id takes at the default cost. Stores that the program makes itself, as in the tests of `init`, have that.
+making was interrupted, with which the program goes on. So a server of a test starts without the second of Argon2id that
+the default cost takes. Stores that the program makes itself, as in the tests of `init`, have that.
 """
 
 import asyncio

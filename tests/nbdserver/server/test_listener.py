@@ -151,10 +151,10 @@ async def test_stop_finishes_flushes_and_closes(running: Running) -> None:
     assert not stopping.done()
     running.disk.commit()
     assert (await asyncio.to_thread(client.receive)).error == 0
-    await asyncio.wait_for(stopping, 20)
     with pytest.raises(EOFError):
         await asyncio.to_thread(client.receive)
     client.close()
+    await asyncio.wait_for(stopping, 20)
     assert not running.path.exists()
     with pytest.raises(OSError):  # noqa: PT011
         await running.raw(tcp=True)

@@ -153,6 +153,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_kill_at_any_moment_leaves_whole_objects_and_all_that_were_acknowledged(
     tmp_path: Path, env: RealEnv
 ) -> None:
