@@ -56,7 +56,7 @@ def _find(environ: MutableMapping[str, str], name: str, credential: str, prompt:
     from storage.secret import taken
 
     variable = f"NBDSERVER_{name}"
-    sources = [key for key in (variable, f"{variable}_FILE", f"{variable}_COMMAND") if key in environ]
+    sources = [key for key in (variable, f"{variable}_FILE", f"{variable}_COMMAND") if environ.get(key)]
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if folder and (Path(folder) / credential).exists():
         sources.append("CREDENTIALS_DIRECTORY")

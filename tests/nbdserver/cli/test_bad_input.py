@@ -119,13 +119,13 @@ def test_one_sentence_and_a_status(served: Host, arguments: list[str | bytes], s
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"PASSWORD": ""}, "is empty"),
+        ({"PASSWORD": ""}, "no password"),
         ({"PASSWORD": "x", "PASSWORD_FILE": "/dev/null"}, "given twice"),
         ({"PASSWORD_FILE": "/nonexistent"}, "cannot be read"),
         ({"PASSWORD_FILE": "/"}, "cannot be read"),
         ({"PASSWORD_FILE": "/dev/null"}, "is empty"),
         ({"PASSWORD_COMMAND": "/nonexistent"}, "cannot be run"),
-        ({"PASSWORD_COMMAND": ""}, "cannot be run"),
+        ({"PASSWORD_COMMAND": ""}, "no password"),
         ({"PASSWORD_COMMAND": "'"}, "cannot be run"),
         ({"PASSWORD_COMMAND": "false"}, "ended with status 1"),
         ({}, "no password"),

@@ -1,6 +1,8 @@
 """Where a password may come from."""
 
+import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,14 @@ def test_new_passwords_have_variables_of_their_own(secret_file: Path) -> None:
     assert passwords.new(environ).secret == b"from a file"
 
 
+def test_an_empty_variable_is_none(secret_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"NBDSERVER_PASSWORD": "", "NBDSERVER_PASSWORD_FILE": str(secret_file), "NBDSERVER_PASSWORD_COMMAND": ""}
+    assert passwords.current(environ).secret == b"from a file"
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(CommandFailed, match="no password: set NBDSERVER_PASSWORD"):
+        passwords.current({"NBDSERVER_PASSWORD": ""})
+
+
 def test_only_the_end_of_the_line_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_bytes(b" two lines\n and spaces \n\n")
@@ -56,14 +66,12 @@ def test_two_at_once_are_an_error(secret_file: Path) -> None:
 @pytest.mark.parametrize(
     "environ",
     [
-        {"NBDSERVER_PASSWORD": ""},
         {"NBDSERVER_PASSWORD_FILE": "/dev/null"},
         {"NBDSERVER_PASSWORD_FILE": "/nonexistent"},
         {"NBDSERVER_PASSWORD_COMMAND": "true"},
         {"NBDSERVER_PASSWORD_COMMAND": "false"},
         {"NBDSERVER_PASSWORD_COMMAND": "/nonexistent"},
         {"NBDSERVER_PASSWORD_COMMAND": "'"},
-        {"NBDSERVER_PASSWORD_COMMAND": ""},
     ],
 )
 def test_a_source_without_a_password(environ: dict[str, str]) -> None:
