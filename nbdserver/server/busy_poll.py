@@ -13,10 +13,16 @@ TURNS = 50
 """About 100 us: longer than a client of the same machine needs to come back, and short beside a disk's."""
 
 
+BUSY_SECONDS = 0.001
+"""A client whose bytes follow each other faster than this is worth staying awake for."""
+
+
 class BusyPoll:
     """One for all connections of a loop, since it is the loop that is kept awake."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = BUSY_SECONDS) -> None:
+        self.seconds = seconds
+        """What comes sooner than this after the last is worth it."""
         self._loop = asyncio.get_running_loop()
         self._left = 0
 

@@ -1,7 +1,7 @@
 """The writes of one client that wait for their turn at the gate, in the order in which they came.
 
 None is applied out of turn, or behind a later one, or after `close`. Before each, its client is asked after (`may_go`):
-an old copy of a write that comes to life here would undo a newer one (see `connection`).
+an old copy of a write that comes to life here would undo a newer one (see `transmission_phase`).
 """
 
 import logging
@@ -54,6 +54,10 @@ class HeldWrites:
         self.active = True
         self._queue.append(write)
         self.wait()
+
+    def hold(self) -> None:
+        """Hold what comes, until `wait` finds that none is left."""
+        self.active = True
 
     def wait(self) -> None:
         """Ask for a turn for the first one, if there is any."""

@@ -22,6 +22,18 @@ class Limits:
     """A client that for this long neither reads its replies nor sends the payload it announced, at PROGRESS_RATE_MIN,
     is dropped if others wait for the memory they take."""
 
+    silence_seconds: float = 1.0
+    """After this long without a byte, what comes may be old: the peer is asked for first."""
+
+    unseen_seconds: float = 20.0
+    """A TCP client that was not seen for this long may have given up: time-outs of 30 s are usual."""
+
+    look_seconds: float = 1.0
+    """How often a client is looked after while others may wait for it, or its end could be out of sight."""
+
+    linger_seconds: float = 10.0
+    """How long a connection that is ending may keep its socket for replies that are unsent or not ready."""
+
     requests: int = 4096
     """Requests of one client under way, each about 300 bytes; the kernel's client has 128."""
 

@@ -7,9 +7,9 @@ sender's kernel. So while a client is not read, two signs count, looked for once
 - Our kernel had room all the time since the look before. Then all that the peer sent is here, its end too.
 - The peer has acknowledged replies since the look before. One that has closed answers them with a reset.
 
-Where neither was seen for UNSEEN_SECONDS_MAX (the store did not answer, so there were no replies), the stream has to be
-read until the kernel has room, or for more than what could have been under way: what comes then was written by a client
-that is there. Time alone is no sign that anybody left.
+Where neither was seen for Limits.unseen_seconds (the store did not answer, so there were no replies), the stream has to
+be read until the kernel has room, or for more than what could have been under way: what comes then was written by a
+client that is there. Time alone is no sign that anybody left.
 """
 
 import array
@@ -19,13 +19,8 @@ import socket
 import struct
 import termios
 
-UNSEEN_SECONDS_MAX = 20.0
-"""A TCP client that was not seen for this long may have given up: time-outs of 30 s are usual."""
-
 PEER_BUFFER_BYTES = 16 << 20
 """More than the sender's kernel holds of what its program has sent (Linux: 4 MiB at most, net.ipv4.tcp_wmem)."""
-
-LOOK_SECONDS = 1.0
 
 SO_MEMINFO = 55
 """Linux 4.12: memory of a socket, of it what is unread and how much that may be at most."""
@@ -39,10 +34,12 @@ _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 class PeerLiveness:
     """What is known of one peer. Times are those of the loop; a peer on a Unix socket is always in sight."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, unseen_seconds: float) -> None:
+        """One that was not seen for `unseen_seconds` may have left."""
         self.unread_since: float | None = None
         """Since when some of what the peer sent may be out of sight, or None."""
         self._sock = sock
+        self._unseen_seconds = unseen_seconds
         self._tcp = sock.family != socket.AF_UNIX
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLRDHUP)
@@ -82,7 +79,7 @@ class PeerLiveness:
 
     def unseen(self, now: float) -> bool:
         """Whether it was not seen for so long that it may have left."""
-        return self.unread_since is not None and now - self._seen > UNSEEN_SECONDS_MAX
+        return self.unread_since is not None and now - self._seen > self._unseen_seconds
 
     def look_ahead(self, received: int) -> int:
         """How many bytes the end of its stream could lie behind: after those it counts as seen."""

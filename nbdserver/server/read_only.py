@@ -15,7 +15,7 @@ class ReadOnlySession(Session):
     """A session that changes nothing."""
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
-        self._release_payload()
+        self.admission.release_payload()
         return self.refuse(cookie, wire.EPERM, _REASON)
 
     def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:

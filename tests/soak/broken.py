@@ -13,7 +13,7 @@ LATE_SECONDS = 2.0
 def flush_is_answered_before_it_is_durable() -> None:
     def answer(self: Session, cookie: bytes, sequence: int) -> None:
         self._device.want_durable(sequence)
-        self._parts.append(self._replies.done(cookie))
+        self.outbox.parts.append(self._replies.done(cookie))
 
     Session._answer_when_durable = answer  # type: ignore[method-assign]
 
@@ -25,7 +25,7 @@ def a_flush_that_takes_long_drops_its_client() -> None:
         right(self, cookie, sequence)
 
         def look() -> None:
-            if any(waiting == sequence for waiting, _ in self._unconfirmed):
+            if any(waiting == sequence for waiting, _ in self._durability._waiting):
                 self._owner.fail()
 
         self._loop.call_later(LATE_SECONDS, look)

@@ -15,6 +15,7 @@ from nbdserver.exports import Exports
 from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.transmission_phase import TransmissionPhase
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.speech import read_answers
 
@@ -40,8 +41,9 @@ class Wire:
         self._paused = False
         self._bidden = False
         """The server has ended its stream."""
+        self.busy_poll = BusyPoll()
         self.connection = Connection(
-            _Nobody(), exports, self.limits, budget or Budget(self.limits.memory_bytes), BusyPoll()
+            _Nobody(), exports, self.limits, budget or Budget(self.limits.memory_bytes), self.busy_poll
         )
         self.connection.connection_made(cast(asyncio.BaseTransport, self))
 
@@ -186,6 +188,12 @@ class Wire:
             self.lost = True
             self._gone.set()
             self.connection.connection_lost(None)
+
+
+def transmission(connection: Connection) -> TransmissionPhase:
+    """The phase of a connection that is attached."""
+    assert isinstance(connection.phase, TransmissionPhase)
+    return connection.phase
 
 
 def attach(disk: MemoryDevice, limits: Limits | None = None, budget: Budget | None = None) -> Wire:

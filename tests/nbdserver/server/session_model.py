@@ -165,7 +165,7 @@ class World:
             taken = session.write(cookie, len(client.requests), b"x", fua=kind == "fua")
         if not taken:
             raise Violation(f"{kind} of client {number} was not taken")
-        session.send()
+        session.outbox.send()
 
     def settle(self) -> None:
         """Everything that was in the way goes; then nobody who is there may be without an answer."""

@@ -10,12 +10,11 @@ import weakref
 import pytest
 
 from nbdserver.protocol import wire
-from nbdserver.server import connection as connection_module
 from nbdserver.server.limits import Budget, Limits
 from storage.errors import Corrupt, Fenced, OutOfSpace, Unavailable
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.speech import DISC, FIXED, flush, opt, read, req, simple, structured, write
-from tests.support.wired import Wire, answers, attach
+from tests.support.wired import Wire, answers, attach, transmission
 
 MIB = 1 << 20
 
@@ -224,7 +223,7 @@ async def test_a_connection_that_ended_is_forgotten_though_what_it_waited_for_ne
     with attach(disk, budget=budget) as client:
         await client.feed(structured())
         client.offer(said[waits_for])
-        session = weakref.ref(client.connection._session)
+        session = weakref.ref(transmission(client.connection).session)
         assert session() is not None
     await client.settle()
     del client
@@ -249,16 +248,14 @@ async def test_disc_lets_what_is_under_way_finish(client: Wire, disk: MemoryDevi
     assert client.lost
 
 
-async def test_a_client_that_lingers_is_dropped(
-    client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 0.0)
+async def test_a_client_that_lingers_is_dropped(disk: MemoryDevice) -> None:
     disk.durable_at_once = False
-    await client.feed(structured() + write(0) + flush() + DISC)
-    client.shut()
-    client.end()
-    assert not client.lost
-    await client.gone()
+    with attach(disk, Limits(linger_seconds=0.0)) as client:
+        await client.feed(structured() + write(0) + flush() + DISC)
+        client.shut()
+        client.end()
+        assert not client.lost
+        await client.gone()
 
 
 async def test_attachments_are_counted(disk: MemoryDevice) -> None:
@@ -285,13 +282,13 @@ async def test_a_client_lingers_once(client: Wire, disk: MemoryDevice) -> None:
     await client.feed(structured() + write(0) + flush() + DISC)
     client.block()
     client.end()
-    limit = client.connection._timer
+    limit = client.connection.lingering
     disk.commit()
     await client.settle()
-    assert client.connection._closing
+    assert client.connection.is_closing
     assert limit is not None
     assert not limit.cancelled()
-    assert client.connection._timer is limit
+    assert client.connection.lingering is limit
 
 
 async def test_a_stuck_handshake_is_dropped(disk: MemoryDevice) -> None:
@@ -342,11 +339,11 @@ async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
 
 async def test_only_busy_clients_keep_the_loop_awake(client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     stays: list[None] = []
-    monkeypatch.setattr(client.connection._busy_poll, "stay", lambda: stays.append(None))
+    monkeypatch.setattr(client.busy_poll, "stay", lambda: stays.append(None))
     await client.feed(structured())
-    monkeypatch.setattr(connection_module, "BUSY_SECONDS", 1e9)
+    client.busy_poll.seconds = 1e9
     client.offer(read())
     assert len(stays) == 1
-    monkeypatch.setattr(connection_module, "BUSY_SECONDS", 0.0)
+    client.busy_poll.seconds = 0.0
     client.offer(read())
     assert len(stays) == 1

@@ -9,28 +9,21 @@ from collections.abc import Callable
 import pytest
 
 from nbdserver.protocol import wire
-from nbdserver.server import connection as connection_module
-from nbdserver.server import peer_liveness as presence_module
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Limits
 from tests.support.nbd import Client
 from tests.support.running import Running
 from tests.support.speech import req
+from tests.support.wired import transmission
 
 MIB = 1 << 20
 NEW = b"n" * 4096
 
 
-@pytest.fixture(autouse=True)
-def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence_module, "UNSEEN_SECONDS_MAX", 0.2)
-    monkeypatch.setattr(connection_module, "LOOK_SECONDS", 0.02)
-
-
 @pytest.fixture
 async def held(make: Callable[..., Running]) -> Running:
     """A server whose gate is closed."""
-    running = make(Limits(inflight_bytes=8 * MIB, memory_bytes=256 * MIB))
+    running = make(Limits(inflight_bytes=8 * MIB, memory_bytes=256 * MIB, unseen_seconds=0.2, look_seconds=0.02))
     await running.start()
     running.disk.gate.closed = True
     return running
@@ -40,7 +33,7 @@ async def unseen(running: Running, number: int = 0) -> Connection:
     """Wait until a client has not been read for so long that it may have left."""
     connection = list(running.server._clients)[number]
     loop = asyncio.get_running_loop()
-    await running.until(lambda: connection._liveness.unseen(loop.time()))
+    await running.until(lambda: transmission(connection).liveness.unseen(loop.time()))
     return connection
 
 
@@ -86,7 +79,7 @@ async def test_of_a_client_that_has_left_nothing_is_carried_out(held: Running, l
     await flooded(held, client)
     connection = await unseen(held)
     leave(client)
-    assert connection.peer_is_here(), "its end is out of sight"
+    assert transmission(connection).peer_is_here(), "its end is out of sight"
     held.disk.write(0, NEW)
     held.disk.gate.open()
     await held.until(lambda: not held.server.clients())

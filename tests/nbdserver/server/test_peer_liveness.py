@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nbdserver.server.peer_liveness import PEER_BUFFER_BYTES, UNSEEN_SECONDS_MAX, PeerLiveness
+from nbdserver.server.peer_liveness import PEER_BUFFER_BYTES, PeerLiveness
 from tests.nbdserver.server.test_peer import Pair, reset, tcp_pair
 
-LONG = UNSEEN_SECONDS_MAX + 1
+UNSEEN_SECONDS = 20.0
+LONG = UNSEEN_SECONDS + 1
 
 
 @pytest.fixture(params=[tcp_pair, socket.socketpair], ids=["tcp", "unix"])
@@ -58,7 +59,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 @pytest.mark.parametrize("leave", [shut, give_up, socket.socket.close, reset])
 def test_the_kernel_knows_although_bytes_are_unread(pair: Pair, leave: Callable[[socket.socket], None]) -> None:
     ours, theirs = pair
-    presence = PeerLiveness(ours)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS)
     theirs.sendall(b"x" * 10_000)
     assert not presence.gone()
     leave(theirs)
@@ -71,7 +72,7 @@ def test_behind_more_than_the_kernel_takes_an_end_is_out_of_sight(
 ) -> None:
     """The state in which time alone proves nothing: what all the rest is for. A reply brings it to light."""
     ours, theirs = tcp
-    presence = PeerLiveness(ours)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     leave(theirs)
@@ -85,7 +86,7 @@ def test_behind_more_than_the_kernel_takes_an_end_is_out_of_sight(
 
 def test_replies_that_were_acknowledged_are_a_sign(tcp: Pair) -> None:
     ours, theirs = tcp
-    presence = PeerLiveness(ours)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     now = 0.0
@@ -103,7 +104,7 @@ def test_replies_that_were_acknowledged_are_a_sign(tcp: Pair) -> None:
 def test_room_in_the_kernel_is_a_sign(tcp: Pair) -> None:
     """With room all the time, all that was sent is here, its end too."""
     ours, theirs = tcp
-    presence = PeerLiveness(ours)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS)
     theirs.sendall(b"x" * 1000)
     presence.unread(0.0)
     presence.look(LONG, 0, reading=False)
@@ -116,7 +117,7 @@ def test_room_in_the_kernel_is_a_sign(tcp: Pair) -> None:
 
 def test_enough_read_is_a_sign(tcp: Pair) -> None:
     ours, theirs = tcp
-    presence = PeerLiveness(ours)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     assert presence.unseen(LONG)
@@ -131,7 +132,7 @@ def test_enough_read_is_a_sign(tcp: Pair) -> None:
 def test_what_was_read_once_proves_nothing_later(tcp: Pair) -> None:
     """The next outage, of a client that never let the kernel have room between the two."""
     ours, theirs = tcp
-    presence = PeerLiveness(ours)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     assert presence.unseen(LONG)
@@ -148,7 +149,7 @@ def test_what_was_read_once_proves_nothing_later(tcp: Pair) -> None:
 def test_on_a_unix_socket_the_end_is_always_in_sight() -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        presence = PeerLiveness(ours)
+        presence = PeerLiveness(ours, UNSEEN_SECONDS)
         fill(theirs)
         presence.unread(0.0)
         assert not presence.unseen(LONG)

@@ -5,7 +5,7 @@ import pytest
 from nbdserver.server.read_only import ReadOnlySession
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.speech import read_answers, structured
-from tests.support.wired import Wire
+from tests.support.wired import Wire, transmission
 
 MIB = 1 << 20
 
@@ -17,16 +17,16 @@ async def test_a_write_that_slipped_through_the_protocol_changes_nothing(length:
     written = disk.last_sequence
     with Wire(memory_exports({"disk": disk}, read_only=True)) as client:
         await client.feed(structured())
-        session = client.connection._session
+        session = transmission(client.connection).session
         assert isinstance(session, ReadOnlySession)
         room = session.allocate(length)
         assert room is not None
         assert session.write(b"\0" * 8, 0, room)
         assert session.write(b"\0" * 8, 0, b"n" * length, fua=True)
         assert session.zero(b"\0" * 8, 0, length, allocated=False, fua=False)
-        session.send()
+        session.outbox.send()
         assert read_answers(bytes(client.output))[-3:] == ["0: chunk error EPERM"] * 3
-        assert session._allowance.inflight == 0
+        assert session.admission.inflight == 0
     assert disk.last_sequence == written
     assert disk.contents(0, MIB) == b"o" * MIB
 
@@ -34,4 +34,4 @@ async def test_a_write_that_slipped_through_the_protocol_changes_nothing(length:
 async def test_a_client_that_may_write_is_no_spectator() -> None:
     with Wire(memory_exports({"disk": MemoryDevice(MIB)})) as client:
         await client.feed(structured())
-        assert not isinstance(client.connection._session, ReadOnlySession)
+        assert not isinstance(transmission(client.connection).session, ReadOnlySession)

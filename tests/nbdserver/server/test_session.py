@@ -10,7 +10,7 @@ from nbdserver.server.reads import PART_BYTES
 from storage.errors import Corrupt
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.speech import ext, extended, read_answers, req, simple, structured
-from tests.support.wired import Wire
+from tests.support.wired import Wire, transmission
 
 SIZE = 64 << 20
 LONG = 3 * PART_BYTES
@@ -53,7 +53,7 @@ async def answers(disk: MemoryDevice, said: bytes, *, reads: dict[int, int] | No
     """What is answered to this behind the handshake."""
     with Wire(memory_exports({"disk": disk})) as client:
         await client.feed(said)
-        await client.until(lambda: not client.connection._session.outstanding)
+        await client.until(lambda: not transmission(client.connection).session.admission.outstanding)
         return [line for line in read_answers(bytes(client.output), reads) if line[0].isdigit()]
 
 
@@ -215,9 +215,9 @@ async def test_who_reads_while_more_replies_come_has_taken_what_it_read() -> Non
         await client.feed(simple())
         client.block()
         await client.feed(req(wire.CMD_READ, 0, BLOCK))
-        session = client.connection._session
-        before = session.bytes_taken
+        outbox = transmission(client.connection).session.outbox
+        before = outbox.bytes_taken
         client.read_some(BLOCK // 2)  # and at that moment more comes than it takes
         await client.feed(req(wire.CMD_READ, 0, BLOCK))
         assert client.unsent > BLOCK
-        assert BLOCK // 2 - 100 <= session.bytes_taken - before <= BLOCK // 2
+        assert BLOCK // 2 - 100 <= outbox.bytes_taken - before <= BLOCK // 2

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nbdserver.server.durability_waiters import DurabilityWaiters
 from nbdserver.server.held_writes import HeldWrites
 from nbdserver.server.session import Session
 from tests.nbdserver.server.session_model import Violation, explore
@@ -22,10 +23,9 @@ def test_every_order_of_six_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fua_forgotten(patch: pytest.MonkeyPatch) -> None:
     def carry_out_held(self: Any, held: Any) -> None:
-        self.outstanding -= 1
+        self.admission.end()
         self._carry_out(held.cookie, held.change, fua=False)
-        self._give(held.length)
-        self._settle_soon()
+        self.admission.give(held.length)
 
     patch.setattr(Session, "_carry_out_held", carry_out_held)
 
@@ -96,22 +96,22 @@ def _with_delay(world: Any, delay: float, change: Callable[[], int]) -> int:
 
 def one_confirmation_at_a_time(patch: pytest.MonkeyPatch) -> None:
     def became_durable(self: Any, sequence: int) -> None:
-        if self._unconfirmed and self._unconfirmed[0][0] <= sequence:
-            self._parts.append(self._unconfirmed.popleft()[1])
-            self._finished()
+        if self._waiting and self._waiting[0][0] <= sequence:
+            self._answer(self._waiting.popleft()[1])
 
-    patch.setattr(Session, "_became_durable", became_durable)
+    patch.setattr(DurabilityWaiters, "_became_durable", became_durable)
 
 
 def confirmed_twice(patch: pytest.MonkeyPatch) -> None:
-    original = Session._became_durable
+    original = DurabilityWaiters._became_durable
 
     def became_durable(self: Any, sequence: int) -> None:
-        again = [reply for wanted, reply in self._unconfirmed if wanted <= sequence]
+        again = [reply for wanted, reply in self._waiting if wanted <= sequence]
         original(self, sequence)
-        self._parts += again
+        for reply in again:
+            self._answer(reply)
 
-    patch.setattr(Session, "_became_durable", became_durable)
+    patch.setattr(DurabilityWaiters, "_became_durable", became_durable)
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ out only if DISC stands behind them.
 
 import asyncio
 
-import pytest
-
 from nbdserver.protocol import wire
-from nbdserver.server import connection as connection_module
 from nbdserver.server.limits import Limits
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.speech import DISC, flush, read, req, structured, write
-from tests.support.wired import Wire, answers, attach
+from tests.support.wired import Wire, answers, attach, transmission
 
 OLD, NEW = b"o" * 4096, b"n" * 4096
+
+ALWAYS_SILENT = Limits(silence_seconds=-1.0)
+"""Whatever comes, comes after a silence."""
 
 
 async def test_an_old_copy_behind_a_pause_does_not_undo_a_newer_write(disk: MemoryDevice) -> None:
@@ -44,12 +44,11 @@ async def test_an_old_copy_behind_a_pause_does_not_undo_a_newer_write(disk: Memo
 
 
 async def test_an_old_copy_after_silence_does_not_undo_a_newer_write(
-    disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+    disk: MemoryDevice,
 ) -> None:
     """The network heals after the client gave the connection up: its bytes and its FIN arrive together."""
-    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", -1.0)
     exports = memory_exports({"disk": disk})
-    with Wire(exports) as stalled, Wire(exports) as other:
+    with Wire(exports, limits=ALWAYS_SILENT) as stalled, Wire(exports) as other:
         await stalled.feed(structured())
         await other.feed(structured() + write(0, OLD) + write(0, NEW, cookie=2))
         stalled.leave()
@@ -69,7 +68,7 @@ async def test_an_old_copy_that_straddles_a_silence_does_not_undo_a_newer_write(
         await stalled.feed(structured())
         await other.feed(structured())
         stalled.offer(old[: BLOCK // 4])
-        stalled.connection._heard -= 10 * connection_module.SILENCE_SECONDS
+        transmission(stalled.connection).heard -= 10 * stalled.limits.silence_seconds
         await other.feed(old + write(0, NEW, cookie=2))
         stalled.offer(old[BLOCK // 4 : BLOCK // 2])
         stalled.leave()
@@ -86,60 +85,55 @@ async def test_a_request_that_straddles_a_silence_is_carried_out_for_a_client_th
     await client.feed(structured())
     said = write(0, b"n" * BLOCK)
     client.offer(said[:100])
-    client.connection._heard -= 10 * connection_module.SILENCE_SECONDS
+    transmission(client.connection).heard -= 10 * client.limits.silence_seconds
     await client.feed(said[100:])
     assert answers(client) == ["1: ok"]
-    assert not client.connection._straddled
+    assert not transmission(client.connection).straddled
     assert disk.contents(0, BLOCK) == b"n" * BLOCK
 
 
-async def test_a_client_that_left_in_good_order_loses_nothing(
-    client: Wire, disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_left_in_good_order_loses_nothing(disk: MemoryDevice) -> None:
     """With DISC behind them the requests of a client that has left already are carried out."""
-    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", -1.0)
-    await client.feed(structured())
-    client.leave()
-    said = (
-        write(0, NEW)
-        + write(BLOCK, b"l" * BLOCK, cookie=4)
-        + req(wire.CMD_WRITE_ZEROES, 4096, 4096, cookie=5)
-        + req(wire.CMD_CACHE, 0, 4096, cookie=6)
-        + req(wire.CMD_BLOCK_STATUS, 0, 4096, cookie=7)
-        + req(wire.CMD_READ, cookie=8)
-        + req(99, cookie=9)
-        + read()
-        + flush()
-    )
-    await client.feed(said, step=1000)
-    assert disk.last_sequence == 0
-    await client.feed(DISC)
-    assert client.lost
-    assert disk.contents(0, 4096) == NEW
-    assert disk.contents(BLOCK, BLOCK) == b"l" * BLOCK
-    assert answers(client) == [
-        "1: ok",
-        "4: ok",
-        "5: ok",
-        "6: ok",
-        "7: status 1 4096/0",
-        "8: none",
-        "9: chunk error EINVAL",
-        "2: data 4096@0",
-        "3: ok",
-    ]
+    with attach(disk, ALWAYS_SILENT) as client:
+        await client.feed(structured())
+        client.leave()
+        said = (
+            write(0, NEW)
+            + write(BLOCK, b"l" * BLOCK, cookie=4)
+            + req(wire.CMD_WRITE_ZEROES, 4096, 4096, cookie=5)
+            + req(wire.CMD_CACHE, 0, 4096, cookie=6)
+            + req(wire.CMD_BLOCK_STATUS, 0, 4096, cookie=7)
+            + req(wire.CMD_READ, cookie=8)
+            + req(99, cookie=9)
+            + read()
+            + flush()
+        )
+        await client.feed(said, step=1000)
+        assert disk.last_sequence == 0
+        await client.feed(DISC)
+        assert client.lost
+        assert disk.contents(0, 4096) == NEW
+        assert disk.contents(BLOCK, BLOCK) == b"l" * BLOCK
+        assert answers(client) == [
+            "1: ok",
+            "4: ok",
+            "5: ok",
+            "6: ok",
+            "7: status 1 4096/0",
+            "8: none",
+            "9: chunk error EINVAL",
+            "2: data 4096@0",
+            "3: ok",
+        ]
 
 
-async def test_a_client_that_shut_its_side_gets_all_its_replies(
-    disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_shut_its_side_gets_all_its_replies(disk: MemoryDevice) -> None:
     """libnbd says DISC behind requests, shuts its sending side, and reads on: also more than may wait unsent, and
     with misses among it."""
-    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", -1.0)
     disk.write(0, b"x" * BLOCK)
     for misses in (None, asyncio.Event()):
         disk.misses = misses
-        with attach(disk, Limits(reply_bytes=100_000, requests=8)) as client:
+        with attach(disk, Limits(reply_bytes=100_000, requests=8, silence_seconds=-1.0)) as client:
             await client.feed(structured())
             client.shut()
             client.block()
@@ -157,9 +151,8 @@ async def test_a_client_that_shut_its_side_gets_all_its_replies(
             assert len(answers(client)) == 8
 
 
-async def test_what_a_client_leaves_behind_is_bounded(disk: MemoryDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", -1.0)
-    with attach(disk, Limits(requests=10)) as client:
+async def test_what_a_client_leaves_behind_is_bounded(disk: MemoryDevice) -> None:
+    with attach(disk, Limits(requests=10, silence_seconds=-1.0)) as client:
         await client.feed(structured())
         client.leave()
         await client.feed(write(0) * 11)

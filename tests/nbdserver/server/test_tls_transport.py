@@ -379,7 +379,7 @@ async def test_an_old_copy_in_a_paused_connection_does_not_undo_a_newer_write(
     stalled.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
     stalled.submit(wire.CMD_WRITE, 4096, data=b"o" * 4096)
     (connection,) = (each for each in running.server._clients if each.number == 1)
-    await running.until(lambda: connection._paused)
+    await running.until(lambda: not connection.link.reading)
     stalled.submit(wire.CMD_WRITE, 8192, data=b"o" * 4096)
     stalled.close()
     running.disk.gate.closed = False
@@ -394,12 +394,13 @@ async def test_an_old_copy_in_a_paused_connection_does_not_undo_a_newer_write(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_old_copy_that_arrives_with_the_end_does_not_undo_a_newer_write(
-    running: Running, context: ssl.SSLContext, kind: str, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Running], context: ssl.SSLContext, kind: str
 ) -> None:
     """The network heals after the client gave the connection up: its bytes and its end arrive together, after a
     silence. The server's loop is kept from looking until both are there."""
     tcp, secure = KINDS[kind]
-    monkeypatch.setattr(connection_module, "SILENCE_SECONDS", -1.0)
+    running = make(Limits(silence_seconds=-1.0))
+    await running.start()
     stalled = await running.client(context if secure else None, tcp=tcp)
     other = await running.client(context if secure else None, tcp=tcp)
     await asyncio.to_thread(other.write, 0, b"n" * 4096)
@@ -445,7 +446,7 @@ async def test_a_long_reply_is_encrypted_in_pieces(running: Running, context: ss
     running.disk.write(0, long)
     client = await running.client(context)
     (connection,) = running.server._clients
-    secured = connection._transport
+    secured = connection.link.transport
     assert isinstance(secured, TlsTransport)
     spy = Spy(secured._transport)
     secured._transport = spy  # type: ignore[assignment]

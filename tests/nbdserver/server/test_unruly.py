@@ -13,6 +13,7 @@ from nbdserver.protocol import wire
 from nbdserver.server.limits import Limits
 from tests.support.running import GREETING_BYTES, Running, closed, drop
 from tests.support.speech import FIXED, opt, req, simple, structured
+from tests.support.wired import transmission
 
 MIB = 1 << 20
 
@@ -226,7 +227,7 @@ async def test_a_dead_peer_is_noticed_in_25_seconds(running: Running) -> None:
     """What the kernel is told; that it does it is the kernel's."""
     client = await running.client(tcp=True)
     (connection,) = running.server._clients
-    sock = connection._transport.get_extra_info("socket")
+    sock = connection.link.transport.get_extra_info("socket")
     tcp = socket.IPPROTO_TCP
     idle, interval, count = (
         sock.getsockopt(tcp, name) for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
@@ -249,7 +250,7 @@ async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running)
     await loop.sock_sendall(client, simple() + req(wire.CMD_READ, 0, 256 << 10) * 4 + req(wire.CMD_DISC))
     await running.until(lambda: bool(running.server._clients))
     (connection,) = running.server._clients
-    await running.until(lambda: connection._closing)
+    await running.until(lambda: connection.is_closing)
     for _ in range(3):
         await loop.sock_sendall(client, b"rubbish")
         await asyncio.sleep(0)
@@ -283,7 +284,7 @@ async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running:
     writes = req(wire.CMD_WRITE, 0, data=bytes(256 << 10)) * 400
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(client, writes))
     (connection,) = running.server._clients
-    await running.until(lambda: connection._session.stalled)
+    await running.until(lambda: transmission(connection).session.admission.stalled)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     client.close()
@@ -299,7 +300,7 @@ async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(r
     await running.until(lambda: any(facts["requests"] for facts in running.server.clients()))
     stopping = asyncio.ensure_future(running.server.stop(20))
     (connection,) = running.server._clients
-    await running.until(lambda: connection._session.ending)
+    await running.until(lambda: transmission(connection).session.ending)
     client.close()
     running.disk.write(0, b"n" * 4096)
     running.disk.gate.open()

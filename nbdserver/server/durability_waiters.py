@@ -1,0 +1,42 @@
+"""Replies of one client that wait until a write is durable: those of FLUSH, and of writes with FUA.
+
+They wait without tasks: the device tells its listeners up to which write it is durable. If the store fails nobody is
+told anything, no error either: the connection is dropped, because a client that was told its writes succeeded may
+ignore the error of a FLUSH.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from nbdserver.exports import BlockDevice
+
+
+class DurabilityWaiters:
+    """A queue of replies, each with the sequence number of the write it waits for, in ascending order of it."""
+
+    def __init__(self, device: BlockDevice, *, answer: Callable[[bytes], None], begin: Callable[[], None]) -> None:
+        """`begin`: a reply waits from now on; `answer`: it waits no longer."""
+        self._device = device
+        self._answer = answer
+        self._begin = begin
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        device.listen(self._became_durable)
+
+    def is_durable(self, sequence: int, reply: bytes) -> bool:
+        """Whether every write up to `sequence` is durable. If not, `reply` waits for that, and is given to `answer`."""
+        if self._device.want_durable(sequence):
+            return True
+        self._begin()
+        self._waiting.append((sequence, reply))
+        return False
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self._waiting.clear()
+        self._device.unlisten(self._became_durable)
+
+    def _became_durable(self, sequence: int) -> None:
+        """Every write up to this one is durable."""
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= sequence:
+            self._answer(waiting.popleft()[1])

@@ -1,0 +1,73 @@
+"""Replies of one client on their way to its transport: they gather in a list that goes out in one call.
+
+Promises: replies go out in the order in which they were added, and none after `close`. What waits in the transport is
+bounded: the session asks `has_room` before it adds much, and data that was counted when it was read from the store is
+counted until the transport has sent it.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from nbdserver.protocol.replies import Parts
+from nbdserver.server.reads import copied
+
+
+class ReplyTransport(Protocol):
+    """What replies go out through."""
+
+    def writelines(self, parts: Parts) -> None:
+        """Send these buffers, one after the other."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
+
+
+class Outbox:
+    """The replies that are ready, and what is known of those that went out."""
+
+    def __init__(self, transport: ReplyTransport, give: Callable[[int], None], is_paused: Callable[[], bool]) -> None:
+        """`give`: so many counted bytes are sent. `is_paused`: more than Limits.reply_bytes are unsent."""
+        self.parts: Parts = []
+        """What is ready; who adds data to it adds its length to `queued`."""
+        self.queued = 0
+        """Bytes of data in `parts`."""
+        self.bytes_sent = 0
+        """Bytes of data that the transport was given so far."""
+        self._transport = transport
+        self._give = give
+        self._is_paused = is_paused
+        self._leaving = 0
+        """Bytes that are counted for replies which the transport may not have sent yet."""
+        self._closed = False
+
+    def leaves(self, length: int) -> None:
+        """`length` bytes that were counted are in replies that are ready: count them until they are sent."""
+        self._leaving += length
+
+    def send(self) -> None:
+        """Hand everything that is ready to the transport."""
+        if self.parts and not self._closed:
+            parts = self.parts if not self._transport.get_write_buffer_size() else copied(self.parts)
+            self._transport.writelines(parts)
+            self.parts.clear()
+            self.bytes_sent += self.queued
+            self.queued = 0
+        if self._leaving and not self._is_paused():
+            self.sent()
+
+    def sent(self) -> None:
+        """The transport has sent (all but Limits.reply_bytes of) what it was given."""
+        leaving, self._leaving = self._leaving, 0
+        self._give(leaving)
+
+    @property
+    def bytes_taken(self) -> int:
+        """How much of the data it was sent the client has taken. Not "less of it waits": while it reads, answers to its
+        other requests come too."""
+        return self.bytes_sent - self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._closed = True
+        self.parts.clear()
+        self._leaving = 0
