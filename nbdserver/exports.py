@@ -49,7 +49,7 @@ class BlockDevice(Protocol):
         """Whether it may not be written."""
 
     @property
-    def holder(self) -> str | None:
+    def exclusive_user(self) -> str | None:
         """What has it for itself now, such as "an import", or None."""
 
     @property
@@ -143,7 +143,7 @@ class Exports:
         self._only = None if only is None else tuple(only)
         self._default = default
         self._exclusive = exclusive
-        self._holders: dict[BlockDevice, list[str]] = {}
+        self._clients: dict[BlockDevice, list[str]] = {}
         """The clients of each device, by what they are called."""
 
     def seen_by(self, identity: Identity) -> Catalogue[Export]:
@@ -178,35 +178,31 @@ class Exports:
 
     def refusal(self, export: Export) -> str | None:
         """Why the export cannot be attached now."""
-        holder = export.device.holder
-        if holder is not None:
-            return f"{export.name} is in use by {holder}: attach when that is done"
-        holders = self._holders.get(export.device)
-        if not export.exclusive or not holders:
+        user = export.device.exclusive_user
+        if user is not None:
+            return f"{export.name} is in use by {user}: attach when that is done"
+        clients = self._clients.get(export.device)
+        if not export.exclusive or not clients:
             return None
-        return f"{export.name} is attached by {holders[0]}, and this server lets only one client have a device"
+        return f"{export.name} is attached by {clients[0]}, and this server lets only one client have a device"
 
     def attach(self, export: Export, client: str) -> None:
         """A client, called so, entered the transmission phase on it."""
-        self._holders.setdefault(export.device, []).append(client)
+        self._clients.setdefault(export.device, []).append(client)
 
     def detach(self, export: Export, client: str) -> None:
         """That client is gone."""
-        holders = self._holders[export.device]
-        holders.remove(client)
-        if not holders:
-            del self._holders[export.device]
+        clients = self._clients[export.device]
+        clients.remove(client)
+        if not clients:
+            del self._clients[export.device]
 
-    def holders(self, name: str) -> list[str]:
+    def clients_of(self, name: str) -> list[str]:
         """What the clients of the device of that name are called, under whichever names they attached it."""
         try:
-            return list(self._holders.get(self._lookup(name), ()))
+            return list(self._clients.get(self._lookup(name), ()))
         except (NotFound, Invalid):
             return []
-
-    def attached(self, name: str) -> int:
-        """How many clients the device of that name has."""
-        return len(self.holders(name))
 
 
 class _Visible:

@@ -18,7 +18,7 @@ from storage.trusted_files import trusted_folder
 BACKLOG = 1024
 """Connections the kernel keeps until they are accepted; a client with 16 connections opens them at once."""
 
-PATH_BYTES_MAX = 107
+SOCKET_PATH_BYTES_MAX = 107
 """Longest path of a Unix socket on Linux (unix(7): 108 with the final NUL)."""
 
 ATTEMPTS_MAX = 16
@@ -40,8 +40,10 @@ def listen(path: Path, unique: str, *, replace: bool = False) -> tuple[socket.so
     except AccessDenied as error:
         raise AccessDenied(f"the socket {path} would not be safe: {error}; choose another path") from error
     hidden = real.with_name(f".{unique}")
-    if max(len(os.fsencode(each)) for each in (path, real, hidden)) > PATH_BYTES_MAX:
-        raise Invalid(f"the socket path {path} is too long: it may have {PATH_BYTES_MAX} bytes, choose a shorter one")
+    if max(len(os.fsencode(each)) for each in (path, real, hidden)) > SOCKET_PATH_BYTES_MAX:
+        raise Invalid(
+            f"the socket path {path} is too long: it may have {SOCKET_PATH_BYTES_MAX} bytes, choose a shorter one"
+        )
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # On Linux a socket's file is made with the mode that the socket has then: there is no moment with another.

@@ -22,7 +22,7 @@ from aiohttp import StreamReader, web
 
 from nbdserver import __version__, unix_sockets
 from nbdserver.admin.content_frames import (
-    HEADER,
+    FRAME_HEADER,
     Decoder,
     Piece,
     SenderFailed,
@@ -33,7 +33,7 @@ from nbdserver.admin.content_frames import (
     encode_failure,
 )
 from nbdserver.admin.error_transfer import Failure, from_error
-from nbdserver.admin.operations import NOBODY, Answer, Clients, decode_operation
+from nbdserver.admin.operations import NO_CLIENTS, Answer, Clients, decode_operation
 from nbdserver.admin.transfer import dump, import_device
 from storage import Store
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
@@ -41,7 +41,7 @@ from storage.trusted_files import trusted_users
 
 logger = logging.getLogger("nbdserver")
 
-STOP_SECONDS = 1.0
+API_STOP_SECONDS = 1.0
 """How long a request may go on once the server stops: a transfer is not waited for."""
 
 STATUS_OF_ERROR = 422
@@ -57,7 +57,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Admin:
     """The admin API on its socket."""
 
-    def __init__(self, store: Store, serving: Callable[[], Answer], clients: Clients = NOBODY) -> None:
+    def __init__(self, store: Store, serving: Callable[[], Answer], clients: Clients = NO_CLIENTS) -> None:
         """`serving` tells what the server serves and to whom, for the status; `clients` are those of the server."""
         self._store = store
         self._clients = clients
@@ -80,7 +80,7 @@ class Admin:
             app,
             access_log=None,
             handle_signals=False,
-            shutdown_timeout=STOP_SECONDS,
+            shutdown_timeout=API_STOP_SECONDS,
             handler_cancellation=True,
             lingering_time=0,
         )
@@ -90,13 +90,13 @@ class Admin:
         await web.SockSite(self._runner, sock, backlog=unix_sockets.BACKLOG).start()
 
     async def quiesce(self) -> None:
-        """Answer nothing but the status from now on. Requests under way have STOP_SECONDS: what was not finished then
-        was not acknowledged, as if the command had been interrupted.
+        """Answer nothing but the status from now on. Requests under way have API_STOP_SECONDS: what was not finished
+        then was not acknowledged, as if the command had been interrupted.
         """
         self._stopping = True
         busy = set(self._busy)
         if busy:
-            _, late = await asyncio.wait(busy, timeout=STOP_SECONDS)
+            _, late = await asyncio.wait(busy, timeout=API_STOP_SECONDS)
             for task in late:
                 task.cancel()
             if late:
@@ -171,7 +171,7 @@ class Admin:
 async def _received(content: StreamReader, size: int) -> AsyncIterator[Piece]:
     decoder = Decoder(size)
     while True:
-        header = await _read_exactly(content, HEADER.size)
+        header = await _read_exactly(content, FRAME_HEADER.size)
         length = decoder.body_length(header)
         if not length:
             return

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from nbdserver.admin.content_frames import HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
+from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
 from nbdserver.admin.operations import Answer, ChangePassword, Operation, encode_operation
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
@@ -207,7 +207,7 @@ def _pieces(response: http.client.HTTPResponse, size: int) -> Iterator[Piece]:
     decoder = Decoder(size)
     while True:
         with _translating_errors():
-            header = response.read(HEADER.size)
+            header = response.read(FRAME_HEADER.size)
         try:
             length = decoder.body_length(header)
             if not length:

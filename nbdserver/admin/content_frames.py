@@ -9,7 +9,7 @@ offset 2^64 - 1 holds its reason and is the last.
 
 import struct
 
-HEADER = struct.Struct(">QI")
+FRAME_HEADER = struct.Struct(">QI")
 
 DATA_BYTES_MAX = 1 << 20
 """Of one frame, which both sides hold in memory."""
@@ -36,19 +36,20 @@ class SenderFailed(Exception):
 
 
 def encode(offset: int, data: bytes | bytearray | memoryview) -> bytes:
-    """One frame."""
-    assert 0 < len(data) <= DATA_BYTES_MAX
-    return b"".join((HEADER.pack(offset, len(data)), data))
+    """One frame. ValueError: no frame has so much data, or none."""
+    if not 0 < len(data) <= DATA_BYTES_MAX:
+        raise ValueError(f"a frame has 1 to {DATA_BYTES_MAX} bytes of data, not {len(data)}")
+    return b"".join((FRAME_HEADER.pack(offset, len(data)), data))
 
 
 def encode_end(size: int) -> bytes:
     """The last frame: the whole has `size` bytes, and all of its data was sent."""
-    return HEADER.pack(size, 0)
+    return FRAME_HEADER.pack(size, 0)
 
 
 def encode_failure(reason: bytes) -> bytes:
     """The last frame of a sender that cannot go on."""
-    return HEADER.pack(FAILURE_OFFSET, len(reason)) + reason
+    return FRAME_HEADER.pack(FAILURE_OFFSET, len(reason)) + reason
 
 
 class Decoder:
@@ -63,9 +64,9 @@ class Decoder:
 
     def body_length(self, header: bytes) -> int:
         """How many bytes follow this header; 0 at the end. Truncated: it is no header that can come here. TooLong."""
-        if len(header) != HEADER.size:
+        if len(header) != FRAME_HEADER.size:
             raise Truncated("the transfer was cut off before its end")
-        offset, length = HEADER.unpack(header)
+        offset, length = FRAME_HEADER.unpack(header)
         if length > DATA_BYTES_MAX:
             raise Truncated("the transfer is damaged: a piece has an impossible length")
         if offset != FAILURE_OFFSET and offset < self.position:
@@ -76,7 +77,7 @@ class Decoder:
 
     def piece(self, header: bytes, body: bytes) -> Piece:
         """The piece of a header and its body. SenderFailed: it holds a reason instead."""
-        offset, length = HEADER.unpack(header)
+        offset, length = FRAME_HEADER.unpack(header)
         if len(body) != length:
             raise Truncated("the transfer was cut off before its end")
         if offset == FAILURE_OFFSET:

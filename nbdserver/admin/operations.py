@@ -8,7 +8,7 @@ in seconds since 1970.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
@@ -18,8 +18,8 @@ from storage.secret import Secret
 if TYPE_CHECKING:
     from storage import DeviceInfo, Store
 
-Answer = dict[str, object]
-"""A JSON document."""
+Answer = dict[str, Any]
+"""A JSON document, of which the operation says what is in it."""
 
 
 class Clients(Protocol):
@@ -35,7 +35,7 @@ class Clients(Protocol):
         """Drop one; what it was called. NotFound."""
 
 
-class Nobody:
+class NoClients:
     """The clients of a store that is not served."""
 
     def clients(self) -> list[Answer]:
@@ -48,7 +48,7 @@ class Nobody:
         raise NotFound("the store is not served here, so it has no clients")
 
 
-NOBODY = Nobody()
+NO_CLIENTS = NoClients()
 
 
 class ListDevices(msgspec.Struct, frozen=True, tag="list-devices"):
@@ -56,7 +56,7 @@ class ListDevices(msgspec.Struct, frozen=True, tag="list-devices"):
 
     writes: ClassVar[bool] = False
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         return {"devices": [_describe(store, info) for info in store.devices()]}
 
 
@@ -66,8 +66,8 @@ class ShowDevice(msgspec.Struct, frozen=True, tag="show-device"):
     name: str
     writes: ClassVar[bool] = False
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
-        return {**_show(store, self.name), "attachments": clients.clients_of(self.name)}
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        return {**_show(store, self.name), "clients": clients.clients_of(self.name)}
 
 
 class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
@@ -77,7 +77,7 @@ class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
     size: int
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         await store.create_device(self.name, self.size)
         return _show(store, self.name)
 
@@ -90,7 +90,7 @@ class ResizeDevice(msgspec.Struct, frozen=True, tag="resize-device"):
     shrink: bool
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         await store.resize_device(self.name, self.size, shrink=self.shrink)
         return _show(store, self.name)
 
@@ -102,7 +102,7 @@ class RenameDevice(msgspec.Struct, frozen=True, tag="rename-device"):
     new: str
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         await store.rename_device(self.old, self.new)
         return _show(store, self.new)
 
@@ -113,7 +113,7 @@ class DeleteDevice(msgspec.Struct, frozen=True, tag="delete-device"):
     name: str
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         await store.delete_device(self.name)
         return {"name": self.name}
 
@@ -123,7 +123,7 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
 
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         await store.flush()
         return {"flushed": True}
 
@@ -135,7 +135,7 @@ class ChangePassword(msgspec.Struct, frozen=True, tag="change-password"):
     new: Secret
     writes: ClassVar[bool] = True
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         with self.old, self.new:
             await store.change_password(self.old, self.new)
         return {"changed": True}
@@ -146,7 +146,7 @@ class ListClients(msgspec.Struct, frozen=True, tag="list-clients"):
 
     writes: ClassVar[bool] = False
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         return {"clients": clients.clients()}
 
 
@@ -156,7 +156,7 @@ class DisconnectClient(msgspec.Struct, frozen=True, tag="disconnect-client"):
     id: int
     writes: ClassVar[bool] = False
 
-    async def perform(self, store: Store, clients: Clients = NOBODY) -> Answer:
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         return {"id": self.id, "disconnected": clients.disconnect(self.id)}
 
 
@@ -202,7 +202,7 @@ def _describe(store: Store, info: DeviceInfo) -> Answer:
     """`read_only` is left out: it says how this process opened the store, not how the device is."""
     facts: Answer = msgspec.to_builtins(info)
     del facts["read_only"]
-    return {**facts, "clients": len(store.attached(info.name))}
+    return {**facts, "client_count": len(store.clients_of(info.name))}
 
 
 def _show(store: Store, name: str) -> Answer:

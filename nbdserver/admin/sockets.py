@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbdserver.unix_sockets import PATH_BYTES_MAX
+from nbdserver.unix_sockets import SOCKET_PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
 from storage.lsm.recovery.anchor import default_state_folder
 from storage.trusted_files import trusted_folder, users_trusted_in
@@ -30,9 +30,9 @@ def socket_path(folder: Path, store: str) -> Path:
     Invalid: the path is too long for one.
     """
     path = _join(folder, store)
-    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise Invalid(
-            f"a socket in {folder} would have a path of more than {PATH_BYTES_MAX} bytes: "
+            f"a socket in {folder} would have a path of more than {SOCKET_PATH_BYTES_MAX} bytes: "
             "name a shorter folder with NBDSERVER_RUNTIME_FOLDER"
         )
     return path
@@ -41,7 +41,7 @@ def socket_path(folder: Path, store: str) -> Path:
 def sockets_to_try(environ: Mapping[str, str], store: str) -> list[Path]:
     """Where the socket of a store's server may lie: this user's own folder first, then the system's."""
     folders = dict.fromkeys([*_folders(environ), SYSTEM_FOLDER])
-    return [path for folder in folders if len(os.fsencode(path := _join(folder, store))) <= PATH_BYTES_MAX]
+    return [path for folder in folders if len(os.fsencode(path := _join(folder, store))) <= SOCKET_PATH_BYTES_MAX]
 
 
 def make_runtime_folder(folder: Path) -> None:

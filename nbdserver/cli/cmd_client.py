@@ -32,7 +32,6 @@ def list_command(place: Place, as_json: bool) -> None:
     from nbdserver.admin.operations import ListClients
 
     clients = _server(place).perform(ListClients())["clients"]
-    assert isinstance(clients, list)
     if as_json:
         output.document(clients)
         return

@@ -110,9 +110,7 @@ def _import(place: Place, name: str, reader: ImageReader, progress: ProgressDisp
             answer = server.write_content(name, frames(), size=reader.size, overwrite=overwrite)
     else:
         answer = at_rest(place, work, writes=True, shows_progress=True)
-    size = answer["size"]
-    assert isinstance(size, int)
-    return size
+    return int(answer["size"])
 
 
 def _export(place: Place, name: str, writer: ImageWriter, progress: ProgressDisplay) -> int:

@@ -44,14 +44,13 @@ def list_command(place: Place, as_json: bool) -> None:
     from nbdserver.admin.operations import ListDevices
 
     devices = perform(place, ListDevices())["devices"]
-    assert isinstance(devices, list)
     if as_json:
         output.document(devices)
         return
     output.table(
         ("NAME", "SIZE", "CLIENTS", "CHANGED"),
         [
-            (each["name"], output.size(each["size"]), str(each["clients"]), output.time(each["modified"]))
+            (each["name"], output.size(each["size"]), str(each["client_count"]), output.time(each["modified"]))
             for each in devices
         ],
     )
@@ -69,18 +68,16 @@ def show(place: Place, name: str, as_json: bool) -> None:
     if as_json:
         output.document(answer)
         return
-    attachments = answer["attachments"]
-    assert isinstance(attachments, list)
     output.facts(
         [
             ("name", str(answer["name"])),
             ("size", output.size(answer["size"])),
             ("created", output.time(answer["created"])),
             ("changed", output.time(answer["modified"])),
-            ("clients", str(answer["clients"])),
+            ("clients", str(answer["client_count"])),
             ("mode", f"{answer['mode']:04o}"),
             ("owner", f"{answer['uid']}:{answer['gid']}"),
-            *(("client", sentence(client)) for client in attachments),
+            *(("client", sentence(client)) for client in answer["clients"]),
         ]
     )
 

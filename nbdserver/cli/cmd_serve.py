@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from storage.secret import Secret
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
+FOLDER_PATH = click.Path(path_type=Path, file_okay=False)
 SERVER_KEY = "server-key.pem"  # of `nbdserver.tls`, which a light command does not import
 COUNT = click.IntRange(1, 100_000)
 LIMITS = Limits()
@@ -58,7 +59,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--default-export", type=NAME, help="What a client gets that names no device.")
 @option("--exclusive", is_flag=True, help="Let each device have one connection at a time.")
 @option("--tls", type=click.Choice(["off", "on", "require"]), default="off", help="Offer or require TLS.")
-@option("--tls-certificates", type=FOLDER, help="Folder with server-cert.pem, server-key.pem and ca-cert.pem.")
+@option("--tls-certificates", type=FOLDER_PATH, help="Folder with server-cert.pem, server-key.pem and ca-cert.pem.")
 @option("--tls-verify-peer", is_flag=True, help="Require certificates of clients under TLS, signed by ca-cert.pem.")
 @option("--allow-plaintext", is_flag=True, help="Serve other machines without requiring TLS.")
 @option("--access", type=FILE, help="File that says who may use which devices.")
@@ -254,8 +255,7 @@ def _serve(
 
     log: _Log | None = None
 
-    def listening(announcements: list[Announcement]) -> None:
-        assert log is not None
+    def listening(announcements: list[Announcement], log: _Log) -> None:
         if settings.run is None:
             with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
                 _print(announcements, as_json=as_json)
@@ -268,7 +268,7 @@ def _serve(
         usual = logging.INFO if settings.run is None else logging.WARNING
         log = make_log(logging.DEBUG if verbose else usual)
         log.start(verbose=verbose)
-        return uvloop.run(service.serve(settings, password, env, listening, complain))
+        return uvloop.run(service.serve(settings, password, env, partial(listening, log=log), complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:

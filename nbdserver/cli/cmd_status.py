@@ -41,7 +41,6 @@ def status(place: Place, as_json: bool) -> int:
     server = find_server(place.store, os.environ)
     answer = at_rest(place, _describe, writes=False) if server is None else {"served": True, **server.status()}
     store = answer["store"]
-    assert isinstance(store, dict)
     wrong = problems(store)
     if as_json:
         output.document({**answer, "problems": wrong})
@@ -57,16 +56,13 @@ async def _describe(store: Store) -> Answer:
 
 
 def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> Iterator[tuple[str, str]]:
-    clients, listening = answer["clients"], answer["listening"]
-    assert isinstance(listening, list)
-    assert isinstance(clients, list)
     yield "store", str(store["url"])
     yield "served", _served(answer, store)
     for sentence_ in wrong:
         yield "problem", sentence_
-    for uri in listening:
+    for uri in answer["listening"]:
         yield "listening", str(uri)
-    for client in clients:
+    for client in answer["clients"]:
         yield "client", sentence(client)
     yield "devices", str(store["devices"])
     yield "epoch", str(store["epoch"])

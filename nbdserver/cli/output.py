@@ -48,13 +48,11 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
         click.echo(f"{name}{gap}{printable(value)}")
 
 
-def size(count: object) -> str:
+def size(count: int) -> str:
     """A number of bytes: for people on a terminal, exact in a pipe."""
-    assert isinstance(count, int)
     return format_size(count) if sys.stdout.isatty() else str(count)
 
 
-def time(seconds: object) -> str:
+def time(seconds: float) -> str:
     """A time in the local zone, to the second."""
-    assert isinstance(seconds, int | float)
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")

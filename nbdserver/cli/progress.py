@@ -14,7 +14,7 @@ from nbdserver.printable import printable
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-PERIOD_SECONDS = 0.2
+LINES_EVERY_SECONDS = 0.2
 """Five times a second is as fast as people read."""
 
 
@@ -71,14 +71,14 @@ class ProgressDisplay:
         elif self._lines_to is not None:
             now = self._env.monotonic()
             if now >= self._next_line:
-                self._next_line = now + PERIOD_SECONDS
-                self._print({"message_type": "status", "bytes_done": position, "total_bytes": self._total})
+                self._next_line = now + LINES_EVERY_SECONDS
+                _print(self._lines_to, {"message_type": "status", "bytes_done": position, "total_bytes": self._total})
 
     def summary(self, **facts: object) -> None:
         """The last JSON line."""
         if self._lines_to is not None:
-            self._print({"message_type": "summary", **facts})
+            _print(self._lines_to, {"message_type": "summary", **facts})
 
-    def _print(self, line: dict[str, object]) -> None:
-        assert self._lines_to is not None
-        print(json.dumps(line), file=self._lines_to, flush=True)
+
+def _print(file: TextIO, line: dict[str, object]) -> None:
+    print(json.dumps(line), file=file, flush=True)

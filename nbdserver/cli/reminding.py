@@ -22,7 +22,7 @@ ASK_SECONDS = 2.0
 @contextlib.contextmanager
 def reminding(server: AdminClient, *, shows_progress: bool = False) -> Iterator[None]:
     """Say what the block waits for; with `shows_progress` only where something is wrong."""
-    from nbdserver.service.waiting import FIRST_SECONDS, PERIOD_SECONDS
+    from nbdserver.service.waiting import FIRST_SECONDS, REPEAT_SECONDS
 
     over = threading.Event()
 
@@ -32,7 +32,7 @@ def reminding(server: AdminClient, *, shows_progress: bool = False) -> Iterator[
             sentence = _sentence(server, shows_progress=shows_progress)
             if sentence and not over.is_set():
                 complain(sentence)
-            pause = PERIOD_SECONDS
+            pause = REPEAT_SECONDS
 
     threading.Thread(target=repeat, name="reminding", daemon=True).start()
     try:
@@ -49,7 +49,6 @@ def _sentence(server: AdminClient, *, shows_progress: bool) -> str:
         store = server.status(seconds=ASK_SECONDS)["store"]
     except StorageError as error:
         return f"still waiting: {error}"
-    assert isinstance(store, dict)
     if shows_progress and not store["failing"]:
         return ""
     return f"still waiting: {waits_for(store)}"

@@ -50,7 +50,7 @@ OPTIONS_PER_TURN = 8
 OUTPUT_BYTES_MAX = 1 << 20
 """With this much unsent, no further option is answered."""
 
-GREETING = wire.GREETING.pack(wire.MAGIC, wire.IHAVEOPT, wire.FLAG_FIXED_NEWSTYLE | wire.FLAG_NO_ZEROES)
+SERVER_GREETING = wire.GREETING.pack(wire.NBDMAGIC, wire.IHAVEOPT, wire.FLAG_FIXED_NEWSTYLE | wire.FLAG_NO_ZEROES)
 """What the server says first."""
 
 
@@ -75,8 +75,8 @@ class Handshake(Generic[ExportT]):
         self.refusals: list[str] = []
         """What was refused, for the log; whoever reads it empties it."""
         self._pending = bytearray()
-        self._output: list[bytes] = [GREETING]
-        self._output_bytes = len(GREETING)
+        self._output: list[bytes] = [SERVER_GREETING]
+        self._output_bytes = len(SERVER_GREETING)
         self._padding = wire.EXPORT_PADDING
         self._options = 0
         self._discard = 0

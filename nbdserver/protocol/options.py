@@ -37,9 +37,8 @@ class _Fields:
         """The next big-endian number."""
         if self._place + layout.size > len(self._data):
             raise OptionRefused(wire.REP_ERR_INVALID, "the option's data ends too early")
-        (value,) = layout.unpack_from(self._data, self._place)
+        value: int = layout.unpack_from(self._data, self._place)[0]
         self._place += layout.size
-        assert isinstance(value, int)
         return value
 
     def string(self) -> str:

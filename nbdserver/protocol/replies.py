@@ -55,7 +55,7 @@ class Replies(Protocol):
     ) -> None:
         """Append the answer to a READ of [offset, offset + length), which `pieces` make up exactly.
 
-        `whole`: the client forbade fragments (DF), so there is at most one content chunk.
+        `dont_fragment`: the client forbade fragments (DF), so there is at most one content chunk.
         """
 
 

@@ -39,9 +39,6 @@ DISCARD_BYTES_MAX = 64 << 20
 """A refused WRITE of up to this length is read to its end and answered; beyond it the connection ends: it is
 no mistake in size any more, and reading it serves nobody."""
 
-assert BUFFER_BYTES >= 2 * (wire.EXTENDED_REQUEST_BYTES + ADOPT_BYTES_MIN)
-assert DISCARD_BYTES_MAX > wire.PAYLOAD_BYTES_MAX
-
 Payload = bytes | memoryview
 
 
@@ -63,7 +60,7 @@ class Handler(Protocol):
     """
 
     def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
-        """READ; `whole` if the client forbade fragments (DF)."""
+        """READ; `dont_fragment` if the client forbade fragments (DF)."""
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         """WRITE; `data` is the handler's to keep and is never written to again."""
@@ -312,8 +309,9 @@ class Transmission(ABC):
             if not self.handler.write(body.cookie, body.offset, body.payload, fua=body.fua):
                 return LATER
             self._headers_only = True
+        elif body is None:
+            raise RuntimeError("no payload is on its way")
         else:
-            assert body is not None, "only called while a payload is on its way"
             gone = min(body.left, self._end - self._start)
             self._start += gone
             body.left -= gone

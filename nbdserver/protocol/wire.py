@@ -10,7 +10,7 @@ from typing import Final
 
 # Handshake: magic numbers and flags
 
-MAGIC: Final = 0x4E42444D41474943
+NBDMAGIC: Final = 0x4E42444D41474943
 IHAVEOPT: Final = 0x49484156454F5054
 OPTION_REPLY_MAGIC: Final = 0x3E889045565A9
 
@@ -125,7 +125,7 @@ PAYLOAD_BYTES_MAX: Final = 32 << 20
 # Fixed layouts
 
 GREETING = struct.Struct(">QQH")
-"""64 bits MAGIC, 64 bits IHAVEOPT, 16 bits handshake flags."""
+"""64 bits NBDMAGIC, 64 bits IHAVEOPT, 16 bits handshake flags."""
 
 CLIENT_FLAGS = struct.Struct(">I")
 """32 bits client flags."""
@@ -147,7 +147,6 @@ REQUEST = struct.Struct(">Q8sQI")
 comparison knows a plain READ), 64 bits cookie (opaque, so it stays bytes), 64 bits offset, 32 bits length."""
 
 REQUEST_BYTES = REQUEST.size
-assert REQUEST_BYTES == 28
 
 EXTENDED_REQUEST = struct.Struct(">Q16sQ")
 """32 bits EXTENDED_REQUEST_MAGIC, 16 bits command flags and 16 bits type (one number), 64 bits cookie and 64 bits
@@ -157,7 +156,6 @@ COOKIE_OFFSET = struct.Struct(">Q")
 """64 bits offset, 8 bytes into the cookie and offset of an extended request."""
 
 EXTENDED_REQUEST_BYTES = EXTENDED_REQUEST.size
-assert EXTENDED_REQUEST_BYTES == 32
 
 STATUS_FILTER = struct.Struct(">QI")
 """The payload of a BLOCK_STATUS for one context: 64 bits length of the range, 32 bits id of the context."""

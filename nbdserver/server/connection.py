@@ -24,7 +24,7 @@ from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.handshake_phase import HandshakePhase
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.link import Link
-from nbdserver.server.peer import NOBODY, prepare
+from nbdserver.server.peer import UNKNOWN_PEER, prepare
 from nbdserver.server.peer_liveness import PeerLiveness
 from nbdserver.server.phase import Closing, Phase
 from nbdserver.server.transmission_phase import TransmissionPhase
@@ -66,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         """`number` is what the client is called by; `credentials` are those of a server that has TLS."""
         self.number = number
-        self.peer = NOBODY
+        self.peer = UNKNOWN_PEER
         self.identity = Identity()
         self.tls_version: str | None = None
         self.agreement: Agreement[Export] | None = None

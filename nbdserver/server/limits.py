@@ -88,9 +88,11 @@ class Budget:
         return True
 
     def give(self, count: int) -> None:
-        """Give back what was taken, and tell those who wait."""
+        """Give back what was taken, and tell those who wait. RuntimeError: more than was taken, after which nothing
+        would bound what clients hold."""
+        if count > self.taken:
+            raise RuntimeError(f"{count} bytes are given back to a budget of which {self.taken} are taken")
         self.taken -= count
-        assert self.taken >= 0
         self.tell()
 
     def tell(self) -> None:

@@ -8,7 +8,7 @@
     await server.stop(grace_seconds=5)      # 0 drops everybody at once: what to do when the store has failed
 
 `listen_*` raise Conflict, AccessDenied or Invalid with one sentence that says what to do. `clients()` lists
-who is connected, and `exports.holders(name)` who has a device. With `credentials` clients may, or must, upgrade to
+who is connected, and `exports.clients_of(name)` who has a device. With `credentials` clients may, or must, upgrade to
 TLS.
 """
 
@@ -106,15 +106,13 @@ class Server:
         self._listeners.append(listener)
 
     def clients(self) -> list[dict[str, object]]:
-        """Who is connected, as `attachments` describes it."""
+        """Who is connected, as `clients.describe` does."""
         return [describe(connection, since) for connection, since in self._clients.items()]
 
     def clients_of(self, name: str) -> list[dict[str, object]]:
         """Those that have the device of that name, under whichever name they attached it."""
-        holders = set(self._exports.holders(name))
-        return [
-            describe(connection, since) for connection, since in self._clients.items() if connection.name in holders
-        ]
+        names = set(self._exports.clients_of(name))
+        return [describe(connection, since) for connection, since in self._clients.items() if connection.name in names]
 
     def disconnect(self, number: int) -> str:
         """Drop a client at once: what it sent and was not carried out is not carried out any more. Returns what it

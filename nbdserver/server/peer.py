@@ -47,7 +47,7 @@ TCP_LISTEN = 10
 _DIAG_STATE_AND_USER = "=xB2x48x12xI"
 """Of struct inet_diag_msg: behind the state two bytes, the pair of addresses, and three numbers."""
 
-NOBODY = Peer("unknown", "unknown", None)
+UNKNOWN_PEER = Peer("unknown", "unknown", None)
 
 
 def prepare(sock: socket.socket) -> Peer:

@@ -25,7 +25,7 @@ COPY_BYTES_MAX = 64 << 10
 """A piece up to this length that may wait to be sent is copied: it would keep its whole block of 256 KiB, and a client
 that reads single bytes and no replies would make the server hold all its blocks."""
 
-KEPT_BYTES_MAX = 256 << 10
+VIEWED_BYTES_MAX = 256 << 10
 """A view of a longer buffer, which is the payload of a WRITE, is copied as well, however long it is itself."""
 
 _UNREAD = "the data could not be read"
@@ -89,7 +89,7 @@ def copied(parts: Parts) -> Parts:
 
 
 def _keeps_much(part: memoryview) -> bool:
-    return len(part) <= COPY_BYTES_MAX or kept_bytes(part) > KEPT_BYTES_MAX
+    return len(part) <= COPY_BYTES_MAX or kept_bytes(part) > VIEWED_BYTES_MAX
 
 
 def _failed(offset: int, length: int, error: StorageError) -> int:

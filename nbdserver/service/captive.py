@@ -8,7 +8,7 @@ import os
 from nbdserver.service.announce import Address, Tcp, Unix
 from storage.secret import without_secrets
 
-STOP_SECONDS = 5.0
+COMMAND_STOP_SECONDS = 5.0
 """How long the command may take to end after it was asked to."""
 
 
@@ -42,7 +42,7 @@ async def run(command: str, told: dict[str, str]) -> int:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(COMMAND_STOP_SECONDS):
                 await process.wait()
         except TimeoutError:
             process.kill()

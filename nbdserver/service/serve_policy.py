@@ -26,7 +26,8 @@ class ServePolicy:
         self._settings = settings
         self.credentials: Credentials | None = None
         if settings.tls != "off":
-            assert settings.tls_certificates is not None, "the command line has seen to it"
+            if settings.tls_certificates is None:
+                raise Invalid("TLS needs a folder with certificates: give --tls-certificates")
             self.credentials = Credentials(settings.tls_certificates, verify_peer=settings.tls_verify_peer, env=env)
         self.access = self._read_access_list()
         if settings.tcp is not None and settings.tls != "require" and not settings.allow_plaintext:

@@ -1,4 +1,4 @@
-"""While a process waits, it says for what: after `FIRST_SECONDS`, and then every `PERIOD_SECONDS`.
+"""While a process waits, it says for what: after `FIRST_SECONDS`, and then every `REPEAT_SECONDS`.
 
 A store may be away for hours, and nothing is lost meanwhile: but who waits is to know.
 """
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 FIRST_SECONDS = 2.5
 """A little behind the moment at which a store that does not answer is known to (`SILENT_SECONDS`)."""
 
-PERIOD_SECONDS = 5.0
+REPEAT_SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager
@@ -26,7 +26,7 @@ async def saying(say: Callable[[str], None], describe: Callable[[float], str]) -
             await asyncio.sleep(pause)
             if sentence := describe(waited):
                 say(sentence)
-            pause = PERIOD_SECONDS
+            pause = REPEAT_SECONDS
             waited += pause
 
     task = asyncio.create_task(repeat())

@@ -20,7 +20,7 @@ class Device:
         self.size = size
         self.gate = gate
         self.read_only = read_only
-        self.holder: str | None = None
+        self.exclusive_user: str | None = None
         """What has it for itself, such as "an import"; no client should get it meanwhile."""
         self.read_cached: Callable[[int, int], list[Piece] | None] = layer.read_cached
         self.read = layer.read

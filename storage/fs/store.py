@@ -87,7 +87,7 @@ class Store:
         created: bool,
     ) -> None:
         self.created = created
-        self.attached: Callable[[str], list[str]] = lambda name: []
+        self.clients_of: Callable[[str], list[str]] = lambda name: []
         """What the clients that are attached to a device are called; set by the server."""
         self._objects = objects
         self._stats = stats
@@ -216,40 +216,40 @@ class Store:
         return self._engine.change_tree(record)
 
     @contextmanager
-    def hold(self, name: str, holder: str) -> Iterator[Device]:
+    def hold(self, name: str, user: str) -> Iterator[Device]:
         """The device of that name, which is neither deleted, renamed nor made smaller meanwhile, nor should be attached
-        (see `Device.holder`). `holder` is what refusals say. NotFound; Conflict if it is attached or held.
+        (see `Device.exclusive_user`). `user` is what refusals say. NotFound; Conflict if it is attached or held.
         """
-        self._refuse_in_use(name, f"hand it to {holder}")
+        self._refuse_in_use(name, f"hand it to {user}")
         device = self.device(name)
-        device.holder = holder
+        device.exclusive_user = user
         try:
             yield device
         finally:
-            device.holder = None
+            device.exclusive_user = None
 
     @asynccontextmanager
-    async def hold_new(self, name: str, size: int, holder: str) -> AsyncIterator[Device]:
+    async def hold_new(self, name: str, size: int, user: str) -> AsyncIterator[Device]:
         """A new device, held from its first moment, and gone again if what is done with it fails."""
         created = self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
         device = self.device(name)
-        device.holder = holder
+        device.exclusive_user = user
         try:
             await created
             yield device
         except BaseException:
-            # Deleted in this very turn, so that nobody gets it between the holder and the end.
+            # Deleted in this very turn, so that nobody gets it between its user and the end.
             with suppress(StorageError):
                 await asyncio.shield(self._delete(name))
             raise
         finally:
-            device.holder = None
+            device.exclusive_user = None
 
     def _refuse_in_use(self, name: str, action: str) -> None:
-        holder = self.device(name).holder
-        if holder is not None:
-            raise Conflict(f"{name!r} is in use by {holder}: wait for its end to {action}")
-        clients = self.attached(name)
+        user = self.device(name).exclusive_user
+        if user is not None:
+            raise Conflict(f"{name!r} is in use by {user}: wait for its end to {action}")
+        clients = self.clients_of(name)
         if clients:
             others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
             raise Conflict(f"{name!r} is attached by {clients[0]}{others}: detach first to {action}")

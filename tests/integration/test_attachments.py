@@ -48,8 +48,8 @@ def test_who_is_attached(served: Server) -> None:
         assert one["since"] <= two["since"]
         shown = served.host.json("device", "show", "disk", "--store", served.location)
         assert isinstance(shown, dict)
-        assert shown["clients"] == 1
-        (attachment,) = shown["attachments"]
+        assert shown["client_count"] == 1
+        (attachment,) = shown["clients"]
         assert attachment["id"] == one["id"]
         status = served.host.json("status", "--store", served.location)
         assert isinstance(status, dict)

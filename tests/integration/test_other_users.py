@@ -121,7 +121,7 @@ def test_a_server_without_a_session_is_found_by_its_own_user_alone(crowded: Path
         *("serve", str(store), "--create", "a=1M", "--unix", str(work / "home" / "s")),
         *("--run", f"{python()[0]} -m nbdserver device list --store {store} --json"),
     )
-    assert (status, '"clients": 0' in said) == (0, True), said
+    assert (status, '"client_count": 0' in said) == (0, True), said
     assert not [path for path in crowded.rglob("*") if "nbdserver" in path.name]
 
 

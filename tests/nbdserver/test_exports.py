@@ -80,13 +80,13 @@ def test_attachments_belong_to_the_device_under_every_name() -> None:
     assert found is not None
     exports.attach(found, "one")
     exports.attach(found, "two")
-    assert exports.holders("db-2026") == ["one", "two"]
-    assert [exports.attached(name) for name in ("db-2026", "current", "other", "none")] == [2, 2, 0, 0]
+    assert exports.clients_of("db-2026") == ["one", "two"]
+    assert [len(exports.clients_of(name)) for name in ("db-2026", "current", "other", "none")] == [2, 2, 0, 0]
     exports.detach(found, "one")
-    assert exports.holders("current") == ["two"]
+    assert exports.clients_of("current") == ["two"]
     exports.detach(found, "two")
-    assert exports.attached("db-2026") == 0
-    assert exports.holders("none") == []
+    assert not exports.clients_of("db-2026")
+    assert exports.clients_of("none") == []
 
 
 # The default export
@@ -131,9 +131,9 @@ def test_nobody_attaches_what_something_else_has(devices: dict[str, MemoryDevice
     exports = memory_exports(devices)
     found = exports.find("disk")
     assert found is not None
-    devices["disk"].holder = "an import"
+    devices["disk"].exclusive_user = "an import"
     assert exports.refusal(found) == "disk is in use by an import: attach when that is done"
-    devices["disk"].holder = None
+    devices["disk"].exclusive_user = None
     assert exports.refusal(found) is None
 
 

@@ -459,7 +459,7 @@ class Actor:
     def _free(self) -> list[str]:
         """The disks that a client may attach to."""
         store = self._work.store
-        return [info.name for info in store.devices() if store.device(info.name).holder is None]
+        return [info.name for info in store.devices() if store.device(info.name).exclusive_user is None]
 
     async def _fill_new(self, name: str) -> None:
         """Write to a disk that is being imported, and want it durable, as imports do."""

@@ -310,7 +310,7 @@ class Writer:
         self.store, self._tree = await open_engine(
             self._client, self._env, self.profile, host=self._host, take_over=self.take_over
         )
-        self.store.attached = lambda name: ["a client"] * self.users.get(name, 0)
+        self.store.clients_of = lambda name: ["a client"] * self.users.get(name, 0)
         # What is damaged is looked up in what the bucket would be without: now, before others change it.
         sound = self.damage.healed()
         view = await look(self.store, self._tree, self.oracle, self._chance, self.damage)

@@ -55,7 +55,7 @@ class MemoryDevice:
     def __init__(self, size: int, *, read_only: bool = False, durable_at_once: bool = True) -> None:
         self.size = size
         self.read_only = read_only
-        self.holder: str | None = None
+        self.exclusive_user: str | None = None
         self.gate = MemoryGate()
         self.last_sequence = 0
         self.durable_sequence = 0

@@ -123,7 +123,7 @@ def read_answers(output: bytes, reads: dict[int, int] | None = None) -> list[str
     place = 0
     if output:
         magic, options, flags = struct.unpack_from(">QQH", output)
-        assert (magic, options, flags) == (wire.MAGIC, wire.IHAVEOPT, 3), "the greeting is wrong"
+        assert (magic, options, flags) == (wire.NBDMAGIC, wire.IHAVEOPT, 3), "the greeting is wrong"
         place = 18
     while place < len(output):
         head = int.from_bytes(output[place : place + 8], "big")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nbdserver.admin.content_frames import (
     DATA_BYTES_MAX,
     FAILURE_OFFSET,
-    HEADER,
+    FRAME_HEADER,
     Decoder,
     SenderFailed,
     TooLong,
@@ -24,7 +24,7 @@ def decoded(stream: bytes, size: int = SIZE) -> list[tuple[int, bytes]]:
     decoder = Decoder(size)
     pieces: list[tuple[int, bytes]] = []
     while True:
-        header, stream = stream[: HEADER.size], stream[HEADER.size :]
+        header, stream = stream[: FRAME_HEADER.size], stream[FRAME_HEADER.size :]
         length = decoder.body_length(header)
         if not length:
             return pieces
@@ -65,8 +65,8 @@ def test_a_stream_that_is_cut_off_is_never_taken_for_whole(
         encode(10, b"x") + encode(10, b"y"),
         encode(10, b"x") + encode(5, b"y"),
         encode(10, b"x") + encode_end(10),
-        HEADER.pack(0, DATA_BYTES_MAX + 1),
-        HEADER.pack(FAILURE_OFFSET, DATA_BYTES_MAX + 1),
+        FRAME_HEADER.pack(0, DATA_BYTES_MAX + 1),
+        FRAME_HEADER.pack(FAILURE_OFFSET, DATA_BYTES_MAX + 1),
     ],
 )
 def test_a_stream_that_cannot_be(stream: bytes) -> None:
@@ -88,3 +88,10 @@ def test_a_sender_that_fails_says_why() -> None:
     with pytest.raises(SenderFailed) as caught:
         decoded(encode(0, b"x") + encode_failure(b"damaged"))
     assert caught.value.args == (b"damaged",)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(DATA_BYTES_MAX + 1)], ids=["none", "too-much"])
+def test_a_frame_that_would_say_something_else_is_not_made(data: bytes) -> None:
+    """One without data is the end of the whole."""
+    with pytest.raises(ValueError, match="a frame has 1 to"):
+        encode(0, data)

@@ -14,7 +14,7 @@ from nbdserver.admin.sockets import (
     socket_path,
     sockets_to_try,
 )
-from nbdserver.unix_sockets import PATH_BYTES_MAX
+from nbdserver.unix_sockets import SOCKET_PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
 
 
@@ -41,7 +41,7 @@ def test_every_store_has_its_own() -> None:
 
 
 def test_a_path_that_no_socket_can_have() -> None:
-    folder = Path("/" + "x" * PATH_BYTES_MAX)
+    folder = Path("/" + "x" * SOCKET_PATH_BYTES_MAX)
     with pytest.raises(Invalid, match="NBDSERVER_RUNTIME_FOLDER"):
         socket_path(folder, "memory://")
     assert sockets_to_try({"NBDSERVER_RUNTIME_FOLDER": str(folder)}, "memory://")[0].parent != folder

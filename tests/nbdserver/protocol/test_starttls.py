@@ -25,7 +25,7 @@ def begin(security: TlsMode, *names: str) -> Handshake[Offer]:
 def say(handshake: Handshake[Offer], data: bytes) -> list[str]:
     """The answers to this, greeting left out."""
     before = b"".join(handshake.take_output())
-    greeting = before if before else wire.GREETING.pack(wire.MAGIC, wire.IHAVEOPT, 3)
+    greeting = before if before else wire.GREETING.pack(wire.NBDMAGIC, wire.IHAVEOPT, 3)
     hear(handshake, data)
     return read_answers(greeting + b"".join(handshake.take_output()))
 

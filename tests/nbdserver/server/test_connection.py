@@ -260,17 +260,17 @@ async def test_a_client_that_lingers_is_dropped(disk: MemoryDevice) -> None:
 
 async def test_attachments_are_counted(disk: MemoryDevice) -> None:
     exports = memory_exports({"disk": disk})
-    assert exports.attached("disk") == 0
+    assert not exports.clients_of("disk")
     with Wire(exports) as one, Wire(exports) as other:
         await one.feed(structured())
         await other.feed(simple())
-        assert exports.attached("disk") == 2
+        assert len(exports.clients_of("disk")) == 2
         one.end()
         await one.settle()
-        assert exports.attached("disk") == 1
+        assert len(exports.clients_of("disk")) == 1
         await other.feed(struct.pack(">I", 0) * 7)
         await other.settle()
-        assert exports.attached("disk") == 0
+        assert not exports.clients_of("disk")
 
 
 # The deadline of the handshake

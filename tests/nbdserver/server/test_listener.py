@@ -86,11 +86,11 @@ async def test_who_is_connected(running: Running) -> None:
     assert isinstance(one["since"], float)
     assert other["export"] is None
     assert other["peer"] == "127.0.0.1:{}".format(tcp_writer.get_extra_info("sockname")[1])
-    assert running.exports.attached("disk") == 1
+    assert len(running.exports.clients_of("disk")) == 1
     client.close()
     drop(tcp_writer)
     await running.until(lambda: not running.server.clients())
-    assert running.exports.attached("disk") == 0
+    assert not running.exports.clients_of("disk")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_who_is_connected(running: Running) -> None:
 async def test_what_a_client_speaks(running: Running, said: bytes, structured: bool, extended: bool) -> None:
     _, writer = await running.raw()
     writer.write(said)
-    await running.until(lambda: running.exports.attached("disk") == 1)
+    await running.until(lambda: len(running.exports.clients_of("disk")) == 1)
     (facts,) = running.server.clients_of("disk")
     assert (facts["structured"], facts["extended"], facts["read_only"], facts["tls"]) == (
         structured,

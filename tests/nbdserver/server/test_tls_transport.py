@@ -184,8 +184,8 @@ async def test_who_a_certificate_names(make: Callable[..., Running], context: ss
     client = await running.client(context)
     (facts,) = running.server.clients()
     assert facts["certificate"] == ["backup.example.com"]
-    (holder,) = running.exports.holders("disk")
-    assert holder.endswith(", backup.example.com)")
+    (name,) = running.exports.clients_of("disk")
+    assert name.endswith(", backup.example.com)")
     client.close()
 
 
@@ -224,7 +224,7 @@ async def test_nothing_in_clear_survives_starttls(running: Running) -> None:
     answer = await asyncio.to_thread(apart.clear, 1000)
     assert answer[:1] in (b"", b"\x15"), "what comes back, if anything, is an alert"
     await running.gone()
-    assert running.exports.attached("disk") == 0
+    assert not running.exports.clients_of("disk")
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., R
             writer.write(simple() + req(wire.CMD_WRITE, 0, 32 * MIB) + b"x")
         else:
             writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB) * 100)
-    await crowded.until(lambda: crowded.exports.attached("disk") == len(hostile))
+    await crowded.until(lambda: len(crowded.exports.clients_of("disk")) == len(hostile))
     client = await crowded.client(tcp=tcp)
     for _ in range(50):
         await asyncio.to_thread(client.write, MIB, b"h" * 65536)
@@ -196,7 +196,7 @@ async def test_a_peer_that_resets_in_a_payload_changes_nothing(running: Running)
     sock = writer.get_extra_info("socket")
     writer.write(structured() + req(wire.CMD_WRITE, 0, MIB) + b"x" * 500_000)
     await reader.readexactly(GREETING_BYTES)
-    await running.until(lambda: running.exports.attached("disk") == 1)
+    await running.until(lambda: len(running.exports.clients_of("disk")) == 1)
     await asyncio.sleep(0.02)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     drop(writer)

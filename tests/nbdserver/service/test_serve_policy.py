@@ -78,3 +78,8 @@ def test_a_reload_keeps_what_is_good(settings: ServeSettings, env: RealEnv, capl
     assert len(used.access.grants) == 2
     said = [record.getMessage() for record in caplog.records]
     assert said == ["access_list_not_reloaded"] * 2 + ["certificates_not_reloaded"]
+
+
+def test_tls_without_certificates_is_refused(settings: ServeSettings, env: RealEnv) -> None:
+    with pytest.raises(Invalid, match="give --tls-certificates"):
+        ServePolicy(dataclasses.replace(settings, tls_certificates=None), env)

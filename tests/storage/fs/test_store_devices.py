@@ -156,7 +156,7 @@ async def test_a_renamed_device_keeps_its_data_and_its_clients_view(place: Place
 async def test_an_attached_device_is_not_deleted_renamed_or_made_smaller(place: Place) -> None:
     store = await place.open(create=True)
     await store.create_device("a", 4 * MIB)
-    store.attached = lambda name: ["client 1 (one)", "client 2 (other)"] if name == "a" else []
+    store.clients_of = lambda name: ["client 1 (one)", "client 2 (other)"] if name == "a" else []
     for change in (
         store.delete_device("a"),
         store.rename_device("a", "b"),
@@ -166,7 +166,7 @@ async def test_an_attached_device_is_not_deleted_renamed_or_made_smaller(place: 
             await change
     await store.resize_device("a", 8 * MIB)
     assert store.device("a").size == 8 * MIB
-    store.attached = lambda name: []
+    store.clients_of = lambda name: []
     await store.delete_device("a")
     await store.close()
 
@@ -177,7 +177,7 @@ async def test_what_is_held_is_not_deleted_renamed_or_made_smaller(place: Place)
     await store.create_device("a", 4 * MIB)
     with store.hold("a", "an import") as device:
         assert device is store.device("a")
-        assert device.holder == "an import"
+        assert device.exclusive_user == "an import"
         for change in (
             store.delete_device("a"),
             store.rename_device("a", "b"),
@@ -187,7 +187,7 @@ async def test_what_is_held_is_not_deleted_renamed_or_made_smaller(place: Place)
                 await change
         with pytest.raises(Conflict), store.hold("a", "another"):
             pass
-    assert store.device("a").holder is None
+    assert store.device("a").exclusive_user is None
     await store.rename_device("a", "b")
     await store.close()
 
