@@ -86,6 +86,8 @@ class Session:
         """The client said DISC: what it sent before counts, though it may have left."""
         self.admission = Admission(limits, budget, changed=self._settle_soon, fail=owner.fail)
         self.outbox = Outbox(transport, self.admission.give, lambda: owner.write_paused)
+        self._parts = self.outbox.parts
+        """The same list for the life of both."""
         self._owner = owner
         self._device = device
         self._gate = device.gate
@@ -93,12 +95,10 @@ class Session:
         self._reply_bytes = limits.reply_bytes
         self._loop = asyncio.get_running_loop()
         self._effort = 0
-        """What the commands that take long have taken of this turn of the loop."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
         self._durability = DurabilityWaiters(device, answer=self._finish, begin=self.admission.begin)
         self._settling = False
-        """It will settle in the next turn of the loop."""
         self._closed = False
 
     # The handler's methods: see protocol.transmission.Handler
@@ -124,7 +124,7 @@ class Session:
         except StorageError as error:
             self._failed(cookie, error)
         else:
-            self.outbox.parts.append(self._replies.done(cookie))
+            self._parts.append(self._replies.done(cookie))
         if self.admission.arriving:
             self.admission.release_payload()
         return True
@@ -145,7 +145,7 @@ class Session:
         if self._is_enough(1):
             return False
         self._device.prefetch(offset, length)
-        self.outbox.parts.append(self._replies.done(cookie))
+        self._parts.append(self._replies.done(cookie))
         return True
 
     def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
@@ -157,18 +157,18 @@ class Session:
         extents = self._device.extents(offset, length)
         reply = self._replies.status(cookie, BASE_ALLOCATION_ID, extents, length, one=one)
         self.outbox.queued += len(reply)
-        self.outbox.parts.append(reply)
+        self._parts.append(reply)
         return True
 
     def nothing(self, cookie: bytes, *, read: bool) -> bool:
         if read:
             self._replies.data(self.outbox.parts, cookie, 0, 0, ())
         else:
-            self.outbox.parts.append(self._replies.done(cookie))
+            self._parts.append(self._replies.done(cookie))
         return True
 
     def refuse(self, cookie: bytes, error: int, message: str) -> bool:
-        self.outbox.parts.append(self._replies.error(cookie, error, message))
+        self._parts.append(self._replies.error(cookie, error, message))
         return True
 
     def disconnect(self) -> None:
@@ -247,7 +247,7 @@ class Session:
 
     def _deliver(self, parts: Parts, length: int) -> None:
         """Replies from the store, with data of `length`."""
-        self.outbox.parts += parts
+        self._parts += parts
         self.outbox.queued += length
         self._settle_soon()
 
@@ -279,7 +279,7 @@ class Session:
             self.admission.begin()
             self._loop.call_later(self._gate.delay, self._finish, self._replies.done(cookie))
         else:
-            self.outbox.parts.append(self._replies.done(cookie))
+            self._parts.append(self._replies.done(cookie))
 
     def _may_go(self) -> bool:
         """Whether a held write may be applied: not if its client has left without saying DISC, or may have.
@@ -309,12 +309,12 @@ class Session:
     def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
         reply = self._replies.done(cookie)
         if self._durability.is_durable(sequence, reply):
-            self.outbox.parts.append(reply)
+            self._parts.append(reply)
 
     def _finish(self, reply: bytes) -> None:
         """A reply that had to wait may go out."""
         if not self._closed:
-            self.outbox.parts.append(reply)
+            self._parts.append(reply)
             self.admission.end()
 
     def _settle_soon(self) -> None:
