@@ -1,4 +1,4 @@
-"""This file knows what a handshake is about: the exports a client may choose from, and what both sides agree on."""
+"""What a handshake is about: the exports a client may choose from, and what both sides agree on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""This file knows the commands of the transmission phase and which requests are valid. Pure."""
+"""The commands of the transmission phase, and which requests are valid. Pure."""
 
 from dataclasses import dataclass
 

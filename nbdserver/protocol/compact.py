@@ -1,4 +1,4 @@
-"""This file knows requests with compact headers of 28 bytes: those of simple and of structured replies."""
+"""Requests with compact headers of 28 bytes: those of simple and of structured replies."""
 
 from nbdserver.protocol import wire
 from nbdserver.protocol.commands import Rules

@@ -1,4 +1,4 @@
-"""This file knows which parser of requests and which encoder of replies belong to each dialect."""
+"""Dialects: which parser of requests and which encoder of replies belong to each."""
 
 from nbdserver.protocol.agreement import Agreement, Dialect, ExportT
 from nbdserver.protocol.compact import CompactTransmission

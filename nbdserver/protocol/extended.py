@@ -1,4 +1,4 @@
-"""This file knows requests with extended headers of 32 bytes (NBD_OPT_EXTENDED_HEADERS).
+"""Requests with extended headers of 32 bytes (NBD_OPT_EXTENDED_HEADERS).
 
 The length has 64 bits. What it counts, the flag PAYLOAD_LEN says: the bytes of a payload behind the header, or
 else those of the export that the request is about. Only WRITE must have a payload, and only BLOCK_STATUS may:

@@ -1,14 +1,12 @@
-"""This file knows the handshake: what a client may say before it reads and writes, and what it is answered.
+"""The handshake: what a client may say before it reads and writes, and what it is answered.
 
-Promises: an export is looked up only when the client names it; an option that fails leaves no half-made state
-behind; the data of an option is limited before it is stored; how the bytes were cut into segments makes no
-difference.
+Promises: an export is looked up only when the client names it; an option that fails leaves no half-made state behind;
+the data of an option is limited before it is stored; how the bytes were cut into segments makes no difference.
 
-How it works. Two tables hold the rules. TRANSITIONS says which state follows on which event; an event that a
-state does not list ends the connection. OPTIONS says for each option in which states it is allowed, whether
-it may carry data, and which method answers it with an event. Everything else is framing: `received` collects
-whole options, one after the other. Replies gather in `take_output()`, which the caller empties; when a
-megabyte of them waits, options do too.
+How it works. Two tables hold the rules. TRANSITIONS says which state follows on which event; an event that a state does
+not list ends the connection. OPTIONS says for each option in which states it is allowed, whether it may carry data, and
+which method answers it with an event. `option_stream` takes the bytes apart. Replies gather in `take_output()`, which
+the caller empties; when a megabyte of them waits, options do too.
 
 TLS. After STARTTLS the handshake stands still: the caller sends the acknowledgement, lets TLS take the bytes,
 and calls `secured`. Nothing that was said in clear counts afterwards, and a byte that was sent in clear behind
@@ -20,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic
 
-from nbdserver.protocol import options, wire
+from nbdserver.protocol import option_data, wire
 from nbdserver.protocol.agreement import (
     BASE_ALLOCATION,
     BASE_ALLOCATION_ID,
@@ -30,15 +28,9 @@ from nbdserver.protocol.agreement import (
     ExportT,
     transmission_flags,
 )
+from nbdserver.protocol.option_stream import OPTION_BYTES_MAX, OptionStream
 from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState
 from nbdserver.protocol.wire import OptionRefused, ProtocolError
-
-OPTION_BYTES_MAX = 64 << 10
-"""Data of one option: a name and some queries, each at most 4 KiB, have ample room."""
-
-OPTION_BYTES_DISCARDED_MAX = 1 << 20
-"""Longer option data than OPTION_BYTES_MAX is read to its end and refused; beyond this the connection
-ends."""
 
 OPTIONS_MAX = 64
 OPTIONS_PER_EXPORT_MAX = 4
@@ -74,13 +66,11 @@ class Handshake(Generic[ExportT]):
         self._encrypted = False
         self.refusals: list[str] = []
         """What was refused, for the log; whoever reads it empties it."""
-        self._pending = bytearray()
+        self._said = OptionStream()
         self._output: list[bytes] = [SERVER_GREETING]
         self._output_bytes = len(SERVER_GREETING)
         self._padding = wire.EXPORT_PADDING
         self._options = 0
-        self._discard = 0
-        self._discarded_option = 0
         self._dialect = Dialect.SIMPLE
         self._contexts_of: str | None = None
 
@@ -93,7 +83,7 @@ class Handshake(Generic[ExportT]):
         """
         if self.state is HandshakeState.UPGRADING:
             return True
-        self._pending += data
+        self._said.feed(data)
         enough = self._options + OPTIONS_PER_TURN
         while self.state not in _PAUSED:
             if self._output_bytes >= OUTPUT_BYTES_MAX or self._options == enough:
@@ -117,53 +107,21 @@ class Handshake(Generic[ExportT]):
 
     def take_rest(self) -> bytes:
         """The bytes behind the option that ended the handshake: they belong to the transmission phase."""
-        rest = bytes(self._pending)
-        self._pending.clear()
-        return rest
-
-    # Framing
+        return self._said.take_rest()
 
     def _step(self) -> bool:
-        """Take one message off `_pending`; False if it is not all there."""
-        pending = self._pending
-        if self._discard:
-            gone = min(self._discard, len(pending))
-            del pending[:gone]
-            self._discard -= gone
-            if not self._discard:
-                self._answer(self._discarded_option, None)
-            return gone > 0
+        """Take one message of the client; False if it is not all there."""
         if self.state is HandshakeState.GREETED:
-            if len(pending) < wire.CLIENT_FLAGS.size:
+            flags = self._said.client_flags()
+            if flags is None:
                 return False
-            (flags,) = wire.CLIENT_FLAGS.unpack_from(pending)
-            del pending[: wire.CLIENT_FLAGS.size]
             self._move(self._client_flags(flags))
             return True
-        if len(pending) < wire.OPTION.size:
+        option = self._said.option()
+        if option is None:
             return False
-        magic, option, length = wire.OPTION.unpack_from(pending)
-        self._check_header(magic, option, length)
-        if length > OPTION_BYTES_MAX:
-            del pending[: wire.OPTION.size]
-            self._discard, self._discarded_option = length, option
-            return True
-        behind = wire.OPTION.size + length
-        if len(pending) < behind:
-            return False
-        data = bytes(pending[wire.OPTION.size : behind])
-        del pending[:behind]
-        self._answer(option, data)
+        self._answer(*option)
         return True
-
-    def _check_header(self, magic: int, option: int, length: int) -> None:
-        """End the connection if this option cannot be answered at all, before any of its data is stored."""
-        if magic != wire.IHAVEOPT:
-            raise ProtocolError("an option does not begin with the magic number")
-        if length > OPTION_BYTES_DISCARDED_MAX:
-            raise ProtocolError(f"option {option} announces {length} bytes of data")
-        if option == wire.OPT_EXPORT_NAME and length > wire.STRING_BYTES_MAX:
-            raise ProtocolError(f"the name of an export has {length} bytes")
 
     def _client_flags(self, flags: int) -> Event:
         known = wire.FLAG_C_FIXED_NEWSTYLE | wire.FLAG_C_NO_ZEROES
@@ -213,7 +171,7 @@ class Handshake(Generic[ExportT]):
             event = rule.answer(self, data)
         except OptionRefused as refused:
             event = Event.ANSWERED
-            self._send(options.encode_reply(option, refused.reply, str(refused).encode()))
+            self._send(option_data.encode_reply(option, refused.reply, str(refused).encode()))
             if rule is not None:  # clients ask for what is new, and go on without it
                 self.refusals.append(f"{rule.name}: {refused}")
         self._move(event)
@@ -232,7 +190,7 @@ class Handshake(Generic[ExportT]):
         if self._dialect is Dialect.EXTENDED:
             raise ProtocolError("EXPORT_NAME after EXTENDED_HEADERS, which forbids it")
         try:
-            name = options.decode_string(data)
+            name = option_data.decode_string(data)
             export = self._attachable(self._find(name))
         except OptionRefused as refused:
             raise ProtocolError(str(refused)) from None
@@ -245,16 +203,16 @@ class Handshake(Generic[ExportT]):
 
     def _list(self, data: bytes) -> Event:
         for name in self._catalogue.names():
-            self._send(options.encode_reply(wire.OPT_LIST, wire.REP_SERVER, options.encode_server(name)))
+            self._send(option_data.encode_reply(wire.OPT_LIST, wire.REP_SERVER, option_data.encode_server(name)))
         return self._acknowledge(wire.OPT_LIST)
 
     def _info(self, data: bytes) -> Event:
-        request = options.decode_info(data)
+        request = option_data.decode_info(data)
         self._inform(wire.OPT_INFO, request, self._find(request.name))
         return self._acknowledge(wire.OPT_INFO)
 
     def _go(self, data: bytes) -> Event:
-        request = options.decode_info(data)
+        request = option_data.decode_info(data)
         export = self._attachable(self._find(request.name))
         self._inform(wire.OPT_GO, request, export)
         self._acknowledge(wire.OPT_GO)
@@ -288,7 +246,7 @@ class Handshake(Generic[ExportT]):
             raise OptionRefused(wire.REP_ERR_INVALID, "TLS is in use already")
         if self._security is TlsMode.OFF:
             raise OptionRefused(wire.REP_ERR_UNSUP, "this server does not offer TLS")
-        if self._pending:
+        if not self._said.is_empty:
             raise ProtocolError("bytes in clear follow STARTTLS")
         self._acknowledge(wire.OPT_STARTTLS)
         return Event.STARTED_TLS
@@ -296,31 +254,31 @@ class Handshake(Generic[ExportT]):
     # Parts of answers
 
     def _acknowledge(self, option: int) -> Event:
-        self._send(options.encode_reply(option, wire.REP_ACK))
+        self._send(option_data.encode_reply(option, wire.REP_ACK))
         return Event.ANSWERED
 
-    def _inform(self, option: int, request: options.InfoRequest, export: ExportT) -> None:
+    def _inform(self, option: int, request: option_data.InfoRequest, export: ExportT) -> None:
         """Send what INFO and GO ask for about an export, size and flags unasked."""
-        answers = [options.encode_info_export(export.size, self._flags(request.name, export))]
+        answers = [option_data.encode_info_export(export.size, self._flags(request.name, export))]
         if wire.INFO_NAME in request.wanted:
-            answers.append(options.encode_info_text(wire.INFO_NAME, export.name))
+            answers.append(option_data.encode_info_text(wire.INFO_NAME, export.name))
         if wire.INFO_DESCRIPTION in request.wanted:
-            answers.append(options.encode_info_text(wire.INFO_DESCRIPTION, export.description))
+            answers.append(option_data.encode_info_text(wire.INFO_DESCRIPTION, export.description))
         if wire.INFO_BLOCK_SIZE in request.wanted:
-            answers.append(options.encode_info_block_size())
+            answers.append(option_data.encode_info_block_size())
         for answer in answers:
-            self._send(options.encode_reply(option, wire.REP_INFO, answer))
+            self._send(option_data.encode_reply(option, wire.REP_INFO, answer))
 
-    def _context_request(self, data: bytes) -> options.ContextRequest:
+    def _context_request(self, data: bytes) -> option_data.ContextRequest:
         if self._dialect is Dialect.SIMPLE:
             raise OptionRefused(wire.REP_ERR_INVALID, "structured replies or extended headers must be negotiated first")
-        request = options.decode_contexts(data)
+        request = option_data.decode_contexts(data)
         self._find(request.name)
         return request
 
     def _send_context(self, option: int, number: int) -> None:
-        context = options.encode_context(number, BASE_ALLOCATION)
-        self._send(options.encode_reply(option, wire.REP_META_CONTEXT, context))
+        context = option_data.encode_context(number, BASE_ALLOCATION)
+        self._send(option_data.encode_reply(option, wire.REP_META_CONTEXT, context))
 
     def _find(self, name: str) -> ExportT:
         export = self._catalogue.find(name)

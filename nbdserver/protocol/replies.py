@@ -1,4 +1,4 @@
-"""This file knows how replies look on the wire.
+"""Replies as they look on the wire.
 
 One encoder per dialect: `SimpleReplies`, or `ChunkedReplies` in the layout of structured or of extended replies.
 An encoder appends buffers to a list that the caller hands to one `writelines`, so that data goes from the cache

@@ -1,4 +1,4 @@
-"""This file knows the state machine of the handshake: TRANSITIONS is the table that `Handshake` obeys.
+"""The state machine of the handshake: TRANSITIONS is the table that `Handshake` obeys.
 
 An event that a state does not list ends the connection. The picture in docs/protocol.md is `picture()`.
 """

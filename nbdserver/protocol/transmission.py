@@ -1,4 +1,4 @@
-"""This file knows how a stream of bytes becomes requests, and which requests are valid.
+"""The transmission phase as bytes: a stream becomes requests, of which only valid ones pass.
 
 Promises: a `Handler` sees only valid requests, whole, in the order they came; how the bytes were cut into
 segments makes no difference. An invalid request is refused with the error the specification names, its

@@ -1,4 +1,4 @@
-"""This file knows every number and fixed layout of the NBD protocol that the server speaks.
+"""Every number and fixed layout of the NBD protocol that the server speaks.
 
 Names are those of the specification (NetworkBlockDevice/nbd, doc/proto.md) without the prefix `NBD_`, grouped
 under its headings. All integers are big-endian. Plain integers, not enumerations: the request loop compares

@@ -1,4 +1,4 @@
-"""This file knows how to keep the event loop awake for a moment after a request.
+"""Busy polling: the event loop is kept awake for a moment after a request.
 
 A client at queue depth 1 sends its next request as soon as it has its reply. If the loop goes to sleep in
 between, waking its core costs 30 us and more in a virtual machine, several times what the request itself

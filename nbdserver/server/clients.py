@@ -1,4 +1,4 @@
-"""This file knows the facts about a client that people and programs are told."""
+"""The facts about a client that people and programs are told."""
 
 from nbdserver.protocol.agreement import Dialect
 from nbdserver.server.connection import Connection

@@ -5,8 +5,8 @@
                    └──────────────> Closing <──────────────────────┘
 
 Promises: a peer that breaks the protocol, stalls in the handshake or leaves harms only its own connection; nothing of a
-connection outlives it. A `Connection` has what is true in every phase: who the client is, what it is called, the link
-to it; and it hands on to the phase what the event loop says.
+connection outlives it. A `Connection` has what is true in every phase: who the client is, what it is called, the
+stream to it; and it hands on to the phase what the event loop says.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.handshake import Handshake, TlsMode
 from nbdserver.protocol.wire import ProtocolError
 from nbdserver.server.busy_poll import BusyPoll
+from nbdserver.server.byte_stream import ByteStream
 from nbdserver.server.handshake_phase import HandshakePhase
 from nbdserver.server.limits import Budget, Limits
-from nbdserver.server.link import Link
 from nbdserver.server.peer import UNKNOWN_PEER, prepare
 from nbdserver.server.peer_liveness import PeerLiveness
 from nbdserver.server.phase import Closing, Phase
@@ -43,7 +43,7 @@ class ConnectionListener(Protocol):
         """It entered the transmission phase."""
 
     def closed(self, connection: "Connection") -> None:
-        """It is gone."""
+        """The client is gone, and nothing of its connection is left."""
 
     def refused(self, connection: "Connection", event: str, reason: str) -> None:
         """It did not get what it wanted; `event` is "client_refused", or "client_dropped" if that ended it."""
@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._security = security
         self._credentials = credentials
-        self.link: Link
+        self.stream: ByteStream
         self._liveness: PeerLiveness
         self.lingering: asyncio.TimerHandle | None = None
         """The end of what a connection that is ending may take, counted from when it first said so."""
@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
     def counters(self) -> tuple[int, int, int]:
         """Requests of this client, bytes from it, and bytes of data to it, so far."""
         requests, sent = self.phase.counters
-        return requests, self.link.bytes_received, sent
+        return requests, self.stream.bytes_received, sent
 
     @property
     def is_closing(self) -> bool:
@@ -109,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A transport of uvloop is none of asyncio's classes, but does what they promise.
         raw = cast(asyncio.Transport, transport)
-        self.link = Link(raw)
+        self.stream = ByteStream(raw)
         try:
             sock = transport.get_extra_info("socket")
             self.peer = prepare(sock)
@@ -119,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.identity = Identity(self.peer.uid)
         handshake = Handshake(self._exports.seen_by(self.identity), security=self._security)
-        phase = HandshakePhase(self, self.link, handshake, self._limits, self._credentials)
+        phase = HandshakePhase(self, self.stream, handshake, self._limits, self._credentials)
         self.phase = phase
         self._owner.opened(self)
         logger.debug("client_connected", extra=self._who())
@@ -131,26 +131,26 @@ class Connection(asyncio.BufferedProtocol):
         return self.phase.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.link.bytes_received += nbytes
+        self.stream.bytes_received += nbytes
         try:
             self.phase.received(nbytes)
         except Exception as error:
             self._went_wrong(error)
 
     def pause_writing(self) -> None:
-        self.link.write_paused = True
+        self.stream.write_paused = True
         self.phase.writing_paused()
 
     def resume_writing(self) -> None:
-        self.link.write_paused = False
+        self.stream.write_paused = False
         self.phase.writing_resumed()
-        if not self.link.reading:
+        if not self.stream.reading:
             self._loop.call_soon(self.proceed)
 
     def eof_received(self) -> bool:
         """Without DISC the client has gone, whatever it still wanted; after it, its last replies may be on
         their way."""
-        self.link.ended = True
+        self.stream.ended = True
         if self.phase.owes_replies:
             self._linger()
             return True
@@ -186,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
         """Enter the transmission phase."""
         export = agreement.export
         phase = TransmissionPhase(
-            self, self.link, self._liveness, agreement, self._limits, self._budget, self._busy_poll
+            self, self.stream, self._liveness, agreement, self._limits, self._budget, self._busy_poll
         )
         self.phase.leave()
         self.phase, self.agreement, self.export = phase, agreement, export
@@ -211,7 +211,7 @@ class Connection(asyncio.BufferedProtocol):
     def fail(self) -> None:
         """Drop the client at once, with all that was not carried out."""
         self._enter_closing()
-        self.link.transport.abort()
+        self.stream.transport.abort()
 
     def close(self) -> None:
         """End the connection when what is queued has been sent, or after a while without that.
@@ -221,13 +221,13 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self.is_closing:
             return
-        leaving, link = self.phase.is_last_word, self.link
+        leaving, stream = self.phase.is_last_word, self.stream
         self._enter_closing()
-        if leaving and not link.ended:
-            link.transport.write_eof()
-            link.read_on()
+        if leaving and not stream.ended:
+            stream.transport.write_eof()
+            stream.read_on()
         else:
-            link.transport.close()
+            stream.transport.close()
         self._linger()
 
     def drain(self) -> None:

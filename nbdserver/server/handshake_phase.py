@@ -11,8 +11,8 @@ from nbdserver.exports import Export
 from nbdserver.protocol.agreement import Agreement, Catalogue
 from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.states import HandshakeState
+from nbdserver.server.byte_stream import ByteStream
 from nbdserver.server.limits import Limits
-from nbdserver.server.link import Link
 from nbdserver.server.phase import Phase, PhaseOwner, shared_buffer
 from nbdserver.server.tls_transport import Above, TlsTransport
 from nbdserver.tls import Credentials
@@ -31,7 +31,7 @@ class HandshakePhase(Phase):
     def __init__(
         self,
         owner: HandshakeOwner,
-        link: Link,
+        stream: ByteStream,
         handshake: Handshake[Export],
         limits: Limits,
         credentials: Credentials | None,
@@ -39,7 +39,7 @@ class HandshakePhase(Phase):
         """`credentials` are those of a server that has TLS."""
         self.buffer = lambda: shared_buffer
         self._owner = owner
-        self._link = link
+        self._stream = stream
         self._handshake = handshake
         self._credentials = credentials
         self._loop = asyncio.get_running_loop()
@@ -47,13 +47,13 @@ class HandshakePhase(Phase):
 
     def begin(self) -> None:
         """Greet the client."""
-        self._link.transport.write(b"".join(self._handshake.take_output()))
+        self._stream.transport.write(b"".join(self._handshake.take_output()))
 
     def received(self, count: int) -> None:
         self._haggle(shared_buffer[:count])
 
     def proceed(self) -> None:
-        if not self._link.write_paused:
+        if not self._stream.write_paused:
             self._owner.guarded(self._haggle, b"")
 
     def leave(self) -> None:
@@ -66,7 +66,7 @@ class HandshakePhase(Phase):
 
     def _haggle(self, data: bytes | memoryview) -> None:
         """Give bytes to the handshake, send its answers."""
-        handshake, link = self._handshake, self._link
+        handshake, stream = self._handshake, self._stream
         try:
             need_data = handshake.received(data)
         finally:
@@ -75,7 +75,7 @@ class HandshakePhase(Phase):
             handshake.refusals.clear()
             output = handshake.take_output()
             if output:
-                link.transport.write(b"".join(output))
+                stream.transport.write(b"".join(output))
         if handshake.state is HandshakeState.CLOSED:
             self._owner.close()
         elif handshake.agreement is not None:
@@ -83,19 +83,19 @@ class HandshakePhase(Phase):
         else:
             if handshake.state is HandshakeState.UPGRADING:
                 self._begin_tls()
-            if need_data and not link.write_paused:
-                link.read_on()
+            if need_data and not stream.write_paused:
+                stream.read_on()
             else:
-                link.stop_reading()
-                if not link.write_paused:
+                stream.stop_reading()
+                if not stream.write_paused:
                     self._loop.call_soon(self._owner.proceed)
 
     def _begin_tls(self) -> None:
         """STARTTLS was acknowledged, in clear: whatever comes or goes from here on is TLS."""
-        link = self._link
-        if isinstance(link.transport, TlsTransport):
+        stream = self._stream
+        if isinstance(stream.transport, TlsTransport):
             return
         if self._credentials is None:
             raise RuntimeError("a server without certificates acknowledged STARTTLS")
         context = self._credentials.make_context()
-        link.transport = TlsTransport(link.transport, self._owner, context, write_paused=link.write_paused)
+        stream.transport = TlsTransport(stream.transport, self._owner, context, write_paused=stream.write_paused)

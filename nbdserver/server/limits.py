@@ -1,4 +1,4 @@
-"""This file knows what one client, and all of them together, may make the server hold."""
+"""Limits: what one client, and all of them together, may make the server hold, and for how long."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""This file knows how the server listens, who is connected, and how it stops.
+"""The server: where it listens, who is connected, and how it stops.
 
     exports = Exports(store.device, store.names)
     server = Server(exports)
@@ -197,7 +197,7 @@ class Server:
         self._clients[connection] = self._env.wall_clock()
 
     def closed(self, connection: Connection) -> None:
-        """It is gone."""
+        """A client is gone."""
         self._clients.pop(connection, None)
         self._haggling.pop(connection, None)
         if not self._clients:

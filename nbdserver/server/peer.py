@@ -1,4 +1,4 @@
-"""This file knows the other end of a client's socket: how it is reached, and who it is."""
+"""The other end of a client's socket: how it is reached, and who it is."""
 
 import contextlib
 import ipaddress

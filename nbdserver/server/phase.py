@@ -75,7 +75,7 @@ class Phase:
         return False
 
     def leave(self) -> None:
-        """It is over."""
+        """The phase is over: end what was under way in it."""
 
 
 class Closing(Phase):

@@ -1,4 +1,4 @@
-"""This file knows the session of a client that may only read.
+"""The session of a client that may only read.
 
 The protocol refuses its writes already. This is the second lock: whatever is handed over as a write, the device does
 not see it. (A request that the protocol had taken for a WRITE by mistake has been one of this server's bugs.)

@@ -1,4 +1,4 @@
-"""This file knows what to do with requests of a client that has left.
+"""Requests of a client that has left: kept, and carried out only with a DISC behind them.
 
 Linux sends a request again on another socket when one stalls or dies. What is then still unread on the old
 socket may be an old copy; applied late, it would undo newer writes that were acknowledged

@@ -1,4 +1,4 @@
-"""This file knows how a connection is upgraded to TLS: it stands between the transport of the loop and a
+"""A transport that speaks TLS: it stands between the transport of the loop and a
 `Connection`, a protocol to the one and a transport to the other.
 
 Promises: from the moment it is made every byte that arrives is TLS, and every byte that leaves; what the
@@ -39,7 +39,7 @@ class Above(Protocol):
         """Where plaintext goes."""
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So much of it came."""
+        """`nbytes` of plaintext were put there."""
 
     def eof_received(self) -> bool:
         """The client sends no more. True: replies are still to go out; False: the connection closes."""
@@ -48,10 +48,10 @@ class Above(Protocol):
         """Too much is unsent."""
 
     def resume_writing(self) -> None:
-        """No longer."""
+        """The client has taken most of what was unsent."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """The client's socket is closed."""
 
     def secured(self, tls: ssl.SSLObject) -> None:
         """The TLS handshake has succeeded."""
@@ -127,7 +127,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     # What the connection and its session call
 
     def write(self, data: bytes) -> None:
-        """Send."""
+        """Send these bytes."""
         self.writelines([data])
 
     def writelines(self, parts: Parts) -> None:

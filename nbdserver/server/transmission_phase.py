@@ -21,14 +21,14 @@ from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.dialects import replies_in, transmission_in
 from nbdserver.server.busy_poll import BusyPoll
+from nbdserver.server.byte_stream import ByteStream
 from nbdserver.server.limits import Budget, Limits
-from nbdserver.server.link import Link
 from nbdserver.server.peer_liveness import PeerLiveness
 from nbdserver.server.phase import Phase, PhaseOwner
-from nbdserver.server.progress import Progress
 from nbdserver.server.read_only import ReadOnlySession
 from nbdserver.server.session import Session
 from nbdserver.server.stale_requests import StaleRequests
+from nbdserver.server.throughput import Progress
 
 
 class TransmissionPhase(Phase):
@@ -37,7 +37,7 @@ class TransmissionPhase(Phase):
     def __init__(
         self,
         owner: PhaseOwner,
-        link: Link,
+        stream: ByteStream,
         liveness: PeerLiveness,
         agreement: Agreement[Export],
         limits: Limits,
@@ -46,13 +46,13 @@ class TransmissionPhase(Phase):
     ) -> None:
         export = agreement.export
         kind = ReadOnlySession if export.read_only else Session
-        self.session = kind(self, link.transport, export.device, replies_in(agreement.dialect), limits, budget)
+        self.session = kind(self, stream.transport, export.device, replies_in(agreement.dialect), limits, budget)
         self._admission = self.session.admission
         self._outbox = self.session.outbox
         self._transmission = transmission_in(agreement, self.session)
         self.buffer = self._transmission.buffer
         self._owner = owner
-        self._link = link
+        self._stream = stream
         self.liveness = liveness
         self._limits = limits
         self._busy_poll = busy_poll
@@ -68,13 +68,13 @@ class TransmissionPhase(Phase):
 
     def begin(self, rest: bytes) -> None:
         """`rest` came behind the handshake."""
-        if self._link.write_paused:
+        if self._stream.write_paused:
             self._watch_on()
         if rest:
             self.buffer()[: len(rest)] = rest
             self._pass(len(rest))
-        elif not self._link.write_paused:
-            self._link.read_on()
+        elif not self._stream.write_paused:
+            self._stream.read_on()
 
     # What the connection calls
 
@@ -128,10 +128,10 @@ class TransmissionPhase(Phase):
 
     @property
     def write_paused(self) -> bool:
-        return self._link.write_paused
+        return self._stream.write_paused
 
     def proceed(self) -> None:
-        if self._link.write_paused:
+        if self._stream.write_paused:
             return
         unseen = self.unseen_bytes()
         if unseen and not self.session.disconnected:
@@ -145,8 +145,8 @@ class TransmissionPhase(Phase):
         left = session.disconnected and isinstance(stale, StaleRequests) and not stale.carry_on()
         self._outbox.send()
         if left:
-            self._link.stop_reading()
-            if not self._link.write_paused and not self._admission.stalled:
+            self._stream.stop_reading()
+            if not self._stream.write_paused and not self._admission.stalled:
                 self._loop.call_soon(self._owner.proceed)
         elif not self._admission.outstanding:
             self._owner.close()
@@ -159,7 +159,7 @@ class TransmissionPhase(Phase):
         """How many bytes the end of the client's stream could lie behind, unseen for so long that the client may have
         given up; 0: it would be seen."""
         liveness = self.liveness
-        return liveness.look_ahead(self._link.bytes_received) if liveness.unseen(self._loop.time()) else 0
+        return liveness.look_ahead(self._stream.bytes_received) if liveness.unseen(self._loop.time()) else 0
 
     def fail(self) -> None:
         """Something happened that nobody foresaw: drop the client."""
@@ -177,7 +177,7 @@ class TransmissionPhase(Phase):
 
     def _pass_done(self, *, need_data: bool) -> None:
         """Send what a pass over the received bytes produced, and decide what comes next."""
-        admission, link = self._admission, self._link
+        admission, stream = self._admission, self._stream
         self._outbox.send()
         if admission.stalled:
             self.liveness.unread(self._loop.time())
@@ -185,13 +185,13 @@ class TransmissionPhase(Phase):
             self._watch_on()
         if self.session.ending and not admission.outstanding:
             self.idle()
-        elif link.write_paused or not need_data:
-            link.stop_reading()
-            if not link.write_paused and not admission.stalled:
+        elif stream.write_paused or not need_data:
+            stream.stop_reading()
+            if not stream.write_paused and not admission.stalled:
                 # The pass ended because it had made enough replies for one turn of the loop.
                 self._loop.call_soon(self._owner.proceed)
-        elif not link.reading:
-            link.read_on()
+        elif not stream.reading:
+            stream.read_on()
 
     def _ask_for_peer(self) -> None:
         """If the peer has left, what it left behind counts only with a DISC behind it."""
@@ -210,18 +210,18 @@ class TransmissionPhase(Phase):
 
     def _look(self) -> None:
         self._watch = None
-        admission, liveness, link, now = self._admission, self.liveness, self._link, self._loop.time()
+        admission, liveness, stream, now = self._admission, self.liveness, self._stream, self._loop.time()
         for progress, moved, moves, what in (
-            (self._replies_progress, self._outbox.bytes_taken, link.write_paused, "read its replies"),
-            (self._payload_progress, link.bytes_received, admission.arriving and link.reading, "send its data"),
+            (self._replies_progress, self._outbox.bytes_taken, stream.write_paused, "read its replies"),
+            (self._payload_progress, stream.bytes_received, admission.arriving and stream.reading, "send its data"),
         ):
             if not moves or not admission.takes_from_others:
                 progress.begin_anew()
             elif progress.is_stuck(now, moved):
                 self._owner.drop(f"it does not {what}, and others wait for the memory that takes")
                 return
-        liveness.look(now, link.bytes_received, reading=link.reading)
+        liveness.look(now, stream.bytes_received, reading=stream.reading)
         if admission.looks_ahead and not liveness.unseen(now):
             self.session.seen()
-        if link.write_paused or admission.arriving or liveness.unread_since is not None:
+        if stream.write_paused or admission.arriving or liveness.unread_since is not None:
             self._watch_on()

@@ -239,5 +239,5 @@ def test_long_option_data_is_not_kept() -> None:
     handshake.received(FIXED + opt(wire.OPT_GO, length=1 << 20))
     for _ in range(1 << 4):
         handshake.received(bytes(1 << 16))
-        assert len(handshake._pending) == 0
+        assert handshake.take_rest() == b""
     assert read_answers(b"".join(handshake.take_output())) == ["GO: ERR_TOO_BIG"]

@@ -379,7 +379,7 @@ async def test_an_old_copy_in_a_paused_connection_does_not_undo_a_newer_write(
     stalled.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
     stalled.submit(wire.CMD_WRITE, 4096, data=b"o" * 4096)
     (connection,) = (each for each in running.server._clients if each.number == 1)
-    await running.until(lambda: not connection.link.reading)
+    await running.until(lambda: not connection.stream.reading)
     stalled.submit(wire.CMD_WRITE, 8192, data=b"o" * 4096)
     stalled.close()
     running.disk.gate.closed = False
@@ -446,7 +446,7 @@ async def test_a_long_reply_is_encrypted_in_pieces(running: Running, context: ss
     running.disk.write(0, long)
     client = await running.client(context)
     (connection,) = running.server._clients
-    secured = connection.link.transport
+    secured = connection.stream.transport
     assert isinstance(secured, TlsTransport)
     spy = Spy(secured._transport)
     secured._transport = spy  # type: ignore[assignment]

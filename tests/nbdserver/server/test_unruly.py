@@ -227,7 +227,7 @@ async def test_a_dead_peer_is_noticed_in_25_seconds(running: Running) -> None:
     """What the kernel is told; that it does it is the kernel's."""
     client = await running.client(tcp=True)
     (connection,) = running.server._clients
-    sock = connection.link.transport.get_extra_info("socket")
+    sock = connection.stream.transport.get_extra_info("socket")
     tcp = socket.IPPROTO_TCP
     idle, interval, count = (
         sock.getsockopt(tcp, name) for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)

@@ -1,7 +1,7 @@
 """When something that others wait for counts as stuck."""
 
 from nbdserver.server.limits import PROGRESS_RATE_MIN
-from nbdserver.server.progress import Progress
+from nbdserver.server.throughput import Progress
 
 
 def test_what_moves_is_not_stuck_however_long_it_takes() -> None:

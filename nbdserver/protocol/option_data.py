@@ -1,4 +1,4 @@
-"""This file knows the layouts of the data that options and their replies carry.
+"""The layouts of the data that options and their replies carry.
 
 Decoders raise OptionRefused for data that does not fit its own lengths (NBD protocol, "Option types").
 """

@@ -5,7 +5,7 @@ import asyncio
 from nbdserver.server.tls_transport import TlsTransport
 
 
-class Link:
+class ByteStream:
     """What all phases of a connection share."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
