@@ -1,4 +1,4 @@
-"""This file knows the access list: which client may use which exports, read from a file in TOML.
+"""The access list: which client may use which exports, read from a file in TOML.
 
     [[grant]]
     certificate = "backup.example.com"      # a name in a client's certificate, or a list of them

@@ -1,4 +1,4 @@
-"""This file knows the settings of a server, their defaults, and how people write sizes and stores.
+"""The settings of a server, their defaults, and how people write sizes and stores.
 
 The command line fills a `ServeSettings` from its options, each of which can also be an environment
 variable; what is absent has the default written here. Nothing here opens or asks anything.

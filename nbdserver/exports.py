@@ -1,4 +1,4 @@
-"""This file knows which devices are served, under which names, to whom, and which clients each has.
+"""The exports: which devices are served, under which names, to whom, and which clients each has.
 
 It also says what a device must be able to do (`BlockDevice`, `WriteGate`): all that the connections ask of the storage
 engine.
@@ -79,7 +79,7 @@ class BlockDevice(Protocol):
         """From now on call `listener` with the number of the newest durable write whenever that grows."""
 
     def unlisten(self, listener: Callable[[int], None]) -> None:
-        """No longer."""
+        """Do not call `listener` any more."""
 
     def extents(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
         """(length, flags) of base:allocation from `offset` on: for the range, or the beginning of it; never nothing."""

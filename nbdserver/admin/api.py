@@ -1,4 +1,4 @@
-"""This file knows the admin API of a running server: HTTP over a Unix socket that only its user can open.
+"""The admin API of a running server: HTTP over a Unix socket that only its user can open.
 
     GET  /v1/status               what is served, to whom, and how the store is doing
     POST /v1/operations           one operation as JSON (see `operations`); its answer

@@ -1,4 +1,4 @@
-"""This file knows how a command talks to a running server: HTTP over the server's Unix socket, nothing
+"""A command's end of the admin API: HTTP over the server's Unix socket, nothing
 asynchronous.
 
 It imports little, so that `nbdserver status` is quick.

@@ -1,5 +1,4 @@
-"""This file knows how the content of a device travels over the admin socket: as frames of data, without
-holes.
+"""The content of a device on its way over the admin socket: frames of data, without holes.
 
 A frame is `offset u64 | length u32`, big-endian, and `length` bytes of data; offsets ascend, and what lies
 between two frames is zeros, as is what lies behind them. The last frame has length 0 and the size of the

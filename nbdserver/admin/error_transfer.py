@@ -1,6 +1,4 @@
-"""This file knows how an error of the storage package travels over the admin socket and comes out as
-itself.
-"""
+"""Errors of the storage package on their way over the admin socket, where they come out as themselves."""
 
 import msgspec
 

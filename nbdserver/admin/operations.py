@@ -1,4 +1,4 @@
-"""This file knows what may be asked of a store besides reading and writing its devices, and how to do it.
+"""Operations: what may be asked of a store besides reading and writing its devices.
 
 An operation is data: it travels to a running server as JSON and is carried out there, or it is carried out
 by a command that has opened the store itself; the code is the same. So is its answer: sizes in bytes, times

@@ -1,4 +1,4 @@
-"""This file knows how to read a whole device and how to fill one: in large pieces, several at once, holes
+"""Whole devices, read and filled: in large pieces, several at once, holes
 left out.
 """
 

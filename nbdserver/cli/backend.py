@@ -1,4 +1,4 @@
-"""This file knows how a command reaches a store: through the server that runs on it here, or by opening it."""
+"""A command's way to a store: through the server that runs on it here, or by opening it."""
 
 from __future__ import annotations
 

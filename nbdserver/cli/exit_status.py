@@ -1,4 +1,4 @@
-"""This file knows how a command ends: the exit status of every kind of error, and its one sentence."""
+"""The end of a command: the exit status of every kind of error, and its one sentence."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""This file knows files that hold the content of a disk: how to read one without its holes, and to write
+"""Files that hold the content of a disk: how to read one without its holes, and to write
 one with them.
 
 Regular files, block devices, and pipes (which have no holes). Every error of the operating system comes out

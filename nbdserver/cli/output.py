@@ -1,4 +1,4 @@
-"""This file knows how results look: tables on a terminal, plain lines in a pipe, JSON for programs."""
+"""Results of commands: tables on a terminal, plain lines in a pipe, JSON for programs."""
 
 from __future__ import annotations
 

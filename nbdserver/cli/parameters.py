@@ -1,4 +1,4 @@
-"""This file knows the options that many commands share, and that every option is an environment variable
+"""The options that many commands share; every option is an environment variable
 too.
 """
 

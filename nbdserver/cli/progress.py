@@ -1,4 +1,4 @@
-"""This file knows how a long command shows how far it is: a bar on a terminal, JSON lines, or nothing in a
+"""How far a long command is: a bar on a terminal, JSON lines, or nothing in a
 pipe.
 """
 

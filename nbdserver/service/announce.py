@@ -1,4 +1,4 @@
-"""This file knows how an export is written down for the people and programs that are to attach it."""
+"""Exports as they are written down for the people and programs that are to attach them."""
 
 import os
 from collections.abc import Sequence

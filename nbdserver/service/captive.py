@@ -1,4 +1,4 @@
-"""This file knows how to serve for one command only (`--run`): what it is told, and what becomes of it."""
+"""A server for one command only (`--run`): what it is told, and what becomes of it."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""This file knows what a process does to become a service: leave the terminal, and say who it is."""
+"""A process in the background: how it comes to leave the terminal, and say who it is."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""This file knows what a server was asked to do for its safety: certificates, the access list, and to whom it may
+"""What a server was asked to do for its safety: certificates, the access list, and to whom it may
 talk in clear.
 
 All of it is checked before a store is opened. `reload` reads the files again; what is wrong then is logged, and

@@ -1,4 +1,4 @@
-"""This file knows the life of `nbdserver serve`, from the opening of the store to its closing.
+"""The life of `nbdserver serve`, from the opening of the store to its closing.
 
 It checks that it can listen, opens the store, makes devices, listens, says so, and waits for the first of:
 

@@ -1,4 +1,4 @@
-"""This file knows how a server's process is set up for speed: the allocator, the collector, the interpreter lock.
+"""A server's process, set up for speed: the allocator, the collector, the interpreter lock.
 
 All three were measured with 4 KiB random writes over one connection; none changes what the program does.
 """
