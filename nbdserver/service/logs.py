@@ -21,6 +21,7 @@ from typing import Any, Literal, TextIO
 import structlog
 
 from nbdserver.printable import printable, printable_lines
+from nbdserver.service.log_flood import FloodFilter
 from storage.errors import AccessDenied, Invalid, StorageError
 
 logger = logging.getLogger("nbdserver")
@@ -90,6 +91,7 @@ def set_up(form: Format, level: int, handlers: Sequence[logging.Handler]) -> Non
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     for handler in handlers:
+        handler.addFilter(FloodFilter())
         handler.setFormatter(
             structlog.stdlib.ProcessorFormatter(
                 foreign_pre_chain=shared,

@@ -1,0 +1,44 @@
+"""So many records of one event a minute, so that whoever makes an event happen again and again (a client in a loop of
+attaching and leaving, a filesystem that asks for a broken block for ever) does not fill a disk with it.
+
+What is left out is counted, and said with the next record of that event. Errors are never left out.
+"""
+
+import logging
+from dataclasses import dataclass
+
+EVERY_SECONDS = 60.0
+
+RECORDS = 60
+"""Of one event in that time."""
+
+
+@dataclass(slots=True)
+class _Event:
+    ends: float
+    records: int = 0
+    left_out: int = 0
+
+
+class FloodFilter(logging.Filter):
+    """For a handler. Events have names that never vary, so what is remembered is as much as there are names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: dict[str, _Event] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record may pass; it then has the field `left_out` if others of its event did not."""
+        if record.levelno >= logging.ERROR:
+            return True
+        event = self._events.get(record.msg)
+        if event is None or record.created >= event.ends:
+            left_out = 0 if event is None else event.left_out
+            event = self._events[record.msg] = _Event(record.created + EVERY_SECONDS)
+            if left_out:
+                record.left_out = left_out
+        if event.records >= RECORDS:
+            event.left_out += 1
+            return False
+        event.records += 1
+        return True

@@ -1,0 +1,38 @@
+"""An event that happens again and again does not fill the log, and nothing is left out in silence."""
+
+import logging
+from typing import Any
+
+from nbdserver.service.log_flood import EVERY_SECONDS, RECORDS, FloodFilter
+
+
+def made(event: str, at: float, level: int = logging.INFO, **facts: Any) -> logging.LogRecord:
+    record = logging.LogRecord("nbdserver", level, __file__, 1, event, None, None)
+    record.created = at
+    record.__dict__.update(facts)
+    return record
+
+
+def test_so_many_of_one_event_and_the_rest_is_counted() -> None:
+    flood = FloodFilter()
+    passed = sum(flood.filter(made("read_failed", 100.0 + n / 100)) for n in range(1000))
+    assert passed == RECORDS
+    later = made("read_failed", 100.0 + EVERY_SECONDS)
+    assert flood.filter(later)
+    assert later.__dict__["left_out"] == 1000 - RECORDS
+
+
+def test_other_events_and_errors_pass() -> None:
+    flood = FloodFilter()
+    for n in range(1000):
+        flood.filter(made("client_attached", 100.0 + n / 100))
+    assert flood.filter(made("client_left", 110.0))
+    assert all(flood.filter(made("client_attached", 110.0, logging.ERROR)) for _ in range(10))
+
+
+def test_a_quiet_minute_says_nothing_of_it() -> None:
+    flood = FloodFilter()
+    assert flood.filter(made("client_left", 100.0))
+    later = made("client_left", 100.0 + 2 * EVERY_SECONDS)
+    assert flood.filter(later)
+    assert "left_out" not in later.__dict__
