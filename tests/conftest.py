@@ -4,7 +4,6 @@ Markers: a test is `fast` unless it is `integration` (runs the real program or r
 virtual machine) or `slow`. `scripts/check` runs the fast ones, `scripts/test` all.
 """
 
-import gc
 import shutil
 import tempfile
 import uuid
@@ -53,14 +52,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.fast)
         if any(item.get_closest_marker(name) for name in LONG) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LONG_SECONDS_MAX))
-    # The long ones first: begun at the end, one of them keeps a single core busy.
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG))
-
-
-def pytest_collection_finish() -> None:
-    """Thousands of tests and all modules are there to the end: no collection of garbage looks through them again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(name="require")

@@ -101,9 +101,11 @@ def test_clients_of_libnbd_and_qemu(make: MakeServer, pki: Path, work: Path) -> 
     run("nbdinfo", server.uri(), status=1)
 
 
-def test_the_readme_makes_certificates(local_store: StoreUnderTest, make_server: MakeServer, work: Path) -> None:
+def test_the_documented_way_makes_certificates(
+    local_store: StoreUnderTest, make_server: MakeServer, work: Path
+) -> None:
     require("openssl", "nbdinfo")
-    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    lines = (REPOSITORY / "docs" / "tls.md").read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("    EC="))
     script = "\n".join(itertools.takewhile(lambda line: line.startswith("    "), lines[first:]))
     made = work / "made"

@@ -28,9 +28,11 @@ FIXED = (
     *(51, 56, 80, 13, 14, 55, 63, 17, 78, 53, 8, 61, 71, 7, 24, 66, 9, 64, 74, 1),
     *(20, 57, 73, 11, 54, 2, 22, 21, 58, 72, 69, 12, 19, 3, 10, 50, 25, 68, 75, 62),
 )
-"""Small worlds that every check runs, smallest first: from a sixth of a second to one and a half."""
+"""Small worlds that are the same in every run, smallest first: from a sixth of a second to one and a half."""
 
 FIXED_IN_CHUNK = 5
+FIXED_FAST = 20
+"""So many of them before every commit, the others in every run of all."""
 
 FOUND_SOON = (
     "acknowledged out of number order",
@@ -55,7 +57,13 @@ def test_fresh_worlds(chunk: int) -> None:
         )
 
 
-@pytest.mark.parametrize("first", range(0, len(FIXED), FIXED_IN_CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        first if first < FIXED_FAST else pytest.param(first, marks=pytest.mark.slow)
+        for first in range(0, len(FIXED), FIXED_IN_CHUNK)
+    ],
+)
 def test_fixed_worlds(first: int) -> None:
     for seed in FIXED[first : first + FIXED_IN_CHUNK]:
         assert run_world(seed).violation is None, f"repeat it with: python -m tests.simulation.run --seed {seed}"

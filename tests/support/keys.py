@@ -6,6 +6,7 @@ the default cost takes. Stores that the program makes itself, as in the tests of
 """
 
 import asyncio
+import contextlib
 import io
 import os
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,6 +16,9 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from minio import Minio
+from minio.error import MinioException
+from urllib3 import PoolManager
+from urllib3.exceptions import HTTPError
 
 from storage.crypto import keys
 from storage.crypto.keyslots import MEMORY_KIB_MIN, Cost
@@ -28,12 +32,15 @@ LEAST = Cost(memory_kib=MEMORY_KIB_MIN, passes=1, lanes=1)
 
 
 def prepare(location: str, variables: Mapping[str, str], password: str) -> None:
-    """Put a keys object into the store at `location`, a URL reached with these variables, unless it has one."""
+    """Put a keys object into the store at `location`, a URL reached with these variables or a path, unless it has one.
+    A store that cannot be reached is left to the program, which says so.
+    """
     url = urlsplit(location)
-    if url.scheme == "file":
-        _into_folder(Path(unquote(url.path)), password)
+    if url.scheme == "s3":
+        with contextlib.suppress(HTTPError, MinioException):
+            _into_bucket(url.netloc, url.path.strip("/"), variables, password)
     else:
-        _into_bucket(url.netloc, url.path.strip("/"), variables, password)
+        _into_folder(Path(unquote(url.path) if url.scheme == "file" else location), password)
 
 
 def _into_folder(folder: Path, password: str) -> None:
@@ -57,6 +64,7 @@ def _into_bucket(bucket: str, prefix: str, variables: Mapping[str, str], passwor
         secret_key=variables["AWS_SECRET_ACCESS_KEY"],
         region=variables["AWS_REGION"],
         secure=False,
+        http_client=PoolManager(timeout=10, retries=False),
     )
     if any(client.list_objects(bucket, prefix=f"{prefix}/{keys.KEYS_PREFIX}")):
         return

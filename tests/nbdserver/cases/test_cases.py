@@ -99,12 +99,14 @@ def matches(lines: list[str], expected: tuple[str, ...]) -> bool:
     return not left
 
 
-IN_CLEAR = [(case, how) for case in CASES if not case.encrypted for how in ("whole", "bytes", "coalesced")]
+WHOLE = [(case, "whole") for case in CASES if not case.encrypted]
+IN_OTHER_WAYS = [(case, how) for case, _ in WHOLE for how in ("bytes", "coalesced")]
 INSIDE_TLS = [(inside, "encrypted") for case in CASES if (inside := inside_tls(case))]
+SLOW = [pytest.param(case, how, marks=pytest.mark.slow) for case, how in IN_OTHER_WAYS + INSIDE_TLS]
 
 
 @pytest.mark.parametrize(
-    ("case", "how"), [*IN_CLEAR, *INSIDE_TLS], ids=lambda value: value if isinstance(value, str) else value.title
+    ("case", "how"), [*WHOLE, *SLOW], ids=lambda value: value if isinstance(value, str) else value.title
 )
 def test_answer(servers: Servers, good: Good, case: Case, how: str) -> None:
     good.work()

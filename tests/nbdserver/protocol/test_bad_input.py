@@ -39,7 +39,7 @@ def disks() -> dict[str, MemoryDevice]:
     return {"disk": disk, "locked": locked, "huge": MemoryDevice(1 << 50)}
 
 
-@pytest.mark.parametrize("step", [None, 1, 7], ids=["whole", "bytes", "sevens"])
+@pytest.mark.parametrize("step", [None, pytest.param(1, marks=pytest.mark.slow), 7], ids=["whole", "bytes", "sevens"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_answer(case: Case, step: int | None) -> None:
     if step is not None and case.large:
