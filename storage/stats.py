@@ -41,6 +41,9 @@ ENGINE_STATS = (
     Stat("manifest", _COUNTER, "number", "number of the newest manifest"),
     Stat("ssts", _GAUGE, "objects", "SSTs that the manifest lists"),
     Stat("stored_bytes", _GAUGE, "bytes", "size of those SSTs", "sum of the sizes in the manifest"),
+    Stat("live_bytes", _GAUGE, "bytes", "of frames in them that a device shows, as maintenance last counted"),
+    Stat("unmerged_ssts", _GAUGE, "objects", "SSTs beside the newest checkpoint: what a start reads one by one"),
+    Stat("maintenance_bytes", _COUNTER, "bytes", "uploaded by checkpoints, repacking and consolidation"),
     Stat("patches", _GAUGE, "entries", "entries of the index over the base of a block", "sum over all layers"),
     Stat(
         "unlogged_seconds",

@@ -69,6 +69,10 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
     yield "unlogged", output.size(store["unlogged_bytes"])
     yield "unlogged_seconds", f"{store['unlogged_seconds']:.0f}"
     yield "stored", output.size(store["stored_bytes"])
+    if store["live_bytes"]:
+        yield "of that live", output.size(store["live_bytes"])
+    if store["maintenance"]:
+        yield "maintenance", store["maintenance"]
     yield "garbage", str(store["garbage"]["objects"])
     yield "cached", output.size(store["cached_bytes"])
     if store["closing"] or store["flushing"]:

@@ -118,6 +118,12 @@ class Pace:
         self._set(rate)
         self.bulk_bytes_min = _between(BLOCK_BYTES, BULK_SECONDS_MIN * rate, BULK_BYTES_MIN)
 
+    def given_up(self, size: int) -> None:
+        """An object that was told to `sent` is not on its way any more, whatever became of it: that says no rate."""
+        if size >= SAMPLE_BYTES_MIN:
+            self._tick()
+            self._under_way -= 1
+
     def _tick(self) -> None:
         now = self._clock()
         if self._under_way:

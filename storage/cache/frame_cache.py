@@ -97,6 +97,13 @@ class FrameCache:
         while self.bytes > self.capacity:
             self._evict()
 
+    def move(self, old: int, new: int) -> None:
+        """The frame at `old` lies at `new` from now on."""
+        frame = self.entries.get(old)
+        if frame is not None:
+            self.discard(old)
+            self.put(new, frame.data)
+
     def discard(self, location: int) -> None:
         """Forget a frame that nobody will ask for again. Its place in a queue is passed over later."""
         frame = self.entries.get(location)

@@ -61,6 +61,7 @@ class ObjectKind(IntEnum):
     FENCE = 4
     DATA = 5
     METADATA = 6
+    CHECKPOINT = 7
 
 
 @dataclass(frozen=True, slots=True)

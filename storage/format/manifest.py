@@ -5,7 +5,8 @@ array, so that later fields can be appended: a reader fills in those it misses a
 `WAYS_TO_LOSE_DATA` are the invariants that every commit must keep, looked at before each compare-and-swap.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 
@@ -31,7 +32,7 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     sequence: int
     """Every operation in `ssts` has a sequence up to this one."""
     ssts: list[SstRef] = []
-    """Data SSTs, oldest first."""
+    """Data SSTs whose rows the checkpoint does not hold, oldest first."""
     tree: SstRef | None = None
     """The object that holds the tree of names, unless the tree is still empty."""
     fences: list[int] = []
@@ -40,6 +41,10 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     """Numbers of all take-over manifests up to this one: never deleted."""
     keys: int = 0
     """Highest number under keys/ when this was written: an older keys object is a rollback."""
+    checkpoint: SstRef | None = None
+    """The newest checkpoint of the index. It lists further data SSTs: its *table*, those whose rows it holds."""
+    gone: list[int] = []
+    """Positions in that table, from 1, of SSTs that were dropped or repacked since: they are not listed any more."""
 
 
 EMPTY = Manifest(epoch=0, takeover=False, closed=True, replay=1, replay_tag=bytes(16), acknowledged=0, sequence=0)
@@ -83,7 +88,17 @@ def _takeover_is_dropped(old: Manifest, new: Manifest) -> bool:
 
 
 def _sst_is_dropped(old: Manifest, new: Manifest) -> bool:
-    return not {sst.id for sst in old.ssts} <= {sst.id for sst in new.ssts}
+    """One that no checkpoint holds. (What a new checkpoint holds is its own table: see `check_table`.)"""
+    kept = {sst.id for sst in new.ssts}
+    return old.checkpoint == new.checkpoint and not {sst.id for sst in old.ssts} <= kept
+
+
+def _gone_comes_back(old: Manifest, new: Manifest) -> bool:
+    return old.checkpoint == new.checkpoint and not set(old.gone) <= set(new.gone)
+
+
+def _checkpoint_is_dropped(old: Manifest, new: Manifest) -> bool:
+    return old.checkpoint is not None and new.checkpoint is None
 
 
 def _sst_is_listed_twice(_: Manifest, new: Manifest) -> bool:
@@ -108,14 +123,15 @@ WAYS_TO_LOSE_DATA: tuple[tuple[Callable[[Manifest, Manifest], bool], str], ...] 
     (_acknowledged_goes_back, "its acknowledged number goes back: a gap in the log would pass for the end of it"),
     (_fence_is_dropped, "it drops a fence: that would be deleted, and a stalled writer acknowledge in its place"),
     (_takeover_is_dropped, "it drops a take-over: a stalled writer could commit under that number once it is deleted"),
-    (_sst_is_dropped, "it drops an SST, and nothing replaced what is in that"),
+    (_sst_is_dropped, "it drops an SST whose rows no checkpoint holds: a start would not know what is in that"),
+    (_gone_comes_back, "it lists an SST again that was dropped: that is deleted already, or will be"),
+    (_checkpoint_is_dropped, "it drops the checkpoint, and with it all that only that knows"),
     (_sst_is_listed_twice, "it lists an SST twice: whoever drops it once would delete what is still listed"),
     (_epoch_begins_without_takeover, "its epoch does not follow: one begins with a take-over and only with one"),
     (_keys_go_back, "its number of keys goes back: a password that was replaced could be put back unnoticed"),
     (_tree_is_dropped, "it drops the tree of names, and all devices with it"),
 )
-"""Each way in which the next manifest could lose data, and what would come of it. Nothing drops SSTs before there is
-compaction."""
+"""Each way in which the next manifest could lose data, and what would come of it."""
 
 
 def check_successor(old: Manifest, new: Manifest) -> None:
@@ -125,7 +141,7 @@ def check_successor(old: Manifest, new: Manifest) -> None:
             raise BrokenInvariant(f"a manifest is not committed, since {story}")
 
 
-def checkpoint(
+def flushed(
     old: Manifest,
     *,
     closed: bool,
@@ -154,3 +170,52 @@ def checkpoint(
         fences=fences,
         keys=keys,
     )
+
+
+def merged(manifest: Manifest, table: Sequence[SstRef]) -> list[SstRef]:
+    """The SSTs of the checkpoint's table that are listed still."""
+    gone = set(manifest.gone)
+    return [sst for position, sst in enumerate(table, 1) if position not in gone]
+
+
+def checkpointed(old: Manifest, *, ref: SstRef, table: Sequence[SstRef]) -> Manifest:
+    """The manifest with a new checkpoint, which holds the rows of all SSTs in `table`: what was listed when it was
+    frozen. What a flush has listed since stays as it is.
+    """
+    held = {sst.id for sst in table}
+    return _edited(old, checkpoint=ref, gone=[], ssts=[sst for sst in old.ssts if sst.id not in held])
+
+
+def check_table(old: Manifest, old_table: Sequence[SstRef], table: Sequence[SstRef]) -> None:
+    """A new checkpoint's table holds all that the older one's did and that is listed still. BrokenInvariant."""
+    if not {sst.id for sst in merged(old, old_table)} <= {sst.id for sst in table}:
+        raise BrokenInvariant("a manifest is not committed, since its checkpoint does not hold what the older one did")
+
+
+def repacked(old: Manifest, *, table: Sequence[SstRef], ids: Collection[str], ssts: Sequence[SstRef]) -> Manifest:
+    """The manifest after a repack: `ssts` hold what was live in those with `ids`."""
+    return _edited(old, gone=_without(old, table, ids), ssts=[*old.ssts, *ssts])
+
+
+def consolidated(old: Manifest, *, ssts: Sequence[SstRef]) -> Manifest:
+    """The manifest after a consolidation."""
+    return _edited(old, ssts=[*old.ssts, *ssts])
+
+
+def dropped(old: Manifest, *, table: Sequence[SstRef], ids: Collection[str]) -> Manifest:
+    """The manifest without the SSTs that have `ids`, to which nothing refers."""
+    return _edited(old, gone=_without(old, table, ids))
+
+
+def _edited(old: Manifest, **changes: Any) -> Manifest:
+    return msgspec.structs.replace(old, takeover=False, closed=False, **changes)
+
+
+def _without(old: Manifest, table: Sequence[SstRef], ids: Collection[str]) -> list[int]:
+    """Positions of what is gone, with those of `ids`. BrokenInvariant: one of them is not merged, or gone already."""
+    leaving = {position for position, sst in enumerate(table, 1) if sst.id in ids} - set(old.gone)
+    if len(leaving) != len(ids):
+        raise BrokenInvariant(
+            "a manifest is not committed, since it takes an SST off the list whose rows no checkpoint holds"
+        )
+    return sorted({*old.gone, *leaving})

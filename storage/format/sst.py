@@ -9,28 +9,35 @@ The index holds one row per block entry and one per range of zeros, as columns: 
 differences, every column is byte-shuffled (all lowest bytes first), and the whole is compressed. Plaintext of the
 index:
 
-    u8 codec | u32 size | compressed( u32 entries | u32 ranges | columns )
+    u8 codec | u32 size | compressed( u32 entries | u32 ranges | u32 moved | u32 victims | 16 bytes a victim | columns )
 
 with the entry columns layer u32, block u32 (difference), kind u8, mask u64, sequence u64 (difference), offset u32
-(difference), length u32, tag u64, and the range columns layer u32, first u32, end u32, sequence u64, allocated u8.
-Rows are sorted by layer and block. Differences are modulo the width of the column.
+(difference), length u32, tag u64, the range columns layer u32, first u32, end u32, sequence u64, allocated u8, and the
+columns of moved frames victim u32, old u32, offset u32 (difference). Entries and ranges are sorted by layer and block.
+
+An SST made by a repack holds frames that lay in others, its *victims*: each moved row says that what began at byte
+`old` of victim number `victim` begins at `offset` here. Its entries are copies of the victims' own, sequences
+included; they say nothing new, and only who has lost all manifests needs them.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from ulid import ULID
 
 from storage.buffers import Buffer
 from storage.crypto.cipher import OVERHEAD_BYTES, TAG_BYTES, AuthenticationError, Cipher
 from storage.errors import BrokenInvariant, Corrupt
 from storage.format.blocks import EntryKind, RangeZero, SstEntry, SstRef
+from storage.format.columns import Columns, Layout, pack_columns, unpack_columns
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
-from storage.format.frame import FrameCodec, FrameKind, compress, decompress
+from storage.format.frame import FULL_MASK, FrameCodec, FrameKind, compress, decompress
 from storage.format.names import sst_name
 
-ENTRY_COLUMNS: tuple[tuple[str, str, bool], ...] = (
+ENTRY_COLUMNS: Layout = (
     ("layer", "<u4", False),
     ("block", "<u4", True),
     ("kind", "u1", False),
@@ -42,7 +49,7 @@ ENTRY_COLUMNS: tuple[tuple[str, str, bool], ...] = (
 )
 """Name, type and whether differences are stored, in the order of the format."""
 
-RANGE_COLUMNS: tuple[tuple[str, str, bool], ...] = (
+RANGE_COLUMNS: Layout = (
     ("layer", "<u4", False),
     ("first", "<u4", False),
     ("end", "<u4", False),
@@ -50,21 +57,32 @@ RANGE_COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("allocated", "u1", False),
 )
 
-_COUNTS = struct.Struct("<II")
+MOVED_COLUMNS: Layout = (("victim", "<u4", False), ("old", "<u4", False), ("offset", "<u4", True))
+
+_COUNTS = struct.Struct("<IIII")
 _INDEX_HEAD = struct.Struct("<BI")
 
 INDEX_NUMBER = 2**32 - 1
 """The index's number in the nonce; frames count from 0 and never get here."""
 
-Columns = dict[str, NDArray[np.unsignedinteger]]
-
 
 @dataclass(frozen=True, slots=True)
 class SstIndex:
-    """What one SST says: entries and ranges, as columns of equal length."""
+    """What one SST says: entries, ranges and moved frames, as columns of equal length."""
 
     entries: Columns
     ranges: Columns
+    moved: Columns
+    victims: list[str]
+    """Ids of the SSTs that `moved` speaks of, by number; empty unless it was made by a repack."""
+
+
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """A frame that lay at byte `old` of the SST `victim` and lies at byte `offset` of this one."""
+
+    victim: str
+    old: int
+    offset: int
 
 
 class SstBuilder:
@@ -84,6 +102,7 @@ class SstBuilder:
         self._count = 0
         self.entries: list[SstEntry] = []
         self.ranges: list[RangeZero] = []
+        self.moved: list[Moved] = []
 
     def __len__(self) -> int:
         return len(self._out)
@@ -107,10 +126,24 @@ class SstBuilder:
         self.entries.append(entry)
         return entry
 
+    def add_zeros(self, *, layer: int, block: int, sequence: int) -> SstEntry:
+        """Note that a whole block is zeros."""
+        entry = SstEntry(layer, block, EntryKind.ZERO, FULL_MASK, sequence)
+        self.entries.append(entry)
+        return entry
+
+    def add_moved(self, entry: SstEntry, victim: str, sealed: Buffer) -> int:
+        """Copy a frame as it lies in another SST, whose own entry says what it is. Gives its offset here."""
+        offset = len(self._out)
+        self._out += sealed
+        self.entries.append(msgspec.structs.replace(entry, offset=offset))
+        self.moved.append(Moved(victim, entry.offset, offset))
+        return offset
+
     def finish(self) -> tuple[SstRef, bytearray]:
         """Seal the index and fill in the header. Gives the reference to list and the object to upload."""
         index_offset = len(self._out)
-        packed = encode_index(self.entries, self.ranges)
+        packed = encode_index(self.entries, self.ranges, self.moved)
         codec, payload = compress(packed)
         plain = _INDEX_HEAD.pack(codec, len(packed)) + payload
         header = Header(
@@ -148,7 +181,7 @@ def open_index(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) -> S
         raise Corrupt(name, f"its index is malformed: {error}") from error
 
 
-def encode_index(entries: list[SstEntry], ranges: list[RangeZero]) -> bytes:
+def encode_index(entries: list[SstEntry], ranges: list[RangeZero], moved: Sequence[Moved] = ()) -> bytes:
     """The columns of an index, before compression."""
     rows = [
         (
@@ -167,30 +200,29 @@ def encode_index(entries: list[SstEntry], ranges: list[RangeZero]) -> bytes:
         (r.layer, r.first, r.end, r.sequence, int(r.allocated))
         for r in sorted(ranges, key=lambda r: (r.layer, r.first))
     ]
-    out = [_COUNTS.pack(len(rows), len(spans))]
-    for table, columns in ((rows, ENTRY_COLUMNS), (spans, RANGE_COLUMNS)):
-        for position, (_, kind, difference) in enumerate(columns):
-            values = np.array([row[position] for row in table], dtype=kind)
-            if difference and len(values):
-                values = np.diff(values, prepend=values[:1] * 0)
-            out.append(np.ascontiguousarray(values.view(np.uint8).reshape(-1, values.itemsize).T).tobytes())
+    victims = {victim: number for number, victim in enumerate(sorted({m.victim for m in moved}))}
+    places = [(victims[m.victim], m.old, m.offset) for m in sorted(moved, key=lambda m: m.offset)]
+    out = [_COUNTS.pack(len(rows), len(spans), len(places), len(victims))]
+    out += [ULID.from_str(victim).bytes for victim in victims]
+    for table, layout in ((rows, ENTRY_COLUMNS), (spans, RANGE_COLUMNS), (places, MOVED_COLUMNS)):
+        columns = {name: np.array([row[at] for row in table], dtype=kind) for at, (name, kind, _) in enumerate(layout)}
+        out.append(pack_columns(columns, layout))
     return b"".join(out)
 
 
 def decode_index(packed: Buffer) -> SstIndex:
     """The columns back from `encode_index`; ValueError if the lengths do not fit."""
-    entries, ranges = _COUNTS.unpack_from(packed)
-    position = _COUNTS.size
-    found: list[Columns] = []
-    for rows, columns in ((entries, ENTRY_COLUMNS), (ranges, RANGE_COLUMNS)):
-        table: Columns = {}
-        for name, kind, difference in columns:
-            width = np.dtype(kind).itemsize
-            raw = np.frombuffer(packed, dtype=np.uint8, count=rows * width, offset=position)
-            position += rows * width
-            values = np.ascontiguousarray(raw.reshape(width, rows).T).view(kind).reshape(rows)
-            table[name] = np.cumsum(values, dtype=kind) if difference else values
-        found.append(table)
+    entries, ranges, moved, count = _COUNTS.unpack_from(packed)
+    position = _COUNTS.size + 16 * count
+    names = memoryview(packed)[_COUNTS.size : position]
+    if len(names) != 16 * count:
+        raise ValueError("its names are not all there")
+    victims = [str(ULID.from_bytes(bytes(names[at : at + 16]))) for at in range(0, len(names), 16)]
+    rows, position = unpack_columns(packed, position, entries, ENTRY_COLUMNS)
+    spans, position = unpack_columns(packed, position, ranges, RANGE_COLUMNS)
+    places, position = unpack_columns(packed, position, moved, MOVED_COLUMNS)
     if position != len(packed):
         raise ValueError("the columns have the wrong length")
-    return SstIndex(*found)
+    if len(places["victim"]) and int(places["victim"].max()) >= count:
+        raise ValueError("a frame was moved from an SST without a name")
+    return SstIndex(rows, spans, places, victims)

@@ -55,6 +55,21 @@ class LayerRecords:
     located: list[tuple[str, SstEntry]] = field(default_factory=list)
     """Frames uploaded before this record: (SST id, entry)."""
 
+    @property
+    def sequence(self) -> int:
+        """The highest sequence in it."""
+        ops = max((op[0] for op in self.ops), default=0)
+        return max(ops, max((entry.sequence for _, entry in self.located), default=0))
+
+
+class Uploaded(msgspec.Struct, frozen=True, gc=False):
+    """A data SST that frames of a cut were uploaded in. `sequence` is the cut's highest: a manifest that holds that
+    listed the SST, and it may be gone since.
+    """
+
+    sequence: int
+    sst: SstRef
+
 
 class Meta(msgspec.Struct, frozen=True, gc=False):
     """A change of the tree of names, opaque here."""
@@ -70,17 +85,15 @@ class Located(msgspec.Struct, frozen=True, gc=False):
     entry: SstEntry
 
 
-Replayed = tuple[int, Op | Meta | SstRef | Located]
+Replayed = tuple[int, Op | Meta | Uploaded | Located]
 """(layer, what happened); the layer is 0 for Meta."""
 
 
-def sequence_of(record: Op | Meta | SstRef | Located) -> int:
-    """The sequence of an operation, 0 for what has none."""
+def sequence_of(record: Op | Meta | Uploaded | Located) -> int:
+    """The sequence of a record."""
     if isinstance(record, tuple):
         return record[0]
-    if isinstance(record, Located):
-        return record.entry.sequence
-    return record.sequence if isinstance(record, Meta) else 0
+    return record.entry.sequence if isinstance(record, Located) else record.sequence
 
 
 def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytes:
@@ -93,7 +106,7 @@ def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytes:
     for records in layers:
         layer = records.layer
         for sst in records.ssts:
-            out.append(pack(RecordType.TABLE, 0, layer, 0, 0, 0))
+            out.append(pack(RecordType.TABLE, 0, layer, records.sequence, 0, 0))
             out.append(_pack_sst(sst))
         # A locator holds everything up to its sequence, so it comes after operations of the same sequence.
         located = deque(sorted(records.located, key=lambda pair: pair[1].sequence))
@@ -142,7 +155,7 @@ def decode(name: str, body: bytes) -> Iterator[Replayed]:
             elif kind == RecordType.TABLE:
                 raw, size, index_offset, tag, entries = _SST.unpack_from(body, position)
                 position += _SST.size
-                yield layer, SstRef(str(ULID.from_bytes(raw)), size, index_offset, tag, entries)
+                yield layer, Uploaded(sequence, SstRef(str(ULID.from_bytes(raw)), size, index_offset, tag, entries))
             elif kind == RecordType.LOCATOR:
                 raw, entry_kind, mask, frame_offset, frame_length, tag = _LOCATOR.unpack_from(body, position)
                 position += _LOCATOR.size

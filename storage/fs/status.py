@@ -65,6 +65,14 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     manifest: int
     ssts: int
     stored_bytes: int
+    live_bytes: int
+    """Bytes of frames that a device shows, as maintenance last counted; 0 before it has."""
+    unmerged_ssts: int
+    """SSTs beside the newest checkpoint: a start reads the index of each."""
+    maintenance_bytes: int
+    """Uploaded by maintenance since the store was opened."""
+    maintenance: str | None
+    """The job that maintenance is busy with; None if there is none."""
     patches: int
     unreadable: list[UnreadableObject]
     garbage: GarbageStatus

@@ -298,6 +298,7 @@ class Store:
             **numbers,
             unreadable=[self._unreadable(suspect) for suspect in engine.suspects()],
             garbage=self._garbage(),
+            maintenance=engine.compactor.progress.job,
             flushing=engine.flushing,
             closing=engine.closing,
             requests=dict(self._stats.requests),

@@ -17,21 +17,22 @@ class Background:
     """Tasks that end together. Owned by the event loop."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """In the order in which they were started: in that they end, and not in one that memory addresses decide."""
 
     def start(
         self, name: str, work: Callable[[], Awaitable[None]], *, on_failure: Callable[[BaseException], None]
     ) -> asyncio.Task[None]:
         """Do `work` beside everything else; `on_failure` is told whatever ends it but its own end or `cancel`."""
         task = asyncio.get_running_loop().create_task(_supervised(work, on_failure), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task
 
     def cancel(self) -> None:
         """End all of them, but for the one that asks for it."""
         current = asyncio.current_task()
-        for task in self._tasks:
+        for task in list(self._tasks):
             if task is not current:
                 task.cancel()
 

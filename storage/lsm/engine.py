@@ -15,19 +15,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from storage.bucket.outage import REFUSALS
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError, Unavailable
 from storage.lsm.background import Background
 from storage.lsm.gc.sweep import Sweeper
+from storage.lsm.index.image import check_listed
+from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
 from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import named_by
 from storage.lsm.recovery.take_over import Opened, Opener
-from storage.lsm.sst.numbers import SstNumbers
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, put_together
@@ -55,7 +58,7 @@ class Engine:
         self._background = Background()
         """What goes on until the engine ends."""
         self._flushes = Background()
-        """Memtable flushes under way: each goes on to its end, whoever asked for it."""
+        """Memtable flushes and commits under way: each goes on to its end, whoever asked for it."""
         parts = put_together(its, self)
         self.cache = parts.cache
         self.writes = parts.writes
@@ -66,6 +69,7 @@ class Engine:
         self._ownership = parts.ownership
         self._layers = parts.layers
         self._flush = parts.flush
+        self.compactor = parts.compactor
 
     @classmethod
     async def open(
@@ -125,10 +129,14 @@ class Engine:
             item.raw = b""
             self._layers.replay(records, done=done, location=sst_numbers.location)
         self._layers.replayed()
+        gone = np.zeros(len(sst_numbers), dtype=bool)
+        for position in self.manifests.manifest.gone:
+            gone[sst_numbers.number(self.manifests.table[position - 1].id)] = True
+        for layer in self.layers.values():
+            check_listed(layer.index, gone)
 
     def _start(self) -> None:
         # Taken now: a flush may seal this memtable before the sweep begins.
-        manifest = self.manifests.manifest
         sweeper = Sweeper(
             store=self._single,
             garbage=self.garbage,
@@ -137,25 +145,29 @@ class Engine:
             epoch=self.epoch,
             takeover=self.manifests.number,
             fence=self.commit.position.fences[-1],
-            named=named_by(manifest).keys() | {sst.id for sst in self.writes.memtable.ssts},
+            named=named_by(self.manifests).keys() | {sst.id for sst in self.writes.memtable.ssts},
             below=lambda: (self.manifests.manifest.replay, self.commit.position.fences),
         )
         start = partial(self._background.start, on_failure=self.fail)
         start("memtable flushes", self._flush_forever)
         start("watch for a newer writer", self._watch)
         start("deletion of garbage", self.garbage.collect)
+        start("maintenance", self.compactor.run)
         start("sweep of leftovers", partial(self._sweep, sweeper))
         self.log_moved()
 
     async def look_for_newer(self) -> None:
         """Something is missing that should be there. Fenced: a newer writer has taken it away, which is the end of this
-        one, and not an error of whoever looked.
+        one, and not an error of whoever looked. Closed, for a reader: its writer has put it elsewhere.
         """
         try:
             await self.manifests.look_for_newer()
         except Fenced as error:
-            if not self.read_only:
-                self.fail(error)
+            if self.read_only:
+                raise Closed(
+                    f"{self._single.url} was changed by its writer, what was to be read lies elsewhere: open it anew"
+                ) from None
+            self.fail(error)
             raise
 
     # --- the tree of names
@@ -229,6 +241,7 @@ class Engine:
             if not self.read_only and not self.failed.done():
                 await self._background.stop()
                 await self.flush_memtable(closing=True)
+                self.compactor.finish()
                 await self.garbage.finish()
                 self.fail(Closed("the store was closed"))
                 await self._ownership.leave()
@@ -243,7 +256,8 @@ class Engine:
         memtable = self.writes.memtable
         # What is kept would be written to the log again by a flush, which so could ask for the next one for ever.
         size = position.logged_bytes - memtable.kept
-        long = len(position.objects) >= self._options.flush_objects or size >= LOG_BYTES_MAX // 4
+        many = len(position.objects) >= self._options.flush_objects and memtable.holds_more_than_kept
+        long = many or size >= LOG_BYTES_MAX // 4
         if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
             self._flush_wanted.set()
 
@@ -265,7 +279,13 @@ class Engine:
         self.check_writer()
         keys_number = self.keys_number
         flush = partial(self._flush.run, keys_number=keys_number, closing=closing, always=always)
-        task = self._flushes.start("memtable flush", flush, on_failure=self.fail)
+        await self.to_its_end("memtable flush", flush)
+
+    async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what must not be left half done: it goes on if who asked for it goes away, and its failure is the
+        engine's.
+        """
+        task = self._flushes.start(name, work, on_failure=self.fail)
         waited: set[asyncio.Future[Any]] = {task, self.failed}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         self.check_alive()
@@ -282,7 +302,7 @@ class Engine:
     def numbers(self) -> dict[str, int | float]:
         """All of `ENGINE_STATS` as they are now, by name."""
         log = self.commit.position.snapshot()
-        ssts = self.manifests.manifest.ssts
+        ssts = [sst for sst, _ in self.manifests.listed()]
         oldest = self.commit.oldest()
         return {
             "unlogged_bytes": self.writes.unlogged_bytes,
@@ -295,6 +315,9 @@ class Engine:
             "manifest": self.manifests.number,
             "ssts": len(ssts),
             "stored_bytes": sum(sst.size for sst in ssts),
+            "live_bytes": self.compactor.progress.live_bytes,
+            "unmerged_ssts": len(self.manifests.manifest.ssts),
+            "maintenance_bytes": self.compactor.progress.uploaded_bytes,
             "patches": sum(layer.index.patches() for layer in self.layers.values()),
         }
 

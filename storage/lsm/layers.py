@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from storage.cache.frame_cache import FrameCache
-from storage.format.blocks import FrameRef, SstRef
-from storage.format.wal import Located, Meta, Replayed, sequence_of
+from storage.format.blocks import FrameRef
+from storage.format.wal import Located, Meta, Replayed, Uploaded, sequence_of
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.link import Links
@@ -65,7 +65,7 @@ class Layers:
             kept_bytes_max=self._kept_bytes_max,
         )
 
-    def replay_tree(self, ssts: Iterable[SstRef], metas: Iterable[Meta], *, done: int) -> None:
+    def replay_tree(self, ssts: Iterable[Uploaded], metas: Iterable[Meta], *, done: int) -> None:
         """Before anything else of the log: its SSTs, and the changes of the tree, in order of sequence.
 
         The log keeps that order for each queue only, and a tree change may stand behind operations that are newer. So
@@ -74,7 +74,7 @@ class Layers:
         sequence `done`) is passed over, here and in `replay`: the first object at the replay point may hold the last
         operations of the flushed memtable beside the first ones of the next, and a tree change fits only once.
         """
-        self._writes.memtable.ssts += ssts
+        self._writes.memtable.ssts += [item.sst for item in ssts if item.sequence > done]
         for meta in metas:
             if meta.sequence <= done:
                 continue

@@ -5,6 +5,43 @@ import msgspec
 from storage.units import GIB, MIB
 
 
+class MaintenanceOptions(msgspec.Struct, frozen=True):
+    """When maintenance is worth it; why each figure is what it is stands in `compaction/plan`."""
+
+    look_seconds: float = 5.0
+    """Between two looks at a store where nothing was worth doing."""
+    rest_seconds: float = 10.0
+    """A store to which nothing was written for so long is at rest."""
+    repack_share: float = 0.5
+    """Live share of an SST below which it is repacked."""
+    repack_share_at_rest: float = 0.7
+    repack_share_over_target: float = 0.85
+    space_factor: float = 1.5
+    """The space target: stored bytes for each live one, and `space_slack_bytes` more."""
+    space_slack_bytes: int = 256 * MIB
+    unmerged_ssts_max: int = 64
+    """SSTs beside the newest checkpoint that make the next one due."""
+    unmerged_rows_min: int = 100_000
+    """Rows in those; and `unmerged_rows_share` of the rows of the checkpoint."""
+    unmerged_rows_share: float = 0.25
+    unmerged_dead_bytes_min: int = 64 * MIB
+    """Dead bytes in those; and `unmerged_dead_share` of what is live."""
+    unmerged_dead_share: float = 0.1
+    job_bytes_max: int = 64 * MIB
+    """Live bytes of one repack, which is in memory meanwhile."""
+    pack_bytes_max: int = 4 * MIB
+    """An SST with more live bytes is not small."""
+    pack_count: int = 8
+    """Small SSTs of about one size that are packed into one."""
+    patches_max: int = 16
+    """A block with so many patches is consolidated."""
+    patches_max_at_rest: int = 2
+    patched_sectors_max: int = 32
+    """So is one of which patches hold so many sectors."""
+    consolidate_blocks_max: int = 256
+    """Blocks of one consolidation: 64 MiB."""
+
+
 class EngineOptions(msgspec.Struct, frozen=True):
     """How much an engine keeps, and how often it does what nobody asks it for."""
 
@@ -32,3 +69,4 @@ class EngineOptions(msgspec.Struct, frozen=True):
     """How often a writer looks for leftovers that have become old enough, and for what landed late."""
     patience_seconds: float | None = None
     """How long a read waits for a store that is away; None, for servers: for ever."""
+    maintenance: MaintenanceOptions = MaintenanceOptions()

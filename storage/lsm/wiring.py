@@ -2,7 +2,8 @@
 
     layers ── queues ──> commit ──> log            writes    sequence, memtables, pressure: shared by all that write
       │                    └─ bulk ──> ssts         source    frames from the store, through the cache
-      └── flush ──> ssts, manifests, index ──> garbage
+      ├── flush ──> ssts, manifests, index ──> garbage
+      └── compactor ──> the same, and checkpoints
 
 What ends the engine, and what it is told, goes to its `Supervisor`, which is the engine itself.
 """
@@ -10,6 +11,7 @@ What ends the engine, and what it is told, goes to its `Supervisor`, which is th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,9 +22,12 @@ from storage.env import Env
 from storage.format.envelope import NO_LINK
 from storage.format.frame import FrameCodec
 from storage.format.names import manifest_name
+from storage.lsm.compaction.compactor import Compactor
+from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.flush.flush import MemtableFlush
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.index.install import Installer
+from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.layers import Layers
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
@@ -34,7 +39,6 @@ from storage.lsm.recovery.ownership import Ownership
 from storage.lsm.recovery.take_over import Opened
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.sst.fetch import FrameSource
-from storage.lsm.sst.numbers import SstNumbers
 from storage.lsm.sst.upload import SstWriter
 from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.position import LoggedObject, LogPosition
@@ -57,6 +61,9 @@ class Supervisor(Protocol):
 
     async def durable(self, queue: LayerQueue, sequence: int) -> None:
         """Return when everything of this queue up to `sequence` is acknowledged."""
+
+    async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`, all of it, even if who asked for it gives up."""
 
     async def remember(self) -> None:
         """The log was truncated: what this host remembers of the store is old."""
@@ -91,6 +98,7 @@ class Parts:
     layers: Layers
     garbage: Garbage
     flush: MemtableFlush
+    compactor: Compactor
 
 
 def put_together(its: Context, engine: Supervisor) -> Parts:
@@ -133,8 +141,32 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         garbage=garbage,
         durable=engine.durable,
         on_truncated=engine.remember,
+        installing=(installing := asyncio.Lock()),
+        cut=manifests.manifest.sequence,
     )
-    return Parts(cache, ownership, writes, source, commit, layers, garbage, flush)
+    jobs = JobContext(
+        layers=layers,
+        manifests=manifests,
+        ssts=ssts,
+        store=its.single,
+        source=source,
+        cache=cache,
+        codec=codec,
+        sst_numbers=its.sst_numbers,
+        garbage=garbage,
+        env=its.env,
+        installing=installing,
+        cut=lambda: flush.cut,
+        settled=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
+        to_its_end=engine.to_its_end,
+    )
+    compactor = Compactor(
+        jobs,
+        its.options.maintenance,
+        written=lambda: writes.sequence,
+        on_debt=writes.maintenance_is_behind,
+    )
+    return Parts(cache, ownership, writes, source, commit, layers, garbage, flush, compactor)
 
 
 def _writes(its: Context) -> tuple[WriteState, Pace]:
@@ -168,6 +200,7 @@ def _ssts(its: Context, codec: FrameCodec, position: LogPosition, pace: Pace) ->
         frame_cipher=opened.ciphers.frames,
         index_cipher=opened.ciphers.index,
         tree_cipher=opened.ciphers.tree,
+        checkpoint_cipher=opened.ciphers.checkpoint,
         store_id=its.key.store_id,
         epoch=opened.epoch,
         acknowledged=lambda: position.acknowledged,

@@ -176,8 +176,8 @@ MUTATIONS = [
     Mutation(
         "the old log is deleted before the manifest is committed",
         "storage/lsm/flush/flush.py",
-        "        await self._manifests.commit(manifest)\n",
-        "        await self._truncate(replay)\n        await self._manifests.commit(manifest)\n",
+        "            await self._manifests.commit(manifest)\n",
+        "            await self._truncate(replay)\n            await self._manifests.commit(manifest)\n",
     ),
     Mutation(
         "a take-over that loses does not read the winner's manifest",
@@ -206,8 +206,8 @@ MUTATIONS = [
     Mutation(
         "the sweep forgets the locators of the log",
         "storage/lsm/engine.py",
-        "            named=named_by(manifest).keys() | {sst.id for sst in self.writes.memtable.ssts},\n",
-        "            named=named_by(manifest).keys(),\n",
+        "            named=named_by(self.manifests).keys() | {sst.id for sst in self.writes.memtable.ssts},\n",
+        "            named=named_by(self.manifests).keys(),\n",
     ),
     Mutation(
         "a locator is logged before its SST is confirmed",
@@ -304,11 +304,11 @@ MUTATIONS = [
     Mutation(
         "the memtable goes before the index points to what it held",
         "storage/lsm/flush/flush.py",
-        "        for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
-        "            await asyncio.sleep(0)\n        layers.drop_sealed()\n",
-        "        layers.drop_sealed()\n"
-        "        for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
-        "            await asyncio.sleep(0)\n",
+        "            for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
+        "                await asyncio.sleep(0)\n            layers.drop_sealed()\n",
+        "            layers.drop_sealed()\n"
+        "            for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
+        "                await asyncio.sleep(0)\n",
     ),
     Mutation(
         "sectors written in part are completed with zeros",
@@ -449,6 +449,212 @@ MUTATIONS = [
         "storage/lsm/sst/ranges.py",
         '        return Corrupt(name, f"{where} fails authentication")\n',
         "        return bytes(256 * 1024) if ref.full else {}\n",
+    ),
+    # Checkpoints and maintenance: the rules of `lsm/compaction`, and what a start does with them.
+    Mutation(
+        "checkpoint: what is listed at its commit counts as merged",
+        "storage/format/manifest.py",
+        "gone=[], ssts=[sst for sst in old.ssts if sst.id not in held])",
+        "gone=[], ssts=[])",
+    ),
+    Mutation(
+        "checkpoint: frozen during an install",
+        "storage/lsm/compaction/write_checkpoint.py",
+        "    async with its.installing:\n",
+        "    if True:\n",
+    ),
+    Mutation(
+        "checkpoint: its pages are written to while they are sealed",
+        "storage/lsm/index/block_map.py",
+        "        elif number in self._shared:\n            page = self.pages[number] = page.copy()\n",
+        "",
+    ),
+    Mutation(
+        "checkpoint: a new patch goes into a frozen page",
+        "storage/lsm/index/block_map.py",
+        "        page = self._writable(block >> PAGE_SHIFT)\n        at = block & PAGE_MASK\n        key, valid",
+        "        number = block >> PAGE_SHIFT\n"
+        "        page = self.pages[number] if number in self._shared else self._writable(number)\n"
+        "        at = block & PAGE_MASK\n"
+        "        key, valid",
+    ),
+    Mutation(
+        "maintenance commits before the tree that the maps show",
+        "storage/lsm/compaction/job_context.py",
+        "        await self.settled()\n\n",
+        "",
+    ),
+    Mutation(
+        "checkpoint: one layer is left out",
+        "storage/lsm/compaction/write_checkpoint.py",
+        "in sorted(frozen.items()):",
+        "in sorted(frozen.items())[: max(len(frozen) - 1, 1)]:",
+    ),
+    Mutation(
+        "checkpoint: chains newest first",
+        "storage/lsm/index/image.py",
+        "np.lexsort((-depths, all_blocks))",
+        "np.lexsort((depths, all_blocks))",
+    ),
+    Mutation(
+        "checkpoint: allocated zeros are left out",
+        "storage/lsm/index/image.py",
+        '    if len(zeros["first"]):\n',
+        "    if False:\n",
+    ),
+    Mutation(
+        "checkpoint: the older one is deleted before the commit",
+        "storage/lsm/compaction/write_checkpoint.py",
+        "        older = manifests.manifest.checkpoint\n",
+        "        older = manifests.manifest.checkpoint\n"
+        "        if older is not None:\n"
+        "            await its.store.delete([sst_name(older.id)])\n",
+    ),
+    Mutation(
+        "checkpoint: positions of the older table stay gone",
+        "storage/format/manifest.py",
+        "checkpoint=ref, gone=[], ssts=",
+        "checkpoint=ref, gone=old.gone, ssts=",
+    ),
+    Mutation(
+        "checkpoint: the sweep does not know its table",
+        "storage/lsm/recovery/completeness.py",
+        "[*(sst for sst, _ in manifests.listed()), *others]",
+        "[*manifest.ssts, *others]",
+    ),
+    Mutation(
+        "repack: the places of what was moved are not followed at a start",
+        "storage/lsm/index/image.py",
+        "            location = np.where(self._old[at] == location, self._new[at], location)\n",
+        "",
+    ),
+    Mutation(
+        "repack: at a start its entries count as new",
+        "storage/lsm/recovery/take_over.py",
+        "for number, index in numbered if not index.victims]",
+        "for number, index in numbered]",
+    ),
+    Mutation(
+        "repack: of SSTs that no checkpoint holds",
+        "storage/lsm/compaction/plan.py",
+        "if sst.merged and sst.live and sst.id",
+        "if sst.live and sst.id",
+    ),
+    Mutation(
+        "repack: only whole blocks are copied",
+        "storage/lsm/compaction/repack.py",
+        "        for ref in frames_in(index, wanted):\n",
+        "        for ref in [found for found in frames_in(index, wanted) if found.full]:\n",
+    ),
+    Mutation(
+        "repack: only one layer is asked",
+        "storage/lsm/compaction/repack.py",
+        "    for layer, index in list(indexes.items()):\n        for ref",
+        "    for layer, index in list(indexes.items())[:1]:\n        for ref",
+    ),
+    Mutation(
+        "repack: only the newest patch is pointed to its new place",
+        "storage/lsm/index/block_map.py",
+        "        for row in self._rows(page.head[at], block):\n            if self._location[row] == old:\n",
+        "        for row in list(self._rows(page.head[at], block))[:1]:\n            if self._location[row] == old:\n",
+    ),
+    Mutation(
+        "repack: a block that was written anew is pointed to the copy",
+        "storage/lsm/index/block_map.py",
+        "        if page.location[at] == old:\n",
+        "        if page.location[at] > ALLOCATED:\n",
+    ),
+    Mutation(
+        "repack: victims are deleted before the commit",
+        "storage/lsm/compaction/repack.py",
+        "        manifests, gone = its.manifests, set(ids.values())\n",
+        "        manifests, gone = its.manifests, set(ids.values())\n"
+        "        its.garbage.add(sst_name(sst) for sst in sorted(gone))\n"
+        "        await asyncio.sleep(0.1)\n",
+    ),
+    Mutation(
+        "repack: a victim is deleted while a read waits for it",
+        "storage/lsm/compaction/job_context.py",
+        "if self.sst_numbers.number(sst) not in wanted}",
+        "if wanted is not None}",
+    ),
+    Mutation(
+        "repack: frames that do not open are copied",
+        "storage/lsm/compaction/repack.py",
+        "    if isinstance(opened, Exception):\n        raise opened\n",
+        "",
+    ),
+    Mutation(
+        "drop: of SSTs that no checkpoint holds",
+        "storage/lsm/compaction/plan.py",
+        "if sst.merged and not sst.live)",
+        "if not sst.live)",
+    ),
+    Mutation(
+        "drop: what went before is listed again",
+        "storage/format/manifest.py",
+        "    gone = set(manifest.gone)\n",
+        "    gone = set(manifest.gone[1:])\n",
+    ),
+    Mutation(
+        "consolidation: compares nothing",
+        "storage/lsm/index/block_map.py",
+        "        if page is None or page.location[at] != base:\n            return False\n",
+        "        if page is None:\n            return False\n",
+    ),
+    Mutation(
+        "consolidation: replaces what is newer",
+        "storage/lsm/index/block_map.py",
+        "            above = row\n            below = self._next[row]\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "consolidation: with a sequence that is yet to come",
+        "storage/lsm/compaction/consolidate.py",
+        "    sequence = its.cut()\n    step",
+        "    sequence = its.cut() + 1000\n    step",
+    ),
+    Mutation(
+        "consolidation: zeros that look like those it was made of are taken for them",
+        "storage/lsm/index/block_map.py",
+        " for found in chain[:-1]} - {HOLE, ALLOCATED}\n",
+        " for found in chain[:-1]}\n",
+    ),
+    Mutation(
+        "consolidation: of what is not flushed yet",
+        "storage/lsm/compaction/consolidate.py",
+        "assembly.block([], layer.index, block.block, 0, BLOCK_BYTES)",
+        "assembly.block(layer.tables, layer.index, block.block, 0, BLOCK_BYTES)",
+    ),
+    Mutation(
+        "a start does not put newer rows over the checkpoint",
+        "storage/lsm/recovery/take_over.py",
+        "add_rows, maps, written)",
+        "add_rows, maps, [])",
+    ),
+    Mutation(
+        "a start does not put newer zeros over the checkpoint",
+        "storage/lsm/index/build.py",
+        '        found.zero_range(first, end, ALLOCATED if spans["allocated"][row] else HOLE)\n',
+        "",
+    ),
+    Mutation(
+        "a start keeps the checkpoint's patches under newer blocks",
+        "storage/lsm/index/block_map.py",
+        "                self._forget_patches(page, block & PAGE_MASK)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "a start takes what is covered for what is missing",
+        "storage/lsm/index/image.py",
+        "        found.prune(ref.block)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "the log names SSTs without a sequence",
+        "storage/format/wal.py",
+        "pack(RecordType.TABLE, 0, layer, records.sequence, 0, 0)",
+        "pack(RecordType.TABLE, 0, layer, 0, 0, 0)",
     ),
 ]
 

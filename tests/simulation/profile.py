@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from storage.lsm.options import EngineOptions
+from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.simulation.store import Faults
 
 KIB = 1024
@@ -91,6 +91,8 @@ def draw(chance: random.Random) -> Profile:
         "COMPLETE_SECTORS": pick([1, 64]),
         "WINDOW_BLOCKS_MAX": pick([1, 4, 64]),
         "PART_BYTES_MAX": pick([4 * KIB, 256 * KIB]),
+        "ROWS_PER_PART": pick([1, 3, 256 * KIB]),
+        "STEPS_AT_ONCE": pick([1, 256]),
         "HEDGE_SECONDS_MIN": pick([0.02, 0.2, 1.0]),
     }
     constants["INDEX_READS_IN_FLIGHT"] = constants["READS_IN_FLIGHT"]
@@ -103,6 +105,7 @@ def draw(chance: random.Random) -> Profile:
         flush_bytes=flush_bytes,
         unlogged_bytes_max=pick([MIB, 4 * MIB, 256 * MIB]),
         memtable_bytes_max=max(4 * flush_bytes, pick([4 * MIB, 256 * MIB])),
+        maintenance=_maintenance(random.Random(chance.random())),
     )
     return Profile(
         constants=constants,
@@ -125,6 +128,29 @@ def draw(chance: random.Random) -> Profile:
         cancels=pick([0.0, 0.1, 0.5]),
         audits=pick([0.015, 0.04, 0.08]),
         audit_steps=pick([300, 1000, 3000]),
+    )
+
+
+def _maintenance(chance: random.Random) -> MaintenanceOptions:
+    """In most worlds everything is worth a job, so that jobs meet everything else."""
+    pick = chance.choice
+    if chance.random() < 0.2:
+        return MaintenanceOptions()
+    return MaintenanceOptions(
+        look_seconds=pick([0.05, 0.5, 2.0]),
+        rest_seconds=pick([0.0, 0.1, 10.0]),
+        repack_share=pick([0.2, 0.8, 0.95]),
+        repack_share_at_rest=pick([0.5, 0.95]),
+        space_slack_bytes=pick([0, 256 * MIB]),
+        unmerged_ssts_max=pick([1, 2, 8]),
+        unmerged_rows_min=pick([0, 4, 100]),
+        unmerged_dead_bytes_min=pick([0, MIB]),
+        job_bytes_max=pick([1, MIB, 64 * MIB]),
+        pack_count=pick([2, 3, 8]),
+        patches_max=pick([1, 2, 16]),
+        patches_max_at_rest=pick([1, 4]),
+        patched_sectors_max=pick([1, 32]),
+        consolidate_blocks_max=pick([1, 3, 64]),
     )
 
 

@@ -13,11 +13,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.profile import DAMAGE, ENDINGS
 from tests.simulation.store import MISBEHAVIOUR
-from tests.simulation.world import Result, run_world
+from tests.simulation.world import JOBS, Result, run_world
 
 CHUNK = 10
 
 MUST_HAPPEN = (
+    *(f"job: {job}" for job in JOBS),
+    *(f"{event} inside a job" for event in ("crash", "stall", "take-over")),
     *(f"ending: {how}" for how in ENDINGS),
     *(f"fault: {kind}" for kind in (*MISBEHAVIOUR, *sorted(set(DAMAGE) - {""}))),
     "change cancelled after it was made",

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storage.errors import Fenced, StorageError
+from storage.errors import Closed, Fenced, StorageError
 from storage.format.envelope import HEADER_BYTES, ObjectKind, decode_header
 from tests.simulation.audits import STEPS_MAX, Audits, completed, recover
 from tests.simulation.damage import Damage
@@ -38,6 +38,9 @@ tries of a request is 10 s, a watch comes every 10 s, and a memtable flush of a 
 """
 
 HOSTS = ["host1", "host2"]
+
+JOBS = ("Drop", "WriteCheckpoint", "Repack", "Consolidate")
+"""The kinds of job that maintenance has."""
 
 
 @dataclass
@@ -64,6 +67,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.bucket = Bucket(self.loop, random.Random(f"bucket {seed}"), self.profile.faults, self)
         self._seed = seed
+        self._aim = random.Random(f"aim {seed}")
         self._trace = trace
         self._digest = hashlib.blake2b(digest_size=16)
         self._hosts = {name: SimHost() for name in HOSTS}
@@ -98,6 +102,8 @@ class World:
                 if self.loop.complaints:
                     self.violate(f"nobody looked at: {self.loop.complaints[0]}")
                 self.seen["flush answered after a later writer had opened"] += self.oracle.stale_acknowledgements
+                for writer in self._writers:
+                    self.seen.update({f"job: {job}": count for job, count in writer.jobs().items()})
                 result = Result(self._seed, self._digest.hexdigest(), self.violation, self.seen)
                 self.loop.wind_up()
         finally:
@@ -181,8 +187,17 @@ class World:
                     self.loop.outside(0.0, writer.committed)
             if header.epoch > self._newest_epoch():
                 self.seen["take-over manifest"] += 1
+                for writer in self._writers:
+                    if writer.process is not process and writer.process.alive:
+                        self._cut_short("take-over", writer)
                 self.bucket.trigger("taken")
             self._commits.append((self.loop.time(), process, header.number, header.epoch))
+
+    def _cut_short(self, event: str, writer: Writer) -> None:
+        """Something came over a writer: was it in the midst of a job?"""
+        if writer.job is not None:
+            self.seen[f"{event} inside a job"] += 1
+            self.seen[f"{event} inside {writer.job}"] += 1
 
     def _heads(self) -> list[tuple[float, Process, int, int]]:
         """The commits that had the highest number when they landed: others are in nobody's way."""
@@ -224,7 +239,7 @@ class World:
             return
         newest = self.oracle.newest()
         serving = [w for w in self._writers if w.state in ("serving", "idle") and w.session is newest]
-        tables = serving[0].store._engine.manifests.manifest.ssts if serving else []
+        tables = [sst for sst, _ in serving[0].store._engine.manifests.listed()] if serving else []
         if self.damage.strike(self.profile.damage, tables, self.oracle.sessions):
             self.seen[f"fault: {self.profile.damage}"] += 1
             self.note(f"{self.damage.name} is struck ({self.profile.damage}): {sorted(self.damage.blocks)}")
@@ -292,12 +307,16 @@ class World:
 
     async def _hand_over(self, writer: Writer, how: str) -> Writer:
         chance, process = self.chance, writer.process
+        if self._aim.random() < 0.6:
+            await self._in_a_job(writer)
         if how == "crash":
             process.crash_at = process.steps + 1 + int(chance.expovariate(1 / chance.choice([1, 30, 300])))
             await self._wait(lambda: not process.alive, 5.0)
+            self._cut_short("crash", writer)
         elif how == "stall":
             await self._wait(lambda: False, 0.01 * chance.random())
             process.stalled = True
+            self._cut_short("stall", writer)
             self.note(f"{process} stalls")
             self.loop.outside(10 ** chance.uniform(-2, 1.7), self._resume, process)
         elif how == "close" and writer.state in ("serving", "idle"):
@@ -315,6 +334,14 @@ class World:
             if successor.state == "refused":
                 successor = self._start(take_over=True)
         return successor
+
+    async def _in_a_job(self, writer: Writer) -> None:
+        """Wait, for some seconds at most, until the maintenance of a writer is busy with a job of some kind."""
+        job = self._aim.choice(JOBS)
+        end = self.loop.time() + 5.0
+        while writer.job != job and writer.process.alive and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(self._aim.choice([0.0, 0.0, 0.003]))
 
     def _start_reader(self) -> None:
         self._readers += 1
@@ -339,6 +366,8 @@ class World:
             self.violate(str(broken))
         except StorageError as error:
             excused = isinstance(error, TROUBLES) and since < self.calm_since
+            # What it was to read was put elsewhere, and is gone from where it was.
+            excused = excused or (isinstance(error, Closed) and any(when >= since for when, *_ in self._commits))
             if not excused and not self.damage.excuses_refusal(error):
                 self.violate(f"{process} failed with {type(error).__name__}: {error}")
         except Exception as error:

@@ -286,6 +286,15 @@ class Writer:
         del self._tree.intents[task]
         return self._tree.positions.pop(task, None)
 
+    @property
+    def job(self) -> str | None:
+        """The kind of job that its maintenance is busy with."""
+        return self.store._engine.compactor.progress.job if hasattr(self, "store") else None
+
+    def jobs(self) -> dict[str, int]:
+        """How many of each kind its maintenance did."""
+        return self.store._engine.compactor.progress.jobs if hasattr(self, "store") else {}
+
     def layer_of(self, name: str) -> int:
         return self.session.devices[-1][name][0]
 

@@ -16,7 +16,7 @@ from storage.errors import BrokenInvariant
 from storage.format.blocks import HOLE, SstRef, sector_range
 from storage.format.envelope import Header, ObjectKind
 from storage.format.manifest import EMPTY, check_successor
-from storage.lsm.flush.plan import plan
+from storage.lsm.flush.flush_plan import plan
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.memtable import BlockEntry, Memtable, overlay

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from storage.crypto.cipher import NONCE_BYTES, Cipher
 from storage.crypto.keys import DataKey
 from storage.format.blocks import EntryKind, SstRef
+from storage.format.checkpoint import open_trailer
 from storage.format.sst import open_index
 
 HEADER_BYTES = 96
 MAGIC = b"NBDSTORE"
-KEYS, DATA = 1, 5
+KEYS, DATA, CHECKPOINT = 1, 5, 7
 """Kinds of objects that are cut in another way."""
 
 _LENGTH = struct.Struct("<I")
@@ -34,6 +35,7 @@ class Nonces:
     def __init__(self, key: DataKey) -> None:
         self._store_id = key.store_id
         self._index_cipher = Cipher(key.purpose("index"))
+        self._checkpoint_cipher = Cipher(key.purpose("checkpoint"))
         self._used: dict[bytes, tuple[bytes, str]] = {}
         """Prefix of an object, or nonce of something sealed, to a digest of what it was used for, and where."""
 
@@ -47,7 +49,8 @@ class Nonces:
         self._use(content[32:48], name, content)
         for start, end in self._sealed(name, content):
             nonce = content[start : start + NONCE_BYTES]
-            self._use(nonce, f"{name} at {start}", content[start:end])
+            # A frame may be copied to another SST, as it is.
+            self._use(nonce, "frames" if content[10] == DATA else f"{name} at {start}", content[start:end])
 
     def _use(self, nonce: bytes, where: str, content: bytes) -> None:
         digest = hashlib.blake2b(content, digest_size=16).digest()
@@ -61,11 +64,26 @@ class Nonces:
             if content[16:32] == self._store_id:
                 yield from self._frames(name, content)
             return
+        if content[10] == CHECKPOINT:
+            yield from self._parts(name, content)
+            return
         at = HEADER_BYTES
         while at < len(content):
             start = at + _LENGTH.size
             at = start + _LENGTH.unpack_from(content, at)[0]
             yield start, at
+
+    def _parts(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
+        offset = int.from_bytes(content[92:96], "little")
+        ref = SstRef(name.rpartition("/")[2].removesuffix(".sst"), len(content), offset, content[-16:], 0)
+        _, trailer = open_trailer(self._checkpoint_cipher, ref, content[offset:], store_id=self._store_id)
+        at = HEADER_BYTES
+        for part in trailer.parts:
+            assert part.offset == at, f"{name}: between {at} and {part.offset} lies what the trailer does not name"
+            at += part.length
+            yield part.offset, at
+        assert at == offset, f"{name}: between {at} and {offset} lies what the trailer does not name"
+        yield offset + HEADER_BYTES, len(content)
 
     def _frames(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
         index_offset = int.from_bytes(content[92:96], "little")

@@ -48,12 +48,12 @@ async def complete_sectors(
     ]
     for start in range(0, len(pending), COMPLETE_SECTORS):
         group = pending[start : start + COMPLETE_SECTORS]
-        missing: dict[int, tuple[int, FrameRef]] = {}
-        for table, block, sector in group:
-            assembly = Assembly({}, {})
-            _assemble(assembly, table, layers[table.layer], block, sector)
-            missing.update((ref.location, (table.layer, ref)) for ref in assembly.missing)
-        fetched = await source.fetch_sound(missing.values(), asked)
+        fetched: dict[int, Decoded] = {}
+        tried: set[int] = set()
+        # Again where maintenance has put frames elsewhere meanwhile: those are no less readable.
+        while missing := _missing(group, layers, fetched, tried):
+            tried |= missing.keys()
+            fetched |= await source.fetch_sound(missing.values(), asked)
         for table, block, sector in group:
             layer = layers[table.layer]
             if not _complete(table, layer, block, sector, fetched):
@@ -69,6 +69,21 @@ async def complete_sectors(
     if again:
         _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
     return list(again.values())
+
+
+def _missing(
+    group: list[tuple[LayerTable, int, int]],
+    layers: Mapping[int, Layer],
+    fetched: Mapping[int, Decoded],
+    tried: set[int],
+) -> dict[int, tuple[int, FrameRef]]:
+    """The frames below the pieces of these sectors that were not asked for yet, by location, with their layers."""
+    found: dict[int, tuple[int, FrameRef]] = {}
+    for table, block, sector in group:
+        assembly = Assembly({}, fetched)
+        _assemble(assembly, table, layers[table.layer], block, sector)
+        found.update((ref.location, (table.layer, ref)) for ref in assembly.missing if ref.location not in tried)
+    return found
 
 
 def _assemble(assembly: Assembly, table: LayerTable, layer: Layer, block: int, sector: int) -> list[Piece]:

@@ -18,11 +18,11 @@ from functools import partial
 from storage.cache.frame_cache import Decoded
 from storage.errors import BrokenInvariant
 from storage.format.blocks import RangeZero, SstRef
-from storage.format.manifest import checkpoint
+from storage.format.manifest import flushed
 from storage.format.names import wal_name
 from storage.format.sst import SstBuilder
 from storage.lsm.flush.complete import complete_sectors
-from storage.lsm.flush.plan import FlushPlan, add, block_bytes, chunks, plan
+from storage.lsm.flush.flush_plan import FlushPlan, add, block_bytes, chunks, plan
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.index.install import Installer, Written
 from storage.lsm.layers import Layers
@@ -56,6 +56,8 @@ class MemtableFlush:
         garbage: Garbage,
         durable: Callable[[LayerQueue, int], Awaitable[None]],
         on_truncated: Callable[[], Awaitable[None]],
+        installing: asyncio.Lock,
+        cut: int,
     ) -> None:
         self._layers = layers
         self._writes = writes
@@ -67,6 +69,10 @@ class MemtableFlush:
         self._garbage = garbage
         self._durable = durable
         self._on_truncated = on_truncated
+        self._installing = installing
+        """Held from a commit to the end of its install: nobody else commits meanwhile, and no map is frozen."""
+        self.cut = cut
+        """The sequence up to which everything written is in the index."""
         self._one_at_a_time = asyncio.Lock()
         self.waits_for: str | None = None
         """What the flush under way is busy with, for people; None if there is none."""
@@ -105,28 +111,30 @@ class MemtableFlush:
         if not self._commit.is_acknowledged_below(replay):
             raise BrokenInvariant(f"the log below {replay} would be truncated, and is not acknowledged yet")
         self.waits_for = "the manifest"
-        # In a thread: with 100,000 SSTs it takes 10 ms.
-        manifest = await self._ssts.encode(
-            partial(
-                checkpoint,
-                self._manifests.manifest,
-                closed=closing,
-                replay=replay,
-                replay_tag=position.tag_below(replay),
-                acknowledged=position.acknowledged,
-                sequence=sealed.sequence,
-                ssts=sealed.ssts + [item.sst for item in written],
-                tree=tree,
-                fences=list(position.fences),
-                keys=keys_number,
+        async with self._installing:
+            # In a thread: with 100,000 SSTs it takes 10 ms.
+            manifest = await self._ssts.encode(
+                partial(
+                    flushed,
+                    self._manifests.manifest,
+                    closed=closing,
+                    replay=replay,
+                    replay_tag=position.tag_below(replay),
+                    acknowledged=position.acknowledged,
+                    sequence=sealed.sequence,
+                    ssts=sealed.ssts + [item.sst for item in written],
+                    tree=tree,
+                    fences=list(position.fences),
+                    keys=keys_number,
+                )
             )
-        )
-        await self._manifests.commit(manifest)
-        self.waits_for = "the index in memory"
-        indexes = {number: layer.index for number, layer in living.items()}
-        for _ in self._installer.steps(ranges, sealed, written, indexes):
-            await asyncio.sleep(0)
-        layers.drop_sealed()
+            await self._manifests.commit(manifest)
+            self.waits_for = "the index in memory"
+            indexes = {number: layer.index for number, layer in living.items()}
+            for _ in self._installer.steps(ranges, sealed, written, indexes):
+                await asyncio.sleep(0)
+            layers.drop_sealed()
+            self.cut = sealed.sequence
         del written
         await _free(sealed)
         await self._truncate(replay)

@@ -10,15 +10,15 @@ Everything is `array.array`: indexing gives Python integers at half the cost of 
 
 from array import array
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
+import numpy as np
 
 from storage.format.blocks import ALLOCATED, BLOCKS_MAX, HOLE, FrameRef
+from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
-
-PAGE_SHIFT = 12
-PAGE_BLOCKS = 1 << PAGE_SHIFT
-PAGE_MASK = PAGE_BLOCKS - 1
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, Page, allocated_page
 
 PRUNE_AFTER = 16
 """Patches added to a block between two prunings of its chain: pruning costs as much as adding ten."""
@@ -27,52 +27,23 @@ CHAIN_MAX = 64 + 256
 """No chain has more rows: one a sector after pruning, and an age of a byte until the next. A longer one is damaged."""
 
 _CHAIN = range(CHAIN_MAX)
+_ALL_ROWS = slice(0, None)
 _NO_BLOCK = BLOCKS_MAX
 """Stands in a row that is not in use: no layer has that block."""
 
-_ZERO8 = bytes(8 * PAGE_BLOCKS)
-_ZERO4 = bytes(4 * PAGE_BLOCKS)
 
+class Frozen(msgspec.Struct, frozen=True):
+    """The index of a layer as it was at one moment. What is in it does not change: the pages are shared with the map,
+    which copies one before it writes to it; the columns of patches are copies.
+    """
 
-_NO_LOCATIONS = array("Q", _ZERO8)
-_NO_TAGS = array("Q", _ZERO8)
-_NO_LENGTHS = array("I", _ZERO4)
-"""Shared by all pages without base entries, never written to: scattered small writes make no full pages."""
-
-
-class Page:
-    """Base entries of 4096 neighbouring blocks. `head` is the row of the newest patch, 0 for none."""
-
-    __slots__ = ("head", "length", "location", "tag")
-
-    def __init__(self) -> None:
-        self.location = _NO_LOCATIONS
-        self.tag = _NO_TAGS
-        self.length = _NO_LENGTHS
-        self.head = array("I", _ZERO4)
-
-    def make_bases(self) -> None:
-        """From now on this page has base entries of its own."""
-        if self.location is _NO_LOCATIONS:
-            self.location = array("Q", _ZERO8)
-            self.tag = array("Q", _ZERO8)
-            self.length = array("I", _ZERO4)
-
-
-def _allocated_page() -> Page:
-    page = Page()
-    page.make_bases()
-    page.location[:] = array("Q", [ALLOCATED]) * PAGE_BLOCKS
-    return page
-
-
-ALLOCATED_PAGE = _allocated_page()
-"""Shared by all pages of nothing but allocated zeros, so that terabytes of them cost a pointer each; copied when
-written.
-"""
-
-assert array("I").itemsize == 4
-assert array("Q").itemsize == 8
+    pages: dict[int, Page]
+    block: bytes
+    next: bytes
+    mask: bytes
+    location: bytes
+    length: bytes
+    tag: bytes
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +72,7 @@ class BlockMap:
         "_location",
         "_mask",
         "_next",
+        "_shared",
         "_tag",
         "assembled",
         "dead",
@@ -123,6 +95,25 @@ class BlockMap:
         self._tag = array("Q", [0])
         self._age = array("B", [0])
         self._free: list[int] = []
+        self._shared: set[int] = set()
+        """Pages that a `Frozen` has too."""
+
+    def freeze(self) -> Frozen:
+        """All of it as it is now, in one step: a pointer for each page, a copy of the patches. It ends with `thaw`."""
+        self._shared = set(self.pages)
+        return Frozen(
+            dict(self.pages),
+            self._block.tobytes(),
+            self._next.tobytes(),
+            self._mask.tobytes(),
+            self._location.tobytes(),
+            self._length.tobytes(),
+            self._tag.tobytes(),
+        )
+
+    def thaw(self) -> None:
+        """What was frozen is not looked at any more."""
+        self._shared.clear()
 
     def find(self, block: int) -> Iterator[Found]:
         """What is known of a block, newest first; the last one covers the whole block."""
@@ -281,6 +272,7 @@ class BlockMap:
                     page = self._writable(n)
                     page.make_bases()
                     page.location[low:high] = array("Q", [content]) * (high - low)
+                    page.head[low:high] = array("I", [0]) * (high - low)
             elif content != HOLE:
                 self.pages[n] = ALLOCATED_PAGE
             elif page is not None:
@@ -288,11 +280,11 @@ class BlockMap:
             yield
 
     def _forget(self, page: Page, low: int, high: int) -> None:
-        """Forget patches and frames of the blocks [low, high) of a page."""
+        """Forget the patches and frames of the blocks [low, high) of a page, which is about to lose them."""
         if any(page.head[low:high]):
             for at in range(low, high):
                 if page.head[at]:
-                    self._forget_patches(page, at)
+                    self._forget_chain(page.head[at])
         self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
 
     def _writable(self, number: int) -> Page:
@@ -300,22 +292,91 @@ class BlockMap:
         if page is None:
             page = self.pages[number] = Page()
         elif page is ALLOCATED_PAGE:
-            page = self.pages[number] = _allocated_page()
+            page = self.pages[number] = allocated_page()
+        elif number in self._shared:
+            page = self.pages[number] = page.copy()
+        self._shared.discard(number)
         return page
 
     def page_of_bases(self, number: int) -> Page:
-        """A page to write many base entries to, as `set_base` writes one, while there are no patches yet."""
+        """A page to write many base entries to, as `set_base` writes one, to blocks that have no patches."""
         page = self._writable(number)
         page.make_bases()
         return page
 
+    def forget_patches(self, block: int) -> None:
+        """A block has nothing above its base any more."""
+        page = self._writable(block >> PAGE_SHIFT)
+        if page.head[block & PAGE_MASK]:
+            self._forget_patches(page, block & PAGE_MASK)
+
     def _forget_patches(self, page: Page, at: int) -> None:
-        head = page.head[at]
+        self._forget_chain(page.head[at])
+        page.head[at] = 0
+
+    def _forget_chain(self, head: int) -> None:
         block = self._block[head]
         self.forget_assembled(block)
         for row in self._rows(head, block):
             self._release(row)
-        page.head[at] = 0
+
+    def prune(self, block: int) -> None:
+        """Drop from a block's chain what newer patches cover."""
+        page = self.pages.get(block >> PAGE_SHIFT)
+        if page is not None and page.head[block & PAGE_MASK]:
+            self._prune(page.head[block & PAGE_MASK])
+
+    def move(self, block: int, old: int, new: int) -> bool:
+        """The frame at location `old` lies at `new` from now on; False if nothing here refers to it."""
+        page = self.pages.get(block >> PAGE_SHIFT)
+        if page is None:
+            return False
+        at = block & PAGE_MASK
+        if page.location[at] == old:
+            self._writable(block >> PAGE_SHIFT).location[at] = new
+            return True
+        for row in self._rows(page.head[at], block):
+            if self._location[row] == old:
+                self._location[row] = new
+                return True
+        return False
+
+    def rebase(self, block: int, chain: list[Found], *, location: int, length: int, tag: int) -> bool:
+        """Put `location` in place of `chain`, what `find` gave of the block once; patches that came later stay above.
+        False if nothing of the chain that is a frame stands: then the block was written anew, and what was made of
+        the chain is dead.
+
+        Only frames tell: each place is given once, while zeros look like others. A row of zeros that was in the chain
+        and stays above hides only sectors that are zeros below it, or that something newer covers.
+        """
+        page = self.pages.get(block >> PAGE_SHIFT)
+        at = block & PAGE_MASK
+        base = _location(chain[-1].content)
+        if page is None or page.location[at] != base:
+            return False
+        inputs = {_location(found.content) for found in chain[:-1]} - {HOLE, ALLOCATED}
+        above = 0
+        below = page.head[at]
+        for row in self._rows(below, block):
+            if self._location[row] in inputs:
+                break
+            above = row
+            below = self._next[row]
+        if not below and base <= ALLOCATED:
+            return False
+        page = self._writable(block >> PAGE_SHIFT)
+        for row in list(self._rows(below, block)):
+            self._release(row)
+        if above:
+            self._next[above] = 0
+        else:
+            page.head[at] = 0
+            self.forget_assembled(block)
+        if base > ALLOCATED:
+            self.dead.append(base)
+        page.make_bases()
+        page.location[at], page.length[at], page.tag[at] = location, length, tag
+        return True
 
     def _release(self, row: int) -> None:
         if self._location[row] > ALLOCATED:
@@ -334,9 +395,82 @@ class BlockMap:
         dead, self.dead = self.dead, []
         return dead
 
+    def load_bases(self, rows: Columns) -> None:
+        """Many whole blocks at once: columns block (ascending, each at most once), location, length and tag."""
+        blocks = rows["block"]
+        pages = blocks >> PAGE_SHIFT
+        edges = np.flatnonzero(np.diff(pages)) + 1
+        for low, high in pairwise([0, *edges.tolist(), len(pages)]):
+            if low == high:
+                continue
+            number = int(pages[low])
+            if number not in self.pages and not rows["location"][low:high].any():
+                continue  # holes, where all are
+            page = self.page_of_bases(number)
+            at = blocks[low:high] & PAGE_MASK
+            for block in blocks[low:high][np.frombuffer(page.head, np.uint32)[at] != 0].tolist():
+                self._forget_patches(page, block & PAGE_MASK)
+            np.frombuffer(page.location, np.uint64)[at] = rows["location"][low:high]
+            np.frombuffer(page.length, np.uint32)[at] = rows["length"][low:high]
+            np.frombuffer(page.tag, np.uint64)[at] = rows["tag"][low:high]
+
+    def load_patches(self, rows: Columns) -> None:
+        """Many chains at once, of blocks that have none: columns block, mask, location, length and tag, by block, and
+        of each block from the oldest patch to the newest.
+        """
+        blocks = rows["block"].astype(np.uint32)
+        if not len(blocks):
+            return
+        first = len(self._block)
+        numbers = np.arange(first, first + len(blocks), dtype=np.uint32)
+        begins = np.concatenate(([True], blocks[1:] != blocks[:-1]))
+        position = np.arange(len(blocks)) - np.maximum.accumulate(np.where(begins, np.arange(len(blocks)), 0))
+        for column, values in (
+            (self._block, blocks),
+            (self._next, np.where(begins, np.uint32(0), numbers - np.uint32(1)).astype(np.uint32)),
+            (self._mask, rows["mask"].astype(np.uint64)),
+            (self._location, rows["location"].astype(np.uint64)),
+            (self._length, rows["length"].astype(np.uint32)),
+            (self._tag, rows["tag"].astype(np.uint64)),
+            # As old as a chain may be, the next patch prunes it.
+            (self._age, np.minimum(position, PRUNE_AFTER - 1).astype(np.uint8)),
+        ):
+            column.frombytes(values.tobytes())
+        newest = np.append(begins[1:], True)
+        heads, blocks = numbers[newest], blocks[newest]
+        edges = np.flatnonzero(np.diff(blocks >> PAGE_SHIFT)) + 1
+        for low, high in pairwise([0, *edges.tolist(), len(blocks)]):
+            page = self._writable(int(blocks[low]) >> PAGE_SHIFT)
+            np.frombuffer(page.head, np.uint32)[blocks[low:high] & PAGE_MASK] = heads[low:high]
+
+    def patch_columns(self, part: slice = _ALL_ROWS) -> Columns:
+        """The patches in some rows, in no order: copies, since an array does not grow while numpy looks at it."""
+        block = np.array(self._block[part], np.uint32)
+        used = block != _NO_BLOCK
+        if (part.start or 0) == 0:
+            used[:1] = False
+        columns = {"block": block[used]}
+        for name, column, kind in (
+            ("mask", self._mask, np.uint64),
+            ("location", self._location, np.uint64),
+            ("length", self._length, np.uint32),
+            ("tag", self._tag, np.uint64),
+        ):
+            columns[name] = np.array(column[part], kind)[used]
+        return columns
+
+    @property
+    def rows(self) -> int:
+        """Rows of patches, with those that are not in use."""
+        return len(self._block)
+
     def patches(self) -> int:
         """Patches in use, for statistics."""
         return len(self._block) - 1 - len(self._free)
+
+
+def _location(content: int | FrameRef) -> int:
+    return content if isinstance(content, int) else content.location
 
 
 def _damaged(block: int) -> RuntimeError:

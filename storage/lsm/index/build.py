@@ -8,39 +8,39 @@ All rows are sorted once, by layer, block and sequence; each layer is a slice of
 60 bytes of memory a row beside the index itself, for a moment.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind
+from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
-from storage.format.sst import Columns, SstIndex
-from storage.lsm.index.block_map import PAGE_MASK, PAGE_SHIFT, BlockMap
+from storage.format.sst import SstIndex
+from storage.lsm.index.block_map import BlockMap
 
 ROWS_AT_ONCE = 65536
 """Rows that are copied, and become Python's numbers, at a time: those take 300 bytes each."""
 
 
-def build_maps(indexes: Iterable[tuple[int, SstIndex]], layers: Iterable[int]) -> dict[int, BlockMap]:
-    """The index of each layer in `layers`, from (slot, index) of every SST. Entries of other layers are dead and
-    ignored. The columns are taken out of the indexes, so that they are in memory once.
+def add_rows(maps: Mapping[int, BlockMap], indexes: Iterable[tuple[int, SstIndex]]) -> None:
+    """Put the rows of SSTs, given as (number, index) of each, over what a checkpoint says: all of them are newer.
+    Entries of layers that are not in `maps` are dead and ignored. The columns are taken out of the indexes, so that
+    they are in memory once.
     """
-    maps = {layer: BlockMap() for layer in layers}
     tables: list[Columns] = []
     spans: list[Columns] = []
     for slot, index in indexes:
         tables.append(_with_location(slot, index.entries))
         spans.append(index.ranges)
     if not tables:
-        return maps
+        return
     entries = _sorted(tables, ("layer", "block", "sequence"))
     ranges = _sorted(spans, ("layer", "sequence"))
     for layer, found in maps.items():
         _build(found, _slice(entries, layer), _slice(ranges, layer))
         found.dead.clear()
-    return maps
 
 
 def _with_location(slot: int, columns: Columns) -> Columns:
@@ -88,7 +88,7 @@ def _build(found: BlockMap, entries: Columns, spans: Columns) -> None:
         part = {name: column[low:high][alive[low:high]] for name, column in entries.items()}
         newest = _newest_base(part)
         rows = np.arange(len(newest))
-        _set_bases(found, {name: column[newest == rows] for name, column in part.items()})
+        found.load_bases({name: column[newest == rows] for name, column in part.items()})
         _add_patches(found, {name: column[newest < rows] for name, column in part.items()})
 
 
@@ -108,23 +108,6 @@ def _newest_base(entries: Columns) -> NDArray[np.signedinteger]:
     starts = np.searchsorted(blocks, blocks, side="left")
     newest = last[ends]
     return np.where(newest >= starts, newest, -1)
-
-
-def _set_bases(found: BlockMap, bases: Columns) -> None:
-    """Each block at most once, ascending: a page at a time."""
-    pages = bases["block"] >> PAGE_SHIFT
-    edges = [0, *(np.flatnonzero(np.diff(pages)) + 1).tolist(), len(pages)]
-    for low, high in pairwise(edges):
-        if low == high:
-            continue
-        number = int(pages[low])
-        if number not in found.pages and not bases["location"][low:high].any():
-            continue  # holes, where all are
-        page = found.page_of_bases(number)
-        at = bases["block"][low:high] & PAGE_MASK
-        np.frombuffer(page.location, np.uint64)[at] = bases["location"][low:high]
-        np.frombuffer(page.length, np.uint32)[at] = bases["length"][low:high]
-        np.frombuffer(page.tag, np.uint64)[at] = bases["tag"][low:high]
 
 
 def _add_patches(found: BlockMap, patches: Columns) -> None:

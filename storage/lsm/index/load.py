@@ -1,7 +1,7 @@
-"""The indexes of SSTs as they are fetched when a store is opened: many at a time, each checked."""
+"""Indexes of SSTs and the checkpoint as they are fetched when a store is opened: many at a time, each checked."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 from storage.bucket.missing import insist
@@ -9,11 +9,17 @@ from storage.crypto.cipher import Cipher
 from storage.env import Env
 from storage.errors import Corrupt, NotFound
 from storage.format.blocks import SstRef
+from storage.format.checkpoint import Part, PartKind, Trailer, open_part
+from storage.format.envelope import Header
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex, open_index
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.image import PlaceReader, load_part
+from storage.lsm.index.sst_numbers import SstNumbers
 from storage.objects.base import ObjectStore
 
 INDEX_READS_IN_FLIGHT = 32
+PART_READS_IN_FLIGHT = 4
 
 
 async def read_indexes(
@@ -41,3 +47,52 @@ async def read_indexes(
         return await env.run("codec", lambda: open_index(cipher, sst, end, store_id=store_id))
 
     return list(await asyncio.gather(*(read(sst) for sst in ssts)))
+
+
+def moved_frames(numbered: Iterable[tuple[int, SstIndex]], sst_numbers: SstNumbers) -> dict[tuple[int, int], int]:
+    """Where frames lie that were repacked: (number of the SST each lay in, its offset there) to its location now."""
+    moved = {}
+    for number, index in numbered:
+        victims = [sst_numbers.number(victim) for victim in index.victims]
+        rows = zip(*(index.moved[name].tolist() for name in ("victim", "old", "offset")), strict=True)
+        for victim, old, offset in rows:
+            moved[victims[victim], old] = number << 32 | offset
+    return moved
+
+
+async def load_checkpoint(
+    maps: Mapping[int, BlockMap],
+    ref: SstRef,
+    header: Header,
+    trailer: Trailer,
+    places: PlaceReader,
+    *,
+    store: ObjectStore,
+    cipher: Cipher,
+    env: Env,
+    on_missing: Callable[[], Awaitable[None]],
+) -> None:
+    """Read the parts of a checkpoint into empty maps. Parts of layers that are not in `maps` are passed over: those
+    layers live no more. Corrupt: one is damaged, or the object is missing.
+    """
+    name = sst_name(ref.id)
+    room = asyncio.Semaphore(PART_READS_IN_FLIGHT)
+    turns = {layer: asyncio.Lock() for layer in maps}
+
+    async def read(number: int, part: Part) -> None:
+        async with room:
+            try:
+                sealed = await insist(store, partial(store.get, name, part.offset, part.length), on_missing=on_missing)
+            except NotFound:
+                raise Corrupt(name, "it is missing, though the manifest names it") from None
+            rows = await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))
+            try:
+                # One thread at a time writes to a map.
+                async with turns[part.layer]:
+                    await env.run("codec", load_part, maps[part.layer], PartKind(part.kind), rows, places)
+            except ValueError as error:
+                raise Corrupt(name, str(error)) from None
+
+    for kinds in ((PartKind.BASES, PartKind.ZEROS), (PartKind.PATCHES,)):
+        wanted = [(n, part) for n, part in enumerate(trailer.parts) if part.layer in maps and part.kind in kinds]
+        await asyncio.gather(*(read(number, part) for number, part in wanted))

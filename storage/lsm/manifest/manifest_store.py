@@ -7,17 +7,21 @@ newest 16 stay.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_manifests
+from storage.bucket.missing import insist
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
-from storage.errors import BrokenInvariant, Fenced, NotFound, Unavailable
+from storage.errors import BrokenInvariant, Corrupt, Fenced, NotFound, Unavailable
+from storage.format.blocks import SstRef
+from storage.format.checkpoint import Trailer, open_trailer
 from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object, seal_object
-from storage.format.manifest import EMPTY, Manifest, check_successor, decode, encode
-from storage.format.names import manifest_name
+from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, decode, encode, merged
+from storage.format.names import manifest_name, sst_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
 from storage.objects.base import ObjectStore
 
@@ -36,12 +40,19 @@ class SealedManifest:
     tag: bytes
 
 
+class _Newer(Exception):
+    """There is a newer manifest than the one that is being read."""
+
+
 class Manifests:
     """The newest manifest of one store, and the way to the next one."""
 
-    def __init__(self, *, store: ObjectStore, cipher: Cipher, store_id: bytes, env: Env) -> None:
+    def __init__(
+        self, *, store: ObjectStore, cipher: Cipher, checkpoint_cipher: Cipher, store_id: bytes, env: Env
+    ) -> None:
         self._store = store
         self._cipher = cipher
+        self._checkpoint_cipher = checkpoint_cipher
         self._store_id = store_id
         self._env = env
         self._committing = asyncio.Lock()
@@ -50,6 +61,10 @@ class Manifests:
         self.number = 0
         self.manifest = EMPTY
         self.tag = NO_LINK
+        self.trailer: tuple[Header, Trailer] | None = None
+        """Header and trailer of the manifest's checkpoint, as it was read when the store was opened."""
+        self.table: Sequence[SstRef] = ()
+        """The SSTs whose rows the checkpoint of the newest manifest holds."""
 
     def use(self, store: ObjectStore) -> None:
         """From now on speak to the same store through `store` (opening has a deadline, running has none)."""
@@ -72,8 +87,14 @@ class Manifests:
                 manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)
             except NotFound:
                 continue
+            try:
+                trailer = None if manifest.checkpoint is None else await self._read_trailer(manifest.checkpoint, number)
+            except _Newer:
+                continue
             self._listed = list(listed)
             self.number, self.manifest, self.tag = number, manifest, tag
+            self.trailer = trailer
+            self.table = () if trailer is None else trailer[1].ssts
             return
         raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
 
@@ -83,6 +104,33 @@ class Manifests:
             return (await self._store.head(manifest_name(number))).size
         except NotFound:
             return None
+
+    async def _read_trailer(self, ref: SstRef, number: int) -> tuple[Header, Trailer]:
+        """What a checkpoint says of itself. Corrupt: it is missing or damaged. _Newer: manifest `number`, which names
+        it, is not the newest any more.
+        """
+        name = sst_name(ref.id)
+
+        async def look() -> None:
+            if await list_manifests(self._store, above=number):
+                raise _Newer
+
+        try:
+            end = await insist(
+                self._store,
+                lambda: self._store.get(name, ref.index_offset, ref.size - ref.index_offset),
+                on_missing=look,
+            )
+        except NotFound:
+            raise Corrupt(name, "it is missing, though the manifest names it") from None
+        return await self._env.run(
+            "codec", lambda: open_trailer(self._checkpoint_cipher, ref, end, store_id=self._store_id)
+        )
+
+    def listed(self) -> list[tuple[SstRef, bool]]:
+        """All data SSTs that count, and of each whether the checkpoint holds its rows."""
+        merged_ssts = [(sst, True) for sst in merged(self.manifest, self.table)]
+        return merged_ssts + [(sst, False) for sst in self.manifest.ssts]
 
     async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:
         name = manifest_name(number)
@@ -104,11 +152,17 @@ class Manifests:
 
         return await self._env.run("codec", open_it)
 
-    async def commit(self, manifest: Manifest) -> None:
-        """Make `manifest` the next one. Fenced if another writer has that number."""
+    async def commit(self, manifest: Manifest, *, table: Sequence[SstRef] | None = None) -> None:
+        """Make `manifest` the next one; `table` is that of its checkpoint, if that is a new one. Fenced if another
+        writer has that number.
+        """
         async with self._committing:
+            if table is not None:
+                check_table(self.manifest, self.table, table)
             if not await self.create(await self.seal(manifest)):
                 raise Fenced
+            if table is not None:
+                self.table = table
             await self._look()
 
     async def seal(self, manifest: Manifest) -> SealedManifest:

@@ -41,6 +41,7 @@ class Pressure:
         "_progress",
         "_soft",
         "_target",
+        "debt",
         "gate",
         "memtable",
         "memtable_max",
@@ -62,6 +63,8 @@ class Pressure:
         self._flushing: tuple[float, float] | None = None
         """Shares of the memtables and of the log when the flush under way began."""
         self._progress = 0.0
+        self.debt = 0.0
+        """How far maintenance is behind, up to 1: replies are delayed for it, but the gate is not closed."""
 
     def add(self, count: int) -> None:
         """An operation of `count` bytes was linked."""
@@ -84,7 +87,7 @@ class Pressure:
         full = share >= 1
         if self._flushing is not None and not full:
             full = self._is_ahead(memtable, self._flushing[0]) or self._is_ahead(self._log_share, self._flushing[1])
-        over = max(share - 0.5, 0.0) * 2
+        over = max(share - 0.5, self.debt / 2, 0.0) * 2
         self.gate.set(min(over * over, 1.0) * DELAY_SECONDS_MAX, full=full)
 
     def set_log(self, objects: int, size: int) -> None:

@@ -259,6 +259,11 @@ class Memtable:
         self.first_beyond: int | None = None
         """Lowest WAL number that may hold an operation newer than this (sealed) memtable."""
 
+    @property
+    def holds_more_than_kept(self) -> bool:
+        """Whether a flush would leave less here than there is."""
+        return bool(self.bytes > self.kept or self.zeroed or self.located or self.ssts or self.tree is not None)
+
     def __bool__(self) -> bool:
         return bool(self.bytes or self.zeroed or self.located or self.ssts or self.tree is not None)
 

@@ -50,6 +50,11 @@ class WriteState:
         """A replay of the log would read so many objects, of `size` bytes together."""
         self._pressure.set_log(objects, size)
 
+    def maintenance_is_behind(self, debt: float) -> None:
+        """The store is so far beyond its space target (see `compaction.plan.space_debt`)."""
+        self._pressure.debt = debt
+        self._pressure.update()
+
     def release(self, count: int, *, sealed: bool = False) -> None:
         """Blocks that were charged `count` bytes were dropped, or are uploaded frames now."""
         memtable = self.sealed if sealed else self.memtable

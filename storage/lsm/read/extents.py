@@ -10,7 +10,8 @@ from enum import IntEnum
 from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef, runs
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
-from storage.lsm.index.block_map import ALLOCATED_PAGE, PAGE_SHIFT, BlockMap
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_SHIFT
 from storage.lsm.memtable.memtable import BlockEntry, LayerTable
 
 STEPS_MAX = 4096

@@ -32,7 +32,7 @@ from storage.objects.base import ObjectInfo, ObjectStore
 
 HEADERS_IN_FLIGHT = 32
 
-_KINDS = (ObjectKind.DATA, ObjectKind.METADATA)
+_KINDS = (ObjectKind.DATA, ObjectKind.METADATA, ObjectKind.CHECKPOINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes)
         return Census({})
     manifest = manifests.manifest
     there = await list_ssts(store)
-    named = named_by(manifest)
+    named = named_by(manifests)
     for sst, size in named.items():
         await _check_named(store, manifests, sst, size, there.get(sst))
     others = [sst for sst in there if sst not in named]
@@ -77,14 +77,16 @@ async def check_census(
     store_id: bytes,
     index: Cipher,
     tree: Cipher,
+    checkpoint: Cipher,
 ) -> None:
     """Corrupt if what lies under `compacted/` proves that the log is not all of it: writers of an epoch can have had
     acknowledged what lies below number `reach(epoch)`.
 
-    `index` and `tree` are the keys of what is asked to prove it: a header alone could be anybody's, or damaged.
+    `index`, `tree` and `checkpoint` are the keys of what is asked to prove it: a header alone could be anybody's, or
+    damaged.
     """
     for sst in census.beyond(reach):
-        if await _is_authentic(store, sst, store_id, index=index, tree=tree):
+        if await _is_authentic(store, sst, store_id, index=index, tree=tree, checkpoint=checkpoint):
             await manifests.look_for_newer()
             raise Corrupt(
                 MANIFESTS,
@@ -94,9 +96,11 @@ async def check_census(
             )
 
 
-def named_by(manifest: Manifest) -> dict[str, int]:
-    """Id to size of all that a manifest names under `compacted/`."""
-    return {sst.id: sst.size for sst in [*manifest.ssts, *([manifest.tree] if manifest.tree else [])]}
+def named_by(manifests: Manifests) -> dict[str, int]:
+    """Id to size of all that the newest manifest and its checkpoint name under `compacted/`."""
+    manifest = manifests.manifest
+    others = [ref for ref in (manifest.tree, manifest.checkpoint) if ref is not None]
+    return {sst.id: sst.size for sst in [*(sst for sst, _ in manifests.listed()), *others]}
 
 
 def may_tell(sst: str, manifest: Manifest) -> bool:
@@ -132,7 +136,9 @@ async def _ask(store: ObjectStore, ssts: list[str], store_id: bytes) -> Census:
     return Census({sst: number for sst, number in zip(ssts, numbers, strict=True) if number is not None})
 
 
-async def _is_authentic(store: ObjectStore, sst: str, store_id: bytes, *, index: Cipher, tree: Cipher) -> bool:
+async def _is_authentic(
+    store: ObjectStore, sst: str, store_id: bytes, *, index: Cipher, tree: Cipher, checkpoint: Cipher
+) -> bool:
     """Whether a writer of this store made the object, header and all."""
     name = sst_name(sst)
     try:
@@ -144,7 +150,8 @@ async def _is_authentic(store: ObjectStore, sst: str, store_id: bytes, *, index:
             check_first_part(tree, name, first, header.size, store_id=store_id, kinds=_KINDS)
         elif HEADER_BYTES <= header.index_offset < header.size:
             end = await store.get(name, header.index_offset, header.size - header.index_offset)
-            index.open(memoryview(end)[HEADER_BYTES:], raw)
+            cipher = checkpoint if header.kind is ObjectKind.CHECKPOINT else index
+            cipher.open(memoryview(end)[HEADER_BYTES:], raw)
         else:
             return False
     except (NotFound, Corrupt, AuthenticationError):

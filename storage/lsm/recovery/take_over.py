@@ -25,18 +25,21 @@ from storage.format.manifest import Manifest
 from storage.format.names import sst_name
 from storage.format.sizes import TREE_BYTES_MAX
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.build import build_maps
-from storage.lsm.index.load import read_indexes
+from storage.lsm.index.build import add_rows
+from storage.lsm.index.image import PlaceReader
+from storage.lsm.index.load import load_checkpoint, moved_frames, read_indexes
+from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.locks import LockHolder, WriterLock
-from storage.lsm.sst.numbers import SstNumbers
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore
 from storage.trusted_files import user_name
+
+PURPOSES = ("manifest", "wal", "index", "frames", "tree", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,12 @@ class Ciphers:
     index: Cipher
     frames: Cipher
     tree: Cipher
+    checkpoint: Cipher
 
     @staticmethod
     def derive(key: DataKey) -> Ciphers:
         """The ciphers of a store."""
-        return Ciphers(*(Cipher(key.purpose(name)) for name in ("manifest", "wal", "index", "frames", "tree")))
+        return Ciphers(*(Cipher(key.purpose(name)) for name in PURPOSES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,9 @@ class Opener:
             if anchor is not None:
                 # Before the fence: in the gap it would make the next attempt believe that nothing is missing.
                 await log.check_known(replay, anchor.wal_number)
+            # Our manifest may have landed late, under a number that was deleted since: then the writer has gone on
+            # above it, and a fence would stop that one for nobody.
+            await manifests.look_for_newer()
             replay = await log.put_fence(replay, epoch)
             if view is None or not view.still_holds(manifests, replay):
                 view = await self._load(manifests, ciphers, replay, tree)
@@ -167,6 +174,7 @@ class Opener:
                     store_id=self.key.store_id,
                     index=ciphers.index,
                     tree=ciphers.tree,
+                    checkpoint=ciphers.checkpoint,
                 )
                 view = await self._load(manifests, ciphers, replay, tree)
                 await manifests.look_for_newer()
@@ -178,7 +186,13 @@ class Opener:
     def _parts(self) -> tuple[Ciphers, Manifests, LogReader]:
         ciphers = Ciphers.derive(self.key)
         store_id = self.key.store_id
-        manifests = Manifests(store=self.store, cipher=ciphers.manifest, store_id=store_id, env=self.env)
+        manifests = Manifests(
+            store=self.store,
+            cipher=ciphers.manifest,
+            checkpoint_cipher=ciphers.checkpoint,
+            store_id=store_id,
+            env=self.env,
+        )
         log = LogReader(store=self.store, cipher=ciphers.wal, store_id=store_id, env=self.env, manifests=manifests)
         return ciphers, manifests, log
 
@@ -257,8 +271,9 @@ class Opener:
 
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> _View:
         manifest = manifests.manifest
-        listed = {sst.id for sst in manifest.ssts}
-        logged = [sst for sst in replay.ssts if sst.id not in listed]
+        listed = {sst.id for sst, _ in manifests.listed()}
+        # What the manifest holds was listed, and may have gone since.
+        logged = [item.sst for item in replay.ssts if item.sequence > manifest.sequence and item.sst.id not in listed]
         indexes = await read_indexes(
             manifest.ssts + logged,
             store=self.store,
@@ -272,7 +287,25 @@ class Opener:
         numbered = [
             (self.sst_numbers.number(sst.id), index) for sst, index in zip(manifest.ssts, indexes, strict=False)
         ]
-        maps = await self.env.run("codec", build_maps, numbered, tree.layers())
+        maps = {layer: BlockMap() for layer in tree.layers()}
+        if manifest.checkpoint is not None and manifests.trailer is not None:
+            header, trailer = manifests.trailer
+            places = PlaceReader(
+                [self.sst_numbers.number(sst.id) for sst in trailer.ssts], moved_frames(numbered, self.sst_numbers)
+            )
+            await load_checkpoint(
+                maps,
+                manifest.checkpoint,
+                header,
+                trailer,
+                places,
+                store=self.store,
+                cipher=ciphers.checkpoint,
+                env=self.env,
+                on_missing=manifests.look_for_newer,
+            )
+        written = [(number, index) for number, index in numbered if not index.victims]
+        await self.env.run("codec", add_rows, maps, written)
         return _View(manifests.number, replay, maps)
 
     async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: SstRef) -> bytes:

@@ -18,7 +18,7 @@ The memtable flush has a slot of its own, and little patience: what it cannot ha
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from storage import cancel
 from storage.bucket.missing import insist
@@ -28,7 +28,7 @@ from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable, Unreadable
 from storage.format.blocks import FrameRef
 from storage.format.frame import FrameCodec
-from storage.lsm.sst.numbers import OFFSET_MASK, SstNumbers
+from storage.lsm.index.sst_numbers import OFFSET_MASK, SstNumbers
 from storage.lsm.sst.ranges import coalesce, decode_frame
 from storage.lsm.sst.suspects import Suspects
 from storage.lsm.sst.wanted import Waiter, Wanted, next_retries
@@ -150,6 +150,10 @@ class FrameSource:
             name = self._sst_numbers.name(ref.location)
             if name not in self.suspects:
                 self._want(ref, name)
+
+    def wanted(self) -> Collection[int]:
+        """The locations of all frames that somebody waits for, or that a GET under way brings."""
+        return self._waiting.keys()
 
     @property
     def loading(self) -> int:

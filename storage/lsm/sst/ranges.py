@@ -5,7 +5,7 @@ from storage.crypto.cipher import TAG_BYTES, AuthenticationError
 from storage.errors import Corrupt, StorageError
 from storage.format.blocks import FrameRef
 from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of
-from storage.lsm.sst.numbers import OFFSET_MASK
+from storage.lsm.index.sst_numbers import OFFSET_MASK
 from storage.units import KIB, MIB
 
 GAP_BYTES_MAX = 64 * KIB

@@ -15,6 +15,7 @@ from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env, object_id
 from storage.errors import Corrupt
 from storage.format.blocks import SstRef
+from storage.format.checkpoint import CheckpointBuilder
 from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.frame import FrameCodec
 from storage.format.names import sst_name
@@ -36,6 +37,7 @@ class SstWriter:
         frame_cipher: Cipher,
         index_cipher: Cipher,
         tree_cipher: Cipher,
+        checkpoint_cipher: Cipher,
         store_id: bytes,
         epoch: int,
         acknowledged: Callable[[], int],
@@ -46,9 +48,10 @@ class SstWriter:
         self._env = env
         self._frames = frames
         self._frame_cipher = frame_cipher
-        self._index_cipher = index_cipher
+        self.index_cipher = index_cipher
         self._tree_cipher = tree_cipher
-        self._store_id = store_id
+        self._checkpoint_cipher = checkpoint_cipher
+        self.store_id = store_id
         self._epoch = epoch
         self._acknowledged = acknowledged
         self._look_for_newer = look_for_newer
@@ -57,7 +60,12 @@ class SstWriter:
     def builder(self) -> SstBuilder:
         """A builder for a new SST, with a name and a nonce of its own."""
         sst_id, header = self._draw(ObjectKind.DATA)
-        return SstBuilder(self._frames, self._frame_cipher, self._index_cipher, header, sst_id)
+        return SstBuilder(self._frames, self._frame_cipher, self.index_cipher, header, sst_id)
+
+    def checkpoint_builder(self) -> CheckpointBuilder:
+        """A builder for a new checkpoint, with a name and a nonce of its own."""
+        sst_id, header = self._draw(ObjectKind.CHECKPOINT)
+        return CheckpointBuilder.begin(self._checkpoint_cipher, header, sst_id)
 
     def _draw(self, kind: ObjectKind) -> tuple[str, Header]:
         """A name and a nonce that nothing else has ever had, and how far the log was acknowledged: whoever finds this
@@ -67,7 +75,7 @@ class SstWriter:
         header = Header(
             kind=kind,
             epoch=self._epoch,
-            store_id=self._store_id,
+            store_id=self.store_id,
             nonce=self._env.random_bytes(PREFIX_BYTES),
             link=ULID.from_str(sst_id).bytes,
             acknowledged=self._acknowledged(),
@@ -91,7 +99,11 @@ class SstWriter:
     async def upload(self, sst: SstRef, content: bytearray, size: int) -> None:
         """Put the SST, with `size` bytes of block data in it; returns when it is confirmed, however long that takes."""
         self.pace.sent(size)
-        await self.create(sst.id, content)
+        try:
+            await self.create(sst.id, content)
+        except BaseException:
+            self.pace.given_up(size)
+            raise
         self.pace.confirmed(size)
 
     async def write_tree(self, image: bytes) -> SstRef:

@@ -6,10 +6,9 @@ All of a log is checked before any of it is applied.
 from dataclasses import dataclass, field
 
 from storage.crypto.cipher import Cipher
-from storage.format.blocks import SstRef
 from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object
 from storage.format.names import wal_name
-from storage.format.wal import Meta, Replayed, decode, sequence_of
+from storage.format.wal import Meta, Replayed, Uploaded, decode, sequence_of
 
 WAL_KINDS = (ObjectKind.WAL, ObjectKind.FENCE)
 
@@ -27,7 +26,7 @@ class LogObject:
     """The object itself, until it was applied."""
     tag: bytes
     size: int
-    ssts: list[SstRef]
+    ssts: list[Uploaded]
     """The SSTs that it refers to."""
     metas: list[Meta]
     """The changes of the tree in it."""
@@ -43,7 +42,7 @@ class LogObject:
         if header.kind is ObjectKind.WAL:
             for _, record in decode(name, body):
                 found.sequence = max(found.sequence, sequence_of(record))
-                if isinstance(record, SstRef):
+                if isinstance(record, Uploaded):
                     found.ssts.append(record)
                 elif isinstance(record, Meta):
                     found.metas.append(record)
@@ -53,7 +52,7 @@ class LogObject:
         """Its operations and locators, in order."""
         name = wal_name(self.number)
         _, body, _ = open_object(cipher, name, self.raw, store_id=store_id, kinds=WAL_KINDS, number=self.number)
-        return [item for item in decode(name, body) if not isinstance(item[1], SstRef | Meta)]
+        return [item for item in decode(name, body) if not isinstance(item[1], Uploaded | Meta)]
 
 
 @dataclass(slots=True)
@@ -81,7 +80,7 @@ class Replay:
         return min((number for number, later in self.epochs.items() if later > epoch), default=self.end)
 
     @property
-    def ssts(self) -> list[SstRef]:
+    def ssts(self) -> list[Uploaded]:
         """The SSTs that the log refers to, in order."""
         return [sst for item in self.objects for sst in item.ssts]
 

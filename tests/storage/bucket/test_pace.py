@@ -88,3 +88,13 @@ def test_sizes_follow_the_rate() -> None:
     link.upload(40)
     assert (pace.inline_bytes, pace.bulk_bytes_min) == (INLINE_BYTES_MAX, BULK_BYTES_MIN)
     assert pace.object_bytes == SST_BYTES_MAX
+
+
+def test_what_was_given_up_is_on_its_way_no_more() -> None:
+    """The pause behind it is no time of uploading."""
+    link = Link(rate=8 * MIB, latency=0.0)
+    link.pace.sent(4 * MIB)
+    link.pace.given_up(4 * MIB)
+    link.now += 3600.0
+    link.upload(8, in_flight=1, size=4 * MIB)
+    assert link.pace.rate == pytest.approx(8 * MIB, rel=0.1)

@@ -13,9 +13,9 @@ from storage.format.manifest import (
     WAYS_TO_LOSE_DATA,
     Manifest,
     check_successor,
-    checkpoint,
     decode,
     encode,
+    flushed,
 )
 
 NAME = "manifest/00000000000000000007.manifest"
@@ -48,7 +48,7 @@ def test_it_comes_back() -> None:
 
 def test_fields_that_an_older_writer_did_not_know_are_filled_in() -> None:
     fields = msgspec.msgpack.decode(encode(OLD))
-    for count, missing in enumerate(("keys", "takeovers", "fences", "tree", "ssts")):
+    for count, missing in enumerate(("gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")):
         old = decode(NAME, msgspec.msgpack.encode(fields[: len(fields) - count - 1]))
         assert getattr(old, missing) == getattr(EMPTY, missing)
         assert old.sequence == OLD.sequence
@@ -107,7 +107,7 @@ def test_what_no_commit_may_do(new: Manifest, story: str) -> None:
 
 def test_a_checkpoint_adds_each_table_once_and_begins_no_epoch() -> None:
     taken = changed(epoch=4, takeover=True)
-    make: Callable[..., Manifest] = checkpoint
+    make: Callable[..., Manifest] = flushed
     new = make(
         taken,
         closed=True,

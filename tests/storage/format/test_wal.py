@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from storage.errors import Corrupt
 from storage.format.blocks import EntryKind, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
-from storage.format.wal import LayerRecords, Located, Meta, Replayed, decode, encode, sequence_of
+from storage.format.wal import LayerRecords, Located, Meta, Replayed, Uploaded, decode, encode, sequence_of
 
 NAME = "wal/00000000000000000042.sst"
 TABLE = "01K1JW549K0H0MV3FH28CKBWTY"
@@ -43,7 +43,11 @@ def test_records_come_back(ops: list, refs: list[SstRef], metas: list[tuple[int,
     changes = [Meta(*meta) for meta in metas]
     body = encode([LayerRecords(7, ops, refs), LayerRecords(2**32 - 1, ops)], changes)
     expected: list[Replayed] = [(0, change) for change in changes]
-    expected += [(7, ref) for ref in refs] + [(7, op) for op in ops] + [(2**32 - 1, op) for op in ops]
+    expected += (
+        [(7, Uploaded(max((op[0] for op in ops), default=0), ref)) for ref in refs]
+        + [(7, op) for op in ops]
+        + [(2**32 - 1, op) for op in ops]
+    )
     assert plain(list(decode(NAME, body))) == expected
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
 from storage.format.frame import FULL_MASK
-from storage.lsm.index.block_map import ALLOCATED_PAGE, PAGE_BLOCKS, PRUNE_AFTER, BlockMap
+from storage.lsm.index.block_map import PRUNE_AFTER, BlockMap
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS
 
 LAST = 2**32 - 2
 WATCHED = [0, 1, 2, 3, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 2 * PAGE_BLOCKS, 3 * PAGE_BLOCKS - 1, LAST]
@@ -221,7 +222,8 @@ def test_allocated_zeros_of_terabytes_share_a_page() -> None:
 
 def test_the_shared_page_is_not_copied_to_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pebibyte of allocated zeros is a million pages; making and throwing away each took a minute."""
-    from storage.lsm.index import block_map as module
+    from storage.lsm.index import block_map
+    from storage.lsm.index import page as module
 
     made = 0
     page = module.Page
@@ -232,6 +234,7 @@ def test_the_shared_page_is_not_copied_to_be_replaced(monkeypatch: pytest.Monkey
         return page()
 
     monkeypatch.setattr(module, "Page", counted)
+    monkeypatch.setattr(block_map, "Page", counted)
     index = BlockMap()
     index.zero_range(0, 1000 * PAGE_BLOCKS, ALLOCATED)
     index.zero_range(0, 1000 * PAGE_BLOCKS, ALLOCATED)

@@ -1,6 +1,7 @@
 """Many SSTs become one index: whatever their order, the newest sequence of each sector counts."""
 
 import random
+from collections.abc import Iterable
 from unittest.mock import patch
 
 from hypothesis import given, settings
@@ -10,8 +11,16 @@ from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZer
 from storage.format.frame import FULL_MASK
 from storage.format.sst import SstIndex, decode_index, encode_index
 from storage.lsm.index import build as load
-from storage.lsm.index.block_map import PAGE_BLOCKS, BlockMap
-from storage.lsm.index.build import build_maps
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.build import add_rows
+from storage.lsm.index.page import PAGE_BLOCKS
+
+
+def build_maps(indexes: Iterable[tuple[int, SstIndex]], layers: Iterable[int]) -> dict[int, BlockMap]:
+    maps = {layer: BlockMap() for layer in layers}
+    add_rows(maps, indexes)
+    return maps
+
 
 BLOCKS = [0, 1, 2, 3, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 5, 2**32 - 2]
 LAYERS = [1, 2, 2**32 - 1]

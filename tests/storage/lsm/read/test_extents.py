@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
-from storage.lsm.index.block_map import PAGE_BLOCKS, BlockMap
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.memtable.memtable import LayerTable, Span
 from storage.lsm.read.extents import STEPS_MAX, ExtentState, extents
 

@@ -63,7 +63,7 @@ def played(case: Case, error: StorageError | None = EIO, **options: int) -> None
     """Play a case in virtual time; `error` is what GETs of the bad object answer, None: they hang."""
 
     async def work() -> None:
-        world = World(options=EngineOptions(**{"cache_bytes": 2 * MIB, **options}))
+        world = World(options=EngineOptions(**{"cache_bytes": 2 * MIB, **options}))  # type: ignore[arg-type]
         world.env = VirtualEnv()
         engine, layer = await world.start()
         await engine.change_tree(record("create", 2))

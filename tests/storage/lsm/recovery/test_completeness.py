@@ -6,7 +6,8 @@ import pytest
 
 from storage.errors import Corrupt
 from storage.format.frame import SECTOR_BYTES
-from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name
+from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name, sst_name
+from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from tests.storage.lsm.worlds import World, durable, read, record, soon
@@ -85,6 +86,27 @@ async def test_a_table_made_of_a_longer_log_than_there_is(kind: str) -> None:
     del world.store.objects[manifest_name(number + 1)]
     for name in world.store.names(WALS):
         del world.store.objects[name]
+    await refused(world, "was made when the log was acknowledged up to number")
+
+
+async def test_a_checkpoint_made_of_a_longer_log_than_there_is() -> None:
+    """Of all that came later it alone is left."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.flush_memtable()
+    number = engine.manifests.number
+    older = set(world.store.names(TABLES))
+    await write(engine, layer, A)
+    await engine.flush_memtable()
+    await engine.compactor.do(WriteCheckpoint("for the test"))
+    checkpoint = engine.manifests.manifest.checkpoint
+    assert checkpoint is not None
+    await world.crash(engine)
+    for name in world.store.names():
+        newer = name.startswith(MANIFESTS) and name > manifest_name(number)
+        table = name.startswith(TABLES) and name not in {*older, sst_name(checkpoint.id)}
+        if newer or table or name.startswith(WALS):
+            del world.store.objects[name]
     await refused(world, "was made when the log was acknowledged up to number")
 
 

@@ -13,8 +13,8 @@ from storage.format.envelope import Header, ObjectKind
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
 from storage.format.names import sst_name
 from storage.format.sst import SstBuilder
+from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.sst.fetch import OBJECT_GETS_MAX, FrameSource
-from storage.lsm.sst.numbers import SstNumbers
 from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, coalesce
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, settle, soon
 

@@ -14,6 +14,10 @@ class SstNumbers:
         self._ids: list[str | None] = [None]
         self._numbers: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        """All numbers given are below this."""
+        return len(self._ids)
+
     def number(self, sst_id: str) -> int:
         """The slot of an SST, given when first asked for."""
         found = self._numbers.get(sst_id)

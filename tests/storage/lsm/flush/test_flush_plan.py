@@ -4,7 +4,7 @@ import pytest
 
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
-from storage.lsm.flush.plan import FULL_SECTORS_MIN, FlushPlan, chunks, frame_data, plan
+from storage.lsm.flush.flush_plan import FULL_SECTORS_MIN, FlushPlan, chunks, frame_data, plan
 from storage.lsm.memtable.memtable import BlockEntry, Memtable, Span
 
 SECTOR = b"s" * SECTOR_BYTES

@@ -1,0 +1,194 @@
+"""Maintenance of a running writer: one job at a time, for as long as the plan has one.
+
+Jobs read and write beside flushes and clients. What they have in common with a flush is a lock, `installing`: between a
+commit and the end of its install, nobody else commits, and no map is frozen. Before each commit the changes of the tree
+that the maps show are made durable: else a crash could bring a device back whose frames are gone.
+
+A job that meets damage leaves it where it is, and what it concerns is passed over from then on; an object that the
+store refuses is left alone for a while, and so keeps no others. Anything unforeseen is an error of the engine.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from storage.errors import Closed, Corrupt, Fenced, StorageError
+from storage.format.manifest import dropped
+from storage.format.names import sst_name
+from storage.lsm.compaction.census import count_live, count_patches, facts
+from storage.lsm.compaction.consolidate import consolidate
+from storage.lsm.compaction.job_context import JobContext
+from storage.lsm.compaction.plan import (
+    Drop,
+    Job,
+    PatchedBlock,
+    Repack,
+    Snapshot,
+    SstFacts,
+    WriteCheckpoint,
+    is_over_target,
+    next_job,
+    space_debt,
+)
+from storage.lsm.compaction.repack import repack
+from storage.lsm.compaction.write_checkpoint import write_checkpoint
+from storage.lsm.options import MaintenanceOptions
+
+_log = logging.getLogger("nbdserver")
+
+RETRY_SECONDS = 30.0
+"""After a job that the store refused."""
+
+LEFT_SECONDS = 600.0
+"""For so long what could not be read is not tried again: the next job is another's."""
+
+PAUSE_SECONDS_MAX = 60.0
+"""Between two jobs, however long the first one had to wait for the store."""
+
+
+class Compactor:
+    """Owned by the event loop."""
+
+    def __init__(
+        self,
+        its: JobContext,
+        options: MaintenanceOptions,
+        *,
+        written: Callable[[], int],
+        on_debt: Callable[[float], None],
+    ) -> None:
+        """`written` gives the sequence of the newest operation; `on_debt` is told how far the store is beyond its
+        space target.
+        """
+        self._its = its
+        self._options = options
+        self._written = written
+        self._on_debt = on_debt
+        self._skipped: set[str] = set()
+        """SSTs with damage."""
+        self._withheld: dict[str, float] = {}
+        """SSTs that the store refused, and until when each is left alone."""
+        self._unreadable: dict[tuple[int, int], float] = {}
+        """The same of (layer, block)."""
+        self._seen = (0, 0.0)
+        """Sequence of the newest operation at some moment, and since when it is that."""
+        self._over_target = False
+        self.progress = its.progress
+
+    async def run(self) -> None:
+        """Do what is worth doing, for ever."""
+        its = self._its
+        while True:
+            began = its.env.monotonic()
+            try:
+                pause = self._options.look_seconds if not await self.step() else 0.0
+            except (Fenced, Closed):
+                raise
+            except StorageError as error:
+                self._on_debt(0.0)  # Writers do not wait for what cannot be done.
+                _log.warning("maintenance_failed", extra={"job": self.progress.job, "error": str(error)})
+                pause = RETRY_SECONDS
+            finally:
+                self.progress.job = None
+            if not pause and not self._over_target and not self._at_rest():
+                # Clients come first: half of the time is theirs alone.
+                pause = min(its.env.monotonic() - began, PAUSE_SECONDS_MAX)
+            self.delete_condemned()
+            await asyncio.sleep(pause)
+
+    def finish(self) -> None:
+        """The engine closes: nobody reads any more."""
+        self._its.garbage.add(sst_name(sst) for sst in sorted(self._its.condemned))
+        self._its.condemned.clear()
+
+    def delete_condemned(self) -> None:
+        """Delete what left the list and no read wants any more."""
+        self._its.delete_condemned()
+
+    async def step(self) -> bool:
+        """Do the job that is worth most; False if none is."""
+        snapshot = await self.look()
+        self._over_target = is_over_target(snapshot, self._options)
+        job = next_job(snapshot, self._options)
+        # Writers do not wait where nothing can be done: what takes the room may be damaged, or withheld.
+        self._on_debt(space_debt(snapshot, self._options) if job is not None else 0.0)
+        if job is None:
+            return False
+        await self.do(job)
+        return True
+
+    def _at_rest(self) -> bool:
+        sequence, since = self._seen
+        now = self._its.env.monotonic()
+        if self._written() != sequence:
+            self._seen = (self._written(), now)
+            return False
+        return now - since >= self._options.rest_seconds
+
+    async def look(self) -> Snapshot:
+        """What is known of the store now."""
+        its, options = self._its, self._options
+        indexes = its.indexes()
+        listed = its.manifests.listed()
+        checkpoint = its.manifests.manifest.checkpoint
+        live = await count_live(indexes, len(its.sst_numbers))
+        patches, sectors = options.patches_max_at_rest, options.patched_sectors_max
+        patched = await count_patches(indexes, patches=patches, sectors=sectors, run=its.ssts.encode)
+        now = its.env.monotonic()
+        self._withheld = {sst: until for sst, until in self._withheld.items() if until > now}
+        self._unreadable = {block: until for block, until in self._unreadable.items() if until > now}
+        ssts = facts(listed, live, its.sst_numbers)
+        self.progress.live_bytes = sum(sst.live for sst in ssts)
+        return Snapshot(
+            ssts=ssts,
+            patched=patched,
+            checkpoint_rows=0 if checkpoint is None else checkpoint.entries,
+            at_rest=self._at_rest(),
+            object_bytes=its.ssts.pace.object_bytes,
+            skipped=self._skipped | self._withheld.keys(),
+            skipped_blocks=self._unreadable.keys(),
+        )
+
+    async def do(self, job: Job) -> None:
+        """Carry out one job. A crash anywhere in it leaves orphans, and a store that says the same."""
+        name = type(job).__name__
+        self.progress.job = name
+        began, before = self._its.env.monotonic(), self.progress.uploaded_bytes
+        if isinstance(job, Drop):
+            await self._drop(job.ssts)
+        elif isinstance(job, WriteCheckpoint):
+            await write_checkpoint(self._its)
+        elif isinstance(job, Repack):
+            await self._repack(job.ssts)
+        else:
+            await consolidate(self._its, job.blocks, on_unreadable=self._leave_block)
+        self.progress.jobs[name] = self.progress.jobs.get(name, 0) + 1
+        seconds = round(self._its.env.monotonic() - began, 3)
+        uploaded = self.progress.uploaded_bytes - before
+        _log.info("maintenance_done", extra={"job": name, "seconds": seconds, "uploaded_bytes": uploaded})
+
+    async def _drop(self, ssts: tuple[SstFacts, ...]) -> None:
+        """Take SSTs off the list that nothing refers to. They are in the checkpoint, which has their rows; so no start
+        asks for them again.
+        """
+        its = self._its
+        ids = {sst.id for sst in ssts}
+
+        async def commit() -> None:
+            await its.manifests.commit(dropped(its.manifests.manifest, table=its.manifests.table, ids=ids))
+            its.condemned |= ids
+
+        await its.commit(commit)
+
+    async def _repack(self, victims: tuple[SstFacts, ...]) -> None:
+        try:
+            await repack(self._its, victims, on_withheld=self._leave_sst)
+        except Corrupt as error:
+            self._skipped |= {victim.id for victim in victims if sst_name(victim.id) == error.object_name}
+            _log.warning("repack_left", extra={"object": error.object_name, "error": error.detail})
+
+    def _leave_sst(self, sst: str) -> None:
+        self._withheld[sst] = self._its.env.monotonic() + LEFT_SECONDS
+
+    def _leave_block(self, block: PatchedBlock) -> None:
+        self._unreadable[block.layer, block.block] = self._its.env.monotonic() + LEFT_SECONDS

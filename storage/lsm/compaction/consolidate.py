@@ -1,0 +1,127 @@
+"""Consolidation: blocks that lie in many pieces are written as one frame each.
+
+    1. put each block together, and note the chain it stands in      (both at one moment)
+    2. upload them as SSTs, with the sequence up to which all was in the index when the job began     (crash: orphans)
+    3. a manifest lists them                                          (the commit)
+    4. each takes the place of its chain, where that still stands; what came later stays above
+
+A start lays the rows of these SSTs over older ones of the same sequence, since they come later in the list.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from storage.cache.frame_cache import Decoded
+from storage.errors import Corrupt, StorageError, Unreadable
+from storage.format.blocks import HOLE, SstRef
+from storage.format.frame import BLOCK_BYTES, FULL_MASK, is_zero
+from storage.format.manifest import consolidated
+from storage.format.sst import SstBuilder
+from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_all
+from storage.lsm.compaction.plan import PatchedBlock
+from storage.lsm.index.block_map import Found
+from storage.lsm.read.assemble import Assembly
+
+_log = logging.getLogger("nbdserver")
+
+
+@dataclass(slots=True)
+class AssembledBlock:
+    """A block that was put together, the chain that it was put together from, and where it lies in its new SST."""
+
+    block: PatchedBlock
+    chain: list[Found]
+    data: bytes
+    offset: int = 0
+    length: int = 0
+    """0 if it is zeros."""
+    tag: int = 0
+
+
+async def consolidate(
+    its: JobContext, blocks: Sequence[PatchedBlock], *, on_unreadable: Callable[[PatchedBlock], None]
+) -> None:
+    """Write `blocks` as one frame each, but for those that cannot be read, which `on_unreadable` is told."""
+    sequence = its.cut()
+    step = max(its.ssts.pace.object_bytes // BLOCK_BYTES, 1)
+    room = asyncio.Semaphore(SSTS_IN_FLIGHT)
+    written: list[tuple[SstRef, list[AssembledBlock]]] = []
+
+    async def write(some: Sequence[PatchedBlock]) -> None:
+        async with room:
+            read = []
+            for block in some:
+                try:
+                    found = await _read(its, block)
+                except (Corrupt, Unreadable) as error:
+                    on_unreadable(block)
+                    _say_left(block, error)
+                    continue
+                if found is not None:
+                    read.append(found)
+            if read:
+                written.append((await its.upload(partial(_build, its.ssts.builder(), read, sequence)), read))
+
+    await do_all(write(blocks[start : start + step]) for start in range(0, len(blocks), step))
+    if not written:
+        return
+
+    async def commit() -> None:
+        await its.manifests.commit(consolidated(its.manifests.manifest, ssts=[ref for ref, _ in written]))
+        for ref, read in written:
+            for item in read:
+                _install(its, item, ref)
+                await asyncio.sleep(0)
+
+    await its.commit(commit)
+
+
+def _say_left(block: PatchedBlock, error: StorageError) -> None:
+    _log.warning("consolidation_left", extra={"block": block.block, "error": str(error)})
+
+
+async def _read(its: JobContext, block: PatchedBlock) -> AssembledBlock | None:
+    """The flushed content of a block, with the chain it stands in, as both are at one moment; None: its layer is gone.
+    Corrupt, Unreadable.
+    """
+    fetched: dict[int, Decoded] = {}
+    await asyncio.sleep(0)
+    while True:
+        layer = its.layers.by_number.get(block.layer)
+        if layer is None:
+            return None
+        assembly = Assembly(its.cache.entries, fetched)
+        pieces = assembly.block([], layer.index, block.block, 0, BLOCK_BYTES)
+        if not assembly.missing:
+            data = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
+            return AssembledBlock(block, list(layer.index.find(block.block)), data)
+        fetched.update(await its.source.fetch(block.layer, assembly.missing))
+
+
+def _build(builder: SstBuilder, read: list[AssembledBlock], sequence: int) -> tuple[SstRef, bytearray]:
+    for item in read:
+        layer, block = item.block.layer, item.block.block
+        if is_zero(item.data):
+            builder.add_zeros(layer=layer, block=block, sequence=sequence)
+            continue
+        entry = builder.add_frame(
+            layer=layer, block=block, full=True, mask=FULL_MASK, sequence=sequence, data=item.data
+        )
+        item.offset, item.length, item.tag = entry.offset, entry.length, int.from_bytes(entry.tag, "little")
+    return builder.finish()
+
+
+def _install(its: JobContext, item: AssembledBlock, ref: SstRef) -> None:
+    """Put a consolidated block in place of the chain that it was made of, if that still stands."""
+    layer = its.layers.by_number.get(item.block.layer)
+    if layer is None:
+        return
+    location = its.sst_numbers.location(ref.id, item.offset) if item.length else HOLE
+    if layer.index.rebase(item.block.block, item.chain, location=location, length=item.length, tag=item.tag):
+        if item.length:
+            its.cache.put(location, item.data)
+        for key in layer.index.take_dead():
+            its.cache.discard(key)

@@ -1,0 +1,106 @@
+"""What jobs of maintenance work with, and the two things that all of them do: upload an SST, and commit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from storage.cache.frame_cache import FrameCache
+from storage.env import Env
+from storage.format.blocks import SstRef
+from storage.format.frame import FrameCodec
+from storage.format.names import sst_name
+from storage.lsm.gc.garbage import Garbage
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.layers import Layers
+from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.sst.upload import SstWriter
+from storage.objects.base import ObjectStore
+
+SSTS_IN_FLIGHT = 2
+"""SSTs of one job that are read, sealed or uploaded at a time: one waits for the store while another is sealed."""
+
+
+@dataclass(slots=True)
+class MaintenanceProgress:
+    """What maintenance has done since the store was opened, for people."""
+
+    job: str | None = None
+    """What is under way."""
+    jobs: dict[str, int] = field(default_factory=dict)
+    """How many of each kind were done."""
+    uploaded_bytes: int = 0
+    live_bytes: int = 0
+    """Of frames that any map refers to, as last counted."""
+
+
+@dataclass(slots=True)
+class JobContext:
+    """The parts of an engine that jobs use. Owned by the event loop."""
+
+    layers: Layers
+    manifests: Manifests
+    ssts: SstWriter
+    store: ObjectStore
+    """It tries each request once."""
+    source: FrameSource
+    cache: FrameCache
+    codec: FrameCodec
+    sst_numbers: SstNumbers
+    garbage: Garbage
+    env: Env
+    installing: asyncio.Lock
+    """Held from a commit to the end of its install: nobody else commits meanwhile, and no map is frozen."""
+    cut: Callable[[], int]
+    """The sequence up to which everything written is in the index."""
+    settled: Callable[[], Awaitable[None]]
+    """Returns when all changes of the tree are durable."""
+    to_its_end: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
+    """Does what must not be left half done, under a name."""
+    progress: MaintenanceProgress = field(default_factory=MaintenanceProgress)
+    condemned: set[str] = field(default_factory=set)
+    """SSTs that no manifest lists any more, and that a read under way may still want."""
+
+    def indexes(self) -> dict[int, BlockMap]:
+        """The map of each layer that lives."""
+        return {number: layer.index for number, layer in self.layers.by_number.items()}
+
+    async def upload(self, build: Callable[[], tuple[SstRef, bytearray]]) -> SstRef:
+        """Build an SST in a thread, and put it into the store. A crash leaves an orphan, which later writers sweep."""
+        ref, content = await self.ssts.encode(build)
+        await self.ssts.upload(ref, content, len(content))
+        self.progress.uploaded_bytes += len(content)
+        return ref
+
+    async def commit(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Commit and install, to the end, whoever gives up waiting: a manifest that was sent may land at any time.
+
+        Before it all changes of the tree that the maps show are made durable: else a crash could bring a device back
+        whose frames are gone.
+        """
+        await self.settled()
+
+        async def locked() -> None:
+            async with self.installing:
+                await work()
+
+        await self.to_its_end("commit of maintenance", locked)
+
+    def delete_condemned(self) -> None:
+        """Delete what no read wants any more. Who looks for a frame again finds the new place in the index."""
+        wanted = {location >> 32 for location in self.source.wanted()}
+        free = {sst for sst in self.condemned if self.sst_numbers.number(sst) not in wanted}
+        self.condemned -= free
+        self.garbage.add(sst_name(sst) for sst in sorted(free))
+
+
+async def do_all(work: Iterable[Awaitable[None]]) -> None:
+    """Do all of it; the first error ends the rest, and is raised when all have ended."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

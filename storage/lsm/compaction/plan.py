@@ -1,0 +1,214 @@
+"""What maintenance does next: a pure function of what is known of the store now. One job at a time.
+
+In this order, since each makes room for the next:
+
+1. *Drop* SSTs that no map refers to: one manifest, no data.
+2. *Checkpoint* when the rows that a start reads besides the newest checkpoint have become many, when SSTs that only a
+   checkpoint makes collectable hold much that is dead, or when there are many of them.
+3. *Repack* SSTs of which little is still referred to, those with the least first; and *pack* small ones, of which a
+   light load makes one a minute.
+4. *Consolidate* blocks that lie in many pieces.
+
+The figures, and why:
+
+- A repack of an SST with live share s writes s bytes to free 1 - s: at one half it writes as much as it frees. While
+  clients write nothing it may cost more (up to 0.7); over the space target space counts more than writing (0.85).
+- Space target: 1.5 times what is live and 256 MiB, so that a small store does not work all the time.
+- A block of 64 sectors is consolidated at 16 patches, or at 32 patched sectors: then at least half of what is written
+  is new. At rest 2 patches are enough: a read costs a request for each piece.
+- Small SSTs are packed by tiers of four: eight of about one size become one, so each byte is copied once a tier, five
+  or six times until it lies in an SST of megabytes. On a slow link objects are smaller (`bucket/pace`), and small is
+  what is a quarter of one at most: what is packed is never small again, but for one remainder.
+- 64 SSTs beside the checkpoint are two round trips of a start; a checkpoint is written again when the rows beside it
+  are a quarter of those in it, so all checkpoints together write each row four times at most.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from storage.lsm.options import MaintenanceOptions
+from storage.units import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class SstFacts:
+    """One listed SST."""
+
+    id: str
+    number: int
+    size: int
+    """Bytes of the object."""
+    frames: int
+    """Bytes of frames in it."""
+    live: int
+    """Bytes of frames in it that a map refers to."""
+    rows: int
+    merged: bool
+    """The newest checkpoint has what it says, so a start does not read it."""
+
+    @property
+    def dead(self) -> int:
+        """Bytes of frames that nothing refers to."""
+        return max(self.frames - self.live, 0)
+
+    @property
+    def share(self) -> float:
+        """Live share of its frames."""
+        return self.live / self.frames if self.frames else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PatchedBlock:
+    """A block with something above its base."""
+
+    layer: int
+    block: int
+    patches: int
+    sectors: int
+    """Sectors that patches hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of a store at one moment."""
+
+    ssts: Sequence[SstFacts]
+    patched: Sequence[PatchedBlock]
+    checkpoint_rows: int
+    at_rest: bool
+    """Clients have written nothing for a while."""
+    object_bytes: int = 16 * MIB
+    """Where one new SST ends and the next begins."""
+    skipped: Collection[str] = ()
+    """SSTs that are damaged or withheld, which are left as they are."""
+    skipped_blocks: Collection[tuple[int, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Take SSTs off the list, and delete them."""
+
+    ssts: tuple[SstFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCheckpoint:
+    """Write the index as it is now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repack:
+    """Copy what is live in some SSTs into new ones."""
+
+    ssts: tuple[SstFacts, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidate:
+    """Write blocks that lie in pieces as one frame each."""
+
+    blocks: tuple[PatchedBlock, ...]
+
+
+Job = Drop | WriteCheckpoint | Repack | Consolidate
+
+
+def is_over_target(snapshot: Snapshot, options: MaintenanceOptions) -> bool:
+    """Whether the store is larger than it should be."""
+    stored = sum(sst.size for sst in snapshot.ssts)
+    live = sum(sst.live for sst in snapshot.ssts)
+    return stored > options.space_factor * live + options.space_slack_bytes
+
+
+def space_debt(snapshot: Snapshot, options: MaintenanceOptions) -> float:
+    """How far the store is on its way from the space target (0) to twice that for what is live (1, or more): replies of
+    writes are delayed accordingly, so that a store never grows without bound, and no writer waits for a job to end.
+    """
+    stored = sum(sst.size for sst in snapshot.ssts)
+    live = sum(sst.live for sst in snapshot.ssts)
+    target = options.space_factor * live + options.space_slack_bytes
+    return max(stored - target, 0.0) / max(options.space_factor * live, options.space_slack_bytes, 1)
+
+
+def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
+    """What to do now; None: nothing is worth it."""
+    dropped = tuple(sst for sst in snapshot.ssts if sst.merged and not sst.live)
+    if dropped:
+        return Drop(dropped)
+    return (
+        _checkpoint(snapshot, options)
+        or _repack(snapshot, options)
+        or _pack(snapshot, options)
+        or _consolidate(snapshot, options)
+    )
+
+
+def _checkpoint(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint | None:
+    unmerged = [sst for sst in snapshot.ssts if not sst.merged]
+    if not unmerged:
+        return None
+    rows = sum(sst.rows for sst in unmerged)
+    dead = sum(sst.dead for sst in unmerged)
+    live = sum(sst.live for sst in snapshot.ssts)
+    if len(unmerged) >= options.unmerged_ssts_max:
+        return WriteCheckpoint(f"{len(unmerged)} SSTs beside it")
+    if rows >= max(options.unmerged_rows_min, options.unmerged_rows_share * snapshot.checkpoint_rows):
+        return WriteCheckpoint(f"{rows} rows beside it")
+    if dead >= max(options.unmerged_dead_bytes_min, options.unmerged_dead_share * live):
+        return WriteCheckpoint(f"{dead} dead bytes in SSTs beside it")
+    return None
+
+
+def _repack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
+    share = options.repack_share_at_rest if snapshot.at_rest else options.repack_share
+    if is_over_target(snapshot, options):
+        share = options.repack_share_over_target
+    victims = sorted((s for s in _movable(snapshot) if s.share < share), key=lambda s: s.share)
+    return Repack(_some(victims, options), "little of them is live") if victims else None
+
+
+def _pack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
+    tiers: dict[int, list[SstFacts]] = {}
+    small_max = min(options.pack_bytes_max, snapshot.object_bytes // 4)
+    for sst in _movable(snapshot):
+        if sst.live <= small_max:
+            tiers.setdefault(max(sst.live, 1).bit_length() // 2, []).append(sst)
+    for _, small in sorted(tiers.items()):
+        packed = _some(small, options)
+        if len(small) >= options.pack_count and len(packed) > 1:
+            return Repack(packed, "they are small")
+    return None
+
+
+def _movable(snapshot: Snapshot) -> list[SstFacts]:
+    return [sst for sst in snapshot.ssts if sst.merged and sst.live and sst.id not in snapshot.skipped]
+
+
+def _some(victims: list[SstFacts], options: MaintenanceOptions) -> tuple[SstFacts, ...]:
+    """The first ones, up to `job_bytes_max` of live bytes; one at least."""
+    total, count = 0, 0
+    for victim in victims:
+        total += victim.live
+        if count and total > options.job_bytes_max:
+            break
+        count += 1
+    return tuple(victims[:count])
+
+
+def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:
+    patches = options.patches_max_at_rest if snapshot.at_rest else options.patches_max
+    worth = [
+        block
+        for block in snapshot.patched
+        if (block.patches >= patches or block.sectors >= options.patched_sectors_max)
+        and (block.layer, block.block) not in snapshot.skipped_blocks
+    ]
+    if not worth:
+        return None
+    worth.sort(key=lambda block: -block.patches)
+    return Consolidate(
+        tuple(sorted(worth[: options.consolidate_blocks_max], key=lambda block: (block.layer, block.block)))
+    )

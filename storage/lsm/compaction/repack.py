@@ -1,0 +1,220 @@
+"""Repacking: what is still referred to in some SSTs is copied into new ones, as it is, and the old ones go.
+
+    1. read the victims' own indexes and the frames that maps refer to; open each      (a copy never spreads damage)
+    2. upload them as new SSTs, with rows "old place, new place"      (crash: orphans)
+    3. a manifest lists the new SSTs and no longer the victims        (the commit)
+    4. the maps are pointed to the new places, wherever an old one still stands
+    5. the victims are deleted when no read under way wants anything of them      (crash: leftovers, swept)
+
+Victims are merged: a start finds their places in the checkpoint, and follows the rows of the new SSTs from there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from storage.bucket.outage import REFUSALS
+from storage.errors import Corrupt, NotFound
+from storage.format.blocks import EntryKind, FrameRef, SstEntry, SstRef
+from storage.format.frame import FrameCodec
+from storage.format.manifest import repacked
+from storage.format.names import sst_name
+from storage.format.sst import SstIndex
+from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_all
+from storage.lsm.compaction.plan import SstFacts
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.load import read_indexes
+from storage.lsm.index.map_scan import frames_in
+from storage.lsm.index.sst_numbers import OFFSET_MASK
+from storage.lsm.sst.ranges import coalesce, decode_frame
+
+T = TypeVar("T")
+
+STEPS_AT_ONCE = 256
+"""Frames pointed elsewhere between two turns of the event loop: about half a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFrame:
+    """A frame of a victim that a map refers to, and its bytes as they lie there, once they were read."""
+
+    layer: int
+    ref: FrameRef
+    sealed: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One new SST, and where what is in it lay before: (layer, block, old location, offset in the new SST)."""
+
+    sst: SstRef
+    places: list[tuple[int, int, int, int]]
+
+
+async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: Callable[[str], None]) -> None:
+    """Copy what is live in `victims`, which leave the list. Corrupt: one of them is damaged, and nothing has changed.
+    NotFound, REFUSALS: the store does not give one, which `on_withheld` was told.
+    """
+    ids = {victim.number: victim.id for victim in victims}
+    copied: list[Copied] = []
+    room = asyncio.Semaphore(SSTS_IN_FLIGHT)
+
+    async def copy(part: list[LiveFrame]) -> None:
+        async with room:
+            copied.append(await _copy(its, part, ids, on_withheld))
+
+    try:
+        frames = await _read(its, await live_frames(its.indexes(), ids), ids, room, on_withheld)
+        await do_all(copy(part) for part in _in_objects(frames, its.ssts.pace.object_bytes))
+    except (Corrupt, NotFound, *REFUSALS):
+        its.garbage.add(sst_name(item.sst.id) for item in copied)
+        raise
+
+    async def commit() -> None:
+        manifests, gone = its.manifests, set(ids.values())
+        ssts = [item.sst for item in copied]
+        await manifests.commit(repacked(manifests.manifest, table=manifests.table, ids=gone, ssts=ssts))
+        for count, (old, new) in enumerate(_point(its.indexes(), copied, its.sst_numbers.location)):
+            its.cache.move(old, new)
+            if count % STEPS_AT_ONCE == STEPS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        its.condemned |= gone
+
+    await its.commit(commit)
+
+
+async def live_frames(indexes: Mapping[int, BlockMap], numbers: Iterable[int]) -> list[LiveFrame]:
+    """All frames in SSTs of these numbers that any map refers to, by location."""
+    wanted = np.zeros(max(numbers) + 1, dtype=bool)
+    wanted[list(numbers)] = True
+    found: dict[int, LiveFrame] = {}
+    for layer, index in list(indexes.items()):
+        for ref in frames_in(index, wanted):
+            found.setdefault(ref.location, LiveFrame(layer, ref))
+        await asyncio.sleep(0)
+    return [found[location] for location in sorted(found)]
+
+
+async def _read(
+    its: JobContext,
+    frames: list[LiveFrame],
+    ids: Mapping[int, str],
+    room: asyncio.Semaphore,
+    on_withheld: Callable[[str], None],
+) -> list[LiveFrame]:
+    """The frames as they lie in the store, by layer and block."""
+    by_location = {frame.ref.location: frame for frame in frames}
+    read: list[LiveFrame] = []
+
+    async def fetch(group: list[FrameRef]) -> None:
+        first, last = group[0], group[-1]
+        sst = ids[first.location >> 32]
+        length = last.location + last.length - first.location
+        async with room:
+            start = first.location & OFFSET_MASK
+            raw = await _of(sst, partial(its.store.get, sst_name(sst), start, length), on_withheld)
+        for ref in group:
+            at = ref.location - first.location
+            read.append(LiveFrame(by_location[ref.location].layer, ref, raw[at : at + ref.length]))
+
+    await do_all(fetch(group) for group in coalesce([frame.ref for frame in frames]))
+    return sorted(read, key=lambda frame: (frame.layer, frame.ref.block, frame.ref.location))
+
+
+def _in_objects(frames: list[LiveFrame], object_bytes: int) -> list[list[LiveFrame]]:
+    """Frames in parts that make an object each."""
+    parts: list[list[LiveFrame]] = []
+    size = 0
+    for frame in frames:
+        if not parts or size > object_bytes:
+            parts.append([])
+            size = 0
+        parts[-1].append(frame)
+        size += len(frame.sealed)
+    return parts
+
+
+async def _copy(
+    its: JobContext, part: list[LiveFrame], ids: Mapping[int, str], on_withheld: Callable[[str], None]
+) -> Copied:
+    """Put frames that were read into one new SST; each must open."""
+    victims = sorted({ids[frame.ref.location >> 32] for frame in part})
+    listed = {ref.id: ref for ref, _ in its.manifests.listed()}
+    indexes = await asyncio.gather(*(_of(sst, partial(_read_index, its, listed[sst]), on_withheld) for sst in victims))
+    builder = its.ssts.builder()
+    places: list[tuple[int, int, int, int]] = []
+
+    def build() -> tuple[SstRef, bytearray]:
+        entries = {sst: _entries_by_offset(index) for sst, index in zip(victims, indexes, strict=True)}
+        for frame in part:
+            ref, victim = frame.ref, ids[frame.ref.location >> 32]
+            entry = _checked(its.codec, sst_name(victim), frame, entries[victim])
+            offset = builder.add_moved(entry, victim, frame.sealed)
+            places.append((frame.layer, ref.block, ref.location, offset))
+        return builder.finish()
+
+    return Copied(await its.upload(build), places)
+
+
+async def _read_index(its: JobContext, ref: SstRef) -> SstIndex:
+    (index,) = await read_indexes(
+        [ref],
+        store=its.store,
+        cipher=its.ssts.index_cipher,
+        store_id=its.ssts.store_id,
+        env=its.env,
+        on_missing=its.manifests.look_for_newer,
+    )
+    return index
+
+
+async def _of(sst: str, ask: Callable[[], Awaitable[T]], on_withheld: Callable[[str], None]) -> T:
+    """What a victim gives; `on_withheld` is told if the store refuses it, or has lost it."""
+    try:
+        return await ask()
+    except (NotFound, *REFUSALS):
+        on_withheld(sst)
+        raise
+
+
+def _entries_by_offset(index: SstIndex) -> dict[int, SstEntry]:
+    """What a victim's index says of each frame, by its offset."""
+    columns = index.entries
+    rows = zip(*(columns[name].tolist() for name in columns), strict=True)
+    found = {}
+    for layer, block, kind, mask, sequence, offset, length, tag in rows:
+        if kind in (EntryKind.FULL, EntryKind.PATCH):
+            found[offset] = SstEntry(
+                layer, block, EntryKind(kind), mask, sequence, offset, length, tag.to_bytes(8, "little")
+            )
+    return found
+
+
+def _checked(codec: FrameCodec, name: str, frame: LiveFrame, entries: Mapping[int, SstEntry]) -> SstEntry:
+    """The entry of a frame that was read, and opens. Corrupt: it does not, or its SST's own index does not know it."""
+    entry = entries.get(frame.ref.location & OFFSET_MASK)
+    if entry is None or entry.block != frame.ref.block or entry.length != frame.ref.length:
+        raise Corrupt(name, f"its index has no frame of block {frame.ref.block} where one is referred to")
+    full = entry.kind is EntryKind.FULL
+    ref = FrameRef(frame.ref.location, frame.ref.length, frame.ref.tag, frame.ref.block, full=full)
+    opened = decode_frame(codec, name, ref, memoryview(frame.sealed))
+    if isinstance(opened, Exception):
+        raise opened
+    return entry
+
+
+def _point(
+    indexes: Mapping[int, BlockMap], copied: Iterable[Copied], location: Callable[[str, int], int]
+) -> Iterable[tuple[int, int]]:
+    """Point all maps to the copies, a frame at a time; gives (old location, new one) of each."""
+    for item in copied:
+        for layer, block, old, offset in item.places:
+            new = location(item.sst.id, offset)
+            index = indexes.get(layer)
+            if index is not None:
+                index.move(block, old, new)
+            yield old, new

@@ -1,0 +1,65 @@
+"""Writing a checkpoint: the index as it was at one moment, put into the store, and named by the manifest.
+
+    1. freeze all maps in one step, with the list of SSTs whose rows they hold      (memory only)
+    2. seal and upload it                                  (crash: an orphan, which a later writer sweeps)
+    3. wait until all changes of the tree that the maps show are in the log
+    4. a manifest names it in place of the older one, and those SSTs as merged       (the commit)
+    5. the older one is garbage                            (crash: a leftover, swept)
+
+Freezing never comes between the commit of a flush or job and the end of its install: then an SST would be listed
+whose rows are not in the maps.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+from storage.format.blocks import SstRef
+from storage.format.checkpoint import CheckpointBuilder
+from storage.format.manifest import checkpointed
+from storage.format.names import sst_name
+from storage.lsm.compaction.job_context import JobContext
+from storage.lsm.index.block_map import Frozen
+from storage.lsm.index.image import parts_of
+
+
+async def write_checkpoint(its: JobContext) -> None:
+    """Write the index as it is now. BrokenInvariant, RuntimeError: the index in memory is damaged."""
+    manifests = its.manifests
+    async with its.installing:
+        indexes = its.indexes()
+        frozen = {number: index.freeze() for number, index in indexes.items()}
+        ssts = [ref for ref, _ in manifests.listed()]
+        sequence = its.cut()
+    try:
+        positions = {its.sst_numbers.number(ref.id): at for at, ref in enumerate(ssts, 1)}
+        builder = its.ssts.checkpoint_builder()
+        sealed = partial(_build, builder, frozen, ssts=ssts, positions=positions, sequence=sequence)
+        ref, content = await its.ssts.encode(sealed)
+    finally:
+        for index in indexes.values():
+            index.thaw()
+    await its.ssts.create(ref.id, content)
+    its.progress.uploaded_bytes += len(content)
+
+    async def commit() -> None:
+        older = manifests.manifest.checkpoint
+        await manifests.commit(checkpointed(manifests.manifest, ref=ref, table=ssts), table=ssts)
+        if older is not None:
+            its.garbage.add([sst_name(older.id)])
+
+    await its.commit(commit)
+
+
+def _build(
+    builder: CheckpointBuilder,
+    frozen: Mapping[int, Frozen],
+    *,
+    ssts: list[SstRef],
+    positions: Mapping[int, int],
+    sequence: int,
+) -> tuple[SstRef, bytearray]:
+    """Seal what was frozen of each layer; for a thread."""
+    for layer, index in sorted(frozen.items()):
+        for kind, rows in parts_of(index, positions):
+            builder.add(layer, kind, rows)
+    return builder.finish(sequence=sequence, ssts=ssts)

@@ -1,0 +1,205 @@
+"""The index in memory as rows of a checkpoint, and back.
+
+Writing: what was frozen becomes parts, a part at a time, in a thread. Every frame that it refers to must lie in an SST
+of the table; one that does not says that the index in memory is damaged, and nothing is written.
+
+Reading: places become locations; a frame that was moved since the checkpoint was made lies where the rows of the SST it
+was moved to say. A place in an SST that is gone since may stand in a checkpoint while nothing shows it any more: it is
+checked for when all newer rows are in (`check_listed`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import Corrupt
+from storage.format.blocks import ALLOCATED
+from storage.format.checkpoint import ROWS_PER_PART, PartKind
+from storage.format.columns import Columns
+from storage.format.names import MANIFESTS
+from storage.lsm.index.block_map import CHAIN_MAX, BlockMap, Frozen
+from storage.lsm.index.map_scan import frames_in
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
+
+Positions = Mapping[int, int]
+"""SST number of this process to its position in the table of a checkpoint, from 1."""
+
+_LOW = np.uint64(32)
+
+
+def parts_of(frozen: Frozen, positions: Positions) -> Iterator[tuple[PartKind, Columns]]:
+    """The rows of one layer in parts, as a checkpoint holds them. RuntimeError: the index is damaged."""
+    lookup = _lookup(positions)
+    yield from _cut(PartKind.BASES, _bases(frozen), lookup)
+    zeros = _allocated(frozen)
+    if len(zeros["first"]):
+        yield PartKind.ZEROS, zeros
+    yield from _cut(PartKind.PATCHES, iter([_patches(frozen)]), lookup)
+
+
+def _lookup(positions: Positions) -> NDArray[np.uint64]:
+    """Position by number of an SST, 0 for those that are not in the table."""
+    found = np.zeros(max(positions, default=0) + 1, dtype=np.uint64)
+    for number, position in positions.items():
+        found[number] = position
+    return found
+
+
+def _bases(frozen: Frozen) -> Iterator[Columns]:
+    for number in sorted(frozen.pages):
+        page = frozen.pages[number]
+        if page is ALLOCATED_PAGE:
+            continue
+        location = np.frombuffer(page.location, np.uint64)
+        at = np.flatnonzero(location > ALLOCATED)
+        if len(at):
+            yield {
+                "block": at.astype(np.uint32) + np.uint32(number << PAGE_SHIFT),
+                "location": location[at],
+                "length": np.frombuffer(page.length, np.uint32)[at],
+                "tag": np.frombuffer(page.tag, np.uint64)[at],
+            }
+
+
+def _allocated(frozen: Frozen) -> Columns:
+    """Runs of blocks that are zeros and allocated."""
+    first: list[int] = []
+    end: list[int] = []
+    for number in sorted(frozen.pages):
+        page = frozen.pages[number]
+        base = number << PAGE_SHIFT
+        if page is ALLOCATED_PAGE:
+            edges = [0, PAGE_BLOCKS]
+        else:
+            marks = np.frombuffer(page.location, np.uint64) == ALLOCATED
+            edges = np.flatnonzero(np.diff(np.concatenate(([False], marks, [False])))).tolist()
+        for low, high in zip(edges[::2], edges[1::2], strict=True):
+            if end and end[-1] == base + low:
+                end[-1] = base + high
+            else:
+                first.append(base + low)
+                end.append(base + high)
+    return {"first": np.array(first, dtype=np.uint32), "end": np.array(end, dtype=np.uint32)}
+
+
+def _patches(frozen: Frozen) -> Columns:
+    """All chains, by block, each from its oldest row to its newest."""
+    following = np.frombuffer(frozen.next, np.uint32)
+    owner = np.frombuffer(frozen.block, np.uint32)
+    rows: list[NDArray[np.uint32]] = []
+    blocks: list[NDArray[np.uint32]] = []
+    heads, of = [], []
+    for number in sorted(frozen.pages):
+        head = np.frombuffer(frozen.pages[number].head, np.uint32)
+        at = np.flatnonzero(head)
+        heads.append(head[at])
+        of.append(at.astype(np.uint32) + np.uint32(number << PAGE_SHIFT))
+    row = np.concatenate(heads) if heads else np.zeros(0, np.uint32)
+    block = np.concatenate(of) if of else np.zeros(0, np.uint32)
+    depth = 0
+    while len(row):
+        if depth == CHAIN_MAX or (owner[row] != block).any():
+            raise RuntimeError("the index in memory is damaged: a chain of patches leads nowhere")
+        rows.append(row)
+        blocks.append(block)
+        row = following[row]
+        block, row = block[row != 0], row[row != 0]
+        depth += 1
+    if not rows:
+        return {name: np.zeros(0, np.uint64) for name in ("block", "mask", "location", "length", "tag")}
+    depths = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+    all_rows, all_blocks = np.concatenate(rows), np.concatenate(blocks)
+    order = np.lexsort((-depths, all_blocks))
+    all_rows = all_rows[order]
+    return {
+        "block": all_blocks[order],
+        "mask": np.frombuffer(frozen.mask, np.uint64)[all_rows],
+        "location": np.frombuffer(frozen.location, np.uint64)[all_rows],
+        "length": np.frombuffer(frozen.length, np.uint32)[all_rows],
+        "tag": np.frombuffer(frozen.tag, np.uint64)[all_rows],
+    }
+
+
+def _cut(kind: PartKind, chunks: Iterator[Columns], lookup: NDArray[np.uint64]) -> Iterator[tuple[PartKind, Columns]]:
+    """Rows in parts of about `ROWS_PER_PART`, with places in place of locations; a block is in one part only."""
+    waiting: list[Columns] = []
+    count = 0
+    for chunk in chunks:
+        while len(chunk["block"]) > ROWS_PER_PART:
+            # Before the block that does not fit, or behind it: all of its rows stay together.
+            blocks, key = chunk["block"], chunk["block"][ROWS_PER_PART : ROWS_PER_PART + 1]
+            at = int(np.searchsorted(blocks, key, side="left")[0])
+            at = at or int(np.searchsorted(blocks, key, side="right")[0])
+            yield kind, _placed({name: column[:at] for name, column in chunk.items()}, lookup)
+            chunk = {name: column[at:] for name, column in chunk.items()}
+        if count + len(chunk["block"]) > ROWS_PER_PART and waiting:
+            yield kind, _placed(_joined(waiting), lookup)
+            waiting, count = [], 0
+        if len(chunk["block"]):
+            waiting.append(chunk)
+            count += len(chunk["block"])
+    if waiting:
+        yield kind, _placed(_joined(waiting), lookup)
+
+
+def _joined(chunks: list[Columns]) -> Columns:
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _placed(rows: Columns, lookup: NDArray[np.uint64]) -> Columns:
+    location = rows.pop("location").astype(np.uint64)
+    number = (location >> _LOW).astype(np.int64)
+    if len(number) and int(number.max()) >= len(lookup):
+        raise RuntimeError("the index in memory is damaged: it refers to an SST that no manifest lists")
+    sst = lookup[number]
+    if ((sst == 0) & (location > ALLOCATED)).any():
+        raise RuntimeError("the index in memory is damaged: it refers to an SST that no manifest lists")
+    return {**rows, "sst": sst.astype(np.uint32), "offset": location.astype(np.uint32)}
+
+
+class PlaceReader:
+    """Turns the places of a checkpoint into locations of this process."""
+
+    def __init__(self, numbers: Iterable[int], moved: Mapping[tuple[int, int], int]) -> None:
+        """`numbers` are those of the SSTs of its table, in order; `moved` gives the location of what was copied since:
+        (number of the SST it lay in, offset there) to where it lies now.
+        """
+        self._numbers = np.array([0, *numbers], dtype=np.uint64)
+        old = sorted(moved)
+        self._old = np.array([number << 32 | offset for number, offset in old], dtype=np.uint64)
+        self._new = np.array([moved[place] for place in old], dtype=np.uint64)
+
+    def locations(self, rows: Columns) -> Columns:
+        """The rows with a column `location` in place of their places; ValueError: a place is beyond the table."""
+        sst, offset = rows.pop("sst").astype(np.int64), rows.pop("offset").astype(np.uint64)
+        if len(sst) and int(sst.max()) >= len(self._numbers):
+            raise ValueError("it refers to an SST beyond its table")
+        location = self._numbers[sst] << _LOW | offset
+        if len(self._old) and len(location):
+            at = np.minimum(np.searchsorted(self._old, location), len(self._old) - 1)
+            location = np.where(self._old[at] == location, self._new[at], location)
+        return {**rows, "location": location}
+
+
+def load_part(found: BlockMap, kind: PartKind, rows: Columns, places: PlaceReader) -> None:
+    """Put one part into the map of its layer. Parts come in their order: bases and zeros before patches."""
+    if kind is PartKind.ZEROS:
+        for first, end in zip(rows["first"].tolist(), rows["end"].tolist(), strict=True):
+            found.zero_range(first, end, ALLOCATED)
+    elif kind is PartKind.BASES:
+        found.load_bases(places.locations(rows))
+    else:
+        found.load_patches(places.locations(rows))
+
+
+def check_listed(found: BlockMap, gone: NDArray[np.bool_]) -> None:
+    """Corrupt if a frame that can be seen lies in an SST of these numbers, which is not listed: it was dropped or
+    repacked when nothing referred to it. In the chains of a checkpoint such a place may stand below what covers it.
+    """
+    for ref in frames_in(found, gone):
+        found.prune(ref.block)
+    found.take_dead()
+    left = frames_in(found, gone)
+    if left:
+        raise Corrupt(MANIFESTS, f"block {left[0].block} refers to an SST that neither manifest nor log names")

@@ -1,0 +1,67 @@
+"""What the whole index of a layer says: how much of each SST is referred to, which blocks have patches, which frames
+lie in some SSTs. No I/O.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.format.blocks import ALLOCATED, FrameRef
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
+
+PAGES_AT_ONCE = 32
+ROWS_AT_ONCE = PAGES_AT_ONCE * PAGE_BLOCKS
+"""Looked at between two turns of the event loop: about a millisecond."""
+
+
+def live_bytes(index: BlockMap, numbers: int) -> Iterator[NDArray[np.float64]]:
+    """Bytes of frames that are referred to, by number of their SST (below `numbers`), in steps of a millisecond."""
+    pages = [page for page in index.pages.values() if page is not ALLOCATED_PAGE]
+    for start in range(0, len(pages), PAGES_AT_ONCE):
+        some = pages[start : start + PAGES_AT_ONCE]
+        location = np.concatenate([np.frombuffer(page.location, np.uint64) for page in some])
+        length = np.concatenate([np.frombuffer(page.length, np.uint32) for page in some])
+        yield _bytes_by_number(location, length, numbers)
+    for start in range(0, index.rows, ROWS_AT_ONCE):
+        part = index.patch_columns(slice(start, start + ROWS_AT_ONCE))
+        yield _bytes_by_number(part["location"], part["length"], numbers)
+
+
+def patched(index: BlockMap) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
+    """The block and the mask of every patch that is a frame, in no order. (What is nothing but zeros takes no room, and
+    no request.)
+    """
+    columns = index.patch_columns()
+    frames = columns["location"] > ALLOCATED
+    return columns["block"][frames], columns["mask"][frames]
+
+
+def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> list[FrameRef]:
+    """All frames that lie in SSTs with these numbers."""
+    found: list[FrameRef] = []
+    for number, page in index.pages.items():
+        location = np.frombuffer(page.location, np.uint64)
+        for at in np.flatnonzero(_is_in(location, wanted)).tolist():
+            tag = page.tag[at].to_bytes(8, "little")
+            found.append(FrameRef(page.location[at], page.length[at], tag, number << PAGE_SHIFT | at, full=True))
+    columns = index.patch_columns()
+    hit = _is_in(columns["location"], wanted)
+    rows = (columns[name][hit].tolist() for name in ("location", "length", "tag", "block"))
+    for place, length, tag, block in zip(*rows, strict=True):
+        found.append(FrameRef(place, length, tag.to_bytes(8, "little"), block, full=False))
+    return found
+
+
+def _bytes_by_number(
+    location: NDArray[np.unsignedinteger], length: NDArray[np.unsignedinteger], numbers: int
+) -> NDArray[np.float64]:
+    number = (location >> np.uint64(32)).astype(np.int64)
+    return np.bincount(number, weights=length, minlength=numbers).astype(np.float64)
+
+
+def _is_in(location: NDArray[np.unsignedinteger], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which locations lie in SSTs with a number that is wanted."""
+    number = (location >> np.uint64(32)).astype(np.int64)
+    return (number < len(wanted)) & wanted[np.minimum(number, len(wanted) - 1)]

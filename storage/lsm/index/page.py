@@ -1,0 +1,67 @@
+"""Pages: the base entries of 4096 neighbouring blocks in the index of a layer. No I/O.
+
+A page that does not exist is a hole of 1 GiB; one of nothing but allocated zeros is shared by all. Everything is
+`array.array`: indexing gives Python integers at half the cost of numpy, and slices assign zeros.
+"""
+
+from array import array
+
+from storage.format.blocks import ALLOCATED
+
+PAGE_SHIFT = 12
+PAGE_BLOCKS = 1 << PAGE_SHIFT
+PAGE_MASK = PAGE_BLOCKS - 1
+
+
+_ZERO8 = bytes(8 * PAGE_BLOCKS)
+_ZERO4 = bytes(4 * PAGE_BLOCKS)
+
+
+_NO_LOCATIONS = array("Q", _ZERO8)
+_NO_TAGS = array("Q", _ZERO8)
+_NO_LENGTHS = array("I", _ZERO4)
+"""Shared by all pages without base entries, never written to: scattered small writes make no full pages."""
+
+
+class Page:
+    """Base entries of 4096 neighbouring blocks. `head` is the row of the newest patch, 0 for none."""
+
+    __slots__ = ("head", "length", "location", "tag")
+
+    def __init__(self) -> None:
+        self.location = _NO_LOCATIONS
+        self.tag = _NO_TAGS
+        self.length = _NO_LENGTHS
+        self.head = array("I", _ZERO4)
+
+    def copy(self) -> "Page":
+        """Another page with the same entries."""
+        page = Page()
+        if self.location is not _NO_LOCATIONS:
+            page.location, page.tag, page.length = self.location[:], self.tag[:], self.length[:]
+        page.head = self.head[:]
+        return page
+
+    def make_bases(self) -> None:
+        """From now on this page has base entries of its own."""
+        if self.location is _NO_LOCATIONS:
+            self.location = array("Q", _ZERO8)
+            self.tag = array("Q", _ZERO8)
+            self.length = array("I", _ZERO4)
+
+
+def allocated_page() -> Page:
+    """A page of its own of nothing but allocated zeros."""
+    page = Page()
+    page.make_bases()
+    page.location[:] = array("Q", [ALLOCATED]) * PAGE_BLOCKS
+    return page
+
+
+ALLOCATED_PAGE = allocated_page()
+"""Shared by all pages of nothing but allocated zeros, so that terabytes of them cost a pointer each; copied when
+written.
+"""
+
+assert array("I").itemsize == 4
+assert array("Q").itemsize == 8

@@ -1,0 +1,167 @@
+"""Maintenance comes to an end of what there is to do, and one object that cannot be had keeps no others."""
+
+import asyncio
+import random
+
+import pytest
+
+from storage.errors import AccessDenied, NotFound, StorageError
+from storage.format.names import sst_name
+from storage.lsm.compaction.plan import Drop, Repack, WriteCheckpoint
+from storage.lsm.engine import Engine
+from storage.lsm.options import EngineOptions, MaintenanceOptions
+from tests.storage.lsm.worlds import World, durable, read, soon, until
+
+MIB = 1024 * 1024
+BLOCK = 256 * 1024
+SECTOR = 4096
+
+SELDOM = 3600.0
+"""Seconds between two looks of the maintenance in the background: the test does it by hand."""
+
+
+async def steps(engine: Engine, limit: int) -> int:
+    """How many jobs were worth doing, one after the other."""
+    for count in range(limit):
+        if not await engine.compactor.step():
+            return count
+    raise AssertionError(f"after {limit} jobs on a store that nobody writes to another one is worth doing")
+
+
+@pytest.mark.fast
+async def test_on_a_slow_link_what_was_packed_is_not_packed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects are of a megabyte there: SSTs of as much cannot become fewer."""
+    monkeypatch.setattr("storage.bucket.pace.SST_BYTES_MAX", MIB)
+    maintenance = MaintenanceOptions(look_seconds=SELDOM, pack_count=2, unmerged_ssts_max=1)
+    world = World(options=EngineOptions(maintenance=maintenance))
+    engine, layer = await world.start()
+    chance = random.Random(1)
+    for number in range(4):
+        layer.write(number * MIB, chance.randbytes(MIB - 5 * SECTOR))
+        await durable(engine, layer)
+        await engine.flush_memtable()
+    assert await steps(engine, 20) > 0
+    await engine.close()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("error", [AccessDenied("a policy denies it"), NotFound("it is gone")])
+async def test_an_sst_that_is_withheld_keeps_no_others(error: StorageError) -> None:
+    maintenance = MaintenanceOptions(look_seconds=SELDOM, unmerged_ssts_max=1)
+    world = World(options=EngineOptions(maintenance=maintenance, cache_bytes=0))
+    engine, layer = await world.start()
+    chance = random.Random(2)
+    for number in range(2):
+        layer.write(number * MIB, chance.randbytes(20 * SECTOR))
+        layer.write(number * MIB + BLOCK, chance.randbytes(10 * SECTOR))
+        await durable(engine, layer)
+        await engine.flush_memtable()
+        layer.zero(number * MIB, BLOCK, allocated=False)
+        await durable(engine, layer)
+        await engine.flush_memtable()
+    await engine.compactor.do(WriteCheckpoint("for the test"))
+    little = [sst for sst in (await engine.compactor.look()).ssts if 0 < sst.share < 0.5]
+    assert len(little) == 2
+    world.store.deny("get", sst_name(little[0].id), error)
+    for _ in range(4):
+        try:
+            while await engine.compactor.step():
+                pass
+        except type(error):
+            pass
+    listed = {ref.id for ref, _ in engine.manifests.listed()}
+    assert little[0].id in listed
+    assert little[1].id not in listed, "one SST that is withheld keeps another from being repacked"
+    world.store.denials.clear()
+    await engine.close()
+
+
+@pytest.mark.fast
+async def test_pieces_over_a_frame_that_is_moved_are_completed_all_the_same() -> None:
+    """A flush has read what lies below them, and then a repack puts that elsewhere."""
+    world = World(options=EngineOptions(maintenance=MaintenanceOptions(look_seconds=SELDOM), cache_bytes=0))
+    engine, layer = await world.start()
+    layer.write(0, random.Random(3).randbytes(20 * SECTOR))
+    await durable(engine, layer)
+    await engine.flush_memtable()
+    await engine.compactor.do(WriteCheckpoint("for the test"))
+    (victim,) = [sst for sst in (await engine.compactor.look()).ssts if sst.live]
+    before = await read(layer, 0, 20 * SECTOR)
+    layer.write(100, b"a piece")
+    await durable(engine, layer)
+    # Both have read the frame; the flush is told so only when the repack is done.
+    source = engine.source
+    fetch_sound = source.fetch_sound
+    read_by_flush, repacked = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: object) -> object:
+        found = await fetch_sound(*arguments)  # type: ignore[arg-type]
+        read_by_flush.set()
+        await repacked.wait()
+        return found
+
+    source.fetch_sound = slowly  # type: ignore[method-assign, assignment]
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await soon(asyncio.ensure_future(read_by_flush.wait()))
+    await engine.compactor.do(Repack((victim,), "for the test"))
+    repacked.set()
+    await soon(flushing)
+    assert layer.kept == 0, "a frame that can be read was taken for one that cannot"
+    assert await read(layer, 0, 20 * SECTOR) == before[:100] + b"a piece" + before[107:]
+    await engine.close()
+
+
+@pytest.mark.fast
+async def test_writers_do_not_wait_for_maintenance_that_can_do_nothing() -> None:
+    """The SST that takes the room does not open: it stays, and nobody is slowed down for it."""
+    maintenance = MaintenanceOptions(look_seconds=SELDOM, unmerged_ssts_max=1, space_slack_bytes=0)
+    world = World(options=EngineOptions(maintenance=maintenance, cache_bytes=0))
+    engine, layer = await world.start()
+    layer.write(0, random.Random(4).randbytes(20 * SECTOR))
+    layer.write(BLOCK, random.Random(5).randbytes(SECTOR))
+    await durable(engine, layer)
+    await engine.flush_memtable()
+    layer.zero(0, BLOCK, allocated=False)
+    await durable(engine, layer)
+    await engine.flush_memtable()
+    await engine.compactor.do(WriteCheckpoint("for the test"))
+    (victim,) = [sst for sst in (await engine.compactor.look()).ssts if sst.live]
+    world.store.deny("get", sst_name(victim.id), AccessDenied("a policy denies it"))
+    with pytest.raises(AccessDenied):
+        await steps(engine, 20)
+    assert not await engine.compactor.step()
+    assert engine.writes._pressure.debt == 0
+    world.store.denials.clear()
+    await engine.close()
+
+
+@pytest.mark.fast
+async def test_a_victim_stays_as_long_as_a_read_waits_for_it() -> None:
+    maintenance = MaintenanceOptions(look_seconds=SELDOM)
+    world = World(options=EngineOptions(maintenance=maintenance, cache_bytes=0))
+    engine, layer = await world.start()
+    data = random.Random(6).randbytes(20 * SECTOR)
+    layer.write(0, data)
+    await durable(engine, layer)
+    await engine.flush_memtable()
+    await engine.compactor.do(WriteCheckpoint("for the test"))
+    (victim,) = [sst for sst in (await engine.compactor.look()).ssts if sst.live]
+    await engine.compactor.do(Repack((victim,), "for the test"))
+    (copy,) = [sst for sst in (await engine.compactor.look()).ssts if sst.live]
+    await engine.compactor.do(WriteCheckpoint("for the test"))
+    held = world.store.hold("get", sst_name(copy.id))
+    reading = asyncio.ensure_future(read(layer, 0, 20 * SECTOR))
+    await held.someone_waits()
+    layer.zero(0, BLOCK, allocated=False)
+    await durable(engine, layer)
+    await engine.flush_memtable()
+    dead = tuple(sst for sst in (await engine.compactor.look()).ssts if sst.id == copy.id)
+    await engine.compactor.do(Drop(dead))
+    engine.compactor.delete_condemned()
+    await asyncio.sleep(0.02)
+    assert sst_name(copy.id) in world.store.objects
+    held.release()
+    assert await soon(reading) == bytes(20 * SECTOR)
+    engine.compactor.delete_condemned()
+    await until(lambda: sst_name(copy.id) not in world.store.objects)
+    await engine.close()

@@ -1,0 +1,317 @@
+"""The plan is a pure function: each rule at its boundary, what comes first, and that it always comes to an end."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from storage.lsm.compaction.plan import (
+    Consolidate,
+    Drop,
+    Job,
+    PatchedBlock,
+    Repack,
+    Snapshot,
+    SstFacts,
+    WriteCheckpoint,
+    is_over_target,
+    next_job,
+    space_debt,
+)
+from storage.lsm.options import MaintenanceOptions
+from storage.units import KIB, MIB
+
+OPTIONS = MaintenanceOptions()
+OVERHEAD = 300
+"""Bytes of headers and index in the objects of these tests."""
+
+
+def sst(
+    number: int, live: int, *, frames: int | None = None, merged: bool = True, rows: int = 10, name: str = ""
+) -> SstFacts:
+    """All of it is live unless `frames` says that there is more."""
+    frames = live if frames is None else frames
+    return SstFacts(name or f"S{number}", number, frames + OVERHEAD, frames, live, rows, merged)
+
+
+def snapshot(
+    *ssts: SstFacts, patched: tuple[PatchedBlock, ...] = (), at_rest: bool = False, checkpoint_rows: int = 0
+) -> Snapshot:
+    return Snapshot(ssts, patched, checkpoint_rows, at_rest)
+
+
+def names(job: Job | None) -> list[str]:
+    assert isinstance(job, Drop | Repack)
+    return [victim.id for victim in job.ssts]
+
+
+def test_an_empty_or_a_whole_store_has_nothing_to_do() -> None:
+    for at_rest in (False, True):
+        assert next_job(snapshot(at_rest=at_rest), OPTIONS) is None
+        whole = snapshot(*(sst(n, 16 * MIB) for n in range(50)), at_rest=at_rest)
+        assert next_job(whole, OPTIONS) is None
+
+
+# --- drop
+
+
+def test_all_merged_ssts_without_anything_live_are_dropped_at_once() -> None:
+    seen = snapshot(sst(1, 0, frames=5), sst(2, 1, frames=1), sst(3, 0, frames=0), sst(4, 0, frames=5, merged=False))
+    assert names(next_job(seen, OPTIONS)) == ["S1", "S3"]
+
+
+def test_an_unmerged_sst_is_neither_dropped_nor_repacked_nor_packed() -> None:
+    """A start reads its rows: without it they would be missing."""
+    few = [sst(n, 10 * KIB, frames=20 * MIB, merged=False) for n in range(3)]
+    many = [sst(n, 10 * KIB, merged=False) for n in range(OPTIONS.pack_count + 1)]
+    for ssts in ([sst(1, 0, frames=5, merged=False)], few, many):
+        assert next_job(snapshot(*ssts, at_rest=True), OPTIONS) is None
+
+
+# --- checkpoint
+
+
+def due(*ssts: SstFacts, checkpoint_rows: int = 0) -> bool:
+    return isinstance(next_job(snapshot(*ssts, checkpoint_rows=checkpoint_rows), OPTIONS), WriteCheckpoint)
+
+
+def test_a_checkpoint_is_due_when_there_are_many_ssts_beside_it() -> None:
+    beside = [sst(n, MIB, merged=False) for n in range(OPTIONS.unmerged_ssts_max)]
+    assert due(*beside)
+    assert not due(*beside[1:])
+    assert not due(*(replace(s, merged=n > 0) for n, s in enumerate(beside)), sst(99, 16 * MIB))
+
+
+@pytest.mark.parametrize(
+    ("in_it", "needed"), [(0, 100_000), (400_000, 100_000), (400_004, 100_001), (10**7, 2_500_000)]
+)
+def test_a_checkpoint_is_due_when_there_are_many_rows_beside_it(in_it: int, needed: int) -> None:
+    def beside(rows: int) -> list[SstFacts]:
+        return [
+            sst(1, MIB, merged=False, rows=rows - 7),
+            sst(2, MIB, merged=False, rows=7),
+            sst(3, 16 * MIB, rows=10**9),
+        ]
+
+    assert due(*beside(needed), checkpoint_rows=in_it)
+    assert not due(*beside(needed - 1), checkpoint_rows=in_it)
+
+
+@pytest.mark.parametrize(("live", "needed"), [(0, 64 * MIB), (640 * MIB, 64 * MIB), (1000 * MIB, 100 * MIB)])
+def test_a_checkpoint_is_due_when_much_beside_it_is_dead(live: int, needed: int) -> None:
+    """Only a checkpoint makes it collectable. What is dead in merged ones does not count."""
+    bulk = [sst(1, live, frames=int(live * 1.4))] if live else []
+    assert due(*bulk, sst(2, 0, frames=needed, merged=False))
+    assert not due(*bulk, sst(2, 0, frames=needed - 1, merged=False))
+
+
+# --- repack
+
+
+@pytest.mark.parametrize(
+    ("share", "at_rest"), [(OPTIONS.repack_share, False), (OPTIONS.repack_share_at_rest, True)], ids=["busy", "at rest"]
+)
+def test_an_sst_is_repacked_below_its_share(share: float, at_rest: bool) -> None:
+    frames = 10_000_000
+    at = int(frames * share)
+    assert next_job(snapshot(sst(1, at, frames=frames), at_rest=at_rest), OPTIONS) is None
+    assert names(next_job(snapshot(sst(1, at - 1, frames=frames), at_rest=at_rest), OPTIONS)) == ["S1"]
+
+
+def test_over_the_space_target_more_is_repacked() -> None:
+    frames = 10_000_000
+    at = int(frames * OPTIONS.repack_share_over_target)
+    options = MaintenanceOptions(space_factor=1.0, space_slack_bytes=0)
+    for at_rest in (False, True):
+        assert next_job(snapshot(sst(1, at, frames=frames), at_rest=at_rest), options) is None
+        assert names(next_job(snapshot(sst(1, at - 1, frames=frames), at_rest=at_rest), options)) == ["S1"]
+
+
+def test_those_with_the_least_live_share_go_first_and_as_many_as_a_job_may_hold() -> None:
+    part = OPTIONS.job_bytes_max // 4
+    victims = [sst(n, part, frames=part * (3 + n)) for n in range(6)]
+    assert names(next_job(snapshot(*victims), OPTIONS)) == ["S5", "S4", "S3", "S2"]
+    more = [replace(victim, live=victim.live + 1) for victim in victims]
+    assert names(next_job(snapshot(*more), OPTIONS)) == ["S5", "S4", "S3"]
+
+
+def test_one_that_is_larger_than_a_job_is_repacked_alone() -> None:
+    large = OPTIONS.job_bytes_max * 2
+    assert names(next_job(snapshot(sst(1, large, frames=large * 3), sst(2, 5 * MIB, frames=11 * MIB)), OPTIONS)) == [
+        "S1"
+    ]
+
+
+def test_what_is_damaged_is_passed_over() -> None:
+    seen = replace(snapshot(sst(1, 5 * MIB, frames=20 * MIB)), skipped={"S1"})
+    assert next_job(seen, OPTIONS) is None
+    small = [sst(n, 100 * KIB) for n in range(OPTIONS.pack_count)]
+    assert isinstance(next_job(snapshot(*small), OPTIONS), Repack)
+    assert next_job(replace(snapshot(*small), skipped={"S3"}), OPTIONS) is None
+
+
+# --- pack
+
+
+def test_small_ssts_of_about_one_size_are_packed() -> None:
+    small = [sst(n, 100 * KIB + n) for n in range(OPTIONS.pack_count)]
+    assert set(names(next_job(snapshot(*small, sst(50, 2 * KIB), sst(51, 16 * MIB)), OPTIONS))) == {s.id for s in small}
+    assert next_job(snapshot(*small[1:], sst(50, 2 * KIB)), OPTIONS) is None
+
+
+def test_what_is_not_small_is_not_packed() -> None:
+    at = OPTIONS.pack_bytes_max
+    assert isinstance(next_job(snapshot(*(sst(n, at) for n in range(8))), OPTIONS), Repack)
+    assert next_job(snapshot(*(sst(n, at + 1) for n in range(20))), OPTIONS) is None
+
+
+def test_on_a_slow_link_what_is_a_quarter_of_an_object_is_small() -> None:
+    """Objects are smaller there: what is packed must not be small again, or it would be packed for ever."""
+    seen = replace(snapshot(*(sst(n, 256 * KIB) for n in range(8))), object_bytes=MIB)
+    assert isinstance(next_job(seen, OPTIONS), Repack)
+    assert next_job(replace(seen, object_bytes=MIB - 4), OPTIONS) is None
+
+
+def test_one_sst_is_not_packed() -> None:
+    """It would be a copy of itself, for ever."""
+    options = MaintenanceOptions(job_bytes_max=100 * KIB)
+    assert next_job(snapshot(*(sst(n, 60 * KIB) for n in range(20))), options) is None
+
+
+# --- consolidate
+
+
+def block(number: int, patches: int, sectors: int = 1) -> PatchedBlock:
+    return PatchedBlock(1, number, patches, sectors)
+
+
+@pytest.mark.parametrize(("patches", "at_rest"), [(OPTIONS.patches_max, False), (OPTIONS.patches_max_at_rest, True)])
+def test_a_block_in_many_pieces_is_consolidated(patches: int, at_rest: bool) -> None:
+    assert next_job(snapshot(patched=(block(1, patches),), at_rest=at_rest), OPTIONS) == Consolidate(
+        (block(1, patches),)
+    )
+    assert next_job(snapshot(patched=(block(1, patches - 1),), at_rest=at_rest), OPTIONS) is None
+
+
+def test_so_is_one_of_which_patches_hold_half() -> None:
+    half = OPTIONS.patched_sectors_max
+    assert next_job(snapshot(patched=(block(1, 1, half),)), OPTIONS) == Consolidate((block(1, 1, half),))
+    assert next_job(snapshot(patched=(block(1, 1, half - 1),)), OPTIONS) is None
+
+
+def test_the_blocks_in_most_pieces_go_first_and_lie_in_their_order() -> None:
+    options = MaintenanceOptions(consolidate_blocks_max=3)
+    patched = (block(9, 20), block(4, 17), block(7, 30), block(1, 18), block(2, 15))
+    assert next_job(snapshot(patched=patched), options) == Consolidate((block(1, 18), block(7, 30), block(9, 20)))
+
+
+def test_blocks_over_damage_are_passed_over() -> None:
+    seen = replace(snapshot(patched=(block(1, 20), block(2, 20))), skipped_blocks={(1, 1)})
+    assert next_job(seen, OPTIONS) == Consolidate((block(2, 20),))
+    assert next_job(replace(seen, skipped_blocks={(1, 1), (1, 2)}), OPTIONS) is None
+
+
+# --- what comes first
+
+
+def test_each_job_makes_room_for_the_next() -> None:
+    """Dropping costs nothing, a checkpoint makes more collectable, repacking frees space, the rest makes order."""
+    dead = sst(1, 0, frames=5)
+    beside = [sst(n, MIB, merged=False) for n in range(100, 100 + OPTIONS.unmerged_ssts_max)]
+    thin = sst(2, 8 * MIB, frames=20 * MIB)
+    small = [sst(n, 100 * KIB) for n in range(10, 10 + OPTIONS.pack_count)]
+    pieces = (block(1, 40),)
+    order: list[type] = []
+    for ssts in ([dead, *beside, thin, *small], [*beside, thin, *small], [thin, *small], small, []):
+        job = next_job(snapshot(*ssts, patched=pieces), OPTIONS)
+        order.append(type(job))
+        if ssts == [thin, *small]:
+            assert names(job) == ["S2"]
+    assert order == [Drop, WriteCheckpoint, Repack, Repack, Consolidate]
+
+
+# --- space
+
+
+def test_the_space_target_is_a_share_of_what_is_live_and_a_slack() -> None:
+    live = 1000 * MIB
+    allowed = int(live * OPTIONS.space_factor) + OPTIONS.space_slack_bytes
+    at = snapshot(sst(1, live, frames=allowed - OVERHEAD))
+    over = snapshot(sst(1, live, frames=allowed - OVERHEAD + 1))
+    assert not is_over_target(at, OPTIONS)
+    assert is_over_target(over, OPTIONS)
+    assert space_debt(at, OPTIONS) == 0
+    assert 0 < space_debt(over, OPTIONS) < 1e-6
+
+
+def test_the_debt_is_one_at_twice_what_is_allowed_for_what_is_live() -> None:
+    live = 1000 * MIB
+    share = int(live * OPTIONS.space_factor)
+    full = snapshot(sst(1, live, frames=2 * share + OPTIONS.space_slack_bytes - OVERHEAD))
+    assert space_debt(full, OPTIONS) == pytest.approx(1)
+    empty = snapshot(sst(1, 0, frames=2 * OPTIONS.space_slack_bytes - OVERHEAD))
+    assert space_debt(empty, OPTIONS) == pytest.approx(1)
+    assert space_debt(snapshot(), MaintenanceOptions(space_slack_bytes=0)) == 0
+
+
+# --- it comes to an end
+
+
+def after(seen: Snapshot, job: Job, fresh: int) -> Snapshot:
+    """What a job makes of a store that nobody writes to; `fresh` is the number of an SST it writes."""
+    ssts = list(seen.ssts)
+    if isinstance(job, WriteCheckpoint):
+        rows = seen.checkpoint_rows + sum(s.rows for s in ssts if not s.merged)
+        return replace(seen, ssts=[replace(s, merged=True) for s in ssts], checkpoint_rows=rows)
+    if isinstance(job, Consolidate):
+        # Each block becomes one frame, and what it lay in loses what it held of it.
+        written = len(job.blocks) * 200 * KIB
+        blocks = {b.block for b in job.blocks}
+        for at, old in enumerate(ssts):
+            ssts[at] = replace(old, live=max(old.live - 50 * KIB * len(job.blocks) // len(ssts), 0))
+        ssts.append(sst(fresh, written, merged=False, rows=len(job.blocks)))
+        return replace(seen, ssts=ssts, patched=[b for b in seen.patched if b.block not in blocks])
+    taken = {s.id for s in job.ssts}
+    left = [s for s in ssts if s.id not in taken]
+    assert len(left) == len(ssts) - len(job.ssts)
+    if isinstance(job, Repack):
+        left.append(sst(fresh, sum(s.live for s in job.ssts), merged=False, rows=sum(s.rows for s in job.ssts)))
+    return replace(seen, ssts=left)
+
+
+def any_store(draw: random.Random) -> Snapshot:
+    ssts = []
+    for number in range(draw.randrange(150)):
+        frames = int(2 ** draw.uniform(0, 26))
+        live = draw.choice([0, frames, draw.randrange(frames + 1)])
+        rows = draw.choice([1, 100, 20_000])
+        ssts.append(sst(number, live, frames=frames, merged=draw.random() < 0.7, rows=rows))
+    patched = [block(number, draw.randrange(1, 40), draw.randrange(1, 65)) for number in range(draw.randrange(600))]
+    return Snapshot(ssts, patched, draw.choice([0, 10**6]), draw.random() < 0.5)
+
+
+@pytest.mark.fast
+def test_a_store_that_nobody_writes_to_comes_to_rest() -> None:
+    """However it looks: after some jobs, none is worth it. What is left keeps the rules."""
+    done: dict[str, int] = {}
+    for seed in range(100):
+        seen = any_store(random.Random(seed))
+        steps = 3 * len(seen.ssts) + len(seen.patched) // OPTIONS.consolidate_blocks_max + 10
+        for step in range(steps):
+            job = next_job(seen, OPTIONS)
+            if job is None:
+                break
+            done[type(job).__name__] = done.get(type(job).__name__, 0) + 1
+            seen = after(seen, job, 1000 + step)
+        else:
+            pytest.fail(f"store {seed} is never at rest")
+        merged = [s for s in seen.ssts if s.merged]
+        assert all(s.live for s in merged)
+        assert all(s.share >= OPTIONS.repack_share for s in merged)
+        assert len(seen.ssts) - len(merged) < OPTIONS.unmerged_ssts_max
+    assert done.keys() == {"Drop", "WriteCheckpoint", "Repack", "Consolidate"}
+
+
+def test_it_looks_at_nothing_but_what_it_is_given() -> None:
+    seen = any_store(random.Random(5))
+    assert next_job(seen, OPTIONS) == next_job(seen, OPTIONS)

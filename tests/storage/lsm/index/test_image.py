@@ -1,0 +1,345 @@
+"""The index as rows of a checkpoint and back: it says the same, and what was frozen does not change."""
+
+from collections.abc import Iterable
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.errors import Corrupt
+from storage.format.blocks import ALLOCATED, HOLE, FrameRef
+from storage.format.checkpoint import ROWS_PER_PART, PartKind
+from storage.format.columns import Columns
+from storage.format.frame import FULL_MASK
+from storage.lsm.index import image as checkpoint
+from storage.lsm.index.block_map import BlockMap, Found, Frozen
+from storage.lsm.index.image import PlaceReader, check_listed, load_part, parts_of
+from storage.lsm.index.page import PAGE_BLOCKS
+
+BLOCKS = [0, 1, 2, 7, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 3 * PAGE_BLOCKS, 2**32 - 2]
+SSTS = {5: 1, 2: 2, 9: 3}
+"""Number in the process that writes, and position in the table."""
+
+LENGTH = 100
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["base", "patch", "patch", "patch", "zeros", "zero patch", "pages"]),
+        st.sampled_from(BLOCKS),
+        st.sampled_from(BLOCKS),
+        st.one_of(st.integers(1, FULL_MASK), st.sampled_from([1, 2, 3])),
+        st.sampled_from(sorted(SSTS)),
+    ),
+    max_size=60,
+)
+Step = tuple[str, int, int, int, int]
+
+
+def apply(found: BlockMap, some: Iterable[Step], *, start: int = 0) -> None:
+    for number, (what, block, other, mask, sst) in enumerate(some, start):
+        where = {"location": sst << 32 | 96 + LENGTH * number, "length": LENGTH, "tag": number}
+        zeros = {"location": ALLOCATED if mask & 1 else HOLE, "length": 0, "tag": 0}
+        if what == "base":
+            found.set_base(block, **where)
+        elif what == "patch":
+            found.add_patch(block, mask=mask, **where)
+        elif what == "zeros":
+            found.set_base(block, **zeros)
+        elif what == "zero patch":
+            found.add_patch(block, mask=mask, **zeros)
+        else:
+            first, end = sorted((block, other))
+            # A page each for allocated zeros: not for a petabyte of them.
+            far = end - first > 8 * PAGE_BLOCKS
+            found.zero_range(first, end + 1, HOLE if far else zeros["location"])
+
+
+def says(found: BlockMap, block: int) -> list[int | FrameRef]:
+    """What counts for each sector: without what is covered, which a pruning may take away or not."""
+    sectors: list[int | FrameRef | None] = [None] * 64
+    for item in found.find(block):
+        for s in range(64):
+            if item.mask >> s & 1 and sectors[s] is None:
+                sectors[s] = item.content
+    return [content for content in sectors if content is not None]
+
+
+def chains(found: BlockMap) -> dict[int, list[Found]]:
+    return {block: list(found.find(block)) for block in BLOCKS}
+
+
+def parts(frozen: Frozen, rows: int = ROWS_PER_PART) -> list[tuple[PartKind, Columns]]:
+    with patch.object(checkpoint, "ROWS_PER_PART", rows):
+        return list(parts_of(frozen, SSTS))
+
+
+def load(some: Iterable[tuple[PartKind, Columns]], moved: dict[tuple[int, int], int] | None = None) -> BlockMap:
+    """Into a process that gives the SSTs the same numbers, so that the maps compare."""
+    found = BlockMap()
+    places = PlaceReader(sorted(SSTS, key=lambda number: SSTS[number]), moved or {})
+    for kind, rows in some:
+        load_part(found, kind, dict(rows), places)
+    return found
+
+
+@given(steps, st.integers(1, 8))
+@settings(max_examples=200, deadline=None)
+def test_it_says_the_same_of_every_block(some: list[Step], rows: int) -> None:
+    found = BlockMap()
+    apply(found, some)
+    given_parts = parts(found.freeze(), rows)
+    loaded = load(given_parts)
+    assert chains(loaded) == chains(found)
+    for number in {block // PAGE_BLOCKS for block in BLOCKS}:
+        for block in (number * PAGE_BLOCKS + 9, number * PAGE_BLOCKS + PAGE_BLOCKS // 2):
+            assert list(loaded.find(block)) == list(found.find(block))
+    assert loaded.patches() == found.patches()
+
+
+@given(steps, st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_parts_are_small_and_in_order(some: list[Step], rows: int) -> None:
+    """A block is in one part of a kind; a part is larger than asked for only by the rows of one block."""
+    found = BlockMap()
+    apply(found, some)
+    last: dict[PartKind, int] = {}
+    kinds = []
+    for kind, columns in parts(found.freeze(), rows):
+        kinds.append(kind)
+        if kind is PartKind.ZEROS:
+            continue
+        blocks = columns["block"].tolist()
+        assert blocks == sorted(blocks)
+        assert blocks[0] > last.get(kind, -1)
+        assert len(blocks) <= rows or len(set(blocks)) == 1
+        last[kind] = blocks[-1]
+    assert kinds == sorted(kinds)
+
+
+@given(steps, steps)
+@settings(max_examples=200, deadline=None)
+def test_what_is_frozen_does_not_change(before: list[Step], after: list[Step]) -> None:
+    found = BlockMap()
+    apply(found, before)
+    was = chains(found)
+    frozen = found.freeze()
+    apply(found, after, start=1000)
+    for block in BLOCKS:
+        for item in found.find(block):
+            if isinstance(item.content, FrameRef):
+                found.move(block, item.content.location, item.content.location + 2**31)
+    assert chains(load(parts(frozen))) == was
+
+
+@given(steps, steps)
+@settings(max_examples=100, deadline=None)
+def test_a_map_that_was_loaded_goes_on_as_the_other_one(before: list[Step], after: list[Step]) -> None:
+    found = BlockMap()
+    apply(found, before)
+    loaded = load(parts(found.freeze(), 4))
+    found.thaw()
+    for index in (found, loaded):
+        apply(index, after, start=1000)
+    assert {block: says(loaded, block) for block in BLOCKS} == {block: says(found, block) for block in BLOCKS}
+
+
+def test_pages_of_allocated_zeros_are_one_row() -> None:
+    found = BlockMap()
+    found.zero_range(5, 700 * PAGE_BLOCKS + 3, ALLOCATED)
+    found.add_patch(9 * PAGE_BLOCKS, mask=1, location=5 << 32 | 96, length=LENGTH, tag=1)
+    (zeros, rows), (patches, _) = parts(found.freeze())
+    assert (zeros, patches) == (PartKind.ZEROS, PartKind.PATCHES)
+    assert (rows["first"].tolist(), rows["end"].tolist()) == ([5], [700 * PAGE_BLOCKS + 3])
+
+
+def test_a_frame_in_an_sst_beside_the_table_is_not_written() -> None:
+    for number in (3, 10_000):
+        for kind in ("base", "patch"):
+            found = BlockMap()
+            apply(found, [(kind, 1, 1, 1, number)])
+            with pytest.raises(RuntimeError, match="refers to an SST that no manifest lists"):
+                parts(found.freeze())
+
+
+def test_a_place_beyond_the_table_is_an_error() -> None:
+    found = BlockMap()
+    apply(found, [("base", 1, 1, 1, 9)])
+    with pytest.raises(ValueError, match="beyond its table"):
+        load_part(BlockMap(), *parts(found.freeze())[0], PlaceReader([5, 2], {}))
+
+
+def test_what_was_moved_is_found_where_it_lies_now() -> None:
+    found = BlockMap()
+    apply(found, [("base", 1, 1, 1, 5), ("patch", 1, 1, 6, 2), ("base", 2, 2, 1, 5)])
+    loaded = load(parts(found.freeze()), {(5, 96): 77 << 32 | 500, (2, 196): 77 << 32 | 900, (2, 96): 1})
+    assert [item.content.location for item in loaded.find(1) if isinstance(item.content, FrameRef)] == [
+        77 << 32 | 900,
+        77 << 32 | 500,
+    ]
+    assert list(loaded.find(2)) == list(found.find(2))
+
+
+# --- move
+
+
+def frame(offset: int, *, sst: int = 5) -> dict[str, int]:
+    return {"location": sst << 32 | offset, "length": LENGTH, "tag": offset}
+
+
+def locations(found: BlockMap, block: int) -> list[int]:
+    return [item.content if isinstance(item.content, int) else item.content.location for item in found.find(block)]
+
+
+def test_move_points_a_base_or_a_patch_elsewhere_and_nothing_else() -> None:
+    found = BlockMap()
+    found.set_base(3, **frame(100))
+    found.add_patch(3, mask=1, **frame(200))
+    found.add_patch(3, mask=2, **frame(300))
+    masks = [item.mask for item in found.find(3)]
+    assert found.move(3, 5 << 32 | 200, 6 << 32 | 1)
+    assert found.move(3, 5 << 32 | 100, 6 << 32 | 2)
+    assert locations(found, 3) == [5 << 32 | 300, 6 << 32 | 1, 6 << 32 | 2]
+    assert [item.mask for item in found.find(3)] == masks
+    assert not found.move(3, 5 << 32 | 200, 6 << 32 | 3), "it is there no more"
+    assert not found.move(4, 5 << 32 | 300, 6 << 32 | 3), "another block"
+    assert not found.move(PAGE_BLOCKS, 5 << 32 | 300, 6 << 32 | 3), "a page that is not there"
+    assert locations(found, 3) == [5 << 32 | 300, 6 << 32 | 1, 6 << 32 | 2]
+    assert found.take_dead() == [], "moved is not dead: whoever moved it moves it in the cache"
+
+
+# --- rebase
+
+NEW = frame(9999, sst=9)
+
+
+def patched(*patches: tuple[int, int], base: int | None = 100) -> BlockMap:
+    found = BlockMap()
+    found.zero_range(2, 3, ALLOCATED)  # so that there is a page
+    if base is not None:
+        found.set_base(3, **frame(base))
+    for mask, offset in patches:
+        found.add_patch(3, mask=mask, **frame(offset))
+    return found
+
+
+def test_rebase_takes_the_place_of_all_that_it_was_made_of() -> None:
+    for base in (100, None):
+        found = patched((1, 200), (2, 300), base=base)
+        assert found.rebase(3, list(found.find(3)), **NEW)
+        assert locations(found, 3) == [NEW["location"]]
+        dead = {5 << 32 | 200, 5 << 32 | 300} | ({5 << 32 | base} if base else set())
+        assert set(found.take_dead()) == dead
+        assert found.patches() == 0
+
+
+def test_what_came_later_stays_above_it() -> None:
+    found = patched((1, 200), (2, 300))
+    chain = list(found.find(3))
+    found.add_patch(3, mask=5, **frame(400))
+    found.add_patch(3, mask=8, location=ALLOCATED, length=0, tag=0)
+    assert found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [ALLOCATED, 5 << 32 | 400, NEW["location"]]
+    assert found.patches() == 2
+
+
+def test_what_later_patches_covered_of_it_does_not_matter() -> None:
+    """A pruning took inputs away: the base, or one of them, still tells that the chain stands."""
+    found = patched((1, 200), (2, 300))
+    chain = list(found.find(3))
+    found.add_patch(3, mask=1, **frame(400))
+    found.prune(3)
+    assert found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [5 << 32 | 400, NEW["location"]]
+
+
+def test_with_a_base_that_stands_and_no_patch_left_it_goes_below_all() -> None:
+    found = patched((1, 200))
+    chain = list(found.find(3))
+    found.add_patch(3, mask=3, **frame(400))
+    found.prune(3)
+    assert found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [5 << 32 | 400, NEW["location"]]
+
+
+@pytest.mark.parametrize("base", [100, None])
+def test_a_block_that_was_written_anew_is_left_alone(base: int | None) -> None:
+    chain = list(patched((1, 200), (2, 300), base=base).find(3))
+    written = patched((1, 200), (2, 300), base=base)
+    written.set_base(3, **frame(500))
+    written.add_patch(3, mask=1, **frame(600))
+    zeroed = patched((1, 200), (2, 300), base=base)
+    zeroed.zero_range(3, 4, HOLE)
+    zeroed.add_patch(3, mask=1, **frame(600))
+    for found in (written, zeroed):
+        before = locations(found, 3)
+        found.take_dead()
+        assert not found.rebase(3, chain, **NEW)
+        assert locations(found, 3) == before
+        assert found.take_dead() == []
+
+
+def test_a_page_that_is_gone_is_left_alone() -> None:
+    found = patched((1, 200))
+    chain = list(found.find(3))
+    found.zero_range(0, PAGE_BLOCKS, HOLE)
+    assert not found.rebase(3, chain, **NEW)
+    assert not found.pages
+
+
+def test_without_any_frame_left_nothing_tells_that_the_block_is_the_same() -> None:
+    """Zeros below, the one patch covered by a later one: zeros look like any others."""
+    found = patched((1, 200), base=None)
+    chain = list(found.find(3))
+    found.add_patch(3, mask=3, **frame(400))
+    found.prune(3)
+    assert not found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [5 << 32 | 400, HOLE]
+
+
+def test_a_row_of_zeros_that_was_in_the_chain_may_stay_above_it() -> None:
+    found = patched((2, 200))
+    found.add_patch(3, mask=4, location=HOLE, length=0, tag=0)
+    chain = list(found.find(3))
+    assert found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [HOLE, NEW["location"]], "hides what is zeros below it"
+    assert [item.mask for item in found.find(3)] == [4, FULL_MASK]
+
+
+def test_rebase_does_not_change_what_is_frozen() -> None:
+    found = patched((1, 200), (2, 300))
+    was = list(found.find(3))
+    frozen = found.freeze()
+    assert found.rebase(3, was, **NEW)
+    assert list(load(parts(frozen)).find(3)) == was
+
+
+# --- places that are not listed
+
+
+def gone(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    found = np.zeros(10, dtype=bool)
+    found[list(numbers)] = True
+    return found
+
+
+def test_what_can_be_seen_must_be_listed() -> None:
+    for base, patches in ((100, []), (100, [(1, 200)]), (None, [(1, 200)])):
+        found = patched(*patches, base=base)
+        check_listed(found, gone(4, 6))
+        with pytest.raises(Corrupt, match="block 3 refers to an SST that neither"):
+            check_listed(found, gone(5))
+
+
+def test_what_is_covered_may_be_gone() -> None:
+    found = patched(base=None)
+    found.add_patch(3, mask=3, **frame(200, sst=6))
+    found.add_patch(3, mask=1, **frame(300))
+    found.add_patch(3, mask=2, **frame(400))
+    check_listed(found, gone(6))
+    assert locations(found, 3) == [5 << 32 | 400, 5 << 32 | 300, HOLE]
+    found.add_patch(3, mask=7, **frame(500, sst=6))
+    found.add_patch(3, mask=3, **frame(600))
+    with pytest.raises(Corrupt):
+        check_listed(found, gone(6))
