@@ -1,7 +1,8 @@
 """So many records of one event a minute, so that whoever makes an event happen again and again (a client in a loop of
 attaching and leaving, a filesystem that asks for a broken block for ever) does not fill a disk with it.
 
-What is left out is counted, and said with the next record of that event. Errors are never left out.
+What is left out is counted, and said with the next record of that event. Errors are never left out, nor is what is
+logged for who asked for all of it (`-v`).
 """
 
 import logging
@@ -21,7 +22,9 @@ class _Event:
 
 
 class FloodFilter(logging.Filter):
-    """For a handler. Events have names that never vary, so what is remembered is as much as there are names."""
+    """For a handler. Our events have names that never vary, so what is remembered is as much as there are names. The
+    words of libraries vary, and pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,10 +32,11 @@ class FloodFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record may pass; it then has the field `left_out` if others of its event did not."""
-        if record.levelno >= logging.ERROR:
+        if record.name != "nbdserver" or record.levelno not in (logging.INFO, logging.WARNING):
             return True
         event = self._events.get(record.msg)
-        if event is None or record.created >= event.ends:
+        # The clock of records may be set back: then what it showed before says nothing.
+        if event is None or not event.ends - EVERY_SECONDS <= record.created < event.ends:
             left_out = 0 if event is None else event.left_out
             event = self._events[record.msg] = _Event(record.created + EVERY_SECONDS)
             if left_out:

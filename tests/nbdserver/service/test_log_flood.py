@@ -6,8 +6,8 @@ from typing import Any
 from nbdserver.service.log_flood import EVERY_SECONDS, RECORDS, FloodFilter
 
 
-def made(event: str, at: float, level: int = logging.INFO, **facts: Any) -> logging.LogRecord:
-    record = logging.LogRecord("nbdserver", level, __file__, 1, event, None, None)
+def made(event: str, at: float, level: int = logging.INFO, name: str = "nbdserver", **facts: Any) -> logging.LogRecord:
+    record = logging.LogRecord(name, level, __file__, 1, event, None, None)
     record.created = at
     record.__dict__.update(facts)
     return record
@@ -36,3 +36,25 @@ def test_a_quiet_minute_says_nothing_of_it() -> None:
     later = made("client_left", 100.0 + 2 * EVERY_SECONDS)
     assert flood.filter(later)
     assert "left_out" not in later.__dict__
+
+
+def test_all_that_was_asked_for_is_written() -> None:
+    """`-v` shows every request to the store."""
+    flood = FloodFilter()
+    assert all(flood.filter(made("object_request", 100.0, logging.DEBUG)) for _ in range(1000))
+
+
+def test_words_of_libraries_are_no_events() -> None:
+    """Each may be another: to count them would be to remember them all."""
+    flood = FloodFilter()
+    assert all(flood.filter(made(f"retry {n}", 100.0, logging.WARNING, name="urllib3")) for n in range(1000))
+    assert not flood._events
+
+
+def test_a_clock_that_is_set_back_silences_nothing() -> None:
+    flood = FloodFilter()
+    for n in range(1000):
+        flood.filter(made("client_left", 100_000.0 + n / 100))
+    later = made("client_left", 50_000.0)
+    assert flood.filter(later)
+    assert later.__dict__["left_out"] == 1000 - RECORDS
