@@ -134,6 +134,12 @@ MUTATIONS = [
         "            epoch = manifests.manifest.epoch\n",
     ),
     Mutation(
+        "no look before the fence",
+        "storage/lsm/recovery/take_over.py",
+        "            await manifests.look_for_newer()\n            replay = await log.put_fence",
+        "            replay = await log.put_fence",
+    ),
+    Mutation(
         "no last look at the end of opening",
         "storage/lsm/recovery/take_over.py",
         "                view = await self._load(manifests, ciphers, replay, tree)\n"

@@ -73,6 +73,8 @@ class Compactor:
         self._seen = (0, 0.0)
         """Sequence of the newest operation at some moment, and since when it is that."""
         self._over_target = False
+        self._nothing_at: tuple[object, ...] | None = None
+        """What the store was like (`_state`) when nothing was worth doing."""
         self.progress = its.progress
 
     async def run(self) -> None:
@@ -107,15 +109,27 @@ class Compactor:
 
     async def step(self) -> bool:
         """Do the job that is worth most; False if none is."""
+        state = self._state()
+        if state == self._nothing_at:
+            return False  # to count a store of terabytes takes 50 ms
         snapshot = await self.look()
         self._over_target = is_over_target(snapshot, self._options)
         job = next_job(snapshot, self._options)
         # Writers do not wait where nothing can be done: what takes the room may be damaged, or withheld.
         self._on_debt(space_debt(snapshot, self._options) if job is not None else 0.0)
+        self._nothing_at = state if job is None else None
         if job is None:
             return False
         await self.do(job)
         return True
+
+    def _state(self) -> tuple[object, ...]:
+        """What the next job depends on. The index changes when a flush or a job is installed, some time after its
+        manifest, and when a disk goes.
+        """
+        its, now = self._its, self._its.env.monotonic()
+        left = sum(until > now for until in (*self._withheld.values(), *self._unreadable.values()))
+        return its.manifests.number, its.cut(), its.layers.tree_queue.last_sequence, self._at_rest(), left
 
     def _at_rest(self) -> bool:
         sequence, since = self._seen

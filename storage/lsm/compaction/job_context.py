@@ -84,6 +84,7 @@ class JobContext:
         async def locked() -> None:
             async with self.installing:
                 await work()
+            self.garbage.add(self.manifests.take_old())
 
         await self.to_its_end("commit of maintenance", locked)
 

@@ -7,10 +7,10 @@ import pytest
 
 from storage.errors import AccessDenied, NotFound, StorageError
 from storage.format.names import sst_name
-from storage.lsm.compaction.plan import Drop, Repack, WriteCheckpoint
+from storage.lsm.compaction.plan import Drop, Repack, Snapshot, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
-from tests.storage.lsm.worlds import World, durable, read, soon, until
+from tests.storage.lsm.worlds import World, durable, read, record, soon, until
 
 MIB = 1024 * 1024
 BLOCK = 256 * 1024
@@ -164,4 +164,53 @@ async def test_a_victim_stays_as_long_as_a_read_waits_for_it() -> None:
     assert await soon(reading) == bytes(20 * SECTOR)
     engine.compactor.delete_condemned()
     await until(lambda: sst_name(copy.id) not in world.store.objects)
+    await engine.close()
+
+
+@pytest.mark.fast
+async def test_a_store_that_does_not_change_is_not_counted_again() -> None:
+    maintenance = MaintenanceOptions(look_seconds=SELDOM, rest_seconds=0.0)
+    world = World(options=EngineOptions(maintenance=maintenance))
+    engine, layer = await world.start()
+    layer.write(0, b"a" * SECTOR)
+    await engine.flush_memtable()
+    compactor = engine.compactor
+    looks = 0
+    look = compactor.look
+
+    async def counted() -> Snapshot:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    compactor.look = counted  # type: ignore[method-assign]
+    for _ in range(3):  # the first two find out that nothing is written to it
+        await steps(engine, 20)
+    seen = looks
+    await steps(engine, 20)
+    assert looks == seen
+    layer.write(SECTOR, b"b" * SECTOR)
+    await engine.flush_memtable()
+    await steps(engine, 20)
+    assert looks > seen, "a flush changes what there is to do"
+    seen = looks
+    await steps(engine, 20)
+    await steps(engine, 20)
+    await engine.change_tree(record("drop", 1))
+    before = looks
+    await steps(engine, 20)
+    assert looks > before, "so does a disk that goes"
+    await engine.close()
+
+
+@pytest.mark.fast
+async def test_manifests_of_jobs_go_like_those_of_flushes() -> None:
+    world = World(options=EngineOptions(maintenance=MaintenanceOptions(look_seconds=SELDOM)))
+    engine, layer = await world.start()
+    layer.write(0, b"a" * SECTOR)
+    await engine.flush_memtable()
+    for _ in range(60):
+        await engine.compactor.do(WriteCheckpoint("for the test"))
+    await until(lambda: len(world.store.names("manifest/")) <= 16 + 2)
+    await until(lambda: len(world.store.names("compacted/")) <= 3)  # an SST, the tree, and the newest checkpoint
     await engine.close()

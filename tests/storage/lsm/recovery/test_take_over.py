@@ -1,5 +1,6 @@
 """Whose turn it is: closed, crashed, held and foreign stores, and stores that are not what this host remembers."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.locks import WriterLock
 from storage.objects.base import Listing, ObjectInfo
 from storage.secret import Secret
-from tests.storage.lsm.worlds import World, durable, read
+from tests.storage.lsm.worlds import World, durable, read, soon, until
 
 URL = "memory://"
 A = b"a" * SECTOR_BYTES
@@ -316,3 +317,28 @@ async def test_a_store_that_lists_manifests_it_does_not_have_is_not_asked_for_ev
     world.store.list = wrong  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="lists manifests that are gone"):
         await world.open()
+
+
+async def test_a_take_over_that_lands_under_a_number_given_before_puts_no_fence(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest was on the way while the writer committed, and deleted, that number and more: the name was free."""
+    monkeypatch.setattr("storage.lsm.manifest.manifest_store.MANIFESTS_KEPT", 1)
+    writer = await begin(world)
+    number = writer.manifests.number + 1
+    held = world.store.hold("create", manifest_name(number))
+    opening = asyncio.ensure_future(world.open())
+    await held.someone_waits()
+    world.store.holds.clear()  # the writer's own request goes through
+    for _ in range(3):
+        await writer.flush_memtable(always=True)
+    await until(lambda: manifest_name(number) not in world.store.objects)
+    before = world.store.names(WALS)
+    held.release()
+    with pytest.raises(Fenced):
+        await soon(opening)
+    assert manifest_name(number) in world.store.objects, "it did land"
+    assert world.store.names(WALS) == before, "it put a fence before the writer"
+    writer.layers[1].write(0, B)
+    await durable(writer, writer.layers[1])
+    await writer.close()
