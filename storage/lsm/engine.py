@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from storage.bucket.outage import REFUSALS
 from storage.crypto.keys import DataKey
 from storage.env import Env
@@ -129,10 +127,8 @@ class Engine:
             item.raw = b""
             self._layers.replay(records, done=done, location=sst_numbers.location)
         self._layers.replayed()
-        gone = np.zeros(len(sst_numbers), dtype=bool)
-        for position in self.manifests.manifest.gone:
-            gone[sst_numbers.number(self.manifests.table[position - 1].id)] = True
-        for layer in self.layers.values():
+        gone = [sst_numbers.number(sst.id) for sst in self.manifests.gone()]
+        for layer in self.layers.values() if gone else ():
             check_listed(layer.index, gone)
 
     def _start(self) -> None:
@@ -213,7 +209,7 @@ class Engine:
     def check_alive(self) -> None:
         """Raise what ended this engine, if anything did."""
         if self.failed.done():
-            raise self.failed.result()
+            raise self.failed.result().with_traceback(None)  # it is raised again and again, and would grow
 
     def check_writer(self) -> None:
         """Raise AccessDenied if this engine may not change its store."""

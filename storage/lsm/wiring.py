@@ -144,13 +144,29 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         installing=(installing := asyncio.Lock()),
         cut=manifests.manifest.sequence,
     )
+    compactor = _compactor(its, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
+    return Parts(cache, ownership, writes, source, commit, layers, garbage, flush, compactor)
+
+
+def _compactor(
+    its: Context,
+    engine: Supervisor,
+    layers: Layers,
+    writes: WriteState,
+    ssts: SstWriter,
+    source: FrameSource,
+    codec: FrameCodec,
+    garbage: Garbage,
+    flush: MemtableFlush,
+    installing: asyncio.Lock,
+) -> Compactor:
     jobs = JobContext(
         layers=layers,
-        manifests=manifests,
+        manifests=its.opened.manifests,
         ssts=ssts,
         store=its.single,
         source=source,
-        cache=cache,
+        cache=source.cache,
         codec=codec,
         sst_numbers=its.sst_numbers,
         garbage=garbage,
@@ -160,13 +176,8 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         settled=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
         to_its_end=engine.to_its_end,
     )
-    compactor = Compactor(
-        jobs,
-        its.options.maintenance,
-        written=lambda: writes.sequence,
-        on_debt=writes.maintenance_is_behind,
-    )
-    return Parts(cache, ownership, writes, source, commit, layers, garbage, flush, compactor)
+    options = its.options.maintenance
+    return Compactor(jobs, options, written=lambda: writes.sequence, on_debt=writes.maintenance_is_behind)
 
 
 def _writes(its: Context) -> tuple[WriteState, Pace]:

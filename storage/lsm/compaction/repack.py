@@ -10,12 +10,10 @@ Victims are merged: a start finds their places in the checkpoint, and follows th
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
-
-import numpy as np
 
 from storage.bucket.outage import REFUSALS
 from storage.errors import Corrupt, NotFound
@@ -28,7 +26,7 @@ from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_al
 from storage.lsm.compaction.plan import SstFacts
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.load import read_indexes
-from storage.lsm.index.map_scan import frames_in
+from storage.lsm.index.map_scan import frames_in, numbers_mask
 from storage.lsm.index.sst_numbers import OFFSET_MASK
 from storage.lsm.sst.ranges import coalesce, decode_frame
 
@@ -87,10 +85,9 @@ async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: C
     await its.commit(commit)
 
 
-async def live_frames(indexes: Mapping[int, BlockMap], numbers: Iterable[int]) -> list[LiveFrame]:
+async def live_frames(indexes: Mapping[int, BlockMap], numbers: Collection[int]) -> list[LiveFrame]:
     """All frames in SSTs of these numbers that any map refers to, by location."""
-    wanted = np.zeros(max(numbers) + 1, dtype=bool)
-    wanted[list(numbers)] = True
+    wanted = numbers_mask(numbers)
     found: dict[int, LiveFrame] = {}
     for layer, index in list(indexes.items()):
         for ref in frames_in(index, wanted):

@@ -8,7 +8,7 @@ was moved to say. A place in an SST that is gone since may stand in a checkpoint
 checked for when all newer rows are in (`check_listed`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from storage.format.checkpoint import ROWS_PER_PART, PartKind
 from storage.format.columns import Columns
 from storage.format.names import MANIFESTS
 from storage.lsm.index.block_map import CHAIN_MAX, BlockMap, Frozen
-from storage.lsm.index.map_scan import frames_in
+from storage.lsm.index.map_scan import frames_in, numbers_mask
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
 
 Positions = Mapping[int, int]
@@ -193,13 +193,14 @@ def load_part(found: BlockMap, kind: PartKind, rows: Columns, places: PlaceReade
         found.load_patches(places.locations(rows))
 
 
-def check_listed(found: BlockMap, gone: NDArray[np.bool_]) -> None:
+def check_listed(found: BlockMap, gone: Collection[int]) -> None:
     """Corrupt if a frame that can be seen lies in an SST of these numbers, which is not listed: it was dropped or
     repacked when nothing referred to it. In the chains of a checkpoint such a place may stand below what covers it.
     """
-    for ref in frames_in(found, gone):
+    wanted = numbers_mask(gone)
+    for ref in frames_in(found, wanted):
         found.prune(ref.block)
     found.take_dead()
-    left = frames_in(found, gone)
+    left = frames_in(found, wanted)
     if left:
         raise Corrupt(MANIFESTS, f"block {left[0].block} refers to an SST that neither manifest nor log names")

@@ -2,7 +2,7 @@
 lie in some SSTs. No I/O.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,13 @@ def patched(index: BlockMap) -> tuple[NDArray[np.unsignedinteger], NDArray[np.un
     columns = index.patch_columns()
     frames = columns["location"] > ALLOCATED
     return columns["block"][frames], columns["mask"][frames]
+
+
+def numbers_mask(numbers: Collection[int]) -> NDArray[np.bool_]:
+    """Some numbers of SSTs as `frames_in` takes them; at least one."""
+    mask = np.zeros(max(numbers) + 1, dtype=bool)
+    mask[list(numbers)] = True
+    return mask
 
 
 def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> list[FrameRef]:

@@ -132,6 +132,10 @@ class Manifests:
         merged_ssts = [(sst, True) for sst in merged(self.manifest, self.table)]
         return merged_ssts + [(sst, False) for sst in self.manifest.ssts]
 
+    def gone(self) -> list[SstRef]:
+        """The data SSTs of the checkpoint's table that do not count any more."""
+        return [self.table[position - 1] for position in self.manifest.gone]
+
     async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:
         name = manifest_name(number)
         raw = await read_whole(

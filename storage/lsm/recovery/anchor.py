@@ -1,5 +1,4 @@
-"""This file knows what a host remembers of a store: how far it has seen it, and which of its processes
-wrote it.
+"""What a host remembers of a store: how far it has seen it, and which of its processes wrote it.
 
 Guarantees: what `save` has returned for is found by `load` after any crash; a process that is gone is never
 taken for alive, nor a living one for gone; and nobody is taken for this host's own who was not. All

@@ -80,7 +80,7 @@ class FrameSource:
         """
         self._store = store
         self._codec = codec
-        self._cache = cache
+        self.cache = cache
         self._sst_numbers = sst_numbers
         self._env = env
         self._on_missing = on_missing
@@ -181,7 +181,7 @@ class FrameSource:
             return waiter
         wanted = self._waiting.get(ref.location)
         if wanted is None:
-            cached = self._cache.get(ref.location)
+            cached = self.cache.get(ref.location)
             if cached is not None:
                 future.set_result(cached)
                 return waiter
@@ -348,7 +348,7 @@ class FrameSource:
             self._given(group)
         for wanted, result in zip(group, results, strict=True):
             if not isinstance(result, Exception):
-                self._cache.put(wanted.ref.location, result)
+                self.cache.put(wanted.ref.location, result)
             self._end(wanted, result)
 
     async def _refused(self, group: list[Wanted], error: StorageError, began: float) -> None:

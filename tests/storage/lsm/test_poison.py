@@ -111,3 +111,16 @@ async def test_a_get_that_is_cancelled_by_nobody_is_an_error_of_that_read() -> N
         await soon(asyncio.ensure_future(layer.read(0, SECTOR_BYTES)))
     assert await read(layer, 0, SECTOR_BYTES) == SECTOR
     await world.crash(engine)
+
+
+async def test_what_ended_an_engine_does_not_grow_by_being_said() -> None:
+    """Every client of a failed store is told, for as long as the process lives."""
+    world = World()
+    engine, _ = await world.start()
+    await world.crash(engine)
+    depths = []
+    for _ in range(5):
+        with pytest.raises(Closed) as raised:
+            engine.check_alive()
+        depths.append(len(raised.traceback))
+    assert len(set(depths)) == 1

@@ -233,6 +233,9 @@ class World:
 
     async def crash(self, engine: Engine) -> None:
         """End an engine as kill -9 does: nothing more is sent, nothing is given back, what was held back is gone."""
+        for task in asyncio.all_tasks():
+            # Nobody is left to look at what becomes of it.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
         engine.fail(Closed("killed by the test"))
         self.store.holds.clear()
         await settle()
