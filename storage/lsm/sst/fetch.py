@@ -289,7 +289,7 @@ class FrameSource:
     def _expire(self, now: float) -> None:
         """Tell those who have waited long enough for a suspect, whether or not it was its turn to be tried again."""
         for wanted in list(self._apart.values()):
-            proven = self.suspects.is_proven(wanted.name, wanted.tries)
+            proven = self.suspects.is_proven(wanted.name, wanted.suspected, wanted.newest)
             for waiter in wanted.waiters:
                 if waiter.future.done() or not (proven or waiter.urgent):
                     continue
@@ -407,14 +407,14 @@ class FrameSource:
         now = self._env.monotonic()
         name = group[0].name
         frames = {w.ref.location: [(waiter.layer, w.ref.block) for waiter in w.waiters] for w in group if w.missed}
-        if self.suspects.failed(name, frames, str(error), since=began, now=now):
+        if self.suspects.failed(name, frames, str(error), since=began):
             _log.warning("object_unreadable", extra={"object": name, "error": str(error)})
         for wanted in group:
             if wanted.ref.location not in self._apart:
                 wanted.set_apart(began)
-            wanted.failed(now, self._env.jitter())
+            wanted.failed(began, now, self._env.jitter())
             since = self.suspects.withheld_since(name, wanted.ref.location, now)
-            proven = self.suspects.is_proven(name, wanted.tries)
+            proven = self.suspects.is_proven(name, wanted.suspected, wanted.newest)
             wanted.give_up(self._unreadable(wanted, now), now, since, proven=proven)
             if wanted.missed:
                 self._apart[wanted.ref.location] = wanted

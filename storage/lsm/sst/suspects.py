@@ -10,9 +10,10 @@ of an outage counts against no object.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-TRIES_MIN = 2
-"""Times that something must have been asked for in vain before it counts as withheld: the first try may have shared a
-slow link with many others, and the next goes in small company."""
+APART_SECONDS = 30.0
+"""What was asked for in vain counts as withheld when the newest such try began so long after the first. The first may
+have shared a slow link with many others, and one that failed at once and one that hung for a minute may have met the
+same moment without a network: that says nothing of the object."""
 
 RANGES_MAX = 1000
 """Blocks remembered of one suspect, for people."""
@@ -25,10 +26,8 @@ class Suspect:
     name: str
     since: float
     reason: str
-    tries: int = 0
-    """In vain; GETs that were under way together count once."""
-    tried: float = float("-inf")
-    """When the newest of those ended."""
+    newest: float = float("-inf")
+    """When the newest GET began that was in vain."""
     gave: bool = False
     """Whether any part of it came since."""
     frames: dict[int, float] = field(default_factory=dict)
@@ -54,9 +53,9 @@ class Suspects:
         return sorted(self._found.values(), key=lambda suspect: suspect.since)
 
     def failed(
-        self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float, now: float
+        self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float
     ) -> bool:
-        """A GET that began at `since` failed now, though the store gives other objects. `frames` are those it was to
+        """A GET that began at `since` failed, though the store gives other objects. `frames` are those it was to
         bring, by location, with the (layer, block) of who asked. Whether the object was above suspicion before.
         """
         suspect = self._found.get(name)
@@ -64,9 +63,7 @@ class Suspects:
         if suspect is None:
             suspect = self._found[name] = Suspect(name, since, reason)
         suspect.reason = reason
-        if since >= suspect.tried:
-            suspect.tries += 1
-            suspect.tried = now
+        suspect.newest = max(suspect.newest, since)
         for location, blocks in frames.items():
             suspect.frames.setdefault(location, since)
             for block in blocks:
@@ -98,12 +95,14 @@ class Suspects:
             return now
         return suspect.frames.get(location, now) if suspect.gave else suspect.since
 
-    def is_proven(self, name: str, tries: int) -> bool:
-        """Whether a frame that was tried so often in vain is withheld, and not only waiting for its turn."""
+    def is_proven(self, name: str, first: float, newest: float) -> bool:
+        """Whether a frame is withheld, the first and newest try in vain of which began at these moments; if not, it may
+        only wait for its turn, or have met one bad moment.
+        """
         suspect = self._found.get(name)
         if suspect is None:
             return False
-        return tries >= TRIES_MIN or (not suspect.gave and suspect.tries >= TRIES_MIN)
+        return newest - first >= APART_SECONDS or (not suspect.gave and suspect.newest - suspect.since >= APART_SECONDS)
 
     def clear(self) -> None:
         """The store as a whole is away: that explains all."""

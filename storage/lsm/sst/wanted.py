@@ -39,7 +39,9 @@ class Wanted:
     due: float = 0.0
     """When to try again."""
     suspected: float = 0.0
-    """Since when it waits among what is wanted of suspects."""
+    """Since when it waits among what is wanted of suspects; when the first GET in vain began, if there was one."""
+    newest: float = 0.0
+    """When the newest GET began that was in vain since then."""
     under_way: bool = False
 
     @property
@@ -59,11 +61,13 @@ class Wanted:
 
     def set_apart(self, now: float) -> None:
         """Its object is a suspect."""
-        self.suspected, self.tries, self.due = now, 0, now
+        self.suspected = self.newest = self.due = now
+        self.tries = 0
 
-    def failed(self, now: float, jitter: float) -> None:
-        """Try again later."""
+    def failed(self, began: float, now: float, jitter: float) -> None:
+        """A GET that began then was in vain: try again later."""
         self.tries += 1
+        self.newest = max(self.newest, began)
         self.due = now + min(PAUSE_SECONDS_MIN * 2**self.tries, PAUSE_SECONDS_MAX) * (0.5 + jitter / 2)
 
     def give_up(self, error: Exception, now: float, since: float, *, proven: bool) -> None:

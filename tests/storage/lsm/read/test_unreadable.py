@@ -182,6 +182,23 @@ def test_an_object_that_is_given_again_is_read() -> None:
     played(case)
 
 
+def test_one_bad_moment_proves_nothing() -> None:
+    """One GET fails and the next hangs for a minute: that is one moment without a network, and no bad object."""
+
+    async def case(there: Withheld) -> None:
+        there.store.denials.clear()
+        there.store.fail_once("get", there.bad, EIO)
+        read = asyncio.ensure_future(there.layer.read(0, SECTOR_BYTES))
+        await asyncio.sleep(0.01)
+        hold = there.store.hold("get", there.bad)
+        await hold.someone_waits()
+        await asyncio.sleep(READ_SECONDS_MAX / 2)
+        there.store.holds.remove(hold)
+        assert join(await read) == BAD[:SECTOR_BYTES]
+
+    played(case)
+
+
 def test_when_the_whole_store_is_away_all_wait_and_nobody_fails() -> None:
     async def case(there: Withheld) -> None:
         there.store.deny("get", "", EIO)
