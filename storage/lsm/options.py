@@ -26,6 +26,7 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     unmerged_rows_share: float = 0.25
     unmerged_dead_bytes_min: int = 64 * MIB
     """Dead bytes in those; and `unmerged_dead_share` of what is live."""
+    unmerged_dead_bytes_min_at_rest: int = 8 * MIB
     unmerged_dead_share: float = 0.1
     job_bytes_max: int = 64 * MIB
     """Live bytes of one repack, which is in memory meanwhile."""

@@ -209,7 +209,7 @@ class Maintained:
 
     async def repack(self, ssts: int) -> None:
         merged = [sst for sst in (await self.engine.compactor.look()).ssts if sst.merged and sst.live]
-        merged.sort(key=lambda sst: sst.share)
+        merged.sort(key=lambda sst: sst.live / sst.frames)
         await self.do(Repack(tuple(merged[:ssts]), "the test says so"))
 
     async def drop(self) -> None:

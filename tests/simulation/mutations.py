@@ -543,20 +543,20 @@ MUTATIONS = [
     Mutation(
         "repack: of SSTs that no checkpoint holds",
         "storage/lsm/compaction/plan.py",
-        "if sst.merged and sst.live and sst.id",
-        "if sst.live and sst.id",
+        "    return ssts.merged & (ssts.live > 0) & ~",
+        "    return (ssts.live > 0) & ~",
     ),
     Mutation(
         "repack: only whole blocks are copied",
         "storage/lsm/compaction/repack.py",
-        "        for ref in frames_in(index, wanted):\n",
-        "        for ref in [found for found in frames_in(index, wanted) if found.full]:\n",
+        "            for ref in some:\n",
+        "            for ref in [found for found in some if found.full]:\n",
     ),
     Mutation(
         "repack: only one layer is asked",
         "storage/lsm/compaction/repack.py",
-        "    for layer, index in list(indexes.items()):\n        for ref",
-        "    for layer, index in list(indexes.items())[:1]:\n        for ref",
+        "    for layer, index in list(indexes.items()):\n        for some",
+        "    for layer, index in list(indexes.items())[:1]:\n        for some",
     ),
     Mutation(
         "repack: only the newest patch is pointed to its new place",
@@ -593,8 +593,8 @@ MUTATIONS = [
     Mutation(
         "drop: of SSTs that no checkpoint holds",
         "storage/lsm/compaction/plan.py",
-        "if sst.merged and not sst.live)",
-        "if not sst.live)",
+        "    dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)\n",
+        "    dropped = snapshot.ssts.live == 0\n",
     ),
     Mutation(
         "drop: what went before is listed again",

@@ -6,15 +6,16 @@ seen without any has none, however long the counting took.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.format.blocks import SstRef
-from storage.format.envelope import HEADER_BYTES
-from storage.lsm.compaction.plan import PatchedBlock, SstFacts
+from storage.format.manifest import Manifest
+from storage.lsm.compaction.plan import PatchedBlock
+from storage.lsm.compaction.sst_table import SstTable
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.map_scan import live_bytes, patched
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -31,15 +32,24 @@ async def count_live(indexes: Mapping[int, BlockMap], numbers: int) -> NDArray[n
     return total
 
 
-def facts(listed: Iterable[tuple[SstRef, bool]], live: NDArray[np.float64], sst_numbers: SstNumbers) -> list[SstFacts]:
-    """What is known of each listed SST, given as (reference, whether it is merged), and the bytes live by number."""
-    found = []
-    for ref, merged in listed:
-        number = sst_numbers.number(ref.id)
-        frames = ref.index_offset - HEADER_BYTES
-        bytes_live = int(live[number]) if number < len(live) else frames
-        found.append(SstFacts(ref.id, number, ref.size, frames, bytes_live, ref.entries, merged))
-    return found
+class ListedSsts:
+    """The SSTs of a manifest as a table. Those of a checkpoint are kept: only its successor changes them."""
+
+    def __init__(self, sst_numbers: SstNumbers) -> None:
+        self._sst_numbers = sst_numbers
+        self._of: Sequence[SstRef] = ()
+        self._kept = SstTable.listed((), sst_numbers, merged=True)
+
+    def table(self, manifest: Manifest, table: Sequence[SstRef], live: NDArray[np.float64]) -> SstTable:
+        """All that `manifest` and `table`, that of its checkpoint, list, with the bytes live by number; for one thread
+        at a time.
+        """
+        if table is not self._of:
+            self._kept, self._of = SstTable.listed(table, self._sst_numbers, merged=True), table
+        listed = np.ones(len(self._kept), np.bool_)
+        listed[np.array(manifest.gone, np.int64) - 1] = False
+        beside = SstTable.listed(manifest.ssts, self._sst_numbers, merged=False)
+        return self._kept.where(listed).beside(beside).counted(live)
 
 
 async def count_patches(
@@ -49,21 +59,28 @@ async def count_patches(
     sectors: int,
     run: Callable[[Callable[[], list[PatchedBlock]]], Awaitable[list[PatchedBlock]]],
 ) -> list[PatchedBlock]:
-    """The blocks with at least so many patches, or so many sectors that patches hold. The columns are copied at once;
+    """The blocks with at least so many patches, or so many sectors that patches hold. The columns are copied in steps;
     `run` counts them in a thread, since sorting a million takes 100 ms.
     """
     found: list[PatchedBlock] = []
     for layer, index in list(indexes.items()):
-        rows, masks = patched(index)
-        if len(rows):
-            found += await run(partial(_patched, layer, rows, masks, patches, sectors))
-        await asyncio.sleep(0)
+        parts = []
+        for part in patched(index):
+            if len(part[0]):
+                parts.append(part)
+            await asyncio.sleep(0)
+        if parts:
+            found += await run(partial(_patched, layer, parts, patches, sectors))
     return found
 
 
 def _patched(
-    layer: int, blocks: NDArray[np.uint32], masks: NDArray[np.uint64], patches_min: int, sectors_min: int
+    layer: int,
+    parts: list[tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]],
+    patches_min: int,
+    sectors_min: int,
 ) -> list[PatchedBlock]:
+    blocks, masks = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(blocks, kind="stable")
     blocks, masks = blocks[order], masks[order]
     starts = np.flatnonzero(np.concatenate(([True], blocks[1:] != blocks[:-1])))

@@ -11,11 +11,12 @@ store refuses is left alone for a while, and so keeps no others. Anything unfore
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from storage.errors import Closed, Corrupt, Fenced, StorageError
 from storage.format.manifest import dropped
 from storage.format.names import sst_name
-from storage.lsm.compaction.census import count_live, count_patches, facts
+from storage.lsm.compaction.census import ListedSsts, count_live, count_patches
 from storage.lsm.compaction.consolidate import consolidate
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.compaction.plan import (
@@ -24,13 +25,11 @@ from storage.lsm.compaction.plan import (
     PatchedBlock,
     Repack,
     Snapshot,
-    SstFacts,
     WriteCheckpoint,
-    is_over_target,
-    next_job,
-    space_debt,
+    decide,
 )
 from storage.lsm.compaction.repack import repack
+from storage.lsm.compaction.sst_table import SstFacts
 from storage.lsm.compaction.write_checkpoint import write_checkpoint
 from storage.lsm.options import MaintenanceOptions
 
@@ -64,6 +63,7 @@ class Compactor:
         self._options = options
         self._written = written
         self._on_debt = on_debt
+        self._listed = ListedSsts(its.sst_numbers)
         self._skipped: set[str] = set()
         """SSTs with damage."""
         self._withheld: dict[str, float] = {}
@@ -113,14 +113,14 @@ class Compactor:
         if state == self._nothing_at:
             return False  # to count a store of terabytes takes 50 ms
         snapshot = await self.look()
-        self._over_target = is_over_target(snapshot, self._options)
-        job = next_job(snapshot, self._options)
-        # Writers do not wait where nothing can be done: what takes the room may be damaged, or withheld.
-        self._on_debt(space_debt(snapshot, self._options) if job is not None else 0.0)
-        self._nothing_at = state if job is None else None
-        if job is None:
+        decision = await self._its.ssts.encode(partial(decide, snapshot, self._options))
+        self._over_target = decision.over_target
+        self.progress.live_bytes = decision.live_bytes
+        self._on_debt(decision.debt)
+        self._nothing_at = state if decision.job is None else None
+        if decision.job is None:
             return False
-        await self.do(job)
+        await self.do(decision.job)
         return True
 
     def _state(self) -> tuple[object, ...]:
@@ -143,20 +143,19 @@ class Compactor:
         """What is known of the store now."""
         its, options = self._its, self._options
         indexes = its.indexes()
-        listed = its.manifests.listed()
-        checkpoint = its.manifests.manifest.checkpoint
+        # As listed when the count began: what is committed meanwhile is another look's.
+        manifest, table = its.manifests.manifest, its.manifests.table
         live = await count_live(indexes, len(its.sst_numbers))
         patches, sectors = options.patches_max_at_rest, options.patched_sectors_max
         patched = await count_patches(indexes, patches=patches, sectors=sectors, run=its.ssts.encode)
         now = its.env.monotonic()
         self._withheld = {sst: until for sst, until in self._withheld.items() if until > now}
         self._unreadable = {block: until for block, until in self._unreadable.items() if until > now}
-        ssts = facts(listed, live, its.sst_numbers)
-        self.progress.live_bytes = sum(sst.live for sst in ssts)
+        ssts = await its.ssts.encode(partial(self._listed.table, manifest, table, live))
         return Snapshot(
             ssts=ssts,
             patched=patched,
-            checkpoint_rows=0 if checkpoint is None else checkpoint.entries,
+            checkpoint_rows=0 if manifest.checkpoint is None else manifest.checkpoint.entries,
             at_rest=self._at_rest(),
             object_bytes=its.ssts.pace.object_bytes,
             skipped=self._skipped | self._withheld.keys(),

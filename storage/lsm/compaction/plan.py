@@ -21,40 +21,20 @@ The figures, and why:
   what is a quarter of one at most: what is packed is never small again, but for one remainder.
 - 64 SSTs beside the checkpoint are two round trips of a start; a checkpoint is written again when the rows beside it
   are a quarter of those in it, so all checkpoints together write each row four times at most.
+- What is dead beside the checkpoint makes one due at 64 MiB, or a tenth of what is live: a checkpoint is about a
+  thousandth of what is live. At rest 8 MiB are enough: where a disk was discarded, nothing else would ever come and ask
+  for one, and of a store without data no more than that stays.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.lsm.compaction.sst_table import SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 from storage.units import MIB
-
-
-@dataclass(frozen=True, slots=True)
-class SstFacts:
-    """One listed SST."""
-
-    id: str
-    number: int
-    size: int
-    """Bytes of the object."""
-    frames: int
-    """Bytes of frames in it."""
-    live: int
-    """Bytes of frames in it that a map refers to."""
-    rows: int
-    merged: bool
-    """The newest checkpoint has what it says, so a start does not read it."""
-
-    @property
-    def dead(self) -> int:
-        """Bytes of frames that nothing refers to."""
-        return max(self.frames - self.live, 0)
-
-    @property
-    def share(self) -> float:
-        """Live share of its frames."""
-        return self.live / self.frames if self.frames else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +52,7 @@ class PatchedBlock:
 class Snapshot:
     """What is known of a store at one moment."""
 
-    ssts: Sequence[SstFacts]
+    ssts: SstTable
     patched: Sequence[PatchedBlock]
     checkpoint_rows: int
     at_rest: bool
@@ -116,10 +96,33 @@ class Consolidate:
 Job = Drop | WriteCheckpoint | Repack | Consolidate
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from a snapshot."""
+
+    job: Job | None
+    over_target: bool
+    debt: float
+    """How far the store is beyond its space target (`space_debt`); 0 where nothing can be done about it: what takes the
+    room may be damaged, or withheld.
+    """
+    live_bytes: int
+
+
+def decide(snapshot: Snapshot, options: MaintenanceOptions) -> Decision:
+    """What to do now, and how urgent it is."""
+    job = next_job(snapshot, options)
+    return Decision(
+        job,
+        is_over_target(snapshot, options),
+        0.0 if job is None else space_debt(snapshot, options),
+        int(snapshot.ssts.live.sum()),
+    )
+
+
 def is_over_target(snapshot: Snapshot, options: MaintenanceOptions) -> bool:
     """Whether the store is larger than it should be."""
-    stored = sum(sst.size for sst in snapshot.ssts)
-    live = sum(sst.live for sst in snapshot.ssts)
+    stored, live = int(snapshot.ssts.size.sum()), int(snapshot.ssts.live.sum())
     return stored > options.space_factor * live + options.space_slack_bytes
 
 
@@ -127,17 +130,16 @@ def space_debt(snapshot: Snapshot, options: MaintenanceOptions) -> float:
     """How far the store is on its way from the space target (0) to twice that for what is live (1, or more): replies of
     writes are delayed accordingly, so that a store never grows without bound, and no writer waits for a job to end.
     """
-    stored = sum(sst.size for sst in snapshot.ssts)
-    live = sum(sst.live for sst in snapshot.ssts)
+    stored, live = int(snapshot.ssts.size.sum()), int(snapshot.ssts.live.sum())
     target = options.space_factor * live + options.space_slack_bytes
     return max(stored - target, 0.0) / max(options.space_factor * live, options.space_slack_bytes, 1)
 
 
 def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
     """What to do now; None: nothing is worth it."""
-    dropped = tuple(sst for sst in snapshot.ssts if sst.merged and not sst.live)
-    if dropped:
-        return Drop(dropped)
+    dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)
+    if dropped.any():
+        return Drop(tuple(snapshot.ssts.where(dropped)))
     return (
         _checkpoint(snapshot, options)
         or _repack(snapshot, options)
@@ -147,17 +149,17 @@ def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
 
 
 def _checkpoint(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint | None:
-    unmerged = [sst for sst in snapshot.ssts if not sst.merged]
-    if not unmerged:
+    unmerged = snapshot.ssts.where(~snapshot.ssts.merged)
+    if not len(unmerged):
         return None
-    rows = sum(sst.rows for sst in unmerged)
-    dead = sum(sst.dead for sst in unmerged)
-    live = sum(sst.live for sst in snapshot.ssts)
+    rows, dead = int(unmerged.rows.sum()), int(unmerged.dead.sum())
+    live = int(snapshot.ssts.live.sum())
     if len(unmerged) >= options.unmerged_ssts_max:
         return WriteCheckpoint(f"{len(unmerged)} SSTs beside it")
     if rows >= max(options.unmerged_rows_min, options.unmerged_rows_share * snapshot.checkpoint_rows):
         return WriteCheckpoint(f"{rows} rows beside it")
-    if dead >= max(options.unmerged_dead_bytes_min, options.unmerged_dead_share * live):
+    dead_min = options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min
+    if dead >= max(dead_min, options.unmerged_dead_share * live):
         return WriteCheckpoint(f"{dead} dead bytes in SSTs beside it")
     return None
 
@@ -166,16 +168,18 @@ def _repack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
     share = options.repack_share_at_rest if snapshot.at_rest else options.repack_share
     if is_over_target(snapshot, options):
         share = options.repack_share_over_target
-    victims = sorted((s for s in _movable(snapshot) if s.share < share), key=lambda s: s.share)
-    return Repack(_some(victims, options), "little of them is live") if victims else None
+    movable = snapshot.ssts.where(_movable(snapshot) & (snapshot.ssts.share < share))
+    if not len(movable):
+        return None
+    order = np.argsort(movable.share, kind="stable").tolist()
+    return Repack(_some(map(movable.facts, order), options), "little of them is live")
 
 
 def _pack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
     tiers: dict[int, list[SstFacts]] = {}
     small_max = min(options.pack_bytes_max, snapshot.object_bytes // 4)
-    for sst in _movable(snapshot):
-        if sst.live <= small_max:
-            tiers.setdefault(max(sst.live, 1).bit_length() // 2, []).append(sst)
+    for sst in snapshot.ssts.where(_movable(snapshot) & (snapshot.ssts.live <= small_max)):
+        tiers.setdefault(sst.live.bit_length() // 2, []).append(sst)
     for _, small in sorted(tiers.items()):
         packed = _some(small, options)
         if len(small) >= options.pack_count and len(packed) > 1:
@@ -183,19 +187,22 @@ def _pack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
     return None
 
 
-def _movable(snapshot: Snapshot) -> list[SstFacts]:
-    return [sst for sst in snapshot.ssts if sst.merged and sst.live and sst.id not in snapshot.skipped]
+def _movable(snapshot: Snapshot) -> NDArray[np.bool_]:
+    """Which SSTs a job may copy from."""
+    ssts = snapshot.ssts
+    return ssts.merged & (ssts.live > 0) & ~ssts.are(snapshot.skipped)
 
 
-def _some(victims: list[SstFacts], options: MaintenanceOptions) -> tuple[SstFacts, ...]:
+def _some(victims: Iterable[SstFacts], options: MaintenanceOptions) -> tuple[SstFacts, ...]:
     """The first ones, up to `job_bytes_max` of live bytes; one at least."""
-    total, count = 0, 0
+    total = 0
+    taken: list[SstFacts] = []
     for victim in victims:
         total += victim.live
-        if count and total > options.job_bytes_max:
+        if taken and total > options.job_bytes_max:
             break
-        count += 1
-    return tuple(victims[:count])
+        taken.append(victim)
+    return tuple(taken)
 
 
 def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:

@@ -23,7 +23,7 @@ from storage.format.manifest import repacked
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex
 from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_all
-from storage.lsm.compaction.plan import SstFacts
+from storage.lsm.compaction.sst_table import SstFacts
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.load import read_indexes
 from storage.lsm.index.map_scan import frames_in, numbers_mask
@@ -90,9 +90,10 @@ async def live_frames(indexes: Mapping[int, BlockMap], numbers: Collection[int])
     wanted = numbers_mask(numbers)
     found: dict[int, LiveFrame] = {}
     for layer, index in list(indexes.items()):
-        for ref in frames_in(index, wanted):
-            found.setdefault(ref.location, LiveFrame(layer, ref))
-        await asyncio.sleep(0)
+        for some in frames_in(index, wanted):
+            for ref in some:
+                found.setdefault(ref.location, LiveFrame(layer, ref))
+            await asyncio.sleep(0)
     return [found[location] for location in sorted(found)]
 
 

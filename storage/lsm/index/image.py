@@ -9,6 +9,7 @@ checked for when all newer rows are in (`check_listed`).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,9 +199,9 @@ def check_listed(found: BlockMap, gone: Collection[int]) -> None:
     repacked when nothing referred to it. In the chains of a checkpoint such a place may stand below what covers it.
     """
     wanted = numbers_mask(gone)
-    for ref in frames_in(found, wanted):
+    for ref in chain.from_iterable(frames_in(found, wanted)):
         found.prune(ref.block)
     found.take_dead()
-    left = frames_in(found, wanted)
+    left = list(chain.from_iterable(frames_in(found, wanted)))
     if left:
         raise Corrupt(MANIFESTS, f"block {left[0].block} refers to an SST that neither manifest nor log names")

@@ -3,6 +3,7 @@ lie in some SSTs. No I/O.
 """
 
 from collections.abc import Collection, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,12 @@ from storage.format.blocks import ALLOCATED, FrameRef
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
 
-PAGES_AT_ONCE = 32
+PAGES_AT_ONCE = 8
 ROWS_AT_ONCE = PAGES_AT_ONCE * PAGE_BLOCKS
-"""Looked at between two turns of the event loop: about a millisecond."""
+"""Looked at between two turns of the event loop: about half a millisecond."""
+
+FRAMES_AT_ONCE = 512
+"""Given in one step: as long."""
 
 
 def live_bytes(index: BlockMap, numbers: int) -> Iterator[NDArray[np.float64]]:
@@ -29,13 +33,14 @@ def live_bytes(index: BlockMap, numbers: int) -> Iterator[NDArray[np.float64]]:
         yield _bytes_by_number(part["location"], part["length"], numbers)
 
 
-def patched(index: BlockMap) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
-    """The block and the mask of every patch that is a frame, in no order. (What is nothing but zeros takes no room, and
-    no request.)
+def patched(index: BlockMap) -> Iterator[tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]]:
+    """The block and the mask of every patch that is a frame, in no order, in steps. (What is nothing but zeros takes no
+    room, and no request.)
     """
-    columns = index.patch_columns()
-    frames = columns["location"] > ALLOCATED
-    return columns["block"][frames], columns["mask"][frames]
+    for start in range(0, index.rows, ROWS_AT_ONCE):
+        columns = index.patch_columns(slice(start, start + ROWS_AT_ONCE))
+        frames = columns["location"] > ALLOCATED
+        yield columns["block"][frames], columns["mask"][frames]
 
 
 def numbers_mask(numbers: Collection[int]) -> NDArray[np.bool_]:
@@ -45,27 +50,39 @@ def numbers_mask(numbers: Collection[int]) -> NDArray[np.bool_]:
     return mask
 
 
-def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> list[FrameRef]:
-    """All frames that lie in SSTs with these numbers."""
-    found: list[FrameRef] = []
-    for number, page in index.pages.items():
-        location = np.frombuffer(page.location, np.uint64)
-        for at in np.flatnonzero(_is_in(location, wanted)).tolist():
-            tag = page.tag[at].to_bytes(8, "little")
-            found.append(FrameRef(page.location[at], page.length[at], tag, number << PAGE_SHIFT | at, full=True))
-    columns = index.patch_columns()
-    hit = _is_in(columns["location"], wanted)
-    rows = (columns[name][hit].tolist() for name in ("location", "length", "tag", "block"))
-    for place, length, tag, block in zip(*rows, strict=True):
-        found.append(FrameRef(place, length, tag.to_bytes(8, "little"), block, full=False))
-    return found
+def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> Iterator[list[FrameRef]]:
+    """All frames that lie in SSTs with these numbers, in steps of half a millisecond. What is written anew between two
+    steps may be given or not: it lies elsewhere then.
+    """
+    numbers = list(index.pages)
+    for start in range(0, len(numbers), PAGES_AT_ONCE):
+        found: list[FrameRef] = []
+        for number in numbers[start : start + PAGES_AT_ONCE]:
+            page = index.pages.get(number)
+            if page is None or page is ALLOCATED_PAGE:
+                continue
+            location = np.frombuffer(page.location, np.uint64)
+            for at in np.flatnonzero(_is_in(location, wanted)).tolist():
+                tag = page.tag[at].to_bytes(8, "little")
+                found.append(FrameRef(page.location[at], page.length[at], tag, number << PAGE_SHIFT | at, full=True))
+        yield found
+    for start in range(0, index.rows, ROWS_AT_ONCE):
+        columns = index.patch_columns(slice(start, start + ROWS_AT_ONCE))
+        hit = _is_in(columns["location"], wanted)
+        rows = zip(*(columns[name][hit].tolist() for name in ("location", "length", "tag", "block")), strict=True)
+        while True:
+            some = islice(rows, FRAMES_AT_ONCE)
+            found = [FrameRef(at, size, tag.to_bytes(8, "little"), block, full=False) for at, size, tag, block in some]
+            yield found
+            if len(found) < FRAMES_AT_ONCE:
+                break
 
 
 def _bytes_by_number(
     location: NDArray[np.unsignedinteger], length: NDArray[np.unsignedinteger], numbers: int
 ) -> NDArray[np.float64]:
     number = (location >> np.uint64(32)).astype(np.int64)
-    return np.bincount(number, weights=length, minlength=numbers).astype(np.float64)
+    return np.bincount(number, weights=length, minlength=numbers).astype(np.float64, copy=False)
 
 
 def _is_in(location: NDArray[np.unsignedinteger], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -26,6 +26,10 @@ class SstNumbers:
             self._ids.append(sst_id)
         return found
 
+    def given(self, sst_id: str) -> int | None:
+        """The slot of an SST if it has one; for threads, which give none."""
+        return self._numbers.get(sst_id)
+
     def location(self, sst_id: str, offset: int) -> int:
         """Where byte `offset` of an SST lies."""
         return self.number(sst_id) << 32 | offset

@@ -12,12 +12,13 @@ from storage.lsm.compaction.plan import (
     PatchedBlock,
     Repack,
     Snapshot,
-    SstFacts,
     WriteCheckpoint,
+    decide,
     is_over_target,
     next_job,
     space_debt,
 )
+from storage.lsm.compaction.sst_table import SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 from storage.units import KIB, MIB
 
@@ -37,7 +38,7 @@ def sst(
 def snapshot(
     *ssts: SstFacts, patched: tuple[PatchedBlock, ...] = (), at_rest: bool = False, checkpoint_rows: int = 0
 ) -> Snapshot:
-    return Snapshot(ssts, patched, checkpoint_rows, at_rest)
+    return Snapshot(SstTable.of(ssts), patched, checkpoint_rows, at_rest)
 
 
 def names(job: Job | None) -> list[str]:
@@ -62,7 +63,7 @@ def test_all_merged_ssts_without_anything_live_are_dropped_at_once() -> None:
 
 def test_an_unmerged_sst_is_neither_dropped_nor_repacked_nor_packed() -> None:
     """A start reads its rows: without it they would be missing."""
-    few = [sst(n, 10 * KIB, frames=20 * MIB, merged=False) for n in range(3)]
+    few = [sst(n, 10 * KIB, frames=2 * MIB, merged=False) for n in range(3)]
     many = [sst(n, 10 * KIB, merged=False) for n in range(OPTIONS.pack_count + 1)]
     for ssts in ([sst(1, 0, frames=5, merged=False)], few, many):
         assert next_job(snapshot(*ssts, at_rest=True), OPTIONS) is None
@@ -103,6 +104,19 @@ def test_a_checkpoint_is_due_when_much_beside_it_is_dead(live: int, needed: int)
     bulk = [sst(1, live, frames=int(live * 1.4))] if live else []
     assert due(*bulk, sst(2, 0, frames=needed, merged=False))
     assert not due(*bulk, sst(2, 0, frames=needed - 1, merged=False))
+
+
+@pytest.mark.parametrize(("live", "needed"), [(0, 8 * MIB), (80 * MIB, 8 * MIB), (1000 * MIB, 100 * MIB)])
+def test_at_rest_less_is_enough(live: int, needed: int) -> None:
+    """After a discard of everything nothing is written that would ask for a checkpoint some day."""
+
+    def due_at_rest(dead: int) -> bool:
+        bulk = [sst(1, live)] if live else []
+        seen = snapshot(*bulk, sst(2, 0, frames=dead, merged=False), at_rest=True)
+        return isinstance(next_job(seen, OPTIONS), WriteCheckpoint)
+
+    assert due_at_rest(needed)
+    assert not due_at_rest(needed - 1)
 
 
 # --- repack
@@ -254,6 +268,15 @@ def test_the_debt_is_one_at_twice_what_is_allowed_for_what_is_live() -> None:
     assert space_debt(snapshot(), MaintenanceOptions(space_slack_bytes=0)) == 0
 
 
+def test_writers_wait_for_nothing_that_cannot_be_done() -> None:
+    over = snapshot(sst(1, 100 * MIB, frames=900 * MIB))
+    decision = decide(over, OPTIONS)
+    assert decision.over_target
+    assert (decision.job, decision.debt) == (next_job(over, OPTIONS), space_debt(over, OPTIONS))
+    assert decision.live_bytes == 100 * MIB
+    assert decide(replace(over, skipped={"S1"}), OPTIONS).debt == 0
+
+
 # --- it comes to an end
 
 
@@ -262,7 +285,7 @@ def after(seen: Snapshot, job: Job, fresh: int) -> Snapshot:
     ssts = list(seen.ssts)
     if isinstance(job, WriteCheckpoint):
         rows = seen.checkpoint_rows + sum(s.rows for s in ssts if not s.merged)
-        return replace(seen, ssts=[replace(s, merged=True) for s in ssts], checkpoint_rows=rows)
+        return replace(seen, ssts=SstTable.of(replace(s, merged=True) for s in ssts), checkpoint_rows=rows)
     if isinstance(job, Consolidate):
         # Each block becomes one frame, and what it lay in loses what it held of it.
         written = len(job.blocks) * 200 * KIB
@@ -270,13 +293,13 @@ def after(seen: Snapshot, job: Job, fresh: int) -> Snapshot:
         for at, old in enumerate(ssts):
             ssts[at] = replace(old, live=max(old.live - 50 * KIB * len(job.blocks) // len(ssts), 0))
         ssts.append(sst(fresh, written, merged=False, rows=len(job.blocks)))
-        return replace(seen, ssts=ssts, patched=[b for b in seen.patched if b.block not in blocks])
+        return replace(seen, ssts=SstTable.of(ssts), patched=[b for b in seen.patched if b.block not in blocks])
     taken = {s.id for s in job.ssts}
     left = [s for s in ssts if s.id not in taken]
     assert len(left) == len(ssts) - len(job.ssts)
     if isinstance(job, Repack):
         left.append(sst(fresh, sum(s.live for s in job.ssts), merged=False, rows=sum(s.rows for s in job.ssts)))
-    return replace(seen, ssts=left)
+    return replace(seen, ssts=SstTable.of(left))
 
 
 def any_store(draw: random.Random) -> Snapshot:
@@ -287,7 +310,7 @@ def any_store(draw: random.Random) -> Snapshot:
         rows = draw.choice([1, 100, 20_000])
         ssts.append(sst(number, live, frames=frames, merged=draw.random() < 0.7, rows=rows))
     patched = [block(number, draw.randrange(1, 40), draw.randrange(1, 65)) for number in range(draw.randrange(600))]
-    return Snapshot(ssts, patched, draw.choice([0, 10**6]), draw.random() < 0.5)
+    return Snapshot(SstTable.of(ssts), patched, draw.choice([0, 10**6]), draw.random() < 0.5)
 
 
 @pytest.mark.fast
@@ -307,8 +330,11 @@ def test_a_store_that_nobody_writes_to_comes_to_rest() -> None:
             pytest.fail(f"store {seed} is never at rest")
         merged = [s for s in seen.ssts if s.merged]
         assert all(s.live for s in merged)
-        assert all(s.share >= OPTIONS.repack_share for s in merged)
+        assert all(s.live >= OPTIONS.repack_share * s.frames for s in merged)
         assert len(seen.ssts) - len(merged) < OPTIONS.unmerged_ssts_max
+        if seen.at_rest:
+            live, dead = sum(s.live for s in seen.ssts), sum(s.frames - s.live for s in seen.ssts if not s.merged)
+            assert dead < max(OPTIONS.unmerged_dead_bytes_min_at_rest, OPTIONS.unmerged_dead_share * live)
     assert done.keys() == {"Drop", "WriteCheckpoint", "Repack", "Consolidate"}
 
 

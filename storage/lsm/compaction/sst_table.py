@@ -1,0 +1,137 @@
+"""What is known of the listed SSTs, as columns: a store of a terabyte lists 65,000 of them. No I/O."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.format.blocks import SstRef
+from storage.format.envelope import HEADER_BYTES
+from storage.lsm.index.sst_numbers import SstNumbers
+
+
+@dataclass(frozen=True, slots=True)
+class SstFacts:
+    """One listed SST."""
+
+    id: str
+    number: int
+    """0: it has none yet; it was listed a moment ago, and nothing refers to it."""
+    size: int
+    """Bytes of the object."""
+    frames: int
+    """Bytes of frames in it."""
+    live: int
+    """Bytes of frames in it that a map refers to."""
+    rows: int
+    merged: bool
+    """The newest checkpoint has what it says, so a start does not read it."""
+
+
+class SstTable:
+    """`SstFacts` in columns, in the order in which they are listed. What it is made of must not change."""
+
+    __slots__ = ("frames", "ids", "live", "merged", "number", "rows", "size")
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        number: NDArray[np.int64],
+        size: NDArray[np.int64],
+        frames: NDArray[np.int64],
+        live: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        merged: NDArray[np.bool_],
+    ) -> None:
+        self.ids = ids
+        self.number = number
+        self.size = size
+        self.frames = frames
+        self.live = live
+        self.rows = rows
+        self.merged = merged
+
+    @classmethod
+    def of(cls, facts: Iterable[SstFacts]) -> "SstTable":
+        """The same from single SSTs."""
+        found = list(facts)
+        number, size, frames, live, rows = (
+            np.array([getattr(sst, name) for sst in found], np.int64)
+            for name in ("number", "size", "frames", "live", "rows")
+        )
+        merged = np.array([sst.merged for sst in found], np.bool_)
+        return cls([sst.id for sst in found], number, size, frames, live, rows, merged)
+
+    @classmethod
+    def listed(cls, refs: Sequence[SstRef], sst_numbers: SstNumbers, *, merged: bool) -> "SstTable":
+        """What is known of some before anything is counted: all of each is live. For a thread."""
+        count = len(refs)
+        frames = np.fromiter((ref.index_offset - HEADER_BYTES for ref in refs), np.int64, count)
+        return cls(
+            [ref.id for ref in refs],
+            np.fromiter((sst_numbers.given(ref.id) or 0 for ref in refs), np.int64, count),
+            np.fromiter((ref.size for ref in refs), np.int64, count),
+            frames,
+            frames,
+            np.fromiter((ref.entries for ref in refs), np.int64, count),
+            np.full(count, merged),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[SstFacts]:
+        return (self.facts(at) for at in range(len(self)))
+
+    def facts(self, at: int) -> SstFacts:
+        """One of them."""
+        return SstFacts(
+            self.ids[at],
+            int(self.number[at]),
+            int(self.size[at]),
+            int(self.frames[at]),
+            int(self.live[at]),
+            int(self.rows[at]),
+            bool(self.merged[at]),
+        )
+
+    @property
+    def dead(self) -> NDArray[np.int64]:
+        """Of each, bytes of frames that nothing refers to."""
+        dead: NDArray[np.int64] = np.maximum(self.frames - self.live, 0)
+        return dead
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Of each, the live share of its frames."""
+        return self.live / np.maximum(self.frames, 1)
+
+    def are(self, ids: Collection[str]) -> NDArray[np.bool_]:
+        """Which of them have one of these ids."""
+        if not ids:
+            return np.zeros(len(self), np.bool_)
+        return np.fromiter((sst in ids for sst in self.ids), np.bool_, len(self))
+
+    def where(self, mask: NDArray[np.bool_]) -> "SstTable":
+        """Some of them."""
+        ids = [self.ids[at] for at in np.flatnonzero(mask).tolist()]
+        rest = (self.number, self.size, self.frames, self.live, self.rows, self.merged)
+        return SstTable(ids, *(column[mask] for column in rest))  # type: ignore[arg-type]
+
+    def beside(self, other: "SstTable") -> "SstTable":
+        """These, and then those."""
+        columns = (
+            np.concatenate((getattr(self, name), getattr(other, name)))
+            for name in ("number", "size", "frames", "live", "rows", "merged")
+        )
+        return SstTable([*self.ids, *other.ids], *columns)
+
+    def counted(self, live: NDArray[np.float64]) -> "SstTable":
+        """With what is live of each, given by number. One that has no number, or a later one than was counted, is new,
+        and nothing refers to it yet: all of it counts as live.
+        """
+        known = (self.number > 0) & (self.number < len(live))
+        found = live[np.where(known, self.number, 0)].astype(np.int64)
+        bytes_live = np.where(known, found, self.frames)
+        return SstTable(self.ids, self.number, self.size, self.frames, bytes_live, self.rows, self.merged)
