@@ -24,6 +24,7 @@ from storage.lsm.memtable.memtable import Base, LayerTable, write_charge, zero_c
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.read.assemble import Assembly, Piece
 from storage.lsm.read.extents import ExtentState, extents
+from storage.lsm.read.gathered import GatheredBlocks
 from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, ReadAhead
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.queue import LayerQueue
@@ -72,6 +73,7 @@ class Layer:
         """The layer's part of the active memtable."""
         self.tables: list[LayerTable] = [self.active]
         self._read_ahead = ReadAhead()
+        self.gathered = GatheredBlocks()
         self._kept_bytes_max = kept_bytes_max
         self.kept = 0
         """Bytes charged for parts of sectors that the last memtable flush could not complete."""
@@ -171,6 +173,7 @@ class Layer:
                 self._prefetch_blocks(
                     self._read_ahead.miss(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
                 )
+            self.gathered.fetched(assembly.missing)
             fetched.update(await self._source.fetch(self.number, assembly.missing))
 
     def _gather(self, assembly: Assembly, offset: int, length: int) -> list[Piece]:

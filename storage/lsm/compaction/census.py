@@ -6,7 +6,7 @@ seen without any has none, however long the counting took.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -57,9 +57,11 @@ async def count_patches(
     *,
     patches: int,
     sectors: int,
+    often: Mapping[int, Collection[int]],
     run: Callable[[Callable[[], list[PatchedBlock]]], Awaitable[list[PatchedBlock]]],
 ) -> list[PatchedBlock]:
-    """The blocks with at least so many patches, or so many sectors that patches hold. The columns are copied in steps;
+    """The blocks with at least so many patches, or so many sectors that patches hold. `often` are those of each layer
+    that readers had to put together often. The columns are copied in steps;
     `run` counts them in a thread, since sorting a million takes 100 ms.
     """
     found: list[PatchedBlock] = []
@@ -70,7 +72,7 @@ async def count_patches(
                 parts.append(part)
             await asyncio.sleep(0)
         if parts:
-            found += await run(partial(_patched, layer, parts, patches, sectors))
+            found += await run(partial(_patched, layer, parts, patches, sectors, frozenset(often.get(layer, ()))))
     return found
 
 
@@ -79,6 +81,7 @@ def _patched(
     parts: list[tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]],
     patches_min: int,
     sectors_min: int,
+    often: Collection[int],
 ) -> list[PatchedBlock]:
     blocks, masks = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(blocks, kind="stable")
@@ -89,7 +92,7 @@ def _patched(
     sectors = np.unpackbits(covered.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
     worth = (patches >= patches_min) | (sectors >= sectors_min)
     return [
-        PatchedBlock(layer, block, count, held)
+        PatchedBlock(layer, block, count, held, often_gathered=block in often)
         for block, count, held in zip(
             blocks[starts][worth].tolist(), patches[worth].tolist(), sectors[worth].tolist(), strict=True
         )

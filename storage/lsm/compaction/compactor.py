@@ -129,7 +129,8 @@ class Compactor:
         """
         its, now = self._its, self._its.env.monotonic()
         left = sum(until > now for until in (*self._withheld.values(), *self._unreadable.values()))
-        return its.manifests.number, its.cut(), its.layers.tree_queue.last_sequence, self._at_rest(), left
+        often = sum(len(layer.gathered.often) for layer in its.layers.by_number.values())
+        return its.manifests.number, its.cut(), its.layers.tree_queue.last_sequence, self._at_rest(), left, often
 
     def _at_rest(self) -> bool:
         sequence, since = self._seen
@@ -147,7 +148,8 @@ class Compactor:
         manifest, table = its.manifests.manifest, its.manifests.table
         live = await count_live(indexes, len(its.sst_numbers))
         patches, sectors = options.patches_max_at_rest, options.patched_sectors_max
-        patched = await count_patches(indexes, patches=patches, sectors=sectors, run=its.ssts.encode)
+        often = {number: layer.gathered.often for number, layer in its.layers.by_number.items()}
+        patched = await count_patches(indexes, patches=patches, sectors=sectors, often=often, run=its.ssts.encode)
         now = its.env.monotonic()
         self._withheld = {sst: until for sst, until in self._withheld.items() if until > now}
         self._unreadable = {block: until for block, until in self._unreadable.items() if until > now}

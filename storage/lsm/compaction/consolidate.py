@@ -120,6 +120,7 @@ def _install(its: JobContext, item: AssembledBlock, ref: SstRef) -> None:
     if layer is None:
         return
     location = its.sst_numbers.location(ref.id, item.offset) if item.length else HOLE
+    layer.gathered.forget(item.block.block)
     if layer.index.rebase(item.block.block, item.chain, location=location, length=item.length, tag=item.tag):
         if item.length:
             its.cache.put(location, item.data)

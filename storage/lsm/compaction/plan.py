@@ -15,7 +15,8 @@ The figures, and why:
   clients write nothing it may cost more (up to 0.7); over the space target space counts more than writing (0.85).
 - Space target: 1.5 times what is live and 256 MiB, so that a small store does not work all the time.
 - A block of 64 sectors is consolidated at 16 patches, or at 32 patched sectors: then at least half of what is written
-  is new. At rest 2 patches are enough: a read costs a request for each piece.
+  is new. At rest 2 patches are enough: a read costs a request for each piece. So they are, at any time, for a block
+  that readers had to fetch in four pieces twice: it is read often, and goes from the cache in between.
 - Small SSTs are packed by tiers of four: eight of about one size become one, so each byte is copied once a tier, five
   or six times until it lies in an SST of megabytes. On a slow link objects are smaller (`bucket/pace`), and small is
   what is a quarter of one at most: what is packed is never small again, but for one remainder.
@@ -46,6 +47,8 @@ class PatchedBlock:
     patches: int
     sectors: int
     """Sectors that patches hold."""
+    often_gathered: bool = False
+    """Readers had to fetch it in many pieces, twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +213,12 @@ def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate
     worth = [
         block
         for block in snapshot.patched
-        if (block.patches >= patches or block.sectors >= options.patched_sectors_max)
+        if (block.patches >= patches or block.sectors >= options.patched_sectors_max or block.often_gathered)
         and (block.layer, block.block) not in snapshot.skipped_blocks
     ]
     if not worth:
         return None
-    worth.sort(key=lambda block: -block.patches)
+    worth.sort(key=lambda block: (not block.often_gathered, -block.patches))
     return Consolidate(
         tuple(sorted(worth[: options.consolidate_blocks_max], key=lambda block: (block.layer, block.block)))
     )

@@ -52,9 +52,7 @@ class Suspects:
         """Every suspect, the oldest first."""
         return sorted(self._found.values(), key=lambda suspect: suspect.since)
 
-    def failed(
-        self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float
-    ) -> bool:
+    def failed(self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float) -> bool:
         """A GET that began at `since` failed, though the store gives other objects. `frames` are those it was to
         bring, by location, with the (layer, block) of who asked. Whether the object was above suspicion before.
         """

@@ -15,9 +15,12 @@ from storage.lsm.compaction.plan import (
     Repack,
     Snapshot,
     WriteCheckpoint,
+    next_job,
 )
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
+from storage.lsm.options import MaintenanceOptions
+from storage.lsm.read.gathered import PIECES_MIN
 from tests.storage.lsm.worlds import World, durable, read, record
 
 BLOCK = 256 * 1024
@@ -118,6 +121,29 @@ async def test_no_job_changes_what_a_disk_holds(seed: int) -> None:
         await disk.check()
     await disk.engine.close()
     assert {"Consolidate", "Repack", "WriteCheckpoint"} <= disk.done.keys()
+
+
+@pytest.mark.fast
+async def test_a_block_that_readers_gather_often_is_consolidated_though_the_disk_is_written_to() -> None:
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, b"a" * BLOCK)
+    await engine.flush_memtable()
+    for sector in range(PIECES_MIN):
+        layer.write(sector * SECTOR, b"b" * SECTOR)
+        await engine.flush_memtable()
+    assert next_job(await engine.compactor.look(), MaintenanceOptions()) is None
+    for _ in range(2):
+        for location in list(engine.source.cache.entries):
+            engine.source.cache.discard(location)
+        await read(layer, 0, BLOCK)
+    job = next_job(await engine.compactor.look(), MaintenanceOptions())
+    assert job == Consolidate((PatchedBlock(1, 0, PIECES_MIN, PIECES_MIN, often_gathered=True),))
+    assert await engine.compactor.step()
+    assert not layer.gathered.often
+    assert not layer.index.is_patched(0)
+    assert await read(layer, 0, BLOCK) == b"b" * SECTOR * PIECES_MIN + b"a" * (BLOCK - SECTOR * PIECES_MIN)
+    await engine.close()
 
 
 @pytest.mark.fast

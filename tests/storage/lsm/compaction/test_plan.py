@@ -219,6 +219,12 @@ def test_the_blocks_in_most_pieces_go_first_and_lie_in_their_order() -> None:
     assert next_job(snapshot(patched=patched), options) == Consolidate((block(1, 18), block(7, 30), block(9, 20)))
 
 
+def test_a_block_that_readers_gather_often_goes_early_and_first() -> None:
+    options = MaintenanceOptions(consolidate_blocks_max=1)
+    often = replace(block(5, 2), often_gathered=True)
+    assert next_job(snapshot(patched=(block(1, 40), often)), options) == Consolidate((often,))
+
+
 def test_blocks_over_damage_are_passed_over() -> None:
     seen = replace(snapshot(patched=(block(1, 20), block(2, 20))), skipped_blocks={(1, 1)})
     assert next_job(seen, OPTIONS) == Consolidate((block(2, 20),))
