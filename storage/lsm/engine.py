@@ -314,7 +314,7 @@ class Engine:
             "live_bytes": self.compactor.progress.live_bytes,
             "unmerged_ssts": len(self.manifests.manifest.ssts),
             "maintenance_bytes": self.compactor.progress.uploaded_bytes,
-            "patches": sum(layer.index.patches() for layer in self.layers.values()),
+            "patches": sum(len(layer.index.patches) for layer in self.layers.values()),
         }
 
     # --- the host

@@ -24,6 +24,7 @@ from storage.lsm.compaction.plan import decide
 from storage.lsm.compaction.repack import live_frames
 from storage.lsm.engine import Engine
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.worlds import World
 
@@ -88,7 +89,7 @@ def fill(engine: Engine, index: BlockMap, blocks: int) -> None:
     location = (frame // FRAMES_PER_SST + first) << np.uint64(32) | frame % FRAMES_PER_SST * FRAME_BYTES
     size = np.full(blocks, FRAME_BYTES, np.uint32)
     block = np.arange(blocks, dtype=np.uint32)
-    index.load_bases({"block": block, "location": location, "length": size, "tag": frame})
+    load_bases(index, {"block": block, "location": location, "length": size, "tag": frame})
     some = slice(0, blocks, 20)
     patches: Columns = {
         "block": block[some],
@@ -97,7 +98,7 @@ def fill(engine: Engine, index: BlockMap, blocks: int) -> None:
         "length": size[some] // 64,
         "tag": frame[some],
     }
-    index.load_patches(patches)
+    load_patches(index, patches)
     manifests = engine.manifests
     manifests.table = table
     manifests.manifest = msgspec.structs.replace(manifests.manifest, checkpoint=table[0])

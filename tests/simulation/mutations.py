@@ -404,8 +404,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a pruned chain keeps its last row",
-        "storage/lsm/index/block_map.py",
-        "        self._next[kept] = 0\n",
+        "storage/lsm/index/patch_table.py",
+        "        self.next[kept] = 0\n",
         "",
     ),
     Mutation(
@@ -478,9 +478,9 @@ MUTATIONS = [
     Mutation(
         "checkpoint: a new patch goes into a frozen page",
         "storage/lsm/index/block_map.py",
-        "        page = self._writable(block >> PAGE_SHIFT)\n        at = block & PAGE_MASK\n        key, valid",
+        "        page = self.writable(block >> PAGE_SHIFT)\n        at = block & PAGE_MASK\n        key, valid",
         "        number = block >> PAGE_SHIFT\n"
-        "        page = self.pages[number] if number in self._shared else self._writable(number)\n"
+        "        page = self.pages[number] if number in self._shared else self.writable(number)\n"
         "        at = block & PAGE_MASK\n"
         "        key, valid",
     ),
@@ -561,8 +561,10 @@ MUTATIONS = [
     Mutation(
         "repack: only the newest patch is pointed to its new place",
         "storage/lsm/index/block_map.py",
-        "        for row in self._rows(page.head[at], block):\n            if self._location[row] == old:\n",
-        "        for row in list(self._rows(page.head[at], block))[:1]:\n            if self._location[row] == old:\n",
+        "        for row in self.patches.chain(page.head[at], block):\n"
+        "            if self.patches.location[row] == old:\n",
+        "        for row in list(self.patches.chain(page.head[at], block))[:1]:\n"
+        "            if self.patches.location[row] == old:\n",
     ),
     Mutation(
         "repack: a block that was written anew is pointed to the copy",
@@ -611,7 +613,7 @@ MUTATIONS = [
     Mutation(
         "consolidation: replaces what is newer",
         "storage/lsm/index/block_map.py",
-        "            above = row\n            below = self._next[row]\n",
+        "            above = row\n            below = patches.next[row]\n",
         "            pass\n",
     ),
     Mutation(
@@ -646,9 +648,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a start keeps the checkpoint's patches under newer blocks",
-        "storage/lsm/index/block_map.py",
-        "                self._forget_patches(page, block & PAGE_MASK)\n",
-        "                pass\n",
+        "storage/lsm/index/bulk_load.py",
+        "            index.forget_patches(block)\n",
+        "            pass\n",
     ),
     Mutation(
         "a start takes what is covered for what is missing",

@@ -19,6 +19,7 @@ from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
 from storage.format.sst import SstIndex
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.bulk_load import load_bases
 
 ROWS_AT_ONCE = 65536
 """Rows that are copied, and become Python's numbers, at a time: those take 300 bytes each."""
@@ -88,7 +89,7 @@ def _build(found: BlockMap, entries: Columns, spans: Columns) -> None:
         part = {name: column[low:high][alive[low:high]] for name, column in entries.items()}
         newest = _newest_base(part)
         rows = np.arange(len(newest))
-        found.load_bases({name: column[newest == rows] for name, column in part.items()})
+        load_bases(found, {name: column[newest == rows] for name, column in part.items()})
         _add_patches(found, {name: column[newest < rows] for name, column in part.items()})
 
 

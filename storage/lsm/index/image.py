@@ -19,9 +19,11 @@ from storage.format.blocks import ALLOCATED
 from storage.format.checkpoint import ROWS_PER_PART, PartKind
 from storage.format.columns import Columns
 from storage.format.names import MANIFESTS
-from storage.lsm.index.block_map import CHAIN_MAX, BlockMap, Frozen
+from storage.lsm.index.block_map import BlockMap, Frozen
+from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.index.map_scan import frames_in, numbers_mask
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
+from storage.lsm.index.patch_table import CHAIN_MAX
 
 Positions = Mapping[int, int]
 """SST number of this process to its position in the table of a checkpoint, from 1."""
@@ -189,9 +191,9 @@ def load_part(found: BlockMap, kind: PartKind, rows: Columns, places: PlaceReade
         for first, end in zip(rows["first"].tolist(), rows["end"].tolist(), strict=True):
             found.zero_range(first, end, ALLOCATED)
     elif kind is PartKind.BASES:
-        found.load_bases(places.locations(rows))
+        load_bases(found, places.locations(rows))
     else:
-        found.load_patches(places.locations(rows))
+        load_patches(found, places.locations(rows))
 
 
 def check_listed(found: BlockMap, gone: Collection[int]) -> None:

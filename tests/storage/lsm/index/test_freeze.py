@@ -103,7 +103,7 @@ def test_a_chain_that_was_loaded_is_pruned_as_any_other() -> None:
             load_part(found, kind, columns, PlaceReader([1], {}))
         for _ in range(12):
             found.add_patch(0, mask=1, location=1 << 32 | 100, length=80, tag=1)
-        assert found.patches() <= 20 + 16
+        assert len(found.patches) <= 20 + 16
 
 
 @pytest.mark.fast

@@ -1,0 +1,160 @@
+"""Patches: the rows of a layer's index that cover parts of blocks. No I/O.
+
+They stand in one growable table of columns, 37 bytes each. The rows of a block are a chain, newest first, whose head
+stands in the block's page. Every 16th patch of a block its chain is pruned, so it never has many more patches than a
+block has sectors, however often the block was written.
+
+Everything is `array.array`: indexing gives Python integers at half the cost of numpy, and slices assign zeros.
+"""
+
+from array import array
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.format.blocks import ALLOCATED, BLOCKS_MAX
+from storage.format.columns import Columns
+
+PRUNE_AFTER = 16
+"""Patches added to a block between two prunings of its chain: pruning costs as much as adding ten."""
+
+CHAIN_MAX = 64 + 256
+"""No chain has more rows: one a sector after pruning, and an age of a byte until the next. A longer one is damaged."""
+
+_CHAIN = range(CHAIN_MAX)
+_ALL_ROWS = slice(0, None)
+_NO_BLOCK = BLOCKS_MAX
+"""Stands in a row that is not in use: no layer has that block."""
+
+
+class PatchTable:
+    """The patches of one layer, in columns that stay the same objects. Row 0 is no row: as a number of a row, 0 says
+    that there is none.
+    """
+
+    __slots__ = ("_age", "_dead", "_free", "block", "length", "location", "mask", "next", "tag")
+
+    def __init__(self, dead: list[int]) -> None:
+        """`dead` gets the location of each frame that no row refers to any more."""
+        self._dead = dead
+        self._free: list[int] = []
+        self._age = array("B", [0])
+        """Of the newest row of a chain: how many were added since it was pruned."""
+        self.block = array("I", [0])
+        self.next = array("I", [0])
+        self.mask = array("Q", [0])
+        self.location = array("Q", [0])
+        self.length = array("I", [0])
+        self.tag = array("Q", [0])
+
+    def __len__(self) -> int:
+        """Patches in use."""
+        return len(self.block) - 1 - len(self._free)
+
+    @property
+    def rows(self) -> int:
+        """Rows, with row 0 and those that are not in use."""
+        return len(self.block)
+
+    def add(self, block: int, *, over: int, mask: int, location: int, length: int, tag: int) -> int:
+        """A row on top of the chain that begins at `over`, which is pruned if it is time; the number of the new row."""
+        row = self._new_row()
+        self.block[row] = block
+        self.mask[row] = mask
+        self.location[row] = location
+        self.length[row] = length
+        self.tag[row] = tag
+        self.next[row] = over
+        age = self._age[row] = self._age[over] + 1 if over else 0
+        if age == PRUNE_AFTER:
+            self.prune(row)
+        return row
+
+    def _new_row(self) -> int:
+        if self._free:
+            return self._free.pop()
+        for column in (self.block, self.next, self.mask, self.location, self.length, self.tag, self._age):
+            column.append(0)
+        return len(self.block) - 1
+
+    def chain(self, row: int, block: int) -> Iterator[int]:
+        """The rows of the chain that begins at `row`, newest first. RuntimeError: it leads to another block's, to one
+        that is not in use, or round in a circle; whatever made it so, what it says may not be believed.
+        """
+        for _ in _CHAIN:
+            if not row:
+                return
+            if self.block[row] != block:
+                break
+            following = self.next[row]
+            yield row
+            row = following
+        raise damaged(block)
+
+    def prune(self, head: int) -> None:
+        """Take from each patch of a chain what newer ones cover, and drop those that have nothing left."""
+        covered = self.mask[head]
+        kept = head
+        for row in self.chain(self.next[head], self.block[head]):
+            left = self.mask[row] & ~covered
+            if left:
+                self.mask[row] = left
+                covered |= left
+                self.next[kept] = row
+                kept = row
+            else:
+                self.release(row)
+        self.next[kept] = 0
+        self._age[head] = 0
+
+    def release(self, row: int) -> None:
+        """A row is out of its chain: it is free, and its frame is dead."""
+        if self.location[row] > ALLOCATED:
+            self._dead.append(self.location[row])
+        self.block[row] = _NO_BLOCK
+        self._free.append(row)
+
+    def load(self, rows: Columns) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Many chains at once: columns block, mask, location, length and tag, by block, and of each block from the
+        oldest patch to the newest; at least one row. The head of each chain, and its block.
+        """
+        blocks = rows["block"].astype(np.uint32)
+        first = len(self.block)
+        numbers = np.arange(first, first + len(blocks), dtype=np.uint32)
+        begins = np.concatenate(([True], blocks[1:] != blocks[:-1]))
+        position = np.arange(len(blocks)) - np.maximum.accumulate(np.where(begins, np.arange(len(blocks)), 0))
+        for column, values in (
+            (self.block, blocks),
+            (self.next, np.where(begins, np.uint32(0), numbers - np.uint32(1)).astype(np.uint32)),
+            (self.mask, rows["mask"].astype(np.uint64)),
+            (self.location, rows["location"].astype(np.uint64)),
+            (self.length, rows["length"].astype(np.uint32)),
+            (self.tag, rows["tag"].astype(np.uint64)),
+            # As old as a chain may be, the next patch prunes it.
+            (self._age, np.minimum(position, PRUNE_AFTER - 1).astype(np.uint8)),
+        ):
+            column.frombytes(values.tobytes())
+        newest = np.append(begins[1:], True)
+        return numbers[newest], blocks[newest]
+
+    def columns(self, part: slice = _ALL_ROWS) -> Columns:
+        """The patches in some rows, in no order: copies, since an array does not grow while numpy looks at it."""
+        block = np.array(self.block[part], np.uint32)
+        used = block != _NO_BLOCK
+        if (part.start or 0) == 0:
+            used[:1] = False
+        columns = {"block": block[used]}
+        for name, column, kind in (
+            ("mask", self.mask, np.uint64),
+            ("location", self.location, np.uint64),
+            ("length", self.length, np.uint32),
+            ("tag", self.tag, np.uint64),
+        ):
+            columns[name] = np.array(column[part], kind)[used]
+        return columns
+
+
+def damaged(block: int) -> RuntimeError:
+    """What a chain that cannot be right is answered with."""
+    return RuntimeError(f"the index in memory is damaged: the chain of block {block} leads nowhere")
