@@ -23,7 +23,6 @@ from storage.fs.inode_table import ROOT, DropLayer, Effect, Image, Tree, ZeroRan
 from storage.fs.inodes import (
     DEVICES,
     LAYERS_MAX,
-    LINKS_MAX,
     Edit,
     Inode,
     InodeKind,
@@ -40,12 +39,10 @@ from storage.fs.inodes import (
     check_target,
     split_device_name,
 )
+from storage.fs.path_walk import Trail, walk
 from storage.fs.records import TREE_VERSION, encode_edits, nanoseconds, new_inode, versioned_body
 
 __all__ = ["DropLayer", "Effect", "Inode", "InodeKind", "LayerRecord", "Namespace", "ZeroRange"]
-
-Trail = list[tuple[str, int]]
-"""Names and inode numbers from the root (whose name is empty) to where a path leads, all links followed."""
 
 
 class Namespace:
@@ -119,7 +116,7 @@ class Namespace:
         """The device file that a name means, symbolic links followed, and its own name. NotFound if none."""
         try:
             split_device_name(name)
-            trail = self._walk(f"/{DEVICES}/{name}")
+            trail = walk(self._tree, f"/{DEVICES}/{name}")
         except (Invalid, NotFound):
             raise NotFound(f"there is no device named {name!a}") from None
         inode = self._at(trail)
@@ -130,7 +127,7 @@ class Namespace:
 
     def resolve(self, path: str) -> Inode:
         """What an absolute path leads to, symbolic links followed. NotFound; Invalid for a loop of links."""
-        return self._at(self._walk(path))
+        return self._at(walk(self._tree, path))
 
     def size(self, inode: Inode) -> int:
         """Bytes: of a device its newest layer's size, of a symbolic link its text, of a directory nothing."""
@@ -210,7 +207,7 @@ class Namespace:
 
     def plan_remove(self, path: str, now: float) -> bytes:
         """A symbolic link or an empty directory goes; a device is Conflict."""
-        trail = self._walk(path, follow=False)
+        trail = walk(self._tree, path, follow=False)
         inode = self._at(trail)
         if inode.kind is InodeKind.DEVICE:
             raise Conflict(f"{path!r} is a device: delete it as one")
@@ -236,7 +233,7 @@ class Namespace:
         follow: bool = True,
     ) -> bytes:
         """New permission bits, owner, group or times (seconds); what is None stays as it is."""
-        inode = self._at(self._walk(path, follow=follow))
+        inode = self._at(walk(self._tree, path, follow=follow))
         changed = msgspec.structs.replace(
             inode,
             mode=inode.mode if mode is None else mode,
@@ -249,40 +246,13 @@ class Namespace:
         check_attributes(changed)
         return encode_edits([PutInode(changed)])
 
-    def _walk(self, path: str, *, follow: bool = True) -> Trail:
-        """Go along an absolute path; `follow` says whether a symbolic link at its very end is followed."""
-        trail: Trail = [("", ROOT)]
-        pending = path.split("/")[::-1]
-        links = 0
-        while pending:
-            part = pending.pop()
-            if part in ("", "."):
-                continue
-            if part == "..":
-                trail = trail[:-1] if len(trail) > 1 else trail
-                continue
-            names = self._tree.entries.get(trail[-1][1])
-            if names is None or part not in names:
-                raise NotFound(f"there is no {path!a}")
-            inode = self._tree.inodes[names[part]]
-            if inode.kind is not InodeKind.SYMLINK or not (pending or follow):
-                trail.append((part, inode.number))
-                continue
-            links += 1
-            if links > LINKS_MAX:
-                raise Invalid(f"{path!r} leads through more than {LINKS_MAX} symbolic links")
-            if inode.target.startswith("/"):
-                trail = trail[:1]
-            pending += inode.target.split("/")[::-1]
-        return trail
-
     def _at(self, trail: Trail) -> Inode:
         return self._tree.inodes[trail[-1][1]]
 
     def _own_device(self, name: str) -> Trail:
         """Where a device file itself lies. Conflict for a link: its target was not meant."""
         _, inode = self.device(name)
-        trail = self._walk(f"/{DEVICES}/{name}", follow=False)
+        trail = walk(self._tree, f"/{DEVICES}/{name}", follow=False)
         if self._at(trail).number != inode.number:
             raise Conflict(f"{name!r} is a symbolic link: name the device itself")
         return trail
@@ -338,7 +308,7 @@ class Namespace:
             raise Invalid(f"{path!r} is no absolute path")
         above, _, last = path.rstrip("/").rpartition("/")
         check_component(last)
-        trail = self._walk(above)
+        trail = walk(self._tree, above)
         names = self._tree.entries.get(trail[-1][1])
         if names is None:
             raise Conflict(f"{above!r} is not a directory")

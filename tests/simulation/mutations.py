@@ -536,7 +536,7 @@ MUTATIONS = [
     ),
     Mutation(
         "repack: at a start its entries count as new",
-        "storage/lsm/recovery/take_over.py",
+        "storage/lsm/recovery/view.py",
         "for number, index in numbered if not index.victims]",
         "for number, index in numbered]",
     ),
@@ -636,7 +636,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a start does not put newer rows over the checkpoint",
-        "storage/lsm/recovery/take_over.py",
+        "storage/lsm/recovery/view.py",
         "add_rows, maps, written)",
         "add_rows, maps, [])",
     ),

@@ -14,49 +14,23 @@ from dataclasses import dataclass
 import msgspec
 
 from storage.bucket.create_once import pauses
-from storage.bucket.missing import insist
-from storage.crypto.cipher import Cipher
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import Corrupt, Fenced, NotFound, RolledBack, Unavailable
-from storage.format.blocks import SstRef
-from storage.format.envelope import ObjectKind, open_object
+from storage.errors import Corrupt, Fenced, RolledBack, Unavailable
 from storage.format.manifest import Manifest
-from storage.format.names import sst_name
-from storage.format.sizes import TREE_BYTES_MAX
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.build import add_rows
-from storage.lsm.index.image import PlaceReader
-from storage.lsm.index.load import load_checkpoint, moved_frames, read_indexes
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState
+from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.locks import LockHolder, WriterLock
+from storage.lsm.recovery.view import View, ViewLoader
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore
 from storage.trusted_files import user_name
-
-PURPOSES = ("manifest", "wal", "index", "frames", "tree", "checkpoint")
-
-
-@dataclass(frozen=True, slots=True)
-class Ciphers:
-    """One key per purpose, all derived from the data key."""
-
-    manifest: Cipher
-    wal: Cipher
-    index: Cipher
-    frames: Cipher
-    tree: Cipher
-    checkpoint: Cipher
-
-    @staticmethod
-    def derive(key: DataKey) -> Ciphers:
-        """The ciphers of a store."""
-        return Ciphers(*(Cipher(key.purpose(name)) for name in PURPOSES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +43,6 @@ class Opened:
     maps: dict[int, BlockMap]
     epoch: int
     lock: WriterLock | None
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What manifest `number` and the log behind it say."""
-
-    number: int
-    replay: Replay
-    maps: dict[int, BlockMap]
-
-    def still_holds(self, manifests: Manifests, replay: Replay) -> bool:
-        """Whether our take-over followed that very manifest, and the log has not grown since."""
-        numbers = [item.number for item in replay.objects]
-        return self.number == manifests.number - 1 and [item.number for item in self.replay.objects] == numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +114,7 @@ class Opener:
 
     async def _view(
         self, ciphers: Ciphers, manifests: Manifests, log: LogReader, anchor: Anchor | None, tree: TreeState
-    ) -> _View | None:
+    ) -> View | None:
         """Everything the newest manifest and the log behind it say, once nothing is missing. A newer manifest at the
         end means: look again. None: there always was one. Then a writer lives and commits, and the store is whole.
         """
@@ -218,7 +178,7 @@ class Opener:
         await self.env.run("store", self.host.forget)
         return None
 
-    async def _take_over(self, manifests: Manifests, view: _View | None, *, forced: bool) -> WriterLock | None:
+    async def _take_over(self, manifests: Manifests, view: View | None, *, forced: bool) -> WriterLock | None:
         for pause in pauses():
             await asyncio.sleep(pause)
             if not forced:
@@ -241,7 +201,7 @@ class Opener:
             await manifests.read_newest()
         raise Fenced(f"other servers take {self.store.url} or commit to it all the time: stop them first")
 
-    def _takeover(self, manifests: Manifests, view: _View | None) -> Manifest:
+    def _takeover(self, manifests: Manifests, view: View | None) -> Manifest:
         """The newest manifest under the next epoch. What the log was seen to hold must be there from now on."""
         old = manifests.manifest
         seen = 0 if view is None or view.number != manifests.number else view.replay.last
@@ -269,60 +229,9 @@ class Opener:
         if holder.state != "gone":
             raise Fenced(_refusal(self.store.url, holder))
 
-    async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> _View:
-        manifest = manifests.manifest
-        listed = {sst.id for sst, _ in manifests.listed()}
-        # What the manifest holds was listed, and may have gone since.
-        logged = [item.sst for item in replay.ssts if item.sequence > manifest.sequence and item.sst.id not in listed]
-        indexes = await read_indexes(
-            manifest.ssts + logged,
-            store=self.store,
-            cipher=ciphers.index,
-            store_id=self.key.store_id,
-            env=self.env,
-            on_missing=manifests.look_for_newer,
-        )
-        if manifest.tree is not None:
-            tree.load(await self._read_tree(manifests, ciphers.tree, manifest.tree))
-        numbered = [
-            (self.sst_numbers.number(sst.id), index) for sst, index in zip(manifest.ssts, indexes, strict=False)
-        ]
-        maps = {layer: BlockMap() for layer in tree.layers()}
-        if manifest.checkpoint is not None and manifests.trailer is not None:
-            header, trailer = manifests.trailer
-            places = PlaceReader(
-                [self.sst_numbers.number(sst.id) for sst in trailer.ssts], moved_frames(numbered, self.sst_numbers)
-            )
-            await load_checkpoint(
-                maps,
-                manifest.checkpoint,
-                header,
-                trailer,
-                places,
-                store=self.store,
-                cipher=ciphers.checkpoint,
-                env=self.env,
-                on_missing=manifests.look_for_newer,
-            )
-        written = [(number, index) for number, index in numbered if not index.victims]
-        await self.env.run("codec", add_rows, maps, written)
-        return _View(manifests.number, replay, maps)
-
-    async def _read_tree(self, manifests: Manifests, cipher: Cipher, ref: SstRef) -> bytes:
-        name = sst_name(ref.id)
-        try:
-            # Its size is sealed in the manifest.
-            raw = await insist(
-                self.store,
-                lambda: self.store.get(name, 0, ref.size, limit=TREE_BYTES_MAX),
-                on_missing=manifests.look_for_newer,
-            )
-        except NotFound:
-            raise Corrupt(name, "it is missing, though the manifest names it") from None
-        _, body, tag = open_object(cipher, name, raw, store_id=self.key.store_id, kinds=(ObjectKind.METADATA,))
-        if tag != ref.tag:
-            raise Corrupt(name, "it is not the object that the manifest names")
-        return body
+    async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> View:
+        loader = ViewLoader(self.store, self.key.store_id, self.env, self.sst_numbers, manifests, ciphers)
+        return await loader.load(replay, tree)
 
 
 def _refusal(url: str, holder: LockHolder) -> str:

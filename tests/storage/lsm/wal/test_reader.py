@@ -13,7 +13,7 @@ from storage.format.wal import WINDOW, LayerRecords, Meta, encode
 from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN
 from storage.lsm.layer import Layer
 from storage.lsm.recovery.anchor import HostState
-from storage.lsm.recovery.take_over import Ciphers
+from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.wal.reader import RESUME
 from storage.objects.base import Listing
 from tests.storage.lsm.worlds import KEY, World, durable, join, read, settle, soon, when_durable
