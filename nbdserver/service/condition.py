@@ -31,8 +31,10 @@ def problems(store: Document) -> list[str]:
         found.append(f"the store fails since {moment(failing['since'])}: {failing['reason']}")
     if store["unlogged_seconds"] > OLD_SECONDS:
         found.append(f"{not_durable(store)}: it is lost if this machine stops")
-    for lost in store["unreadable"]:
-        found.append(f"{lost['name']} cannot be read since {moment(lost['since'])}: {lost['reason']}{_where(lost)}")
+    found += store["lost"]
+    for withheld in store["unreadable"]:
+        since = moment(withheld["since"])
+        found.append(f"{withheld['name']} cannot be read since {since}: {withheld['reason']}{_where(withheld)}")
     if kept := store["kept_bytes"]:
         found.append(f"{format_size(kept)} cannot leave the log, since what lies below them cannot be read")
     garbage = store["garbage"]

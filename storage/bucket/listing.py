@@ -7,6 +7,7 @@ from storage.format.names import (
     manifest_name,
     manifest_number,
     sst_id,
+    sst_name,
     wal_name,
     wal_number,
 )
@@ -25,7 +26,7 @@ async def list_log(store: ObjectStore, *, above: int = 0) -> dict[int, ObjectInf
     return {number: info for info in infos if (number := wal_number(info.name)) is not None}
 
 
-async def list_ssts(store: ObjectStore) -> dict[str, ObjectInfo]:
-    """The SSTs and images of the tree, by id."""
-    infos = await store.list(TABLES)
+async def list_ssts(store: ObjectStore, *, above: str | None = None) -> dict[str, ObjectInfo]:
+    """The SSTs, checkpoints and images of the tree, by id; `above`: those with later ids only."""
+    infos = await store.list(TABLES, "" if above is None else sst_name(above))
     return {ulid: info for info in infos if (ulid := sst_id(info.name)) is not None}

@@ -75,6 +75,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The job that maintenance is busy with; None if there is none."""
     patches: int
     unreadable: list[UnreadableObject]
+    lost: list[str]
+    """What is missing of the store, as the last sweep saw it: a sentence for each object, twenty at most."""
     garbage: GarbageStatus
     flushing: str | None
     """What the memtable flush under way waits for; None if there is none. Closing the store ends with one."""

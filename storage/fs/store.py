@@ -297,6 +297,7 @@ class Store:
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
             **numbers,
             unreadable=[self._unreadable(suspect) for suspect in engine.suspects()],
+            lost=engine.lost(),
             garbage=self._garbage(),
             maintenance=engine.compactor.progress.job,
             flushing=engine.flushing,

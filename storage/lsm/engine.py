@@ -68,6 +68,7 @@ class Engine:
         self._layers = parts.layers
         self._flush = parts.flush
         self.compactor = parts.compactor
+        self._sweeper: Sweeper | None = None
 
     @classmethod
     async def open(
@@ -133,7 +134,7 @@ class Engine:
 
     def _start(self) -> None:
         # Taken now: a flush may seal this memtable before the sweep begins.
-        sweeper = Sweeper(
+        sweeper = self._sweeper = Sweeper(
             store=self._single,
             garbage=self.garbage,
             env=self._env,
@@ -141,6 +142,7 @@ class Engine:
             epoch=self.epoch,
             takeover=self.manifests.number,
             fence=self.commit.position.fences[-1],
+            listed=lambda: named_by(self.manifests),
             named=named_by(self.manifests).keys() | {sst.id for sst in self.writes.memtable.ssts},
             below=lambda: (self.manifests.manifest.replay, self.commit.position.fences),
         )
@@ -294,6 +296,10 @@ class Engine:
     def suspects(self) -> list[Suspect]:
         """The objects that the store withholds, while it gives others."""
         return self.source.suspects.all()
+
+    def lost(self) -> list[str]:
+        """What the manifest names and the store does not have, as the last sweep saw it: a sentence for each."""
+        return [] if self._sweeper is None else self._sweeper.lost
 
     def numbers(self) -> dict[str, int | float]:
         """All of `ENGINE_STATS` as they are now, by name."""

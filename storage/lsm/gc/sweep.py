@@ -1,4 +1,4 @@
-"""What a writer sweeps: what earlier writers left behind, and nothing names.
+"""What a writer sweeps: what earlier writers left behind, and nothing names. It says what is named, and gone.
 
 Three rules, and each has to allow it:
 
@@ -13,11 +13,12 @@ clock, which measures how long something took and is not asked what time it is. 
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from storage.bucket.listing import list_log, list_manifests, list_ssts
 from storage.bucket.outage import REFUSALS
 from storage.env import Env, epoch_of
+from storage.errors import NotFound
 from storage.format.names import sst_name
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.recovery.completeness import acknowledged_by
@@ -45,11 +46,13 @@ class Sweeper:
         takeover: int,
         fence: int,
         named: Collection[str],
+        listed: Callable[[], Mapping[str, int]],
         below: Callable[[], tuple[int, Collection[int]]],
     ) -> None:
         """`store` tries each request once: a leftover that cannot be read keeps no others. `takeover` is the number of
         the writer's first manifest, `fence` that of its fence; `named` are the SSTs that manifest and log named when it
-        opened. `below` gives the replay point and all fences as they are now.
+        opened. `listed` gives those that the manifest names now, with their sizes in bytes; `below` gives the replay
+        point and all fences as they are now.
         """
         self._store = store
         self._garbage = garbage
@@ -59,6 +62,9 @@ class Sweeper:
         self._takeover = takeover
         self._fence = fence
         self._named = frozenset(named)
+        self._listed = listed
+        self.lost: list[str] = []
+        """What the manifest names and the store does not have, or not as it was written: a sentence for each."""
         self._below = below
         self._began = env.monotonic()
         self._clock: float | None = None
@@ -88,7 +94,10 @@ class Sweeper:
     async def _ssts(self) -> list[ObjectInfo]:
         """SSTs of crashed and fenced writers."""
         to_delete = []
-        for sst, info in (await list_ssts(self._store)).items():
+        before = self._listed()
+        there = await list_ssts(self._store)
+        await self._look_for_lost(before, there)
+        for sst, info in there.items():
             if sst in self._named or epoch_of(sst) >= self._epoch or not self._is_old(info):
                 continue
             try:
@@ -103,6 +112,22 @@ class Sweeper:
                 continue
             to_delete.append(info)
         return to_delete
+
+    async def _look_for_lost(self, before: Mapping[str, int], there: Mapping[str, ObjectInfo]) -> None:
+        """Say what is gone of that which was named before and is named now: the listing came in between."""
+        now, lost = self._listed(), []
+        for sst in before.keys() & now.keys():
+            name = sst_name(sst)
+            try:
+                size = there[sst].size if sst in there else (await self._store.head(name)).size
+            except NotFound:
+                lost.append(f"{name} is missing, though the manifest names it")
+                continue
+            if size != now[sst]:
+                lost.append(f"{name} has {size} bytes, and the manifest names one of {now[sst]}")
+        self.lost = sorted(lost)[:NAMES_SAID_MAX]
+        if lost:
+            _log.error("objects_lost", extra={"count": len(lost), "objects": self.lost})
 
     async def _objects_of_the_log(self) -> list[ObjectInfo]:
         """What lies below the replay point, but never a fence."""

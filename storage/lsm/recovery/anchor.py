@@ -65,7 +65,8 @@ class Anchor(msgspec.Struct, frozen=True):
     """The furthest state of a store that a writer of this host has seen.
 
     `manifest_tag` is the tag of manifest `manifest_number`; `wal_number` the highest acknowledged; `probed`
-    says that the store has passed the probe.
+    says that the store has passed the probe. `exact`: nothing that was noted is forgotten, since the machine has not
+    stopped in between; it is not saved, but found when the anchor is loaded.
     """
 
     store_id: bytes
@@ -74,11 +75,14 @@ class Anchor(msgspec.Struct, frozen=True):
     epoch: int
     wal_number: int
     probed: bool
+    exact: bool = False
 
 
 class _AnchorFile(msgspec.Struct, frozen=True):
     version: int
     store: str
+    boot: str
+    """Which life of the machine it was saved in."""
     anchor: Anchor
 
 
@@ -139,7 +143,9 @@ class HostState:
                     raise Corrupt(str(path), _damaged_anchor("it is of another store or version"))
                 anchor = file.anchor
                 marked = self._marked(anchor.epoch)
-                return msgspec.structs.replace(anchor, wal_number=max(anchor.wal_number, marked))
+                return msgspec.structs.replace(
+                    anchor, wal_number=max(anchor.wal_number, marked), exact=file.boot == _boot()
+                )
             raise Corrupt(str(path), _damaged_anchor("it is listed, and is not there"))
 
     def save(self, anchor: Anchor) -> None:
@@ -147,7 +153,7 @@ class HostState:
 
         Files of lower epochs go, except locks of processes that are alive.
         """
-        data = msgspec.json.encode(_AnchorFile(ANCHOR_VERSION, self._store_url, anchor))
+        data = msgspec.json.encode(_AnchorFile(ANCHOR_VERSION, self._store_url, _boot(), anchor))
         with _explained(self._folder):
             self._make_folder()
             path = self._folder / f"anchor-{anchor.epoch}.json"
@@ -267,6 +273,11 @@ def default_state_folder(environ: Mapping[str, str]) -> Path:
     if folder := environ.get("XDG_STATE_HOME"):
         return Path(folder) / "nbdserver"
     return Path.home() / ".local" / "state" / "nbdserver"
+
+
+def _boot() -> str:
+    """What tells one life of this machine from another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _damaged_anchor(reason: object) -> str:

@@ -11,6 +11,10 @@ could still be completed. Three things give an incomplete store away:
   was made, and that number stands in its header. If the log that is found ends below it, or the next writer's
   fence stands there, something is missing.
 
+A host whose own writer was the last one, and which has not stopped since, knows more than that: where the log ends, and
+that all was there. It asks only for what came after the newest SST that it knows of, and leaves it to the sweep to say
+what has gone since. So its start costs no listing of every SST: a terabyte has 65,000, and their names take seconds.
+
 What is left undecided is a store whose rest is, object by object, what a crash at an earlier moment would have left: an
 older state that was acknowledged. Only a host that has seen more can tell (the anchor).
 """
@@ -47,8 +51,9 @@ class Census:
         return [sst for sst, number in self.acknowledged.items() if number >= reach(epoch_of(sst))]
 
 
-async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes) -> Census:
-    """Corrupt if an object is missing that must be there. Fenced: a newer manifest explains it.
+async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes, *, seen_whole: bool) -> Census:
+    """Corrupt if an object is missing that must be there. Fenced: a newer manifest explains it. `seen_whole`: this host
+    knows that all was there that the manifest names.
 
     The log is to be read *after* this: beside a living writer it grows, and an SST never knows more than there is.
     """
@@ -56,10 +61,13 @@ async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes)
         await _check_nothing_else(store, manifests)
         return Census({})
     manifest = manifests.manifest
-    there = await list_ssts(store)
     named = named_by(manifests)
-    for sst, size in named.items():
-        await _check_named(store, manifests, sst, size, there.get(sst))
+    if seen_whole:
+        there = await list_ssts(store, above=max(named, default=None))
+    else:
+        there = await list_ssts(store)
+        for sst, size in named.items():
+            await _check_named(store, manifests, sst, size, there.get(sst))
     others = [sst for sst in there if sst not in named]
     for sst in others:
         if epoch_of(sst) > manifest.epoch:

@@ -122,7 +122,8 @@ class Opener:
             await asyncio.sleep(pause)
             try:
                 # The SSTs before the log, see there.
-                census = await take_census(self.store, manifests, self.key.store_id)
+                own = anchor is not None and anchor.exact and anchor.epoch == manifests.manifest.epoch
+                census = await take_census(self.store, manifests, self.key.store_id, seen_whole=own)
                 replay = await log.read_to_gap()
                 if anchor is not None:
                     await log.check_known(replay, anchor.wal_number)

@@ -1,7 +1,7 @@
 """What a new writer deletes of its predecessors, when, and what never."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
@@ -67,7 +67,13 @@ class Swept(Sweeper):
 
 
 async def sweeper(
-    store: StageStore, env: Clocks, *, named: Iterable[str] = (), replay: int = 0, fences: Iterable[int] = ()
+    store: StageStore,
+    env: Clocks,
+    *,
+    named: Iterable[str] = (),
+    listed: Callable[[], Mapping[str, int]] = dict,
+    replay: int = 0,
+    fences: Iterable[int] = (),
 ) -> Sweeper:
     """That of a writer whose take-over manifest has just landed."""
     await store.put(manifest_name(TAKEOVER), b"")
@@ -80,6 +86,7 @@ async def sweeper(
         takeover=TAKEOVER,
         fence=FENCE,
         named=set(named),
+        listed=listed,
         below=lambda: (replay, set(fences)),
     )
 
@@ -235,3 +242,22 @@ def test_a_name_that_nobody_gives_is_none_of_ours(name: str) -> None:
     assert manifest_number(name) is None
     assert wal_number(name) is None
     assert sst_id(name) is None
+
+
+async def test_what_is_named_and_gone_is_said(store: StageStore, env: Clocks, caplog: pytest.LogCaptureFixture) -> None:
+    """But not what is committed, or dropped and deleted, while the listing is on its way."""
+    there, cut, gone, dropped, new = [await put_table(store, env, EPOCH) for _ in range(5)]
+    size = len(store.objects[sst_name(there)])
+    for table in (gone, dropped, new):
+        del store.objects[sst_name(table)]
+    views = iter([[there, cut, gone, dropped], [there, cut, gone, new]])
+    sweeping = await sweeper(store, env, listed=lambda: {table: size + (table == cut) for table in next(views)})
+    with caplog.at_level(logging.ERROR, "nbdserver"):
+        await sweeping.sweep()
+    assert sweeping.lost == sorted(
+        [
+            f"{sst_name(gone)} is missing, though the manifest names it",
+            f"{sst_name(cut)} has {size} bytes, and the manifest names one of {size + 1}",
+        ]
+    )
+    assert [record.message for record in caplog.records] == ["objects_lost"]

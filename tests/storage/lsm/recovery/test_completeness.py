@@ -1,6 +1,7 @@
 """Which remains of a store are no store: each sign by itself. (All of them together: tests/crash/copies.py.)"""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,8 @@ from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name, sst_nam
 from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
-from tests.storage.lsm.worlds import World, durable, read, record, soon
+from storage.lsm.recovery.anchor import HostState
+from tests.storage.lsm.worlds import World, durable, read, record, soon, until
 
 A, B = b"a" * SECTOR_BYTES, b"b" * SECTOR_BYTES
 
@@ -184,3 +186,68 @@ async def test_a_writer_that_commits_is_superseded_by_nothing_it_lacks() -> None
     reader = await soon(reading)
     assert await read(reader.layers[1], 0, SECTOR_BYTES) == A
     await world.crash(engine)
+
+
+async def large_store(world: World) -> tuple[Engine, str]:
+    """A store whose checkpoint holds all of its SSTs; one of them."""
+    engine, layer = await world.start()
+    before = set(world.store.names(TABLES))
+    await write(engine, layer, A * 64)
+    await engine.flush_memtable()
+    (sst, *_) = sorted(set(world.store.names(TABLES)) - before, key=lambda name: -len(world.store.objects[name]))
+    await engine.compactor.do(WriteCheckpoint("the test says so"))
+    await engine.close()
+    return engine, sst
+
+
+async def test_a_host_that_wrote_last_serves_what_is_left_and_says_what_is_lost(tmp_path: Path) -> None:
+    """One bad thing stops one thing. Nothing can be there that this host does not know of."""
+    world = World(host=HostState(tmp_path, "memory://"))
+    _, sst = await large_store(world)
+    del world.store.objects[sst]
+    engine = await world.open(take_over=False)
+    await until(lambda: bool(engine.lost()))
+    assert engine.lost() == [f"{sst} is missing, though the manifest names it"]
+    with pytest.raises(Corrupt, match="missing"):
+        await engine.layers[1].read(0, SECTOR_BYTES)
+    engine.layers[1].write(0, B * 64)
+    assert await read(engine.layers[1], 0, SECTOR_BYTES) == B
+    await world.crash(engine)
+
+
+@pytest.mark.parametrize("other", ["host", "life"])
+async def test_any_other_asks_for_every_sst(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(host=HostState(tmp_path, "memory://"))
+    _, sst = await large_store(world)
+    del world.store.objects[sst]
+    if other == "host":
+        world.host = HostState(tmp_path / "other", "memory://")
+    else:
+        monkeypatch.setattr("storage.lsm.recovery.anchor._boot", lambda: "another life")
+    await refused(world, f"{sst} is damaged: it is missing")
+
+
+async def test_a_host_that_wrote_before_another_asks_for_every_sst(tmp_path: Path) -> None:
+    world = World(host=HostState(tmp_path, "memory://"))
+    _, sst = await large_store(world)
+    own, world.host = world.host, HostState(tmp_path / "other", "memory://")
+    await (await world.open()).close()
+    world.host = own
+    del world.store.objects[sst]
+    await refused(world, f"{sst} is damaged: it is missing")
+
+
+async def test_a_later_writer_whose_manifests_are_gone_is_seen_by_who_wrote_before(tmp_path: Path) -> None:
+    world = World(host=HostState(tmp_path, "memory://"))
+    engine, _ = await large_store(world)
+    own, world.host = world.host, HostState(tmp_path / "other", "memory://")
+    later = await world.open()
+    await write(later, later.layers[1], B * 64)
+    await later.close()
+    world.host = own
+    for name in world.store.names(MANIFESTS):
+        if name > manifest_name(engine.manifests.number):
+            del world.store.objects[name]
+    for name in world.store.names(WALS):
+        del world.store.objects[name]
+    await refused(world, "of epoch 2, and no manifest")
