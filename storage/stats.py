@@ -12,7 +12,7 @@ class StatKind(Enum):
     """How a number moves."""
 
     COUNTER = "counter"
-    """It only grows while the process lives."""
+    """It only grows, from 0 when the process opened the store."""
     GAUGE = "gauge"
     """It goes up and down."""
 
@@ -38,10 +38,15 @@ ENGINE_STATS = (
     Stat("cached_bytes", _GAUGE, "bytes", "decoded frames in memory"),
     Stat("wal_acknowledged", _COUNTER, "number", "highest number of the log that is acknowledged"),
     Stat("wal_objects", _GAUGE, "objects", "data objects of the log that a replay would read"),
+    Stat("wal_bytes", _GAUGE, "bytes", "size of those data objects of the log"),
     Stat("manifest", _COUNTER, "number", "number of the newest manifest"),
     Stat("ssts", _GAUGE, "objects", "SSTs that the manifest lists"),
-    Stat("stored_bytes", _GAUGE, "bytes", "size of those SSTs", "sum of the sizes in the manifest"),
-    Stat("live_bytes", _GAUGE, "bytes", "of frames in them that a device shows, as maintenance last counted"),
+    Stat(
+        "stored_bytes", _GAUGE, "bytes", "stored: size of those SSTs: live, dead, headers and indexes", "sum of sizes"
+    ),
+    Stat("live_bytes", _GAUGE, "bytes", "live: of frames in SSTs that some device shows something of"),
+    Stat("dead_bytes", _GAUGE, "bytes", "dead: of frames in SSTs that no device shows anything of", "frames - live"),
+    Stat("written_bytes", _COUNTER, "bytes", "written: by clients, also what was overwritten since"),
     Stat("unmerged_ssts", _GAUGE, "objects", "SSTs beside the newest checkpoint: what a start reads one by one"),
     Stat("maintenance_bytes", _COUNTER, "bytes", "uploaded by checkpoints, repacking and consolidation"),
     Stat("patches", _GAUGE, "entries", "entries of the index over the base of a block", "sum over all layers"),
@@ -58,15 +63,42 @@ ENGINE_STATS = (
 REQUEST_STATS = (
     Stat("requests", _COUNTER, "requests", "attempts by verb; a listing counts per page, a deletion per 1,000 names"),
     Stat("request_errors", _COUNTER, "requests", "attempts that failed; not found and already there are answers"),
-    Stat("bytes_up", _COUNTER, "bytes", "of objects that arrived in the store"),
-    Stat("bytes_down", _COUNTER, "bytes", "of objects that arrived from it"),
+    Stat("bytes_up", _COUNTER, "bytes", "uploaded: of objects that arrived in the store"),
+    Stat("bytes_down", _COUNTER, "bytes", "fetched: of objects that arrived from it"),
 )
 """What goes to the store and comes from it."""
 
 STORE_STATS = (
     Stat("devices", _GAUGE, "devices", "device files in the tree of names"),
+    Stat("logical_bytes", _GAUGE, "bytes", "logical: what clients may write", "sum of the sizes of all devices"),
+    Stat("allocated_bytes", _GAUGE, "bytes", "allocated: written to devices and not discarded since, in whole sectors"),
+    Stat("garbage_objects", _GAUGE, "objects", "that nothing needs, waiting to be deleted"),
     Stat("uptime_seconds", _GAUGE, "seconds", "since the store was opened", "now - when it was opened"),
+    Stat(
+        "space_amplification",
+        _GAUGE,
+        "ratio",
+        "stored for each live byte; 0 if nothing is live",
+        "stored_bytes / live_bytes",
+    ),
+    Stat(
+        "write_amplification",
+        _GAUGE,
+        "ratio",
+        "uploaded for each byte that clients wrote; 0 if they wrote nothing",
+        "bytes_up / written_bytes",
+    ),
 )
 """What is known above the engine."""
 
 STATS = (*STORE_STATS, *ENGINE_STATS, *REQUEST_STATS)
+
+DEVICE_STATS = (
+    Stat("logical_bytes", _GAUGE, "bytes", "logical: the size of the device"),
+    Stat("allocated_bytes", _GAUGE, "bytes", "allocated: written and not discarded since, in whole sectors"),
+    Stat("live_bytes", _GAUGE, "bytes", "live: of frames in SSTs that it shows something of"),
+    Stat("memtable_bytes", _GAUGE, "bytes", "waiting: written and not in SSTs yet, in whole sectors"),
+    Stat("unlogged_bytes", _GAUGE, "bytes", "waiting: written and not durable yet, with what it costs in memory"),
+    Stat("written_bytes", _COUNTER, "bytes", "written: by clients, also what was overwritten since"),
+)
+"""Of one device. What is stored, dead, uploaded and fetched has no device: an SST holds frames of several."""

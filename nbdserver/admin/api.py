@@ -126,6 +126,7 @@ class Admin:
             self._path = None
 
     async def _status(self, _: web.Request) -> web.Response:
+        await self._store.count_usage()
         about = {"version": __version__, "pid": os.getpid()}
         return _json({**about, **self._serving(), "store": self._store.status()})
 

@@ -14,6 +14,7 @@ import msgspec
 
 from storage.errors import NotFound
 from storage.secret import Secret
+from storage.stats import DEVICE_STATS, STATS, Stat
 
 if TYPE_CHECKING:
     from storage import DeviceInfo, Store
@@ -57,7 +58,8 @@ class ListDevices(msgspec.Struct, frozen=True, tag="list-devices"):
     writes: ClassVar[bool] = False
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        return {"devices": [_describe(store, info) for info in store.devices()]}
+        await store.count_usage()
+        return {"devices": [_with_usage(store, _describe(store, info)) for info in store.devices()]}
 
 
 class ShowDevice(msgspec.Struct, frozen=True, tag="show-device"):
@@ -67,7 +69,23 @@ class ShowDevice(msgspec.Struct, frozen=True, tag="show-device"):
     writes: ClassVar[bool] = False
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        return {**_show(store, self.name), "clients": clients.clients_of(self.name)}
+        await store.count_usage()
+        facts = _with_usage(store, _show(store, self.name))
+        return {**facts, "served": clients is not NO_CLIENTS, "clients": clients.clients_of(self.name)}
+
+
+class ShowStats(msgspec.Struct, frozen=True, tag="show-stats"):
+    """All counters and gauges of the store, or those of one device."""
+
+    device: str | None
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        await store.count_usage()
+        found = store.status() if self.device is None else store.device_usage(self.device)
+        values = msgspec.to_builtins(found)
+        stats = STATS if self.device is None else DEVICE_STATS
+        return {"stats": [{**_about(stat), "value": values[stat.name]} for stat in stats]}
 
 
 class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
@@ -163,6 +181,7 @@ class DisconnectClient(msgspec.Struct, frozen=True, tag="disconnect-client"):
 Operation = (
     ListDevices
     | ShowDevice
+    | ShowStats
     | CreateDevice
     | ResizeDevice
     | RenameDevice
@@ -203,6 +222,15 @@ def _describe(store: Store, info: DeviceInfo) -> Answer:
     facts: Answer = msgspec.to_builtins(info)
     del facts["read_only"]
     return {**facts, "client_count": len(store.clients_of(info.name))}
+
+
+def _with_usage(store: Store, facts: Answer) -> Answer:
+    return {**facts, "usage": msgspec.to_builtins(store.device_usage(facts["name"]))}
+
+
+def _about(stat: Stat) -> Answer:
+    about = {"name": stat.name, "kind": stat.kind.value, "unit": stat.unit, "meaning": stat.meaning}
+    return {**about, "formula": stat.formula}
 
 
 def _show(store: Store, name: str) -> Answer:

@@ -40,7 +40,10 @@ def create(place: Place, name: str, size: int, as_json: bool) -> None:
 @json_option
 @store_option
 def list_command(place: Place, as_json: bool) -> None:
-    """List all devices. In a pipe: name, size in bytes, attached clients, last change, separated by tabs."""
+    """List all devices.
+
+    In a pipe: name, size in bytes, attached clients, last change, bytes allocated and live, separated by tabs.
+    """
     from nbdserver.admin.operations import ListDevices
 
     devices = perform(place, ListDevices())["devices"]
@@ -48,9 +51,16 @@ def list_command(place: Place, as_json: bool) -> None:
         output.document(devices)
         return
     output.table(
-        ("NAME", "SIZE", "CLIENTS", "CHANGED"),
+        ("NAME", "SIZE", "CLIENTS", "CHANGED", "ALLOCATED", "LIVE"),
         [
-            (each["name"], output.size(each["size"]), str(each["client_count"]), output.time(each["modified"]))
+            (
+                each["name"],
+                output.size(each["size"]),
+                str(each["client_count"]),
+                output.time(each["modified"]),
+                output.size(each["usage"]["allocated_bytes"]),
+                output.size(each["usage"]["live_bytes"]),
+            )
             for each in devices
         ],
     )
@@ -61,7 +71,7 @@ def list_command(place: Place, as_json: bool) -> None:
 @json_option
 @store_option
 def show(place: Place, name: str, as_json: bool) -> None:
-    """Show one device, and who is attached to it."""
+    """Show one device, what it uses, and who is attached to it."""
     from nbdserver.admin.operations import ShowDevice
 
     answer = perform(place, ShowDevice(name))
@@ -72,6 +82,11 @@ def show(place: Place, name: str, as_json: bool) -> None:
         [
             ("name", str(answer["name"])),
             ("size", output.size(answer["size"])),
+            ("allocated", output.size(answer["usage"]["allocated_bytes"])),
+            ("live", output.size(answer["usage"]["live_bytes"])),
+            ("unlogged", output.size(answer["usage"]["unlogged_bytes"])),
+            ("memtable", output.size(answer["usage"]["memtable_bytes"])),
+            *([("written", output.size(answer["usage"]["written_bytes"]))] if answer["served"] else []),
             ("created", output.time(answer["created"])),
             ("changed", output.time(answer["modified"])),
             ("clients", str(answer["client_count"])),

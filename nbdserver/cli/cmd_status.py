@@ -52,6 +52,7 @@ def status(place: Place, as_json: bool) -> int:
 async def _describe(store: Store) -> Answer:
     import msgspec
 
+    await store.count_usage()
     return {"served": False, "clients": [], "listening": [], "store": msgspec.to_builtins(store.status())}
 
 
@@ -66,11 +67,17 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
         yield "client", sentence(client)
     yield "devices", str(store["devices"])
     yield "epoch", str(store["epoch"])
+    for name in ("logical", "allocated", "stored", "live", "dead"):
+        yield name, output.size(store[f"{name}_bytes"])
     yield "unlogged", output.size(store["unlogged_bytes"])
     yield "unlogged_seconds", f"{store['unlogged_seconds']:.0f}"
-    yield "stored", output.size(store["stored_bytes"])
-    if store["live_bytes"]:
-        yield "of that live", output.size(store["live_bytes"])
+    yield "memtable", output.size(store["memtable_bytes"])
+    if answer["served"]:
+        yield "written", output.size(store["written_bytes"])
+        yield "uploaded", output.size(store["bytes_up"])
+        yield "fetched", output.size(store["bytes_down"])
+        yield "write amplification", f"{store['write_amplification']:.2f}"
+    yield "space amplification", f"{store['space_amplification']:.2f}"
     if store["maintenance"]:
         yield "maintenance", store["maintenance"]
     yield "garbage", str(store["garbage"]["objects"])

@@ -12,6 +12,7 @@ from nbdserver.cli.cmd_device import device
 from nbdserver.cli.cmd_init import init
 from nbdserver.cli.cmd_password import password
 from nbdserver.cli.cmd_serve import serve
+from nbdserver.cli.cmd_stats import stats
 from nbdserver.cli.cmd_status import flush, status
 from nbdserver.cli.exit_status import INTERRUPTED, report
 from nbdserver.cli.standard import open_standard, settle
@@ -41,7 +42,7 @@ def cli(store: str | None) -> None:
     """
 
 
-for _command in (init, serve, device, client, password, status, flush):
+for _command in (init, serve, device, client, password, status, stats, flush):
     cli.add_command(_command)
 
 

@@ -41,6 +41,17 @@ class GarbageStatus(msgspec.Struct, frozen=True):
     reason: str
 
 
+class DeviceUsage(msgspec.Struct, frozen=True):
+    """What one device uses: the `DEVICE_STATS`."""
+
+    logical_bytes: int
+    allocated_bytes: int
+    live_bytes: int
+    memtable_bytes: int
+    unlogged_bytes: int
+    written_bytes: int
+
+
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a person wants to know of an open store."""
 
@@ -62,11 +73,26 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     cached_bytes: int
     wal_acknowledged: int
     wal_objects: int
+    wal_bytes: int
     manifest: int
     ssts: int
     stored_bytes: int
+    logical_bytes: int
+    """The sizes of all devices."""
+    allocated_bytes: int
+    """Written to devices and not discarded since. This and the next two as `Store.count_usage` last counted."""
     live_bytes: int
-    """Bytes of frames that a device shows, as maintenance last counted; 0 before it has."""
+    """Of frames that a device shows something of."""
+    dead_bytes: int
+    """Of frames that no device shows anything of."""
+    space_amplification: float
+    """Stored for each live byte."""
+    written_bytes: int
+    """By clients, since the store was opened."""
+    write_amplification: float
+    """Uploaded for each byte that clients wrote since the store was opened."""
+    garbage_objects: int
+    """Objects that nothing needs, waiting to be deleted."""
     unmerged_ssts: int
     """SSTs beside the newest checkpoint: a start reads the index of each."""
     maintenance_bytes: int

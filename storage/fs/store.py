@@ -17,10 +17,12 @@ from storage.format.frame import BLOCK_BYTES
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
-from storage.fs.status import DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
+from storage.fs.status import DeviceUsage, DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions
+from storage.lsm.read.extents import allocated_bytes
 from storage.lsm.sst.suspects import Suspect
+from storage.lsm.usage import LayerUsage
 from storage.objects.counting import RequestStats
 from storage.objects.health import Health
 from storage.objects.retry import RetryingStore
@@ -282,17 +284,47 @@ class Store:
         finally:
             await self._objects.close()
 
+    async def count_usage(self) -> None:
+        """Count what is used, for `status` and `device_usage`, unless nothing has changed since. In memory only, in
+        pieces of half a millisecond: 60 ms for a terabyte of mapped blocks.
+        """
+        await self._engine.meter.count()
+
+    def device_usage(self, name: str) -> DeviceUsage:
+        """What a device uses, as last counted. NotFound."""
+        return self._usage(self._tree.namespace.device(name)[1])
+
+    def _usage(self, inode: Inode) -> DeviceUsage:
+        layer, size = self._engine.layers[inode.layer], self._tree.namespace.size(inode)
+        used = self._engine.meter.usage.layers.get(inode.layer, LayerUsage(0, 0, 0))
+        # A block that was written as one frame reaches beyond the end of the device.
+        behind = allocated_bytes(layer.extents(size, -size % BLOCK_BYTES)) if size % BLOCK_BYTES else 0
+        return DeviceUsage(
+            logical_bytes=size,
+            allocated_bytes=max(used.allocated - behind, 0),
+            live_bytes=used.live,
+            memtable_bytes=used.memtable,
+            unlogged_bytes=layer.queue.unlogged_bytes,
+            written_bytes=layer.written_bytes,
+        )
+
     def status(self) -> StoreStatus:
         """The state of the store now; it may be asked for while the store is closing."""
         engine = self._engine
         failing = self._objects.health.failing
         numbers: dict[str, Any] = engine.numbers()
+        devices = self._tree.namespace.devices()
         return StoreStatus(
             url=self.url,
             store_id=engine.key.store_id.hex(),
             epoch=engine.epoch,
             read_only=engine.read_only,
-            devices=len(self._tree.namespace.devices()),
+            devices=len(devices),
+            logical_bytes=sum(self._tree.namespace.size(inode) for _, inode in devices),
+            allocated_bytes=sum(self._usage(inode).allocated_bytes for _, inode in devices),
+            space_amplification=_ratio(numbers["stored_bytes"], numbers["live_bytes"]),
+            write_amplification=_ratio(self._stats.bytes_up, numbers["written_bytes"]),
+            garbage_objects=len(engine.garbage),
             uptime_seconds=round(self._env.monotonic() - self._opened_at, 3),
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
             **numbers,
@@ -331,3 +363,7 @@ class Store:
     def _moment(self, monotonic: float) -> float:
         """The wall clock's time of a moment of the monotonic clock."""
         return round(self._env.wall_clock() - (self._env.monotonic() - monotonic), 3)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return round(part / whole, 3) if whole else 0.0

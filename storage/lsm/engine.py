@@ -30,6 +30,7 @@ from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import named_by
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.suspects import Suspect
+from storage.lsm.usage import Meter
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, put_together
 from storage.objects.base import ObjectStore
@@ -69,6 +70,7 @@ class Engine:
         self._flush = parts.flush
         self.compactor = parts.compactor
         self._sweeper: Sweeper | None = None
+        self.meter = Meter(self.layers, self.manifests, its.env, self._usage_state)
 
     @classmethod
     async def open(
@@ -301,10 +303,14 @@ class Engine:
         """What the manifest names and the store does not have, as the last sweep saw it: a sentence for each."""
         return [] if self._sweeper is None else self._sweeper.lost
 
+    def _usage_state(self) -> tuple[object, ...]:
+        """Changes whenever the layers may hold something else, or it elsewhere."""
+        return self.manifests.number, self._flush.cut, self.writes.sequence, self.compactor.progress.jobs_done
+
     def numbers(self) -> dict[str, int | float]:
         """All of `ENGINE_STATS` as they are now, by name."""
         log = self.commit.position.snapshot()
-        ssts = [sst for sst, _ in self.manifests.listed()]
+        ssts, used = self.meter.ssts(), self.meter.usage
         oldest = self.commit.oldest()
         return {
             "unlogged_bytes": self.writes.unlogged_bytes,
@@ -315,9 +321,12 @@ class Engine:
             "wal_acknowledged": log.acknowledged,
             "wal_objects": log.objects,
             "manifest": self.manifests.number,
-            "ssts": len(ssts),
-            "stored_bytes": sum(sst.size for sst in ssts),
-            "live_bytes": self.compactor.progress.live_bytes,
+            "wal_bytes": self.commit.position.logged_bytes,
+            "ssts": ssts.count,
+            "stored_bytes": ssts.size,
+            "live_bytes": used.live,
+            "dead_bytes": used.dead,
+            "written_bytes": self._layers.written_bytes,
             "unmerged_ssts": len(self.manifests.manifest.ssts),
             "maintenance_bytes": self.compactor.progress.uploaded_bytes,
             "patches": sum(len(layer.index.patches) for layer in self.layers.values()),

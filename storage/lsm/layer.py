@@ -75,6 +75,8 @@ class Layer:
         self._read_ahead = ReadAhead()
         self.gathered = GatheredBlocks()
         self._kept_bytes_max = kept_bytes_max
+        self.written_bytes = 0
+        """By clients since the store was opened, also what was overwritten."""
         self.kept = 0
         """Bytes charged for parts of sectors that the last memtable flush could not complete."""
 
@@ -230,6 +232,7 @@ class Layer:
         else:
             self.links.write(offset, data, sequence)
         self.queue.append((sequence, offset, data), write_charge(offset, length))
+        self.written_bytes += length
         return sequence
 
     def _refuse_parts(self, offset: int, length: int) -> None:

@@ -41,6 +41,7 @@ class Layers:
         self.tree_changed = not tree_stored
         """Whether the tree has to be written with the next memtable."""
         self.by_number: dict[int, Layer] = {}
+        self._written_to_dropped = 0
         self._writes = writes
         self._commit = commit
         self._source = source
@@ -136,9 +137,15 @@ class Layers:
         for number in effects.dropped:
             layer = self.by_number.pop(number, None)
             if layer is not None:
+                self._written_to_dropped += layer.written_bytes
                 table = self._writes.memtable.layers.pop(number, None)
                 if table is not None:
                     self._writes.release(sum(entry.charged for entry in table.blocks.values()))
+
+    @property
+    def written_bytes(self) -> int:
+        """By clients since the store was opened, to all layers that ever were."""
+        return self._written_to_dropped + sum(layer.written_bytes for layer in self.by_number.values())
 
     def queues(self) -> list[LayerQueue]:
         """The queues of all layers and of the tree."""

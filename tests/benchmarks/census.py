@@ -68,7 +68,12 @@ async def measure(tib: float) -> None:
     async def nothing() -> None:
         await asyncio.sleep(0.1)
 
-    for name, look in (("nothing", nothing), ("plan the next job", plan), ("frames of four victims", victims)):
+    async def usage() -> None:
+        engine.meter._counted = None
+        await engine.meter.count()
+
+    looks = {"nothing": nothing, "plan the next job": plan, "frames of four victims": victims, "what is used": usage}
+    for name, look in looks.items():
         took = [await beside(look()) for _ in range(ROUNDS)]
         total, busy, wall = (sorted(times)[ROUNDS // 2] for times in zip(*map(astuple, took), strict=True))
         print(f"{name}: {total:.0f} ms, in one piece at most {busy:.2f} ms ({wall:.2f} on the clock)", flush=True)

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from storage.fs.status import StoreStatus
-from storage.stats import ENGINE_STATS, STATS
+from storage.fs.status import DeviceUsage, StoreStatus
+from storage.stats import DEVICE_STATS, ENGINE_STATS, STATS
 from tests.storage.lsm.worlds import World
 
 NOT_COUNTED = {"epoch"}
@@ -20,9 +20,14 @@ def test_every_number_of_a_status_is_in_the_list_and_the_other_way_round() -> No
     assert len(set(names)) == len(names)
     assert set(names) == numbers.keys() - NOT_COUNTED
     for stat in STATS:
-        assert (numbers[stat.name] is float) == (stat.unit == "seconds"), stat.name
+        assert (numbers[stat.name] is float) == (stat.unit in ("seconds", "ratio")), stat.name
+        assert stat.name.endswith("_amplification") == (stat.unit == "ratio"), stat.name
         assert stat.name.endswith("_seconds") == (stat.unit == "seconds"), stat.name
         assert stat.meaning
+
+
+def test_every_number_of_a_device_is_in_its_list() -> None:
+    assert [stat.name for stat in DEVICE_STATS] == [field.encode_name for field in msgspec.structs.fields(DeviceUsage)]
 
 
 async def test_an_engine_gives_all_of_its_numbers() -> None:

@@ -76,6 +76,8 @@ class Compactor:
         self._nothing_at: tuple[object, ...] | None = None
         """What the store was like (`_state`) when nothing was worth doing."""
         self.progress = its.progress
+        self.working = asyncio.Lock()
+        """Held from a look at the store to the end of the job that was chosen then: one at a time."""
 
     async def run(self) -> None:
         """Do what is worth doing, for ever."""
@@ -112,16 +114,16 @@ class Compactor:
         state = self._state()
         if state == self._nothing_at:
             return False  # to count a store of terabytes takes 50 ms
-        snapshot = await self.look()
-        decision = await self._its.ssts.encode(partial(decide, snapshot, self._options))
-        self._over_target = decision.over_target
-        self.progress.live_bytes = decision.live_bytes
-        self._on_debt(decision.debt)
-        self._nothing_at = state if decision.job is None else None
-        if decision.job is None:
-            return False
-        await self.do(decision.job)
-        return True
+        async with self.working:
+            snapshot = await self.look()
+            decision = await self._its.ssts.encode(partial(decide, snapshot, self._options))
+            self._over_target = decision.over_target
+            self._on_debt(decision.debt)
+            self._nothing_at = state if decision.job is None else None
+            if decision.job is None:
+                return False
+            await self.do(decision.job)
+            return True
 
     def _state(self) -> tuple[object, ...]:
         """What the next job depends on. The index changes when a flush or a job is installed, some time after its

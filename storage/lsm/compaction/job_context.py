@@ -31,8 +31,11 @@ class MaintenanceProgress:
     jobs: dict[str, int] = field(default_factory=dict)
     """How many of each kind were done."""
     uploaded_bytes: int = 0
-    live_bytes: int = 0
-    """Of frames that any map refers to, as last counted."""
+
+    @property
+    def jobs_done(self) -> int:
+        """How many of all kinds."""
+        return sum(self.jobs.values())
 
 
 @dataclass(slots=True)

@@ -109,7 +109,6 @@ class Decision:
     """How far the store is beyond its space target (`space_debt`); 0 where nothing can be done about it: what takes the
     room may be damaged, or withheld.
     """
-    live_bytes: int
 
 
 def decide(snapshot: Snapshot, options: MaintenanceOptions) -> Decision:
@@ -119,7 +118,6 @@ def decide(snapshot: Snapshot, options: MaintenanceOptions) -> Decision:
         job,
         is_over_target(snapshot, options),
         0.0 if job is None else space_debt(snapshot, options),
-        int(snapshot.ssts.live.sum()),
     )
 
 

@@ -154,6 +154,15 @@ class PatchTable:
             columns[name] = np.array(column[part], kind)[used]
         return columns
 
+    def at(self, rows: NDArray[np.uint32]) -> Columns:
+        """The patches in these rows, with the row below each in `next`: copies, as `columns` gives them."""
+        return {
+            "next": np.frombuffer(self.next, np.uint32)[rows],
+            "mask": np.frombuffer(self.mask, np.uint64)[rows],
+            "location": np.frombuffer(self.location, np.uint64)[rows],
+            "length": np.frombuffer(self.length, np.uint32)[rows],
+        }
+
 
 def damaged(block: int) -> RuntimeError:
     """What a chain that cannot be right is answered with."""

@@ -49,6 +49,11 @@ def extents(tables: list[LayerTable], index: BlockMap, offset: int, length: int)
     return out
 
 
+def allocated_bytes(runs_: list[tuple[int, ExtentState]]) -> int:
+    """How many bytes of some extents are no hole."""
+    return sum(size for size, state in runs_ if state is not ExtentState.HOLE)
+
+
 def _walk(tables: list[LayerTable], index: BlockMap, offset: int, end: int) -> Iterator[tuple[int, int, ExtentState]]:
     block = offset // BLOCK_BYTES
     last = (end - 1) // BLOCK_BYTES

@@ -152,6 +152,11 @@ class LayerQueue:
                 asyncio.get_running_loop().call_exception_handler(report)
 
     @property
+    def unlogged_bytes(self) -> int:
+        """What was charged for operations that are not acknowledged yet."""
+        return self.pending_bytes + sum(cut.charge for cut in self.cuts)
+
+    @property
     def bulk_bytes(self) -> int:
         """Bytes of blocks that could travel as frames."""
         return 0 if self._links is None else len(self._links.complete) * BLOCK_BYTES

@@ -143,3 +143,36 @@ def test_pipes(at_rest: Host, work: Path) -> None:
     )
     assert long.returncode == 1
     assert b"more to write than the 1048576 bytes" in long.stderr, "though what lies behind the end is zeros"
+
+
+def test_what_is_used_is_said_of_the_store_and_of_each_disk(served: Host) -> None:
+    run = served.run
+    run("device", "create", "used", "8MiB")
+    image = served.folder / "image"
+    image.write_bytes(os.urandom(MIB))
+    run("device", "import", "used", str(image))
+    row = next(line.split("\t") for line in run("device", "list").stdout.splitlines() if line.startswith("used\t"))
+    assert row[4] == str(MIB)
+    shown = json.loads(run("device", "show", "used", "--json").stdout)
+    assert (shown["usage"]["logical_bytes"], shown["usage"]["allocated_bytes"]) == (8 * MIB, MIB)
+    stats = {stat["name"]: stat for stat in json.loads(run("stats", "used", "--json").stdout)["stats"]}
+    assert stats["written_bytes"]["value"] == MIB
+    assert stats["allocated_bytes"]["unit"] == "bytes"
+    lines = [line.split("\t") for line in run("stats").stdout.splitlines()]
+    values = {name: value for name, value, _, _ in lines}
+    assert int(values["written_bytes"]) >= MIB
+    assert int(values["requests.create"]) > 0
+    status = dict(line.split("\t") for line in run("status").stdout.splitlines())
+    assert status["allocated"] == values["allocated_bytes"]
+    assert "write amplification" in status
+    run("stats", "nobody", status=10)
+    run("device", "delete", "used")
+
+
+def test_at_rest_there_are_gauges_only(at_rest: Host) -> None:
+    found = json.loads(at_rest.run("stats", "--json").stdout)
+    assert found["served"] is False
+    names = {stat["name"] for stat in found["stats"]}
+    assert {"logical_bytes", "stored_bytes", "live_bytes", "dead_bytes"} <= names
+    assert {stat["kind"] for stat in found["stats"]} == {"gauge"}
+    assert "written" not in at_rest.run("status").stdout

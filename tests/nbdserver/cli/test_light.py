@@ -63,6 +63,7 @@ def test_the_commands() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "init",
         "serve",
+        "stats",
         "status",
         "flush",
         "password change",

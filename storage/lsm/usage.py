@@ -1,0 +1,171 @@
+"""What is used: by each layer, and by the SSTs of the store. Counted when somebody asks, in pieces between two turns of
+the event loop, and kept until something changes.
+
+    logical     the size of a device: what a client may write
+    allocated   bytes that clients have written and not discarded since, in whole sectors
+    live        bytes of frames that some device shows something of, compressed and sealed: what a device takes
+    dead        bytes of frames that no device shows anything of: maintenance takes them away
+    stored      the size of the SSTs that count: live, dead, and their headers and indexes
+    waiting     written and not durable yet (unlogged), not in SSTs yet (memtable), or garbage that is to be deleted
+
+SSTs hold frames of several devices, so what is stored or dead belongs to the store and not to one of them.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from storage.env import Env
+from storage.format.blocks import HOLE, SstRef
+from storage.format.envelope import HEADER_BYTES
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.format.manifest import Manifest, merged
+from storage.lsm.index.map_usage import shown_on
+from storage.lsm.index.page import PAGE_BLOCKS, PAGE_SHIFT
+from storage.lsm.layer import Layer
+from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.read.extents import allocated_bytes, extents
+
+PAGES_AT_ONCE = 4
+BLOCKS_AT_ONCE = 64
+"""Looked at between two turns of the event loop: about half a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerUsage:
+    """Bytes that one layer uses."""
+
+    allocated: int
+    live: int
+    memtable: int
+    """Written and not in SSTs yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SstUsage:
+    """What the listed SSTs hold, in bytes."""
+
+    count: int
+    size: int
+    """Of the objects."""
+    frames: int
+    """Of the frames in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is used of a store, as it was counted once."""
+
+    ssts: SstUsage = SstUsage(0, 0, 0)
+    layers: Mapping[int, LayerUsage] = field(default_factory=dict)
+
+    @property
+    def live(self) -> int:
+        """Of all layers."""
+        return sum(layer.live for layer in self.layers.values())
+
+    @property
+    def dead(self) -> int:
+        """In SSTs, and nothing that any layer shows."""
+        return max(self.ssts.frames - self.live, 0)
+
+
+class Meter:
+    """Counts what is used. Owned by the event loop."""
+
+    def __init__(
+        self, layers: Mapping[int, Layer], manifests: Manifests, env: Env, state: Callable[[], tuple[object, ...]]
+    ) -> None:
+        """`state` changes whenever the layers may hold something else."""
+        self._layers = layers
+        self._manifests = manifests
+        self._env = env
+        self._state = state
+        self._counted: tuple[object, ...] | None = None
+        self._counting = asyncio.Lock()
+        self._ssts = SstUsage(0, 0, 0)
+        self._ssts_of = -1
+        self.usage = Usage()
+        """As last counted."""
+
+    async def count(self) -> Usage:
+        """Count anew, unless nothing has changed since."""
+        async with self._counting:
+            state = self._state()
+            if state != self._counted:
+                number, manifest, table = self._manifests.number, self._manifests.manifest, self._manifests.table
+                self._ssts = await self._env.run("codec", partial(sst_usage, manifest, table))
+                self._ssts_of = number
+                layers = {}
+                for number, layer in list(self._layers.items()):
+                    layers[number] = await _of_layer(layer)
+                self.usage = Usage(self._ssts, layers)
+                self._counted = state
+        return self.usage
+
+    def ssts(self) -> SstUsage:
+        """Of the SSTs that are listed now; of 60,000 it takes 20 ms if they were not counted since the last commit."""
+        if self._ssts_of != self._manifests.number:
+            self._ssts = sst_usage(self._manifests.manifest, self._manifests.table)
+            self._ssts_of = self._manifests.number
+        return self._ssts
+
+
+def sst_usage(manifest: Manifest, table: Sequence[SstRef]) -> SstUsage:
+    """Of all SSTs that `manifest` and `table`, that of its checkpoint, list."""
+    listed = [*merged(manifest, table), *manifest.ssts]
+    return SstUsage(
+        len(listed), sum(ref.size for ref in listed), sum(ref.index_offset - HEADER_BYTES for ref in listed)
+    )
+
+
+async def _of_layer(layer: Layer) -> LayerUsage:
+    """The map tells what most pages show; where memtables lie over it, it is asked for block by block."""
+    index, zeroed = layer.index, _zeroed_pages(layer)
+    sectors, live = 0, 0
+    for count, number in enumerate(list(index.pages)):
+        shown = shown_on(index, number)
+        live += shown.live
+        if number not in zeroed:
+            sectors += shown.sectors
+        if count % PAGES_AT_ONCE == PAGES_AT_ONCE - 1:
+            await asyncio.sleep(0)
+    written = {block for table in layer.tables for block in table.blocks}
+    allocated = await _of_zeroed(layer, zeroed, {block >> PAGE_SHIFT for block in written})
+    memtable = 0
+    for count, block in enumerate(written):
+        if block >> PAGE_SHIFT not in zeroed:
+            place = block * BLOCK_BYTES, BLOCK_BYTES
+            allocated += allocated_bytes(layer.extents(*place)) - allocated_bytes(extents([], index, *place))
+        memtable += sum(table.blocks[block].charged for table in layer.tables if block in table.blocks)
+        if count % BLOCKS_AT_ONCE == BLOCKS_AT_ONCE - 1:
+            await asyncio.sleep(0)
+    return LayerUsage(sectors * SECTOR_BYTES + allocated, live, memtable)
+
+
+async def _of_zeroed(layer: Layer, zeroed: Collection[int], written: Collection[int]) -> int:
+    """Bytes allocated on pages of which memtables know ranges of zeros; `written` are those with blocks besides."""
+    allocated = 0
+    for count, number in enumerate(zeroed):
+        first, end = number << PAGE_SHIFT, (number + 1) << PAGE_SHIFT
+        span = next((span for table in layer.tables if (span := table.zeros.find(first)) is not None), None)
+        if number not in written and span is not None and span.first <= first and end <= span.end:
+            allocated += 0 if span.content == HOLE else PAGE_BLOCKS * BLOCK_BYTES
+            if count % BLOCKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            continue
+        for block in range(first, end, BLOCKS_AT_ONCE):
+            allocated += allocated_bytes(layer.extents(block * BLOCK_BYTES, BLOCKS_AT_ONCE * BLOCK_BYTES))
+            await asyncio.sleep(0)
+    return allocated
+
+
+def _zeroed_pages(layer: Layer) -> set[int]:
+    """Pages of which memtables know ranges of zeros."""
+    return {
+        number
+        for table in layer.tables
+        for span in table.zeros.spans
+        for number in range(span.first >> PAGE_SHIFT, (span.end - 1 >> PAGE_SHIFT) + 1)
+    }
