@@ -129,6 +129,9 @@ def _cut(kind: PartKind, chunks: Iterator[Columns], lookup: NDArray[np.uint64]) 
     waiting: list[Columns] = []
     count = 0
     for chunk in chunks:
+        if waiting and count + len(chunk["block"]) > ROWS_PER_PART:
+            yield kind, _placed(_joined(waiting), lookup)
+            waiting, count = [], 0
         while len(chunk["block"]) > ROWS_PER_PART:
             # Before the block that does not fit, or behind it: all of its rows stay together.
             blocks, key = chunk["block"], chunk["block"][ROWS_PER_PART : ROWS_PER_PART + 1]
@@ -136,9 +139,6 @@ def _cut(kind: PartKind, chunks: Iterator[Columns], lookup: NDArray[np.uint64]) 
             at = at or int(np.searchsorted(blocks, key, side="right")[0])
             yield kind, _placed({name: column[:at] for name, column in chunk.items()}, lookup)
             chunk = {name: column[at:] for name, column in chunk.items()}
-        if count + len(chunk["block"]) > ROWS_PER_PART and waiting:
-            yield kind, _placed(_joined(waiting), lookup)
-            waiting, count = [], 0
         if len(chunk["block"]):
             waiting.append(chunk)
             count += len(chunk["block"])

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage.errors import Corrupt
@@ -97,6 +97,7 @@ def test_it_says_the_same_of_every_block(some: list[Step], rows: int) -> None:
     assert len(loaded.patches) == len(found.patches)
 
 
+@example([("base", block, 0, 1, 2) for block in (0, 2 * PAGE_BLOCKS, 2 * PAGE_BLOCKS + 1)], 1)
 @given(steps, st.integers(1, 4))
 @settings(max_examples=100, deadline=None)
 def test_parts_are_small_and_in_order(some: list[Step], rows: int) -> None:
