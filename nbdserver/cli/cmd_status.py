@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def status(place: Place, as_json: bool) -> int:
     """Show what is served, to whom, and how the store is doing.
 
-    Without a server on this host the store is read: "served" is then "not here". A server that does not answer
-    within 10 seconds is an error (status 21).
+    Without a server on this host the store is read: "served" is then "not here", or names the process that is starting
+    to serve it. A server that does not answer within 10 seconds, or is only making the store, is an error (status 21).
 
     \b
     The exit status is 3, and "problem" (in JSON "problems") says what it is, when
@@ -39,7 +39,7 @@ def status(place: Place, as_json: bool) -> int:
     from nbdserver.admin.client import find_server
 
     server = find_server(place.store, os.environ)
-    answer = at_rest(place, _describe, writes=False) if server is None else {"served": True, **server.status()}
+    answer = _at_rest(place) if server is None else {"served": True, **server.status()}
     store = answer["store"]
     wrong = problems(store)
     if as_json:
@@ -47,6 +47,23 @@ def status(place: Place, as_json: bool) -> int:
     else:
         output.facts(list(_facts(answer, store, wrong)))
     return PROBLEMS if wrong else 0
+
+
+def _at_rest(place: Place) -> Answer:
+    """What the store says by itself, and which process is starting to serve it, if one is. Unavailable: that is making
+    the store.
+    """
+    from nbdserver.admin.starting import find_starting
+    from storage.errors import NotFound, Unavailable
+
+    pid = find_starting(place.store, os.environ)
+    try:
+        answer = at_rest(place, _describe, writes=False)
+    except NotFound:
+        if pid is None:
+            raise
+        raise Unavailable(f"process {pid} is starting, and makes the store {place.store}: ask again") from None
+    return {**answer, "starting": pid}
 
 
 async def _describe(store: Store) -> Answer:
@@ -88,7 +105,7 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
 
 def _served(answer: Answer, store: Mapping[str, Any]) -> str:
     if not answer["served"]:
-        return "not here"
+        return "not here" if answer["starting"] is None else f"not yet: process {answer['starting']} is starting"
     return f"by process {answer['pid']}" + (", which is stopping" if store["closing"] or answer["stopping"] else "")
 
 

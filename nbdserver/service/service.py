@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from nbdserver.admin.api import Admin
-from nbdserver.admin.sockets import make_runtime_folder, runtime_folder, socket_path
+from nbdserver.admin.sockets import runtime_folder, socket_path
+from nbdserver.admin.starting import starting
 from nbdserver.config import STOP_SECONDS, ServeSettings
 from nbdserver.exports import BlockDevice, Exports
 from nbdserver.server.limits import Limits, share_of_one_address
@@ -58,6 +59,25 @@ async def serve(settings: ServeSettings, password: Secret, env: Env, ready: Read
     stopped = _stopped_by_signals()
     security = ServePolicy(settings, env)
     await _rehearse(settings, env)
+    with starting(settings.store, os.environ) as started:
+
+        def ready_now(announcements: list[Announcement]) -> None:
+            started()
+            ready(announcements)
+
+        return await _open_and_serve(settings, password, env, security, stopped, ready_now, say)
+
+
+async def _open_and_serve(
+    settings: ServeSettings,
+    password: Secret,
+    env: Env,
+    security: ServePolicy,
+    stopped: asyncio.Event,
+    ready: Ready,
+    say: Callable[[str], None],
+) -> int:
+    """`serve`, once everything is checked that does not need the store."""
     told = Opening()
     async with saying(say, lambda waited: opening(settings.store, told, waited)):
         with password:
@@ -202,9 +222,7 @@ class Service:
             self._addresses.append(Unix(unix, tls=tls))
 
     async def _start_admin(self) -> None:
-        folder = runtime_folder(os.environ)
-        make_runtime_folder(folder)
-        await self._admin.start(socket_path(folder, self._settings.store))
+        await self._admin.start(socket_path(runtime_folder(os.environ), self._settings.store))
 
     def _check_default(self, name: str) -> None:
         """NotFound, Invalid: the default export is not there, or not served."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from nbdserver.admin.sockets import socket_name
+from nbdserver.admin.starting import starting
 from nbdserver.protocol import wire
 from tests.support.minio import RunningMinio
 from tests.support.processes import end, until
@@ -229,3 +231,45 @@ def test_a_log_file_that_cannot_be_is_refused(
     done = host.run("serve", local_store.location, "--run", "true", "--log-file", path, status=status_)
     assert reason.lower() in done.stderr.lower()
     assert not (work / "elsewhere").exists()
+
+
+def test_a_server_that_makes_its_store_is_starting(
+    local_store: StoreUnderTest, make_server: Callable[..., Server]
+) -> None:
+    """It takes seconds over a new password: long enough to ask for its status, and to be told there is no store."""
+    server = make_server(local_store, arguments=["--create", "disk=1M"], tcp=False)
+    host = server.host
+    host.store_environment = {"NBDSERVER_STORE": local_store.location}
+    server.spawn()
+    until(lambda: any(host.runtime.glob("*.starting")), seconds=60, what="the mark of a server that starts")
+    server.send(signal.SIGSTOP)
+    refused = host.run("status", status=EXIT_UNAVAILABLE)
+    assert f"process {server.pid} is starting, and makes the store {local_store.location}" in refused.stderr
+    server.send(signal.SIGCONT)
+    until(lambda: any(host.runtime.glob("*.sock")), seconds=60, what="the admin socket")
+    assert status(host, 0)["store"]["devices"] == 1
+    assert not list(host.runtime.glob("*.starting"))
+    assert server.stop() == 0
+
+
+def test_a_server_that_opens_its_store_is_starting(served: Server, local_store: StoreUnderTest) -> None:
+    """Seen in the mark that it leaves, which is this process's here; without a process it says nothing."""
+    host = served.host
+    assert served.stop() == 0
+    left = host.runtime / f"{socket_name(local_store.location)}.{pid_that_is_gone()}.starting"
+    left.touch()
+    assert status(host, 0)["starting"] is None
+    with starting(local_store.location, host.environment()) as started:
+        assert not left.exists()
+        found = status(host, 0)
+        assert (found["served"], found["starting"]) == (False, os.getpid())
+        assert f"served\tnot yet: process {os.getpid()} is starting" in host.run("status").stdout
+        started()
+        assert status(host, 0)["starting"] is None
+    assert not list(host.runtime.glob("*.starting"))
+
+
+def pid_that_is_gone() -> int:
+    done = subprocess.Popen(["true"])
+    done.wait()
+    return done.pid

@@ -42,8 +42,13 @@ class Host:
     store_environment: Mapping[str, str] = field(default_factory=dict)
     password: str = "a password for tests"
 
+    @property
+    def runtime(self) -> Path:
+        """Where servers have their admin sockets."""
+        return self.folder / "run"
+
     def environment(self) -> dict[str, str]:
-        state, runtime = self.folder / "state", self.folder / "run"
+        state, runtime = self.folder / "state", self.runtime
         for made in (state, runtime):
             made.mkdir(mode=0o700, exist_ok=True)
         inherited = {
