@@ -13,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.failures import FailuresAtOnce
 from tests.support.leftovers import Leftovers
 from tests.support.minio import RunningMinio
 from tests.support.program import Host, Server
@@ -32,13 +33,16 @@ LONG_SECONDS_MAX = 1200
 """When such a test is taken for one that hangs, unless it says itself; the limit of all others is in pyproject.toml."""
 
 # No test is about time: a machine that is busy must not fail one.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile("all", deadline=None)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=25)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # of those that run tests side by side, their parent
         config.pluginmanager.register(Leftovers())
+        config.pluginmanager.register(FailuresAtOnce(config))
+    # Before a commit a quarter of the examples; `tests.support.examples` has those of tests that have their own number.
+    hypothesis.settings.load_profile("fast" if config.option.markexpr == "fast" else "all")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 

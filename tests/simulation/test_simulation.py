@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from storage.lsm.index.block_map import BlockMap
-from tests.simulation import world
+from tests.simulation import limit, world
 from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, hunt, mutated
 from tests.simulation.world import run_world
 
@@ -51,10 +51,13 @@ WORLDS_FOR_MISTAKE_MAX = 150
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_fresh_worlds(chunk: int) -> None:
     for seed in range(FIRST + chunk * WORLDS_IN_CHUNK, FIRST + (chunk + 1) * WORLDS_IN_CHUNK):
-        result = run_world(seed)
-        assert result.violation is None, (
-            f"{result.violation}\n\nrepeat it with: python -m tests.simulation.run --seed {seed}"
-        )
+        all_is_well_in(seed)
+
+
+def all_is_well_in(seed: int) -> None:
+    violation = run_world(seed).violation
+    if violation is not None:
+        pytest.fail(f"{violation}\n\nrepeat it with: python -m tests.simulation.run --seed {seed}", pytrace=False)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_fresh_worlds(chunk: int) -> None:
 )
 def test_fixed_worlds(first: int) -> None:
     for seed in FIXED[first : first + FIXED_IN_CHUNK]:
-        assert run_world(seed).violation is None, f"repeat it with: python -m tests.simulation.run --seed {seed}"
+        all_is_well_in(seed)
 
 
 @pytest.mark.parametrize("seed", REPEATED)
@@ -101,6 +104,7 @@ def test_a_world_that_hangs_ends_and_says_where(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(BlockMap, "find", find)
     monkeypatch.setattr(world, "WORLD_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(limit, "AGAIN_SECONDS", 0.1)
     result = world.run_world(0)
     assert result.violation is not None
     assert result.violation.startswith("it hangs")

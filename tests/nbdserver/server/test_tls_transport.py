@@ -138,7 +138,7 @@ def use(client: Client) -> None:
     client.disconnect()
 
 
-@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+@pytest.mark.parametrize("tcp", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tcp", "unix"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_client_reads_what_it_wrote(running: Running, folder: Path, tcp: bool, version: ssl.TLSVersion) -> None:
     context = ssl.create_default_context(cafile=folder / "ca-cert.pem")
@@ -412,7 +412,7 @@ async def test_an_old_copy_that_arrives_with_the_end_does_not_undo_a_newer_write
     other.close()
 
 
-@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+@pytest.mark.parametrize("tcp", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tcp", "unix"])
 async def test_more_replies_than_fit_go_out_behind_disc_and_close_notify(
     running: Running, context: ssl.SSLContext, tcp: bool
 ) -> None:

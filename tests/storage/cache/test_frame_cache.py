@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.cache.frame_cache import FRESH_KEYS, PART_OVERHEAD, STALE_MAX, FrameCache
+from tests.support.examples import examples
 
 KIB = 1024
 
@@ -15,7 +16,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.integers(1, 2000), operations)
 def test_the_bound_and_the_books_hold(capacity: int, ops: list[tuple[str, int, int]]) -> None:
     cache = FrameCache(capacity)

@@ -19,6 +19,7 @@ from storage.fs.inodes import (
     Unlink,
 )
 from storage.fs.namespace import DropLayer, Effect, InodeKind, Namespace, ZeroRange
+from tests.support.examples import examples
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000.25
@@ -532,4 +533,4 @@ class AgainstADict(RuleBasedStateMachine):
 
 
 TestAgainstADict = AgainstADict.TestCase
-TestAgainstADict.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAgainstADict.settings = settings(max_examples=examples(100), stateful_step_count=30, deadline=None)

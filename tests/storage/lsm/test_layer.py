@@ -112,7 +112,7 @@ async def test_terabytes_of_discard_are_one_operation_and_little_memory() -> Non
 
 
 @pytest.mark.parametrize("allocated", [False, True])
-@pytest.mark.parametrize("blocks", [0, 1, 2, 5])
+@pytest.mark.parametrize("blocks", [0, 2, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (1, 5))])
 @pytest.mark.parametrize(("head", "tail"), [(0, 0), (1, 1), (512, 0), (0, 512), (SECTOR_BYTES, 77)])
 async def test_zeros_reach_exactly_as_far_as_was_asked(allocated: bool, blocks: int, head: int, tail: int) -> None:
     """Bytes before the first and behind the last are somebody's data, also where whole blocks are taken as one."""
@@ -175,7 +175,7 @@ async def test_a_block_of_many_patches_is_put_together_once_and_kept() -> None:
     await engine.close()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 async def test_what_blocks_were_charged_never_exceeds_what_the_memtable_was(seed: int) -> None:
     """Otherwise a memtable that holds something weighs nothing, or less, and is neither flushed nor bounded."""
     chance = random.Random(seed)

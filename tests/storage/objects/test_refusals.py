@@ -134,8 +134,11 @@ async def test_what_a_store_says_is_taken_as_the_table_has_it(
 HTML = b"<html><head><title>404</title></head><body><h1>page not found</h1><Code>NoSuchKey</Code></body></html>"
 
 
+OTHER_BODIES = (b"", b"404 page not found\n", b"<Error></Error>", b"\xff\xfe\x00")
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("body", [b"", b"404 page not found\n", HTML, b"<Error></Error>", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("body", [HTML, *(pytest.param(body, marks=pytest.mark.slow) for body in OTHER_BODIES)])
 async def test_an_answer_without_the_document_is_not_the_stores(
     s3: S3Store, stub: StubServer, operation: str, body: bytes
 ) -> None:

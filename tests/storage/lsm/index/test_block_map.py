@@ -11,6 +11,7 @@ from storage.format.blocks import ALLOCATED, HOLE, FrameRef
 from storage.format.frame import FULL_MASK
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS
+from tests.support.examples import examples
 
 LAST = 2**32 - 2
 WATCHED = [0, 1, 2, 3, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 2 * PAGE_BLOCKS, 3 * PAGE_BLOCKS - 1, LAST]
@@ -77,7 +78,7 @@ def proof(where: int) -> tuple[int, bytes]:
     return where % 1000 + 1, (where * 7919 % 2**64).to_bytes(8, "little")
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(operations)
 def test_it_finds_what_was_put_last(ops: list[Op]) -> None:
     index, model = BlockMap(), Model()

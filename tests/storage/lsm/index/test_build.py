@@ -14,6 +14,7 @@ from storage.lsm.index import build as load
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.build import add_rows
 from storage.lsm.index.page import PAGE_BLOCKS
+from tests.support.examples import examples
 
 
 def build_maps(indexes: Iterable[tuple[int, SstIndex]], layers: Iterable[int]) -> dict[int, BlockMap]:
@@ -96,7 +97,7 @@ def decoded(tables: list[tuple[list[SstEntry], list[RangeZero]]], order: list[in
     return [(slot + 1, decode_index(encode_index(*tables[slot]))) for slot in order]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(steps, st.permutations(range(5)), st.sampled_from([1, 3, load.ROWS_AT_ONCE]))
 def test_any_order_of_the_tables_gives_what_the_running_engine_had(
     some: list[Step], order: list[int], rows: int

@@ -16,6 +16,7 @@ from storage.lsm.index import image as checkpoint
 from storage.lsm.index.block_map import BlockMap, Found, Frozen
 from storage.lsm.index.image import PlaceReader, check_listed, load_part, parts_of
 from storage.lsm.index.page import PAGE_BLOCKS
+from tests.support.examples import examples
 
 BLOCKS = [0, 1, 2, 7, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 3 * PAGE_BLOCKS, 2**32 - 2]
 SSTS = {5: 1, 2: 2, 9: 3}
@@ -84,7 +85,7 @@ def load(some: Iterable[tuple[PartKind, Columns]], moved: dict[tuple[int, int], 
 
 
 @given(steps, st.integers(1, 8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_it_says_the_same_of_every_block(some: list[Step], rows: int) -> None:
     found = BlockMap()
     apply(found, some)
@@ -99,7 +100,7 @@ def test_it_says_the_same_of_every_block(some: list[Step], rows: int) -> None:
 
 @example([("base", block, 0, 1, 2) for block in (0, 2 * PAGE_BLOCKS, 2 * PAGE_BLOCKS + 1)], 1)
 @given(steps, st.integers(1, 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_parts_are_small_and_in_order(some: list[Step], rows: int) -> None:
     """A block is in one part of a kind; a part is larger than asked for only by the rows of one block."""
     found = BlockMap()
@@ -119,7 +120,7 @@ def test_parts_are_small_and_in_order(some: list[Step], rows: int) -> None:
 
 
 @given(steps, steps)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_what_is_frozen_does_not_change(before: list[Step], after: list[Step]) -> None:
     found = BlockMap()
     apply(found, before)
@@ -134,7 +135,7 @@ def test_what_is_frozen_does_not_change(before: list[Step], after: list[Step]) -
 
 
 @given(steps, steps)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_map_that_was_loaded_goes_on_as_the_other_one(before: list[Step], after: list[Step]) -> None:
     found = BlockMap()
     apply(found, before)

@@ -12,6 +12,7 @@ from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.memtable.memtable import LayerTable, Span
 from storage.lsm.read.extents import STEPS_MAX, ExtentState, extents
+from tests.support.examples import examples
 
 GIB = 1024 * 1024 * 1024
 FRAME = FrameRef(1 << 32, 100, bytes(8), 0, full=True)
@@ -125,7 +126,7 @@ offsets = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(ops, ops, ops, offsets, st.one_of(st.integers(1, 3 * BLOCK_BYTES), st.just(3 * GIB)))
 def test_it_says_what_each_sector_is(
     older: list[Op], sealed: list[Op], active: list[Op], start: int, size: int
