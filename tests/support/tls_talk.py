@@ -7,7 +7,7 @@ import ssl
 import struct
 from pathlib import Path
 
-from tests.support.speech import FIXED_NO_ZEROES, opt
+from tests.support import messages as m
 
 OPT_STARTTLS = 5
 GREETING_BYTES = 18
@@ -25,7 +25,7 @@ class TlsTalk:
         else:
             self.socket = socket.create_connection(address, timeout=timeout)
         assert len(self.clear(GREETING_BYTES)) == GREETING_BYTES
-        self.socket.sendall(FIXED_NO_ZEROES)
+        self.socket.sendall(m.FIXED_ZEROLESS_FLAGS)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls: ssl.SSLObject
 
@@ -39,7 +39,7 @@ class TlsTalk:
 
     def start(self) -> None:
         """STARTTLS and its acknowledgement."""
-        self.socket.sendall(opt(OPT_STARTTLS))
+        self.socket.sendall(m.option(OPT_STARTTLS))
         answer = self.clear(OPTION_REPLY_BYTES)
         assert struct.unpack(">QIII", answer)[1:] == (OPT_STARTTLS, 1, 0), "STARTTLS was refused"
 

@@ -202,7 +202,7 @@ def attach(disk: MemoryDevice, limits: Limits | None = None, budget: Budget | No
 
 
 def answers(wire: Wire) -> list[str]:
-    """What was answered after the handshake of `speech.structured()`."""
+    """What was answered after the handshake of `messages.structured()`."""
     return read_answers(bytes(wire.output))[5:]
 
 

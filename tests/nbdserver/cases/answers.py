@@ -1,4 +1,4 @@
-"""This file knows how to read what a server answers, strictly, and to say it in short lines.
+"""What a server answers, read strictly, in short lines.
 
 One line an option: `LIST ACK beside disk`, `GO ACK EXPORT BLOCK_SIZE`, `GO ERR_UNKNOWN`; `export 1048576` for
 EXPORT_NAME. One line a request, with its cookie: `1 ok` by simple reply, `1: ok` by structured, `1@0: ok` by
@@ -14,28 +14,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-OPTIONS = (
-    "0", "EXPORT_NAME", "ABORT", "LIST", "PEEK_EXPORT", "STARTTLS", "INFO", "GO", "STRUCTURED_REPLY",
-    "LIST_META_CONTEXT", "SET_META_CONTEXT", "EXTENDED_HEADERS",
-)  # fmt: skip
-INFOS = {0: "EXPORT", 1: "NAME", 2: "DESCRIPTION", 3: "BLOCK_SIZE"}
-OPTION_ERRORS = {
-    1: "UNSUP", 2: "POLICY", 3: "INVALID", 4: "PLATFORM", 5: "TLS_REQD", 6: "UNKNOWN", 7: "SHUTDOWN",
-    8: "BLOCK_SIZE_REQD", 9: "TOO_BIG", 10: "EXT_HEADER_REQD",
-}  # fmt: skip
-ERRORS = {
-    1: "EPERM", 5: "EIO", 12: "ENOMEM", 22: "EINVAL", 28: "ENOSPC", 75: "EOVERFLOW", 95: "ENOTSUP",
-    108: "ESHUTDOWN",
-}  # fmt: skip
+from tests.support import messages as m
 
-GREETING = struct.pack(">QQH", 0x4E42444D41474943, 0x49484156454F5054, 3)
-OPTION_REPLY_MAGIC = struct.pack(">Q", 0x3E889045565A9)
-SIMPLE_MAGIC = struct.pack(">I", 0x67446698)
-STRUCTURED_MAGIC = struct.pack(">I", 0x668E33EF)
 TLS_ALERT = b"\x15\x03"
 """What may come where TLS was to begin and did not: two bytes of version, of length, and of alert."""
-
-EXTENDED_MAGIC = struct.pack(">I", 0x6E8A278C)
 
 MESSAGE_BYTES_MAX = 4096
 REFLECTED_BYTES_MAX = 200
@@ -83,16 +65,16 @@ class Answers:
         """Read one message off the front; 0: it is not complete."""
         rest = bytes(self._rest[:64])
         if not self._greeted:
-            assert GREETING.startswith(rest[:18]), f"no greeting: {rest!r}"
+            assert m.GREETING.startswith(rest[:18]), f"no greeting: {rest!r}"
             self._greeted = len(rest) >= 18
             return 18 if self._greeted else 0
-        if OPTION_REPLY_MAGIC.startswith(rest[:8]):
+        if m.OPTION_REPLY_MAGIC.startswith(rest[:8]):
             return self._option(rest) if len(rest) >= 20 else 0
-        if SIMPLE_MAGIC.startswith(rest[:4]):
+        if m.SIMPLE_MAGIC.startswith(rest[:4]):
             return self._simple(rest) if len(rest) >= 16 else 0
-        if STRUCTURED_MAGIC.startswith(rest[:4]):
+        if m.STRUCTURED_MAGIC.startswith(rest[:4]):
             return self._chunk(rest, extended=False) if len(rest) >= 20 else 0
-        if EXTENDED_MAGIC.startswith(rest[:4]):
+        if m.EXTENDED_MAGIC.startswith(rest[:4]):
             return self._chunk(rest, extended=True) if len(rest) >= 32 else 0
         if self.lines[-1:] == ["STARTTLS ACK"] and TLS_ALERT.startswith(rest[:2]):
             return 7 if len(rest) >= 7 else 0
@@ -114,7 +96,7 @@ class Answers:
         if len(self._rest) < 20 + length:
             return 0
         data = bytes(self._rest[20 : 20 + length])
-        name = OPTIONS[number] if number < len(OPTIONS) else str(number)
+        name = m.OPTIONS[number] if number < len(m.OPTIONS) else str(number)
         if kind == 1:
             assert not data, "ACK carries no data"
             self._say(name, "ACK")
@@ -132,11 +114,11 @@ class Answers:
             message = data.decode()
             assert len(data) <= REFLECTED_BYTES_MAX, f"{len(data)} bytes in an error"
             assert message.isprintable(), message
-            self._say(name, f"ERR_{OPTION_ERRORS[kind & 0xFFFF]}")
+            self._say(name, f"ERR_{m.OPTION_ERRORS[kind & 0xFFFF]}")
         return 20 + length
 
     def _info(self, number: int, data: bytes) -> None:
-        self._details.append(INFOS[number])
+        self._details.append(m.INFOS[number])
         if number == 0:
             _, flags = struct.unpack(">QH", data)
             assert flags & 1, "HAS_FLAGS must be set"
@@ -159,7 +141,7 @@ class Answers:
         length = 0 if error else self._lengths.get(cookie, 0)
         if len(self._rest) < 16 + length:
             return 0
-        line = f"{cookie} {ERRORS[error] if error else 'ok'}"
+        line = f"{cookie} {m.ERRORS[error] if error else 'ok'}"
         if length:
             line = f"{cookie} read {length} {runs(bytes(self._rest[16 : 16 + length]))}"
         self.lines.append(line)
@@ -205,7 +187,7 @@ def _add(reply: _Reply, kind: int, data: bytes, *, done: bool, extended: bool) -
         error, length = struct.unpack_from(">IH", data)
         assert length <= min(MESSAGE_BYTES_MAX, len(data) - 6)
         assert data[6 : 6 + length].decode().isprintable()
-        reply.error = ERRORS[error]
+        reply.error = m.ERRORS[error]
 
 
 def _place(reply: _Reply, offset: int, data: bytes) -> None:

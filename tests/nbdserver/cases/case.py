@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tests.nbdserver.cases import messages as m
+from tests.support import messages as m
 
 MIB = 1 << 20
 SIZE = MIB

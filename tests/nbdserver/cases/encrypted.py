@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from tests.nbdserver.cases import messages as m
 from tests.nbdserver.cases.case import FIXED, PLAIN, STRUCTURED, Case, Start, Then
+from tests.support import messages as m
 
 STARTTLS, FORCED, UNFIXED = "NBD_OPT_STARTTLS", "FORCEDTLS mode", "Server-side requirements"
 

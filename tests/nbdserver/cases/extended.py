@@ -1,6 +1,5 @@
 """Rows of extended headers (branch extension-ext-header of the specification)."""
 
-from tests.nbdserver.cases import messages as m
 from tests.nbdserver.cases.case import (
     DATA,
     EXTENDED,
@@ -16,6 +15,7 @@ from tests.nbdserver.cases.case import (
     Then,
     in_extended,
 )
+from tests.support import messages as m
 
 OPTION, REQUEST, REPLY = "NBD_OPT_EXTENDED_HEADERS", "Request message", "Extended reply chunk message"
 PAYLOAD, STATUS, FLAGS = "NBD_CMD_FLAG_PAYLOAD_LEN", "NBD_CMD_BLOCK_STATUS", "Command flags"

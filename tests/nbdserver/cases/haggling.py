@@ -2,7 +2,6 @@
 
 import struct
 
-from tests.nbdserver.cases import messages as m
 from tests.nbdserver.cases.case import (
     FIXED,
     FIXED_ZEROLESS,
@@ -16,6 +15,7 @@ from tests.nbdserver.cases.case import (
     Start,
     Then,
 )
+from tests.support import messages as m
 
 FLAGS, EXPORT_NAME, ABORT, LIST = "Client flags", "NBD_OPT_EXPORT_NAME", "NBD_OPT_ABORT", "NBD_OPT_LIST"
 INFO_GO, BASELINE, STARTTLS, NOTLS = "NBD_OPT_INFO and NBD_OPT_GO", "Baseline", "NBD_OPT_STARTTLS", "NOTLS mode"

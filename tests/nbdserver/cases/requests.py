@@ -2,7 +2,6 @@
 
 import struct
 
-from tests.nbdserver.cases import messages as m
 from tests.nbdserver.cases.case import (
     DATA,
     HUGE,
@@ -14,6 +13,7 @@ from tests.nbdserver.cases.case import (
     in_simple,
     in_structured,
 )
+from tests.support import messages as m
 
 MAGIC, COMMAND_FLAGS, ERRORS, TYPES = "Request message", "Command flags", "Error values", "Request types"
 PAYLOAD, READ, FLUSH, TRIM = "Size constraints", "NBD_CMD_READ", "NBD_CMD_FLUSH", "NBD_CMD_TRIM"

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 
-from nbdserver.protocol import wire
-from tests.support.speech import FIXED, opt, req, structured
+from tests.support import messages as m
 
 MIB = 1 << 20
 SIZE = MIB
 PAYLOAD = 32 * MIB
 
-LIST = opt(wire.OPT_LIST)
+LIST = m.option(m.LIST)
 LISTED = ["LIST: SERVER disk", "LIST: SERVER huge", "LIST: SERVER locked", "LIST: ACK"]
 GONE = ["GO: INFO_EXPORT", "GO: ACK"]
-READ = req(wire.CMD_READ, 0, 4096, cookie=7)
+READ = m.request(m.READ, 0, 4096, cookie=7)
 READ_BACK = ["7: data 4096@0"]
 BIT15 = 1 << 15
 
@@ -26,13 +25,13 @@ class Case:
     say: bytes
     expect: list[str]
     open: bool = True
-    before: bytes = FIXED
+    before: bytes = m.FIXED_FLAGS
     reads: tuple[tuple[int, int], ...] = ()
     large: bool = False
     """Too long to be fed byte by byte."""
 
 
-def closed(name: str, say: bytes, *expect: str, before: bytes = FIXED, large: bool = False) -> Case:
+def closed(name: str, say: bytes, *expect: str, before: bytes = m.FIXED_FLAGS, large: bool = False) -> Case:
     return Case(name, say, list(expect), open=False, before=before, large=large)
 
 
@@ -43,6 +42,6 @@ def goes_on(name: str, say: bytes, *expect: str) -> Case:
 
 def request(name: str, say: bytes, *expect: str, export: str = "disk", large: bool = False) -> Case:
     """Requests with structured replies, and a READ behind them is answered too."""
-    behind = req(wire.CMD_READ, 0, 4096, cookie=7)
+    behind = m.request(m.READ, 0, 4096, cookie=7)
     last = ["7: hole 4096@0"] if export == "huge" else READ_BACK
-    return Case(name, say + behind, [*expect, *last], before=structured(export), large=large)
+    return Case(name, say + behind, [*expect, *last], before=m.structured(export), large=large)

@@ -22,13 +22,14 @@ from tests.nbdserver.protocol.bad_input import (
 )
 from tests.nbdserver.protocol.bad_options import CONTEXTS, HANDSHAKE, LIST_CONTEXTS, SET
 from tests.nbdserver.protocol.bad_requests import EINVAL, ENOSPC, EPERM, REQUESTS
+from tests.support import messages as m
 from tests.support.memory_device import MemoryDevice, memory_exports
-from tests.support.speech import BASE, FIXED, contexts, go, info, opt, read_answers, simple, structured
+from tests.support.speech import read_answers
 from tests.support.wired import Wire
 
 CASES = HANDSHAKE + CONTEXTS + REQUESTS
-PREFIX_LINES = {structured(name): 5 for name in ("disk", "locked", "huge")} | {
-    simple(name): 2 for name in ("disk", "huge")
+PREFIX_LINES = {m.structured(name): 5 for name in ("disk", "locked", "huge")} | {
+    m.simple(name): 2 for name in ("disk", "huge")
 }
 
 
@@ -47,7 +48,7 @@ async def test_answer(case: Case, step: int | None) -> None:
     devices = disks()
     exports = memory_exports(devices)
     with Wire(exports) as wire_, Wire(exports) as beside:
-        await beside.feed(structured() + READ)
+        await beside.feed(m.structured() + READ)
         await wire_.feed(case.before + case.say, step=step)
 
         answers = read_answers(bytes(wire_.output), dict(case.reads))
@@ -79,18 +80,18 @@ async def test_every_order_of_three_options_is_answered() -> None:
     exports = memory_exports(disks())
     names = {
         "list": LIST,
-        "info": info(wire.OPT_INFO, "disk", 3),
-        "failing go": go("no"),
-        "structured": opt(wire.OPT_STRUCTURED_REPLY),
-        "set": contexts(SET, "disk", BASE),
-        "list contexts": contexts(LIST_CONTEXTS, "disk"),
-        "tls": opt(wire.OPT_STARTTLS),
-        "extended": opt(wire.OPT_EXTENDED_HEADERS),
-        "unknown": opt(77),
+        "info": m.info("disk", 3),
+        "failing go": m.go("no"),
+        "structured": m.option(m.STRUCTURED_REPLY),
+        "set": m.option(SET, m.context_data("disk", m.BASE)),
+        "list contexts": m.option(LIST_CONTEXTS, m.context_data("disk")),
+        "tls": m.option(m.STARTTLS),
+        "extended": m.option(m.EXTENDED_HEADERS),
+        "unknown": m.option(77),
     }
     for order in itertools.product(names, repeat=3):
         with Wire(exports) as client:
-            await client.feed(FIXED + b"".join(names[name] for name in order) + go())
+            await client.feed(m.FIXED_FLAGS + b"".join(names[name] for name in order) + m.go())
             assert read_answers(bytes(client.output))[-2:] == GONE, order
 
 
@@ -98,9 +99,11 @@ async def test_info_promises_what_go_gives() -> None:
     """23: the same request is answered with the same bytes."""
     exports = memory_exports(disks())
     answers = []
-    for option in (wire.OPT_INFO, wire.OPT_GO):
+    for option in (m.INFO, m.GO):
         with Wire(exports) as client:
-            await client.feed(FIXED + opt(wire.OPT_STRUCTURED_REPLY) + info(option, "disk", 0, 1, 2, 3))
+            await client.feed(
+                m.FIXED_FLAGS + m.option(m.STRUCTURED_REPLY) + m.option(option, m.info_data("disk", 0, 1, 2, 3))
+            )
             told, general = (struct.pack(">QI", wire.OPTION_REPLY_MAGIC, n) for n in (option, 0))
             answers.append(bytes(client.output).replace(told, general))
     assert answers[0] == answers[1]

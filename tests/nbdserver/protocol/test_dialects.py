@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement, Dialect
 from nbdserver.protocol.dialects import replies_in, transmission_in
 from nbdserver.protocol.handshake import Handshake
@@ -17,7 +16,7 @@ from nbdserver.protocol.transmission import Payload
 from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
 from tests.nbdserver.protocol.test_transmission import feed
-from tests.support.speech import ext, extended, req, structured
+from tests.support import messages as m
 
 SIZE = 64 << 10
 SECTOR = 512
@@ -90,18 +89,18 @@ class Request:
     flags: int
 
     def write_down(self, dialect: Dialect, cookie: int) -> bytes:
-        speak = ext if dialect is Dialect.EXTENDED else req
-        data = bytes([65 + cookie % 26]) * self.length if self.command == wire.CMD_WRITE else b""
-        return speak(self.command, self.offset, self.length, data, flags=self.flags, cookie=cookie)
+        speak = m.extended if dialect is Dialect.EXTENDED else m.request
+        data = bytes([65 + cookie % 26]) * self.length if self.command == m.WRITE else b""
+        return speak(self.command, self.offset, self.length, data=data, flags=self.flags, cookie=cookie)
 
 
 REQUESTS = st.lists(
     st.builds(
         Request,
-        st.sampled_from([wire.CMD_READ, wire.CMD_WRITE, wire.CMD_WRITE, wire.CMD_TRIM, wire.CMD_CACHE, 6, 99]),
+        st.sampled_from([m.READ, m.WRITE, m.WRITE, m.TRIM, m.CACHE, 6, 99]),
         st.one_of(st.integers(0, 127).map(lambda sector: sector * SECTOR), st.integers(0, SIZE + 10)),
         st.one_of(st.integers(1, 64).map(lambda sectors: sectors * SECTOR), st.integers(1, 40_000)),
-        st.sampled_from([0, 0, 0, 1, wire.CMD_FLAG_NO_HOLE, 1 << 15]),
+        st.sampled_from([0, 0, 0, 1, m.NO_HOLE, 1 << 15]),
     ),
     min_size=1,
     max_size=20,
@@ -114,7 +113,7 @@ def hold(requests: list[Request], dialect: Dialect, chance: random.Random) -> tu
     agreement = Agreement(Offer("disk", size=SIZE), dialect, block_status=False)
     said = b"".join(request.write_down(dialect, cookie) for cookie, request in enumerate(requests))
     feed(transmission_in(agreement, disk), said, lambda: chance.randint(1, 5000))
-    lengths = {cookie: request.length for cookie, request in enumerate(requests) if request.command == wire.CMD_READ}
+    lengths = {cookie: request.length for cookie, request in enumerate(requests) if request.command == m.READ}
     answers = Answers(lengths=lengths, greeted=True)
     answers.feed(b"".join(disk.parts))
     answers.finish()
@@ -158,10 +157,10 @@ def converse(stream: bytes, chance: random.Random | None) -> tuple[list[str], by
     return answers.lines, bytes(disk.content)
 
 
-@given(REQUESTS, st.sampled_from([structured(), extended()]), st.integers(0, 2**32))
+@given(REQUESTS, st.sampled_from([m.structured(), m.extended_headers()]), st.integers(0, 2**32))
 def test_a_whole_connection_joined_and_cut(requests: list[Request], start: bytes, seed: int) -> None:
     """Where the handshake ends and the requests begin, too, cutting makes no difference."""
-    dialect = Dialect.EXTENDED if start == extended() else Dialect.STRUCTURED
+    dialect = Dialect.EXTENDED if start == m.extended_headers() else Dialect.STRUCTURED
     said = b"".join(request.write_down(dialect, cookie) for cookie, request in enumerate(requests))
     assert converse(start + said, random.Random(seed)) == converse(start + said, None)
 
@@ -179,7 +178,7 @@ def test_status(dialect: Dialect, lines: list[str]) -> None:
     agreement = Agreement(Offer("disk"), dialect, block_status=dialect is not Dialect.SIMPLE)
     feed(
         transmission_in(agreement, disk),
-        Request(wire.CMD_BLOCK_STATUS, 0, 4096, 0).write_down(dialect, 1),
+        Request(m.BLOCK_STATUS, 0, 4096, 0).write_down(dialect, 1),
     )
     answers = Answers(greeted=True)
     answers.feed(b"".join(disk.parts))

@@ -14,10 +14,10 @@ from nbdserver.protocol.extended import ExtendedTransmission
 from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, BUFFER_BYTES, Transmission
 from nbdserver.protocol.wire import ProtocolError
 from tests.nbdserver.protocol.test_transmission import SIZE, Disk, calls, feed
+from tests.support import messages as m
 from tests.support.recorder import Call, Recorder
-from tests.support.speech import ext, req
 
-PAYLOAD_LEN = wire.CMD_FLAG_PAYLOAD_LEN
+PAYLOAD_LEN = m.PAYLOAD_LEN
 TAG = struct.pack(">QQ", 1, 0)
 """Cookie 1 and offset 0."""
 
@@ -62,17 +62,17 @@ PAYLOADS = st.one_of(
 def one_request(draw: st.DrawFn) -> bytes:
     number, flags, offset = draw(NUMBERS), draw(FLAGS), draw(OFFSETS)
     cookie = draw(st.integers(0, 2**64 - 1))
-    if number == wire.CMD_BLOCK_STATUS and draw(st.booleans()):
+    if number == m.BLOCK_STATUS and draw(st.booleans()):
         ids = draw(st.lists(st.integers(0, 2), max_size=3))
-        return ext(number, offset, data=wanted(draw(LENGTHS), *ids), flags=flags, cookie=cookie)
+        return m.extended(number, offset, data=wanted(draw(LENGTHS), *ids), flags=flags, cookie=cookie)
     rarely = not draw(st.integers(0, 9))
-    if number == wire.CMD_WRITE or rarely:
+    if number == m.WRITE or rarely:
         length = draw(PAYLOADS)
         data = random.Random(length).randbytes(length)
-        if number == wire.CMD_WRITE and rarely:
-            return ext(number, offset, length, flags=flags & ~PAYLOAD_LEN, cookie=cookie) + data
-        return ext(number, offset, data=data, flags=flags, cookie=cookie)
-    return ext(number, offset, draw(LENGTHS), flags=flags, cookie=cookie)
+        if number == m.WRITE and rarely:
+            return m.extended(number, offset, length, flags=flags & ~PAYLOAD_LEN, cookie=cookie) + data
+        return m.extended(number, offset, data=data, flags=flags, cookie=cookie)
+    return m.extended(number, offset, draw(LENGTHS), flags=flags, cookie=cookie)
 
 
 CONVERSATIONS = st.lists(one_request(), min_size=1, max_size=8).map(b"".join)
@@ -115,7 +115,7 @@ def test_nothing_invalid_reaches_a_handler(conversation: bytes) -> None:
 
 def likeness(magic: int, command: int, length: int) -> bytes:
     """A request that is right but for its magic number, with a payload."""
-    return magic.to_bytes(4, "big") + ext(command, 0, data=bytes(length))[4:]
+    return magic.to_bytes(4, "big") + m.extended(command, 0, data=bytes(length))[4:]
 
 
 LIKENESSES = st.builds(likeness, st.sampled_from([0, 1, 2**31, 2**32 - 1]), st.integers(0, 8), st.integers(1, 600))
@@ -137,46 +137,46 @@ def test_both_layouts_are_heard_alike(data: st.DataObject) -> None:
     compact = extended = b""
     for _ in range(data.draw(st.integers(1, 6))):
         number, flags, offset = data.draw(NUMBERS), data.draw(FLAGS), data.draw(OFFSETS)
-        if number == wire.CMD_WRITE:
+        if number == m.WRITE:
             payload = bytes(data.draw(PAYLOADS))
-            compact += req(number, offset, data=payload, flags=flags)
-            extended += ext(number, offset, data=payload, flags=flags)
+            compact += m.request(number, offset, data=payload, flags=flags)
+            extended += m.extended(number, offset, data=payload, flags=flags)
         else:
             length = data.draw(st.integers(0, 2**32 - 1))
-            compact += req(number, offset, length, flags=flags)
-            extended += ext(number, offset, length, flags=flags)
+            compact += m.request(number, offset, length, flags=flags)
+            extended += m.extended(number, offset, length, flags=flags)
     assert list(map(without_offset, heard(extended))) == calls(compact)
 
 
-READ_BEHIND = ext(wire.CMD_READ, 4096, 512, cookie=2)
+READ_BEHIND = m.extended(m.READ, 4096, 512, cookie=2)
 READ_CALL = ("read", struct.pack(">QQ", 2, 4096), 4096, 512, False)
 
 
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (ext(wire.CMD_READ, 0, data=bytes(8)), wire.EINVAL),
-        (ext(wire.CMD_READ, 0, 0, flags=PAYLOAD_LEN), wire.EINVAL),
-        (ext(wire.CMD_FLUSH, 0, data=bytes(100)), wire.EINVAL),
-        (ext(wire.CMD_TRIM, 0, data=bytes(100)), wire.EINVAL),
-        (ext(wire.CMD_CACHE, 0, data=bytes(100)), wire.EINVAL),
-        (ext(wire.CMD_WRITE_ZEROES, 0, data=bytes(100)), wire.EINVAL),
-        (ext(99, 0, data=bytes(100_000)), wire.EINVAL),
-        (ext(wire.CMD_WRITE, 0, data=bytes(100), flags=wire.CMD_FLAG_DF), wire.EINVAL),
-        (ext(wire.CMD_TRIM, 0, 1 << 63), wire.EINVAL),
-        (ext(wire.CMD_WRITE_ZEROES, 0, SIZE + 1), wire.ENOSPC),
-        (ext(wire.CMD_READ, 0, (32 << 20) + 1), wire.EOVERFLOW),
-        (ext(wire.CMD_BLOCK_STATUS, 0, 0), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, 0, flags=PAYLOAD_LEN), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=bytes(7)), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096)), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096, 1, 1)), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096, 2)), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096, *range(100_000))), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(SIZE + 1, 1)), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(0, 1)), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(2**64 - 1, 1)), wire.EINVAL),
-        (ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096, 1), flags=wire.CMD_FLAG_DF), wire.EINVAL),
+        (m.extended(m.READ, 0, data=bytes(8)), wire.EINVAL),
+        (m.extended(m.READ, 0, 0, flags=PAYLOAD_LEN), wire.EINVAL),
+        (m.extended(m.FLUSH, 0, data=bytes(100)), wire.EINVAL),
+        (m.extended(m.TRIM, 0, data=bytes(100)), wire.EINVAL),
+        (m.extended(m.CACHE, 0, data=bytes(100)), wire.EINVAL),
+        (m.extended(m.WRITE_ZEROES, 0, data=bytes(100)), wire.EINVAL),
+        (m.extended(99, 0, data=bytes(100_000)), wire.EINVAL),
+        (m.extended(m.WRITE, 0, data=bytes(100), flags=m.DF), wire.EINVAL),
+        (m.extended(m.TRIM, 0, 1 << 63), wire.EINVAL),
+        (m.extended(m.WRITE_ZEROES, 0, SIZE + 1), wire.ENOSPC),
+        (m.extended(m.READ, 0, (32 << 20) + 1), wire.EOVERFLOW),
+        (m.extended(m.BLOCK_STATUS, 0, 0), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, 0, flags=PAYLOAD_LEN), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=bytes(7)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1, 1)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 2)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, *range(100_000))), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(SIZE + 1, 1)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(0, 1)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(2**64 - 1, 1)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1), flags=m.DF), wire.EINVAL),
     ],
 )
 def test_a_refused_request_has_its_payload_consumed(said: bytes, expected: int) -> None:
@@ -185,7 +185,7 @@ def test_a_refused_request_has_its_payload_consumed(said: bytes, expected: int) 
 
 
 def test_a_status_for_named_contexts() -> None:
-    said = ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(1 << 20, 1), flags=wire.CMD_FLAG_REQ_ONE)
+    said = m.extended(m.BLOCK_STATUS, 0, data=wanted(1 << 20, 1), flags=m.REQ_ONE)
     assert heard(said + READ_BEHIND) == [("block_status", TAG, 0, 1 << 20, True), READ_CALL]
     assert heard(said + READ_BEHIND, block_status=False) == [("refuse", TAG, wire.EINVAL), READ_CALL]
 
@@ -196,7 +196,7 @@ def test_a_payload_beyond_the_advertised_size_ends_the_connection(number: int, l
     """67: before a byte of it is received or stored."""
     recorder = Recorder()
     with pytest.raises(ProtocolError):
-        feed(make(recorder, size=1 << 50), ext(number, 0, length, flags=PAYLOAD_LEN))
+        feed(make(recorder, size=1 << 50), m.extended(number, 0, length, flags=PAYLOAD_LEN))
     assert recorder.calls == []
     assert recorder.allocated == []
 
@@ -204,10 +204,10 @@ def test_a_payload_beyond_the_advertised_size_ends_the_connection(number: int, l
 def test_a_length_of_64_bits_is_one_request() -> None:
     size = 1 << 50
     assert heard(
-        ext(wire.CMD_TRIM, 0, size)
-        + ext(wire.CMD_WRITE_ZEROES, 0, size, flags=wire.CMD_FLAG_NO_HOLE)
-        + ext(wire.CMD_CACHE, 0, size)
-        + ext(wire.CMD_BLOCK_STATUS, 0, size),
+        m.extended(m.TRIM, 0, size)
+        + m.extended(m.WRITE_ZEROES, 0, size, flags=m.NO_HOLE)
+        + m.extended(m.CACHE, 0, size)
+        + m.extended(m.BLOCK_STATUS, 0, size),
         size=size,
     ) == [
         ("zero", TAG, 0, size, False, False),
@@ -220,13 +220,13 @@ def test_a_length_of_64_bits_is_one_request() -> None:
 @pytest.mark.parametrize("magic", [wire.REQUEST_MAGIC, wire.EXTENDED_REPLY_MAGIC, 0])
 def test_another_magic_ends_the_connection(magic: int) -> None:
     """66: a client that agreed on extended headers and sends compact ones is not in step."""
-    said = struct.pack(">I", magic) + ext(wire.CMD_READ, 0, 4096)[4:]
+    said = struct.pack(">I", magic) + m.extended(m.READ, 0, 4096)[4:]
     with pytest.raises(ProtocolError):
         heard(said)
 
 
 def test_disc() -> None:
-    assert heard(ext(wire.CMD_DISC, data=b"ignored") + b"whatever") == [("disconnect",)]
+    assert heard(m.extended(m.DISC, data=b"ignored") + b"whatever") == [("disconnect",)]
 
 
 def test_refuse_all_refuses_everything_but_flush_and_disc() -> None:
@@ -234,9 +234,9 @@ def test_refuse_all_refuses_everything_but_flush_and_disc() -> None:
     transmission = make(recorder)
     transmission.refuse_all(wire.ESHUTDOWN, "the server is shutting down")
     for number in COMMANDS:
-        said = ext(number, data=b"x" * 4096) if number == wire.CMD_WRITE else ext(number, 0, 4096)
-        feed(transmission, ext(number) if number == wire.CMD_FLUSH else said)
-    feed(transmission, ext(wire.CMD_BLOCK_STATUS, data=wanted(4096, 1)) + ext(wire.CMD_DISC))
+        said = m.extended(number, data=b"x" * 4096) if number == m.WRITE else m.extended(number, 0, 4096)
+        feed(transmission, m.extended(number) if number == m.FLUSH else said)
+    feed(transmission, m.extended(m.BLOCK_STATUS, data=wanted(4096, 1)) + m.extended(m.DISC))
     refused = [("refuse", TAG, wire.ESHUTDOWN)] * len(COMMANDS)
     assert sorted(recorder.calls, key=repr) == sorted([*refused, ("flush", TAG), ("disconnect",)], key=repr)
 
@@ -244,15 +244,15 @@ def test_refuse_all_refuses_everything_but_flush_and_disc() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        ext(wire.CMD_READ, 0, 512),
-        ext(wire.CMD_WRITE, 0, data=b"w" * 100),
-        ext(wire.CMD_WRITE, 0, data=b"w" * 100, flags=wire.CMD_FLAG_FUA),
-        ext(wire.CMD_WRITE, 0, data=b"w" * ADOPT_BYTES_MIN),
-        ext(wire.CMD_WRITE, 0, data=b"w" * BUFFER_BYTES),
-        ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096, 1)),
-        ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096, 2)),
-        ext(wire.CMD_READ, 0, data=b"8 bytes."),
-        ext(wire.CMD_FLUSH),
+        m.extended(m.READ, 0, 512),
+        m.extended(m.WRITE, 0, data=b"w" * 100),
+        m.extended(m.WRITE, 0, data=b"w" * 100, flags=m.FUA),
+        m.extended(m.WRITE, 0, data=b"w" * ADOPT_BYTES_MIN),
+        m.extended(m.WRITE, 0, data=b"w" * BUFFER_BYTES),
+        m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1)),
+        m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 2)),
+        m.extended(m.READ, 0, data=b"8 bytes."),
+        m.extended(m.FLUSH),
     ],
     ids=lambda said: f"{said[7]} {len(said)}",
 )
@@ -280,7 +280,7 @@ def test_a_request_that_is_not_taken_is_offered_whole_again(said: bytes) -> None
 
 @pytest.mark.parametrize("step", [BUFFER_BYTES, 1000])
 def test_requests_are_counted(step: int) -> None:
-    said = ext(wire.CMD_READ, 0, 1) * 3 + ext(wire.CMD_WRITE, 0, data=bytes(100_000)) + ext(99, data=bytes(9000))
+    said = m.extended(m.READ, 0, 1) * 3 + m.extended(m.WRITE, 0, data=bytes(100_000)) + m.extended(99, data=bytes(9000))
     transmission = make(Recorder())
     feed(transmission, said, lambda: step)
     assert transmission.requests == 5
@@ -288,18 +288,18 @@ def test_requests_are_counted(step: int) -> None:
 
 def test_a_write_of_nothing() -> None:
     """With the flag, as WRITE must have it, and without."""
-    nothing = ext(wire.CMD_WRITE, 0, 0, flags=PAYLOAD_LEN)
+    nothing = m.extended(m.WRITE, 0, 0, flags=PAYLOAD_LEN)
     assert heard(nothing + READ_BEHIND) == [("nothing", TAG, False), READ_CALL]
-    assert heard(ext(wire.CMD_WRITE) + READ_BEHIND) == [("nothing", TAG, False), READ_CALL]
+    assert heard(m.extended(m.WRITE) + READ_BEHIND) == [("nothing", TAG, False), READ_CALL]
 
 
 @pytest.mark.parametrize("length", [1, 4096, 100_000])
 def test_a_write_without_the_flag_has_its_payload_all_the_same(length: int) -> None:
     """As QEMU 10 sends it."""
     data = b"q" * length
-    said = ext(wire.CMD_WRITE, 0, length) + data
+    said = m.extended(m.WRITE, 0, length) + data
     assert heard(said + READ_BEHIND) == [("write", TAG, 0, data, False), READ_CALL]
-    assert heard(ext(wire.CMD_WRITE, SIZE, length) + data + READ_BEHIND) == [
+    assert heard(m.extended(m.WRITE, SIZE, length) + data + READ_BEHIND) == [
         ("refuse", struct.pack(">QQ", 1, SIZE), wire.ENOSPC),
         READ_CALL,
     ]
@@ -307,11 +307,11 @@ def test_a_write_without_the_flag_has_its_payload_all_the_same(length: int) -> N
 
 def test_a_write_without_the_flag_is_limited_as_one_with_it() -> None:
     with pytest.raises(ProtocolError):
-        feed(make(Recorder(), size=1 << 50), ext(wire.CMD_WRITE, 0, (32 << 20) + 1))
+        feed(make(Recorder(), size=1 << 50), m.extended(m.WRITE, 0, (32 << 20) + 1))
 
 
 def test_a_status_behind_a_long_write_has_room() -> None:
     """While long writes follow each other the buffer offers a header's room: the payload of a BLOCK_STATUS needs
     more."""
-    said = ext(wire.CMD_WRITE, 0, data=bytes(1 << 18)) + ext(wire.CMD_BLOCK_STATUS, 0, data=wanted(4096, 1))
+    said = m.extended(m.WRITE, 0, data=bytes(1 << 18)) + m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1))
     assert [call[0] for call in heard(said)] == ["write", "block_status"]

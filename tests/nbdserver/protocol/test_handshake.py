@@ -13,7 +13,8 @@ from nbdserver.protocol.agreement import Agreement, Dialect
 from nbdserver.protocol.handshake import OPTIONS, OPTIONS_PER_TURN, OUTPUT_BYTES_MAX, Handshake
 from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState
 from nbdserver.protocol.wire import ProtocolError
-from tests.support.speech import BASE, FIXED, FIXED_NO_ZEROES, PLAIN, contexts, go, info, opt, read_answers
+from tests.support import messages as m
+from tests.support.speech import read_answers
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,24 @@ def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, Hands
 OPTION = st.one_of(
     st.sampled_from(
         [
-            opt(wire.OPT_LIST),
-            opt(wire.OPT_STRUCTURED_REPLY),
-            opt(wire.OPT_ABORT),
-            opt(wire.OPT_EXPORT_NAME, b"disk"),
-            go("no"),
-            go("disk", 0, 1, 2, 3),
-            info(wire.OPT_INFO, "locked", 3),
-            contexts(wire.OPT_SET_META_CONTEXT, "disk", BASE, "x-other:thing"),
-            contexts(wire.OPT_LIST_META_CONTEXT, "disk"),
-            opt(wire.OPT_GO, bytes(70_000)),
+            m.option(m.LIST),
+            m.option(m.STRUCTURED_REPLY),
+            m.option(m.ABORT),
+            m.option(m.EXPORT_NAME, b"disk"),
+            m.go("no"),
+            m.go("disk", 0, 1, 2, 3),
+            m.info("locked", 3),
+            m.set_contexts("disk", m.BASE, "x-other:thing"),
+            m.list_contexts("disk"),
+            m.option(m.GO, bytes(70_000)),
         ]
     ),
-    st.builds(opt, st.integers(0, 13), st.binary(max_size=40)),
-    st.builds(opt, st.integers(0, 2**32 - 1), st.binary(max_size=40)),
+    st.builds(m.option, st.integers(0, 13), st.binary(max_size=40)),
+    st.builds(m.option, st.integers(0, 2**32 - 1), st.binary(max_size=40)),
 )
 CONVERSATION = st.builds(
     lambda flags, said, end: flags + b"".join(said) + end,
-    st.sampled_from([FIXED, FIXED_NO_ZEROES, PLAIN]),
+    st.sampled_from([m.FIXED_FLAGS, m.FIXED_ZEROLESS_FLAGS, m.PLAIN_FLAGS]),
     st.lists(OPTION, max_size=8),
     st.binary(max_size=30),
 )
@@ -106,8 +107,8 @@ def test_cutting_makes_no_difference(conversation: bytes, seed: int) -> None:
 @given(st.binary(max_size=500))
 def test_garbage_does_no_more_than_end_it(garbage: bytes) -> None:
     talk(garbage)
-    talk(FIXED + garbage)
-    talk(FIXED + opt(wire.OPT_STRUCTURED_REPLY) + b"".join(opt(number, garbage) for number in (6, 7, 9, 10)))
+    talk(m.FIXED_FLAGS + garbage)
+    talk(m.FIXED_FLAGS + m.option(m.STRUCTURED_REPLY) + b"".join(m.option(number, garbage) for number in (6, 7, 9, 10)))
 
 
 def test_the_tables_hold_together() -> None:
@@ -120,15 +121,15 @@ def test_the_tables_hold_together() -> None:
 
 
 def test_what_follows_go_belongs_to_the_transmission() -> None:
-    _, state, agreement, rest = talk(FIXED + go() + b"requests")
+    _, state, agreement, rest = talk(m.FIXED_FLAGS + m.go() + b"requests")
     assert state is HandshakeState.TRANSMISSION
     assert agreement is not None
     assert rest == b"requests"
 
 
-CHUNKS = opt(wire.OPT_STRUCTURED_REPLY)
-LONG = opt(wire.OPT_EXTENDED_HEADERS)
-SET = wire.OPT_SET_META_CONTEXT
+CHUNKS = m.option(m.STRUCTURED_REPLY)
+LONG = m.option(m.EXTENDED_HEADERS)
+SET = m.SET_META_CONTEXT
 
 WRITABLE = {0, 2, 3, 5, 6, 8, 10, 11}
 """HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, CAN_MULTI_CONN, SEND_CACHE, SEND_FAST_ZERO."""
@@ -146,21 +147,21 @@ DF, MULTI_CONN, STATUS_PAYLOAD = 7, 8, 12
         ("disk", CHUNKS, WRITABLE | {DF}),
         ("disk", LONG, WRITABLE | {DF}),
         ("disk", CHUNKS + LONG, WRITABLE | {DF}),
-        ("disk", CHUNKS + contexts(SET, "disk", BASE), WRITABLE | {DF}),
-        ("disk", LONG + contexts(SET, "disk", BASE), WRITABLE | {DF, STATUS_PAYLOAD}),
-        ("disk", LONG + contexts(SET, "locked", BASE), WRITABLE | {DF}),
-        ("disk", LONG + contexts(SET, "disk", "base:"), WRITABLE | {DF}),
+        ("disk", CHUNKS + m.option(SET, m.context_data("disk", m.BASE)), WRITABLE | {DF}),
+        ("disk", LONG + m.option(SET, m.context_data("disk", m.BASE)), WRITABLE | {DF, STATUS_PAYLOAD}),
+        ("disk", LONG + m.option(SET, m.context_data("locked", m.BASE)), WRITABLE | {DF}),
+        ("disk", LONG + m.option(SET, m.context_data("disk", "base:")), WRITABLE | {DF}),
         ("locked", b"", LOCKED),
         ("locked", CHUNKS, LOCKED | {DF}),
-        ("locked", LONG + contexts(SET, "locked", BASE), LOCKED | {DF, STATUS_PAYLOAD}),
+        ("locked", LONG + m.option(SET, m.context_data("locked", m.BASE)), LOCKED | {DF, STATUS_PAYLOAD}),
         ("single", b"", WRITABLE - {MULTI_CONN}),
     ],
 )
-@pytest.mark.parametrize("option", [wire.OPT_INFO, wire.OPT_GO])
+@pytest.mark.parametrize("option", [m.INFO, m.GO])
 def test_transmission_flags(name: str, before: bytes, bits: set[int], option: int) -> None:
     """DF only with replies in chunks; BLOCK_STATUS_PAYLOAD only for a client with extended headers that selected
     a context of this very export; MULTI_CONN not where a second connection would be refused."""
-    output, *_ = talk(FIXED + before + info(option, name))
+    output, *_ = talk(m.FIXED_FLAGS + before + m.option(option, m.info_data(name)))
     flags = sum(1 << bit for bit in bits)
     assert output[-32:-20] == struct.pack(">HQH", wire.INFO_EXPORT, 1 << 20, flags)
 
@@ -173,16 +174,16 @@ def test_transmission_flags(name: str, before: bytes, bits: set[int], option: in
         (LONG, Dialect.EXTENDED),
         (CHUNKS + LONG, Dialect.EXTENDED),
         (LONG + CHUNKS, Dialect.EXTENDED),
-        (opt(wire.OPT_EXTENDED_HEADERS, b"x") + CHUNKS, Dialect.STRUCTURED),
+        (m.option(m.EXTENDED_HEADERS, b"x") + CHUNKS, Dialect.STRUCTURED),
     ],
 )
 def test_extended_headers_take_precedence(before: bytes, dialect: Dialect) -> None:
-    _, _, agreement, _ = talk(FIXED + before + contexts(SET, "disk", BASE) + go())
+    _, _, agreement, _ = talk(m.FIXED_FLAGS + before + m.option(SET, m.context_data("disk", m.BASE)) + m.go())
     assert agreement == Agreement(Offer("disk"), dialect, block_status=dialect is not Dialect.SIMPLE)
 
 
 def test_block_sizes() -> None:
-    output, *_ = talk(FIXED + go("disk", wire.INFO_BLOCK_SIZE))
+    output, *_ = talk(m.FIXED_FLAGS + m.go("disk", wire.INFO_BLOCK_SIZE))
     assert output[-34:-20] == struct.pack(">HIII", wire.INFO_BLOCK_SIZE, 1, 4096, 32 << 20)
 
 
@@ -191,7 +192,7 @@ def test_answers_stop_while_too_much_of_them_waits() -> None:
     on."""
     names = [f"export-{number:05}" for number in range(10_000)]
     handshake = Handshake(Offers(*names))
-    assert not handshake.received(FIXED + opt(wire.OPT_LIST) * 10)
+    assert not handshake.received(m.FIXED_FLAGS + m.option(m.LIST) * 10)
     output = handshake.take_output()
     longest = sum(len(name) + 24 for name in names) + 20
     assert OUTPUT_BYTES_MAX <= sum(map(len, output)) <= OUTPUT_BYTES_MAX + longest + 18
@@ -205,18 +206,18 @@ def test_listing_many_exports_may_take_many_options() -> None:
     """qemu-nbd --list asks two options for each export it finds."""
     names = [f"export-{number}" for number in range(100)]
     handshake = Handshake(Offers(*names))
-    said = opt(wire.OPT_LIST) + b"".join(info(wire.OPT_INFO, name) * 2 for name in names)
-    hear(handshake, FIXED + said)
+    said = m.option(m.LIST) + b"".join(m.info(name) * 2 for name in names)
+    hear(handshake, m.FIXED_FLAGS + said)
     assert read_answers(b"".join(handshake.take_output())).count("INFO: ACK") == 200
     with pytest.raises(ProtocolError):
-        hear(handshake, opt(99) * 300)
+        hear(handshake, m.option(99) * 300)
 
 
 def test_many_options_take_turns() -> None:
     """A client that says a thousand of them in one segment holds up nobody: each may list all exports."""
     handshake = Handshake(Offers("disk"))
-    acknowledged = struct.pack(">QIII", wire.OPTION_REPLY_MAGIC, wire.OPT_LIST, wire.REP_ACK, 0)
-    said = FIXED + opt(wire.OPT_LIST) * (3 * OPTIONS_PER_TURN - 1)
+    acknowledged = struct.pack(">QIII", wire.OPTION_REPLY_MAGIC, m.LIST, wire.REP_ACK, 0)
+    said = m.FIXED_FLAGS + m.option(m.LIST) * (3 * OPTIONS_PER_TURN - 1)
     turns = 0
     while True:
         need_data = handshake.received(said)
@@ -230,13 +231,13 @@ def test_many_options_take_turns() -> None:
 
 def test_no_export_is_touched_before_it_is_named() -> None:
     offers = Offers("disk")
-    Handshake(offers).received(FIXED + opt(wire.OPT_LIST) + opt(wire.OPT_STRUCTURED_REPLY) + opt(wire.OPT_ABORT))
+    Handshake(offers).received(m.FIXED_FLAGS + m.option(m.LIST) + m.option(m.STRUCTURED_REPLY) + m.option(m.ABORT))
     assert offers.found == []
 
 
 def test_long_option_data_is_not_kept() -> None:
     handshake = Handshake(Offers("disk"))
-    handshake.received(FIXED + opt(wire.OPT_GO, length=1 << 20))
+    handshake.received(m.FIXED_FLAGS + m.option(m.GO, length=1 << 20))
     for _ in range(1 << 4):
         handshake.received(bytes(1 << 16))
         assert handshake.take_rest() == b""

@@ -15,8 +15,8 @@ from nbdserver.protocol.commands import COMMANDS
 from nbdserver.protocol.compact import CompactTransmission
 from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, BUFFER_BYTES, DISCARD_BYTES_MAX, Transmission
 from nbdserver.protocol.wire import ProtocolError
+from tests.support import messages as m
 from tests.support.recorder import Call, Recorder
-from tests.support.speech import req
 
 SIZE = 1 << 30
 COOKIE = struct.pack(">Q", 1)
@@ -61,11 +61,11 @@ WRITE_LENGTHS = st.one_of(
 @st.composite
 def one_request(draw: st.DrawFn) -> bytes:
     number, flags, offset = draw(COMMAND_NUMBERS), draw(FLAGS), draw(OFFSETS)
-    if number == wire.CMD_WRITE:
+    if number == m.WRITE:
         length = draw(WRITE_LENGTHS)
         data = random.Random(length).randbytes(length)
-        return req(number, offset, data=data, flags=flags, cookie=draw(st.integers(0, 2**64 - 1)))
-    return req(number, offset, draw(LENGTHS), flags=flags)
+        return m.request(number, offset, data=data, flags=flags, cookie=draw(st.integers(0, 2**64 - 1)))
+    return m.request(number, offset, draw(LENGTHS), flags=flags)
 
 
 CONVERSATIONS = st.lists(one_request(), min_size=1, max_size=8).map(b"".join)
@@ -115,7 +115,7 @@ def test_nothing_invalid_reaches_a_handler(conversation: bytes) -> None:
 
 def likeness(magic: int, command: int, length: int) -> bytes:
     """A request that is right but for its magic number, with a payload."""
-    return magic.to_bytes(4, "big") + req(command, 0, data=bytes(length))[4:]
+    return magic.to_bytes(4, "big") + m.request(command, 0, data=bytes(length))[4:]
 
 
 LIKENESSES = st.builds(likeness, st.sampled_from([0, 1, 2**31, 2**32 - 1]), st.integers(0, 8), st.integers(1, 600))
@@ -134,7 +134,7 @@ def test_garbage_is_a_protocol_error_or_nothing(garbage: bytes, read_only: bool)
 @pytest.mark.parametrize("length", [4096, 256 << 10])
 def test_between_requests_no_byte_waits(length: int) -> None:
     transmission = make(Recorder())
-    said = req(wire.CMD_FLUSH) + req(wire.CMD_WRITE, 0, data=bytes(length))
+    said = m.request(m.FLUSH) + m.request(m.WRITE, 0, data=bytes(length))
     assert transmission.between_requests
     for place in (10, 28, 40, len(said) - 1):
         feed(transmission, said[:place])
@@ -149,9 +149,9 @@ def test_a_long_payload_is_adopted_where_it_was_received() -> None:
     recorder = Recorder()
     transmission = make(recorder)
     first, second = b"1" * (1 << 18), b"2" * (1 << 18)
-    feed(transmission, req(wire.CMD_WRITE, 0, data=first))
+    feed(transmission, m.request(m.WRITE, 0, data=first))
     assert len(transmission.buffer()) == wire.REQUEST_BYTES
-    header = req(wire.CMD_WRITE, 1 << 18, data=second)[: wire.REQUEST_BYTES]
+    header = m.request(m.WRITE, 1 << 18, data=second)[: wire.REQUEST_BYTES]
     feed(transmission, header)
     room = transmission.buffer()
     assert room.obj is recorder.allocated[-1].obj
@@ -161,16 +161,16 @@ def test_a_long_payload_is_adopted_where_it_was_received() -> None:
         ("write", COOKIE, 0, first, False),
         ("write", COOKIE, 1 << 18, second, False),
     ]
-    feed(transmission, req(wire.CMD_READ, 0, 4096))
+    feed(transmission, m.request(m.READ, 0, 4096))
     assert len(transmission.buffer()) == BUFFER_BYTES
 
 
 def test_a_small_request_after_a_long_write_has_room() -> None:
     recorder = Recorder()
     transmission = make(recorder)
-    feed(transmission, req(wire.CMD_WRITE, 0, data=bytes(1 << 18)))
-    feed(transmission, req(wire.CMD_WRITE, 0, data=b"small" * 100))
-    feed(transmission, req(wire.CMD_READ, 0, 1))
+    feed(transmission, m.request(m.WRITE, 0, data=bytes(1 << 18)))
+    feed(transmission, m.request(m.WRITE, 0, data=b"small" * 100))
+    feed(transmission, m.request(m.READ, 0, 1))
     assert [call[0] for call in recorder.calls] == ["write", "write", "read"]
 
 
@@ -178,7 +178,7 @@ def test_no_memory_for_a_payload_stops_at_its_header() -> None:
     memory = False
     recorder = Recorder(takes=lambda: memory)
     transmission = make(recorder)
-    request = req(wire.CMD_WRITE, 0, data=bytes(100_000))
+    request = m.request(m.WRITE, 0, data=bytes(100_000))
     transmission.buffer()[:1000] = request[:1000]
     assert not transmission.received(1000)
     assert not transmission.resume()
@@ -193,18 +193,18 @@ def test_a_refused_write_is_answered_behind_its_payload() -> None:
     """A client that is still sending (libnbd) does not know a reply to what it has not sent."""
     recorder = Recorder()
     transmission = make(recorder, read_only=True)
-    request = req(wire.CMD_WRITE, 0, data=bytes(1 << 20))
+    request = m.request(m.WRITE, 0, data=bytes(1 << 20))
     feed(transmission, request[:-1])
     assert recorder.calls == []
     assert recorder.allocated == []
-    feed(transmission, request[-1:] + req(wire.CMD_READ, 0, 1))
+    feed(transmission, request[-1:] + m.request(m.READ, 0, 1))
     assert recorder.calls == [("refuse", COOKIE, wire.EPERM), ("read", COOKIE, 0, 1, False)]
 
 
 def test_after_disc_nothing_is_heard() -> None:
     recorder = Recorder()
     transmission = make(recorder)
-    feed(transmission, req(wire.CMD_DISC) + b"x" * (3 * BUFFER_BYTES))
+    feed(transmission, m.request(m.DISC) + b"x" * (3 * BUFFER_BYTES))
     assert recorder.calls == [("disconnect",)]
 
 
@@ -214,9 +214,9 @@ def test_refuse_all_refuses_everything_but_flush_and_disc() -> None:
     transmission = make(recorder)
     transmission.refuse_all(wire.ESHUTDOWN, "the server is shutting down")
     for number in COMMANDS:
-        length = 0 if number == wire.CMD_FLUSH else 4096
-        feed(transmission, req(number, 0, length, b"x" * 4096 if number == wire.CMD_WRITE else b""))
-    feed(transmission, req(wire.CMD_DISC))
+        length = 0 if number == m.FLUSH else 4096
+        feed(transmission, m.request(number, 0, length, data=b"x" * 4096 if number == m.WRITE else b""))
+    feed(transmission, m.request(m.DISC))
     refused = [("refuse", COOKIE, wire.ESHUTDOWN)] * (len(COMMANDS) - 1)
     assert sorted(recorder.calls, key=repr) == sorted([*refused, ("flush", COOKIE), ("disconnect",)], key=repr)
 
@@ -224,7 +224,7 @@ def test_refuse_all_refuses_everything_but_flush_and_disc() -> None:
 def test_a_payload_beyond_reason_ends_the_connection() -> None:
     recorder = Recorder()
     with pytest.raises(ProtocolError):
-        feed(make(recorder), req(wire.CMD_WRITE, 0, DISCARD_BYTES_MAX + 1))
+        feed(make(recorder), m.request(m.WRITE, 0, DISCARD_BYTES_MAX + 1))
     assert recorder.calls == []
     assert recorder.allocated == []
 
@@ -232,8 +232,8 @@ def test_a_payload_beyond_reason_ends_the_connection() -> None:
 @pytest.mark.parametrize("step", [BUFFER_BYTES, 1000])
 def test_requests_are_counted(step: int) -> None:
     transmission = make(Recorder())
-    refused = req(wire.CMD_WRITE, SIZE, data=bytes(9000))
-    said = req(wire.CMD_READ, 0, 1) * 3 + req(wire.CMD_WRITE, 0, data=bytes(100_000)) + req(99) + refused
+    refused = m.request(m.WRITE, SIZE, data=bytes(9000))
+    said = m.request(m.READ, 0, 1) * 3 + m.request(m.WRITE, 0, data=bytes(100_000)) + m.request(99) + refused
     feed(transmission, said, lambda: step)
     assert transmission.requests == 6
 
@@ -241,17 +241,17 @@ def test_requests_are_counted(step: int) -> None:
 def test_a_payload_is_not_thrown_away_by_the_header() -> None:
     """Behind a long write the buffer offers a header's room, but not for a payload that nobody wants."""
     transmission = make(Recorder())
-    refused = req(wire.CMD_WRITE, SIZE, data=bytes(1 << 20))
-    feed(transmission, req(wire.CMD_WRITE, 0, data=bytes(1 << 18)) + refused[: wire.REQUEST_BYTES])
+    refused = m.request(m.WRITE, SIZE, data=bytes(1 << 20))
+    feed(transmission, m.request(m.WRITE, 0, data=bytes(1 << 18)) + refused[: wire.REQUEST_BYTES])
     assert len(transmission.buffer()) == BUFFER_BYTES
 
 
 @pytest.mark.parametrize("length", [100, ADOPT_BYTES_MIN, BUFFER_BYTES])
-@pytest.mark.parametrize("flags", [0, wire.CMD_FLAG_FUA])
+@pytest.mark.parametrize("flags", [0, m.FUA])
 def test_a_write_that_is_not_taken_is_offered_whole_again(length: int, flags: int) -> None:
     """Short, long and behind its header in the buffer, long and in a buffer of its own."""
     taking = False
-    request = req(wire.CMD_WRITE, 0, data=b"w" * length, flags=flags)
+    request = m.request(m.WRITE, 0, data=b"w" * length, flags=flags)
     recorder = Recorder(takes=lambda: taking)
     transmission = make(recorder)
     view = memoryview(request)
@@ -274,7 +274,7 @@ def test_a_refusal_that_is_not_taken_is_offered_again() -> None:
     taking = False
     recorder = Recorder(takes=lambda: taking)
     transmission = make(recorder, read_only=True)
-    request = req(wire.CMD_WRITE, 0, data=bytes(4096))
+    request = m.request(m.WRITE, 0, data=bytes(4096))
     transmission.buffer()[: len(request)] = request
     assert not transmission.received(len(request))
     taking = True
@@ -284,5 +284,5 @@ def test_a_refusal_that_is_not_taken_is_offered_again() -> None:
 
 def test_a_short_write_with_fua_waits_for_its_payload() -> None:
     recorder = Recorder()
-    feed(make(recorder), req(wire.CMD_WRITE, 0, data=b"w" * 100, flags=wire.CMD_FLAG_FUA), lambda: 50)
+    feed(make(recorder), m.request(m.WRITE, 0, data=b"w" * 100, flags=m.FUA), lambda: 50)
     assert recorder.calls == [("write", COOKIE, 0, b"w" * 100, True)]

@@ -3,10 +3,10 @@ announced - is bounded in one connection and in all of them together."""
 
 import asyncio
 
-from nbdserver.protocol import wire
 from nbdserver.server.limits import Budget, Limits
+from tests.support import messages as m
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
-from tests.support.speech import FIXED, flush, opt, read, read_answers, req, structured, write
+from tests.support.speech import read_answers
 from tests.support.wired import Wire, answers, attach
 
 MIB = 1 << 20
@@ -21,10 +21,10 @@ async def test_a_closed_gate_holds_writes_and_lets_them_go_on_in_order(disk: Mem
     exports = memory_exports({"disk": disk})
     clients = [Wire(exports) for _ in range(3)]
     for client in clients:
-        await client.feed(structured())
+        await client.feed(m.structured())
     disk.gate.closed = True
     for number in (1, 0, 2):
-        clients[number].offer(write(0, bytes([number]) * 4096) + read())
+        clients[number].offer(m.write(0, bytes([number]) * 4096) + m.read())
         await clients[number].settle()
     assert [answers(client) for client in clients] == [["2: hole 4096@0"]] * 3
     assert disk.last_sequence == 0
@@ -39,11 +39,11 @@ async def test_a_closed_gate_holds_writes_and_lets_them_go_on_in_order(disk: Mem
 
 
 async def test_a_write_behind_a_held_one_does_not_overtake_it(client: Wire, disk: MemoryDevice) -> None:
-    await client.feed(structured())
+    await client.feed(m.structured())
     disk.gate.closed = True
-    await client.feed(write(0, OLD))
+    await client.feed(m.write(0, OLD))
     disk.gate.closed = False  # open, but this connection has not been told yet
-    await client.feed(write(0, NEW, cookie=2))
+    await client.feed(m.write(0, NEW, cookie=2))
     disk.gate.open()
     await client.settle()
     assert answers(client) == ["1: ok", "2: ok"]
@@ -52,11 +52,11 @@ async def test_a_write_behind_a_held_one_does_not_overtake_it(client: Wire, disk
 
 async def test_what_is_held_is_bounded_then_reading_stops(disk: MemoryDevice) -> None:
     with attach(disk, Limits(reply_bytes=MIB, inflight_bytes=4 * MIB, requests=100)) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         disk.gate.closed = True
         for number in range(4):
-            await client.feed(write(number * MIB, bytes(256 << 10)))
-        held = b"".join(write(number * 8192, b"short", cookie=10 + number) for number in range(99))
+            await client.feed(m.write(number * MIB, bytes(256 << 10)))
+        held = b"".join(m.write(number * 8192, b"short", cookie=10 + number) for number in range(99))
         rest = memoryview(held)
         while rest and client.reading:
             rest = rest[client.offer(rest) :]
@@ -70,16 +70,16 @@ async def test_what_is_held_is_bounded_then_reading_stops(disk: MemoryDevice) ->
 
 
 async def test_trim_and_long_writes_wait_at_the_gate_too(client: Wire, disk: MemoryDevice) -> None:
-    await client.feed(structured())
+    await client.feed(m.structured())
     disk.gate.closed = True
-    client.offer(write(0, b"l" * 100_000)[:1000])
-    await client.feed(write(0, b"l" * 100_000)[1000:])
+    client.offer(m.write(0, b"l" * 100_000)[:1000])
+    await client.feed(m.write(0, b"l" * 100_000)[1000:])
     assert answers(client) == []
     disk.gate.open()
     await client.settle()
     assert answers(client) == ["1: ok"]
     disk.gate.closed = True
-    client.offer(req(wire.CMD_TRIM, 0, 4096))
+    client.offer(m.request(m.TRIM, 0, 4096))
     await client.settle()
     assert answers(client) == ["1: ok"]
     disk.gate.open()
@@ -88,9 +88,9 @@ async def test_trim_and_long_writes_wait_at_the_gate_too(client: Wire, disk: Mem
 
 
 async def test_a_gate_that_closes_again_is_waited_for_again(client: Wire, disk: MemoryDevice) -> None:
-    await client.feed(structured())
+    await client.feed(m.structured())
     disk.gate.closed = True
-    client.offer(write(0) + write(4096, cookie=2))
+    client.offer(m.write(0) + m.write(4096, cookie=2))
     await client.settle()
     disk.gate.open(turns=1)
     await client.settle()
@@ -103,7 +103,7 @@ async def test_a_gate_that_closes_again_is_waited_for_again(client: Wire, disk: 
 async def test_delay_holds_the_reply_not_the_write(client: Wire, disk: MemoryDevice) -> None:
     """Nor does a FLUSH wait for the reply: it covers what was applied."""
     disk.gate.delay = 0.05
-    await client.feed(structured() + write(0) + flush() + req(wire.CMD_TRIM, 8192, 4096, cookie=4) + read())
+    await client.feed(m.structured() + m.write(0) + m.flush() + m.request(m.TRIM, 8192, 4096, cookie=4) + m.read())
     assert disk.last_sequence == 2
     assert answers(client) == ["3: ok", "2: data 4096@0"]
     await asyncio.sleep(0.1)
@@ -116,8 +116,8 @@ async def test_delay_holds_the_reply_not_the_write(client: Wire, disk: MemoryDev
 async def test_flushes_beyond_the_limit_wait_in_the_socket(disk: MemoryDevice) -> None:
     disk.durable_at_once = False
     with attach(disk, Limits(requests=4)) as client:
-        await client.feed(structured() + write(0))
-        client.offer(b"".join(flush(cookie) for cookie in range(10, 20)))
+        await client.feed(m.structured() + m.write(0))
+        client.offer(b"".join(m.flush(cookie) for cookie in range(10, 20)))
         await client.settle()
         assert not client.reading
         disk.commit()
@@ -132,9 +132,9 @@ async def test_a_client_that_does_not_read_is_not_answered_for_ever(disk: Memory
         disk.write(offset, b"x" * BLOCK)
     budget = Budget(512 * MIB)
     with attach(disk, budget=budget) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         client.block()
-        client.offer(b"".join(read(0, 32 * MIB, cookie=cookie) for cookie in range(3)))
+        client.offer(b"".join(m.read(0, 32 * MIB, cookie=cookie) for cookie in range(3)))
         await client.settle()
         assert not client.reading
         assert client.unsent < 33 * MIB
@@ -148,9 +148,9 @@ async def test_a_client_that_does_not_read_is_not_answered_for_ever(disk: Memory
 async def test_short_replies_are_limited_too(disk: MemoryDevice) -> None:
     disk.write(0, b"x" * BLOCK)
     with attach(disk, Limits(reply_bytes=100_000)) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         client.block()
-        client.offer(b"".join(read(0, 4096, cookie=cookie) for cookie in range(100)))
+        client.offer(b"".join(m.read(0, 4096, cookie=cookie) for cookie in range(100)))
         await client.settle()
         assert not client.reading
         assert client.unsent < 210_000
@@ -162,8 +162,8 @@ async def test_short_replies_are_limited_too(disk: MemoryDevice) -> None:
 async def test_misses_are_limited_by_the_bytes_they_will_hold(disk: MemoryDevice) -> None:
     disk.misses = asyncio.Event()
     with attach(disk, Limits(reply_bytes=MIB, inflight_bytes=4 * MIB)) as client:
-        await client.feed(structured())
-        client.offer(b"".join(read(0, MIB, cookie=cookie) for cookie in range(10)))
+        await client.feed(m.structured())
+        client.offer(b"".join(m.read(0, MIB, cookie=cookie) for cookie in range(10)))
         await client.settle()
         assert disk.reads_under_way == 4
         assert not client.reading
@@ -181,13 +181,13 @@ async def test_the_memory_of_all_is_limited_and_each_has_a_share(disk: MemoryDev
     hostile = [Wire(exports, budget=budget) for _ in range(5)]
     try:
         for client in hostile:
-            await client.feed(structured())
-            client.offer(req(wire.CMD_WRITE, 0, 32 * MIB) + b"x")
+            await client.feed(m.structured())
+            client.offer(m.request(m.WRITE, 0, 32 * MIB) + b"x")
             await client.settle()
         assert budget.taken == 2 * 31 * MIB
         assert [client.reading for client in hostile] == [True, True, False, False, False]
         with Wire(exports, budget=budget) as honest:
-            await honest.feed(structured() + write(0, b"h" * MIB))
+            await honest.feed(m.structured() + m.write(0, b"h" * MIB))
             assert answers(honest) == ["1: ok"]
             assert disk.contents(0, MIB) == b"h" * MIB
         hostile[0].end()
@@ -202,10 +202,10 @@ async def test_the_memory_of_all_is_limited_and_each_has_a_share(disk: MemoryDev
 async def test_nothing_stays_taken(disk: MemoryDevice) -> None:
     budget = Budget(512 * MIB)
     with attach(disk, budget=budget) as client:
-        await client.feed(structured())
-        await client.feed(write(0, bytes(8 * MIB)) + read(0, 8 * MIB))
+        await client.feed(m.structured())
+        await client.feed(m.write(0, bytes(8 * MIB)) + m.read(0, 8 * MIB))
         disk.misses = asyncio.Event()
-        await client.feed(read(0, 8 * MIB, cookie=5))
+        await client.feed(m.read(0, 8 * MIB, cookie=5))
         assert budget.taken == 7 * MIB
         disk.misses.set()
         assert await client.until(lambda: budget.taken == 0)
@@ -216,7 +216,7 @@ async def test_listing_without_reading_stops_the_handshake() -> None:
     disks = {f"export-{number:04}-{'x' * 100}": MemoryDevice(4096) for number in range(3000)}
     with Wire(memory_exports(disks)) as client:
         client.block()
-        client.offer(FIXED + opt(wire.OPT_LIST) * 50)
+        client.offer(m.FIXED_FLAGS + m.option(m.LIST) * 50)
         await client.settle()
         assert not client.reading
         assert client.unsent < 3 * MIB

@@ -9,11 +9,10 @@ import weakref
 
 import pytest
 
-from nbdserver.protocol import wire
 from nbdserver.server.limits import Budget, Limits
 from storage.errors import Corrupt, Fenced, OutOfSpace, Unavailable
+from tests.support import messages as m
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
-from tests.support.speech import DISC, FIXED, flush, opt, read, req, simple, structured, write
 from tests.support.wired import Wire, answers, attach, transmission
 
 MIB = 1 << 20
@@ -24,14 +23,14 @@ MIB = 1 << 20
 
 async def test_what_memory_has_is_answered_in_the_same_pass(client: Wire) -> None:
     """No turn of the loop passes between the bytes of a request and its reply."""
-    await client.feed(structured())
-    client.offer(write(0) + read(0) + flush() + req(wire.CMD_TRIM, 0, 4096, cookie=4) + read(0, cookie=5))
+    await client.feed(m.structured())
+    client.offer(m.write(0) + m.read(0) + m.flush() + m.request(m.TRIM, 0, 4096, cookie=4) + m.read(0, cookie=5))
     assert answers(client) == ["1: ok", "2: data 4096@0", "3: ok", "4: ok", "5: hole 4096@0"]
 
 
 async def test_a_long_write_is_adopted_without_a_copy(client: Wire, disk: MemoryDevice) -> None:
-    await client.feed(structured())
-    request = write(BLOCK, b"x" * BLOCK)
+    await client.feed(m.structured())
+    request = m.write(BLOCK, b"x" * BLOCK)
     client.offer(request[:1000])
     received_into = client.connection.get_buffer(-1).obj
     await client.feed(request[1000:])
@@ -48,7 +47,7 @@ async def test_a_long_write_is_adopted_without_a_copy(client: Wire, disk: Memory
 
 async def test_flush_waits_for_what_was_written_before_it(client: Wire, disk: MemoryDevice) -> None:
     disk.durable_at_once = False
-    await client.feed(structured() + write(0) + flush() + write(4096, cookie=4))
+    await client.feed(m.structured() + m.write(0) + m.flush() + m.write(4096, cookie=4))
     assert answers(client) == ["1: ok", "4: ok"]
     disk.commit(sequence=1)
     await client.settle()
@@ -60,8 +59,8 @@ async def test_flush_covers_the_completed_writes_of_another_connection(disk: Mem
     disk.durable_at_once = False
     exports = memory_exports({"disk": disk})
     with Wire(exports) as one, Wire(exports) as other:
-        await one.feed(structured() + write(0))
-        await other.feed(structured() + flush())
+        await one.feed(m.structured() + m.write(0))
+        await other.feed(m.structured() + m.flush())
         assert answers(one) == ["1: ok"]
         assert answers(other) == []
         disk.commit()
@@ -71,9 +70,9 @@ async def test_flush_covers_the_completed_writes_of_another_connection(disk: Mem
 
 async def test_fua_waits_for_its_own_write_only(client: Wire, disk: MemoryDevice) -> None:
     disk.durable_at_once = False
-    zeroes = req(wire.CMD_WRITE_ZEROES, 8192, 4096, cookie=8, flags=wire.CMD_FLAG_FUA)
-    trim = req(wire.CMD_TRIM, 8192, 4096, cookie=9, flags=wire.CMD_FLAG_FUA)
-    await client.feed(structured() + write(0, fua=True) + write(4096, cookie=2) + zeroes + trim)
+    zeroes = m.request(m.WRITE_ZEROES, 8192, 4096, cookie=8, flags=m.FUA)
+    trim = m.request(m.TRIM, 8192, 4096, cookie=9, flags=m.FUA)
+    await client.feed(m.structured() + m.write(0, fua=True) + m.write(4096, cookie=2) + zeroes + trim)
     assert answers(client) == ["2: ok"]
     for sequence, line in ((1, "1: ok"), (3, "8: ok"), (4, "9: ok")):
         disk.commit(sequence)
@@ -84,9 +83,9 @@ async def test_fua_waits_for_its_own_write_only(client: Wire, disk: MemoryDevice
 
 async def test_many_flushes_wait_without_tasks_and_leave_together(client: Wire, disk: MemoryDevice) -> None:
     disk.durable_at_once = False
-    await client.feed(structured() + write(0))
+    await client.feed(m.structured() + m.write(0))
     before = len(asyncio.all_tasks())
-    await client.feed(b"".join(flush(cookie) for cookie in range(10, 1010)))
+    await client.feed(b"".join(m.flush(cookie) for cookie in range(10, 1010)))
     assert len(asyncio.all_tasks()) == before
     disk.commit()
     await client.settle()
@@ -98,7 +97,7 @@ async def test_many_flushes_wait_without_tasks_and_leave_together(client: Wire, 
 
 async def test_a_miss_does_not_hold_up_what_comes_behind(client: Wire, disk: MemoryDevice) -> None:
     disk.misses = asyncio.Event()
-    await client.feed(structured() + read() + write(0) + flush())
+    await client.feed(m.structured() + m.read() + m.write(0) + m.flush())
     assert answers(client) == ["1: ok", "3: ok"]
     disk.misses.set()
     await client.settle()
@@ -118,9 +117,9 @@ async def test_a_read_that_fails_is_an_error_of_that_request(
 ) -> None:
     disk.misses, disk.failure = asyncio.Event(), failure
     disk.misses.set()
-    await client.feed(structured() + read())
+    await client.feed(m.structured() + m.read())
     disk.misses = None
-    await client.feed(read(cookie=9))
+    await client.feed(m.read(cookie=9))
     assert answers(client) == [f"2: chunk error {number}", "9: hole 4096@0"]
 
 
@@ -131,13 +130,13 @@ async def test_a_read_that_fails_unexpectedly_drops_this_client_only(
     disk.misses, disk.failure = asyncio.Event(), RuntimeError("a bug")
     disk.misses.set()
     with Wire(exports) as client, Wire(exports) as other:
-        await other.feed(structured())
-        await client.feed(structured() + read())
+        await other.feed(m.structured())
+        await client.feed(m.structured() + m.read())
         assert client.lost
         assert answers(client) == []
         assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
         disk.misses = None
-        await other.feed(read())
+        await other.feed(m.read())
         assert answers(other) == ["2: hole 4096@0"]
 
 
@@ -148,7 +147,7 @@ async def test_a_write_that_fails_is_an_error_of_that_request(
         raise OutOfSpace("the disk is full")
 
     monkeypatch.setattr(disk, "write", full)
-    await client.feed(structured() + write(0) + write(0, bytes(100_000), cookie=2) + read(cookie=3))
+    await client.feed(m.structured() + m.write(0) + m.write(0, bytes(100_000), cookie=2) + m.read(cookie=3))
     assert answers(client) == ["1: chunk error ENOSPC", "2: chunk error ENOSPC", "3: hole 4096@0"]
 
 
@@ -159,7 +158,7 @@ async def test_a_bug_while_parsing_drops_this_client_only(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(disk, "read_cached", broken)
-    await client.feed(structured() + read())
+    await client.feed(m.structured() + m.read())
     assert client.lost
     assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
 
@@ -171,9 +170,9 @@ async def test_a_held_write_that_fails_is_an_error_of_that_request(
         raise OutOfSpace("the disk is full")
 
     monkeypatch.setattr(disk, "write", full)
-    await client.feed(structured())
+    await client.feed(m.structured())
     disk.gate.closed = True
-    await client.feed(write(0) + req(wire.CMD_TRIM, 0, 4096, cookie=4))
+    await client.feed(m.write(0) + m.request(m.TRIM, 0, 4096, cookie=4))
     disk.gate.open()
     await client.settle()
     assert answers(client) == ["1: chunk error ENOSPC", "4: ok"]
@@ -185,7 +184,7 @@ async def test_a_held_write_that_fails_is_an_error_of_that_request(
 async def test_no_task_outlives_its_connection(client: Wire, disk: MemoryDevice) -> None:
     disk.misses = asyncio.Event()
     before = asyncio.all_tasks()
-    await client.feed(structured() + read())
+    await client.feed(m.structured() + m.read())
     assert disk.reads_under_way == 1
     client.leave()
     client.end()
@@ -197,7 +196,7 @@ async def test_no_task_outlives_its_connection(client: Wire, disk: MemoryDevice)
 
 async def test_a_flush_that_becomes_durable_after_the_client_left_is_quiet(client: Wire, disk: MemoryDevice) -> None:
     disk.durable_at_once = False
-    await client.feed(structured() + write(0) + flush())
+    await client.feed(m.structured() + m.write(0) + m.flush())
     client.end()
     await client.settle()
     assert client.lost
@@ -216,12 +215,12 @@ async def test_a_connection_that_ended_is_forgotten_though_what_it_waited_for_ne
     disk.gate.closed = waits_for == "the gate"
     assert budget.take(MIB)
     said = {
-        "the log": write(0) + flush(),
-        "the gate": write(0),
-        "the memory of all": req(wire.CMD_WRITE, 0, 3 * MIB) + b"x",
+        "the log": m.write(0) + m.flush(),
+        "the gate": m.write(0),
+        "the memory of all": m.request(m.WRITE, 0, 3 * MIB) + b"x",
     }
     with attach(disk, budget=budget) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         client.offer(said[waits_for])
         session = weakref.ref(transmission(client.connection).session)
         assert session() is not None
@@ -236,7 +235,7 @@ async def test_disc_lets_what_is_under_way_finish(client: Wire, disk: MemoryDevi
     side."""
     disk.durable_at_once = False
     disk.misses = asyncio.Event()
-    await client.feed(structured() + write(0) + flush() + read() + DISC)
+    await client.feed(m.structured() + m.write(0) + m.flush() + m.read() + m.GOODBYE)
     client.shut()
     client.end()
     await client.settle()
@@ -251,7 +250,7 @@ async def test_disc_lets_what_is_under_way_finish(client: Wire, disk: MemoryDevi
 async def test_a_client_that_lingers_is_dropped(disk: MemoryDevice) -> None:
     disk.durable_at_once = False
     with attach(disk, Limits(linger_seconds=0.0)) as client:
-        await client.feed(structured() + write(0) + flush() + DISC)
+        await client.feed(m.structured() + m.write(0) + m.flush() + m.GOODBYE)
         client.shut()
         client.end()
         assert not client.lost
@@ -262,8 +261,8 @@ async def test_attachments_are_counted(disk: MemoryDevice) -> None:
     exports = memory_exports({"disk": disk})
     assert not exports.clients_of("disk")
     with Wire(exports) as one, Wire(exports) as other:
-        await one.feed(structured())
-        await other.feed(simple())
+        await one.feed(m.structured())
+        await other.feed(m.simple())
         assert len(exports.clients_of("disk")) == 2
         one.end()
         await one.settle()
@@ -279,7 +278,7 @@ async def test_attachments_are_counted(disk: MemoryDevice) -> None:
 async def test_a_client_lingers_once(client: Wire, disk: MemoryDevice) -> None:
     """The time is counted from when it left, not again from its last reply."""
     disk.durable_at_once = False
-    await client.feed(structured() + write(0) + flush() + DISC)
+    await client.feed(m.structured() + m.write(0) + m.flush() + m.GOODBYE)
     client.block()
     client.end()
     limit = client.connection.lingering
@@ -293,7 +292,7 @@ async def test_a_client_lingers_once(client: Wire, disk: MemoryDevice) -> None:
 
 async def test_a_stuck_handshake_is_dropped(disk: MemoryDevice) -> None:
     """3: after 3 of 4 bytes, and between options."""
-    for said in (b"", FIXED[:3], FIXED + opt(wire.OPT_LIST)):
+    for said in (b"", m.FIXED_FLAGS[:3], m.FIXED_FLAGS + m.option(m.LIST)):
         with attach(disk, Limits(handshake_seconds=0.0)) as client:
             if said:
                 client.offer(said)
@@ -302,9 +301,9 @@ async def test_a_stuck_handshake_is_dropped(disk: MemoryDevice) -> None:
 
 async def test_the_deadline_is_for_the_handshake_only(disk: MemoryDevice) -> None:
     with attach(disk, Limits(handshake_seconds=0.01)) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         await asyncio.sleep(0.03)
-        await client.feed(read())
+        await client.feed(m.read())
         assert answers(client) == ["2: hole 4096@0"]
 
 
@@ -313,10 +312,10 @@ async def test_the_deadline_is_for_the_handshake_only(disk: MemoryDevice) -> Non
 
 async def test_draining_finishes_what_is_under_way(client: Wire, disk: MemoryDevice) -> None:
     disk.durable_at_once = False
-    await client.feed(structured() + write(0) + flush())
+    await client.feed(m.structured() + m.write(0) + m.flush())
     client.connection.drain()
     assert not client.closed
-    await client.feed(read(cookie=8) + write(4096, cookie=9))
+    await client.feed(m.read(cookie=8) + m.write(4096, cookie=9))
     disk.commit()
     await client.settle()
     assert answers(client) == ["1: ok", "8: chunk error ESHUTDOWN", "9: chunk error ESHUTDOWN", "3: ok"]
@@ -325,7 +324,7 @@ async def test_draining_finishes_what_is_under_way(client: Wire, disk: MemoryDev
 
 
 async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
-    for said in (b"", FIXED, structured(), simple() + read()):
+    for said in (b"", m.FIXED_FLAGS, m.structured(), m.simple() + m.read()):
         with attach(disk) as client:
             if said:
                 await client.feed(said)
@@ -340,10 +339,10 @@ async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
 async def test_only_busy_clients_keep_the_loop_awake(client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     stays: list[None] = []
     monkeypatch.setattr(client.busy_poll, "stay", lambda: stays.append(None))
-    await client.feed(structured())
+    await client.feed(m.structured())
     client.busy_poll.seconds = 1e9
-    client.offer(read())
+    client.offer(m.read())
     assert len(stays) == 1
     client.busy_poll.seconds = 0.0
-    client.offer(read())
+    client.offer(m.read())
     assert len(stays) == 1

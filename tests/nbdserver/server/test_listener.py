@@ -6,11 +6,10 @@ import struct
 
 import pytest
 
-from nbdserver.protocol import wire
 from storage.errors import NotFound
+from tests.support import messages as m
 from tests.support.nbd import Client
 from tests.support.running import GREETING_BYTES, Running, closed, drop
-from tests.support.speech import FIXED, go, opt, req, simple
 
 MIB = 1 << 20
 
@@ -26,10 +25,10 @@ async def test_a_client_reads_what_it_wrote(running: Running, tcp: bool, is_stru
         assert client.block_sizes == (1, 4096, 32 << 20)
         long = bytes(range(256)) * (20 << 12)
         for offset, data in ((0, b"a" * 4096), (5000, b"unaligned"), (MIB - 7, long), (64 * MIB, b"z" * (1 << 18))):
-            client.write(offset, data, flags=wire.CMD_FLAG_FUA)
+            client.write(offset, data, flags=m.FUA)
             assert client.read(offset, len(data)) == data
         client.trim(0, 4096)
-        client.zero(64 * MIB, 1 << 18, flags=wire.CMD_FLAG_NO_HOLE)
+        client.zero(64 * MIB, 1 << 18, flags=m.NO_HOLE)
         client.flush()
         assert client.read(0, 4096) == bytes(4096)
         assert client.read(MIB - 7, len(long)) == long
@@ -45,12 +44,12 @@ async def test_many_requests_at_once_over_several_connections(running: Running) 
     def use(client: Client, base: int) -> None:
         with client:
             for index in range(64):
-                client.submit(wire.CMD_WRITE, base + index * MIB, data=bytes([index]) * MIB)
+                client.submit(m.WRITE, base + index * MIB, data=bytes([index]) * MIB)
                 if index % 8 == 7:
                     assert [client.receive().error for _ in range(8)] == [0] * 8
             wanted = {}
             for index in range(16):
-                wanted[client.submit(wire.CMD_READ, base + index * 4 * MIB, MIB)] = bytes([index * 4]) * MIB
+                wanted[client.submit(m.READ, base + index * 4 * MIB, MIB)] = bytes([index * 4]) * MIB
             for _ in wanted:
                 reply = client.receive()
                 assert bytes(reply.data) == wanted[reply.cookie]
@@ -61,7 +60,7 @@ async def test_many_requests_at_once_over_several_connections(running: Running) 
 
 async def test_go_and_requests_in_one_segment(running: Running) -> None:
     reader, writer = await running.raw()
-    writer.write(FIXED + go() + req(wire.CMD_READ, 0, 4096) + req(wire.CMD_DISC))
+    writer.write(m.FIXED_FLAGS + m.go() + m.request(m.READ, 0, 4096) + m.request(m.DISC))
     answer = await closed(reader)
     assert answer.endswith(struct.pack(">IIQ", 0x67446698, 0, 1) + bytes(4096))
     writer.close()
@@ -96,9 +95,9 @@ async def test_who_is_connected(running: Running) -> None:
 @pytest.mark.parametrize(
     ("said", "structured", "extended"),
     [
-        (simple(), False, False),
-        (FIXED + opt(wire.OPT_STRUCTURED_REPLY) + go(), True, False),
-        (FIXED + opt(wire.OPT_EXTENDED_HEADERS) + go(), True, True),
+        (m.simple(), False, False),
+        (m.FIXED_FLAGS + m.option(m.STRUCTURED_REPLY) + m.go(), True, False),
+        (m.FIXED_FLAGS + m.option(m.EXTENDED_HEADERS) + m.go(), True, True),
     ],
 )
 async def test_what_a_client_speaks(running: Running, said: bytes, structured: bool, extended: bool) -> None:
@@ -120,7 +119,7 @@ async def test_a_client_that_is_disconnected_leaves_nothing_behind(running: Runn
     """What it sent and was not carried out never is; another client of the same device goes on."""
     client, other = await running.client(), await running.client(tcp=True)
     running.disk.gate.closed = True
-    client.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
+    client.submit(m.WRITE, 0, data=b"o" * 4096)
     await running.until(lambda: bool(running.disk.gate._waiting))
     (number,) = (each["id"] for each in running.server.clients() if each["requests"])
     assert isinstance(number, int)
@@ -144,7 +143,7 @@ async def test_stop_finishes_flushes_and_closes(running: Running) -> None:
     running.disk.durable_at_once = False
     client = await running.client()
     await asyncio.to_thread(client.write, 0, b"x" * 4096)
-    client.submit(wire.CMD_FLUSH)
+    client.submit(m.FLUSH)
     await running.until(lambda: running.server.clients()[0]["requests"] == 2)
     stopping = asyncio.create_task(running.server.stop(grace_seconds=3600))
     await asyncio.sleep(0.02)
@@ -165,7 +164,7 @@ async def test_stop_does_not_wait_for_ever(running: Running) -> None:
     running.disk.durable_at_once = False
     client = await running.client()
     await asyncio.to_thread(client.write, 0, b"x" * 4096)
-    client.submit(wire.CMD_FLUSH)
+    client.submit(m.FLUSH)
     raw = [await running.raw() for _ in range(5)]
     async with asyncio.timeout(20):
         await running.server.stop(0.05)

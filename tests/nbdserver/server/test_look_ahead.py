@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from nbdserver.protocol import wire
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Limits
+from tests.support import messages as m
 from tests.support.nbd import Client
 from tests.support.running import Running
-from tests.support.speech import req
 from tests.support.wired import transmission
 
 MIB = 1 << 20
@@ -41,7 +40,7 @@ async def flooded(running: Running, client: Client) -> None:
     """Writes until neither side's kernel takes any more."""
     loop = asyncio.get_running_loop()
     client.socket.setblocking(False)
-    request = req(wire.CMD_WRITE, 0, data=b"o" * MIB)
+    request = m.request(m.WRITE, 0, data=b"o" * MIB)
     with contextlib.suppress(TimeoutError):
         while True:
             async with asyncio.timeout(0.3):
@@ -55,7 +54,7 @@ async def test_a_client_that_is_there_is_answered(held: Running, count: int) -> 
 
     def flood() -> None:
         for number in range(count):
-            client.submit(wire.CMD_WRITE, number * MIB, data=bytes([number]) * MIB)
+            client.submit(m.WRITE, number * MIB, data=bytes([number]) * MIB)
 
     sending = asyncio.create_task(asyncio.to_thread(flood))
     await held.until(lambda: bool(held.server.clients()[0]["requests"]))
@@ -97,7 +96,7 @@ async def test_many_look_ahead_one_after_the_other(held: Running) -> None:
 
     def flood(client: Client) -> None:
         for number in range(40):
-            client.submit(wire.CMD_WRITE, number * MIB, data=b"x" * MIB)
+            client.submit(m.WRITE, number * MIB, data=b"x" * MIB)
 
     sending = [asyncio.create_task(asyncio.to_thread(flood, client)) for client in clients]
     for number in range(4):

@@ -3,8 +3,9 @@
 import pytest
 
 from nbdserver.server.read_only import ReadOnlySession
+from tests.support import messages as m
 from tests.support.memory_device import MemoryDevice, memory_exports
-from tests.support.speech import read_answers, structured
+from tests.support.speech import read_answers
 from tests.support.wired import Wire, transmission
 
 MIB = 1 << 20
@@ -16,7 +17,7 @@ async def test_a_write_that_slipped_through_the_protocol_changes_nothing(length:
     disk.write(0, b"o" * MIB)
     written = disk.last_sequence
     with Wire(memory_exports({"disk": disk}, read_only=True)) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         session = transmission(client.connection).session
         assert isinstance(session, ReadOnlySession)
         room = session.allocate(length)
@@ -33,5 +34,5 @@ async def test_a_write_that_slipped_through_the_protocol_changes_nothing(length:
 
 async def test_a_client_that_may_write_is_no_spectator() -> None:
     with Wire(memory_exports({"disk": MemoryDevice(MIB)})) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         assert not isinstance(transmission(client.connection).session, ReadOnlySession)

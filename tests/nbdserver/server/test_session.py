@@ -5,11 +5,11 @@ import asyncio
 
 import pytest
 
-from nbdserver.protocol import wire
 from nbdserver.server.reads import PART_BYTES
 from storage.errors import Corrupt
+from tests.support import messages as m
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
-from tests.support.speech import ext, extended, read_answers, req, simple, structured
+from tests.support.speech import read_answers
 from tests.support.wired import Wire, transmission
 
 SIZE = 64 << 20
@@ -60,7 +60,7 @@ async def answers(disk: MemoryDevice, said: bytes, *, reads: dict[int, int] | No
 async def test_a_long_read_is_answered_in_parts() -> None:
     disk = Damaged(None)
     disk.write(PART_BYTES, b"d" * PART_BYTES)
-    lines = await answers(disk, structured() + req(wire.CMD_READ, 0, LONG))
+    lines = await answers(disk, m.structured() + m.request(m.READ, 0, LONG))
     assert sorted(disk.asked) == [(0, PART_BYTES), (PART_BYTES, PART_BYTES), (2 * PART_BYTES, PART_BYTES)]
     assert lines[-1] == "1: none"
     assert sorted(lines[:-1]) == sorted([
@@ -73,15 +73,17 @@ async def test_a_long_read_is_answered_in_parts() -> None:
 async def test_parts_do_not_straddle() -> None:
     """So no block of the store is read for two of them."""
     disk = Damaged(None)
-    await answers(disk, extended() + ext(wire.CMD_READ, PART_BYTES - 512, PART_BYTES + 1024))
+    await answers(disk, m.extended_headers() + m.extended(m.READ, PART_BYTES - 512, PART_BYTES + 1024))
     assert sorted(disk.asked) == [(PART_BYTES - 512, 512), (PART_BYTES, PART_BYTES), (2 * PART_BYTES, 512)]
 
 
-@pytest.mark.parametrize(("start", "who"), [(structured(), "1"), (extended(), "1@0")], ids=["structured", "extended"])
+@pytest.mark.parametrize(
+    ("start", "who"), [(m.structured(), "1"), (m.extended_headers(), "1@0")], ids=["structured", "extended"]
+)
 async def test_what_cannot_be_read_does_not_spoil_the_rest(start: bytes, who: str) -> None:
     """49, 50: the error says where, the other parts are there, and the answer has an end."""
-    say = ext if "@" in who else req
-    lines = await answers(Damaged(PART_BYTES + 5), start + say(wire.CMD_READ, 0, LONG))
+    say = m.extended if "@" in who else m.request
+    lines = await answers(Damaged(PART_BYTES + 5), start + say(m.READ, 0, LONG))
     assert lines[-1] == f"{who}: none"
     assert sorted(lines[:-1]) == sorted([
         f"{who}: hole {PART_BYTES}@0 more",
@@ -93,11 +95,11 @@ async def test_what_cannot_be_read_does_not_spoil_the_rest(start: bytes, who: st
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        (structured() + req(wire.CMD_READ, 0, PART_BYTES), "1: chunk error EIO"),
-        (structured() + req(wire.CMD_READ, 0, LONG, flags=wire.CMD_FLAG_DF), "1: chunk error EIO"),
-        (extended() + ext(wire.CMD_READ, 0, LONG, flags=wire.CMD_FLAG_DF), "1@0: chunk error EIO"),
-        (extended() + ext(wire.CMD_READ, 0, 4096), "1@0: chunk error EIO"),
-        (simple() + req(wire.CMD_READ, 0, LONG), "1: error EIO"),
+        (m.structured() + m.request(m.READ, 0, PART_BYTES), "1: chunk error EIO"),
+        (m.structured() + m.request(m.READ, 0, LONG, flags=m.DF), "1: chunk error EIO"),
+        (m.extended_headers() + m.extended(m.READ, 0, LONG, flags=m.DF), "1@0: chunk error EIO"),
+        (m.extended_headers() + m.extended(m.READ, 0, 4096), "1@0: chunk error EIO"),
+        (m.simple() + m.request(m.READ, 0, LONG), "1: error EIO"),
     ],
     ids=["short", "structured DF", "extended DF", "extended", "simple"],
 )
@@ -111,7 +113,7 @@ async def test_no_part_outlives_its_connection() -> None:
     assert disk.misses is not None
     disk.misses.clear()
     with Wire(memory_exports({"disk": disk})) as client:
-        await client.feed(structured() + req(wire.CMD_READ, 0, LONG))
+        await client.feed(m.structured() + m.request(m.READ, 0, LONG))
         assert disk.reads_under_way == 3
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -122,16 +124,16 @@ async def test_a_part_that_goes_wrong_unforeseen_drops_the_client() -> None:
     disk = Damaged(None)
     disk.failure = RuntimeError("nobody thought of this")
     with Wire(memory_exports({"disk": disk})) as client:
-        await client.feed(structured() + req(wire.CMD_READ, 0, LONG))
+        await client.feed(m.structured() + m.request(m.READ, 0, LONG))
         await client.gone()
     assert disk.reads_under_way == 0
 
 
 COMMANDS = {
-    "TRIM": ext(wire.CMD_TRIM, 0, SIZE),
-    "WRITE_ZEROES": ext(wire.CMD_WRITE_ZEROES, 0, SIZE),
-    "CACHE": ext(wire.CMD_CACHE, 0, SIZE),
-    "BLOCK_STATUS": ext(wire.CMD_BLOCK_STATUS, 0, SIZE),
+    "TRIM": m.extended(m.TRIM, 0, SIZE),
+    "WRITE_ZEROES": m.extended(m.WRITE_ZEROES, 0, SIZE),
+    "CACHE": m.extended(m.CACHE, 0, SIZE),
+    "BLOCK_STATUS": m.extended(m.BLOCK_STATUS, 0, SIZE),
 }
 
 
@@ -139,7 +141,7 @@ COMMANDS = {
 async def test_others_have_their_turn_between_commands_that_take_long(command: bytes) -> None:
     """A thousand of them in one segment are not carried out in one go, and all are answered."""
     with Wire(memory_exports({"disk": MemoryDevice(SIZE)})) as client:
-        await client.feed(extended())
+        await client.feed(m.extended_headers())
         start = len(client.output)
         client.offer(command * 1000)
         assert 0 < (len(client.output) - start) // 32 < 100
@@ -152,9 +154,9 @@ async def test_the_status_of_much_takes_a_turn() -> None:
     """A GiB of it may take as long as others can be asked to wait; a hole of 1 MiB costs nothing."""
     for size, most in ((1 << 50, 2), (1 << 20, 20)):
         with Wire(memory_exports({"disk": MemoryDevice(size)})) as client:
-            await client.feed(extended())
+            await client.feed(m.extended_headers())
             start = len(client.output)
-            client.offer(ext(wire.CMD_BLOCK_STATUS, 0, size) * 1000)
+            client.offer(m.extended(m.BLOCK_STATUS, 0, size) * 1000)
             answered = (len(client.output) - start) // 56
             assert 0 < answered <= most
 
@@ -164,7 +166,7 @@ async def test_a_read_that_is_cancelled_by_nobody_drops_the_client(length: int) 
     """An answer would be missing, or a part of one that ends like a whole answer."""
     disk = Cancelling(SIZE)
     with Wire(memory_exports({"disk": disk})) as client:
-        await client.feed(structured() + req(wire.CMD_READ, 0, length))
+        await client.feed(m.structured() + m.request(m.READ, 0, length))
         await client.gone()
         assert "1: none" not in read_answers(bytes(client.output))
 
@@ -178,7 +180,7 @@ async def test_a_held_write_that_goes_wrong_unforeseen_drops_the_client(monkeypa
 
     monkeypatch.setattr(disk, "write", broken)
     with Wire(memory_exports({"disk": disk})) as client:
-        await client.feed(structured() + req(wire.CMD_WRITE, 0, data=b"x" * 4096))
+        await client.feed(m.structured() + m.request(m.WRITE, 0, data=b"x" * 4096))
         assert not client.closed
         disk.gate.open()
         await client.gone()
@@ -192,16 +194,16 @@ async def test_a_byte_that_waits_to_be_sent_does_not_keep_its_block(
     disk = MemoryDevice(SIZE)
     disk.write(0, b"x" * BLOCK)
     with Wire(memory_exports({"disk": disk})) as client:
-        await client.feed(structured())
+        await client.feed(m.structured())
         client.block()
-        await client.feed(req(wire.CMD_READ, 0, BLOCK))
+        await client.feed(m.request(m.READ, 0, BLOCK))
         assert client.unsent > BLOCK
         given: list[bytes | bytearray | memoryview] = []
         monkeypatch.setattr(client, "writelines", given.extend)
         if missing:
             disk.misses = asyncio.Event()
             disk.misses.set()
-        await client.feed(req(wire.CMD_READ, 5, 1) + req(wire.CMD_READ, 0, BLOCK))
+        await client.feed(m.request(m.READ, 5, 1) + m.request(m.READ, 0, BLOCK))
         assert [part for part in given if len(part) == 1] == [b"x"]
         assert not [part for part in given if isinstance(part, memoryview) and len(part) < BLOCK]
         assert [part for part in given if len(part) == BLOCK]
@@ -212,12 +214,12 @@ async def test_who_reads_while_more_replies_come_has_taken_what_it_read() -> Non
     disk = MemoryDevice(SIZE)
     disk.write(0, b"x" * BLOCK)
     with Wire(memory_exports({"disk": disk})) as client:
-        await client.feed(simple())
+        await client.feed(m.simple())
         client.block()
-        await client.feed(req(wire.CMD_READ, 0, BLOCK))
+        await client.feed(m.request(m.READ, 0, BLOCK))
         outbox = transmission(client.connection).session.outbox
         before = outbox.bytes_taken
         client.read_some(BLOCK // 2)  # and at that moment more comes than it takes
-        await client.feed(req(wire.CMD_READ, 0, BLOCK))
+        await client.feed(m.request(m.READ, 0, BLOCK))
         assert client.unsent > BLOCK
         assert BLOCK // 2 - 100 <= outbox.bytes_taken - before <= BLOCK // 2

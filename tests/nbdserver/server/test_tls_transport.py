@@ -17,14 +17,14 @@ from nbdserver.server.listener import Server
 from nbdserver.server.tls_transport import TlsTransport
 from nbdserver.tls import Credentials
 from storage.env import RealEnv
+from tests.support import messages as m
 from tests.support.certificates import Authority, write_folder
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.nbd import Client
-from tests.support.speech import go, opt, req, simple
 from tests.support.tls_talk import TlsTalk
 
 MIB = 1 << 20
-SAID = simple()[4:]
+SAID = m.simple()[4:]
 """What a client says that has said its flags."""
 GO_ANSWER_BYTES = 20 + 12 + 20
 """INFO_EXPORT and ACK."""
@@ -125,12 +125,10 @@ def use(client: Client) -> None:
         client.write(offset, data)
         assert client.read(offset, len(data)) == data
     for index in range(64):
-        client.submit(wire.CMD_WRITE, 128 * MIB + index * MIB, data=bytes([index]) * MIB)
+        client.submit(m.WRITE, 128 * MIB + index * MIB, data=bytes([index]) * MIB)
         if index % 8 == 7:
             assert [client.receive().error for _ in range(8)] == [0] * 8
-    wanted = {
-        client.submit(wire.CMD_READ, 128 * MIB + index * 4 * MIB, MIB): bytes([index * 4]) * MIB for index in range(16)
-    }
+    wanted = {client.submit(m.READ, 128 * MIB + index * 4 * MIB, MIB): bytes([index * 4]) * MIB for index in range(16)}
     for _ in wanted:
         reply = client.receive()
         assert bytes(reply.data) == wanted[reply.cookie]
@@ -172,7 +170,7 @@ async def test_clients_without_tls_beside_it(running: Running, context: ssl.SSLC
 async def test_byte_by_byte(running: Running, context: ssl.SSLContext) -> None:
     """However the bytes of TLS are cut, what comes out is the same."""
     talk = await running.talk(context)
-    for byte in talk.encrypt(req(wire.CMD_WRITE, 0, data=b"x" * 700) + req(wire.CMD_READ, 0, 700, cookie=2)):
+    for byte in talk.encrypt(m.request(m.WRITE, 0, data=b"x" * 700) + m.request(m.READ, 0, 700, cookie=2)):
         await asyncio.to_thread(talk.socket.sendall, bytes([byte]))
     answer = await asyncio.to_thread(talk.receive, 16 + 16 + 700)
     assert answer == OK + struct.pack(">Q", 1) + OK + struct.pack(">Q", 2) + b"x" * 700
@@ -216,11 +214,11 @@ async def test_nothing_in_clear_survives_starttls(running: Running) -> None:
     """30: an option in clear behind STARTTLS, in the same segment or the next, is neither answered nor carried over
     (the class of CVE-2021-3716)."""
     together = await running.talk()
-    await asyncio.to_thread(together.socket.sendall, opt(wire.OPT_STARTTLS) + opt(wire.OPT_LIST))
+    await asyncio.to_thread(together.socket.sendall, m.option(m.STARTTLS) + m.option(m.LIST))
     assert await asyncio.to_thread(together.clear, 1000) == b""
     apart = await running.talk()
     await asyncio.to_thread(apart.start)
-    await asyncio.to_thread(apart.socket.sendall, opt(wire.OPT_LIST) + go())
+    await asyncio.to_thread(apart.socket.sendall, m.option(m.LIST) + m.go())
     answer = await asyncio.to_thread(apart.clear, 1000)
     assert answer[:1] in (b"", b"\x15"), "what comes back, if anything, is an alert"
     await running.gone()
@@ -283,7 +281,7 @@ async def test_a_certificate_that_cannot_be_read_costs_its_client_only(
 
 async def test_a_record_that_was_altered_ends_the_connection(running: Running, context: ssl.SSLContext) -> None:
     talk = await running.talk(context)
-    sent = bytearray(talk.encrypt(req(wire.CMD_WRITE, 0, data=b"x" * 4096)))
+    sent = bytearray(talk.encrypt(m.request(m.WRITE, 0, data=b"x" * 4096)))
     sent[100] ^= 1
     await asyncio.to_thread(talk.socket.sendall, sent)
     await running.gone()
@@ -298,7 +296,7 @@ async def test_replies_still_go_out_behind_disc_and_close_notify(running: Runnin
     running.disk.durable_at_once = False
     talk = await running.talk(context)
     await asyncio.to_thread(
-        talk.send, req(wire.CMD_WRITE, 0, data=b"x" * 4096) + req(wire.CMD_FLUSH, cookie=2) + req(wire.CMD_DISC)
+        talk.send, m.request(m.WRITE, 0, data=b"x" * 4096) + m.request(m.FLUSH, cookie=2) + m.request(m.DISC)
     )
     await asyncio.to_thread(talk.end)
     await running.until(lambda: running.disk.last_sequence == 1)
@@ -311,7 +309,7 @@ async def test_replies_still_go_out_behind_disc_and_close_notify(running: Runnin
 async def test_the_server_says_close_notify(running: Running, context: ssl.SSLContext) -> None:
     """So that the client can tell the end from an attack."""
     talk = await running.talk(context)
-    await asyncio.to_thread(talk.send, req(wire.CMD_DISC))
+    await asyncio.to_thread(talk.send, m.request(m.DISC))
     assert await asyncio.to_thread(talk.receive, 100) == b""
     assert not await asyncio.to_thread(talk._pull)
 
@@ -324,13 +322,13 @@ async def test_a_write_cut_short_changes_nothing(
     """54, under TLS: between two records, and in the middle of one."""
     for cut in (1, 28, 29, length // 2, length + 27):
         talk = await running.talk(context)
-        await asyncio.to_thread(talk.send, req(wire.CMD_WRITE, 0, data=b"x" * length)[:cut])
+        await asyncio.to_thread(talk.send, m.request(m.WRITE, 0, data=b"x" * length)[:cut])
         await asyncio.to_thread(getattr(talk, how))
         talk.close()
     if how == "close":
         for cut in (1, length // 2):
             talk = await running.talk(context)
-            sent = talk.encrypt(req(wire.CMD_WRITE, 0, data=b"x" * length))
+            sent = talk.encrypt(m.request(m.WRITE, 0, data=b"x" * length))
             await asyncio.to_thread(talk.socket.sendall, sent[:-cut])
             talk.close()
     await running.gone()
@@ -344,7 +342,7 @@ async def test_a_client_that_floods_and_never_reads_is_not_answered_for_ever(
     running.disk.write(0, b"x" * BLOCK)
     flood = await running.talk(context)
     flood.socket.setblocking(False)
-    requests = flood.encrypt(req(wire.CMD_READ, 0, 8 * MIB) * 1000)
+    requests = flood.encrypt(m.request(m.READ, 0, 8 * MIB) * 1000)
     sent = flood.socket.send(requests)
     client = await running.client(context)
     for _ in range(100):
@@ -376,11 +374,11 @@ async def test_an_old_copy_in_a_paused_connection_does_not_undo_a_newer_write(
     stalled = await running.client(context if secure else None, tcp=tcp)
     other = await running.client(context if secure else None, tcp=tcp)
     running.disk.gate.closed = True
-    stalled.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
-    stalled.submit(wire.CMD_WRITE, 4096, data=b"o" * 4096)
+    stalled.submit(m.WRITE, 0, data=b"o" * 4096)
+    stalled.submit(m.WRITE, 4096, data=b"o" * 4096)
     (connection,) = (each for each in running.server._clients if each.number == 1)
     await running.until(lambda: not connection.stream.reading)
-    stalled.submit(wire.CMD_WRITE, 8192, data=b"o" * 4096)
+    stalled.submit(m.WRITE, 8192, data=b"o" * 4096)
     stalled.close()
     running.disk.gate.closed = False
     for offset in (0, 4096, 8192):
@@ -404,7 +402,7 @@ async def test_an_old_copy_that_arrives_with_the_end_does_not_undo_a_newer_write
     stalled = await running.client(context if secure else None, tcp=tcp)
     other = await running.client(context if secure else None, tcp=tcp)
     await asyncio.to_thread(other.write, 0, b"n" * 4096)
-    stalled.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
+    stalled.submit(m.WRITE, 0, data=b"o" * 4096)
     stalled.close()
     await running.until(lambda: len(running.server.clients()) == 1)
     assert running.disk.last_sequence == 1
@@ -419,7 +417,7 @@ async def test_more_replies_than_fit_go_out_behind_disc_and_close_notify(
     running.disk.write(0, b"x" * BLOCK)
     for _ in range(10):
         talk = await running.talk(context, tcp=tcp)
-        await asyncio.to_thread(talk.end, req(wire.CMD_READ, 0, 65536) * 64 + req(wire.CMD_DISC))
+        await asyncio.to_thread(talk.end, m.request(m.READ, 0, 65536) * 64 + m.request(m.DISC))
         assert len(await asyncio.to_thread(talk.receive, 1 << 30)) == 64 * (65536 + 16)
         talk.close()
         await running.gone()

@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from nbdserver.protocol import wire
 from nbdserver.server.limits import Limits
+from tests.support import messages as m
 from tests.support.running import GREETING_BYTES, Running, closed, drop
-from tests.support.speech import FIXED, opt, req, simple, structured
 from tests.support.wired import transmission
 
 MIB = 1 << 20
@@ -48,7 +47,7 @@ async def test_a_crowd_of_sockets_costs_itself_its_places(make: Callable[..., Ru
     ]
     for other, _ in others[:16]:
         await closed(other)
-    writer.write(simple())
+    writer.write(m.simple())
     async with asyncio.timeout(20):
         await reader.readexactly(20)
     drop(writer)
@@ -80,7 +79,7 @@ async def test_two_who_come_at_once_do_not_make_room_for_each_other(make: Callab
     for ours, _ in pairs:
         ours.setblocking(False)
         with contextlib.suppress(ConnectionError):
-            await loop.sock_sendall(ours, simple())
+            await loop.sock_sendall(ours, m.simple())
     for ours, _ in pairs:
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(20):
@@ -136,7 +135,7 @@ async def test_connecting_and_leaving_leaves_nothing(running: Running) -> None:
 async def test_a_stalled_handshake_ends(make: Callable[..., Running]) -> None:
     strict = make(Limits(handshake_seconds=0.05))
     await strict.start()
-    for said in (b"", FIXED[:3], FIXED + opt(wire.OPT_LIST)):
+    for said in (b"", m.FIXED_FLAGS[:3], m.FIXED_FLAGS + m.option(m.LIST)):
         reader, writer = await strict.raw(tcp=True)
         writer.write(said)
         await closed(reader)
@@ -148,7 +147,7 @@ async def test_a_client_that_floods_and_never_reads_harms_nobody(running: Runnin
     running.disk.write(0, b"x" * (1 << 18))
     _, writer = await running.raw()
     writer.transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB) * 10_000)
+    writer.write(m.simple() + m.request(m.READ, 0, 32 * MIB) * 10_000)
     client = await running.client()
     for _ in range(200):
         await asyncio.to_thread(client.read, 0, 4096)
@@ -172,9 +171,9 @@ async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., R
     for number, (_, writer) in enumerate(hostile):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         if number % 2:
-            writer.write(simple() + req(wire.CMD_WRITE, 0, 32 * MIB) + b"x")
+            writer.write(m.simple() + m.request(m.WRITE, 0, 32 * MIB) + b"x")
         else:
-            writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB) * 100)
+            writer.write(m.simple() + m.request(m.READ, 0, 32 * MIB) * 100)
     await crowded.until(lambda: len(crowded.exports.clients_of("disk")) == len(hostile))
     client = await crowded.client(tcp=tcp)
     for _ in range(50):
@@ -194,7 +193,7 @@ async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., R
 async def test_a_peer_that_resets_in_a_payload_changes_nothing(running: Running) -> None:
     reader, writer = await running.raw(tcp=True)
     sock = writer.get_extra_info("socket")
-    writer.write(structured() + req(wire.CMD_WRITE, 0, MIB) + b"x" * 500_000)
+    writer.write(m.structured() + m.request(m.WRITE, 0, MIB) + b"x" * 500_000)
     await reader.readexactly(GREETING_BYTES)
     await running.until(lambda: len(running.exports.clients_of("disk")) == 1)
     await asyncio.sleep(0.02)
@@ -210,8 +209,8 @@ async def test_an_old_copy_in_a_silent_socket_does_not_undo_a_newer_write(runnin
     stalled = await running.client(tcp=True)
     other = await running.client(tcp=True)
     running.disk.gate.closed = True
-    stalled.submit(wire.CMD_WRITE, 0, data=b"o" * 4096)
-    stalled.submit(wire.CMD_WRITE, 4096, data=b"o" * 300_000)
+    stalled.submit(m.WRITE, 0, data=b"o" * 4096)
+    stalled.submit(m.WRITE, 4096, data=b"o" * 300_000)
     await running.until(lambda: bool(running.disk.gate._waiting))
     stalled.close()
     running.disk.gate.closed = False
@@ -247,7 +246,7 @@ async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(False)
     await loop.sock_connect(client, running.address)
-    await loop.sock_sendall(client, simple() + req(wire.CMD_READ, 0, 256 << 10) * 4 + req(wire.CMD_DISC))
+    await loop.sock_sendall(client, m.simple() + m.request(m.READ, 0, 256 << 10) * 4 + m.request(m.DISC))
     await running.until(lambda: bool(running.server._clients))
     (connection,) = running.server._clients
     await running.until(lambda: connection.is_closing)
@@ -272,7 +271,7 @@ async def _attached(running: Running) -> socket.socket:
     client.setblocking(False)
     await loop.sock_connect(client, str(running.path))
     await loop.sock_recv(client, GREETING_BYTES)
-    await loop.sock_sendall(client, FIXED + opt(wire.OPT_EXPORT_NAME, b"disk"))
+    await loop.sock_sendall(client, m.FIXED_FLAGS + m.option(m.EXPORT_NAME, b"disk"))
     await loop.sock_recv(client, 200)
     return client
 
@@ -281,7 +280,7 @@ async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running:
     """Its held writes keep its last bytes from being read, and with them its end: it held its share for ever."""
     client = await _attached(running)
     running.disk.gate.closed = True
-    writes = req(wire.CMD_WRITE, 0, data=bytes(256 << 10)) * 400
+    writes = m.request(m.WRITE, 0, data=bytes(256 << 10)) * 400
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(client, writes))
     (connection,) = running.server._clients
     await running.until(lambda: transmission(connection).session.admission.stalled)
@@ -296,7 +295,7 @@ async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running:
 async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(running: Running) -> None:
     client = await _attached(running)
     running.disk.gate.closed = True
-    await asyncio.get_running_loop().sock_sendall(client, req(wire.CMD_WRITE, 0, data=b"o" * 4096))
+    await asyncio.get_running_loop().sock_sendall(client, m.request(m.WRITE, 0, data=b"o" * 4096))
     await running.until(lambda: any(facts["requests"] for facts in running.server.clients()))
     stopping = asyncio.ensure_future(running.server.stop(20))
     (connection,) = running.server._clients
@@ -313,7 +312,7 @@ async def test_who_reads_nothing_does_not_keep_the_memory_of_all(make: Callable[
     greedy = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.1))
     await greedy.start()
     _, hoarder = await greedy.raw(tcp=tcp)
-    hoarder.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))
+    hoarder.write(m.simple() + m.request(m.READ, 0, 32 * MIB))
     await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
     client = await greedy.client(tcp=not tcp)
     await asyncio.to_thread(client.write, 0, bytes(8 * MIB))
@@ -329,7 +328,7 @@ async def test_who_sends_nothing_of_what_it_announced_does_not_keep_the_memory_o
     greedy = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.1))
     await greedy.start()
     _, hoarder = await greedy.raw(tcp=True)
-    hoarder.write(simple() + req(wire.CMD_WRITE, 0, 32 * MIB))
+    hoarder.write(m.simple() + m.request(m.WRITE, 0, 32 * MIB))
     await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
 
     async def trickle() -> None:
@@ -350,7 +349,7 @@ async def test_who_sends_slowly_is_waited_for(make: Callable[..., Running]) -> N
     patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
     await patient.start()
     reader, writer = await patient.raw()
-    writer.write(simple() + req(wire.CMD_WRITE, 0, 4 * MIB))
+    writer.write(m.simple() + m.request(m.WRITE, 0, 4 * MIB))
     await patient.until(lambda: patient.server._budget.taken == 3 * MIB)
     await asyncio.sleep(0.2)
     writer.write(bytes(4 * MIB))
@@ -364,7 +363,7 @@ async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running]) -> N
     patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
     await patient.start()
     reader, writer = await patient.raw()
-    writer.write(simple() + req(wire.CMD_READ, 0, 32 * MIB))
+    writer.write(m.simple() + m.request(m.READ, 0, 32 * MIB))
     await patient.until(lambda: patient.server._budget.taken > 30 * MIB)
     await asyncio.sleep(0.2)
     got = 0

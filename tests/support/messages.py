@@ -1,6 +1,7 @@
-"""This file knows how a client writes down what it says, including what no client should say.
+"""The wire as tests know it: its numbers, and what a client says, including what no client should say.
 
-Numbers are those of the specification's section "Values".
+Numbers are those of the specification's section "Values", written down here once more: a mistake in the server's own
+(`nbdserver.protocol.wire`) must not be in its tests too. Who reads a server's answers has them from here.
 """
 
 import struct
@@ -16,6 +17,32 @@ INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = range(4)
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS, RESIZE = range(9)
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN = (1 << bit for bit in range(6))
+
+OPTIONS = (
+    "0", "EXPORT_NAME", "ABORT", "LIST", "PEEK_EXPORT", "STARTTLS", "INFO", "GO", "STRUCTURED_REPLY",
+    "LIST_META_CONTEXT", "SET_META_CONTEXT", "EXTENDED_HEADERS",
+)  # fmt: skip
+INFOS = {0: "EXPORT", 1: "NAME", 2: "DESCRIPTION", 3: "BLOCK_SIZE"}
+OPTION_ERRORS = {
+    1: "UNSUP", 2: "POLICY", 3: "INVALID", 4: "PLATFORM", 5: "TLS_REQD", 6: "UNKNOWN", 7: "SHUTDOWN",
+    8: "BLOCK_SIZE_REQD", 9: "TOO_BIG", 10: "EXT_HEADER_REQD",
+}  # fmt: skip
+ERRORS = {
+    1: "EPERM", 5: "EIO", 12: "ENOMEM", 22: "EINVAL", 28: "ENOSPC", 75: "EOVERFLOW", 95: "ENOTSUP",
+    108: "ESHUTDOWN",
+}  # fmt: skip
+
+GREETING = struct.pack(">QQH", 0x4E42444D41474943, 0x49484156454F5054, 3)
+OPTION_REPLY_MAGIC = struct.pack(">Q", 0x3E889045565A9)
+SIMPLE_MAGIC = struct.pack(">I", 0x67446698)
+STRUCTURED_MAGIC = struct.pack(">I", 0x668E33EF)
+EXTENDED_MAGIC = struct.pack(">I", 0x6E8A278C)
+REPLIES = {1: "ACK", 2: "SERVER", 3: "INFO", 4: "META_CONTEXT"} | {
+    1 << 31 | number: f"ERR_{name}" for number, name in OPTION_ERRORS.items()
+}
+CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS, CHUNK_STATUS_EXT = 0, 1, 2, 5, 6
+CHUNK_ERROR, CHUNK_ERROR_OFFSET = (1 << 15 | number for number in (1, 2))
+CHUNK_DONE = 1
 
 BASE = "base:allocation"
 
@@ -98,3 +125,34 @@ def extended(
 def status_payload(length: int, *contexts: int) -> bytes:
     """The payload of BLOCK_STATUS: 64 bits effect length, then context ids."""
     return struct.pack(f">Q{len(contexts)}I", length, *contexts)
+
+
+def write(offset: int, data: bytes = b"s" * 4096, *, cookie: int = 1, fua: bool = False) -> bytes:
+    """One WRITE; its cookie, and those of `read` and `flush`, differ, so that their answers can be told apart."""
+    return request(WRITE, offset, data=data, cookie=cookie, flags=FUA if fua else 0)
+
+
+def read(offset: int = 0, length: int = 4096, *, cookie: int = 2) -> bytes:
+    return request(READ, offset, length, cookie=cookie)
+
+
+def flush(cookie: int = 3) -> bytes:
+    return request(FLUSH, cookie=cookie)
+
+
+GOODBYE = request(DISC)
+
+
+def simple(name: str = "disk") -> bytes:
+    """A handshake up to the transmission phase with simple replies."""
+    return FIXED_ZEROLESS_FLAGS + go(name)
+
+
+def structured(name: str = "disk") -> bytes:
+    """The same with structured replies and base:allocation."""
+    return FIXED_ZEROLESS_FLAGS + option(STRUCTURED_REPLY) + set_contexts(name, BASE) + go(name)
+
+
+def extended_headers(name: str = "disk") -> bytes:
+    """The same with extended headers."""
+    return FIXED_ZEROLESS_FLAGS + option(EXTENDED_HEADERS) + set_contexts(name, BASE) + go(name)
