@@ -31,7 +31,8 @@ from storage.lsm.layer import Layer
 from storage.lsm.recovery.completeness import named_by
 from storage.objects.memory import MemoryStore
 from tests.simulation.profile import constants
-from tests.storage.lsm.worlds import StageStore, World, durable, read, settle
+from tests.storage.lsm.worlds import StageStore, World, durable, read
+from tests.support.idle import idle
 
 SECTORS = 12
 BULK_BLOCKS = 2
@@ -136,7 +137,7 @@ class Life:
         if self._chance.random() < 0.5:
             self._world.now += LEFTOVER_SECONDS_MIN
         engine = await self._world.open()
-        await settle()
+        await idle()
         return engine, engine.layers[1]
 
     async def _at_rest(self) -> Sample:
@@ -260,7 +261,7 @@ class Served:
             engine = await self._world.open()
         except Corrupt:
             return None
-        await settle(100)
+        await idle()
         state = await look(engine)
         await self._world.crash(engine)
         return state

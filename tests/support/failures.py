@@ -17,7 +17,7 @@ class FailuresAtOnce:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.failed and terminal is not None:
-            terminal.ensure_newline()
+            terminal.write("\n")  # behind the letter of the test
             terminal.write_line(f"{report.when} of {report.nodeid} failed:", red=True)
             for line in last_words(report):
                 terminal.write_line(f"    {line}")

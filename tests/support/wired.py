@@ -16,6 +16,7 @@ from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.transmission_phase import TransmissionPhase
+from tests.support.idle import idle
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.speech import read_answers
 
@@ -68,7 +69,7 @@ class Wire:
                 raise AssertionError("the server stopped reading for good")
             if not self.closed:
                 view = view[self.offer(view[:step]) :]
-        await self.settle()
+        await idle()
 
     def offer(self, data: bytes | memoryview) -> int:
         """One read of the socket by the loop: as much of `data` as the server has room for."""
@@ -122,11 +123,6 @@ class Wire:
     async def gone(self) -> None:
         """Wait until the connection is no more, which real time may have to bring about."""
         await asyncio.wait_for(self._gone.wait(), 10)
-
-    async def settle(self) -> None:
-        """Let the loop do everything it can do now."""
-        for _ in range(20):
-            await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], bool]) -> bool:
         """Turn the loop until something is so; False if it never becomes so."""

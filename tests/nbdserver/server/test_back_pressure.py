@@ -5,6 +5,7 @@ import asyncio
 
 from nbdserver.server.limits import Budget, Limits
 from tests.support import messages as m
+from tests.support.idle import idle
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.speech import read_answers
 from tests.support.wired import Wire, answers, attach
@@ -25,12 +26,12 @@ async def test_a_closed_gate_holds_writes_and_lets_them_go_on_in_order(disk: Mem
     disk.gate.closed = True
     for number in (1, 0, 2):
         clients[number].offer(m.write(0, bytes([number]) * 4096) + m.read())
-        await clients[number].settle()
+        await idle()
     assert [answers(client) for client in clients] == [["2: hole 4096@0"]] * 3
     assert disk.last_sequence == 0
     assert all(client.reading for client in clients)
     disk.gate.open()
-    await clients[0].settle()
+    await idle()
     assert disk.contents(0, 4096) == bytes([2]) * 4096
     assert [answers(client) for client in clients] == [["2: hole 4096@0", "1: ok"]] * 3
     for client in clients:
@@ -45,7 +46,7 @@ async def test_a_write_behind_a_held_one_does_not_overtake_it(client: Wire, disk
     disk.gate.closed = False  # open, but this connection has not been told yet
     await client.feed(m.write(0, NEW, cookie=2))
     disk.gate.open()
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok", "2: ok"]
     assert disk.contents(0, 4096) == NEW
 
@@ -60,7 +61,7 @@ async def test_what_is_held_is_bounded_then_reading_stops(disk: MemoryDevice) ->
         rest = memoryview(held)
         while rest and client.reading:
             rest = rest[client.offer(rest) :]
-        await client.settle()
+        await idle()
         assert not client.reading
         assert disk.last_sequence == 0
         disk.gate.open()
@@ -76,14 +77,14 @@ async def test_trim_and_long_writes_wait_at_the_gate_too(client: Wire, disk: Mem
     await client.feed(m.write(0, b"l" * 100_000)[1000:])
     assert answers(client) == []
     disk.gate.open()
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok"]
     disk.gate.closed = True
     client.offer(m.request(m.TRIM, 0, 4096))
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok"]
     disk.gate.open()
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok"] * 2
 
 
@@ -91,12 +92,12 @@ async def test_a_gate_that_closes_again_is_waited_for_again(client: Wire, disk: 
     await client.feed(m.structured())
     disk.gate.closed = True
     client.offer(m.write(0) + m.write(4096, cookie=2))
-    await client.settle()
+    await idle()
     disk.gate.open(turns=1)
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok"]
     disk.gate.open()
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok", "2: ok"]
 
 
@@ -118,7 +119,7 @@ async def test_flushes_beyond_the_limit_wait_in_the_socket(disk: MemoryDevice) -
     with attach(disk, Limits(requests=4)) as client:
         await client.feed(m.structured() + m.write(0))
         client.offer(b"".join(m.flush(cookie) for cookie in range(10, 20)))
-        await client.settle()
+        await idle()
         assert not client.reading
         disk.commit()
         assert await client.until(lambda: client.reading)
@@ -135,7 +136,7 @@ async def test_a_client_that_does_not_read_is_not_answered_for_ever(disk: Memory
         await client.feed(m.structured())
         client.block()
         client.offer(b"".join(m.read(0, 32 * MIB, cookie=cookie) for cookie in range(3)))
-        await client.settle()
+        await idle()
         assert not client.reading
         assert client.unsent < 33 * MIB
         assert budget.taken == 31 * MIB
@@ -151,7 +152,7 @@ async def test_short_replies_are_limited_too(disk: MemoryDevice) -> None:
         await client.feed(m.structured())
         client.block()
         client.offer(b"".join(m.read(0, 4096, cookie=cookie) for cookie in range(100)))
-        await client.settle()
+        await idle()
         assert not client.reading
         assert client.unsent < 210_000
         client.unblock()
@@ -164,11 +165,11 @@ async def test_misses_are_limited_by_the_bytes_they_will_hold(disk: MemoryDevice
     with attach(disk, Limits(reply_bytes=MIB, inflight_bytes=4 * MIB)) as client:
         await client.feed(m.structured())
         client.offer(b"".join(m.read(0, MIB, cookie=cookie) for cookie in range(10)))
-        await client.settle()
+        await idle()
         assert disk.reads_under_way == 4
         assert not client.reading
         disk.misses.set()
-        await client.settle()
+        await idle()
         assert await client.until(lambda: len(answers(client)) == 10)
         assert client.reading
 
@@ -183,7 +184,7 @@ async def test_the_memory_of_all_is_limited_and_each_has_a_share(disk: MemoryDev
         for client in hostile:
             await client.feed(m.structured())
             client.offer(m.request(m.WRITE, 0, 32 * MIB) + b"x")
-            await client.settle()
+            await idle()
         assert budget.taken == 2 * 31 * MIB
         assert [client.reading for client in hostile] == [True, True, False, False, False]
         with Wire(exports, budget=budget) as honest:
@@ -191,7 +192,7 @@ async def test_the_memory_of_all_is_limited_and_each_has_a_share(disk: MemoryDev
             assert answers(honest) == ["1: ok"]
             assert disk.contents(0, MIB) == b"h" * MIB
         hostile[0].end()
-        await hostile[0].settle()
+        await idle()
         assert [client.reading for client in hostile] == [False, True, True, False, False]
     finally:
         for client in hostile:
@@ -217,7 +218,7 @@ async def test_listing_without_reading_stops_the_handshake() -> None:
     with Wire(memory_exports(disks)) as client:
         client.block()
         client.offer(m.FIXED_FLAGS + m.option(m.LIST) * 50)
-        await client.settle()
+        await idle()
         assert not client.reading
         assert client.unsent < 3 * MIB
         client.unblock()

@@ -12,6 +12,7 @@ import pytest
 from nbdserver.server.limits import Budget, Limits
 from storage.errors import Corrupt, Fenced, OutOfSpace, Unavailable
 from tests.support import messages as m
+from tests.support.idle import idle
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.wired import Wire, answers, attach, transmission
 
@@ -50,7 +51,7 @@ async def test_flush_waits_for_what_was_written_before_it(client: Wire, disk: Me
     await client.feed(m.structured() + m.write(0) + m.flush() + m.write(4096, cookie=4))
     assert answers(client) == ["1: ok", "4: ok"]
     disk.commit(sequence=1)
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok", "4: ok", "3: ok"]
 
 
@@ -64,7 +65,7 @@ async def test_flush_covers_the_completed_writes_of_another_connection(disk: Mem
         assert answers(one) == ["1: ok"]
         assert answers(other) == []
         disk.commit()
-        await other.settle()
+        await idle()
         assert answers(other) == ["3: ok"]
 
 
@@ -76,7 +77,7 @@ async def test_fua_waits_for_its_own_write_only(client: Wire, disk: MemoryDevice
     assert answers(client) == ["2: ok"]
     for sequence, line in ((1, "1: ok"), (3, "8: ok"), (4, "9: ok")):
         disk.commit(sequence)
-        await client.settle()
+        await idle()
         assert answers(client)[-1] == line
     assert len(answers(client)) == 4
 
@@ -88,7 +89,7 @@ async def test_many_flushes_wait_without_tasks_and_leave_together(client: Wire, 
     await client.feed(b"".join(m.flush(cookie) for cookie in range(10, 1010)))
     assert len(asyncio.all_tasks()) == before
     disk.commit()
-    await client.settle()
+    await idle()
     assert len(answers(client)) == 1001
 
 
@@ -100,7 +101,7 @@ async def test_a_miss_does_not_hold_up_what_comes_behind(client: Wire, disk: Mem
     await client.feed(m.structured() + m.read() + m.write(0) + m.flush())
     assert answers(client) == ["1: ok", "3: ok"]
     disk.misses.set()
-    await client.settle()
+    await idle()
     assert answers(client)[-1] == "2: data 4096@0"
 
 
@@ -174,7 +175,7 @@ async def test_a_held_write_that_fails_is_an_error_of_that_request(
     disk.gate.closed = True
     await client.feed(m.write(0) + m.request(m.TRIM, 0, 4096, cookie=4))
     disk.gate.open()
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: chunk error ENOSPC", "4: ok"]
 
 
@@ -188,7 +189,7 @@ async def test_no_task_outlives_its_connection(client: Wire, disk: MemoryDevice)
     assert disk.reads_under_way == 1
     client.leave()
     client.end()
-    await client.settle()
+    await idle()
     assert client.lost
     assert asyncio.all_tasks() == before
     assert disk.reads_under_way == 0
@@ -198,10 +199,10 @@ async def test_a_flush_that_becomes_durable_after_the_client_left_is_quiet(clien
     disk.durable_at_once = False
     await client.feed(m.structured() + m.write(0) + m.flush())
     client.end()
-    await client.settle()
+    await idle()
     assert client.lost
     disk.commit()
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok"]
 
 
@@ -224,7 +225,7 @@ async def test_a_connection_that_ended_is_forgotten_though_what_it_waited_for_ne
         client.offer(said[waits_for])
         session = weakref.ref(transmission(client.connection).session)
         assert session() is not None
-    await client.settle()
+    await idle()
     del client
     gc.collect()
     assert session() is None
@@ -238,11 +239,11 @@ async def test_disc_lets_what_is_under_way_finish(client: Wire, disk: MemoryDevi
     await client.feed(m.structured() + m.write(0) + m.flush() + m.read() + m.GOODBYE)
     client.shut()
     client.end()
-    await client.settle()
+    await idle()
     assert not client.closed
     disk.misses.set()
     disk.commit()
-    await client.settle()
+    await idle()
     assert sorted(answers(client)) == ["1: ok", "2: data 4096@0", "3: ok"]
     assert client.lost
 
@@ -265,10 +266,10 @@ async def test_attachments_are_counted(disk: MemoryDevice) -> None:
         await other.feed(m.simple())
         assert len(exports.clients_of("disk")) == 2
         one.end()
-        await one.settle()
+        await idle()
         assert len(exports.clients_of("disk")) == 1
         await other.feed(struct.pack(">I", 0) * 7)
-        await other.settle()
+        await idle()
         assert not exports.clients_of("disk")
 
 
@@ -283,7 +284,7 @@ async def test_a_client_lingers_once(client: Wire, disk: MemoryDevice) -> None:
     client.end()
     limit = client.connection.lingering
     disk.commit()
-    await client.settle()
+    await idle()
     assert client.connection.is_closing
     assert limit is not None
     assert not limit.cancelled()
@@ -317,7 +318,7 @@ async def test_draining_finishes_what_is_under_way(client: Wire, disk: MemoryDev
     assert not client.closed
     await client.feed(m.read(cookie=8) + m.write(4096, cookie=9))
     disk.commit()
-    await client.settle()
+    await idle()
     assert answers(client) == ["1: ok", "8: chunk error ESHUTDOWN", "9: chunk error ESHUTDOWN", "3: ok"]
     assert client.lost
     assert disk.last_sequence == 1
@@ -329,7 +330,7 @@ async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
             if said:
                 await client.feed(said)
             client.connection.drain()
-            await client.settle()
+            await idle()
             assert client.lost
 
 

@@ -9,6 +9,7 @@ import asyncio
 
 from nbdserver.server.limits import Limits
 from tests.support import messages as m
+from tests.support.idle import idle
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.wired import Wire, answers, attach, transmission
 
@@ -28,16 +29,16 @@ async def test_an_old_copy_behind_a_pause_does_not_undo_a_newer_write(disk: Memo
         await other.feed(m.structured())
         disk.gate.closed = True
         stalled.offer(m.write(0, OLD))
-        await stalled.settle()
+        await idle()
         assert answers(stalled) == []
         stalled.leave()
         disk.gate.closed = False  # it opened for the other first
         await other.feed(m.write(0, OLD) + m.write(0, NEW, cookie=2))
         assert answers(other) == ["1: ok", "2: ok"]
         disk.gate.open()
-        await stalled.settle()
+        await idle()
         stalled.end()
-        await stalled.settle()
+        await idle()
         assert disk.contents(0, 4096) == NEW
         assert disk.last_sequence == 2
 
@@ -53,7 +54,7 @@ async def test_an_old_copy_after_silence_does_not_undo_a_newer_write(
         stalled.leave()
         await stalled.feed(m.write(0, OLD) + m.read())
         stalled.end()
-        await stalled.settle()
+        await idle()
         assert answers(stalled) == []
         assert disk.contents(0, 4096) == NEW
 
@@ -73,7 +74,7 @@ async def test_an_old_copy_that_straddles_a_silence_does_not_undo_a_newer_write(
         stalled.leave()
         await stalled.feed(old[BLOCK // 2 :])
         stalled.end()
-        await stalled.settle()
+        await idle()
         assert answers(stalled) == []
         assert disk.contents(0, 4096) == NEW
 
@@ -137,15 +138,15 @@ async def test_a_client_that_shut_its_side_gets_all_its_replies(disk: MemoryDevi
             client.shut()
             client.block()
             client.offer(b"".join(m.read(0, 30_000, cookie=cookie) for cookie in range(8)) + m.GOODBYE)
-            await client.settle()
+            await idle()
             if misses:
                 misses.set()
             for _ in range(20):
                 client.unblock()
                 client.block()
-                await client.settle()
+                await idle()
             client.unblock()
-            await client.settle()
+            await idle()
             assert client.closed
             assert len(answers(client)) == 8
 
@@ -167,7 +168,7 @@ async def test_a_write_cut_short_changes_nothing(disk: MemoryDevice) -> None:
                 await client.feed(m.structured() + m.write(0, b"x" * length)[:cut])
                 client.leave()
                 client.end()
-                await client.settle()
+                await idle()
                 assert client.lost
     assert disk.last_sequence == 0
 
@@ -182,10 +183,10 @@ async def test_a_client_that_left_while_its_writes_were_held(client: Wire, disk:
     await client.feed(m.write(0, NEW) + m.GOODBYE)
     client.shut()
     client.end()
-    await client.settle()
+    await idle()
     assert not client.closed
     disk.gate.open()
-    await client.settle()
+    await idle()
     assert client.lost
     assert disk.contents(0, 4096) == NEW
     disk.gate.closed = True
@@ -193,8 +194,8 @@ async def test_a_client_that_left_while_its_writes_were_held(client: Wire, disk:
         await rude.feed(m.structured() + m.write(0, OLD))
         rude.leave()
         disk.gate.open()
-        await rude.settle()
+        await idle()
         rude.end()
-        await rude.settle()
+        await idle()
         assert rude.lost
     assert disk.contents(0, 4096) == NEW

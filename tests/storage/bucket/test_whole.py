@@ -11,7 +11,8 @@ from storage.errors import Corrupt
 from storage.format.envelope import FIRST_PART_BYTES, PART_BYTES_MAX, Header, ObjectKind, seal_object
 from storage.format.names import TABLES, sst_name, wal_name
 from storage.format.sizes import WAL_BYTES_MAX
-from tests.storage.lsm.worlds import KEY, StageStore, World, durable, settle
+from tests.storage.lsm.worlds import KEY, StageStore, World, durable
+from tests.support.idle import idle
 
 CIPHER = Cipher(KEY.purpose("wal"))
 NAME = wal_name(7)
@@ -82,7 +83,7 @@ async def test_so_much_is_read_at_once_and_no_more() -> None:
 
     sizes = [60, 60, 30, 1000, 50, 10]
     tasks = [asyncio.create_task(enter(size)) for size in sizes]
-    await settle()
+    await idle()
     assert inside == [60, 30, 10]
     tasks[1].cancel()
     go_on.set()

@@ -10,7 +10,8 @@ from storage.errors import Closed, Corrupt, Fenced, StorageError, Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, WALS
 from storage.lsm.options import EngineOptions
-from tests.storage.lsm.worlds import World, durable, read, record, settle, soon, until
+from tests.storage.lsm.worlds import World, durable, read, record, soon, until
+from tests.support.idle import idle
 
 A = b"a" * SECTOR_BYTES
 
@@ -65,7 +66,7 @@ async def test_an_idle_writer_notices_that_it_was_superseded() -> None:
 async def test_the_watch_asks_for_one_name_and_bears_an_outage() -> None:
     world = World(options=EngineOptions(watch_seconds=0.005))
     engine, _ = await world.start()
-    await settle()
+    await idle()
     world.store.calls.clear()
     world.store.fail_once("head", MANIFESTS, Unavailable("no answer"))
     await until(lambda: world.store.count("head") > 5)
@@ -110,7 +111,7 @@ async def test_a_bug_in_a_task_ends_everything_and_is_reported(caplog: pytest.Lo
     with pytest.raises(Closed):
         await durable(engine, layer)
     await engine.close()
-    await settle()
+    await idle()
     assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()], "no task outlives it"
 
 
@@ -123,7 +124,7 @@ async def test_a_failure_while_opening_leaves_no_task_behind() -> None:
     before = asyncio.all_tasks()
     with pytest.raises(Corrupt):
         await world.open()
-    await settle()
+    await idle()
     assert asyncio.all_tasks() == before
 
 
@@ -140,9 +141,9 @@ async def test_a_waiter_of_a_store_that_fails_hears_of_it() -> None:
     for waiter in waiting:
         with pytest.raises(Fenced):
             await soon(waiter, 5)
-    await settle()
+    await idle()
     await engine.close()
-    await settle()
+    await idle()
     assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 

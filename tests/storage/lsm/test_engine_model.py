@@ -21,7 +21,8 @@ from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import ExtentState
-from tests.storage.lsm.worlds import MIB, World, durable, join, record, settle
+from tests.storage.lsm.worlds import MIB, World, durable, join, record
+from tests.support.idle import turns
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ class EngineAgainstBytes(RuleBasedStateMachine):
 
     @rule(passes=st.integers(1, 60))
     def let_it_run(self, passes: int) -> None:
-        self.run(settle(passes))
+        self.run(turns(passes))
 
     @rule()
     def ask_for_durability(self) -> None:

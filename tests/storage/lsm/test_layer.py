@@ -11,7 +11,8 @@ from storage.lsm.layer import ATOMIC_BYTES_MAX, FRAGMENTS_MAX, Layer
 from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import ExtentState
 from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX
-from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle
+from tests.storage.lsm.worlds import MIB, World, durable, join, read, record
+from tests.support.idle import idle
 
 TIB = 1024 * 1024 * MIB
 
@@ -65,7 +66,7 @@ async def test_a_sequential_reader_is_read_ahead_and_a_random_one_is_not() -> No
     engine, layer, data = await flushed(world, 100)
     for block in range(100):
         assert await read(layer, block * BLOCK_BYTES, BLOCK_BYTES) == data[block * BLOCK_BYTES :][:BLOCK_BYTES]
-        await settle(20)
+        await idle()
     requests = world.store.count("get", "compacted/")
     assert requests < 40
     await engine.close()
@@ -74,7 +75,7 @@ async def test_a_sequential_reader_is_read_ahead_and_a_random_one_is_not() -> No
     world.store.calls.clear()
     for block in (97, 71, 50, 20, 3):
         await read(layer, block * BLOCK_BYTES, SECTOR_BYTES)
-        await settle(20)
+        await idle()
     asked = sum(size for verb, name, size in world.store.calls if verb == "get" and name.startswith("compacted/"))
     assert asked < 6 * (BLOCK_BYTES + 100)
     await engine.close()
@@ -86,7 +87,7 @@ async def test_a_prefetch_is_bounded_and_answers_at_once() -> None:
     for _ in range(50):
         layer.prefetch(0, TIB)
     assert engine.source.loading <= WINDOW_BLOCKS_MAX
-    await settle(200)
+    await idle()
     assert layer.read_cached(5 * BLOCK_BYTES, BLOCK_BYTES) is not None
     await engine.close()
 

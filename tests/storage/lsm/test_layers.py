@@ -3,7 +3,8 @@
 import asyncio
 
 from storage.format.names import wal_name
-from tests.storage.lsm.worlds import World, durable, read, record, settle, soon
+from tests.storage.lsm.worlds import World, durable, read, record, soon
+from tests.support.idle import idle
 
 A = b"a" * 4096
 
@@ -25,7 +26,7 @@ async def test_a_flush_waits_for_what_a_dropped_layer_still_has_on_its_way() -> 
     gone.queue.want_durable(gone.last_sequence)
     await held.someone_waits()
     flushing = asyncio.ensure_future(engine.flush_memtable())
-    await settle(200)
+    await idle()
     assert not flushing.done()
     held.release()
     await soon(flushing)
@@ -50,12 +51,12 @@ async def test_a_drop_that_is_not_durable_costs_a_layer_nothing() -> None:
     layer.queue.want_durable(layer.last_sequence)
     await before.someone_waits()
     flushing = asyncio.ensure_future(engine.flush_memtable())
-    await settle()
+    await idle()
     dropping = asyncio.ensure_future(engine.change_tree(record("drop", 2)))
-    await settle()
+    await idle()
     before.release()
     await drop.someone_waits()
-    await settle(300)
+    await idle()
     await world.crash(engine)
     await asyncio.gather(flushing, dropping, return_exceptions=True)
     engine = await world.open()

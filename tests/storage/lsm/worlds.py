@@ -22,6 +22,7 @@ from storage.lsm.recovery.anchor import HostState
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret
+from tests.support.idle import idle, turns
 from tests.support.nonces import Nonces
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ class StageStore:
 
     async def _asked(self, verb: str, name: str, size: int = 0) -> None:
         self.calls.append((verb, name, size))
-        await settle(self.passes())
+        await turns(self.passes())
         for held in list(self.holds):
             if held.verb == verb and name.startswith(held.prefix) and not held.released.is_set():
                 held.waiting += 1
@@ -238,18 +239,12 @@ class World:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         engine.fail(Closed("killed by the test"))
         self.store.holds.clear()
-        await settle()
+        await idle()
 
     async def reopen(self, engine: Engine) -> tuple[Engine, Layer]:
         await self.crash(engine)
         opened = await self.open()
         return opened, opened.layers[1]
-
-
-async def settle(passes: int = 50) -> None:
-    """Let everything that can go on without the world go on."""
-    for _ in range(passes):
-        await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -10,7 +10,8 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.options import EngineOptions
-from tests.storage.lsm.worlds import MIB, World, durable, read, record, settle, soon
+from tests.storage.lsm.worlds import MIB, World, durable, read, record, soon
+from tests.support.idle import idle
 
 BASE = bytes(range(256)) * (BLOCK_BYTES // 256)
 SECTOR = SECTOR_BYTES
@@ -141,9 +142,9 @@ async def test_a_layer_that_is_dropped_meanwhile_loses_nothing_if_the_drop_does_
     await gets.someone_waits()
     logs = world.store.hold("create", "wal/")
     dropping = asyncio.ensure_future(engine.change_tree(record("drop", 1)))
-    await settle()
+    await idle()
     gets.release()
-    await settle(200)
+    await idle()
     await world.crash(engine)
     for task in (flushing, dropping):
         with pytest.raises(Exception, match="killed"):
@@ -192,9 +193,9 @@ async def test_pieces_that_no_flush_can_take_neither_ask_for_one_nor_stop_writer
     for sector in range(30):
         layer.write(sector * SECTOR + 100, b"piece")
     await engine.flush_memtable()
-    await settle(300)
+    await idle()
     before = engine.manifests.number
-    await settle(3000)
+    await idle()
     assert engine.manifests.number == before
     assert not engine.writes.gate.closed
     layer.write(0, b"w" * BLOCK_BYTES)

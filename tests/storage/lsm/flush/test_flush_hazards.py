@@ -11,7 +11,8 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
-from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, settle, soon, until
+from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, soon, until
+from tests.support.idle import idle, turns
 
 A = b"a" * SECTOR_BYTES
 B = b"b" * SECTOR_BYTES
@@ -28,7 +29,7 @@ async def test_closing_waits_for_the_flush_that_is_under_way() -> None:
     await held.someone_waits()
     layer.write(SECTOR_BYTES, B)
     closing = asyncio.ensure_future(engine.close())
-    await settle()
+    await idle()
     held.release()
     await soon(closing)
     engine = await world.open(take_over=False)
@@ -44,7 +45,7 @@ async def test_a_flush_whose_caller_goes_away_goes_on() -> None:
     asked = asyncio.ensure_future(engine.flush_memtable())
     await held.someone_waits()
     asked.cancel()
-    await settle()
+    await idle()
     layer.write(SECTOR_BYTES, B)
     held.release()
     await soon(asyncio.ensure_future(engine.flush_memtable()))
@@ -80,7 +81,7 @@ async def test_the_first_flush_does_not_hide_replayed_frames_from_the_sweep() ->
     await world.crash(engine)
     world.options = EngineOptions(cache_bytes=MIB, flush_bytes=1)
     engine = await world.open()
-    await settle(500)
+    await idle()
     assert await read(engine.layers[1], 0, len(bulk)) == bulk
     engine, layer = await world.reopen(engine)
     assert await read(layer, 0, len(bulk)) == bulk
@@ -97,12 +98,12 @@ async def test_a_tree_change_that_shares_an_object_with_what_came_after_is_repla
         layer.queue.want_durable(layer.last_sequence)
         await held[0].someone_waits(number + 1)
     creating = asyncio.ensure_future(engine.change_tree(record("create", 2)))
-    await settle()
+    await idle()
     flushing = asyncio.ensure_future(engine.flush_memtable())
-    await settle()
+    await idle()
     engine.layers[2].write(0, B)
     written = asyncio.ensure_future(durable(engine, engine.layers[2]))
-    await settle()
+    await idle()
     held[0].release()
     await soon(creating)
     await soon(flushing)
@@ -125,7 +126,7 @@ async def test_a_layer_dropped_under_a_flush_is_waited_for_no_more() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     dropping = asyncio.ensure_future(engine.change_tree(record("drop", 2)))
-    await settle()
+    await idle()
     held.release()
     await soon(flushing)
     await soon(covered)
@@ -149,10 +150,10 @@ async def test_bulk_of_a_dropped_layer_lands_behind_the_flush_without_harm() -> 
     await engine.change_tree(record("drop", 2))
     logs = world.store.hold("create", "wal/")
     uploads.release()
-    await settle(200)
+    await idle()
     layer.write(0, A)
     flushing = asyncio.ensure_future(engine.flush_memtable())
-    await settle(200)
+    await idle()
     logs.release()
     await soon(flushing)
     layer.write(SECTOR_BYTES, B)
@@ -179,7 +180,7 @@ async def test_a_flush_does_not_pass_what_a_dropped_layer_has_on_its_way() -> No
     uploads.release()
     await logs.someone_waits()
     flushing = asyncio.ensure_future(engine.flush_memtable())
-    await settle(300)
+    await idle()
     assert not flushing.done()
     logs.release()
     await soon(flushing)
@@ -199,7 +200,7 @@ async def test_a_layer_may_be_dropped_at_every_step_of_a_flush() -> None:
         engine.layers[2].write(100, B)
         engine.layers[2].zero(0, 100 * BLOCK_BYTES, allocated=True)
         flushing = asyncio.ensure_future(engine.flush_memtable())
-        await settle(steps)
+        await turns(steps)
         dropping = asyncio.ensure_future(engine.change_tree(record("drop", 2)))
         await soon(flushing)
         await soon(dropping)
@@ -367,7 +368,7 @@ async def test_a_layer_may_change_at_every_step_of_a_flush(change: str, first: i
         disk[2 * BLOCK_BYTES : 3 * BLOCK_BYTES] = B * 64
         disk[6 * BLOCK_BYTES : 9 * BLOCK_BYTES] = bytes(3 * BLOCK_BYTES)
         flushing = asyncio.ensure_future(engine.flush_memtable())
-        await settle(steps)
+        await turns(steps)
         if change == "shrink":
             disk[5500:] = bytes(size - 5500)
             await soon(asyncio.ensure_future(engine.change_tree(record("zero", 1, 5500, size - 5500))))

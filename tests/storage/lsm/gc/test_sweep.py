@@ -22,7 +22,8 @@ from storage.format.names import (
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN, Sweeper
 from storage.objects.memory import MemoryStore
-from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World, settle, until
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World, until
+from tests.support.idle import idle
 
 EPOCH, TAKEOVER, FENCE = 3, 9, 40
 
@@ -177,7 +178,7 @@ async def test_a_store_that_lists_nothing_stops_no_engine() -> None:
     world.store.deny("list", TABLES, Unavailable("the store is away"))
     world.store.calls.clear()
     await until(lambda: bool(world.store.count("list", TABLES)))
-    await settle()
+    await idle()
     assert not engine.failed.done()
     await engine.close()
 

@@ -14,7 +14,8 @@ from storage.cache.frame_cache import FrameCache
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
-from tests.storage.lsm.worlds import World, durable, read, settle
+from tests.storage.lsm.worlds import World, durable, read
+from tests.support.idle import idle
 
 MIB = 1024 * 1024
 
@@ -74,7 +75,7 @@ async def test_what_is_kept_is_charged(size: int, offset: int) -> None:
     await write_all(engine, layer, payloads, count=2, size=size, offset=offset)
     assert payloads.bytes() <= held(engine)
     await engine.flush_memtable()
-    await settle()
+    await idle()
     assert payloads.bytes() <= held(engine)
     assert kept_by_cache(engine.cache) <= engine.cache.bytes
     await world.crash(engine)

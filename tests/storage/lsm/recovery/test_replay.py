@@ -4,7 +4,8 @@ import tracemalloc
 
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.names import WALS
-from tests.storage.lsm.worlds import World, durable, read, record, settle
+from tests.storage.lsm.worlds import World, durable, read, record
+from tests.support.idle import idle
 
 MIB = 1024 * 1024
 
@@ -64,7 +65,7 @@ async def test_a_tree_change_zeroes_between_the_writes_it_came_between() -> None
     held.release()
     await zeroed
     await durable(engine, layer)
-    await settle()
+    await idle()
     want = b"a" * SECTOR_BYTES + bytes(SECTOR_BYTES) + b"b" * SECTOR_BYTES + bytes(6 * SECTOR_BYTES)
     assert (await read(layer, 0, BLOCK_BYTES)).startswith(want + b"a")
     engine, layer = await world.reopen(engine)

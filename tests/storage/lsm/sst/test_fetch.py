@@ -16,7 +16,8 @@ from storage.format.sst import SstBuilder
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.sst.fetch import OBJECT_GETS_MAX, FrameSource
 from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, coalesce
-from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, settle, soon
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, soon
+from tests.support.idle import idle
 
 CIPHER = Cipher(KEY.purpose("frames"))
 CODEC = FrameCodec(CIPHER, KEY.store_id)
@@ -108,7 +109,7 @@ async def test_concurrent_misses_share_a_request() -> None:
     await held.someone_waits()
     second = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
     third = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs[:1]))
-    await settle()
+    await idle()
     assert shelf.source.loading == 1
     held.release()
     assert await soon(first) == await soon(second) == await soon(third)
@@ -122,7 +123,7 @@ async def test_a_waiter_that_goes_away_takes_nothing_with_it() -> None:
     second = asyncio.ensure_future(shelf.source.fetch(1, shelf.refs))
     await held.someone_waits()
     first.cancel()
-    await settle()
+    await idle()
     held.release()
     assert len(await soon(second)) == 2
     assert first.cancelled()
@@ -194,7 +195,7 @@ async def test_a_prefetch_that_fails_is_quiet_and_leaves_nothing_behind() -> Non
     shelf = Shelf(1)
     shelf.store.fail_once("get", "", Unavailable("no answer"))
     shelf.source.prefetch(shelf.refs[0])
-    await settle()
+    await idle()
     assert shelf.source.loading == 0
     assert len(await shelf.source.fetch(1, shelf.refs)) == 1
 
@@ -203,7 +204,7 @@ async def test_requests_in_flight_are_bounded() -> None:
     shelf = Shelf(200)
     held = shelf.store.hold("get")
     waiting = [asyncio.ensure_future(shelf.source.fetch(1, [ref])) for ref in shelf.refs[::10]]
-    await settle()
+    await idle()
     assert held.waiting == OBJECT_GETS_MAX
     held.release()
     await asyncio.gather(*waiting)

@@ -23,11 +23,11 @@ from tests.storage.lsm.worlds import (
     known_to_be_fast,
     read,
     record,
-    settle,
     soon,
     until,
     when_durable,
 )
+from tests.support.idle import idle
 
 SECTOR = b"s" * SECTOR_BYTES
 
@@ -112,7 +112,7 @@ async def test_objects_count_in_the_order_of_their_numbers() -> None:
         await held.someone_waits()
     for held in reversed(holds[1:]):
         held.release()
-        await settle()
+        await idle()
         assert told == []
         assert engine.commit.position.acknowledged < first
     holds[0].release()
@@ -132,7 +132,7 @@ async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> N
     for number in range(3 * WINDOW):
         layer.write(number * SECTOR_BYTES, noise(SECTOR_BYTES))
         layer.queue.want_durable(layer.last_sequence)
-        await settle(10)
+        await idle()
         sent = [
             wal_number(name) or 0 for verb, name, _ in world.store.calls if verb == "create" and name.startswith(WALS)
         ]
@@ -206,7 +206,7 @@ async def test_a_commit_that_waits_does_not_spin() -> None:
     uploads = world.store.hold("create", "compacted/")
     for number in range(6):
         layer.write(number * 16 * MIB, noise(16 * MIB))
-        await settle()
+        await idle()
     await uploads.someone_waits(4)
     await asyncio.sleep(0.05)
     passes = 0
@@ -325,7 +325,7 @@ async def test_a_failure_is_never_turned_into_success(error: Exception) -> None:
         await engine.flush_memtable()
     with pytest.raises(StorageError):
         await engine.change_tree(record("create", 2))
-    await settle()
+    await idle()
     assert len(world.store.calls) == sent
     await engine.close()
 
@@ -339,7 +339,7 @@ async def test_another_writers_object_under_our_number_stops_us() -> None:
         await soon(asyncio.ensure_future(durable(engine, layer)))
     sent = len(world.store.calls)
     layer.write(0, SECTOR)
-    await settle()
+    await idle()
     assert len(world.store.calls) == sent
 
 

@@ -13,7 +13,8 @@ from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.sst.bulk import contiguous
 from storage.lsm.wal.queue import Cut, without_blocks
-from tests.storage.lsm.worlds import MIB, World, settle
+from tests.storage.lsm.worlds import MIB, World
+from tests.support.idle import idle
 
 SIZE = 6 * BLOCK_BYTES
 
@@ -50,7 +51,7 @@ async def stopped() -> tuple[World, Engine, Layer]:
     """An engine that sends nothing by itself, so that the test cuts."""
     world = World()
     engine, layer = await world.start()
-    await settle()
+    await idle()
     engine.commit.stop()
     return world, engine, layer
 

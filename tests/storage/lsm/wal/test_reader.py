@@ -16,7 +16,8 @@ from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.wal.reader import RESUME
 from storage.objects.base import Listing
-from tests.storage.lsm.worlds import KEY, World, durable, join, read, settle, soon, when_durable
+from tests.storage.lsm.worlds import KEY, World, durable, join, read, soon, when_durable
+from tests.support.idle import idle
 
 
 def sector(number: int) -> bytes:
@@ -131,7 +132,7 @@ async def test_an_object_that_never_landed_ends_the_log() -> None:
     await engine.flush_memtable()
     world.now += LEFTOVER_SECONDS_MIN
     engine, layer = await world.reopen(engine)
-    await settle()
+    await idle()
     assert not set(beyond) & set(world.store.names(WALS))
     assert await contents(layer, 5) == [0, 0, 0, 0, 5]
     await world.crash(engine)
@@ -206,7 +207,7 @@ async def test_the_fence_goes_behind_what_landed_first() -> None:
     await fencing.someone_waits()
     world.store.holds.clear()
     stuck.release()
-    await settle(200)
+    await idle()
     fencing.release()
     new = await soon(opening)
     assert told

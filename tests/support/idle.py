@@ -1,0 +1,28 @@
+"""The end of everything that a loop can do without the world: what has not happened then waits for a request, a timer
+or the network, and does not happen by itself.
+"""
+
+import asyncio
+
+TURNS_MAX = 100_000
+"""Far more than any test needs: what is not idle then goes round in circles."""
+
+
+async def idle() -> None:
+    """Return when the running loop has nothing left to do but to wait. AssertionError: it never has.
+
+    Behind it a test may say both that something has happened, and that something has not. For tests without threads,
+    on asyncio's own loop, which has no public word for it.
+    """
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    for _ in range(TURNS_MAX):
+        await asyncio.sleep(0)
+        if not ready:
+            return
+    raise AssertionError(f"the loop is not idle after {TURNS_MAX} turns: something goes round in circles")
+
+
+async def turns(count: int) -> None:
+    """Let the loop turn so often, for a test that cuts into something at every step of it."""
+    for _ in range(count):
+        await asyncio.sleep(0)
