@@ -1,6 +1,6 @@
 """Mistakes planted in the real code, to see that the simulation finds them.
 
-    python -m tests.simulation.mutations [PART OF A NAME] [--worlds N]
+    python -m tests.simulation.mutations [PART OF A NAME] [--worlds N | --fixed]
 
 Each is a replacement of one piece of text in one file, applied to a copy of the engine in a temporary folder; worlds
 are run on that copy until one breaks. A mistake that is not found says that the simulation is too weak. (Mistakes that
@@ -18,6 +18,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.simulation.fixed import FIXED
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,14 +68,14 @@ class Finding:
     message: str
 
 
-def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0) -> Finding:
-    """Run worlds on a copy with the mistake until one breaks."""
+def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0, fixed: bool = False) -> Finding:
+    """Run worlds on a copy with the mistake until one breaks: those from `first` on, or the `fixed` ones."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nbd-mutation-") as folder:
         apply(mutation, Path(folder))
-        command = [sys.executable, "-m", "tests.simulation.run", "--seeds", str(worlds), "--first", str(first)]
+        which = ["--fixed"] if fixed else ["--seeds", str(worlds), "--first", str(first)]
         done = subprocess.run(
-            [*command, "--workers", "1", "--stop"],
+            [sys.executable, "-m", "tests.simulation.run", *which, "--workers", "1", "--stop"],
             cwd=folder,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -86,10 +88,10 @@ def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0) -> Fin
         seed = int(found[1])
         last = [line for line in done.stdout.splitlines() if re.match(r"\w*(Error|Exception)\b", line)]
         message = f"{found[2][:150]} {last[-1] if last else ''}".strip()
-        return Finding(mutation, seed - first + 1, seconds, seed, message)
+        return Finding(mutation, FIXED.index(seed) + 1 if fixed else seed - first + 1, seconds, seed, message)
     if done.returncode:
         raise RuntimeError(f"{mutation.name}: the worlds did not run: {done.stderr[-2000:]}")
-    return Finding(mutation, worlds, seconds, None, "")
+    return Finding(mutation, len(FIXED) if fixed else worlds, seconds, None, "")
 
 
 MUTATIONS = [
@@ -672,12 +674,14 @@ def main() -> int:
     parser.add_argument("name", nargs="?", default="", help="only those with this in their name")
     parser.add_argument("--worlds", type=int, default=WORLDS_MAX, help="worlds before a mistake counts as missed")
     parser.add_argument("--first", type=int, default=0, help="seed of the first world")
+    parser.add_argument("--fixed", action="store_true", help="only the worlds that every run of the tests has")
     parser.add_argument("--workers", type=int, default=2, help="mistakes hunted at a time")
     arguments = parser.parse_args()
     chosen = [mutation for mutation in MUTATIONS if arguments.name in mutation.name]
     missed = 0
     with ThreadPoolExecutor(arguments.workers) as pool:
-        hunts = pool.map(lambda one: hunt(one, worlds=arguments.worlds, first=arguments.first), chosen)
+        worlds, first, fixed = arguments.worlds, arguments.first, arguments.fixed
+        hunts = pool.map(lambda one: hunt(one, worlds=worlds, first=first, fixed=fixed), chosen)
         for finding in hunts:
             verdict = "MISSED" if finding.seed is None else "found "
             missed += finding.seed is None

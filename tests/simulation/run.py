@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.simulation.fixed import FIXED
 from tests.simulation.profile import DAMAGE, ENDINGS
 from tests.simulation.store import MISBEHAVIOUR
 from tests.simulation.world import JOBS, Result, run_world
@@ -42,8 +43,7 @@ def chunk(first: int, count: int) -> list[Result]:
 def run_many(first: int, count: int, workers: int) -> Iterator[Result]:
     """The worlds of seeds first .. first + count - 1, as they are done."""
     if workers == 1:
-        for seed in range(first, first + count):
-            yield run_world(seed)
+        yield from map(run_world, range(first, first + count))
         return
     with ProcessPoolExecutor(workers) as pool:
         starts = range(first, first + count, CHUNK)
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=300, help="how many worlds")
     parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     parser.add_argument("--seed", type=int, help="only this one, with a trace")
+    parser.add_argument("--fixed", action="store_true", help="those that every run of the tests has, in one process")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--stop", action="store_true", help="stop at the first violation")
     arguments = parser.parse_args()
@@ -66,7 +67,8 @@ def main() -> int:
     started = time.monotonic()
     seen: Counter[str] = Counter()
     broken = worlds = 0
-    for result in run_many(arguments.first, arguments.seeds, arguments.workers):
+    many = run_many(arguments.first, arguments.seeds, arguments.workers)
+    for result in map(run_world, FIXED) if arguments.fixed else many:
         worlds += 1
         seen.update(result.seen)
         if result.violation:

@@ -13,6 +13,7 @@ import pytest
 
 from storage.lsm.index.block_map import BlockMap
 from tests.simulation import limit, world
+from tests.simulation.fixed import FIXED
 from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, hunt, mutated
 from tests.simulation.world import run_world
 
@@ -22,17 +23,10 @@ WORLDS_IN_CHUNK = 10
 FIRST = int(os.environ.get("NBDSERVER_SEED") or random.SystemRandom().randrange(10**12))
 """Where this run begins; processes of one run may begin at different places."""
 
+SMALL = 13
 REPEATED = (51, 56, 80)
 
-FIXED = (
-    *(51, 56, 80, 13, 14, 55, 63, 17, 78, 53, 8, 61, 71, 7, 24, 66, 9, 64, 74, 1),
-    *(20, 57, 73, 11, 54, 2, 22, 21, 58, 72, 69, 12, 19, 3, 10, 50, 25, 68, 75, 62),
-)
-"""Small worlds that are the same in every run, smallest first: from a sixth of a second to one and a half."""
-
 FIXED_IN_CHUNK = 5
-FIXED_FAST = 20
-"""So many of them before every commit, the others in every run of all."""
 
 FOUND_SOON = (
     "acknowledged out of number order",
@@ -60,19 +54,13 @@ def all_is_well_in(seed: int) -> None:
         pytest.fail(f"{violation}\n\nrepeat it with: python -m tests.simulation.run --seed {seed}", pytrace=False)
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        first if first < FIXED_FAST else pytest.param(first, marks=pytest.mark.slow)
-        for first in range(0, len(FIXED), FIXED_IN_CHUNK)
-    ],
-)
+@pytest.mark.parametrize("first", range(0, len(FIXED), FIXED_IN_CHUNK))
 def test_fixed_worlds(first: int) -> None:
     for seed in FIXED[first : first + FIXED_IN_CHUNK]:
         all_is_well_in(seed)
 
 
-@pytest.mark.parametrize("seed", REPEATED)
+@pytest.mark.parametrize("seed", [SMALL, *(pytest.param(seed, marks=pytest.mark.slow) for seed in REPEATED)])
 def test_one_seed_is_one_world(seed: int) -> None:
     events: list[str] = []
     first = run_world(seed, trace=events.append)
@@ -82,7 +70,7 @@ def test_one_seed_is_one_world(seed: int) -> None:
 
 
 def test_a_world_does_not_depend_on_the_hashes_of_a_process() -> None:
-    command = "from tests.simulation.world import run_world; print(run_world(51).digest)"
+    command = f"from tests.simulation.world import run_world; print(run_world({SMALL}).digest)"
     digests = {
         subprocess.run(
             [sys.executable, "-c", command],
@@ -94,7 +82,7 @@ def test_a_world_does_not_depend_on_the_hashes_of_a_process() -> None:
         ).stdout
         for hashes in ("1", "2")
     }
-    assert digests == {run_world(51).digest + "\n"}
+    assert digests == {run_world(SMALL).digest + "\n"}
 
 
 def test_a_world_that_hangs_ends_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
