@@ -8,8 +8,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from storage.fs.check import CheckOptions, CheckReport
     from storage.fs.device import Device
-    from storage.fs.opening import open_reader, open_store
+    from storage.fs.opening import check_store, open_reader, open_store
     from storage.fs.status import StoreStatus
     from storage.fs.store import DeviceInfo, Opening, Store, StoreOptions
     from storage.lsm.memtable.gate import Gate
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from storage.lsm.read.extents import ExtentState
 
 __all__ = [
+    "CheckOptions",
+    "CheckReport",
     "Device",
     "DeviceInfo",
     "EngineOptions",
@@ -28,11 +31,14 @@ __all__ = [
     "Store",
     "StoreOptions",
     "StoreStatus",
+    "check_store",
     "open_reader",
     "open_store",
 ]
 
 _PLACES = {
+    "CheckOptions": "storage.fs.check",
+    "CheckReport": "storage.fs.check",
     "Device": "storage.fs.device",
     "DeviceInfo": "storage.fs.store",
     "EngineOptions": "storage.lsm.options",
@@ -43,6 +49,7 @@ _PLACES = {
     "Store": "storage.fs.store",
     "StoreOptions": "storage.fs.store",
     "StoreStatus": "storage.fs.status",
+    "check_store": "storage.fs.opening",
     "open_reader": "storage.fs.opening",
     "open_store": "storage.fs.opening",
 }

@@ -2,6 +2,8 @@
 
     GET  /v1/status               what is served, to whom, and how the store is doing
     POST /v1/operations           one operation as JSON (see `operations`); its answer
+    GET  /v1/check                check the store, as lines of JSON (see `checking`); with ?read_data=1 all data too, at
+                                  ?rate=BYTES a second, and ?resume=1 goes on where the last run was cut short
     GET  /v1/content/NAME         the content of a device, as frames (see `frames`); its size in X-Device-Size
     PUT  /v1/content/NAME         fill a device with frames; with ?size=BYTES one that is not there is made, with
                                   ?overwrite=1 data that is there is replaced
@@ -21,6 +23,7 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from nbdserver import __version__, unix_sockets
+from nbdserver.admin.checking import Line, last_line, watched
 from nbdserver.admin.content_frames import (
     FRAME_HEADER,
     Decoder,
@@ -35,8 +38,10 @@ from nbdserver.admin.content_frames import (
 from nbdserver.admin.error_transfer import Failure, from_error
 from nbdserver.admin.operations import NO_CLIENTS, Answer, Clients, decode_operation
 from nbdserver.admin.transfer import dump, import_device
-from storage import Store
+from storage import CheckOptions, Store
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
+from storage.fs.check import READ_RATE
+from storage.lsm.check.read_run import CheckProgress
 from storage.trusted_files import trusted_users
 
 logger = logging.getLogger("nbdserver")
@@ -74,6 +79,7 @@ class Admin:
         app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=1 << 20)
         app.router.add_get(STATUS_PATH, self._status)
         app.router.add_post("/v1/operations", self._operation)
+        app.router.add_get("/v1/check", self._check)
         app.router.add_get("/v1/content/{name:.+}", self._read_content)
         app.router.add_put("/v1/content/{name:.+}", self._write_content)
         self._runner = web.AppRunner(
@@ -139,6 +145,26 @@ class Admin:
         if operation.writes:
             logger.info("operation_done", extra={"operation": type(operation).__name__})
         return _json(answer)
+
+    async def _check(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        try:
+            rate = float(query.get("rate", READ_RATE))
+        except ValueError as error:
+            raise Invalid(f"{query['rate']!r} is no number of bytes a second") from error
+        options = CheckOptions(query.get("read_data") == "1", rate, query.get("resume") == "1")
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+
+        async def tell(line: Line) -> None:
+            await response.write(line.encode())
+
+        progress = CheckProgress()
+        line = await last_line(watched(self._store.check(options, progress), progress, tell))
+        await response.write(line.encode())
+        await response.write_eof()
+        return response
 
     async def _read_content(self, request: web.Request) -> web.StreamResponse:
         device = self._store.device(request.match_info["name"])

@@ -4,17 +4,21 @@ asynchronous.
 It imports little, so that `nbdserver status` is quick.
 """
 
+from __future__ import annotations
+
 import contextlib
 import http.client
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from nbdserver.admin.checking import Line, decode
 from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
 from nbdserver.admin.operations import Answer, ChangePassword, Operation, encode_operation
@@ -23,6 +27,9 @@ from nbdserver.unix_sockets import connect, peer
 from storage.errors import AccessDenied, StorageError, Unavailable
 from storage.lsm.recovery.locks import read_note
 from storage.trusted_files import trusted_folder, trusted_users, user_name
+
+if TYPE_CHECKING:
+    from storage import CheckOptions
 
 CONNECT_SECONDS = 10.0
 """To a process on this machine; it answers within milliseconds unless it is stopped."""
@@ -90,6 +97,20 @@ class AdminClient:
         with self._request("GET", f"/v1/content/{quote(name)}") as response:
             size = int(response.headers["X-Device-Size"])
             yield size, _pieces(response, size)
+
+    def check(self, options: CheckOptions, tell: Callable[[Line], None]) -> Answer:
+        """Have the server check its store; `tell` is told how far it is. Its report."""
+        query = f"read_data={int(options.read_data)}&rate={options.rate:.0f}&resume={int(options.resume)}"
+        with self._request("GET", f"/v1/check?{query}") as response:
+            while True:
+                with _translating_errors():
+                    raw = response.readline()
+                if not raw:
+                    raise Unavailable("the server of this store stopped in the midst of the check")
+                line = decode(raw)
+                if line.report is not None:
+                    return line.report
+                tell(line)
 
     def _ask(
         self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, *, seconds: float | None = None

@@ -13,8 +13,9 @@ from nbdserver.cli.reminding import reminding
 from nbdserver.cli.standard import complain
 
 if TYPE_CHECKING:
+    from nbdserver.admin.checking import Line
     from nbdserver.admin.operations import Answer, Operation
-    from storage import Store, StoreOptions
+    from storage import CheckOptions, Store, StoreOptions
     from storage.env import Env
     from storage.secret import Secret
 
@@ -80,6 +81,43 @@ def make_store(place: Place, password: Secret, work: Callable[[Store], Awaitable
         return open_store(place.store, password, env=env, create=True, accept_rollback=accept_rollback, options=options)
 
     return _run(opened, work, options, place.store)
+
+
+def without_opening(place: Place, check: CheckOptions, tell: Callable[[Line], None]) -> dict[str, Any]:
+    """Check a store at rest, which may be one that does not open; `tell` is told how far that is. Its report."""
+    import asyncio
+
+    from nbdserver.admin.checking import watched
+    from nbdserver.service.condition import opening
+    from nbdserver.service.waiting import saying
+    from storage import StoreOptions, check_store
+    from storage.env import RealEnv
+    from storage.lsm.check.read_run import CheckProgress
+
+    options = StoreOptions(state_folder=place.state_folder)
+    secret = passwords.current(os.environ).secret
+
+    async def run() -> dict[str, Any]:
+        env, progress = RealEnv(), CheckProgress()
+
+        async def told(line: Line) -> None:
+            tell(line)
+
+        def waits(waited: float) -> str:
+            return "" if progress.total else opening(place.store, options.opening, waited)
+
+        try:
+            async with saying(complain, waits):
+                work = check_store(place.store, secret, env=env, check=check, progress=progress, options=options)
+                return await watched(work, progress, told)
+        finally:
+            env.close()
+
+    _set_up_logs()
+    try:
+        return asyncio.run(run())
+    finally:
+        secret.wipe()
 
 
 def is_there(location: str) -> bool:

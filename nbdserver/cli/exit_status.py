@@ -13,6 +13,8 @@ FAILED = 1
 USAGE = 2
 PROBLEMS = 3
 """What was asked for is done, and something is wrong."""
+DAMAGED = 20
+"""Data is damaged, lost or rolled back."""
 INTERRUPTED = 130
 
 STATUS_OF_KIND = {
@@ -23,8 +25,8 @@ STATUS_OF_KIND = {
     "WrongPassword": 12,
     "AccessDenied": 13,
     "Unsupported": 14,
-    "Corrupt": 20,
-    "RolledBack": 20,
+    "Corrupt": DAMAGED,
+    "RolledBack": DAMAGED,
     "Unavailable": 21,
     "Unreadable": 21,
     "Untrusted": 21,

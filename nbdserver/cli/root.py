@@ -7,6 +7,7 @@ import threading
 import click
 
 from nbdserver import __version__
+from nbdserver.cli.cmd_check import check
 from nbdserver.cli.cmd_client import client
 from nbdserver.cli.cmd_device import device
 from nbdserver.cli.cmd_init import init
@@ -42,7 +43,7 @@ def cli(store: str | None) -> None:
     """
 
 
-for _command in (init, serve, device, client, password, status, stats, flush):
+for _command in (init, serve, device, client, password, status, stats, flush, check):
     cli.add_command(_command)
 
 

@@ -16,8 +16,12 @@ from storage.crypto.cipher import self_test
 from storage.crypto.keys import Cost, DataKey
 from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
+from storage.fs.check import CheckOptions, CheckReport, check_at_rest
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store, StoreOptions
+from storage.lsm.check.read_run import CheckProgress
+from storage.lsm.check.read_times import KeptReadTimes
+from storage.lsm.check.subject import Subject
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState, default_state_folder
 from storage.objects.base import ObjectStore
@@ -87,10 +91,7 @@ async def _open(
     opening = patient.with_deadline(options.store_deadline_seconds)
     told = options.opening
     told.health, told.step = patient.health, "its keys"
-    host = None
-    if patient.url != "memory://":
-        folder = options.state_folder or default_state_folder(os.environ)
-        host = HostState(folder, patient.url, options.admin_socket)
+    host = _host(patient.url, options)
     tree = NameTree()
     try:
         if host is not None and accept_rollback:
@@ -129,6 +130,41 @@ async def _open(
         await patient.close()
         raise
     return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
+
+
+async def check_store(
+    location: str,
+    password: bytes | bytearray,
+    *,
+    env: Env,
+    check: CheckOptions,
+    progress: CheckProgress,
+    options: StoreOptions | None = None,
+) -> CheckReport:
+    """Whether a store at rest, or one that is served elsewhere, is whole. Takes nothing from a writer, and writes
+    nothing. What keeps a store from being opened is a finding here, but for its keys: without those nothing can be
+    read (Corrupt).
+    """
+    self_test()
+    options = options or StoreOptions()
+    objects = RetryingStore(open_location(location, env), env, options.store_deadline_seconds)
+    options.opening.health, options.opening.step = objects.health, "its keys"
+    try:
+        host = _host(objects.url, options)
+        key, number, _ = await unlock(objects, password, env, None, create=False, accept_rollback=False)
+        anchor = None if host is None else await env.run("store", host.load)
+        options.opening.step = "everything that it refers to"
+        subject = Subject(objects, key, number, env, NameTree, anchor)
+        return await check_at_rest(subject, objects, KeptReadTimes(host, env), check, progress)
+    finally:
+        await objects.close()
+
+
+def _host(url: str, options: StoreOptions) -> HostState | None:
+    """What this host remembers of a store; a store in memory has no host."""
+    if url == "memory://":
+        return None
+    return HostState(options.state_folder or default_state_folder(os.environ), url, options.admin_socket)
 
 
 async def unlock(

@@ -14,10 +14,12 @@ from storage.crypto.keys import DEFAULT_COST, Cost
 from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
+from storage.fs.check import CheckOptions, CheckReport, check_running
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DeviceUsage, DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
+from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import allocated_bytes
@@ -307,6 +309,11 @@ class Store:
             unlogged_bytes=layer.queue.unlogged_bytes,
             written_bytes=layer.written_bytes,
         )
+
+    async def check(self, options: CheckOptions, progress: CheckProgress) -> CheckReport:
+        """Whether all of the store is whole, and what is in memory the same as what lies there. Clients go on."""
+        objects = self._objects.with_deadline(self._options.store_deadline_seconds)
+        return await check_running(self._engine, self._tree, objects, self._env, options, progress)
 
     def status(self) -> StoreStatus:
         """The state of the store now; it may be asked for while the store is closing."""

@@ -20,6 +20,7 @@ from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError, Unavailable
 from storage.lsm.background import Background
+from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -71,6 +72,7 @@ class Engine:
         self.compactor = parts.compactor
         self._sweeper: Sweeper | None = None
         self.meter = Meter(self.layers, self.manifests, its.env, self._usage_state)
+        self.reads = KeptReadTimes(its.host, its.env)
 
     @classmethod
     async def open(

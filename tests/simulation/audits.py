@@ -6,16 +6,22 @@ flush was answered for, and what the newest writer's memory takes for durable, w
 
 import gc
 import random
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Protocol, TypeVar
 
 from storage.errors import StorageError
+from storage.lsm.check.subject import Subject
+from storage.lsm.check.survey import survey
+from storage.objects.retry import RetryingStore
 from tests.simulation.damage import Damage
 from tests.simulation.env import SimEnv
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.oracle import ZEROS, Floor, Oracle, View, Violation
 from tests.simulation.profile import Profile
 from tests.simulation.store import Bucket, Client, Faults
-from tests.simulation.writer import look, open_engine
+from tests.simulation.writer import KEY, OPEN_SECONDS, Tree, complain, look, open_engine
+
+T = TypeVar("T")
 
 STEPS_MAX = 600_000
 """Steps of one world; the busiest take a tenth of that."""
@@ -81,6 +87,7 @@ class Audits:
         world.count("recovery from a copy")
         damaged = bool(world.damage.name) and self._chance.random() < 0.5
         try:
+            inspect(world)
             view = recover(world, read_only=self._chance.random() < 0.3, damaged=damaged)
             floor = world.floor()
             if floor.session.epoch:
@@ -104,6 +111,18 @@ def recover(world: Audited, *, read_only: bool, damaged: bool = False) -> View:
     return completed(world, view, world.damage.healed())
 
 
+def inspect(world: Audited) -> None:
+    """Violation: a check finds something in a copy of the bucket, in which nothing is damaged."""
+    world.count("check of a copy")
+
+    async def work(client: Client, env: SimEnv) -> None:
+        store = RetryingStore(client, env, OPEN_SECONDS)
+        found = await survey(Subject(store, KEY, 1, env, Tree))
+        complain("a copy", found)
+
+    in_copy(world, world.damage.healed(), work)
+
+
 def completed(world: Audited, view: View, objects: dict[str, bytes]) -> View:
     """A view with what could not be read put in, from sound objects of the same moment."""
     if not view.lost:
@@ -119,25 +138,39 @@ def completed(world: Audited, view: View, objects: dict[str, bytes]) -> View:
 
 def open_copy(world: Audited, objects: dict[str, bytes], *, read_only: bool, damage: Damage | None = None) -> View:
     """Open a copy of a bucket in a world of its own, in which nothing else goes wrong, and look."""
+
+    async def work(client: Client, env: SimEnv) -> View:
+        store, tree = await open_engine(client, env, world.profile, take_over=True, read_only=read_only)
+        return await look(store, tree, world.oracle, random.Random(f"look {world.loop.time()}"), damage)
+
+    return in_copy(world, objects, work, damaged=damage is not None)
+
+
+def in_copy(
+    world: Audited,
+    objects: dict[str, bytes],
+    work: Callable[[Client, SimEnv], Coroutine[None, None, T]],
+    *,
+    damaged: bool = False,
+) -> T:
+    """Do something with a copy of a bucket, in a world of its own."""
     loop = VirtualLoop(steps_max=STEPS_MAX)
     chance = random.Random(f"copy {world.loop.time()}")
     bucket = Bucket(loop, chance, Faults(seconds=0.0001), Unseen())
     bucket.objects = objects
     bucket.modified = dict(world.bucket.modified)
-    if damage is not None:
+    if damaged:
         bucket.unreadable = dict(world.bucket.unreadable)
     process = Process("copy", "elsewhere")
     env = SimEnv(loop, chance, skew=0.0, thread_seconds=0.0)
+    done: list[T] = []
 
-    async def work() -> View:
-        client = Client(bucket, process)
-        store, tree = await open_engine(client, env, world.profile, take_over=True, read_only=read_only)
-        return await look(store, tree, world.oracle, chance, damage)
+    async def run() -> None:
+        done.append(await work(Client(bucket, process), env))
 
     try:
-        view = loop.run(work())
-        assert view is not None
-        return view
+        loop.run(run())
+        return done[0]
     finally:
         loop.wind_up()
         # What is young is mostly this copy and its engine, which hold each other in memory.

@@ -621,8 +621,8 @@ MUTATIONS = [
     Mutation(
         "consolidation: with a sequence that is yet to come",
         "storage/lsm/compaction/consolidate.py",
-        "    sequence = its.cut()\n    step",
-        "    sequence = its.cut() + 1000\n    step",
+        "layer.index.find(block.block)), data, its.cut())",
+        "layer.index.find(block.block)), data, its.cut() + 1000)",
     ),
     Mutation(
         "consolidation: zeros that look like those it was made of are taken for them",

@@ -23,6 +23,8 @@ MUST_HAPPEN = (
     *(f"{event} inside a job" for event in ("crash", "stall", "take-over")),
     *(f"ending: {how}" for how in ENDINGS),
     *(f"fault: {kind}" for kind in (*MISBEHAVIOUR, *sorted(set(DAMAGE) - {""}))),
+    "check of a copy",
+    "check of a running writer",
     "change cancelled after it was made",
     "change cancelled before it was made",
     "late WAL PUT landed behind a fence",

@@ -29,7 +29,7 @@ from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.oracle import Floor, Oracle, View, Violation
 from tests.simulation.profile import constants, draw
 from tests.simulation.store import HANG_SECONDS, Bucket, Client, Faults
-from tests.simulation.writer import KEY, TROUBLES, Writer, look, open_engine
+from tests.simulation.writer import KEY, TROUBLES, Writer, check_memory, look, open_engine
 from tests.support.nonces import Nonces
 
 CALM_SECONDS_MAX = 400.0
@@ -455,7 +455,10 @@ class World:
     async def _flush_and_close(self, writer: Writer) -> None:
         try:
             await writer.store.flush()
-        except Fenced:
+            if not self.damage.name:
+                await check_memory(writer.store)
+                self.count("check of a running writer")
+        except (Fenced, Closed):
             return
         for name, (_, size) in writer.session.devices[-1].items():
             shown = writer.store.device(name).size

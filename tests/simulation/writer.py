@@ -10,6 +10,9 @@ from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageErro
 from storage.fs.device import Device
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store, StoreOptions
+from storage.lsm.check.running import held
+from storage.lsm.check.subject import Subject
+from storage.lsm.check.survey import Surveyed, survey
 from storage.lsm.engine import Engine
 from storage.lsm.metadata import TreeEffects
 from storage.objects.base import ObjectStore
@@ -98,6 +101,22 @@ async def open_engine(
         created=False,
     )
     return store, tree
+
+
+def complain(where: str, found: Surveyed) -> None:
+    """Violation: a check found something, though nothing is damaged."""
+    if found.findings.all:
+        first = found.findings.all[0]
+        raise Violation(f"a check of {where} finds {first.kind}: {first.object}: {first.sentence} {first.ranges[:3]}")
+
+
+async def check_memory(store: Store) -> None:
+    """Violation: what a writer has in memory is not what its store says, or that is not whole."""
+    engine = store._engine
+    async with held(engine.compactor.context) as moment:
+        objects = store._objects.with_deadline(OPEN_SECONDS)
+        found = await survey(Subject(objects, KEY, 1, store._env, Tree, moment=moment))
+    complain("a running writer", found)
 
 
 async def look(store: Store, tree: Tree, oracle: Oracle, chance: random.Random, damage: Damage | None = None) -> View:

@@ -79,6 +79,11 @@ class Compactor:
         self.working = asyncio.Lock()
         """Held from a look at the store to the end of the job that was chosen then: one at a time."""
 
+    @property
+    def context(self) -> JobContext:
+        """What its jobs work with."""
+        return self._its
+
     async def run(self) -> None:
         """Do what is worth doing, for ever."""
         its = self._its

@@ -1,7 +1,7 @@
 """Consolidation: blocks that lie in many pieces are written as one frame each.
 
     1. put each block together, and note the chain it stands in      (both at one moment)
-    2. upload them as SSTs, with the sequence up to which all was in the index when the job began     (crash: orphans)
+    2. upload them as SSTs, each block with the sequence up to which all was in the index then        (crash: orphans)
     3. a manifest lists them                                          (the commit)
     4. each takes the place of its chain, where that still stands; what came later stays above
 
@@ -35,6 +35,8 @@ class AssembledBlock:
     block: PatchedBlock
     chain: list[Found]
     data: bytes
+    sequence: int
+    """Up to which all that was written is in it, and nothing beyond."""
     offset: int = 0
     length: int = 0
     """0 if it is zeros."""
@@ -45,7 +47,6 @@ async def consolidate(
     its: JobContext, blocks: Sequence[PatchedBlock], *, on_unreadable: Callable[[PatchedBlock], None]
 ) -> None:
     """Write `blocks` as one frame each, but for those that cannot be read, which `on_unreadable` is told."""
-    sequence = its.cut()
     step = max(its.ssts.pace.object_bytes // BLOCK_BYTES, 1)
     room = asyncio.Semaphore(SSTS_IN_FLIGHT)
     written: list[tuple[SstRef, list[AssembledBlock]]] = []
@@ -63,7 +64,7 @@ async def consolidate(
                 if found is not None:
                     read.append(found)
             if read:
-                written.append((await its.upload(partial(_build, its.ssts.builder(), read, sequence)), read))
+                written.append((await its.upload(partial(_build, its.ssts.builder(), read)), read))
 
     await do_all(write(blocks[start : start + step]) for start in range(0, len(blocks), step))
     if not written:
@@ -86,10 +87,16 @@ def _say_left(block: PatchedBlock, error: StorageError) -> None:
 async def _read(its: JobContext, block: PatchedBlock) -> AssembledBlock | None:
     """The flushed content of a block, with the chain it stands in, as both are at one moment; None: its layer is gone.
     Corrupt, Unreadable.
+
+    That moment is not in the midst of an install, when the index holds more than its sequence says.
     """
     fetched: dict[int, Decoded] = {}
     await asyncio.sleep(0)
     while True:
+        if its.installing.locked():
+            async with its.installing:
+                pass
+            continue
         layer = its.layers.by_number.get(block.layer)
         if layer is None:
             return None
@@ -97,18 +104,18 @@ async def _read(its: JobContext, block: PatchedBlock) -> AssembledBlock | None:
         pieces = assembly.block([], layer.index, block.block, 0, BLOCK_BYTES)
         if not assembly.missing:
             data = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
-            return AssembledBlock(block, list(layer.index.find(block.block)), data)
+            return AssembledBlock(block, list(layer.index.find(block.block)), data, its.cut())
         fetched.update(await its.source.fetch(block.layer, assembly.missing))
 
 
-def _build(builder: SstBuilder, read: list[AssembledBlock], sequence: int) -> tuple[SstRef, bytearray]:
+def _build(builder: SstBuilder, read: list[AssembledBlock]) -> tuple[SstRef, bytearray]:
     for item in read:
         layer, block = item.block.layer, item.block.block
         if is_zero(item.data):
-            builder.add_zeros(layer=layer, block=block, sequence=sequence)
+            builder.add_zeros(layer=layer, block=block, sequence=item.sequence)
             continue
         entry = builder.add_frame(
-            layer=layer, block=block, full=True, mask=FULL_MASK, sequence=sequence, data=item.data
+            layer=layer, block=block, full=True, mask=FULL_MASK, sequence=item.sequence, data=item.data
         )
         item.offset, item.length, item.tag = entry.offset, entry.length, int.from_bytes(entry.tag, "little")
     return builder.finish()

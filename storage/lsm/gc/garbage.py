@@ -11,7 +11,8 @@ names are given once, and replay points only move forward.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -52,6 +53,10 @@ class Garbage:
         self._batch = DELETE_BATCH_MAX
         """Names in the next request. Halved by a failure, so that one object that stays does not keep others."""
         self._added = asyncio.Event()
+        self._holds = 0
+        self._free = asyncio.Event()
+        """Nobody wants what there is to stay."""
+        self._free.set()
         self.forgotten = 0
         """Names that there was no room for: left to the next writer."""
         self.failing: FailingDeletion | None = None
@@ -69,11 +74,24 @@ class Garbage:
         if self._names:
             self._added.set()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing is deleted meanwhile, but by the request that is under way already, and at the end of the process."""
+        self._holds += 1
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if not self._holds:
+                self._free.set()
+
     async def collect(self) -> None:
         """Delete what is added, for ever."""
         pause = PAUSE_SECONDS_MIN
         while True:
             await self._added.wait()
+            await self._free.wait()
             if await self._delete_some():
                 pause = PAUSE_SECONDS_MIN
                 continue

@@ -50,7 +50,18 @@ class BlockMap:
         I4  It says nothing of the memtables: what those hold lies over it.
     """
 
-    __slots__ = ("_block", "_location", "_mask", "_next", "_shared", "assembled", "dead", "pages", "patches")
+    __slots__ = (
+        "_block",
+        "_freezes",
+        "_location",
+        "_mask",
+        "_next",
+        "_shared",
+        "assembled",
+        "dead",
+        "pages",
+        "patches",
+    )
 
     def __init__(self) -> None:
         self.pages: dict[int, Page] = {}
@@ -67,10 +78,13 @@ class BlockMap:
         self._location = self.patches.location
         self._shared: set[int] = set()
         """Pages that a `Frozen` has too."""
+        self._freezes = 0
+        """How many there are."""
 
     def freeze(self) -> Frozen:
         """All of it as it is now, in one step: a pointer for each page, a copy of the patches. It ends with `thaw`."""
-        self._shared = set(self.pages)
+        self._freezes += 1
+        self._shared |= set(self.pages)
         patches = self.patches
         return Frozen(
             dict(self.pages),
@@ -83,8 +97,10 @@ class BlockMap:
         )
 
     def thaw(self) -> None:
-        """What was frozen is not looked at any more."""
-        self._shared.clear()
+        """What was frozen is not looked at any more; called once for each `freeze`."""
+        self._freezes -= 1
+        if not self._freezes:
+            self._shared.clear()
 
     def find(self, block: int) -> Iterator[Found]:
         """What is known of a block, newest first; the last one covers the whole block."""

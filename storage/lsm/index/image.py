@@ -34,11 +34,11 @@ _LOW = np.uint64(32)
 def parts_of(frozen: Frozen, positions: Positions) -> Iterator[tuple[PartKind, Columns]]:
     """The rows of one layer in parts, as a checkpoint holds them. RuntimeError: the index is damaged."""
     lookup = _lookup(positions)
-    yield from _cut(PartKind.BASES, _bases(frozen), lookup)
-    zeros = _allocated(frozen)
+    yield from _cut(PartKind.BASES, bases_of(frozen), lookup)
+    zeros = allocated_of(frozen)
     if len(zeros["first"]):
         yield PartKind.ZEROS, zeros
-    yield from _cut(PartKind.PATCHES, iter([_patches(frozen)]), lookup)
+    yield from _cut(PartKind.PATCHES, iter([patches_of(frozen)]), lookup)
 
 
 def _lookup(positions: Positions) -> NDArray[np.uint64]:
@@ -49,7 +49,8 @@ def _lookup(positions: Positions) -> NDArray[np.uint64]:
     return found
 
 
-def _bases(frozen: Frozen) -> Iterator[Columns]:
+def bases_of(frozen: Frozen) -> Iterator[Columns]:
+    """The blocks whose base is a frame, ascending: block, location, length and tag, a page at a time."""
     for number in sorted(frozen.pages):
         page = frozen.pages[number]
         if page is ALLOCATED_PAGE:
@@ -65,7 +66,7 @@ def _bases(frozen: Frozen) -> Iterator[Columns]:
             }
 
 
-def _allocated(frozen: Frozen) -> Columns:
+def allocated_of(frozen: Frozen) -> Columns:
     """Runs of blocks that are zeros and allocated."""
     first: list[int] = []
     end: list[int] = []
@@ -86,7 +87,7 @@ def _allocated(frozen: Frozen) -> Columns:
     return {"first": np.array(first, dtype=np.uint32), "end": np.array(end, dtype=np.uint32)}
 
 
-def _patches(frozen: Frozen) -> Columns:
+def patches_of(frozen: Frozen) -> Columns:
     """All chains, by block, each from its oldest row to its newest."""
     following = np.frombuffer(frozen.next, np.uint32)
     owner = np.frombuffer(frozen.block, np.uint32)

@@ -4,14 +4,15 @@ Guarantees: what `save` has returned for is found by `load` after any crash; a p
 taken for alive, nor a living one for gone; and nobody is taken for this host's own who was not. All
 functions block on the local disk: call them through `env.run("store", ...)`.
 
-In the state folder every store has a folder of its own, named by a hash of its URL, with three kinds of files:
+In the state folder every store has a folder of its own, named by a hash of its URL, with four kinds of files:
 
     anchor-<epoch>.json          what the writer of that epoch has seen last; the highest epoch counts
     acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, written and never synced
     writer-<epoch>-<tag>.lock    a process of this host that took, or tried to take, the store with that epoch
+    reads.msgpack                when the data in each SST was last read by a check or a scrub (`storage.lsm.check`)
 
-Every file has one writer, so no two processes ever disturb each other. A lock file is made, locked
-(`flock`) and synced *before* its take-over manifest is sent, and confirmed after that has landed. The
+Every file but the last, which may be lost, has one writer, so no two processes ever disturb each other. A lock file
+is made, locked (`flock`) and synced *before* its take-over manifest is sent, and confirmed after that has landed. The
 stories this prevents:
 
 - A process sends its take-over, loses the race against another host and dies. Its lock file is not
@@ -57,6 +58,7 @@ READS_MAX = 100
 _ADVICE = "name another folder with --state-folder or NBDSERVER_STATE_FOLDER"
 
 _ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
+_READS_NAME = "reads.msgpack"
 _MARK_NAME = re.compile(r"acknowledged-(\d+)")
 _MARK = struct.Struct("<Q")
 
@@ -231,6 +233,27 @@ class HostState:
             return holder if holder.state == "held" else LockHolder("gone")
         others = [folder / self._folder.name for folder in other_state_folders()]
         return neighbour(epoch, newest_tag, beside=self._beside, folders=others)
+
+    def load_reads(self) -> bytes | None:
+        """What `save_reads` kept; None: nothing yet."""
+        with _explained(self._folder):
+            self._check_folder()
+            try:
+                return (self._folder / _READS_NAME).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def save_reads(self, data: bytes) -> None:
+        """Keep when data was last read. A crash leaves this or what was there before."""
+        with _explained(self._folder):
+            self._make_folder()
+            path = self._folder / _READS_NAME
+            descriptor = _create(path.with_suffix(".tmp"))
+            try:
+                _write(descriptor, data)
+            finally:
+                os.close(descriptor)
+            path.with_suffix(".tmp").rename(path)
 
     def _make_folder(self) -> None:
         """Make the store's folder, durably with its parents, readable by its owner only."""

@@ -73,7 +73,7 @@ async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes,
         if epoch_of(sst) > manifest.epoch:
             await manifests.look_for_newer()
             raise Corrupt(MANIFESTS, f"{sst_name(sst)} is of epoch {epoch_of(sst)}, and no manifest of that is there")
-    return await _ask(store, [sst for sst in others if may_tell(sst, manifest)], store_id)
+    return await ask_headers(store, [sst for sst in others if may_tell(sst, manifest)], store_id)
 
 
 async def check_census(
@@ -130,7 +130,8 @@ async def acknowledged_by(store: ObjectStore, sst: str, store_id: bytes) -> int 
         return None
 
 
-async def _ask(store: ObjectStore, ssts: list[str], store_id: bytes) -> Census:
+async def ask_headers(store: ObjectStore, ssts: list[str], store_id: bytes) -> Census:
+    """What the headers of some objects that nothing names say of the log."""
     room = asyncio.Semaphore(HEADERS_IN_FLIGHT)
 
     async def ask(sst: str) -> int | None:

@@ -168,7 +168,7 @@ class Opener:
             raise Corrupt("keys/", f"keys object {manifests.manifest.keys} is missing: an older password was put back")
         if self.host is None or anchor is None:
             return None
-        reason = _rolled_back(anchor, self.key.store_id, manifests)
+        reason = rolled_back(anchor, self.key.store_id, manifests)
         if reason is None:
             return anchor
         if not accept_rollback:
@@ -251,7 +251,7 @@ def _refusal(url: str, holder: LockHolder) -> str:
     )
 
 
-def _rolled_back(anchor: Anchor, store_id: bytes, manifests: Manifests) -> str | None:
+def rolled_back(anchor: Anchor, store_id: bytes, manifests: Manifests) -> str | None:
     """Why the store cannot be the one this host remembers, or None if it can."""
     if anchor.store_id != store_id:
         return "holds another store than the one this host remembers there"

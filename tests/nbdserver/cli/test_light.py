@@ -66,6 +66,7 @@ def test_the_commands() -> None:
         "stats",
         "status",
         "flush",
+        "check",
         "password change",
         "client list",
         "client disconnect",

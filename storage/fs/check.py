@@ -1,0 +1,131 @@
+"""What a check says of a store, with the names of its devices: the report that commands print."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from storage.env import Env
+from storage.format.frame import FrameCodec
+from storage.format.names import manifest_name
+from storage.fs.name_tree import NameTree
+from storage.fs.status import DiskRange
+from storage.lsm.check.findings import Account, Finding
+from storage.lsm.check.read_data import DataReader
+from storage.lsm.check.read_run import CheckProgress, ReadRun
+from storage.lsm.check.read_times import KeptReadTimes
+from storage.lsm.check.running import held
+from storage.lsm.check.running import reader as running_reader
+from storage.lsm.check.subject import Subject, is_changed
+from storage.lsm.check.survey import Surveyed, survey
+from storage.lsm.engine import Engine
+from storage.lsm.metadata import TreeState
+from storage.lsm.recovery.ciphers import Ciphers
+from storage.objects.retry import RetryingStore
+from storage.units import MIB
+
+READ_RATE = 50 * MIB
+"""Bytes a second that a check reads, unless it is told otherwise: clients share the link."""
+
+
+class CheckFinding(msgspec.Struct, frozen=True):
+    """One thing that is wrong; see `storage.lsm.check.findings` for the kinds."""
+
+    kind: str
+    object: str
+    sentence: str
+    fault: bool
+    """No data is lost by it, and the store opens."""
+    ranges: list[DiskRange]
+    """Where devices show it; empty also where nobody can know."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What is to be checked beside all that refers to something."""
+
+    read_data: bool = False
+    """Open every frame."""
+    rate: float = READ_RATE
+    """Bytes a second of that; 0: as fast as it goes."""
+    resume: bool = False
+    """Pass over what the last run read, if that was cut short."""
+
+
+class CheckReport(msgspec.Struct, frozen=True):
+    """All that a check found."""
+
+    url: str
+    manifest: int
+    """The number of the manifest that was checked."""
+    findings: list[CheckFinding]
+    accounts: dict[str, Account]
+    """By use: objects and bytes of all that lies in the store."""
+
+
+async def check_running(
+    engine: Engine, tree: NameTree, objects: RetryingStore, env: Env, options: CheckOptions, progress: CheckProgress
+) -> CheckReport:
+    """Check the store of an engine that writes it. Its clients go on; nothing is deleted while references are checked.
+    `objects` gives up after a while.
+    """
+    its = engine.compactor.context
+    async with held(its) as moment:
+        subject = Subject(objects, engine.key, engine.keys_number, env, NameTree, moment=moment)
+        surveyed = await survey(subject)
+    if options.read_data:
+        reader = running_reader(its, lambda: objects.get(manifest_name(its.manifests.number), 0, 1))
+        run = ReadRun(reader, await engine.reads.load(), env, rate=options.rate, save=engine.reads.save)
+        listed = [ref for ref, _ in its.manifests.listed()]
+        surveyed.findings.all += await run.run(listed, progress, resume=options.resume)
+    return report(objects.url, surveyed, tree)
+
+
+async def check_at_rest(
+    subject: Subject, objects: RetryingStore, kept: KeptReadTimes, options: CheckOptions, progress: CheckProgress
+) -> CheckReport:
+    """Check a store that no engine of this process writes. `objects` gives up after a while."""
+    surveyed = await survey(subject)
+    manifests, env, number = surveyed.manifests, subject.env, surveyed.manifests.number
+    if options.read_data and number:
+
+        async def is_listed(sst: str) -> bool:
+            """A writer elsewhere may have taken it off the list."""
+            if await is_changed(manifests):
+                await manifests.read_newest()
+            return any(ref.id == sst for ref, _ in manifests.listed())
+
+        ciphers = Ciphers.derive(subject.key)
+        reader = DataReader(
+            store=objects.once(),
+            witness=lambda: objects.get(manifest_name(manifests.number), 0, 1),
+            index_cipher=ciphers.index,
+            codec=FrameCodec(ciphers.frames, subject.key.store_id),
+            store_id=subject.key.store_id,
+            env=env,
+            sst_numbers=surveyed.sst_numbers,
+            indexes=lambda: surveyed.maps,
+            is_listed=is_listed,
+        )
+        run = ReadRun(reader, await kept.load(), env, rate=options.rate, save=kept.save)
+        listed = [ref for ref, _ in manifests.listed()]
+        surveyed.findings.all += await run.run(listed, progress, resume=options.resume)
+    return report(objects.url, surveyed, surveyed.tree)
+
+
+def report(url: str, surveyed: Surveyed, tree: TreeState) -> CheckReport:
+    """What a survey found, in the names that `tree` gives."""
+    names = device_names(tree) if isinstance(tree, NameTree) else {}
+    findings = [named(finding, names) for finding in surveyed.findings.all]
+    return CheckReport(url, surveyed.manifests.number, findings, surveyed.findings.accounts)
+
+
+def device_names(tree: NameTree) -> dict[int, str]:
+    """The name of the device whose layer it is, by layer."""
+    return {inode.layer: name for name, inode in tree.namespace.devices()}
+
+
+def named(finding: Finding, names: Mapping[int, str]) -> CheckFinding:
+    """A finding with devices in place of layers; what is of no device is left out, since nobody sees it."""
+    ranges = [DiskRange(names[r.layer], r.offset, r.length) for r in finding.ranges if r.layer in names]
+    return CheckFinding(finding.kind.value, finding.object, finding.sentence, finding.fault, ranges)

@@ -1,0 +1,137 @@
+"""The chains of a store: its manifests, each bound to the one before it, and its log from the replay point on."""
+
+import asyncio
+
+from storage.bucket.whole import read_whole
+from storage.errors import Corrupt, Fenced, NotFound, Unavailable
+from storage.format.envelope import Header, ObjectKind, open_object
+from storage.format.manifest import decode
+from storage.format.names import manifest_name, wal_name
+from storage.format.sizes import MANIFEST_BYTES_MAX
+from storage.lsm.check.findings import Kind
+from storage.lsm.check.objects import Listed
+from storage.lsm.check.subject import Asker
+from storage.lsm.manifest.manifest_store import MANIFESTS_KEPT
+from storage.lsm.wal.log_object import Replay
+from storage.lsm.wal.reader import LogReader
+
+READS_IN_FLIGHT = 16
+
+FENCE_BYTES_MAX = 4096
+"""It holds one number."""
+
+_KINDS = (ObjectKind.MANIFEST,)
+
+
+async def check_manifests(asker: Asker, listed: Listed) -> None:
+    """Every manifest that must be there opens, and follows the one before it. Older ones bear nothing now: what is
+    wrong with them is a fault, but that a stalled writer could commit in the place of one that is gone.
+    """
+    number, manifest = asker.manifests.number, asker.manifests.manifest
+    wanted = sorted({*range(max(number - MANIFESTS_KEPT, 0) + 1, number + 1), *manifest.takeovers})
+    room = asyncio.Semaphore(READS_IN_FLIGHT)
+
+    async def read(one: int) -> tuple[Header, bytes] | None:
+        async with room:
+            size = listed.manifests[one].size if one in listed.manifests else None
+            return await _open_manifest(asker, one, size)
+
+    opened = await asyncio.gather(*map(read, wanted))
+    found = {one: both for one, both in zip(wanted, opened, strict=True) if both is not None}
+    epoch = 0
+    for one, (header, tag) in found.items():
+        before = found.get(one - 1)
+        if before is not None and header.link != before[1]:
+            asker.findings.add(Kind.MANIFEST, manifest_name(one), "it does not follow the one before it", fault=True)
+        if header.epoch < epoch:
+            asker.findings.add(Kind.MANIFEST, manifest_name(one), "it is of an earlier writer than the one before it")
+        epoch = header.epoch
+        if one == number and tag != asker.manifests.tag:
+            asker.findings.add(Kind.MEMORY, manifest_name(one), "it is not the one that the server committed")
+
+
+async def _open_manifest(asker: Asker, number: int, size: int | None) -> tuple[Header, bytes] | None:
+    """Header and tag of a manifest. None: a finding."""
+    name = manifest_name(number)
+    subject = asker.subject
+    newest = number == asker.manifests.number
+    try:
+        if size is None:
+            size = (await subject.store.head(name)).size
+        cipher, store_id = asker.ciphers.manifest, subject.key.store_id
+        raw = await read_whole(
+            subject.store,
+            name,
+            size,
+            limit=MANIFEST_BYTES_MAX,
+            cipher=cipher,
+            store_id=store_id,
+            kinds=_KINDS,
+            number=number,
+            env=subject.env,
+        )
+
+        def open_it() -> tuple[Header, bytes]:
+            header, body, tag = open_object(cipher, name, raw, store_id=store_id, kinds=_KINDS, number=number)
+            decode(name, body)
+            return header, tag
+
+        return await subject.env.run("codec", open_it)
+    except NotFound:
+        await asker.manifests.look_for_newer()
+        asker.findings.add(Kind.MANIFEST, name, "it is missing, and manifests like it are kept", fault=not newest)
+    except Corrupt as error:
+        asker.findings.corrupt(Kind.MANIFEST, error, fault=not newest)
+    return None
+
+
+async def check_fences(asker: Asker) -> None:
+    """Every fence below the replay point is there and opens. Without one a stalled writer could have writes
+    acknowledged that nobody will read; that is a fault, since nothing is lost by it now.
+    """
+    subject = asker.subject
+    cipher, store_id = asker.ciphers.wal, subject.key.store_id
+    room = asyncio.Semaphore(READS_IN_FLIGHT)
+
+    async def look(number: int) -> None:
+        name = wal_name(number)
+        async with room:
+            raw = await asker.ask(
+                name, lambda: subject.store.get(name, limit=FENCE_BYTES_MAX), "the manifest", fault=True
+            )
+        try:
+            if raw is not None:
+                open_object(cipher, name, raw, store_id=store_id, kinds=(ObjectKind.FENCE,), number=number)
+        except Corrupt as error:
+            asker.findings.corrupt(Kind.LOG, error, fault=True)
+
+    await asyncio.gather(*map(look, asker.manifests.manifest.fences))
+
+
+async def read_log(asker: Asker) -> Replay | None:
+    """The log from the replay point to its end; None: it is not whole, which is a finding. Fenced: a newer manifest
+    explains it.
+    """
+    subject = asker.subject
+    log = LogReader(
+        store=subject.store,
+        cipher=asker.ciphers.wal,
+        store_id=subject.key.store_id,
+        env=subject.env,
+        manifests=asker.manifests,
+    )
+    try:
+        replay = await log.read_to_gap()
+        if subject.anchor is not None:
+            await log.check_known(replay, subject.anchor.wal_number)
+    except Corrupt as error:
+        if subject.moment is not None:
+            # Beside its writer a number may be read before it lands, and a higher one after it.
+            raise Fenced from error
+        asker.findings.corrupt(Kind.LOG, error)
+        return None
+    except Unavailable:
+        if subject.moment is None:
+            raise
+        raise Fenced from None
+    return replay

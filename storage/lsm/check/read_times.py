@@ -1,0 +1,103 @@
+"""When each SST was last read to its end and was sound: what lets a run go on where it was cut short, and what a scrub
+goes by.
+
+It is this host's own memory, kept in its state folder: without it more is read than need be, and nothing else.
+"""
+
+import logging
+from collections.abc import Collection
+
+import msgspec
+
+from storage.env import Env
+from storage.errors import AccessDenied, OutOfSpace
+from storage.lsm.recovery.anchor import HostState
+
+_log = logging.getLogger("nbdserver")
+
+
+class _ReadTimesFile(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    began: float
+    read: dict[str, float]
+    damaged: dict[str, str]
+
+
+VERSION = 1
+
+
+class ReadTimes:
+    """Times in seconds since 1970, by id of the SST."""
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        """When the run began that was not ended; 0: the last one was."""
+        self.read: dict[str, float] = {}
+        """When each SST was last read and was sound."""
+        self.damaged: dict[str, str] = {}
+        """What was wrong with those that were not, when last read."""
+
+    @classmethod
+    def decode(cls, raw: bytes | None) -> "ReadTimes":
+        """What `encode` gave; nothing, if it was damaged: it is only a memory."""
+        found = cls()
+        if raw is None:
+            return found
+        try:
+            file = msgspec.msgpack.decode(raw, type=_ReadTimesFile)
+        except msgspec.MsgspecError:
+            return found
+        if file.version == VERSION:
+            found.began, found.read, found.damaged = file.began, dict(file.read), dict(file.damaged)
+        return found
+
+    def encode(self) -> bytes:
+        """All of it, for a file."""
+        return msgspec.msgpack.encode(_ReadTimesFile(VERSION, self.began, self.read, self.damaged))
+
+    def sound(self, sst: str, now: float) -> None:
+        """An SST was read to its end."""
+        self.read[sst] = now
+        self.damaged.pop(sst, None)
+
+    def wrong(self, sst: str, sentence: str) -> None:
+        """An SST was read, and is damaged: it is not counted as read."""
+        self.damaged[sst] = sentence
+        self.read.pop(sst, None)
+
+    def forget_all_but(self, listed: Collection[str]) -> None:
+        """These are all there are."""
+        for table in (self.read, self.damaged):
+            for sst in [sst for sst in table if sst not in listed]:
+                del table[sst]
+
+
+class KeptReadTimes:
+    """The reads of one store as this host keeps them, loaded when they are first asked for. Owned by the event loop."""
+
+    def __init__(self, host: HostState | None, env: Env) -> None:
+        """Without a `host` they end with the process."""
+        self._host = host
+        self._env = env
+        self._reads: ReadTimes | None = None
+
+    async def load(self) -> ReadTimes:
+        """What is known."""
+        if self._reads is None:
+            raw = None
+            if self._host is not None:
+                try:
+                    raw = await self._env.run("store", self._host.load_reads)
+                except (OutOfSpace, AccessDenied) as error:
+                    _log.warning("reads_not_kept", extra={"error": str(error)})
+            self._reads = self._reads or ReadTimes.decode(raw)
+        return self._reads
+
+    async def save(self) -> None:
+        """Keep what is known now. Where that fails, a later process reads again what this one has read."""
+        if self._host is None or self._reads is None:
+            return
+        try:
+            await self._env.run("store", self._host.save_reads, self._reads.encode())
+        except (OutOfSpace, AccessDenied) as error:
+            _log.warning("reads_not_kept", extra={"error": str(error)})
