@@ -11,7 +11,8 @@ from storage.lsm.check.survey import survey
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.compaction.test_jobs import Disk
-from tests.storage.lsm.worlds import KEY, MIB, Layers, World, settle
+from tests.storage.lsm.worlds import KEY, MIB, Layers, World
+from tests.support.idle import idle
 
 
 def subject(world: World, **more: object) -> Subject:
@@ -38,7 +39,7 @@ async def test_a_store_with_every_job_done_has_no_finding(seed: int) -> None:
     chance = random.Random(f"check {seed}")
     for _ in range(40):
         await chance.choice(steps)()
-        await settle(500)
+        await idle()
         assert await running(world, disk.engine) == []
         assert await at_rest(world) == []
     await disk.engine.close()
