@@ -2,7 +2,8 @@
 
 The store holds every kind of object: keys; take-over, ordinary and old manifests; fences below and behind the replay
 point; log objects with writes, zeroes, tree changes and locators; SSTs of the flush (full frames, patches, ranges) and
-of the bulk bypass; the tree. What may be damaged without an error is said in `Sample.irrelevant`, and why.
+of the bulk bypass; the tree. Compacted, it holds a checkpoint too, and what was repacked and consolidated. What may be
+damaged without an error is said in `Sample.irrelevant`, and why.
 """
 
 import asyncio
@@ -19,10 +20,12 @@ from storage.errors import Corrupt, Fenced, RolledBack, StorageError, Unsupporte
 from storage.format.blocks import FrameRef
 from storage.format.envelope import HEADER_BYTES, ObjectKind
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.format.names import MANIFESTS, TABLES, WALS, wal_name, wal_number
+from storage.format.names import MANIFESTS, TABLES, WALS, sst_name, wal_name, wal_number
+from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
 from tests.storage.lsm.worlds import World, durable, join, record
+from tests.support.nonces import Nonces
 
 PASSWORD = b"a password"
 COST = Cost.for_tests()
@@ -39,6 +42,8 @@ class Sample:
     truth: dict[int, bytes]
     state: Path
     irrelevant: dict[str, str]
+    merged: set[str]
+    """SSTs whose rows a checkpoint holds: only their frames are read."""
 
     def relevant(self) -> list[str]:
         return sorted(name for name in self.objects if name not in self.irrelevant)
@@ -49,10 +54,28 @@ class Sample:
         return sorted(last.values()) if of_each_kind else self.relevant()
 
 
-async def make(state: Path) -> Sample:
+async def compact(engine: Engine) -> None:
+    """Every job of maintenance, on what was flushed."""
+    compactor = engine.compactor
+    await compactor.do(WriteCheckpoint("the test says so"))
+    patched = tuple(PatchedBlock(1, block, 1, 1) for block in range(60) if engine.layers[1].index.is_patched(block))
+    await compactor.do(Consolidate(patched))
+    await compactor.do(WriteCheckpoint("of what was consolidated"))
+    live = [sst for sst in (await compactor.look()).ssts if sst.live]
+    await compactor.do(Repack(tuple(live[-1:]), "the test says so"))
+    await compactor.do(WriteCheckpoint("of what was repacked"))
+    await compactor.do(Drop(tuple(sst for sst in (await compactor.look()).ssts if sst.merged and not sst.live)))
+    live = [sst for sst in (await compactor.look()).ssts if sst.live]
+    await compactor.do(Repack(tuple(live[:1]), "and no checkpoint knows of it"))
+    compactor.delete_condemned()
+    await engine.garbage.finish()
+
+
+async def make(state: Path, *, compacted: bool) -> Sample:
     chance = random.Random(5)
     world = World(host=HostState(state, URL))
     key = await keys.create(world.store, PASSWORD, world.env, COST)
+    world.store.nonces = Nonces(key)
     engine = await world.open(key=key)
     await engine.change_tree(record("create", 1))
     layer = engine.layers[1]
@@ -77,6 +100,8 @@ async def make(state: Path) -> Sample:
     zero(7 * BLOCK_BYTES, 20 * BLOCK_BYTES)
     write(12 * BLOCK_BYTES, chance.randbytes(5 * SECTOR_BYTES))
     await engine.flush_memtable()
+    if compacted:
+        await compact(engine)
     await world.crash(engine)
     await engine.close()
     engine = await world.open(key=key)
@@ -105,16 +130,22 @@ async def make(state: Path) -> Sample:
         for name in world.store.names(WALS)
         if (wal_number(name) or 0) < manifest.replay
     }
-    named = {f"{TABLES}{table.id}.sst" for table in [*manifest.ssts, *engine.writes.memtable.ssts]}
+    listed = {sst_name(sst.id): merged for sst, merged in engine.manifests.listed()}
+    named = {*listed, *(sst_name(sst.id) for sst in engine.writes.memtable.ssts)}
     assert manifest.tree is not None
-    named.add(f"{TABLES}{manifest.tree.id}.sst")
+    named.add(sst_name(manifest.tree.id))
+    if compacted:
+        assert manifest.checkpoint is not None
+        named.add(sst_name(manifest.checkpoint.id))
     irrelevant |= {name: "an older tree" for name in world.store.names(TABLES) if name not in named}
-    return Sample(dict(world.store.objects), {1: bytes(truth), 2: b"", 3: b""}, state, irrelevant)
+    merged = {name for name, merged in listed.items() if merged}
+    assert bool(merged) == compacted
+    return Sample(dict(world.store.objects), {1: bytes(truth), 2: b"", 3: b""}, state, irrelevant, merged)
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return asyncio.run(make(tmp_path_factory.mktemp("state")))
+@pytest.fixture(scope="module", params=["flushed", pytest.param("compacted", marks=pytest.mark.slow)])
+def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return asyncio.run(make(tmp_path_factory.mktemp("state"), compacted=request.param == "compacted"))
 
 
 async def look(objects: dict[str, bytes], *, host: HostState | None = None, writer: bool = False) -> dict[int, bytes]:
@@ -167,8 +198,8 @@ def test_the_sample_has_every_kind_of_object(sample: Sample) -> None:
 
 
 def header_that_counts(content: bytes) -> int:
-    """Where the header of an object is that a start believes: of a data SST it is the second one."""
-    return int.from_bytes(content[92:96], "little") if content[10] == ObjectKind.DATA else 0
+    """Where the header of an object is that a start believes: of an SST or a checkpoint it is the second one."""
+    return int.from_bytes(content[92:96], "little") if content[10] in (ObjectKind.DATA, ObjectKind.CHECKPOINT) else 0
 
 
 reader_soon = pytest.mark.parametrize("writer", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -179,6 +210,8 @@ one_of_each_kind_soon = pytest.mark.parametrize("of_each_kind", [True, pytest.pa
 @reader_soon
 async def test_no_header_can_be_changed(sample: Sample, writer: bool, of_each_kind: bool) -> None:
     for name in sample.some(of_each_kind=of_each_kind):
+        if name in sample.merged:
+            continue
         content = sample.objects[name]
         begin = header_that_counts(content)
         for position in range(begin, begin + HEADER_BYTES):
@@ -205,8 +238,9 @@ async def test_no_bit_anywhere_can_be_changed(sample: Sample, of_each_kind: bool
     for name in sample.some(of_each_kind=of_each_kind):
         content = sample.objects[name]
         count = 15 if of_each_kind else 60
-        last = [len(content) - back for back in range(1, count)]
-        positions = last + [chance.randrange(len(content)) for _ in range(count)]
+        end = header_that_counts(content) if name in sample.merged else len(content)
+        last = [end - back for back in range(1, count)]
+        positions = last + [chance.randrange(HEADER_BYTES, end) for _ in range(count)]
         unnoticed = 0
         for position in positions:
             damaged = bytearray(content)
