@@ -21,17 +21,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from storage import cancel
-from storage.bucket.missing import insist
 from storage.bucket.outage import REFUSALS, Outage
 from storage.cache.frame_cache import Decoded, FrameCache
 from storage.env import Env
-from storage.errors import Corrupt, NotFound, StorageError, Unavailable, Unreadable
+from storage.errors import Corrupt, StorageError, Unavailable, Unreadable
 from storage.format.blocks import FrameRef
 from storage.format.frame import FrameCodec
-from storage.lsm.index.sst_numbers import OFFSET_MASK, SstNumbers
-from storage.lsm.sst.ranges import coalesce, decode_frame
+from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.sst.frame_reader import FrameReader
+from storage.lsm.sst.quarantine import NOBODY, Quarantine
+from storage.lsm.sst.ranges import coalesce
 from storage.lsm.sst.suspects import Suspects
-from storage.lsm.sst.wanted import Waiter, Wanted, next_retries
+from storage.lsm.sst.wanted import Waiter, Wanted
 from storage.objects.base import ObjectStore
 
 GETS_IN_FLIGHT = 16
@@ -48,14 +49,6 @@ READ_SECONDS_MAX = 60.0
 
 FLUSH_SECONDS_MAX = 10.0
 """How long a memtable flush does: longer than a store asks for a pause, and writers do not notice."""
-
-ATTEMPT_SECONDS_MAX = 60.0
-"""A GET of 4 MiB that takes longer has failed: no request may hang for longer."""
-
-EXPIRY_SECONDS = 1.0
-"""How often it is looked at who has waited long enough."""
-
-NOBODY = Unavailable("nobody waits for it")
 
 _log = logging.getLogger("nbdserver")
 
@@ -78,20 +71,16 @@ class FrameSource:
         """`store` tries each request once. `witness` asks it for a byte of an object that is there. `patience_seconds`
         is how long a read waits for a store that is away; None: for ever.
         """
-        self._store = store
-        self._codec = codec
+        self._reader = FrameReader(store, codec, sst_numbers, env, on_missing)
         self.cache = cache
         self._sst_numbers = sst_numbers
         self._env = env
-        self._on_missing = on_missing
         self._patience = patience_seconds
-        self.suspects = Suspects()
+        self._quarantine = Quarantine(env, self._end)
         self._waiting: dict[int, Wanted] = {}
         """All that is wanted, by location."""
         self._queue: list[FrameRef] = []
         """Frames that no GET brings yet, in order of asking."""
-        self._apart: dict[int, Wanted] = {}
-        """What is wanted of suspects."""
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._gets: set[asyncio.Task[None]] = set()
@@ -158,7 +147,12 @@ class FrameSource:
     @property
     def loading(self) -> int:
         """Frames asked for and not here yet, less those of suspects."""
-        return len(self._waiting) - len(self._apart)
+        return len(self._waiting) - len(self._quarantine)
+
+    @property
+    def suspects(self) -> Suspects:
+        """The objects that the store withholds, while it gives others."""
+        return self._quarantine.suspects
 
     def stop(self, error: StorageError) -> None:
         """Fetch nothing more; who waits is told `error`."""
@@ -198,7 +192,7 @@ class FrameSource:
     def _end(self, wanted: Wanted, outcome: Decoded | Exception) -> None:
         """Tell all who wait."""
         self._waiting.pop(wanted.ref.location, None)
-        self._apart.pop(wanted.ref.location, None)
+        self._quarantine.let_go(wanted)
         for waiter in wanted.waiters:
             if waiter.future.done():
                 continue
@@ -210,7 +204,7 @@ class FrameSource:
     # --- what goes next
 
     def _dispatch_soon(self) -> None:
-        if not self._scheduled and (self._queue or self._apart) and self._stopped is None:
+        if not self._scheduled and (self._queue or self._quarantine) and self._stopped is None:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
@@ -221,27 +215,15 @@ class FrameSource:
             return
         now = self._env.monotonic()
         if self.suspects:
-            self._set_apart(now)
+            asked, self._queue = self._queue, []
+            self._queue += [ref for ref in asked if not self._quarantine.takes(self._waiting[ref.location], now)]
         if self._queue and now >= self._outage.until:
             self._start_gets()
-        if self._apart:
-            self._expire(now)
-            for group in next_retries([*self._apart.values()], now, RETRIES_IN_FLIGHT - len(self._retries)):
+        if self._quarantine:
+            self._quarantine.expire(now)
+            for group in self._quarantine.next(now, RETRIES_IN_FLIGHT - len(self._retries)):
                 self._start(group, self._retries)
         self._arm(now)
-
-    def _set_apart(self, now: float) -> None:
-        """Take what is wanted of suspects out of the queue."""
-        queue, self._queue = self._queue, []
-        for ref in queue:
-            wanted = self._waiting[ref.location]
-            if wanted.name not in self.suspects:
-                self._queue.append(ref)
-            elif wanted.missed:
-                wanted.set_apart(now)
-                self._apart[ref.location] = wanted
-            else:
-                self._end(wanted, NOBODY)
 
     def _start_gets(self) -> None:
         asked = {ref.location: place for place, ref in enumerate(self._queue)}
@@ -255,11 +237,11 @@ class FrameSource:
                 self._end(abandoned, NOBODY)
             if not wanted:
                 continue
-            sst_numbers = self._slots_for(wanted)
-            if sst_numbers is None:
+            slots = self._slots_for(wanted)
+            if slots is None:
                 self._queue += [w.ref for w in wanted]
             else:
-                self._start(wanted, sst_numbers)
+                self._start(wanted, slots)
 
     def _slots_for(self, group: list[Wanted]) -> set[asyncio.Task[None]] | None:
         """Where a group may go now, if anywhere."""
@@ -269,16 +251,16 @@ class FrameSource:
             return self._urgent_gets
         return None
 
-    def _start(self, group: list[Wanted], sst_numbers: set[asyncio.Task[None]]) -> None:
+    def _start(self, group: list[Wanted], slots: set[asyncio.Task[None]]) -> None:
         name = group[0].name
         for wanted in group:
             wanted.under_way = True
         task = asyncio.get_running_loop().create_task(self._load(group))
-        sst_numbers.add(task)
+        slots.add(task)
         self._busy[name] += 1
 
         def done(task: asyncio.Task[None]) -> None:
-            sst_numbers.discard(task)
+            slots.discard(task)
             self._busy[name] -= 1
             if not self._busy[name]:
                 del self._busy[name]
@@ -286,38 +268,12 @@ class FrameSource:
 
         task.add_done_callback(done)
 
-    def _expire(self, now: float) -> None:
-        """Tell those who have waited long enough for a suspect, whether or not it was its turn to be tried again."""
-        for wanted in list(self._apart.values()):
-            proven = self.suspects.is_proven(wanted.name, wanted.suspected, wanted.newest)
-            for waiter in wanted.waiters:
-                if waiter.future.done() or not (proven or waiter.urgent):
-                    continue
-                if now - max(waiter.asked, wanted.suspected) >= self._limit(wanted, waiter, now):
-                    waiter.future.set_exception(self._unreadable(wanted, now))
-            if not wanted.missed and not wanted.under_way:
-                self._end(wanted, NOBODY)
-
-    def _limit(self, wanted: Wanted, waiter: Waiter, now: float) -> float:
-        """How long to wait for a turn: a flush waits for no object that was withheld before it began."""
-        withheld = now - self.suspects.withheld_since(wanted.name, wanted.ref.location, now)
-        return EXPIRY_SECONDS if waiter.urgent and withheld >= waiter.patience else waiter.patience
-
-    def _unreadable(self, wanted: Wanted, now: float) -> Unreadable:
-        since = self.suspects.withheld_since(wanted.name, wanted.ref.location, now)
-        reason = self.suspects.reason(wanted.name)
-        return Unreadable(
-            f"{wanted.name} could not be read for {now - since:.0f} s, while the store gives others: {reason}"
-        )
-
     def _arm(self, now: float) -> None:
         """Come back when something is due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = [EXPIRY_SECONDS + now] if self._apart else []
-        if len(self._retries) < RETRIES_IN_FLIGHT:
-            due += [wanted.due for wanted in self._apart.values() if not wanted.under_way]
+        due = self._quarantine.due(now, may_retry=len(self._retries) < RETRIES_IN_FLIGHT)
         if self._queue and self._outage.until > now:
             due.append(self._outage.until)
         if due:
@@ -331,11 +287,7 @@ class FrameSource:
         results: list[Decoded | StorageError] | list[Exception]
         try:
             try:
-                async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
-                    results = await self._answers([wanted.ref for wanted in group])
-            except TimeoutError:
-                late = Unavailable(f"{group[0].name} was not given within {ATTEMPT_SECONDS_MAX:g} s")
-                return await self._refused(group, late, began)
+                results = await self._reader.read([wanted.ref for wanted in group])
             except REFUSALS as error:
                 return await self._refused(group, error, began)
         except (Exception, asyncio.CancelledError) as error:
@@ -357,74 +309,30 @@ class FrameSource:
         for wanted in group:
             wanted.under_way = False
         if gives:
-            self._suspect(group, error, began)
+            self._quarantine.failed(group, error, began)
         else:
             self._wait_for_store(group, error)
-
-    async def _answers(self, group: list[FrameRef]) -> list[Decoded | StorageError]:
-        name = self._sst_numbers.name(group[0].location)
-        start = group[0].location & OFFSET_MASK
-        end = (group[-1].location & OFFSET_MASK) + group[-1].length
-        try:
-            raw = await insist(
-                self._store,
-                lambda: self._store.get(name, start, end - start),
-                on_missing=lambda: self._on_missing(name),
-            )
-        except NotFound:
-            raise Corrupt(name, "it is missing though the newest manifest names it") from None
-        return await self._env.run("codec", self._decode, name, raw, start, group)
-
-    def _decode(self, name: str, raw: bytes, start: int, group: list[FrameRef]) -> list[Decoded | StorageError]:
-        view = memoryview(raw)
-        return [
-            decode_frame(self._codec, name, ref, view[(ref.location & OFFSET_MASK) - start :][: ref.length])
-            for ref in group
-        ]
 
     # --- what became of it
 
     def _given(self, group: list[Wanted]) -> None:
         self._outage.gave()
-        name = group[0].name
-        if self.suspects.gave(name, [wanted.ref.location for wanted in group]):
-            _log.warning("object_readable", extra={"object": name})
-            self._let_back([wanted for wanted in self._apart.values() if wanted.name == name])
+        self._let_back(self._quarantine.gave(group))
 
     def _wait_for_store(self, group: list[Wanted], error: StorageError) -> None:
         """The store is away: all wait, and are asked for again together."""
-        self.suspects.clear()
         self._outage.goes_on(error)
         if self._patience is not None:
             final, now = not isinstance(error, Unavailable), self._env.monotonic()
             for waiter in [waiter for wanted in group for waiter in wanted.waiters if not waiter.future.done()]:
                 if final or now - waiter.asked >= self._patience:
                     waiter.future.set_exception(error)
-        self._let_back([*dict.fromkeys([*self._apart.values(), *group])])
-
-    def _suspect(self, group: list[Wanted], error: StorageError, began: float) -> None:
-        """The object is withheld while others are given: what is wanted of it waits apart."""
-        now = self._env.monotonic()
-        name = group[0].name
-        frames = {w.ref.location: [(waiter.layer, w.ref.block) for waiter in w.waiters] for w in group if w.missed}
-        if self.suspects.failed(name, frames, str(error), since=began):
-            _log.warning("object_unreadable", extra={"object": name, "error": str(error)})
-        for wanted in group:
-            if wanted.ref.location not in self._apart:
-                wanted.set_apart(began)
-            wanted.failed(began, now, self._env.jitter())
-            since = self.suspects.withheld_since(name, wanted.ref.location, now)
-            proven = self.suspects.is_proven(name, wanted.suspected, wanted.newest)
-            wanted.give_up(self._unreadable(wanted, now), now, since, proven=proven)
-            if wanted.missed:
-                self._apart[wanted.ref.location] = wanted
-            else:
-                self._end(wanted, error)
+        self._let_back([*dict.fromkeys([*self._quarantine.dissolve(), *group])])
 
     def _let_back(self, group: list[Wanted]) -> None:
         """To all others, as far as anybody waits for it."""
         for wanted in group:
-            self._apart.pop(wanted.ref.location, None)
+            self._quarantine.let_go(wanted)
             if wanted.under_way:
                 continue
             if wanted.missed:

@@ -16,7 +16,8 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.options import EngineOptions
-from storage.lsm.sst.fetch import ATTEMPT_SECONDS_MAX, FLUSH_SECONDS_MAX, OBJECT_GETS_MAX, READ_SECONDS_MAX
+from storage.lsm.sst.fetch import FLUSH_SECONDS_MAX, OBJECT_GETS_MAX, READ_SECONDS_MAX
+from storage.lsm.sst.frame_reader import ATTEMPT_SECONDS_MAX
 from storage.objects.rates import Rate
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.lsm.worlds import MIB, InlineEnv, StageStore, World, durable, join, record

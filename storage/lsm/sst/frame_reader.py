@@ -1,0 +1,63 @@
+"""One ranged GET: frames that lie next to each other in an SST are asked for, opened and checked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from storage.bucket.missing import insist
+from storage.cache.frame_cache import Decoded
+from storage.env import Env
+from storage.errors import Corrupt, NotFound, StorageError, Unavailable
+from storage.format.blocks import FrameRef
+from storage.format.frame import FrameCodec
+from storage.lsm.index.sst_numbers import OFFSET_MASK, SstNumbers
+from storage.lsm.sst.ranges import decode_frame
+from storage.objects.base import ObjectStore
+
+ATTEMPT_SECONDS_MAX = 60.0
+"""A GET of 4 MiB that takes longer has failed: no request may hang for longer."""
+
+
+class FrameReader:
+    """Reads frames of one store; nothing is tried twice."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        codec: FrameCodec,
+        sst_numbers: SstNumbers,
+        env: Env,
+        on_missing: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`on_missing` is awaited with the name of an object that is not there, and raises what explains that."""
+        self._store = store
+        self._codec = codec
+        self._sst_numbers = sst_numbers
+        self._env = env
+        self._on_missing = on_missing
+
+    async def read(self, group: list[FrameRef]) -> list[Decoded | StorageError]:
+        """What each frame of a group holds, or what is wrong with it alone. REFUSALS: the store did not give them, or
+        not within a minute. Corrupt: the object is missing, and nothing explains that.
+        """
+        name = self._sst_numbers.name(group[0].location)
+        start = group[0].location & OFFSET_MASK
+        end = (group[-1].location & OFFSET_MASK) + group[-1].length
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
+                raw = await insist(
+                    self._store,
+                    lambda: self._store.get(name, start, end - start),
+                    on_missing=lambda: self._on_missing(name),
+                )
+                return await self._env.run("codec", self._decode, name, raw, start, group)
+        except NotFound:
+            raise Corrupt(name, "it is missing though the newest manifest names it") from None
+        except TimeoutError:
+            raise Unavailable(f"{name} was not given within {ATTEMPT_SECONDS_MAX:g} s") from None
+
+    def _decode(self, name: str, raw: bytes, start: int, group: list[FrameRef]) -> list[Decoded | StorageError]:
+        view = memoryview(raw)
+        return [
+            decode_frame(self._codec, name, ref, view[(ref.location & OFFSET_MASK) - start :][: ref.length])
+            for ref in group
+        ]
