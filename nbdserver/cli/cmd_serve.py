@@ -18,15 +18,23 @@ from nbdserver.cli import passwords
 from nbdserver.cli.exit_status import report
 from nbdserver.cli.parameters import NAME, SIZE, Place, json_option, option, rollback_option, store_argument
 from nbdserver.cli.standard import complain
-from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, Tls, parse_size
+from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, parse_size
 from nbdserver.server.limits import Limits
 
 if TYPE_CHECKING:
     from nbdserver.service.announce import Announcement
     from storage.secret import Secret
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER_PATH = click.Path(path_type=Path, file_okay=False)
+
+class AbsolutePath(click.Path):
+    """A path, also for a process that has gone to another folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(os.fsdecode(super().convert(value, param, ctx))).absolute()
+
+
+FILE = AbsolutePath(dir_okay=False)
+FOLDER_PATH = AbsolutePath(file_okay=False)
 SERVER_KEY = "server-key.pem"  # of `nbdserver.tls`, which a light command does not import
 COUNT = click.IntRange(1, 100_000)
 LIMITS = Limits()
@@ -75,7 +83,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--run", metavar="COMMAND", help="Serve for this command only: $uri names the first export.")
 @option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
 @rollback_option
-@option("--cache-size", type=SIZE, help="Memory for decoded data.")
+@option("--cache-size", "cache_bytes", type=SIZE, help="Memory for decoded data.")
 @option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
 @option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
 @option("-v", "--verbose", is_flag=True, help="Log every connection and every request to the store too.")
@@ -88,11 +96,6 @@ def serve(
     unix: Path | None,
     fork: bool,
     no_create: bool,
-    cache_size: int | None,
-    pid_file: Path | None,
-    access: Path | None,
-    tls: Tls,
-    tls_certificates: Path | None,
     log_file: Path | None,
     log_format: Literal["console", "json"],
     verbose: bool,
@@ -112,55 +115,55 @@ def serve(
     read certificates and access list again, and reopen the log file. In the background (--fork) it logs to
     --log-file or, without that, to the system's log.
     """
-    run, read_only = rest["run"], rest["read_only"]
-    if read_only and rest["create"]:
-        raise click.UsageError("--read-only and --create exclude each other")
-    if fork and run is not None:
-        raise click.UsageError("--fork and --run exclude each other")
-    if fork and log_file is None:
-        _check_system_log()
-    if (tls == "off") != (tls_certificates is None):
-        raise click.UsageError("--tls on or require and --tls-certificates need each other")
-    if tls == "off" and rest["tls_verify_peer"]:
-        raise click.UsageError("--tls-verify-peer needs --tls require")
-    if tls == "on" and rest["tls_verify_peer"] and access is None:
-        raise click.UsageError(
-            "with --tls on clients get in without TLS, and so without a certificate: use --tls require, or say with "
-            "--access what those may use"
-        )
-    tcp = None
-    if bind is not None or port is not None or (unix is None and run is None):
-        tcp = (DEFAULT_BIND if bind is None else bind, DEFAULT_PORT if port is None else port)
     settings = ServeSettings(
         store=place.store,
         state_folder=place.state_folder,
-        tcp=tcp,
-        unix=unix and unix.absolute(),
-        pid_file=pid_file and pid_file.absolute(),
-        access=access and access.absolute(),
-        tls=tls,
-        tls_certificates=tls_certificates and tls_certificates.absolute(),
-        make_store=not no_create and not read_only,
-        cache_bytes=cache_size,
+        tcp=_tcp(bind, port, wanted=unix is None and rest["run"] is None),
+        unix=unix,
+        make_store=not no_create and not rest["read_only"],
         **rest,
     )
+    _check(settings, fork=fork)
+    if fork and log_file is None:
+        _check_system_log()
     if settings.tls_certificates is not None:
         with contextlib.suppress(OSError):  # reading it will say what is wrong
             passwords.warn_of_readers(settings.tls_certificates / SERVER_KEY, "the key")
     password = _password(settings, fork=fork)
 
-    def child(ready: Callable[[], None]) -> int:
-        def make_log(level: int) -> _Log:
-            return _Log(log_format, log_file and log_file.absolute(), level, detached=fork)
-
-        return _serve(settings, password, ready, make_log, verbose=verbose, as_json=as_json)
-
+    make_log = partial(_Log, log_format, log_file, detached=fork)
+    child = partial(_serve, settings, password, make_log, verbose=verbose, as_json=as_json)
     with password:  # a fork has a copy of its own, which it wipes itself
         if not fork:
             return child(lambda: None)
         from nbdserver.service.daemon import detach
 
         return detach(child)
+
+
+def _tcp(bind: str | None, port: int | None, *, wanted: bool) -> tuple[str, int] | None:
+    """Where to listen on TCP; `wanted`: even if neither address nor port were given."""
+    if bind is None and port is None and not wanted:
+        return None
+    return DEFAULT_BIND if bind is None else bind, DEFAULT_PORT if port is None else port
+
+
+def _check(settings: ServeSettings, *, fork: bool) -> None:
+    """UsageError: options that exclude or need each other."""
+    if settings.read_only and settings.create:
+        raise click.UsageError("--read-only and --create exclude each other")
+    if fork and settings.run is not None:
+        raise click.UsageError("--fork and --run exclude each other")
+    tls = settings.tls
+    if (tls == "off") != (settings.tls_certificates is None):
+        raise click.UsageError("--tls on or require and --tls-certificates need each other")
+    if tls == "off" and settings.tls_verify_peer:
+        raise click.UsageError("--tls-verify-peer needs --tls require")
+    if tls == "on" and settings.tls_verify_peer and settings.access is None:
+        raise click.UsageError(
+            "with --tls on clients get in without TLS, and so without a certificate: use --tls require, or say with "
+            "--access what those may use"
+        )
 
 
 def _password(settings: ServeSettings, *, fork: bool) -> Secret:
@@ -238,8 +241,8 @@ class _Log:
 def _serve(
     settings: ServeSettings,
     password: Secret,
-    ready: Callable[[], None],
     make_log: Callable[[int], _Log],
+    ready: Callable[[], None],
     *,
     verbose: bool,
     as_json: bool,

@@ -7,6 +7,7 @@ over as `storage.lsm.recovery.take_over` says.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import msgspec
 
@@ -46,45 +47,29 @@ async def open_store(
     NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
     RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
     """
-    return await _open(
-        location,
-        password,
-        env=env,
-        create=create,
-        take_over=take_over,
-        accept_rollback=accept_rollback,
-        read_only=False,
-        options=options or StoreOptions(),
-    )
+    terms = _Terms(create=create, take_over=take_over, accept_rollback=accept_rollback, read_only=False)
+    return await _open(location, password, env, options or StoreOptions(), terms)
 
 
 async def open_reader(
     location: str, password: bytes | bytearray, *, env: Env, options: StoreOptions | None = None
 ) -> Store:
     """Open a store to read its newest durable state; takes nothing from a writer."""
-    return await _open(
-        location,
-        password,
-        env=env,
-        create=False,
-        take_over=False,
-        accept_rollback=False,
-        read_only=True,
-        options=options or StoreOptions(),
-    )
+    terms = _Terms(create=False, take_over=False, accept_rollback=False, read_only=True)
+    return await _open(location, password, env, options or StoreOptions(), terms)
 
 
-async def _open(
-    location: str,
-    password: bytes | bytearray,
-    *,
-    env: Env,
-    create: bool,
-    take_over: bool,
-    accept_rollback: bool,
-    read_only: bool,
-    options: StoreOptions,
-) -> Store:
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What may be done to open a store."""
+
+    create: bool
+    take_over: bool
+    accept_rollback: bool
+    read_only: bool
+
+
+async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _Terms) -> Store:
     self_test()
     stats = RequestStats()
     patient = RetryingStore(CountingStore(open_location(location, env), stats), env, options.patience_seconds)
@@ -94,10 +79,10 @@ async def _open(
     host = _host(patient.url, options)
     tree = NameTree()
     try:
-        if host is not None and accept_rollback:
+        if host is not None and terms.accept_rollback:
             await env.run("store", host.forget_damaged)
         key, number, created = await unlock(
-            opening, password, env, host, create=create, accept_rollback=accept_rollback, cost=options.cost
+            opening, password, env, host, create=terms.create, accept_rollback=terms.accept_rollback, cost=options.cost
         )
 
         old_keys: list[str] = []
@@ -119,9 +104,9 @@ async def _open(
             env=env,
             options=msgspec.structs.replace(options.engine, patience_seconds=options.patience_seconds),
             host=host,
-            take_over=take_over,
-            accept_rollback=accept_rollback,
-            read_only=read_only,
+            take_over=terms.take_over,
+            accept_rollback=terms.accept_rollback,
+            read_only=terms.read_only,
             prepare=prepare,
         )
         # A password change that was cut short left the slot of the old password behind.

@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from storage.bucket.outage import REFUSALS
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError, Unavailable
+from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError
 from storage.lsm.background import Background
 from storage.lsm.check.read_times import KeptReadTimes
+from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
 from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
@@ -54,7 +52,7 @@ class Engine:
         self._single = its.single
         self._env = its.env
         self._options = its.options
-        self._flush_wanted = asyncio.Event()
+        self.flush_trigger = FlushTrigger(its.options)
         self._background = Background()
         """What goes on until the engine ends."""
         self._flushes = Background()
@@ -150,12 +148,13 @@ class Engine:
             named=named_by(self.manifests).keys() | {sst.id for sst in self.writes.memtable.ssts},
             below=lambda: (self.manifests.manifest.replay, self.commit.position.fences),
         )
+        self.garbage.add(self.manifests.take_old())
         start = partial(self._background.start, on_failure=self.fail)
         start("memtable flushes", self._flush_forever)
-        start("watch for a newer writer", self._watch)
+        start("watch for a newer writer", partial(self.manifests.watch, self._options.watch_seconds))
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
-        start("sweep of leftovers", partial(self._sweep, sweeper))
+        start("sweep of leftovers", partial(sweeper.run, self._options.sweep_seconds))
         self.log_moved()
 
     async def look_for_newer(self) -> None:
@@ -186,7 +185,7 @@ class Engine:
             # The tree in memory may know what the log does not: a later record would rest on it.
             self.fail(error)
             raise
-        return TreeChange(self, sequence)
+        return TreeChange(partial(self.durable, self._layers.tree_queue, sequence))
 
     # --- durability
 
@@ -254,23 +253,11 @@ class Engine:
 
     def log_moved(self) -> None:
         """The log moved: is it time to flush the memtable?"""
-        position = self.commit.position
-        memtable = self.writes.memtable
-        # What is kept would be written to the log again by a flush, which so could ask for the next one for ever.
-        size = position.logged_bytes - memtable.kept
-        many = len(position.objects) >= self._options.flush_objects and memtable.holds_more_than_kept
-        long = many or size >= LOG_BYTES_MAX // 4
-        if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
-            self._flush_wanted.set()
+        self.flush_trigger.log_moved(self.commit.position, self.writes.memtable)
 
     async def _flush_forever(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(self._options.flush_seconds):
-                    await self._flush_wanted.wait()
-            except TimeoutError:
-                pass
-            self._flush_wanted.clear()
+            await self.flush_trigger.wait()
             await self.flush_memtable()
 
     async def flush_memtable(self, *, closing: bool = False, always: bool = False) -> None:
@@ -352,32 +339,12 @@ class Engine:
             probed=True,
         )
 
-    # --- other writers
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._options.watch_seconds)
-            try:
-                await self.manifests.probe_newer()
-            except Unavailable:
-                continue
-
-    async def _sweep(self, sweeper: Sweeper) -> None:
-        """Find what earlier writers left, now and when it is old enough. A crash in here leaves it to the next."""
-        self.garbage.add(self.manifests.take_old())
-        while True:
-            if self.garbage.failing is None:
-                with suppress(*REFUSALS):  # the next turn asks again
-                    await sweeper.sweep()
-            await asyncio.sleep(self._options.sweep_seconds)
-
 
 @dataclass(frozen=True, slots=True)
 class TreeChange:
     """A change of the tree that was applied. Awaited, it is durable; who does not wait for that may let it go."""
 
-    engine: Engine
-    sequence: int
+    durable: Callable[[], Awaitable[None]]
 
-    def __await__(self) -> Generator[Any, None, None]:
-        return self.engine.durable(self.engine._layers.tree_queue, self.sequence).__await__()
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self.durable().__await__()

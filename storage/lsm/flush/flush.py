@@ -25,6 +25,7 @@ from storage.lsm.flush.complete import complete_sectors
 from storage.lsm.flush.flush_plan import FlushPlan, add, block_bytes, chunks, plan
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.index.install import Installer, Written
+from storage.lsm.layer import Layer
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.memtable.memtable import Memtable
@@ -90,16 +91,7 @@ class MemtableFlush:
     async def _flush(self, *, keys_number: int, closing: bool) -> None:
         """One flush."""
         layers = self._layers
-        self.waits_for = "writes on their way to the log"
-        sealed, queues = layers.seal()
-        self._writes.flushing(0.0)
-        for queue, sequence in queues:
-            await self._durable(queue, sequence)
-        living = dict(layers.by_number)
-        if sealed.layers.keys() - living.keys():
-            # A layer was dropped since: that must be durable before its operations leave the log without a trace.
-            await self._durable(layers.tree_queue, layers.tree_queue.last_sequence)
-        sealed.layers = {number: table for number, table in sealed.layers.items() if number in living}
+        sealed, living = await self._seal()
         self.waits_for = "what lies below sectors that were written in part"
         for queue, sequence in await complete_sectors(sealed, living, self._source, self._writes):
             await self._durable(queue, sequence)
@@ -138,6 +130,21 @@ class MemtableFlush:
         del written
         await _free(sealed)
         await self._truncate(replay)
+
+    async def _seal(self) -> tuple[Memtable, dict[int, Layer]]:
+        """The memtable, sealed and all of it in the log, and the layers that live; of others it holds nothing."""
+        layers = self._layers
+        self.waits_for = "writes on their way to the log"
+        sealed, queues = layers.seal()
+        self._writes.flushing(0.0)
+        for queue, sequence in queues:
+            await self._durable(queue, sequence)
+        living = dict(layers.by_number)
+        if sealed.layers.keys() - living.keys():
+            # A layer was dropped since: that must be durable before its operations leave the log without a trace.
+            await self._durable(layers.tree_queue, layers.tree_queue.last_sequence)
+        sealed.layers = {number: table for number, table in sealed.layers.items() if number in living}
+        return sealed, living
 
     async def _write(self, sealed: Memtable) -> tuple[list[RangeZero], list[Written]]:
         """Upload everything of a sealed, acknowledged and completed memtable."""

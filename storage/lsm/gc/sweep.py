@@ -12,8 +12,10 @@ The store's clock is told by what it says of this writer's take-over manifest, a
 clock, which measures how long something took and is not asked what time it is. What is swept is said in the log.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 
 from storage.bucket.listing import list_log, list_manifests, list_ssts
 from storage.bucket.outage import REFUSALS
@@ -69,6 +71,14 @@ class Sweeper:
         self._began = env.monotonic()
         self._clock: float | None = None
         """What the store's clock showed a little before `_began`."""
+
+    async def run(self, seconds: float) -> None:
+        """Sweep for ever, with pauses of `seconds`. A crash in here leaves everything to the next writer."""
+        while True:
+            if self._garbage.failing is None:
+                with suppress(*REFUSALS):  # the next turn asks again
+                    await self.sweep()
+            await asyncio.sleep(seconds)
 
     async def sweep(self) -> None:
         """Every leftover that may go is garbage. REFUSALS: the store does not say what there is. A crash leaves what is

@@ -8,6 +8,7 @@ newest 16 stay.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from storage.bucket.create_once import Taken, create_once, pauses
@@ -222,6 +223,13 @@ class Manifests:
             return
         if await self._size(number + 1) is not None and self.number == number and not self._committing.locked():
             raise Fenced
+
+    async def watch(self, seconds: float) -> None:
+        """Look for a newer manifest every `seconds`, until there is one: Fenced."""
+        while True:
+            await asyncio.sleep(seconds)
+            with suppress(Unavailable):
+                await self.probe_newer()
 
     def take_old(self) -> list[str]:
         """The names of the manifests that are neither among the newest 16 nor a take-over: garbage, told once."""

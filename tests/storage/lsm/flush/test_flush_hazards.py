@@ -25,7 +25,7 @@ async def test_closing_waits_for_the_flush_that_is_under_way() -> None:
     layer.write(0, A)
     await durable(engine, layer)
     held = world.store.hold("create", "compacted/")
-    engine._flush_wanted.set()
+    engine.flush_trigger.pull()
     await held.someone_waits()
     layer.write(SECTOR_BYTES, B)
     closing = asyncio.ensure_future(engine.close())

@@ -1,0 +1,38 @@
+"""The flush trigger: when a memtable is flushed."""
+
+import asyncio
+
+from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
+from storage.lsm.memtable.memtable import Memtable
+from storage.lsm.options import EngineOptions
+from storage.lsm.wal.position import LogPosition
+
+
+class FlushTrigger:
+    """Says when to flush: log or memtable are long, or `flush_seconds` have passed. Owned by the event loop."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._wanted = asyncio.Event()
+
+    def pull(self) -> None:
+        """Flush now."""
+        self._wanted.set()
+
+    def log_moved(self, position: LogPosition, memtable: Memtable) -> None:
+        """Flush now, if either is long."""
+        # What is kept would be written to the log again by a flush, which so could ask for the next one for ever.
+        size = position.logged_bytes - memtable.kept
+        many = len(position.objects) >= self._options.flush_objects and memtable.holds_more_than_kept
+        long = many or size >= LOG_BYTES_MAX // 4
+        if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
+            self.pull()
+
+    async def wait(self) -> None:
+        """Return when it is time; then it counts from the beginning."""
+        try:
+            async with asyncio.timeout(self._options.flush_seconds):
+                await self._wanted.wait()
+        except TimeoutError:
+            pass
+        self._wanted.clear()
