@@ -19,12 +19,12 @@ from storage.errors import AccessDenied
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
-ROOT = 0
+ROOT_UID = 0
 
 
 def trusted_users() -> frozenset[int]:
     """Those who may do as this process does: its own user, and root."""
-    return frozenset((os.geteuid(), ROOT))
+    return frozenset((os.geteuid(), ROOT_UID))
 
 
 def trusted_folder(folder: Path, *, users: frozenset[int] | None = None, shared: bool = False) -> Path:
@@ -64,13 +64,13 @@ def made_by_root(folder: Path) -> bool:
         above = [each.lstat() for each in real.parents]
     except OSError:
         return False
-    return all(each.st_uid == ROOT and not each.st_mode & OTHERS_WRITE for each in above)
+    return all(each.st_uid == ROOT_UID and not each.st_mode & OTHERS_WRITE for each in above)
 
 
 def users_trusted_in(folder: Path) -> frozenset[int]:
     """This user and root; to root also the owner of a folder that root gave him, as a service manager does."""
     users = trusted_users()
-    if os.geteuid() == ROOT and made_by_root(folder):
+    if os.geteuid() == ROOT_UID and made_by_root(folder):
         users |= {os.stat(folder).st_uid}
     return users
 
@@ -78,10 +78,10 @@ def users_trusted_in(folder: Path) -> frozenset[int]:
 def owner_to_keep(folder: int) -> tuple[int, int] | None:
     """User and group that a new file in this open folder is to have, where it would have others by itself: what root
     makes in a folder of somebody's must be his, or he could not use it."""
-    if os.geteuid() != ROOT:
+    if os.geteuid() != ROOT_UID:
         return None
     found = os.fstat(folder)
-    return None if (found.st_uid, found.st_gid) == (ROOT, ROOT) else (found.st_uid, found.st_gid)
+    return None if (found.st_uid, found.st_gid) == (ROOT_UID, ROOT_UID) else (found.st_uid, found.st_gid)
 
 
 def user_name(uid: int) -> str:

@@ -4,8 +4,8 @@ from nbdserver.protocol import wire
 from nbdserver.protocol.commands import Rules
 from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, LATER, MORE, TAKEN, Bounds, Handler, Outcome, Transmission
 
-_HEADER = wire.REQUEST_BYTES
-_PLAIN_READ = wire.REQUEST_MAGIC << 32 | wire.CMD_READ
+_COMPACT_BYTES = wire.REQUEST_BYTES
+_COMPACT_READ = wire.REQUEST_MAGIC << 32 | wire.CMD_READ
 _PLAIN_WRITE = wire.REQUEST_MAGIC << 32 | wire.CMD_WRITE
 _NO_HEAD = -1
 """What no header begins with, not even one of zeros."""
@@ -14,7 +14,7 @@ _NO_HEAD = -1
 class CompactTransmission(Transmission):
     """Requests of which only WRITE has a payload, as long as its length says."""
 
-    _header = _HEADER
+    _header = _COMPACT_BYTES
     _magic = wire.REQUEST_MAGIC
 
     def __init__(
@@ -33,22 +33,22 @@ class CompactTransmission(Transmission):
         unpack, read, write = wire.REQUEST.unpack_from, handler.read, handler.write
         requests = self.requests
         while True:
-            if end - start < _HEADER:
+            if end - start < _COMPACT_BYTES:
                 outcome = MORE
                 break
             head, cookie, offset, length = unpack(memory, start)
-            if head == _PLAIN_READ and 0 < length <= wire.PAYLOAD_BYTES_MAX and offset + length <= size:
+            if head == _COMPACT_READ and 0 < length <= wire.PAYLOAD_BYTES_MAX and offset + length <= size:
                 if not read(cookie, offset, length):
                     outcome = LATER
                     break
-                start += _HEADER
+                start += _COMPACT_BYTES
                 self._headers_only = False
             elif head == plain_write and 0 < length < ADOPT_BYTES_MIN and offset + length <= size:
-                behind = start + _HEADER + length
+                behind = start + _COMPACT_BYTES + length
                 if behind > end:
                     outcome = MORE
                     break
-                if not write(cookie, offset, bytes(view[start + _HEADER : behind])):
+                if not write(cookie, offset, bytes(view[start + _COMPACT_BYTES : behind])):
                     outcome = LATER
                     break
                 start = behind

@@ -15,8 +15,8 @@ from nbdserver.protocol.commands import RequestRefusal, Rules
 from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, LATER, MORE, TAKEN, Bounds, Handler, Outcome, Transmission
 from nbdserver.protocol.wire import ProtocolError
 
-_HEADER = wire.EXTENDED_REQUEST_BYTES
-_PLAIN_READ = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_READ
+_EXTENDED_BYTES = wire.EXTENDED_REQUEST_BYTES
+_EXTENDED_READ = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_READ
 _BARE_WRITE = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_WRITE
 _PLAIN_WRITES = (_BARE_WRITE | wire.CMD_FLAG_PAYLOAD_LEN << 16, _BARE_WRITE)
 
@@ -28,7 +28,7 @@ name one that there is not."""
 class ExtendedTransmission(Transmission):
     """Requests whose payload is announced by a flag."""
 
-    _header = _HEADER
+    _header = _EXTENDED_BYTES
     _magic = wire.EXTENDED_REQUEST_MAGIC
 
     def __init__(self, handler: Handler, bounds: Bounds, *, read_only: bool, block_status: bool) -> None:
@@ -46,23 +46,23 @@ class ExtendedTransmission(Transmission):
         read, write = handler.read, handler.write
         requests = self.requests
         while True:
-            if end - start < _HEADER:
+            if end - start < _EXTENDED_BYTES:
                 outcome = MORE
                 break
             head, cookie, length = unpack(memory, start)
             (offset,) = number(cookie, 8)
-            if head == _PLAIN_READ and 0 < length <= wire.PAYLOAD_BYTES_MAX and offset + length <= size:
+            if head == _EXTENDED_READ and 0 < length <= wire.PAYLOAD_BYTES_MAX and offset + length <= size:
                 if not read(cookie, offset, length):
                     outcome = LATER
                     break
-                start += _HEADER
+                start += _EXTENDED_BYTES
                 self._headers_only = False
             elif head in plain_writes and 0 < length < ADOPT_BYTES_MIN and offset + length <= size:
-                behind = start + _HEADER + length
+                behind = start + _EXTENDED_BYTES + length
                 if behind > end:
                     outcome = MORE
                     break
-                if not write(cookie, offset, bytes(view[start + _HEADER : behind])):
+                if not write(cookie, offset, bytes(view[start + _EXTENDED_BYTES : behind])):
                     outcome = LATER
                     break
                 start = behind
@@ -98,7 +98,7 @@ class ExtendedTransmission(Transmission):
         """BLOCK_STATUS with a payload: 64 bits length of the range, 32 bits for each context that is wanted."""
         if length != _FILTER_BYTES:
             return self._discard(cookie, length, RequestRefusal(wire.EINVAL, "the payload does not name one context"))
-        begin = self._start + _HEADER
+        begin = self._start + _EXTENDED_BYTES
         if self._end - begin < length:
             return MORE
         effect, context = wire.STATUS_FILTER.unpack_from(self._memory, begin)

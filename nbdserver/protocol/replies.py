@@ -23,7 +23,7 @@ Piece = bytes | bytearray | memoryview | int
 EXTENTS_MAX = 128 << 10
 """Descriptors in one block status chunk; the specification's limit is 2^20."""
 
-_ZEROS = memoryview(bytes(1 << 20))
+_ZERO_CHUNK = memoryview(bytes(1 << 20))
 
 _SIMPLE = struct.Struct(">II8s")
 """32 bits SIMPLE_REPLY_MAGIC, 32 bits error, 64 bits cookie; the data of a successful READ follows."""
@@ -251,5 +251,5 @@ def _append_bare(parts: Parts, pieces: Sequence[Piece]) -> None:
             parts.append(piece)
             continue
         while piece > 0:
-            parts.append(_ZEROS[:piece])
-            piece -= len(_ZEROS)
+            parts.append(_ZERO_CHUNK[:piece])
+            piece -= len(_ZERO_CHUNK)

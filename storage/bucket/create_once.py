@@ -10,18 +10,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from storage.errors import AlreadyExists, NotFound, Unavailable
 from storage.objects.base import ObjectStore
 
-TRIES_MAX = 10
+CREATE_TRIES_MAX = 10
 """Times that something is tried which only others who are quicker can prevent, before that counts as no answer."""
 
-PAUSE_SECONDS_MIN = 0.1
-PAUSE_SECONDS_MAX = 5.0
+CREATE_PAUSE_SECONDS_MIN = 0.1
+CREATE_PAUSE_SECONDS_MAX = 5.0
 
 
-def pauses(tries: int = TRIES_MAX) -> Iterator[float]:
+def pauses(tries: int = CREATE_TRIES_MAX) -> Iterator[float]:
     """How long to wait before each of so many tries, in seconds: not at all, then 0.1 s, doubling to 5 s."""
     yield 0.0
     for number in range(tries - 1):
-        yield min(PAUSE_SECONDS_MIN * 2**number, PAUSE_SECONDS_MAX)
+        yield min(CREATE_PAUSE_SECONDS_MIN * 2**number, CREATE_PAUSE_SECONDS_MAX)
 
 
 class Taken(Exception):

@@ -10,8 +10,8 @@ from storage.objects.retry import MENDABLE
 WITNESS_SECONDS_MAX = 10.0
 """How long the store may take to show that it gives other objects: a byte."""
 
-PAUSE_SECONDS_MIN = 0.1
-PAUSE_SECONDS_MAX = 10.0
+OUTAGE_PAUSE_SECONDS_MIN = 0.1
+OUTAGE_PAUSE_SECONDS_MAX = 10.0
 """Between two rounds of tries of a store that is away, doubling."""
 
 REFUSALS = (Unavailable, *MENDABLE)
@@ -62,6 +62,6 @@ class Outage:
         """The store gave nothing: leave it alone for a while, longer each time, and as long as it asks for."""
         now = self._env.monotonic()
         if now >= self.until:
-            self._pause = min(max(self._pause * 2, PAUSE_SECONDS_MIN), PAUSE_SECONDS_MAX)
+            self._pause = min(max(self._pause * 2, OUTAGE_PAUSE_SECONDS_MIN), OUTAGE_PAUSE_SECONDS_MAX)
             asked = error.retry_after or 0.0 if isinstance(error, Unavailable) else 0.0
-            self.until = now + max(self._pause * self._env.jitter(), min(asked, PAUSE_SECONDS_MAX))
+            self.until = now + max(self._pause * self._env.jitter(), min(asked, OUTAGE_PAUSE_SECONDS_MAX))

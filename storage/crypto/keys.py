@@ -90,7 +90,7 @@ DELETE_SECONDS_MAX = 10.0
 RACES_MAX = 10
 """Times in a row that a listed object may be gone when it is read. Each time somebody changed a password."""
 
-_NAME = re.compile(r"keys/([0-9]{20})\.keys\Z")
+_KEYS_NAME = re.compile(r"keys/([0-9]{20})\.keys\Z")
 _NUMBER_MAX = (1 << 64) - 1
 
 
@@ -179,7 +179,7 @@ async def _numbers(store: ObjectStore) -> dict[int, int]:
     """Number -> size of each keys object there is. Other names under the prefix are none of ours."""
     found = {}
     for info in await store.list(KEYS_PREFIX):
-        match = _NAME.match(info.name)
+        match = _KEYS_NAME.match(info.name)
         if match and int(match[1]) <= _NUMBER_MAX:
             found[int(match[1])] = info.size
     return found

@@ -48,11 +48,11 @@ CHECKSUM_BYTES = 32
 WRAPPED_BYTES = OVERHEAD_BYTES + KEY_BYTES
 
 _ARGON2ID = 1
-_HEADER = Struct("<8sHB16sQB")
+_SLOTS_HEADER = Struct("<8sHB16sQB")
 _SLOT = Struct("<HBIIB16sQ32s72s")
-_ASSOCIATED = Struct("<18sH16sHBIIB16sQ")
+_SLOT_ASSOCIATED = Struct("<18sH16sHBIIB16sQ")
 _DOMAIN = b"nbdserver key slot"
-KEYS_BYTES_MAX = _HEADER.size + SLOTS_MAX * _SLOT.size + SEAL_BYTES + CHECKSUM_BYTES
+KEYS_BYTES_MAX = _SLOTS_HEADER.size + SLOTS_MAX * _SLOT.size + SEAL_BYTES + CHECKSUM_BYTES
 
 assert WRAPPED_BYTES == 72
 assert len(_DOMAIN) == 18
@@ -113,7 +113,7 @@ class Slot:
     def associated(self, store_id: bytes) -> bytes:
         """What the sealed data key is bound to: every clear field but the check value, compared by itself."""
         cost = self.cost
-        return _ASSOCIATED.pack(
+        return _SLOT_ASSOCIATED.pack(
             _DOMAIN,
             KEYS_VERSION,
             store_id,
@@ -195,7 +195,7 @@ def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_m
     refusal = _refusal([slot.cost for slot in slots], memory_kib_min)
     if refusal:
         raise Invalid(refusal)
-    sealed = _HEADER.pack(MAGIC, KEYS_VERSION, KIND_KEYS, data_key.store_id, number, len(slots))
+    sealed = _SLOTS_HEADER.pack(MAGIC, KEYS_VERSION, KIND_KEYS, data_key.store_id, number, len(slots))
     for slot in slots:
         cost = slot.cost
         sealed += _SLOT.pack(
@@ -216,9 +216,9 @@ def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_m
 def decode(data: bytes, number: int, memory_kib_min: int) -> KeysObject:
     """The content of keys object `number`. Corrupt or Unsupported for whatever this program did not write."""
     name = keys_name(number)
-    if len(data) < _HEADER.size + SEAL_BYTES + CHECKSUM_BYTES:
+    if len(data) < _SLOTS_HEADER.size + SEAL_BYTES + CHECKSUM_BYTES:
         raise Corrupt(name, f"its {len(data)} bytes are too few")
-    magic, version, kind, store_id, own_number, count = _HEADER.unpack_from(data)
+    magic, version, kind, store_id, own_number, count = _SLOTS_HEADER.unpack_from(data)
     if magic != MAGIC:
         raise Corrupt(name, "it does not begin like an object of a store")
     if version != KEYS_VERSION:
@@ -228,10 +228,10 @@ def decode(data: bytes, number: int, memory_kib_min: int) -> KeysObject:
         raise Corrupt(name, "its checksum does not fit")
     if kind != KIND_KEYS or own_number != number:
         raise Corrupt(name, f"it was written as object {own_number} of kind {kind}")
-    if not 1 <= count <= SLOTS_MAX or len(body) != _HEADER.size + count * _SLOT.size + SEAL_BYTES:
+    if not 1 <= count <= SLOTS_MAX or len(body) != _SLOTS_HEADER.size + count * _SLOT.size + SEAL_BYTES:
         raise Corrupt(name, f"{count} slots in {len(data)} bytes make no sense")
     sealed, seal = body[:-SEAL_BYTES], body[-SEAL_BYTES:]
-    slots = tuple(_decode_slot(name, fields) for fields in _SLOT.iter_unpack(sealed[_HEADER.size :]))
+    slots = tuple(_decode_slot(name, fields) for fields in _SLOT.iter_unpack(sealed[_SLOTS_HEADER.size :]))
     if len({slot.number for slot in slots}) != count:
         raise Corrupt(name, "two slots have the same number")
     refusal = _refusal([slot.cost for slot in slots], memory_kib_min)

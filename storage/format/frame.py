@@ -46,7 +46,7 @@ GAIN_PERCENT_MIN = 6
 """Compression that saves less is not kept: it would cost a decompression at every read for next to
 nothing."""
 
-_ZEROS = bytes(BLOCK_BYTES)
+_ZERO_BLOCK = bytes(BLOCK_BYTES)
 _HEADER = Struct("<BQ")
 _ASSOCIATED = Struct("<H16sIB")
 
@@ -62,9 +62,9 @@ def is_zero(data: Buffer) -> bool:
     """Whether all bytes are zero. `startswith` is a memcmp without a copy; `==` with a memoryview is 100
     times slower."""
     if len(data) <= BLOCK_BYTES:
-        return _ZEROS.startswith(data)
+        return _ZERO_BLOCK.startswith(data)
     view = memoryview(data)
-    return all(_ZEROS.startswith(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
+    return all(_ZERO_BLOCK.startswith(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
 
 
 def sectors_of(mask: int) -> list[int]:

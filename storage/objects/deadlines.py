@@ -49,13 +49,15 @@ class Call:
             self.is_late = late
             _shut_down(self._sock)
 
-    def _travels_on(self, sock: socket.socket | None) -> None:
+    def travels_on(self, sock: socket.socket | None) -> None:
+        """What it asks next goes over `sock`; None: it asks nothing more."""
         with self._lock:
             self._sock = sock
             if self._ended:
                 _shut_down(sock)
 
-    def _is_due(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
+        """Whether it has taken longer than it may, and was not ended yet."""
         return self._deadline <= now and not self._ended
 
 
@@ -88,7 +90,7 @@ class Deadlines:
             yield
         finally:
             _this_thread.call = None
-            call._travels_on(None)
+            call.travels_on(None)
             with self._lock:
                 self._calls.discard(call)
 
@@ -112,7 +114,7 @@ class Deadlines:
                     self._looking = False
                     return
                 now = self._clock()
-                late = [call for call in self._calls if call._is_due(now)]
+                late = [call for call in self._calls if call.is_due(now)]
             for call in late:
                 call.end(late=True)
 
@@ -120,7 +122,7 @@ class Deadlines:
 def travels_on(sock: socket.socket | None) -> None:
     """The calling thread's call sends its next request on `sock`."""
     if _this_thread.call is not None:
-        _this_thread.call._travels_on(sock)
+        _this_thread.call.travels_on(sock)
 
 
 def is_late() -> bool:

@@ -27,7 +27,7 @@ _TEMPORARIES = re.compile(r"~[0-9a-f]{16}")
 _FILE = re.compile(r"[0-9]+")
 """What a folder of temporaries and a file in it are called: whatever else there is, is not ours to remove."""
 
-TRIES_MAX = 100
+FOLDER_TRIES_MAX = 100
 """Other processes that start at the same moment may take a new folder for one that was left."""
 
 
@@ -119,7 +119,7 @@ class Temporaries:
         self._owner = owner_to_keep(root)
         self._numbers = itertools.count()
         _sweep(root)
-        for _ in range(TRIES_MAX):
+        for _ in range(FOLDER_TRIES_MAX):
             self._name = TEMPORARY + unique()
             os.mkdir(self._name, FOLDER_MODE, dir_fd=root)
             try:

@@ -34,8 +34,8 @@ from storage.objects.hedge import Hedge
 
 T = TypeVar("T")
 
-PAUSE_SECONDS_MIN = 0.1
-PAUSE_SECONDS_MAX = 10.0
+RETRY_SECONDS_MIN = 0.1
+RETRY_SECONDS_MAX = 10.0
 
 RETRY_AFTER_SECONDS_MAX = 60.0
 """A store that asks for a longer pause is asked earlier: it may be well again, and writers wait."""
@@ -162,7 +162,7 @@ class RetryingStore:
             silence.cancel()
 
     async def _keep_trying(self, verb: str, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        ceiling = PAUSE_SECONDS_MIN
+        ceiling = RETRY_SECONDS_MIN
         request = object()
         try:
             while True:
@@ -187,6 +187,6 @@ class RetryingStore:
                     self.health.answered(request)
                     return result
                 await asyncio.sleep(max(ceiling * self._env.jitter(), asked))
-                ceiling = min(ceiling * 2, PAUSE_SECONDS_MAX)
+                ceiling = min(ceiling * 2, RETRY_SECONDS_MAX)
         finally:
             self.health.ended(request)

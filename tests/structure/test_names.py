@@ -1,9 +1,14 @@
-"""One name, one thing: no two classes and no two modules of the program have the same name."""
+"""One name, one thing: no two classes and no two modules of the program have the same name, and no two constants of one
+name have different values.
+"""
 
 import ast
+import importlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
@@ -39,5 +44,45 @@ def test_classes() -> None:
     assert doubles(found) == {}
 
 
+def constants(source: str) -> list[str]:
+    """The names that a module gives values to, written as constants are."""
+    targets: list[ast.expr] = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign):
+            targets += node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets.append(node.target)
+    each = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    return [name for name in each if re.fullmatch(r"_?[A-Z][A-Z0-9_]+", name)]
+
+
+def disagreements(named: Iterable[tuple[str, Any, str]]) -> dict[str, list[str]]:
+    """The names that stand for different values, and where: `named` is triples of a name, a value, and a place."""
+    first: dict[str, Any] = {}
+    places: dict[str, list[str]] = defaultdict(list)
+    differ = set()
+    for name, value, found in named:
+        places[name].append(found)
+        known = first.setdefault(name, value)
+        if type(known) is not type(value) or known != value:
+            differ.add(name)
+    return {name: places[name] for name in differ}
+
+
+def test_constants() -> None:
+    found = []
+    for path in FILES:
+        names = constants(path.read_text())
+        if names:
+            module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            found += [(name, getattr(module, name), place(path)) for name in names]
+    assert len(found) > 200
+    assert disagreements(found) == {}
+
+
 def test_the_test() -> None:
+    assert constants("A_MAX = 1\n_BC: int = 2\nC, D = E, 3\nlower = 1\nX = 5\n") == ["A_MAX", "_BC"]
+    assert disagreements([("A", 1, "x"), ("A", 1, "y"), ("B", 1, "x")]) == {}
+    assert disagreements([("A", 1, "x"), ("A", 2, "y")]) == {"A": ["x", "y"]}
+    assert disagreements([("A", 1, "x"), ("A", True, "y")]) == {"A": ["x", "y"]}
     assert doubles([("Device", "fs"), ("Link", "fs"), ("Link", "server")]) == {"Link": ["fs", "server"]}

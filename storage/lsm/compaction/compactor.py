@@ -41,7 +41,7 @@ RETRY_SECONDS = 30.0
 LEFT_SECONDS = 600.0
 """For so long what could not be read is not tried again: the next job is another's."""
 
-PAUSE_SECONDS_MAX = 60.0
+JOB_PAUSE_SECONDS_MAX = 60.0
 """Between two jobs, however long the first one had to wait for the store."""
 
 
@@ -101,7 +101,7 @@ class Compactor:
                 self.progress.job = None
             if not pause and not self._over_target and not self._at_rest():
                 # Clients come first: half of the time is theirs alone.
-                pause = min(its.env.monotonic() - began, PAUSE_SECONDS_MAX)
+                pause = min(its.env.monotonic() - began, JOB_PAUSE_SECONDS_MAX)
             self.delete_condemned()
             await asyncio.sleep(pause)
 

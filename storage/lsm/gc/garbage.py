@@ -25,8 +25,8 @@ _log = logging.getLogger("nbdserver")
 NAMES_MAX = 20_000
 """Names remembered, about 3 MiB; beyond that the oldest are forgotten, which the next writer's sweep finds."""
 
-PAUSE_SECONDS_MIN = 1.0
-PAUSE_SECONDS_MAX = 300.0
+DELETE_PAUSE_SECONDS_MIN = 1.0
+DELETE_PAUSE_SECONDS_MAX = 300.0
 """Between two tries, doubling, where deletions fail."""
 
 CLOSE_SECONDS_MAX = 5.0
@@ -88,15 +88,15 @@ class Garbage:
 
     async def collect(self) -> None:
         """Delete what is added, for ever."""
-        pause = PAUSE_SECONDS_MIN
+        pause = DELETE_PAUSE_SECONDS_MIN
         while True:
             await self._added.wait()
             await self._free.wait()
             if await self._delete_some():
-                pause = PAUSE_SECONDS_MIN
+                pause = DELETE_PAUSE_SECONDS_MIN
                 continue
             await asyncio.sleep(pause * (0.5 + self._env.jitter() / 2))
-            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+            pause = min(pause * 2, DELETE_PAUSE_SECONDS_MAX)
 
     async def finish(self) -> None:
         """Delete what there is until one deletion fails, or for a few seconds; the next writer finds the rest."""

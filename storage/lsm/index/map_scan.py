@@ -13,7 +13,7 @@ from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
 
 PAGES_AT_ONCE = 8
-ROWS_AT_ONCE = PAGES_AT_ONCE * PAGE_BLOCKS
+PATCHES_AT_ONCE = PAGES_AT_ONCE * PAGE_BLOCKS
 """Looked at between two turns of the event loop: about half a millisecond."""
 
 FRAMES_AT_ONCE = 512
@@ -28,8 +28,8 @@ def live_bytes(index: BlockMap, numbers: int) -> Iterator[NDArray[np.float64]]:
         location = np.concatenate([np.frombuffer(page.location, np.uint64) for page in some])
         length = np.concatenate([np.frombuffer(page.length, np.uint32) for page in some])
         yield _bytes_by_number(location, length, numbers)
-    for start in range(0, index.patches.rows, ROWS_AT_ONCE):
-        part = index.patches.columns(slice(start, start + ROWS_AT_ONCE))
+    for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
+        part = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
         yield _bytes_by_number(part["location"], part["length"], numbers)
 
 
@@ -37,8 +37,8 @@ def patched(index: BlockMap) -> Iterator[tuple[NDArray[np.unsignedinteger], NDAr
     """The block and the mask of every patch that is a frame, in no order, in steps. (What is nothing but zeros takes no
     room, and no request.)
     """
-    for start in range(0, index.patches.rows, ROWS_AT_ONCE):
-        columns = index.patches.columns(slice(start, start + ROWS_AT_ONCE))
+    for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
+        columns = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
         frames = columns["location"] > ALLOCATED
         yield columns["block"][frames], columns["mask"][frames]
 
@@ -66,8 +66,8 @@ def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> Iterator[list[Frame
                 tag = page.tag[at].to_bytes(8, "little")
                 found.append(FrameRef(page.location[at], page.length[at], tag, number << PAGE_SHIFT | at, full=True))
         yield found
-    for start in range(0, index.patches.rows, ROWS_AT_ONCE):
-        columns = index.patches.columns(slice(start, start + ROWS_AT_ONCE))
+    for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
+        columns = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
         hit = _is_in(columns["location"], wanted)
         rows = zip(*(columns[name][hit].tolist() for name in ("location", "length", "tag", "block")), strict=True)
         while True:

@@ -36,7 +36,7 @@ from storage.objects.base import ObjectInfo, ObjectStore
 
 HEADERS_IN_FLIGHT = 32
 
-_KINDS = (ObjectKind.DATA, ObjectKind.METADATA, ObjectKind.CHECKPOINT)
+_SST_KINDS = (ObjectKind.DATA, ObjectKind.METADATA, ObjectKind.CHECKPOINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ async def acknowledged_by(store: ObjectStore, sst: str, store_id: bytes) -> int 
     name = sst_name(sst)
     try:
         raw = await store.get(name, 0, HEADER_BYTES)
-        return decode_header(name, raw, store_id=store_id, kinds=_KINDS).acknowledged
+        return decode_header(name, raw, store_id=store_id, kinds=_SST_KINDS).acknowledged
     except (NotFound, Corrupt):
         return None
 
@@ -152,11 +152,11 @@ async def _is_authentic(
     name = sst_name(sst)
     try:
         raw = await store.get(name, 0, HEADER_BYTES)
-        header = decode_header(name, raw, store_id=store_id, kinds=_KINDS)
+        header = decode_header(name, raw, store_id=store_id, kinds=_SST_KINDS)
         if header.kind is ObjectKind.METADATA:
             # Its first part is bound to the header, and enough.
             first = await store.get(name, 0, min(header.size, FIRST_PART_BYTES))
-            check_first_part(tree, name, first, header.size, store_id=store_id, kinds=_KINDS)
+            check_first_part(tree, name, first, header.size, store_id=store_id, kinds=_SST_KINDS)
         elif HEADER_BYTES <= header.index_offset < header.size:
             end = await store.get(name, header.index_offset, header.size - header.index_offset)
             cipher = checkpoint if header.kind is ObjectKind.CHECKPOINT else index

@@ -7,8 +7,8 @@ from storage.cache.frame_cache import Decoded
 from storage.format.blocks import FrameRef
 from storage.lsm.sst.ranges import coalesce
 
-PAUSE_SECONDS_MIN = 0.1
-PAUSE_SECONDS_MAX = 10.0
+SUSPECT_PAUSE_SECONDS_MIN = 0.1
+SUSPECT_PAUSE_SECONDS_MAX = 10.0
 """Between two tries of a frame of a suspect, doubling."""
 
 GROUP_MAX = 64
@@ -68,7 +68,7 @@ class Wanted:
         """A GET that began then was in vain: try again later."""
         self.tries += 1
         self.newest = max(self.newest, began)
-        self.due = now + min(PAUSE_SECONDS_MIN * 2**self.tries, PAUSE_SECONDS_MAX) * (0.5 + jitter / 2)
+        self.due = now + min(SUSPECT_PAUSE_SECONDS_MIN * 2**self.tries, SUSPECT_PAUSE_SECONDS_MAX) * (0.5 + jitter / 2)
 
     def give_up(self, error: Exception, now: float, since: float, *, proven: bool) -> None:
         """Tell those whose patience has ended, if the frame is withheld since then; the memtable flush does not need to

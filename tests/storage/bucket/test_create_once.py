@@ -61,7 +61,7 @@ async def test_other_failures_are_the_callers() -> None:
 
 
 async def test_a_store_that_contradicts_itself_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "PAUSE_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(settle, "CREATE_PAUSE_SECONDS_MAX", 0.0)
     store = StageStore()
 
     async def taken(name: str, data: object) -> None:
@@ -71,7 +71,7 @@ async def test_a_store_that_contradicts_itself_is_not_asked_for_ever(monkeypatch
     store.create = taken  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match=f"{NAME} is there when it is created"):
         await create_once(store, NAME, b"ours", on_gone=nothing)
-    assert store.count("create", NAME) == settle.TRIES_MAX
+    assert store.count("create", NAME) == settle.CREATE_TRIES_MAX
 
 
 def test_pauses_double_up_to_a_bound() -> None:

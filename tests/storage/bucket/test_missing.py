@@ -46,7 +46,7 @@ class Forgetful(StageStore):
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "PAUSE_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(settle, "CREATE_PAUSE_SECONDS_MIN", 0.0)
 
 
 def test_it_takes_more_than_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

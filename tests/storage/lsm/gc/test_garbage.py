@@ -9,7 +9,7 @@ from storage.errors import AccessDenied, Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import wal_name
 from storage.lsm.gc import garbage as garbage_module
-from storage.lsm.gc.garbage import CLOSE_SECONDS_MAX, PAUSE_SECONDS_MAX, Garbage
+from storage.lsm.gc.garbage import CLOSE_SECONDS_MAX, DELETE_PAUSE_SECONDS_MAX, Garbage
 from storage.objects.base import DELETE_BATCH_MAX
 from storage.objects.memory import MemoryStore
 from tests.simulation.virtual import in_virtual_time
@@ -73,9 +73,9 @@ def test_an_object_that_stays_keeps_no_other_and_is_asked_for_seldom() -> None:
         assert "403" in str(garbage.failing)
         before = len(store.asked)
         await asyncio.sleep(86400)
-        assert len(store.asked) - before < 2 * 86400 / PAUSE_SECONDS_MAX + 10
+        assert len(store.asked) - before < 2 * 86400 / DELETE_PAUSE_SECONDS_MAX + 10
         store.kept = set()
-        await asyncio.sleep(PAUSE_SECONDS_MAX + 1)
+        await asyncio.sleep(DELETE_PAUSE_SECONDS_MAX + 1)
         assert not store._objects
         assert len(garbage) == 0
         assert garbage.failing is None

@@ -305,7 +305,7 @@ async def test_an_opening_that_fails_holds_nothing(world: World, step: str, monk
 async def test_a_store_that_lists_manifests_it_does_not_have_is_not_asked_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settle, "PAUSE_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(settle, "CREATE_PAUSE_SECONDS_MAX", 0.0)
     await (await begin(world)).close()
     listing = world.store.list
     ghost = ObjectInfo(manifest_name(99), 300)

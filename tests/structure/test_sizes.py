@@ -1,0 +1,40 @@
+"""A file says one thing, and a function fits on a screen: neither is longer than the house rules say."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
+
+FILE_LINES_MAX = 350
+FUNCTION_LINES_MAX = 50
+"""From `def` to the end, with the docstring and without decorators."""
+
+
+def too_long(source: str) -> Iterator[str]:
+    """What is too long in a module."""
+    lines = len(source.splitlines())
+    if lines > FILE_LINES_MAX:
+        yield f"the file: {lines} lines"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > FUNCTION_LINES_MAX:
+                yield f"{node.name}: {lines} lines"
+
+
+def test_nothing_is_too_long() -> None:
+    found = {str(path.relative_to(ROOT)): list(too_long(path.read_text())) for path in FILES}
+    assert len(found) > 200
+    assert {place: wrong for place, wrong in found.items() if wrong} == {}
+
+
+def test_the_test() -> None:
+    def source(lines: int) -> str:
+        return "@decorated\nasync def f():\n" + "    pass\n" * (lines - 1)
+
+    assert list(too_long(source(FUNCTION_LINES_MAX))) == []
+    assert list(too_long(source(FUNCTION_LINES_MAX + 1))) == ["f: 51 lines"]
+    assert list(too_long("\n" * FILE_LINES_MAX)) == []
+    assert list(too_long("\n" * (FILE_LINES_MAX + 1))) == ["the file: 351 lines"]
