@@ -14,7 +14,7 @@ PIECES_MIN = 4
 
 TIMES_MIN = 2
 
-BLOCKS_MAX = 10_000
+GATHERED_BLOCKS_MAX = 10_000
 """Blocks remembered of a layer; beyond them the oldest are forgotten."""
 
 
@@ -33,7 +33,7 @@ class GatheredBlocks:
             times = self._times[block] = self._times.pop(block, 0) + 1
             if times >= TIMES_MIN:
                 self.often.add(block)
-            if len(self._times) > BLOCKS_MAX:
+            if len(self._times) > GATHERED_BLOCKS_MAX:
                 self.forget(next(iter(self._times)))
 
     def forget(self, block: int) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from storage.format.blocks import FrameRef
-from storage.lsm.read.gathered import BLOCKS_MAX, PIECES_MIN, GatheredBlocks
+from storage.lsm.read.gathered import GATHERED_BLOCKS_MAX, PIECES_MIN, GatheredBlocks
 
 pytestmark = pytest.mark.fast
 
@@ -23,6 +23,6 @@ def test_a_block_that_came_in_many_pieces_twice_is_gathered_often() -> None:
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
     gathered = GatheredBlocks()
-    for block in (0, 0, 1, 1, 0, *range(2, BLOCKS_MAX + 1)):
+    for block in (0, 0, 1, 1, 0, *range(2, GATHERED_BLOCKS_MAX + 1)):
         gathered.fetched(pieces(block, PIECES_MIN))
     assert gathered.often == {0}
