@@ -1,4 +1,4 @@
-"""What a handshake is about: the exports a client may choose from, and what both sides agree on."""
+"""The agreement that a handshake ends in: the exports a client may choose from, and what both sides agree on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

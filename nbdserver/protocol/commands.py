@@ -7,7 +7,7 @@ from nbdserver.protocol import wire
 
 @dataclass(frozen=True, slots=True)
 class RequestRefusal:
-    """Why a request is answered with an error."""
+    """Why a request is answered with an error, whose number is the protocol's (NBD_E...)."""
 
     error: int
     message: str

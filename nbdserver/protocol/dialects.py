@@ -8,14 +8,14 @@ from nbdserver.protocol.transmission import Handler, Transmission
 
 
 def replies_in(dialect: Dialect) -> Replies:
-    """An encoder."""
+    """An encoder of replies in a dialect."""
     if dialect is Dialect.SIMPLE:
         return SimpleReplies()
     return ChunkedReplies(STRUCTURED if dialect is Dialect.STRUCTURED else EXTENDED)
 
 
 def transmission_in(agreement: Agreement[ExportT], handler: Handler) -> Transmission:
-    """A parser whose requests `handler` carries out."""
+    """A parser of requests in the dialect that was agreed on; `handler` carries them out."""
     export = agreement.export
     if agreement.dialect is Dialect.EXTENDED:
         return ExtendedTransmission(handler, export, read_only=export.read_only, block_status=agreement.block_status)

@@ -69,10 +69,10 @@ class Handler(Protocol):
         """TRIM, or WRITE_ZEROES (`allocated` if the space must be kept: NO_HOLE)."""
 
     def flush(self, cookie: bytes) -> bool:
-        """FLUSH."""
+        """FLUSH: answer when all completed writes of the device are durable."""
 
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
-        """CACHE."""
+        """CACHE: fetch the range ahead, and answer at once."""
 
     def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
         """BLOCK_STATUS; `one` extent only (REQ_ONE)."""
@@ -118,6 +118,8 @@ class _Nothing:
 
 
 class Outcome(Enum):
+    """What became of one step through what was received."""
+
     TAKEN = "taken"
     LATER = "the handler did not take it now"
     MORE = "more bytes are needed"

@@ -1,4 +1,4 @@
-"""Which requests of one client are under way: how many, and how many bytes of data they hold.
+"""Admission: which requests of one client are under way, how many, and how many bytes of data they hold.
 
 Data of requests that wait (long WRITE payloads on their way in, READs from the store, replies longer than
 Limits.reply_bytes) is counted before it is allocated. The first Limits.reply_bytes of it are the client's own share;
@@ -73,7 +73,7 @@ class Admission:
         return False
 
     def give(self, length: int) -> None:
-        """They are not held any more."""
+        """`length` bytes are not held any more."""
         self._allowance.give(length)
         if self.stalled:
             self._changed()

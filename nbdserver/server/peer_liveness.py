@@ -1,4 +1,4 @@
-"""Whether the peer of a socket is still there, as far as the kernel knows, and when it was last known for certain.
+"""The liveness of a peer: whether it is there, as far as the kernel knows, and when it was last known for certain.
 
 The kernel knows while bytes are unread that the peer has closed, reset or shut its sending side (1.6 us), but the end
 of a TCP stream must have arrived for that. Behind more bytes than this kernel takes in it is out of sight, in the

@@ -1,4 +1,4 @@
-"""What a phase of a connection is: the handshake, the transmission, and the time in which it closes.
+"""Phases of a connection: the handshake, the transmission, and the time in which it closes.
 
 A `Connection` has one phase at a time and hands on to it what the event loop says. Each phase has only what exists in
 it: no session in the handshake, no deadline of the handshake in the transmission.

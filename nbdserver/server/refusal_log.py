@@ -1,4 +1,4 @@
-"""What clients are refused, in the log: so many lines a minute of one address, and so many of all.
+"""The log of refusals, of what clients are refused: so many lines a minute of one address, and so many of all.
 
 A client that is refused knows why, but its operator reads the server's log; and a client that means harm must not fill
 a disk with it.

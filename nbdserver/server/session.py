@@ -101,7 +101,7 @@ class Session:
         self._settling = False
         self._closed = False
 
-    # The handler's methods: see protocol.transmission.Handler
+    # The handler's methods, which protocol.transmission.Handler describes
 
     def read(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool = False) -> bool:
         outbox = self.outbox

@@ -80,6 +80,7 @@ class Cost:
 
     @property
     def work_kib(self) -> int:
+        """Memory that is filled, in KiB, all passes together: what trying one password costs."""
         return self.memory_kib * self.passes
 
 

@@ -20,14 +20,17 @@ _TABLE = re.compile(r"compacted/([0-7][0-9A-HJKMNP-TV-Z]{25})\.sst")
 
 
 def manifest_name(number: int) -> str:
+    """The object of manifest `number`, from 1."""
     return f"{MANIFESTS}{number:0{_DIGITS}}.manifest"
 
 
 def wal_name(number: int) -> str:
+    """The object of the log with that number, from 1."""
     return f"{WALS}{number:0{_DIGITS}}.sst"
 
 
 def sst_name(ulid: str) -> str:
+    """The object of an SST, a checkpoint or an image of the tree, by its ULID."""
     return f"{TABLES}{ulid}.sst"
 
 

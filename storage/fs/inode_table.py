@@ -1,4 +1,4 @@
-"""The bare tree: tables of inodes, names and layers, what an edit does, and what must hold. No I/O.
+"""The inode table: tables of inodes, names and layers, what an edit does, and what must hold. No I/O.
 
 It guarantees that a batch of edits is applied wholly or not at all, and that numbers are handed out once. It
 does not know device names, records or rules for users; those are in `namespace`.
@@ -67,6 +67,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
 
 
 def damaged(detail: str) -> Corrupt:
+    """The error for a tree, or a record of it, that cannot be right."""
     return Corrupt("the metadata tree", detail)
 
 
@@ -102,6 +103,7 @@ class Tree:
         return tree
 
     def image(self) -> Image:
+        """The whole tree, as it is encoded."""
         return Image(
             self.next_inode,
             self.next_layer,

@@ -1,4 +1,4 @@
-"""What the metadata tree is made of: inodes, layers, the edits of one record; the rules for names and sizes.
+"""Inodes, layers, and the edits of one record, of which the metadata tree is made; the rules for names and sizes.
 
 Everything here is immutable data that msgspec writes as MessagePack arrays, field after field in the order
 below, so a reader needs no key names and a later version may add fields at the end. Times are integer

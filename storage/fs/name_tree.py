@@ -7,7 +7,7 @@ from storage.lsm.metadata import TreeEffects
 
 
 class NameTree:
-    """The tree of names as the engine wants it.
+    """The tree of names as the engine wants it: a `storage.lsm.metadata.TreeState`.
 
     Until a checkpoint holds it, every process that opens the store begins with an empty tree of its own and applies
     the log to that: it must be the same for all of them, so its directories are as old as the clock.

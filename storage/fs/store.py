@@ -159,11 +159,15 @@ class Store:
         return device
 
     async def create_device(self, name: str, size: int) -> None:
-        """A new device that reads as zeros. AlreadyExists, Invalid."""
+        """A new device of `size` bytes that reads as zeros; durable when this returns. AlreadyExists; Invalid: no such
+        name or size may be; AccessDenied: the store was opened to be read only.
+        """
         await self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
 
     async def resize_device(self, name: str, size: int, *, shrink: bool = False) -> None:
-        """Another size; making it smaller needs `shrink` and no client, and zeroes what it cuts off."""
+        """Another size in bytes; durable when this returns. Making it smaller needs `shrink` and no client (else
+        Conflict), and zeroes what it cuts off.
+        """
         self._engine.check_alive()
         self._engine.check_writer()
         namespace = self._tree.namespace
@@ -199,12 +203,12 @@ class Store:
             device.size = min(size, now.size)
 
     async def rename_device(self, old: str, new: str) -> None:
-        """Another name. Conflict while clients are attached."""
+        """Another name; durable when this returns. NotFound, AlreadyExists; Conflict while clients are attached."""
         self._refuse_in_use(old, "rename it")
         await self._engine.change_tree(self._tree.namespace.plan_rename(old, new, self._env.wall_clock()))
 
     async def delete_device(self, name: str) -> None:
-        """The device and its data are gone. Conflict while clients are attached."""
+        """The device and its data go; durable when this returns. NotFound; Conflict while clients are attached."""
         self._refuse_in_use(name, "delete it")
         await self._delete(name)
 
@@ -276,7 +280,7 @@ class Store:
             raise left
 
     async def flush(self) -> None:
-        """Return when everything written so far is durable."""
+        """Return when everything written so far, to any device, is durable. Closed: the store failed before."""
         await self._engine.flush()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the engine needs of the tree of names: opaque state, changed by opaque records.
+"""The tree of names as the engine needs it: opaque state, changed by opaque records.
 
 A record is logged like a write. Applied live and in replay by the same call, it may say that blocks of a layer are
 zeroed or that a layer is gone; the engine does that in the same step, so no crash can fall in between.

@@ -1,4 +1,4 @@
-"""What may be set of an engine. Sizes in bytes, times in seconds; the defaults are those that servers run with."""
+"""The options of an engine. Sizes in bytes, times in seconds; the defaults are those that servers run with."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""How people write where a store is, and what they meant where it is written wrongly. Pure.
+"""Addresses of stores: how people write them, and what they meant where one is written wrongly. Pure.
 
 `s3://bucket/prefix`, `file:///folder`, a path, `memory://`. A path is the loosest of them: anything would be one, and
 an address with a slash too few would quietly become a folder of that name. So whatever looks like another address is

@@ -64,7 +64,8 @@ class ObjectStore(Protocol):
         """Where this store is, for messages and for the anchor file. Never holds a secret."""
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What this store claims to do; the same for its whole life."""
 
     async def create(self, name: str, data: Buffer) -> None:
         """Put an object that must not exist yet; atomic and durable on return.
@@ -106,7 +107,7 @@ def is_name(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raise Invalid unless `name` may name an object."""
+    """Raise Invalid unless `name` may name an object: parts of letters, digits, `_`, `.` and `-`, with `/` between."""
     if not is_name(name):
         raise Invalid(f"not an object name: {name[:80]!r}")
 

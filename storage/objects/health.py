@@ -1,4 +1,4 @@
-"""Whether a store answers: as a whole, and single requests that fail for ever while others do not.
+"""The health of a store, whether it answers: as a whole, and single requests that fail for ever while others do not.
 
 The store as a whole fails from the first request that fails until the next that is answered, whatever it asked. A
 request that goes on failing while others are answered is a matter of its own object: it is listed by itself, and does

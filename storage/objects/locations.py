@@ -1,4 +1,4 @@
-"""From the address of a store to the store: see `addresses` for how one is written."""
+"""Locations: from the address of a store to the store; see `addresses` for how one is written."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit

@@ -37,7 +37,7 @@ class Rate:
         self._rate: float = BODY_RATE_FIRST
 
     def expected(self, size: int) -> float:
-        """Seconds that `size` bytes of body should take."""
+        """Seconds that `size` bytes of body should take, at the rate measured so far."""
         return size / self._rate
 
     def seconds(self, size: int) -> float:

@@ -1,4 +1,4 @@
-"""What an answer of an S3 store that is not a success means: the table, and the error for each of its rows.
+"""Refusals: what an answer of an S3 store that is not a success means, as a table, and the error for each of its rows.
 
 Two rules come before the table. An answer without S3's error document is not S3's: a proxy, a load balancer or a
 restarting gateway spoke in its place, so whatever its status, it is asked again. And nothing about a single object is

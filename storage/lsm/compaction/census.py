@@ -1,4 +1,4 @@
-"""What of each SST is still referred to, and which blocks lie in pieces: counted from the index in memory.
+"""The census: what of each SST is still referred to, and which blocks lie in pieces; counted from the index in memory.
 
 Counting goes on in steps between turns of the event loop, while flushes point the index elsewhere. An SST whose rows
 are in the checkpoint only ever loses references: new ones are made to what a flush or a job writes. So one that was

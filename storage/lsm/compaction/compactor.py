@@ -46,7 +46,7 @@ JOB_PAUSE_SECONDS_MAX = 60.0
 
 
 class Compactor:
-    """Owned by the event loop."""
+    """Does the jobs of one writer, one after the other. Owned by the event loop."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Compactor:
         return self._its
 
     async def run(self) -> None:
-        """Do what is worth doing, for ever."""
+        """Do what is worth doing, for ever, with pauses while clients write. Its failure is the engine's."""
         its = self._its
         while True:
             began = its.env.monotonic()

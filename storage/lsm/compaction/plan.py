@@ -1,4 +1,4 @@
-"""What maintenance does next: a pure function of what is known of the store now. One job at a time.
+"""The plan of maintenance: which job is next, a pure function of what is known of the store now. One job at a time.
 
 In this order, since each makes room for the next:
 
@@ -53,7 +53,7 @@ class PatchedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is known of a store at one moment."""
+    """What is known of a store at one moment; sizes in bytes."""
 
     ssts: SstTable
     patched: Sequence[PatchedBlock]
@@ -69,21 +69,21 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Take SSTs off the list, and delete them."""
+    """A job: take SSTs to which nothing refers off the list, and delete them."""
 
     ssts: tuple[SstFacts, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class WriteCheckpoint:
-    """Write the index as it is now."""
+    """A job: write a checkpoint of the index as it is now."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Repack:
-    """Copy what is live in some SSTs into new ones."""
+    """A job: copy the frames that are live in some SSTs into new ones, and drop the old ones."""
 
     ssts: tuple[SstFacts, ...]
     reason: str
@@ -91,7 +91,7 @@ class Repack:
 
 @dataclass(frozen=True, slots=True)
 class Consolidate:
-    """Write blocks that lie in pieces as one frame each."""
+    """A job: write blocks that lie in pieces as one frame each."""
 
     blocks: tuple[PatchedBlock, ...]
 

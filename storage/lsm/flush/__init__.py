@@ -1,1 +1,1 @@
-"""Memtables become SSTs."""
+"""The memtable flush: when it is due, and how memtables become SSTs."""

@@ -1,1 +1,1 @@
-"""Objects that nothing needs any more."""
+"""Garbage collection: objects that nothing needs any more are found and deleted."""

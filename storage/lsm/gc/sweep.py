@@ -1,4 +1,4 @@
-"""What a writer sweeps: what earlier writers left behind, and nothing names. It says what is named, and gone.
+"""The sweep: objects that earlier writers left behind and nothing names are deleted. It says what is named, and gone.
 
 Three rules, and each has to allow it:
 

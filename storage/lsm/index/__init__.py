@@ -1,1 +1,1 @@
-"""Where the newest flushed content of every block lies."""
+"""The index in memory: where the newest flushed content of every block lies."""

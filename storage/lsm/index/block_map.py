@@ -155,7 +155,9 @@ class BlockMap:
         return page is not None and page.head[block & PAGE_MASK] != 0
 
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
-        """The whole block is this now; its patches are forgotten."""
+        """The whole block is this now; its patches are forgotten. `location` may be HOLE or ALLOCATED; `length` is that
+        of the sealed frame in bytes, `tag` the first 8 bytes of its tag, little-endian.
+        """
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
         page = self.writable(block >> PAGE_SHIFT)

@@ -1,4 +1,4 @@
-"""The index is pointed at what a committed memtable flush wrote.
+"""Install: the index is pointed at what a committed memtable flush wrote.
 
 The sealed memtable still answers every read of these blocks, so a half-done pass is never seen.
 """
@@ -29,7 +29,7 @@ class Written:
 
 
 class Installer:
-    """Owned by the event loop."""
+    """Points the indexes of layers at SSTs that a manifest lists. Owned by the event loop."""
 
     def __init__(self, cache: FrameCache, location: Callable[[str, int], int]) -> None:
         self._cache = cache

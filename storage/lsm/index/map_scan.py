@@ -1,4 +1,4 @@
-"""What the whole index of a layer says: how much of each SST is referred to, which blocks have patches, which frames
+"""Scans of the whole index of a layer: how much of each SST is referred to, which blocks have patches, which frames
 lie in some SSTs. No I/O.
 """
 

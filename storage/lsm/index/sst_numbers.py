@@ -19,7 +19,7 @@ class SstNumbers:
         return len(self._ids)
 
     def number(self, sst_id: str) -> int:
-        """The slot of an SST, given when first asked for."""
+        """The number of an SST in this process, given when first asked for."""
         found = self._numbers.get(sst_id)
         if found is None:
             found = self._numbers[sst_id] = len(self._ids)
@@ -31,11 +31,11 @@ class SstNumbers:
         return self._numbers.get(sst_id)
 
     def location(self, sst_id: str, offset: int) -> int:
-        """Where byte `offset` of an SST lies."""
+        """The location of byte `offset` of an SST: number << 32 | offset."""
         return self.number(sst_id) << 32 | offset
 
     def name(self, location: int) -> str:
-        """The object that a location lies in."""
+        """The name of the object that a location lies in."""
         sst_id = self._ids[location >> 32]
         if sst_id is None:
             raise BrokenInvariant(f"{location} is a state of a block and no place in an SST")

@@ -1,1 +1,1 @@
-"""What was written and is not flushed: in memory, within bounds."""
+"""The memtable: what was written and is not flushed, in memory and within bounds."""

@@ -1,4 +1,4 @@
-"""How much writers hold, and how they are slowed down before it is too much. No I/O.
+"""Back-pressure: how much writers hold, and how they are slowed down before it is too much. No I/O.
 
 Three things are counted: bytes not yet acknowledged in the log and bytes of memtables not yet in SSTs, since both sit
 in memory, and what a replay of the log would have to read. From half of any limit the *replies* of writes are
@@ -96,7 +96,7 @@ class Pressure:
         self.update()
 
     def set_rate(self, bytes_per_second: float) -> None:
-        """Uploads reach this rate together."""
+        """Uploads reach this rate together, in bytes a second."""
         self._target = min(self._configured, max(int(UPLOAD_SECONDS_MAX * bytes_per_second), UNLOGGED_BYTES_MIN))
         self._limit(max(self._target, min(self.unlogged_max, self.unlogged)))
         self.update()

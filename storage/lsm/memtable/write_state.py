@@ -1,4 +1,4 @@
-"""What all writers share: the sequence, the memtables, and what they weigh.
+"""The write state, which all writers share: the sequence, the memtables, and what they weigh.
 
 Memory is accounted for here and nowhere else: each change of what a memtable holds goes with the change of the
 pressure that follows from it. Others read `gate`, `unlogged_bytes` and `memtable_bytes`.

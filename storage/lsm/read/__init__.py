@@ -1,1 +1,1 @@
-"""How a range of a layer is read, and which parts of it hold data."""
+"""Reads of a range of a layer, and extents: which parts of it hold data."""

@@ -1,1 +1,1 @@
-"""How a writer comes to own a store, and what its host remembers of it."""
+"""Take-over and recovery: a writer comes to own a store, and its host remembers that."""

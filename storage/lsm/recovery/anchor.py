@@ -1,4 +1,4 @@
-"""What a host remembers of a store: how far it has seen it, and which of its processes wrote it.
+"""The anchor, what a host remembers of a store: how far it has seen it, and which of its processes wrote it.
 
 Guarantees: what `save` has returned for is found by `load` after any crash; a process that is gone is never
 taken for alive, nor a living one for gone; and nobody is taken for this host's own who was not. All

@@ -1,4 +1,4 @@
-"""Whether what lies in a store can be all of it, asked before anything is written there.
+"""Completeness: whether what lies in a store can be all of it, asked before anything is written there.
 
 A copy that was cut short, a backup restored in part, a folder deleted by hand: what is left of a store may look like an
 older one, or like an empty one. Whoever then wrote to it, or swept what its manifest does not name, would destroy what

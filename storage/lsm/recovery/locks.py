@@ -1,5 +1,5 @@
-"""Which process of this host has a store open as its writer: lock files in a state folder, and a note beside the
-objects of a store that is a folder.
+"""Locks: which process of this host has a store open as its writer, by lock files in a state folder, and a note beside
+the objects of a store that is a folder.
 
 A lock (flock) is held as long as its process lives and ends with it, also by kill -9; process ids are used again. The
 locks in this user's own state folder decide whether a store may be taken over. Those of other users and the note only

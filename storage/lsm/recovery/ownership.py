@@ -1,4 +1,4 @@
-"""What ties a running writer to its host: its lock, its anchor, and the mark of what it acknowledged.
+"""Ownership: what ties a running writer to its host, its lock, its anchor, and the mark of what it acknowledged.
 
 A writer without a host (a store in memory) has none of these, and everything here does nothing.
 """

@@ -1,4 +1,4 @@
-"""How frames get from the store into memory: shared, coalesced, bounded, and past objects that cannot be read.
+"""The way of frames from the store into memory: shared, coalesced, bounded, and past objects that cannot be read.
 
 A GET belongs to the cache and not to the request that caused it: concurrent misses of a frame wait for the same one,
 and a request that goes away takes nothing with it. Misses of one pass of the event loop are collected first, so
@@ -155,7 +155,7 @@ class FrameSource:
         return self._quarantine.suspects
 
     def stop(self, error: StorageError) -> None:
-        """Fetch nothing more; who waits is told `error`."""
+        """Fetch nothing more; who waits, or asks later, is told `error`."""
         self._stopped = error
         for task in (*self._gets, *self._urgent_gets, *self._retries):
             task.cancel()

@@ -1,4 +1,4 @@
-"""Objects that the store does not give, while it gives others. No I/O: it is told what happened, and when.
+"""Suspects: objects that the store does not give, while it gives others. No I/O: it is told what happened, and when.
 
 An object becomes a suspect when a GET of it fails and the store gives something else. It stays one until all that was
 asked of it came. How long a frame has been withheld decides when those who wait for it are told: an object of which
@@ -49,7 +49,7 @@ class Suspects:
         return bool(self._found)
 
     def all(self) -> list[Suspect]:
-        """Every suspect, the oldest first."""
+        """Every suspect, the oldest first; they are those themselves, not to be changed."""
         return sorted(self._found.values(), key=lambda suspect: suspect.since)
 
     def failed(self, name: str, frames: Mapping[int, Iterable[tuple[int, int]]], reason: str, *, since: float) -> bool:

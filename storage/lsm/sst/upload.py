@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class SstWriter:
-    """Builds and uploads them for one writer."""
+    """Builds and uploads SSTs, images of the tree and checkpoints for one writer."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class SstWriter:
         return sst_id, header
 
     async def encode(self, build: Callable[[], T]) -> T:
-        """Run `build` in a codec thread."""
+        """What `build` gives, run in a codec thread: it may touch nothing that the event loop changes."""
         return await self._env.run("codec", build)
 
     async def create(self, sst_id: str, content: bytes | bytearray) -> None:

@@ -1,4 +1,4 @@
-"""Uploaded frames take the place of the bytes of their blocks in the memtable.
+"""Locators: uploaded frames take the place of the bytes of their blocks in the memtable.
 
 What the memtable was charged for those bytes is given back, so nothing there may keep them in memory any longer: a
 write of 32 MiB that does not begin with a block leaves two parts of blocks behind, which are views of all of it.

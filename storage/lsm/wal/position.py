@@ -1,4 +1,4 @@
-"""Where the log stands: its next number, its tail, and the objects that a replay would read.
+"""The position of the log: its next number, its tail, and the objects that a replay would read.
 
 Invariants, by number:
 
