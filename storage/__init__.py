@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from storage.fs.device import Device
     from storage.fs.opening import check_store, open_reader, open_store
     from storage.fs.status import StoreStatus
-    from storage.fs.store import DeviceInfo, Opening, Store, StoreOptions
+    from storage.fs.store import DeviceInfo, Store
+    from storage.fs.store_options import Opening, StoreOptions
     from storage.lsm.memtable.gate import Gate
     from storage.lsm.options import EngineOptions
     from storage.lsm.read.assemble import Piece
@@ -43,11 +44,11 @@ _PLACES = {
     "DeviceInfo": "storage.fs.store",
     "EngineOptions": "storage.lsm.options",
     "Gate": "storage.lsm.memtable.gate",
-    "Opening": "storage.fs.store",
+    "Opening": "storage.fs.store_options",
     "Piece": "storage.lsm.read.assemble",
     "ExtentState": "storage.lsm.read.extents",
     "Store": "storage.fs.store",
-    "StoreOptions": "storage.fs.store",
+    "StoreOptions": "storage.fs.store_options",
     "StoreStatus": "storage.fs.status",
     "check_store": "storage.fs.opening",
     "open_reader": "storage.fs.opening",

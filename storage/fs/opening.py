@@ -19,7 +19,8 @@ from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
 from storage.fs.check import CheckOptions, CheckReport, check_at_rest
 from storage.fs.name_tree import NameTree
-from storage.fs.store import Store, StoreOptions
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
 from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.check.subject import Subject

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from storage.crypto import keys
-from storage.crypto.keys import DEFAULT_COST, Cost
 from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
@@ -19,47 +17,14 @@ from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DeviceUsage, DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
+from storage.fs.store_options import StoreOptions
 from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.engine import Engine
-from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import allocated_bytes
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.usage import LayerUsage
 from storage.objects.counting import RequestStats
-from storage.objects.health import Health
 from storage.objects.retry import RetryingStore
-
-OPEN_SECONDS_MAX = 30.0
-"""How long opening asks a store that does not answer. Once open, a store is asked for ever."""
-
-
-@dataclass(slots=True)
-class Opening:
-    """How far the opening of a store is, for whoever waits for it. Changed by the opening, read by others."""
-
-    step: str = "the store"
-    """What is read now, for people."""
-    health: Health | None = None
-    """Whether the store answers, as far as is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """How a store is opened. `state_folder` is where this host remembers stores; None: the system's place for that.
-    `admin_socket` is where the commands of this host will reach the process that opens it, if they can.
-
-    `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
-    None, for servers: for ever.
-    """
-
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    state_folder: Path | None = None
-    admin_socket: Path | None = None
-    store_deadline_seconds: float = OPEN_SECONDS_MAX
-    patience_seconds: float | None = None
-    cost: Cost = DEFAULT_COST
-    opening: Opening = field(default_factory=Opening)
-    """Told of the opening of this one store."""
 
 
 @dataclass(frozen=True, slots=True)

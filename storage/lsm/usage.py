@@ -27,7 +27,7 @@ from storage.lsm.layer import Layer
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.read.extents import allocated_bytes, extents
 
-PAGES_AT_ONCE = 4
+USAGE_PAGES_AT_ONCE = 4
 BLOCKS_AT_ONCE = 64
 """Looked at between two turns of the event loop: about half a millisecond."""
 
@@ -129,7 +129,7 @@ async def _of_layer(layer: Layer) -> LayerUsage:
         live += shown.live
         if number not in zeroed:
             sectors += shown.sectors
-        if count % PAGES_AT_ONCE == PAGES_AT_ONCE - 1:
+        if count % USAGE_PAGES_AT_ONCE == USAGE_PAGES_AT_ONCE - 1:
             await asyncio.sleep(0)
     written = {block for table in layer.tables for block in table.blocks}
     allocated = await _of_zeroed(layer, zeroed, {block >> PAGE_SHIFT for block in written})

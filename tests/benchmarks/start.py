@@ -23,7 +23,8 @@ from storage.env import RealEnv
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.device import Device
 from storage.fs.opening import open_store
-from storage.fs.store import Store, StoreOptions
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.benchmarks.bench import GIB, MIB, TIB, Bench
 from tests.benchmarks.proxy import SlowProxy

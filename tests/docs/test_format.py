@@ -13,7 +13,8 @@ from storage.crypto.keys import Cost
 from storage.env import RealEnv
 from storage.errors import Closed
 from storage.fs.opening import open_store
-from storage.fs.store import Store, StoreOptions
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
 from storage.lsm.compaction.plan import Consolidate, Drop, Job, PatchedBlock, Repack, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions

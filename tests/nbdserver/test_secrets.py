@@ -31,7 +31,7 @@ from storage.crypto.cipher import Cipher, Sealer
 from storage.crypto.keys import Cost
 from storage.env import RealEnv
 from storage.errors import AccessDenied, StorageError
-from storage.fs.store import StoreOptions
+from storage.fs.store_options import StoreOptions
 from storage.objects import locations
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret

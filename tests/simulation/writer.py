@@ -9,7 +9,8 @@ from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
 from storage.fs.device import Device
 from storage.fs.name_tree import NameTree
-from storage.fs.store import Store, StoreOptions
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
 from storage.lsm.check.running import held
 from storage.lsm.check.subject import Subject
 from storage.lsm.check.survey import Surveyed, survey

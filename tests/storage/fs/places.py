@@ -10,7 +10,8 @@ from storage.env import RealEnv
 from storage.errors import Closed
 from storage.fs.device import Device
 from storage.fs.opening import open_reader, open_store
-from storage.fs.store import Store, StoreOptions
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
 from storage.lsm.options import EngineOptions
 
 MIB = 1024 * 1024

@@ -11,7 +11,8 @@ from storage.crypto.keyslots import Cost
 from storage.env import RealEnv
 from storage.errors import NotFound
 from storage.fs.opening import open_reader, open_store
-from storage.fs.store import Store, StoreOptions
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
 from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions

@@ -1,0 +1,42 @@
+"""The options that a store is opened with, and how far its opening is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.crypto.keys import DEFAULT_COST, Cost
+from storage.lsm.options import EngineOptions
+from storage.objects.health import Health
+
+OPEN_SECONDS_MAX = 30.0
+"""How long opening asks a store that does not answer. Once open, a store is asked for ever."""
+
+
+@dataclass(slots=True)
+class Opening:
+    """How far the opening of a store is, for whoever waits for it. Changed by the opening, read by others."""
+
+    step: str = "the store"
+    """What is read now, for people."""
+    health: Health | None = None
+    """Whether the store answers, as far as is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a store is opened. `state_folder` is where this host remembers stores; None: the system's place for that.
+    `admin_socket` is where the commands of this host will reach the process that opens it, if they can.
+
+    `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
+    None, for servers: for ever.
+    """
+
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    state_folder: Path | None = None
+    admin_socket: Path | None = None
+    store_deadline_seconds: float = OPEN_SECONDS_MAX
+    patience_seconds: float | None = None
+    cost: Cost = DEFAULT_COST
+    opening: Opening = field(default_factory=Opening)
+    """Told of the opening of this one store."""
