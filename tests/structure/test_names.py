@@ -64,7 +64,7 @@ def disagreements(named: Iterable[tuple[str, Any, str]]) -> dict[str, list[str]]
     for name, value, found in named:
         places[name].append(found)
         known = first.setdefault(name, value)
-        if type(known) is not type(value) or known != value:
+        if known is not value and (type(known) is not type(value) or known != value):
             differ.add(name)
     return {name: places[name] for name in differ}
 

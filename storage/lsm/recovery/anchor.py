@@ -27,9 +27,8 @@ import fcntl
 import hashlib
 import os
 import re
-import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -48,7 +47,8 @@ from storage.lsm.recovery.locks import (
     neighbour,
     other_state_folders,
 )
-from storage.trusted_files import create_new, open_own, trusted_folder, users_trusted_in
+from storage.lsm.recovery.mark import MARK, Mark
+from storage.trusted_files import create_new, trusted_folder, users_trusted_in
 
 ANCHOR_VERSION = 1
 
@@ -60,7 +60,6 @@ _ADVICE = "name another folder with --state-folder or NBDSERVER_STATE_FOLDER"
 _ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
 _READS_NAME = "reads.msgpack"
 _MARK_NAME = re.compile(r"acknowledged-(\d+)")
-_MARK = struct.Struct("<Q")
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -86,30 +85,6 @@ class _AnchorFile(msgspec.Struct, frozen=True):
     boot: str
     """Which life of the machine it was saved in."""
     anchor: Anchor
-
-
-class Mark:
-    """The highest WAL number that this writer acknowledged, known to this host from the moment it is set.
-
-    Setting it is one write into the page cache: two microseconds on the way of a flush, and it survives kill -9. A
-    power cut may set it back to an earlier number, and so does a full disk; then the end of the log can be cut off
-    unnoticed since that one. (Mapped memory is cheaper still, but there a full disk ends the process by a signal.)
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = open_own(path, os.O_WRONLY | os.O_CREAT)
-        give_to_owner(self._descriptor, path.parent)
-
-    def set(self, number: int) -> None:
-        """`number` exists in the store and is about to be acknowledged."""
-        with suppress(OSError):
-            os.pwrite(self._descriptor, _MARK.pack(number), 0)
-
-    def close(self) -> None:
-        """Give back the file; what was set stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 class HostState:
@@ -201,7 +176,7 @@ class HostState:
             raw = (self._folder / f"acknowledged-{epoch}").read_bytes()
         except FileNotFoundError:
             return 0
-        return int(_MARK.unpack(raw)[0]) if len(raw) == _MARK.size else 0
+        return int(MARK.unpack(raw)[0]) if len(raw) == MARK.size else 0
 
     def lock_epoch(self, epoch: int, takeover_tag: bytes) -> WriterLock:
         """Claim `epoch`, before the take-over manifest whose tag is `takeover_tag` is sent.

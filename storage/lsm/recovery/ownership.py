@@ -7,8 +7,9 @@ import logging
 
 from storage.env import Env
 from storage.errors import AccessDenied, OutOfSpace
-from storage.lsm.recovery.anchor import Anchor, HostState, Mark
+from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.locks import WriterLock
+from storage.lsm.recovery.mark import Mark
 
 _log = logging.getLogger("nbdserver")
 
