@@ -15,7 +15,7 @@ from storage.lsm.manifest.manifest_store import MANIFESTS_KEPT
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 
-READS_IN_FLIGHT = 16
+CHAIN_READS_IN_FLIGHT = 16
 
 FENCE_BYTES_MAX = 4096
 """It holds one number."""
@@ -29,7 +29,7 @@ async def check_manifests(asker: Asker, listed: Listed) -> None:
     """
     number, manifest = asker.manifests.number, asker.manifests.manifest
     wanted = sorted({*range(max(number - MANIFESTS_KEPT, 0) + 1, number + 1), *manifest.takeovers})
-    room = asyncio.Semaphore(READS_IN_FLIGHT)
+    room = asyncio.Semaphore(CHAIN_READS_IN_FLIGHT)
 
     async def read(one: int) -> tuple[Header, bytes] | None:
         async with room:
@@ -91,7 +91,7 @@ async def check_fences(asker: Asker) -> None:
     """
     subject = asker.subject
     cipher, store_id = asker.ciphers.wal, subject.key.store_id
-    room = asyncio.Semaphore(READS_IN_FLIGHT)
+    room = asyncio.Semaphore(CHAIN_READS_IN_FLIGHT)
 
     async def look(number: int) -> None:
         name = wal_name(number)

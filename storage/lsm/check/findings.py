@@ -11,7 +11,7 @@ import msgspec
 
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 
-RANGES_MAX = 10_000
+FINDING_RANGES_MAX = 10_000
 """Ranges of one finding that are kept apart; of more, neighbours are joined with what lies between them."""
 
 
@@ -107,8 +107,8 @@ def sector_ranges(layer: int, blocks: Iterable[tuple[int, int]]) -> tuple[LayerR
 
 
 def _fewer(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """At most `RANGES_MAX` of them, which hold all that was in `spans` and perhaps more."""
-    if len(spans) <= RANGES_MAX:
+    """At most `FINDING_RANGES_MAX` of them, which hold all that was in `spans` and perhaps more."""
+    if len(spans) <= FINDING_RANGES_MAX:
         return spans
-    step = -(-len(spans) // RANGES_MAX)
+    step = -(-len(spans) // FINDING_RANGES_MAX)
     return [(spans[at][0], spans[min(at + step, len(spans)) - 1][1]) for at in range(0, len(spans), step)]

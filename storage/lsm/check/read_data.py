@@ -25,7 +25,7 @@ from storage.lsm.index.sst_numbers import OFFSET_MASK, SstNumbers
 from storage.lsm.sst.ranges import coalesce, decode_frame
 from storage.objects.base import ObjectStore
 
-RETRY_SECONDS = 1.0
+CHECK_RETRY_SECONDS = 1.0
 """After which a range that was refused is asked for once more."""
 
 Frame = tuple[int, FrameRef]
@@ -112,7 +112,7 @@ class DataReader:
             return await self._store.get(name, start, length)
         except REFUSALS:
             await self._witness()
-        await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(CHECK_RETRY_SECONDS)
         try:
             return await self._store.get(name, start, length)
         except REFUSALS:

@@ -40,7 +40,7 @@ from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.take_over import rolled_back
 from storage.lsm.wal.log_object import Replay
 
-SSTS_IN_FLIGHT = 16
+SURVEY_SSTS_IN_FLIGHT = 16
 
 
 @dataclass(slots=True)
@@ -180,7 +180,7 @@ class _Survey:
     # --- objects
 
     async def _each(self, refs: list[SstRef]) -> None:
-        room = asyncio.Semaphore(SSTS_IN_FLIGHT)
+        room = asyncio.Semaphore(SURVEY_SSTS_IN_FLIGHT)
 
         async def look(ref: SstRef) -> None:
             async with room:
