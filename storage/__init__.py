@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from storage.fs.check import CheckOptions, CheckReport
     from storage.fs.device import Device
-    from storage.fs.opening import check_store, open_reader, open_store
+    from storage.fs.opening import check_store, open_damaged, open_reader, open_store
     from storage.fs.status import StoreStatus
     from storage.fs.store import DeviceInfo, Store
     from storage.fs.store_options import Opening, StoreOptions
@@ -33,6 +33,7 @@ __all__ = [
     "StoreOptions",
     "StoreStatus",
     "check_store",
+    "open_damaged",
     "open_reader",
     "open_store",
 ]
@@ -51,6 +52,7 @@ _PLACES = {
     "StoreOptions": "storage.fs.store_options",
     "StoreStatus": "storage.fs.status",
     "check_store": "storage.fs.opening",
+    "open_damaged": "storage.fs.opening",
     "open_reader": "storage.fs.opening",
     "open_store": "storage.fs.opening",
 }

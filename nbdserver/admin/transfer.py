@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING
 from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece, TooLong
 from nbdserver.admin.operations import Answer
 from nbdserver.exports import BlockDevice
-from storage.errors import Conflict, Invalid, NotFound, StorageError
+from storage.errors import Conflict, Corrupt, Invalid, NotFound, StorageError, Unreadable
+from storage.units import KIB
 
 if TYPE_CHECKING:
     from storage import Store
 
 SIZE_STEP_BYTES = 512
 """The size of a device is a multiple of this: the end of an odd source is filled up with zeros."""
+
+BLOCK_BYTES = 256 * KIB
+SECTOR_BYTES = 4 * KIB
+"""What can be read, or not, is told by these."""
 
 READS_AT_ONCE = 8
 """Of `DATA_BYTES_MAX` each: a store that answers in 50 ms then gives 160 MB/s."""
@@ -55,6 +60,34 @@ async def dump(device: BlockDevice, size: int) -> AsyncGenerator[Piece, None]:
         for _, task in under_way:
             task.cancel()
         await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+
+async def salvage(device: BlockDevice, size: int) -> AsyncGenerator[tuple[int, bytes | int], None]:
+    """(offset, data) of what can be read of the first `size` bytes of a device, and (offset, length) of each sector
+    that cannot, in ascending order; what is left out is zeros. Sectors are tried one by one only where more cannot be
+    read.
+    """
+    async for offset, length in _data_ranges(device, size):
+        async for part in _salvage(device, offset, length):
+            yield part
+
+
+async def _salvage(device: BlockDevice, offset: int, length: int) -> AsyncGenerator[tuple[int, bytes | int], None]:
+    try:
+        for position, data in await _read(device, offset, length):
+            yield position, bytes(data)
+        return
+    except (Corrupt, Unreadable):
+        if length <= SECTOR_BYTES:
+            yield offset, length
+            return
+    step = BLOCK_BYTES if length > BLOCK_BYTES else SECTOR_BYTES
+    at = offset
+    while at < offset + length:
+        end = min(offset + length, at - at % step + step)
+        async for part in _salvage(device, at, end - at):
+            yield part
+        at = end
 
 
 def _refuse_smaller(device: BlockDevice, size: int) -> None:

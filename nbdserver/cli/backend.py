@@ -49,13 +49,15 @@ def at_rest(
     writes: bool,
     password: Secret | None = None,
     shows_progress: bool = False,
+    damaged: bool = False,
 ) -> T:
-    """Open a store, do something with it and close it: as its writer, or (not `writes`) as a reader.
+    """Open a store, do something with it and close it: as its writer, or (not `writes`) as a reader, also of one where
+    data is missing (`damaged`).
 
     If the store fails meanwhile, its error is raised, also where the work would have waited for ever. What is waited
     for is said, unless the work `shows_progress` itself and the store is well.
     """
-    from storage import StoreOptions, open_reader, open_store
+    from storage import StoreOptions, open_damaged, open_reader, open_store
 
     options = StoreOptions(state_folder=place.state_folder, patience_seconds=PATIENCE_SECONDS)
     secret = passwords.current(os.environ).secret if password is None else password
@@ -63,6 +65,8 @@ def at_rest(
     async def opened(env: Env) -> Store:
         if writes:
             return await open_store(place.store, secret, env=env, options=options)
+        if damaged:
+            return await open_damaged(place.store, secret, env=env, options=options)
         return await open_reader(place.store, secret, env=env, options=options)
 
     try:

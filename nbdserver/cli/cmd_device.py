@@ -8,6 +8,7 @@ from nbdserver.cli import output
 from nbdserver.cli.backend import perform
 from nbdserver.cli.cmd_client import sentence
 from nbdserver.cli.cmd_content import export_command, import_command
+from nbdserver.cli.cmd_salvage import salvage_command
 from nbdserver.cli.exit_status import CommandFailed
 from nbdserver.cli.parameters import NAME, SIZE, Place, json_option, store_option
 from nbdserver.config import format_size
@@ -150,6 +151,7 @@ def delete(place: Place, name: str, yes: bool, as_json: bool) -> None:
 
 device.add_command(import_command)
 device.add_command(export_command)
+device.add_command(salvage_command)
 
 
 def _say(answer: dict[str, object], sentence: str, *, as_json: bool) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import msgspec
 
 from storage.env import Env
+from storage.errors import Corrupt
 from storage.format.frame import FrameCodec
-from storage.format.names import manifest_name
+from storage.format.names import MANIFESTS, manifest_name
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DiskRange
-from storage.lsm.check.findings import Account, Finding
+from storage.lsm.check.findings import Account, Finding, Kind
 from storage.lsm.check.read_data import DataReader
 from storage.lsm.check.read_run import CheckProgress, ReadRun
 from storage.lsm.check.read_times import KeptReadTimes
@@ -21,6 +22,7 @@ from storage.lsm.check.survey import Surveyed, survey
 from storage.lsm.engine import Engine
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.take_over import Opened
 from storage.objects.retry import RetryingStore
 from storage.units import MIB
 
@@ -129,3 +131,23 @@ def named(finding: Finding, names: Mapping[int, str]) -> CheckFinding:
     """A finding with devices in place of layers; what is of no device is left out, since nobody sees it."""
     ranges = [DiskRange(names[r.layer], r.offset, r.length) for r in finding.ranges if r.layer in names]
     return CheckFinding(finding.kind.value, finding.object, finding.sentence, finding.fault, ranges)
+
+
+def readable_view(surveyed: Surveyed, ciphers: Ciphers) -> Opened:
+    """What an engine reads from, where all that is damaged is data. Corrupt: something is that says which data is the
+    newest.
+    """
+    for finding in surveyed.findings.all:
+        if not finding.fault and finding.kind in _HIDE_WHAT_IS_NEWEST:
+            raise Corrupt(finding.object, f"{finding.sentence}; without it nobody can tell old data from new")
+    if surveyed.replay is None or not surveyed.complete or not surveyed.manifests.number:
+        first = next((finding for finding in surveyed.findings.all if not finding.fault), None)
+        name, sentence = (MANIFESTS, "there is none") if first is None else (first.object, first.sentence)
+        raise Corrupt(name, f"{sentence}; without it nobody can tell old data from new")
+    manifests = surveyed.manifests
+    return Opened(manifests, ciphers, surveyed.replay, surveyed.maps, manifests.manifest.epoch, None)
+
+
+_HIDE_WHAT_IS_NEWEST = frozenset(
+    {Kind.KEYS, Kind.ROLLED_BACK, Kind.INCOMPLETE, Kind.MANIFEST, Kind.LOG, Kind.STALE, Kind.MEMORY}
+)

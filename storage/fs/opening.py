@@ -17,15 +17,18 @@ from storage.crypto.cipher import self_test
 from storage.crypto.keys import Cost, DataKey
 from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
-from storage.fs.check import CheckOptions, CheckReport, check_at_rest
+from storage.fs.check import CheckOptions, CheckReport, check_at_rest, readable_view
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.check.subject import Subject
+from storage.lsm.check.survey import survey
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState, default_state_folder
+from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.wiring import Context
 from storage.objects.base import ObjectStore
 from storage.objects.counting import CountingStore, RequestStats
 from storage.objects.locations import open_location
@@ -144,6 +147,35 @@ async def check_store(
         return await check_at_rest(subject, objects, KeptReadTimes(host, env), check, progress)
     finally:
         await objects.close()
+
+
+async def open_damaged(
+    location: str, password: bytes | bytearray, *, env: Env, options: StoreOptions | None = None
+) -> Store:
+    """Open a store to read what is left of it, where data is missing or damaged. Corrupt: so is what says which data is
+    the newest; then what was read could be old, and nothing would tell.
+    """
+    self_test()
+    options = options or StoreOptions()
+    stats = RequestStats()
+    objects = RetryingStore(CountingStore(open_location(location, env), stats), env, options.store_deadline_seconds)
+    options.opening.health, options.opening.step = objects.health, "everything that it refers to"
+    try:
+        host = _host(objects.url, options)
+        key, number, _ = await unlock(objects, password, env, None, create=False, accept_rollback=False)
+        anchor = None if host is None else await env.run("store", host.load)
+        surveyed = await survey(Subject(objects, key, number, env, NameTree, anchor))
+        opened = readable_view(surveyed, Ciphers.derive(key))
+        tree = NameTree()
+        if surveyed.tree_image is not None:
+            tree.load(surveyed.tree_image)
+        engine_options = msgspec.structs.replace(options.engine, patience_seconds=options.patience_seconds)
+        its = Context(opened, objects, objects.once(), key, tree, env, engine_options, None, surveyed.sst_numbers, True)
+        engine = await Engine.on_damaged(its, number)
+    except BaseException:
+        await objects.close()
+        raise
+    return Store(objects=objects, stats=stats, engine=engine, tree=tree, env=env, options=options, created=False)
 
 
 def _host(url: str, options: StoreOptions) -> HostState | None:

@@ -117,7 +117,16 @@ class Engine:
             raise
         return engine
 
-    async def _replay(self, opened: Opened, sst_numbers: SstNumbers) -> None:
+    @classmethod
+    async def on_damaged(cls, its: Context, keys_number: int) -> Engine:
+        """Read what is left of a store whose data is damaged, though all of its index and its log is known. What is
+        not there is an error for who reads it.
+        """
+        engine = cls(its, keys_number)
+        await engine._replay(its.opened, its.sst_numbers, insist=False)
+        return engine
+
+    async def _replay(self, opened: Opened, sst_numbers: SstNumbers, *, insist: bool = True) -> None:
         """Put the log on top of the index, one object at a time. Nothing is written: a crash changes nothing.
 
         In memory are the objects as they lie in the store (`LOG_BYTES_MAX` at most), one of them opened, and the
@@ -131,7 +140,7 @@ class Engine:
             self._layers.replay(records, done=done, location=sst_numbers.location)
         self._layers.replayed()
         gone = [sst_numbers.number(sst.id) for sst in self.manifests.gone()]
-        for layer in self.layers.values() if gone else ():
+        for layer in self.layers.values() if gone and insist else ():
             check_listed(layer.index, gone)
 
     def _start(self) -> None:

@@ -63,6 +63,10 @@ def objects(store: StoreUnderTest, request: pytest.FixtureRequest) -> Objects:
     return Objects(store, lambda: request.getfixturevalue("minio"))
 
 
+def unused() -> RunningMinio:
+    raise AssertionError("a store in a folder asks for no MinIO")
+
+
 def check(server: Server, *arguments: str, status: int = 0) -> dict[str, Any]:
     found = server.host.run("check", "--json", *arguments, "--store", server.location, status=status)
     document = json.loads(found.stdout)
@@ -192,3 +196,30 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     assert 0 < reached < total
     assert json.loads(again.stdout)["findings"] == []
     assert lines[-1]["bytes_done"] == lines[-1]["total_bytes"]
+
+
+def test_a_damaged_disk_is_salvaged_with_a_map(local_store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
+    server = make_server(local_store, create={"disk": "16MiB"})
+    server.start()
+    fill(server)
+    with server.connect() as client:
+        whole = client.read(0, 16 * MIB)
+    assert server.stop() == 0
+    objects = Objects(local_store, unused)
+    name = max(objects.names("compacted/"), key=lambda name: len(objects.read(name)))
+    objects.flip(name, 96 + 5 * 1024)
+    image = server.host.folder / "image"
+    arguments = ["device", "salvage", "disk", str(image), "--fill", "BAD!", "--store", server.location]
+    server.host.run(*arguments, status=PROBLEMS)
+    (bad,) = [line.split() for line in Path(f"{image}.map").read_text().splitlines() if line.endswith("  -")]
+    start, end = int(bad[0], 16), int(bad[0], 16) + int(bad[1], 16)
+    found = image.read_bytes()
+    assert found[:start] == whole[:start]
+    assert found[end:] == whole[end:]
+    assert found[start:end] == b"BAD!" * ((end - start) // 4)
+    assert 0 < end - start <= BLOCK
+    objects.delete(name)  # too new for a checkpoint: nobody knows what lay in it
+    (server.host.folder / "image").unlink()
+    refused = server.host.run(*arguments, "--overwrite", status=EXIT_CORRUPT)
+    assert "old data from new" in refused.stderr
+    assert not image.exists()

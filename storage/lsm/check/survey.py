@@ -51,6 +51,8 @@ class Surveyed:
     manifests: Manifests
     tree: TreeState
     """As it is at the end of the log; of a running writer, as its last flush wrote it."""
+    tree_image: bytes | None = None
+    """As the manifest names it; None: it names none, or it could not be read."""
     replay: Replay | None = None
     maps: dict[int, BlockMap] = field(default_factory=dict)
     """The index as a start would make it, of what could be read."""
@@ -166,6 +168,7 @@ class _Survey:
                 if tag != ref.tag:
                     raise Corrupt(name, "it is not the object that the manifest names")
                 tree.load(body)
+                self.found.tree_image = body
             except Corrupt as error:
                 self.findings.corrupt(Kind.INDEX, error)
                 self.found.complete = False

@@ -70,7 +70,10 @@ def test_the_commands() -> None:
         "password change",
         "client list",
         "client disconnect",
-        *(f"device {verb}" for verb in ["create", "list", "show", "resize", "rename", "delete", "import", "export"]),
+        *(
+            f"device {verb}"
+            for verb in ["create", "list", "show", "resize", "rename", "delete", "import", "export", "salvage"]
+        ),
     }
 
 
