@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import named_by
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.suspects import Suspect
+from storage.lsm.tree_change import TreeChange
 from storage.lsm.usage import Meter
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, put_together
@@ -347,13 +347,3 @@ class Engine:
             wal_number=self.commit.position.acknowledged,
             probed=True,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class TreeChange:
-    """A change of the tree that was applied. Awaited, it is durable; who does not wait for that may let it go."""
-
-    durable: Callable[[], Awaitable[None]]
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self.durable().__await__()
