@@ -21,7 +21,14 @@ import msgspec
 from nbdserver.admin.checking import Line, decode
 from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
-from nbdserver.admin.operations import Answer, ChangePassword, Operation, encode_operation
+from nbdserver.admin.operations import (
+    Answer,
+    ChangePassword,
+    Operation,
+    PlanCollection,
+    PlanCompaction,
+    encode_operation,
+)
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
 from nbdserver.unix_sockets import connect, peer
 from storage.errors import AccessDenied, StorageError, Unavailable
@@ -37,6 +44,10 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 """How long what a server knows by itself, such as its status, may take. What the store must answer may take for ever.
 """
+
+
+_SLOW = (PlanCollection, PlanCompaction)
+"""What changes nothing, and asks the store or counts for long."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -80,7 +91,7 @@ class AdminClient:
         if isinstance(operation, ChangePassword) and not trusted_users() & self._users:
             (user,) = self._users
             raise AccessDenied(f"the server of this store is {user_name(user)}'s: change the password as that user")
-        seconds = None if operation.writes else ANSWER_SECONDS
+        seconds = None if operation.writes or isinstance(operation, _SLOW) else ANSWER_SECONDS
         return self._ask("POST", "/v1/operations", encode_operation(operation), seconds=seconds)
 
     def write_content(self, name: str, frames: Iterable[bytes], *, size: int | None, overwrite: bool) -> Answer:

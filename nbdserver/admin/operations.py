@@ -88,6 +88,51 @@ class ShowStats(msgspec.Struct, frozen=True, tag="show-stats"):
         return {"stats": [{**_about(stat), "value": values[stat.name]} for stat in stats]}
 
 
+class PlanCompaction(msgspec.Struct, frozen=True, tag="plan-compaction"):
+    """What a compaction would do, of one device or of all."""
+
+    device: str | None
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        plan: Answer = msgspec.to_builtins(await store.upkeep.plan_compaction(self.device))
+        return plan
+
+
+class CompactStep(msgspec.Struct, frozen=True, tag="compact-step"):
+    """One job of a compaction; the `first` step takes what is in memory in as well."""
+
+    device: str | None
+    first: bool
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        if self.first:
+            await store.upkeep.flush()
+        step: Answer = msgspec.to_builtins(await store.upkeep.compact_step(self.device))
+        return step
+
+
+class PlanCollection(msgspec.Struct, frozen=True, tag="plan-collection"):
+    """What a collection of garbage would delete, and what it would keep."""
+
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        found: Answer = msgspec.to_builtins(await store.upkeep.collect(dry_run=True))
+        return found
+
+
+class CollectGarbage(msgspec.Struct, frozen=True, tag="collect-garbage"):
+    """What nothing needs is deleted now."""
+
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        found: Answer = msgspec.to_builtins(await store.upkeep.collect(dry_run=False))
+        return found
+
+
 class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
     """A new device that reads as zeros."""
 
@@ -182,6 +227,10 @@ Operation = (
     ListDevices
     | ShowDevice
     | ShowStats
+    | PlanCompaction
+    | CompactStep
+    | PlanCollection
+    | CollectGarbage
     | CreateDevice
     | ResizeDevice
     | RenameDevice

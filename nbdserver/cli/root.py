@@ -11,6 +11,7 @@ from nbdserver.cli.cmd_check import check
 from nbdserver.cli.cmd_client import client
 from nbdserver.cli.cmd_device import device
 from nbdserver.cli.cmd_init import init
+from nbdserver.cli.cmd_maintain import compact, gc
 from nbdserver.cli.cmd_password import password
 from nbdserver.cli.cmd_serve import serve
 from nbdserver.cli.cmd_stats import stats
@@ -43,7 +44,7 @@ def cli(store: str | None) -> None:
     """
 
 
-for _command in (init, serve, device, client, password, status, stats, flush, check):
+for _command in (init, serve, device, client, password, status, stats, flush, check, compact, gc):
     cli.add_command(_command)
 
 

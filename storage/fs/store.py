@@ -18,6 +18,7 @@ from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DeviceUsage, DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
 from storage.fs.store_options import StoreOptions
+from storage.fs.upkeep import Upkeep
 from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.engine import Engine
 from storage.lsm.read.extents import allocated_bytes
@@ -67,6 +68,8 @@ class Store:
         self._devices: dict[int, Device] = {}
         self._resizes: set[asyncio.Task[None]] = set()
         self._opened_at = env.monotonic()
+        self.upkeep = Upkeep(engine, tree)
+        """Maintenance that somebody asks for."""
 
     @property
     def url(self) -> str:

@@ -25,13 +25,12 @@ from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
-from storage.lsm.recovery.completeness import named_by
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_change import TreeChange
 from storage.lsm.usage import Meter
 from storage.lsm.wal.queue import LayerQueue
-from storage.lsm.wiring import Context, put_together
+from storage.lsm.wiring import Context, new_sweeper, put_together
 from storage.objects.base import ObjectStore
 
 _log = logging.getLogger("nbdserver")
@@ -68,7 +67,8 @@ class Engine:
         self._layers = parts.layers
         self._flush = parts.flush
         self.compactor = parts.compactor
-        self._sweeper: Sweeper | None = None
+        self._new_sweeper = partial(new_sweeper, its, parts)
+        self.sweeper: Sweeper
         self.meter = Meter(self.layers, self.manifests, its.env, self._usage_state)
         self.reads = KeptReadTimes(its.host, its.env)
 
@@ -139,31 +139,19 @@ class Engine:
             item.raw = b""
             self._layers.replay(records, done=done, location=sst_numbers.location)
         self._layers.replayed()
+        self.sweeper = self._new_sweeper()  # now: a flush may seal this memtable before the sweep begins
         gone = [sst_numbers.number(sst.id) for sst in self.manifests.gone()]
         for layer in self.layers.values() if gone and insist else ():
             check_listed(layer.index, gone)
 
     def _start(self) -> None:
-        # Taken now: a flush may seal this memtable before the sweep begins.
-        sweeper = self._sweeper = Sweeper(
-            store=self._single,
-            garbage=self.garbage,
-            env=self._env,
-            store_id=self.key.store_id,
-            epoch=self.epoch,
-            takeover=self.manifests.number,
-            fence=self.commit.position.fences[-1],
-            listed=lambda: named_by(self.manifests),
-            named=named_by(self.manifests).keys() | {sst.id for sst in self.writes.memtable.ssts},
-            below=lambda: (self.manifests.manifest.replay, self.commit.position.fences),
-        )
         self.garbage.add(self.manifests.take_old())
         start = partial(self._background.start, on_failure=self.fail)
         start("memtable flushes", self._flush_forever)
         start("watch for a newer writer", partial(self.manifests.watch, self._options.watch_seconds))
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
-        start("sweep of leftovers", partial(sweeper.run, self._options.sweep_seconds))
+        start("sweep of leftovers", partial(self.sweeper.run, self._options.sweep_seconds))
         self.log_moved()
 
     async def look_for_newer(self) -> None:
@@ -299,7 +287,7 @@ class Engine:
 
     def lost(self) -> list[str]:
         """What the manifest names and the store does not have, as the last sweep saw it: a sentence for each."""
-        return [] if self._sweeper is None else self._sweeper.lost
+        return self.sweeper.lost
 
     def _usage_state(self) -> tuple[object, ...]:
         """Changes whenever the layers may hold something else, or it elsewhere."""

@@ -41,6 +41,22 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     """So is one of which patches hold so many sectors."""
     consolidate_blocks_max: int = 256
     """Blocks of one consolidation: 64 MiB."""
+    settle: bool = False
+    """When nothing else is to be done, write a checkpoint if any SST is beside it: then all are movable."""
+
+
+def thorough(options: MaintenanceOptions) -> MaintenanceOptions:
+    """For somebody who asks for maintenance now: as small a store and as whole blocks as can be."""
+    return msgspec.structs.replace(
+        options,
+        repack_share=0.9,
+        repack_share_at_rest=0.9,
+        repack_share_over_target=0.9,
+        pack_count=2,
+        patches_max=1,
+        patches_max_at_rest=1,
+        settle=True,
+    )
 
 
 class EngineOptions(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from storage.lsm.compaction.compactor import Compactor
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.flush.flush import MemtableFlush
 from storage.lsm.gc.garbage import Garbage
+from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.install import Installer
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.layers import Layers
@@ -35,6 +36,7 @@ from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import HostState
+from storage.lsm.recovery.completeness import named_by
 from storage.lsm.recovery.ownership import Ownership
 from storage.lsm.recovery.take_over import Opened
 from storage.lsm.sst.bulk import BulkWriter
@@ -146,6 +148,26 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
     )
     compactor = _compactor(its, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
     return Parts(cache, ownership, writes, source, commit, layers, garbage, flush, compactor)
+
+
+def new_sweeper(its: Context, parts: Parts) -> Sweeper:
+    """What finds the leftovers of earlier writers. Made when the log was replayed, and before a memtable is sealed: it
+    knows the SSTs that the log names. A reader's says what the next writer would find; its clock is that of the newest
+    manifest.
+    """
+    manifests, position = its.opened.manifests, parts.commit.position
+    return Sweeper(
+        store=its.single,
+        garbage=parts.garbage,
+        env=its.env,
+        store_id=its.key.store_id,
+        epoch=its.opened.epoch + its.read_only,
+        takeover=manifests.number,
+        fence=position.next_number if its.read_only else position.fences[-1],
+        listed=lambda: named_by(manifests),
+        named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},
+        below=lambda: (manifests.manifest.replay, position.fences),
+    )
 
 
 def _compactor(

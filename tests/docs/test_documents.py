@@ -31,6 +31,7 @@ README_LINES_MAX = 100
 STATUSES_WITHOUT_A_KIND = {0, 1, 2, 3, 130}
 
 
+MORE_PAGES = [("check",), ("compact",), ("gc",)]
 DEVICE_PAGES = [("device", verb) for verb in ("resize", "import", "delete", "salvage")]
 
 
@@ -85,7 +86,7 @@ def test_a_command_parses(command: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_that_are_mentioned_exist(document: Path) -> None:
     """Of all commands together: a mention in prose does not say of which one."""
-    pages = "".join(help_of(*name)[1] for name in [(), ("init",), ("serve",), ("status",), ("check",), *DEVICE_PAGES])
+    pages = "".join(help_of(*name)[1] for name in [(), ("init",), ("serve",), ("status",), *MORE_PAGES, *DEVICE_PAGES])
     spans = re.findall(r"`([^`\n]+)`", document.read_text())
     mentioned = {word for span in spans for word in re.findall(r"(?:^|\s)(--[a-z-]+)", span)}
     assert {option for option in mentioned if option not in pages} == set()

@@ -202,20 +202,26 @@ MUTATIONS = [
     Mutation(
         "the sweep takes objects of any epoch",
         "storage/lsm/gc/sweep.py",
-        "epoch_of(sst) >= self._epoch or not self._is_old(info):\n"
+        "sst in self._named or epoch_of(sst) >= self._epoch:\n"
+        "                continue\n"
+        "            if not self._is_old(info):\n"
+        "                found.young.append(info)\n"
         "                continue\n"
         "            try:\n"
         "                number = await acknowledged_by(self._store, sst, self._store_id)\n",
-        "not self._is_old(info):\n"
+        "sst in self._named:\n"
+        "                continue\n"
+        "            if not self._is_old(info):\n"
+        "                found.young.append(info)\n"
         "                continue\n"
         "            try:\n"
         "                number = min(self._fence, await acknowledged_by(self._store, sst, self._store_id) or 0)\n",
     ),
     Mutation(
         "the sweep forgets the locators of the log",
-        "storage/lsm/engine.py",
-        "            named=named_by(self.manifests).keys() | {sst.id for sst in self.writes.memtable.ssts},\n",
-        "            named=named_by(self.manifests).keys(),\n",
+        "storage/lsm/wiring.py",
+        "        named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},\n",
+        "        named=named_by(manifests).keys(),\n",
     ),
     Mutation(
         "a locator is logged before its SST is confirmed",

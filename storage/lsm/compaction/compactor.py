@@ -13,11 +13,13 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from storage.errors import Closed, Corrupt, Fenced, StorageError
+from storage.bucket.outage import REFUSALS
+from storage.errors import Closed, Corrupt, Fenced, NotFound, StorageError
 from storage.format.manifest import dropped
 from storage.format.names import sst_name
 from storage.lsm.compaction.census import ListedSsts, count_live, count_patches
 from storage.lsm.compaction.consolidate import consolidate
+from storage.lsm.compaction.forecast import Forecast, forecast
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.compaction.plan import (
     Drop,
@@ -27,11 +29,12 @@ from storage.lsm.compaction.plan import (
     Snapshot,
     WriteCheckpoint,
     decide,
+    next_job,
 )
 from storage.lsm.compaction.repack import repack
 from storage.lsm.compaction.sst_table import SstFacts
 from storage.lsm.compaction.write_checkpoint import write_checkpoint
-from storage.lsm.options import MaintenanceOptions
+from storage.lsm.options import MaintenanceOptions, thorough
 
 _log = logging.getLogger("nbdserver")
 
@@ -61,6 +64,8 @@ class Compactor:
         """
         self._its = its
         self._options = options
+        self.thorough = thorough(options)
+        """The thresholds of somebody who asks for maintenance now."""
         self._written = written
         self._on_debt = on_debt
         self._listed = ListedSsts(its.sst_numbers)
@@ -130,6 +135,41 @@ class Compactor:
             await self.do(decision.job)
             return True
 
+    async def thorough_step(self, layer: int | None) -> Job | None:
+        """The same as `step` at the strictest thresholds, of one layer or of all, for somebody who asked for it; the
+        job that was done. A job that leaves something as it is, since the store refuses it, is done as well.
+        """
+        async with self.working:
+            snapshot = await self.look(self.thorough, layer)
+            job = await self._its.ssts.encode(partial(next_job, snapshot, self.thorough))
+            if job is None:
+                return None
+            left = self.left
+            try:
+                await self.do(job)
+            except (NotFound, *REFUSALS):
+                if self.left == left:
+                    raise
+            finally:
+                self.progress.job = None
+        self.delete_condemned()
+        return job
+
+    async def forecast(self, layer: int | None) -> Forecast:
+        """What `thorough_step`, again and again, would do."""
+        snapshot = await self.look(self.thorough, layer)
+        return await self._its.ssts.encode(partial(forecast, snapshot, self.thorough))
+
+    @property
+    def left(self) -> int:
+        """SSTs and blocks that are left as they are: damaged, or withheld by the store."""
+        return len(self._skipped) + len(self._withheld) + len(self._unreadable)
+
+    @property
+    def condemned(self) -> int:
+        """SSTs that left the list, and that a read under way may still want."""
+        return len(self._its.condemned)
+
     def _state(self) -> tuple[object, ...]:
         """What the next job depends on. The index changes when a flush or a job is installed, some time after its
         manifest, and when a disk goes.
@@ -147,10 +187,11 @@ class Compactor:
             return False
         return now - since >= self._options.rest_seconds
 
-    async def look(self) -> Snapshot:
-        """What is known of the store now."""
-        its, options = self._its, self._options
+    async def look(self, options: MaintenanceOptions | None = None, only: int | None = None) -> Snapshot:
+        """What is known of the store now; with `only`, all but one layer is left as it is."""
+        its, options = self._its, options or self._options
         indexes = its.indexes()
+        others: set[str] = set()
         # As listed when the count began: what is committed meanwhile is another look's.
         manifest, table = its.manifests.manifest, its.manifests.table
         live = await count_live(indexes, len(its.sst_numbers))
@@ -161,13 +202,17 @@ class Compactor:
         self._withheld = {sst: until for sst, until in self._withheld.items() if until > now}
         self._unreadable = {block: until for block, until in self._unreadable.items() if until > now}
         ssts = await its.ssts.encode(partial(self._listed.table, manifest, table, live))
+        if only is not None:
+            own = await count_live({only: indexes[only]} if only in indexes else {}, len(live))
+            others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
+            patched = [block for block in patched if block.layer == only]
         return Snapshot(
             ssts=ssts,
             patched=patched,
             checkpoint_rows=0 if manifest.checkpoint is None else manifest.checkpoint.entries,
             at_rest=self._at_rest(),
             object_bytes=its.ssts.pace.object_bytes,
-            skipped=self._skipped | self._withheld.keys(),
+            skipped=self._skipped | self._withheld.keys() | others,
             skipped_blocks=self._unreadable.keys(),
         )
 

@@ -73,12 +73,19 @@ class Drop:
 
     ssts: tuple[SstFacts, ...]
 
+    def words(self) -> str:
+        """For people, when it is done; of the other jobs too."""
+        return f"dropped {len(self.ssts)} SSTs that nothing refers to"
+
 
 @dataclass(frozen=True, slots=True)
 class WriteCheckpoint:
     """A job: write a checkpoint of the index as it is now."""
 
     reason: str
+
+    def words(self) -> str:
+        return f"wrote a checkpoint: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +95,18 @@ class Repack:
     ssts: tuple[SstFacts, ...]
     reason: str
 
+    def words(self) -> str:
+        return f"repacked {len(self.ssts)} SSTs: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Consolidate:
     """A job: write blocks that lie in pieces as one frame each."""
 
     blocks: tuple[PatchedBlock, ...]
+
+    def words(self) -> str:
+        return f"wrote {len(self.blocks)} blocks that lay in pieces as one each"
 
 
 Job = Drop | WriteCheckpoint | Repack | Consolidate
@@ -138,15 +151,27 @@ def space_debt(snapshot: Snapshot, options: MaintenanceOptions) -> float:
 
 def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
     """What to do now; None: nothing is worth it."""
-    dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)
-    if dropped.any():
-        return Drop(tuple(snapshot.ssts.where(dropped)))
+    if dead := droppable(snapshot):
+        return Drop(dead)
     return (
         _checkpoint(snapshot, options)
         or _repack(snapshot, options)
         or _pack(snapshot, options)
         or _consolidate(snapshot, options)
+        or _settle(snapshot, options)
     )
+
+
+def droppable(snapshot: Snapshot) -> tuple[SstFacts, ...]:
+    """The SSTs that nothing refers to, and that no start reads."""
+    dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)
+    return tuple(snapshot.ssts.where(dropped)) if dropped.any() else ()
+
+
+def _settle(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint | None:
+    if options.settle and not snapshot.ssts.merged.all():
+        return WriteCheckpoint("nothing else is left to do beside it")
+    return None
 
 
 def _checkpoint(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint | None:

@@ -127,6 +127,11 @@ class SstTable:
         )
         return SstTable([*self.ids, *other.ids], *columns)
 
+    def all_merged(self) -> "SstTable":
+        """As they are after a checkpoint."""
+        merged = np.ones(len(self), np.bool_)
+        return SstTable(self.ids, self.number, self.size, self.frames, self.live, self.rows, merged)
+
     def counted(self, live: NDArray[np.float64]) -> "SstTable":
         """With what is live of each, given by number. One that has no number, or a later one than was counted, is new,
         and nothing refers to it yet: all of it counts as live.

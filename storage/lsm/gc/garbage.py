@@ -57,6 +57,9 @@ class Garbage:
         self._free = asyncio.Event()
         """Nobody wants what there is to stay."""
         self._free.set()
+        self._deleting = asyncio.Lock()
+        self.deleted = 0
+        """Objects that were deleted, or were gone already."""
         self.forgotten = 0
         """Names that there was no room for: left to the next writer."""
         self.failing: FailingDeletion | None = None
@@ -98,6 +101,11 @@ class Garbage:
             await asyncio.sleep(pause * (0.5 + self._env.jitter() / 2))
             pause = min(pause * 2, DELETE_PAUSE_SECONDS_MAX)
 
+    async def delete_now(self) -> None:
+        """Delete all there is, until one deletion fails, and nothing while somebody wants it to stay."""
+        while self._names and not self._holds and await self._delete_some():
+            pass
+
     async def finish(self) -> None:
         """Delete what there is until one deletion fails, or for a few seconds; the next writer finds the rest."""
         try:
@@ -114,6 +122,10 @@ class Garbage:
 
         A crash in here leaves objects that nothing names, wholly or in part.
         """
+        async with self._deleting:
+            return not self._names or await self._delete_batch()
+
+    async def _delete_batch(self) -> bool:
         names = list(islice(self._names, self._batch))
         try:
             await self._store.delete(names)
@@ -127,6 +139,7 @@ class Garbage:
             return False
         for name in names:
             self._names.pop(name, None)
+        self.deleted += len(names)
         self._batch = min(self._batch * 2, DELETE_BATCH_MAX)
         if not self._names:
             self._added.clear()

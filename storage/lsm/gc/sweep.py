@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from storage.bucket.listing import list_log, list_manifests, list_ssts
 from storage.bucket.outage import REFUSALS
@@ -32,6 +33,20 @@ LEFTOVER_SECONDS_MIN = 24 * 3600.0
 NAMES_SAID_MAX = 20
 
 _log = logging.getLogger("nbdserver")
+
+
+@dataclass(slots=True)
+class Leftovers:
+    """What nothing names."""
+
+    old: list[ObjectInfo] = field(default_factory=list)
+    """What may go."""
+    young: list[ObjectInfo] = field(default_factory=list)
+    """What may go once it has lain there for a day."""
+    unclear: list[ObjectInfo] = field(default_factory=list)
+    """What the store does not give the header of."""
+    foreign: list[ObjectInfo] = field(default_factory=list)
+    """What came after this writer had opened: somebody is still copying into this store."""
 
 
 class Sweeper:
@@ -80,48 +95,58 @@ class Sweeper:
                     await self.sweep()
             await asyncio.sleep(seconds)
 
-    async def sweep(self) -> None:
+    async def sweep(self) -> Leftovers:
         """Every leftover that may go is garbage. REFUSALS: the store does not say what there is. A crash leaves what is
         not deleted yet to the next sweep.
         """
+        found = await self.find()
+        if found.old:
+            names = [info.name for info in found.old]
+            self._garbage.add(names)
+            count = sum(info.size for info in found.old)
+            said = {"count": len(names), "bytes": count, "names": names[:NAMES_SAID_MAX]}
+            _log.info("leftovers_swept", extra=said)
+        return found
+
+    async def find(self) -> Leftovers:
+        """What there is now; nothing is written. REFUSALS."""
         if self._clock is None:
             listed = await list_manifests(self._store, above=self._takeover - 1)
             self._clock = listed[self._takeover].modified if self._takeover in listed else None
-        to_delete = await self._ssts() + await self._objects_of_the_log()
-        if not to_delete:
-            return
-        names = [info.name for info in to_delete]
-        self._garbage.add(names)
-        count = sum(info.size for info in to_delete)
-        said = {"count": len(names), "bytes": count, "names": names[:NAMES_SAID_MAX]}
-        _log.info("leftovers_swept", extra=said)
+        found = Leftovers()
+        await self._ssts(found)
+        await self._objects_of_the_log(found)
+        return found
 
     def _is_old(self, info: ObjectInfo) -> bool:
         if self._clock is None or info.modified is None:
             return False
         return self._clock + self._env.monotonic() - self._began - info.modified >= LEFTOVER_SECONDS_MIN
 
-    async def _ssts(self) -> list[ObjectInfo]:
+    async def _ssts(self, found: Leftovers) -> None:
         """SSTs of crashed and fenced writers."""
-        to_delete = []
         before = self._listed()
         there = await list_ssts(self._store)
         await self._look_for_lost(before, there)
         for sst, info in there.items():
-            if sst in self._named or epoch_of(sst) >= self._epoch or not self._is_old(info):
+            if sst in self._named or epoch_of(sst) >= self._epoch:
+                continue
+            if not self._is_old(info):
+                found.young.append(info)
                 continue
             try:
                 number = await acknowledged_by(self._store, sst, self._store_id)
             except REFUSALS:
-                continue  # the next sweep asks again
+                found.unclear.append(info)  # the next sweep asks again
+                continue
             if number is None:
                 continue
             if number > self._fence:
                 # It came after we had opened: somebody is still copying into this store.
                 _log.error("foreign_history", extra={"object": sst_name(sst), "acknowledged": number})
+                found.foreign.append(info)
                 continue
-            to_delete.append(info)
-        return to_delete
+            found.old.append(info)
 
     async def _look_for_lost(self, before: Mapping[str, int], there: Mapping[str, ObjectInfo]) -> None:
         """Say what is gone of that which was named before and is named now: the listing came in between."""
@@ -139,12 +164,10 @@ class Sweeper:
         if lost:
             _log.error("objects_lost", extra={"count": len(lost), "objects": self.lost})
 
-    async def _objects_of_the_log(self) -> list[ObjectInfo]:
+    async def _objects_of_the_log(self, found: Leftovers) -> None:
         """What lies below the replay point, but never a fence."""
         replay, fences = self._below()
         kept = frozenset(fences)
-        return [
-            info
-            for number, info in (await list_log(self._store)).items()
-            if number < replay and number not in kept and self._is_old(info)
-        ]
+        for number, info in (await list_log(self._store)).items():
+            if number < replay and number not in kept:
+                (found.old if self._is_old(info) else found.young).append(info)

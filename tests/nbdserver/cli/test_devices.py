@@ -176,3 +176,20 @@ def test_at_rest_there_are_gauges_only(at_rest: Host) -> None:
     assert {"logical_bytes", "stored_bytes", "live_bytes", "dead_bytes"} <= names
     assert {stat["kind"] for stat in found["stats"]} == {"gauge"}
     assert "written" not in at_rest.run("status").stdout
+
+
+@pytest.mark.parametrize("served_or_not", ["served", "at_rest"])
+def test_maintenance_can_be_asked_for(request: pytest.FixtureRequest, served_or_not: str) -> None:
+    run = request.getfixturevalue(served_or_not).run
+    assert run("compact", "--dry-run").stdout.startswith("stored: ")
+    assert set(json.loads(run("compact", "--dry-run", "--json").stdout)) >= {
+        "stored_before",
+        "stored_after",
+        "repacked",
+    }
+    assert run("compact").stdout.splitlines()[-1].startswith("done: ")
+    summary = json.loads(run("compact", "first", "--json").stdout.splitlines()[-1])
+    assert (summary["message_type"], summary["end"], summary["left"]) == ("summary", "done", 0)
+    run("compact", "nobody", status=10)
+    assert "would be dropped" in run("gc", "--dry-run").stdout
+    assert json.loads(run("gc", "--json").stdout)["refused"] is False

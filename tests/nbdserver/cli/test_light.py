@@ -64,6 +64,8 @@ def test_the_commands() -> None:
         "init",
         "serve",
         "stats",
+        "compact",
+        "gc",
         "status",
         "flush",
         "check",

@@ -183,7 +183,7 @@ async def test_a_store_that_does_not_change_is_not_counted_again() -> None:
         looks += 1
         return await look()
 
-    compactor.look = counted  # type: ignore[method-assign]
+    compactor.look = counted  # type: ignore[method-assign, assignment]
     for _ in range(3):  # the first two find out that nothing is written to it
         await steps(engine, 20)
     seen = looks

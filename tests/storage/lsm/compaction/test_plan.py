@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from storage.lsm.compaction.forecast import forecast
 from storage.lsm.compaction.plan import (
     Consolidate,
     Drop,
@@ -19,7 +20,7 @@ from storage.lsm.compaction.plan import (
     space_debt,
 )
 from storage.lsm.compaction.sst_table import SstFacts, SstTable
-from storage.lsm.options import MaintenanceOptions
+from storage.lsm.options import MaintenanceOptions, thorough
 from storage.units import KIB, MIB
 
 OPTIONS = MaintenanceOptions()
@@ -346,3 +347,31 @@ def test_a_store_that_nobody_writes_to_comes_to_rest() -> None:
 def test_it_looks_at_nothing_but_what_it_is_given() -> None:
     seen = any_store(random.Random(5))
     assert next_job(seen, OPTIONS) == next_job(seen, OPTIONS)
+
+
+@pytest.mark.fast
+def test_a_thorough_plan_comes_to_its_end_and_leaves_nothing_beside_the_checkpoint() -> None:
+    options = thorough(OPTIONS)
+    for seed in range(60):
+        seen = any_store(random.Random(seed))
+        told = forecast(seen, options)
+        assert told.stored_before == int(seen.ssts.size.sum())
+        assert told.consolidated == len(seen.patched)
+        step = 0
+        while (job := next_job(seen, options)) is not None:
+            seen = after(seen, job, 10_000 + step)
+            step += 1
+            assert step < 2000, f"store {seed} is never at rest"
+        assert all(s.merged and s.live and s.live >= 0.9 * s.frames for s in seen.ssts)
+
+
+def test_a_forecast_counts_what_each_job_reads_and_writes() -> None:
+    seen = snapshot(
+        sst(1, 0, frames=5), sst(2, MIB, frames=10 * MIB), sst(3, 16 * MIB, merged=False), patched=(block(1, 4),)
+    )
+    told = forecast(seen, thorough(OPTIONS))
+    assert (told.dropped, told.repacked, told.checkpoints, told.consolidated) == (1, 1, 1, 1)
+    assert told.fetched_bytes == MIB
+    assert MIB < told.uploaded_bytes < MIB + 64 * KIB
+    assert told.stored_after == 17 * MIB + 2 * OVERHEAD
+    assert seen.ssts.size.sum() == told.stored_before, "what it was given is as it was"

@@ -20,7 +20,7 @@ from storage.format.names import (
     wal_number,
 )
 from storage.lsm.gc.garbage import Garbage
-from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN, Sweeper
+from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN, Leftovers, Sweeper
 from storage.objects.memory import MemoryStore
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World, until
 from tests.support.idle import idle
@@ -62,9 +62,10 @@ async def put_table(store: StageStore, env: Clocks, epoch: int, *, acknowledged:
 class Swept(Sweeper):
     """One whose garbage is deleted at once."""
 
-    async def sweep(self) -> None:
-        await super().sweep()
+    async def sweep(self) -> Leftovers:
+        found = await super().sweep()
         await self._garbage.finish()
+        return found
 
 
 async def sweeper(

@@ -1,0 +1,145 @@
+"""Maintenance that somebody asks for: the same jobs as in the background, more thoroughly, and garbage deleted now.
+
+Each can be ended at any moment: what was done is done, and a job that is cut short leaves at most objects that nothing
+names, which a later writer sweeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from storage.fs.name_tree import NameTree
+from storage.lsm.compaction.forecast import Forecast
+from storage.lsm.compaction.plan import Drop, Snapshot, droppable
+from storage.lsm.engine import Engine
+from storage.lsm.gc.sweep import Leftovers
+from storage.objects.base import ObjectInfo
+
+
+class CompactionStep(msgspec.Struct, frozen=True):
+    """One job of a compaction."""
+
+    job: str | None
+    """Its kind; None: nothing is left to do."""
+    what: str
+    """The same for people."""
+    stored_bytes: int
+    """Of the SSTs, afterwards."""
+    uploaded_bytes: int
+    """By this job."""
+    left: int
+    """SSTs and blocks that are left as they are: they are damaged, or the store withholds them."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Objects that were not deleted."""
+
+    objects: int
+    bytes: int
+    """0 where nobody knows."""
+    reason: str
+
+
+class GarbageCollection(msgspec.Struct, frozen=True):
+    """What was deleted, or would be, and what was kept."""
+
+    dropped: int
+    """SSTs that no device shows anything of, which left the list."""
+    dropped_bytes: int
+    leftovers: int
+    """Objects of earlier writers that nothing names."""
+    leftover_bytes: int
+    deleted: int
+    """Objects that are deleted since the store was opened; 0 of a dry run."""
+    waiting: int
+    """Objects that nothing needs, and that are not deleted yet."""
+    refused: bool
+    """The store refuses to delete something."""
+    kept: list[Kept]
+
+
+class Upkeep:
+    """Of one open store. Owned by the event loop."""
+
+    def __init__(self, engine: Engine, tree: NameTree) -> None:
+        self._engine = engine
+        self._tree = tree
+
+    async def plan_compaction(self, device: str | None) -> Forecast:
+        """What `compact_step`, again and again, would do; of one device, or of all. Nothing is written. NotFound."""
+        return await self._engine.compactor.forecast(self._layer(device))
+
+    async def compact_step(self, device: str | None) -> CompactionStep:
+        """Do the job that is worth most at the strictest thresholds. NotFound: there is no such device."""
+        engine = self._engine
+        engine.check_alive()
+        engine.check_writer()
+        layer = self._layer(device)
+        before = engine.compactor.progress.uploaded_bytes
+        job = await engine.compactor.thorough_step(layer)
+        return CompactionStep(
+            None if job is None else type(job).__name__,
+            "nothing is left to do" if job is None else job.words(),
+            engine.meter.ssts().size,
+            engine.compactor.progress.uploaded_bytes - before,
+            engine.compactor.left,
+        )
+
+    def _layer(self, device: str | None) -> int | None:
+        return None if device is None else self._tree.namespace.device(device)[1].layer
+
+    async def flush(self) -> None:
+        """Put what is in memory into SSTs, so that maintenance sees it."""
+        await self._engine.flush_memtable()
+
+    async def collect(self, *, dry_run: bool) -> GarbageCollection:
+        """Delete what nothing needs, now. REFUSALS: the store does not say what there is. A dry run writes nothing."""
+        engine = self._engine
+        engine.check_alive()
+        if dry_run:
+            snapshot = await engine.compactor.look()
+            found = await engine.sweeper.find()
+            return self._collected(snapshot, found, deleted=0)
+        engine.check_writer()
+        async with engine.compactor.working:
+            snapshot = await engine.compactor.look()
+            if dead := droppable(snapshot):
+                await engine.compactor.do(Drop(dead))
+        engine.compactor.delete_condemned()
+        engine.garbage.add(engine.manifests.take_old())
+        found = await engine.sweeper.sweep()
+        await engine.garbage.delete_now()
+        return self._collected(snapshot, found, deleted=engine.garbage.deleted)
+
+    def _collected(self, snapshot: Snapshot, found: Leftovers, *, deleted: int) -> GarbageCollection:
+        dead = droppable(snapshot)
+        garbage = self._engine.garbage
+        kept = [
+            Kept(len(infos), _size(infos), reason)
+            for infos, reason in (
+                (found.young, "nothing names them, and they are younger than a day: what is too young is not swept"),
+                (found.unclear, "nothing names them, and the store does not give their header"),
+                (found.foreign, "they are of a history that this store never had: somebody copies into it"),
+            )
+            if infos
+        ]
+        if garbage.failing is not None:
+            kept.append(Kept(len(garbage), 0, f"the store refuses to delete them: {garbage.failing.reason}"))
+        if self._engine.compactor.condemned:
+            kept.append(Kept(self._engine.compactor.condemned, 0, "a read under way wants something of them"))
+        return GarbageCollection(
+            dropped=len(dead),
+            dropped_bytes=sum(sst.size for sst in dead),
+            leftovers=len(found.old),
+            leftover_bytes=_size(found.old),
+            deleted=deleted,
+            waiting=len(garbage),
+            refused=garbage.failing is not None,
+            kept=kept,
+        )
+
+
+def _size(infos: Collection[ObjectInfo]) -> int:
+    return sum(info.size for info in infos)

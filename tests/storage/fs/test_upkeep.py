@@ -1,0 +1,165 @@
+"""Maintenance that somebody asks for: what is said before it, what it does, and what is kept."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from storage.crypto.keyslots import Cost
+from storage.env import RealEnv
+from storage.errors import AccessDenied, NotFound
+from storage.fs.opening import open_reader, open_store
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
+from storage.lsm.options import EngineOptions, MaintenanceOptions
+from storage.objects.local import LocalStore
+from tests.storage.fs.places import contents
+
+KIB = 1024
+MIB = 1024 * KIB
+BLOCK = 256 * KIB
+SIZE = 8 * MIB
+PASSWORD = b"password"
+
+
+class Place:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "store"
+        self.options = StoreOptions(
+            engine=EngineOptions(maintenance=MaintenanceOptions(look_seconds=1e9)),
+            state_folder=folder / "state",
+            cost=Cost.for_tests(),
+        )
+
+    async def open(self, *, create: bool = False) -> Store:
+        return await open_store(f"file://{self.folder}", PASSWORD, env=RealEnv(), create=create, options=self.options)
+
+    async def reader(self) -> Store:
+        return await open_reader(f"file://{self.folder}", PASSWORD, env=RealEnv(), options=self.options)
+
+    def files(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+
+    async def overwritten(self) -> tuple[Store, bytes]:
+        """A store with two devices that were overwritten, and what the first one holds."""
+        store = await self.open(create=True)
+        draw = random.Random(1)
+        for name in ("a", "b"):
+            await store.create_device(name, SIZE)
+            store.device(name).write(0, draw.randbytes(SIZE // 2))
+            for _ in range(3):
+                for _ in range(20):
+                    store.device(name).write(4 * KIB * draw.randrange(SIZE // 4 // KIB), draw.randbytes(4 * KIB))
+                store.device(name).write(BLOCK * draw.randrange(8), draw.randbytes(BLOCK * 4))
+                await store.upkeep.flush()
+        return store, await contents(store.device("a"))
+
+
+async def compacted(store: Store, device: str | None) -> list[str]:
+    """The kinds of all jobs until nothing is left to do."""
+    jobs: list[str] = []
+    for _ in range(200):
+        step = await store.upkeep.compact_step(device)
+        if step.job is None:
+            return jobs
+        jobs.append(step.job)
+    raise AssertionError("a compaction does not come to its end")
+
+
+@pytest.mark.fast
+async def test_a_compaction_says_what_it_would_do_does_it_and_comes_to_its_end(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    store, content = await place.overwritten()
+    before = place.files()
+    plan = await store.upkeep.plan_compaction(None)
+    assert place.files() == before, "a plan writes nothing"
+    assert plan.stored_before == store.status().stored_bytes
+    assert plan.stored_after < plan.stored_before
+    assert plan.consolidated > 0
+    jobs = await compacted(store, None)
+    assert {"WriteCheckpoint", "Drop", "Consolidate"} <= set(jobs)
+    assert len(jobs) == len(await compacted(store, None)) + len(jobs), "a second one has nothing to do"
+    engine = store._engine
+    assert not engine.manifests.manifest.ssts, "a start reads nothing beside the checkpoint"
+    assert not any(layer.index.is_patched(block) for layer in engine.layers.values() for block in range(SIZE // BLOCK))
+    await store.count_usage()
+    status = store.status()
+    assert status.dead_bytes <= status.live_bytes // 9
+    assert await contents(store.device("a")) == content
+    after = await store.upkeep.plan_compaction(None)
+    assert (after.stored_after, after.uploaded_bytes, after.consolidated) == (after.stored_before, 0, 0)
+    await store.close()
+    store = await place.open()
+    assert await contents(store.device("a")) == content
+    await store.close()
+
+
+@pytest.mark.fast
+async def test_one_device_is_compacted_and_the_other_left(tmp_path: Path) -> None:
+    store, content = await Place(tmp_path).overwritten()
+    with pytest.raises(NotFound):
+        await store.upkeep.compact_step("nobody")
+    first, second = store._engine.layers.values()
+    patched = [block for block in range(SIZE // BLOCK) if second.index.is_patched(block)]
+    assert patched
+    await compacted(store, "a")
+    assert not any(first.index.is_patched(block) for block in range(SIZE // BLOCK))
+    assert [block for block in range(SIZE // BLOCK) if second.index.is_patched(block)] == patched
+    assert await contents(store.device("a")) == content
+    await store.close()
+
+
+@pytest.mark.fast
+async def test_a_reader_plans_and_writes_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    store, _ = await place.overwritten()
+    await store.close()
+    before = place.files()
+    reader = await place.reader()
+    assert (await reader.upkeep.plan_compaction(None)).stored_before == reader.status().stored_bytes
+    await reader.upkeep.collect(dry_run=True)
+    for refused in (reader.upkeep.compact_step(None), reader.upkeep.collect(dry_run=False)):
+        with pytest.raises(AccessDenied):
+            await refused
+    await reader.close()
+    assert place.files() == before
+
+
+@pytest.mark.fast
+async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    store, _ = await place.overwritten()
+    await compacted(store, None)
+    await store.close()
+    # What a crashed writer leaves. The name of an SST has its writer's epoch.
+    sst = next(path for path in (place.folder / "compacted").iterdir())
+    young = sst.with_name(sst.name[:-7] + "000.sst")
+    young.write_bytes(sst.read_bytes())
+    store = await place.open()
+    plan = await store.upkeep.collect(dry_run=True)
+    (kept,) = [kept for kept in plan.kept if "younger than a day" in kept.reason]
+    assert kept.objects >= 1
+    await store.delete_device("b")
+    store.device("a").zero(0, SIZE, allocated=False)
+    await store.upkeep.flush()
+    done = await store.upkeep.collect(dry_run=False)
+    assert (done.waiting, done.refused) == (0, False)
+    assert done.dropped > 0
+    assert kept.objects == next(kept.objects for kept in done.kept if "younger than a day" in kept.reason)
+    assert young.exists()
+    listed = {ref.id for ref, _ in store._engine.manifests.listed()}
+    left = {path.stem for path in (place.folder / "compacted").glob("*.sst")}
+    assert listed <= left
+
+    def refused(self: LocalStore, names: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(LocalStore, "_delete", refused)
+    store.device("a").write(0, bytes([1]) * BLOCK)
+    await store.upkeep.flush()
+    assert (await store.upkeep.collect(dry_run=False)).refused
+    monkeypatch.undo()
+    assert await contents(store.device("a"), BLOCK, BLOCK) == bytes(BLOCK)
+    await store.close()
