@@ -29,6 +29,9 @@ SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
 
 
+SCRUB_DAYS = 30
+
+
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
     """What `nbdserver serve` was asked to do. Paths are absolute; sizes in bytes."""
@@ -46,6 +49,8 @@ class ServeSettings:
     pid_file: Path | None = None
     state_folder: Path | None = None
     cache_bytes: int | None = None
+    scrub_days: int = SCRUB_DAYS
+    """In so many days all data is read once; 0: never."""
     tls: Tls = "off"
     tls_certificates: Path | None = None
     tls_verify_peer: bool = False

@@ -86,6 +86,16 @@ def object_id(env: Env, epoch: int) -> str:
     return str(ULID.from_bytes(raw))
 
 
+def first_id_at(moment: float) -> str:
+    """A name below all that `object_id` makes at that moment or later, in seconds since 1970, by any writer's clock."""
+    return str(ULID.from_bytes(int(max(moment, 0.0) * 1000).to_bytes(6, "big") + bytes(10)))
+
+
+def written_at(object_ulid: str) -> float:
+    """When a name was made by `object_id`, in seconds since 1970 by its writer's clock; ValueError: it is no ULID."""
+    return int.from_bytes(ULID.from_str(object_ulid).bytes[:6], "big") / 1000
+
+
 def epoch_of(object_ulid: str) -> int:
     """The writer's epoch inside a name made by `object_id`; raises ValueError for a text that is no ULID."""
     return int.from_bytes(ULID.from_str(object_ulid).bytes[6:10], "big")

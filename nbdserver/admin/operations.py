@@ -133,6 +133,16 @@ class CollectGarbage(msgspec.Struct, frozen=True, tag="collect-garbage"):
         return found
 
 
+class ShowReads(msgspec.Struct, frozen=True, tag="show-reads"):
+    """When the data of the store was last read."""
+
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        report: Answer = msgspec.to_builtins(await store.upkeep.read_report())
+        return report
+
+
 class CreateDevice(msgspec.Struct, frozen=True, tag="create-device"):
     """A new device that reads as zeros."""
 
@@ -231,6 +241,7 @@ Operation = (
     | CompactStep
     | PlanCollection
     | CollectGarbage
+    | ShowReads
     | CreateDevice
     | ResizeDevice
     | RenameDevice

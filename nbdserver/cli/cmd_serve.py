@@ -18,7 +18,7 @@ from nbdserver.cli import passwords
 from nbdserver.cli.exit_status import report
 from nbdserver.cli.parameters import NAME, SIZE, Place, json_option, option, rollback_option, store_argument
 from nbdserver.cli.standard import complain
-from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, ServeSettings, parse_size
+from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, SCRUB_DAYS, ServeSettings, parse_size
 from nbdserver.server.limits import Limits
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
 @rollback_option
 @option("--cache-size", "cache_bytes", type=SIZE, help="Memory for decoded data.")
+@option("--scrub-days", type=click.IntRange(0), default=SCRUB_DAYS, help="Read all data once in so long; 0: never.")
 @option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
 @option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
 @option("-v", "--verbose", is_flag=True, help="Log every connection and every request to the store too.")

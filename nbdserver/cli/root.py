@@ -13,6 +13,7 @@ from nbdserver.cli.cmd_device import device
 from nbdserver.cli.cmd_init import init
 from nbdserver.cli.cmd_maintain import compact, gc
 from nbdserver.cli.cmd_password import password
+from nbdserver.cli.cmd_scrub import scrub
 from nbdserver.cli.cmd_serve import serve
 from nbdserver.cli.cmd_stats import stats
 from nbdserver.cli.cmd_status import flush, status
@@ -44,7 +45,7 @@ def cli(store: str | None) -> None:
     """
 
 
-for _command in (init, serve, device, client, password, status, stats, flush, check, compact, gc):
+for _command in (init, serve, device, client, password, status, stats, flush, check, scrub, compact, gc):
     cli.add_command(_command)
 
 

@@ -32,6 +32,7 @@ def problems(store: Document) -> list[str]:
     if store["unlogged_seconds"] > OLD_SECONDS:
         found.append(f"{not_durable(store)}: it is lost if this machine stops")
     found += store["lost"]
+    found += [f"{sentence} (nbdserver check --read-data says where devices show it)" for sentence in store["damaged"]]
     for withheld in store["unreadable"]:
         since = moment(withheld["since"])
         found.append(f"{withheld['name']} cannot be read since {since}: {withheld['reason']}{_where(withheld)}")

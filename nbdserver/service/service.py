@@ -271,9 +271,9 @@ def _nothing(name: str) -> BlockDevice:
 
 
 async def _open(settings: ServeSettings, password: Secret, env: Env, told: Opening) -> Store:
-    engine = EngineOptions()
+    engine = EngineOptions(scrub_seconds=settings.scrub_days * 24 * 3600.0 or None)
     if settings.cache_bytes is not None:
-        engine = EngineOptions(cache_bytes=settings.cache_bytes)
+        engine = msgspec.structs.replace(engine, cache_bytes=settings.cache_bytes)
     return await open_store(
         settings.store,
         password,

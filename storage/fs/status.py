@@ -101,6 +101,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The job that maintenance is busy with; None if there is none."""
     patches: int
     unreadable: list[UnreadableObject]
+    damaged: list[str]
+    """What the scrub, or a check of all data, found and did not find sound since: a sentence for each SST."""
     lost: list[str]
     """What is missing of the store, as the last sweep saw it: a sentence for each object, twenty at most."""
     garbage: GarbageStatus

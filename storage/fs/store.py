@@ -68,7 +68,7 @@ class Store:
         self._devices: dict[int, Device] = {}
         self._resizes: set[asyncio.Task[None]] = set()
         self._opened_at = env.monotonic()
-        self.upkeep = Upkeep(engine, tree)
+        self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
     @property
@@ -308,6 +308,7 @@ class Store:
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
             **numbers,
             unreadable=[self._unreadable(suspect) for suspect in engine.suspects()],
+            damaged=engine.reads.damaged,
             lost=engine.lost(),
             garbage=self._garbage(),
             maintenance=engine.compactor.progress.job,

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from storage.env import Env, written_at
 from storage.fs.name_tree import NameTree
 from storage.lsm.compaction.forecast import Forecast
 from storage.lsm.compaction.plan import Drop, Snapshot, droppable
@@ -60,11 +61,34 @@ class GarbageCollection(msgspec.Struct, frozen=True):
     kept: list[Kept]
 
 
+class ReadSince(msgspec.Struct, frozen=True):
+    """SSTs that were last read, to their end and sound, at about one time."""
+
+    since: str
+    ssts: int
+    bytes: int
+
+
+class ReadReport(msgspec.Struct, frozen=True):
+    """When the data of a store was last read and opened, by a scrub or a check, as far as this host knows."""
+
+    last_read: list[ReadSince]
+    oldest: float | None
+    """When the SST was written, or last read, of which that is longest ago; seconds since 1970."""
+    damaged: list[str]
+    """A sentence for each SST that was not sound when it was last read."""
+
+
+READ_AGES = (("within a day", 1.0), ("within 7 days", 7.0), ("within 30 days", 30.0), ("longer ago", float("inf")))
+"""In days; an SST counts where it fits first."""
+
+
 class Upkeep:
     """Of one open store. Owned by the event loop."""
 
-    def __init__(self, engine: Engine, tree: NameTree) -> None:
+    def __init__(self, engine: Engine, tree: NameTree, env: Env) -> None:
         self._engine = engine
+        self._env = env
         self._tree = tree
 
     async def plan_compaction(self, device: str | None) -> Forecast:
@@ -86,6 +110,22 @@ class Upkeep:
             engine.compactor.progress.uploaded_bytes - before,
             engine.compactor.left,
         )
+
+    async def read_report(self) -> ReadReport:
+        """When what lies in the store was last read."""
+        engine = self._engine
+        reads, now = await engine.reads.load(), self._env.wall_clock()
+        counts = {age: [0, 0] for age, _ in READ_AGES} | {"never": [0, 0]}
+        oldest = None
+        for ref, _ in engine.manifests.listed():
+            read = reads.read.get(ref.id)
+            days = None if read is None else (now - read) / 86400
+            count = counts["never" if days is None else next(age for age, most in READ_AGES if days <= most)]
+            count[0] += 1
+            count[1] += ref.size
+            seen = written_at(ref.id) if read is None else read
+            oldest = seen if oldest is None else min(oldest, seen)
+        return ReadReport([ReadSince(age, *count) for age, count in counts.items()], oldest, engine.reads.damaged)
 
     def _layer(self, device: str | None) -> int | None:
         return None if device is None else self._tree.namespace.device(device)[1].layer

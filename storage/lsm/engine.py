@@ -17,7 +17,6 @@ from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError
 from storage.lsm.background import Background
-from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
@@ -70,7 +69,8 @@ class Engine:
         self._new_sweeper = partial(new_sweeper, its, parts)
         self.sweeper: Sweeper
         self.meter = Meter(self.layers, self.manifests, its.env, self._usage_state)
-        self.reads = KeptReadTimes(its.host, its.env)
+        self.reads = parts.reads
+        self._scrub = parts.scrub
 
     @classmethod
     async def open(
@@ -151,6 +151,8 @@ class Engine:
         start("watch for a newer writer", partial(self.manifests.watch, self._options.watch_seconds))
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
+        if self._scrub is not None:
+            start("scrub", self._scrub.run)
         start("sweep of leftovers", partial(self.sweeper.run, self._options.sweep_seconds))
         self.log_moved()
 

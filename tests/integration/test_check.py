@@ -141,6 +141,19 @@ def test_a_frame_that_was_changed_is_found_by_reading_data(server: Server, objec
     span = finding["ranges"][0]
     with server.connect() as client, pytest.raises(NbdError):
         client.read(span["offset"], span["length"])
+    (problem,) = json.loads(server.host.run("status", "--json", "--store", server.location, status=PROBLEMS).stdout)[
+        "problems"
+    ]
+    assert problem.startswith(name)
+    shown = server.host.run("scrub", "--store", server.location, status=EXIT_CORRUPT).stdout
+    assert f"damaged: {name}" in shown
+    objects.flip(name, 96 + 5 * 1024)
+    check(server, "--read-data")
+    shown = server.host.run("scrub", "--store", server.location).stdout
+    assert "last read within a day: " in shown
+    assert "last read never: 0 SSTs" in shown
+    assert server.stop() == 0
+    assert server.host.run("scrub", "--store", server.location).stdout == shown
 
 
 def test_what_keeps_a_store_from_opening_is_a_finding(server: Server, objects: Objects) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from storage.env import Env
 from storage.errors import AccessDenied, OutOfSpace
+from storage.format.names import sst_name
 from storage.lsm.recovery.anchor import HostState
 
 _log = logging.getLogger("nbdserver")
@@ -80,6 +81,12 @@ class KeptReadTimes:
         self._host = host
         self._env = env
         self._reads: ReadTimes | None = None
+
+    @property
+    def damaged(self) -> list[str]:
+        """What was wrong with SSTs when they were last read: a sentence for each."""
+        found = {} if self._reads is None else self._reads.damaged
+        return [f"{sst_name(sst)}: {sentence}" for sst, sentence in sorted(found.items())]
 
     async def load(self) -> ReadTimes:
         """What is known."""

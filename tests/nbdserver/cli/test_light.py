@@ -69,6 +69,7 @@ def test_the_commands() -> None:
         "status",
         "flush",
         "check",
+        "scrub",
         "password change",
         "client list",
         "client disconnect",

@@ -1,0 +1,119 @@
+"""Scrub: all data of a store is read and opened now and then, slowly and beside clients, so that damage is found while
+a copy of what was there may still exist.
+
+An SST is due when half a period has passed since it was written, or was last read and was sound. Those that are due
+are read one after the other, the longest due first, at a pace at which half a period is enough for the whole store. So
+while a server runs nothing goes unread for longer than a period. One that is damaged, or that the store withholds, is
+read again after a day.
+
+A crash forgets what was read in the last ten minutes. What is found is logged, and said by `status`
+until the SST was read and was sound, or is gone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from storage.bucket.outage import REFUSALS
+from storage.env import Env, first_id_at, written_at
+from storage.errors import NotFound
+from storage.format.blocks import SstRef
+from storage.format.names import sst_name
+from storage.lsm.check.read_data import DataReader
+from storage.lsm.check.read_run import ReadRun
+from storage.lsm.check.read_times import KeptReadTimes, ReadTimes
+from storage.units import MIB
+
+SCRUB_LOOK_SECONDS = 600.0
+"""Between two looks at what is due: so long what is new, or has gone, is not known."""
+
+SCRUB_AGAIN_SECONDS = 24 * 3600.0
+"""After which a damaged SST is read again."""
+
+SCRUB_RATE_MIN = MIB
+"""Bytes a second: a small store need not take days."""
+
+_log = logging.getLogger("nbdserver")
+
+
+class Scrub:
+    """Scrubs for one writer. Owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        period_seconds: float,
+        kept: KeptReadTimes,
+        reader: DataReader,
+        listed: Callable[[], Iterable[SstRef]],
+        env: Env,
+    ) -> None:
+        """`listed` gives the SSTs that count now."""
+        self._period = period_seconds
+        self._kept = kept
+        self._reader = reader
+        self._listed = listed
+        self._env = env
+        self._tried: dict[str, float] = {}
+        """When those that were not sound were read, by the wall clock."""
+
+    async def run(self) -> None:
+        """Read what is due, for ever."""
+        while True:
+            pause = await self.round()
+            await asyncio.sleep(pause)
+
+    async def round(self) -> float:
+        """Read for about ten minutes of what is due, the longest due first; the seconds until the next round."""
+        began = self._env.monotonic()
+        reads = await self._kept.load()
+        listed = list(self._listed())
+        reads.forget_all_but({ref.id for ref in listed})
+        self._tried = {sst: at for sst, at in self._tried.items() if sst in reads.damaged}
+        due = all_due(listed, reads, self._tried, now=self._env.wall_clock(), period=self._period)
+        rate = scrub_rate(listed, self._period)
+        run = ReadRun(self._reader, reads, self._env, rate=rate, save=self._kept.save)
+        read = False
+        for ref in due:
+            started = self._env.monotonic()
+            if started - began >= SCRUB_LOOK_SECONDS:
+                break
+            read = True
+            try:
+                finding = await run.one(ref)
+            except (NotFound, *REFUSALS) as error:
+                _log.info("scrub_waits", extra={"object": sst_name(ref.id), "error": str(error)})
+                return SCRUB_LOOK_SECONDS
+            if finding is not None:
+                self._tried[ref.id] = self._env.wall_clock()
+                said = {"object": finding.object, "finding": finding.sentence, "ranges": len(finding.ranges)}
+                _log.error("scrub_found", extra=said)
+            await asyncio.sleep(max(ref.index_offset / rate - (self._env.monotonic() - started), 0.0))
+        if read:
+            await self._kept.save()
+        return max(SCRUB_LOOK_SECONDS - (self._env.monotonic() - began), 0.0)
+
+
+def all_due(
+    listed: Iterable[SstRef], reads: ReadTimes, tried: Mapping[str, float], *, now: float, period: float
+) -> list[SstRef]:
+    """The SSTs that are due at `now`, seconds since 1970, the longest due first."""
+    young = first_id_at(now - period / 2)
+    due = []
+    for ref in listed:
+        if ref.id in reads.damaged:
+            at = tried.get(ref.id, 0.0) + SCRUB_AGAIN_SECONDS
+        elif ref.id in reads.read:
+            at = reads.read[ref.id] + period / 2
+        elif ref.id < young:
+            at = written_at(ref.id) + period / 2
+        else:
+            continue
+        if at <= now:
+            due.append((at, ref.id, ref))
+    return [ref for _, _, ref in sorted(due)]
+
+
+def scrub_rate(listed: Iterable[SstRef], period: float) -> float:
+    """Bytes a second at which half a period is enough for all."""
+    return max(sum(ref.index_offset for ref in listed) / (period / 2), SCRUB_RATE_MIN)

@@ -1,0 +1,186 @@
+"""All data is read once in a period, by a writer that goes on; what is found stays said until it is sound again."""
+
+import asyncio
+import logging
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.env import object_id
+from storage.format.blocks import SstRef
+from storage.lsm.check.read_times import ReadTimes
+from storage.lsm.check.scrub import SCRUB_AGAIN_SECONDS, SCRUB_LOOK_SECONDS, all_due, scrub_rate
+from storage.lsm.engine import Engine
+from storage.lsm.options import EngineOptions, MaintenanceOptions
+from storage.lsm.recovery.anchor import HostState
+from tests.simulation.virtual import in_virtual_time
+from tests.storage.lsm.worlds import MIB, InlineEnv, World
+
+BLOCK = 256 * 1024
+DAY = 86400.0
+PERIOD = 30 * DAY
+NOW = 1_700_000_000.0
+
+
+class Clock(InlineEnv):
+    """A host on which it is as late as the event loop says."""
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall_clock(self) -> float:
+        return NOW + asyncio.get_running_loop().time()
+
+
+class Written(InlineEnv):
+    """A host on which it is as late as the test says."""
+
+    at = NOW
+
+    def wall_clock(self) -> float:
+        return self.at
+
+
+def sst(written: float, size: int = MIB) -> SstRef:
+    env = Written()
+    env.at = written
+    return SstRef(object_id(env, 1), size + 100, size, bytes(16), 1)
+
+
+def due(
+    listed: list[SstRef], reads: ReadTimes, now: float = NOW, tried: dict[str, float] | None = None
+) -> list[SstRef]:
+    return all_due(listed, reads, tried or {}, now=now, period=PERIOD)
+
+
+@pytest.mark.fast
+def test_an_sst_is_due_half_a_period_after_it_was_written_or_read_and_the_longest_due_first() -> None:
+    old, older, young = sst(NOW - 16 * DAY), sst(NOW - 20 * DAY), sst(NOW - 14 * DAY)
+    reads = ReadTimes()
+    assert due([old, older, young], reads) == [older, old]
+    reads.sound(older.id, NOW - DAY)
+    assert due([old, older, young], reads) == [old]
+    reads.sound(old.id, NOW)
+    assert due([old, older, young], reads) == []
+    assert due([old, older, young], reads, now=NOW + 1.1 * DAY) == [young]
+    assert due([], reads) == []
+
+
+@pytest.mark.fast
+def test_one_that_is_damaged_is_due_after_a_day() -> None:
+    bad = sst(NOW - DAY)
+    reads = ReadTimes()
+    reads.wrong(bad.id, "it is damaged")
+    tried = {bad.id: NOW}
+    assert due([bad], reads, now=NOW + SCRUB_AGAIN_SECONDS - 1, tried=tried) == []
+    assert due([bad], reads, now=NOW + SCRUB_AGAIN_SECONDS, tried=tried) == [bad]
+    assert due([bad], reads) == [bad], "another process has not tried it"
+
+
+@given(st.lists(st.integers(1, 2**32), min_size=1, max_size=40), st.integers(0, 2**32))
+def test_no_sst_goes_unread_for_longer_than_a_period(sizes: list[int], seed: int) -> None:
+    """Three periods, at the pace that is kept; all were written long ago, or at random moments before."""
+    chance = random.Random(seed)
+    listed = [sst(NOW - chance.random() * PERIOD / 2, size) for size in sizes]
+    reads, now, rate = ReadTimes(), NOW, scrub_rate(listed, PERIOD)
+    seen = dict.fromkeys((ref.id for ref in listed), NOW)
+    longest = max(sizes) / rate + SCRUB_LOOK_SECONDS
+    while now < NOW + 3 * PERIOD:
+        began = now
+        for ref in due(listed, reads, now=now):
+            now += ref.index_offset / rate
+            assert now - seen[ref.id] <= PERIOD + longest + PERIOD / 200
+            seen[ref.id] = now
+            reads.sound(ref.id, now)
+            if now >= began + PERIOD / 200:
+                break
+        now = max(now, began + PERIOD / 200)
+    assert all(now - at <= PERIOD + longest + PERIOD / 200 for at in seen.values())
+
+
+def options(scrub_seconds: float | None) -> EngineOptions:
+    """An engine that does little else in all that time."""
+    return EngineOptions(
+        scrub_seconds=scrub_seconds,
+        watch_seconds=DAY,
+        sweep_seconds=DAY,
+        maintenance=MaintenanceOptions(look_seconds=DAY),
+    )
+
+
+async def written(world: World) -> Engine:
+    engine, layer = await world.start()
+    for number in range(4):
+        layer.write(number * BLOCK, bytes([number + 1]) * BLOCK)
+        await engine.flush_memtable()
+    return engine
+
+
+def listed(engine: Engine) -> set[str]:
+    return {ref.id for ref, _ in engine.manifests.listed()}
+
+
+def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def case() -> None:
+        world = World(host=HostState(tmp_path, "memory://"), options=options(PERIOD))
+        world.env = Clock()
+        engine = await written(world)
+        await asyncio.sleep(PERIOD * 0.6)
+        reads = await engine.reads.load()
+        assert reads.read.keys() == listed(engine)
+        assert engine.reads.damaged == []
+        ref = next(ref for ref, _ in engine.manifests.listed())
+        name, sound = f"compacted/{ref.id}.sst", world.store.objects[f"compacted/{ref.id}.sst"]
+        world.store.objects[name] = sound[:150] + bytes([sound[150] ^ 1]) + sound[151:]
+        await asyncio.sleep(PERIOD * 0.6)
+        (sentence,) = engine.reads.damaged
+        assert sentence.startswith(f"{name}: ")
+        assert "scrub_found" in caplog.messages
+        await world.crash(engine)
+        engine = await world.open()
+        await asyncio.sleep(1)
+        assert engine.reads.damaged == [sentence], "another process of this host knows"
+        world.store.objects[name] = sound
+        await asyncio.sleep(SCRUB_AGAIN_SECONDS + 2 * SCRUB_LOOK_SECONDS)
+        assert engine.reads.damaged == []
+        await world.crash(engine)
+
+    with caplog.at_level(logging.ERROR, "nbdserver"):
+        in_virtual_time(case())
+
+
+@pytest.mark.fast
+def test_a_store_that_is_away_is_waited_for_and_is_no_damage() -> None:
+    async def case() -> None:
+        world = World(options=options(PERIOD))
+        world.env = Clock()
+        engine = await written(world)
+        hold = world.store.hold("get")
+        await asyncio.sleep(PERIOD)
+        assert engine.reads.damaged == []
+        world.store.holds.remove(hold)
+        hold.release()
+        await asyncio.sleep(SCRUB_LOOK_SECONDS * 10)
+        assert (await engine.reads.load()).read.keys() == listed(engine)
+        assert engine.reads.damaged == []
+        await world.crash(engine)
+
+    in_virtual_time(case())
+
+
+@pytest.mark.fast
+def test_nobody_scrubs_who_was_not_asked_to() -> None:
+    async def case() -> None:
+        world = World(options=options(None))
+        world.env = Clock()
+        engine = await written(world)
+        await asyncio.sleep(PERIOD * 2)
+        assert (await engine.reads.load()).read == {}
+        await world.crash(engine)
+
+    in_virtual_time(case())
