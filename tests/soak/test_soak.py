@@ -54,6 +54,9 @@ assert set(FOUND_BY) == set(MISTAKES)
 
 
 OUTAGE = Fault("closed", 3.0, 10.0, 0.5)
+RUNS_MAX = 3
+"""A busy machine does less in the seconds of one life."""
+
 SHORT = Plan(0, "file", (Life(7.0, (OUTAGE,), (), (), "killed in an outage"), Life(1.0, (), (), (), "stopped")))
 """One outage, in which the server is killed, and a life after it."""
 
@@ -63,8 +66,16 @@ def test_a_mistake_is_found(mistake: str, work: Path) -> None:
     require("setpriv")
     program = [sys.executable, "-m", "tests.soak.broken", mistake]
     limit = HANG_SECONDS if FOUND_BY[mistake] == "had no reply" else WAIT_SECONDS
-    with pytest.raises(Broken, match=FOUND_BY[mistake]):
-        soak_on_folder(SHORT, work, program=program, wait_seconds=limit)
+    for run in range(RUNS_MAX):
+        folder = work / str(run)
+        folder.mkdir()
+        try:
+            soak_on_folder(SHORT, folder, program=program, wait_seconds=limit)
+        except Broken as found:
+            if FOUND_BY[mistake] not in str(found):
+                raise
+            return
+    pytest.fail(f"{mistake} was not found in {RUNS_MAX} runs")
 
 
 def test_nothing_is_found_where_there_is_no_mistake(work: Path) -> None:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.env import object_id
@@ -80,6 +80,7 @@ def test_one_that_is_damaged_is_due_after_a_day() -> None:
     assert due([bad], reads) == [bad], "another process has not tried it"
 
 
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 2**32), min_size=1, max_size=40), st.integers(0, 2**32))
 def test_no_sst_goes_unread_for_longer_than_a_period(sizes: list[int], seed: int) -> None:
     """Three periods, at the pace that is kept; all were written long ago, or at random moments before."""
