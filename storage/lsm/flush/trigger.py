@@ -25,6 +25,7 @@ class FlushTrigger:
         size = position.logged_bytes - memtable.kept
         many = len(position.objects) >= self._options.flush_objects and memtable.holds_more_than_kept
         long = many or size >= LOG_BYTES_MAX // 4
+        long = long or len(memtable.ssts) >= self._options.flush_ssts
         if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
             self.pull()
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from storage.format.blocks import SstRef
 from storage.format.envelope import NO_LINK
 from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
@@ -17,6 +18,12 @@ OPTIONS = EngineOptions(flush_bytes=1000, flush_objects=3, flush_seconds=3600.0)
 def memtable(size: int, kept: int = 0) -> Memtable:
     made = Memtable()
     made.bytes, made.kept = size, kept
+    return made
+
+
+def uploaded(ssts: int) -> Memtable:
+    made = Memtable()
+    made.ssts = [SstRef(str(number), 1, 1, bytes(16), 1) for number in range(ssts)]
     return made
 
 
@@ -51,6 +58,8 @@ async def is_pulled(trigger: FlushTrigger) -> bool:
         (log(1, LOG_BYTES_MAX // 4 + 4999), memtable(5000, kept=5000), False),
         (log(1, LOG_BYTES_MAX // 4 + 5000), memtable(5000, kept=5000), True),
         (log(0), memtable(6000, kept=5000), True),
+        (log(0), uploaded(OPTIONS.flush_ssts - 1), False),
+        (log(0), uploaded(OPTIONS.flush_ssts), True),
     ],
 )
 async def test_it_is_time_when_log_or_memtable_are_long(position: LogPosition, written: Memtable, due: bool) -> None:
