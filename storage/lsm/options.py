@@ -76,9 +76,10 @@ class EngineOptions(msgspec.Struct, frozen=True):
     """A memtable of this size is flushed."""
     flush_objects: int = 1000
     """WAL objects that start a memtable flush: a replay of that many takes about a second."""
-    flush_ssts: int = 16
-    """SSTs that were uploaded past the log, 256 MiB of whole blocks, which no manifest lists yet: they weigh nothing in
-    a memtable, but nothing in them, dead or not, is collected before, and a start after a crash asks for each."""
+    flush_uploaded_bytes: int = 256 * MIB
+    """In SSTs that were uploaded past the log and that no manifest lists yet, each of which counts for a MiB at least.
+    They weigh nothing in a memtable, but nothing in them is collected before, and a start after a crash asks for each.
+    """
     flush_seconds: float = 60.0
     """A memtable is flushed when its oldest operation is this old, so an idle store needs no replay."""
     push_seconds: float = 1.0

@@ -6,6 +6,7 @@ from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
 from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.options import EngineOptions
 from storage.lsm.wal.position import LogPosition
+from storage.units import MIB
 
 
 class FlushTrigger:
@@ -25,7 +26,8 @@ class FlushTrigger:
         size = position.logged_bytes - memtable.kept
         many = len(position.objects) >= self._options.flush_objects and memtable.holds_more_than_kept
         long = many or size >= LOG_BYTES_MAX // 4
-        long = long or len(memtable.ssts) >= self._options.flush_ssts
+        uploaded = sum(max(sst.size, MIB) for sst in memtable.ssts)
+        long = long or uploaded >= self._options.flush_uploaded_bytes
         if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
             self.pull()
 

@@ -181,7 +181,7 @@ async def test_what_blocks_were_charged_never_exceeds_what_the_memtable_was(seed
     """Otherwise a memtable that holds something weighs nothing, or less, and is neither flushed nor bounded."""
     chance = random.Random(seed)
     # No flush goes on by itself: it would have its part of what is charged.
-    world = World(options=EngineOptions(cache_bytes=16 * MIB, flush_ssts=1000))
+    world = World(options=EngineOptions(cache_bytes=16 * MIB, flush_uploaded_bytes=1 << 40))
     engine, layer = await world.start()
     writes = engine.writes
     for _ in range(100):

@@ -11,8 +11,9 @@ from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
 from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.options import EngineOptions
 from storage.lsm.wal.position import LoggedObject, LogPosition
+from storage.units import MIB
 
-OPTIONS = EngineOptions(flush_bytes=1000, flush_objects=3, flush_seconds=3600.0)
+OPTIONS = EngineOptions(flush_bytes=1000, flush_objects=3, flush_uploaded_bytes=10 * MIB, flush_seconds=3600.0)
 
 
 def memtable(size: int, kept: int = 0) -> Memtable:
@@ -21,9 +22,9 @@ def memtable(size: int, kept: int = 0) -> Memtable:
     return made
 
 
-def uploaded(ssts: int) -> Memtable:
+def uploaded(*sizes: int) -> Memtable:
     made = Memtable()
-    made.ssts = [SstRef(str(number), 1, 1, bytes(16), 1) for number in range(ssts)]
+    made.ssts = [SstRef(str(number), size, 1, bytes(16), 1) for number, size in enumerate(sizes)]
     return made
 
 
@@ -58,8 +59,8 @@ async def is_pulled(trigger: FlushTrigger) -> bool:
         (log(1, LOG_BYTES_MAX // 4 + 4999), memtable(5000, kept=5000), False),
         (log(1, LOG_BYTES_MAX // 4 + 5000), memtable(5000, kept=5000), True),
         (log(0), memtable(6000, kept=5000), True),
-        (log(0), uploaded(OPTIONS.flush_ssts - 1), False),
-        (log(0), uploaded(OPTIONS.flush_ssts), True),
+        (log(0), uploaded(5 * MIB, 4 * MIB - 1, 1), False),
+        (log(0), uploaded(5 * MIB, 4 * MIB, 1), True),
     ],
 )
 async def test_it_is_time_when_log_or_memtable_are_long(position: LogPosition, written: Memtable, due: bool) -> None:
