@@ -14,9 +14,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from storage.bucket.outage import REFUSALS
 from storage.env import Env, first_id_at, written_at
-from storage.errors import NotFound
+from storage.errors import StorageError
 from storage.format.blocks import SstRef
 from storage.format.names import sst_name
 from storage.lsm.check.read_data import DataReader
@@ -81,7 +80,8 @@ class Scrub:
             read = True
             try:
                 finding = await run.one(ref)
-            except (NotFound, *REFUSALS) as error:
+            except StorageError as error:
+                # It only reads: whatever the store answers ends neither the scrub nor the server.
                 _log.info("scrub_waits", extra={"object": sst_name(ref.id), "error": str(error)})
                 return SCRUB_LOOK_SECONDS
             if finding is not None:
