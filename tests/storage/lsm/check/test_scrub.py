@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.env import object_id
+from storage.errors import Closed
 from storage.format.blocks import SstRef
+from storage.lsm.check.read_data import DataReader
 from storage.lsm.check.read_times import ReadTimes
-from storage.lsm.check.scrub import SCRUB_AGAIN_SECONDS, SCRUB_LOOK_SECONDS, all_due, scrub_rate
+from storage.lsm.check.running import reader
+from storage.lsm.check.scrub import SCRUB_AGAIN_SECONDS, SCRUB_LOOK_SECONDS, Scrub, all_due, scrub_rate
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.lsm.recovery.anchor import HostState
@@ -185,3 +188,26 @@ def test_nobody_scrubs_who_was_not_asked_to() -> None:
         await world.crash(engine)
 
     in_virtual_time(case())
+
+
+@pytest.mark.fast
+async def test_an_answer_that_ends_a_read_ends_no_scrub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only reads: nothing of it may be the end of a server."""
+
+    async def closed(*_: object) -> None:
+        raise Closed("whatever the reader met")
+
+    world = World(options=options(None))
+    engine = await written(world)
+    monkeypatch.setattr(DataReader, "read", closed)
+    scrub = Scrub(
+        period_seconds=0.001,
+        kept=engine.reads,
+        reader=reader(engine.compactor.context, closed),
+        listed=lambda: [ref for ref, _ in engine.manifests.listed()],
+        env=world.env,
+    )
+    await asyncio.sleep(0.01)
+    assert await scrub.round() == SCRUB_LOOK_SECONDS
+    assert engine.reads.damaged == []
+    await engine.close()
