@@ -1,18 +1,15 @@
 """A partial copy of a store is refused untouched, or holds what the store held once; and nothing of it is lost."""
 
-import os
-import random
 from collections import Counter
 
 import pytest
 
 from tests.crash.copies import run_cases
+from tests.support.seeds import fresh_seed
 
 FIXED = 80
 FRESH = 500
-"""In every test run; `python -m tests.crash.copies` does as many as one likes."""
-
-FIRST = int(os.environ.get("NBDSERVER_SEED") or random.SystemRandom().randrange(10**12))
+"""In a run of all tests, others at each commit; `python -m tests.crash.copies` does as many as one likes."""
 
 
 async def test_partial_copies() -> None:
@@ -22,5 +19,5 @@ async def test_partial_copies() -> None:
 
 @pytest.mark.slow
 async def test_fresh_partial_copies() -> None:
-    outcomes = Counter(outcome for _, outcome in await run_cases(FIRST, FRESH))
+    outcomes = Counter(outcome for _, outcome in await run_cases(fresh_seed(), FRESH))
     assert outcomes.total() == FRESH

@@ -1,11 +1,9 @@
-"""A few soaks at every run, one of a seed that was never tried, and proof that they find mistakes.
+"""A few soaks at every run, one of a seed that follows from the commit, and proof that they find mistakes.
 
 A failure names its seed: `python -m tests.soak --first SEED --store STORE` repeats its plan. NBDSERVER_SEED sets the
 fresh one.
 """
 
-import os
-import random
 import sys
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from tests.soak.run import soak_on_folder, soak_on_minio
 from tests.soak.soak import Broken
 from tests.support.minio import RunningMinio
 from tests.support.requirements import require
+from tests.support.seeds import fresh_seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -25,7 +24,7 @@ SECONDS = 12.0
 HANG_SECONDS = 5.0
 """For a server that is known to hang: so that the test does not take a minute."""
 
-FRESH = int(os.environ.get("NBDSERVER_SEED") or random.SystemRandom().randrange(10**9))
+FRESH = fresh_seed()
 FIXED = 1
 
 
