@@ -615,8 +615,8 @@ MUTATIONS = [
     Mutation(
         "consolidation: compares nothing",
         "storage/lsm/index/block_map.py",
-        "        if page is None or page.location[at] != base:\n            return False\n",
-        "        if page is None:\n            return False\n",
+        "        if block not in self._taken:\n            return False\n        self._taken.discard(block)\n",
+        "        self._taken.discard(block)\n",
     ),
     Mutation(
         "consolidation: replaces what is newer",
@@ -627,8 +627,8 @@ MUTATIONS = [
     Mutation(
         "consolidation: with a sequence that is yet to come",
         "storage/lsm/compaction/consolidate.py",
-        "layer.index.find(block.block)), data, its.cut())",
-        "layer.index.find(block.block)), data, its.cut() + 1000)",
+        "layer.index.take(block.block), data, its.cut())",
+        "layer.index.take(block.block), data, its.cut() + 1000)",
     ),
     Mutation(
         "consolidation: zeros that look like those it was made of are taken for them",

@@ -104,7 +104,7 @@ async def _read(its: JobContext, block: PatchedBlock) -> AssembledBlock | None:
         pieces = assembly.block([], layer.index, block.block, 0, BLOCK_BYTES)
         if not assembly.missing:
             data = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
-            return AssembledBlock(block, list(layer.index.find(block.block)), data, its.cut())
+            return AssembledBlock(block, layer.index.take(block.block), data, its.cut())
         fetched.update(await its.source.fetch(block.layer, assembly.missing))
 
 

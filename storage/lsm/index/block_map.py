@@ -48,6 +48,7 @@ class BlockMap:
         I2  A chain is newest first, and a base forgets all patches below it.
         I3  What was put together of a block (`assembled`) holds only sectors that no later patch covers.
         I4  It says nothing of the memtables: what those hold lies over it.
+        I5  A block is among `_taken` only as long as nothing has taken the place of its base since.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class BlockMap:
         "_mask",
         "_next",
         "_shared",
+        "_taken",
         "assembled",
         "dead",
         "pages",
@@ -80,6 +82,8 @@ class BlockMap:
         """Pages that a `Frozen` has too."""
         self._freezes = 0
         """How many there are."""
+        self._taken: set[int] = set()
+        """Blocks that are being put together, see `take`."""
 
     def freeze(self) -> Frozen:
         """All of it as it is now, in one step: a pointer for each page, a copy of the patches. It ends with `thaw`."""
@@ -166,6 +170,8 @@ class BlockMap:
             self.dead.append(page.location[at])
         if page.head[at]:
             self._forget_patches(page, at)
+        if self._taken:
+            self._taken.discard(block)
         if location == HOLE and page.location[at] == HOLE:
             return
         page.make_bases()
@@ -207,6 +213,8 @@ class BlockMap:
             page = self.pages.get(n)
             if page is not None and page is not ALLOCATED_PAGE:
                 self._forget(page, low, high)
+            if self._taken:
+                self._taken.difference_update(range((n << PAGE_SHIFT) + low, (n << PAGE_SHIFT) + high))
             if high - low < PAGE_BLOCKS:
                 if page is not None or content != HOLE:
                     page = self.writable(n)
@@ -276,19 +284,26 @@ class BlockMap:
                 return True
         return False
 
-    def rebase(self, block: int, chain: list[Found], *, location: int, length: int, tag: int) -> bool:
-        """Put `location` in place of `chain`, what `find` gave of the block once; patches that came later stay above.
-        False if nothing of the chain that is a frame stands: then the block was written anew, and what was made of
-        the chain is dead.
-
-        Only frames tell: each place is given once, while zeros look like others. A row of zeros that was in the chain
-        and stays above hides only sectors that are zeros below it, or that something newer covers.
+    def take(self, block: int) -> list[Found]:
+        """What `find` gives of a block that is to be written as one frame, for `rebase`. If that never comes, the block
+        stays among `_taken` until its base is replaced: one entry, and nothing rests on it.
         """
-        page = self.pages.get(block >> PAGE_SHIFT)
-        at = block & PAGE_MASK
-        base = _location(chain[-1].content)
-        if page is None or page.location[at] != base:
+        self._taken.add(block)
+        return list(self.find(block))
+
+    def rebase(self, block: int, chain: list[Found], *, location: int, length: int, tag: int) -> bool:
+        """Put `location` in place of `chain`, what `take` gave of the block; patches that came later stay above.
+        False if the block was written anew since: then what was made of the chain is dead.
+
+        A start, which knows only sequences, puts it below the same patches: even if these cover all that it was made
+        of, since it may be seen in sectors beyond them. A row of zeros that was in the chain and stays above hides only
+        sectors that are zeros below it, or that something newer covers.
+        """
+        if block not in self._taken:
             return False
+        self._taken.discard(block)
+        page = self.writable(block >> PAGE_SHIFT)
+        at = block & PAGE_MASK
         inputs = {_location(found.content) for found in chain[:-1]} - {HOLE, ALLOCATED}
         patches = self.patches
         above = 0
@@ -298,9 +313,6 @@ class BlockMap:
                 break
             above = row
             below = patches.next[row]
-        if not below and base <= ALLOCATED:
-            return False
-        page = self.writable(block >> PAGE_SHIFT)
         for row in list(patches.chain(below, block)):
             patches.release(row)
         if above:
@@ -308,8 +320,8 @@ class BlockMap:
         else:
             page.head[at] = 0
             self.forget_assembled(block)
-        if base > ALLOCATED:
-            self.dead.append(base)
+        if page.location[at] > ALLOCATED:
+            self.dead.append(page.location[at])
         page.make_bases()
         page.location[at], page.length[at], page.tag[at] = location, length, tag
         return True

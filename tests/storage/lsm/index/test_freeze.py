@@ -54,6 +54,7 @@ class Writes:
                 found.move(block, chance.choice(frames).location, chance.randint(1, ssts) << 32 | self.offset + 50)
                 self.offset += 100
             elif frames:
+                chain = found.take(block)
                 found.rebase(block, chain, location=ssts << 32 | self.offset + 50, length=80, tag=self.offset)
                 self.offset += 100
 
@@ -114,7 +115,7 @@ def test_newer_zeros_stay_above_what_a_consolidation_puts_in(zeros: int) -> None
     found.set_base(0, location=1 << 32 | 100, length=80, tag=1)
     found.add_patch(0, mask=4, location=1 << 32 | 200, length=80, tag=2)
     found.add_patch(0, mask=1, location=zeros, length=0, tag=0)
-    chain = list(found.find(0))
+    chain = found.take(0)
     found.add_patch(0, mask=2, location=zeros, length=0, tag=0)
     assert found.rebase(0, chain, location=2 << 32 | 100, length=80, tag=3)
     assert [found.locate(0, sector) for sector in (1, 2, 3)] == [zeros, 2 << 32 | 100, 2 << 32 | 100]

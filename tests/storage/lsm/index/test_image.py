@@ -228,7 +228,7 @@ def patched(*patches: tuple[int, int], base: int | None = 100) -> BlockMap:
 def test_rebase_takes_the_place_of_all_that_it_was_made_of() -> None:
     for base in (100, None):
         found = patched((1, 200), (2, 300), base=base)
-        assert found.rebase(3, list(found.find(3)), **NEW)
+        assert found.rebase(3, found.take(3), **NEW)
         assert locations(found, 3) == [NEW["location"]]
         dead = {5 << 32 | 200, 5 << 32 | 300} | ({5 << 32 | base} if base else set())
         assert set(found.take_dead()) == dead
@@ -237,7 +237,7 @@ def test_rebase_takes_the_place_of_all_that_it_was_made_of() -> None:
 
 def test_what_came_later_stays_above_it() -> None:
     found = patched((1, 200), (2, 300))
-    chain = list(found.find(3))
+    chain = found.take(3)
     found.add_patch(3, mask=5, **frame(400))
     found.add_patch(3, mask=8, location=ALLOCATED, length=0, tag=0)
     assert found.rebase(3, chain, **NEW)
@@ -246,9 +246,9 @@ def test_what_came_later_stays_above_it() -> None:
 
 
 def test_what_later_patches_covered_of_it_does_not_matter() -> None:
-    """A pruning took inputs away: the base, or one of them, still tells that the chain stands."""
+    """A pruning took inputs away."""
     found = patched((1, 200), (2, 300))
-    chain = list(found.find(3))
+    chain = found.take(3)
     found.add_patch(3, mask=1, **frame(400))
     found.prune(3)
     assert found.rebase(3, chain, **NEW)
@@ -257,7 +257,7 @@ def test_what_later_patches_covered_of_it_does_not_matter() -> None:
 
 def test_with_a_base_that_stands_and_no_patch_left_it_goes_below_all() -> None:
     found = patched((1, 200))
-    chain = list(found.find(3))
+    chain = found.take(3)
     found.add_patch(3, mask=3, **frame(400))
     found.prune(3)
     assert found.rebase(3, chain, **NEW)
@@ -266,14 +266,13 @@ def test_with_a_base_that_stands_and_no_patch_left_it_goes_below_all() -> None:
 
 @pytest.mark.parametrize("base", [100, None])
 def test_a_block_that_was_written_anew_is_left_alone(base: int | None) -> None:
-    chain = list(patched((1, 200), (2, 300), base=base).find(3))
-    written = patched((1, 200), (2, 300), base=base)
+    written, zeroed = (patched((1, 200), (2, 300), base=base) for _ in range(2))
+    chain = written.take(3)
+    assert zeroed.take(3) == chain
     written.set_base(3, **frame(500))
-    written.add_patch(3, mask=1, **frame(600))
-    zeroed = patched((1, 200), (2, 300), base=base)
     zeroed.zero_range(3, 4, HOLE)
-    zeroed.add_patch(3, mask=1, **frame(600))
     for found in (written, zeroed):
+        found.add_patch(3, mask=1, **frame(600))
         before = locations(found, 3)
         found.take_dead()
         assert not found.rebase(3, chain, **NEW)
@@ -281,28 +280,46 @@ def test_a_block_that_was_written_anew_is_left_alone(base: int | None) -> None:
         assert found.take_dead() == []
 
 
+def test_zeros_in_the_place_of_zeros_are_new_too() -> None:
+    found = patched((1, 200), base=None)
+    chain = found.take(3)
+    found.zero_range(0, 4, HOLE)
+    assert not found.rebase(3, chain, **NEW)
+    chain = found.take(3)
+    found.set_base(3, location=HOLE, length=0, tag=0)
+    assert not found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [HOLE]
+
+
 def test_a_page_that_is_gone_is_left_alone() -> None:
     found = patched((1, 200))
-    chain = list(found.find(3))
+    chain = found.take(3)
     found.zero_range(0, PAGE_BLOCKS, HOLE)
     assert not found.rebase(3, chain, **NEW)
     assert not found.pages
 
 
-def test_without_any_frame_left_nothing_tells_that_the_block_is_the_same() -> None:
-    """Zeros below, the one patch covered by a later one: zeros look like any others."""
+def test_without_any_frame_left_it_still_goes_below() -> None:
+    """Zeros below, the one patch covered by a later one: a start puts it there too, and the two are compared."""
     found = patched((1, 200), base=None)
-    chain = list(found.find(3))
+    chain = found.take(3)
     found.add_patch(3, mask=3, **frame(400))
     found.prune(3)
+    assert found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [5 << 32 | 400, NEW["location"]]
+
+
+def test_what_was_taken_is_put_in_once() -> None:
+    found = patched((1, 200))
+    chain = found.take(3)
+    assert found.rebase(3, chain, **NEW)
     assert not found.rebase(3, chain, **NEW)
-    assert locations(found, 3) == [5 << 32 | 400, HOLE]
 
 
 def test_a_row_of_zeros_that_was_in_the_chain_may_stay_above_it() -> None:
     found = patched((2, 200))
     found.add_patch(3, mask=4, location=HOLE, length=0, tag=0)
-    chain = list(found.find(3))
+    chain = found.take(3)
     assert found.rebase(3, chain, **NEW)
     assert locations(found, 3) == [HOLE, NEW["location"]], "hides what is zeros below it"
     assert [item.mask for item in found.find(3)] == [4, FULL_MASK]
@@ -310,7 +327,7 @@ def test_a_row_of_zeros_that_was_in_the_chain_may_stay_above_it() -> None:
 
 def test_rebase_does_not_change_what_is_frozen() -> None:
     found = patched((1, 200), (2, 300))
-    was = list(found.find(3))
+    was = found.take(3)
     frozen = found.freeze()
     assert found.rebase(3, was, **NEW)
     assert list(load(parts(frozen)).find(3)) == was
