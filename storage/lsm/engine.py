@@ -151,6 +151,7 @@ class Engine:
         start("watch for a newer writer", partial(self.manifests.watch, self._options.watch_seconds))
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
+        start("watch of the space", self.compactor.watch)
         if self._scrub is not None:
             start("scrub", self._scrub.run)
         start("sweep of leftovers", partial(self.sweeper.run, self._options.sweep_seconds))

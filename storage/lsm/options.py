@@ -17,8 +17,10 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     repack_share_at_rest: float = 0.7
     repack_share_over_target: float = 0.85
     space_factor: float = 1.5
-    """The space target: stored bytes for each live one, and `space_slack_bytes` more."""
-    space_slack_bytes: int = 256 * MIB
+    """The space target: stored bytes for each one that is shown, and `space_slack_bytes` more."""
+    space_full_factor: float = 2.25
+    """Here, and `space_slack_bytes` more, writers are held back."""
+    space_slack_bytes: int = 128 * MIB
     unmerged_ssts_max: int = 64
     """SSTs beside the newest checkpoint that make the next one due."""
     unmerged_rows_min: int = 100_000
@@ -39,6 +41,8 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     patches_max_at_rest: int = 2
     patched_sectors_max: int = 32
     """So is one of which patches hold so many sectors."""
+    patched_sectors_over_target: int = 16
+    """And one of so many, where more is covered by patches than dead, and the store is over its target."""
     consolidate_blocks_max: int = 256
     """Blocks of one consolidation: 64 MiB."""
     settle: bool = False
@@ -76,7 +80,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     """A memtable of this size is flushed."""
     flush_objects: int = 1000
     """WAL objects that start a memtable flush: a replay of that many takes about a second."""
-    flush_uploaded_bytes: int = 256 * MIB
+    flush_uploaded_bytes: int = 128 * MIB
     """In SSTs that were uploaded past the log and that no manifest lists yet, each of which counts for a MiB at least.
     They weigh nothing in a memtable, but nothing in them is collected before, and a start after a crash asks for each.
     """

@@ -149,6 +149,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         garbage=garbage,
         durable=engine.durable,
         on_truncated=engine.remember,
+        on_listed=lambda size: compactor.grown(size),
         installing=(installing := asyncio.Lock()),
         cut=manifests.manifest.sequence,
     )

@@ -7,17 +7,20 @@ seen without any has none, however long the counting took.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.format.blocks import SstRef
+from storage.format.blocks import ALLOCATED, SstRef
+from storage.format.columns import Columns
+from storage.format.frame import SECTORS
 from storage.format.manifest import Manifest
 from storage.lsm.compaction.plan import PatchedBlock
 from storage.lsm.compaction.sst_table import SstTable
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.map_scan import live_bytes, patched
+from storage.lsm.index.map_scan import bases_below, live_bytes, patch_rows
 from storage.lsm.index.sst_numbers import SstNumbers
 
 
@@ -52,48 +55,102 @@ class ListedSsts:
         return self._kept.where(listed).beside(beside).counted(live)
 
 
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """What is known of blocks with something above their base."""
+
+    worth: list[PatchedBlock] = field(default_factory=list)
+    """Those with many patches, or of which patches hold many sectors."""
+    covered: int = 0
+    """Bytes of frames that are referred to, and of which nothing is seen, in proportion to their sectors."""
+
+
 async def count_patches(
     indexes: Mapping[int, BlockMap],
     *,
     patches: int,
     sectors: int,
     often: Mapping[int, Collection[int]],
-    run: Callable[[Callable[[], list[PatchedBlock]]], Awaitable[list[PatchedBlock]]],
-) -> list[PatchedBlock]:
+    run: Callable[[Callable[[], Patched]], Awaitable[Patched]],
+) -> Patched:
     """The blocks with at least so many patches, or so many sectors that patches hold. `often` are those of each layer
     that readers had to put together often. The columns are copied in steps;
     `run` counts them in a thread, since sorting a million takes 100 ms.
     """
-    found: list[PatchedBlock] = []
+    worth: list[PatchedBlock] = []
+    covered = 0
     for layer, index in list(indexes.items()):
-        parts = []
-        for part in patched(index):
-            if len(part[0]):
-                parts.append(part)
+        parts, bases = [], []
+        for part in patch_rows(index):
+            parts.append(part)
+            await asyncio.sleep(0)
+        for part in bases_below(index) if parts else ():
+            bases.append(part)
             await asyncio.sleep(0)
         if parts:
-            found += await run(partial(_patched, layer, parts, patches, sectors, frozenset(often.get(layer, ()))))
-    return found
+            gathered = frozenset(often.get(layer, ()))
+            found = await run(partial(_patched, layer, parts, bases, patches, sectors, gathered))
+            worth += found.worth
+            covered += found.covered
+    return Patched(worth, covered)
 
 
 def _patched(
     layer: int,
-    parts: list[tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]],
+    parts: list[Columns],
+    bases: list[Columns],
     patches_min: int,
     sectors_min: int,
     often: Collection[int],
-) -> list[PatchedBlock]:
-    blocks, masks = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(blocks, kind="stable")
-    blocks, masks = blocks[order], masks[order]
+) -> Patched:
+    rows = _joined(parts)
+    order = np.argsort(rows["block"], kind="stable")
+    blocks, masks = rows["block"][order], rows["mask"][order].astype(np.uint64)
+    if not len(blocks):
+        return Patched()
+    frames = rows["location"][order] > ALLOCATED
     starts = np.flatnonzero(np.concatenate(([True], blocks[1:] != blocks[:-1])))
-    patches = np.diff(np.append(starts, len(blocks)))
-    covered = np.bitwise_or.reduceat(masks, starts)
-    sectors = np.unpackbits(covered.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
+    # What is nothing but zeros takes no room, and no request.
+    patches = np.add.reduceat(frames.astype(np.int64), starts)
+    sectors = _bits(np.bitwise_or.reduceat(np.where(frames, masks, np.uint64(0)), starts))
     worth = (patches >= patches_min) | (sectors >= sectors_min)
-    return [
-        PatchedBlock(layer, block, count, held, often_gathered=block in often)
-        for block, count, held in zip(
-            blocks[starts][worth].tolist(), patches[worth].tolist(), sectors[worth].tolist(), strict=True
-        )
-    ]
+    covered = _covered(blocks[starts], masks, np.where(frames, rows["length"][order], 0), starts, bases)
+    return Patched(
+        [
+            PatchedBlock(layer, block, count, held, often_gathered=block in often)
+            for block, count, held in zip(
+                blocks[starts][worth].tolist(), patches[worth].tolist(), sectors[worth].tolist(), strict=True
+            )
+        ],
+        covered,
+    )
+
+
+def _covered(
+    blocks: NDArray[np.unsignedinteger],
+    masks: NDArray[np.uint64],
+    lengths: NDArray[np.integer],
+    starts: NDArray[np.integer],
+    bases: list[Columns],
+) -> int:
+    """Bytes that something newer covers: of bases what any patch covers, of patches what they have more than once."""
+    over = _bits(np.bitwise_or.reduceat(masks, starts))
+    held = np.maximum(np.add.reduceat(_bits(masks), starts), 1)
+    twice = np.add.reduceat(lengths, starts) * (1 - over / held)
+    total = float(twice.sum())
+    if bases:
+        below = _joined(bases)
+        at = np.minimum(np.searchsorted(blocks, below["block"]), len(blocks) - 1)
+        known = blocks[at] == below["block"]
+        total += float((below["length"] * over[at] / SECTORS)[known].sum())
+    return int(total)
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _bits(masks: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many bits of each are set."""
+    counts: NDArray[np.int64] = np.unpackbits(masks.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1, dtype=np.int64)
+    return counts

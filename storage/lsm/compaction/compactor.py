@@ -9,6 +9,7 @@ store refuses is left alone for a while, and so keeps no others. Anything unfore
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -17,11 +18,12 @@ from storage.bucket.outage import REFUSALS
 from storage.errors import Closed, Corrupt, Fenced, NotFound, StorageError
 from storage.format.manifest import dropped
 from storage.format.names import sst_name
-from storage.lsm.compaction.census import ListedSsts, count_live, count_patches
+from storage.lsm.compaction.census import ListedSsts, Patched, count_live, count_patches
 from storage.lsm.compaction.consolidate import consolidate
 from storage.lsm.compaction.forecast import Forecast, forecast
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.compaction.plan import (
+    Decision,
     Drop,
     Job,
     PatchedBlock,
@@ -35,11 +37,16 @@ from storage.lsm.compaction.repack import repack
 from storage.lsm.compaction.sst_table import SstFacts
 from storage.lsm.compaction.write_checkpoint import write_checkpoint
 from storage.lsm.options import MaintenanceOptions, thorough
+from storage.units import MIB
 
 _log = logging.getLogger("nbdserver")
 
 RETRY_SECONDS = 30.0
 """After a job that the store refused."""
+
+GROWN_BYTES_MIN = 32 * MIB
+GROWN_SHARE = 1 / 32
+"""When the store has grown by so much, its debt is counted anew, also in the midst of a job or of a pause."""
 
 LEFT_SECONDS = 600.0
 """For so long what could not be read is not tried again: the next job is another's."""
@@ -69,6 +76,16 @@ class Compactor:
         self._written = written
         self._on_debt = on_debt
         self._listed = ListedSsts(its.sst_numbers)
+        self._looking = asyncio.Lock()
+        self._grown = 0
+        """Bytes that flushes have listed since the debt was counted."""
+        self._stored = 0
+        """What the store held then."""
+        self._is_refused = False
+        """The last job failed: the store did not let it be done."""
+        self._has_grown = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """It is over its target: a pause ends."""
         self._skipped: set[str] = set()
         """SSTs with damage."""
         self._withheld: dict[str, float] = {}
@@ -96,9 +113,11 @@ class Compactor:
             began = its.env.monotonic()
             try:
                 pause = self._options.look_seconds if not await self.step() else 0.0
+                self._is_refused = False
             except (Fenced, Closed):
                 raise
             except StorageError as error:
+                self._is_refused = True
                 self._on_debt(0.0)  # Writers do not wait for what cannot be done.
                 _log.warning("maintenance_failed", extra={"job": self.progress.job, "error": str(error)})
                 pause = RETRY_SECONDS
@@ -108,7 +127,34 @@ class Compactor:
                 # Clients come first: half of the time is theirs alone.
                 pause = min(its.env.monotonic() - began, JOB_PAUSE_SECONDS_MAX)
             self.delete_condemned()
-            await asyncio.sleep(pause)
+            self._hurry.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), pause)
+
+    def grown(self, size: int) -> None:
+        """A flush has listed SSTs of `size` bytes."""
+        self._grown += size
+        if self._grown >= max(GROWN_BYTES_MIN, self._stored * GROWN_SHARE):
+            self._has_grown.set()
+
+    async def watch(self) -> None:
+        """Count the debt whenever the store has grown, for ever: a job, or the pause after it, takes seconds, in which
+        clients may write as much as there is.
+        """
+        while True:
+            await self._has_grown.wait()
+            snapshot = await self.look()
+            decision = await self._its.ssts.encode(partial(decide, snapshot, self._options))
+            self._note(snapshot, decision)
+            if decision.over_target:
+                self._hurry.set()
+
+    def _note(self, snapshot: Snapshot, decision: Decision) -> None:
+        """What follows for writers, and for the next pause."""
+        self._over_target = decision.over_target
+        self._on_debt(0.0 if self._is_refused else decision.debt)
+        self._grown, self._stored = 0, snapshot.stored
+        self._has_grown.clear()
 
     def finish(self) -> None:
         """The engine closes: nobody reads any more."""
@@ -127,8 +173,7 @@ class Compactor:
         async with self.working:
             snapshot = await self.look()
             decision = await self._its.ssts.encode(partial(decide, snapshot, self._options))
-            self._over_target = decision.over_target
-            self._on_debt(decision.debt)
+            self._note(snapshot, decision)
             self._nothing_at = state if decision.job is None else None
             if decision.job is None:
                 return False
@@ -189,7 +234,11 @@ class Compactor:
 
     async def look(self, options: MaintenanceOptions | None = None, only: int | None = None) -> Snapshot:
         """What is known of the store now; with `only`, all but one layer is left as it is."""
-        its, options = self._its, options or self._options
+        async with self._looking:
+            return await self._look(options or self._options, only)
+
+    async def _look(self, options: MaintenanceOptions, only: int | None) -> Snapshot:
+        its = self._its
         indexes = its.indexes()
         others: set[str] = set()
         # As listed when the count began: what is committed meanwhile is another look's.
@@ -205,10 +254,11 @@ class Compactor:
         if only is not None:
             own = await count_live({only: indexes[only]} if only in indexes else {}, len(live))
             others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
-            patched = [block for block in patched if block.layer == only]
+            patched = Patched([block for block in patched.worth if block.layer == only], patched.covered)
         return Snapshot(
             ssts=ssts,
-            patched=patched,
+            patched=patched.worth,
+            covered=patched.covered,
             checkpoint_rows=0 if manifest.checkpoint is None else manifest.checkpoint.entries,
             at_rest=self._at_rest(),
             object_bytes=its.ssts.pace.object_bytes,

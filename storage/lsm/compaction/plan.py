@@ -13,7 +13,11 @@ The figures, and why:
 
 - A repack of an SST with live share s writes s bytes to free 1 - s: at one half it writes as much as it frees. While
   clients write nothing it may cost more (up to 0.7); over the space target space counts more than writing (0.85).
-- Space target: 1.5 times what is live and 256 MiB, so that a small store does not work all the time.
+- Space target: 1.5 times what is shown and 128 MiB, so that a small store does not work all the time. What patches
+  cover is referred to, and not shown: where blocks are overwritten in parts, that is the larger half. Then it is
+  consolidation that makes room: while more is covered than dead it goes before a repack, which would copy it.
+- Beyond the target writers are delayed, at 2.25 times what is shown and 128 MiB so much that they hardly write: with
+  the log, and what waits to be deleted, a store of a GiB stays below 3 times what is shown.
 - A block of 64 sectors is consolidated at 16 patches, or at 32 patched sectors: then at least half of what is written
   is new. At rest 2 patches are enough: a read costs a request for each piece. So they are, at any time, for a block
   that readers had to fetch in four pieces twice: it is read often, and goes from the cache in between.
@@ -27,6 +31,7 @@ The figures, and why:
   for one, and of a store without data no more than that stays.
 """
 
+import heapq
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +70,18 @@ class Snapshot:
     skipped: Collection[str] = ()
     """SSTs that are damaged or withheld, which are left as they are."""
     skipped_blocks: Collection[tuple[int, int]] = ()
+    covered: int = 0
+    """Bytes of live frames that patches cover: nothing shows them, and a consolidation makes them dead."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all SSTs that are listed."""
+        return int(self.ssts.size.sum())
+
+    @property
+    def shown(self) -> int:
+        """Bytes of frames that somebody can read."""
+        return max(int(self.ssts.live.sum()) - self.covered, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +153,17 @@ def decide(snapshot: Snapshot, options: MaintenanceOptions) -> Decision:
 
 def is_over_target(snapshot: Snapshot, options: MaintenanceOptions) -> bool:
     """Whether the store is larger than it should be."""
-    stored, live = int(snapshot.ssts.size.sum()), int(snapshot.ssts.live.sum())
-    return stored > options.space_factor * live + options.space_slack_bytes
+    return snapshot.stored > options.space_factor * snapshot.shown + options.space_slack_bytes
 
 
 def space_debt(snapshot: Snapshot, options: MaintenanceOptions) -> float:
-    """How far the store is on its way from the space target (0) to twice that for what is live (1, or more): replies of
-    writes are delayed accordingly, so that a store never grows without bound, and no writer waits for a job to end.
+    """How far the store is on its way from the space target (0) to where writers are to be held back (1, or more):
+    replies of writes are delayed accordingly, so that a store never grows without bound, and no writer waits for a job
+    to end.
     """
-    stored, live = int(snapshot.ssts.size.sum()), int(snapshot.ssts.live.sum())
-    target = options.space_factor * live + options.space_slack_bytes
-    return max(stored - target, 0.0) / max(options.space_factor * live, options.space_slack_bytes, 1)
+    target = options.space_factor * snapshot.shown + options.space_slack_bytes
+    room = (options.space_full_factor - options.space_factor) * snapshot.shown
+    return max(snapshot.stored - target, 0.0) / max(room, options.space_slack_bytes, 1)
 
 
 def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
@@ -155,6 +172,7 @@ def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
         return Drop(dead)
     return (
         _checkpoint(snapshot, options)
+        or _uncover(snapshot, options)
         or _repack(snapshot, options)
         or _pack(snapshot, options)
         or _consolidate(snapshot, options)
@@ -231,6 +249,21 @@ def _some(victims: Iterable[SstFacts], options: MaintenanceOptions) -> tuple[Sst
     return tuple(taken)
 
 
+def _uncover(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:
+    """The blocks of which patches cover most, where that is what takes the room."""
+    dead = int((snapshot.ssts.frames - snapshot.ssts.live).sum())
+    if snapshot.covered <= dead or not is_over_target(snapshot, options):
+        return None
+    least = options.patched_sectors_over_target
+    worth = [
+        block
+        for block in snapshot.patched
+        if block.sectors >= least and (block.layer, block.block) not in snapshot.skipped_blocks
+    ]
+    first = heapq.nlargest(options.consolidate_blocks_max, worth, key=lambda block: (block.sectors, block.patches))
+    return _one_job(first)
+
+
 def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:
     patches = options.patches_max_at_rest if snapshot.at_rest else options.patches_max
     worth = [
@@ -239,9 +272,13 @@ def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate
         if (block.patches >= patches or block.sectors >= options.patched_sectors_max or block.often_gathered)
         and (block.layer, block.block) not in snapshot.skipped_blocks
     ]
-    if not worth:
-        return None
-    worth.sort(key=lambda block: (not block.often_gathered, -block.patches))
-    return Consolidate(
-        tuple(sorted(worth[: options.consolidate_blocks_max], key=lambda block: (block.layer, block.block)))
-    )
+    if snapshot.at_rest:
+        # All will have their turn: neighbours come into one SST, and so into one request of a reader.
+        worth.sort(key=lambda block: (not block.often_gathered, block.layer, block.block))
+        return _one_job(worth[: options.consolidate_blocks_max])
+    first = heapq.nlargest(options.consolidate_blocks_max, worth, key=lambda at: (at.often_gathered, at.patches))
+    return _one_job(first)
+
+
+def _one_job(blocks: list[PatchedBlock]) -> Consolidate | None:
+    return Consolidate(tuple(sorted(blocks, key=lambda block: (block.layer, block.block)))) if blocks else None

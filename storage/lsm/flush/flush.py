@@ -57,9 +57,11 @@ class MemtableFlush:
         garbage: Garbage,
         durable: Callable[[LayerQueue, int], Awaitable[None]],
         on_truncated: Callable[[], Awaitable[None]],
+        on_listed: Callable[[int], None],
         installing: asyncio.Lock,
         cut: int,
     ) -> None:
+        """`on_listed` is told the bytes of SSTs that a flush has listed, when the index points to them."""
         self._layers = layers
         self._writes = writes
         self._commit = commit
@@ -70,6 +72,7 @@ class MemtableFlush:
         self._garbage = garbage
         self._durable = durable
         self._on_truncated = on_truncated
+        self._on_listed = on_listed
         self._installing = installing
         """Held from a commit to the end of its install: nobody else commits meanwhile, and no map is frozen."""
         self.cut = cut
@@ -103,6 +106,7 @@ class MemtableFlush:
         if not self._commit.is_acknowledged_below(replay):
             raise BrokenInvariant(f"the log below {replay} would be truncated, and is not acknowledged yet")
         self.waits_for = "the manifest"
+        ssts = sealed.ssts + [item.sst for item in written]
         async with self._installing:
             # In a thread: with 100,000 SSTs it takes 10 ms.
             manifest = await self._ssts.encode(
@@ -114,7 +118,7 @@ class MemtableFlush:
                     replay_tag=position.tag_below(replay),
                     acknowledged=position.acknowledged,
                     sequence=sealed.sequence,
-                    ssts=sealed.ssts + [item.sst for item in written],
+                    ssts=ssts,
                     tree=tree,
                     fences=list(position.fences),
                     keys=keys_number,
@@ -128,6 +132,7 @@ class MemtableFlush:
             layers.drop_sealed()
             self.cut = sealed.sequence
         del written
+        self._on_listed(sum(sst.size for sst in ssts))
         await _free(sealed)
         await self._truncate(replay)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED, FrameRef
+from storage.format.columns import Columns
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
 
@@ -33,14 +34,26 @@ def live_bytes(index: BlockMap, numbers: int) -> Iterator[NDArray[np.float64]]:
         yield _bytes_by_number(part["location"], part["length"], numbers)
 
 
-def patched(index: BlockMap) -> Iterator[tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]]:
-    """The block and the mask of every patch that is a frame, in no order, in steps. (What is nothing but zeros takes no
-    room, and no request.)
-    """
+def patch_rows(index: BlockMap) -> Iterator[Columns]:
+    """The columns block, mask, location and length of every patch, in no order, in steps."""
     for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
-        columns = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
-        frames = columns["location"] > ALLOCATED
-        yield columns["block"][frames], columns["mask"][frames]
+        yield index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
+
+
+def bases_below(index: BlockMap) -> Iterator[Columns]:
+    """Of every patched block with a frame below its patches the columns block and length, in steps; in no order."""
+    numbers = list(index.pages)
+    for start in range(0, len(numbers), PAGES_AT_ONCE):
+        for number in numbers[start : start + PAGES_AT_ONCE]:
+            page = index.pages.get(number)
+            if page is None or page is ALLOCATED_PAGE:
+                continue
+            below = np.frombuffer(page.head, np.uint32) != 0
+            below &= np.frombuffer(page.location, np.uint64) > ALLOCATED
+            at = np.flatnonzero(below)
+            if len(at):
+                block = at.astype(np.uint64) + np.uint64(number << PAGE_SHIFT)
+                yield {"block": block, "length": np.frombuffer(page.length, np.uint32)[at]}
 
 
 def numbers_mask(numbers: Collection[int]) -> NDArray[np.bool_]:

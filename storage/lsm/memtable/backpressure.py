@@ -20,6 +20,9 @@ LOG_OBJECTS_MAX = 4000
 LOG_BYTES_MAX = 512 * MIB
 """What a replay may have to read at most; memtable flushes begin at a quarter of that."""
 
+DEBT_DELAY_SECONDS_MAX = 2.0
+"""Longest delay of one reply that maintenance is behind: well below what a client waits for."""
+
 UPLOAD_SECONDS_MAX = 4
 """Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it, and
 nobody waits much longer for the next reply."""
@@ -64,7 +67,10 @@ class Pressure:
         """Shares of the memtables and of the log when the flush under way began."""
         self._progress = 0.0
         self.debt = 0.0
-        """How far maintenance is behind, up to 1: replies are delayed for it, but the gate is not closed."""
+        """How far maintenance is behind: replies are delayed for it, at 1 by `DELAY_SECONDS_MAX`, and by its fourth
+        power, so that writers of small and of large requests come to a stop at about the same debt. The gate is not
+        closed.
+        """
 
     def add(self, count: int) -> None:
         """An operation of `count` bytes was linked."""
@@ -87,8 +93,9 @@ class Pressure:
         full = share >= 1
         if self._flushing is not None and not full:
             full = self._is_ahead(memtable, self._flushing[0]) or self._is_ahead(self._log_share, self._flushing[1])
-        over = max(share - 0.5, self.debt / 2, 0.0) * 2
-        self.gate.set(min(over * over, 1.0) * DELAY_SECONDS_MAX, full=full)
+        over = max(share - 0.5, 0.0) * 2
+        behind = min(self.debt**4 * DELAY_SECONDS_MAX, DEBT_DELAY_SECONDS_MAX)
+        self.gate.set(max(min(over * over, 1.0) * DELAY_SECONDS_MAX, behind), full=full)
 
     def set_log(self, objects: int, size: int) -> None:
         """The log holds `objects` objects of `size` bytes together behind its replay point."""

@@ -7,10 +7,12 @@ import pytest
 
 from storage.errors import AccessDenied, NotFound, StorageError
 from storage.format.names import sst_name
+from storage.lsm.compaction.compactor import GROWN_BYTES_MIN
 from storage.lsm.compaction.plan import Drop, Repack, Snapshot, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.worlds import World, durable, read, record, soon, until
+from tests.support.idle import idle
 
 MIB = 1024 * 1024
 BLOCK = 256 * 1024
@@ -132,6 +134,25 @@ async def test_writers_do_not_wait_for_maintenance_that_can_do_nothing() -> None
     assert not await engine.compactor.step()
     assert engine.writes._pressure.debt == 0
     world.store.denials.clear()
+    await engine.close()
+
+
+@pytest.mark.fast
+async def test_writers_feel_what_they_write_while_a_job_is_under_way() -> None:
+    """A job takes seconds: what is overwritten meanwhile counts at once, and ends the pause that follows."""
+    maintenance = MaintenanceOptions(look_seconds=SELDOM, unmerged_ssts_max=2, space_slack_bytes=0)
+    world = World(options=EngineOptions(maintenance=maintenance, cache_bytes=0))
+    engine, layer = await world.start()
+    async with engine.compactor.working:
+        for seed in range(4):
+            layer.write(0, random.Random(seed).randbytes(BLOCK))
+            await durable(engine, layer)
+            await engine.flush_memtable()
+        assert engine.writes.gate.delay == 0, "less than a look is worth"
+        engine.compactor.grown(GROWN_BYTES_MIN)
+        await idle()
+        assert engine.writes.gate.delay > 0
+    await until(lambda: engine.writes.gate.delay == 0)  # nobody asked for it
     await engine.close()
 
 

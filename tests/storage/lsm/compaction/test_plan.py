@@ -220,6 +220,15 @@ def test_the_blocks_in_most_pieces_go_first_and_lie_in_their_order() -> None:
     assert next_job(snapshot(patched=patched), options) == Consolidate((block(1, 18), block(7, 30), block(9, 20)))
 
 
+def test_at_rest_neighbours_go_together() -> None:
+    options = MaintenanceOptions(consolidate_blocks_max=2)
+    patched = (block(9, 20), block(4, 3), block(7, 30), block(1, 2))
+    assert next_job(snapshot(patched=patched, at_rest=True), options) == Consolidate((block(1, 2), block(4, 3)))
+    often = replace(block(9, 20), often_gathered=True)
+    seen = snapshot(patched=(often, *patched[1:]), at_rest=True)
+    assert next_job(seen, options) == Consolidate((block(1, 2), often))
+
+
 def test_a_block_that_readers_gather_often_goes_early_and_first() -> None:
     options = MaintenanceOptions(consolidate_blocks_max=1)
     often = replace(block(5, 2), often_gathered=True)
@@ -265,14 +274,37 @@ def test_the_space_target_is_a_share_of_what_is_live_and_a_slack() -> None:
     assert 0 < space_debt(over, OPTIONS) < 1e-6
 
 
-def test_the_debt_is_one_at_twice_what_is_allowed_for_what_is_live() -> None:
+def test_the_debt_is_one_where_writers_are_held_back() -> None:
     live = 1000 * MIB
-    share = int(live * OPTIONS.space_factor)
-    full = snapshot(sst(1, live, frames=2 * share + OPTIONS.space_slack_bytes - OVERHEAD))
+    full = snapshot(sst(1, live, frames=int(OPTIONS.space_full_factor * live) + OPTIONS.space_slack_bytes - OVERHEAD))
     assert space_debt(full, OPTIONS) == pytest.approx(1)
     empty = snapshot(sst(1, 0, frames=2 * OPTIONS.space_slack_bytes - OVERHEAD))
     assert space_debt(empty, OPTIONS) == pytest.approx(1)
     assert space_debt(snapshot(), MaintenanceOptions(space_slack_bytes=0)) == 0
+
+
+def test_what_patches_cover_is_not_shown() -> None:
+    seen = snapshot(sst(1, 1000 * MIB), sst(2, 1000 * MIB))
+    assert not is_over_target(seen, OPTIONS)
+    covered = replace(seen, covered=1000 * MIB)
+    assert is_over_target(covered, OPTIONS)
+    assert space_debt(covered, OPTIONS) > space_debt(seen, OPTIONS) == 0
+    assert replace(seen, covered=3000 * MIB).shown == 0
+
+
+def test_what_patches_cover_most_makes_room_first() -> None:
+    least = OPTIONS.patched_sectors_over_target
+    pieces = tuple(PatchedBlock(1, at, 2, sectors) for at, sectors in enumerate((least - 1, least, 60, 31)))
+    ssts = (sst(1, 400 * MIB), sst(2, 400 * MIB), sst(3, 150 * MIB, frames=400 * MIB))
+    seen = replace(snapshot(*ssts, patched=pieces), covered=400 * MIB)
+    job = next_job(seen, MaintenanceOptions(consolidate_blocks_max=2))
+    assert isinstance(job, Consolidate)
+    assert [at.block for at in job.blocks] == [2, 3]
+    job = next_job(replace(seen, skipped_blocks={(1, 2)}), OPTIONS)
+    assert isinstance(job, Consolidate)
+    assert [at.block for at in job.blocks] == [1, 3]
+    assert isinstance(next_job(replace(seen, covered=249 * MIB), OPTIONS), Repack), "more is dead"
+    assert isinstance(next_job(replace(seen, patched=pieces[:1]), OPTIONS), Repack), "too little of each is covered"
 
 
 def test_writers_wait_for_nothing_that_cannot_be_done() -> None:
