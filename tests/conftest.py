@@ -4,6 +4,7 @@ Markers: a test is `fast` unless it is `integration` (runs the real program or r
 virtual machine) or `slow`. `scripts/check` runs the fast ones, `scripts/test` all.
 """
 
+import gc
 import shutil
 import tempfile
 import uuid
@@ -56,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.fast)
         if any(item.get_closest_marker(name) for name in LONG) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LONG_SECONDS_MAX))
+
+
+def pytest_collection_finish() -> None:
+    """All that was imported lives as long as the process: no collection need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(name="require")

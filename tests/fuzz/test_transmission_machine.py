@@ -209,7 +209,7 @@ class TransmissionMachine(RuleBasedStateMachine):
 
 
 class TestBriefly(TransmissionMachine.TestCase):  # type: ignore[valid-type,misc]
-    settings = settings(max_examples=6)
+    settings = settings(max_examples=3)
 
 
 @pytest.mark.slow

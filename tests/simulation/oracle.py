@@ -59,7 +59,7 @@ class Image:
         for block in self.touched(offset, length):
             low = max(offset - block * BLOCK_BYTES, 0)
             high = min(offset + length - block * BLOCK_BYTES, BLOCK_BYTES)
-            if any(self.blocks[block][low:high]):
+            if self.blocks[block].count(0, low, high) < high - low:
                 return False
         return True
 

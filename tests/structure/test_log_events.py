@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
 
@@ -32,9 +30,10 @@ def faults(source: str) -> Iterator[str]:
                 yield f"line {call.lineno}: a fact in the text of an event, instead of in extra="
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_facts_are_fields(path: Path) -> None:
-    assert list(faults(path.read_text())) == []
+def test_facts_are_fields() -> None:
+    found = {str(path.relative_to(ROOT)): list(faults(path.read_text())) for path in FILES}
+    assert len(found) > 200
+    assert {place: wrong for place, wrong in found.items() if wrong} == {}
 
 
 def test_the_test() -> None:

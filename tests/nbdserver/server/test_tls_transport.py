@@ -19,6 +19,7 @@ from nbdserver.tls import Credentials
 from storage.env import RealEnv
 from tests.support import messages as m
 from tests.support.certificates import Authority, write_folder
+from tests.support.examples import examples
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.nbd import Client
 from tests.support.tls_talk import TlsTalk
@@ -415,7 +416,7 @@ async def test_more_replies_than_fit_go_out_behind_disc_and_close_notify(
     running: Running, context: ssl.SSLContext, tcp: bool
 ) -> None:
     running.disk.write(0, b"x" * BLOCK)
-    for _ in range(10):
+    for _ in range(examples(10)):
         talk = await running.talk(context, tcp=tcp)
         await asyncio.to_thread(talk.end, m.request(m.READ, 0, 65536) * 64 + m.request(m.DISC))
         assert len(await asyncio.to_thread(talk.receive, 1 << 30)) == 64 * (65536 + 16)

@@ -17,6 +17,7 @@ from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack,
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.lsm.read.extents import ExtentState
+from tests.support.examples import first_soon
 from tests.support.format_blocks import DATA, Frame
 from tests.support.format_reader import FormatReader
 
@@ -169,8 +170,7 @@ async def maintain(store: Store) -> None:
             await do(engine, Repack(some, "the test says so"))
 
 
-@pytest.mark.fast
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", first_soon(range(3)))
 async def test_what_is_used_agrees_with_the_objects_in_the_store(tmp_path: Path, seed: int) -> None:
     """After overwrites, discards, each job of maintenance, restarts, and the deletion of a device."""
     place = Place(tmp_path)
@@ -201,8 +201,7 @@ async def test_what_is_used_agrees_with_the_objects_in_the_store(tmp_path: Path,
     await store.close()
 
 
-@pytest.mark.fast
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first_soon(range(4)))
 async def test_allocated_is_what_was_written_and_not_discarded(tmp_path: Path, seed: int) -> None:
     """Wherever it is: in the index, in a memtable, in both; and what waits is what no SST holds yet."""
     store = await Place(tmp_path).open(create=True)

@@ -22,9 +22,13 @@ from tests.support.minio import BUCKET, RunningMinio
 WRAPPERS = ("bare", "retrying", "counting")
 KINDS = [
     pytest.param((kind, wrapper), id=f"{kind}-{wrapper}", marks=marks)
-    for kind, marks in (("memory", ()), ("local", ()), ("minio", [pytest.mark.integration]))
-    for wrapper in WRAPPERS
+    for kind, wrapper, marks in [
+        *(("memory", wrapper, () if wrapper == "bare" else pytest.mark.slow) for wrapper in WRAPPERS),
+        *(("local", wrapper, ()) for wrapper in WRAPPERS),
+        *(("minio", wrapper, pytest.mark.integration) for wrapper in WRAPPERS),
+    ]
 ]
+"""Before a commit the wrappers are tried over one store: they do not know which."""
 
 
 @pytest.fixture(params=KINDS)

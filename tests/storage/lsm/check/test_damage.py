@@ -19,6 +19,7 @@ from tests.storage.lsm.check.damaged import (
 from tests.storage.lsm.check.test_survey import at_rest, running
 from tests.storage.lsm.compaction.test_jobs import SECTOR
 from tests.storage.lsm.worlds import World
+from tests.support.examples import first_soon
 
 
 def lost(name: str, objects: Objects) -> None:
@@ -82,7 +83,7 @@ def sectors_of(findings: list[Finding]) -> set[int]:
     }
 
 
-@pytest.mark.parametrize("how", [lost, cut, halved, emptied])
+@pytest.mark.parametrize("how", first_soon([lost, cut, halved, emptied]))
 async def test_what_is_gone_is_found_with_its_ranges(how: Callable[[str, Objects], None]) -> None:
     world = await maintained()
     unmerged = await unmerged_in(world)
@@ -113,7 +114,7 @@ async def test_beside_its_writer_the_ranges_of_every_sst_are_known() -> None:
     await engine.close()
 
 
-@pytest.mark.parametrize("how", [end_flipped, exchanged, replaced])
+@pytest.mark.parametrize("how", first_soon([end_flipped, exchanged, replaced]))
 async def test_an_object_with_another_end_is_found(how: Callable[[str, Objects], None]) -> None:
     world = await maintained()
     (checkpoint,) = [name for name in tables(world.store.objects) if name == await checkpoint_of(world)]
@@ -134,7 +135,7 @@ async def test_a_first_header_that_was_changed_is_a_fault_and_no_more() -> None:
     assert HEADER_BYTES > 70
 
 
-@pytest.mark.parametrize("how", [lost, halved, end_flipped])
+@pytest.mark.parametrize("how", first_soon([lost, halved, end_flipped]))
 async def test_damage_to_a_manifest_or_the_log_is_found(how: Callable[[str, Objects], None]) -> None:
     world = await maintained()
     log = await log_needed(world)

@@ -111,6 +111,7 @@ def options(scrub_seconds: float | None) -> EngineOptions:
         scrub_seconds=scrub_seconds,
         watch_seconds=DAY,
         sweep_seconds=DAY,
+        flush_seconds=DAY,
         maintenance=MaintenanceOptions(look_seconds=DAY),
     )
 

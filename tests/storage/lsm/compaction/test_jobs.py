@@ -22,6 +22,7 @@ from storage.lsm.layer import Layer
 from storage.lsm.options import MaintenanceOptions
 from storage.lsm.read.gathered import PIECES_MIN
 from tests.storage.lsm.worlds import World, durable, read, record
+from tests.support.examples import first_soon
 
 BLOCK = 256 * 1024
 SECTOR = 4096
@@ -109,7 +110,7 @@ async def possible(engine: Engine) -> list[Job]:
     return jobs
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))])
+@pytest.mark.parametrize("seed", first_soon(range(12)))
 async def test_no_job_changes_what_a_disk_holds(seed: int) -> None:
     world = World()
     engine, layer = await world.start()

@@ -12,6 +12,7 @@ from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, soon, until
+from tests.support.examples import first_soon
 from tests.support.idle import idle, turns
 
 A = b"a" * SECTOR_BYTES
@@ -191,8 +192,9 @@ async def test_a_flush_does_not_pass_what_a_dropped_layer_has_on_its_way() -> No
     await world.crash(engine)
 
 
-async def test_a_layer_may_be_dropped_at_every_step_of_a_flush() -> None:
-    for steps in range(60):
+@pytest.mark.parametrize("first", first_soon(range(6)))
+async def test_a_layer_may_be_dropped_at_every_step_of_a_flush(first: int) -> None:
+    for steps in range(first, 60, 6):
         world = World()
         engine, layer = await world.start()
         await engine.change_tree(record("create", 2))
@@ -350,7 +352,7 @@ async def test_a_host_that_cannot_remember_goes_on(tmp_path: Path, monkeypatch: 
     await engine.close()
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(3, 36, 3))])
+@pytest.mark.parametrize("first", first_soon(range(0, 36, 3)))
 @pytest.mark.parametrize("change", ["shrink", "write", "discard", "bulk"])
 async def test_a_layer_may_change_at_every_step_of_a_flush(change: str, first: int) -> None:
     """What comes while a memtable is being flushed lies above it, in memory, after the flush and after a crash."""
