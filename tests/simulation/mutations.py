@@ -233,8 +233,8 @@ MUTATIONS = [
     Mutation(
         "a flush does not list the SSTs of its locators",
         "storage/lsm/flush/flush.py",
-        "ssts=sealed.ssts + [item.sst for item in written],",
-        "ssts=[item.sst for item in written],",
+        "ssts = sealed.ssts + [item.sst for item in written]\n",
+        "ssts = [item.sst for item in written]\n",
     ),
     Mutation(
         "a flush moves the replay point one too far",
