@@ -1,11 +1,10 @@
 """The real program on a MinIO that withholds one object, or deletes nothing: other disks go on, and the end comes."""
 
+import contextlib
 import json
 import os
 import uuid
 from collections.abc import Callable
-
-import pytest
 
 from tests.storage.objects.stubs import refusal
 from tests.support.minio import RunningMinio
@@ -47,48 +46,62 @@ def write_much(client: Client) -> None:
             client.flush()
 
 
-@pytest.mark.parametrize("refused", REFUSED)
 def test_an_object_that_is_withheld_stops_its_range_alone(
-    refused: int, minio: RunningMinio, make_server: Callable[..., Server]
+    minio: RunningMinio, make_server: Callable[..., Server]
 ) -> None:
+    """Those of one disk are refused in one way, those of another in another way, at one time: who reads them waits for
+    a minute.
+    """
     prefix = f"bad-{uuid.uuid4().hex[:8]}"
+    disks = {status: f"bad-{status}" for status in REFUSED}
     with WaywardProxy(minio.endpoint) as proxy:
         server = make_server(
-            minio_store(minio, prefix, endpoint=proxy.endpoint), create={"bad": "64MiB", "good": "64MiB"}
+            minio_store(minio, prefix, endpoint=proxy.endpoint),
+            create=dict.fromkeys([*disks.values(), "good"], "64MiB"),
         )
         server.start()
         data = os.urandom(8 * MIB)
-        with server.connect("bad") as client:
-            client.write(0, data)
-            client.flush()
-        withheld = [name for name, _ in minio.objects(prefix) if name.startswith("compacted/")]
+        withheld: dict[str, int] = {}
+        for refused, disk in disks.items():
+            with server.connect(disk) as client:
+                client.write(0, data)
+                client.flush()
+            there = [name for name, _ in minio.objects(prefix) if name.startswith("compacted/")]
+            withheld = dict.fromkeys(there, refused) | withheld
         with server.connect("good") as client:
             client.write(0, data)
             client.flush()
         assert server.stop() == 0
         server.start()
-        answer = REFUSED[refused]
-        proxy.decide = lambda method, path: answer if method == "GET" and any(n in path for n in withheld) else None
-        with server.connect("bad", timeout=200) as bad, server.connect("good", timeout=30) as good:
-            bad.write(5 * 4096 + 100, b"p" * 512)
-            for number in range(24):
-                bad.submit(READ, number * 65536, 4096)
+
+        def decide(method: str, path: str) -> bytes | None:
+            refused = [status for name, status in withheld.items() if name in path]
+            return REFUSED[refused[0]] if method == "GET" and refused else None
+
+        proxy.decide = decide
+        with contextlib.ExitStack() as stack:
+            bad = {disk: stack.enter_context(server.connect(disk, timeout=200)) for disk in disks.values()}
+            good = stack.enter_context(server.connect("good", timeout=30))
+            for client in bad.values():
+                client.write(5 * 4096 + 100, b"p" * 512)
+                for number in range(24):
+                    client.submit(READ, number * 65536, 4096)
             assert good.read(MIB, MIB) == data[MIB : 2 * MIB], "an uncached read of another disk"
             write_much(good)
-            for _ in range(24):
-                assert bad.receive().error == EIO
+            for client in bad.values():
+                assert [client.receive().error for _ in range(24)] == [EIO] * 24
             found = status(server)["unreadable"]
             assert isinstance(found, list)
-            assert {item["name"] for item in found} <= set(withheld)
-            assert {place["device"] for item in found for place in item["ranges"]} == {"bad"}
+            assert {item["name"] for item in found} <= withheld.keys()
+            assert {place["device"] for item in found for place in item["ranges"]} == set(disks.values())
         assert server.stop(seconds=STOP_SECONDS) == 0
         proxy.decide = lambda method, path: None
         server.start()
-        with server.connect("bad") as bad:
-            sector = bad.read(5 * 4096, 4096)
-            expected = bytearray(data[5 * 4096 : 6 * 4096])
-            expected[100:612] = b"p" * 512
-            assert sector == expected
+        expected = bytearray(data[5 * 4096 : 6 * 4096])
+        expected[100:612] = b"p" * 512
+        for disk in disks.values():
+            with server.connect(disk) as client:
+                assert client.read(5 * 4096, 4096) == expected
         assert server.stop() == 0
 
 

@@ -65,7 +65,8 @@ def test_one_strange_answer_ends_nothing(server: Server, proxy: WaywardProxy) ->
         return None
 
     proxy.decide = each_once
-    server.host.run("flush", "--store", server.location)
+    server.host.run("compact", "--store", server.location)
+    server.host.run("gc", "--store", server.location)
     assert all_met.wait(60), f"never asked: {awaited}"
     with server.connect() as client:
         client.write(63 * MIB, os.urandom(4096))
