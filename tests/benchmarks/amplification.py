@@ -4,15 +4,18 @@
 
 Incompressible data is written at random over the whole disk, `rounds` times its size, through the real server. Stored
 bytes are counted in the store itself, uploaded ones by the server's own requests. Then the server rests until it is
-done, is started again with an empty cache, and reads; beside it the same reads of a disk that was written once.
+done, is started again with an empty cache, and reads; in turns with it the same reads of a disk that was written once.
 """
 
 import argparse
 import os
 import random
 import shutil
+import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.bench import KIB, MIB, Bench
@@ -24,6 +27,7 @@ from tests.support.program import Server
 DEPTH = 32
 REST_SECONDS_MAX = 120.0
 READS = 4000
+TURNS = 3
 
 
 def main() -> None:
@@ -51,8 +55,6 @@ def one(bench: Bench, store: str, size: int, io: int, rounds: int) -> None:
     client = bench.client(server)
     stream_writes(client, size)
     client.flush()
-    fresh = cold_reads(server, size)
-    client = bench.client(server)
     written, before, highest = 0, bench.minio.counters(), 0.0
     began = time.monotonic()
     for number in range(rounds):
@@ -64,15 +66,33 @@ def one(bench: Bench, store: str, size: int, io: int, rounds: int) -> None:
     seconds = time.monotonic() - began
     share = at_rest(bench, server, size)
     sent = bench.minio.counters().since(before).received_bytes / written
-    aged = cold_reads(server, size)
     print(
         f"{io // KIB:4} KiB: {written / seconds / MIB:.0f} MiB/s written; stored at most {highest:.2f}, at rest "
-        f"{share:.2f} for each live byte; uploaded {sent:.2f} for each written; cold reads beside a fresh disk: "
-        f"sequential {aged[0] / fresh[0]:.2f}, random {aged[1] / fresh[1]:.2f}; "
-        f"start {aged[2]:.2f} s beside {fresh[2]:.2f} s",
+        f"{share:.2f} for each live byte; uploaded {sent:.2f} for each written",
         flush=True,
     )
     server.stop()
+    beside(bench, store, server, size, f"{io // KIB:4} KiB")
+
+
+def beside(bench: Bench, store: str, aged: Server, size: int, name: str) -> None:
+    """Cold reads of the aged store and of one that was written once, in turns."""
+    fresh = bench.server(store, size)
+    client = bench.client(fresh)
+    stream_writes(client, size)
+    client.flush()
+    at_rest(bench, fresh, size)
+    fresh.stop()
+    seen = [(cold_reads(bench, aged, size), cold_reads(bench, fresh, size)) for _ in range(TURNS)]
+    for figure in range(len(seen[0][0])):
+        of_aged, of_fresh = ([turn[which][figure] for turn in seen] for which in (0, 1))
+        ratio = statistics.median(one.rate / other.rate for one, other in zip(of_aged, of_fresh, strict=True))
+        print(
+            f"{name}: {of_aged[0].name}: {ratio:.2f} of the rate of a disk that was written once "
+            f"({of_aged[0].requests} and {of_fresh[0].requests} requests, "
+            f"{of_aged[0].fetched // MIB} and {of_fresh[0].fetched // MIB} MiB)",
+            flush=True,
+        )
 
 
 def overwrite(client: Client, size: int, io: int) -> None:
@@ -117,29 +137,42 @@ def stored(bench: Bench, server: Server) -> float:
     )
 
 
-def cold_reads(server: Server, size: int) -> tuple[float, float, float]:
-    """Bytes a second in order, 4 KiB reads a second at random, and the seconds of the start; the cache is empty."""
-    server.stop()
+@dataclass(frozen=True)
+class Cold:
+    """What reads from an empty cache were seen to take."""
+
+    name: str
+    rate: float
+    """In any unit."""
+    requests: int = 0
+    """To the store."""
+    fetched: int = 0
+    """Bytes."""
+
+
+def cold_reads(bench: Bench, server: Server, size: int) -> list[Cold]:
+    """All of the disk in order, 4 KiB reads at random places, and the start itself; the cache is empty each time."""
+    in_order = cold(bench, server, "in order", range(0, size, MIB), MIB, depth=8)
+    places = [random.randrange(size // 4096) * 4096 for _ in range(READS)]
+    at_random = cold(bench, server, "4 KiB at random", places, 4096, depth=DEPTH)
     seconds = server.start()
-    with server.connect() as client:
-        began = time.monotonic()
-        step = MIB
-        for start in range(0, size, 8 * step):
-            count = min(8, (size - start) // step)
-            for number in range(count):
-                client.submit(READ, start + number * step, step)
-            replies(client, count)
-        sequential = size / (time.monotonic() - began)
     server.stop()
+    return [in_order, at_random, Cold("start", 1 / seconds)]
+
+
+def cold(bench: Bench, server: Server, name: str, places: Sequence[int], length: int, *, depth: int) -> Cold:
     server.start()
+    before = bench.minio.counters()
     with server.connect() as client:
         began = time.monotonic()
-        for _ in range(READS // DEPTH):
-            for _ in range(DEPTH):
-                client.submit(READ, random.randrange(size // 4096) * 4096, 4096)
-            replies(client, DEPTH)
-        at_random = READS / (time.monotonic() - began)
-    return sequential, at_random, seconds
+        for start in range(0, len(places), depth):
+            for offset in places[start : start + depth]:
+                client.submit(READ, offset, length)
+            replies(client, len(places[start : start + depth]))
+        rate = len(places) / (time.monotonic() - began)
+    used = bench.minio.counters().since(before)
+    server.stop()
+    return Cold(name, rate, used.total, used.sent_bytes)
 
 
 if __name__ == "__main__":
