@@ -92,6 +92,8 @@ class Compactor:
         """SSTs that the store refused, and until when each is left alone."""
         self._unreadable: dict[tuple[int, int], float] = {}
         """The same of (layer, block)."""
+        self._consolidated = (0, 0)
+        """Layer and block of the last one that was consolidated."""
         self._seen = (0, 0.0)
         """Sequence of the newest operation at some moment, and since when it is that."""
         self._over_target = False
@@ -258,6 +260,7 @@ class Compactor:
         return Snapshot(
             ssts=ssts,
             patched=patched.worth,
+            consolidated=self._consolidated,
             covered=patched.covered,
             checkpoint_rows=0 if manifest.checkpoint is None else manifest.checkpoint.entries,
             at_rest=self._at_rest(),
@@ -278,6 +281,8 @@ class Compactor:
         elif isinstance(job, Repack):
             await self._repack(job.ssts)
         else:
+            last = job.blocks[-1]
+            self._consolidated = last.layer, last.block
             await consolidate(self._its, job.blocks, on_unreadable=self._leave_block)
         self.progress.jobs[name] = self.progress.jobs.get(name, 0) + 1
         seconds = round(self._its.env.monotonic() - began, 3)

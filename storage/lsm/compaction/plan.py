@@ -70,6 +70,8 @@ class Snapshot:
     skipped: Collection[str] = ()
     """SSTs that are damaged or withheld, which are left as they are."""
     skipped_blocks: Collection[tuple[int, int]] = ()
+    consolidated: tuple[int, int] = (0, 0)
+    """Layer and block of the last one that was consolidated in turn."""
     covered: int = 0
     """Bytes of live frames that patches cover: nothing shows them, and a consolidation makes them dead."""
 
@@ -250,34 +252,35 @@ def _some(victims: Iterable[SstFacts], options: MaintenanceOptions) -> tuple[Sst
 
 
 def _uncover(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:
-    """The blocks of which patches cover most, where that is what takes the room."""
+    """Consolidation, where what patches cover is what takes the room."""
     dead = int((snapshot.ssts.frames - snapshot.ssts.live).sum())
     if snapshot.covered <= dead or not is_over_target(snapshot, options):
         return None
+    if (job := _consolidate(snapshot, options)) is not None:
+        return job
     least = options.patched_sectors_over_target
-    worth = [
-        block
-        for block in snapshot.patched
-        if block.sectors >= least and (block.layer, block.block) not in snapshot.skipped_blocks
-    ]
+    worth = [block for block in _readable(snapshot) if block.sectors >= least]
     first = heapq.nlargest(options.consolidate_blocks_max, worth, key=lambda block: (block.sectors, block.patches))
     return _one_job(first)
 
 
 def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:
+    """Blocks in many pieces: those that readers gather often, then in turn round the disk, from where the last job
+    ended. So neighbours come into one SST, and into one request of a reader.
+    """
     patches = options.patches_max_at_rest if snapshot.at_rest else options.patches_max
     worth = [
         block
-        for block in snapshot.patched
-        if (block.patches >= patches or block.sectors >= options.patched_sectors_max or block.often_gathered)
-        and (block.layer, block.block) not in snapshot.skipped_blocks
+        for block in _readable(snapshot)
+        if block.patches >= patches or block.sectors >= options.patched_sectors_max or block.often_gathered
     ]
-    if snapshot.at_rest:
-        # All will have their turn: neighbours come into one SST, and so into one request of a reader.
-        worth.sort(key=lambda block: (not block.often_gathered, block.layer, block.block))
-        return _one_job(worth[: options.consolidate_blocks_max])
-    first = heapq.nlargest(options.consolidate_blocks_max, worth, key=lambda at: (at.often_gathered, at.patches))
-    return _one_job(first)
+    behind = snapshot.consolidated
+    worth.sort(key=lambda at: (not at.often_gathered, (at.layer, at.block) <= behind, at.layer, at.block))
+    return _one_job(worth[: options.consolidate_blocks_max])
+
+
+def _readable(snapshot: Snapshot) -> Iterable[PatchedBlock]:
+    return (block for block in snapshot.patched if (block.layer, block.block) not in snapshot.skipped_blocks)
 
 
 def _one_job(blocks: list[PatchedBlock]) -> Consolidate | None:

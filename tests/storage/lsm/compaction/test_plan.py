@@ -214,19 +214,16 @@ def test_so_is_one_of_which_patches_hold_half() -> None:
     assert next_job(snapshot(patched=(block(1, 1, half - 1),)), OPTIONS) is None
 
 
-def test_the_blocks_in_most_pieces_go_first_and_lie_in_their_order() -> None:
+def test_blocks_go_in_turn_round_the_disk() -> None:
     options = MaintenanceOptions(consolidate_blocks_max=3)
     patched = (block(9, 20), block(4, 17), block(7, 30), block(1, 18), block(2, 15))
-    assert next_job(snapshot(patched=patched), options) == Consolidate((block(1, 18), block(7, 30), block(9, 20)))
-
-
-def test_at_rest_neighbours_go_together() -> None:
-    options = MaintenanceOptions(consolidate_blocks_max=2)
-    patched = (block(9, 20), block(4, 3), block(7, 30), block(1, 2))
-    assert next_job(snapshot(patched=patched, at_rest=True), options) == Consolidate((block(1, 2), block(4, 3)))
-    often = replace(block(9, 20), often_gathered=True)
-    seen = snapshot(patched=(often, *patched[1:]), at_rest=True)
-    assert next_job(seen, options) == Consolidate((block(1, 2), often))
+    seen = snapshot(patched=patched)
+    assert next_job(seen, options) == Consolidate((block(1, 18), block(4, 17), block(7, 30)))
+    seen = replace(seen, consolidated=(1, 7))
+    assert next_job(seen, options) == Consolidate((block(1, 18), block(4, 17), block(9, 20)))
+    for last in ((1, 9), (2, 0)):
+        seen = replace(seen, consolidated=last)
+        assert next_job(seen, options) == Consolidate((block(1, 18), block(4, 17), block(7, 30)))
 
 
 def test_a_block_that_readers_gather_often_goes_early_and_first() -> None:
@@ -297,12 +294,10 @@ def test_what_patches_cover_most_makes_room_first() -> None:
     pieces = tuple(PatchedBlock(1, at, 2, sectors) for at, sectors in enumerate((least - 1, least, 60, 31)))
     ssts = (sst(1, 400 * MIB), sst(2, 400 * MIB), sst(3, 150 * MIB, frames=400 * MIB))
     seen = replace(snapshot(*ssts, patched=pieces), covered=400 * MIB)
-    job = next_job(seen, MaintenanceOptions(consolidate_blocks_max=2))
-    assert isinstance(job, Consolidate)
-    assert [at.block for at in job.blocks] == [2, 3]
-    job = next_job(replace(seen, skipped_blocks={(1, 2)}), OPTIONS)
-    assert isinstance(job, Consolidate)
-    assert [at.block for at in job.blocks] == [1, 3]
+    assert next_job(seen, OPTIONS) == Consolidate((pieces[2],)), "as at any time"
+    seen = replace(seen, skipped_blocks={(1, 2)})
+    assert next_job(seen, OPTIONS) == Consolidate((pieces[1], pieces[3]))
+    assert next_job(seen, MaintenanceOptions(consolidate_blocks_max=1)) == Consolidate((pieces[3],))
     assert isinstance(next_job(replace(seen, covered=249 * MIB), OPTIONS), Repack), "more is dead"
     assert isinstance(next_job(replace(seen, patched=pieces[:1]), OPTIONS), Repack), "too little of each is covered"
 
