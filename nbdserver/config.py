@@ -58,6 +58,8 @@ class ServeSettings:
     access: Path | None = None
     default_export: str | None = None
     exclusive: bool = False
+    metrics: tuple[str, int] | None = None
+    """Where Prometheus may ask for metrics."""
     max_connections: int | None = None
     max_connections_per_address: int | None = None
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from nbdserver.access import AccessList, Identity, Mode, Rights
 from nbdserver.protocol.agreement import Catalogue
 from nbdserver.protocol.replies import Piece
+from nbdserver.traffic import Traffic
 from storage.errors import Invalid, NotFound
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -143,6 +144,8 @@ class Exports:
         self._only = None if only is None else tuple(only)
         self._default = default
         self._exclusive = exclusive
+        self.past: dict[str, Traffic] = {}
+        """What was counted of clients that left, by the name under which they had their export."""
         self._clients: dict[BlockDevice, list[str]] = {}
         """The clients of each device, by what they are called."""
 
@@ -190,8 +193,9 @@ class Exports:
         """A client, called so, entered the transmission phase on it."""
         self._clients.setdefault(export.device, []).append(client)
 
-    def detach(self, export: Export, client: str) -> None:
-        """That client is gone."""
+    def detach(self, export: Export, client: str, traffic: Traffic) -> None:
+        """That client is gone; `traffic` was counted of it."""
+        self.past[export.name] = self.past.get(export.name, Traffic()).plus(traffic)
         clients = self._clients[export.device]
         clients.remove(client)
         if not clients:

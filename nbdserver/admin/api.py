@@ -1,5 +1,6 @@
 """The admin API of a running server: HTTP over a Unix socket that only its user can open.
 
+    GET  /metrics                 metrics for Prometheus (see `metrics`)
     GET  /v1/status               what is served, to whom, and how the store is doing
     POST /v1/operations           one operation as JSON (see `operations`); its answer
     GET  /v1/check                check the store, as lines of JSON (see `checking`); with ?read_data=1 all data too, at
@@ -62,11 +63,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Admin:
     """The admin API on its socket."""
 
-    def __init__(self, store: Store, serving: Callable[[], Answer], clients: Clients = NO_CLIENTS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        serving: Callable[[], Answer],
+        clients: Clients = NO_CLIENTS,
+        *,
+        metrics: Handler | None = None,
+    ) -> None:
         """`serving` tells what the server serves and to whom, for the status; `clients` are those of the server."""
         self._store = store
         self._clients = clients
         self._serving = serving
+        self._metrics = metrics
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
         self._made: unix_sockets.Identity = (0, 0)
@@ -78,6 +87,8 @@ class Admin:
         """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
         app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=1 << 20)
         app.router.add_get(STATUS_PATH, self._status)
+        if self._metrics is not None:
+            app.router.add_get("/metrics", self._metrics)
         app.router.add_post("/v1/operations", self._operation)
         app.router.add_get("/v1/check", self._check)
         app.router.add_get("/v1/content/{name:.+}", self._read_content)

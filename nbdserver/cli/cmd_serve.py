@@ -16,7 +16,7 @@ import click
 
 from nbdserver.cli import passwords
 from nbdserver.cli.exit_status import report
-from nbdserver.cli.parameters import NAME, SIZE, Place, json_option, option, rollback_option, store_argument
+from nbdserver.cli.parameters import ADDRESS, NAME, SIZE, Place, json_option, option, rollback_option, store_argument
 from nbdserver.cli.standard import complain
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, SCRUB_DAYS, ServeSettings, parse_size
 from nbdserver.server.limits import Limits
@@ -85,6 +85,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @rollback_option
 @option("--cache-size", "cache_bytes", type=SIZE, help="Memory for decoded data.")
 @option("--scrub-days", type=click.IntRange(0), default=SCRUB_DAYS, help="Read all data once in so long; 0: never.")
+@option("--metrics", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there, at /metrics.")
 @option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
 @option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
 @option("-v", "--verbose", is_flag=True, help="Log every connection and every request to the store too.")

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from nbdserver.config import locate, parse_size
+from nbdserver.config import DEFAULT_BIND, locate, parse_size
 
 Command = Callable[..., Any]
 
@@ -45,6 +45,23 @@ class SizeType(click.ParamType[int]):
 
 
 SIZE = SizeType()
+
+
+class AddressType(click.ParamType[tuple[str, int]]):
+    """`[ADDRESS:]PORT`; the address of this machine alone if there is none."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+            self.fail(f"{value!r} is not [ADDRESS:]PORT, such as 9100 or 127.0.0.1:9100", param, ctx)
+        return host.strip("[]") or DEFAULT_BIND, int(port)
+
+
+ADDRESS = AddressType()
 
 
 class NameType(click.ParamType[str]):

@@ -31,7 +31,7 @@ class CompactTransmission(Transmission):
         memory, view, start, end = self._memory, self._view, self._start, self._end
         handler, plain_write, size = self.handler, self._plain_write, self._bounds.size
         unpack, read, write = wire.REQUEST.unpack_from, handler.read, handler.write
-        requests = self.requests
+        requests, writes = self.requests, 0
         while True:
             if end - start < _COMPACT_BYTES:
                 outcome = MORE
@@ -53,6 +53,7 @@ class CompactTransmission(Transmission):
                     break
                 start = behind
                 self._headers_only = False
+                writes += 1
             else:
                 self._start = start
                 outcome = self._general(head, cookie, offset, length)
@@ -61,6 +62,7 @@ class CompactTransmission(Transmission):
                     break
             requests += 1
         self.requests = requests
+        self._others[wire.CMD_WRITE] += writes
         self._keep(start, end, need_data=outcome is MORE)
         return outcome is MORE
 

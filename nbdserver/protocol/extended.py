@@ -44,7 +44,7 @@ class ExtendedTransmission(Transmission):
         handler, plain_writes, size = self.handler, self._plain_writes, self._bounds.size
         unpack, number = wire.EXTENDED_REQUEST.unpack_from, wire.COOKIE_OFFSET.unpack_from
         read, write = handler.read, handler.write
-        requests = self.requests
+        requests, writes = self.requests, 0
         while True:
             if end - start < _EXTENDED_BYTES:
                 outcome = MORE
@@ -67,6 +67,7 @@ class ExtendedTransmission(Transmission):
                     break
                 start = behind
                 self._headers_only = False
+                writes += 1
             else:
                 self._start = start
                 outcome = self._general(head, cookie, offset, length)
@@ -75,6 +76,7 @@ class ExtendedTransmission(Transmission):
                     break
             requests += 1
         self.requests = requests
+        self._others[wire.CMD_WRITE] += writes
         self._keep(start, end, need_data=outcome is MORE)
         return outcome is MORE
 

@@ -25,7 +25,7 @@ from enum import Enum
 from typing import ClassVar, Protocol
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.commands import RequestRefusal, Rules
+from nbdserver.protocol.commands import COMMANDS, RequestRefusal, Rules
 from nbdserver.protocol.wire import ProtocolError
 
 BUFFER_BYTES = 256 << 10
@@ -144,6 +144,9 @@ class Transmission(ABC):
         self.handler = handler
         self.requests = 0
         """Requests handed over so far."""
+        self._others = [0] * (max(COMMANDS) + 2)
+        """Of these, by command, all but plain READs; the last one counts commands that are not known,
+        and payloads that were thrown away."""
         self._bounds = bounds
         self._rules = rules
         self._memory = bytearray(BUFFER_BYTES)
@@ -204,9 +207,20 @@ class Transmission(ABC):
         if self._over:
             self._start = self._end = 0
             return MORE
+        adopted = isinstance(self._body, _Adopted)
         outcome = self._continue_body()
-        self.requests += outcome is TAKEN
+        if outcome is TAKEN:
+            self.requests += 1
+            self._others[wire.CMD_WRITE if adopted else -1] += 1
         return outcome
+
+    @property
+    def by_command(self) -> dict[int, int]:
+        """Requests handed over so far, by the number of their command; -1: it is not known."""
+        counts = dict(enumerate(self._others[:-1]))
+        counts[-1] = self._others[-1]
+        counts[wire.CMD_READ] += self.requests - sum(self._others)
+        return {command: count for command, count in counts.items() if count}
 
     def _keep(self, start: int, end: int, *, need_data: bool) -> None:
         """Remember what is left of the receive buffer; at its front if it waits for more bytes."""
@@ -229,7 +243,10 @@ class Transmission(ABC):
             self._start = self._end
             self.handler.disconnect()
             return MORE
-        return self._request(command, flags, cookie, offset, length)
+        outcome = self._request(command, flags, cookie, offset, length)
+        if outcome is TAKEN:
+            self._others[command if command in COMMANDS else -1] += 1
+        return outcome
 
     def _judge(self, command: int, flags: int, offset: int, length: int) -> RequestRefusal | None:
         if self._refusal is not None and command != wire.CMD_FLUSH:

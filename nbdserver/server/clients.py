@@ -8,7 +8,7 @@ def describe(connection: Connection, since: float) -> dict[str, object]:
     """A JSON document about a client. What is settled by the handshake is None until it is over; `since` is when that
     was, or before it when the client connected, in seconds since 1970."""
     agreement = connection.agreement
-    requests, received, sent = connection.counters
+    traffic = connection.traffic
     return {
         "id": connection.number,
         "peer": connection.peer.name,
@@ -21,7 +21,7 @@ def describe(connection: Connection, since: float) -> dict[str, object]:
         "extended": None if agreement is None else agreement.dialect is Dialect.EXTENDED,
         "read_only": None if agreement is None else agreement.export.read_only,
         "exclusive": None if agreement is None else agreement.export.exclusive,
-        "requests": requests,
-        "bytes_received": received,
-        "bytes_sent": sent,
+        "requests": traffic.requests,
+        "bytes_received": traffic.received,
+        "bytes_sent": traffic.sent,
     }

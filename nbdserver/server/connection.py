@@ -29,6 +29,7 @@ from nbdserver.server.peer_liveness import PeerLiveness
 from nbdserver.server.phase import Closing, Phase
 from nbdserver.server.transmission_phase import TransmissionPhase
 from nbdserver.tls import Credentials, names_in_certificate
+from nbdserver.traffic import Traffic, Waits
 
 logger = logging.getLogger("nbdserver")
 
@@ -59,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         limits: Limits,
         budget: Budget,
         busy_poll: BusyPoll,
+        waits: Waits,
         *,
         number: int = 0,
         security: TlsMode = TlsMode.OFF,
@@ -73,12 +75,13 @@ class Connection(asyncio.BufferedProtocol):
         """When it was attached."""
         self.export: Export | None = None
         """While it is attached."""
-        self.phase: Phase = Closing()
+        self.phase: Phase = Closing(Traffic())
         self._owner = owner
         self._exports = exports
         self._limits = limits
         self._budget = budget
         self._busy_poll = busy_poll
+        self._waits = waits
         self._loop = asyncio.get_running_loop()
         self._security = security
         self._credentials = credentials
@@ -94,10 +97,9 @@ class Connection(asyncio.BufferedProtocol):
         return f"client {self.number} ({self.peer.name}{certified})"
 
     @property
-    def counters(self) -> tuple[int, int, int]:
-        """Requests of this client, bytes from it, and bytes of data to it, so far."""
-        requests, sent = self.phase.counters
-        return requests, self.stream.bytes_received, sent
+    def traffic(self) -> Traffic:
+        """What was counted of this client so far."""
+        return self.phase.traffic
 
     @property
     def is_closing(self) -> bool:
@@ -185,9 +187,8 @@ class Connection(asyncio.BufferedProtocol):
     def attach(self, agreement: Agreement[Export], rest: bytes) -> None:
         """Enter the transmission phase."""
         export = agreement.export
-        phase = TransmissionPhase(
-            self, self.stream, self._liveness, agreement, self._limits, self._budget, self._busy_poll
-        )
+        shared = self._limits, self._budget, self._busy_poll, self._waits
+        phase = TransmissionPhase(self, self.stream, self._liveness, agreement, *shared)
         self.phase.leave()
         self.phase, self.agreement, self.export = phase, agreement, export
         self._exports.attach(export, self.name)
@@ -265,9 +266,9 @@ class Connection(asyncio.BufferedProtocol):
     def _enter_closing(self) -> None:
         """Forget what was under way; no request is carried out after this."""
         phase = self.phase
-        self.phase = Closing(phase.counters)
+        self.phase = Closing(phase.traffic)
         phase.leave()
         if self.export is not None:
-            self._exports.detach(self.export, self.name)
+            self._exports.detach(self.export, self.name, self.phase.traffic)
             logger.info("client_left", extra={**self._who(), "export": self.export.name})
             self.export = None

@@ -5,21 +5,27 @@ told anything, no error either: the connection is dropped, because a client that
 ignore the error of a FLUSH.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
 from nbdserver.exports import BlockDevice
+from storage.histogram import Histogram
 
 
 class DurabilityWaiters:
     """A queue of replies, each with the sequence number of the write it waits for, in ascending order of it."""
 
-    def __init__(self, device: BlockDevice, *, answer: Callable[[bytes], None], begin: Callable[[], None]) -> None:
-        """`begin`: a reply waits from now on; `answer`: it waits no longer."""
+    def __init__(
+        self, device: BlockDevice, answer: Callable[[bytes], None], *, begin: Callable[[], None], waited: Histogram
+    ) -> None:
+        """`begin`: a reply waits from now on; `answer`: it waits no longer, and `waited` knows for how long it did."""
         self._device = device
         self._answer = answer
         self._begin = begin
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waited = waited
+        self._clock = asyncio.get_running_loop().time
+        self._waiting: deque[tuple[int, bytes, float]] = deque()
         device.listen(self._became_durable)
 
     def is_durable(self, sequence: int, reply: bytes) -> bool:
@@ -27,7 +33,7 @@ class DurabilityWaiters:
         if self._device.want_durable(sequence):
             return True
         self._begin()
-        self._waiting.append((sequence, reply))
+        self._waiting.append((sequence, reply, self._clock()))
         return False
 
     def close(self) -> None:
@@ -39,4 +45,6 @@ class DurabilityWaiters:
         """Every write up to this one is durable."""
         waiting = self._waiting
         while waiting and waiting[0][0] <= sequence:
-            self._answer(waiting.popleft()[1])
+            _, reply, since = waiting.popleft()
+            self._waited.add(self._clock() - since)
+            self._answer(reply)

@@ -14,7 +14,6 @@ TLS.
 
 import asyncio
 import contextlib
-import errno
 import itertools
 import logging
 from collections import Counter
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from nbdserver import unix_sockets
 from nbdserver.exports import Exports
+from nbdserver.listening import listening_failed
 from nbdserver.protocol.handshake import TlsMode
 from nbdserver.protocol.wire import PAYLOAD_BYTES_MAX
 from nbdserver.server.busy_poll import BusyPoll
@@ -30,8 +30,9 @@ from nbdserver.server.connection import Connection
 from nbdserver.server.limits import RESERVE_BYTES, Budget, Limits
 from nbdserver.server.refusal_log import RefusalLog
 from nbdserver.tls import Credentials
+from nbdserver.traffic import Traffic, Waits
 from storage.env import Env, RealEnv
-from storage.errors import AccessDenied, Conflict, Invalid, NotFound, StorageError
+from storage.errors import Invalid, NotFound
 
 logger = logging.getLogger("nbdserver")
 
@@ -64,6 +65,8 @@ class Server:
             limits.memory_bytes, max(0, min(RESERVE_BYTES, limits.memory_bytes - 2 * PAYLOAD_BYTES_MAX))
         )
         self._busy_poll = BusyPoll()
+        self.waits = Waits()
+        """How long requests of all clients took that memory could not answer."""
         self._listeners: list[asyncio.Server] = []
         self._sockets: list[tuple[Path, unix_sockets.Identity]] = []
         """Paths of our Unix sockets, and which file was there."""
@@ -86,7 +89,7 @@ class Server:
         except UnicodeError:
             raise Invalid(f"{host!a} is no address that can be listened on") from None
         except OSError as error:
-            raise _listening_failed(error, f"port {port} on {host}") from error
+            raise listening_failed(error, f"port {port} on {host}") from error
         self._listeners.append(listener)
         bound_host, bound_port = listener.sockets[0].getsockname()[:2]
         return bound_host, bound_port
@@ -100,7 +103,7 @@ class Server:
         try:
             sock, real = unix_sockets.listen(path, self._env.random_bytes(4).hex())
         except OSError as error:
-            raise _listening_failed(error, f"the socket {path}") from error
+            raise listening_failed(error, f"the socket {path}") from error
         self._sockets.append((real, unix_sockets.identity(real)))
         listener = await loop.create_unix_server(self._make_connection, sock=sock, backlog=unix_sockets.BACKLOG)
         self._listeners.append(listener)
@@ -108,6 +111,14 @@ class Server:
     def clients(self) -> list[dict[str, object]]:
         """Who is connected, as `clients.describe` does."""
         return [describe(connection, since) for connection, since in self._clients.items()]
+
+    def traffic(self) -> dict[str, Traffic]:
+        """What was counted of all clients that are or were attached, by the name under which they had their export."""
+        found = dict(self._exports.past)
+        for connection in self._clients:
+            if (export := connection.export) is not None:
+                found[export.name] = found.get(export.name, Traffic()).plus(connection.traffic)
+        return found
 
     def clients_of(self, name: str) -> list[dict[str, object]]:
         """Those that have the device of that name, under whichever name they attached it."""
@@ -152,6 +163,7 @@ class Server:
             self._limits,
             self._budget,
             self._busy_poll,
+            self.waits,
             number=next(self._numbers),
             security=self._security,
             credentials=self._credentials,
@@ -202,12 +214,3 @@ class Server:
         self._haggling.pop(connection, None)
         if not self._clients:
             self._all_gone.set()
-
-
-def _listening_failed(error: OSError, what: str) -> StorageError:
-    """What to tell a person whose server cannot listen."""
-    if error.errno == errno.EADDRINUSE:
-        return Conflict(f"{what} is in use: stop the other program or choose another one")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return AccessDenied(f"{what} may not be used by this user: choose another one")
-    return Invalid(f"{what} cannot be listened on: {error.strerror or error}")

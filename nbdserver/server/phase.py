@@ -7,6 +7,8 @@ it: no session in the handshake, no deadline of the handshake in the transmissio
 from collections.abc import Callable
 from typing import Protocol
 
+from nbdserver.traffic import Traffic
+
 shared_buffer = memoryview(bytearray(64 << 10))
 """Where the bytes of all handshakes arrive, since they are taken out of it in the same turn of the loop, and what is
 dropped."""
@@ -41,9 +43,9 @@ class Phase:
     """Where the next bytes are to be put."""
 
     @property
-    def counters(self) -> tuple[int, int]:
-        """Requests of this client, and bytes of data to it, so far."""
-        return 0, 0
+    def traffic(self) -> Traffic:
+        """What was counted of this client so far."""
+        return Traffic()
 
     def received(self, count: int) -> None:
         """`count` bytes were put where `buffer` said. ProtocolError: no way to go on."""
@@ -81,11 +83,11 @@ class Phase:
 class Closing(Phase):
     """Before a connection is made, and when it has ended: what arrives is dropped."""
 
-    def __init__(self, counters: tuple[int, int] = (0, 0)) -> None:
-        """`counters` stay as they were."""
+    def __init__(self, traffic: Traffic) -> None:
+        """`traffic` stays as it was."""
         self.buffer = lambda: shared_buffer
-        self._counters = counters
+        self._traffic = traffic
 
     @property
-    def counters(self) -> tuple[int, int]:
-        return self._counters
+    def traffic(self) -> Traffic:
+        return self._traffic

@@ -15,6 +15,7 @@ from nbdserver.protocol import wire
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from storage.buffers import kept_bytes
 from storage.errors import Closed, Fenced, OutOfSpace, StorageError
+from storage.histogram import Histogram
 
 logger = logging.getLogger("nbdserver")
 
@@ -38,6 +39,8 @@ class StoreRead:
     device: BlockDevice
     replies: Replies
     deliver: Callable[[Parts, int], None]
+    waited: Histogram
+    """Knows how long each took."""
     cookie: bytes
     offset: int
     length: int
@@ -45,6 +48,12 @@ class StoreRead:
 
     async def answer(self) -> None:
         """Deliver the answer, data or error."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await self._answer()
+        self.waited.add(clock() - began)
+
+    async def _answer(self) -> None:
         replies = self.replies
         if not isinstance(replies, ChunkedReplies) or self.dont_fragment or self.length <= PART_BYTES:
             await self._at_once()

@@ -34,6 +34,7 @@ from nbdserver.server.held_writes import HeldWrite, HeldWrites
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.outbox import Outbox, ReplyTransport
 from nbdserver.server.reads import StoreRead, number_of
+from nbdserver.traffic import Waits
 from storage import cancel
 from storage.errors import StorageError
 
@@ -79,6 +80,7 @@ class Session:
         replies: Replies,
         limits: Limits,
         budget: Budget,
+        waits: Waits,
     ) -> None:
         self.ending = False
         """No further request will come; the owner is told when none is outstanding."""
@@ -89,17 +91,15 @@ class Session:
         self._parts = self.outbox.parts
         """The same list for the life of both."""
         self._owner = owner
-        self._device = device
-        self._gate = device.gate
-        self._replies = replies
-        self._reply_bytes = limits.reply_bytes
+        self._device, self._gate = device, device.gate
+        self._replies, self._reply_bytes = replies, limits.reply_bytes
+        self._store_read = partial(StoreRead, device, replies, self._deliver, waits.read)
         self._loop = asyncio.get_running_loop()
         self._effort = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
-        self._durability = DurabilityWaiters(device, answer=self._finish, begin=self.admission.begin)
-        self._settling = False
-        self._closed = False
+        self._durability = DurabilityWaiters(device, self._finish, begin=self.admission.begin, waited=waits.flush)
+        self._settling = self._closed = False
 
     # The handler's methods, which protocol.transmission.Handler describes
 
@@ -227,7 +227,7 @@ class Session:
         if not self.admission.has_place() or not self.admission.take(length):
             return False
         self.admission.begin()
-        read = StoreRead(self._device, self._replies, self._deliver, cookie, offset, length, dont_fragment)
+        read = self._store_read(cookie, offset, length, dont_fragment)
         task = self._loop.create_task(self._read(read))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -29,6 +29,7 @@ from nbdserver.server.read_only import ReadOnlySession
 from nbdserver.server.session import Session
 from nbdserver.server.stale_requests import StaleRequests
 from nbdserver.server.throughput import Progress
+from nbdserver.traffic import Traffic, Waits
 
 
 class TransmissionPhase(Phase):
@@ -43,10 +44,12 @@ class TransmissionPhase(Phase):
         limits: Limits,
         budget: Budget,
         busy_poll: BusyPoll,
+        waits: Waits,
     ) -> None:
         export = agreement.export
         kind = ReadOnlySession if export.read_only else Session
-        self.session = kind(self, stream.transport, export.device, replies_in(agreement.dialect), limits, budget)
+        replies = replies_in(agreement.dialect)
+        self.session = kind(self, stream.transport, export.device, replies, limits, budget, waits)
         self._admission = self.session.admission
         self._outbox = self.session.outbox
         self._transmission = transmission_in(agreement, self.session)
@@ -114,9 +117,8 @@ class TransmissionPhase(Phase):
         return self.session.ending
 
     @property
-    def counters(self) -> tuple[int, int]:
-        """Requests of this client, and bytes of data to it, so far."""
-        return self._transmission.requests, self._outbox.bytes_sent
+    def traffic(self) -> Traffic:
+        return Traffic(self._transmission.by_command, self._stream.bytes_received, self._outbox.bytes_sent)
 
     def leave(self) -> None:
         """Forget what was under way; no request is carried out after this."""

@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from nbdserver.admin.api import Admin
+from nbdserver.admin.metrics import CONTENT_TYPE, Metrics
+from nbdserver.admin.metrics_listener import MetricsListener
 from nbdserver.admin.sockets import runtime_folder, socket_path
 from nbdserver.admin.starting import starting
 from nbdserver.config import STOP_SECONDS, ServeSettings
@@ -140,7 +142,8 @@ class Service:
             credentials=security.credentials,
             tls_required=settings.tls == "require",
         )
-        self._admin = Admin(store, self._serving, self._server)
+        self._metrics = MetricsListener(Metrics(store, self._server, env).text, CONTENT_TYPE)
+        self._admin = Admin(store, self._serving, self._server, metrics=self._metrics.answer)
         self._addresses: list[Address] = []
         self._folder: Path | None = None
         """Holds the socket of --run, where no address was asked for."""
@@ -155,6 +158,8 @@ class Service:
             self._check_default(self._settings.default_export)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await self._start_admin()
+        if self._settings.metrics is not None:
+            await self._metrics.listen(*self._settings.metrics)
         await self._listen()
         if self._settings.pid_file is not None:
             write_pid_file(self._settings.pid_file)
@@ -198,6 +203,7 @@ class Service:
     async def end(self) -> None:
         """The store is closed: leave nothing behind."""
         await self._admin.stop()
+        await self._metrics.stop()
         if self._settings.pid_file is not None:
             remove_pid_file(self._settings.pid_file)
         if self._folder is not None:

@@ -76,7 +76,9 @@ class _Terms:
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _Terms) -> Store:
     self_test()
     stats = RequestStats()
-    patient = RetryingStore(CountingStore(open_location(location, env), stats), env, options.patience_seconds)
+    patient = RetryingStore(
+        CountingStore(open_location(location, env), stats, env.monotonic), env, options.patience_seconds
+    )
     opening = patient.with_deadline(options.store_deadline_seconds)
     told = options.opening
     told.health, told.step = patient.health, "its keys"
@@ -158,7 +160,9 @@ async def open_damaged(
     self_test()
     options = options or StoreOptions()
     stats = RequestStats()
-    objects = RetryingStore(CountingStore(open_location(location, env), stats), env, options.store_deadline_seconds)
+    objects = RetryingStore(
+        CountingStore(open_location(location, env), stats, env.monotonic), env, options.store_deadline_seconds
+    )
     options.opening.health, options.opening.step = objects.health, "everything that it refers to"
     try:
         host = _host(objects.url, options)

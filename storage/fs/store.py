@@ -60,7 +60,8 @@ class Store:
         self.clients_of: Callable[[str], list[str]] = lambda name: []
         """What the clients that are attached to a device are called; set by the server."""
         self._objects = objects
-        self._stats = stats
+        self.request_stats = stats
+        """What went to the object store and came from it, by verb."""
         self._engine = engine
         self._tree = tree
         self._env = env
@@ -302,7 +303,7 @@ class Store:
             logical_bytes=sum(self._tree.namespace.size(inode) for _, inode in devices),
             allocated_bytes=sum(self._usage(inode).allocated_bytes for _, inode in devices),
             space_amplification=_ratio(numbers["stored_bytes"], numbers["live_bytes"]),
-            write_amplification=_ratio(self._stats.bytes_up, numbers["written_bytes"]),
+            write_amplification=_ratio(self.request_stats.bytes_up, numbers["written_bytes"]),
             garbage_objects=len(engine.garbage),
             uptime_seconds=round(self._env.monotonic() - self._opened_at, 3),
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
@@ -314,10 +315,10 @@ class Store:
             maintenance=engine.compactor.progress.job,
             flushing=engine.flushing,
             closing=engine.closing,
-            requests=dict(self._stats.requests),
-            request_errors=self._stats.errors,
-            bytes_up=self._stats.bytes_up,
-            bytes_down=self._stats.bytes_down,
+            requests=dict(self.request_stats.requests),
+            request_errors=self.request_stats.errors,
+            bytes_up=self.request_stats.bytes_up,
+            bytes_down=self.request_stats.bytes_down,
         )
 
     def _unreadable(self, suspect: Suspect) -> UnreadableObject:

@@ -1,12 +1,13 @@
 """Counters of a store: how many requests it was asked, and how many bytes went either way."""
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from storage.buffers import Buffer
 from storage.errors import AlreadyExists, NotFound, StorageError
+from storage.histogram import Histogram
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
     DELETE_BATCH_MAX,
@@ -28,23 +29,31 @@ VERBS = ("create", "put", "get", "head", "list", "delete")
 class RequestStats:
     """Counters that only grow; plain numbers, owned by the event loop.
 
-    `requests` by verb: every attempt, a listing per page, a deletion per 1,000 names. `errors`: those that
-    failed, "not found" and "already exists" being answers and not failures. Bytes are those of objects that
+    `requests` by verb: every attempt, a listing per page, a deletion per 1,000 names. Bytes are those of objects that
     arrived.
     """
 
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERBS, 0))
-    errors: int = 0
+    failed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERBS, 0))
+    """By verb: those that failed, "not found" and "already exists" being answers and not failures."""
+    seconds: dict[str, Histogram] = field(default_factory=lambda: {verb: Histogram() for verb in VERBS})
+    """How long they took by verb, all pages or names of one call together, those that failed too."""
     bytes_up: int = 0
     bytes_down: int = 0
+
+    @property
+    def errors(self) -> int:
+        """Attempts that failed."""
+        return sum(self.failed.values())
 
 
 class CountingStore:
     """`inner`, with what goes to it counted in `stats`; below the retries, so that each attempt counts."""
 
-    def __init__(self, inner: ObjectStore, stats: RequestStats) -> None:
+    def __init__(self, inner: ObjectStore, stats: RequestStats, clock: Callable[[], float]) -> None:
         self._inner = inner
         self._stats = stats
+        self._clock = clock
 
     @property
     def url(self) -> str:
@@ -85,14 +94,16 @@ class CountingStore:
 
     async def _counted(self, verb: str, name: str, answer: Awaitable[T], *, requests: int = 1) -> T:
         self._stats.requests[verb] += requests
+        began = self._clock()
         outcome = "answered"
         try:
             return await answer
         except BaseException as error:
             outcome = type(error).__name__
             if isinstance(error, StorageError) and not isinstance(error, NotFound | AlreadyExists):
-                self._stats.errors += 1
+                self._stats.failed[verb] += 1
             raise
         finally:
+            self._stats.seconds[verb].add(self._clock() - began)
             if _log.isEnabledFor(logging.DEBUG):
                 _log.debug("object_request", extra={"verb": verb, "object": name, "outcome": outcome})

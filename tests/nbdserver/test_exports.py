@@ -4,6 +4,7 @@ import pytest
 
 from nbdserver.access import AccessList, Grant, Identity, Mode
 from nbdserver.exports import BlockDevice, Exports
+from nbdserver.traffic import Traffic
 from storage.errors import NotFound
 from tests.support.memory_device import MemoryDevice, memory_exports
 
@@ -82,9 +83,9 @@ def test_attachments_belong_to_the_device_under_every_name() -> None:
     exports.attach(found, "two")
     assert exports.clients_of("db-2026") == ["one", "two"]
     assert [len(exports.clients_of(name)) for name in ("db-2026", "current", "other", "none")] == [2, 2, 0, 0]
-    exports.detach(found, "one")
+    exports.detach(found, "one", Traffic())
     assert exports.clients_of("current") == ["two"]
-    exports.detach(found, "two")
+    exports.detach(found, "two", Traffic())
     assert not exports.clients_of("db-2026")
     assert exports.clients_of("none") == []
 
@@ -114,7 +115,7 @@ def test_an_exclusive_device_has_one_client(devices: dict[str, MemoryDevice]) ->
     assert exports.refusal(found) == (
         "disk is attached by client 1 (10.0.0.1:4000), and this server lets only one client have a device"
     )
-    exports.detach(found, "client 1 (10.0.0.1:4000)")
+    exports.detach(found, "client 1 (10.0.0.1:4000)", Traffic())
     assert exports.refusal(found) is None
 
 

@@ -25,7 +25,7 @@ def a_flush_that_takes_long_drops_its_client() -> None:
         right(self, cookie, sequence)
 
         def look() -> None:
-            if any(waiting == sequence for waiting, _ in self._durability._waiting):
+            if any(waiting == sequence for waiting, *_ in self._durability._waiting):
                 self._owner.fail()
 
         self._loop.call_later(LATE_SECONDS, look)

@@ -16,6 +16,7 @@ from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.transmission_phase import TransmissionPhase
+from nbdserver.traffic import Waits
 from tests.support.idle import idle
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.speech import read_answers
@@ -43,9 +44,9 @@ class Wire:
         self._bidden = False
         """The server has ended its stream."""
         self.busy_poll = BusyPoll()
-        self.connection = Connection(
-            _Nobody(), exports, self.limits, budget or Budget(self.limits.memory_bytes), self.busy_poll
-        )
+        self.waits = Waits()
+        shared = budget or Budget(self.limits.memory_bytes), self.busy_poll, self.waits
+        self.connection = Connection(_Nobody(), exports, self.limits, *shared)
         self.connection.connection_made(cast(asyncio.BaseTransport, self))
 
     def __enter__(self) -> Self:

@@ -23,6 +23,7 @@ HEAVY = (
     "msgspec",
     "nacl",
     "numpy",
+    "prometheus_client",
     "rich",
     "storage",
     "structlog",

@@ -22,6 +22,7 @@ from nbdserver.protocol.replies import Parts, SimpleReplies
 from nbdserver.server import session as session_module
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.session import Session
+from nbdserver.traffic import Waits
 from storage.lsm.memtable.gate import Gate
 
 DELAY = 0.05
@@ -57,6 +58,9 @@ class Loop:
     @property
     def waits(self) -> bool:
         return bool(self._later)
+
+    def time(self) -> float:
+        return self.now
 
     def turn(self) -> None:
         due, self._soon = self._soon, []
@@ -107,9 +111,9 @@ class World:
         self.durable_sequence = 0
         self.clients = [Client() for _ in range(CONNECTIONS)]
         self.devices = [_Device(self, number) for number in range(CONNECTIONS)]
-        budget = Budget(1 << 20)
+        shared = SimpleReplies(), Limits(), Budget(1 << 20), Waits()
         self.sessions = [
-            Session(_Owner(), _Transport(self, number), self.devices[number], SimpleReplies(), Limits(), budget)  # type: ignore[arg-type]
+            Session(_Owner(), _Transport(self, number), self.devices[number], *shared)  # type: ignore[arg-type]
             for number in range(CONNECTIONS)
         ]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbdserver import unix_sockets
-from nbdserver.server import listener as server_module
+from nbdserver.listening import listening_failed
 from storage.errors import AccessDenied, Conflict, Invalid
 from tests.support.running import Running
 
@@ -89,7 +89,7 @@ async def test_places_one_cannot_listen_at(running: Running, make: Callable[...,
         await other.listen_unix(Path("/tmp") / ("x" * 110))
     with pytest.raises(Invalid, match="No such file"):
         await other.listen_unix(running.path.parent / "nowhere" / "socket")
-    denied = server_module._listening_failed(PermissionError(errno.EACCES, "denied"), "port 1 on ::")
+    denied = listening_failed(PermissionError(errno.EACCES, "denied"), "port 1 on ::")
     assert isinstance(denied, AccessDenied)
 
 

@@ -106,7 +106,7 @@ def confirmed_twice(patch: pytest.MonkeyPatch) -> None:
     original = DurabilityWaiters._became_durable
 
     def became_durable(self: Any, sequence: int) -> None:
-        again = [reply for wanted, reply in self._waiting if wanted <= sequence]
+        again = [reply for wanted, reply, _ in self._waiting if wanted <= sequence]
         original(self, sequence)
         for reply in again:
             self._answer(reply)

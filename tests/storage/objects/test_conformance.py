@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -50,7 +51,7 @@ async def objects(
     if wrapper == "retrying":
         store = RetryingStore(store, env, 30)
     elif wrapper == "counting":
-        store = CountingStore(store, RequestStats())
+        store = CountingStore(store, RequestStats(), time.monotonic)
     yield store
     await store.close()
 

@@ -1,0 +1,43 @@
+"""The TCP port for Prometheus: GET /metrics and nothing else, for everybody who reaches it.
+
+There is nothing to log in with, and nothing secret in it: names of devices, numbers, where the store is.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from nbdserver.listening import listening_failed
+
+Text = Callable[[], Awaitable[bytes]]
+
+
+class MetricsListener:
+    """One port; `text` gives what it answers with."""
+
+    def __init__(self, text: Text, content_type: str) -> None:
+        self._text = text
+        self._content_type = content_type
+        self._runner: web.AppRunner | None = None
+
+    async def listen(self, host: str, port: int) -> None:
+        """Conflict, AccessDenied, Invalid: that is not possible there."""
+        app = web.Application()
+        app.router.add_get("/metrics", self.answer)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self.stop()
+            raise listening_failed(error, f"port {port} on {host}") from error
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """Also of the admin API."""
+        return web.Response(body=await self._text(), headers={"Content-Type": self._content_type})

@@ -1,0 +1,100 @@
+"""Metrics of the real program: Prometheus' own tool accepts them, and they say what a client did."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from tests.support.processes import unused_port
+from tests.support.program import Server
+from tests.support.requirements import require
+from tests.support.stores import StoreUnderTest
+
+MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
+SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+
+
+def samples(text: str) -> dict[str, float]:
+    """Value by name with labels."""
+    found = {}
+    for line in text.splitlines():
+        if not line.startswith("#") and (sample := SAMPLE.fullmatch(line)):
+            found[sample[1] + (f"{{{sample[2]}}}" if sample[2] else "")] = float(sample[3])
+    return found
+
+
+@pytest.fixture
+def served(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[Server, str]:
+    port = unused_port()
+    server = make_server(store, create={"disk": "64MiB", "other": "1MiB"}, arguments=("--metrics", str(port)))
+    server.start()
+    return server, f"http://127.0.0.1:{port}/metrics"
+
+
+def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
+    require("promtool")
+    server, url = served
+    with server.connect("disk") as client:
+        for number in range(20):
+            client.write(number * 4096, bytes([number]) * 4096)
+        client.flush()
+        for number in range(30):
+            client.read(number % 20 * 4096, 4096)
+        client.trim(0, 4096)
+        with urlopen(url) as answer:
+            text = answer.read().decode()
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        seen = samples(text)
+        assert seen['nbdserver_device_clients{device="disk"}'] == 1
+    for command, count in (("read", 30), ("write", 20), ("flush", 1), ("trim", 1)):
+        assert seen[f'nbdserver_device_requests_total{{command="{command}",device="disk"}}'] == count
+    assert seen['nbdserver_device_sent_bytes_total{device="disk"}'] == 30 * 4096
+    assert seen['nbdserver_device_written_bytes_total{device="disk"}'] >= 20 * 4096
+    assert seen['nbdserver_device_logical_bytes{device="other"}'] == 1 << 20
+    assert seen['nbdserver_wait_seconds_count{request="flush"}'] == 1
+    assert seen["nbdserver_devices"] == 2
+    told: Any = server.host.json("stats", "--store", server.location)
+    stats = {one["name"]: one["value"] for one in told["stats"]}
+    assert seen['nbdserver_store_requests_total{verb="create"}'] <= stats["requests"]["create"]
+    for problem in ("store_failing", "unreadable_objects", "damaged_ssts", "lost_objects", "undeletable_objects"):
+        assert seen[f"nbdserver_{problem}"] == 0
+    with urlopen(url) as answer:
+        later = samples(answer.read().decode())
+    assert later['nbdserver_device_clients{device="disk"}'] == 0
+    assert later['nbdserver_device_requests_total{command="read",device="disk"}'] == 30, "it left, and still counts"
+
+
+def test_what_rules_and_dashboard_ask_for_is_there(served: tuple[Server, str]) -> None:
+    with served[0].connect("disk") as client, urlopen(served[1]) as answer:
+        client.read(0, 4096)
+        there = {name.split("{")[0] for name in samples(answer.read().decode())}
+    wanted = set(re.findall(r"nbdserver_\w+", (MONITORING / "alerts.yml").read_text()))
+    for panel in json.loads((MONITORING / "grafana.json").read_text())["panels"]:
+        for target in panel["targets"]:
+            wanted |= set(re.findall(r"nbdserver_\w+", target["expr"]))
+    # Of those with a device there are none before a client was there.
+    assert wanted - there <= {"nbdserver_device_requests_total", "nbdserver_device_sent_bytes_total"}
+
+
+def test_each_alert_fires_on_its_fault() -> None:
+    require("promtool")
+    for arguments in (("check", "rules", "alerts.yml"), ("test", "rules", "alerts.test.yml")):
+        done = subprocess.run(["promtool", *arguments], cwd=MONITORING, text=True, capture_output=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_port_in_use_is_one_sentence(store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
+    port = unused_port()
+    first = make_server(store, create={"disk": "1MiB"}, arguments=("--metrics", f"127.0.0.1:{port}"))
+    first.start()
+    refused = first.host.run("serve", f"{first.location}-2", "--port", "0", "--metrics", str(port), status=1)
+    assert refused.stderr.count("\n") == 1
+    assert f"port {port} on 127.0.0.1 is in use" in refused.stderr
+    assert "such as 9100" in first.host.run("serve", f"{first.location}-2", "--metrics", "here", status=2).stderr
