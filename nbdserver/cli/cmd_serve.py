@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from nbdserver.cli import passwords
+from nbdserver.cli.command_log import CommandLog, check_system_log
 from nbdserver.cli.exit_status import report
-from nbdserver.cli.parameters import ADDRESS, NAME, SIZE, Place, json_option, option, rollback_option, store_argument
+from nbdserver.cli.parameters import (
+    ADDRESS,
+    FILE,
+    FOLDER_PATH,
+    NAME,
+    SIZE,
+    Place,
+    json_option,
+    option,
+    rollback_option,
+    store_argument,
+)
 from nbdserver.cli.standard import complain
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, SCRUB_DAYS, ServeSettings, parse_size
 from nbdserver.server.limits import Limits
@@ -26,15 +38,6 @@ if TYPE_CHECKING:
     from storage.secret import Secret
 
 
-class AbsolutePath(click.Path):
-    """A path, also for a process that has gone to another folder."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return Path(os.fsdecode(super().convert(value, param, ctx))).absolute()
-
-
-FILE = AbsolutePath(dir_okay=False)
-FOLDER_PATH = AbsolutePath(file_okay=False)
 SERVER_KEY = "server-key.pem"  # of `nbdserver.tls`, which a light command does not import
 COUNT = click.IntRange(1, 100_000)
 LIMITS = Limits()
@@ -127,13 +130,13 @@ def serve(
     )
     _check(settings, fork=fork)
     if fork and log_file is None:
-        _check_system_log()
+        check_system_log()
     if settings.tls_certificates is not None:
         with contextlib.suppress(OSError):  # reading it will say what is wrong
             passwords.warn_of_readers(settings.tls_certificates / SERVER_KEY, "the key")
     password = _password(settings, fork=fork)
 
-    make_log = partial(_Log, log_format, log_file, detached=fork)
+    make_log = partial(CommandLog, log_format, log_file, detached=fork)
     child = partial(_serve, settings, password, make_log, verbose=verbose, as_json=as_json)
     with password:  # a fork has a copy of its own, which it wipes itself
         if not fork:
@@ -182,68 +185,10 @@ def _password(settings: ServeSettings, *, fork: bool) -> Secret:
     return password.secret
 
 
-def _check_system_log() -> None:
-    """UsageError: a server in the background would log to nobody."""
-    from nbdserver.service import logs
-
-    handler = logs.system_log()
-    if handler is None:
-        raise click.UsageError(
-            f"--fork needs a place for the log, and nothing listens on {logs.SYSLOG}: give --log-file"
-        )
-    handler.close()
-
-
-class _Log:
-    """Where a server logs, and how much: while it starts, while it serves, and of its end.
-
-    Who waits for it to start is told why on standard error; a script gets the one sentence with which it does not.
-    """
-
-    def __init__(self, form: Literal["console", "json"], file: Path | None, level: int, *, detached: bool) -> None:
-        """Invalid, AccessDenied: the file cannot be written."""
-        from nbdserver.service import logs
-
-        self._form = form
-        self._level = level
-        self._own: list[logging.Handler] = [] if file is None else [logs.LogFile(file)]
-        """What is read by nobody who also reads standard error."""
-        self._detached = detached
-
-    def start(self, *, verbose: bool) -> None:
-        """The server starts."""
-        from nbdserver.service import logs
-
-        early = self._level if verbose or sys.stderr.isatty() else logging.ERROR
-        self._use([*self._own, logs.standard_error(early)])
-
-    def serve(self) -> None:
-        """It serves now, and if it is detached standard error leads nowhere."""
-        from nbdserver.service import logs
-
-        if self._detached:
-            self._own = self._own or [logs.system_log() or logging.NullHandler()]
-            self._use(self._own)
-        else:
-            self._use([*self._own, logs.standard_error(logging.WARNING if self._own else self._level)])
-
-    def end(self, reason: str, status: int) -> None:
-        """It failed, and standard error was told."""
-        if not self._own:
-            return
-        self._use(self._own)
-        logging.getLogger("nbdserver").critical("ended", extra={"reason": reason, "status": status})
-
-    def _use(self, handlers: Sequence[logging.Handler]) -> None:
-        from nbdserver.service import logs
-
-        logs.set_up(self._form, self._level, handlers)
-
-
 def _serve(
     settings: ServeSettings,
     password: Secret,
-    make_log: Callable[[int], _Log],
+    make_log: Callable[[int], CommandLog],
     ready: Callable[[], None],
     *,
     verbose: bool,
@@ -258,9 +203,9 @@ def _serve(
 
     tune()
 
-    log: _Log | None = None
+    log: CommandLog | None = None
 
-    def listening(announcements: list[Announcement], log: _Log) -> None:
+    def listening(announcements: list[Announcement], log: CommandLog) -> None:
         if settings.run is None:
             with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
                 _print(announcements, as_json=as_json)

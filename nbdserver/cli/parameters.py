@@ -80,6 +80,17 @@ class NameType(click.ParamType[str]):
 NAME = NameType()
 
 
+class AbsolutePath(click.Path):
+    """A path, also for a process that has gone to another folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(os.fsdecode(super().convert(value, param, ctx))).absolute()
+
+
+FILE = AbsolutePath(dir_okay=False)
+FOLDER_PATH = AbsolutePath(file_okay=False)
+
+
 def store_option(command: Command) -> Command:
     """`--store` and `--state-folder`; the command gets them as `place`."""
 
