@@ -6,9 +6,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from nbdserver.service.logs import Format
 
 
 def check_system_log() -> None:
@@ -29,7 +32,7 @@ class CommandLog:
     Who waits for it to start is told why on standard error; a script gets the one sentence with which it does not.
     """
 
-    def __init__(self, form: Literal["console", "json"], file: Path | None, level: int, *, detached: bool) -> None:
+    def __init__(self, form: Format, file: Path | None, level: int, *, detached: bool) -> None:
         """Invalid, AccessDenied: the file cannot be written."""
         from nbdserver.service import logs
 

@@ -7,6 +7,7 @@ import threading
 import click
 
 from nbdserver import __version__
+from nbdserver.cli.cmd_attach import attach, attached, detach
 from nbdserver.cli.cmd_check import check
 from nbdserver.cli.cmd_client import client
 from nbdserver.cli.cmd_device import device
@@ -45,7 +46,23 @@ def cli(store: str | None) -> None:
     """
 
 
-for _command in (init, serve, device, client, password, status, stats, flush, check, scrub, compact, gc):
+for _command in (
+    init,
+    serve,
+    device,
+    client,
+    password,
+    status,
+    stats,
+    flush,
+    check,
+    scrub,
+    compact,
+    gc,
+    attach,
+    detach,
+    attached,
+):
     cli.add_command(_command)
 
 

@@ -6,6 +6,8 @@ wrong, no record shows the values of variables or the arguments of a call: there
 disks among them.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import logging
@@ -15,18 +17,22 @@ import socket
 import stat
 import sys
 from collections.abc import MutableMapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO
-
-import structlog
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from nbdserver.printable import printable, printable_lines
 from nbdserver.service.log_flood import FloodFilter
 from storage.errors import AccessDenied, Invalid, StorageError
 
+if TYPE_CHECKING:
+    import structlog
+
 logger = logging.getLogger("nbdserver")
 
-Format = Literal["console", "json"]
+Format = Literal["console", "json", "plain"]
+"""`plain`: what `console` says, without colours, for a process that is to be small; the library for the other two takes
+20 MB."""
 
 SYSLOG = Path("/dev/log")
 
@@ -84,24 +90,9 @@ def _is_listened_on(path: Path, kind: socket.SocketKind) -> bool:
 
 def set_up(form: Format, level: int, handlers: Sequence[logging.Handler]) -> None:
     """Render all records from `level` on, ours and those of libraries, to these handlers."""
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.ExtraAdder(),
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     for handler in handlers:
         handler.addFilter(FloodFilter())
-        handler.setFormatter(
-            structlog.stdlib.ProcessorFormatter(
-                foreign_pre_chain=shared,
-                processors=[
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    *_text(form),
-                    _renderer(form, handler),
-                ],
-            )
-        )
+        handler.setFormatter(PlainFormatter() if form == "plain" else _formatter(form, handler))
     # A log that cannot be written has nowhere to say so, and must not print tracebacks into what is left.
     logging.raiseExceptions = False
     root = logging.getLogger()
@@ -111,6 +102,44 @@ def set_up(form: Format, level: int, handlers: Sequence[logging.Handler]) -> Non
     for name in ("aiohttp", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # its warnings quote the arguments of callbacks
+
+
+class PlainFormatter(logging.Formatter):
+    """A record as one line: when, how grave, the event, and its facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        facts = [
+            f"{name}={printable(value if isinstance(value, str) else repr(value))}"
+            for name, value in sorted(vars(record).items())
+            if name not in _OF_EVERY_RECORD
+        ]
+        line = " ".join([when, record.levelname.lower(), printable(record.getMessage()), *facts])
+        if record.exc_info:
+            return f"{line}\n{printable_lines(self.formatException(record.exc_info))}"
+        return line
+
+
+_OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message"}
+
+
+def _formatter(form: Format, handler: logging.Handler) -> logging.Formatter:
+    import structlog
+
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.ExtraAdder(),
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_text(form),
+            _renderer(form, handler),
+        ],
+    )
 
 
 def on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -124,6 +153,8 @@ def on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None
 
 
 def _renderer(form: Format, handler: logging.Handler) -> structlog.types.Processor:
+    import structlog
+
     if form == "json":
         return structlog.processors.JSONRenderer()
     on_terminal = getattr(handler, "stream", None) is sys.stderr and os.isatty(2)
@@ -134,6 +165,8 @@ def _renderer(form: Format, handler: logging.Handler) -> structlog.types.Process
 
 def _text(form: Format) -> list[structlog.types.Processor]:
     """Tracebacks are plain text, without the values of variables; what is not JSON is made fit for a terminal."""
+    import structlog
+
     plain: list[structlog.types.Processor] = [structlog.processors.format_exc_info]
     return plain if form == "json" else [*plain, _shown]
 

@@ -40,6 +40,9 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 COMMANDS = dict(commands(cli))
 
+ON_NO_STORE = {"attach", "attached", "detach"}
+"""What has to do with this machine's kernel, and with a store only through the server."""
+
 
 def test_help_and_version_import_nothing_heavy() -> None:
     program = f"""if True:
@@ -49,7 +52,8 @@ def test_help_and_version_import_nothing_heavy() -> None:
         assert main() == 0
         assert not (loaded := set({HEAVY!r}) & set(sys.modules)), loaded
     """
-    for arguments in (["--version"], ["--help"], ["serve", "--help"], ["device", "import", "--help"]):
+    pages = ("--version",), ("--help",), ("serve", "--help"), ("device", "import", "--help"), ("attach", "--help")
+    for arguments in map(list, pages):
         done = subprocess.run(
             [sys.executable, "-c", program.format(arguments)], cwd=REPOSITORY, capture_output=True, text=True
         )
@@ -74,6 +78,7 @@ def test_the_commands() -> None:
         "password change",
         "client list",
         "client disconnect",
+        *ON_NO_STORE,
         *(
             f"device {verb}"
             for verb in ["create", "list", "show", "resize", "rename", "delete", "import", "export", "salvage"]
@@ -84,13 +89,18 @@ def test_the_commands() -> None:
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_takes_a_store_and_speaks_json(path: tuple[str, ...]) -> None:
     options = {name for parameter in COMMANDS[path].params for name in parameter.opts}
-    assert {"--store", "--json", "--state-folder"} <= options
+    wanted = {"--json"} if " ".join(path) in ON_NO_STORE else {"--store", "--json", "--state-folder"}
+    assert wanted <= options
     assert COMMANDS[path].help
+
+
+SAID_EACH_TIME = {"force", "help", "overwrite", "raw", "shrink", "yes"}
+"""What one command is told once, and no environment for all that follow."""
 
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_option_is_a_variable_too(path: tuple[str, ...]) -> None:
     for parameter in COMMANDS[path].params:
-        if isinstance(parameter, click.Option) and parameter.name not in ("help", "overwrite", "raw", "shrink", "yes"):
+        if isinstance(parameter, click.Option) and parameter.name not in SAID_EACH_TIME:
             long_name = next(name for name in parameter.opts if name.startswith("--"))
             assert parameter.envvar == "NBDSERVER_" + long_name[2:].replace("-", "_").upper()

@@ -1,0 +1,153 @@
+"""A connection to an export, up to where requests begin: then the kernel can have its socket.
+
+The client's half of the fixed newstyle handshake (NBD protocol, "Newstyle negotiation"), with one option: GO. The
+kernel understands simple replies only, so nothing else is asked for. Every kind of refusal is one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+from nbdserver.kernel_client.export_address import NO_TLS, ExportAddress
+from nbdserver.protocol import wire
+from storage.errors import AccessDenied, Invalid, NotFound, StorageError, Unavailable
+
+DIAL_SECONDS = 10.0
+"""For a connection and its handshake: what the server gives a client."""
+
+REPLY_BYTES_MAX = 1 << 16
+"""Longest reply to an option that is read: what it can say is shorter than a string of the protocol."""
+
+KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+"""A server that lost its power is noticed after 25 seconds, also where nothing is sent (seconds, seconds, times)."""
+
+_INFO_TYPE = struct.Struct(">H")
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedExport:
+    """What a server says of an export: its size in bytes, and what can be done with it (transmission flags)."""
+
+    size: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportConnection:
+    """A socket on which requests can be sent, and what is at its other end. Whoever has it closes it."""
+
+    sock: socket.socket
+    export: OfferedExport
+
+
+async def dial(address: ExportAddress) -> ExportConnection:
+    """Connect and negotiate. Unavailable: no server answers. NotFound, AccessDenied, Invalid: it refuses."""
+    try:
+        async with asyncio.timeout(DIAL_SECONDS):
+            sock = await _connect(address)
+            try:
+                export = await _negotiate(sock, address.export)
+                sock.setblocking(True)
+            except BaseException:
+                sock.close()
+                raise
+            return ExportConnection(sock, export)
+    except TimeoutError:
+        raise Unavailable(f"the server of {address.uri} does not answer") from None
+    except OSError as error:
+        named = error.strerror or str(error)
+        reason = named if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
+        raise Unavailable(f"no server can be reached at {address.uri}: {reason}") from None
+
+
+async def _connect(address: ExportAddress) -> socket.socket:
+    """A connected socket that does not block: to the first address of a name that takes it."""
+    loop = asyncio.get_running_loop()
+    if address.unix is not None:
+        return await _connected(socket.AF_UNIX, os.fsencode(address.unix))
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for family, _, _, _, where in found[:-1]:
+        with contextlib.suppress(OSError):
+            return await _connected(family, where)
+    family, _, _, _, where = found[-1]
+    return await _connected(family, where)
+
+
+async def _connected(family: int, where: bytes | tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEP_ALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, name, value)
+        await asyncio.get_running_loop().sock_connect(sock, where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _negotiate(sock: socket.socket, name: str) -> OfferedExport:
+    loop = asyncio.get_running_loop()
+    magic, options, flags = wire.GREETING.unpack(await _take(sock, wire.GREETING.size))
+    if (magic, options) != (wire.NBDMAGIC, wire.IHAVEOPT) or not flags & wire.FLAG_FIXED_NEWSTYLE:
+        raise Invalid("what listens there is no NBD server that negotiates")
+    agreed = wire.FLAG_C_FIXED_NEWSTYLE | (wire.FLAG_C_NO_ZEROES if flags & wire.FLAG_NO_ZEROES else 0)
+    data = name.encode()
+    go = struct.pack(f">I{len(data)}sH", len(data), data, 0)
+    option = wire.OPTION.pack(wire.IHAVEOPT, wire.OPT_GO, len(go))
+    await loop.sock_sendall(sock, wire.CLIENT_FLAGS.pack(agreed) + option + go)
+    export: OfferedExport | None = None
+    while True:
+        magic, about, kind, length = wire.OPTION_REPLY.unpack(await _take(sock, wire.OPTION_REPLY.size))
+        if magic != wire.OPTION_REPLY_MAGIC or about != wire.OPT_GO or length > REPLY_BYTES_MAX:
+            raise Invalid("the server answers with something that is no reply to an option")
+        payload = await _take(sock, length)
+        if kind == wire.REP_ACK:
+            break
+        if kind != wire.REP_INFO:
+            raise refusal(kind, name, payload.decode(errors="replace"))
+        export = export_in(payload) or export
+    if export is None:
+        raise Invalid("the server does not say how large the export is")
+    return export
+
+
+def export_in(payload: bytes) -> OfferedExport | None:
+    """The export in one piece of information, if it is about that."""
+    if len(payload) != _INFO_TYPE.size + wire.EXPORT.size or _INFO_TYPE.unpack_from(payload)[0] != wire.INFO_EXPORT:
+        return None
+    return OfferedExport(*wire.EXPORT.unpack_from(payload, _INFO_TYPE.size))
+
+
+def refusal(kind: int, name: str, message: str) -> StorageError:
+    """What a server refused the export with, as an error."""
+    said = f": {message}" if message else ""
+    match kind:
+        case wire.REP_ERR_UNKNOWN:
+            return NotFound(f"the server has no export {name!r}{said}")
+        case wire.REP_ERR_TLS_REQD:
+            return Invalid(f"the server requires TLS, and {NO_TLS}")
+        case wire.REP_ERR_POLICY:
+            return AccessDenied(f"the server refuses {name!r}{said}")
+        case _:
+            return Invalid(f"the server refuses {name!r}{said or f' with error {kind & ~(1 << 31)}'}")
+
+
+async def _take(sock: socket.socket, count: int) -> bytes:
+    """So many bytes and not one more: what follows them is the kernel's."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < count:
+        piece = await loop.sock_recv(sock, count - len(data))
+        if not piece:
+            raise Unavailable("the server closed the connection during the handshake")
+        data += piece
+    return data

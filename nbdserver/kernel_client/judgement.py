@@ -1,0 +1,30 @@
+"""Whether a device may go on with what its server offers now, after a connection was lost: a decision without I/O."""
+
+from nbdserver.kernel_client.dialing import OfferedExport
+from nbdserver.protocol import wire
+
+ABILITIES = {
+    wire.FLAG_SEND_FLUSH: "flush",
+    wire.FLAG_SEND_FUA: "write with FUA",
+    wire.FLAG_SEND_TRIM: "trim",
+    wire.FLAG_SEND_WRITE_ZEROES: "write zeroes",
+    wire.FLAG_CAN_MULTI_CONN: "several connections at once",
+}
+"""What the kernel asks for because it was offered when the device was attached, and would ask for again."""
+
+
+def loss(before: OfferedExport, now: OfferedExport) -> str | None:
+    """Why this cannot be the same disk any more, as a sentence; None: nothing says so."""
+    if now.size < before.size:
+        return f"the export has {now.size} bytes now and had {before.size}: it is another disk, or was cut off"
+    return None
+
+
+def hindrance(before: OfferedExport, now: OfferedExport) -> str | None:
+    """Why the device must not use the export as it is served now, and waits until it is served as before."""
+    if (before.flags ^ now.flags) & wire.FLAG_READ_ONLY:
+        return f"the export is {'read-only' if now.flags & wire.FLAG_READ_ONLY else 'writable'} now and was not"
+    missing = [name for flag, name in ABILITIES.items() if before.flags & flag and not now.flags & flag]
+    if missing:
+        return f"the server offers no {missing[0]} any more"
+    return None

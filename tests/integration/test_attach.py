@@ -1,0 +1,102 @@
+"""`nbdserver attach` with the kernel's own client in a guest: a filesystem outlives servers that end and are killed.
+
+The writer notes each file's checksum once its fsync returned. No request may fail, the filesystem must be whole, and
+every file that was noted must be there.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_filesystems import GUEST_TOOLS
+from tests.support.guest import run_guest
+from tests.support.guest_program import put_into
+from tests.support.program import Server
+from tests.support.requirements import require
+from tests.support.stores import StoreUnderTest
+
+ROUNDS = ("restart", "kill", "restart", "kill")
+
+SCRIPT = """
+set +e
+PATH=$PATH:/setup/folder
+LOG=/tmp/keeper.log
+URI="nbd://10.0.2.2:$PORT/$EXPORT"
+keep() { nbdserver attach "$URI" /dev/nbd0 --request-timeout 3 --log-file $LOG --fork; }
+until_logged() { while [ "$(grep -c " $1 " $LOG)" -lt $2 ]; do sleep 0.1; done; }
+keep || exit 1
+DEV=/dev/nbd0; make_fs ext4; mount_fs ext4 || exit 1
+write() {
+    n=0
+    while [ ! -e /tmp/enough ]; do
+        dd if=/dev/urandom of=/mnt/f$n bs=4k count=$((1 + n % 24)) conv=fsync 2> /tmp/dd || { say FAILED; break; }
+        sum=$(sha256sum < /mnt/f$n) && echo "${sum%% *}  f$n" >> /tmp/sums
+        echo $n > /tmp/count; n=$((n + 1))
+    done
+}
+more() { was=$(cat /tmp/count); while [ "$(cat /tmp/count)" -lt $((was + 10)) ]; do sleep 0.1; done; }
+write & writer=$!
+while [ ! -e /tmp/count ]; do sleep 0.1; done
+round=0
+for what in ROUNDS; do
+    more; round=$((round + 1)); say "HOST $what"; until_logged connections_back $round
+done
+more; touch /tmp/enough; wait $writer
+say "$(wc -l < /tmp/sums) files"
+umount /mnt; check_fs ext4 && mount_fs ext4 && verify && say "every file is right"
+dmesg | grep -c 'I/O error' | { read count; say "I/O errors: $count"; }
+kill $(pidof python3); until_logged left_attached 1
+umount /mnt
+keep; say "keeping again: $?"
+exec 5< /dev/nbd0
+say "HOST shrink"; until_logged connection_lost $((round + 1))
+dd bs=4k count=1 skip=20000 of=/dev/null <&5 2> /dev/null || say "what waits fails"
+until_logged ended 1
+cat $LOG
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.guest
+@pytest.mark.xdist_group("guest")
+def test_a_filesystem_outlives_its_server(
+    local_store: StoreUnderTest, make_server: Callable[..., Server], work: Path
+) -> None:
+    require(*GUEST_TOOLS)
+    server = make_server(local_store, create={"disk": "256MiB"})
+    server.start()
+    put_into(work / "guest")
+
+    def restart() -> None:
+        server.stop()
+        server.start()
+
+    def kill() -> None:
+        server.kill()
+        server.start()
+
+    def shrink() -> None:
+        server.stop()
+        server.create = {}
+        server.host.run("device", "resize", "disk", "128MiB", "--shrink", "--store", server.location)
+        server.start()
+
+    assert server.port is not None
+    said = run_guest(
+        server.port,
+        "disk",
+        SCRIPT.replace("ROUNDS", " ".join(ROUNDS)),
+        work,
+        {"restart": restart, "kill": kill, "shrink": shrink},
+        GUEST_FOLDER=str(work / "guest"),
+    )
+    assert "every file is right" in said, said
+    assert "I/O errors: 0" in said, said
+    assert "FAILED" not in said, said
+    # A disk in use is left alone, and kept again; one that is another disk now is torn away.
+    assert "warning left_attached" in said, said
+    assert "keeping again: 0" in said, said
+    assert re.search(r"critical ended reason=.* it is another disk, or was cut off status=20", said), said
+    assert "what waits fails" in said, said
