@@ -1,0 +1,284 @@
+"""Mutants: the code with one mistake in it, and the tests that must notice.
+
+The simulation has mistakes of its own (`tests/simulation/mutations.py`): of the engine's core, which worlds find. Here
+is what worlds do not see, or would be slow to: thresholds, figures for people, what `check` says of a damaged store.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` is replaced by `new` in `file`, where it must stand exactly once; then one of `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def mutants(file: str, tests: str, *mistakes: tuple[str, str, str]) -> list[Mutant]:
+    """Those of one file, which the same tests notice."""
+    return [Mutant(name, file, old, new, tuple(tests.split())) for name, old, new in mistakes]
+
+
+COMPACTION = "tests/storage/lsm/compaction/"
+CHECK = "tests/storage/lsm/check/"
+RECOVERY = "tests/storage/lsm/recovery/"
+
+MUTANTS = [
+    *mutants(
+        "storage/lsm/flush/trigger.py",
+        "tests/storage/lsm/flush/test_trigger.py",
+        ("flush: what is kept counts as log", "position.logged_bytes - memtable.kept", "position.logged_bytes"),
+        ("flush: what is kept counts as written", "memtable.bytes - memtable.kept >=", "memtable.bytes >="),
+        (
+            "flush: many objects ask for one, though nothing was written",
+            "self._options.flush_objects and memtable.holds_more_than_kept",
+            "self._options.flush_objects",
+        ),
+        ("flush: objects are one too many", ">= self._options.flush_objects", "> self._options.flush_objects"),
+        ("flush: the log is a byte too long", "size >= LOG_BYTES_MAX // 4", "size > LOG_BYTES_MAX // 4"),
+        ("flush: a small SST costs as little as it holds", "max(sst.size, MIB)", "sst.size"),
+        ("flush: uploads ask for none", "uploaded >= self._options.flush_uploaded_bytes", "False"),
+        ("flush: the trigger stays pulled", "        self._wanted.clear()", "        pass"),
+    ),
+    *mutants(
+        "storage/lsm/compaction/plan.py",
+        f"{COMPACTION}test_plan.py {COMPACTION}test_jobs_end.py",
+        (
+            "plan: a store at rest has the threshold of a busy one",
+            "options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min",
+            "options.unmerged_dead_bytes_min",
+        ),
+        (
+            "plan: a busy store has the threshold of one at rest",
+            "options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min",
+            "options.unmerged_dead_bytes_min_at_rest",
+        ),
+        ("plan: what is gathered often waits for its patches", " or block.often_gathered)", ")"),
+        (
+            "plan: what is gathered often has no precedence",
+            "key=lambda at: (at.often_gathered, at.patches)",
+            "key=lambda at: at.patches",
+        ),
+        (
+            "plan: what is dropped may still be read",
+            "snapshot.ssts.merged & (snapshot.ssts.live == 0)",
+            "snapshot.ssts.live == 0",
+        ),
+        ("plan: what is damaged is repacked for ever", " & ~ssts.are(snapshot.skipped)", ""),
+    ),
+    *mutants(
+        "storage/lsm/read/gathered.py",
+        "tests/storage/lsm/read/test_gathered.py",
+        ("gathered: one piece less is enough", "if pieces < PIECES_MIN:", "if pieces < PIECES_MIN - 1:"),
+        ("gathered: once is enough", "if times >= TIMES_MIN:", "if times >= 1:"),
+        ("gathered: what was forgotten is remembered", "        self._times.pop(block, None)\n", ""),
+        ("gathered: it stays wanted", "        self.often.discard(block)\n", ""),
+        ("gathered: without bound", "if len(self._times) > GATHERED_BLOCKS_MAX:", "if False:"),
+        (
+            "gathered: the newest is forgotten",
+            "self.forget(next(iter(self._times)))",
+            "self.forget(next(reversed(self._times)))",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/layer.py",
+        f"{COMPACTION}test_jobs.py",
+        (
+            "gathered: nobody tells of what was fetched",
+            "            self.gathered.fetched(assembly.missing)\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/consolidate.py",
+        f"{COMPACTION}test_jobs.py",
+        (
+            "consolidation: what it made is still gathered often",
+            "    layer.gathered.forget(item.block.block)\n",
+            "    pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/usage.py",
+        "tests/storage/fs/test_usage.py",
+        (
+            "usage: a frame's size is that of its object",
+            "sum(ref.index_offset - HEADER_BYTES for ref in listed)",
+            "sum(ref.size for ref in listed)",
+        ),
+        (
+            "usage: what a checkpoint names is not stored",
+            "listed = [*merged(manifest, table), *manifest.ssts]",
+            "listed = [*manifest.ssts]",
+        ),
+        ("usage: what a memtable covers counts twice", " - allocated_bytes(extents([], index, *place))", ""),
+        (
+            "usage: what memory zeroed is still there",
+            "        if number not in zeroed:\n            sectors",
+            "        if True:\n            sectors",
+        ),
+        ("usage: it is counted once for ever", "if state != self._counted:", "if self._counted is None:"),
+        ("usage: dead is what is stored", "max(self.ssts.frames - self.live, 0)", "self.ssts.frames"),
+    ),
+    *mutants(
+        "storage/fs/upkeep.py",
+        "tests/storage/fs/test_upkeep.py",
+        (
+            "gc: SSTs that nothing refers to stay",
+            "                await engine.compactor.do(Drop(dead))\n",
+            "                pass\n",
+        ),
+        ("gc: old manifests stay", "        engine.garbage.add(engine.manifests.take_old())\n", ""),
+        ("gc: it waits for the background", "        await engine.garbage.delete_now()\n", ""),
+        ("gc: a dry run sweeps", "await engine.sweeper.find()", "await engine.sweeper.sweep()"),
+        (
+            "compact: of one device it does all",
+            "engine.compactor.thorough_step(layer)",
+            "engine.compactor.thorough_step(None)",
+        ),
+        ("compact: the forecast of one device is that of all", "forecast(self._layer(device))", "forecast(None)"),
+    ),
+    *mutants(
+        "storage/lsm/compaction/forecast.py",
+        "tests/storage/fs/test_upkeep.py tests/storage/lsm/compaction/test_plan.py",
+        (
+            "forecast: what is dropped stays",
+            "return replace(seen, ssts=left)",
+            "return replace(seen, ssts=left.beside(SstTable.of(job.ssts)))",
+        ),
+        ("forecast: what is copied is not uploaded", "    told.uploaded_bytes += live\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/gc/sweep.py",
+        "tests/storage/lsm/gc/test_sweep.py",
+        ("sweep: what is gone is not said", "            if size != now[sst]:", "            if False:"),
+        (
+            "sweep: what was dropped meanwhile is lost",
+            "for sst in before.keys() & now.keys():",
+            "for sst in before.keys():",
+        ),
+        (
+            "sweep: what was committed meanwhile is lost",
+            "for sst in before.keys() & now.keys():",
+            "for sst in now.keys():",
+        ),
+        (
+            "sweep: the young go",
+            "            if not self._is_old(info):\n                found.young",
+            "            if False:\n                found.young",
+        ),
+        ("sweep: foreign history goes", "            if number > self._fence:", "            if False:"),
+        ("sweep: fences go", "number < replay and number not in kept", "number < replay"),
+    ),
+    *mutants(
+        "storage/lsm/recovery/completeness.py",
+        f"{RECOVERY}test_completeness.py",
+        ("a start: a host that wrote last lists all", "    if seen_whole:\n", "    if False:\n"),
+        ("a start: any other host lists nothing", "    if seen_whole:\n", "    if True:\n"),
+        (
+            "a start: a later writer is not seen",
+            "        if epoch_of(sst) > manifest.epoch:\n            await",
+            "        if False:\n            await",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/anchor.py",
+        f"{RECOVERY}test_completeness.py {RECOVERY}test_anchor.py",
+        ("a start: another boot is as good", "exact=file.boot == _boot()", "exact=True"),
+    ),
+    *mutants(
+        "storage/lsm/check/scrub.py",
+        f"{CHECK}test_scrub.py",
+        ("scrub: what was read is due at once", "at = reads.read[ref.id] + period / 2", "at = reads.read[ref.id]"),
+        (
+            "scrub: what was read is due after a period",
+            "at = reads.read[ref.id] + period / 2",
+            "at = reads.read[ref.id] + 1.2 * period",
+        ),
+        ("scrub: what is damaged waits for its turn", "+ SCRUB_AGAIN_SECONDS", "+ period"),
+        ("scrub: the youngest go first", "in sorted(due)]", "in sorted(due, reverse=True)]"),
+        ("scrub: it is too slow", "/ (period / 2), SCRUB_RATE_MIN", "/ (period * 2), 1"),
+        (
+            "scrub: what is gone stays known",
+            "        reads.forget_all_but({ref.id for ref in listed})\n",
+            "        reads.read.clear()\n",
+        ),
+        ("scrub: nothing is kept", "        if read:\n            await self._kept.save()\n", ""),
+        (
+            "scrub: an answer of the store ends it",
+            "            except StorageError as error:",
+            "            except ArithmeticError as error:",
+        ),
+        ("scrub: what is found is not said", '                _log.error("scrub_found", extra=said)\n', ""),
+    ),
+    *mutants(
+        "storage/lsm/check/read_times.py",
+        f"{CHECK}test_scrub.py",
+        ("scrub: what is sound again stays damaged", "        self.damaged.pop(sst, None)\n", ""),
+        ("scrub: what is damaged counts as read", "        self.read.pop(sst, None)\n", ""),
+        ("scrub: damage is forgotten with the process", "dict(file.read), dict(file.damaged)", "dict(file.read), {}"),
+    ),
+    *mutants(
+        "storage/lsm/check/references.py",
+        f"{CHECK}test_mistakes.py",
+        ("check: a mask is not compared", ' & (rows["mask"] & ~entry["mask"] == 0)', ""),
+        (
+            "check: a tag is not compared",
+            'for name in ("block", "length", "tag"):\n        right &= entry[name]',
+            'for name in ("block", "length"):\n        right &= entry[name]',
+        ),
+        ("check: what is nowhere is right", "    right = found & (entry", "    right = ~found | (entry"),
+        (
+            "check: what is newer hides nothing",
+            'newer = entries["sequence"][other] > sequence[left]',
+            'newer = entries["sequence"][other] < 0',
+        ),
+        ("check: ranges of zeros hide nothing", '        hidden[inside] = rows["mask"][inside]\n', "        pass\n"),
+        (
+            "check: memory may lack what is there",
+            "wrong += _unlike(one, other) + _unlike(other, one)",
+            "wrong += _unlike(one, other)",
+        ),
+        (
+            "check: memory may have what is not there",
+            "wrong += _unlike(one, other) + _unlike(other, one)",
+            "wrong += _unlike(other, one)",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/check/survey.py",
+        f"{CHECK}test_damage.py {CHECK}test_left.py {CHECK}test_survey.py",
+        ("check: fences are not looked at", "        await check_fences(self.asker)\n", ""),
+        ("check: older manifests are not looked at", "        await check_manifests(self.asker, self.listed)\n", ""),
+        (
+            "check: what nothing names is not judged",
+            "        await judge_unnamed(self.asker, unnamed, self.listed, self.found.replay)\n",
+            "",
+        ),
+        ("check: the index is not rebuilt", "        await self._rebuild(trailer)\n", ""),
+        ("check: nothing is analysed", "        await self._analyse()\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/check/layout.py",
+        f"{CHECK}test_layout.py",
+        (
+            "check: rows are not counted",
+            '    if rows != ref.entries:\n        yield f"its index',
+            '    if False:\n        yield f"its index',
+        ),
+        ("check: a name is anybody's", "if header.link != ULID.from_str(ref.id).bytes:", "if False:"),
+        ("check: gaps are none", "    if len(wrong):", "    if False:"),
+        ("check: a range may be empty", 'if (ranges["first"] >= ranges["end"]).any():', "if False:"),
+        ("check: any mask will do", '.any() or (entries["mask"] == 0).any():', ".all():"),
+        (
+            "check: zeros may have a frame",
+            '    if entries["offset"][~data].any() or entries["length"][~data].any():',
+            "    if False:",
+        ),
+        ("check: later operations may be there", "    for columns in (entries, ranges):\n", "    for columns in ():\n"),
+    ),
+]
