@@ -38,13 +38,13 @@ class Bench:
         self.folder = folder / uuid.uuid4().hex[:6]
         self.folder.mkdir()
         self.minio = minio
-        self._stack = contextlib.ExitStack()
+        self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Bench":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self.stack.close()
 
     def server(self, kind: str, size: int, *arguments: str, endpoint: str | None = None) -> Server:
         """A server on a new store of that kind ("folder" or "minio") with one device called `disk`."""
@@ -54,13 +54,13 @@ class Bench:
             store = minio_store(self.minio, f"bench-{uuid.uuid4().hex[:8]}", endpoint=endpoint)
         host = Host(self.folder, store.environment)
         server = Server(host, store.location, create={"disk": str(size)}, arguments=arguments)
-        self._stack.callback(server.close)
+        self.stack.callback(server.close)
         server.start()
         return server
 
     def client(self, server: Server) -> Client:
         """One more connection to a server's disk."""
-        return self._stack.enter_context(server.connect())
+        return self.stack.enter_context(server.connect())
 
     def raw(self, size: int, count: int, parallel: int) -> tuple[float, Callable[[int, int, int], float]]:
         """PUTs a second of `count` objects of `size` bytes by the minio client alone, and a function that measures

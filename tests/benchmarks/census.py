@@ -27,6 +27,7 @@ from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.worlds import World
+from tests.support.inside import forget_usage, jobs_of
 
 BLOCKS_PER_TIB = 1 << 22
 FRAMES_PER_SST = 64
@@ -56,11 +57,11 @@ async def measure(tib: float) -> None:
     engine, layer = await world.start()
     await asyncio.sleep(0.2)  # maintenance has looked at the empty store, and does so no more
     fill(engine, layer.index, int(tib * BLOCKS_PER_TIB))
-    options = engine.compactor._options
+    its, options = jobs_of(engine)
 
     async def plan() -> None:
         snapshot = await engine.compactor.look()
-        await engine.compactor._its.ssts.encode(lambda: decide(snapshot, options))
+        await its.ssts.encode(lambda: decide(snapshot, options))
 
     async def victims() -> None:
         await live_frames({1: layer.index}, range(1000, 1004))
@@ -69,7 +70,7 @@ async def measure(tib: float) -> None:
         await asyncio.sleep(0.1)
 
     async def usage() -> None:
-        engine.meter._counted = None
+        forget_usage(engine)
         await engine.meter.count()
 
     looks = {"nothing": nothing, "plan the next job": plan, "frames of four victims": victims, "what is used": usage}
@@ -82,7 +83,7 @@ async def measure(tib: float) -> None:
 
 def fill(engine: Engine, index: BlockMap, blocks: int) -> None:
     """Put `blocks` mapped blocks into an index, one in twenty of them patched, and the SSTs of all that on the list."""
-    numbers = engine.compactor._its.sst_numbers
+    numbers = jobs_of(engine)[0].sst_numbers
     table = [
         SstRef(f"{n:026d}", FRAMES_PER_SST * FRAME_BYTES + 8192, FRAMES_PER_SST * FRAME_BYTES + 64, bytes(16), 64)
         for n in range(blocks * 21 // 20 // FRAMES_PER_SST + 1)

@@ -29,6 +29,7 @@ from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.benchmarks.bench import GIB, MIB, TIB, Bench
 from tests.benchmarks.proxy import SlowProxy
 from tests.storage.lsm.worlds import until
+from tests.support.inside import engine_of, is_at_rest
 from tests.support.minio import BUCKET, RunningMinio
 from tests.support.processes import resident_bytes
 from tests.support.program import Host, Server
@@ -78,7 +79,7 @@ def measure(bench: Bench, endpoint: str, mapped: int, share: float) -> None:
     print(f"generated {mapped / GIB:.0f} GiB, {patches:,} patches, {objects:,} objects in {seconds:.0f} s", flush=True)
     slow = minio_store(bench.minio, "large", endpoint=endpoint)
     server = Server(Host(bench.folder, slow.environment), slow.location)
-    bench._stack.callback(server.close)
+    bench.stack.callback(server.close)
     for what in ("after a stop", "again", "after kill -9"):
         seconds = server.start()
         grown = resident_bytes(server.pid) - idle
@@ -142,8 +143,7 @@ async def room(device: Device) -> None:
 
 async def rest(store: Store) -> None:
     """Until maintenance has nothing to do."""
-    compactor = store._engine.compactor
-    await until(lambda: compactor._nothing_at == compactor._state(), seconds=3600)
+    await until(lambda: is_at_rest(engine_of(store)), seconds=3600)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.support import format_blocks, format_reader, format_sealed
 from tests.support.format_reader import FormatReader
+from tests.support.inside import engine_of
 from tests.support.nbd import FUA, NO_HOLE, Client
 from tests.support.program import Host, Server
 from tests.support.stores import StoreUnderTest
@@ -167,7 +168,7 @@ class Maintained:
 
     def __init__(self, store: Store, content: bytearray, seed: int) -> None:
         self.store = store
-        self.engine: Engine = store._engine
+        self.engine: Engine = engine_of(store)
         self.content = content
         self.draw = random.Random(seed)
 

@@ -21,7 +21,6 @@ from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient
 from nbdserver.admin.content_frames import encode, encode_end
 from nbdserver.admin.operations import ChangePassword, CreateDevice, Flush
-from nbdserver.cli import root
 from nbdserver.exports import Exports
 from nbdserver.server.listener import Server
 from nbdserver.service import logs
@@ -35,6 +34,8 @@ from storage.fs.store_options import StoreOptions
 from storage.objects import locations
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret
+from tests.nbdserver.inside import run_command
+from tests.support.inside import contents
 from tests.support.nbd import Client
 from tests.support.planted import found_in, unique
 
@@ -178,14 +179,14 @@ def test_a_command_that_fails_at_a_request(
         }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["nbdserver", *words])
-        return root._run()
+        return run_command()
 
     words, password = COMMANDS[command]
     if command != "init":
         whole = Failing({}, 0, error)
         assert run(["init"], OLD, whole) == 0
         assert run(["device", "import", "disk", "image"], OLD, whole) == 0
-        made = whole._objects
+        made = contents(whole)
     statuses = []
     for at in range(1, STEPS_MAX):
         store = Failing(made, at, error)

@@ -13,6 +13,7 @@ from cryptography import x509
 from nbdserver.tls import Credentials, names_in_certificate
 from storage.env import RealEnv
 from storage.errors import AccessDenied, Invalid
+from tests.nbdserver.inside import files_of
 from tests.support.certificates import Authority, write, write_folder, write_key
 
 AUTHORITY = Authority()
@@ -269,14 +270,14 @@ def test_a_key_that_may_not_be_read(folder: Path) -> None:
 def test_a_reload_changes_all_or_nothing(folder: Path, spoil: Callable[[Path], None]) -> None:
     env = RealEnv()
     used = Credentials(folder, verify_peer=True, env=env)
-    before = used._files
+    before = files_of(used)
     spoil(folder)
     with pytest.raises(Invalid):
         used.reload()
-    assert used._files is before
+    assert files_of(used) is before
     write_folder(folder, AUTHORITY)
     used.reload()
-    assert used._files is not before
+    assert files_of(used) is not before
     env.close()
 
 

@@ -21,6 +21,7 @@ from tests.simulation import changes
 from tests.simulation.changes import KINDS, Operator
 from tests.simulation.damage import WAIT_SECONDS, Damage
 from tests.simulation.oracle import BLOCK_BYTES, Disk, Image, Op
+from tests.support.inside import engine_of
 
 SECTOR = 4096
 STAMP = struct.Struct("<QQ")
@@ -418,7 +419,7 @@ class Actor:
 
     async def _checkpoint(self) -> None:
         """Somebody asks for a memtable flush (a change of password does), and perhaps does not wait for its end."""
-        flushing = asyncio.ensure_future(self._work.store._engine.flush_memtable(always=True))
+        flushing = asyncio.ensure_future(engine_of(self._work.store).flush_memtable(always=True))
         if self._chance.random() < 0.5:
             await flushing
             return
@@ -472,7 +473,7 @@ class Actor:
         """
         await self._pushes()
         if self._goes_on():
-            flushing = self._work.store._engine.flush_memtable(always=True)
+            flushing = engine_of(self._work.store).flush_memtable(always=True)
             await asyncio.gather(self._soon(change), flushing, self._pushes())
 
     async def _soon(self, change: Callable[[], Coroutine[None, None, None]]) -> None:

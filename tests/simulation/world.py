@@ -30,6 +30,7 @@ from tests.simulation.oracle import Floor, Oracle, View, Violation
 from tests.simulation.profile import constants, draw
 from tests.simulation.store import HANG_SECONDS, Bucket, Client, Faults
 from tests.simulation.writer import KEY, TROUBLES, Writer, check_memory, look, open_engine
+from tests.support.inside import engine_of
 from tests.support.nonces import Nonces
 
 CALM_SECONDS_MAX = 400.0
@@ -239,7 +240,7 @@ class World:
             return
         newest = self.oracle.newest()
         serving = [w for w in self._writers if w.state in ("serving", "idle") and w.session is newest]
-        tables = [sst for sst, _ in serving[0].store._engine.manifests.listed()] if serving else []
+        tables = [sst for sst, _ in engine_of(serving[0].store).manifests.listed()] if serving else []
         if self.damage.strike(self.profile.damage, tables, self.oracle.sessions):
             self.seen[f"fault: {self.profile.damage}"] += 1
             self.note(f"{self.damage.name} is struck ({self.profile.damage}): {sorted(self.damage.blocks)}")

@@ -28,6 +28,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.names import Change, Devices
 from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
 from tests.simulation.profile import Profile
+from tests.support.inside import engine_of, env_of, layers_of, objects_of
 
 KEY = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
 OPEN_SECONDS = 30.0
@@ -113,10 +114,10 @@ def complain(where: str, found: Surveyed) -> None:
 
 async def check_memory(store: Store) -> None:
     """Violation: what a writer has in memory is not what its store says, or that is not whole."""
-    engine = store._engine
+    engine = engine_of(store)
     async with held(engine.compactor.context) as moment:
-        objects = store._objects.with_deadline(OPEN_SECONDS)
-        found = await survey(Subject(objects, KEY, 1, store._env, Tree, moment=moment))
+        objects = objects_of(store).with_deadline(OPEN_SECONDS)
+        found = await survey(Subject(objects, KEY, 1, env_of(store), Tree, moment=moment))
     complain("a running writer", found)
 
 
@@ -286,14 +287,14 @@ class Writer:
     def floor(self) -> Floor:
         """What must be found if all died now: what flushes were answered for, and what memory takes for durable."""
         floor = self.oracle.floor(self.session)
-        layers = self.store._engine.layers
+        layers = engine_of(self.store).layers
         disks = {
             number: max(acked, self.session.disks[number].admitted(layers[number].queue.acked_sequence))
             if number in layers
             else acked
             for number, acked in floor.disks.items()
         }
-        tree = self.store._engine._layers.tree_queue.acked_sequence
+        tree = layers_of(engine_of(self.store)).tree_queue.acked_sequence
         known = [position for sequence, position in self.session.tree_sequences if sequence <= tree]
         return Floor(self.session, max([floor.tree, *known]), disks)
 
@@ -309,11 +310,11 @@ class Writer:
     @property
     def job(self) -> str | None:
         """The kind of job that its maintenance is busy with."""
-        return self.store._engine.compactor.progress.job if hasattr(self, "store") else None
+        return engine_of(self.store).compactor.progress.job if hasattr(self, "store") else None
 
     def jobs(self) -> dict[str, int]:
         """How many of each kind its maintenance did."""
-        return self.store._engine.compactor.progress.jobs if hasattr(self, "store") else {}
+        return engine_of(self.store).compactor.progress.jobs if hasattr(self, "store") else {}
 
     def layer_of(self, name: str) -> int:
         return self.session.devices[-1][name][0]
@@ -357,7 +358,7 @@ class Writer:
             return
         self._tree.session = self.session
         self._tree.violate = self.violate
-        self._tree.sequence = lambda: self.store._engine.writes.sequence
+        self._tree.sequence = lambda: engine_of(self.store).writes.sequence
         self.state = "serving"
         self.note(
             f"opened with epoch {self.session.epoch} after {self.session.parent}"

@@ -24,15 +24,15 @@ class MemoryGate:
     def __init__(self) -> None:
         self.delay = 0.0
         self.closed = False
-        self._waiting: dict[Callable[[], None], int] = {}
+        self.waiting: dict[Callable[[], None], int] = {}
 
     def when_open(self, callback: Callable[[], None], length: int) -> None:
-        self._waiting[callback] = length
+        self.waiting[callback] = length
         if not self.closed:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def forget(self, callback: Callable[[], None]) -> None:
-        self._waiting.pop(callback, None)
+        self.waiting.pop(callback, None)
 
     def _go_on(self) -> None:
         if not self.closed:
@@ -41,9 +41,9 @@ class MemoryGate:
     def open(self, turns: int | None = None) -> None:
         """Let everybody through, one write each in turns; after so many of them it closes again."""
         self.closed = True  # until they have had their turns
-        while self._waiting and turns != 0:
-            callback = next(iter(self._waiting))
-            del self._waiting[callback]
+        while self.waiting and turns != 0:
+            callback = next(iter(self.waiting))
+            del self.waiting[callback]
             callback()
             turns = None if turns is None else turns - 1
         self.closed = turns is not None

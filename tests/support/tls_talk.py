@@ -53,7 +53,7 @@ class TlsTalk:
                 break
             except ssl.SSLWantReadError:
                 self._push()
-                self._pull()
+                self.pull()
         self._push()
 
     def encrypt(self, data: bytes) -> bytes:
@@ -72,7 +72,7 @@ class TlsTalk:
             try:
                 piece = self.tls.read(count - len(data))
             except ssl.SSLWantReadError:
-                if not self._pull():
+                if not self.pull():
                     break
                 continue
             except ssl.SSLZeroReturnError:
@@ -103,7 +103,7 @@ class TlsTalk:
     def _push(self) -> None:
         self.socket.sendall(self._outgoing.read())
 
-    def _pull(self) -> bool:
+    def pull(self) -> bool:
         data = b""
         with contextlib.suppress(ConnectionError):
             data = self.socket.recv(1 << 16)

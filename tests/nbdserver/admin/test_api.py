@@ -42,6 +42,7 @@ from storage.errors import (
 )
 from storage.fs.device import Device
 from storage.secret import Secret
+from tests.support.inside import objects_of
 
 MIB = 1 << 20
 T = TypeVar("T")
@@ -279,7 +280,7 @@ async def test_a_password_that_is_changed_while_the_old_keys_stay(
 ) -> None:
     """It is in force, and the command ends: with what is left to be done, and status 3."""
 
-    delete = store._objects.delete
+    delete = objects_of(store).delete
 
     async def deletes_no_keys(names: Sequence[str]) -> None:
         if any(name.startswith("keys/") for name in names):
@@ -287,7 +288,7 @@ async def test_a_password_that_is_changed_while_the_old_keys_stay(
         await delete(names)
 
     monkeypatch.setattr(keys, "DELETE_SECONDS_MAX", 0.05)
-    monkeypatch.setattr(store._objects, "delete", deletes_no_keys)
+    monkeypatch.setattr(objects_of(store), "delete", deletes_no_keys)
     async with asyncio.timeout(60):
         with pytest.raises(Unfinished, match="the new password is in force") as left:
             await ask(client.perform, ChangePassword(Secret(b"password"), Secret(b"another")))

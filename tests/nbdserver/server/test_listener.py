@@ -120,7 +120,7 @@ async def test_a_client_that_is_disconnected_leaves_nothing_behind(running: Runn
     client, other = await running.client(), await running.client(tcp=True)
     running.disk.gate.closed = True
     client.submit(m.WRITE, 0, data=b"o" * 4096)
-    await running.until(lambda: bool(running.disk.gate._waiting))
+    await running.until(lambda: bool(running.disk.gate.waiting))
     (number,) = (each["id"] for each in running.server.clients() if each["requests"])
     assert isinstance(number, int)
     assert running.server.disconnect(number).startswith(f"client {number} (unix:pid=")

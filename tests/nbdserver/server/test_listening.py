@@ -45,22 +45,22 @@ async def test_a_file_is_not_taken_for_a_socket(make: Callable[..., Running]) ->
 
 
 async def test_two_servers_starting_at_once_do_not_take_each_others_socket(
-    make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Running],
 ) -> None:
     """A look that finds a stale socket is old when the other server has put its own in the place of that."""
     one, other = make(), make()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(one.path))
-    looked = unix_sockets._is_listened_on
+    patch = pytest.MonkeyPatch()
 
     def look(path: Path) -> bool:
-        monkeypatch.setattr(unix_sockets, "_is_listened_on", looked)
+        patch.undo()
         sock, _ = unix_sockets.listen(path, "other")
         found.append(sock)
         return False
 
     found: list[socket.socket] = []
-    monkeypatch.setattr(unix_sockets, "_is_listened_on", look)
+    patch.setattr(unix_sockets, "_is_listened_on", look)
     with pytest.raises(Conflict, match="another program listens on"):
         await one.server.listen_unix(one.path)
     with found[0]:

@@ -10,6 +10,7 @@ import pytest
 
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Limits
+from tests.nbdserver.inside import budget_of, connections
 from tests.support import messages as m
 from tests.support.nbd import Client
 from tests.support.running import Running
@@ -30,7 +31,7 @@ async def held(make: Callable[..., Running]) -> Running:
 
 async def unseen(running: Running, number: int = 0) -> Connection:
     """Wait until a client has not been read for so long that it may have left."""
-    connection = list(running.server._clients)[number]
+    connection = connections(running.server)[number]
     loop = asyncio.get_running_loop()
     await running.until(lambda: transmission(connection).liveness.unseen(loop.time()))
     return connection
@@ -67,8 +68,8 @@ async def test_a_client_that_is_there_is_answered(held: Running, count: int) -> 
     assert held.disk.last_sequence == count
     assert held.disk.contents((count - 1) * MIB, MIB) == bytes([count - 1]) * MIB
     assert await asyncio.to_thread(client.read, 0, MIB) == bytes(MIB)
-    await held.until(lambda: held.server._budget.taken == 0)
-    assert held.server._budget.looking_ahead is None
+    await held.until(lambda: budget_of(held.server).taken == 0)
+    assert budget_of(held.server).looking_ahead is None
     client.close()
 
 
@@ -84,14 +85,14 @@ async def test_of_a_client_that_has_left_nothing_is_carried_out(held: Running, l
     await held.until(lambda: not held.server.clients())
     assert held.disk.contents(0, 4096) == NEW
     assert held.disk.last_sequence == 1
-    assert held.server._budget.taken == 0
+    assert budget_of(held.server).taken == 0
     client.close()
 
 
 async def test_many_look_ahead_one_after_the_other(held: Running) -> None:
     """What is set apart for it is enough for one: together they would all wait for the rest for ever."""
     clients = [await held.client(tcp=True) for _ in range(4)]
-    budget = held.server._budget
+    budget = budget_of(held.server)
     budget.total, budget.reserve = 4 * 8 * MIB + 48 * MIB, 48 * MIB
 
     def flood(client: Client) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from nbdserver.server.peer import Peer
 from nbdserver.server.refusal_log import LENGTH_MAX, LINES, LINES_PER_ADDRESS, PERIOD_SECONDS, RefusalLog
+from tests.nbdserver.inside import lines_remembered
 from tests.support.nbd import Client, NbdError
 from tests.support.running import Running
 
@@ -46,7 +47,7 @@ def test_many_addresses_get_so_many_together(caplog: pytest.LogCaptureFixture) -
         log.note(peer(f"10.0.{number >> 8}.{number & 255}"), 0.0, "client_refused", "no")
     assert len(caplog.records) == LINES
     assert "no more is logged" in facts(caplog)[-1]["reason"]
-    assert len(log._lines) <= LINES + 1, "what is remembered is bounded too"
+    assert lines_remembered(log) <= LINES + 1, "what is remembered is bounded too"
 
 
 def test_what_a_client_sent_is_one_line(caplog: pytest.LogCaptureFixture) -> None:

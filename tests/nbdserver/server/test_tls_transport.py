@@ -17,6 +17,7 @@ from nbdserver.server.listener import Server
 from nbdserver.server.tls_transport import TlsTransport
 from nbdserver.tls import Credentials
 from storage.env import RealEnv
+from tests.nbdserver.inside import below, connections, put_below, read_from
 from tests.support import messages as m
 from tests.support.certificates import Authority, write_folder
 from tests.support.examples import examples
@@ -192,7 +193,7 @@ async def test_a_reload_drops_nobody_and_counts_for_the_next(
     make: Callable[..., Running], folder: Path, tmp_path: Path, context: ssl.SSLContext
 ) -> None:
     running = make()
-    running.credentials._folder = tmp_path
+    read_from(running.credentials, tmp_path)
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     await running.start()
     before = await running.client(context)
@@ -312,7 +313,7 @@ async def test_the_server_says_close_notify(running: Running, context: ssl.SSLCo
     talk = await running.talk(context)
     await asyncio.to_thread(talk.send, m.request(m.DISC))
     assert await asyncio.to_thread(talk.receive, 100) == b""
-    assert not await asyncio.to_thread(talk._pull)
+    assert not await asyncio.to_thread(talk.pull)
 
 
 @pytest.mark.parametrize("how", ["end", "close", "reset"])
@@ -377,7 +378,7 @@ async def test_an_old_copy_in_a_paused_connection_does_not_undo_a_newer_write(
     running.disk.gate.closed = True
     stalled.submit(m.WRITE, 0, data=b"o" * 4096)
     stalled.submit(m.WRITE, 4096, data=b"o" * 4096)
-    (connection,) = (each for each in running.server._clients if each.number == 1)
+    (connection,) = (each for each in connections(running.server) if each.number == 1)
     await running.until(lambda: not connection.stream.reading)
     stalled.submit(m.WRITE, 8192, data=b"o" * 4096)
     stalled.close()
@@ -444,11 +445,11 @@ async def test_a_long_reply_is_encrypted_in_pieces(running: Running, context: ss
     long = bytes(range(256)) * (128 << 10)
     running.disk.write(0, long)
     client = await running.client(context)
-    (connection,) = running.server._clients
+    (connection,) = connections(running.server)
     secured = connection.stream.transport
     assert isinstance(secured, TlsTransport)
-    spy = Spy(secured._transport)
-    secured._transport = spy  # type: ignore[assignment]
+    spy = Spy(below(secured))
+    put_below(secured, spy)
     assert await asyncio.to_thread(client.read, 0, 32 * MIB) == long
     assert sum(spy.written) > 32 * MIB
     assert max(spy.written) < MIB

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from nbdserver.server.limits import Limits
+from tests.nbdserver.inside import budget_of, connections, new_connection
 from tests.support import messages as m
 from tests.support.running import GREETING_BYTES, Running, closed, drop
 from tests.support.wired import transmission
@@ -74,7 +75,7 @@ async def test_two_who_come_at_once_do_not_make_room_for_each_other(make: Callab
     attached = [await full.client() for _ in range(2)]
     loop = asyncio.get_running_loop()
     pairs = [socket.socketpair() for _ in range(3)]
-    come = (loop.connect_accepted_socket(full.server._make_connection, theirs) for _, theirs in pairs)
+    come = (loop.connect_accepted_socket(lambda: new_connection(full.server), theirs) for _, theirs in pairs)
     await asyncio.gather(*come, return_exceptions=True)
     for ours, _ in pairs:
         ours.setblocking(False)
@@ -179,12 +180,12 @@ async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., R
     for _ in range(50):
         await asyncio.to_thread(client.write, MIB, b"h" * 65536)
         assert await asyncio.to_thread(client.read, MIB, 65536) == b"h" * 65536
-    assert 0 < crowded.server._budget.taken <= limits.memory_bytes
+    assert 0 < budget_of(crowded.server).taken <= limits.memory_bytes
     for _, writer in hostile:
         drop(writer)
     client.close()
     await crowded.until(lambda: not crowded.server.clients())
-    assert crowded.server._budget.taken == 0
+    assert budget_of(crowded.server).taken == 0
 
 
 # Clients that leave with things under way
@@ -211,7 +212,7 @@ async def test_an_old_copy_in_a_silent_socket_does_not_undo_a_newer_write(runnin
     running.disk.gate.closed = True
     stalled.submit(m.WRITE, 0, data=b"o" * 4096)
     stalled.submit(m.WRITE, 4096, data=b"o" * 300_000)
-    await running.until(lambda: bool(running.disk.gate._waiting))
+    await running.until(lambda: bool(running.disk.gate.waiting))
     stalled.close()
     running.disk.gate.closed = False
     await asyncio.to_thread(other.write, 0, b"n" * 4096)
@@ -225,7 +226,7 @@ async def test_an_old_copy_in_a_silent_socket_does_not_undo_a_newer_write(runnin
 async def test_a_dead_peer_is_noticed_in_25_seconds(running: Running) -> None:
     """What the kernel is told; that it does it is the kernel's."""
     client = await running.client(tcp=True)
-    (connection,) = running.server._clients
+    (connection,) = connections(running.server)
     sock = connection.stream.transport.get_extra_info("socket")
     tcp = socket.IPPROTO_TCP
     idle, interval, count = (
@@ -247,8 +248,8 @@ async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running)
     client.setblocking(False)
     await loop.sock_connect(client, running.address)
     await loop.sock_sendall(client, m.simple() + m.request(m.READ, 0, 256 << 10) * 4 + m.request(m.DISC))
-    await running.until(lambda: bool(running.server._clients))
-    (connection,) = running.server._clients
+    await running.until(lambda: bool(connections(running.server)))
+    (connection,) = connections(running.server)
     await running.until(lambda: connection.is_closing)
     for _ in range(3):
         await loop.sock_sendall(client, b"rubbish")
@@ -282,14 +283,14 @@ async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running:
     running.disk.gate.closed = True
     writes = m.request(m.WRITE, 0, data=bytes(256 << 10)) * 400
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(client, writes))
-    (connection,) = running.server._clients
+    (connection,) = connections(running.server)
     await running.until(lambda: transmission(connection).session.admission.stalled)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     client.close()
     running.disk.gate.open()
     await running.until(lambda: not running.server.clients())
-    assert running.server._budget.taken == 0
+    assert budget_of(running.server).taken == 0
 
 
 async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(running: Running) -> None:
@@ -298,7 +299,7 @@ async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(r
     await asyncio.get_running_loop().sock_sendall(client, m.request(m.WRITE, 0, data=b"o" * 4096))
     await running.until(lambda: any(facts["requests"] for facts in running.server.clients()))
     stopping = asyncio.ensure_future(running.server.stop(20))
-    (connection,) = running.server._clients
+    (connection,) = connections(running.server)
     await running.until(lambda: transmission(connection).session.ending)
     client.close()
     running.disk.write(0, b"n" * 4096)
@@ -313,7 +314,7 @@ async def test_who_reads_nothing_does_not_keep_the_memory_of_all(make: Callable[
     await greedy.start()
     _, hoarder = await greedy.raw(tcp=tcp)
     hoarder.write(m.simple() + m.request(m.READ, 0, 32 * MIB))
-    await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
+    await greedy.until(lambda: budget_of(greedy.server).taken > 30 * MIB)
     client = await greedy.client(tcp=not tcp)
     await asyncio.to_thread(client.write, 0, bytes(8 * MIB))
     client.close()
@@ -329,7 +330,7 @@ async def test_who_sends_nothing_of_what_it_announced_does_not_keep_the_memory_o
     await greedy.start()
     _, hoarder = await greedy.raw(tcp=True)
     hoarder.write(m.simple() + m.request(m.WRITE, 0, 32 * MIB))
-    await greedy.until(lambda: greedy.server._budget.taken > 30 * MIB)
+    await greedy.until(lambda: budget_of(greedy.server).taken > 30 * MIB)
 
     async def trickle() -> None:
         while trickles and not hoarder.is_closing():
@@ -350,7 +351,7 @@ async def test_who_sends_slowly_is_waited_for(make: Callable[..., Running]) -> N
     await patient.start()
     reader, writer = await patient.raw()
     writer.write(m.simple() + m.request(m.WRITE, 0, 4 * MIB))
-    await patient.until(lambda: patient.server._budget.taken == 3 * MIB)
+    await patient.until(lambda: budget_of(patient.server).taken == 3 * MIB)
     await asyncio.sleep(0.2)
     writer.write(bytes(4 * MIB))
     await patient.until(lambda: patient.disk.last_sequence == 1)
@@ -364,7 +365,7 @@ async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running]) -> N
     await patient.start()
     reader, writer = await patient.raw()
     writer.write(m.simple() + m.request(m.READ, 0, 32 * MIB))
-    await patient.until(lambda: patient.server._budget.taken > 30 * MIB)
+    await patient.until(lambda: budget_of(patient.server).taken > 30 * MIB)
     await asyncio.sleep(0.2)
     got = 0
     async with asyncio.timeout(20):

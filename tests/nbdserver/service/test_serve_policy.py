@@ -11,6 +11,7 @@ from nbdserver.config import ServeSettings
 from nbdserver.service.serve_policy import ServePolicy
 from storage.env import RealEnv
 from storage.errors import Invalid
+from tests.nbdserver.inside import files_of
 from tests.support.certificates import Authority, write_folder
 
 GRANT = '[[grant]]\nuser = 0\nexports = "*"\nmode = "read-only"\n'
@@ -62,18 +63,18 @@ def test_a_reload_keeps_what_is_good(settings: ServeSettings, env: RealEnv, capl
     assert settings.tls_certificates is not None
     used = ServePolicy(settings, env)
     assert used.credentials is not None
-    certificates, access = used.credentials._files, used.access
+    certificates, access = files_of(used.credentials), used.access
     caplog.set_level(logging.ERROR)
     for text in ("nonsense", CERTIFICATE):
         settings.access.write_text(text)
         used.reload()
         assert used.access is access
-        assert used.credentials._files is not certificates
+        assert files_of(used.credentials) is not certificates
     (settings.tls_certificates / "server-key.pem").unlink()
     settings.access.write_text(GRANT * 2)
-    certificates = used.credentials._files
+    certificates = files_of(used.credentials)
     used.reload()
-    assert used.credentials._files is certificates
+    assert files_of(used.credentials) is certificates
     assert used.access is not None
     assert len(used.access.grants) == 2
     said = [record.getMessage() for record in caplog.records]

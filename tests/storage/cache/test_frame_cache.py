@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from storage.cache.frame_cache import FRESH_KEYS, PART_OVERHEAD, STALE_MAX, FrameCache
 from tests.support.examples import examples
+from tests.support.inside import queues
 
 KIB = 1024
 
@@ -34,11 +35,12 @@ def test_the_bound_and_the_books_hold(capacity: int, ops: list[tuple[str, int, i
             assert key not in cache.entries
         assert cache.bytes <= capacity
         assert cache.bytes == sum(sizes[key] for key in cache.entries)
-        assert cache._small_bytes == sum(sizes[key] for key, frame in cache.entries.items() if frame.is_new)
-        assert {key for key, frame in cache.entries.items() if frame.is_new} <= set(cache._small)
-        assert {key for key, frame in cache.entries.items() if not frame.is_new} <= set(cache._main)
-        assert len(cache._ghost) <= max(len(cache.entries), 1) + 1
-        assert len(cache._small) + len(cache._main) <= 2 * len(cache.entries) + STALE_MAX + 1
+        new_bytes, small, main, ghosts, queued = queues(cache)
+        assert new_bytes == sum(sizes[key] for key, frame in cache.entries.items() if frame.is_new)
+        assert {key for key, frame in cache.entries.items() if frame.is_new} <= small
+        assert {key for key, frame in cache.entries.items() if not frame.is_new} <= main
+        assert ghosts <= max(len(cache.entries), 1) + 1
+        assert queued <= 2 * len(cache.entries) + STALE_MAX + 1
 
 
 def test_what_is_asked_for_again_survives_a_scan() -> None:

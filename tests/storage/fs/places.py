@@ -13,6 +13,7 @@ from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.options import EngineOptions
+from tests.support.inside import engine_of
 
 MIB = 1024 * 1024
 PASSWORD = b"a password"
@@ -52,5 +53,5 @@ async def contents(device: Device, offset: int = 0, length: int | None = None) -
 
 async def kill(store: Store) -> None:
     """As kill -9 does, except that this process lives on."""
-    store._engine.fail(Closed("killed by the test"))
+    engine_of(store).fail(Closed("killed by the test"))
     await store.close()

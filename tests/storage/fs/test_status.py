@@ -9,6 +9,7 @@ import pytest
 from storage.objects.local import LocalStore
 from tests.storage.fs.places import DATA, MIB, Place, contents
 from tests.storage.lsm.worlds import soon, until
+from tests.support.inside import engine_of
 
 
 async def test_a_store_that_fails_says_since_when_why_and_what_waits(
@@ -63,7 +64,7 @@ async def test_a_store_that_does_not_let_us_delete_works_and_says_so(
     await store.create_device("a", MIB)
     for number in range(5):
         store.device("a").write(number * 4096, DATA)
-        await store._engine.flush_memtable()
+        await engine_of(store).flush_memtable()
     await until(lambda: store.status().garbage.since is not None)
     garbage = store.status().garbage
     assert garbage.objects >= 5

@@ -11,6 +11,7 @@ from storage.format.frame import SECTOR_BYTES
 from storage.fs.store import Store
 from storage.lsm.read.extents import ExtentState
 from tests.storage.fs.places import DATA, MIB, PASSWORD, Place, contents, kill
+from tests.support.inside import engine_of
 
 
 async def test_a_new_store_has_nothing_and_keeps_what_is_written(place: Place) -> None:
@@ -186,7 +187,7 @@ async def test_the_status_can_be_shown(place: Place) -> None:
     before = store.status()
     assert before.unlogged_bytes == 7 * SECTOR_BYTES + 256, "seven sectors, and what goes with each write"
     assert before.devices == 1
-    await store._engine.flush_memtable()
+    await engine_of(store).flush_memtable()
     after = store.status()
     assert (after.unlogged_bytes, after.memtable_bytes, after.wal_objects) == (0, 0, 0)
     assert after.ssts == 1

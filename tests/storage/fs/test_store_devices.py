@@ -9,6 +9,7 @@ import pytest
 from storage.errors import AccessDenied, AlreadyExists, Conflict, Invalid, NotFound
 from storage.format.frame import BLOCK_BYTES
 from tests.storage.fs.places import DATA, MIB, Place, contents, kill
+from tests.support.inside import engine_of, open_devices
 
 
 async def test_devices_are_created_once_and_within_limits(place: Place) -> None:
@@ -110,7 +111,7 @@ async def test_a_deleted_device_leaves_nothing_to_its_successor(place: Place) ->
         assert await contents(store.device("a")) == bytes(MIB)
         store.device("a").write(0, DATA)
         if flushed:
-            await store._engine.flush_memtable()
+            await engine_of(store).flush_memtable()
         await store.delete_device("a")
         with pytest.raises(NotFound):
             store.device("a")
@@ -130,7 +131,7 @@ async def test_a_deleted_device_takes_no_write_and_is_forgotten(place: Place) ->
         device.write(0, DATA)
     with pytest.raises(AccessDenied, match="deleted"):
         device.zero(0, 4096, allocated=False)
-    assert not store._devices
+    assert not open_devices(store)
     await store.close()
 
 
@@ -199,7 +200,7 @@ async def test_what_a_shrink_cut_off_reads_as_zeros_when_it_grows_again(place: P
     device = store.device("a")
     device.write(0, bytes(range(256)) * (4 * MIB // 256))
     if way == "flushed":
-        await store._engine.flush_memtable()
+        await engine_of(store).flush_memtable()
     with pytest.raises(Conflict, match="--shrink"):
         await store.resize_device("a", MIB + 512)
     assert device.size == 4 * MIB

@@ -14,6 +14,7 @@ from storage.fs.store_options import StoreOptions
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.objects.local import LocalStore
 from tests.storage.fs.places import contents
+from tests.support.inside import engine_of
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -79,7 +80,7 @@ async def test_a_compaction_says_what_it_would_do_does_it_and_comes_to_its_end(t
     jobs = await compacted(store, None)
     assert {"WriteCheckpoint", "Drop", "Consolidate"} <= set(jobs)
     assert len(jobs) == len(await compacted(store, None)) + len(jobs), "a second one has nothing to do"
-    engine = store._engine
+    engine = engine_of(store)
     assert not engine.manifests.manifest.ssts, "a start reads nothing beside the checkpoint"
     assert not any(layer.index.is_patched(block) for layer in engine.layers.values() for block in range(SIZE // BLOCK))
     await store.count_usage()
@@ -99,7 +100,7 @@ async def test_one_device_is_compacted_and_the_other_left(tmp_path: Path) -> Non
     store, content = await Place(tmp_path).overwritten()
     with pytest.raises(NotFound):
         await store.upkeep.compact_step("nobody")
-    first, second = store._engine.layers.values()
+    first, second = engine_of(store).layers.values()
     patched = [block for block in range(SIZE // BLOCK) if second.index.is_patched(block)]
     assert patched
     await compacted(store, "a")
@@ -149,7 +150,7 @@ async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     assert done.dropped > 0
     assert kept.objects == next(kept.objects for kept in done.kept if "younger than a day" in kept.reason)
     assert young.exists()
-    listed = {ref.id for ref, _ in store._engine.manifests.listed()}
+    listed = {ref.id for ref, _ in engine_of(store).manifests.listed()}
     left = {path.stem for path in (place.folder / "compacted").glob("*.sst")}
     assert listed <= left
 

@@ -20,6 +20,7 @@ from storage.lsm.read.extents import ExtentState
 from tests.support.examples import first_soon
 from tests.support.format_blocks import DATA, Frame
 from tests.support.format_reader import FormatReader
+from tests.support.inside import engine_of
 
 KIB = 1024
 SECTOR = 4 * KIB
@@ -113,8 +114,8 @@ class Place:
 
     async def agrees(self, store: Store, *disks: Disk) -> Store:
         """Compare what a store says of itself with all of that, also as a reader sees it; gives it opened again."""
-        async with store._engine.compactor.working:
-            await store._engine.flush_memtable(always=True)
+        async with engine_of(store).compactor.working:
+            await engine_of(store).flush_memtable(always=True)
             await store.count_usage()
         told, of = store.status(), {disk.name: store.device_usage(disk.name) for disk in disks}
         live, stored, dead, ssts = await self.recounted(store)
@@ -150,7 +151,7 @@ async def do(engine: Engine, job: Repack | Drop | Consolidate | WriteCheckpoint)
 
 async def maintain(store: Store) -> None:
     """Every job, on as much as there is."""
-    engine = store._engine
+    engine = engine_of(store)
     await engine.flush_memtable()
     async with engine.compactor.working:  # maintenance looks once when a store is opened
         patched = tuple(
@@ -185,7 +186,7 @@ async def test_what_is_used_agrees_with_the_objects_in_the_store(tmp_path: Path,
     for _ in range(2):
         a.write(80)
         a.write_whole(a.draw.randrange(20), 10)
-        await store._engine.flush_memtable()
+        await engine_of(store).flush_memtable()
         b.write(40)
         await maintain(store)
         store = await place.agrees(store, a, b)
@@ -221,7 +222,7 @@ async def test_allocated_is_what_was_written_and_not_discarded(tmp_path: Path, s
             assert used.memtable_bytes <= store.status().memtable_bytes
         await store.flush()
         assert store.device_usage("a").unlogged_bytes == 0
-        await store._engine.flush_memtable()
+        await engine_of(store).flush_memtable()
         await store.count_usage()
         used = store.device_usage("a")
         assert (used.allocated_bytes, used.memtable_bytes) == (by_extents(store, "a"), 0)
@@ -239,14 +240,14 @@ async def test_nothing_is_counted_twice(tmp_path: Path) -> None:
     """Who asks again while nothing changed gets the same; a write, a flush, a job and a deletion change something."""
     store = await Place(tmp_path).open(create=True)
     await store.create_device("a", SIZE)
-    meter = store._engine.meter
+    meter = engine_of(store).meter
     disk = Disk(store, "a", 1)
     before = await meter.count()
     assert await meter.count() is before
     for change in (
         lambda: disk.write_whole(1, 2),
-        store._engine.flush_memtable,
-        lambda: do(store._engine, WriteCheckpoint("the test says so")),
+        engine_of(store).flush_memtable,
+        lambda: do(engine_of(store), WriteCheckpoint("the test says so")),
         lambda: store.delete_device("a"),
     ):
         done = change()

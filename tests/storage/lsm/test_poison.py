@@ -11,6 +11,7 @@ from storage.lsm.options import EngineOptions
 from storage.lsm.wal import group_commit as commit_module
 from storage.lsm.wal import queue as log_module
 from tests.storage.lsm.worlds import World, durable, read, record, soon
+from tests.support.inside import flush_of, layers_of
 
 SECTOR = b"s" * SECTOR_BYTES
 
@@ -23,7 +24,7 @@ async def test_a_memtable_flush_that_is_cancelled_by_nobody_is_no_success(monkey
     world = World()
     engine, layer = await world.start()
     layer.write(0, SECTOR)
-    monkeypatch.setattr(engine._flush, "run", cancelled)
+    monkeypatch.setattr(flush_of(engine), "run", cancelled)
     with pytest.raises(Closed, match="CancelledError"):
         await soon(asyncio.ensure_future(engine.flush_memtable()))
     engine, layer = await world.reopen(engine)
@@ -50,7 +51,7 @@ async def test_a_tree_that_knows_more_than_the_log_takes_no_further_record(monke
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(engine._layers, "_take_effect", broken)
+    monkeypatch.setattr(layers_of(engine), "_take_effect", broken)
     with pytest.raises(RuntimeError):
         await engine.change_tree(record("create", 2))
     monkeypatch.undo()

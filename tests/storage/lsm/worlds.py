@@ -23,6 +23,7 @@ from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, Object
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret
 from tests.support.idle import idle, turns
+from tests.support.inside import contents
 from tests.support.nonces import Nonces
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class StageStore:
     @property
     def objects(self) -> dict[str, bytes]:
         """Name to content: to look at and to tamper with."""
-        return self.inner._objects
+        return contents(self.inner)
 
     def hold(self, verb: str, prefix: str = "") -> Hold:
         held = Hold(verb, prefix)

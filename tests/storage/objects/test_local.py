@@ -18,6 +18,7 @@ from storage.env import RealEnv
 from storage.errors import AlreadyExists, Closed, Invalid, NotFound, Unavailable, Unsupported
 from storage.objects import folders
 from storage.objects.local import LocalStore
+from tests.support.inside import end_threads
 from tests.support.requirements import require
 
 REPOSITORY = Path(__file__).parents[3]
@@ -411,8 +412,7 @@ async def test_what_was_cancelled_keeps_its_descriptors(
     go_on.set()
     await asyncio.gather(call, return_exceptions=True)
     env.close()
-    for pool in env._pools.values():
-        pool.shutdown(wait=True)
+    end_threads(env)
     for descriptor in others:
         os.close(descriptor)
     assert os.listdir(decoy) == []

@@ -12,6 +12,7 @@ from storage.lsm.index.block_map import BlockMap
 from tests.storage.lsm.check.test_survey import at_rest, running
 from tests.storage.lsm.compaction.test_jobs import BLOCK, SECTOR
 from tests.storage.lsm.worlds import World, durable
+from tests.support.inside import masks
 
 OLD, NEW, PATCHED, ZEROED = range(4)
 """Blocks of the device: written once, twice, with a patch over them, and discarded."""
@@ -77,7 +78,7 @@ def has_another_tag(engine: Engine, first: dict[int, FrameRef]) -> None:
 def widens_a_patch(engine: Engine, first: dict[int, FrameRef]) -> None:
     index = engine.layers[1].index
     row = index.pages[0].head[PATCHED]
-    index._mask[row] |= 1 << 20
+    masks(index)[row] |= 1 << 20
 
 
 def sectors(findings: list[Finding], kind: Kind) -> set[int]:

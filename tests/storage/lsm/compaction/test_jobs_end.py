@@ -13,6 +13,7 @@ from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.worlds import World, durable, read, record, soon, until
 from tests.support.idle import idle
+from tests.support.inside import debt_of
 
 MIB = 1024 * 1024
 BLOCK = 256 * 1024
@@ -132,7 +133,7 @@ async def test_writers_do_not_wait_for_maintenance_that_can_do_nothing() -> None
     with pytest.raises(AccessDenied):
         await steps(engine, 20)
     assert not await engine.compactor.step()
-    assert engine.writes._pressure.debt == 0
+    assert debt_of(engine) == 0
     world.store.denials.clear()
     await engine.close()
 

@@ -14,6 +14,7 @@ from storage.objects.base import DELETE_BATCH_MAX
 from storage.objects.memory import MemoryStore
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.lsm.worlds import InlineEnv, World, durable, read, soon, until
+from tests.support.inside import contents
 
 DENIED = AccessDenied("s3://bucket refused to delete (403 AccessDenied)")
 
@@ -50,7 +51,7 @@ def test_all_of_it_is_deleted_in_large_requests() -> None:
         garbage = Garbage(store, InlineEnv())
         collecting = asyncio.ensure_future(garbage.collect())
         garbage.add(NAMES)
-        while store._objects:  # noqa: ASYNC110
+        while contents(store):  # noqa: ASYNC110
             await asyncio.sleep(1)
         assert len(garbage) == 0
         collecting.cancel()
@@ -68,7 +69,7 @@ def test_an_object_that_stays_keeps_no_other_and_is_asked_for_seldom() -> None:
         collecting = asyncio.ensure_future(garbage.collect())
         garbage.add(NAMES)
         await asyncio.sleep(600)
-        assert set(store._objects) == store.kept
+        assert set(contents(store)) == store.kept
         assert len(garbage) == 1
         assert "403" in str(garbage.failing)
         before = len(store.asked)
@@ -76,7 +77,7 @@ def test_an_object_that_stays_keeps_no_other_and_is_asked_for_seldom() -> None:
         assert len(store.asked) - before < 2 * 86400 / DELETE_PAUSE_SECONDS_MAX + 10
         store.kept = set()
         await asyncio.sleep(DELETE_PAUSE_SECONDS_MAX + 1)
-        assert not store._objects
+        assert not contents(store)
         assert len(garbage) == 0
         assert garbage.failing is None
         collecting.cancel()
@@ -89,7 +90,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     garbage = Garbage(Keeper(), InlineEnv())
     for name in NAMES:
         garbage.add([name])
-    assert len(garbage._names) == 100
+    assert len(garbage) - garbage.forgotten == 100
     assert len(garbage) == len(NAMES), "what was forgotten is there all the same"
 
 

@@ -24,6 +24,7 @@ from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN, Leftovers, Sweeper
 from storage.objects.memory import MemoryStore
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World, until
 from tests.support.idle import idle
+from tests.support.inside import forget_when_written
 
 EPOCH, TAKEOVER, FENCE = 3, 9, 40
 
@@ -131,7 +132,7 @@ async def test_what_the_store_gives_no_age_stays(store: StageStore, env: Clocks)
     table = await put_table(store, env, 1)
     env.elapsed += 2 * LEFTOVER_SECONDS_MIN
     sweeping = await sweeper(store, env)
-    del store.inner._modified[sst_name(table)]
+    forget_when_written(store.inner, sst_name(table))
     await sweeping.sweep()
     assert tables(store) == {table}
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.lsm.memtable.gate import PASS_BYTES, TURN_BYTES, Gate
+from tests.support.inside import give_turns
 
 Callback = Callable[[], None]
 
@@ -106,7 +107,7 @@ def test_turns_are_fair_by_bytes(lengths: list[int]) -> None:
         writer.ask()
     gate.set(0.0, full=False)
     for _ in range(20):
-        gate._give_turns()
+        give_turns(gate)
     most = max(lengths) + TURN_BYTES
     given_to = [passed.count(writer) * (writer.length + TURN_BYTES) for writer in writers]
     assert max(given_to) - min(given_to) <= most

@@ -6,6 +6,7 @@ import pytest
 
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from tests.storage.lsm.worlds import World, durable, read
+from tests.support.inside import layers_of
 
 BASE = bytes(range(256)) * (BLOCK_BYTES // 256)
 
@@ -22,7 +23,7 @@ async def test_pieces_of_two_generations_lie_over_each_other_as_they_were_writte
     for count, piece in enumerate(order):
         if count == 2:
             # The generation below stays sealed: its flush cannot end.
-            engine._layers.seal()
+            layers_of(engine).seal()
         start, data = pieces[piece]
         layer.write(start, data)
         expected[start : start + len(data)] = data

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.lsm.read.read_ahead import STREAMS_MAX, WINDOW_BLOCKS_MAX, ReadAhead
+from tests.support.inside import streams_of
 
 
 def test_a_first_miss_fetches_nothing_ahead() -> None:
@@ -44,4 +45,4 @@ def test_never_behind_the_miss_and_never_too_far(misses: list[int]) -> None:
     for block in misses:
         ahead = streams.miss(block, block + 1)
         assert not ahead or block < ahead[0] <= ahead[-1] <= block + WINDOW_BLOCKS_MAX
-        assert len(streams._streams) <= STREAMS_MAX
+        assert streams_of(streams) <= STREAMS_MAX

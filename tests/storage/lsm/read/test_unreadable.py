@@ -21,6 +21,7 @@ from storage.lsm.sst.frame_reader import ATTEMPT_SECONDS_MAX
 from storage.objects.rates import Rate
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.lsm.worlds import MIB, InlineEnv, StageStore, World, durable, join, record
+from tests.support.inside import outage_of
 
 BAD = b"bad " * (BLOCK_BYTES // 4)
 GOOD = b"good" * (BLOCK_BYTES // 4)
@@ -420,7 +421,7 @@ def test_what_nobody_foresaw_while_a_refusal_is_looked_into_is_told_to_who_waits
         async def broken(since: float) -> bool:
             raise RuntimeError("unforeseen")
 
-        there.engine.source._outage.gives_others = broken  # type: ignore[method-assign]
+        outage_of(there.engine).gives_others = broken
         async with asyncio.timeout(10 * READ_SECONDS_MAX):
             with pytest.raises(RuntimeError, match="unforeseen"):
                 await there.layer.read(0, SECTOR_BYTES)

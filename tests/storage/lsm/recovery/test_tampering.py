@@ -25,6 +25,7 @@ from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack,
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
 from tests.storage.lsm.worlds import World, durable, join, record
+from tests.support.inside import remember, sst_of
 from tests.support.nonces import Nonces
 
 PASSWORD = b"a password"
@@ -120,7 +121,7 @@ async def make(state: Path, *, compacted: bool) -> Sample:
     zero(31 * BLOCK_BYTES, 3 * BLOCK_BYTES)
     zero(77, 5000)
     await durable(engine, layer)
-    await engine._ownership.remember(engine._anchor())
+    await remember(engine)
     await world.crash(engine)
     await engine.close()
     manifest = engine.manifests.manifest
@@ -340,7 +341,7 @@ async def test_a_damaged_frame_is_an_error_of_its_block_only(sample: Sample) -> 
         for ref in [found.content for found in layer.index.find(block)] + [base]:
             if not isinstance(ref, FrameRef):
                 continue
-            name = engine.source._sst_numbers.name(ref.location)
+            name = sst_of(engine, ref.location)
             damaged = bytearray(sample.objects[name])
             damaged[(ref.location & 0xFFFFFFFF) + 30] ^= 4
             world.store.objects[name] = bytes(damaged)

@@ -18,6 +18,7 @@ from storage.lsm.wal.reader import RESUME
 from storage.objects.base import Listing
 from tests.storage.lsm.worlds import KEY, World, durable, join, read, soon, when_durable
 from tests.support.idle import idle
+from tests.support.inside import remember
 
 
 def sector(number: int) -> bytes:
@@ -98,7 +99,7 @@ async def test_an_object_cut_off_the_end_of_a_log_that_the_anchor_knows_is_a_los
     engine, layer = await world.start()
     layer.write(0, sector(1))
     await durable(engine, layer)
-    await engine._ownership.remember(engine._anchor())
+    await remember(engine)
     last = world.store.names(WALS)[-1]
     await world.crash(engine)
     del world.store.objects[last]
