@@ -8,9 +8,13 @@ import pytest
 from storage.crypto.keyslots import Cost
 from storage.env import RealEnv
 from storage.errors import AccessDenied, NotFound
+from storage.format.names import manifest_name
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
+from storage.lsm.compaction.plan import droppable
+from storage.lsm.gc import sweep
+from storage.lsm.manifest import manifest_store
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.objects.local import LocalStore
 from tests.storage.fs.places import contents
@@ -67,7 +71,6 @@ async def compacted(store: Store, device: str | None) -> list[str]:
     raise AssertionError("a compaction does not come to its end")
 
 
-@pytest.mark.fast
 async def test_a_compaction_says_what_it_would_do_does_it_and_comes_to_its_end(tmp_path: Path) -> None:
     place = Place(tmp_path)
     store, content = await place.overwritten()
@@ -95,7 +98,6 @@ async def test_a_compaction_says_what_it_would_do_does_it_and_comes_to_its_end(t
     await store.close()
 
 
-@pytest.mark.fast
 async def test_one_device_is_compacted_and_the_other_left(tmp_path: Path) -> None:
     store, content = await Place(tmp_path).overwritten()
     with pytest.raises(NotFound):
@@ -103,6 +105,8 @@ async def test_one_device_is_compacted_and_the_other_left(tmp_path: Path) -> Non
     first, second = engine_of(store).layers.values()
     patched = [block for block in range(SIZE // BLOCK) if second.index.is_patched(block)]
     assert patched
+    of_one, of_both = [await store.upkeep.plan_compaction(device) for device in ("a", None)]
+    assert 0 < of_one.consolidated < of_both.consolidated
     await compacted(store, "a")
     assert not any(first.index.is_patched(block) for block in range(SIZE // BLOCK))
     assert [block for block in range(SIZE // BLOCK) if second.index.is_patched(block)] == patched
@@ -110,7 +114,6 @@ async def test_one_device_is_compacted_and_the_other_left(tmp_path: Path) -> Non
     await store.close()
 
 
-@pytest.mark.fast
 async def test_a_reader_plans_and_writes_nothing(tmp_path: Path) -> None:
     place = Place(tmp_path)
     store, _ = await place.overwritten()
@@ -126,7 +129,6 @@ async def test_a_reader_plans_and_writes_nothing(tmp_path: Path) -> None:
     assert place.files() == before
 
 
-@pytest.mark.fast
 async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,9 +147,14 @@ async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     await store.delete_device("b")
     store.device("a").zero(0, SIZE, allocated=False)
     await store.upkeep.flush()
+    monkeypatch.setattr(manifest_store, "MANIFESTS_KEPT", 1)
     done = await store.upkeep.collect(dry_run=False)
     assert (done.waiting, done.refused) == (0, False)
     assert done.dropped > 0
+    assert not droppable(await engine_of(store).compactor.look())
+    manifests = engine_of(store).manifests
+    kept_manifests = {manifest_name(number) for number in (manifests.number, *manifests.manifest.takeovers)}
+    assert {path.relative_to(place.folder).as_posix() for path in place.folder.glob("manifest/*")} == kept_manifests
     assert kept.objects == next(kept.objects for kept in done.kept if "younger than a day" in kept.reason)
     assert young.exists()
     listed = {ref.id for ref, _ in engine_of(store).manifests.listed()}
@@ -163,4 +170,25 @@ async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     assert (await store.upkeep.collect(dry_run=False)).refused
     monkeypatch.undo()
     assert await contents(store.device("a"), BLOCK, BLOCK) == bytes(BLOCK)
+    await store.close()
+
+
+async def test_a_dry_run_deletes_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    store, _ = await place.overwritten()
+    await store.close()
+    sst = next(path for path in (place.folder / "compacted").iterdir())
+    left = sst.with_name(sst.name[:-7] + "000.sst")
+    left.write_bytes(sst.read_bytes())
+    store = await place.open()
+    await store.upkeep.collect(dry_run=False)
+    assert left.exists(), "it is young"
+    monkeypatch.setattr(sweep, "LEFTOVER_SECONDS_MIN", 0.0)
+    plan = await store.upkeep.collect(dry_run=True)
+    assert plan.leftovers > 0
+    assert (plan.waiting, plan.deleted) == (0, 0)
+    assert left.exists()
+    done = await store.upkeep.collect(dry_run=False)
+    assert (done.leftovers, done.waiting) == (plan.leftovers, 0)
+    assert not left.exists()
     await store.close()

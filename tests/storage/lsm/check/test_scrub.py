@@ -59,7 +59,6 @@ def due(
     return all_due(listed, reads, tried or {}, now=now, period=PERIOD)
 
 
-@pytest.mark.fast
 def test_an_sst_is_due_half_a_period_after_it_was_written_or_read_and_the_longest_due_first() -> None:
     old, older, young = sst(NOW - 16 * DAY), sst(NOW - 20 * DAY), sst(NOW - 14 * DAY)
     reads = ReadTimes()
@@ -72,11 +71,12 @@ def test_an_sst_is_due_half_a_period_after_it_was_written_or_read_and_the_longes
     assert due([], reads) == []
 
 
-@pytest.mark.fast
 def test_one_that_is_damaged_is_due_after_a_day() -> None:
     bad = sst(NOW - DAY)
     reads = ReadTimes()
+    reads.sound(bad.id, NOW - DAY)
     reads.wrong(bad.id, "it is damaged")
+    assert reads.read == {}, "it does not count as read"
     tried = {bad.id: NOW}
     assert due([bad], reads, now=NOW + SCRUB_AGAIN_SECONDS - 1, tried=tried) == []
     assert due([bad], reads, now=NOW + SCRUB_AGAIN_SECONDS, tried=tried) == [bad]
@@ -132,13 +132,18 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def case() -> None:
-        world = World(host=HostState(tmp_path, "memory://"), options=options(PERIOD))
+        host = HostState(tmp_path, "memory://")
+        world = World(host=host, options=options(PERIOD))
         world.env = Clock()
         engine = await written(world)
         await asyncio.sleep(PERIOD * 0.6)
         reads = await engine.reads.load()
         assert reads.read.keys() == listed(engine)
         assert engine.reads.damaged == []
+        assert ReadTimes.decode(host.load_reads()).read == reads.read
+        asked = world.store.count("get", "compacted/")
+        await asyncio.sleep(PERIOD * 0.3)
+        assert world.store.count("get", "compacted/") == asked, "what was read is not due yet"
         ref = next(ref for ref, _ in engine.manifests.listed())
         name, sound = f"compacted/{ref.id}.sst", world.store.objects[f"compacted/{ref.id}.sst"]
         world.store.objects[name] = sound[:150] + bytes([sound[150] ^ 1]) + sound[151:]
@@ -147,9 +152,15 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
         assert sentence.startswith(f"{name}: ")
         assert "scrub_found" in caplog.messages
         await world.crash(engine)
+        world.options = options(None)
+        engine = await world.open()
+        await engine.reads.load()
+        assert engine.reads.damaged == [sentence], "another process of this host knows, without another look"
+        await world.crash(engine)
+        world.options = options(PERIOD)
         engine = await world.open()
         await asyncio.sleep(1)
-        assert engine.reads.damaged == [sentence], "another process of this host knows"
+        assert engine.reads.damaged == [sentence]
         world.store.objects[name] = sound
         await asyncio.sleep(SCRUB_AGAIN_SECONDS + 2 * SCRUB_LOOK_SECONDS)
         assert engine.reads.damaged == []
@@ -159,7 +170,6 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
         in_virtual_time(case())
 
 
-@pytest.mark.fast
 def test_a_store_that_is_away_is_waited_for_and_is_no_damage() -> None:
     async def case() -> None:
         world = World(options=options(PERIOD))
@@ -178,7 +188,6 @@ def test_a_store_that_is_away_is_waited_for_and_is_no_damage() -> None:
     in_virtual_time(case())
 
 
-@pytest.mark.fast
 def test_nobody_scrubs_who_was_not_asked_to() -> None:
     async def case() -> None:
         world = World(options=options(None))
@@ -191,7 +200,31 @@ def test_nobody_scrubs_who_was_not_asked_to() -> None:
     in_virtual_time(case())
 
 
-@pytest.mark.fast
+async def test_what_is_gone_is_forgotten() -> None:
+    world = World(options=options(None))
+    engine = await written(world)
+    reads = await engine.reads.load()
+    reads.sound("gone", NOW)
+    reads.wrong("damaged and gone", "it was damaged")
+    assert await scrub_of(world, engine).round() > 0
+    assert "gone" not in reads.read
+    assert engine.reads.damaged == []
+    await engine.close()
+
+
+def scrub_of(world: World, engine: Engine, *, period_seconds: float = PERIOD) -> Scrub:
+    async def whole() -> None:
+        """Nobody else looks."""
+
+    return Scrub(
+        period_seconds=period_seconds,
+        kept=engine.reads,
+        reader=reader(engine.compactor.context, whole),
+        listed=lambda: [ref for ref, _ in engine.manifests.listed()],
+        env=world.env,
+    )
+
+
 async def test_an_answer_that_ends_a_read_ends_no_scrub(monkeypatch: pytest.MonkeyPatch) -> None:
     """It only reads: nothing of it may be the end of a server."""
 
@@ -201,13 +234,7 @@ async def test_an_answer_that_ends_a_read_ends_no_scrub(monkeypatch: pytest.Monk
     world = World(options=options(None))
     engine = await written(world)
     monkeypatch.setattr(DataReader, "read", closed)
-    scrub = Scrub(
-        period_seconds=0.001,
-        kept=engine.reads,
-        reader=reader(engine.compactor.context, closed),
-        listed=lambda: [ref for ref, _ in engine.manifests.listed()],
-        env=world.env,
-    )
+    scrub = scrub_of(world, engine, period_seconds=0.001)
     await asyncio.sleep(0.01)
     assert await scrub.round() == SCRUB_LOOK_SECONDS
     assert engine.reads.damaged == []
