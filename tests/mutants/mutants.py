@@ -18,9 +18,9 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-def mutants(file: str, tests: str, *mistakes: tuple[str, str, str]) -> list[Mutant]:
+def mutants(file: str, noticed_by: str, *mistakes: tuple[str, str, str]) -> list[Mutant]:
     """Those of one file, which the same tests notice."""
-    return [Mutant(name, file, old, new, tuple(tests.split())) for name, old, new in mistakes]
+    return [Mutant(name, file, old, new, tuple(noticed_by.split())) for name, old, new in mistakes]
 
 
 COMPACTION = "tests/storage/lsm/compaction/"

@@ -20,13 +20,13 @@ PUBLIC = {"_replace", "_asdict"}
 """Of a named tuple, whose fields have all other names."""
 
 LOOK_INSIDE = {
-    "support/inside.py": "what tests look into, with a name for each",
-    "nbdserver/inside.py": "what tests look into, with a name for each",
-    "support/idle.py": "an event loop of asyncio, whose names these are",
-    "simulation/loop.py": "an event loop for asyncio, whose names these are",
-    "soak/broken.py": "mistakes planted into the server",
-    "nbdserver/server/test_session_model.py": "mistakes planted into a session",
-    "nbdserver/server/session_model.py": "a mistake planted into a session",
+    "tests/support/inside.py": "what tests look into, with a name for each",
+    "tests/nbdserver/inside.py": "what tests look into, with a name for each",
+    "tests/support/idle.py": "an event loop of asyncio, whose names these are",
+    "tests/simulation/loop.py": "an event loop for asyncio, whose names these are",
+    "tests/soak/broken.py": "mistakes planted into the server",
+    "tests/nbdserver/server/test_session_model.py": "mistakes planted into a session",
+    "tests/nbdserver/server/session_model.py": "a mistake planted into a session",
 }
 """Files of tests that reach for what is private, and why."""
 
@@ -80,7 +80,7 @@ def test_nobody_reaches_into_another() -> None:
 
 
 def test_tests_look_inside_where_it_has_a_name() -> None:
-    found = {path.relative_to(ROOT / "tests").as_posix(): list(pokes(path.read_text())) for path in TESTS}
+    found = {path.relative_to(ROOT).as_posix(): list(pokes(path.read_text())) for path in TESTS}
     assert LOOK_INSIDE.keys() <= found.keys()
     assert {place: wrong for place, wrong in found.items() if wrong and place not in LOOK_INSIDE} == {}
 
