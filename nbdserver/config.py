@@ -48,6 +48,8 @@ class ServeSettings:
     run: str | None = None
     pid_file: Path | None = None
     state_folder: Path | None = None
+    journal: str | None = None
+    """The folder of the journal in memory, or `off`; None: the runtime folder."""
     cache_bytes: int | None = None
     scrub_days: int = SCRUB_DAYS
     """In so many days all data is read once; 0: never."""

@@ -34,6 +34,17 @@ class WriteGate(Protocol):
         """Do not call it after all."""
 
 
+class WriteJournal(Protocol):
+    """What must know of every write before its client is told of it."""
+
+    @property
+    def pending(self) -> Sequence[object]:
+        """The writes that it does not know of yet, of all devices; the same object for the life of the store."""
+
+    def keep(self) -> None:
+        """Know of all of them. Never fails, and never awaits."""
+
+
 class BlockDevice(Protocol):
     """A disk. Buffers that go in or come out are never changed afterwards. The properties may be plain
     attributes.
@@ -56,6 +67,10 @@ class BlockDevice(Protocol):
     @property
     def gate(self) -> WriteGate:
         """The same one for the life of the device."""
+
+    @property
+    def journal(self) -> WriteJournal:
+        """The same one for the life of the store."""
 
     @property
     def last_sequence(self) -> int:

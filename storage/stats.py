@@ -33,6 +33,7 @@ _COUNTER, _GAUGE = StatKind.COUNTER, StatKind.GAUGE
 
 ENGINE_STATS = (
     Stat("unlogged_bytes", _GAUGE, "bytes", "written and not durable yet"),
+    Stat("journal_bytes", _GAUGE, "bytes", "size of the journal in memory: what a killed server leaves to the next"),
     Stat("memtable_bytes", _GAUGE, "bytes", "written and not in SSTs yet, less what no flush can take"),
     Stat("kept_bytes", _GAUGE, "bytes", "parts of sectors over what cannot be read: they stay in the log"),
     Stat("cached_bytes", _GAUGE, "bytes", "decoded frames in memory"),

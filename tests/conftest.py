@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.failures import FailuresAtOnce
 from tests.support.leftovers import Leftovers
+from tests.support.memory import folder_in_memory
 from tests.support.minio import RunningMinio
 from tests.support.program import Host, Server
 from tests.support.requirements import require
@@ -79,6 +80,13 @@ def work() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="nbd-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory, as journals ask for."""
+    with folder_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

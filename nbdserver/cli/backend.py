@@ -57,14 +57,17 @@ def at_rest(
     If the store fails meanwhile, its error is raised, also where the work would have waited for ever. What is waited
     for is said, unless the work `shows_progress` itself and the store is well.
     """
-    from storage import StoreOptions, open_damaged, open_reader, open_store
+    from storage import open_damaged, open_reader, open_store
 
-    options = StoreOptions(state_folder=place.state_folder, patience_seconds=PATIENCE_SECONDS)
+    options = _options(place)
     secret = passwords.current(os.environ).secret if password is None else password
 
     async def opened(env: Env) -> Store:
         if writes:
-            return await open_store(place.store, secret, env=env, options=options)
+            store = await open_store(place.store, secret, env=env, options=options)
+            if store.opening.problem is not None:
+                complain(store.opening.problem)
+            return store
         if damaged:
             return await open_damaged(place.store, secret, env=env, options=options)
         return await open_reader(place.store, secret, env=env, options=options)
@@ -75,11 +78,20 @@ def at_rest(
         secret.wipe()
 
 
+def _options(place: Place) -> StoreOptions:
+    """How a command opens a store. As its writer it does again what a killed server has left in its journal."""
+    from nbdserver.journals import journal_folder
+    from storage import StoreOptions
+
+    folder = journal_folder(place.journal, os.environ)
+    return StoreOptions(state_folder=place.state_folder, journal_folder=folder, patience_seconds=PATIENCE_SECONDS)
+
+
 def make_store(place: Place, password: Secret, work: Callable[[Store], Awaitable[T]], *, accept_rollback: bool) -> T:
     """Make a store, do something with it and close it. `Store.created` tells if it was there already."""
-    from storage import StoreOptions, open_store
+    from storage import open_store
 
-    options = StoreOptions(state_folder=place.state_folder, patience_seconds=PATIENCE_SECONDS)
+    options = _options(place)
 
     def opened(env: Env) -> Awaitable[Store]:
         return open_store(place.store, password, env=env, create=True, accept_rollback=accept_rollback, options=options)

@@ -123,6 +123,7 @@ def serve(
     settings = ServeSettings(
         store=place.store,
         state_folder=place.state_folder,
+        journal=place.journal,
         tcp=_tcp(bind, port, wanted=unix is None and rest["run"] is None),
         unix=unix,
         make_store=not no_create and not rest["read_only"],

@@ -19,10 +19,13 @@ Command = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a store is, as `config.locate` writes it, and where this host remembers stores."""
+    """Where a store is, as `config.locate` writes it, where this host remembers stores, and where it keeps journals of
+    them (`nbdserver.journals`).
+    """
 
     store: str
     state_folder: Path | None
+    journal: str | None
 
 
 def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
@@ -92,7 +95,7 @@ FOLDER_PATH = AbsolutePath(file_okay=False)
 
 
 def store_option(command: Command) -> Command:
-    """`--store` and `--state-folder`; the command gets them as `place`."""
+    """`--store`, `--state-folder` and `--journal`; the command gets them as `place`."""
 
     @option("--store", metavar="STORE", help="Where the store is: s3://BUCKET/PREFIX, file:///FOLDER or a path.")
     @option(
@@ -100,8 +103,13 @@ def store_option(command: Command) -> Command:
         type=click.Path(path_type=Path, file_okay=False),
         help="Where this host remembers the stores it has written.",
     )
+    @option(
+        "--journal",
+        metavar="FOLDER|off",
+        help="Folder in memory that keeps what was answered when the server is killed.  [default: the runtime folder]",
+    )
     @functools.wraps(command)
-    def with_place(*args: Any, store: str | None, state_folder: Path | None, **rest: Any) -> Any:
+    def with_place(*args: Any, store: str | None, state_folder: Path | None, journal: str | None, **rest: Any) -> Any:
         ctx = click.get_current_context()
         said = [rest.pop("store_argument", None), ctx.find_root().params.get("store")]
         if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
@@ -116,7 +124,7 @@ def store_option(command: Command) -> Command:
                 ctx,
             )
         _check(store, ctx)
-        place = Place(locate(store, os.environ), state_folder and state_folder.absolute())
+        place = Place(locate(store, os.environ), state_folder and state_folder.absolute(), journal)
         return command(*args, place=place, **rest)
 
     return with_place

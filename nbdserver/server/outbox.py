@@ -1,13 +1,18 @@
 """Replies of one client on their way to its transport: they gather in a list that goes out in one call.
 
-Promises: replies go out in the order in which they were added, and none after `close`. What waits in the transport is
-bounded: the session asks `has_room` before it adds much, and data that was counted when it was read from the store is
-counted until the transport has sent it.
+Promises: replies go out in the order in which they were added, and none after `close`.
+
+What waits in the transport is bounded: the session asks `has_room` before it adds much, and data that was counted when
+it was read from the store is counted until the transport has sent it.
+
+No reply goes out before the journal has every write that was carried out before it, of whichever client: so what
+somebody was told of, or has read, outlives this process.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
+from nbdserver.exports import WriteJournal
 from nbdserver.protocol.replies import Parts
 from nbdserver.server.reads import copied
 
@@ -25,7 +30,13 @@ class ReplyTransport(Protocol):
 class Outbox:
     """The replies that are ready, and what is known of those that went out."""
 
-    def __init__(self, transport: ReplyTransport, give: Callable[[int], None], is_paused: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        transport: ReplyTransport,
+        journal: WriteJournal,
+        give: Callable[[int], None],
+        is_paused: Callable[[], bool],
+    ) -> None:
         """`give`: so many counted bytes are sent. `is_paused`: more than Limits.reply_bytes are unsent."""
         self.parts: Parts = []
         """What is ready; who adds data to it adds its length to `queued`."""
@@ -34,6 +45,8 @@ class Outbox:
         self.bytes_sent = 0
         """Bytes of data that the transport was given so far."""
         self._transport = transport
+        self._journal = journal
+        self._unkept = journal.pending
         self._give = give
         self._is_paused = is_paused
         self._leaving = 0
@@ -47,6 +60,8 @@ class Outbox:
     def send(self) -> None:
         """Hand everything that is ready to the transport."""
         if self.parts and not self._closed:
+            if self._unkept:
+                self._journal.keep()
             parts = self.parts if not self._transport.get_write_buffer_size() else copied(self.parts)
             self._transport.writelines(parts)
             self.parts.clear()

@@ -87,7 +87,7 @@ class Session:
         self.disconnected = False
         """The client said DISC: what it sent before counts, though it may have left."""
         self.admission = Admission(limits, budget, changed=self._settle_soon, fail=owner.fail)
-        self.outbox = Outbox(transport, self.admission.give, lambda: owner.write_paused)
+        self.outbox = Outbox(transport, device.journal, self.admission.give, lambda: owner.write_paused)
         self._parts = self.outbox.parts
         """The same list for the life of both."""
         self._owner = owner

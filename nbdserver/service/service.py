@@ -30,6 +30,7 @@ from nbdserver.admin.sockets import runtime_folder, socket_path
 from nbdserver.admin.starting import starting
 from nbdserver.config import STOP_SECONDS, ServeSettings
 from nbdserver.exports import BlockDevice, Exports
+from nbdserver.journals import journal_folder
 from nbdserver.server.limits import Limits, share_of_one_address
 from nbdserver.server.listener import Server
 from nbdserver.service import captive, logs
@@ -93,7 +94,7 @@ async def _open_and_serve(
             async with saying(say, lambda _: _waits_for(store)):
                 announcements = await service.start()
             ready(announcements)
-            logger.info("serving", extra={"store": store.url, "epoch": store.epoch})
+            _tell(store)
             status = await service.until_the_end(stopped)
         except BaseException:
             await service.stop(grace_seconds=0)
@@ -108,6 +109,16 @@ async def _open_and_serve(
         finally:
             if service is not None:
                 await service.end()
+
+
+def _tell(store: Store) -> None:
+    """It serves; and what became of what the last server had answered and not flushed."""
+    logger.info("serving", extra={"store": store.url, "epoch": store.epoch})
+    found = store.opening
+    if found.restored:
+        logger.info("journal_restored", extra={"operations": found.restored})
+    if found.problem is not None:
+        logger.warning("journal_not_used", extra={"reason": found.problem})
 
 
 def _waits_for(store: Store) -> str:
@@ -290,6 +301,7 @@ async def _open(settings: ServeSettings, password: Secret, env: Env, told: Openi
         options=StoreOptions(
             engine=engine,
             state_folder=settings.state_folder,
+            journal_folder=journal_folder(settings.journal, os.environ),
             admin_socket=socket_path(runtime_folder(os.environ), settings.store),
             opening=told,
         ),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from storage.buffers import Buffer
 from storage.errors import AccessDenied, Invalid
+from storage.lsm.journal.journal import Journal
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.read.assemble import Piece
@@ -15,10 +16,11 @@ class Device:
     The methods of the fast path are those of the layer itself: a cached read costs no call in between.
     """
 
-    def __init__(self, layer: Layer, *, gate: Gate, size: int, read_only: bool) -> None:
+    def __init__(self, layer: Layer, *, gate: Gate, journal: Journal, size: int, read_only: bool) -> None:
         self._layer = layer
         self.size = size
         self.gate = gate
+        self.journal = journal
         self.read_only = read_only
         self.exclusive_user: str | None = None
         """What has it for itself, such as "an import"; no client should get it meanwhile."""

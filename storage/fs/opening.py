@@ -26,6 +26,7 @@ from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.check.subject import Subject
 from storage.lsm.check.survey import survey
 from storage.lsm.engine import Engine
+from storage.lsm.journal.files import FolderFiles, JournalFiles
 from storage.lsm.recovery.anchor import HostState, default_state_folder
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.wiring import Context
@@ -114,6 +115,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
             accept_rollback=terms.accept_rollback,
             read_only=terms.read_only,
             prepare=prepare,
+            journal=await env.run("store", _journal, patient.url, options, terms),
         )
         # A password change that was cut short left the slot of the old password behind.
         engine.garbage.add(old_keys)
@@ -187,6 +189,13 @@ def _host(url: str, options: StoreOptions) -> HostState | None:
     if url == "memory://":
         return None
     return HostState(options.state_folder or default_state_folder(os.environ), url, options.admin_socket)
+
+
+def _journal(url: str, options: StoreOptions, terms: _Terms) -> JournalFiles | None:
+    """Where a writer of this host has its journal; a store in memory ends with its process, and has none."""
+    if options.journal_folder is None or terms.read_only or url == "memory://":
+        return None
+    return FolderFiles(options.journal_folder, url)
 
 
 async def unlock(

@@ -69,6 +69,7 @@ class Store:
         self._devices: dict[int, Device] = {}
         self._resizes: set[asyncio.Task[None]] = set()
         self._opened_at = env.monotonic()
+        self.opening = engine.opening
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
@@ -119,12 +120,10 @@ class Store:
         inode = self._tree.namespace.device(name)[1]
         device = self._devices.get(inode.layer)
         if device is None:
-            device = self._devices[inode.layer] = Device(
-                self._engine.layers[inode.layer],
-                gate=self._engine.writes.gate,
-                size=self._tree.namespace.size(inode),
-                read_only=self._engine.read_only,
-            )
+            engine, size = self._engine, self._tree.namespace.size(inode)
+            gate, journal, read_only = engine.writes.gate, engine.journal, engine.read_only
+            device = Device(engine.layers[inode.layer], gate=gate, journal=journal, size=size, read_only=read_only)
+            self._devices[inode.layer] = device
         return device
 
     async def create_device(self, name: str, size: int) -> None:

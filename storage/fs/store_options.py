@@ -26,6 +26,7 @@ class Opening:
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
     """How a store is opened. `state_folder` is where this host remembers stores; None: the system's place for that.
+    `journal_folder` is where on this host, in memory, the journal lies that outlives the process; None: there is none.
     `admin_socket` is where the commands of this host will reach the process that opens it, if they can.
 
     `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
@@ -35,6 +36,7 @@ class StoreOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     state_folder: Path | None = None
     admin_socket: Path | None = None
+    journal_folder: Path | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     cost: Cost = DEFAULT_COST

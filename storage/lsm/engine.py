@@ -21,10 +21,14 @@ from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.journal.files import JournalFiles
 from storage.lsm.metadata import TreeState
+from storage.lsm.numbers import numbers
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.take_over import Opened, Opener
+from storage.lsm.restoring import Found, OpeningReport, restore
+from storage.lsm.restoring import read as read_journal
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_change import TreeChange
 from storage.lsm.usage import Meter
@@ -55,9 +59,11 @@ class Engine:
         """What goes on until the engine ends."""
         self._flushes = Background()
         """Memtable flushes and commits under way: each goes on to its end, whoever asked for it."""
-        parts = put_together(its, self)
+        parts = self._parts = put_together(its, self)
         self.cache = parts.cache
         self.writes = parts.writes
+        self.journal = parts.journal
+        self.opening = OpeningReport(0, None)
         self.source = parts.source
         self.commit = parts.commit
         self.layers = parts.layers.by_number
@@ -89,13 +95,14 @@ class Engine:
         opening_store: ObjectStore | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         single_store: ObjectStore | None = None,
+        journal: JournalFiles | None = None,
     ) -> Engine:
         """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only,
         `single_store` the same that tries each request once; `prepare` is awaited when the store was found whole, and
-        before anything is written.
+        before anything is written. `journal` is where this host's journals of the store lie.
         """
         sst_numbers = SstNumbers()
-        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers)
+        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, journal)
         if read_only:
             opened = await opener.open_reader(tree)
         else:
@@ -109,9 +116,10 @@ class Engine:
             engine = cls(its, keys_number)
             await engine._replay(opened, sst_numbers)
             if not read_only:
-                await engine._ownership.begin(engine._anchor())
-                engine._start()
+                await engine._begin(opened)
         except BaseException:
+            if journal is not None:
+                journal.leave()
             if opened.lock is not None:
                 opened.lock.release()
             raise
@@ -143,6 +151,24 @@ class Engine:
         gone = [sst_numbers.number(sst.id) for sst in self.manifests.gone()]
         for layer in self.layers.values() if gone and insist else ():
             check_listed(layer.index, gone)
+
+    async def _begin(self, opened: Opened) -> None:
+        """Become a writer that serves, once the log is replayed: with what the journal of the last one of this host
+        holds beyond it, which is in the log when this returns.
+        """
+        found = Found(None)
+        if opened.journal is not None:
+            found = await read_journal(opened.journal, opened.lock, self._layers, self.key, self._env)
+        await self._ownership.begin(self._anchor())
+        self.opening = OpeningReport(len(found.beyond), found.problem)
+        try:
+            restore(found, self._layers, self.journal)
+            self._start()
+            if found.beyond:
+                await self.flush()
+        except BaseException as error:
+            self.fail(error if isinstance(error, Exception) else Closed("the opening of this store was given up"))
+            raise
 
     def _start(self) -> None:
         self.garbage.add(self.manifests.take_old())
@@ -245,8 +271,10 @@ class Engine:
                 self.compactor.finish()
                 await self.garbage.finish()
                 self.fail(Closed("the store was closed"))
+                self.journal.close(clean=not self.writes.unlogged_bytes)
                 await self._ownership.leave()
         finally:
+            self.journal.close(clean=False)
             self._ownership.end()
 
     # --- memtable flush
@@ -298,28 +326,7 @@ class Engine:
 
     def numbers(self) -> dict[str, int | float]:
         """All of `ENGINE_STATS` as they are now, by name."""
-        log = self.commit.position.snapshot()
-        ssts, used = self.meter.ssts(), self.meter.usage
-        oldest = self.commit.oldest()
-        return {
-            "unlogged_bytes": self.writes.unlogged_bytes,
-            "unlogged_seconds": 0.0 if oldest is None else round(self._env.monotonic() - oldest, 3),
-            "memtable_bytes": self.writes.memtable_bytes,
-            "kept_bytes": self.writes.memtable.kept,
-            "cached_bytes": self.cache.bytes,
-            "wal_acknowledged": log.acknowledged,
-            "wal_objects": log.objects,
-            "manifest": self.manifests.number,
-            "wal_bytes": self.commit.position.logged_bytes,
-            "ssts": ssts.count,
-            "stored_bytes": ssts.size,
-            "live_bytes": used.live,
-            "dead_bytes": used.dead,
-            "written_bytes": self._layers.written_bytes,
-            "unmerged_ssts": len(self.manifests.manifest.ssts),
-            "maintenance_bytes": self.compactor.progress.uploaded_bytes,
-            "patches": sum(len(layer.index.patches) for layer in self.layers.values()),
-        }
+        return numbers(self._parts, self.manifests, self.meter, self._env)
 
     # --- the host
 

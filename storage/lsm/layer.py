@@ -279,6 +279,18 @@ class Layer:
             self.links.zero(record[1], record[2], allocated=record[3], sequence=record[0])
             self._writes.memtable.bytes += zero_charge(record[1], record[2])
 
+    def restore(self, op: Op) -> None:
+        """Link what a journal says was done, under the number that it had, and queue it for the log."""
+        if len(op) == 3:
+            # Copied out of a segment of the journal, which holds much else.
+            sequence, offset, data = op[0], op[1], bytes(op[2])
+            self.links.write(offset, data, sequence)
+            self.queue.append((sequence, offset, data), write_charge(offset, len(data)))
+            self.written_bytes += len(data)
+        else:
+            self.links.zero(op[1], op[2], allocated=op[3], sequence=op[0])
+            self.queue.append(op, zero_charge(op[1], op[2]))
+
     # --- durability
 
     @property

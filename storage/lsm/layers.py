@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import FrameRef
+from storage.format.journal import JournalEntry
 from storage.format.wal import Located, Meta, Replayed, Uploaded, sequence_of
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.layer import Layer
@@ -29,6 +30,7 @@ class Layers:
         *,
         tree: TreeState,
         tree_stored: bool,
+        flushed: int,
         maps: Mapping[int, BlockMap],
         writes: WriteState,
         commit: GroupCommit,
@@ -36,8 +38,9 @@ class Layers:
         cache: FrameCache,
         kept_bytes_max: int,
     ) -> None:
+        """`flushed`: the sequence up to which the manifest holds everything."""
         self.tree = tree
-        self.tree_queue = LayerQueue(TREE, commit, sequence=writes.sequence)
+        self.tree_queue = LayerQueue(TREE, commit, sequence=flushed)
         self.tree_changed = not tree_stored
         """Whether the tree has to be written with the next memtable."""
         self.by_number: dict[int, Layer] = {}
@@ -50,16 +53,17 @@ class Layers:
         self._zeroed: dict[int, deque[tuple[int, int, int]]] = {}
         """During a replay: (sequence, offset, length) of what tree changes zeroed, by layer."""
         for number in tree.layers():
-            self._add(number, maps.get(number))
+            self._add(number, flushed, maps.get(number))
 
-    def _add(self, number: int, index: BlockMap | None = None) -> None:
+    def _add(self, number: int, sequence: int, index: BlockMap | None = None) -> None:
+        """`sequence`: of the newest operation of this layer, or of the change of the tree that made it."""
         writes = self._writes
         links = Links(number, writes.memtable, sequence=writes.sequence)
         self.by_number[number] = Layer(
             number,
             writes=writes,
             links=links,
-            queue=LayerQueue(number, self._commit, sequence=writes.sequence, links=links),
+            queue=LayerQueue(number, self._commit, sequence=sequence, links=links),
             index=index or BlockMap(),
             source=self._source,
             cache=self._cache,
@@ -84,6 +88,7 @@ class Layers:
                 self._zeroed.setdefault(layer, deque()).append((meta.sequence, offset, length))
             effects.zeroed.clear()
             self._take_effect(effects, meta.sequence)
+            self.tree_queue.holds(meta.sequence)
             self.tree_changed = True
 
     def replay(self, records: Iterable[Replayed], *, done: int, location: Callable[[str, int], int]) -> None:
@@ -103,6 +108,7 @@ class Layers:
             if layer is not None:
                 self._zero_up_to(number, sequence)
                 layer.replay(record, reference)  # type: ignore[arg-type]  # SST and META are taken before
+                layer.queue.holds(sequence)
 
     def _zero_up_to(self, number: int, sequence: int) -> None:
         """What tree changes older than `sequence` zeroed in a layer."""
@@ -119,19 +125,39 @@ class Layers:
         self._zeroed.clear()
         self._writes.replayed()
 
+    def queue(self, number: int) -> LayerQueue | None:
+        """The queue of a layer, or of the tree; None: there is no such layer."""
+        if number == TREE:
+            return self.tree_queue
+        layer = self.by_number.get(number)
+        return None if layer is None else layer.queue
+
+    def restore(self, entry: JournalEntry) -> None:
+        """Do again what a journal holds beyond the log, under its own number, and queue it for the log.
+
+        Its number tells the next start that the log has it, however far this one comes.
+        """
+        self._writes.sequence = max(self._writes.sequence, entry.sequence)
+        if isinstance(entry.op, Meta):
+            self._change_tree(entry.op)
+        elif entry.layer in self.by_number:  # else it was dropped since
+            self.by_number[entry.layer].restore(entry.op)
+
     def change_tree(self, record: bytes) -> int:
         """Apply one record to the tree and log it. Gives its sequence in the `tree_log`."""
         self._writes.sequence += 1
-        sequence = self._writes.sequence
-        self._take_effect(self.tree.apply(record), sequence)
+        self._change_tree(Meta(self._writes.sequence, record))
+        return self._writes.sequence
+
+    def _change_tree(self, meta: Meta) -> None:
+        self._take_effect(self.tree.apply(meta.record), meta.sequence)
         self.tree_changed = True
-        self.tree_queue.append(Meta(sequence, record), len(record) + OPERATION_OVERHEAD)
-        return sequence
+        self.tree_queue.append(meta, len(meta.record) + OPERATION_OVERHEAD)
 
     def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
         for number in self.tree.layers():
             if number not in self.by_number:
-                self._add(number)
+                self._add(number, sequence)
         for number, offset, length in effects.zeroed:
             self.by_number[number].zero_for_tree(offset, length, sequence)
         for number in effects.dropped:

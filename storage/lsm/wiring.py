@@ -32,6 +32,7 @@ from storage.lsm.gc.garbage import Garbage
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.install import Installer
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.journal.journal import Journal
 from storage.lsm.layers import Layers
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
@@ -98,6 +99,7 @@ class Parts:
     cache: FrameCache
     ownership: Ownership
     writes: WriteState
+    journal: Journal
     source: FrameSource
     commit: GroupCommit
     layers: Layers
@@ -116,6 +118,12 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
     ownership = Ownership(its.host, opened.lock, its.env)
     codec = FrameCodec(opened.ciphers.frames, its.key.store_id)
     writes, pace = _writes(its)
+    journal = Journal(
+        writes.unkept,
+        bytes_max=its.options.unlogged_bytes_max,
+        on_size=writes.journal_holds,
+        monotonic=its.env.monotonic,
+    )
     source = _source(its, codec, cache, engine)
     position = log_position(opened, read_only=its.read_only)
     ssts = _ssts(its, codec, position, pace)
@@ -131,6 +139,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         position=position,
         bulk=BulkWriter(ssts, its.sst_numbers.location),
         cache=cache,
+        journal=journal,
         look_for_newer=manifests.look_for_newer,
         on_acknowledged=ownership.note,
         on_failure=engine.fail,
@@ -156,7 +165,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
     compactor = _compactor(its, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
     reads = KeptReadTimes(its.host, its.env)
     scrub = _scrub(its, compactor.context, reads)
-    return Parts(cache, ownership, writes, source, commit, layers, garbage, flush, compactor, reads, scrub)
+    return Parts(cache, ownership, writes, journal, source, commit, layers, garbage, flush, compactor, reads, scrub)
 
 
 def new_sweeper(its: Context, parts: Parts) -> Sweeper:
@@ -268,6 +277,7 @@ def _layers(its: Context, writes: WriteState, commit: GroupCommit, source: Frame
     return Layers(
         tree=its.tree,
         tree_stored=its.opened.manifests.manifest.tree is not None,
+        flushed=its.opened.manifests.manifest.sequence,
         maps=its.opened.maps,
         writes=writes,
         commit=commit,

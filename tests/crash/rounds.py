@@ -1,6 +1,8 @@
 """Kill -9 under stamped writes, round after round:  python -m tests.crash.rounds --rounds 50 --store
 file|minio
 
+With a journal in memory (--journal FOLDER) every answered one must be there.
+
 Each round the server is killed at a random moment under a mix of requests, sometimes again while it recovers,
 and started again; then the whole disk is read and must be a prefix of its writes, in order, that holds every
 flushed one. What it holds is where the next round begins. Rounds take turns with one connection and with four
@@ -42,7 +44,7 @@ class Outcome:
     flushed: int
     found: int
     flushes: int
-    killed_in_recovery: bool
+    kills_in_recovery: int
     start_seconds: float
 
 
@@ -59,8 +61,11 @@ def read_disk(server: Server, *, first: int = 0, count: int = DISK_SECTORS) -> N
 class Rounds:
     """One store and its server through many crashes; `holds` is what the disk held when last looked at."""
 
-    def __init__(self, host: Host, store: StoreUnderTest, *, seed: int) -> None:
-        self.server = Server(host, store.location, create={"disk": f"{DISK_MIB}MiB"})
+    def __init__(self, host: Host, store: StoreUnderTest, *, seed: int, journal: Path | None = None) -> None:
+        """`journal`: a folder in memory. Then nothing that was answered may be lost, flushed or not."""
+        arguments = ["--journal", "off" if journal is None else str(journal)]
+        self.server = Server(host, store.location, create={"disk": f"{DISK_MIB}MiB"}, arguments=arguments)
+        self._keeps_all = journal is not None
         self.holds = zeros(DISK_SECTORS)
         self._chance = random.Random(seed)
         self._number = 1
@@ -93,8 +98,10 @@ class Rounds:
         work = self._begin(connections)
         self.server.kill()
         work.join()
-        killed_in_recovery = self._chance.random() < 0.3
-        if killed_in_recovery:
+        for lane in work.lanes if self._keeps_all else ():
+            lane.floor = max(lane.floor, lane.completed)
+        kills_in_recovery = self._chance.choices((0, 1, 2), (7, 2, 1))[0]
+        for _ in range(kills_in_recovery):
             self.server.spawn()
             time.sleep(self._chance.uniform(0.1, 1.5))
             self.server.kill()
@@ -106,7 +113,7 @@ class Rounds:
             flushed=sum(lane.floor for lane in work.lanes),
             found=found,
             flushes=work.flushes,
-            killed_in_recovery=killed_in_recovery,
+            kills_in_recovery=kills_in_recovery,
             start_seconds=seconds,
         )
 
@@ -131,6 +138,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--store", choices=["file", "minio"], default="file")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--journal", type=Path)
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
     with tempfile.TemporaryDirectory(prefix="nbd-") as name:
@@ -139,7 +147,7 @@ def main() -> int:
         if minio is not None:
             minio.start()
         store = folder_store(folder) if minio is None else minio_store(minio, "rounds")
-        rounds = Rounds(Host(folder, store.environment), store, seed=arguments.seed)
+        rounds = Rounds(Host(folder, store.environment), store, seed=arguments.seed, journal=arguments.journal)
         failed = False
         try:
             for number in range(1, arguments.rounds + 1):

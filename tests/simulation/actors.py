@@ -58,6 +58,7 @@ class Actor:
         self._work = work
         self._chance = chance
         self._name = name
+        self._passes = random.Random(f"passes of {name} in {work.session.name}")
         self._device: Device
         self._disk: Disk
         self._on = ""
@@ -181,7 +182,19 @@ class Actor:
             at += step
         count = disk.add(Op(offset + at, length - at, content[at:]), sequence)
         self._work.note(f"{self._name} write {self._on} {offset}+{length} = op {count} of layer {disk.layer}")
+        await self._answer(count)
         await self._maybe_fua(sequence, count)
+
+    async def _answer(self, count: int) -> None:
+        """The reply to a write: the journal first, as in `Outbox`. More may be carried out before, in the same pass."""
+        if self._passes.random() < 0.3:
+            await asyncio.sleep(0)
+        work = self._work
+        if work.store.failed.done():
+            return
+        if self._device.journal.pending:
+            self._device.journal.keep()
+        work.oracle.answered(work.session, self._disk, count)
 
     async def _wait_for_room(self) -> None:
         work = self._work
@@ -254,6 +267,7 @@ class Actor:
         sequence = self._device.zero(offset, length, allocated=allocated)
         count = self._disk.add(Op(offset, length), sequence)
         self._work.note(f"{self._name} zero {self._on} {offset}+{length} = op {count} of layer {self._disk.layer}")
+        await self._answer(count)
         await self._maybe_fua(sequence, count)
 
     async def _trim(self, *, allocated: bool = False) -> None:

@@ -1,10 +1,17 @@
-"""What a simulated host remembers: the anchor and the lock files of `storage.lsm.recovery.anchor`, in memory.
+"""What a simulated host remembers: the anchor and the lock files of `storage.lsm.recovery.anchor`, in memory, and the
+journals of `storage.lsm.journal.files`.
 
-A lock is held as long as its process lives, stalled or not; a crash of the process leaves the host as it was.
+A lock is held as long as its process lives, stalled or not; a crash of the process leaves the host as it was. A journal
+too, but that what the process had linked and not kept yet may be in it in part, as if it had died while it kept that.
 """
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
+from storage.buffers import Buffer
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
 from tests.simulation.loop import Process
@@ -13,7 +20,8 @@ from tests.simulation.loop import Process
 class SimLock:
     """One process's claim on an epoch."""
 
-    def __init__(self, host: "SimHost", epoch: int, tag: bytes, process: Process) -> None:
+    def __init__(self, host: "SimHost", epoch: int, tag: bytes, process: Process, journal_id: bytes | None) -> None:
+        self.journal_id = journal_id
         self.epoch = epoch
         self.tag = tag
         self.process = process
@@ -23,6 +31,9 @@ class SimLock:
 
     def confirm(self) -> None:
         self.confirmed = True
+
+    def name_journal(self, journal_id: bytes) -> None:
+        self.journal_id = journal_id
 
     def release(self) -> None:
         self.held = False
@@ -39,6 +50,7 @@ class SimHost:
         self.anchors: dict[int, Anchor] = {}
         self.locks: list[SimLock] = []
         self.marks: dict[int, int] = {}
+        self.journals: dict[bytes, SimJournal] = {}
 
     def of(self, process: Process) -> "HostView":
         return HostView(self, process)
@@ -72,16 +84,30 @@ class HostView:
         self._host.anchors.clear()
         self._host.marks.clear()
 
-    def lock_epoch(self, epoch: int, takeover_tag: bytes) -> SimLock:
-        lock = SimLock(self._host, epoch, takeover_tag, self._process)
+    def lock_epoch(self, epoch: int, takeover_tag: bytes, journal_id: bytes | None = None) -> SimLock:
+        lock = SimLock(self._host, epoch, takeover_tag, self._process, journal_id)
         self._host.locks.append(lock)
         return lock
 
     def holder(self, epoch: int, newest_tag: bytes) -> LockHolder:
+        lock = self._lock_of(epoch, newest_tag)
+        if lock is None:
+            return LockHolder("elsewhere")
+        return LockHolder("held", 1) if _is_held(lock) else LockHolder("gone")
+
+    def journal_of(self, epoch: int, newest_tag: bytes) -> bytes | None:
+        lock = self._lock_of(epoch, newest_tag)
+        return None if lock is None else lock.journal_id
+
+    def _lock_of(self, epoch: int, newest_tag: bytes) -> SimLock | None:
         for lock in self._host.locks:
             if lock.epoch == epoch and (lock.confirmed or lock.tag == newest_tag):
-                return LockHolder("held", 1) if _is_held(lock) else LockHolder("gone")
-        return LockHolder("elsewhere")
+                return lock
+        return None
+
+    def journals(self, chance: random.Random, room: int) -> "SimFiles":
+        """Where this process has its journals; `room`: bytes that there is room for."""
+        return SimFiles(self._host, self._process, chance, room)
 
 
 class SimMark:
@@ -102,3 +128,95 @@ class SimMark:
 
 def _is_held(lock: SimLock) -> bool:
     return lock.held and lock.process.alive
+
+
+@dataclass(eq=False)
+class SimJournal:
+    """One journal: its segments, who has it, and what that process would write next."""
+
+    process: Process
+    segments: dict[int, bytes] = field(default_factory=dict)
+    held: bool = True
+    torn: Callable[[], tuple[int, bytes]] | None = None
+    """Number of the segment, and bytes of a batch that a dead process may have begun to write there."""
+
+
+class SimFiles:
+    """The journals of one store on a host, as one process uses them; the interface of `JournalFiles`."""
+
+    def __init__(self, host: SimHost, process: Process, chance: random.Random, room: int) -> None:
+        self.full = 0
+        """How often there was no room."""
+        self._host = host
+        self._process = process
+        self._chance = chance
+        self._room = room
+        self._id: bytes | None = None
+
+    def tears(self, next_batch: Callable[[], tuple[int, bytes]]) -> None:
+        """What is written next may be there in part, if the process dies first."""
+        if self._id is not None and self._id in self._host.journals:
+            self._journal.torn = next_batch
+
+    @property
+    def _journal(self) -> SimJournal:
+        assert self._id is not None
+        return self._host.journals[self._id]
+
+    def take(self, journal_id: bytes) -> bool:
+        journal = self._host.journals.get(journal_id)
+        if journal is None or (journal.held and journal.process.alive):
+            return False
+        if journal.torn is not None and not journal.process.alive and self._chance.random() < 0.5:
+            number, data = journal.torn()
+            if data:
+                kept = journal.segments.get(number, b"")
+                journal.segments[number] = kept + data[: self._chance.randrange(len(data) + 1)]
+        journal.process, journal.held, journal.torn = self._process, True, None
+        self._id = journal_id
+        return True
+
+    def begin(self, journal_id: bytes) -> None:
+        self.leave()
+        self._host.journals[journal_id] = SimJournal(self._process)
+        self._id = journal_id
+
+    def segments(self) -> list[int]:
+        return sorted(self._journal.segments)
+
+    def read(self, segment: int) -> bytes:
+        return self._journal.segments[segment]
+
+    def cut(self, segment: int, length: int) -> None:
+        self._journal.segments[segment] = self._journal.segments[segment][:length]
+
+    def append(self, segment: int, parts: Sequence[Buffer]) -> None:
+        segments = self._journal.segments
+        data = b"".join(parts)
+        used = sum(map(len, segments.values()))
+        segments[segment] = segments.get(segment, b"") + data[: max(self._room - used, 0)]
+        if used + len(data) > self._room:
+            self.full += 1
+            raise OSError(28, "No space left on device")
+
+    def remove(self, segment: int) -> None:
+        del self._journal.segments[segment]
+
+    def end(self) -> None:
+        if self._id is not None:
+            del self._host.journals[self._id]
+            self._id = None
+
+    def leave(self) -> None:
+        if self._id is not None and self._id in self._host.journals:
+            self._journal.held = False
+        self._id = None
+
+    def set_aside(self) -> str | None:
+        journals = self._host.journals
+        others = [
+            key for key, found in journals.items() if key != self._id and not (found.held and found.process.alive)
+        ]
+        for key in others:
+            del journals[key]
+        return "aside" if others else None

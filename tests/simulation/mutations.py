@@ -95,6 +95,71 @@ def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0, fixed:
 
 
 MUTATIONS = [
+    # The journal in memory.
+    Mutation(
+        "a reply goes out before the journal has its write",
+        "storage/lsm/journal/journal.py",
+        "        place = self._place\n        if not self.on or place is None:\n            pending.clear()\n",
+        "        place = self._place\n        if self.on and len(pending) < 2:\n            return\n"
+        "        if not self.on or place is None:\n            pending.clear()\n",
+    ),
+    Mutation(
+        "a segment of the journal goes when one of its queues is in the log",
+        "storage/lsm/journal/journal.py",
+        "        return all(queue.acked_sequence >= sequence for queue, sequence in self.newest.items())\n",
+        "        return any(queue.acked_sequence >= sequence for queue, sequence in self.newest.items())\n",
+    ),
+    Mutation(
+        "a segment of the journal goes when the log was sent what it holds",
+        "storage/lsm/journal/journal.py",
+        "        return all(queue.acked_sequence >= sequence for queue, sequence in self.newest.items())\n",
+        "        return all(queue.cut_sequence >= sequence for queue, sequence in self.newest.items())\n",
+    ),
+    Mutation(
+        "the journal is taken from below the end of the log",
+        "storage/lsm/journal/restore.py",
+        "        if sequence > have:\n            if entry.previous > have:\n",
+        "        if sequence > 0:\n            if entry.previous > have:\n",
+    ),
+    Mutation(
+        "what the log holds is judged by its end, not by that of each queue",
+        "storage/lsm/restoring.py",
+        "    return None if queue is None else queue.last_sequence\n",
+        "    return None if queue is None else max(each.last_sequence for each in layers.queues())\n",
+    ),
+    Mutation(
+        "a journal of the epoch before the last one is taken too",
+        "storage/lsm/recovery/take_over.py",
+        "        known = host.journal_of(manifests.manifest.epoch, manifests.tag)\n",
+        "        epoch = manifests.manifest.epoch\n"
+        "        known = host.journal_of(epoch, manifests.tag) or host.journal_of(epoch - 1, manifests.tag)\n",
+    ),
+    Mutation(
+        "the lock does not name the journal before the take-over",
+        "storage/lsm/recovery/take_over.py",
+        "                named = None if carried is None else carried.id\n",
+        "                named = carried.id if carried is not None and not carried.found else None\n",
+    ),
+    Mutation(
+        "a journal that grows again begins with a gap",
+        "storage/lsm/journal/journal.py",
+        "            if everything and not self.pending and self._monotonic() >= self._retry_at:\n",
+        "            if self._monotonic() >= self._retry_at - RETRY_SECONDS:\n",
+    ),
+    Mutation(
+        "clients get in before the log has what was restored",
+        "storage/lsm/engine.py",
+        "            if found.beyond:\n                await self.flush()\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "what is restored is flushed as if it were in the log",
+        "storage/lsm/layer.py",
+        "            self.queue.append((sequence, offset, data), write_charge(offset, len(data)))\n"
+        "            self.written_bytes += len(data)\n        else:\n",
+        "            self._writes.memtable.bytes += write_charge(offset, len(data))\n"
+        "            self.queue.holds(sequence)\n        else:\n",
+    ),
     # The commit protocol, after `model/run.py`.
     Mutation(
         "the log goes on right behind a fence",
@@ -126,12 +191,12 @@ MUTATIONS = [
     Mutation(
         "the log is read before the take-over manifest is committed",
         "storage/lsm/recovery/take_over.py",
-        "        lock = await self._take_over(manifests, view, forced=take_over)\n"
+        "        claim = await self._take_over(manifests, view, forced=take_over)\n"
         "        try:\n"
         "            epoch = manifests.manifest.epoch\n"
         "            replay = await log.read_to_gap()\n",
         "        replay = await log.read_to_gap()\n"
-        "        lock = await self._take_over(manifests, view, forced=take_over)\n"
+        "        claim = await self._take_over(manifests, view, forced=take_over)\n"
         "        try:\n"
         "            epoch = manifests.manifest.epoch\n",
     ),

@@ -115,6 +115,8 @@ class Disk:
         self.sequences: list[tuple[int, int]] = []
         """(sequence, length of the history up to it) of each operation whose number is known, ascending."""
         self.acked = 0
+        self.answered = 0
+        """Operations that a client was told are done, and that a flush may not cover yet."""
 
     def add(self, op: Op, sequence: int | None = None) -> int:
         """Admit an operation; gives the length of the history with it."""
@@ -187,6 +189,8 @@ class Session:
     tree_sequences: list[tuple[int, int]] = field(default_factory=list)
     """(sequence, position in `devices`) of each change of the tree."""
     tree_acked: int = 0
+    tree_answered: int = 0
+    """How much of the history of the tree was before the last write that was answered."""
     closed: bool = False
     children: list["Session"] = field(default_factory=list)
 
@@ -250,10 +254,22 @@ class Oracle:
         """What that session has acknowledged so far."""
         return Floor(session, session.tree_acked, {number: disk.acked for number, disk in session.disks.items()})
 
-    def opened(self, name: str, epoch: int, view: View) -> Session:
-        """A writer has opened and shown this; Violation unless it may. The new session is known from now on."""
+    def answered(self, session: Session, disk: Disk, count: int) -> None:
+        """A client was told that its operation is done, the last of so many."""
+        disk.answered = max(disk.answered, count)
+        session.tree_answered = len(session.devices) - 1
+
+    def kept(self, session: Session) -> Floor:
+        """What the journal of that session's host holds, beside what was acknowledged: all that was answered."""
+        disks = {number: max(disk.acked, disk.answered) for number, disk in session.disks.items()}
+        return Floor(session, max(session.tree_acked, session.tree_answered), disks)
+
+    def opened(self, name: str, epoch: int, view: View, *, journal: bool) -> Session:
+        """A writer has opened and shown this; Violation unless it may. The new session is known from now on. `journal`:
+        the host had it of the session before, and nobody else had the store in between.
+        """
         parent = self.newest(below=epoch)
-        session = self.locate(name, epoch, view, self.floor(parent))
+        session = self.locate(name, epoch, view, self.kept(parent) if journal else self.floor(parent))
         for other in self.sessions:
             if other.epoch > epoch:
                 self._check_holds(other, session, 0, {}, f"{name} opened (epoch {epoch})")

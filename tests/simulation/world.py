@@ -40,6 +40,9 @@ tries of a request is 10 s, a watch comes every 10 s, and a memtable flush of a 
 
 HOSTS = ["host1", "host2"]
 
+JOURNAL_ROOMS = (0, 200_000, 1 << 40, 1 << 40, 1 << 40, 1 << 40)
+"""Bytes that there is room for in the journals of a world's hosts; 0: they have none."""
+
 JOBS = ("Drop", "WriteCheckpoint", "Repack", "Consolidate")
 """The kinds of job that maintenance has."""
 
@@ -68,6 +71,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.bucket = Bucket(self.loop, random.Random(f"bucket {seed}"), self.profile.faults, self)
         self._seed = seed
+        self._journal_room = random.Random(f"journal {seed}").choice(JOURNAL_ROOMS)
         self._aim = random.Random(f"aim {seed}")
         self._trace = trace
         self._digest = hashlib.blake2b(digest_size=16)
@@ -247,6 +251,29 @@ class World:
         else:
             self.loop.outside(self.profile.handover_seconds * self.chance.random(), self._strike)
 
+    def has_journal_of_last(self, writer: Writer, epoch: int) -> bool:
+        """Whether all that the session before `epoch` answered must be found: its process had died on this writer's
+        host, with a journal that never lacked room, before this one began, and whoever tried in between died there too.
+        """
+        last = self.oracle.newest(below=epoch)
+        takers = [taker for _, taker, _, taken in self._heads() if last.epoch <= taken < epoch]
+        if len(takers) != epoch - last.epoch or not last.epoch:
+            return False
+        had = [each for each in self._writers if each.process in takers]
+        lasting = all(
+            each.process in writer.gone
+            and each.process.host == writer.process.host
+            and each.journal is not None
+            and not each.journal.full
+            for each in had
+        )
+        lasting = lasting and not last.closed
+        self.seen["opened with the journal of the last one"] += lasting
+        behind = any(disk.answered > disk.acked for disk in last.disks.values())
+        self.seen["opened with what was answered and not flushed"] += lasting and behind
+        self.seen["opened so after others had died opening"] += lasting and behind and len(takers) > 1
+        return lasting
+
     def opened(self, writer: Writer) -> None:
         """A writer serves."""
         self.seen["session"] += 1
@@ -284,7 +311,18 @@ class World:
         profile = self.profile
         env = SimEnv(self.loop, chance, skew=profile.skew_seconds, thread_seconds=profile.thread_seconds)
         view = self._hosts[process.host].of(process)
-        writer = Writer(self, process, Client(self.bucket, process), env, view, chance, take_over=take_over)
+        room = self._journal_room
+        writer = Writer(
+            self,
+            process,
+            Client(self.bucket, process),
+            env,
+            view,
+            chance,
+            take_over=take_over,
+            journal=view.journals(random.Random(f"journal of {process} {self._seed}"), room) if room else None,
+            gone=frozenset(each.process for each in self._writers if not each.process.alive),
+        )
         self._writers.append(writer)
         self.note(f"{process} starts on {process.host}, take-over {take_over}")
         self.loop.spawn(process, writer.run())

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
+from storage.format.journal import encode
 from storage.fs.device import Device
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
@@ -23,7 +24,7 @@ from storage.secret import Secret
 from tests.simulation.actors import Actor, check_extents, joined
 from tests.simulation.damage import WAIT_SECONDS, Damage
 from tests.simulation.env import SimEnv
-from tests.simulation.host import HostView
+from tests.simulation.host import HostView, SimFiles
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.names import Change, Devices
 from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
@@ -76,6 +77,7 @@ async def open_engine(
     host: HostView | None = None,
     take_over: bool = False,
     read_only: bool = False,
+    journal: SimFiles | None = None,
 ) -> tuple[Store, Tree]:
     """Open the store as `storage.fs.opening._open` does, with the key given."""
     patient = RetryingStore(client, env, None)
@@ -92,6 +94,7 @@ async def open_engine(
         host=host,  # type: ignore[arg-type]
         take_over=take_over,
         read_only=read_only,
+        journal=journal,
     )
     store = Store(
         objects=patient,
@@ -209,6 +212,8 @@ class Surroundings(Protocol):
 
     def opened(self, writer: "Writer") -> None: ...
 
+    def has_journal_of_last(self, writer: "Writer", epoch: int) -> bool: ...
+
     def completed(self, view: View, objects: dict[str, bytes]) -> View: ...
 
 
@@ -227,7 +232,12 @@ class Writer:
         chance: random.Random,
         *,
         take_over: bool,
+        journal: SimFiles | None,
+        gone: frozenset[Process],
     ) -> None:
+        """`gone`: the processes that had died before it began."""
+        self.journal = journal
+        self.gone = gone
         self.world = world
         self.process = process
         self.profile = world.profile
@@ -338,8 +348,10 @@ class Writer:
 
     async def _open(self) -> None:
         self.store, self._tree = await open_engine(
-            self._client, self._env, self.profile, host=self._host, take_over=self.take_over
+            self._client, self._env, self.profile, host=self._host, take_over=self.take_over, journal=self.journal
         )
+        if self.journal is not None:
+            self.journal.tears(self._next_batch)
         self.store.clients_of = lambda name: ["a client"] * self.users.get(name, 0)
         # What is damaged is looked up in what the bucket would be without: now, before others change it.
         sound = self.damage.healed()
@@ -349,7 +361,8 @@ class Writer:
             self.seen("session opened that cannot read everything")
             view = self.world.completed(view, sound)
         try:
-            self.session = self.oracle.opened(str(self.process), opened, view)
+            journal = self.world.has_journal_of_last(self, opened)
+            self.session = self.oracle.opened(str(self.process), opened, view, journal=journal)
         except Violation:
             if not (lost and self.world.superseded(self.process, opened)):
                 raise
@@ -367,6 +380,16 @@ class Writer:
             f"holds {self.session.positions} and tree {self.session.tree_position}"
         )
         self.world.opened(self)
+
+    def _next_batch(self) -> tuple[int, bytes]:
+        """What this process, if it dies now, may have begun to write: the segment, and the bytes."""
+        journal = self.store._engine.journal
+        place, active = journal._place, journal._active
+        if place is None or not journal.pending:
+            return 0, b""
+        number, position = (journal._newest + 1, 0) if active is None else (active.number, journal._batches)
+        entries = [(queue.layer, previous, op) for queue, previous, op in journal.pending]
+        return number, b"".join(encode(place.seal, number, position, entries))
 
     def _judge_refusal(self, error: StorageError) -> None:
         """Was there a reason not to open?"""

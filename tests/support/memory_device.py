@@ -49,6 +49,16 @@ class MemoryGate:
         self.closed = turns is not None
 
 
+class MemoryJournal:
+    """A journal that notes how many replies were held for it."""
+
+    def __init__(self) -> None:
+        self.pending: list[object] = []
+
+    def keep(self) -> None:
+        self.pending.clear()
+
+
 class MemoryDevice:
     """A disk of `size` bytes."""
 
@@ -57,6 +67,7 @@ class MemoryDevice:
         self.read_only = read_only
         self.exclusive_user: str | None = None
         self.gate = MemoryGate()
+        self.journal = MemoryJournal()
         self.last_sequence = 0
         self.durable_sequence = 0
         self.durable_at_once = durable_at_once

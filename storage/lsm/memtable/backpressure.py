@@ -40,6 +40,7 @@ class Pressure:
     __slots__ = (
         "_configured",
         "_flushing",
+        "_journal_share",
         "_log_share",
         "_progress",
         "_soft",
@@ -63,6 +64,7 @@ class Pressure:
         """Where `unlogged_max` is going: it is above this after the rate has fallen, until enough was uploaded."""
         self._soft = unlogged_max // 2
         self._log_share = 0.0
+        self._journal_share = 0.0
         self._flushing: tuple[float, float] | None = None
         """Shares of the memtables and of the log when the flush under way began."""
         self._progress = 0.0
@@ -89,7 +91,7 @@ class Pressure:
     def update(self) -> None:
         """Set the gate after anything changed."""
         memtable = self.memtable / self.memtable_max
-        share = max(self.unlogged / self.unlogged_max, memtable, self._log_share)
+        share = max(self.unlogged / self.unlogged_max, memtable, self._log_share, self._journal_share)
         full = share >= 1
         if self._flushing is not None and not full:
             full = self._is_ahead(memtable, self._flushing[0]) or self._is_ahead(self._log_share, self._flushing[1])
@@ -101,6 +103,12 @@ class Pressure:
         """The log holds `objects` objects of `size` bytes together behind its replay point."""
         self._log_share = max(objects / LOG_OBJECTS_MAX, size / LOG_BYTES_MAX)
         self.update()
+
+    def set_journal(self, share: float) -> None:
+        """The journal takes this share of what it may: more than what is unlogged, if that lies scattered in it."""
+        before, self._journal_share = self._journal_share, share
+        if max(before, share) > 0.5:
+            self.update()
 
     def set_rate(self, bytes_per_second: float) -> None:
         """Uploads reach this rate together, in bytes a second."""

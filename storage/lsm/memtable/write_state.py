@@ -4,6 +4,8 @@ Memory is accounted for here and nowhere else: each change of what a memtable ho
 pressure that follows from it. Others read `gate`, `unlogged_bytes` and `memtable_bytes`.
 """
 
+from typing import Any
+
 from storage.errors import BrokenInvariant
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
@@ -13,13 +15,15 @@ from storage.lsm.memtable.memtable import Memtable
 class WriteState:
     """Owned by the event loop. `memtable` takes writes; `sealed` is the one being flushed, if any."""
 
-    __slots__ = ("_pressure", "memtable", "sealed", "sequence")
+    __slots__ = ("_pressure", "memtable", "sealed", "sequence", "unkept")
 
     def __init__(self, *, sequence: int, pressure: Pressure) -> None:
         self.sequence = sequence
         """Sequence of the newest operation of any layer."""
         self.memtable = Memtable()
         self.sealed: Memtable | None = None
+        self.unkept: list[Any] = []
+        """Operations that were linked and are not in the journal yet (`journal.Unkept`)."""
         self._pressure = pressure
 
     @property
@@ -49,6 +53,10 @@ class WriteState:
     def log_holds(self, objects: int, size: int) -> None:
         """A replay of the log would read so many objects, of `size` bytes together."""
         self._pressure.set_log(objects, size)
+
+    def journal_holds(self, share: float) -> None:
+        """The journal in memory takes this share of what it may."""
+        self._pressure.set_journal(share)
 
     def maintenance_is_behind(self, debt: float) -> None:
         """The store is so far beyond its space target (see `compaction.plan.space_debt`)."""

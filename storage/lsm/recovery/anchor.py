@@ -38,8 +38,10 @@ from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
 from storage.lsm.recovery.locks import (
     LockHolder,
     WriterLock,
+    first_lines,
     give_to_owner,
     is_locked,
+    journal_in,
     leave_note,
     lock_holder_in,
     lock_path,
@@ -178,8 +180,16 @@ class HostState:
             return 0
         return int(MARK.unpack(raw)[0]) if len(raw) == MARK.size else 0
 
-    def lock_epoch(self, epoch: int, takeover_tag: bytes) -> WriterLock:
-        """Claim `epoch`, before the take-over manifest whose tag is `takeover_tag` is sent.
+    def journal_of(self, epoch: int, newest_tag: bytes) -> bytes | None:
+        """The id of the journal of the writer that holds or held `epoch`, which the newest manifest, whose tag is
+        `newest_tag`, says is the store's. None: it had none, or was another host's.
+        """
+        with _explained(self._folder):
+            return journal_in(self._folder, epoch, newest_tag)
+
+    def lock_epoch(self, epoch: int, takeover_tag: bytes, journal_id: bytes | None = None) -> WriterLock:
+        """Claim `epoch`, before the take-over manifest whose tag is `takeover_tag` is sent. `journal_id`: the journal
+        that the claimer goes on with, which is its own from the moment the manifest lands.
 
         Durable on return.
         """
@@ -191,7 +201,7 @@ class HostState:
             descriptor = _create(hidden)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _write(descriptor, f"pid {os.getpid()}\n".encode())
+                _write(descriptor, first_lines(os.getpid(), journal_id))
                 hidden.rename(path)
                 _sync_folder(self._folder)
             except BaseException:

@@ -26,6 +26,7 @@ NOTE_NAME = "~writer"
 
 NOTE_BYTES_MAX = 1 << 16
 
+_JOURNAL_LINE = re.compile(r"journal ((?:[0-9a-f]{2})+)")
 _LOCK_NAME = re.compile(r"writer-(\d+)-([0-9a-f]+)\.(lock|tmp)")
 
 
@@ -135,6 +136,13 @@ class WriterLock:
         except OSError as error:
             raise AccessDenied(f"the lock {self._path} cannot be written: {error.strerror}") from error
 
+    def name_journal(self, journal_id: bytes) -> None:
+        """From now on the journal of this writer is that one. A crash before it leaves the name of the one before."""
+        try:
+            os.write(self._descriptor, _journal_line(journal_id))
+        except OSError as error:
+            raise AccessDenied(f"the lock {self._path} cannot be written: {error.strerror}") from error
+
     def release(self) -> None:
         """Give up the lock and leave the file: the store was not closed, and this host may take it over
         again.
@@ -159,8 +167,35 @@ def lock_path(folder: Path, epoch: int, takeover_tag: bytes) -> Path:
     return folder / f"writer-{epoch}-{takeover_tag.hex()}.lock"
 
 
+def first_lines(pid: int, journal_id: bytes | None) -> bytes:
+    """What a lock file begins with: the process, and the journal that it goes on with, if any."""
+    return f"pid {pid}\n".encode() + (b"" if journal_id is None else _journal_line(journal_id))
+
+
+def _journal_line(journal_id: bytes) -> bytes:
+    return f"journal {journal_id.hex()}\n".encode()
+
+
 def lock_holder_in(folder: Path, epoch: int, newest_tag: bytes) -> LockHolder:
     """Who holds `epoch` by the lock files in a store's part of a state folder. OSError: it may not be read."""
+    found = _lock_of(folder, epoch, newest_tag)
+    if found is None:
+        return LockHolder("elsewhere")
+    path, lines = found
+    return LockHolder("held" if is_locked(path) else "gone", _pid(lines))
+
+
+def journal_in(folder: Path, epoch: int, newest_tag: bytes) -> bytes | None:
+    """The id of the journal of the writer that holds or held `epoch`, by the same files. None: it had none, or was none
+    of this host's. OSError.
+    """
+    found = _lock_of(folder, epoch, newest_tag)
+    named = [] if found is None else [match[1] for line in found[1] if (match := _JOURNAL_LINE.fullmatch(line))]
+    return bytes.fromhex(named[-1]) if named else None
+
+
+def _lock_of(folder: Path, epoch: int, newest_tag: bytes) -> tuple[Path, list[str]] | None:
+    """The lock file of the claim on `epoch` that counts, and its lines."""
     for claimed, tag, path in locks_in(folder):
         if claimed != epoch:
             continue
@@ -168,10 +203,9 @@ def lock_holder_in(folder: Path, epoch: int, newest_tag: bytes) -> LockHolder:
             lines = path.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             continue
-        if "confirmed" not in lines and tag != newest_tag.hex():
-            continue
-        return LockHolder("held" if is_locked(path) else "gone", _pid(lines))
-    return LockHolder("elsewhere")
+        if "confirmed" in lines or tag == newest_tag.hex():
+            return path, lines
+    return None
 
 
 def locks_in(folder: Path) -> Iterator[tuple[int, str, Path]]:

@@ -20,6 +20,7 @@ from storage.errors import Corrupt, Fenced, RolledBack, Unavailable
 from storage.format.manifest import Manifest
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.journal.files import JournalFiles
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState
@@ -32,6 +33,29 @@ from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore
 from storage.trusted_files import user_name
 
+JOURNAL_ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The journal that a new writer named as its own before it took the store over.
+
+    `found`: it is that of the last writer, which was this host's too, so nobody had the store in between; what it holds
+    beyond the log is to be done again. Else it is to be begun.
+    """
+
+    files: JournalFiles
+    id: bytes
+    found: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a take-over leaves on the host."""
+
+    lock: WriterLock | None
+    journal: Carried | None
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -43,6 +67,7 @@ class Opened:
     maps: dict[int, BlockMap]
     epoch: int
     lock: WriterLock | None
+    journal: Carried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +80,7 @@ class Opener:
     env: Env
     host: HostState | None
     sst_numbers: SstNumbers
+    journal: JournalFiles | None = None
 
     async def open_writer(
         self,
@@ -79,7 +105,7 @@ class Opener:
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if prepare is not None:
             await prepare()
-        lock = await self._take_over(manifests, view, forced=take_over)
+        claim = await self._take_over(manifests, view, forced=take_over)
         try:
             epoch = manifests.manifest.epoch
             replay = await log.read_to_gap()
@@ -94,10 +120,10 @@ class Opener:
                 view = await self._load(manifests, ciphers, replay, tree)
             await manifests.look_for_newer()
         except BaseException:
-            if lock is not None:
-                lock.release()
+            if claim.lock is not None:
+                claim.lock.release()
             raise
-        return Opened(manifests, ciphers, replay, view.maps, epoch, lock)
+        return Opened(manifests, ciphers, replay, view.maps, epoch, claim.lock, claim.journal)
 
     async def open_reader(self, tree: TreeState) -> Opened:
         """A view of the newest state, which takes nothing from anybody. Unavailable: its writer commits faster than it
@@ -179,20 +205,22 @@ class Opener:
         await self.env.run("store", self.host.forget)
         return None
 
-    async def _take_over(self, manifests: Manifests, view: View | None, *, forced: bool) -> WriterLock | None:
+    async def _take_over(self, manifests: Manifests, view: View | None, *, forced: bool) -> Claim:
         for pause in pauses():
             await asyncio.sleep(pause)
             if not forced:
                 await self._check_turn(manifests)
             sealed = await manifests.seal(self._takeover(manifests, view))
-            lock = None
+            lock = carried = None
             if self.host is not None:
-                lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag)
+                carried = await self.env.run("store", self._carry, self.host, manifests)
+                named = None if carried is None else carried.id
+                lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag, named)
             try:
                 if await manifests.create(sealed):
                     if lock is not None:
                         await self.env.run("store", lock.confirm)
-                    return lock
+                    return Claim(lock, carried)
             except BaseException:
                 if lock is not None:
                     lock.release()
@@ -201,6 +229,21 @@ class Opener:
                 await self.env.run("store", lock.discard)
             await manifests.read_newest()
         raise Fenced(f"other servers take {self.store.url} or commit to it all the time: stop them first")
+
+    def _carry(self, host: HostState, manifests: Manifests) -> Carried | None:
+        """The journal to go on with if the newest manifest is the one that is followed.
+
+        It is named in the lock before the manifest is sent: a crash right behind that leaves a writer that did nothing
+        but take over, and the next one finds by its lock that the journal still follows the log.
+        """
+        files = self.journal
+        if files is None:
+            return None
+        files.leave()
+        known = host.journal_of(manifests.manifest.epoch, manifests.tag)
+        if known is not None and files.take(known):
+            return Carried(files, known, found=True)
+        return Carried(files, self.env.random_bytes(JOURNAL_ID_BYTES), found=False)
 
     def _takeover(self, manifests: Manifests, view: View | None) -> Manifest:
         """The newest manifest under the next epoch. What the log was seen to hold must be there from now on."""

@@ -24,6 +24,7 @@ from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.frame import BLOCK_BYTES
 from storage.format.names import wal_name
 from storage.format.wal import encode
+from storage.lsm.journal.journal import Journal
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate
@@ -71,6 +72,7 @@ class GroupCommit:
         position: LogPosition,
         bulk: BulkWriter,
         cache: FrameCache,
+        journal: Journal,
         look_for_newer: Callable[[], Awaitable[None]],
         on_acknowledged: Callable[[int], None],
         on_failure: Callable[[BaseException], None],
@@ -88,6 +90,7 @@ class GroupCommit:
         self._env = env
         self._bulk = bulk
         self._cache = cache
+        self._journal = journal
         self._look_for_newer = look_for_newer
         self._on_acknowledged = on_acknowledged
         self._on_failure = on_failure
@@ -218,6 +221,8 @@ class GroupCommit:
     # --- acting
 
     def _start(self, cut: Cut) -> None:
+        if self._journal.pending:
+            self._journal.keep()
         if cut.blocks:
             self._spawn(lambda: self._upload(cut))
         else:
@@ -292,6 +297,7 @@ class GroupCommit:
                     locate(cut, cut.upload, self.writes, self._cache)
                 cut.queue.acknowledge(cut.last_sequence)
         self.writes.log_holds(len(self.position.objects), self.position.logged_bytes)
+        self._journal.logged(everything=not self.writes.unlogged_bytes)
         self._on_progress()
         self.kick()
 

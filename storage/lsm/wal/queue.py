@@ -107,11 +107,17 @@ class LayerQueue:
         if not self.pending:
             commit.wake(self)
         self.pending.append(op)
+        writes = commit.writes
+        writes.unkept.append((self, self.last_sequence, op))
         self.last_sequence = op.sequence if isinstance(op, Meta) else op[0]
         self.pending_bytes += charge
-        commit.writes.charge(charge)
+        writes.charge(charge)
         if self.pending_bytes >= commit.pace.inline_bytes:
             commit.kick()
+
+    def holds(self, sequence: int) -> None:
+        """During a replay: the log has all of this queue up to `sequence`."""
+        self.last_sequence = self.cut_sequence = self.acked_sequence = sequence
 
     def replayed(self) -> None:
         """What was linked so far is in the log: blocks it completed must not travel as bulk of the first cut."""

@@ -7,6 +7,7 @@ knows the rules only from what the protocol and docs/durability.md promise:
 - a write is carried out once, when there is room, in the order of its connection, and not after its client has gone;
 - it is answered once, after it was carried out and after the delay that the gate asked for then; with FUA when it is
   durable, and for nothing else;
+- no reply goes out before the journal has all that was carried out before it, for whichever connection;
 - a FLUSH is answered when all that was carried out before it, for whichever connection, is durable;
 - once the gate is open, all is durable and time has passed, every request of a client that is there is answered.
 """
@@ -24,6 +25,7 @@ from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.session import Session
 from nbdserver.traffic import Waits
 from storage.lsm.memtable.gate import Gate
+from tests.support.memory_device import MemoryJournal
 
 DELAY = 0.05
 CONNECTIONS = 2
@@ -105,6 +107,7 @@ class World:
         self.loop = Loop()
         current.append(self)
         self.gate = Gate(self.loop.call_soon)
+        self.journal = MemoryJournal()
         self.state = "open"
         self.first: Violation | None = None
         self.last_sequence = 0
@@ -197,6 +200,7 @@ class World:
             raise self._seen(f"a write of client {number} has overtaken an earlier one")
         self.last_sequence += 1
         request.sequence = self.last_sequence
+        self.journal.pending.append(request)
         request.not_before = self.loop.now + self.gate.delay
         return self.last_sequence
 
@@ -206,6 +210,8 @@ class World:
         if error or not client.here or request.answered:
             raise self._seen(f"{request.kind} of client {number} was answered wrongly, twice, or too late")
         request.answered = True
+        if self.journal.pending:
+            raise self._seen("a reply went out before the journal had all that was carried out before it")
         if request.kind == "flush":
             if self.durable_sequence < request.covers:
                 raise self._seen("a flush was answered before what it covers was durable")
@@ -231,6 +237,7 @@ class _Device:
         self._number = number
         self._listeners: list[Callable[[int], None]] = []
         self.gate = world.gate
+        self.journal = world.journal
         self.own_sequence = 0
         """Newest write of this session: for a mistake that asks for no more."""
 

@@ -8,8 +8,10 @@ import pytest
 
 from nbdserver.server.durability_waiters import DurabilityWaiters
 from nbdserver.server.held_writes import HeldWrites
+from nbdserver.server.outbox import Outbox
 from nbdserver.server.session import Session
 from tests.nbdserver.server.session_model import Violation, explore
+from tests.support.memory_device import MemoryJournal
 
 
 def test_every_order_of_four_events(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +116,25 @@ def confirmed_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DurabilityWaiters, "_became_durable", became_durable)
 
 
+def reply_before_the_journal(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryJournal, "keep", lambda self: None)
+
+
+def only_its_own_writes_in_the_journal(patch: pytest.MonkeyPatch) -> None:
+    """A client is answered for what another one wrote in the same pass."""
+    original = Outbox.send
+
+    def send(self: Any) -> None:
+        if not self._transport._number:
+            self._unkept, kept = (), self._unkept
+            original(self)
+            self._unkept = kept
+        else:
+            original(self)
+
+    patch.setattr(Outbox, "send", send)
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
@@ -126,6 +147,8 @@ def confirmed_twice(patch: pytest.MonkeyPatch) -> None:
         (delay_forgotten, "before the gate's delay was over"),
         (one_confirmation_at_a_time, "was never answered"),
         (confirmed_twice, "wrongly, twice, or too late"),
+        (reply_before_the_journal, "before the journal had"),
+        (only_its_own_writes_in_the_journal, "before the journal had"),
     ],
 )
 def test_a_mistake_is_found(

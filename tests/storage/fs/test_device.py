@@ -12,7 +12,7 @@ SIZE = 1024 * 1024
 async def test_it_is_its_layer_with_a_size() -> None:
     world = World()
     engine, layer = await world.start()
-    device = Device(layer, gate=engine.writes.gate, size=SIZE, read_only=False)
+    device = Device(layer, gate=engine.writes.gate, journal=engine.journal, size=SIZE, read_only=False)
     sequence = device.write(5, b"data")
     assert device.last_sequence == sequence
     assert device.zero(100, 50, allocated=True) == sequence + 1 == device.last_sequence
@@ -31,7 +31,7 @@ async def test_it_is_its_layer_with_a_size() -> None:
 async def test_a_read_only_one_refuses_every_change() -> None:
     world = World()
     engine, layer = await world.start()
-    device = Device(layer, gate=engine.writes.gate, size=SIZE, read_only=True)
+    device = Device(layer, gate=engine.writes.gate, journal=engine.journal, size=SIZE, read_only=True)
     before = engine.writes.sequence
     with pytest.raises(AccessDenied):
         device.write(0, b"x")

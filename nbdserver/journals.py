@@ -1,0 +1,29 @@
+"""Where the journals of this host lie: files in memory that hold what was answered and is not in the store yet.
+
+By default they lie in the runtime folder, if that is in memory, and else there are none: they hold in clear what the
+store holds sealed, and are not to come onto a disk.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nbdserver.admin.sockets import make_runtime_folder, runtime_folder
+from storage.errors import AccessDenied
+from storage.lsm.journal.files import lies_in_memory
+
+OFF = "off"
+
+
+def journal_folder(wanted: str | None, environ: Mapping[str, str]) -> Path | None:
+    """The folder that --journal means: the one it names, none for `off`, and without it the runtime folder.
+
+    A folder that was named and cannot be used is an error when the store is opened.
+    """
+    if wanted is not None:
+        return None if wanted == OFF else Path(wanted).absolute()
+    folder = runtime_folder(environ)
+    try:
+        make_runtime_folder(folder)
+        return folder if lies_in_memory(folder) else None
+    except (AccessDenied, OSError):
+        return None

@@ -1,0 +1,223 @@
+"""The journal of a running writer: every operation is in it before anybody is told of it.
+
+Promises: `keep` returns when everything that was linked so far is where a killed process leaves it, or the journal is
+off; the log never holds an operation that was not in the journal before (see `GroupCommit`); a segment goes when each
+of its queues has all it holds of it in the log. What the log lacks is thus in the segments, in order, whenever the
+process ends. FLUSH does not ask the journal: durable is what is in the store.
+
+No room, or any other error of its files, turns the journal off, with a warning, and no client hears of it: the journal
+ends in one step, since one with a gap would pass for whole. It begins anew when everything written is in the log.
+
+Nothing awaits here. A kill inside `keep` leaves the beginning of a batch, of which nobody was told; between `keep` and
+the replies, operations that nobody was told of and that happen all the same, as after any lost reply.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from storage.crypto.mac import Authenticator
+from storage.format.journal import encode
+from storage.format.wal import Meta, Op
+from storage.lsm.journal.files import JournalFiles
+from storage.units import KIB, MIB
+
+_log = logging.getLogger("nbdserver")
+
+SEGMENT_BYTES_MAX = 4 * MIB
+"""Dropping one takes 0.2 ms of the event loop."""
+
+SEGMENTS_MIN = 8
+"""Into so many the allowed size is divided, at least."""
+
+RESTART_BYTES_MIN = 256 * KIB
+"""A segment that grows is dropped too when the log has all of it and it is this large."""
+
+RETRY_SECONDS = 10.0
+"""How long a journal stays off at least."""
+
+
+class Queue(Protocol):
+    """A queue on its way to the log."""
+
+    @property
+    def layer(self) -> int:
+        """Whose operations it carries."""
+
+    @property
+    def acked_sequence(self) -> int:
+        """Up to here it is in the log."""
+
+
+Unkept = tuple[Queue, int, Op | Meta]
+"""An operation that is not in the journal yet: its queue, the operation before it there, and itself."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """A segment, and the newest operation in it of each queue."""
+
+    number: int
+    size: int
+    newest: dict[Queue, int]
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether the log has all of it."""
+        return all(queue.acked_sequence >= sequence for queue, sequence in self.newest.items())
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPlace:
+    """The journal that a writer goes on with: its files, which have it, its id, and what vouches for its batches."""
+
+    files: JournalFiles
+    id: bytes
+    seal: Authenticator
+
+
+class Journal:
+    """Owned by the event loop. Until `start` it is off."""
+
+    def __init__(
+        self,
+        pending: list[Unkept],
+        *,
+        bytes_max: int,
+        on_size: Callable[[float], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`pending` gets every operation as it is linked. `on_size` is told which share of `bytes_max` the segments
+        take, which slows writers before it is all of it."""
+        self.pending = pending
+        self.bytes = 0
+        """In all segments."""
+        self.on = False
+        self._place: JournalPlace | None = None
+        self._bytes_max = bytes_max
+        self._segment_bytes = min(SEGMENT_BYTES_MAX, max(bytes_max // SEGMENTS_MIN, 1))
+        self._on_size = on_size
+        self._monotonic = monotonic
+        self._retry_at = 0.0
+        self._segments: deque[Segment] = deque()
+        self._newest = 0
+        """Number of the newest segment there ever was."""
+        self._active: Segment | None = None
+        """The one that grows; the last one of `_segments`."""
+        self._batches = 0
+        """In it."""
+
+    def start(self, place: JournalPlace, segments: list[Segment]) -> None:
+        """Go on behind these segments, which are there and hold all that was linked so far and is not in the log."""
+        self.on, self._place = True, place
+        self.pending.clear()
+        self._segments.extend(segments)
+        self._newest = max((segment.number for segment in segments), default=self._newest)
+        self._resized(sum(segment.size for segment in segments))
+
+    def keep(self) -> None:
+        """Put everything linked so far into the files."""
+        pending = self.pending
+        place = self._place
+        if not self.on or place is None:
+            pending.clear()
+            return
+        active = self._active
+        if active is None or active.size >= self._segment_bytes:
+            active = self._begin_segment()
+        parts = encode(
+            place.seal, active.number, self._batches, [(queue.layer, previous, op) for queue, previous, op in pending]
+        )
+        try:
+            place.files.append(active.number, parts)
+        except OSError as error:
+            pending.clear()
+            self._turn_off(error)
+            return
+        self._batches += 1
+        newest = active.newest
+        for queue, _, op in pending:
+            newest[queue] = op.sequence if isinstance(op, Meta) else op[0]
+        pending.clear()
+        size = sum(map(len, parts))
+        active.size += size
+        self._resized(size)
+
+    def _begin_segment(self) -> Segment:
+        self._newest += 1
+        self._batches = 0
+        self._active = Segment(self._newest, 0, {})
+        self._segments.append(self._active)
+        return self._active
+
+    def logged(self, *, everything: bool) -> None:
+        """The log has more than before, or all there is (`everything`): drop what is not needed any more.
+
+        A crash between two segments leaves one too many, which holds nothing beyond the log.
+        """
+        place = self._place
+        if place is None:
+            return
+        if not self.on:
+            if everything and not self.pending and self._monotonic() >= self._retry_at:
+                self._turn_on(place)
+            return
+        active = self._active
+        try:
+            for segment in [each for each in self._segments if each.is_logged]:
+                if segment is active:
+                    if segment.size < RESTART_BYTES_MIN:
+                        continue
+                    self._active = None
+                place.files.remove(segment.number)
+                self._segments.remove(segment)
+                self._resized(-segment.size)
+        except OSError as error:
+            self._turn_off(error)
+
+    def close(self, *, clean: bool) -> None:
+        """The writer ends. `clean`: the store was closed, and the log has everything; else it is left for the next one.
+
+        A crash before a clean end leaves a journal that holds nothing beyond the log.
+        """
+        place, self._place, self.on = self._place, None, False
+        if place is None:
+            return
+        try:
+            if clean:
+                place.files.end()
+        except OSError as error:
+            _log.warning("journal_left", extra={"reason": str(error)})
+        place.files.leave()
+
+    def _turn_off(self, error: OSError) -> None:
+        """Without a gap: what it holds is no journal any more. Until it begins anew, a killed process loses what was
+        answered and not flushed, as without a journal."""
+        self.on = False
+        self._retry_at = self._monotonic() + RETRY_SECONDS
+        self._segments.clear()
+        self._active = None
+        self._resized(-self.bytes)
+        _log.warning("journal_off", extra={"reason": error.strerror or str(error)})
+        try:
+            if self._place is not None:
+                self._place.files.end()
+        except OSError as left:
+            # It stays, and ends early: a later start takes from it a beginning of what the log lacks.
+            _log.warning("journal_left", extra={"reason": str(left)})
+
+    def _turn_on(self, place: JournalPlace) -> None:
+        """Under the same id, which the lock of this writer names; segments go on with new numbers."""
+        try:
+            place.files.begin(place.id)
+        except OSError:
+            self._retry_at = self._monotonic() + RETRY_SECONDS
+            return
+        self.on = True
+        _log.info("journal_on_again")
+
+    def _resized(self, change: int) -> None:
+        self.bytes += change
+        self._on_size(self.bytes / self._bytes_max)

@@ -1,0 +1,65 @@
+"""What a journal holds beyond the log, for the writer that comes next on this host.
+
+Promises: an operation that the log has is not taken again, since each queue's come after the newest that its log holds;
+none is taken of a journal in which one is missing, from itself or between the log and its beginning. Nothing is changed
+in the journal but a last batch that was cut off, so a crash here, and again in the next try, changes nothing.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from storage.crypto.mac import Authenticator
+from storage.errors import Corrupt
+from storage.format.journal import JournalEntry, decode
+from storage.lsm.journal.files import JournalFiles
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSegment:
+    """A segment as it was found."""
+
+    number: int
+    size: int
+    entries: list[JournalEntry]
+
+
+def read(files: JournalFiles, seal: Authenticator) -> list[ReadSegment]:
+    """All of the journal that `files` has. Corrupt: a part of it is not what was written. OSError.
+
+    A crash before or after the cut leaves the same journal: what it drops was never answered.
+    """
+    numbers = files.segments()
+    found = []
+    for number in numbers:
+        raw = files.read(number)
+        name = f"segment {number} of the journal"
+        entries, length = decode(name, raw, seal, number, last=number == numbers[-1])
+        if length < len(raw):
+            files.cut(number, length)
+        found.append(ReadSegment(number, length, entries))
+    return found
+
+
+def beyond_log(entries: Iterable[JournalEntry], logged: Callable[[int], int | None]) -> list[JournalEntry]:
+    """The entries that the log lacks, in order. `logged` gives the newest operation of a layer that the log holds;
+    None: there is no such layer, now.
+
+    Corrupt: one is missing. Of a layer that is not there, what is taken has no effect, or an entry here makes it.
+    """
+    reached: dict[int, int] = {}
+    taken = []
+    for entry in entries:
+        layer, sequence = entry.layer, entry.sequence
+        have = reached.get(layer)
+        if have is None:
+            found = logged(layer)
+            have = entry.previous if found is None else found
+        if sequence > have:
+            if entry.previous > have:
+                raise Corrupt(
+                    "the journal", f"operation {entry.previous} of layer {layer} is neither in it nor in the log"
+                )
+            taken.append(entry)
+            have = sequence
+        reached[layer] = have
+    return taken

@@ -1,0 +1,107 @@
+"""Restoring: a new writer does again what the journal of this host's last one holds beyond the log.
+
+The order of steps is the promise. The journal was named in the lock before the take-over (see `Opener`), and the log is
+fenced and replayed. `read` decides what is beyond it, or sets the journal aside; `restore` links and queues that, under
+the numbers it had, in one step; then all of it goes into the log, and only then the first client gets in. The journal
+stays as it was meanwhile and loses its segments as the log gets them: a crash anywhere, and again in the next start,
+leaves what the log has, and the rest in the journal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from storage.crypto.keys import DataKey
+from storage.crypto.mac import Authenticator
+from storage.env import Env
+from storage.errors import AccessDenied, Corrupt
+from storage.format.journal import JournalEntry
+from storage.lsm.journal import restore as journals
+from storage.lsm.journal.journal import Journal, JournalPlace, Queue, Segment
+from storage.lsm.layers import Layers
+from storage.lsm.recovery.locks import WriterLock
+from storage.lsm.recovery.take_over import JOURNAL_ID_BYTES, Carried
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The journal to go on with (None: there can be none now), its segments, and what of them the log lacks."""
+
+    place: JournalPlace | None
+    segments: Sequence[journals.ReadSegment] = ()
+    beyond: list[JournalEntry] = field(default_factory=list)
+    problem: str | None = None
+    """A sentence, where a journal was not taken, or there can be none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningReport:
+    """What the opening found in the journal: how many operations were done again, and what was wrong with it."""
+
+    restored: int
+    problem: str | None
+
+
+async def read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> Found:
+    """Read the journal that was carried over, once the log is replayed. One that does not check out is set aside, and a
+    new one begun; so is one of somebody who was not the last writer.
+    """
+    return await env.run("store", _read, carried, lock, layers, key, env)
+
+
+def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> Found:
+    files = carried.files
+    reason = "another server had the store since, or this machine was started anew"
+    journal_id = carried.id
+    try:
+        if carried.found:
+            seal = _seal(key, carried.id)
+            try:
+                segments = journals.read(files, seal)
+                entries = [entry for segment in segments for entry in segment.entries]
+                beyond = journals.beyond_log(entries, lambda number: _logged(layers, number))
+                return Found(JournalPlace(files, carried.id, seal), segments, beyond)
+            except Corrupt as error:
+                reason = str(error)
+            # A crash from here on: the journal is aside, and nobody was told of anything that the new one could hold.
+            journal_id = env.random_bytes(JOURNAL_ID_BYTES)
+            files.leave()
+        where = files.set_aside()
+        if carried.found and lock is not None:
+            lock.name_journal(journal_id)
+        files.begin(journal_id)
+        problem = f"a journal was set aside as {where}, and what only it holds is lost: {reason}" if where else None
+        return Found(JournalPlace(files, journal_id, _seal(key, journal_id)), problem=problem)
+    except (OSError, AccessDenied) as error:
+        files.leave()
+        return Found(None, problem=f"there is no journal, and a killed server loses what was not flushed: {error}")
+
+
+def _logged(layers: Layers, number: int) -> int | None:
+    queue = layers.queue(number)
+    return None if queue is None else queue.last_sequence
+
+
+def _seal(key: DataKey, journal_id: bytes) -> Authenticator:
+    return Authenticator(key.purpose(f"journal {journal_id.hex()}"))
+
+
+def restore(found: Found, layers: Layers, journal: Journal) -> None:
+    """Do what the log lacks, in one step, and go on with the journal. What it raises must poison the engine: a part of
+    it may be done. A crash before the log has it: the journal has all of it.
+    """
+    for entry in found.beyond:
+        layers.restore(entry)
+    if found.place is None:
+        return
+    adopted = []
+    for segment in found.segments:
+        newest: dict[Queue, int] = {}
+        for entry in segment.entries:
+            queue, sequence = layers.queue(entry.layer), entry.sequence
+            if queue is None:
+                # Its layer went. Before the log knows that, the next start would miss what is dropped here.
+                queue = layers.tree_queue
+                sequence = queue.last_sequence
+            newest[queue] = max(newest.get(queue, 0), sequence)
+        adopted.append(Segment(segment.number, segment.size, newest))
+    journal.start(found.place, adopted)
