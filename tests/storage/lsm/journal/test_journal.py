@@ -1,0 +1,208 @@
+"""The journal of a running writer, over real files in memory."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from storage.buffers import Buffer
+from storage.crypto.mac import Authenticator
+from storage.format.journal import JournalEntry
+from storage.lsm.journal.files import FolderFiles
+from storage.lsm.journal.journal import RETRY_SECONDS, Journal, JournalPlace, Unkept
+from storage.lsm.journal.restore import read
+from storage.secret import Secret
+
+URL, ID = "file:///store", b"1" * 16
+SEAL = Authenticator(Secret(bytes(32)))
+SECTOR = 4096
+BYTES_MAX = 64 * SECTOR
+
+
+class Queue:
+    """A queue whose log is the test."""
+
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
+        self.acked_sequence = 0
+
+
+class Files(FolderFiles):
+    """Real ones, with as much room as the test says, and a count of calls."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, URL)
+        self.room = 1 << 40
+        self.calls = 0
+
+    def append(self, segment: int, parts: Sequence[Buffer]) -> None:
+        self.calls += 1
+        data = b"".join(parts)
+        super().append(segment, [data[: self.room]])
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Writer:
+    """A journal, and who writes to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = Files(folder)
+        self.files.begin(ID)
+        self.now = 0.0
+        self.shares: list[float] = []
+        pending: list[Unkept] = []
+        self.journal = Journal(pending, bytes_max=BYTES_MAX, on_size=self.shares.append, monotonic=lambda: self.now)
+        self.journal.start(JournalPlace(self.files, ID, SEAL), [])
+        self.sequence = 0
+        self.newest: dict[int, int] = {}
+
+    def write(self, queue: Queue, count: int = 1) -> int:
+        for _ in range(count):
+            self.sequence += 1
+            op = (self.sequence, 0, bytes(SECTOR))
+            self.journal.pending.append((queue, self.newest.get(queue.layer, 0), op))
+            self.newest[queue.layer] = self.sequence
+        return self.sequence
+
+    def entries(self) -> list[JournalEntry]:
+        """What the next process finds."""
+        return [entry for segment in read(self.files, SEAL) for entry in segment.entries]
+
+    @property
+    def is_on(self) -> bool:
+        return self.journal.on
+
+    def sequences(self) -> list[int]:
+        return [entry.sequence for entry in self.entries()]
+
+
+@pytest.fixture
+def writer(memory: Path) -> Iterator[Writer]:
+    made = Writer(memory)
+    yield made
+    made.journal.close(clean=False)
+
+
+def test_one_call_for_all_of_a_pass(writer: Writer) -> None:
+    a, b = Queue(1), Queue(2)
+    writer.write(a, 3)
+    writer.write(b, 3)
+    writer.journal.keep()
+    assert writer.files.calls == 1
+    assert writer.journal.pending == []
+    assert [(entry.layer, entry.sequence, entry.previous) for entry in writer.entries()] == [
+        (1, 1, 0),
+        (1, 2, 1),
+        (1, 3, 2),
+        (2, 4, 0),
+        (2, 5, 4),
+        (2, 6, 5),
+    ]
+
+
+def test_a_segment_goes_when_each_of_its_queues_has_it_in_the_log(writer: Writer) -> None:
+    a, b = Queue(1), Queue(2)
+    for _ in range(10):
+        writer.write(a, 4)
+        writer.write(b)
+        writer.journal.keep()
+    full = writer.journal.bytes
+    a.acked_sequence = writer.sequence
+    writer.journal.logged(everything=False)
+    assert writer.journal.bytes == full
+    b.acked_sequence = 25
+    writer.journal.logged(everything=False)
+    left = writer.sequences()
+    assert writer.journal.bytes < full
+    assert left[-1] == writer.sequence
+    assert left == list(range(left[0], writer.sequence + 1))
+    assert left[0] <= 26
+    assert writer.journal.bytes == sum(len(writer.files.read(number)) for number in writer.files.segments())
+
+
+def test_one_that_grows_and_is_all_logged_goes_once_it_is_large(writer: Writer) -> None:
+    a = Queue(1)
+    writer.write(a)
+    writer.journal.keep()
+    a.acked_sequence = writer.sequence
+    writer.journal.logged(everything=True)
+    assert writer.sequences() == [1]
+    writer.write(a, 64)
+    writer.journal.keep()
+    a.acked_sequence = writer.sequence
+    writer.journal.logged(everything=True)
+    assert writer.files.segments() == []
+    assert writer.journal.bytes == 0
+    writer.write(a)
+    writer.journal.keep()
+    assert writer.sequences() == [66]
+
+
+def test_writers_are_told_how_full_it_is(writer: Writer) -> None:
+    writer.write(Queue(1), 32)
+    writer.journal.keep()
+    assert 0.5 < writer.shares[-1] < 0.6
+
+
+def test_without_room_it_ends_at_once_and_begins_anew_when_all_is_logged(
+    writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = Queue(1)
+    writer.write(a, 4)
+    writer.journal.keep()
+    writer.files.room = 2 * SECTOR
+    writer.write(a, 4)
+    writer.journal.keep()
+    assert [record.message for record in caplog.records] == ["journal_off"]
+    assert not writer.is_on
+    assert writer.journal.bytes == 0
+    assert not FolderFiles(writer.files._folder, URL).take(ID), "a journal with a gap would pass for whole"
+    writer.files.room = 1 << 40
+    writer.write(a)
+    writer.journal.keep()
+    writer.now += RETRY_SECONDS
+    writer.journal.logged(everything=False)
+    assert not writer.is_on
+    a.acked_sequence = writer.sequence
+    writer.journal.logged(everything=True)
+    assert writer.is_on
+    writer.write(a)
+    writer.journal.keep()
+    assert writer.sequences() == [writer.sequence]
+
+
+def test_a_clean_end_leaves_nothing_and_another_one_all(writer: Writer, memory: Path) -> None:
+    writer.write(Queue(1))
+    writer.journal.keep()
+    writer.journal.close(clean=False)
+    assert writer.files.take(ID)
+    assert writer.sequences() == [1]
+    writer.journal.start(JournalPlace(writer.files, ID, SEAL), [])
+    writer.journal.close(clean=True)
+    assert list(memory.iterdir()) == []
+
+
+def test_off_it_keeps_nothing_and_costs_no_memory(writer: Writer) -> None:
+    writer.journal.close(clean=True)
+    writer.write(Queue(1), 10)
+    writer.journal.keep()
+    writer.journal.logged(everything=True)
+    assert writer.journal.pending == []
+    assert writer.files.calls == 0
+
+
+def test_a_batch_that_was_cut_off_is_dropped_for_good(writer: Writer) -> None:
+    a = Queue(1)
+    writer.write(a)
+    writer.journal.keep()
+    writer.write(a)
+    writer.journal.keep()
+    (number,) = writer.files.segments()
+    writer.files.cut(number, len(writer.files.read(number)) - 1)
+    assert writer.sequences() == [1]
+    assert writer.sequences() == [1]
+    assert len(writer.files.read(number)) < SECTOR + 100
