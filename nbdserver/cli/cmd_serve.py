@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -121,9 +122,7 @@ def serve(
     --log-file or, without that, to the system's log.
     """
     settings = ServeSettings(
-        store=place.store,
-        state_folder=place.state_folder,
-        journal=place.journal,
+        **dataclasses.asdict(place),
         tcp=_tcp(bind, port, wanted=unix is None and rest["run"] is None),
         unix=unix,
         make_store=not no_create and not rest["read_only"],

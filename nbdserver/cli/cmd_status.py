@@ -88,6 +88,7 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
         yield name, output.size(store[f"{name}_bytes"])
     yield "unlogged", output.size(store["unlogged_bytes"])
     yield "unlogged_seconds", f"{store['unlogged_seconds']:.0f}"
+    yield "journal", output.size(store["journal_bytes"])
     yield "memtable", output.size(store["memtable_bytes"])
     if answer["served"]:
         yield "written", output.size(store["written_bytes"])

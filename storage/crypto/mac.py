@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from storage.buffers import Buffer
 from storage.secret import Secret
 
-NONCE_BYTES = 12
 TAG_BYTES = 16
 
 

@@ -67,6 +67,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that were written and are not durable yet."""
     unlogged_seconds: float
     """Age of the oldest operation that is not durable yet; 0 if all are."""
+    journal_bytes: int
+    """In memory that outlives the process: what is answered and not durable yet, and some that is."""
     memtable_bytes: int
     kept_bytes: int
     """Parts of sectors that cannot be completed, since what lies below them cannot be read: they stay in the log."""

@@ -17,17 +17,17 @@ from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError
 from storage.lsm.background import Background
+from storage.lsm.engine_numbers import numbers
 from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.journal.files import JournalFiles
 from storage.lsm.metadata import TreeState
-from storage.lsm.numbers import numbers
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.take_over import Opened, Opener
-from storage.lsm.restoring import Found, OpeningReport, restore
+from storage.lsm.restoring import FoundJournal, OpeningReport, restore
 from storage.lsm.restoring import read as read_journal
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_change import TreeChange
@@ -156,7 +156,7 @@ class Engine:
         """Become a writer that serves, once the log is replayed: with what the journal of the last one of this host
         holds beyond it, which is in the log when this returns.
         """
-        found = Found(None)
+        found = FoundJournal(None)
         if opened.journal is not None:
             found = await read_journal(opened.journal, opened.lock, self._layers, self.key, self._env)
         await self._ownership.begin(self._anchor())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import FrameRef
-from storage.format.journal import JournalEntry
+from storage.format.journal_batch import JournalEntry
 from storage.format.wal import Located, Meta, Replayed, Uploaded, sequence_of
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.layer import Layer

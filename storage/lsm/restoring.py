@@ -14,7 +14,7 @@ from storage.crypto.keys import DataKey
 from storage.crypto.mac import Authenticator
 from storage.env import Env
 from storage.errors import AccessDenied, Corrupt
-from storage.format.journal import JournalEntry
+from storage.format.journal_batch import JournalEntry
 from storage.lsm.journal import restore as journals
 from storage.lsm.journal.journal import Journal, JournalPlace, Queue, Segment
 from storage.lsm.layers import Layers
@@ -23,7 +23,7 @@ from storage.lsm.recovery.take_over import JOURNAL_ID_BYTES, Carried
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundJournal:
     """The journal to go on with (None: there can be none now), its segments, and what of them the log lacks."""
 
     place: JournalPlace | None
@@ -41,14 +41,14 @@ class OpeningReport:
     problem: str | None
 
 
-async def read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> Found:
+async def read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> FoundJournal:
     """Read the journal that was carried over, once the log is replayed. One that does not check out is set aside, and a
     new one begun; so is one of somebody who was not the last writer.
     """
     return await env.run("store", _read, carried, lock, layers, key, env)
 
 
-def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> Found:
+def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> FoundJournal:
     files = carried.files
     reason = "another server had the store since, or this machine was started anew"
     journal_id = carried.id
@@ -59,7 +59,7 @@ def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKe
                 segments = journals.read(files, seal)
                 entries = [entry for segment in segments for entry in segment.entries]
                 beyond = journals.beyond_log(entries, lambda number: _logged(layers, number))
-                return Found(JournalPlace(files, carried.id, seal), segments, beyond)
+                return FoundJournal(JournalPlace(files, carried.id, seal), segments, beyond)
             except Corrupt as error:
                 reason = str(error)
             # A crash from here on: the journal is aside, and nobody was told of anything that the new one could hold.
@@ -70,10 +70,12 @@ def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKe
             lock.name_journal(journal_id)
         files.begin(journal_id)
         problem = f"a journal was set aside as {where}, and what only it holds is lost: {reason}" if where else None
-        return Found(JournalPlace(files, journal_id, _seal(key, journal_id)), problem=problem)
+        return FoundJournal(JournalPlace(files, journal_id, _seal(key, journal_id)), problem=problem)
     except (OSError, AccessDenied) as error:
         files.leave()
-        return Found(None, problem=f"there is no journal, and a killed server loses what was not flushed: {error}")
+        return FoundJournal(
+            None, problem=f"there is no journal, and a killed server loses what was not flushed: {error}"
+        )
 
 
 def _logged(layers: Layers, number: int) -> int | None:
@@ -85,7 +87,7 @@ def _seal(key: DataKey, journal_id: bytes) -> Authenticator:
     return Authenticator(key.purpose(f"journal {journal_id.hex()}"))
 
 
-def restore(found: Found, layers: Layers, journal: Journal) -> None:
+def restore(found: FoundJournal, layers: Layers, journal: Journal) -> None:
     """Do what the log lacks, in one step, and go on with the journal. What it raises must poison the engine: a part of
     it may be done. A crash before the log has it: the journal has all of it.
     """

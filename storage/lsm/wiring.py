@@ -117,13 +117,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
     cache = FrameCache(its.options.cache_bytes)
     ownership = Ownership(its.host, opened.lock, its.env)
     codec = FrameCodec(opened.ciphers.frames, its.key.store_id)
-    writes, pace = _writes(its)
-    journal = Journal(
-        writes.unkept,
-        bytes_max=its.options.unlogged_bytes_max,
-        on_size=writes.journal_holds,
-        monotonic=its.env.monotonic,
-    )
+    writes, pace, journal = _writes(its)
     source = _source(its, codec, cache, engine)
     position = log_position(opened, read_only=its.read_only)
     ssts = _ssts(its, codec, position, pace)
@@ -233,12 +227,15 @@ def _scrub(its: Context, jobs: JobContext, reads: KeptReadTimes) -> Scrub | None
     )
 
 
-def _writes(its: Context) -> tuple[WriteState, Pace]:
+def _writes(its: Context) -> tuple[WriteState, Pace, Journal]:
     options, opened = its.options, its.opened
     gate = Gate(asyncio.get_running_loop().call_soon)
     pressure = Pressure(gate, unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
     sequence = max(opened.manifests.manifest.sequence, opened.replay.sequence)
-    return WriteState(sequence=sequence, pressure=pressure), Pace(its.env.monotonic, pressure.set_rate)
+    writes, monotonic = WriteState(sequence=sequence, pressure=pressure), its.env.monotonic
+    most = options.unlogged_bytes_max
+    journal = Journal(writes.unkept, bytes_max=most, on_size=writes.journal_holds, monotonic=monotonic)
+    return writes, Pace(monotonic, pressure.set_rate), journal
 
 
 def _source(its: Context, codec: FrameCodec, cache: FrameCache, engine: Supervisor) -> FrameSource:

@@ -144,7 +144,7 @@ MUTATIONS = [
         "a journal that grows again begins with a gap",
         "storage/lsm/journal/journal.py",
         "            if everything and not self.pending and self._monotonic() >= self._retry_at:\n",
-        "            if self._monotonic() >= self._retry_at - RETRY_SECONDS:\n",
+        "            if self._monotonic() >= self._retry_at - OFF_SECONDS_MIN:\n",
     ),
     Mutation(
         "clients get in before the log has what was restored",

@@ -43,6 +43,9 @@ HOSTS = ["host1", "host2"]
 JOURNAL_ROOMS = (0, 200_000, 1 << 40, 1 << 40, 1 << 40, 1 << 40)
 """Bytes that there is room for in the journals of a world's hosts; 0: they have none."""
 
+RESTARTS_SHARE = 0.4
+"""Of the ends of writers, in worlds with journals."""
+
 JOBS = ("Drop", "WriteCheckpoint", "Repack", "Consolidate")
 """The kinds of job that maintenance has."""
 
@@ -72,6 +75,7 @@ class World:
         self.bucket = Bucket(self.loop, random.Random(f"bucket {seed}"), self.profile.faults, self)
         self._seed = seed
         self._journal_room = random.Random(f"journal {seed}").choice(JOURNAL_ROOMS)
+        self._restarts = random.Random(f"restarts {seed}")
         self._aim = random.Random(f"aim {seed}")
         self._trace = trace
         self._digest = hashlib.blake2b(digest_size=16)
@@ -256,10 +260,10 @@ class World:
         host, with a journal that never lacked room, before this one began, and whoever tried in between died there too.
         """
         last = self.oracle.newest(below=epoch)
-        takers = [taker for _, taker, _, taken in self._heads() if last.epoch <= taken < epoch]
+        takers = {taken: taker for _, taker, _, taken in self._heads() if last.epoch <= taken < epoch}
         if len(takers) != epoch - last.epoch or not last.epoch:
             return False
-        had = [each for each in self._writers if each.process in takers]
+        had = [each for each in self._writers if each.process in takers.values()]
         lasting = all(
             each.process in writer.gone
             and each.process.host == writer.process.host
@@ -340,12 +344,16 @@ class World:
             if chance.random() < 0.4:
                 self._start_reader()
             how = chance.choices(list(profile.endings), list(profile.endings.values()))[0]
+            if self._journal_room and self._restarts.random() < RESTARTS_SHARE:
+                how = "restart"
             self.seen[f"ending: {how}"] += 1
             writer = await self._hand_over(writer, how)
         await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0) * 3)
 
     async def _hand_over(self, writer: Writer, how: str) -> Writer:
         chance, process = self.chance, writer.process
+        if how == "restart":
+            return await self._restart(writer)
         if self._aim.random() < 0.6:
             await self._in_a_job(writer)
         if how == "crash":
@@ -373,6 +381,22 @@ class World:
             if successor.state == "refused":
                 successor = self._start(take_over=True)
         return successor
+
+    async def _restart(self, writer: Writer) -> Writer:
+        """A writer dies among its writes, and the next one begins on its host at once; some of those die opening."""
+        chance = self._restarts
+        for deaths in range(chance.choices((1, 2, 3), (5, 3, 2))[0]):
+            process = writer.process
+            steps = chance.choice([1, 30, 300]) if not deaths else chance.choice([100, 400, 1000])
+            if not deaths and await self._wait_for(writer, "opening", 20.0):
+                await self._wait(lambda: writer.answers_unflushed() or writer.state != "serving", 2.0)  # noqa: B023
+            process.crash_at = process.steps + 1 + int(chance.expovariate(1 / steps))
+            await self._wait(lambda: not process.alive, 1.0)  # noqa: B023
+            process.kill()
+            self._cut_short("crash", writer)
+            writer = self._start(take_over=False, host=process.host)
+        await self._wait_for(writer, "opening", 20.0)
+        return writer if writer.state != "refused" else self._start(take_over=True)
 
     async def _in_a_job(self, writer: Writer) -> None:
         """Wait, for some seconds at most, until the maintenance of a writer is busy with a job of some kind."""

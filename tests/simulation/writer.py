@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
-from storage.format.journal import encode
+from storage.format.journal_batch import encode
 from storage.fs.device import Device
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
@@ -307,6 +307,10 @@ class Writer:
         tree = layers_of(engine_of(self.store)).tree_queue.acked_sequence
         known = [position for sequence, position in self.session.tree_sequences if sequence <= tree]
         return Floor(self.session, max([floor.tree, *known]), disks)
+
+    def answers_unflushed(self) -> bool:
+        """Whether it has answered what no flush covers."""
+        return self.state == "serving" and any(disk.answered > disk.acked for disk in self.session.disks.values())
 
     def intend(self, task: asyncio.Task[None], changes: list[Change]) -> None:
         """This task is going to make some of these changes, in order."""

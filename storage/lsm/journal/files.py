@@ -3,7 +3,7 @@
 In the runtime folder every journal of a store has a folder of its own, `<hash of the store's URL>-<id>.journal`:
 
     head                 what it is: version, boot of the machine, store. Locked (flock) by the process that has it
-    <number>.segment     batches of operations (see `storage.format.journal`), ascending
+    <number>.segment     batches of operations (see `storage.format.journal_batch`), ascending
 
 Promises: nobody but this user can read or have put there what is in them; a journal has one process at a time, and who
 has it is gone when another one gets it; without `head` it is no journal, so that `end` ends it in one step. A crash
@@ -27,7 +27,7 @@ from storage.trusted_files import create_new, open_own, trusted_folder
 
 VERSION = 1
 
-_HEAD = "head"
+_HEAD_NAME = "head"
 _SEGMENT = re.compile(r"(\d{20})\.segment")
 _IN_MEMORY = ("tmpfs", "ramfs")
 _IOV_MAX = 1024
@@ -102,10 +102,10 @@ class FolderFiles:
             return True
         self.leave()
         try:
-            descriptor = open_own(path / _HEAD, os.O_RDONLY)
+            descriptor = open_own(path / _HEAD_NAME, os.O_RDONLY)
         except (OSError, AccessDenied):
             return False
-        if not (_lock(descriptor) and self._is_ours(os.pread(descriptor, 4096, 0)) and (path / _HEAD).exists()):
+        if not (_lock(descriptor) and self._is_ours(os.pread(descriptor, 4096, 0)) and (path / _HEAD_NAME).exists()):
             os.close(descriptor)
             return False
         self._path, self._lock = path, descriptor
@@ -123,12 +123,12 @@ class FolderFiles:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700)
         # Locked under a name that nobody looks for, so that nobody meets it unlocked.
-        hidden = path / f".{_HEAD}"
+        hidden = path / f".{_HEAD_NAME}"
         descriptor = create_new(hidden, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write(descriptor, [msgspec.json.encode(_Head(VERSION, boot(), self._store_url))])
-            hidden.rename(path / _HEAD)
+            hidden.rename(path / _HEAD_NAME)
         except BaseException:
             os.close(descriptor)
             raise
@@ -159,7 +159,7 @@ class FolderFiles:
         if self._lock < 0:
             return
         try:
-            (self._path / _HEAD).unlink(missing_ok=True)
+            (self._path / _HEAD_NAME).unlink(missing_ok=True)
             shutil.rmtree(self._path, ignore_errors=True)
         finally:
             self.leave()
@@ -176,7 +176,7 @@ class FolderFiles:
         for path in self._others():
             descriptor = -1
             try:
-                descriptor = open_own(path / _HEAD, os.O_RDONLY)
+                descriptor = open_own(path / _HEAD_NAME, os.O_RDONLY)
                 if not _lock(descriptor):
                     continue
                 shutil.rmtree(aside, ignore_errors=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storage.crypto.mac import Authenticator
-from storage.format.journal import encode
+from storage.format.journal_batch import encode
 from storage.format.wal import Meta, Op
 from storage.lsm.journal.files import JournalFiles
 from storage.units import KIB, MIB
@@ -35,7 +35,7 @@ SEGMENTS_MIN = 8
 RESTART_BYTES_MIN = 256 * KIB
 """A segment that grows is dropped too when the log has all of it and it is this large."""
 
-RETRY_SECONDS = 10.0
+OFF_SECONDS_MIN = 10.0
 """How long a journal stays off at least."""
 
 
@@ -196,7 +196,7 @@ class Journal:
         """Without a gap: what it holds is no journal any more. Until it begins anew, a killed process loses what was
         answered and not flushed, as without a journal."""
         self.on = False
-        self._retry_at = self._monotonic() + RETRY_SECONDS
+        self._retry_at = self._monotonic() + OFF_SECONDS_MIN
         self._segments.clear()
         self._active = None
         self._resized(-self.bytes)
@@ -213,7 +213,7 @@ class Journal:
         try:
             place.files.begin(place.id)
         except OSError:
-            self._retry_at = self._monotonic() + RETRY_SECONDS
+            self._retry_at = self._monotonic() + OFF_SECONDS_MIN
             return
         self.on = True
         _log.info("journal_on_again")

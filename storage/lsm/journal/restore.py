@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from storage.crypto.mac import Authenticator
 from storage.errors import Corrupt
-from storage.format.journal import JournalEntry, decode
+from storage.format.journal_batch import JournalEntry, decode
 from storage.lsm.journal.files import JournalFiles
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from storage.buffers import Buffer
 from storage.crypto.mac import Authenticator
-from storage.format.journal import JournalEntry
+from storage.format.journal_batch import JournalEntry
 from storage.lsm.journal.files import FolderFiles
-from storage.lsm.journal.journal import RETRY_SECONDS, Journal, JournalPlace, Unkept
+from storage.lsm.journal.journal import OFF_SECONDS_MIN, Journal, JournalPlace, Unkept
 from storage.lsm.journal.restore import read
 from storage.secret import Secret
 
@@ -72,7 +72,6 @@ class Writer:
         """What the next process finds."""
         return [entry for segment in read(self.files, SEAL) for entry in segment.entries]
 
-    @property
     def is_on(self) -> bool:
         return self.journal.on
 
@@ -158,18 +157,18 @@ def test_without_room_it_ends_at_once_and_begins_anew_when_all_is_logged(
     writer.write(a, 4)
     writer.journal.keep()
     assert [record.message for record in caplog.records] == ["journal_off"]
-    assert not writer.is_on
+    assert not writer.is_on()
     assert writer.journal.bytes == 0
     assert not FolderFiles(writer.files._folder, URL).take(ID), "a journal with a gap would pass for whole"
     writer.files.room = 1 << 40
     writer.write(a)
     writer.journal.keep()
-    writer.now += RETRY_SECONDS
+    writer.now += OFF_SECONDS_MIN
     writer.journal.logged(everything=False)
-    assert not writer.is_on
+    assert not writer.is_on()
     a.acked_sequence = writer.sequence
     writer.journal.logged(everything=True)
-    assert writer.is_on
+    assert writer.is_on()
     writer.write(a)
     writer.journal.keep()
     assert writer.sequences() == [writer.sequence]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import Corrupt
-from storage.format.journal import TREE, JournalEntry
+from storage.format.journal_batch import TREE, JournalEntry
 from storage.format.wal import Meta
 from storage.lsm.journal.restore import beyond_log
 

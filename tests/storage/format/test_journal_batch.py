@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from storage.crypto.mac import Authenticator
 from storage.errors import Corrupt
-from storage.format.journal import JOINED_BYTES_MAX, TREE, JournalEntry, decode, encode
+from storage.format.journal_batch import JOINED_BYTES_MAX, TREE, JournalEntry, decode, encode
 from storage.format.wal import Meta, Op
 from storage.secret import Secret
 

@@ -23,9 +23,9 @@ from storage.errors import Corrupt
 from storage.format.wal import Meta, Op
 
 _START = struct.Struct("<4sIQ")
-_HEADER = struct.Struct(f"<{_START.size + TAG_BYTES}sI")
+_BATCH = struct.Struct(f"<{_START.size + TAG_BYTES}sI")
 _ENTRY = struct.Struct("<BBxxIQQQQ")
-_PLACE = struct.Struct("<QI")
+_BATCH_PLACE = struct.Struct("<QI")
 _MAGIC = b"NBDJ"
 
 JOINED_BYTES_MAX = 32 * 1024
@@ -35,7 +35,7 @@ TREE = 0
 """The layer of changes of the tree of names, which no layer has."""
 
 
-class EntryKind(IntEnum):
+class OperationKind(IntEnum):
     """First byte of an entry; part of the format."""
 
     WRITE = 1
@@ -68,13 +68,13 @@ def encode(
         count += 1
         if isinstance(op, Meta):
             data: Buffer = op.record
-            joined.append(pack(EntryKind.META, 0, layer, op.sequence, previous, 0, len(data)))
+            joined.append(pack(OperationKind.META, 0, layer, op.sequence, previous, 0, len(data)))
         elif len(op) == 3:
             data = op[2]
-            joined.append(pack(EntryKind.WRITE, 0, layer, op[0], previous, op[1], len(data)))
+            joined.append(pack(OperationKind.WRITE, 0, layer, op[0], previous, op[1], len(data)))
         else:
             data = b""
-            joined.append(pack(EntryKind.ZERO, op[3], layer, op[0], previous, op[1], op[2]))
+            joined.append(pack(OperationKind.ZERO, op[3], layer, op[0], previous, op[1], op[2]))
         length += _ENTRY.size + len(data)
         if len(data) < JOINED_BYTES_MAX:
             joined.append(data)
@@ -84,7 +84,7 @@ def encode(
     if joined:
         parts.append(b"".join(joined))
     start = _START.pack(_MAGIC, count, length)
-    sealed = start + seal.tag(_PLACE.pack(segment, position), [start, *parts])
+    sealed = start + seal.tag(_BATCH_PLACE.pack(segment, position), [start, *parts])
     return [sealed + zlib.crc32(sealed).to_bytes(4, "little"), *parts]
 
 
@@ -103,10 +103,10 @@ def decode(name: str, raw: bytes, seal: Authenticator, segment: int, *, last: bo
             if last:
                 break
             raise Corrupt(name, "a batch is cut off, and others came after it")
-        sealed, _ = _HEADER.unpack_from(raw, at)
+        sealed, _ = _BATCH.unpack_from(raw, at)
         start, tag = sealed[: _START.size], sealed[_START.size :]
-        body = view[at + _HEADER.size : end]
-        if not seal.is_sound(_PLACE.pack(segment, position), [start, body], tag):
+        body = view[at + _BATCH.size : end]
+        if not seal.is_sound(_BATCH_PLACE.pack(segment, position), [start, body], tag):
             raise Corrupt(name, f"the batch at byte {at} is not what was written there")
         entries += _entries(name, body, _START.unpack(start)[1])
         at, position = end, position + 1
@@ -115,12 +115,12 @@ def decode(name: str, raw: bytes, seal: Authenticator, segment: int, *, last: bo
 
 def _end_of_batch(name: str, raw: bytes, at: int) -> int | None:
     """Where the batch at `at` ends; None: behind the end of what is there."""
-    if len(raw) - at < _HEADER.size:
+    if len(raw) - at < _BATCH.size:
         return None
-    sealed, crc = _HEADER.unpack_from(raw, at)
+    sealed, crc = _BATCH.unpack_from(raw, at)
     if not sealed.startswith(_MAGIC) or zlib.crc32(sealed) != crc:
         raise Corrupt(name, f"what stands at byte {at} is no batch")
-    end = at + _HEADER.size + int(_START.unpack_from(sealed)[2])
+    end = at + _BATCH.size + int(_START.unpack_from(sealed)[2])
     return end if end <= len(raw) else None
 
 
@@ -133,12 +133,16 @@ def _entries(name: str, body: memoryview, count: int) -> list[JournalEntry]:
             kind, allocated, layer, sequence, previous, offset, length = _ENTRY.unpack_from(body, at)
             at += _ENTRY.size
             op: Op | Meta
-            if kind == EntryKind.ZERO:
+            if kind == OperationKind.ZERO:
                 op = (sequence, offset, length, bool(allocated))
             else:
                 data = body[at : at + length]
                 at += length
-                op = (sequence, offset, data) if EntryKind(kind) is EntryKind.WRITE else Meta(sequence, bytes(data))
+                op = (
+                    (sequence, offset, data)
+                    if OperationKind(kind) is OperationKind.WRITE
+                    else Meta(sequence, bytes(data))
+                )
             found.append(JournalEntry(layer, previous, op))
     except (ValueError, struct.error) as error:
         raise Corrupt(name, str(error)) from error
