@@ -1,18 +1,18 @@
 """The journal as bytes: segments of batches, each of which is what one pass of the event loop wrote. Pure.
 
-    batch      "NBDJ" | u32 entries | u64 length of what follows the header | tag 16 | u32 CRC-32 of all that | entries
+    batch      tag 16 | u32 CRC-32 | "NBDJ" | u32 entries | u64 length of the entries | entries
     entry      u8 kind | u8 allocated | 2 bytes 0 | u32 layer | u64 sequence | u64 previous | u64 offset | u64 length,
                then `length` bytes for WRITE and META
 
-The tag is a GMAC over the first 16 bytes of the header and the entries, at the place (segment, position of the batch in
-it): no batch passes for another one, of this journal or of another. The CRC is there to tell a batch that was cut off
-by the end of its process from one whose length is wrong. `previous` is the operation before it in the same queue, so
-that nothing can be missing between two of them, or between the log and the journal, and not be noticed.
+The tag is a GMAC over all from "NBDJ" on, at the place (segment, position of the batch in it): no batch passes for
+another one, of this journal or of another. The CRC is that of the tag and what stands before the entries: it tells a
+batch that was cut off by the end of its process from one whose length is wrong. `previous` is the operation before it
+in the same queue, so that nothing can be missing between two of them, or between the log and the journal, unnoticed.
 """
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import IntEnum
 
 import msgspec
@@ -23,7 +23,7 @@ from storage.errors import Corrupt
 from storage.format.wal import Meta, Op
 
 _START = struct.Struct("<4sIQ")
-_BATCH = struct.Struct(f"<{_START.size + TAG_BYTES}sI")
+_BATCH = struct.Struct(f"<{TAG_BYTES}sI{_START.size}s")
 _ENTRY = struct.Struct("<BBxxIQQQQ")
 _BATCH_PLACE = struct.Struct("<QI")
 _MAGIC = b"NBDJ"
@@ -57,15 +57,15 @@ class JournalEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 def encode(
-    seal: Authenticator, segment: int, position: int, entries: Iterable[tuple[int, int, Op | Meta]]
+    seal: Authenticator, segment: int, position: int, entries: Sequence[tuple[int, int, Op | Meta]]
 ) -> list[Buffer]:
     """One batch of (layer, previous, operation), as buffers to be written one after the other."""
+    first: list[Buffer] = [b""]
     parts: list[Buffer] = []
-    joined: list[Buffer] = []
+    joined = first
     pack = _ENTRY.pack
-    count = length = 0
+    length = 0
     for layer, previous, op in entries:
-        count += 1
         if isinstance(op, Meta):
             data: Buffer = op.record
             joined.append(pack(OperationKind.META, 0, layer, op.sequence, previous, 0, len(data)))
@@ -79,13 +79,16 @@ def encode(
         if len(data) < JOINED_BYTES_MAX:
             joined.append(data)
         else:
-            parts += (b"".join(joined), data)
+            if joined is not first:
+                parts.append(b"".join(joined))
+            parts.append(data)
             joined = []
-    if joined:
+    if joined and joined is not first:
         parts.append(b"".join(joined))
-    start = _START.pack(_MAGIC, count, length)
-    sealed = start + seal.tag(_BATCH_PLACE.pack(segment, position), [start, *parts])
-    return [sealed + zlib.crc32(sealed).to_bytes(4, "little"), *parts]
+    start = first[0] = _START.pack(_MAGIC, len(entries), length)
+    parts.insert(0, b"".join(first))
+    tag = seal.tag(_BATCH_PLACE.pack(segment, position), parts)
+    return [tag + zlib.crc32(start, zlib.crc32(tag)).to_bytes(4, "little"), *parts]
 
 
 def decode(name: str, raw: bytes, seal: Authenticator, segment: int, *, last: bool) -> tuple[list[JournalEntry], int]:
@@ -103,12 +106,11 @@ def decode(name: str, raw: bytes, seal: Authenticator, segment: int, *, last: bo
             if last:
                 break
             raise Corrupt(name, "a batch is cut off, and others came after it")
-        sealed, _ = _BATCH.unpack_from(raw, at)
-        start, tag = sealed[: _START.size], sealed[_START.size :]
-        body = view[at + _BATCH.size : end]
-        if not seal.is_sound(_BATCH_PLACE.pack(segment, position), [start, body], tag):
+        tag, _, start = _BATCH.unpack_from(raw, at)
+        body = at + _BATCH.size
+        if not seal.is_sound(_BATCH_PLACE.pack(segment, position), [view[body - _START.size : end]], tag):
             raise Corrupt(name, f"the batch at byte {at} is not what was written there")
-        entries += _entries(name, body, _START.unpack(start)[1])
+        entries += _entries(name, view[body:end], _START.unpack(start)[1])
         at, position = end, position + 1
     return entries, at
 
@@ -117,10 +119,11 @@ def _end_of_batch(name: str, raw: bytes, at: int) -> int | None:
     """Where the batch at `at` ends; None: behind the end of what is there."""
     if len(raw) - at < _BATCH.size:
         return None
-    sealed, crc = _BATCH.unpack_from(raw, at)
-    if not sealed.startswith(_MAGIC) or zlib.crc32(sealed) != crc:
+    tag, crc, start = _BATCH.unpack_from(raw, at)
+    magic, _, length = _START.unpack(start)
+    if magic != _MAGIC or zlib.crc32(start, zlib.crc32(tag)) != crc:
         raise Corrupt(name, f"what stands at byte {at} is no batch")
-    end = at + _BATCH.size + int(_START.unpack_from(sealed)[2])
+    end = at + _BATCH.size + int(length)
     return end if end <= len(raw) else None
 
 

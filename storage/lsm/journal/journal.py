@@ -47,6 +47,10 @@ class Queue(Protocol):
         """Whose operations it carries."""
 
     @property
+    def last_sequence(self) -> int:
+        """Its newest operation."""
+
+    @property
     def acked_sequence(self) -> int:
         """Up to here it is in the log."""
 
@@ -137,9 +141,8 @@ class Journal:
             self._turn_off(error)
             return
         self._batches += 1
-        newest = active.newest
-        for queue, _, op in pending:
-            newest[queue] = op.sequence if isinstance(op, Meta) else op[0]
+        for queue in {queue for queue, _, _ in pending}:
+            active.newest[queue] = queue.last_sequence
         pending.clear()
         size = sum(map(len, parts))
         active.size += size

@@ -26,7 +26,7 @@ class Queue:
 
     def __init__(self, layer: int) -> None:
         self.layer = layer
-        self.acked_sequence = 0
+        self.acked_sequence = self.last_sequence = 0
 
 
 class Files(FolderFiles):
@@ -58,14 +58,13 @@ class Writer:
         self.journal = Journal(pending, bytes_max=BYTES_MAX, on_size=self.shares.append, monotonic=lambda: self.now)
         self.journal.start(JournalPlace(self.files, ID, SEAL), [])
         self.sequence = 0
-        self.newest: dict[int, int] = {}
 
     def write(self, queue: Queue, count: int = 1) -> int:
         for _ in range(count):
             self.sequence += 1
             op = (self.sequence, 0, bytes(SECTOR))
-            self.journal.pending.append((queue, self.newest.get(queue.layer, 0), op))
-            self.newest[queue.layer] = self.sequence
+            self.journal.pending.append((queue, queue.last_sequence, op))
+            queue.last_sequence = self.sequence
         return self.sequence
 
     def entries(self) -> list[JournalEntry]:

@@ -1,0 +1,61 @@
+"""What the journal in memory costs: writes with it and without, in turn, in one run. `scripts/bench journal` prints it.
+
+Two servers on stores of their own in a folder, over a Unix socket and one connection of fio's nbd engine. After each
+measurement the server flushes, so that the next one does not pay for it. Ratios are taken round by round.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.cached import Cell, fio
+from tests.support.memory import folder_in_memory
+from tests.support.program import Host, Server
+
+CELLS = (Cell("4k randwrite QD32", "randwrite", "4k", 32), Cell("256k write QD8", "write", "256k", 8))
+GOALS = {"4k randwrite QD32": 0.93, "256k write QD8": 0.9}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="writes with a journal in memory and without, in one run")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=5, help="of each cell")
+    parser.add_argument("--size", type=int, default=256, help="MiB of the area")
+    chosen = parser.parse_args()
+    size = chosen.size << 20
+    found: dict[str, dict[str, list[float]]] = {cell.name: {"on": [], "off": []} for cell in CELLS}
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, folder_in_memory() as memory:
+        servers = {}
+        for kind, journal in (("on", str(memory)), ("off", "off")):
+            folder = Path(name) / kind
+            folder.mkdir()
+            arguments = ["--journal", journal]
+            server = Server(Host(folder), str(folder / "store"), create={"disk": str(size)}, arguments=arguments)
+            servers[kind] = server
+        try:
+            for server in servers.values():
+                server.start()
+            for turn in range(chosen.rounds):
+                for cell in CELLS:
+                    for kind in ("on", "off") if turn % 2 else ("off", "on"):
+                        server = servers[kind]
+                        timing = ("--time_based", f"--runtime={chosen.seconds}")
+                        rate = fio(server.unix_uri(), cell.pattern, cell.block, cell.depth, size, Path(name), *timing)
+                        found[cell.name][kind].append(rate)
+                        server.host.run("flush", "--store", server.location)
+        finally:
+            for server in servers.values():
+                server.close()
+    print("| operations a second | without | with a journal | ratio | goal |")
+    print("| --- | --- | --- | --- | --- |")
+    for cell in CELLS:
+        on, off = found[cell.name]["on"], found[cell.name]["off"]
+        ratio = statistics.median(a / b for a, b in zip(on, off, strict=True))
+        row = (cell.name, f"{statistics.median(off):,.0f}", f"{statistics.median(on):,.0f}", f"{ratio:.2f}")
+        print("| " + " | ".join((*row, f"{GOALS[cell.name]:.2f}")) + " |")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
