@@ -250,7 +250,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/check/survey.py",
-        f"{CHECK}test_damage.py {CHECK}test_left.py {CHECK}test_survey.py",
+        f"{CHECK}test_damage.py {CHECK}test_left.py {CHECK}test_survey.py {RECOVERY}test_completeness.py",
         ("check: fences are not looked at", "        await check_fences(self.asker)\n", ""),
         ("check: older manifests are not looked at", "        await check_manifests(self.asker, self.listed)\n", ""),
         (

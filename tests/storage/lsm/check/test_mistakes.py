@@ -14,22 +14,24 @@ from tests.storage.lsm.compaction.test_jobs import BLOCK, SECTOR
 from tests.storage.lsm.worlds import World, durable
 from tests.support.inside import masks
 
-OLD, NEW, PATCHED, ZEROED = range(4)
-"""Blocks of the device: written once, twice, with a patch over them, and discarded."""
+OLD, NEW, PATCHED, ZEROED, WIDE = range(5)
+"""Blocks of the device: written once, twice, with a patch over them, discarded, and discarded with many others."""
 
 
 async def written() -> tuple[World, Engine, dict[int, FrameRef]]:
     """An engine whose blocks were flushed in two steps; the frame that each had after the first one."""
     world = World()
     engine, layer = await world.start()
-    for block in (OLD, NEW, PATCHED, ZEROED):
+    for block in (OLD, NEW, PATCHED, ZEROED, WIDE):
         layer.write(block * BLOCK, bytes([block + 1]) * BLOCK)
     await durable(engine, layer)
     await engine.flush_memtable()
-    first = {block: frames(engine, block)[0] for block in (OLD, NEW, PATCHED, ZEROED)}
+    first = {block: frames(engine, block)[0] for block in (OLD, NEW, PATCHED, ZEROED, WIDE)}
     layer.write(NEW * BLOCK, b"\x99" * BLOCK)
     layer.write(PATCHED * BLOCK + 3 * SECTOR, b"\x77" * SECTOR)
     layer.zero(ZEROED * BLOCK, BLOCK, allocated=False)
+    layer.write(WIDE * BLOCK + 7 * SECTOR, b"\x55" * SECTOR)  # so that no flush joins the two
+    layer.zero(WIDE * BLOCK, 1000 * BLOCK, allocated=False)
     await durable(engine, layer)
     await engine.flush_memtable()
     assert await running(world, engine) == []
@@ -58,6 +60,10 @@ def forgets_a_patch(engine: Engine, first: dict[int, FrameRef]) -> None:
 
 def forgets_a_discard(engine: Engine, first: dict[int, FrameRef]) -> None:
     point(engine.layers[1].index, ZEROED, first[ZEROED])
+
+
+def forgets_a_wide_discard(engine: Engine, first: dict[int, FrameRef]) -> None:
+    point(engine.layers[1].index, WIDE, first[WIDE])
 
 
 def mixes_up_two_blocks(engine: Engine, first: dict[int, FrameRef]) -> None:
@@ -102,6 +108,7 @@ def whole(block: int) -> set[int]:
         (forgets_a_block, whole(OLD), None),
         (forgets_a_patch, {PATCHED * 64 + 3}, Kind.STALE),
         (forgets_a_discard, whole(ZEROED), Kind.STALE),
+        (forgets_a_wide_discard, whole(WIDE), Kind.STALE),
         (mixes_up_two_blocks, whole(NEW), Kind.REFERENCE),
         (is_off_by_a_byte, whole(OLD), Kind.REFERENCE),
         (has_another_tag, whole(OLD), Kind.REFERENCE),

@@ -8,21 +8,24 @@ import pytest
 from storage.errors import Corrupt
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name, sst_name
+from storage.lsm.check.findings import Kind
 from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.recovery.anchor import HostState
+from tests.storage.lsm.check.test_survey import at_rest
 from tests.storage.lsm.worlds import World, durable, read, record, soon, until
 
 A, B = b"a" * SECTOR_BYTES, b"b" * SECTOR_BYTES
 
 
-async def refused(world: World, match: str) -> None:
+async def refused(world: World, match: str, kind: Kind = Kind.INCOMPLETE) -> None:
     """By whoever comes, and untouched."""
     before = dict(world.store.objects)
     for read_only in (True, False):
         with pytest.raises(Corrupt, match=match):
             await world.open(read_only=read_only)
+    assert kind in {finding.kind for finding in await at_rest(world)}, "a check says the same"
     assert world.store.objects == before
 
 
@@ -40,7 +43,11 @@ async def test_without_a_manifest_there_is_nothing_else(left: str) -> None:
     for name in world.store.names():
         if not name.startswith(left):
             del world.store.objects[name]
-    await refused(world, f"{MANIFESTS} is damaged: there is no manifest, but {left}")
+    await refused(
+        world,
+        f"{MANIFESTS} is damaged: there is no manifest, but {left}",
+        Kind.LOG if left == WALS else Kind.INCOMPLETE,
+    )
 
 
 async def test_a_table_of_a_later_epoch_than_any_manifest() -> None:
@@ -70,7 +77,7 @@ async def test_a_log_of_a_later_epoch_than_any_manifest() -> None:
     for name in world.store.names(MANIFESTS):
         if name > manifest_name(number):
             del world.store.objects[name]
-    await refused(world, "epoch 2, and no manifest")
+    await refused(world, "epoch 2, and no manifest", Kind.LOG)
 
 
 @pytest.mark.parametrize("kind", ["data", "tree"])
@@ -136,7 +143,7 @@ async def test_what_the_log_was_seen_to_hold_at_a_take_over_must_be_there() -> N
     for name in world.store.names(WALS):
         if name >= last:
             del world.store.objects[name]
-    await refused(world, f"{last} is damaged: it is missing, and it was acknowledged")
+    await refused(world, f"{last} is damaged: it is missing, and it was acknowledged", Kind.LOG)
 
 
 async def test_a_fence_proves_all_below_it() -> None:
@@ -149,7 +156,7 @@ async def test_a_fence_proves_all_below_it() -> None:
     await world.crash(await world.open())
     del world.store.objects[last]
     del world.store.objects[manifest_name(number + 1)]
-    await refused(world, f"{last} is damaged: it is missing, and it was acknowledged")
+    await refused(world, f"{last} is damaged: it is missing, and it was acknowledged", Kind.LOG)
 
 
 async def test_a_number_that_cannot_be_proven_is_no_sign() -> None:
@@ -224,7 +231,7 @@ async def test_any_other_asks_for_every_sst(other: str, tmp_path: Path, monkeypa
         world.host = HostState(tmp_path / "other", "memory://")
     else:
         monkeypatch.setattr("storage.lsm.recovery.anchor._boot", lambda: "another life")
-    await refused(world, f"{sst} is damaged: it is missing")
+    await refused(world, f"{sst} is damaged: it is missing", Kind.MISSING)
 
 
 async def test_a_host_that_wrote_before_another_asks_for_every_sst(tmp_path: Path) -> None:
@@ -234,7 +241,7 @@ async def test_a_host_that_wrote_before_another_asks_for_every_sst(tmp_path: Pat
     await (await world.open()).close()
     world.host = own
     del world.store.objects[sst]
-    await refused(world, f"{sst} is damaged: it is missing")
+    await refused(world, f"{sst} is damaged: it is missing", Kind.MISSING)
 
 
 async def test_a_later_writer_whose_manifests_are_gone_is_seen_by_who_wrote_before(tmp_path: Path) -> None:
