@@ -29,7 +29,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.names import Change, Devices
 from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
 from tests.simulation.profile import Profile
-from tests.support.inside import engine_of, env_of, layers_of, objects_of
+from tests.support.inside import engine_of, env_of, layers_of, next_batch, objects_of, place_of
 
 KEY = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
 OPEN_SECONDS = 30.0
@@ -387,11 +387,11 @@ class Writer:
 
     def _next_batch(self) -> tuple[int, bytes]:
         """What this process, if it dies now, may have begun to write: the segment, and the bytes."""
-        journal = self.store._engine.journal
-        place, active = journal._place, journal._active
+        journal = engine_of(self.store).journal
+        place = place_of(journal)
         if place is None or not journal.pending:
             return 0, b""
-        number, position = (journal._newest + 1, 0) if active is None else (active.number, journal._batches)
+        number, position = next_batch(journal)
         entries = [(queue.layer, previous, op) for queue, previous, op in journal.pending]
         return number, b"".join(encode(place.seal, number, position, entries))
 

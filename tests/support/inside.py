@@ -4,6 +4,7 @@ A test goes through the public face where there is one. What is here has none, s
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from storage.fs.store import Store
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.engine import Engine
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.journal.files import FolderFiles
+from storage.lsm.journal.journal import Journal, JournalPlace
 from storage.lsm.layers import Layers
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.options import MaintenanceOptions
@@ -113,6 +116,21 @@ def each_pass(commit: GroupCommit, before: Callable[[], None]) -> None:
 def give_turns(gate: Gate) -> None:
     """One pass of a gate, without its timer."""
     gate._give_turns()
+
+
+def place_of(journal: Journal) -> JournalPlace | None:
+    """Where a journal is written; None: it is off."""
+    return journal._place
+
+
+def next_batch(journal: Journal) -> tuple[int, int]:
+    """Segment and place in it of the next batch."""
+    return (journal._newest + 1, 0) if journal._active is None else (journal._active.number, journal._batches)
+
+
+def folder_of(files: FolderFiles) -> Path:
+    """Where the segments of a journal lie."""
+    return files._folder
 
 
 def streams_of(ahead: ReadAhead) -> int:

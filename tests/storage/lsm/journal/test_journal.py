@@ -14,6 +14,7 @@ from storage.lsm.journal.files import FolderFiles
 from storage.lsm.journal.journal import OFF_SECONDS_MIN, Journal, JournalPlace, Unkept
 from storage.lsm.journal.restore import read
 from storage.secret import Secret
+from tests.support.inside import folder_of
 
 URL, ID = "file:///store", b"1" * 16
 SEAL = Authenticator(Secret(bytes(32)))
@@ -158,7 +159,7 @@ def test_without_room_it_ends_at_once_and_begins_anew_when_all_is_logged(
     assert [record.message for record in caplog.records] == ["journal_off"]
     assert not writer.is_on()
     assert writer.journal.bytes == 0
-    assert not FolderFiles(writer.files._folder, URL).take(ID), "a journal with a gap would pass for whole"
+    assert not FolderFiles(folder_of(writer.files), URL).take(ID), "a journal with a gap would pass for whole"
     writer.files.room = 1 << 40
     writer.write(a)
     writer.journal.keep()
