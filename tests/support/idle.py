@@ -3,6 +3,7 @@ or the network, and does not happen by itself.
 """
 
 import asyncio
+from collections.abc import Callable
 
 TURNS_MAX = 100_000
 """Far more than any test needs: what is not idle then goes round in circles."""
@@ -14,11 +15,20 @@ async def idle() -> None:
     Behind it a test may say both that something has happened, and that something has not. For tests without threads,
     on asyncio's own loop, which has no public word for it.
     """
+    assert not await comes_true(lambda: False)
+
+
+async def comes_true(condition: Callable[[], bool]) -> bool:
+    """Return as soon as something is so: True; or when the running loop is idle: whether it is so then. The limits are
+    those of `idle`.
+    """
     ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
     for _ in range(TURNS_MAX):
+        if condition():
+            return True
         await asyncio.sleep(0)
         if not ready:
-            return
+            return condition()
     raise AssertionError(f"the loop is not idle after {TURNS_MAX} turns: something goes round in circles")
 
 

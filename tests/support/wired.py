@@ -17,12 +17,9 @@ from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.transmission_phase import TransmissionPhase
 from nbdserver.traffic import Waits
-from tests.support.idle import idle
+from tests.support.idle import comes_true, idle
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.speech import read_answers
-
-TURNS_MAX = 200
-"""Turns of the loop after which something that should have happened will not."""
 
 
 class Wire:
@@ -126,12 +123,8 @@ class Wire:
         await asyncio.wait_for(self._gone.wait(), 10)
 
     async def until(self, condition: Callable[[], bool]) -> bool:
-        """Turn the loop until something is so; False if it never becomes so."""
-        for _ in range(TURNS_MAX):
-            if condition():
-                return True
-            await asyncio.sleep(0)
-        return condition()
+        """Turn the loop until something is so; False if it never becomes so by itself."""
+        return await comes_true(condition)
 
     # What the connection asks of its transport
 

@@ -222,5 +222,6 @@ async def test_listing_without_reading_stops_the_handshake() -> None:
         assert not client.reading
         assert client.unsent < 3 * MIB
         client.unblock()
-        await client.until(lambda: client.reading)
+        assert await client.until(lambda: client.reading)
+        await idle()
         assert read_answers(bytes(client.output)).count("LIST: ACK") == 50
