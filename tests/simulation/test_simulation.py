@@ -15,6 +15,7 @@ from tests.simulation import limit, world
 from tests.simulation.fixed import FIXED
 from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, hunt, mutated
 from tests.simulation.world import run_world
+from tests.support.examples import first_soon
 from tests.support.seeds import fresh_seed
 
 CHUNKS = 30
@@ -26,6 +27,7 @@ SMALL = 13
 REPEATED = (51, 56, 80)
 
 FIXED_IN_CHUNK = 5
+FIXED_CHUNKS_SOON = 7
 
 FOUND_SOON = (
     "acknowledged out of number order",
@@ -53,7 +55,7 @@ def all_is_well_in(seed: int) -> None:
         pytest.fail(f"{violation}\n\nrepeat it with: python -m tests.simulation.run --seed {seed}", pytrace=False)
 
 
-@pytest.mark.parametrize("first", range(0, len(FIXED), FIXED_IN_CHUNK))
+@pytest.mark.parametrize("first", first_soon(range(0, len(FIXED), FIXED_IN_CHUNK), FIXED_CHUNKS_SOON))
 def test_fixed_worlds(first: int) -> None:
     for seed in FIXED[first : first + FIXED_IN_CHUNK]:
         all_is_well_in(seed)

@@ -276,7 +276,7 @@ class EngineAgainstBytes(RuleBasedStateMachine):
 
 
 class TestBriefly(EngineAgainstBytes.TestCase):  # type: ignore[valid-type,misc]
-    settings = settings(max_examples=3, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    settings = settings(max_examples=2, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow

@@ -352,12 +352,12 @@ async def test_a_host_that_cannot_remember_goes_on(tmp_path: Path, monkeypatch: 
     await engine.close()
 
 
-@pytest.mark.parametrize("first", first_soon(range(0, 36, 3)))
+@pytest.mark.parametrize("first", first_soon(range(0, 60, 3)))
 @pytest.mark.parametrize("change", ["shrink", "write", "discard", "bulk"])
 async def test_a_layer_may_change_at_every_step_of_a_flush(change: str, first: int) -> None:
     """What comes while a memtable is being flushed lies above it, in memory, after the flush and after a crash."""
     size = 20 * BLOCK_BYTES
-    for steps in range(first, 120, 36):
+    for steps in range(first, 120, 60):
         world = World()
         engine, layer = await world.start()
         disk = bytearray(random.Random(steps).randbytes(size))
