@@ -50,13 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    real = Path(__file__).parent / "integration"
+    real = f"{Path(__file__).parent / 'integration'}/"
     for item in items:
-        if item.path.is_relative_to(real):
+        names = {mark.name for mark in item.iter_markers()}
+        if str(item.path).startswith(real):
             item.add_marker(pytest.mark.integration)
-        if not any(item.get_closest_marker(name) for name in MARKERS):
+        elif names.isdisjoint(MARKERS):
             item.add_marker(pytest.mark.fast)
-        if any(item.get_closest_marker(name) for name in LONG) and item.get_closest_marker("timeout") is None:
+        if not names.isdisjoint(LONG) and "timeout" not in names:
             item.add_marker(pytest.mark.timeout(LONG_SECONDS_MAX))
 
 
