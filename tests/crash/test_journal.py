@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.reconnecting import SLOTS, SPACING, Forgotten, survive
 from tests.crash.rounds import Rounds
 from tests.support.memory_device import SECTOR
 from tests.support.nbd import WRITE, Client
@@ -19,6 +20,9 @@ COUNT = 200
 
 TRIES = 8
 """Kills among which one comes before the log has what was written, on a machine that is busy."""
+
+KILLS = 20
+"""`python -m tests.crash.reconnecting` does as many as one likes."""
 
 ROUNDS = {"file": 8, "minio": 4}
 SEED = 20261128
@@ -159,6 +163,20 @@ def test_a_journal_never_lies_on_a_disk(server: Server, work: Path) -> None:
     done = server.host.run("serve", server.location, "--journal", str(folder), status=None)
     assert done.returncode == 2
     assert "tmpfs" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_client_that_attaches_again_does_not_notice(server: Server) -> None:
+    server.create = {"disk": str(SLOTS * SPACING)}
+    assert survive(server, kills=KILLS, seed=SEED) > KILLS
+
+
+@pytest.mark.slow
+def test_without_a_journal_a_client_that_attaches_again_reads_old_data(server: Server) -> None:
+    server.create = {"disk": str(SLOTS * SPACING)}
+    server.arguments = ["--journal", "off"]
+    with pytest.raises(Forgotten):
+        survive(server, kills=KILLS, seed=SEED)
 
 
 @pytest.mark.slow
