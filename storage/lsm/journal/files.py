@@ -235,10 +235,14 @@ def _lock(descriptor: int) -> bool:
 
 def _write(descriptor: int, parts: Sequence[Buffer]) -> None:
     """Write all of it. The kernel takes a thousand buffers at once, and may write less than it was given."""
+    written = os.writev(descriptor, parts[:_IOV_MAX])
+    if written == sum(map(len, parts)):
+        return
     rest = [memoryview(part) for part in parts if len(part)]
-    while rest:
-        written = os.writev(descriptor, rest[:_IOV_MAX])
+    while True:
         while rest and written >= len(rest[0]):
             written -= len(rest.pop(0))
-        if written:
-            rest[0] = rest[0][written:]
+        if not rest:
+            return
+        rest[0] = rest[0][written:]
+        written = os.writev(descriptor, rest[:_IOV_MAX])
