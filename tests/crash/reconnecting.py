@@ -64,6 +64,8 @@ class ReconnectingClient:
         self._holds = [0] * SLOTS
         """The number of the last write of each slot that was answered."""
         self._busy: set[int] = set()
+        self._cut_off: Request | None = None
+        """What was being sent when the connection ended, perhaps."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -97,7 +99,7 @@ class ReconnectingClient:
     def _attached(self, unanswered: dict[int, Request]) -> Client:
         """A connection on which everything that was not answered was sent again, in order."""
         end = time.monotonic() + AWAY_SECONDS_MAX
-        requests = list(unanswered.values())
+        requests = [*unanswered.values(), *([] if self._cut_off is None else [self._cut_off])]
         while True:
             try:
                 client = self._connect()
@@ -109,6 +111,7 @@ class ReconnectingClient:
                 continue
             unanswered.clear()
             unanswered.update(again)
+            self._cut_off = None
             return client
 
     def _send(self, client: Client, request: Request) -> int:
@@ -124,10 +127,9 @@ class ReconnectingClient:
         if not self._stopping.is_set() and len(unanswered) < IN_FLIGHT:
             request = self._draw()
             if request is not None:
-                # It counts as sent from here on: if it is cut off, it is sent again.
-                cookie = client._cookie + 1
-                unanswered[cookie] = request
-                assert self._send(client, request) == cookie
+                self._cut_off = request
+                unanswered[self._send(client, request)] = request
+                self._cut_off = None
                 return False
         if not unanswered:
             for slot in range(SLOTS):
