@@ -56,7 +56,6 @@ class ReconnectingClient:
 
     def __init__(self, connect: Callable[[], Client], *, seed: int) -> None:
         self.answered = 0
-        self.reconnections = 0
         self.failure: BaseException | None = None
         self._connect = connect
         self._chance = random.Random(seed)
@@ -81,30 +80,36 @@ class ReconnectingClient:
             raise self.failure
 
     def _run(self) -> None:
+        client: Client | None = None
+        unanswered: dict[int, Request] = {}
         try:
-            unanswered: dict[int, Request] = {}
-            client = self._attached(unanswered)
             while True:
+                if client is None:
+                    client = self._attached(unanswered)
                 try:
                     if self._step(client, unanswered):
                         client.disconnect()
                         return
                 except (OSError, EOFError):
                     client.close()
-                    client = self._attached(unanswered)
-                    self.reconnections += 1
+                    client = None
         except BaseException as error:
             self.failure = error
+            if client is not None:
+                client.close()
 
     def _attached(self, unanswered: dict[int, Request]) -> Client:
         """A connection on which everything that was not answered was sent again, in order."""
         end = time.monotonic() + AWAY_SECONDS_MAX
         requests = [*unanswered.values(), *([] if self._cut_off is None else [self._cut_off])]
         while True:
+            client = None
             try:
                 client = self._connect()
                 again = {self._send(client, request): request for request in requests}
             except (OSError, EOFError):
+                if client is not None:
+                    client.close()
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.02)  # nobody listens yet
