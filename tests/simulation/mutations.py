@@ -141,12 +141,6 @@ MUTATIONS = [
         "                named = carried.id if carried is not None and not carried.found else None\n",
     ),
     Mutation(
-        "a journal that grows again begins with a gap",
-        "storage/lsm/journal/journal.py",
-        "            if everything and not self.pending and self._monotonic() >= self._retry_at:\n",
-        "            if self._monotonic() >= self._retry_at - OFF_SECONDS_MIN:\n",
-    ),
-    Mutation(
         "clients get in before the log has what was restored",
         "storage/lsm/engine.py",
         "            if found.beyond:\n                await self.flush()\n",
