@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from pathlib import Path
 
 import click
 
@@ -10,6 +11,7 @@ from nbdserver import __version__
 from nbdserver.cli.cmd_attach import attach, attached, detach
 from nbdserver.cli.cmd_check import check
 from nbdserver.cli.cmd_client import client
+from nbdserver.cli.cmd_config import config
 from nbdserver.cli.cmd_device import device
 from nbdserver.cli.cmd_init import init
 from nbdserver.cli.cmd_maintain import compact, gc
@@ -18,13 +20,31 @@ from nbdserver.cli.cmd_scrub import scrub
 from nbdserver.cli.cmd_serve import serve
 from nbdserver.cli.cmd_stats import stats
 from nbdserver.cli.cmd_status import flush, status
+from nbdserver.cli.config_file import find, read
 from nbdserver.cli.exit_status import INTERRUPTED, report
 from nbdserver.cli.standard import open_standard, settle
 from nbdserver.service.core_dumps import forbid_core_dumps
 
 
+def _configure(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Have commands take what they are not told from the configuration file."""
+    path = path or find(os.environ)
+    if path is not None and isinstance(ctx.command, click.Group):
+        ctx.obj = read(path, ctx.command)
+        ctx.default_map = ctx.obj.defaults
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.version_option(__version__, "-V", "--version", message="nbdserver %(version)s")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="NBDSERVER_CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=_configure,
+    help="The configuration file.  [default: nbdserver.toml here, in ~/.config/nbdserver, in /etc/nbdserver]",
+)
 @click.option("--store", metavar="STORE", help="Where the store is; may also be given to a command.")
 def cli(store: str | None) -> None:
     """An NBD server that turns a bucket into disks.
@@ -62,6 +82,7 @@ for _command in (
     attach,
     detach,
     attached,
+    config,
 ):
     cli.add_command(_command)
 

@@ -19,7 +19,7 @@ FOLDERS = ("nbdserver", "storage", "tests", "docs", "scripts", "changelog", ".ci
 SUFFIXES = {".py", ".md", ".sh", ".toml", ".yaml", ""}
 
 _PATH = re.compile(r"(?<![\w/.~@<>\\-])((?:docs|tests|storage|nbdserver|scripts|changelog)/[\w./-]*\w)(::\w+)?")
-_MODULE = re.compile(r"(?<![\w/.@-])((?:storage|nbdserver|tests)(?!\.example\.)(?:\.[A-Za-z_]\w*)+)(?![\w/-])")
+_MODULE = re.compile(r"(?<![\w/.@-])((?:storage|nbdserver|tests)(?!\.example\.|\.toml\b)(?:\.[A-Za-z_]\w*)+)(?![\w/-])")
 _HEADING = re.compile(r'(docs/[\w/-]+\.md)`?, "([^"]+)"')
 _DECISION = re.compile(r"\b[Dd]ecision (\d+)")
 _SECTION = re.compile(r"\b[Ss]ection (\d+)")

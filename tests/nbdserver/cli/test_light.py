@@ -40,8 +40,8 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 COMMANDS = dict(commands(cli))
 
-ON_NO_STORE = {"attach", "attached", "detach"}
-"""What has to do with this machine's kernel, and with a store only through the server."""
+ON_NO_STORE = {"attach", "attached", "detach", "config check", "config show"}
+"""What has to do with this machine, and with a store only through the server, or not at all."""
 
 
 def test_help_and_version_import_nothing_heavy() -> None:
