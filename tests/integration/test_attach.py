@@ -1,7 +1,8 @@
 """`nbdserver attach` with the kernel's own client in a guest: a filesystem outlives servers that end and are killed.
 
 The writer notes each file's checksum once its fsync returned. No request may fail, the filesystem must be whole, and
-every file that was noted must be there.
+every file that was noted must be there. What was answered and not flushed when the server was killed is there too:
+this host has a journal, and a client that goes on must not go on over less.
 """
 
 import re
@@ -50,6 +51,12 @@ dmesg | grep -c 'I/O error' | { read count; say "I/O errors: $count"; }
 kill $(pidof python3); until_logged left_attached 1
 umount /mnt
 keep; say "keeping again: $?"
+dd if=/dev/urandom of=/tmp/data bs=1M count=8 2> /dev/null
+dd if=/tmp/data of=/dev/nbd0 bs=1M oflag=direct 2> /dev/null
+round=$((round + 1)); say "HOST kill"; until_logged connections_back $round
+dd if=/dev/urandom of=/dev/nbd0 bs=4k count=1 seek=20000 oflag=direct conv=fsync 2> /dev/null
+echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/nbd0 of=/tmp/again bs=1M count=8 iflag=direct 2> /dev/null
+cmp /tmp/data /tmp/again && say "what was answered is there"
 exec 5< /dev/nbd0
 say "HOST shrink"; until_logged connection_lost $((round + 1))
 dd bs=4k count=1 skip=20000 of=/dev/null <&5 2> /dev/null || say "what waits fails"
@@ -62,10 +69,10 @@ cat $LOG
 @pytest.mark.guest
 @pytest.mark.xdist_group("guest")
 def test_a_filesystem_outlives_its_server(
-    local_store: StoreUnderTest, make_server: Callable[..., Server], work: Path
+    local_store: StoreUnderTest, make_server: Callable[..., Server], work: Path, memory: Path
 ) -> None:
     require(*GUEST_TOOLS)
-    server = make_server(local_store, create={"disk": "256MiB"})
+    server = make_server(local_store, create={"disk": "256MiB"}, arguments=["--journal", str(memory)])
     server.start()
     put_into(work / "guest")
 
@@ -80,7 +87,9 @@ def test_a_filesystem_outlives_its_server(
     def shrink() -> None:
         server.stop()
         server.create = {}
-        server.host.run("device", "resize", "disk", "128MiB", "--shrink", "--store", server.location)
+        server.host.run(
+            "device", "resize", "disk", "128MiB", "--shrink", "--store", server.location, "--journal", "off"
+        )
         server.start()
 
     assert server.port is not None
@@ -95,6 +104,7 @@ def test_a_filesystem_outlives_its_server(
     assert "every file is right" in said, said
     assert "I/O errors: 0" in said, said
     assert "FAILED" not in said, said
+    assert "what was answered is there" in said, said
     # A disk in use is left alone, and kept again; one that is another disk now is torn away.
     assert "warning left_attached" in said, said
     assert "keeping again: 0" in said, said
