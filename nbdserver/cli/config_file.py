@@ -53,8 +53,10 @@ class BadConfig(CommandFailed):
 def find(environ: Mapping[str, str]) -> Path | None:
     """The file that counts: of the working folder, of the user, of the system."""
     home = environ.get("XDG_CONFIG_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.config")
-    folders = [Path.cwd(), *([Path(home, "nbdserver")] if home else []), Path("/etc/nbdserver")]
-    return next((folder / CONFIG_NAME for folder in folders if (folder / CONFIG_NAME).is_file()), None)
+    folders = [Path(), *([Path(home, "nbdserver")] if home else []), Path("/etc/nbdserver")]
+    # A working folder may be gone or another user's, and so may a home: then there is no file in it, and no error.
+    found = next((folder / CONFIG_NAME for folder in folders if os.path.isfile(folder / CONFIG_NAME)), None)
+    return None if found is None else found.absolute()
 
 
 def read(path: Path, tree: click.Group) -> ConfigFile:

@@ -1,6 +1,8 @@
 """The configuration file: which one counts, what may stand in it, what weighs more, and how a mistake is told."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from nbdserver.cli.config_file import CONFIG_NAME, NEVER, BadConfig, commands_un
 from nbdserver.cli.root import cli
 from storage.errors import AccessDenied
 from tests.support.program import Host
+from tests.support.requirements import require
 
 
 def written(folder: Path, text: str) -> Path:
@@ -82,6 +85,28 @@ def test_which_one_counts(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find(environ) == user / CONFIG_NAME
     written(here, "")
     assert find(environ) == here / CONFIG_NAME
+
+
+@pytest.mark.integration
+def test_folders_that_cannot_be_looked_into_have_none(host: Host, work: Path) -> None:
+    """The working folder is gone, or another user's; so may the home be, of who was before `sudo -u`."""
+    require("root", "setpriv")
+    closed = work / "closed"
+    closed.mkdir(mode=0o700)
+    written(closed, "wrong")
+    gone = work / "gone"
+    look = "import os; from nbdserver.cli.config_file import find; print(find(dict(HOME=os.environ['LOOK'])))"
+    for folder, prefix in ((gone, []), (closed, ["setpriv", "--reuid=65534", "--clear-groups"])):
+        folder.mkdir(exist_ok=True)
+        leave = f'cd {folder} && {f"rmdir {gone}" if folder == gone else "true"} && exec "$@"'
+        done = subprocess.run(
+            ["sh", "-c", leave, "sh", *prefix, sys.executable, "-c", look],
+            env={**host.environment(), "LOOK": str(closed if prefix else gone)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.strip() in ("None", f"/etc/nbdserver/{CONFIG_NAME}"), done.stderr
 
 
 @pytest.mark.integration
