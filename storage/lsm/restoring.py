@@ -69,7 +69,14 @@ def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKe
         if carried.found and lock is not None:
             lock.name_journal(journal_id)
         files.begin(journal_id)
-        problem = f"a journal was set aside as {where}, and what only it holds is lost: {reason}" if where else None
+        problem = None
+        if where is not None:
+            problem = f"a journal was set aside as {where}, and what only it holds is lost: {reason}"
+        elif carried.missing:
+            problem = (
+                "the journal of the last server is gone, with the boot of the machine or by hand, or a living process "
+                "has it: what that server had answered and not flushed may be lost"
+            )
         return FoundJournal(JournalPlace(files, journal_id, _seal(key, journal_id)), problem=problem)
     except (OSError, AccessDenied) as error:
         files.leave()

@@ -41,12 +41,14 @@ class Carried:
     """The journal that a new writer named as its own before it took the store over.
 
     `found`: it is that of the last writer, which was this host's too, so nobody had the store in between; what it holds
-    beyond the log is to be done again. Else it is to be begun.
+    beyond the log is to be done again. Else it is to be begun. `missing`: the last writer was this host's and did not
+    close the store, and its journal cannot be had.
     """
 
     files: JournalFiles
     id: bytes
     found: bool
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ class Opener:
         known = host.journal_of(manifests.manifest.epoch, manifests.tag)
         if known is not None and files.take(known):
             return Carried(files, known, found=True)
-        return Carried(files, self.env.random_bytes(JOURNAL_ID_BYTES), found=False)
+        return Carried(files, self.env.random_bytes(JOURNAL_ID_BYTES), found=False, missing=known is not None)
 
     def _takeover(self, manifests: Manifests, view: View | None) -> Manifest:
         """The newest manifest under the next epoch. What the log was seen to hold must be there from now on."""
