@@ -29,6 +29,7 @@ from storage.format.columns import Columns, Layout, pack_columns, row_bytes, unp
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
 from storage.format.frame import compress, decompress
 from storage.format.names import sst_name
+from storage.format.trunks import TrunkRef
 
 
 class PartKind(IntEnum):
@@ -40,6 +41,8 @@ class PartKind(IntEnum):
     """Blocks [first, end) that are zeros and allocated."""
     PATCHES = 3
     """What lies over bases: the rows of a block from the oldest to the newest."""
+    KEPT = 4
+    """Of a snapshot: blocks [first, end) that newer layers replaced since; of all others its rows say nothing."""
 
 
 _PLACE: Layout = (
@@ -53,6 +56,7 @@ LAYOUTS: dict[PartKind, Layout] = {
     PartKind.BASES: (("block", "<u4", True), *_PLACE),
     PartKind.ZEROS: (("first", "<u4", True), ("end", "<u4", True)),
     PartKind.PATCHES: (("block", "<u4", True), ("mask", "<u8", False), *_PLACE),
+    PartKind.KEPT: (("first", "<u4", True), ("end", "<u4", True)),
 }
 
 ROWS_PER_PART = 256 * 1024
@@ -81,10 +85,12 @@ class Trailer(msgspec.Struct, frozen=True, array_like=True):
     """What a checkpoint says of itself."""
 
     sequence: int
-    """Every operation in it has a sequence up to this one."""
+    """Every operation in it has a sequence up to this one, and all of those of trunks are."""
     ssts: list[SstRef]
     """The data SSTs whose entries it holds; places refer to them by position, from 1."""
     parts: list[Part]
+    trunks: list[TrunkRef]
+    """All layers. A part of one that is not among them would be damage."""
 
 
 @dataclass(slots=True)
@@ -114,10 +120,10 @@ class CheckpointBuilder:
         self.parts.append(Part(layer, int(kind), rows, len(self.out), len(sealed), sealed[-TAG_BYTES:]))
         self.out += sealed
 
-    def finish(self, *, sequence: int, ssts: list[SstRef]) -> tuple[SstRef, bytearray]:
+    def finish(self, *, sequence: int, ssts: list[SstRef], trunks: list[TrunkRef]) -> tuple[SstRef, bytearray]:
         """Seal the trailer and fill in the header. Gives the reference for the manifest, and the object."""
         offset = len(self.out)
-        packed = msgspec.msgpack.encode(Trailer(sequence, ssts, self.parts))
+        packed = msgspec.msgpack.encode(Trailer(sequence, ssts, self.parts, trunks))
         codec, payload = compress(packed)
         plain = _HEAD.pack(codec, len(packed)) + payload
         header = Header(

@@ -12,6 +12,7 @@ import msgspec
 
 from storage.errors import BrokenInvariant, Corrupt
 from storage.format.blocks import SstRef
+from storage.format.trunks import LoggedOperation
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True):
@@ -45,6 +46,8 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     """The newest checkpoint of the index. It lists further data SSTs: its *table*, those whose rows it holds."""
     gone: list[int] = []
     """Positions in that table, from 1, of SSTs that were dropped or repacked since: they are not listed any more."""
+    operations: list[LoggedOperation] = []
+    """What was done to trunks up to `sequence`, and is not in the checkpoint; by sequence."""
 
 
 EMPTY = Manifest(epoch=0, takeover=False, closed=True, replay=1, replay_tag=bytes(16), acknowledged=0, sequence=0)
@@ -109,6 +112,16 @@ def _epoch_begins_without_takeover(old: Manifest, new: Manifest) -> bool:
     return new.epoch != old.epoch + new.takeover
 
 
+def _operation_is_dropped(old: Manifest, new: Manifest) -> bool:
+    """One that no checkpoint holds. (What a new checkpoint holds it says itself: see `checkpointed`.)"""
+    return old.checkpoint == new.checkpoint and new.operations[: len(old.operations)] != old.operations
+
+
+def _operation_is_out_of_order(_: Manifest, new: Manifest) -> bool:
+    sequences = [logged.sequence for logged in new.operations]
+    return sequences != sorted(sequences) or bool(sequences and sequences[-1] > new.sequence)
+
+
 def _keys_go_back(old: Manifest, new: Manifest) -> bool:
     return new.keys < old.keys
 
@@ -128,6 +141,8 @@ WAYS_TO_LOSE_DATA: tuple[tuple[Callable[[Manifest, Manifest], bool], str], ...] 
     (_checkpoint_is_dropped, "it drops the checkpoint, and with it all that only that knows"),
     (_sst_is_listed_twice, "it lists an SST twice: whoever drops it once would delete what is still listed"),
     (_epoch_begins_without_takeover, "its epoch does not follow: one begins with a take-over and only with one"),
+    (_operation_is_dropped, "it drops what was done to trunks of layers: a start would show other layers"),
+    (_operation_is_out_of_order, "what was done to trunks is not in order: a start would do it in another one"),
     (_keys_go_back, "its number of keys goes back: a password that was replaced could be put back unnoticed"),
     (_tree_is_dropped, "it drops the tree of names, and all devices with it"),
 )
@@ -153,8 +168,11 @@ def flushed(
     tree: SstRef | None,
     fences: list[int],
     keys: int,
+    operations: Sequence[LoggedOperation],
 ) -> Manifest:
-    """The manifest after a memtable flush: SSTs are added, each once, and the replay point moves on."""
+    """The manifest after a memtable flush: SSTs are added, each once, and the replay point moves on, past what was done
+    to trunks.
+    """
     listed = {sst.id for sst in old.ssts}
     added = [sst for sst in {sst.id: sst for sst in ssts}.values() if sst.id not in listed]
     return msgspec.structs.replace(
@@ -169,6 +187,7 @@ def flushed(
         tree=old.tree if tree is None else tree,
         fences=fences,
         keys=keys,
+        operations=[*old.operations, *operations],
     )
 
 
@@ -178,12 +197,18 @@ def merged(manifest: Manifest, table: Sequence[SstRef]) -> list[SstRef]:
     return [sst for position, sst in enumerate(table, 1) if position not in gone]
 
 
-def checkpointed(old: Manifest, *, ref: SstRef, table: Sequence[SstRef]) -> Manifest:
-    """The manifest with a new checkpoint, which holds the rows of all SSTs in `table`: what was listed when it was
-    frozen. What a flush has listed since stays as it is.
+def checkpointed(old: Manifest, *, ref: SstRef, table: Sequence[SstRef], sequence: int) -> Manifest:
+    """The manifest with a new checkpoint, which holds the rows of all SSTs in `table`, and what was done to trunks up
+    to `sequence`: what was there when it was frozen. What a flush has listed since stays as it is.
     """
     held = {sst.id for sst in table}
-    return _edited(old, checkpoint=ref, gone=[], ssts=[sst for sst in old.ssts if sst.id not in held])
+    return _edited(
+        old,
+        checkpoint=ref,
+        gone=[],
+        ssts=[sst for sst in old.ssts if sst.id not in held],
+        operations=[logged for logged in old.operations if logged.sequence > sequence],
+    )
 
 
 def check_table(old: Manifest, old_table: Sequence[SstRef], table: Sequence[SstRef]) -> None:

@@ -106,7 +106,7 @@ async def check_at_rest(
             store_id=subject.key.store_id,
             env=env,
             sst_numbers=surveyed.sst_numbers,
-            indexes=lambda: surveyed.maps,
+            forest=lambda: surveyed.forest,
             is_listed=is_listed,
         )
         run = ReadRun(reader, await kept.load(), env, rate=options.rate, save=kept.save)
@@ -123,8 +123,13 @@ def report(url: str, surveyed: Surveyed, tree: TreeState) -> CheckReport:
 
 
 def device_names(tree: NameTree) -> dict[int, str]:
-    """The name of the device whose layer it is, by layer."""
-    return {inode.layer: name for name, inode in tree.namespace.devices()}
+    """The name of the device or snapshot whose layer it is, by layer."""
+    names = tree.namespace
+    return {
+        layer.number: f"{name}@{layer.name}" if layer.frozen else name
+        for name, inode in names.devices()
+        for layer in names.table.trunk(inode.layer)
+    }
 
 
 def named(finding: Finding, names: Mapping[int, str]) -> CheckFinding:
@@ -145,7 +150,7 @@ def readable_view(surveyed: Surveyed, ciphers: Ciphers) -> Opened:
         name, sentence = (MANIFESTS, "there is none") if first is None else (first.object, first.sentence)
         raise Corrupt(name, f"{sentence}; without it nobody can tell old data from new")
     manifests = surveyed.manifests
-    return Opened(manifests, ciphers, surveyed.replay, surveyed.maps, manifests.manifest.epoch, None)
+    return Opened(manifests, ciphers, surveyed.replay, surveyed.forest, manifests.manifest.epoch, None)
 
 
 _HIDE_WHAT_IS_NEWEST = frozenset(

@@ -11,9 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from storage.errors import Corrupt, Invalid
+from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, FreezeHead, MakeLayer, Operation, RollBack
 from storage.fs.inodes import (
     LAYERS_MAX,
+    CloneLayer,
     Edit,
+    FreezeLayer,
+    Image,
     Inode,
     InodeKind,
     LayerRecord,
@@ -23,11 +27,16 @@ from storage.fs.inodes import (
     PutLayer,
     RemoveInode,
     RemoveLayer,
+    RemoveSnapshot,
+    RollBackLayer,
+    TrunkEdit,
     Unlink,
     check_attributes,
     check_component,
     check_size,
+    check_snapshot_name,
     check_target,
+    damaged,
 )
 
 K = TypeVar("K")
@@ -35,13 +44,6 @@ V = TypeVar("V")
 
 ROOT = 1
 """The number of the root directory."""
-
-
-@dataclass(frozen=True, slots=True)
-class DropLayer:
-    """All blocks of the layer are gone."""
-
-    layer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +55,7 @@ class ZeroRange:
     length: int
 
 
-Effect = DropLayer | ZeroRange
-
-
-class Image(msgspec.Struct, frozen=True, array_like=True):
-    """The whole tree as it is encoded: every list in ascending order, so equal trees have equal bytes."""
-
-    next_inode: int
-    next_layer: int
-    inodes: list[Inode]
-    entries: list[NameEntry]
-    layers: list[LayerRecord]
-
-
-def damaged(detail: str) -> Corrupt:
-    """The error for a tree, or a record of it, that cannot be right."""
-    return Corrupt("the metadata tree", detail)
+Effect = Operation | ZeroRange
 
 
 @dataclass(slots=True)
@@ -162,10 +149,12 @@ class Tree:
             case PutLayer(layer):
                 self._put_layer(layer, effects)
             case RemoveLayer(number):
-                if number not in self.layers:
-                    raise damaged(f"there is no layer {number}")
+                if number not in self.layers or self.layers[number].frozen or self.layers[number].parent:
+                    raise damaged(f"there is no layer {number} without snapshots")
                 self._set(self.layers, number, None)
                 effects.append(DropLayer(number))
+            case FreezeLayer() | CloneLayer() | RollBackLayer() | RemoveSnapshot():
+                effects.append(self._on_trunk(edit))
 
     def _put_inode(self, inode: Inode) -> None:
         old = self.inodes.get(inode.number)
@@ -179,15 +168,74 @@ class Tree:
             raise damaged(f"inode {inode.number} cannot become another thing")
         self._set(self.inodes, inode.number, inode)
 
+    def _on_trunk(self, edit: TrunkEdit) -> Operation:
+        """Do what concerns snapshots; gives what that means for blocks."""
+        match edit:
+            case FreezeLayer(number, child):
+                inode, head = self._head(number)
+                born, automatic = edit.born, edit.automatic
+                kept = msgspec.structs.replace(head, frozen=True, name=edit.name, born=born, automatic=automatic)
+                self._set(self.layers, head.number, kept)
+                self._new_layer(LayerRecord(child, head.number, head.size, False))
+                self._set(self.inodes, number, msgspec.structs.replace(inode, layer=child))
+                return FreezeHead(head.number, child)
+            case CloneLayer(number, layer):
+                self._new_layer(LayerRecord(layer, 0, self._snapshot(number).size, False))
+                return CloneSnapshot(number, layer)
+            case RollBackLayer(number, snapshot, child):
+                inode, head = self._head(number)
+                self._new_layer(LayerRecord(child, head.parent, self._snapshot(snapshot).size, False))
+                self._set(self.layers, head.number, None)
+                self._set(self.inodes, number, msgspec.structs.replace(inode, layer=child))
+                if snapshot not in (layer.number for layer in self.trunk(child)):
+                    raise damaged(f"layer {snapshot} is no snapshot of inode {number}")
+                return RollBack(snapshot, head.number, child)
+            case RemoveSnapshot(number):
+                gone = self._snapshot(number)
+                for newer in [layer for layer in self.layers.values() if layer.parent == number]:
+                    self._set(self.layers, newer.number, msgspec.structs.replace(newer, parent=gone.parent))
+                self._set(self.layers, number, None)
+                return DeleteSnapshot(number)
+
+    def _head(self, number: int) -> tuple[Inode, LayerRecord]:
+        """A device file and its layer."""
+        inode = self.inodes.get(number)
+        if inode is None or inode.kind is not InodeKind.DEVICE:
+            raise damaged(f"inode {number} is no device file")
+        return inode, self.layers[inode.layer]
+
+    def _snapshot(self, number: int) -> LayerRecord:
+        if number not in self.layers or not self.layers[number].frozen:
+            raise damaged(f"layer {number} is no snapshot")
+        return self.layers[number]
+
+    def _new_layer(self, layer: LayerRecord) -> None:
+        if layer.number != self.next_layer:
+            raise damaged(f"layer {layer.number} is not the next one, {self.next_layer}")
+        self.next_layer += 1
+        self._set(self.layers, layer.number, layer)
+
+    def trunk(self, head: int) -> list[LayerRecord]:
+        """The layers of the device that is written to `head`: snapshots, oldest first, and that."""
+        found = [self.layers[head]]
+        while found[-1].parent:
+            found.append(self.layers[found[-1].parent])
+        return found[::-1]
+
+    def trunks(self) -> list[list[int]]:
+        """All layers, as `trunk` gives them, by head."""
+        heads = sorted(layer.number for layer in self.layers.values() if not layer.frozen)
+        return [[layer.number for layer in self.trunk(head)] for head in heads]
+
     def _put_layer(self, layer: LayerRecord, effects: list[Effect]) -> None:
         old = self.layers.get(layer.number)
-        if old is None:
-            if layer.number != self.next_layer:
-                raise damaged(f"layer {layer.number} is not the next one, {self.next_layer}")
-            self.next_layer += 1
-        elif old.frozen or old.parent != layer.parent:
+        if layer.frozen or layer.parent != (0 if old is None else old.parent) or (old is not None and old.frozen):
             raise damaged(f"layer {layer.number} cannot be changed so")
-        elif layer.size < old.size:
+        if old is None:
+            self._new_layer(layer)
+            effects.append(MakeLayer(layer.number))
+            return
+        if layer.size < old.size:
             effects.append(ZeroRange(layer.number, layer.size, old.size - layer.size))
         self._set(self.layers, layer.number, layer)
 
@@ -207,7 +255,10 @@ class Tree:
                     self._check_inode(self.inodes[number])
                 case PutLayer(LayerRecord(number=number)) if number in self.layers:
                     self._check_layer(self.layers[number])
-                case Unlink() | RemoveInode() | RemoveLayer():
+                case FreezeLayer(child=number) | CloneLayer(layer=number) | RollBackLayer(child=number):
+                    for layer in self.trunk(number) if number in self.layers else ():
+                        self._check_layer(layer)
+                case Unlink() | RemoveInode() | RemoveLayer() | RemoveSnapshot():
                     pass
                 case _:
                     raise damaged("a record removes what it makes")
@@ -269,6 +320,8 @@ class Tree:
                 raise damaged(f"layer {layer.number} has no frozen, older parent {layer.parent}")
         try:
             check_size(layer.size)
+            if layer.frozen:
+                check_snapshot_name(layer.name)
         except Invalid as error:
             raise damaged(f"layer {layer.number}: {error}") from error
 
@@ -284,8 +337,14 @@ class Tree:
             raise damaged("an inode does not hang from the root")
 
     def _check_layer_use(self) -> None:
-        """Every layer that is written to belongs to one device file."""
+        """Every layer that is written to belongs to one device file, every snapshot to one trunk."""
         used = [inode.layer for inode in self.inodes.values() if inode.kind is InodeKind.DEVICE]
         open_layers = [layer.number for layer in self.layers.values() if not layer.frozen]
         if sorted(used) != sorted(open_layers):
             raise damaged("a layer belongs to no device file, or to two")
+        parents = [layer.parent for layer in self.layers.values() if layer.parent]
+        if sorted(parents) != sorted(layer.number for layer in self.layers.values() if layer.frozen):
+            raise damaged("a snapshot belongs to no device file, or to two")
+        names = [[self.layers[layer].name for layer in layers] for layers in self.trunks()]
+        if any(len(set(trunk)) != len(trunk) for trunk in names):
+            raise damaged("a device has two snapshots of one name")

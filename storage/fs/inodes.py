@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import msgspec
 
-from storage.errors import Invalid
+from storage.errors import Corrupt, Invalid
 from storage.units import KIB
 
 NAME_BYTES_MAX = 255
@@ -64,12 +64,19 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One layer of blocks; `size` in bytes. A frozen layer never changes again and may have children."""
+    """One layer of blocks; `size` in bytes. A frozen layer is a snapshot: it never changes again."""
 
     number: int
     parent: int
+    """The next older snapshot of the same device, 0 for none."""
     size: int
     frozen: bool
+    name: str = ""
+    """Of a snapshot."""
+    born: int = 0
+    """When it became a snapshot."""
+    automatic: bool = False
+    """A snapshot that nobody asked for: a rollback kept what it replaced."""
 
 
 class NameEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -119,7 +126,57 @@ class RemoveLayer(msgspec.Struct, frozen=True, array_like=True, tag=6):
     number: int
 
 
-Edit = PutInode | RemoveInode | Link | Unlink | PutLayer | RemoveLayer
+class FreezeLayer(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The layer of a device file becomes a snapshot, and `child`, the next free number, takes its place."""
+
+    inode: int
+    child: int
+    name: str
+    born: int
+    automatic: bool = False
+
+
+class CloneLayer(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """A new layer (its number is the next free one) that shows what a snapshot shows."""
+
+    snapshot: int
+    layer: int
+
+
+class RollBackLayer(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """The layer of a device file goes, and `child`, the next free number, takes its place: it shows what one of the
+    device's snapshots shows, and has its size.
+    """
+
+    inode: int
+    snapshot: int
+    child: int
+
+
+class RemoveSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """A snapshot goes; all other layers show what they showed."""
+
+    number: int
+
+
+TrunkEdit = FreezeLayer | CloneLayer | RollBackLayer | RemoveSnapshot
+
+Edit = PutInode | RemoveInode | Link | Unlink | PutLayer | RemoveLayer | TrunkEdit
+
+
+class Image(msgspec.Struct, frozen=True, array_like=True):
+    """The whole tree as it is encoded: every list in ascending order, so equal trees have equal bytes."""
+
+    next_inode: int
+    next_layer: int
+    inodes: list[Inode]
+    entries: list[NameEntry]
+    layers: list[LayerRecord]
+
+
+def damaged(detail: str) -> Corrupt:
+    """The error for a tree, or a record of it, that cannot be right."""
+    return Corrupt("the metadata tree", detail)
 
 
 def check_component(name: str) -> None:
@@ -147,6 +204,13 @@ def split_device_name(name: str) -> list[str]:
     if len(name.encode()) > PATH_BYTES_MAX:
         raise Invalid(f"a device name has at most {PATH_BYTES_MAX} bytes")
     return parts
+
+
+def check_snapshot_name(name: str) -> None:
+    """Raise Invalid unless a snapshot may be called so: as a component of a path, without `@`."""
+    check_component(name)
+    if "@" in name:
+        raise Invalid(f"{name!r} is no name of a snapshot: '@' separates it from its device")
 
 
 def check_target(target: str) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from storage.fs.namespace import DropLayer, Namespace
+from storage.fs.inode_table import ZeroRange
+from storage.fs.namespace import Namespace
 from storage.lsm.metadata import TreeEffects
 
 
@@ -25,11 +26,11 @@ class NameTree:
     def apply(self, record: bytes) -> TreeEffects:
         effects = TreeEffects()
         for effect in self.namespace.apply(record):
-            if isinstance(effect, DropLayer):
-                effects.dropped.append(effect.layer)
-            else:
+            if isinstance(effect, ZeroRange):
                 effects.zeroed.append((effect.layer, effect.offset, effect.length))
+            else:
+                effects.operations.append(effect)
         return effects
 
-    def layers(self) -> Iterable[int]:
-        return self.namespace.layers()
+    def trunks(self) -> Iterable[list[int]]:
+        return self.namespace.table.trunks()

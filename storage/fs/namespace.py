@@ -19,11 +19,12 @@ with slashes never has to meet a directory. Times are given in seconds since 197
 import msgspec
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound
-from storage.fs.inode_table import ROOT, DropLayer, Effect, Image, Tree, ZeroRange, damaged
+from storage.fs.inode_table import ROOT, Effect, Tree, ZeroRange
 from storage.fs.inodes import (
     DEVICES,
     LAYERS_MAX,
     Edit,
+    Image,
     Inode,
     InodeKind,
     LayerRecord,
@@ -37,19 +38,21 @@ from storage.fs.inodes import (
     check_component,
     check_size,
     check_target,
+    damaged,
     split_device_name,
 )
 from storage.fs.path_walk import Trail, walk
 from storage.fs.records import TREE_VERSION, encode_edits, nanoseconds, new_inode, versioned_body
 
-__all__ = ["DropLayer", "Effect", "Inode", "InodeKind", "LayerRecord", "Namespace", "ZeroRange"]
+__all__ = ["Effect", "Inode", "InodeKind", "LayerRecord", "Namespace", "ZeroRange"]
 
 
 class Namespace:
     """The tree of names of one store, as plain data in memory."""
 
     def __init__(self, tree: Tree) -> None:
-        self._tree = tree
+        self.table = tree
+        """What there is; changed by `apply` only."""
         self._names: tuple[str, ...] | None = None
 
     @classmethod
@@ -65,7 +68,7 @@ class Namespace:
 
         Equal trees have equal bytes.
         """
-        return msgspec.msgpack.encode((TREE_VERSION, self._tree.image()))
+        return msgspec.msgpack.encode((TREE_VERSION, self.table.image()))
 
     @classmethod
     def decode(cls, data: bytes) -> "Namespace":
@@ -77,7 +80,7 @@ class Namespace:
 
     def check(self) -> None:
         """Raise Corrupt unless every invariant holds (listed at `Tree.check`)."""
-        self._tree.check()
+        self.table.check()
 
     def apply(self, record: bytes) -> list[Effect]:
         """Apply one record, all or nothing, and return what the engine has to do to blocks.
@@ -88,7 +91,7 @@ class Namespace:
             edits = msgspec.msgpack.decode(versioned_body(record), type=list[Edit])
         except msgspec.MsgspecError as error:
             raise damaged(f"a record of it: {error}") from error
-        effects = self._tree.apply(edits)
+        effects = self.table.apply(edits)
         self._names = None
         return effects
 
@@ -101,11 +104,11 @@ class Namespace:
     def devices(self) -> list[tuple[str, Inode]]:
         """All device files under `/.nbd/` with their names, in order of name."""
         found: list[tuple[str, Inode]] = []
-        pending = [("", self._tree.entries[ROOT][DEVICES])]
+        pending = [("", self.table.entries[ROOT][DEVICES])]
         while pending:
             prefix, directory = pending.pop()
-            for name, number in self._tree.entries[directory].items():
-                inode = self._tree.inodes[number]
+            for name, number in self.table.entries[directory].items():
+                inode = self.table.inodes[number]
                 if inode.kind is InodeKind.DEVICE:
                     found.append((prefix + name, inode))
                 elif inode.kind is InodeKind.DIRECTORY:
@@ -116,7 +119,7 @@ class Namespace:
         """The device file that a name means, symbolic links followed, and its own name. NotFound if none."""
         try:
             split_device_name(name)
-            trail = walk(self._tree, f"/{DEVICES}/{name}")
+            trail = walk(self.table, f"/{DEVICES}/{name}")
         except (Invalid, NotFound):
             raise NotFound(f"there is no device named {name!a}") from None
         inode = self._at(trail)
@@ -127,31 +130,48 @@ class Namespace:
 
     def resolve(self, path: str) -> Inode:
         """What an absolute path leads to, symbolic links followed. NotFound; Invalid for a loop of links."""
-        return self._at(walk(self._tree, path))
+        return self._at(walk(self.table, path))
 
     def size(self, inode: Inode) -> int:
         """Bytes: of a device its newest layer's size, of a symbolic link its text, of a directory nothing."""
         if inode.kind is InodeKind.DEVICE:
-            return self._tree.layers[inode.layer].size
+            return self.table.layers[inode.layer].size
         return len(inode.target.encode())
+
+    def size_of(self, number: int) -> int | None:
+        """Bytes of the device file that is inode `number`; None: it is gone."""
+        inode = self.table.inodes.get(number)
+        return None if inode is None else self.size(inode)
 
     def layers(self) -> dict[int, LayerRecord]:
         """The table of layers by number; not to be changed."""
-        return self._tree.layers
+        return self.table.layers
+
+    def next_layers(self, count: int) -> list[int]:
+        """The next free numbers of layers. Conflict: there are none left."""
+        first = self.table.next_layer
+        if first + count - 1 > LAYERS_MAX:
+            raise Conflict("this store has given out all its layer numbers: copy the devices to a new store")
+        return list(range(first, first + count))
 
     def plan_create_device(
         self, name: str, size: int, now: float, *, mode: int = 0o600, uid: int = 0, gid: int = 0
     ) -> bytes:
         """A new device of `size` bytes that reads as zeros, and the directories of its name."""
         check_size(size)
-        if self._tree.next_layer > LAYERS_MAX:
-            raise Conflict("this store has given out all its layer numbers: copy the devices to a new store")
+        (layer,) = self.next_layers(1)
+        make = PutLayer(LayerRecord(number=layer, parent=0, size=size, frozen=False))
+        return self.plan_device(name, [make], layer, now, mode=mode, uid=uid, gid=gid)
+
+    def plan_device(
+        self, name: str, making: list[Edit], layer: int, now: float, *, mode: int = 0o600, uid: int = 0, gid: int = 0
+    ) -> bytes:
+        """A new device of a layer that `making` makes."""
         edits: list[Edit] = []
         directory, last = self._make_way(split_device_name(name), now, edits)
-        layer = LayerRecord(number=self._tree.next_layer, parent=0, size=size, frozen=False)
         number = self._next_inode(edits)
-        inode = new_inode(number, InodeKind.DEVICE, mode, uid, gid, now, layer=layer.number)
-        return encode_edits([*edits, PutLayer(layer), PutInode(inode), Link(directory, last, number)])
+        inode = new_inode(number, InodeKind.DEVICE, mode, uid, gid, now, layer=layer)
+        return encode_edits([*edits, *making, PutInode(inode), Link(directory, last, number)])
 
     def plan_rename(self, old: str, new: str, now: float) -> bytes:
         """Another name for a device; it keeps its inode and its blocks."""
@@ -168,6 +188,8 @@ class Namespace:
         """The device, its layer and its blocks go."""
         trail = self._own_device(name)
         inode = self._at(trail)
+        if len(snapshots := self.table.trunk(inode.layer)[:-1]):
+            raise Conflict(f"{name!r} has {len(snapshots)} snapshots: delete those first")
         edits: list[Edit] = [
             Unlink(trail[-2][1], trail[-1][0]),
             RemoveInode(inode.number),
@@ -179,7 +201,7 @@ class Namespace:
         """Another size for a device. Conflict for a smaller one unless `shrink`; what that cuts is zeroed."""
         check_size(size)
         name, inode = self.device(name)
-        layer = self._tree.layers[inode.layer]
+        layer = self.table.layers[inode.layer]
         if size < layer.size and not shrink:
             raise Conflict(f"{name!r} has {layer.size} bytes: making it smaller cuts data off and needs --shrink")
         stamp = nanoseconds(now)
@@ -193,7 +215,7 @@ class Namespace:
     def plan_mkdir(self, path: str, now: float, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> bytes:
         """A new, empty directory at an absolute path."""
         directory, last = self._free_name(path)
-        number = self._tree.next_inode
+        number = self.table.next_inode
         inode = new_inode(number, InodeKind.DIRECTORY, mode, uid, gid, now)
         return encode_edits([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
 
@@ -201,17 +223,17 @@ class Namespace:
         """A new symbolic link at an absolute path; what it points to need not be there."""
         check_target(target)
         directory, last = self._free_name(path)
-        number = self._tree.next_inode
+        number = self.table.next_inode
         inode = new_inode(number, InodeKind.SYMLINK, 0o777, uid, gid, now, target=target)
         return encode_edits([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
 
     def plan_remove(self, path: str, now: float) -> bytes:
         """A symbolic link or an empty directory goes; a device is Conflict."""
-        trail = walk(self._tree, path, follow=False)
+        trail = walk(self.table, path, follow=False)
         inode = self._at(trail)
         if inode.kind is InodeKind.DEVICE:
             raise Conflict(f"{path!r} is a device: delete it as one")
-        if self._tree.entries.get(inode.number):
+        if self.table.entries.get(inode.number):
             raise Conflict(f"the directory {path!r} is not empty")
         if len(trail) == 1 or (len(trail) == 2 and trail[1][0] == DEVICES):
             raise Conflict(f"{path!r} cannot be removed")
@@ -233,7 +255,7 @@ class Namespace:
         follow: bool = True,
     ) -> bytes:
         """New permission bits, owner, group or times (seconds); what is None stays as it is."""
-        inode = self._at(walk(self._tree, path, follow=follow))
+        inode = self._at(walk(self.table, path, follow=follow))
         changed = msgspec.structs.replace(
             inode,
             mode=inode.mode if mode is None else mode,
@@ -247,22 +269,22 @@ class Namespace:
         return encode_edits([PutInode(changed)])
 
     def _at(self, trail: Trail) -> Inode:
-        return self._tree.inodes[trail[-1][1]]
+        return self.table.inodes[trail[-1][1]]
 
     def _own_device(self, name: str) -> Trail:
         """Where a device file itself lies. Conflict for a link: its target was not meant."""
         _, inode = self.device(name)
-        trail = walk(self._tree, f"/{DEVICES}/{name}", follow=False)
+        trail = walk(self.table, f"/{DEVICES}/{name}", follow=False)
         if self._at(trail).number != inode.number:
             raise Conflict(f"{name!r} is a symbolic link: name the device itself")
         return trail
 
     def _make_way(self, parts: list[str], now: float, edits: list[Edit]) -> tuple[int, str]:
         """The directory of a new device name, which `edits` make where it is missing, and the last part."""
-        directory = self._tree.entries[ROOT][DEVICES]
+        directory = self.table.entries[ROOT][DEVICES]
         *above, last = parts
         for index, part in enumerate(above):
-            names = self._tree.entries.get(directory, {})
+            names = self.table.entries.get(directory, {})
             if part in names:
                 path = "/".join(parts[: index + 1])
                 try:
@@ -276,15 +298,15 @@ class Namespace:
             number = self._next_inode(edits)
             made = new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now)
             edits += [PutInode(made), Link(directory, part, number)]
-            if directory in self._tree.inodes:
+            if directory in self.table.inodes:
                 edits.append(self._touched(directory, now))
             directory = number
-        taken = self._tree.entries.get(directory, {}).get(last)
+        taken = self.table.entries.get(directory, {}).get(last)
         if taken is not None:
-            if self._tree.inodes[taken].kind is InodeKind.DIRECTORY:
+            if self.table.inodes[taken].kind is InodeKind.DIRECTORY:
                 raise AlreadyExists(f"names begin with {'/'.join(parts) + '/'!r} already")
             raise AlreadyExists(f"there is a {'/'.join(parts)!r} already")
-        if directory in self._tree.inodes:
+        if directory in self.table.inodes:
             edits.append(self._touched(directory, now))
         return directory, last
 
@@ -295,7 +317,7 @@ class Namespace:
         depth = len(trail) - 2
         while depth >= 2 and trail[1][0] == DEVICES:
             name, directory = trail[depth]
-            if directory in kept or set(self._tree.entries[directory]) != {gone}:
+            if directory in kept or set(self.table.entries[directory]) != {gone}:
                 break
             edits += [Unlink(trail[depth - 1][1], name), RemoveInode(directory)]
             gone = name
@@ -308,8 +330,8 @@ class Namespace:
             raise Invalid(f"{path!r} is no absolute path")
         above, _, last = path.rstrip("/").rpartition("/")
         check_component(last)
-        trail = walk(self._tree, above)
-        names = self._tree.entries.get(trail[-1][1])
+        trail = walk(self.table, above)
+        names = self.table.entries.get(trail[-1][1])
         if names is None:
             raise Conflict(f"{above!r} is not a directory")
         if last in names:
@@ -320,9 +342,9 @@ class Namespace:
 
     def _touched(self, directory: int, now: float) -> PutInode:
         stamp = nanoseconds(now)
-        return PutInode(msgspec.structs.replace(self._tree.inodes[directory], mtime=stamp, ctime=stamp))
+        return PutInode(msgspec.structs.replace(self.table.inodes[directory], mtime=stamp, ctime=stamp))
 
     def _next_inode(self, edits: list[Edit]) -> int:
         """The number after those that `edits` give out already."""
         numbers = [edit.inode.number for edit in edits if isinstance(edit, PutInode)]
-        return max([self._tree.next_inode, *(number + 1 for number in numbers)])
+        return max([self.table.next_inode, *(number + 1 for number in numbers)])

@@ -4,7 +4,12 @@ It is taken in one step on the event loop, also while the store fails, and while
 moments are seconds since 1970.
 """
 
+from collections.abc import Callable, Mapping
+
 import msgspec
+
+from storage.format.frame import BLOCK_BYTES
+from storage.lsm.sst.suspects import Suspect
 
 
 class StoreFailure(msgspec.Struct, frozen=True):
@@ -115,3 +120,19 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     request_errors: int
     bytes_up: int
     bytes_down: int
+
+
+def unreadable(suspect: Suspect, names: Mapping[int, str], moment: Callable[[float], float]) -> UnreadableObject:
+    """An object that the store withholds, with the places where devices show it; `names` are theirs by layer, and
+    `moment` gives the wall clock's time of one of the monotonic clock.
+    """
+    ranges: list[DiskRange] = []
+    for layer, block in sorted(suspect.blocks):
+        if layer not in names:
+            continue
+        here = DiskRange(names[layer], block * BLOCK_BYTES, BLOCK_BYTES)
+        if ranges and ranges[-1].device == here.device and ranges[-1].offset + ranges[-1].length == here.offset:
+            here = DiskRange(here.device, ranges[-1].offset, ranges[-1].length + BLOCK_BYTES)
+            ranges.pop()
+        ranges.append(here)
+    return UnreadableObject(suspect.name, moment(suspect.since), suspect.reason, ranges)

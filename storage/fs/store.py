@@ -12,17 +12,18 @@ from storage.crypto import keys
 from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
-from storage.fs.check import CheckOptions, CheckReport, check_running
+from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
 from storage.fs.device import Device
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
-from storage.fs.status import DeviceUsage, DiskRange, GarbageStatus, StoreFailure, StoreStatus, UnreadableObject
+from storage.fs.snapshot_plans import find_snapshot, split_snapshot
+from storage.fs.snapshots import Snapshots
+from storage.fs.status import DeviceUsage, GarbageStatus, StoreFailure, StoreStatus, unreadable
 from storage.fs.store_options import StoreOptions
 from storage.fs.upkeep import Upkeep
 from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.engine import Engine
 from storage.lsm.read.extents import allocated_bytes
-from storage.lsm.sst.suspects import Suspect
 from storage.lsm.usage import LayerUsage
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
@@ -67,9 +68,11 @@ class Store:
         self._env = env
         self._options = options
         self._devices: dict[int, Device] = {}
+        """By inode."""
         self._resizes: set[asyncio.Task[None]] = set()
         self._opened_at = env.monotonic()
         self.opening = engine.opening
+        self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self._forget)
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
@@ -111,20 +114,27 @@ class Store:
         )
 
     def device(self, name: str) -> Device:
-        """A device by name; the empty name means the only one. NotFound. Symbolic links are followed."""
+        """A device or, `NAME@SNAPSHOT`, a snapshot; no name means the only device. Links are followed. NotFound."""
+        name, snapshot = split_snapshot(name)
         if not name:
             names = self.names()
             if len(names) != 1:
                 raise NotFound(f"there are {len(names)} devices, so a name is needed")
             name = names[0]
+        if snapshot:
+            record = find_snapshot(self._tree.namespace, name, snapshot)
+            return self._new_device(record.number, record.size, read_only=True)
         inode = self._tree.namespace.device(name)[1]
-        device = self._devices.get(inode.layer)
+        device = self._devices.get(inode.number)
         if device is None:
-            engine, size = self._engine, self._tree.namespace.size(inode)
-            gate, journal, read_only = engine.writes.gate, engine.journal, engine.read_only
-            device = Device(engine.layers[inode.layer], gate=gate, journal=journal, size=size, read_only=read_only)
-            self._devices[inode.layer] = device
+            size, read_only = self._tree.namespace.size(inode), self._engine.read_only
+            device = self._devices[inode.number] = self._new_device(inode.layer, size, read_only=read_only)
         return device
+
+    def _new_device(self, layer: int, size: int, *, read_only: bool) -> Device:
+        engine = self._engine
+        gate, journal = engine.writes.gate, engine.journal
+        return Device(engine.layers[layer], gate=gate, journal=journal, size=size, read_only=read_only)
 
     async def create_device(self, name: str, size: int) -> None:
         """A new device of `size` bytes that reads as zeros; durable when this returns. AlreadyExists; Invalid: no such
@@ -155,20 +165,20 @@ class Store:
         changed = self._engine.change_tree(record)
         device.size = min(device.size, size)
         # To its end, also if who asked for it goes away: the log has the new size, and clients must come to see it.
-        task = asyncio.create_task(self._show_size(device, inode.layer, size, changed))
+        task = asyncio.create_task(self._show_size(device, inode.number, size, changed))
         self._resizes.add(task)
         task.add_done_callback(self._resizes.discard)
         await asyncio.shield(task)
 
-    async def _show_size(self, device: Device, layer: int, size: int, changed: Awaitable[None]) -> None:
+    async def _show_size(self, device: Device, number: int, size: int, changed: Awaitable[None]) -> None:
         """Let clients see a size that is in the tree, once that is durable: what they write behind the old end is then.
 
         A crash before that leaves the old size, and nobody has seen another one.
         """
         await changed
-        now = self._tree.namespace.layers().get(layer)
+        now = self._tree.namespace.size_of(number)
         if now is not None:  # it may be smaller again, or gone
-            device.size = min(size, now.size)
+            device.size = min(size, now)
 
     async def rename_device(self, old: str, new: str) -> None:
         """Another name; durable when this returns. NotFound, AlreadyExists; Conflict while clients are attached."""
@@ -186,7 +196,7 @@ class Store:
         self._engine.check_writer()
         _, inode = self._tree.namespace.device(name)
         record = self._tree.namespace.plan_delete(name, self._env.wall_clock())
-        device = self._devices.pop(inode.layer, None)
+        device = self._devices.pop(inode.number, None)
         if device is not None:
             device.retire()
         return self._engine.change_tree(record)
@@ -221,10 +231,17 @@ class Store:
         finally:
             device.exclusive_user = None
 
-    def _refuse_in_use(self, name: str, action: str) -> None:
+    def _refuse_exclusive(self, name: str, action: str) -> None:
         user = self.device(name).exclusive_user
         if user is not None:
             raise Conflict(f"{name!r} is in use by {user}: wait for its end to {action}")
+
+    def _forget(self, name: str) -> None:
+        """A device gets another size, and nobody uses it: who asks next gets it anew."""
+        self._devices.pop(self._tree.namespace.device(name)[1].number, None)
+
+    def _refuse_in_use(self, name: str, action: str) -> None:
+        self._refuse_exclusive(name, action)
         clients = self.clients_of(name)
         if clients:
             others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
@@ -307,7 +324,7 @@ class Store:
             uptime_seconds=round(self._env.monotonic() - self._opened_at, 3),
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
             **numbers,
-            unreadable=[self._unreadable(suspect) for suspect in engine.suspects()],
+            unreadable=[unreadable(one, device_names(self._tree), self._moment) for one in engine.suspects()],
             damaged=engine.reads.damaged,
             lost=engine.lost(),
             garbage=self._garbage(),
@@ -319,19 +336,6 @@ class Store:
             bytes_up=self.request_stats.bytes_up,
             bytes_down=self.request_stats.bytes_down,
         )
-
-    def _unreadable(self, suspect: Suspect) -> UnreadableObject:
-        names = {inode.layer: name for name, inode in self._tree.namespace.devices()}
-        ranges: list[DiskRange] = []
-        for layer, block in sorted(suspect.blocks):
-            if layer not in names:
-                continue
-            here = DiskRange(names[layer], block * BLOCK_BYTES, BLOCK_BYTES)
-            if ranges and ranges[-1].device == here.device and ranges[-1].offset + ranges[-1].length == here.offset:
-                here = DiskRange(here.device, ranges[-1].offset, ranges[-1].length + BLOCK_BYTES)
-                ranges.pop()
-            ranges.append(here)
-        return UnreadableObject(suspect.name, self._moment(suspect.since), suspect.reason, ranges)
 
     def _garbage(self) -> GarbageStatus:
         garbage = self._engine.garbage

@@ -30,7 +30,7 @@ from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.restoring import FoundJournal, OpeningReport, restore
 from storage.lsm.restoring import read as read_journal
 from storage.lsm.sst.suspects import Suspect
-from storage.lsm.tree_change import TreeChange
+from storage.lsm.tree_change import TreeChange, TrunkChange
 from storage.lsm.usage import Meter
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, new_sweeper, put_together
@@ -74,7 +74,7 @@ class Engine:
         self.compactor = parts.compactor
         self._new_sweeper = partial(new_sweeper, its, parts)
         self.sweeper: Sweeper
-        self.meter = Meter(self.layers, self.manifests, its.env, self._usage_state)
+        self.meter = Meter(self._layers, self.manifests, its.env, self._usage_state)
         self.reads = parts.reads
         self._scrub = parts.scrub
 
@@ -149,8 +149,8 @@ class Engine:
         self._layers.replayed()
         self.sweeper = self._new_sweeper()  # now: a flush may seal this memtable before the sweep begins
         gone = [sst_numbers.number(sst.id) for sst in self.manifests.gone()]
-        for layer in self.layers.values() if gone and insist else ():
-            check_listed(layer.index, gone)
+        for part in self._layers.forest.maps().values() if gone and insist else ():
+            check_listed(part, gone)
 
     async def _begin(self, opened: Opened) -> None:
         """Become a writer that serves, once the log is replayed: with what the journal of the last one of this host
@@ -212,6 +212,17 @@ class Engine:
             self.fail(error)
             raise
         return TreeChange(partial(self.durable, self._layers.tree_queue, sequence))
+
+    async def change_trunks(self, plan: Callable[[], tuple[bytes, list[int]]]) -> None:
+        """Do something to trunks, with a memtable flush, for which no client waits: `plan` gives a record and the heads
+        of those trunks, at the moment when that is applied. When this returns it is durable and in the indexes. A crash
+        before the record is in the log leaves all as it was; after that a replay does it.
+        """
+        self.check_alive()
+        change = TrunkChange(plan, self._layers.change_trunks)
+        await self.flush_memtable(always=True, change=change)
+        if change.refused is not None:
+            raise change.refused
 
     # --- durability
 
@@ -288,14 +299,13 @@ class Engine:
             await self.flush_trigger.wait()
             await self.flush_memtable()
 
-    async def flush_memtable(self, *, closing: bool = False, always: bool = False) -> None:
-        """Move everything written so far into SSTs and truncate the log (see `flush`).
-
-        It goes on to its end if who asked for it goes away.
-        """
+    async def flush_memtable(
+        self, *, closing: bool = False, always: bool = False, change: TrunkChange | None = None
+    ) -> None:
+        """Move everything written so far into SSTs and truncate the log (see `flush`), to the end, whoever gives up."""
         self.check_writer()
         keys_number = self.keys_number
-        flush = partial(self._flush.run, keys_number=keys_number, closing=closing, always=always)
+        flush = partial(self._flush.run, keys_number=keys_number, closing=closing, always=always, change=change)
         await self.to_its_end("memtable flush", flush)
 
     async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -30,5 +30,5 @@ def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> dict[
         "written_bytes": parts.layers.written_bytes,
         "unmerged_ssts": len(manifests.manifest.ssts),
         "maintenance_bytes": parts.compactor.progress.uploaded_bytes,
-        "patches": sum(len(layer.index.patches) for layer in parts.layers.by_number.values()),
+        "patches": sum(len(part.patches) for part in parts.layers.forest.maps().values()),
     }

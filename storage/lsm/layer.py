@@ -1,5 +1,8 @@
 """One layer as a range of bytes: take writes, answer reads from memory, say what is allocated.
 
+A device keeps its `Layer` when a snapshot is taken or it is rolled back: that goes on under another number (`move_on`),
+so who holds it, or waits for it, need not know. A write that is still arriving then is of the new layer.
+
 Everything here runs on the event loop without awaiting, except `read` for what is not in memory. A write is linked in
 one step: sequence, memtable and log see it together or not at all, so a crash or a snapshot always falls between two
 writes.
@@ -18,7 +21,7 @@ from storage.errors import Unreadable
 from storage.format.blocks import ALLOCATED, FrameRef
 from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT, FULL_MASK, SECTOR_BYTES, SECTOR_SHIFT
 from storage.format.wal import Located, Op
-from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import Base, LayerTable, write_charge, zero_charge
 from storage.lsm.memtable.write_state import WriteState
@@ -47,7 +50,9 @@ LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
 
 
 class Layer:
-    """One layer of a device. `tables` are its parts of the memtables, newest first; `index` is everything older."""
+    """One layer of a device. `tables` are the parts of the memtables that it shows, newest first; `index` is everything
+    older.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,7 @@ class Layer:
         writes: WriteState,
         links: Links,
         queue: LayerQueue,
-        index: BlockMap,
+        index: LayerIndex,
         source: FrameSource,
         cache: FrameCache,
         kept_bytes_max: int,
@@ -71,6 +76,10 @@ class Layer:
         self.links = links
         self.active = links.table
         """The layer's part of the active memtable."""
+        self.own_tables: list[LayerTable] = [self.active]
+        """Its own parts of the memtables, newest first."""
+        self.below: Layer | None = None
+        """The next older snapshot, or the one that it begins with, if that is not in its index yet."""
         self.tables: list[LayerTable] = [self.active]
         self._read_ahead = ReadAhead()
         self.gathered = GatheredBlocks()
@@ -252,14 +261,32 @@ class Layer:
         return sequence
 
     def rotate(self) -> None:
-        """The active memtable was sealed and a new one stands in its place."""
+        """The active memtable was sealed and a new one stands in its place. Older layers go first, here and below."""
         self.links.rotate(self._writes.memtable)
         self.active = self.links.table
-        self.tables.insert(0, self.active)
+        self.own_tables.insert(0, self.active)
+        self.show_tables()
 
     def drop_sealed(self) -> None:
         """The sealed memtable is in the index now."""
-        self.tables = [self.active]
+        self.own_tables = [self.active]
+        self.show_tables()
+
+    def show_tables(self) -> None:
+        """Show its own parts of the memtables, and those of older layers as long as there is anything in them."""
+        below = [] if self.below is None or not any(self.below.tables) else self.below.tables
+        self.tables = [*self.own_tables, *below]
+
+    # --- snapshots
+
+    def move_on(self, number: int, sequence: int) -> None:
+        """Go on under another number, which the change of the tree with this sequence made; nothing is written yet."""
+        self.number = number
+        self.links = Links(number, self._writes.memtable, sequence=self._writes.sequence)
+        self.queue.move_on(number, self.links, sequence)
+        self.active = self.links.table
+        self.own_tables = [self.active]
+        self.kept = 0
 
     # --- replay
 

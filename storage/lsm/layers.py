@@ -1,17 +1,33 @@
 """All layers of a store with the tree that names them: how they come and go, how the log is replayed onto them, and how
 their memtable is sealed.
 
-A change of the tree takes effect on the layers in the same step, and is logged in a queue of its own.
+A change of the tree takes effect on the layers in the same step, and is logged in a queue of its own. What it does to
+trunks, their indexes show at its turn: when the memtable that it came in is installed (`installing`). Until then a
+layer that is not in them yet shows the tables and the index of the one that it comes from.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from storage.cache.frame_cache import FrameCache
+from storage.errors import BrokenInvariant, Corrupt, Unreadable
 from storage.format.blocks import FrameRef
 from storage.format.journal_batch import JournalEntry
+from storage.format.names import MANIFESTS
+from storage.format.trunks import (
+    CloneSnapshot,
+    DeleteSnapshot,
+    DropLayer,
+    FreezeHead,
+    LoggedOperation,
+    MakeLayer,
+    Operation,
+    RollBack,
+)
 from storage.format.wal import Located, Meta, Replayed, Uploaded, sequence_of
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.forest import Forest, Writing
+from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable
@@ -20,6 +36,9 @@ from storage.lsm.metadata import TreeEffects, TreeState
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.queue import TREE, LayerQueue
+
+ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DeleteSnapshot)
+"""Operations that give layers another place."""
 
 
 class Layers:
@@ -31,7 +50,7 @@ class Layers:
         tree: TreeState,
         tree_stored: bool,
         flushed: int,
-        maps: Mapping[int, BlockMap],
+        forest: Forest,
         writes: WriteState,
         commit: GroupCommit,
         source: FrameSource,
@@ -43,7 +62,10 @@ class Layers:
         self.tree_queue = LayerQueue(TREE, commit, sequence=flushed)
         self.tree_changed = not tree_stored
         """Whether the tree has to be written with the next memtable."""
+        self.forest = forest
+        """The indexes, up to the last memtable that was installed."""
         self.by_number: dict[int, Layer] = {}
+        """The layers that live, the older ones of a trunk before the newer."""
         self._written_to_dropped = 0
         self._writes = writes
         self._commit = commit
@@ -52,23 +74,31 @@ class Layers:
         self._kept_bytes_max = kept_bytes_max
         self._zeroed: dict[int, deque[tuple[int, int, int]]] = {}
         """During a replay: (sequence, offset, length) of what tree changes zeroed, by layer."""
-        for number in tree.layers():
-            self._add(number, flushed, maps.get(number))
+        self._unknown: set[int] = set()
+        """Layers that the stored tree has and the indexes have not: the log must say that they were dropped."""
+        for trunk in tree.trunks():
+            for number in trunk:
+                self._unknown |= set() if number in forest else {number}
+                self._add(number, flushed, forest.index(number) if number in forest else BlockMap())
+        self._connect()
 
-    def _add(self, number: int, sequence: int, index: BlockMap | None = None) -> None:
+    def _add(self, number: int, sequence: int, index: LayerIndex) -> Layer:
         """`sequence`: of the newest operation of this layer, or of the change of the tree that made it."""
         writes = self._writes
         links = Links(number, writes.memtable, sequence=writes.sequence)
-        self.by_number[number] = Layer(
+        layer = self.by_number[number] = Layer(
             number,
             writes=writes,
             links=links,
             queue=LayerQueue(number, self._commit, sequence=sequence, links=links),
-            index=index or BlockMap(),
+            index=index,
             source=self._source,
             cache=self._cache,
             kept_bytes_max=self._kept_bytes_max,
         )
+        return layer
+
+    # --- replay
 
     def replay_tree(self, ssts: Iterable[Uploaded], metas: Iterable[Meta], *, done: int) -> None:
         """Before anything else of the log: its SSTs, and the changes of the tree, in order of sequence.
@@ -90,6 +120,8 @@ class Layers:
             self._take_effect(effects, meta.sequence)
             self.tree_queue.holds(meta.sequence)
             self.tree_changed = True
+        if lost := sorted(self._unknown & self.by_number.keys()):
+            raise Corrupt(MANIFESTS, f"the tree of names has layer {lost[0]}, of which no checkpoint and no SST knows")
 
     def replay(self, records: Iterable[Replayed], *, done: int, location: Callable[[str, int], int]) -> None:
         """Put the operations of one object of the log on top of the index. Objects come in order of number; within a
@@ -122,6 +154,7 @@ class Layers:
         for number, layer in self.by_number.items():
             self._zero_up_to(number, self._writes.sequence + 1)
             layer.queue.replayed()
+            layer.show_tables()  # the older ones first: they have what was replayed
         self._zeroed.clear()
         self._writes.replayed()
 
@@ -131,6 +164,11 @@ class Layers:
             return self.tree_queue
         layer = self.by_number.get(number)
         return None if layer is None else layer.queue
+
+    def device_queue(self, number: int) -> LayerQueue | None:
+        """The queue of the device that a layer belongs to; None: there is no such layer."""
+        heads = [trunk[-1] for trunk in self.tree.trunks() if number in trunk]
+        return self.by_number[heads[0]].queue if heads else None
 
     def restore(self, entry: JournalEntry) -> None:
         """Do again what a journal holds beyond the log, under its own number, and queue it for the log.
@@ -143,6 +181,8 @@ class Layers:
         elif entry.layer in self.by_number:  # else it was dropped since
             self.by_number[entry.layer].restore(entry.op)
 
+    # --- changes of the tree
+
     def change_tree(self, record: bytes) -> int:
         """Apply one record to the tree and log it. Gives its sequence in the `tree_log`."""
         self._writes.sequence += 1
@@ -150,28 +190,105 @@ class Layers:
         return self._writes.sequence
 
     def _change_tree(self, meta: Meta) -> None:
-        self._take_effect(self.tree.apply(meta.record), meta.sequence)
+        effects = self.tree.apply(meta.record)
+        on_trunks = any(isinstance(operation, ON_TRUNKS) for operation in effects.operations)
+        if on_trunks:
+            # Before layers get other numbers: what is queued is of the old ones.
+            self._commit.cut_all()
+        self._take_effect(effects, meta.sequence)
         self.tree_changed = True
         self.tree_queue.append(meta, len(meta.record) + OPERATION_OVERHEAD)
+        if on_trunks:
+            # It is in the log before anything that is written to the new layers.
+            self._commit.cut_all()
+
+    def change_trunks(self, record: bytes, heads: Iterable[int]) -> None:
+        """The same of a record that does something to the trunks of these heads; the memtable is sealed in the same
+        step. Unreadable: it has to wait, since something that was written before a snapshot is not in an SST yet.
+        """
+        if any(isinstance(logged.operation, ON_TRUNKS) for logged in self._writes.memtable.operations):
+            raise BrokenInvariant("something is done to trunks, and what was done before is not in the indexes yet")
+        for head in heads:
+            below = self.by_number[head].below
+            if below is not None and any(below.tables):
+                raise Unreadable(
+                    "parts of sectors that were written before the newest snapshot lie over what cannot be read: "
+                    "wait until the store gives that again"
+                )
+        self.change_tree(record)
 
     def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
-        for number in self.tree.layers():
-            if number not in self.by_number:
-                self._add(number, sequence)
+        for operation in effects.operations:
+            self._writes.memtable.operations.append(LoggedOperation(sequence, operation))
+            self._operate(operation, sequence)
         for number, offset, length in effects.zeroed:
             self.by_number[number].zero_for_tree(offset, length, sequence)
-        for number in effects.dropped:
-            layer = self.by_number.pop(number, None)
-            if layer is not None:
-                self._written_to_dropped += layer.written_bytes
-                table = self._writes.memtable.layers.pop(number, None)
-                if table is not None:
-                    self._writes.release(sum(entry.charged for entry in table.blocks.values()))
+
+    def _operate(self, operation: Operation, sequence: int) -> None:
+        """What an operation means for the layers that live."""
+        layers = self.by_number
+        match operation:
+            case MakeLayer(number):
+                self.forest.make(number)
+                self._add(number, sequence, self.forest.index(number))
+            case DropLayer(number):
+                if number in layers:
+                    self._written_to_dropped += layers.pop(number).written_bytes
+                    self._forget(number)
+                    self.forest.drop(number)
+            case FreezeHead(head, child):
+                device = layers.pop(head)
+                frozen = self._add(head, device.queue.last_sequence, device.index)
+                frozen.own_tables, frozen.below, frozen.tables = device.own_tables, device.below, device.tables
+                frozen.kept = device.kept
+                device.below = frozen
+                device.move_on(child, sequence)
+                device.show_tables()
+                layers[child] = device
+            case CloneSnapshot(snapshot, number):
+                clone = self._add(number, sequence, layers[snapshot].index)
+                clone.below = layers[snapshot]
+                clone.show_tables()
+            case RollBack(snapshot, head, child):
+                device = layers.pop(head)
+                self._forget(head)
+                device.below, device.index = layers[snapshot], layers[snapshot].index
+                device.move_on(child, sequence)
+                device.show_tables()
+                layers[child] = device
+            case DeleteSnapshot(snapshot):
+                gone = layers.pop(snapshot)
+                for layer in layers.values():
+                    if layer.below is gone:
+                        layer.below = gone.below
+                        layer.show_tables()
+
+    def _forget(self, number: int) -> None:
+        """What is in the active memtable of a layer that goes."""
+        table = self._writes.memtable.layers.pop(number, None)
+        if table is not None:
+            self._writes.release(sum(entry.charged for entry in table.blocks.values()))
+
+    def _connect(self) -> None:
+        """Each layer stands over the next older one of its trunk, in the index and in the memtables."""
+        for trunk in self.tree.trunks():
+            below: Layer | None = None
+            for number in trunk:
+                layer = self.by_number[number]
+                layer.below = below
+                below = layer
+                layer.show_tables()
+
+    # --- the memtable
 
     @property
     def written_bytes(self) -> int:
         """By clients since the store was opened, to all layers that ever were."""
         return self._written_to_dropped + sum(layer.written_bytes for layer in self.by_number.values())
+
+    def heads(self) -> dict[int, Layer]:
+        """The layers that are written to."""
+        return {trunk[-1]: self.by_number[trunk[-1]] for trunk in self.tree.trunks()}
 
     def queues(self) -> list[LayerQueue]:
         """The queues of all layers and of the tree."""
@@ -194,8 +311,33 @@ class Layers:
         queues = dict.fromkeys([*self.queues(), *self._commit.under_way()])
         return sealed, [(queue, queue.last_sequence) for queue in queues]
 
+    def installing(self, sealed: Memtable) -> Iterator[dict[int, BlockMap | Writing]]:
+        """The indexes that entries of a sealed memtable go into, turn by turn: each layer follows the older ones of its
+        trunk, and what is done to a trunk what was written before. An empty dictionary: others may have their turn.
+        """
+        forest, tables = self.forest, sealed.layers
+        heads = forest.heads()
+        for number in sorted(tables):
+            if number in forest and number not in heads and tables[number]:
+                yield {number: forest.writing(number)}
+        yield dict(heads)
+        for logged in sealed.operations:
+            for _ in forest.steps(logged.operation):
+                yield {}
+            self._show_indexes()
+            made = forest.heads()
+            yield {number: index for number, index in made.items() if number not in heads}
+            heads = made
+
+    def _show_indexes(self) -> None:
+        """Readers of layers whose trunk is another now get what that says."""
+        for number, layer in self.by_number.items():
+            if number in self.forest:
+                layer.index = self.forest.index(number)
+
     def drop_sealed(self) -> None:
         """The sealed memtable is in the index now."""
         for layer in self.by_number.values():
-            layer.drop_sealed()
+            layer.own_tables = [layer.active]
+        self._connect()
         self._writes.flushed()

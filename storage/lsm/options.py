@@ -23,6 +23,8 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     space_slack_bytes: int = 128 * MIB
     unmerged_ssts_max: int = 64
     """SSTs beside the newest checkpoint that make the next one due."""
+    operations_max: int = 256
+    """Changes of layers that the newest checkpoint does not hold, which make the next one due."""
     unmerged_rows_min: int = 100_000
     """Rows in those; and `unmerged_rows_share` of the rows of the checkpoint."""
     unmerged_rows_share: float = 0.25

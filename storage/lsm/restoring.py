@@ -87,7 +87,7 @@ def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKe
 
 def _logged(layers: Layers, number: int) -> int | None:
     queue = layers.queue(number)
-    return None if queue is None else queue.last_sequence
+    return None if queue is None else max(queue.last_sequence, queue.made)
 
 
 def _seal(key: DataKey, journal_id: bytes) -> Authenticator:
@@ -111,6 +111,8 @@ def restore(found: FoundJournal, layers: Layers, journal: Journal) -> None:
                 # Its layer went. Before the log knows that, the next start would miss what is dropped here.
                 queue = layers.tree_queue
                 sequence = queue.last_sequence
-            newest[queue] = max(newest.get(queue, 0), sequence)
+            # What was written before a snapshot is on its way to the log with its device.
+            for each in {queue, layers.device_queue(entry.layer) or queue}:
+                newest[each] = max(newest.get(each, 0), sequence)
         adopted.append(Segment(segment.number, segment.size, newest))
     journal.start(found.place, adopted)

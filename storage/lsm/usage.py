@@ -21,9 +21,12 @@ from storage.format.blocks import HOLE, SstRef
 from storage.format.envelope import HEADER_BYTES
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.manifest import Manifest, merged
+from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.map_usage import shown_on
 from storage.lsm.index.page import PAGE_BLOCKS, PAGE_SHIFT
+from storage.lsm.index.sharing import bytes_once, exclusive_bytes
 from storage.lsm.layer import Layer
+from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.read.extents import allocated_bytes, extents
 
@@ -59,11 +62,11 @@ class Usage:
 
     ssts: SstUsage = SstUsage(0, 0, 0)
     layers: Mapping[int, LayerUsage] = field(default_factory=dict)
-
-    @property
-    def live(self) -> int:
-        """Of all layers."""
-        return sum(layer.live for layer in self.layers.values())
+    """Of the layers that are written to."""
+    live: int = 0
+    """Bytes of frames that some layer shows something of, each once; where snapshots or clones are, that some refers
+    to.
+    """
 
     @property
     def dead(self) -> int:
@@ -74,9 +77,7 @@ class Usage:
 class Meter:
     """Counts what is used. Owned by the event loop."""
 
-    def __init__(
-        self, layers: Mapping[int, Layer], manifests: Manifests, env: Env, state: Callable[[], tuple[object, ...]]
-    ) -> None:
+    def __init__(self, layers: Layers, manifests: Manifests, env: Env, state: Callable[[], tuple[object, ...]]) -> None:
         """`state` changes whenever the layers may hold something else."""
         self._layers = layers
         self._manifests = manifests
@@ -98,11 +99,36 @@ class Meter:
                 self._ssts = await self._env.run("codec", partial(sst_usage, manifest, table))
                 self._ssts_of = number
                 layers = {}
-                for number, layer in list(self._layers.items()):
-                    layers[number] = await _of_layer(layer)
-                self.usage = Usage(self._ssts, layers)
+                for number, layer in self._layers.heads().items():
+                    if isinstance(layer.index, BlockMap):  # else it is being rolled back
+                        layers[number] = await _of_layer(layer, layer.index)
+                self.usage = Usage(self._ssts, layers, await self._live(layers))
                 self._counted = state
         return self.usage
+
+    async def _live(self, layers: Mapping[int, LayerUsage]) -> int:
+        """Of all layers, what several of them refer to once."""
+        trunks = self._layers.forest.trunks()
+        live = sum(layers[trunk.head].live for trunk in trunks if trunk.is_alone and trunk.head in layers)
+        maps = [part for trunk in trunks if not trunk.is_alone for part in trunk.maps()]
+        if maps:
+            frozen = [part.freeze() for part in maps]
+            try:
+                live += await self._env.run("codec", bytes_once, frozen)
+            finally:
+                for part in maps:
+                    part.thaw()
+        return live
+
+    async def exclusive(self) -> dict[int, int]:
+        """Bytes that would be free if one snapshot were deleted, by its layer."""
+        maps, trunks = self._layers.forest.maps(), self._layers.forest.refs()
+        frozen = {layer: part.freeze() for layer, part in maps.items()}
+        try:
+            return await self._env.run("codec", exclusive_bytes, frozen, trunks)
+        finally:
+            for part in maps.values():
+                part.thaw()
 
     def ssts(self) -> SstUsage:
         """Of the SSTs that are listed now; of 60,000 it takes 20 ms if they were not counted since the last commit."""
@@ -120,9 +146,9 @@ def sst_usage(manifest: Manifest, table: Sequence[SstRef]) -> SstUsage:
     )
 
 
-async def _of_layer(layer: Layer) -> LayerUsage:
+async def _of_layer(layer: Layer, index: BlockMap) -> LayerUsage:
     """The map tells what most pages show; where memtables lie over it, it is asked for block by block."""
-    index, zeroed = layer.index, _zeroed_pages(layer)
+    zeroed = _zeroed_pages(layer)
     sectors, live = 0, 0
     for count, number in enumerate(list(index.pages)):
         shown = shown_on(index, number)

@@ -275,7 +275,7 @@ def _layers(its: Context, writes: WriteState, commit: GroupCommit, source: Frame
         tree=its.tree,
         tree_stored=its.opened.manifests.manifest.tree is not None,
         flushed=its.opened.manifests.manifest.sequence,
-        maps=its.opened.maps,
+        forest=its.opened.forest,
         writes=writes,
         commit=commit,
         source=source,

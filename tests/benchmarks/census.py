@@ -54,9 +54,9 @@ def main() -> None:
 
 async def measure(tib: float) -> None:
     world = World(options=EngineOptions(maintenance=MaintenanceOptions(look_seconds=SELDOM)), threads=True)
-    engine, layer = await world.start()
+    engine, _ = await world.start()
     await asyncio.sleep(0.2)  # maintenance has looked at the empty store, and does so no more
-    fill(engine, layer.index, int(tib * BLOCKS_PER_TIB))
+    fill(engine, layers_of(engine).forest.heads()[1], int(tib * BLOCKS_PER_TIB))
     its, options = jobs_of(engine)
 
     async def plan() -> None:
@@ -64,7 +64,7 @@ async def measure(tib: float) -> None:
         await its.ssts.encode(lambda: decide(snapshot, options))
 
     async def victims() -> None:
-        await live_frames({1: layer.index}, range(1000, 1004))
+        await live_frames({1: engine._layers.forest.heads()[1]}, range(1000, 1004))
 
     async def nothing() -> None:
         await asyncio.sleep(0.1)

@@ -3,9 +3,11 @@
 import ast
 import asyncio
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,6 +163,75 @@ def test_a_store_whose_server_was_killed(running: Server, local_store: StoreUnde
     reader = FormatReader(folder_of(local_store), NEW_PASSWORD.encode())
     assert reader.manifest[11] == reader.keys_number == 2
     compare(reader, "disk", content)
+
+
+async def test_a_store_with_snapshots(tmp_path: Path) -> None:
+    """Snapshots, clones and rollbacks: in the log, in the manifest, and in the checkpoint."""
+    options = StoreOptions(
+        engine=EngineOptions(maintenance=MaintenanceOptions(look_seconds=1e9)),
+        state_folder=tmp_path / "state",
+        cost=Cost.for_tests(),
+    )
+    folder = tmp_path / "store"
+    store = await open_store(f"file://{folder}", b"password", env=RealEnv(), create=True, options=options)
+    await store.create_device("disk", MAINTAINED_BLOCKS * BLOCK)
+    it = Maintained(store, bytearray(MAINTAINED_BLOCKS * BLOCK), seed=1)
+    kept: dict[str, bytearray] = {}
+
+    def reads_the_same(where: Path = folder) -> FormatReader:
+        reader = FormatReader(where, b"password")
+        assert set(reader.devices()) == {"disk", *kept}
+        for name, content in {"disk": it.content, **kept}.items():
+            compare(reader, name, content)
+        return reader
+
+    async def snapshot(name: str) -> None:
+        await store.snapshots.create(["disk"], name)
+        kept[f"disk@{name}"] = bytearray(it.content)
+
+    it.write_whole(range(8))
+    it.write(range(2, 10))
+    await snapshot("one")
+    it.write(range(1, 12))
+    it.zero(range(4, 6), allocated=True)
+    await snapshot("two")
+    it.write_whole(range(3, 5))
+    await it.flush()
+    reads_the_same()
+    await it.do(WriteCheckpoint("the test says so"))
+    assert reads_the_same().manifest[14] == []
+
+    await store.snapshots.clone("disk", "one", "clone")
+    kept["clone"] = bytearray(kept["disk@one"])
+    await store.snapshots.roll_back("disk", "two")
+    kept["disk@before-rollback"], it.content = it.content, bytearray(kept["disk@two"])
+    it.write(range(6, 9))
+    await store.snapshots.delete("disk", "one")
+    del kept["disk@one"]
+    it.write(range(1, 3))
+    await it.flush()
+    assert len(reads_the_same().manifest[14]) == 4
+    await it.do(WriteCheckpoint("the test says so"))
+    await it.repack(100)
+    it.write(range(2))
+    await it.flush()
+    assert reads_the_same().followed
+
+    # As a crash leaves it right after a snapshot was logged: the manifest does not know of it yet.
+    it.write(range(3, 6))
+    await store.flush()
+    commit, copy = store._engine.manifests.commit, tmp_path / "copy"
+
+    async def copy_and_commit(*arguments: Any, **more: Any) -> None:
+        shutil.copytree(folder, copy)
+        await commit(*arguments, **more)
+
+    store._engine.manifests.commit = copy_and_commit  # type: ignore[method-assign]
+    await snapshot("three")
+    store._engine.manifests.commit = commit  # type: ignore[method-assign]
+    assert reads_the_same(copy).origins
+    await store.close()
+    reads_the_same()
 
 
 class Maintained:

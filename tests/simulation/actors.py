@@ -60,7 +60,6 @@ class Actor:
         self._name = name
         self._passes = random.Random(f"passes of {name} in {work.session.name}")
         self._device: Device
-        self._disk: Disk
         self._on = ""
         self._changes = Operator(work, random.Random(chance.random()), name, self._fill_new)
         weights = {kind: weight for kind, weight in work.profile.weights.items() if weight}
@@ -84,6 +83,7 @@ class Actor:
             "extents": self._extents,
             "prefetch": self._prefetch,
             "checkpoint": self._checkpoint,
+            "past": self._past,
         }
 
     async def run(self) -> None:
@@ -116,7 +116,6 @@ class Actor:
         """Be attached to a disk, and do some requests."""
         work = self._work
         self._device = work.store.device(name)
-        self._disk = work.session.disks[work.layer_of(name)]
         self._on = name
         work.users[name] = work.users.get(name, 0) + 1
         try:
@@ -132,6 +131,11 @@ class Actor:
                 work.violate(f"{self._name}: a request to {name} failed with {what}")
         finally:
             work.users[name] -= 1
+
+    @property
+    def _disk(self) -> Disk:
+        """The disk that this client is attached to: another one from the step on in which a snapshot of it is taken."""
+        return self._work.session.disks[self._work.layer_of(self._on)]
 
     # --- where
 
@@ -354,7 +358,7 @@ class Actor:
         async def read() -> None:
             # Compared in the step in which it is answered: whatever was written meanwhile is in both.
             found = await device.read(offset, length)
-            self._compare("fetched", offset, found, disk.live.read(offset, length))
+            self._compare("fetched", offset, found, self._disk.live.read(offset, length))
 
         reading = asyncio.ensure_future(read())
         while True:
@@ -430,6 +434,13 @@ class Actor:
 
     async def _prefetch(self) -> None:
         self._device.prefetch(*self._cut(self._block() * BLOCK_BYTES, 4 * BLOCK_BYTES))
+
+    async def _past(self) -> None:
+        """Somebody reads a snapshot: it shows what it showed."""
+        names = [name for name in self._work.session.devices[-1] if "@" in name]
+        if names:
+            other = self._neighbour()
+            await other.use(self._chance.choice(sorted(names)), [other._read, other._read, other._scan, other._extents])
 
     async def _checkpoint(self) -> None:
         """Somebody asks for a memtable flush (a change of password does), and perhaps does not wait for its end."""

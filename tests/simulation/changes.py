@@ -11,13 +11,14 @@ from typing import Protocol
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError
 from storage.fs.store import Store
-from tests.simulation.names import Change
+from tests.simulation.names import ON_TRUNKS, Change
 from tests.simulation.oracle import BLOCK_BYTES, Oracle, Session
 from tests.simulation.profile import Profile
 
 SECTOR = 4096
 NAMES = ["alpha", "beta", "tenant/one"]
-KINDS = ("create", "resize", "rename", "delete", "import")
+SNAPSHOTS = ["one", "two", "three"]
+KINDS = ("create", "resize", "rename", "delete", "import", *ON_TRUNKS)
 HOLDER = "an import"
 
 
@@ -38,6 +39,8 @@ class Work(Protocol):
     def intend(self, task: asyncio.Task[None], changes: list[Change]) -> None: ...
 
     def tree_position(self, task: asyncio.Task[None]) -> int | None: ...
+
+    def is_meant(self, name: str) -> bool: ...
 
 
 class GaveUp(Exception):
@@ -72,6 +75,8 @@ class Operator:
             work.seen(f"change cancelled {'after' if position else 'before'} it was made")
             return
         error = task.exception()
+        if kind in ON_TRUNKS and error is None:
+            work.seen(f"tree: {kind}")
         if error is None:
             self._succeeded(f"{kind} {name}", position)
         elif isinstance(error, StorageError):
@@ -83,6 +88,8 @@ class Operator:
 
     def _succeeded(self, what: str, position: int | None) -> None:
         work = self._work
+        if position is None and what.split()[0] in ON_TRUNKS:
+            return  # somebody else meant the very same, and it counts as his
         if position is None:
             work.violate(f"{self._name}: {what} has returned and nothing has changed")
             return
@@ -113,7 +120,34 @@ class Operator:
             return [Change(kind, name, new=new)], store.rename_device(name, new)
         if kind == "delete":
             return [Change(kind, name)], store.delete_device(name)
+        if kind in ON_TRUNKS:
+            return self._plan_on_trunks(kind, name)
         return [Change("create", name, size=size), Change("delete", name)], self._import(name, size)
+
+    def _plan_on_trunks(self, kind: str, name: str) -> tuple[list[Change], Coroutine[None, None, None]]:
+        snapshots, known = self._work.store.snapshots, self._work.session.devices[-1]
+        if kind == "snapshot":
+            others = [other for other in known if "@" not in other and self._chance.random() < 0.3]
+            group = tuple(dict.fromkeys([name, *others]))
+            new = self._chance.choice(SNAPSHOTS)
+            return [Change(kind, name, new=new, group=group)], snapshots.create(group, new)
+        there = [other for other in known if other.startswith(f"{name}@")]
+        device, _, snapshot = self._chance.choice(there or [f"{name}@none"]).partition("@")
+        if kind == "clone":
+            new = self._chance.choice(NAMES)
+            if self._chance.random() < 0.3 and not self._work.is_meant("clone-under-way"):
+                taken = Change("snapshot", name, new="clone-under-way", group=(name,))
+                made = [Change(kind, f"{name}@clone-under-way", new=new), Change("forget", f"{name}@clone-under-way")]
+                return [taken, *made], snapshots.clone(device, "", new)
+            return [Change(kind, f"{device}@{snapshot}", new=new)], snapshots.clone(device, snapshot, new)
+        if kind == "forget":
+            return [Change(kind, f"{device}@{snapshot}")], snapshots.delete(device, snapshot)
+        keep = self._chance.random() < 0.6
+        change = Change(kind, f"{device}@{snapshot}", new="before-rollback" if keep else "")
+        return [change], self._roll_back(device, snapshot, keep=keep)
+
+    async def _roll_back(self, device: str, snapshot: str, *, keep: bool) -> None:
+        await self._work.store.snapshots.roll_back(device, snapshot, keep=keep)
 
     async def _import(self, name: str, size: int) -> None:
         async with self._work.store.hold_new(name, size, HOLDER):

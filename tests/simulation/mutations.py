@@ -350,11 +350,11 @@ MUTATIONS = [
     Mutation(
         "ranges of zeros are repointed last",
         "storage/lsm/index/install.py",
-        "        for index in indexes.values():\n            self._discard_dead(index)\n",
+        "        for each in indexes.values():\n            self._discard_dead(each)\n",
         "        for span in ranges:\n"
         "            if span.layer in indexes:\n"
         "                indexes[span.layer].zero_range(span.first, span.end, HOLE)\n"
-        "        for index in indexes.values():\n            self._discard_dead(index)\n",
+        "        for each in indexes.values():\n            self._discard_dead(each)\n",
     ),
     Mutation(
         "loading lets a range of zeros win over newer entries",
@@ -377,17 +377,17 @@ MUTATIONS = [
     Mutation(
         "the memtable goes before the index points to what it held",
         "storage/lsm/flush/flush.py",
-        "            for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
-        "                await asyncio.sleep(0)\n            layers.drop_sealed()\n",
-        "            layers.drop_sealed()\n"
-        "            for _ in self._installer.steps(ranges, sealed, written, indexes):\n"
-        "                await asyncio.sleep(0)\n",
+        "            for indexes in layers.installing(sealed):\n",
+        "            tables = [layer.own_tables for layer in layers.by_number.values()]\n"
+        "            for own in tables:\n                del own[1:]\n"
+        "            for layer in layers.by_number.values():\n                layer.show_tables()\n"
+        "            for indexes in layers.installing(sealed):\n",
     ),
     Mutation(
         "sectors written in part are completed with zeros",
         "storage/lsm/flush/complete.py",
-        "    return assembly.block([table], layer.index,",
-        "    return assembly.block([table], type(layer.index)(),",
+        "    return assembly.block(tables, layer.index,",
+        "    return assembly.block(tables, type(layer.index)(),",
     ),
     Mutation(
         "a cut spans two memtables",
@@ -490,7 +490,7 @@ MUTATIONS = [
     Mutation(
         "sectors are completed from the active memtable",
         "storage/lsm/flush/complete.py",
-        "    return assembly.block([table], layer.index,",
+        "    return assembly.block(tables, layer.index,",
         "    return assembly.block(layer.tables, layer.index,",
     ),
     Mutation(
@@ -527,8 +527,8 @@ MUTATIONS = [
     Mutation(
         "checkpoint: what is listed at its commit counts as merged",
         "storage/format/manifest.py",
-        "gone=[], ssts=[sst for sst in old.ssts if sst.id not in held])",
-        "gone=[], ssts=[])",
+        "        ssts=[sst for sst in old.ssts if sst.id not in held],\n",
+        "        ssts=[],\n",
     ),
     Mutation(
         "checkpoint: frozen during an install",
@@ -539,8 +539,8 @@ MUTATIONS = [
     Mutation(
         "checkpoint: its pages are written to while they are sealed",
         "storage/lsm/index/block_map.py",
-        "        elif number in self._shared:\n            page = self.pages[number] = page.copy()\n",
-        "",
+        "elif number in self._shared or number in self._lent:",
+        "elif number in self._lent:",
     ),
     Mutation(
         "checkpoint: a new patch goes into a frozen page",
@@ -586,8 +586,8 @@ MUTATIONS = [
     Mutation(
         "checkpoint: positions of the older table stay gone",
         "storage/format/manifest.py",
-        "checkpoint=ref, gone=[], ssts=",
-        "checkpoint=ref, gone=old.gone, ssts=",
+        "        gone=[],\n",
+        "        gone=old.gone,\n",
     ),
     Mutation(
         "checkpoint: the sweep does not know its table",
@@ -627,11 +627,9 @@ MUTATIONS = [
     ),
     Mutation(
         "repack: only the newest patch is pointed to its new place",
-        "storage/lsm/index/block_map.py",
-        "        for row in self.patches.chain(page.head[at], block):\n"
-        "            if self.patches.location[row] == old:\n",
-        "        for row in list(self.patches.chain(page.head[at], block))[:1]:\n"
-        "            if self.patches.location[row] == old:\n",
+        "storage/lsm/index/patch_table.py",
+        "        for row in self.chain(head, block):\n            if self.location[row] == old:\n",
+        "        for row in list(self.chain(head, block))[:1]:\n            if self.location[row] == old:\n",
     ),
     Mutation(
         "repack: a block that was written anew is pointed to the copy",
@@ -686,8 +684,8 @@ MUTATIONS = [
     Mutation(
         "consolidation: with a sequence that is yet to come",
         "storage/lsm/compaction/consolidate.py",
-        "layer.index.take(block.block), data, its.cut())",
-        "layer.index.take(block.block), data, its.cut() + 1000)",
+        "index.take(block.block), data, its.cut())",
+        "index.take(block.block), data, its.cut() + 1000)",
     ),
     Mutation(
         "consolidation: zeros that look like those it was made of are taken for them",
@@ -698,14 +696,14 @@ MUTATIONS = [
     Mutation(
         "consolidation: of what is not flushed yet",
         "storage/lsm/compaction/consolidate.py",
-        "assembly.block([], layer.index, block.block, 0, BLOCK_BYTES)",
-        "assembly.block(layer.tables, layer.index, block.block, 0, BLOCK_BYTES)",
+        "assembly.block([], index, block.block, 0, BLOCK_BYTES)",
+        "assembly.block(its.layers.by_number[block.layer].tables, index, block.block, 0, BLOCK_BYTES)",
     ),
     Mutation(
         "a start does not put newer rows over the checkpoint",
         "storage/lsm/recovery/view.py",
-        "add_rows, maps, written)",
-        "add_rows, maps, [])",
+        "rebuild, forest, written, operations)",
+        "rebuild, forest, [], operations)",
     ),
     Mutation(
         "a start does not put newer zeros over the checkpoint",
@@ -730,6 +728,142 @@ MUTATIONS = [
         "storage/format/wal.py",
         "pack(RecordType.TABLE, 0, layer, records.sequence, 0, 0)",
         "pack(RecordType.TABLE, 0, layer, 0, 0, 0)",
+    ),
+    # Snapshots, clones and rollbacks.
+    Mutation(
+        "a snapshot keeps what was replaced last",
+        "storage/lsm/index/reverse_delta.py",
+        "        if page is not None and page.row(block & PAGE_MASK) >= 0:\n            return\n        its = source",
+        "        its = source",
+    ),
+    Mutation(
+        "a snapshot keeps bases and no patches",
+        "storage/lsm/index/reverse_delta.py",
+        "        head = self.patches.copy_chain(source.patches, its.head, block)\n",
+        "        head = 0\n",
+    ),
+    Mutation(
+        "a snapshot does not keep what is discarded",
+        "storage/lsm/index/block_map.py",
+        "                self.below.record_range(n, page, low, high, self)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "a snapshot does not keep what a consolidation replaces, and is moved to",
+        "storage/lsm/compaction/consolidate.py",
+        "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "a snapshot is looked for in the head alone",
+        "storage/lsm/index/trunk.py",
+        "        for delta in self.deltas[at:]:\n            if delta.holds(block):\n",
+        "        for delta in self.deltas[at : at + 1]:\n            if delta.holds(block):\n",
+    ),
+    Mutation(
+        "a rollback keeps nothing of what it replaces for newer snapshots",
+        "storage/lsm/index/forest.py",
+        "        flat, head = trunk.flat, trunk.head\n",
+        "        flat, head = trunk.flat, trunk.head\n        flat.below = None\n",
+    ),
+    Mutation(
+        "a rollback keeps the writes of the head that goes",
+        "storage/lsm/layers.py",
+        "                device = layers.pop(head)\n                self._forget(head)\n"
+        "                device.below, device.index = layers[snapshot], layers[snapshot].index\n"
+        "                device.move_on(child)\n                device.show_tables()\n",
+        "                device = layers.pop(head)\n"
+        "                device.index = layers[snapshot].index\n"
+        "                tables = device.tables\n"
+        "                device.move_on(child)\n                device.tables = [device.active, *tables]\n",
+    ),
+    Mutation(
+        "a snapshot that is deleted hands nothing down",
+        "storage/lsm/index/forest.py",
+        "                    trunk.deltas[at - 1].record(block, gone)\n",
+        "                    pass\n",
+    ),
+    Mutation(
+        "a clone begins with what the head shows",
+        "storage/lsm/index/forest.py",
+        "            if holder is not trunk.flat:\n                flat.replace(block, holder)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "a clone writes to the pages of its origin",
+        "storage/lsm/index/block_map.py",
+        "elif number in self._shared or number in self._lent:",
+        "elif number in self._shared:",
+    ),
+    Mutation(
+        "the head does not show what was written before its snapshot and is not flushed",
+        "storage/lsm/layer.py",
+        "        below = [] if self.below is None or not any(self.below.tables) else self.below.tables\n",
+        "        below: list[LayerTable] = []\n",
+    ),
+    Mutation(
+        "what is written after a snapshot may be in the log before it",
+        "storage/lsm/wal/group_commit.py",
+        "sorted(self._dirty, key=lambda queue: queue.layer != TREE)",
+        "sorted(self._dirty, key=lambda queue: queue.layer == TREE)",
+    ),
+    Mutation(
+        "repack: copies what heads refer to",
+        "storage/lsm/compaction/repack.py",
+        "            live = await live_frames(its.maps(), ids)\n",
+        "            live = await live_frames(its.heads(), ids)\n",
+    ),
+    Mutation(
+        "repack: only heads are pointed to the new places",
+        "storage/lsm/compaction/repack.py",
+        "        maps = list(its.maps().values())\n",
+        "        maps = list(its.heads().values())\n",
+    ),
+    Mutation(
+        "drop: what only snapshots refer to is not counted",
+        "storage/lsm/compaction/census.py",
+        "        for part in trunk.maps():\n",
+        "        for part in (trunk.flat,):\n",
+    ),
+    Mutation(
+        "drop: counted while flushes hand frames to snapshots",
+        "storage/lsm/compaction/compactor.py",
+        "        async with its.installing:\n            # As listed",
+        "        async with asyncio.Lock():\n            # As listed",
+    ),
+    Mutation(
+        "a flush takes trunks out of the log and does not list what was done to them",
+        "storage/format/manifest.py",
+        "        operations=[*old.operations, *operations],\n",
+        "        operations=old.operations,\n",
+    ),
+    Mutation(
+        "checkpoint: what was done to trunks since its freeze is forgotten",
+        "storage/format/manifest.py",
+        "        operations=[logged for logged in old.operations if logged.sequence > sequence],\n",
+        "        operations=[],\n",
+    ),
+    Mutation(
+        "checkpoint: what it holds is done again to trunks",
+        "storage/format/manifest.py",
+        "        operations=[logged for logged in old.operations if logged.sequence > sequence],\n",
+        "        operations=old.operations,\n",
+    ),
+    Mutation(
+        "a start puts in the rows of layers that live no more after those made of them",
+        "storage/lsm/index/build.py",
+        "    for layer in sorted(forest.maps()):\n        rows.put(layer, forest.writing(layer))\n"
+        "    for operation in operations:\n",
+        "    operations = list(operations)\n"
+        "    for layer in sorted(forest.maps(), reverse=True):\n        rows.put(layer, forest.writing(layer))\n"
+        "    for operation in operations:\n",
+    ),
+    Mutation(
+        "a start leaves out the rows of layers that live no more",
+        "storage/lsm/index/build.py",
+        "        for layer in sorted(forest.maps().keys() - there):\n",
+        "        gone = {getattr(one, 'snapshot', 0) or getattr(one, 'head', 0) for one in operations}\n"
+        "        for layer in sorted(forest.maps().keys() - there - gone):\n",
     ),
 ]
 

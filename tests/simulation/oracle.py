@@ -117,6 +117,17 @@ class Disk:
         self.acked = 0
         self.answered = 0
         """Operations that a client was told are done, and that a flush may not cover yet."""
+        self.parent: Disk | None = None
+        """The snapshot that this one goes on from: its history begins with all of that."""
+        self.fork = 0
+        """How long that is."""
+
+    def child(self, layer: int) -> "Disk":
+        """What goes on from here; this one is a snapshot from now on."""
+        disk = Disk(layer, self.base)
+        disk.live, disk.ops, disk.sequences = self.live.copy(), list(self.ops), list(self.sequences)
+        disk.acked, disk.answered, disk.parent, disk.fork = self.acked, self.answered, self, len(self.ops)
+        return disk
 
     def add(self, op: Op, sequence: int | None = None) -> int:
         """Admit an operation; gives the length of the history with it."""
@@ -206,12 +217,19 @@ class Session:
         self.devices.append(devices)
         position = len(self.devices) - 1
         self.tree_sequences.append((sequence, position))
-        for layer, _ in devices.values():
+        for name, (layer, _) in devices.items():
             if layer not in self.disks:
-                self.disks[layer] = Disk(layer, Image())
+                self.disks[layer] = self._new_disk(change, before, name, layer)
         for layer, (offset, length) in cut_off(before, devices).items():
             self.disks[layer].add(Op(offset, length, tree=position))
         return position
+
+    def _new_disk(self, change: Change, before: Devices, name: str, layer: int) -> Disk:
+        if change.verb == "snapshot":
+            return self.disks[before[name][0]].child(layer)
+        if change.verb in ("clone", "rollback"):
+            return Disk(layer, self.disks[before[change.name][0]].live.copy())
+        return Disk(layer, Image())
 
 
 @dataclass(frozen=True)
@@ -290,8 +308,8 @@ class Oracle:
                 f"and then made {parent.devices[least + 1 :]}"
             )
         tree = trees[-1]
-        positions = {}
-        disks = {}
+        positions, disks = {}, {}
+        matches: dict[int, list[int]] = {}
         for layer in [layer for layer, _ in view.devices.values()]:
             disk = parent.disks[layer]
             low = len(disk.ops) if exact else floor.disks.get(layer, 0)
@@ -308,9 +326,26 @@ class Oracle:
                     f"matching at all: {disk.matches(seen, 0, tree)}"
                 )
             positions[layer] = matching[-1]
+            matches[layer] = matching
             blocks = {block: bytearray(data) for block, data in seen.items()}
             disks[layer] = Disk(layer, Image(blocks))
+        self._check_forks(name, parent, matches)
         return Session(name, epoch, parent, positions, tree, [view.devices], disks)
+
+    @staticmethod
+    def _check_forks(name: str, session: Session, matches: dict[int, list[int]]) -> None:
+        """Violation: a device does not go on from what its snapshot shows, operation by operation."""
+        for layer, found in matches.items():
+            disk = session.disks[layer]
+            if disk.parent is None or disk.parent.layer not in matches:
+                continue
+            older = matches[disk.parent.layer]
+            whole = disk.fork in older and any(count >= disk.fork for count in found)
+            if not whole and not set(older) & set(found):
+                raise Violation(
+                    f"{name} finds layer {layer} after {found} operations, and the snapshot that it goes on from, "
+                    f"layer {disk.parent.layer}, after {older} of {disk.fork}"
+                )
 
     def read(self, name: str, view: View, floor: Floor) -> None:
         """A reader found this; Violation unless it is what the floor's session, or a later one, held at some time."""
@@ -335,8 +370,19 @@ class Oracle:
         if count <= disk.acked:
             return
         disk.acked = count
+        self._acknowledge_kin(session, disk)
         self.stale_acknowledgements += self.superseded(session)
         self._check_successors(session, f"{session.name} acknowledged {count} operations of layer {layer}")
+
+    def _acknowledge_kin(self, session: Session, disk: Disk) -> None:
+        """What a device and its snapshots have in common is durable in each."""
+        at = disk
+        while at.parent is not None:
+            at.parent.acked = max(at.parent.acked, min(disk.acked, at.fork))
+            at = at.parent
+        for other in sorted(session.disks.values(), key=lambda other: other.layer):
+            if other.parent is not None:
+                other.acked = max(other.acked, other.parent.acked)
 
     def tree_acknowledged(self, session: Session, count: int) -> None:
         """A change of the tree has returned: so many are durable."""

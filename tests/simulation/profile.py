@@ -107,18 +107,21 @@ def draw(chance: random.Random) -> Profile:
         memtable_bytes_max=max(4 * flush_bytes, pick([4 * MIB, 256 * MIB])),
         maintenance=_maintenance(random.Random(chance.random())),
     )
+    faults = _faults(chance, stale)
+    damage = random.Random(chance.random()).choice(DAMAGE)
+    snapshots = _snapshots(random.Random(f"snapshots {damage} {faults.seconds} {constants}"), damage)
     return Profile(
         constants=constants,
         options=options,
-        faults=_faults(chance, stale),
-        damage=random.Random(chance.random()).choice(DAMAGE),
+        faults=faults,
+        damage=damage,
         step_seconds=pick([0.0, 1e-5, 2e-4]),
         thread_seconds=pick([0.0, 0.0005, 0.005, 0.03]),
         think_seconds=pick([0.001, 0.005, 0.02]),
         skew_seconds=pick([0.0, 1.0, 86400.0]),
         actors=pick([1, 2, 4, 8]),
         operations=pick([30, 60, 120]),
-        weights=_habits(chance),
+        weights=_habits(chance) | snapshots,
         hot_blocks=pick([1, 3, 6]),
         huge=chance.random() < 0.4,
         handovers=pick([1, 2, 3, 4]),
@@ -181,6 +184,15 @@ def _habits(chance: random.Random) -> dict[str, float]:
     if chance.random() < 0.2:
         zeros = dict.fromkeys(zeros, 0.0)
     return writes | zeros | others | tree
+
+
+def _snapshots(chance: random.Random, damage: str) -> dict[str, float]:
+    """How often snapshots are taken, and what is done with them; not where an object is damaged, since what that shows
+    where is known of layers that stand alone only.
+    """
+    often = 0 if damage else chance.choice([0, 1, 4])
+    weights = {"snapshot": 0.6, "clone": 0.3, "rollback": 0.3, "forget": 0.4, "past": 0.6}
+    return {name: weight * often for name, weight in weights.items()}
 
 
 def _faults(chance: random.Random, stale: float) -> Faults:

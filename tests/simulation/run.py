@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.fixed import FIXED
+from tests.simulation.names import ON_TRUNKS
 from tests.simulation.profile import DAMAGE, ENDINGS
 from tests.simulation.store import MISBEHAVIOUR
 from tests.simulation.world import JOBS, Result, run_world
@@ -26,6 +27,7 @@ MUST_HAPPEN = (
     "ending: restart",
     "opened so after others had died opening",
     "opened with what was answered and not flushed",
+    *(f"tree: {verb}" for verb in ON_TRUNKS),
     "check of a copy",
     "check of a running writer",
     "change cancelled after it was made",

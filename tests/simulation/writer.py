@@ -26,7 +26,7 @@ from tests.simulation.damage import WAIT_SECONDS, Damage
 from tests.simulation.env import SimEnv
 from tests.simulation.host import HostView, SimFiles
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.names import Change, Devices
+from tests.simulation.names import ON_TRUNKS, Change, Devices, after
 from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
 from tests.simulation.profile import Profile
 from tests.support.inside import engine_of, env_of, layers_of, next_batch, objects_of, place_of
@@ -50,23 +50,51 @@ class Tree(NameTree):
         self.intents: dict[asyncio.Task[Any] | None, list[Change]] = {}
         """What the tasks that are changing the tree are about to do to it, in order."""
         self.positions: dict[asyncio.Task[Any] | None, int] = {}
+        self.left: list[Change] = []
+        """What is done to trunks though whoever asked for it has gone away."""
 
     def shape(self) -> Devices:
         namespace = self.namespace
-        return {name: (inode.layer, namespace.size(inode)) for name, inode in namespace.devices()}
+        return {
+            f"{name}@{layer.name}" if layer.frozen else name: (layer.number, layer.size)
+            for name, inode in namespace.devices()
+            for layer in namespace.table.trunk(inode.layer)
+        }
 
     def apply(self, record: bytes) -> TreeEffects:
         effects = super().apply(record)
         if self.session is not None:
-            task = asyncio.current_task()
-            intended = self.intents.get(task)
+            task, change = self._who()
             try:
-                if not intended:
-                    raise Violation("the tree changes, and nobody asked for it")
-                self.positions[task] = self.session.tree_changed(intended.pop(0), self.shape(), self.sequence())
+                if change is None:
+                    raise Violation(f"the tree changes into {self.shape()}, and nobody asked for it")
+                self.positions[task] = self.session.tree_changed(change, self.shape(), self.sequence())
             except Violation as broken:
                 self.violate(str(broken))
         return effects
+
+    def _who(self) -> tuple[asyncio.Task[Any] | None, Change | None]:
+        """Whose change it is, and what he meant: the task itself, or one that has a memtable flush do something to
+        trunks, and perhaps did not wait for it.
+        """
+        task = asyncio.current_task()
+        if intended := self.intents.get(task):
+            return task, intended.pop(0)
+        shown = self.shape()
+        for other, intended in [*self.intents.items(), (None, self.left)]:
+            for change in intended:
+                if change.verb in ON_TRUNKS and self._makes(change, shown):
+                    intended.remove(change)
+                    return other, change
+        return task, None
+
+    def _makes(self, change: Change, shown: Devices) -> bool:
+        try:
+            return self.session is not None and shown == after(
+                self.session.devices[-1], change, shown, self.session.disks.keys()
+            )
+        except KeyError:
+            return False  # of something that is not there
 
 
 async def open_engine(
@@ -298,9 +326,11 @@ class Writer:
         """What must be found if all died now: what flushes were answered for, and what memory takes for durable."""
         floor = self.oracle.floor(self.session)
         layers = engine_of(self.store).layers
+        # A snapshot has what its device had: that goes on with the same queue.
+        queues = {n: layers[trunk[-1]].queue for trunk in self._tree.trunks() for n in trunk}
         disks = {
-            number: max(acked, self.session.disks[number].admitted(layers[number].queue.acked_sequence))
-            if number in layers
+            number: max(acked, self.session.disks[number].admitted(queues[number].acked_sequence))
+            if number in queues
             else acked
             for number, acked in floor.disks.items()
         }
@@ -312,13 +342,19 @@ class Writer:
         """Whether it has answered what no flush covers."""
         return self.state == "serving" and any(disk.answered > disk.acked for disk in self.session.disks.values())
 
+    def is_meant(self, name: str) -> bool:
+        """Whether somebody is going to change something of that name."""
+        meant = [change for changes in (*self._tree.intents.values(), self._tree.left) for change in changes]
+        return any(name in (change.new, change.name.partition("@")[2]) for change in meant)
+
     def intend(self, task: asyncio.Task[None], changes: list[Change]) -> None:
         """This task is going to make some of these changes, in order."""
         self._tree.intents[task] = changes
 
     def tree_position(self, task: asyncio.Task[None]) -> int | None:
         """The last change a task made, as a length of the history; None if it made none. It makes no more."""
-        del self._tree.intents[task]
+        left = self._tree.intents.pop(task)
+        self._tree.left += [change for change in left if change.verb in ON_TRUNKS and task.cancelled()]
         return self._tree.positions.pop(task, None)
 
     @property

@@ -3,6 +3,7 @@ this project is in it. Numbers in comments are sections of docs/format.md.
 """
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,9 @@ PART_COLUMNS: dict[int, Layout] = {
     1: ((4, True), (4, True), (4, True), (4, False), (8, False)),
     2: ((4, True), (4, True)),
     3: ((4, True), (8, False), (4, True), (4, True), (4, False), (8, False)),
+    4: ((4, True), (4, True)),
 }
-"""By kind of part of a checkpoint: bases, zeros, patches."""
+"""By kind of part of a checkpoint: bases, zeros, patches, kept."""
 
 
 class Sst(NamedTuple):
@@ -65,6 +67,9 @@ class BlockReader:
         self.blocks: dict[tuple[int, int], list[Frame | None]] = {}
         """By layer and block: the frame of each sector, None where zeros are. From checkpoint and SSTs."""
         self.gone: set[str] = set()
+        self.trunks: list[list[int]] = []
+        self.kept: dict[int, set[int]] = {}
+        """Of each snapshot in the checkpoint, the blocks that it keeps."""
 
     def _read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
@@ -131,7 +136,9 @@ class BlockReader:
 
     def _read_checkpoint(self, reference: Any, gone: list[int], ssts: list[Any]) -> None:
         raw, header, packed = self._open_end(reference, CHECKPOINT, "checkpoint")
-        sequence, table, parts = msgspec.msgpack.decode(packed)
+        sequence, table, parts, trunks = msgspec.msgpack.decode(packed)
+        self.trunks = [list(layers) for layers, _ in trunks]
+        self.kept = {layer: set() for layers in self.trunks for layer in layers[:-1]}
         check(sequence <= self.sequence, "a checkpoint of what the manifest does not hold")
         check(sum(part[2] for part in parts) == reference[4], "a checkpoint with a wrong number of rows")
         self.gone = {table[position - 1][0] for position in gone}
@@ -156,8 +163,16 @@ class BlockReader:
                     self._put(layer, row[0], ALL, frame(row[1:], row[0], 1))
                 elif kind == 2:
                     self._zero(layer, *row)
+                elif kind == 4:
+                    self.kept[layer] |= set(range(*row))
                 else:
                     self._put(layer, row[0], row[1], frame(row[2:], row[0], 2))
+
+        for layers in self.trunks:
+            for newer, layer in zip(layers[:0:-1], layers[-2::-1], strict=True):
+                for owner, block in list(self.blocks):
+                    if owner == newer and block not in self.kept[layer]:
+                        self.blocks[layer, block] = list(self.blocks[newer, block])
 
     def _part(self, raw: bytes, header: tuple[Any, ...], number: int, part: list[Any]) -> list[tuple[int, ...]]:
         _, kind, rows, offset, length, tag = part
@@ -173,10 +188,46 @@ class BlockReader:
 
     # 9: the content
 
-    def _read_blocks(self, *, checkpoint: Any, gone: list[int], ssts: list[Any]) -> None:
+    def _read_blocks(self, *, checkpoint: Any, gone: list[int], ssts: list[Any], operations: list[Any]) -> None:
         if checkpoint is not None:
             self._read_checkpoint(checkpoint, gone, ssts)
-        self._read_rows(ssts)
+        rows = self._rows(ssts)
+        for layer in sorted(layer for layers in self.trunks for layer in layers):
+            self._read_rows(rows, layer)
+        for _, operation in operations:
+            there = {layer for layers in self.trunks for layer in layers}
+            self._operate(*operation)
+            for layer in {layer for layers in self.trunks for layer in layers} - there:
+                self._read_rows(rows, layer)
+
+    def _operate(self, kind: int, one: int, *others: int) -> None:
+        """An operation on trunks."""
+        there = {layer: layers for layers in self.trunks for layer in layers}
+        if kind == 1:
+            self.trunks += [] if one in there else [[one]]
+        elif kind == 2:
+            self.trunks = [layers for layers in self.trunks if layers != [one]]
+        elif kind == 3:
+            check(there[one][-1] == one, "what is frozen is no head")
+            there[one].append(others[0])
+            self._begin(others[0], one)
+        elif kind == 4:
+            check(there[one][-1] != one, "what is cloned is no snapshot")
+            self.trunks.append([others[0]])
+            self._begin(others[0], one)
+        elif kind == 5:
+            head, child = others
+            check(there[one] is there[head] and there[head][-1] == head, "a rollback of something else")
+            there[head][-1] = child
+            self._begin(child, one)
+        else:
+            check(kind == 6 and there[one][-1] != one, "an unknown operation, or of no snapshot")
+            there[one].remove(one)
+
+    def _begin(self, layer: int, other: int) -> None:
+        """A layer begins with what another one shows."""
+        for owner, block in [key for key in self.blocks if key[0] == other]:
+            self.blocks[layer, block] = list(self.blocks[owner, block])
 
     def _put(self, layer: int, block: int, mask: int, frame: Frame | None) -> None:
         sectors = self.blocks.setdefault((layer, block), [None] * 64)
@@ -187,7 +238,8 @@ class BlockReader:
         for key in [key for key in self.blocks if key[0] == layer and first <= key[1] < end]:
             del self.blocks[key]
 
-    def _read_rows(self, references: list[Any]) -> None:
+    def _rows(self, references: list[Any]) -> list[tuple[tuple[int, ...], Any]]:
+        """What all SSTs say, in order."""
         rows: list[tuple[tuple[int, ...], Any]] = []
         for place, reference in enumerate(references):
             sst = self._sst(reference)
@@ -199,12 +251,28 @@ class BlockReader:
                 rows.append(((entry[4], 0, place, number), (tuple(reference), entry)))
             # A range wins over entries of its sequence, so it is applied behind them.
             rows += [((span[3], 1, place, 0), span) for span in sst.ranges]
-        for _, row in sorted(rows, key=lambda row: row[0]):
+        return sorted(rows, key=lambda row: row[0])
+
+    def _read_rows(self, rows: list[tuple[tuple[int, ...], Any]], layer: int) -> None:
+        """Put in what they say of one layer."""
+        (layers,) = [layers for layers in self.trunks if layer in layers]
+        for _, row in rows:
             if len(row) > 2:
-                self._zero(*row[:3])
+                if row[0] == layer:
+                    check(layers[-1] == layer, "a range of a snapshot")
+                    self._zero(*row[:3])
                 continue
-            reference, (layer, block, kind, mask, _, offset, length, tag) = row
-            self._put(layer, block, mask, Frame(reference, offset, length, tag, block, kind) if kind <= 2 else None)
+            reference, (owner, block, kind, mask, _, offset, length, tag) = row
+            if owner != layer:
+                continue
+            frame = Frame(reference, offset, length, tag, block, kind) if kind <= 2 else None
+            self._put(layer, block, mask, frame)
+            # Late, to a snapshot: the newer layers show it too, as far as none of them has replaced the block.
+            for older, newer in pairwise(layers):
+                if older >= layer and block not in self.kept.get(older, {block}):
+                    self._put(newer, block, mask, frame)
+                elif older >= layer:
+                    break
 
     def _flushed(self, layer: int, data: bytearray) -> None:
         """Put what checkpoint and SSTs say of a layer into `data`."""

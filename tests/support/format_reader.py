@@ -46,7 +46,7 @@ class FormatReader(BlockReader):
         header, body, self.manifest_tag = self._open_object(
             f"manifest/{self.manifest_number:020}.manifest", "manifest", (MANIFEST,), self.manifest_number
         )
-        defaults: list[Any] = [None] * 7 + [[], None, [], [], 0, None, []]
+        defaults: list[Any] = [None] * 7 + [[], None, [], [], 0, None, [], []]
         given: list[Any] = msgspec.msgpack.decode(body)
         self.manifest = given + defaults[len(given) :]
         self.epoch, self.takeover, self.closed, self.replay, replay_tag, _, self.sequence = self.manifest[:7]
@@ -61,7 +61,14 @@ class FormatReader(BlockReader):
         self.events: list[Event] = []
         self.records: dict[str, int] = {}
         """How many of each type and flags of record the log adds to the SSTs: for tests to see that all occur."""
-        self._read_blocks(checkpoint=self.manifest[12], gone=self.manifest[13], ssts=self.manifest[7])
+        self.origins: dict[int, int] = {}
+        """By layer that a change in the log made: that which it begins with."""
+        self._read_blocks(
+            checkpoint=self.manifest[12],
+            gone=self.manifest[13],
+            ssts=self.manifest[7],
+            operations=self.manifest[14],
+        )
         if self.manifest[8] is not None:
             self._read_tree(self.manifest[8])
         self._replay(replay_tag)
@@ -196,19 +203,44 @@ class FormatReader(BlockReader):
             elif kind == 4:
                 del self.names_in[fields[0], fields[1]]
             elif kind == 5:
-                number, _, size, _ = fields[0]
+                number, _, size = fields[0][:3]
                 before = self.layers.get(number, fields[0])[2]
                 if size < before:
                     self.events.append(Event(sequence, place, number, size, before - size))
                 self.layers[number] = fields[0]
-            else:
-                check(kind == 6, "an unknown edit")
+            elif kind == 6:
                 del self.layers[fields[0]]
+            else:
+                check(kind in (7, 8, 9, 10), "an unknown edit")
+                self._on_trunk(kind, *fields)
+
+    def _on_trunk(self, kind: int, *fields: Any) -> None:
+        """An edit that concerns snapshots."""
+        if kind == 10:
+            gone = self.layers.pop(fields[0])
+            for layer in self.layers.values():
+                layer[1] = gone[1] if layer[1] == gone[0] else layer[1]
+        elif kind == 8:
+            self.layers[fields[1]] = [fields[1], 0, self.layers[fields[0]][2], False]
+            self.origins[fields[1]] = fields[0]
+        else:
+            inode = self.inodes[fields[0]] = list(self.inodes[fields[0]])
+            head = inode[9]
+            if kind == 7:
+                _, child, name, born, *automatic = fields
+                self.layers[child] = [child, head, self.layers[head][2], False]
+                self.layers[head] = [*self.layers[head][:3], True, name, born, *automatic]
+                self.origins[child] = head
+            else:
+                _, snapshot, child = fields
+                self.layers[child] = [child, self.layers.pop(head)[1], self.layers[snapshot][2], False]
+                self.origins[child] = snapshot
+            inode[9] = child
 
     # What a person wants
 
     def devices(self) -> dict[str, int]:
-        """The layer of every device, by name."""
+        """The layer of every device and snapshot, by name."""
         found: dict[str, int] = {}
         folders = [("", self.names_in[1, ".nbd"])]
         while folders:
@@ -216,16 +248,24 @@ class FormatReader(BlockReader):
             for (above, name), number in self.names_in.items():
                 inode = self.inodes[number]
                 if above == directory and inode[1] == 2:
-                    found[prefix + name] = inode[9]
+                    found[prefix + name] = older = inode[9]
+                    while older := self.layers[older][1]:
+                        found[f"{prefix}{name}@{self.layers[older][4]}"] = older
                 elif above == directory and inode[1] == 1:
                     folders.append((f"{prefix}{name}/", number))
         return found
 
     def content(self, device: str) -> bytes:
-        """All bytes of a device."""
+        """All bytes of a device or snapshot."""
         layer = self.devices()[device]
-        data = bytearray(self.layers[layer][2])
-        self._flushed(layer, data)
+        return self._content(layer, self.layers[layer][2])
+
+    def _content(self, layer: int, size: int) -> bytes:
+        if layer in self.origins:
+            data = bytearray(self._content(self.origins[layer], size))
+        else:
+            data = bytearray(size)
+            self._flushed(layer, data)
         for event in sorted(event for event in self.events if event.layer == layer):
             end = min(event.offset + event.length, len(data))
             if event.offset < end:

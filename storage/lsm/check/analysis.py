@@ -1,6 +1,6 @@
 """All that the indexes of the layers show, beside what the SSTs say: findings by SST. No I/O; for a thread."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from storage.lsm.check import references
 from storage.lsm.check.findings import Finding, Kind, LayerRange, sector_ranges
 from storage.lsm.check.subject import Findings
 from storage.lsm.check.visible import visible
-from storage.lsm.index.block_map import Frozen
+from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 
 _SENTENCES = {
@@ -46,9 +46,9 @@ class Analysis:
         self._frames = references.by_location(self._entries)
         self._ids = {self.numbers.number(sst): sst for sst in self.listed}
 
-    def layer(self, layer: int, rebuilt: Frozen, memory: Frozen | None, complete: bool) -> None:
-        """Look at one layer: its index as it was made again, and as a running server has it. What could not be made
-        again `complete` is not compared with memory.
+    def layer(self, layer: int, rebuilt: Sequence[Frozen], memory: Sequence[Frozen] | None, complete: bool) -> None:
+        """Look at one layer: the indexes of its trunk from there on as they were made again, and as a running server
+        has them. What could not be made again `complete` is not compared with memory.
         """
         again = visible(rebuilt)
         held = again if memory is None else visible(memory)

@@ -6,7 +6,7 @@ read is passed over: what was live in it has been copied, and what was not is no
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import numpy as np
@@ -20,8 +20,9 @@ from storage.format.frame import FrameCodec
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex, open_index
 from storage.lsm.check.findings import Finding, Kind, LayerRange, sector_ranges
-from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import OFFSET_MASK, SstNumbers
+from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.sst.ranges import coalesce, decode_frame
 from storage.objects.base import ObjectStore
 
@@ -64,11 +65,11 @@ class DataReader:
         store_id: bytes,
         env: Env,
         sst_numbers: SstNumbers,
-        indexes: Callable[[], Mapping[int, BlockMap]],
+        forest: Callable[[], Forest],
         is_listed: Callable[[str], Awaitable[bool]],
     ) -> None:
-        """`store` tries each request once; `witness` asks it for a byte that is there, patiently. `indexes` gives that
-        of each layer as it is now, and `is_listed` whether an SST still counts.
+        """`store` tries each request once; `witness` asks it for a byte that is there, patiently. `forest` gives the
+        indexes as they are now, and `is_listed` whether an SST still counts.
         """
         self._store = store
         self._witness = witness
@@ -77,7 +78,7 @@ class DataReader:
         self._store_id = store_id
         self._env = env
         self._numbers = sst_numbers
-        self._indexes = indexes
+        self._forest = forest
         self._is_listed = is_listed
 
     async def read(self, ref: SstRef, pacer: Pacer, note: Callable[[int], None]) -> Finding | None:
@@ -146,13 +147,13 @@ class DataReader:
         return await self._env.run("codec", open_all)
 
     def _finding(self, name: str, bad: list[tuple[int, FrameRef, str]]) -> Finding:
-        indexes = self._indexes()
+        forest = self._forest()
         shown: dict[int, list[tuple[int, int]]] = {}
-        for layer, frame, _ in bad:
-            index = indexes.get(layer)
-            mask = 0 if index is None else shown_of(index, frame.block, frame.location)
-            if mask:
-                shown.setdefault(layer, []).append((frame.block, mask))
+        for _, frame, _ in bad:
+            # Any layer may show it: what was written to one is shown by its snapshots and clones.
+            for layer in forest.maps():
+                if mask := shown_of(forest.index(layer), frame.block, frame.location):
+                    shown.setdefault(layer, []).append((frame.block, mask))
         ranges: list[LayerRange] = []
         for layer, places in sorted(shown.items()):
             ranges += sector_ranges(layer, places)
@@ -161,7 +162,7 @@ class DataReader:
         return Finding(Kind.FRAME, name, f"{bad[0][2]}{more}{where}", tuple(ranges), fault=not ranges)
 
 
-def shown_of(index: BlockMap, block: int, location: int) -> int:
+def shown_of(index: LayerIndex, block: int, location: int) -> int:
     """The sectors of a block that are seen of the frame at `location`; 0 if none are."""
     covered = 0
     for found in index.find(block):

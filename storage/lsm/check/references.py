@@ -72,7 +72,7 @@ def beyond(rows: Columns, number: int, size: int) -> list[tuple[int, int]]:
 
 def broken_places(rows: Columns, layer: int, frames: Columns, *, known: Collection[int]) -> Places:
     """Where rows of a layer refer to what is not in `frames` (by location), or is something else there. Only SSTs whose
-    number is `known` are asked.
+    number is `known` are asked. What a layer shows was written to it, or to an older one that it was made of.
     """
     asked = np.isin(rows["location"] >> _HIGH, np.array([*known], np.uint64))
     rows = _taken(rows, np.flatnonzero(asked))
@@ -82,7 +82,7 @@ def broken_places(rows: Columns, layer: int, frames: Columns, *, known: Collecti
     if entry is None:
         return _places(rows)
     kind = np.where(rows["full"] == 1, np.uint8(EntryKind.FULL), np.uint8(EntryKind.PATCH))
-    right = found & (entry["layer"] == layer) & (entry["kind"] == kind) & (rows["mask"] & ~entry["mask"] == 0)
+    right = found & (entry["layer"] <= layer) & (entry["kind"] == kind) & (rows["mask"] & ~entry["mask"] == 0)
     for name in ("block", "length", "tag"):
         right &= entry[name].astype(np.uint64) == rows[name]
     return _places(_taken(rows, np.flatnonzero(~right)))

@@ -15,7 +15,7 @@ async def held(its: JobContext) -> AsyncIterator[Moment]:
     """
     with its.garbage.held():
         async with its.installing:
-            indexes = its.indexes()
+            indexes = its.maps()
             manifests = its.manifests
             moment = Moment(
                 number=manifests.number,
@@ -23,6 +23,7 @@ async def held(its: JobContext) -> AsyncIterator[Moment]:
                 tag=manifests.tag,
                 table=tuple(manifests.table),
                 frozen={number: index.freeze() for number, index in indexes.items()},
+                trunks=its.layers.forest.refs(),
                 sst_numbers=its.sst_numbers,
             )
         try:
@@ -46,6 +47,6 @@ def reader(its: JobContext, witness: Callable[[], Awaitable[object]]) -> DataRea
         store_id=its.ssts.store_id,
         env=its.env,
         sst_numbers=its.sst_numbers,
-        indexes=its.indexes,
+        forest=lambda: its.layers.forest,
         is_listed=is_listed,
     )

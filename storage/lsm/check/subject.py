@@ -1,6 +1,6 @@
 """What a check works on: a store, how to ask it, and what has been found so far."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,8 +12,9 @@ from storage.errors import Corrupt, Fenced, NotFound
 from storage.format.blocks import SstRef
 from storage.format.manifest import Manifest
 from storage.format.names import manifest_name
+from storage.format.trunks import TrunkRef
 from storage.lsm.check.findings import Account, Finding, Kind, LayerRange
-from storage.lsm.index.block_map import Frozen
+from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
@@ -35,7 +36,8 @@ class Moment:
     tag: bytes
     table: tuple[SstRef, ...]
     frozen: Mapping[int, Frozen]
-    """The index of each layer that lives."""
+    """The index of each layer."""
+    trunks: Sequence[TrunkRef]
     sst_numbers: SstNumbers
 
 

@@ -14,16 +14,18 @@ explains what is missing, so then it begins again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage.bucket.create_once import pauses
-from storage.errors import Corrupt, Fenced, Unavailable
+from storage.errors import BrokenInvariant, Corrupt, Fenced, Unavailable
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Trailer, open_trailer
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header, open_object
-from storage.format.names import MANIFESTS, sst_name
+from storage.format.names import MANIFESTS, manifest_name, sst_name
 from storage.format.sizes import TREE_BYTES_MAX
 from storage.format.sst import SstIndex, open_index
+from storage.format.trunks import DropLayer, TrunkRef
 from storage.lsm.check.analysis import Analysis
 from storage.lsm.check.chains import check_fences, check_manifests, read_log
 from storage.lsm.check.findings import Finding, Kind
@@ -31,9 +33,11 @@ from storage.lsm.check.layout import checkpoint_misfits, sst_misfits
 from storage.lsm.check.objects import Listed, account, judge_unnamed, sorted_out
 from storage.lsm.check.subject import Asker, Findings, Subject, is_changed
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.build import add_rows
+from storage.lsm.index.build import rebuild
+from storage.lsm.index.forest import Forest
 from storage.lsm.index.image import PlaceReader
 from storage.lsm.index.load import load_checkpoint, moved_frames
+from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
@@ -54,10 +58,10 @@ class Surveyed:
     tree_image: bytes | None = None
     """As the manifest names it; None: it names none, or it could not be read."""
     replay: Replay | None = None
-    maps: dict[int, BlockMap] = field(default_factory=dict)
+    forest: Forest = field(default_factory=Forest)
     """The index as a start would make it, of what could be read."""
     complete: bool = True
-    """Whether all that belongs into `maps` could be read."""
+    """Whether all that belongs into `forest` could be read."""
     sst_numbers: SstNumbers = field(default_factory=SstNumbers)
 
 
@@ -90,6 +94,8 @@ class _Survey:
         self.listed: Listed
         self.listed_ids: dict[str, bool] = {}
         """SSTs that the manifest and its checkpoint list, and whether the checkpoint holds their rows."""
+        self.dropped: set[int] = set()
+        """Layers that were dropped since, as the log says: nobody shows what they refer to."""
         self.indexes: dict[str, SstIndex] = {}
         """Of the SSTs whose own index opens, by id."""
         self.wrong_size: dict[str, int] = {}
@@ -176,7 +182,8 @@ class _Survey:
         try:
             for meta in self.found.replay.metas if self.found.replay is not None else ():
                 if meta.sequence > self.manifests.manifest.sequence:
-                    tree.apply(meta.record)
+                    operations = tree.apply(meta.record).operations
+                    self.dropped |= {one.layer for one in operations if isinstance(one, DropLayer)}
         except Corrupt as error:
             self.findings.corrupt(Kind.LOG, error)
 
@@ -265,17 +272,16 @@ class _Survey:
     async def _rebuild(self, opened: tuple[Header, Trailer] | None) -> None:
         """The index of each layer as a start would make it, with what could be read."""
         found, manifest = self.found, self.manifests.manifest
-        living = self.subject.moment.frozen if self.subject.moment is not None else set(found.tree.layers())
-        found.maps = {layer: BlockMap() for layer in living}
         unmerged = [(ref.id, self.indexes.get(ref.id)) for ref in manifest.ssts]
         numbered = [(self.numbers.number(sst), _copied(index)) for sst, index in unmerged if index is not None]
         found.complete = found.complete and len(numbered) == len(unmerged)
         if opened is not None and manifest.checkpoint is not None:
             header, trailer = opened
+            found.forest = Forest.empty(trailer.trunks)
             table = [self.numbers.number(sst.id) for sst in trailer.ssts]
             try:
                 await load_checkpoint(
-                    found.maps,
+                    found.forest.maps(),
                     manifest.checkpoint,
                     header,
                     trailer,
@@ -290,7 +296,14 @@ class _Survey:
                 found.complete = False
         written = [(number, index) for number, index in numbered if not index.victims]
         # Not among the codecs, which a flush may be waiting for.
-        await self.subject.env.run("store", add_rows, found.maps, written)
+        operations = [logged.operation for logged in manifest.operations]
+        try:
+            await self.subject.env.run("store", rebuild, found.forest, written, operations)
+            for layer in self.dropped:
+                found.forest.drop(layer)
+        except BrokenInvariant as error:
+            self.findings.add(Kind.INDEX, manifest_name(self.manifests.number), str(error))
+            found.complete = False
 
     async def _analyse(self) -> None:
         moment = self.subject.moment
@@ -303,11 +316,14 @@ class _Survey:
         await self.subject.env.run("store", analysis.begin)
         if moment is None:
             self._tell_unknown()
-        for layer in sorted(self.found.maps):
-            frozen = self.found.maps[layer].freeze()
-            memory = None if moment is None else moment.frozen[layer]
-            await self.subject.env.run("store", analysis.layer, layer, frozen, memory, self.found.complete)
-            self.found.maps[layer].thaw()
+        maps, trunks = self.found.forest.maps(), self.found.forest.refs()
+        rebuilt = {layer: part.freeze() for layer, part in maps.items()}
+        held = trunks if moment is None else moment.trunks
+        for layers in [ref.layers for ref in held]:
+            for at, layer in enumerate(layers):
+                memory = None if moment is None else [moment.frozen[newer] for newer in layers[at:]]
+                again = _from(rebuilt, trunks, layer)
+                await self.subject.env.run("store", analysis.layer, layer, again, memory, self.found.complete)
         analysis.tell(self.findings)
 
     def _tell_unknown(self) -> None:
@@ -317,6 +333,14 @@ class _Survey:
             if one.object in unknown:
                 sentence = f"{one.sentence}; it is too new for a checkpoint, so nobody knows which blocks it held"
                 self.findings.all[at] = Finding(one.kind, one.object, sentence)
+
+
+def _from(frozen: Mapping[int, Frozen], trunks: Sequence[TrunkRef], layer: int) -> list[Frozen]:
+    """The indexes of a layer's trunk from there on; one that shows nothing if it is not there: see `complete`."""
+    for ref in trunks:
+        if layer in ref.layers:
+            return [frozen[newer] for newer in ref.layers[ref.layers.index(layer) :]]
+    return [BlockMap().freeze()]
 
 
 def _copied(index: SstIndex) -> SstIndex:

@@ -4,6 +4,7 @@ Two indexes that were made in different ways (by flushes and jobs one after the 
 in the rows that nothing shows any more. What can be seen is the same in both, and can be compared.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from storage.format.blocks import ALLOCATED
 from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
-from storage.lsm.index.block_map import Frozen
-from storage.lsm.index.image import allocated_of, bases_of, patches_of
+from storage.lsm.index.image import allocated_of, bases_of, kept_blocks, patches_of
+from storage.lsm.index.rows import Frozen
 
 _NOTHING = np.zeros(0, np.uint64)
 
@@ -34,20 +35,72 @@ class Visible:
     """Ranges of blocks, first and end, whose base is zeros that stay allocated."""
 
 
-def visible(frozen: Frozen) -> Visible:
-    """What can be seen of an index that was frozen; for a thread. RuntimeError: the index is damaged."""
-    patches = patches_of(frozen)
-    blocks, covered = cover(patches)
-    parts = list(bases_of(frozen))
+def visible(parts: Sequence[Frozen]) -> Visible:
+    """What can be seen of a layer, for a thread. `parts` are the indexes of its trunk from that layer on, oldest first:
+    the last one is that of the head, the others hold of some blocks what stands there, and of the rest nothing.
+    RuntimeError: an index is damaged.
+    """
     names = ("block", "location", "length", "tag")
-    bases: Columns = {name: np.concatenate([part[name] for part in parts]) if parts else _NOTHING for name in names}
-    bases["mask"] = ~masks_at(blocks, covered, bases["block"])
-    zero = patches["location"] <= ALLOCATED
-    seen = patches["mask"] != 0
-    frames = {name: column[seen & ~zero] for name, column in patches.items()}
-    return Visible(
-        bases, frames, _by_block(patches["block"][seen & zero], patches["mask"][seen & zero]), allocated_of(frozen)
-    )
+    bases, patches, allocated = [], [], []
+    above = np.zeros(0, np.uint32)
+    for frozen in parts:
+        bases += [_outside(part, above) for part in bases_of(frozen)]
+        patches.append(_outside(patches_of(frozen), above))
+        allocated.append(_cut_out(allocated_of(frozen), above))
+        above = np.union1d(above, kept_blocks(frozen))
+    rows = _joined(patches, (*names[:1], "mask", *names[1:]))
+    order = np.argsort(rows["block"], kind="stable")
+    rows = {name: column[order] for name, column in rows.items()}
+    blocks, covered = cover(rows)
+    whole = _joined(bases, names)
+    order = np.argsort(whole["block"], kind="stable")
+    whole = {name: column[order] for name, column in whole.items()}
+    whole["mask"] = ~masks_at(blocks, covered, whole["block"])
+    zero = rows["location"] <= ALLOCATED
+    seen = rows["mask"] != 0
+    frames = {name: column[seen & ~zero] for name, column in rows.items()}
+    zeros = _by_block(rows["block"][seen & zero], rows["mask"][seen & zero])
+    return Visible(whole, frames, zeros, _runs(allocated))
+
+
+def _outside(rows: Columns, blocks: NDArray[np.uint32]) -> Columns:
+    """The rows of other blocks."""
+    if not len(blocks):
+        return rows
+    keep = ~np.isin(rows["block"], blocks)
+    return {name: column[keep] for name, column in rows.items()}
+
+
+def _joined(parts: Sequence[Columns], names: Sequence[str]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) if parts else _NOTHING for name in names}
+
+
+def _cut_out(ranges: Columns, blocks: NDArray[np.uint32]) -> list[tuple[int, int]]:
+    """The ranges without some blocks."""
+    found: list[tuple[int, int]] = []
+    for first, end in zip(ranges["first"].tolist(), ranges["end"].tolist(), strict=True):
+        low, high = np.searchsorted(blocks, np.array([first, end], np.uint32)).tolist()
+        for block in blocks[low:high].tolist():
+            if first < block:
+                found.append((first, block))
+            first = block + 1
+        if first < end:
+            found.append((first, end))
+    return found
+
+
+def _runs(parts: Sequence[list[tuple[int, int]]]) -> Columns:
+    """Ranges of several indexes, ascending, neighbours as one."""
+    runs: list[tuple[int, int]] = []
+    for first, end in sorted(span for part in parts for span in part):
+        if runs and runs[-1][1] == first:
+            runs[-1] = (runs[-1][0], end)
+        else:
+            runs.append((first, end))
+    return {
+        "first": np.array([first for first, _ in runs], np.uint32),
+        "end": np.array([end for _, end in runs], np.uint32),
+    }
 
 
 def masks_at(

@@ -1,8 +1,9 @@
 """The census: what of each SST is still referred to, and which blocks lie in pieces; counted from the index in memory.
 
-Counting goes on in steps between turns of the event loop, while flushes point the index elsewhere. An SST whose rows
-are in the checkpoint only ever loses references: new ones are made to what a flush or a job writes. So one that was
-seen without any has none, however long the counting took.
+Counting goes on in steps between turns of the event loop, and no flush points the index elsewhere meanwhile. An SST
+whose rows are in the checkpoint only ever loses references: new ones are made to what a flush or a job writes, and a
+snapshot or a clone refers to what something refers to already. So one that was seen without any has none, and never
+will.
 """
 
 import asyncio
@@ -19,19 +20,41 @@ from storage.format.frame import SECTORS
 from storage.format.manifest import Manifest
 from storage.lsm.compaction.plan import PatchedBlock
 from storage.lsm.compaction.sst_table import SstTable
-from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.map_scan import bases_below, live_bytes, patch_rows
+from storage.lsm.index.forest import Forest
+from storage.lsm.index.map_scan import bases_below, bytes_by_number, patch_rows, referenced
+from storage.lsm.index.sharing import each_once
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.index.trunk import Trunk
 
 
-async def count_live(indexes: Mapping[int, BlockMap], numbers: int) -> NDArray[np.float64]:
-    """Bytes of frames that any map refers to, by number of their SST, which are all below `numbers`."""
+async def count_live(
+    forest: Forest,
+    numbers: int,
+    *,
+    run: Callable[[Callable[[], NDArray[np.float64]]], Awaitable[NDArray[np.float64]]],
+    only: int | None = None,
+) -> NDArray[np.float64]:
+    """Bytes of frames that any map refers to, by number of their SST, which are all below `numbers`: each frame once,
+    however many maps refer to it. With `only`, of the trunk of one layer. `run` counts in a thread what several maps
+    may refer to.
+
+    Nobody may point an index elsewhere meanwhile. What is written over goes from a head to its snapshot, which may have
+    been looked at: it would be nowhere, and its SST be dropped.
+    """
     total = np.zeros(numbers)
-    for index in list(indexes.values()):
-        for some in live_bytes(index, numbers):
-            # What was written since may have a higher number, and is not asked about.
-            total += some[:numbers]
-            await asyncio.sleep(0)
+    shared: list[Columns] = []
+    for trunk in forest.trunks():
+        if only is not None and only not in trunk.layers:
+            continue
+        for part in trunk.maps():
+            for some in referenced(part):
+                if trunk.is_alone:
+                    total += bytes_by_number(some, numbers)
+                else:
+                    shared.append(some)
+                await asyncio.sleep(0)
+    if shared:
+        total += await run(lambda: bytes_by_number(each_once(shared), numbers))
     return total
 
 
@@ -66,20 +89,20 @@ class Patched:
 
 
 async def count_patches(
-    indexes: Mapping[int, BlockMap],
+    trunks: Collection[Trunk],
     *,
     patches: int,
     sectors: int,
     often: Mapping[int, Collection[int]],
     run: Callable[[Callable[[], Patched]], Awaitable[Patched]],
 ) -> Patched:
-    """The blocks with at least so many patches, or so many sectors that patches hold. `often` are those of each layer
-    that readers had to put together often. The columns are copied in steps;
+    """The blocks of heads with at least so many patches, or so many sectors that patches hold. `often` are those of each
+    layer that readers had to put together often. The columns are copied in steps;
     `run` counts them in a thread, since sorting a million takes 100 ms.
     """
     worth: list[PatchedBlock] = []
     covered = 0
-    for layer, index in list(indexes.items()):
+    for layer, index, alone in [(trunk.head, trunk.flat, trunk.is_alone) for trunk in trunks]:
         parts, bases = [], []
         for part in patch_rows(index):
             parts.append(part)
@@ -91,7 +114,7 @@ async def count_patches(
             gathered = frozenset(often.get(layer, ()))
             found = await run(partial(_patched, layer, parts, bases, patches, sectors, gathered))
             worth += found.worth
-            covered += found.covered
+            covered += found.covered if alone else 0  # a snapshot may show what is covered here
     return Patched(worth, covered)
 
 

@@ -241,20 +241,24 @@ class Compactor:
 
     async def _look(self, options: MaintenanceOptions, only: int | None) -> Snapshot:
         its = self._its
-        indexes = its.indexes()
         others: set[str] = set()
-        # As listed when the count began: what is committed meanwhile is another look's.
-        manifest, table = its.manifests.manifest, its.manifests.table
-        live = await count_live(indexes, len(its.sst_numbers))
+        async with its.installing:
+            # As listed when the count began: what is committed meanwhile is another look's.
+            manifest, table = its.manifests.manifest, its.manifests.table
+            live = await count_live(its.layers.forest, len(its.sst_numbers), run=its.ssts.encode)
+            own = None
+            if only is not None:
+                own = await count_live(its.layers.forest, len(live), run=its.ssts.encode, only=only)
         patches, sectors = options.patches_max_at_rest, options.patched_sectors_max
         often = {number: layer.gathered.often for number, layer in its.layers.by_number.items()}
-        patched = await count_patches(indexes, patches=patches, sectors=sectors, often=often, run=its.ssts.encode)
+        patched = await count_patches(
+            its.layers.forest.trunks(), patches=patches, sectors=sectors, often=often, run=its.ssts.encode
+        )
         now = its.env.monotonic()
         self._withheld = {sst: until for sst, until in self._withheld.items() if until > now}
         self._unreadable = {block: until for block, until in self._unreadable.items() if until > now}
         ssts = await its.ssts.encode(partial(self._listed.table, manifest, table, live))
-        if only is not None:
-            own = await count_live({only: indexes[only]} if only in indexes else {}, len(live))
+        if own is not None:
             others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
             patched = Patched([block for block in patched.worth if block.layer == only], patched.covered)
         return Snapshot(
@@ -267,6 +271,7 @@ class Compactor:
             object_bytes=its.ssts.pace.object_bytes,
             skipped=self._skipped | self._withheld.keys() | others,
             skipped_blocks=self._unreadable.keys(),
+            operations=len(manifest.operations),
         )
 
     async def do(self, job: Job) -> None:

@@ -19,10 +19,11 @@ from storage.errors import Corrupt, StorageError, Unreadable
 from storage.format.blocks import HOLE, SstRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, is_zero
 from storage.format.manifest import consolidated
+from storage.format.names import sst_name
 from storage.format.sst import SstBuilder
 from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_all
 from storage.lsm.compaction.plan import PatchedBlock
-from storage.lsm.index.block_map import Found
+from storage.lsm.index.rows import Found
 from storage.lsm.read.assemble import Assembly
 
 _log = logging.getLogger("nbdserver")
@@ -71,6 +72,11 @@ async def consolidate(
         return
 
     async def commit() -> None:
+        # One that became a snapshot meanwhile, or was rolled back, keeps what it had: what is written for it now would
+        # be of the new layer at a start, and not in memory.
+        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():
+            its.garbage.add(sst_name(ref.id) for ref, _ in written)
+            return
         await its.manifests.commit(consolidated(its.manifests.manifest, ssts=[ref for ref, _ in written]))
         for ref, read in written:
             for item in read:
@@ -97,14 +103,14 @@ async def _read(its: JobContext, block: PatchedBlock) -> AssembledBlock | None:
             async with its.installing:
                 pass
             continue
-        layer = its.layers.by_number.get(block.layer)
-        if layer is None:
+        index = its.heads().get(block.layer)
+        if index is None:
             return None
         assembly = Assembly(its.cache.entries, fetched)
-        pieces = assembly.block([], layer.index, block.block, 0, BLOCK_BYTES)
+        pieces = assembly.block([], index, block.block, 0, BLOCK_BYTES)
         if not assembly.missing:
             data = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
-            return AssembledBlock(block, layer.index.take(block.block), data, its.cut())
+            return AssembledBlock(block, index.take(block.block), data, its.cut())
         fetched.update(await its.source.fetch(block.layer, assembly.missing))
 
 
@@ -123,13 +129,14 @@ def _build(builder: SstBuilder, read: list[AssembledBlock]) -> tuple[SstRef, byt
 
 def _install(its: JobContext, item: AssembledBlock, ref: SstRef) -> None:
     """Put a consolidated block in place of the chain that it was made of, if that still stands."""
-    layer = its.layers.by_number.get(item.block.layer)
-    if layer is None:
+    index, layer = its.heads().get(item.block.layer), its.layers.by_number.get(item.block.layer)
+    if index is None:
         return
     location = its.sst_numbers.location(ref.id, item.offset) if item.length else HOLE
-    layer.gathered.forget(item.block.block)
-    if layer.index.rebase(item.block.block, item.chain, location=location, length=item.length, tag=item.tag):
+    if layer is not None:
+        layer.gathered.forget(item.block.block)
+    if index.rebase(item.block.block, item.chain, location=location, length=item.length, tag=item.tag):
         if item.length:
             its.cache.put(location, item.data)
-        for key in layer.index.take_dead():
+        for key in index.take_dead():
             its.cache.discard(key)

@@ -52,7 +52,7 @@ def _after(seen: Snapshot, job: Job, told: Forecast) -> Snapshot:
         told.checkpoints += 1
         rows = int(ssts.rows.sum())
         told.uploaded_bytes += rows * CHECKPOINT_ROW_BYTES
-        return replace(seen, ssts=ssts.all_merged(), checkpoint_rows=rows)
+        return replace(seen, ssts=ssts.all_merged(), checkpoint_rows=rows, operations=0)
     if isinstance(job, Consolidate):
         told.consolidated += len(job.blocks)
         told.consolidated_bytes_max += len(job.blocks) * BLOCK_BYTES

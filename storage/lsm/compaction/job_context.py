@@ -12,6 +12,7 @@ from storage.format.names import sst_name
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.index.trunk import AnyMap
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.sst.fetch import FrameSource
@@ -65,9 +66,13 @@ class JobContext:
     condemned: set[str] = field(default_factory=set)
     """SSTs that no manifest lists any more, and that a read under way may still want."""
 
-    def indexes(self) -> dict[int, BlockMap]:
-        """The map of each layer that lives."""
-        return {number: layer.index for number, layer in self.layers.by_number.items()}
+    def maps(self) -> dict[int, AnyMap]:
+        """The map of each layer: all that refers to anything."""
+        return self.layers.forest.maps()
+
+    def heads(self) -> dict[int, BlockMap]:
+        """The index of each layer that is written to."""
+        return self.layers.forest.heads()
 
     async def upload(self, build: Callable[[], tuple[SstRef, bytearray]]) -> SstRef:
         """Build an SST in a thread, and put it into the store. A crash leaves an orphan, which later writers sweep."""

@@ -72,6 +72,8 @@ class Snapshot:
     skipped_blocks: Collection[tuple[int, int]] = ()
     consolidated: tuple[int, int] = (0, 0)
     """Layer and block of the last one that was consolidated in turn."""
+    operations: int = 0
+    """Done to trunks of layers, and not in the checkpoint."""
     covered: int = 0
     """Bytes of live frames that patches cover: nothing shows them, and a consolidation makes them dead."""
 
@@ -195,6 +197,8 @@ def _settle(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint 
 
 
 def _checkpoint(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint | None:
+    if snapshot.operations >= options.operations_max:
+        return WriteCheckpoint(f"{snapshot.operations} changes of layers beside it")
     unmerged = snapshot.ssts.where(~snapshot.ssts.merged)
     if not len(unmerged):
         return None

@@ -3,7 +3,7 @@
     1. read the victims' own indexes and the frames that maps refer to; open each      (a copy never spreads damage)
     2. upload them as new SSTs, with rows "old place, new place"      (crash: orphans)
     3. a manifest lists the new SSTs and no longer the victims        (the commit)
-    4. the maps are pointed to the new places, wherever an old one still stands
+    4. all maps are pointed to the new places, wherever an old one still stands
     5. the victims are deleted when no read under way wants anything of them      (crash: leftovers, swept)
 
 Victims are merged: a start finds their places in the checkpoint, and follows the rows of the new SSTs from there.
@@ -24,10 +24,10 @@ from storage.format.names import sst_name
 from storage.format.sst import SstIndex
 from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_all
 from storage.lsm.compaction.sst_table import SstFacts
-from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.load import read_indexes
 from storage.lsm.index.map_scan import frames_in, numbers_mask
 from storage.lsm.index.sst_numbers import OFFSET_MASK
+from storage.lsm.index.trunk import AnyMap
 from storage.lsm.sst.ranges import coalesce, decode_frame
 
 T = TypeVar("T")
@@ -66,7 +66,10 @@ async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: C
             copied.append(await _copy(its, part, ids, on_withheld))
 
     try:
-        frames = await _read(its, await live_frames(its.indexes(), ids), ids, room, on_withheld)
+        async with its.installing:
+            # At one moment: what is written over goes from a head to its snapshot, and must be found in one of them.
+            live = await live_frames(its.maps(), ids)
+        frames = await _read(its, live, ids, room, on_withheld)
         await do_all(copy(part) for part in _in_objects(frames, its.ssts.pace.object_bytes))
     except (Corrupt, NotFound, *REFUSALS):
         its.garbage.add(sst_name(item.sst.id) for item in copied)
@@ -76,16 +79,19 @@ async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: C
         manifests, gone = its.manifests, set(ids.values())
         ssts = [item.sst for item in copied]
         await manifests.commit(repacked(manifests.manifest, table=manifests.table, ids=gone, ssts=ssts))
-        for count, (old, new) in enumerate(_point(its.indexes(), copied, its.sst_numbers.location)):
+        # All maps there are now, not those that were looked through: a clone that was made since has the same frames.
+        maps = list(its.maps().values())
+        step = max(STEPS_AT_ONCE // max(len(maps), 1), 1)
+        for count, (old, new) in enumerate(_point(maps, copied, its.sst_numbers.location)):
             its.cache.move(old, new)
-            if count % STEPS_AT_ONCE == STEPS_AT_ONCE - 1:
+            if count % step == step - 1:
                 await asyncio.sleep(0)
         its.condemned |= gone
 
     await its.commit(commit)
 
 
-async def live_frames(indexes: Mapping[int, BlockMap], numbers: Collection[int]) -> list[LiveFrame]:
+async def live_frames(indexes: Mapping[int, AnyMap], numbers: Collection[int]) -> list[LiveFrame]:
     """All frames in SSTs of these numbers that any map refers to, by location."""
     wanted = numbers_mask(numbers)
     found: dict[int, LiveFrame] = {}
@@ -206,13 +212,12 @@ def _checked(codec: FrameCodec, name: str, frame: LiveFrame, entries: Mapping[in
 
 
 def _point(
-    indexes: Mapping[int, BlockMap], copied: Iterable[Copied], location: Callable[[str, int], int]
+    maps: Collection[AnyMap], copied: Iterable[Copied], location: Callable[[str, int], int]
 ) -> Iterable[tuple[int, int]]:
     """Point all maps to the copies, a frame at a time; gives (old location, new one) of each."""
     for item in copied:
-        for layer, block, old, offset in item.places:
+        for _, block, old, offset in item.places:
             new = location(item.sst.id, offset)
-            index = indexes.get(layer)
-            if index is not None:
-                index.move(block, old, new)
+            for part in maps:
+                part.move(block, old, new)
             yield old, new

@@ -7,7 +7,8 @@
     5. the older one is garbage                            (crash: a leftover, swept)
 
 Freezing never comes between the commit of a flush or job and the end of its install: then an SST would be listed
-whose rows are not in the maps.
+whose rows are not in the maps, or something that was done to trunks would be forgotten that they do not show. What was
+done to trunks after the last flush the maps do not show, but that layers were made or dropped; that may be done twice.
 """
 
 from collections.abc import Mapping
@@ -15,25 +16,27 @@ from functools import partial
 
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import CheckpointBuilder
-from storage.format.manifest import checkpointed
+from storage.format.manifest import Manifest, checkpointed
 from storage.format.names import sst_name
+from storage.format.trunks import TrunkRef
 from storage.lsm.compaction.job_context import JobContext
-from storage.lsm.index.block_map import Frozen
 from storage.lsm.index.image import parts_of
+from storage.lsm.index.rows import Frozen
 
 
 async def write_checkpoint(its: JobContext) -> None:
     """Write the index as it is now. BrokenInvariant, RuntimeError: the index in memory is damaged."""
     manifests = its.manifests
     async with its.installing:
-        indexes = its.indexes()
+        indexes = its.maps()
         frozen = {number: index.freeze() for number, index in indexes.items()}
+        trunks = its.layers.forest.refs()
         ssts = [ref for ref, _ in manifests.listed()]
         sequence = its.cut()
     try:
         positions = {its.sst_numbers.number(ref.id): at for at, ref in enumerate(ssts, 1)}
         builder = its.ssts.checkpoint_builder()
-        sealed = partial(_build, builder, frozen, ssts=ssts, positions=positions, sequence=sequence)
+        sealed = partial(_build, builder, frozen, trunks, ssts=ssts, positions=positions, sequence=sequence)
         ref, content = await its.ssts.encode(sealed)
     finally:
         for index in indexes.values():
@@ -41,9 +44,12 @@ async def write_checkpoint(its: JobContext) -> None:
     await its.ssts.create(ref.id, content)
     its.progress.uploaded_bytes += len(content)
 
+    def successor() -> Manifest:
+        return checkpointed(manifests.manifest, ref=ref, table=ssts, sequence=sequence)
+
     async def commit() -> None:
         older = manifests.manifest.checkpoint
-        await manifests.commit(checkpointed(manifests.manifest, ref=ref, table=ssts), table=ssts)
+        await manifests.commit(successor(), table=ssts)
         if older is not None:
             its.garbage.add([sst_name(older.id)])
 
@@ -53,6 +59,7 @@ async def write_checkpoint(its: JobContext) -> None:
 def _build(
     builder: CheckpointBuilder,
     frozen: Mapping[int, Frozen],
+    trunks: list[TrunkRef],
     *,
     ssts: list[SstRef],
     positions: Mapping[int, int],
@@ -62,4 +69,4 @@ def _build(
     for layer, index in sorted(frozen.items()):
         for kind, rows in parts_of(index, positions):
             builder.add(layer, kind, rows)
-    return builder.finish(sequence=sequence, ssts=ssts)
+    return builder.finish(sequence=sequence, ssts=ssts, trunks=trunks)

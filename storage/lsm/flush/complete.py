@@ -87,7 +87,9 @@ def _missing(
 
 
 def _assemble(assembly: Assembly, table: LayerTable, layer: Layer, block: int, sector: int) -> list[Piece]:
-    return assembly.block([table], layer.index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
+    # What was written to older layers and could not be flushed yet lies below it as well.
+    tables = [table] if layer.below is None else [table, *layer.below.tables]
+    return assembly.block(tables, layer.index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
 
 
 def _complete(table: LayerTable, layer: Layer, block: int, sector: int, fetched: Mapping[int, Decoded]) -> bool:

@@ -5,7 +5,7 @@ The order of steps is the promise, and a crash between any two of them loses not
     1. every operation of the sealed memtable is acknowledged in the log    (else the replay point would pass over it)
     2. its SSTs are uploaded                                            (crash: orphans, the log still has everything)
     3. a manifest lists them, and the SSTs of its locators, and moves the replay point   (the commit)
-    4. the index points to them, then the memtable goes                 (memory only)
+    4. the index points to them, trunks are what they are now, then the memtable goes      (memory only)
     5. WAL objects below the replay point are garbage, fences never     (crash: leftovers, swept by the next writer)
 
 Sectors written in part are completed between 1 and 2; what was written again there is acknowledged before 3.
@@ -81,9 +81,20 @@ class MemtableFlush:
         self.waits_for: str | None = None
         """What the flush under way is busy with, for people; None if there is none."""
 
-    async def run(self, *, keys_number: int, closing: bool, always: bool) -> None:
-        """Flush everything written so far. Without `closing` and `always` nothing happens if nothing was written."""
+    async def run(
+        self, *, keys_number: int, closing: bool, always: bool, change: Callable[[], bool] | None = None
+    ) -> None:
+        """Flush everything written so far. Without `closing` and `always` nothing happens if nothing was written.
+
+        `change` does something to trunks, in the step in which the memtable is sealed, unless it says that it did not.
+        What a replay brought of that is flushed before.
+        """
         async with self._one_at_a_time:
+            if change is not None:
+                if self._writes.memtable.operations:
+                    await self._flush(keys_number=keys_number, closing=False)
+                if not change():
+                    return
             if not (self._writes.memtable or self._layers.tree_changed or closing or always):
                 return
             try:
@@ -122,13 +133,15 @@ class MemtableFlush:
                     tree=tree,
                     fences=list(position.fences),
                     keys=keys_number,
+                    operations=sealed.operations,
                 )
             )
             await self._manifests.commit(manifest)
             self.waits_for = "the index in memory"
-            indexes = {number: layer.index for number, layer in living.items()}
-            for _ in self._installer.steps(ranges, sealed, written, indexes):
+            for indexes in layers.installing(sealed):
                 await asyncio.sleep(0)
+                for _ in self._installer.steps(ranges, sealed, written, indexes):
+                    await asyncio.sleep(0)
             layers.drop_sealed()
             self.cut = sealed.sequence
         del written

@@ -8,35 +8,13 @@ pages. Patches stand in a `PatchTable`, chained newest first. A look-up costs ab
 from array import array
 from collections.abc import Iterator
 
-import msgspec
-
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
-from storage.format.frame import FULL_MASK
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, Page, allocated_page
 from storage.lsm.index.patch_table import CHAIN_MAX, PatchTable, damaged
+from storage.lsm.index.reverse_delta import ReverseDelta, Source
+from storage.lsm.index.rows import HOLES, Found, Frozen, Standing, found_in, frozen
 
 _CHAIN = range(CHAIN_MAX)
-
-
-class Frozen(msgspec.Struct, frozen=True):
-    """The index of a layer as it was at one moment. What is in it does not change: the pages are shared with the map,
-    which copies one before it writes to it; the columns of patches are copies.
-    """
-
-    pages: dict[int, Page]
-    block: bytes
-    next: bytes
-    mask: bytes
-    location: bytes
-    length: bytes
-    tag: bytes
-
-
-class Found(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a chain: the sectors it holds, and zeros (HOLE, ALLOCATED) or the frame they lie in."""
-
-    mask: int
-    content: int | FrameRef
 
 
 class BlockMap:
@@ -49,17 +27,20 @@ class BlockMap:
         I3  What was put together of a block (`assembled`) holds only sectors that no later patch covers.
         I4  It says nothing of the memtables: what those hold lies over it.
         I5  A block is among `_taken` only as long as nothing has taken the place of its base since.
+        I6  Before a block changes, the snapshot below holds what it was (`below`); moving a frame is no change.
     """
 
     __slots__ = (
         "_block",
         "_freezes",
+        "_lent",
         "_location",
         "_mask",
         "_next",
         "_shared",
         "_taken",
         "assembled",
+        "below",
         "dead",
         "pages",
         "patches",
@@ -84,21 +65,16 @@ class BlockMap:
         """How many there are."""
         self._taken: set[int] = set()
         """Blocks that are being put together, see `take`."""
+        self._lent: set[int] = set()
+        """Pages that the map of a clone may have too."""
+        self.below: ReverseDelta | None = None
+        """That of the newest snapshot of the device, if it has any."""
 
     def freeze(self) -> Frozen:
         """All of it as it is now, in one step: a pointer for each page, a copy of the patches. It ends with `thaw`."""
         self._freezes += 1
         self._shared |= set(self.pages)
-        patches = self.patches
-        return Frozen(
-            dict(self.pages),
-            patches.block.tobytes(),
-            patches.next.tobytes(),
-            patches.mask.tobytes(),
-            patches.location.tobytes(),
-            patches.length.tobytes(),
-            patches.tag.tobytes(),
-        )
+        return frozen(dict(self.pages), self.patches)
 
     def thaw(self) -> None:
         """What was frozen is not looked at any more; called once for each `freeze`."""
@@ -108,27 +84,15 @@ class BlockMap:
 
     def find(self, block: int) -> Iterator[Found]:
         """What is known of a block, newest first; the last one covers the whole block."""
+        return found_in(self.standing(block), self.patches, block)
+
+    def standing(self, block: int) -> Standing:
+        """What stands of a block."""
         page = self.pages.get(block >> PAGE_SHIFT)
         if page is None:
-            yield Found(FULL_MASK, HOLE)
-            return
+            return HOLES
         at = block & PAGE_MASK
-        head = page.head[at]
-        patches = self.patches
-        for row in patches.chain(head, block) if head else ():
-            location = patches.location[row]
-            mask = patches.mask[row]
-            if location <= ALLOCATED:
-                yield Found(mask, location)
-            else:
-                tag = patches.tag[row].to_bytes(8, "little")
-                yield Found(mask, FrameRef(location, patches.length[row], tag, block, full=False))
-        location = page.location[at]
-        if location <= ALLOCATED:
-            yield Found(FULL_MASK, location)
-        else:
-            tag = page.tag[at].to_bytes(8, "little")
-            yield Found(FULL_MASK, FrameRef(location, page.length[at], tag, block, full=True))
+        return Standing(page.location[at], page.length[at], page.tag[at], page.head[at])
 
     def locate(self, block: int, sector: int) -> int:
         """The cache key of the newest content of one sector: what `find` would say, without building it."""
@@ -158,12 +122,21 @@ class BlockMap:
         page = self.pages.get(block >> PAGE_SHIFT)
         return page is not None and page.head[block & PAGE_MASK] != 0
 
+    def uniform(self, number: int) -> int | None:
+        """Whether all of a page is zeros of one kind: HOLE, ALLOCATED; None: ask for its blocks."""
+        page = self.pages.get(number)
+        if page is None:
+            return HOLE
+        return ALLOCATED if page is ALLOCATED_PAGE else None
+
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
         """The whole block is this now; its patches are forgotten. `location` may be HOLE or ALLOCATED; `length` is that
         of the sealed frame in bytes, `tag` the first 8 bytes of its tag, little-endian.
         """
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
+        if self.below is not None:
+            self.below.record(block, self)
         page = self.writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
         if page.location[at] > ALLOCATED:
@@ -183,6 +156,8 @@ class BlockMap:
         """The sectors of `mask` are this now, whatever older patches hold of them."""
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
+        if self.below is not None:
+            self.below.record(block, self)
         page = self.writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
         key, valid = self.assembled.get(block, (0, 0))
@@ -211,6 +186,8 @@ class BlockMap:
             low = max(first - (n << PAGE_SHIFT), 0)
             high = min(end - (n << PAGE_SHIFT), PAGE_BLOCKS)
             page = self.pages.get(n)
+            if self.below is not None and (page is not None or content != HOLE):
+                self.below.record_range(n, page, low, high, self)
             if page is not None and page is not ALLOCATED_PAGE:
                 self._forget(page, low, high)
             if self._taken:
@@ -236,15 +213,16 @@ class BlockMap:
         self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
 
     def writable(self, number: int) -> Page:
-        """A page to write to, which nothing that is frozen has."""
+        """A page to write to, which neither anything frozen nor a clone has."""
         page = self.pages.get(number)
         if page is None:
             page = self.pages[number] = Page()
         elif page is ALLOCATED_PAGE:
             page = self.pages[number] = allocated_page()
-        elif number in self._shared:
+        elif number in self._shared or number in self._lent:
             page = self.pages[number] = page.copy()
         self._shared.discard(number)
+        self._lent.discard(number)
         return page
 
     def forget_patches(self, block: int) -> None:
@@ -276,13 +254,12 @@ class BlockMap:
             return False
         at = block & PAGE_MASK
         if page.location[at] == old:
-            self.writable(block >> PAGE_SHIFT).location[at] = new
+            if block >> PAGE_SHIFT in self._shared:
+                page = self.writable(block >> PAGE_SHIFT)
+            # A page that clones have too is changed for all of them: the frame has moved for each.
+            page.location[at] = new
             return True
-        for row in self.patches.chain(page.head[at], block):
-            if self.patches.location[row] == old:
-                self.patches.location[row] = new
-                return True
-        return False
+        return self.patches.move(page.head[at], block, old, new)
 
     def take(self, block: int) -> list[Found]:
         """What `find` gives of a block that is to be written as one frame, for `rebase`. If that never comes, the block
@@ -302,6 +279,8 @@ class BlockMap:
         if block not in self._taken:
             return False
         self._taken.discard(block)
+        if self.below is not None:
+            self.below.record(block, self)
         page = self.writable(block >> PAGE_SHIFT)
         at = block & PAGE_MASK
         inputs = {_location(found.content) for found in chain[:-1]} - {HOLE, ALLOCATED}
@@ -325,6 +304,28 @@ class BlockMap:
         page.make_bases()
         page.location[at], page.length[at], page.tag[at] = location, length, tag
         return True
+
+    def copy(self) -> "BlockMap":
+        """Another index that says the same. Pages are shared until one of both writes to them."""
+        other = BlockMap()
+        other.pages = dict(self.pages)
+        other.patches = self.patches.copy(other.dead)
+        other._block, other._next = other.patches.block, other.patches.next
+        other._mask, other._location = other.patches.mask, other.patches.location
+        self._lent |= self.pages.keys()
+        other._lent |= self.pages.keys()
+        other._shared |= self._shared
+        return other
+
+    def replace(self, block: int, source: Source) -> None:
+        """The block is what stands in `source` from now on."""
+        its = source.standing(block)
+        chain = list(source.patches.chain(its.head, block))[::-1]
+        columns = source.patches
+        rows = [(columns.mask[n], columns.location[n], columns.length[n], columns.tag[n]) for n in chain]
+        self.set_base(block, location=its.location, length=its.length, tag=its.tag)
+        for mask, location, length, tag in rows:
+            self.add_patch(block, mask=mask, location=location, length=length, tag=tag)
 
     def forget_assembled(self, block: int) -> None:
         """The block changed as a whole, or the cache has dropped what was put together of it."""

@@ -8,40 +8,81 @@ All rows are sorted once, by layer, block and sequence; each layer is a slice of
 60 bytes of memory a row beside the index itself, for a moment.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind
 from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
 from storage.format.sst import SstIndex
+from storage.format.trunks import Operation
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import load_bases
+from storage.lsm.index.forest import Forest, Writing, done
 
 ROWS_AT_ONCE = 65536
 """Rows that are copied, and become Python's numbers, at a time: those take 300 bytes each."""
 
 
-def add_rows(maps: Mapping[int, BlockMap], indexes: Iterable[tuple[int, SstIndex]]) -> None:
-    """Put the rows of SSTs, given as (number, index) of each, over what a checkpoint says: all of them are newer.
-    Entries of layers that are not in `maps` are dead and ignored. The columns are taken out of the indexes, so that
-    they are in memory once.
+class NewRows:
+    """The rows of SSTs that the checkpoint does not hold, by layer."""
+
+    def __init__(self, indexes: Iterable[tuple[int, SstIndex]]) -> None:
+        """The SSTs as (number, index) of each. The columns are taken out of the indexes, so that they are in memory
+        once.
+        """
+        tables: list[Columns] = []
+        spans: list[Columns] = []
+        for slot, index in indexes:
+            tables.append(_with_location(slot, index.entries))
+            spans.append(index.ranges)
+        self._entries = _sorted(tables, ("layer", "block", "sequence")) if tables else None
+        self._ranges = _sorted(spans, ("layer", "sequence")) if tables else None
+
+    def put(self, layer: int, writing: Writing) -> None:
+        """Put those of one layer over what its index says: they are newer."""
+        if self._entries is None or self._ranges is None:
+            return
+        entries, spans = _slice(self._entries, layer), _slice(self._ranges, layer)
+        if writing.flat is not None:
+            _build(writing.flat, entries, spans)
+            writing.flat.dead.clear()
+        elif len(spans["layer"]):
+            raise BrokenInvariant(f"a range of zeros is of layer {layer}, which was a snapshot when it was written")
+        else:
+            _put_each(writing, entries)
+
+
+def rebuild(forest: Forest, indexes: Iterable[tuple[int, SstIndex]], operations: Iterable[Operation]) -> None:
+    """Bring what a checkpoint says up to what SSTs and operations since say: each operation at its turn. Rows of layers
+    that are not there are dead and ignored. BrokenInvariant: they do not fit.
+
+    All rows of a layer follow its making. What comes between, by sequence, is of other layers: a snapshot is frozen
+    when all of its own rows are in, and a layer that lives no more has those that others were made of.
     """
-    tables: list[Columns] = []
-    spans: list[Columns] = []
-    for slot, index in indexes:
-        tables.append(_with_location(slot, index.entries))
-        spans.append(index.ranges)
-    if not tables:
-        return
-    entries = _sorted(tables, ("layer", "block", "sequence"))
-    ranges = _sorted(spans, ("layer", "sequence"))
-    for layer, found in maps.items():
-        _build(found, _slice(entries, layer), _slice(ranges, layer))
-        found.dead.clear()
+    forest.hold()
+    rows = NewRows(indexes)
+    for layer in sorted(forest.maps()):
+        rows.put(layer, forest.writing(layer))
+    for operation in operations:
+        there = forest.maps().keys()
+        done(forest.steps(operation))
+        for layer in sorted(forest.maps().keys() - there):
+            rows.put(layer, forest.writing(layer))
+
+
+def _put_each(writing: Writing, entries: Columns) -> None:
+    """In order of block and sequence, into a snapshot."""
+    names = ("block", "kind", "mask", "location", "length", "tag")
+    for block, kind, mask, location, length, tag in zip(*(entries[name].tolist() for name in names), strict=True):
+        if kind != EntryKind.PATCH and mask == FULL_MASK:
+            writing.set_base(block, location=location, length=length, tag=tag)
+        else:
+            writing.add_patch(block, mask=mask, location=location, length=length, tag=tag)
 
 
 def _with_location(slot: int, columns: Columns) -> Columns:

@@ -20,6 +20,9 @@ def load_bases(index: BlockMap, rows: Columns) -> None:
         number = int(pages[low])
         if number not in index.pages and not rows["location"][low:high].any():
             continue  # holes, where all are
+        if index.below is not None:
+            for block in blocks[low:high].tolist():
+                index.below.record(block, index)
         page = index.writable(number)
         page.make_bases()
         at = blocks[low:high] & PAGE_MASK

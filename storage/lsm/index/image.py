@@ -19,11 +19,13 @@ from storage.format.blocks import ALLOCATED
 from storage.format.checkpoint import ROWS_PER_PART, PartKind
 from storage.format.columns import Columns
 from storage.format.names import MANIFESTS
-from storage.lsm.index.block_map import BlockMap, Frozen
+from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.index.map_scan import frames_in, numbers_mask
-from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
+from storage.lsm.index.page import ALLOCATED_PAGE, KeptPage
 from storage.lsm.index.patch_table import CHAIN_MAX
+from storage.lsm.index.reverse_delta import ReverseDelta
+from storage.lsm.index.rows import Frozen
 
 Positions = Mapping[int, int]
 """SST number of this process to its position in the table of a checkpoint, from 1."""
@@ -34,6 +36,9 @@ _LOW = np.uint64(32)
 def parts_of(frozen: Frozen, positions: Positions) -> Iterator[tuple[PartKind, Columns]]:
     """The rows of one layer in parts, as a checkpoint holds them. RuntimeError: the index is damaged."""
     lookup = _lookup(positions)
+    kept = kept_of(frozen)
+    if len(kept["first"]):
+        yield PartKind.KEPT, kept
     yield from _cut(PartKind.BASES, bases_of(frozen), lookup)
     zeros = allocated_of(frozen)
     if len(zeros["first"]):
@@ -59,7 +64,7 @@ def bases_of(frozen: Frozen) -> Iterator[Columns]:
         at = np.flatnonzero(location > ALLOCATED)
         if len(at):
             yield {
-                "block": at.astype(np.uint32) + np.uint32(number << PAGE_SHIFT),
+                "block": page.blocks(number)[at],
                 "location": location[at],
                 "length": np.frombuffer(page.length, np.uint32)[at],
                 "tag": np.frombuffer(page.tag, np.uint64)[at],
@@ -68,22 +73,41 @@ def bases_of(frozen: Frozen) -> Iterator[Columns]:
 
 def allocated_of(frozen: Frozen) -> Columns:
     """Runs of blocks that are zeros and allocated."""
+
+    def marked(number: int) -> NDArray[np.uint32]:
+        page = frozen.pages[number]
+        blocks: NDArray[np.uint32] = page.blocks(number)[np.frombuffer(page.location, np.uint64) == ALLOCATED]
+        return blocks
+
+    return _runs(marked(number) for number in sorted(frozen.pages))
+
+
+def kept_blocks(frozen: Frozen) -> NDArray[np.uint32]:
+    """The blocks that a reverse delta holds, ascending; none of a `BlockMap`, which knows all blocks."""
+    pages = sorted(frozen.pages.items())
+    blocks = [page.blocks(number) for number, page in pages if isinstance(page, KeptPage)]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.uint32)
+
+
+def kept_of(frozen: Frozen) -> Columns:
+    """The same as runs."""
+    return _runs([kept_blocks(frozen)])
+
+
+def _runs(parts: Iterable[NDArray[np.uint32]]) -> Columns:
+    """Runs [first, end) of blocks, which ascend; a part at a time, since a petabyte may be one run."""
     first: list[int] = []
     end: list[int] = []
-    for number in sorted(frozen.pages):
-        page = frozen.pages[number]
-        base = number << PAGE_SHIFT
-        if page is ALLOCATED_PAGE:
-            edges = [0, PAGE_BLOCKS]
-        else:
-            marks = np.frombuffer(page.location, np.uint64) == ALLOCATED
-            edges = np.flatnonzero(np.diff(np.concatenate(([False], marks, [False])))).tolist()
-        for low, high in zip(edges[::2], edges[1::2], strict=True):
-            if end and end[-1] == base + low:
-                end[-1] = base + high
-            else:
-                first.append(base + low)
-                end.append(base + high)
+    for blocks in parts:
+        if not len(blocks):
+            continue
+        begins = np.flatnonzero(np.concatenate(([True], np.diff(blocks) != 1)))
+        lows, highs = blocks[begins].tolist(), (blocks[np.append(begins[1:], len(blocks)) - 1] + 1).tolist()
+        if end and end[-1] == lows[0]:
+            end.pop()
+            lows.pop(0)
+        first += lows
+        end += highs
     return {"first": np.array(first, dtype=np.uint32), "end": np.array(end, dtype=np.uint32)}
 
 
@@ -98,7 +122,7 @@ def patches_of(frozen: Frozen) -> Columns:
         head = np.frombuffer(frozen.pages[number].head, np.uint32)
         at = np.flatnonzero(head)
         heads.append(head[at])
-        of.append(at.astype(np.uint32) + np.uint32(number << PAGE_SHIFT))
+        of.append(frozen.pages[number].blocks(number)[at])
     row = np.concatenate(heads) if heads else np.zeros(0, np.uint32)
     block = np.concatenate(of) if of else np.zeros(0, np.uint32)
     depth = 0
@@ -186,9 +210,18 @@ class PlaceReader:
         return {**rows, "location": location}
 
 
-def load_part(found: BlockMap, kind: PartKind, rows: Columns, places: PlaceReader) -> None:
-    """Put one part into the map of its layer. Parts come in their order: bases and zeros before patches."""
-    if kind is PartKind.ZEROS:
+def load_part(found: BlockMap | ReverseDelta, kind: PartKind, rows: Columns, places: PlaceReader) -> None:
+    """Put one part into the map of its layer. Parts come in their order: what is kept, bases and zeros, patches.
+    ValueError: it does not fit.
+    """
+    if isinstance(found, ReverseDelta):
+        try:
+            _load_kept(found, kind, rows, places)
+        except LookupError as error:
+            raise ValueError("it says something of a block that the snapshot does not keep") from error
+    elif kind is PartKind.KEPT:
+        raise ValueError("it says of a layer that is no snapshot what it keeps")
+    elif kind is PartKind.ZEROS:
         for first, end in zip(rows["first"].tolist(), rows["end"].tolist(), strict=True):
             found.zero_range(first, end, ALLOCATED)
     elif kind is PartKind.BASES:
@@ -197,7 +230,18 @@ def load_part(found: BlockMap, kind: PartKind, rows: Columns, places: PlaceReade
         load_patches(found, places.locations(rows))
 
 
-def check_listed(found: BlockMap, gone: Collection[int]) -> None:
+def _load_kept(found: ReverseDelta, kind: PartKind, rows: Columns, places: PlaceReader) -> None:
+    if kind in (PartKind.KEPT, PartKind.ZEROS):
+        load = found.keep_range if kind is PartKind.KEPT else found.load_zeros
+        for first, end in zip(rows["first"].tolist(), rows["end"].tolist(), strict=True):
+            load(first, end)
+    elif kind is PartKind.BASES:
+        found.load_bases(places.locations(rows))
+    else:
+        found.load_patches(places.locations(rows))
+
+
+def check_listed(found: BlockMap | ReverseDelta, gone: Collection[int]) -> None:
     """Corrupt if a frame that can be seen lies in an SST of these numbers, which is not listed: it was dropped or
     repacked when nothing referred to it. In the chains of a checkpoint such a place may stand below what covers it.
     """

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from storage.cache.frame_cache import Decoded, FrameCache
+from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.forest import Writing
 from storage.lsm.memtable.memtable import Memtable
 
 REPOINT_SLICE = 256
@@ -36,9 +38,13 @@ class Installer:
         self._location = location
 
     def steps(
-        self, ranges: list[RangeZero], sealed: Memtable, written: list[Written], indexes: Mapping[int, BlockMap]
+        self,
+        ranges: list[RangeZero],
+        sealed: Memtable,
+        written: list[Written],
+        indexes: Mapping[int, BlockMap | Writing],
     ) -> Iterator[None]:
-        """Do it in slices short enough for the event loop.
+        """Do it in slices short enough for the event loop, for the layers of `indexes`.
 
         Ranges of zeros come first, then frames that were uploaded by the bulk bypass, then what the flush wrote: the
         order of their sequences in a block.
@@ -59,14 +65,14 @@ class Installer:
                     self._point(indexes[entry.layer], sst.sst.id, entry, frame)
                 if count % REPOINT_SLICE == REPOINT_SLICE - 1:
                     yield
-        for index in indexes.values():
-            self._discard_dead(index)
+        for each in indexes.values():
+            self._discard_dead(each)
 
-    def _discard_dead(self, index: BlockMap) -> None:
-        for key in index.take_dead():
+    def _discard_dead(self, index: BlockMap | Writing) -> None:
+        for key in index.take_dead() if isinstance(index, BlockMap) else ():
             self._cache.discard(key)
 
-    def _point(self, index: BlockMap, table_id: str, entry: SstEntry, frame: Decoded | None) -> None:
+    def _point(self, index: BlockMap | Writing, table_id: str, entry: SstEntry, frame: Decoded | None) -> None:
         if entry.kind in (EntryKind.ZERO, EntryKind.ZERO_ALLOCATED):
             location = ALLOCATED if entry.kind is EntryKind.ZERO_ALLOCATED else HOLE
         else:
@@ -80,10 +86,12 @@ class Installer:
             self._cache.put(location, frame)
 
 
-def _zeroed(ranges: list[RangeZero], indexes: Mapping[int, BlockMap]) -> Iterator[BlockMap]:
+def _zeroed(ranges: list[RangeZero], indexes: Mapping[int, BlockMap | Writing]) -> Iterator[BlockMap]:
     """Zero the ranges in the indexes, in steps of a page; gives the index of each step."""
     for span in ranges:
         index = indexes.get(span.layer)
+        if isinstance(index, Writing):
+            raise BrokenInvariant("a range of a snapshot is zeroed")
         if index is not None:
             for _ in index.zero_steps(span.first, span.end, ALLOCATED if span.allocated else HOLE):
                 yield index

@@ -13,9 +13,9 @@ from storage.format.checkpoint import Part, PartKind, Trailer, open_part
 from storage.format.envelope import Header
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex, open_index
-from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.image import PlaceReader, load_part
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.index.trunk import AnyMap
 from storage.objects.base import ObjectStore
 
 INDEX_READS_IN_FLIGHT = 32
@@ -61,7 +61,7 @@ def moved_frames(numbered: Iterable[tuple[int, SstIndex]], sst_numbers: SstNumbe
 
 
 async def load_checkpoint(
-    maps: Mapping[int, BlockMap],
+    maps: Mapping[int, AnyMap],
     ref: SstRef,
     header: Header,
     trailer: Trailer,
@@ -72,8 +72,8 @@ async def load_checkpoint(
     env: Env,
     on_missing: Callable[[], Awaitable[None]],
 ) -> None:
-    """Read the parts of a checkpoint into empty maps. Parts of layers that are not in `maps` are passed over: those
-    layers live no more. Corrupt: one is damaged, or the object is missing.
+    """Read the parts of a checkpoint into empty maps, those of its trunks. Corrupt: one is damaged, or the object is
+    missing.
     """
     name = sst_name(ref.id)
     room = asyncio.Semaphore(PART_READS_IN_FLIGHT)
@@ -93,6 +93,8 @@ async def load_checkpoint(
             except ValueError as error:
                 raise Corrupt(name, str(error)) from None
 
-    for kinds in ((PartKind.BASES, PartKind.ZEROS), (PartKind.PATCHES,)):
-        wanted = [(n, part) for n, part in enumerate(trailer.parts) if part.layer in maps and part.kind in kinds]
+    if any(part.layer not in maps for part in trailer.parts):
+        raise Corrupt(name, "it has a part of a layer that is not in its trunks")
+    for kinds in ((PartKind.KEPT,), (PartKind.BASES, PartKind.ZEROS), (PartKind.PATCHES,)):
+        wanted = [(n, part) for n, part in enumerate(trailer.parts) if part.kind in kinds]
         await asyncio.gather(*(read(number, part) for number, part in wanted))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from storage.format.blocks import ALLOCATED, FrameRef
 from storage.format.columns import Columns
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_SHIFT
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS
+from storage.lsm.index.trunk import AnyMap
 
 PAGES_AT_ONCE = 8
 PATCHES_AT_ONCE = PAGES_AT_ONCE * PAGE_BLOCKS
@@ -21,17 +22,24 @@ FRAMES_AT_ONCE = 512
 """Given in one step: as long."""
 
 
-def live_bytes(index: BlockMap, numbers: int) -> Iterator[NDArray[np.float64]]:
-    """Bytes of frames that are referred to, by number of their SST (below `numbers`), in steps of a millisecond."""
+def referenced(index: AnyMap) -> Iterator[Columns]:
+    """Location and length of all that is referred to, in steps of a millisecond."""
     pages = [page for page in index.pages.values() if page is not ALLOCATED_PAGE]
     for start in range(0, len(pages), PAGES_AT_ONCE):
         some = pages[start : start + PAGES_AT_ONCE]
-        location = np.concatenate([np.frombuffer(page.location, np.uint64) for page in some])
-        length = np.concatenate([np.frombuffer(page.length, np.uint32) for page in some])
-        yield _bytes_by_number(location, length, numbers)
+        yield {
+            "location": np.concatenate([np.array(page.location, np.uint64) for page in some]),
+            "length": np.concatenate([np.array(page.length, np.uint32) for page in some]),
+        }
     for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
         part = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
-        yield _bytes_by_number(part["location"], part["length"], numbers)
+        yield {"location": part["location"], "length": part["length"]}
+
+
+def live_bytes(index: AnyMap, numbers: int) -> Iterator[NDArray[np.float64]]:
+    """Bytes of frames that are referred to, by number of their SST (below `numbers`), in steps of a millisecond."""
+    for some in referenced(index):
+        yield bytes_by_number(some, numbers)
 
 
 def patch_rows(index: BlockMap) -> Iterator[Columns]:
@@ -63,7 +71,7 @@ def numbers_mask(numbers: Collection[int]) -> NDArray[np.bool_]:
     return mask
 
 
-def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> Iterator[list[FrameRef]]:
+def frames_in(index: AnyMap, wanted: NDArray[np.bool_]) -> Iterator[list[FrameRef]]:
     """All frames that lie in SSTs with these numbers, in steps of half a millisecond. What is written anew between two
     steps may be given or not: it lies elsewhere then.
     """
@@ -74,10 +82,11 @@ def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> Iterator[list[Frame
             page = index.pages.get(number)
             if page is None or page is ALLOCATED_PAGE:
                 continue
-            location = np.frombuffer(page.location, np.uint64)
-            for at in np.flatnonzero(_is_in(location, wanted)).tolist():
+            # A copy: a page of a snapshot does not grow while numpy looks at it.
+            hits = np.flatnonzero(_is_in(np.array(page.location, np.uint64), wanted))
+            for at, block in zip(hits.tolist(), page.blocks(number)[hits].tolist(), strict=True):
                 tag = page.tag[at].to_bytes(8, "little")
-                found.append(FrameRef(page.location[at], page.length[at], tag, number << PAGE_SHIFT | at, full=True))
+                found.append(FrameRef(page.location[at], page.length[at], tag, block, full=True))
         yield found
     for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
         columns = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
@@ -91,11 +100,11 @@ def frames_in(index: BlockMap, wanted: NDArray[np.bool_]) -> Iterator[list[Frame
                 break
 
 
-def _bytes_by_number(
-    location: NDArray[np.unsignedinteger], length: NDArray[np.unsignedinteger], numbers: int
-) -> NDArray[np.float64]:
-    number = (location >> np.uint64(32)).astype(np.int64)
-    return np.bincount(number, weights=length, minlength=numbers).astype(np.float64, copy=False)
+def bytes_by_number(frames: Columns, numbers: int) -> NDArray[np.float64]:
+    """Bytes of frames, by number of their SST; what has a higher number is not asked about."""
+    number = (frames["location"] >> np.uint64(32)).astype(np.int64)
+    found = np.bincount(number, weights=frames["length"], minlength=numbers).astype(np.float64, copy=False)
+    return found[:numbers]
 
 
 def _is_in(location: NDArray[np.unsignedinteger], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:

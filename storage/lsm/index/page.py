@@ -5,6 +5,10 @@ A page that does not exist is a hole of 1 GiB; one of nothing but allocated zero
 """
 
 from array import array
+from bisect import bisect_left
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED
 
@@ -21,6 +25,8 @@ _NO_LOCATIONS = array("Q", _ZERO8)
 _NO_TAGS = array("Q", _ZERO8)
 _NO_LENGTHS = array("I", _ZERO4)
 """Shared by all pages without base entries, never written to: scattered small writes make no full pages."""
+
+_ALL_BLOCKS = np.arange(PAGE_BLOCKS, dtype=np.uint32)
 
 
 class Page:
@@ -48,6 +54,50 @@ class Page:
             self.location = array("Q", _ZERO8)
             self.tag = array("Q", _ZERO8)
             self.length = array("I", _ZERO4)
+
+    def blocks(self, number: int) -> NDArray[np.uint32]:
+        """The block of each row, if this is page `number`."""
+        return _ALL_BLOCKS + np.uint32(number << PAGE_SHIFT)
+
+
+class KeptPage:
+    """Entries of some of 4096 neighbouring blocks: `at` ascends, and the other columns belong to it row by row. It
+    costs 26 bytes a block.
+    """
+
+    __slots__ = ("at", "head", "length", "location", "tag")
+
+    def __init__(self) -> None:
+        self.at = array("H")
+        self.location = array("Q")
+        self.tag = array("Q")
+        self.length = array("I")
+        self.head = array("I")
+
+    def copy(self) -> "KeptPage":
+        """Another page with the same rows."""
+        page = KeptPage()
+        page.at, page.location, page.tag = self.at[:], self.location[:], self.tag[:]
+        page.length, page.head = self.length[:], self.head[:]
+        return page
+
+    def row(self, at: int) -> int:
+        """The row of a block, -1 if it has none."""
+        row = bisect_left(self.at, at)
+        return row if row < len(self.at) and self.at[row] == at else -1
+
+    def insert(self, at: int, *, location: int, length: int, tag: int, head: int) -> None:
+        """A row for a block that has none."""
+        row = bisect_left(self.at, at)
+        self.at.insert(row, at)
+        self.location.insert(row, location)
+        self.length.insert(row, length)
+        self.tag.insert(row, tag)
+        self.head.insert(row, head)
+
+    def blocks(self, number: int) -> NDArray[np.uint32]:
+        """The block of each row, if this is page `number`."""
+        return np.array(self.at, np.uint32) + np.uint32(number << PAGE_SHIFT)
 
 
 def allocated_page() -> Page:

@@ -115,6 +115,44 @@ class PatchTable:
         self.block[row] = _NO_BLOCK
         self._free.append(row)
 
+    def copy_chain(self, other: "PatchTable", head: int, block: int) -> int:
+        """A chain of another table's, here as well; the row of its head, 0 if that is empty."""
+        row = 0
+        for old in list(other.chain(head, block))[::-1]:
+            row = self.add(
+                block,
+                over=row,
+                mask=other.mask[old],
+                location=other.location[old],
+                length=other.length[old],
+                tag=other.tag[old],
+            )
+        return row
+
+    def move(self, head: int, block: int, old: int, new: int) -> bool:
+        """In the chain that begins at `head`, the frame at `old` lies at `new` from now on; False if it has none."""
+        for row in self.chain(head, block):
+            if self.location[row] == old:
+                self.location[row] = new
+                return True
+        return False
+
+    def copy(self, dead: list[int]) -> "PatchTable":
+        """Another table with the same rows under the same numbers."""
+        table = PatchTable(dead)
+        table._free = self._free[:]
+        for mine, its in (
+            (self._age, table._age),
+            (self.block, table.block),
+            (self.next, table.next),
+            (self.mask, table.mask),
+            (self.location, table.location),
+            (self.length, table.length),
+            (self.tag, table.tag),
+        ):
+            its[:] = mine
+        return table
+
     def load(self, rows: Columns) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Many chains at once: columns block, mask, location, length and tag, by block, and of each block from the
         oldest patch to the newest; at least one row. The head of each chain, and its block.

@@ -55,8 +55,8 @@ class Queue(Protocol):
         """Up to here it is in the log."""
 
 
-Unkept = tuple[Queue, int, Op | Meta]
-"""An operation that is not in the journal yet: its queue, the operation before it there, and itself."""
+Unkept = tuple[Queue, int, int, Op | Meta]
+"""An operation that is not in the journal yet: its queue, its layer, the operation before it there, and itself."""
 
 
 @dataclass(slots=True)
@@ -131,9 +131,9 @@ class Journal:
         active = self._active
         if active is None or active.size >= self._segment_bytes:
             active = self._begin_segment()
-        parts = encode(
-            place.seal, active.number, self._batches, [(queue.layer, previous, op) for queue, previous, op in pending]
-        )
+        # The layer is that of the moment when it was linked: a snapshot may have been taken since.
+        entries = [(layer, previous, op) for _, layer, previous, op in pending]
+        parts = encode(place.seal, active.number, self._batches, entries)
         try:
             place.files.append(active.number, parts)
         except OSError as error:
@@ -141,7 +141,7 @@ class Journal:
             self._turn_off(error)
             return
         self._batches += 1
-        for queue in {queue for queue, _, _ in pending}:
+        for queue in {queue for queue, _, _, _ in pending}:
             active.newest[queue] = queue.last_sequence
         pending.clear()
         size = sum(map(len, parts))

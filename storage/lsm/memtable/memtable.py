@@ -21,6 +21,7 @@ from storage.buffers import Buffer, own
 from storage.errors import BrokenInvariant
 from storage.format.blocks import BLOCKS_MAX, HOLE, FrameRef, SstRef
 from storage.format.frame import FULL_MASK, SECTOR_BYTES
+from storage.format.trunks import LoggedOperation
 
 Content = Buffer | int
 Base = Buffer | FrameRef | int | None
@@ -213,6 +214,10 @@ class LayerTable:
                     found.link_block(span.content)
         return found
 
+    def __bool__(self) -> bool:
+        """Whether anything is here."""
+        return bool(self.blocks or self.zeros)
+
     def drop(self, first: int, end: int) -> None:
         """Forget the entries of blocks [first, end)."""
         blocks = self.blocks
@@ -238,7 +243,18 @@ class Memtable:
         M5  An entry or a span carries the sequence of its newest operation; later links have higher ones.
     """
 
-    __slots__ = ("bytes", "first_beyond", "kept", "layers", "located", "sequence", "ssts", "tree", "zeroed")
+    __slots__ = (
+        "bytes",
+        "first_beyond",
+        "kept",
+        "layers",
+        "located",
+        "operations",
+        "sequence",
+        "ssts",
+        "tree",
+        "zeroed",
+    )
 
     def __init__(self) -> None:
         self.layers: dict[int, LayerTable] = {}
@@ -250,6 +266,8 @@ class Memtable:
         """Operations that zeroed: they weigh nothing but must be flushed too."""
         self.located = 0
         """Blocks whose data is an uploaded frame."""
+        self.operations: list[LoggedOperation] = []
+        """What was done to trunks in this generation, by sequence; the indexes do not show it yet."""
         self.ssts: list[SstRef] = []
         """Data SSTs whose locators are in the log of this generation."""
         self.sequence = 0

@@ -12,7 +12,7 @@ from storage.cache.frame_cache import CachedFrame, Decoded
 from storage.errors import BrokenInvariant
 from storage.format.blocks import FrameRef, runs, sector_range
 from storage.format.frame import SECTOR_BYTES
-from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.memtable.memtable import BlockEntry, LayerTable, overlay
 
 Piece = Buffer | int
@@ -38,7 +38,7 @@ class Assembly:
         self.fragments = 0
         """Most entries of the index that one block was put together from."""
 
-    def block(self, tables: list[LayerTable], index: BlockMap, block: int, low: int, high: int) -> list[Piece]:
+    def block(self, tables: list[LayerTable], index: LayerIndex, block: int, low: int, high: int) -> list[Piece]:
         """Bytes [low, high) of a block. The pieces are complete only if nothing was added to `missing`."""
         need = sector_range(low // SECTOR_BYTES, -(-high // SECTOR_BYTES))
         parts, overlays, left = resolve(tables, block, need)
@@ -54,7 +54,7 @@ class Assembly:
             return []
         return _trim(found, low, high)
 
-    def _from_index(self, index: BlockMap, block: int, need: int) -> list[Part]:
+    def _from_index(self, index: LayerIndex, block: int, need: int) -> list[Part]:
         parts: list[Part] = []
         key, valid = index.assembled.get(block, (0, 0))
         whole = self._cache.get(key)

@@ -10,8 +10,8 @@ from enum import IntEnum
 from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef, runs
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
-from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_SHIFT
+from storage.lsm.index.page import PAGE_SHIFT
+from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.memtable.memtable import BlockEntry, LayerTable
 
 STEPS_MAX = 4096
@@ -32,7 +32,7 @@ class ExtentState(IntEnum):
     HOLE = 3
 
 
-def extents(tables: list[LayerTable], index: BlockMap, offset: int, length: int) -> list[tuple[int, ExtentState]]:
+def extents(tables: list[LayerTable], index: LayerIndex, offset: int, length: int) -> list[tuple[int, ExtentState]]:
     """Runs (bytes, state) from `offset` on. They cover `length` bytes, or less if there is too much to walk; never
     nothing.
     """
@@ -54,7 +54,7 @@ def allocated_bytes(runs_: list[tuple[int, ExtentState]]) -> int:
     return sum(size for size, state in runs_ if state is not ExtentState.HOLE)
 
 
-def _walk(tables: list[LayerTable], index: BlockMap, offset: int, end: int) -> Iterator[tuple[int, int, ExtentState]]:
+def _walk(tables: list[LayerTable], index: LayerIndex, offset: int, end: int) -> Iterator[tuple[int, int, ExtentState]]:
     block = offset // BLOCK_BYTES
     last = (end - 1) // BLOCK_BYTES
     written = _written_pages(tables, block, last)
@@ -69,10 +69,8 @@ def _walk(tables: list[LayerTable], index: BlockMap, offset: int, end: int) -> I
             span = next((span for table in tables if (span := table.zeros.find(block)) is not None), None)
             if span is not None:
                 stop, state = min(stop, span.end), _zero_state(span.content)
-            elif page not in index.pages:
-                state = ExtentState.HOLE
-            elif index.pages[page] is ALLOCATED_PAGE:
-                state = ExtentState.ZERO
+            elif (content := index.uniform(page)) is not None:
+                state = _zero_state(content)
             else:
                 stop = block + 1
         if state is None:
@@ -89,7 +87,7 @@ def _written_pages(tables: list[LayerTable], first: int, last: int) -> Container
     return {block >> PAGE_SHIFT for table in tables for block in table.blocks}
 
 
-def _block(tables: list[LayerTable], index: BlockMap, block: int) -> Iterator[tuple[int, int, ExtentState]]:
+def _block(tables: list[LayerTable], index: LayerIndex, block: int) -> Iterator[tuple[int, int, ExtentState]]:
     masks = {ExtentState.DATA: 0, ExtentState.ZERO: 0, ExtentState.HOLE: 0}
     need = FULL_MASK
     for table in tables:

@@ -18,7 +18,7 @@ from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, RolledBack, Unavailable
 from storage.format.manifest import Manifest
-from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.journal.files import JournalFiles
 from storage.lsm.manifest.manifest_store import Manifests
@@ -66,7 +66,7 @@ class Opened:
     manifests: Manifests
     ciphers: Ciphers
     replay: Replay
-    maps: dict[int, BlockMap]
+    forest: Forest
     epoch: int
     lock: WriterLock | None
     journal: Carried | None = None
@@ -125,7 +125,7 @@ class Opener:
             if claim.lock is not None:
                 claim.lock.release()
             raise
-        return Opened(manifests, ciphers, replay, view.maps, epoch, claim.lock, claim.journal)
+        return Opened(manifests, ciphers, replay, view.forest, epoch, claim.lock, claim.journal)
 
     async def open_reader(self, tree: TreeState) -> Opened:
         """A view of the newest state, which takes nothing from anybody. Unavailable: its writer commits faster than it
@@ -138,7 +138,7 @@ class Opener:
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if view is None:
             raise Unavailable(f"{self.store.url} changes faster than it can be read: ask the server that writes it")
-        return Opened(manifests, ciphers, view.replay, view.maps, manifests.manifest.epoch, None)
+        return Opened(manifests, ciphers, view.replay, view.forest, manifests.manifest.epoch, None)
 
     async def _view(
         self, ciphers: Ciphers, manifests: Manifests, log: LogReader, anchor: Anchor | None, tree: TreeState

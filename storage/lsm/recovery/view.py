@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from storage.bucket.missing import insist
 from storage.env import Env
-from storage.errors import Corrupt, NotFound
+from storage.errors import BrokenInvariant, Corrupt, NotFound
 from storage.format.blocks import SstRef
 from storage.format.envelope import ObjectKind, open_object
-from storage.format.names import sst_name
+from storage.format.names import MANIFESTS, sst_name
 from storage.format.sizes import TREE_BYTES_MAX
-from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.build import add_rows
+from storage.lsm.index.build import rebuild
+from storage.lsm.index.forest import Forest
 from storage.lsm.index.image import PlaceReader
 from storage.lsm.index.load import load_checkpoint, moved_frames, read_indexes
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -29,7 +29,7 @@ class View:
 
     number: int
     replay: Replay
-    maps: dict[int, BlockMap]
+    forest: Forest
 
     def still_holds(self, manifests: Manifests, replay: Replay) -> bool:
         """Whether our take-over followed that very manifest, and the log has not grown since."""
@@ -70,14 +70,15 @@ class ViewLoader:
         numbered = [
             (self.sst_numbers.number(sst.id), index) for sst, index in zip(manifest.ssts, indexes, strict=False)
         ]
-        maps = {layer: BlockMap() for layer in tree.layers()}
+        forest = Forest()
         if manifest.checkpoint is not None and manifests.trailer is not None:
             header, trailer = manifests.trailer
             places = PlaceReader(
                 [self.sst_numbers.number(sst.id) for sst in trailer.ssts], moved_frames(numbered, self.sst_numbers)
             )
+            forest = Forest.empty(trailer.trunks)
             await load_checkpoint(
-                maps,
+                forest.maps(),
                 manifest.checkpoint,
                 header,
                 trailer,
@@ -88,8 +89,12 @@ class ViewLoader:
                 on_missing=manifests.look_for_newer,
             )
         written = [(number, index) for number, index in numbered if not index.victims]
-        await self.env.run("codec", add_rows, maps, written)
-        return View(manifests.number, replay, maps)
+        operations = [logged.operation for logged in manifest.operations]
+        try:
+            await self.env.run("codec", rebuild, forest, written, operations)
+        except BrokenInvariant as error:
+            raise Corrupt(MANIFESTS, str(error)) from error
+        return View(manifests.number, replay, forest)
 
     async def _read_tree(self, ref: SstRef) -> bytes:
         name = sst_name(ref.id)

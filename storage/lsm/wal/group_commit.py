@@ -30,7 +30,7 @@ from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate
 from storage.lsm.wal.pacing import Flight, Pacing
 from storage.lsm.wal.position import LoggedObject, LogPosition
-from storage.lsm.wal.queue import Cut, LayerQueue
+from storage.lsm.wal.queue import TREE, Cut, LayerQueue
 from storage.objects.base import ObjectStore
 from storage.units import KIB
 
@@ -96,7 +96,7 @@ class GroupCommit:
         self._on_failure = on_failure
         self._on_progress = on_progress
         self._loop = asyncio.get_running_loop()
-        self._dirty: dict[int, LayerQueue] = {}
+        self._dirty: dict[LayerQueue, None] = {}
         """Queues with pending operations or cuts that are not in a batch yet."""
         self._in_flight: deque[Batch] = deque()
         self._sealing = asyncio.Lock()
@@ -110,7 +110,7 @@ class GroupCommit:
     def wake(self, queue: LayerQueue) -> None:
         """A queue got its first pending operation."""
         queue.since = self._env.monotonic()
-        self._dirty[queue.layer] = queue
+        self._dirty[queue] = None
         if self._timer is None and not self._stopped:
             self._timer = self._loop.call_later(self.pacing.push_at(queue) - queue.since, self._on_timer)
 
@@ -122,7 +122,7 @@ class GroupCommit:
 
     def cut_all(self) -> None:
         """Cut every queue now, before a memtable is sealed (Q2)."""
-        for queue in list(self._dirty.values()):
+        for queue in list(self._dirty):
             while queue.pending:
                 self._start(queue.cut(self.writes.memtable))
         self.kick()
@@ -130,13 +130,13 @@ class GroupCommit:
     def under_way(self) -> list[LayerQueue]:
         """The queues that hold anything unacknowledged, also those of layers that were dropped."""
         sent = [cut.queue for batch in self._in_flight for cut in batch.cuts]
-        return list(dict.fromkeys([*self._dirty.values(), *sent]))
+        return list(dict.fromkeys([*self._dirty, *sent]))
 
     def oldest(self) -> float | None:
         """When the oldest operation came that is not acknowledged yet; None if all are."""
         cuts = [cut for batch in self._in_flight for cut in batch.cuts]
-        cuts += [cut for queue in self._dirty.values() for cut in queue.cuts]
-        times = [cut.since for cut in cuts] + [queue.since for queue in self._dirty.values() if queue.pending]
+        cuts += [cut for queue in self._dirty for cut in queue.cuts]
+        times = [cut.since for cut in cuts] + [queue.since for queue in self._dirty if queue.pending]
         return min(times, default=None)
 
     def is_acknowledged_below(self, number: int) -> bool:
@@ -178,7 +178,7 @@ class GroupCommit:
     def _cut_and_send(self) -> None:
         now = self._env.monotonic()
         flight = self._flight()
-        for queue in list(self._dirty.values()):
+        for queue in list(self._dirty):
             while queue.pending and self.pacing.is_due(queue, flight, now):
                 self._start(queue.cut(self.writes.memtable))
         while self.pacing.may_send(self._flight()) and (cuts := self._take_ready()):
@@ -194,27 +194,30 @@ class GroupCommit:
         return Flight(len(flight), written, flight[0].number, number, flight[-1].sent_at)
 
     def _take_ready(self) -> list[Cut]:
-        """The cuts of the next object. A queue that had its turn goes behind the others, so none can fill them all."""
+        """The cuts of the next object. A queue that had its turn goes behind the others, so none can fill them all.
+
+        The tree of names is always first: what was written to a layer that it made is never in the log before that.
+        """
         cuts: list[Cut] = []
         size = 0
         most = self.pace.inline_bytes
-        for number, queue in list(self._dirty.items()):
+        for queue in sorted(self._dirty, key=lambda queue: queue.layer != TREE):
             if size >= most:
                 break
             while queue.cuts and queue.cuts[0].ready and size < most:
                 cut = queue.cuts.popleft()
                 cuts.append(cut)
                 size += cut.size
-            del self._dirty[number]
+            del self._dirty[queue]
             if queue.cuts or queue.pending:
-                self._dirty[number] = queue
+                self._dirty[queue] = None
         return cuts
 
     def _arm(self, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self.pacing.look_again_at(self._dirty.values(), self._flight())
+        due = self.pacing.look_again_at(self._dirty, self._flight())
         if due is not None:
             self._timer = self._loop.call_later(max(due - now, TIMER_SECONDS_MIN), self._on_timer)
 
@@ -229,7 +232,7 @@ class GroupCommit:
             self.kick()
 
     async def _upload(self, cut: Cut) -> None:
-        upload = await self._bulk.upload(cut.queue.layer, cut.blocks)
+        upload = await self._bulk.upload(cut.records.layer, cut.blocks)
         records = cut.records
         records.ssts = upload.ssts
         records.located = upload.located

@@ -19,7 +19,7 @@ def locate(cut: Cut, upload: Upload, writes: WriteState, cache: FrameCache) -> N
     """Point the memtable of an acknowledged cut at what was uploaded of it, where that was not written again since."""
     memtable = cut.memtable
     memtable.ssts += upload.ssts
-    table = memtable.layers.get(cut.queue.layer)
+    table = memtable.layers.get(cut.records.layer)
     if table is None:
         return
     found: list[tuple[WholeBlock, FrameRef | int]] = [(block, HOLE) for block in upload.zeros]

@@ -1,4 +1,5 @@
-"""The queue of one layer on its way to the log: operations, cuts, and who waits for them.
+"""The queue of one device on its way to the log: operations, cuts, and who waits for them. What is cut from it is of
+the layer that the device was written to when it was queued.
 
 A *cut* is the head of a queue, taken as a whole: after a crash all of it is there or nothing. If whole blocks make up
 4 MiB or more of it (less on a slow link: see `pace`), those travel as frames of data SSTs, and only the rest of its
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from storage.bucket.pace import Pace
+from storage.errors import BrokenInvariant
 from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT
 from storage.format.wal import LayerRecords, Meta, Op
 from storage.lsm.memtable.link import Links
@@ -59,7 +61,7 @@ class Cut:
 
 
 class LayerQueue:
-    """The queue of one layer. Appended to on the fast path.
+    """The queue of one device. Appended to on the fast path.
 
     Invariants, by number:
 
@@ -78,6 +80,7 @@ class LayerQueue:
         "cuts",
         "last_sequence",
         "layer",
+        "made",
         "pending",
         "pending_bytes",
         "since",
@@ -97,6 +100,8 @@ class LayerQueue:
         self.last_sequence = sequence
         self.cut_sequence = sequence
         self.acked_sequence = sequence
+        self.made = 0
+        """Sequence of the change of the tree that made the layer, if the queue was another's before."""
         self.wanted = 0
         """Highest sequence somebody waits for."""
         self._listeners: dict[Callable[[int], None], None] = {}
@@ -108,7 +113,8 @@ class LayerQueue:
             commit.wake(self)
         self.pending.append(op)
         writes = commit.writes
-        writes.unkept.append((self, self.last_sequence, op))
+        previous = self.last_sequence if self.last_sequence > self.made else self.made
+        writes.unkept.append((self, self.layer, previous, op))
         self.last_sequence = op.sequence if isinstance(op, Meta) else op[0]
         self.pending_bytes += charge
         writes.charge(charge)
@@ -118,6 +124,16 @@ class LayerQueue:
     def holds(self, sequence: int) -> None:
         """During a replay: the log has all of this queue up to `sequence`."""
         self.last_sequence = self.cut_sequence = self.acked_sequence = sequence
+
+    def move_on(self, layer: int, links: Links, sequence: int) -> None:
+        """What comes from now on is of another layer of the same device, which the change of the tree with this
+        sequence made. BrokenInvariant: something is not cut yet, and would be told to be of that.
+        """
+        if self.pending:
+            raise BrokenInvariant("a device goes on with another layer, and operations of the old one are not cut yet")
+        self.layer = layer
+        self.made = sequence
+        self._links = links
 
     def replayed(self) -> None:
         """What was linked so far is in the log: blocks it completed must not travel as bulk of the first cut."""

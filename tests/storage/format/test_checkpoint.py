@@ -75,7 +75,7 @@ def seal(
     builder = CheckpointBuilder.begin(cipher, header, IDS[which])
     for layer, kind, columns in some:
         builder.add(layer, kind, columns)
-    ref, content = builder.finish(sequence=sequence, ssts=table or [])
+    ref, content = builder.finish(sequence=sequence, ssts=table or [], trunks=[])
     return ref, bytes(content)
 
 

@@ -48,7 +48,9 @@ def test_it_comes_back() -> None:
 
 def test_fields_that_an_older_writer_did_not_know_are_filled_in() -> None:
     fields = msgspec.msgpack.decode(encode(OLD))
-    for count, missing in enumerate(("gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")):
+    for count, missing in enumerate(
+        ("operations", "gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")
+    ):
         old = decode(NAME, msgspec.msgpack.encode(fields[: len(fields) - count - 1]))
         assert getattr(old, missing) == getattr(EMPTY, missing)
         assert old.sequence == OLD.sequence
@@ -119,6 +121,7 @@ def test_a_checkpoint_adds_each_table_once_and_begins_no_epoch() -> None:
         tree=None,
         fences=[5, 30, 47],
         keys=2,
+        operations=[],
     )
     check_successor(taken, new)
     assert new.ssts == TABLES

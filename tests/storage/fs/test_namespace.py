@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from storage.errors import AlreadyExists, Conflict, Corrupt, Invalid, NotFound, StorageError, Unsupported
+from storage.format.trunks import DropLayer, MakeLayer
 from storage.fs.inodes import (
     SIZE_BYTES_MAX,
     Inode,
@@ -18,7 +19,7 @@ from storage.fs.inodes import (
     RemoveLayer,
     Unlink,
 )
-from storage.fs.namespace import DropLayer, Effect, InodeKind, Namespace, ZeroRange
+from storage.fs.namespace import Effect, InodeKind, Namespace, ZeroRange
 from tests.support.examples import examples
 
 MIB = 1024 * 1024
@@ -32,7 +33,8 @@ def tree() -> Namespace:
 
 def made(tree: Namespace, *names: str, size: int = MIB) -> Namespace:
     for name in names:
-        assert tree.apply(tree.plan_create_device(name, size, NOW)) == []
+        (made,) = tree.apply(tree.plan_create_device(name, size, NOW))
+        assert isinstance(made, MakeLayer)
     return tree
 
 
@@ -455,7 +457,7 @@ class AgainstADict(RuleBasedStateMachine):
             with pytest.raises((AlreadyExists, Conflict)):
                 self.tree.plan_create_device(name, size, self.now)
             return
-        assert self.apply(self.tree.plan_create_device(name, size, self.now)) == []
+        assert self.apply(self.tree.plan_create_device(name, size, self.now)) != []
         number = self.tree.device(name)[1].number
         assert number > self.highest
         self.highest = number

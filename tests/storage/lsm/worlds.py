@@ -13,6 +13,7 @@ from storage.buffers import Buffer
 from storage.crypto.keys import DataKey
 from storage.env import RealEnv
 from storage.errors import Closed, Corrupt, StorageError
+from storage.format.trunks import DropLayer, MakeLayer
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.metadata import TreeEffects
@@ -63,16 +64,16 @@ class Layers:
                 raise Corrupt("the tree", f"layer {number} is not the next one")
             self.next += 1
             self.numbers.append(number)
-            return TreeEffects()
+            return TreeEffects(operations=[MakeLayer(number)])
         if number not in self.numbers:
             raise Corrupt("the tree", f"there is no layer {number}")
         if verb == "drop":
             self.numbers.remove(number)
-            return TreeEffects(dropped=[number])
+            return TreeEffects(operations=[DropLayer(number)])
         return TreeEffects(zeroed=[(number, offset, length)])
 
-    def layers(self) -> Iterable[int]:
-        return list(self.numbers)
+    def trunks(self) -> Iterable[list[int]]:
+        return [[number] for number in self.numbers]
 
 
 def record(verb: str, number: int, offset: int = 0, length: int = 0) -> bytes:

@@ -39,7 +39,11 @@ async def written() -> tuple[World, Engine, dict[int, FrameRef]]:
 
 
 def frames(engine: Engine, block: int) -> list[FrameRef]:
-    return [found.content for found in engine.layers[1].index.find(block) if isinstance(found.content, FrameRef)]
+    return [found.content for found in head(engine).find(block) if isinstance(found.content, FrameRef)]
+
+
+def head(engine: Engine) -> BlockMap:
+    return engine._layers.forest.heads()[1]
 
 
 def point(index: BlockMap, block: int, frame: FrameRef) -> None:
@@ -47,19 +51,19 @@ def point(index: BlockMap, block: int, frame: FrameRef) -> None:
 
 
 def shows_old_content(engine: Engine, first: dict[int, FrameRef]) -> None:
-    point(engine.layers[1].index, NEW, first[NEW])
+    point(head(engine), NEW, first[NEW])
 
 
 def forgets_a_block(engine: Engine, first: dict[int, FrameRef]) -> None:
-    engine.layers[1].index.set_base(OLD, location=0, length=0, tag=0)
+    head(engine).set_base(OLD, location=0, length=0, tag=0)
 
 
 def forgets_a_patch(engine: Engine, first: dict[int, FrameRef]) -> None:
-    engine.layers[1].index.forget_patches(PATCHED)
+    head(engine).forget_patches(PATCHED)
 
 
 def forgets_a_discard(engine: Engine, first: dict[int, FrameRef]) -> None:
-    point(engine.layers[1].index, ZEROED, first[ZEROED])
+    point(head(engine), ZEROED, first[ZEROED])
 
 
 def forgets_a_wide_discard(engine: Engine, first: dict[int, FrameRef]) -> None:
@@ -68,21 +72,21 @@ def forgets_a_wide_discard(engine: Engine, first: dict[int, FrameRef]) -> None:
 
 def mixes_up_two_blocks(engine: Engine, first: dict[int, FrameRef]) -> None:
     (other,) = frames(engine, OLD)
-    point(engine.layers[1].index, NEW, other)
+    point(head(engine), NEW, other)
 
 
 def is_off_by_a_byte(engine: Engine, first: dict[int, FrameRef]) -> None:
     (frame,) = frames(engine, OLD)
-    point(engine.layers[1].index, OLD, FrameRef(frame.location + 1, frame.length, frame.tag, OLD, full=True))
+    point(head(engine), OLD, FrameRef(frame.location + 1, frame.length, frame.tag, OLD, full=True))
 
 
 def has_another_tag(engine: Engine, first: dict[int, FrameRef]) -> None:
     (frame,) = frames(engine, OLD)
-    point(engine.layers[1].index, OLD, FrameRef(frame.location, frame.length, bytes(8), OLD, full=True))
+    point(head(engine), OLD, FrameRef(frame.location, frame.length, bytes(8), OLD, full=True))
 
 
 def widens_a_patch(engine: Engine, first: dict[int, FrameRef]) -> None:
-    index = engine.layers[1].index
+    index = head(engine)
     row = index.pages[0].head[PATCHED]
     masks(index)[row] |= 1 << 20
 

@@ -10,17 +10,19 @@ from hypothesis import strategies as st
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry
 from storage.format.frame import FULL_MASK
 from storage.format.sst import SstIndex, decode_index, encode_index
+from storage.format.trunks import MakeLayer
 from storage.lsm.index import build as load
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.build import add_rows
+from storage.lsm.index.build import rebuild
+from storage.lsm.index.forest import Forest
 from storage.lsm.index.page import PAGE_BLOCKS
 from tests.support.examples import examples
 
 
 def build_maps(indexes: Iterable[tuple[int, SstIndex]], layers: Iterable[int]) -> dict[int, BlockMap]:
-    maps = {layer: BlockMap() for layer in layers}
-    add_rows(maps, indexes)
-    return maps
+    forest = Forest()
+    rebuild(forest, indexes, [MakeLayer(layer) for layer in layers])
+    return forest.heads()
 
 
 BLOCKS = [0, 1, 2, 3, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 5, 2**32 - 2]

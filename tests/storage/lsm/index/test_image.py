@@ -13,9 +13,10 @@ from storage.format.checkpoint import ROWS_PER_PART, PartKind
 from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
 from storage.lsm.index import image as checkpoint
-from storage.lsm.index.block_map import BlockMap, Found, Frozen
+from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.image import PlaceReader, check_listed, load_part, parts_of
 from storage.lsm.index.page import PAGE_BLOCKS
+from storage.lsm.index.rows import Found, Frozen
 from tests.support.examples import examples
 
 BLOCKS = [0, 1, 2, 7, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 3 * PAGE_BLOCKS, 2**32 - 2]

@@ -1,0 +1,232 @@
+"""The forest: the indexes of all layers of a store, as trunks, and what operations do to them. No I/O.
+
+One function, `steps`, does an operation in life and at a start. It is done when everything that was written before it
+is in the indexes, and nothing that was written after it: its *turn*. It goes on in steps between turns of the event
+loop; between two of them every layer shows what it did, and the new one is not there yet.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from storage.errors import BrokenInvariant
+from storage.format.trunks import (
+    CloneSnapshot,
+    DeleteSnapshot,
+    DropLayer,
+    FreezeHead,
+    MakeLayer,
+    Operation,
+    RollBack,
+    TrunkRef,
+)
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.reverse_delta import ReverseDelta
+from storage.lsm.index.trunk import AnyMap, LayerIndex, Trunk
+
+BLOCKS_IN_STEP = 256
+"""Blocks looked at between two turns of the event loop: about half a millisecond."""
+
+
+class Forest:
+    """Owned by the event loop."""
+
+    def __init__(self, trunks: Iterable[Trunk] = ()) -> None:
+        self._trunks: dict[int, Trunk] = {layer: trunk for trunk in trunks for layer in trunk.layers}
+        """By layer."""
+
+    @classmethod
+    def empty(cls, refs: Iterable[TrunkRef]) -> "Forest":
+        """The trunks that a checkpoint names, with empty indexes; `hold` follows when those are read."""
+        return cls(
+            Trunk(list(ref.layers), BlockMap(), [ReverseDelta() for _ in ref.layers[1:]], ref.shares) for ref in refs
+        )
+
+    def hold(self) -> None:
+        """All indexes were read: from now on snapshots keep what is replaced."""
+        for trunk in self.trunks():
+            trunk.flat.below = trunk.deltas[-1] if trunk.deltas else None
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self._trunks
+
+    def trunks(self) -> list[Trunk]:
+        """All of them, by head."""
+        return [self._trunks[head] for head in sorted({trunk.head for trunk in self._trunks.values()})]
+
+    def refs(self) -> list[TrunkRef]:
+        """As a checkpoint names them."""
+        return [trunk.ref() for trunk in self.trunks()]
+
+    def trunk(self, layer: int) -> Trunk:
+        """The trunk of a layer."""
+        return self._trunks[layer]
+
+    def index(self, layer: int) -> LayerIndex:
+        """The index of a layer, for readers."""
+        return self._trunks[layer].index(layer)
+
+    def heads(self) -> dict[int, BlockMap]:
+        """The index of each layer that is written to."""
+        return {trunk.head: trunk.flat for trunk in self.trunks()}
+
+    def maps(self) -> dict[int, AnyMap]:
+        """The map of each layer: all that refers to anything."""
+        found: dict[int, AnyMap] = {}
+        for trunk in self.trunks():
+            found.update(zip(trunk.layers, trunk.deltas, strict=False))
+            found[trunk.head] = trunk.flat
+        return found
+
+    def writing(self, layer: int) -> "Writing":
+        """Where entries of a layer are put; until the next operation."""
+        return Writing(self._trunks[layer], layer)
+
+    # --- operations
+
+    def make(self, layer: int) -> None:
+        """A new trunk of one layer, unless it is there: that may be done ahead of its turn."""
+        if layer not in self._trunks:
+            self._trunks[layer] = Trunk([layer], BlockMap())
+
+    def drop(self, layer: int) -> None:
+        """A trunk of one layer goes, if it is there: that may be done ahead of its turn."""
+        trunk = self._trunks.get(layer)
+        if trunk is not None and trunk.layers == [layer]:
+            del self._trunks[layer]
+
+    def steps(self, operation: Operation) -> Iterator[None]:
+        """Do an operation, at its turn. BrokenInvariant: it does not fit."""
+        match operation:
+            case MakeLayer(layer):
+                self.make(layer)
+            case DropLayer(layer):
+                if layer in self._trunks and self._trunks[layer].layers != [layer]:
+                    raise BrokenInvariant(f"layer {layer} is dropped, and has snapshots")
+                self.drop(layer)
+            case FreezeHead(head, child):
+                self._freeze(self._trunk_of(head, head), child)
+            case CloneSnapshot(snapshot, layer):
+                yield from self._clone(self._trunk_of(snapshot), snapshot, layer)
+            case RollBack(snapshot, head, child):
+                yield from self._roll_back(self._trunk_of(snapshot, head), snapshot, child)
+            case DeleteSnapshot(snapshot):
+                yield from self._delete(self._trunk_of(snapshot), snapshot)
+
+    def _trunk_of(self, layer: int, head: int | None = None) -> Trunk:
+        trunk = self._trunks.get(layer)
+        if trunk is None or (layer == trunk.head if head is None else head != trunk.head):
+            raise BrokenInvariant(f"an operation on layer {layer} does not fit the index: it is not what it should be")
+        return trunk
+
+    def _freeze(self, trunk: Trunk, child: int) -> None:
+        delta = ReverseDelta()
+        trunk.layers.append(child)
+        trunk.deltas.append(delta)
+        trunk.flat.below = delta
+        self._trunks[child] = trunk
+
+    def _clone(self, trunk: Trunk, snapshot: int, layer: int) -> Iterator[None]:
+        at = trunk.layers.index(snapshot)
+        flat = trunk.flat.copy()
+        for block in _in_steps(_held(trunk, at)):
+            if block is None:
+                yield
+                continue
+            holder = trunk.holder(at, block)
+            if holder is not trunk.flat:
+                flat.replace(block, holder)
+        flat.dead.clear()
+        trunk.shares = True
+        self._trunks[layer] = Trunk([layer], flat, shares=True)
+
+    def _roll_back(self, trunk: Trunk, snapshot: int, child: int) -> Iterator[None]:
+        at = trunk.layers.index(snapshot)
+        flat, head = trunk.flat, trunk.head
+        for block in _in_steps(_held(trunk, at)):
+            if block is None:
+                yield
+                continue
+            holder = trunk.holder(at, block)
+            if list(holder.find(block)) != list(flat.find(block)):
+                # What the newest snapshot shows of it by way of the head stands in it from here on (I5).
+                flat.replace(block, holder)
+        trunk.layers[-1] = child
+        del self._trunks[head]
+        self._trunks[child] = trunk
+
+    def _delete(self, trunk: Trunk, snapshot: int) -> Iterator[None]:
+        at = trunk.layers.index(snapshot)
+        gone = trunk.deltas[at]
+        if at:
+            for block in _in_steps(gone.blocks()):
+                if block is None:
+                    yield
+                else:
+                    trunk.deltas[at - 1].record(block, gone)
+        del trunk.layers[at], trunk.deltas[at]
+        trunk.flat.below = trunk.deltas[-1] if trunk.deltas else None
+        del self._trunks[snapshot]
+
+
+class Writing:
+    """One layer, into which entries are put: what was written to it, in order, zeros of a block before its data."""
+
+    def __init__(self, trunk: Trunk, layer: int) -> None:
+        self._trunk = trunk
+        self._at = trunk.layers.index(layer)
+
+    @property
+    def flat(self) -> BlockMap | None:
+        """The index itself if the layer is the head: that sees to its snapshots. None: it is a snapshot."""
+        return self._trunk.flat if self._at == len(self._trunk.deltas) else None
+
+    def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
+        """The whole block is this."""
+        holder, below = self._holder(block)
+        try:
+            holder.set_base(block, location=location, length=length, tag=tag)
+        finally:
+            self._trunk.flat.below = below
+
+    def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
+        """The sectors of `mask` are this."""
+        holder, below = self._holder(block)
+        try:
+            holder.add_patch(block, mask=mask, location=location, length=length, tag=tag)
+        finally:
+            self._trunk.flat.below = below
+
+    def _holder(self, block: int) -> tuple[AnyMap, ReverseDelta | None]:
+        """Where an entry goes, and what is to stand in `flat.below` afterwards.
+
+        What was written to a layer before it became a snapshot, and is flushed after that, belongs to the newer layers
+        too, as far as they wrote nothing over it: it goes where the snapshot finds the block. Only the next older
+        snapshot keeps what it replaces, not those that the entry is for.
+        """
+        trunk, at = self._trunk, self._at
+        below = trunk.flat.below
+        if at == len(trunk.deltas):
+            return trunk.flat, below
+        holder = trunk.holder(at, block)
+        if at:
+            trunk.deltas[at - 1].record(block, holder)
+        trunk.flat.below = None
+        return holder, below
+
+
+def _held(trunk: Trunk, at: int) -> list[int]:
+    """The blocks of which the snapshot at that position may show something else than the head."""
+    return sorted({block for delta in trunk.deltas[at:] for block in delta.blocks()})
+
+
+def _in_steps(blocks: Iterable[int]) -> Iterator[int | None]:
+    """The blocks, with None where others may have their turn."""
+    for count, block in enumerate(blocks):
+        yield block
+        if count % BLOCKS_IN_STEP == BLOCKS_IN_STEP - 1:
+            yield None
+
+
+def done(steps: Iterator[None]) -> None:
+    """Do all steps at once."""
+    for _ in steps:
+        pass

@@ -1,0 +1,118 @@
+"""A trunk: the indexes of one device's layers, and the index of a snapshot as its readers see it. No I/O.
+
+The head has a flat index of all blocks. A snapshot has a reverse delta; what is not in that is what the next newer
+layer shows. So a look-up in the head costs the same at any number of snapshots.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from storage.errors import BrokenInvariant, NotFound
+from storage.format.trunks import TrunkRef
+from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.reverse_delta import ReverseDelta
+from storage.lsm.index.rows import Found, Standing
+
+AnyMap = BlockMap | ReverseDelta
+"""What refers to frames."""
+
+
+@dataclass(slots=True, eq=False)
+class Trunk:
+    """The layers of one device. `flat.below` is the newest delta."""
+
+    layers: list[int]
+    """Snapshots, oldest first, and the head."""
+    flat: BlockMap
+    """Of the head."""
+    deltas: list[ReverseDelta] = field(default_factory=list)
+    """Of the snapshots, oldest first."""
+    shares: bool = False
+    """Whether it was cloned, or is a clone: its frames may be another trunk's as well."""
+
+    @property
+    def head(self) -> int:
+        """The layer that is written to."""
+        return self.layers[-1]
+
+    def ref(self) -> TrunkRef:
+        """As a checkpoint names it."""
+        return TrunkRef(list(self.layers), self.shares)
+
+    def maps(self) -> list[AnyMap]:
+        """Of all its layers, oldest first."""
+        return [*self.deltas, self.flat]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else can refer to what its head refers to."""
+        return not (self.deltas or self.shares)
+
+    def index(self, layer: int) -> "LayerIndex":
+        """The index of one of its layers, for readers."""
+        at = self.layers.index(layer)
+        return self.flat if at == len(self.deltas) else SnapshotIndex(self, self.deltas[at])
+
+    def holder(self, at: int, block: int) -> AnyMap:
+        """Where it stands what the layer at position `at` shows of a block."""
+        for delta in self.deltas[at:]:
+            if delta.holds(block):
+                return delta
+        return self.flat
+
+
+class SnapshotIndex:
+    """The index of a snapshot, as a reader asks a `BlockMap`. What it says never changes, but where frames lie."""
+
+    __slots__ = ("_delta", "_trunk", "assembled")
+
+    def __init__(self, trunk: Trunk, delta: ReverseDelta) -> None:
+        self._trunk = trunk
+        self._delta = delta
+        self.assembled: dict[int, tuple[int, int]] = {}
+        """As in a `BlockMap`."""
+
+    def _position(self) -> int:
+        for at, delta in enumerate(self._trunk.deltas):
+            if delta is self._delta:
+                return at
+        raise NotFound("this snapshot was deleted")
+
+    def _holder(self, block: int) -> AnyMap:
+        return self._trunk.holder(self._position(), block)
+
+    def standing(self, block: int) -> Standing:
+        """What the snapshot shows of a block."""
+        return self._holder(block).standing(block)
+
+    def find(self, block: int) -> Iterator[Found]:
+        """What is known of a block, newest first; the last one covers the whole block."""
+        return self._holder(block).find(block)
+
+    def locate(self, block: int, sector: int) -> int:
+        """The cache key of the newest content of one sector."""
+        key, mask = self.assembled.get(block, (0, 0))
+        if mask >> sector & 1:
+            return key
+        for found in self.find(block):
+            if found.mask >> sector & 1:
+                return found.content if isinstance(found.content, int) else found.content.location
+        raise BrokenInvariant(f"nothing covers sector {sector} of block {block} of a snapshot")
+
+    def is_patched(self, block: int) -> bool:
+        """Whether a block has anything above its base."""
+        return self.standing(block).head != 0
+
+    def forget_assembled(self, block: int) -> None:
+        """The cache has dropped what was put together of it."""
+        self.assembled.pop(block, None)
+
+    def uniform(self, number: int) -> int | None:
+        """Whether all of a page is zeros of one kind: HOLE, ALLOCATED; None: ask for its blocks."""
+        if any(number in delta.pages for delta in self._trunk.deltas[self._position() :]):
+            return None
+        return self._trunk.flat.uniform(number)
+
+
+LayerIndex = BlockMap | SnapshotIndex
+"""The index of a layer, as readers see it."""
