@@ -60,7 +60,7 @@ def bases_below(index: BlockMap) -> Iterator[Columns]:
             below &= np.frombuffer(page.location, np.uint64) > ALLOCATED
             at = np.flatnonzero(below)
             if len(at):
-                block = at.astype(np.uint64) + np.uint64(number << PAGE_SHIFT)
+                block = page.blocks(number)[at]
                 yield {"block": block, "length": np.frombuffer(page.length, np.uint32)[at]}
 
 

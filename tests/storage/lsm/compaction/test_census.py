@@ -11,6 +11,7 @@ from storage.format.frame import FULL_MASK, SECTORS
 from storage.lsm.compaction.census import Patched, count_patches
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import PAGE_BLOCKS
+from storage.lsm.index.trunk import Trunk
 
 
 def census(index: BlockMap, *, patches: int = 2, sectors: int = 32) -> Patched:
@@ -18,7 +19,7 @@ def census(index: BlockMap, *, patches: int = 2, sectors: int = 32) -> Patched:
         return work()
 
     def counted() -> Awaitable[Patched]:
-        return count_patches({7: index}, patches=patches, sectors=sectors, often={7: {3}}, run=run)
+        return count_patches([Trunk([7], index)], patches=patches, sectors=sectors, often={7: {3}}, run=run)
 
     return asyncio.run(counted())  # type: ignore[arg-type]
 

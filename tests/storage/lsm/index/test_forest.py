@@ -13,6 +13,7 @@ from storage.lsm.index.forest import Forest, done
 from storage.lsm.index.image import PlaceReader, load_part, parts_of
 from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.index.rows import Found
+from tests.support.examples import examples
 
 SECTORS = (0, 1, 63)
 BLOCKS = (0, 1, 2, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1)
@@ -243,7 +244,7 @@ class Forests(RuleBasedStateMachine):
 
 
 TestForests = Forests.TestCase
-TestForests.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestForests.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 
 
 def test_a_snapshot_costs_what_was_written_since() -> None:
