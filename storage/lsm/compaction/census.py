@@ -96,9 +96,9 @@ async def count_patches(
     often: Mapping[int, Collection[int]],
     run: Callable[[Callable[[], Patched]], Awaitable[Patched]],
 ) -> Patched:
-    """The blocks of heads with at least so many patches, or so many sectors that patches hold. `often` are those of each
-    layer that readers had to put together often. The columns are copied in steps;
-    `run` counts them in a thread, since sorting a million takes 100 ms.
+    """The blocks of heads with at least so many patches, or so many sectors that patches hold. `often` are those of
+    each layer that readers had to put together often. The columns are copied in steps; `run` counts them in a thread,
+    since sorting a million takes 100 ms.
     """
     worth: list[PatchedBlock] = []
     covered = 0

@@ -2,7 +2,7 @@
 
 One function, `steps`, does an operation in life and at a start. It is done when everything that was written before it
 is in the indexes, and nothing that was written after it: its *turn*. It goes on in steps between turns of the event
-loop; between two of them every layer shows what it did, and the new one is not there yet.
+loop; between two of them every layer shows what it did, but a head that goes, and the new one is not there yet.
 """
 
 from collections.abc import Iterable, Iterator

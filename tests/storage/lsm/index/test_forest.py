@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
-from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, FreezeHead, MakeLayer, RollBack
+from storage.format.trunks import (
+    CloneSnapshot,
+    DeleteSnapshot,
+    DropLayer,
+    FreezeHead,
+    MakeLayer,
+    Operation,
+    RollBack,
+)
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.forest import Forest, done
 from storage.lsm.index.image import PlaceReader, load_part, parts_of
@@ -64,10 +72,12 @@ class Forests(RuleBasedStateMachine):
         self.next_offset += 1
         return SST << 32 | self.next_offset
 
-    def operate(self, operation: object) -> None:
-        for step in self.forest.steps(operation):  # type: ignore[arg-type]
-            assert step is None
+    def operate(self, operation: Operation) -> None:
+        going = self.truth.pop(operation.head) if isinstance(operation, RollBack) else None
+        for _ in self.forest.steps(operation):
             self.check()
+        if isinstance(operation, RollBack) and going is not None:
+            self.truth[operation.head] = going
 
     @rule()
     def make(self) -> None:
