@@ -24,6 +24,7 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from nbdserver import __version__, unix_sockets
+from nbdserver.admin.asked import NO_CLIENTS, Answer, Clients
 from nbdserver.admin.checking import Line, last_line, watched
 from nbdserver.admin.content_frames import (
     FRAME_HEADER,
@@ -37,7 +38,7 @@ from nbdserver.admin.content_frames import (
     encode_failure,
 )
 from nbdserver.admin.error_transfer import Failure, from_error
-from nbdserver.admin.operations import NO_CLIENTS, Answer, Clients, decode_operation
+from nbdserver.admin.operations import decode_operation
 from nbdserver.admin.transfer import dump, import_device
 from storage import CheckOptions, Store
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable

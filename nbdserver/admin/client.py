@@ -18,11 +18,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from nbdserver.admin.asked import Answer
 from nbdserver.admin.checking import Line, decode
 from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
 from nbdserver.admin.operations import (
-    Answer,
     ChangePassword,
     Operation,
     PlanCollection,

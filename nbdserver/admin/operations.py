@@ -8,48 +8,23 @@ in seconds since 1970.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from storage.errors import NotFound
+from nbdserver.admin.asked import NO_CLIENTS, Answer, Clients
+from nbdserver.admin.snapshot_operations import (
+    CloneDevice,
+    CreateSnapshot,
+    DeleteSnapshot,
+    ListSnapshots,
+    RollBackDevice,
+)
 from storage.secret import Secret
 from storage.stats import DEVICE_STATS, STATS, Stat
 
 if TYPE_CHECKING:
     from storage import DeviceInfo, Store
-
-Answer = dict[str, Any]
-"""A JSON document, of which the operation says what is in it."""
-
-
-class Clients(Protocol):
-    """The clients of a server, as operations see them."""
-
-    def clients(self) -> list[Answer]:
-        """Everybody who is connected."""
-
-    def clients_of(self, name: str) -> list[Answer]:
-        """Those that are attached to a device."""
-
-    def disconnect(self, number: int) -> str:
-        """Drop one; what it was called. NotFound."""
-
-
-class NoClients:
-    """The clients of a store that is not served."""
-
-    def clients(self) -> list[Answer]:
-        return []
-
-    def clients_of(self, name: str) -> list[Answer]:
-        return []
-
-    def disconnect(self, number: int) -> str:
-        raise NotFound("the store is not served here, so it has no clients")
-
-
-NO_CLIENTS = NoClients()
 
 
 class ListDevices(msgspec.Struct, frozen=True, tag="list-devices"):
@@ -246,6 +221,11 @@ Operation = (
     | ResizeDevice
     | RenameDevice
     | DeleteDevice
+    | CloneDevice
+    | ListSnapshots
+    | CreateSnapshot
+    | DeleteSnapshot
+    | RollBackDevice
     | Flush
     | ChangePassword
     | ListClients

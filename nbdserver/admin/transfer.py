@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from nbdserver.admin.asked import Answer
 from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece, TooLong
-from nbdserver.admin.operations import Answer
 from nbdserver.exports import BlockDevice
 from storage.errors import Conflict, Corrupt, Invalid, NotFound, StorageError, Unreadable
 from storage.units import KIB

@@ -13,8 +13,9 @@ from nbdserver.cli.reminding import reminding
 from nbdserver.cli.standard import complain
 
 if TYPE_CHECKING:
+    from nbdserver.admin.asked import Answer
     from nbdserver.admin.checking import Line
-    from nbdserver.admin.operations import Answer, Operation
+    from nbdserver.admin.operations import Operation
     from storage import CheckOptions, Store, StoreOptions
     from storage.env import Env
     from storage.secret import Secret

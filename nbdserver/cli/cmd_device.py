@@ -130,6 +130,20 @@ def rename(place: Place, old: str, new: str, as_json: bool) -> None:
 
 
 @device.command()
+@click.argument("name", metavar="DEVICE[@SNAPSHOT]", type=NAME)
+@click.argument("new", type=NAME)
+@json_option
+@store_option
+def clone(place: Place, name: str, new: str, as_json: bool) -> None:
+    """Make a device NEW that holds what a snapshot holds, or what a device holds now. No data is copied."""
+    from nbdserver.admin.snapshot_operations import CloneDevice
+
+    device, _, snapshot = name.partition("@")
+    answer = perform(place, CloneDevice(device, snapshot, new))
+    _say(answer, f"{new}: a clone of {name}", as_json=as_json)
+
+
+@device.command()
 @click.argument("name", type=NAME)
 @click.option("--yes", is_flag=True, help="Do not ask, on a terminal either.")
 @json_option

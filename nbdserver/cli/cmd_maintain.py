@@ -17,7 +17,7 @@ from nbdserver.config import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nbdserver.admin.operations import Answer
+    from nbdserver.admin.asked import Answer
     from storage import Store
 
 dry_run_option = option("--dry-run", is_flag=True, help="Only say what would be done; nothing at all is written.")

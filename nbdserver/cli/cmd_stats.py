@@ -12,7 +12,7 @@ from nbdserver.cli.backend import at_rest
 from nbdserver.cli.parameters import NAME, Place, json_option, store_option
 
 if TYPE_CHECKING:
-    from nbdserver.admin.operations import Answer
+    from nbdserver.admin.asked import Answer
 
 
 @click.command()

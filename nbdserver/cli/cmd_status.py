@@ -16,7 +16,7 @@ from nbdserver.cli.parameters import Place, json_option, store_option
 from nbdserver.service.condition import problems, waits_for
 
 if TYPE_CHECKING:
-    from nbdserver.admin.operations import Answer
+    from nbdserver.admin.asked import Answer
     from storage import Store
 
 

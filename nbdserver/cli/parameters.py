@@ -83,6 +83,23 @@ class NameType(click.ParamType[str]):
 NAME = NameType()
 
 
+class SnapshotType(click.ParamType[tuple[str, str]]):
+    """`DEVICE@SNAPSHOT`: the names of both."""
+
+    name = "device@snapshot"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        device, _, snapshot = NAME.convert(value, param, ctx).partition("@")
+        if not device or not snapshot:
+            self.fail(f"{value!r} is not DEVICE@SNAPSHOT, such as vol1@monday", param, ctx)
+        return device, snapshot
+
+
+SNAPSHOT = SnapshotType()
+
+
 class AbsolutePath(click.Path):
     """A path, also for a process that has gone to another folder."""
 

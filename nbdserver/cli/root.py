@@ -18,6 +18,7 @@ from nbdserver.cli.cmd_maintain import compact, gc
 from nbdserver.cli.cmd_password import password
 from nbdserver.cli.cmd_scrub import scrub
 from nbdserver.cli.cmd_serve import serve
+from nbdserver.cli.cmd_snapshot import snapshot
 from nbdserver.cli.cmd_stats import stats
 from nbdserver.cli.cmd_status import flush, status
 from nbdserver.cli.config_file import find, read
@@ -70,6 +71,7 @@ for _command in (
     init,
     serve,
     device,
+    snapshot,
     client,
     password,
     status,

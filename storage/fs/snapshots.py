@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from storage.env import Env
+from storage.fs.device import Device
 from storage.fs.name_tree import NameTree
 from storage.fs.snapshot_plans import (
+    find_snapshot,
     plan_clone,
     plan_delete_snapshot,
     plan_rollback,
@@ -44,17 +46,17 @@ class Snapshots:
         env: Env,
         refuse_exclusive: Callable[[str, str], None],
         refuse_in_use: Callable[[str, str], None],
-        forget: Callable[[str], None],
+        device: Callable[[str], Device],
     ) -> None:
         """`refuse_exclusive` raises Conflict if somebody has what bears that name for itself, and says what was to be
-        done; `refuse_in_use` also if clients are attached to it. `forget` is told of what gets another size.
+        done; `refuse_in_use` also if clients are attached to it. `device` gives the device of a name.
         """
         self._engine = engine
         self._tree = tree
         self._env = env
         self._refuse_exclusive = refuse_exclusive
         self._refuse_in_use = refuse_in_use
-        self._forget = forget
+        self._device = device
 
     async def list(self, device: str | None = None) -> list[SnapshotInfo]:
         """All snapshots, or those of one device, by device and age. NotFound."""
@@ -96,9 +98,10 @@ class Snapshots:
 
         def plan() -> bytes:
             self._refuse_in_use(device, "roll it back")
-            self._forget(device)
-            record, name = plan_rollback(self._tree.namespace, device, snapshot, self._env.wall_clock(), keep=keep)
+            names, now = self._tree.namespace, self._env.wall_clock()
+            record, name = plan_rollback(names, device, snapshot, now, keep=keep)
             kept.append(name)
+            self._device(device).size = find_snapshot(names, device, snapshot).size
             return record
 
         await self._change([device], plan)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from storage.crypto import keys
 from storage.env import Env
@@ -14,7 +15,7 @@ from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
 from storage.fs.device import Device
-from storage.fs.inodes import Inode
+from storage.fs.inodes import Inode, LayerRecord
 from storage.fs.name_tree import NameTree
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
@@ -67,12 +68,12 @@ class Store:
         self._tree = tree
         self._env = env
         self._options = options
-        self._devices: dict[int, Device] = {}
-        """By inode."""
+        self._devices: WeakValueDictionary[str, Device] = WeakValueDictionary()
+        """As long as anybody has one."""
         self._resizes: set[asyncio.Task[None]] = set()
         self._opened_at = env.monotonic()
         self.opening = engine.opening
-        self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self._forget)
+        self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self.device)
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
@@ -123,18 +124,22 @@ class Store:
             name = names[0]
         if snapshot:
             record = find_snapshot(self._tree.namespace, name, snapshot)
-            return self._new_device(record.number, record.size, read_only=True)
-        inode = self._tree.namespace.device(name)[1]
-        device = self._devices.get(inode.number)
+        else:
+            record = self._tree.namespace.layers()[self._tree.namespace.device(name)[1].layer]
+        key = self._key(name, record)
+        device = self._devices.get(key)
         if device is None:
-            size, read_only = self._tree.namespace.size(inode), self._engine.read_only
-            device = self._devices[inode.number] = self._new_device(inode.layer, size, read_only=read_only)
+            engine = self._engine
+            layer, read_only = engine.layers[record.number], engine.read_only or record.frozen
+            device = Device(
+                layer, gate=engine.writes.gate, journal=engine.journal, size=record.size, read_only=read_only
+            )
+            self._devices[key] = device
         return device
 
-    def _new_device(self, layer: int, size: int, *, read_only: bool) -> Device:
-        engine = self._engine
-        gate, journal = engine.writes.gate, engine.journal
-        return Device(engine.layers[layer], gate=gate, journal=journal, size=size, read_only=read_only)
+    def _key(self, name: str, record: LayerRecord) -> str:
+        """One disk is one object: a device for all of its life, whatever its layer."""
+        return f"layer {record.number}" if record.frozen else f"inode {self._tree.namespace.device(name)[1].number}"
 
     async def create_device(self, name: str, size: int) -> None:
         """A new device of `size` bytes that reads as zeros; durable when this returns. AlreadyExists; Invalid: no such
@@ -196,7 +201,7 @@ class Store:
         self._engine.check_writer()
         _, inode = self._tree.namespace.device(name)
         record = self._tree.namespace.plan_delete(name, self._env.wall_clock())
-        device = self._devices.pop(inode.number, None)
+        device = self._devices.pop(f"inode {inode.number}", None)
         if device is not None:
             device.retire()
         return self._engine.change_tree(record)
@@ -235,10 +240,6 @@ class Store:
         user = self.device(name).exclusive_user
         if user is not None:
             raise Conflict(f"{name!r} is in use by {user}: wait for its end to {action}")
-
-    def _forget(self, name: str) -> None:
-        """A device gets another size, and nobody uses it: who asks next gets it anew."""
-        self._devices.pop(self._tree.namespace.device(name)[1].number, None)
 
     def _refuse_in_use(self, name: str, action: str) -> None:
         self._refuse_exclusive(name, action)

@@ -81,8 +81,9 @@ def test_the_commands() -> None:
         *ON_NO_STORE,
         *(
             f"device {verb}"
-            for verb in ["create", "list", "show", "resize", "rename", "delete", "import", "export", "salvage"]
+            for verb in ["create", "list", "show", "resize", "rename", "clone", "delete", "import", "export", "salvage"]
         ),
+        *(f"snapshot {verb}" for verb in ["create", "list", "delete", "rollback"]),
     }
 
 
@@ -94,7 +95,7 @@ def test_every_command_takes_a_store_and_speaks_json(path: tuple[str, ...]) -> N
     assert COMMANDS[path].help
 
 
-SAID_EACH_TIME = {"force", "help", "overwrite", "raw", "shrink", "yes"}
+SAID_EACH_TIME = {"discard", "force", "help", "overwrite", "raw", "shrink", "yes"}
 """What one command is told once, and no environment for all that follow."""
 
 

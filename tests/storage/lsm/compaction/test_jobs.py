@@ -70,10 +70,13 @@ class Disk:
         self.engine, self.layer = await self.world.reopen(self.engine)
 
     async def job(self) -> None:
-        jobs = await possible(self.engine)
-        if jobs:
-            job = self.chance.choice(jobs)
-            await self.engine.compactor.do(job)
+        # One at a time: the writer itself looks for one as soon as it begins.
+        async with self.engine.compactor.working:
+            jobs = await possible(self.engine)
+            job = self.chance.choice(jobs) if jobs else None
+            if job is not None:
+                await self.engine.compactor.do(job)
+        if job is not None:
             self.engine.compactor.delete_condemned()
             name = type(job).__name__
             self.done[name] = self.done.get(name, 0) + 1

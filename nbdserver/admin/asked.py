@@ -1,0 +1,37 @@
+"""What operations are given beside the store, and what they give."""
+
+from typing import Any, Protocol
+
+from storage.errors import NotFound
+
+Answer = dict[str, Any]
+"""A JSON document, of which the operation says what is in it."""
+
+
+class Clients(Protocol):
+    """The clients of a server, as operations see them."""
+
+    def clients(self) -> list[Answer]:
+        """Everybody who is connected."""
+
+    def clients_of(self, name: str) -> list[Answer]:
+        """Those that are attached to a device."""
+
+    def disconnect(self, number: int) -> str:
+        """Drop one; what it was called. NotFound."""
+
+
+class NoClients:
+    """The clients of a store that is not served."""
+
+    def clients(self) -> list[Answer]:
+        return []
+
+    def clients_of(self, name: str) -> list[Answer]:
+        return []
+
+    def disconnect(self, number: int) -> str:
+        raise NotFound("the store is not served here, so it has no clients")
+
+
+NO_CLIENTS = NoClients()

@@ -1,0 +1,110 @@
+"""The snapshot commands, on a store at rest and on a running server with clients, as a script sees them."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.program import Host, Server
+
+pytestmark = pytest.mark.integration
+
+MIB = 1 << 20
+OLD, NEW = b"old" * 1000, b"new" * 1000
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="nbd-"))
+    host = Host(folder, {"NBDSERVER_STORE": f"file://{folder}/store"})
+    server = Server(host, f"file://{folder}/store", create={"a": "4MiB", "b": "1MiB"})
+    server.start()
+    yield server
+    server.close()
+    shutil.rmtree(folder)
+
+
+def test_the_life_of_a_snapshot(server: Server) -> None:
+    run = server.host.run
+    with server.connect("a") as client:
+        client.write(0, OLD)
+        assert run("snapshot", "create", "a@one").stdout == "a@one: taken\n"
+        client.write(0, NEW)
+        client.flush()
+        assert client.read(0, len(NEW)) == NEW
+        with server.connect("a@one") as past:
+            assert past.read(0, len(OLD)) == OLD
+            assert past.flags & 2, "to be read only"
+            assert "attached" in run("snapshot", "delete", "a@one", status=1).stderr
+        assert "attached" in run("snapshot", "rollback", "a@one", status=1).stderr
+        run("snapshot", "create", "@both", "--all")
+        run("device", "clone", "a@one", "c")
+        with server.connect("c") as clone:
+            assert clone.read(0, len(OLD)) == OLD
+            clone.write(0, b"own")
+            clone.flush()
+        assert client.read(0, len(NEW)) == NEW
+    names = [line.split("\t")[0] for line in run("snapshot", "list").stdout.splitlines()]
+    assert names == ["a@one", "a@both", "b@both"]
+    assert "2 snapshots" in run("device", "delete", "a", status=1).stderr
+    answer = json.loads(run("snapshot", "rollback", "a@one", "--json").stdout)
+    assert answer["kept"] == "a@before-rollback"
+    with server.connect("a") as client, server.connect("a@before-rollback") as before:
+        assert client.read(0, len(OLD)) == OLD
+        assert before.read(0, len(NEW)) == NEW
+
+    server.kill()
+    server.start()
+    with server.connect("a") as client, server.connect("c") as clone:
+        assert client.read(0, len(OLD)) == OLD
+        assert clone.read(0, 3) == b"own"
+    assert server.stop() == 0
+
+    assert run("snapshot", "delete", "a@one").stdout == "a@one: deleted\n"
+    run("snapshot", "create", "@last", "--devices", "a,b")
+    found = json.loads(run("snapshot", "list", "a", "--json").stdout)
+    assert [one["name"] for one in found] == ["both", "before-rollback", "last"]
+    assert [one["automatic"] for one in found] == [False, True, False]
+    run("snapshot", "rollback", "a@both", "--discard")
+    run("check")
+    server.start()
+    with server.connect("a") as client:
+        assert client.read(0, len(NEW)) == NEW
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["snapshot", "create", "a"], 2, "no DEVICE@SNAPSHOT"),
+        (["snapshot", "create", "a@"], 2, "no DEVICE@SNAPSHOT"),
+        (["snapshot", "create", "@s"], 2, "of which devices?"),
+        (["snapshot", "create", "a@s", "--all"], 2, "of which devices?"),
+        (["snapshot", "create", "@s", "--devices", ","], 2, "names none"),
+        (["snapshot", "create", "x@s"], 10, "no device named 'x'"),
+        (["snapshot", "create", "a@x/y"], 2, "'/'"),
+        (["snapshot", "delete", "a"], 2, "is not DEVICE@SNAPSHOT"),
+        (["snapshot", "delete", "a@x"], 10, "no snapshot named 'x'"),
+        (["snapshot", "rollback", "a@x"], 10, "no snapshot named 'x'"),
+        (["snapshot", "list", "x"], 10, "no device named 'x'"),
+        (["device", "clone", "a@x", "c"], 10, "no snapshot named 'x'"),
+        (["device", "clone", "a", "b"], 1, "there is a 'b' already"),
+    ],
+)
+def test_what_is_refused(refusing: Host, arguments: list[str], status: int, sentence: str) -> None:
+    done = refusing.run(*arguments, status=status)
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[Host]:
+    folder = Path(tempfile.mkdtemp(prefix="nbd-"))
+    host = Host(folder, {"NBDSERVER_STORE": f"file://{folder}/store"})
+    server = Server(host, f"file://{folder}/store", create={"a": "4MiB", "b": "1MiB"}, tcp=False)
+    server.start()
+    yield host
+    server.close()
+    shutil.rmtree(folder)
