@@ -15,7 +15,7 @@ from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
 from storage.fs.device import Device
-from storage.fs.inodes import Inode, LayerRecord
+from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
@@ -122,24 +122,18 @@ class Store:
             if len(names) != 1:
                 raise NotFound(f"there are {len(names)} devices, so a name is needed")
             name = names[0]
+        inode = self._tree.namespace.device(name)[1]
+        record, key = self._tree.namespace.layers()[inode.layer], f"inode {inode.number}"
         if snapshot:
             record = find_snapshot(self._tree.namespace, name, snapshot)
-        else:
-            record = self._tree.namespace.layers()[self._tree.namespace.device(name)[1].layer]
-        key = self._key(name, record)
+            key = f"layer {record.number}"
         device = self._devices.get(key)
         if device is None:
-            engine = self._engine
-            layer, read_only = engine.layers[record.number], engine.read_only or record.frozen
-            device = Device(
-                layer, gate=engine.writes.gate, journal=engine.journal, size=record.size, read_only=read_only
-            )
+            its, layer = self._engine, self._engine.layers[record.number]
+            read_only = its.read_only or record.frozen
+            device = Device(layer, gate=its.writes.gate, journal=its.journal, size=record.size, read_only=read_only)
             self._devices[key] = device
         return device
-
-    def _key(self, name: str, record: LayerRecord) -> str:
-        """One disk is one object: a device for all of its life, whatever its layer."""
-        return f"layer {record.number}" if record.frozen else f"inode {self._tree.namespace.device(name)[1].number}"
 
     async def create_device(self, name: str, size: int) -> None:
         """A new device of `size` bytes that reads as zeros; durable when this returns. AlreadyExists; Invalid: no such

@@ -30,7 +30,7 @@ from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.restoring import FoundJournal, OpeningReport, restore
 from storage.lsm.restoring import read as read_journal
 from storage.lsm.sst.suspects import Suspect
-from storage.lsm.tree_change import TreeChange, TrunkChange
+from storage.lsm.tree_change import TreeChange, TrunkChange, TrunkPlan
 from storage.lsm.usage import Meter
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, new_sweeper, put_together
@@ -127,9 +127,7 @@ class Engine:
 
     @classmethod
     async def on_damaged(cls, its: Context, keys_number: int) -> Engine:
-        """Read what is left of a store whose data is damaged, though all of its index and its log is known. What is
-        not there is an error for who reads it.
-        """
+        """Read what is left of a store whose data is damaged; what is not there is an error for who reads it."""
         engine = cls(its, keys_number)
         await engine._replay(its.opened, its.sst_numbers, insist=False)
         return engine
@@ -213,16 +211,11 @@ class Engine:
             raise
         return TreeChange(partial(self.durable, self._layers.tree_queue, sequence))
 
-    async def change_trunks(self, plan: Callable[[], tuple[bytes, list[int]]]) -> None:
-        """Do something to trunks, with a memtable flush, for which no client waits: `plan` gives a record and the heads
-        of those trunks, at the moment when that is applied. When this returns it is durable and in the indexes. A crash
-        before the record is in the log leaves all as it was; after that a replay does it.
-        """
+    async def change_trunks(self, plan: TrunkPlan) -> None:
+        """Do something to trunks, with a memtable flush, for which no client waits: durable, and in the indexes."""
         self.check_alive()
-        change = TrunkChange(plan, self._layers.change_trunks)
-        await self.flush_memtable(always=True, change=change)
-        if change.refused is not None:
-            raise change.refused
+        await self.flush_memtable(always=True, change=(change := TrunkChange(plan, self._layers.change_trunks)))
+        change.check()
 
     # --- durability
 
@@ -304,8 +297,7 @@ class Engine:
     ) -> None:
         """Move everything written so far into SSTs and truncate the log (see `flush`), to the end, whoever gives up."""
         self.check_writer()
-        keys_number = self.keys_number
-        flush = partial(self._flush.run, keys_number=keys_number, closing=closing, always=always, change=change)
+        flush = partial(self._flush.run, keys_number=self.keys_number, closing=closing, always=always, change=change)
         await self.to_its_end("memtable flush", flush)
 
     async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -17,14 +17,20 @@ class TreeChange:
         return self.durable().__await__()
 
 
-class TrunkChange:
-    """A change of trunks that is planned and made in one step, when its turn comes; `refused` says why it was not."""
+TrunkPlan = Callable[[], tuple[bytes, list[int]]]
+"""Gives a record that does something to trunks, and their heads, at the moment when it is applied."""
 
-    def __init__(self, plan: Callable[[], tuple[bytes, list[int]]], apply: Callable[[bytes, list[int]], None]) -> None:
-        """`plan` gives a record and the heads of its trunks, which `apply` takes."""
+
+class TrunkChange:
+    """A change of trunks that is planned and made in one step, when its turn comes. A crash before its record is in the
+    log leaves all as it was; after that a replay does it.
+    """
+
+    def __init__(self, plan: TrunkPlan, apply: Callable[[bytes, list[int]], None]) -> None:
+        """`apply` takes what `plan` gives."""
         self._plan = plan
         self._apply = apply
-        self.refused: StorageError | None = None
+        self._refused: StorageError | None = None
 
     def __call__(self) -> bool:
         """Make it; False if it is refused, and nothing has changed. BrokenInvariant: it does not fit."""
@@ -33,5 +39,10 @@ class TrunkChange:
         except BrokenInvariant:
             raise
         except StorageError as error:
-            self.refused = error
-        return self.refused is None
+            self._refused = error
+        return self._refused is None
+
+    def check(self) -> None:
+        """Raise why it was refused, if it was."""
+        if self._refused is not None:
+            raise self._refused

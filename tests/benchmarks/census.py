@@ -27,7 +27,7 @@ from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.worlds import World
-from tests.support.inside import forget_usage, jobs_of
+from tests.support.inside import forget_usage, jobs_of, layers_of
 
 BLOCKS_PER_TIB = 1 << 22
 FRAMES_PER_SST = 64

@@ -124,7 +124,7 @@ MUTATIONS = [
     Mutation(
         "what the log holds is judged by its end, not by that of each queue",
         "storage/lsm/restoring.py",
-        "    return None if queue is None else queue.last_sequence\n",
+        "    return None if queue is None else max(queue.last_sequence, queue.made)\n",
         "    return None if queue is None else max(each.last_sequence for each in layers.queues())\n",
     ),
     Mutation(
@@ -392,8 +392,8 @@ MUTATIONS = [
     Mutation(
         "a cut spans two memtables",
         "storage/lsm/layers.py",
-        "        self._commit.cut_all()\n",
-        "",
+        "        self._commit.cut_all()\n        sealed = self._writes.seal()\n",
+        "        sealed = self._writes.seal()\n",
     ),
     Mutation(
         "a patch leaves the put-together block as it was",
@@ -771,11 +771,12 @@ MUTATIONS = [
         "storage/lsm/layers.py",
         "                device = layers.pop(head)\n                self._forget(head)\n"
         "                device.below, device.index = layers[snapshot], layers[snapshot].index\n"
-        "                device.move_on(child)\n                device.show_tables()\n",
+        "                device.move_on(child, sequence)\n                device.show_tables()\n",
         "                device = layers.pop(head)\n"
         "                device.index = layers[snapshot].index\n"
         "                tables = device.tables\n"
-        "                device.move_on(child)\n                device.tables = [device.active, *tables]\n",
+        "                device.move_on(child, sequence)\n"
+        "                device.tables = [device.active, *tables]\n",
     ),
     Mutation(
         "a snapshot that is deleted hands nothing down",

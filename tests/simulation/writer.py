@@ -428,7 +428,7 @@ class Writer:
         if place is None or not journal.pending:
             return 0, b""
         number, position = next_batch(journal)
-        entries = [(queue.layer, previous, op) for queue, previous, op in journal.pending]
+        entries = [(layer, previous, op) for _, layer, previous, op in journal.pending]
         return number, b"".join(encode(place.seal, number, position, entries))
 
     def _judge_refusal(self, error: StorageError) -> None:

@@ -3,7 +3,7 @@
 A test goes through the public face where there is one. What is here has none, since no other code wants it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def env_of(store: Store) -> Env:
     return store._env
 
 
-def open_devices(store: Store) -> dict[int, Device]:
+def open_devices(store: Store) -> Mapping[str, Device]:
     return store._devices
 
 

@@ -64,7 +64,7 @@ class Writer:
         for _ in range(count):
             self.sequence += 1
             op = (self.sequence, 0, bytes(SECTOR))
-            self.journal.pending.append((queue, queue.last_sequence, op))
+            self.journal.pending.append((queue, queue.layer, queue.last_sequence, op))
             queue.last_sequence = self.sequence
         return self.sequence
 
