@@ -67,7 +67,7 @@ def forgets_a_discard(engine: Engine, first: dict[int, FrameRef]) -> None:
 
 
 def forgets_a_wide_discard(engine: Engine, first: dict[int, FrameRef]) -> None:
-    point(engine.layers[1].index, WIDE, first[WIDE])
+    point(head(engine), WIDE, first[WIDE])
 
 
 def mixes_up_two_blocks(engine: Engine, first: dict[int, FrameRef]) -> None:
