@@ -135,7 +135,8 @@ class Operator:
         device, _, snapshot = self._chance.choice(there or [f"{name}@none"]).partition("@")
         if kind == "clone":
             new = self._chance.choice(NAMES)
-            if self._chance.random() < 0.3 and not self._work.is_meant("clone-under-way"):
+            busy = self._work.is_meant("clone-under-way") or f"{name}@clone-under-way" in known
+            if self._chance.random() < 0.3 and not busy:
                 taken = Change("snapshot", name, new="clone-under-way", group=(name,))
                 made = [Change(kind, f"{name}@clone-under-way", new=new), Change("forget", f"{name}@clone-under-way")]
                 return [taken, *made], snapshots.clone(device, "", new)

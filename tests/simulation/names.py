@@ -34,7 +34,9 @@ class Change:
 
 
 def after(devices: Devices, change: Change, shown: Devices, known: Container[int]) -> Devices:
-    """What there must be after a change. `shown` is what the engine says there is, `known` are the layers so far."""
+    """What there must be after a change. `shown` is what the engine says there is, `known` are the layers so far.
+    KeyError: it cannot be made.
+    """
     result = dict(devices)
     if change.verb == "create":
         layer = shown.get(change.name, (0, 0))[0]
@@ -51,6 +53,8 @@ def after(devices: Devices, change: Change, shown: Devices, known: Container[int
             result[f"{name}@{change.new}"] = (layer, size)
             _new_layer(result, name, size, shown, known)
     elif change.verb == "clone":
+        if change.new in devices:
+            raise KeyError(change.new)
         _new_layer(result, change.new, result[change.name][1], shown, known)
     elif change.verb == "rollback":
         device, size = change.name.partition("@")[0], result[change.name][1]
