@@ -16,7 +16,7 @@ from nbdserver.admin.asked import NO_CLIENTS, Answer, Clients
 from nbdserver.admin.snapshot_operations import (
     CloneDevice,
     CreateSnapshot,
-    DeleteSnapshot,
+    ForgetSnapshot,
     ListSnapshots,
     RollBackDevice,
 )
@@ -224,7 +224,7 @@ Operation = (
     | CloneDevice
     | ListSnapshots
     | CreateSnapshot
-    | DeleteSnapshot
+    | ForgetSnapshot
     | RollBackDevice
     | Flush
     | ChangePassword

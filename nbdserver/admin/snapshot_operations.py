@@ -35,7 +35,7 @@ class CreateSnapshot(msgspec.Struct, frozen=True, tag="create-snapshot"):
         return {"snapshots": [f"{device}@{self.snapshot}" for device in devices]}
 
 
-class DeleteSnapshot(msgspec.Struct, frozen=True, tag="delete-snapshot"):
+class ForgetSnapshot(msgspec.Struct, frozen=True, tag="delete-snapshot"):
     """A snapshot goes."""
 
     device: str

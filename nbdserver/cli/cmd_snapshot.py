@@ -87,9 +87,9 @@ def list_command(place: Place, device: str | None, as_json: bool) -> None:
 @store_option
 def delete(place: Place, name: tuple[str, str], as_json: bool) -> None:
     """Remove a snapshot DEVICE@SNAPSHOT, to which no client may be attached. All others stay as they are."""
-    from nbdserver.admin.snapshot_operations import DeleteSnapshot
+    from nbdserver.admin.snapshot_operations import ForgetSnapshot
 
-    answer = perform(place, DeleteSnapshot(*name))
+    answer = perform(place, ForgetSnapshot(*name))
     _say(answer, f"{name[0]}@{name[1]}: deleted", as_json=as_json)
 
 

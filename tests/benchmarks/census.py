@@ -64,7 +64,7 @@ async def measure(tib: float) -> None:
         await its.ssts.encode(lambda: decide(snapshot, options))
 
     async def victims() -> None:
-        await live_frames({1: engine._layers.forest.heads()[1]}, range(1000, 1004))
+        await live_frames({1: layers_of(engine).forest.heads()[1]}, range(1000, 1004))
 
     async def nothing() -> None:
         await asyncio.sleep(0.1)

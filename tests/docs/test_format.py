@@ -220,15 +220,16 @@ async def test_a_store_with_snapshots(tmp_path: Path) -> None:
     # As a crash leaves it right after a snapshot was logged: the manifest does not know of it yet.
     it.write(range(3, 6))
     await store.flush()
-    commit, copy = store._engine.manifests.commit, tmp_path / "copy"
+    manifests, copy = engine_of(store).manifests, tmp_path / "copy"
+    commit = manifests.commit
 
     async def copy_and_commit(*arguments: Any, **more: Any) -> None:
         shutil.copytree(folder, copy)
         await commit(*arguments, **more)
 
-    store._engine.manifests.commit = copy_and_commit  # type: ignore[method-assign]
+    manifests.commit = copy_and_commit  # type: ignore[method-assign]
     await snapshot("three")
-    store._engine.manifests.commit = commit  # type: ignore[method-assign]
+    manifests.commit = commit  # type: ignore[method-assign]
     assert reads_the_same(copy).origins
     await store.close()
     reads_the_same()

@@ -13,6 +13,7 @@ from storage.lsm.read.extents import ExtentState
 from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record
 from tests.support.idle import idle
+from tests.support.inside import layers_of
 
 TIB = 1024 * 1024 * MIB
 
@@ -105,7 +106,7 @@ async def test_terabytes_of_discard_are_one_operation_and_little_memory() -> Non
     assert await read(layer, 0, len(data)) == bytes(len(data))
     await engine.flush_memtable()
     assert world.store.uploaded() < 128 * 1024
-    assert engine._layers.forest.heads()[1].pages == {}
+    assert layers_of(engine).forest.heads()[1].pages == {}
     assert layer.extents(0, TIB) == [(TIB, ExtentState.HOLE)]
     engine, layer = await world.reopen(engine)
     assert await read(layer, 0, len(data)) == bytes(len(data))

@@ -12,7 +12,7 @@ from storage.lsm.index.block_map import BlockMap
 from tests.storage.lsm.check.test_survey import at_rest, running
 from tests.storage.lsm.compaction.test_jobs import BLOCK, SECTOR
 from tests.storage.lsm.worlds import World, durable
-from tests.support.inside import masks
+from tests.support.inside import layers_of, masks
 
 OLD, NEW, PATCHED, ZEROED, WIDE = range(5)
 """Blocks of the device: written once, twice, with a patch over them, discarded, and discarded with many others."""
@@ -43,7 +43,7 @@ def frames(engine: Engine, block: int) -> list[FrameRef]:
 
 
 def head(engine: Engine) -> BlockMap:
-    return engine._layers.forest.heads()[1]
+    return layers_of(engine).forest.heads()[1]
 
 
 def point(index: BlockMap, block: int, frame: FrameRef) -> None:
