@@ -31,7 +31,15 @@ README_LINES_MAX = 100
 STATUSES_WITHOUT_A_KIND = {0, 1, 2, 3, 130}
 
 
-MORE_PAGES = [("attach",), ("check",), ("compact",), ("detach",), ("gc",)]
+MORE_PAGES = [
+    ("attach",),
+    ("check",),
+    ("compact",),
+    ("detach",),
+    ("gc",),
+    ("snapshot", "create"),
+    ("snapshot", "rollback"),
+]
 DEVICE_PAGES = [("device", verb) for verb in ("resize", "import", "delete", "salvage")]
 
 
