@@ -114,12 +114,16 @@ class Journal:
         """In it."""
 
     def start(self, place: JournalPlace, segments: list[Segment]) -> None:
-        """Go on behind these segments, which are there and hold all that was linked so far and is not in the log."""
+        """Go on behind these segments, which are there and hold all that was linked so far and is not in the log. Those
+        of which the log has everything go at once: if it has all, it will not move before somebody writes, and nobody
+        may while they take all the room.
+        """
         self.on, self._place = True, place
         self.pending.clear()
         self._segments.extend(segments)
         self._newest = max((segment.number for segment in segments), default=self._newest)
         self._resized(sum(segment.size for segment in segments))
+        self.logged(everything=False)
 
     def keep(self) -> None:
         """Put everything linked so far into the files."""

@@ -11,7 +11,7 @@ from storage.buffers import Buffer
 from storage.crypto.mac import Authenticator
 from storage.format.journal_batch import JournalEntry
 from storage.lsm.journal.files import FolderFiles
-from storage.lsm.journal.journal import OFF_SECONDS_MIN, Journal, JournalPlace, Unkept
+from storage.lsm.journal.journal import OFF_SECONDS_MIN, Journal, JournalPlace, Segment, Unkept
 from storage.lsm.journal.restore import read
 from storage.secret import Secret
 from tests.support.inside import folder_of
@@ -205,3 +205,25 @@ def test_a_batch_that_was_cut_off_is_dropped_for_good(writer: Writer) -> None:
     assert writer.sequences() == [1]
     assert writer.sequences() == [1]
     assert len(writer.files.read(number)) < SECTOR + 100
+
+
+def test_segments_that_the_log_has_go_at_the_start(writer: Writer) -> None:
+    """A server was killed with a full journal, and its log had everything: the next one must not wait for room."""
+    queue, other = Queue(1), Queue(2)
+    writer.write(queue, 200)
+    writer.journal.keep()
+    writer.write(other)
+    writer.journal.keep()
+    found = read(writer.files, SEAL)
+    assert len(found) == 2
+    segments = [
+        Segment(each.number, each.size, {last: sequence})
+        for each, last, sequence in zip(found, (queue, other), (200, 201), strict=True)
+    ]
+    queue.acked_sequence = 200
+    shares: list[float] = []
+    next_one = Journal([], bytes_max=BYTES_MAX, on_size=shares.append, monotonic=lambda: 0.0)
+    next_one.start(JournalPlace(writer.files, ID, SEAL), segments)
+    assert shares[0] > 1
+    assert shares[-1] < 0.5
+    assert writer.sequences() == [201], "the log lacks it"
