@@ -61,6 +61,7 @@ class Actor:
         self._passes = random.Random(f"passes of {name} in {work.session.name}")
         self._device: Device
         self._on = ""
+        self._snapshot: int | None = None
         self._changes = Operator(work, random.Random(chance.random()), name, self._fill_new)
         weights = {kind: weight for kind, weight in work.profile.weights.items() if weight}
         self._kinds = list(weights)
@@ -117,6 +118,8 @@ class Actor:
         work = self._work
         self._device = work.store.device(name)
         self._on = name
+        # The layer of a snapshot is always the same, and its device may get another name meanwhile.
+        self._snapshot = work.layer_of(name) if "@" in name else None
         work.users[name] = work.users.get(name, 0) + 1
         try:
             for habit in habits:
@@ -135,7 +138,8 @@ class Actor:
     @property
     def _disk(self) -> Disk:
         """The disk that this client is attached to: another one from the step on in which a snapshot of it is taken."""
-        return self._work.session.disks[self._work.layer_of(self._on)]
+        layer = self._work.layer_of(self._on) if self._snapshot is None else self._snapshot
+        return self._work.session.disks[layer]
 
     # --- where
 

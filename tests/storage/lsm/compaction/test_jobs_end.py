@@ -158,6 +158,22 @@ async def test_writers_feel_what_they_write_while_a_job_is_under_way() -> None:
 
 
 @pytest.mark.fast
+async def test_the_store_is_not_counted_while_a_flush_points_indexes_elsewhere() -> None:
+    """What is written over goes from a head to its snapshot: between the two it would be nowhere, and be dropped."""
+    world = World(options=EngineOptions(maintenance=MaintenanceOptions(look_seconds=SELDOM)))
+    engine, layer = await world.start()
+    layer.write(0, random.Random(6).randbytes(BLOCK))
+    await durable(engine, layer)
+    await engine.flush_memtable()
+    async with engine.compactor.context.installing:
+        look = asyncio.ensure_future(engine.compactor.look())
+        await idle()
+        assert not look.done()
+    assert [sst.live for sst in (await soon(look)).ssts] != [0]
+    await engine.close()
+
+
+@pytest.mark.fast
 async def test_a_victim_stays_as_long_as_a_read_waits_for_it() -> None:
     maintenance = MaintenanceOptions(look_seconds=SELDOM)
     world = World(options=EngineOptions(maintenance=maintenance, cache_bytes=0))
