@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from nbdserver.protocol.handshake import Handshake, TlsMode
 from nbdserver.protocol.states import HandshakeState
 from tests.fuzz.target import CATALOGUE, Export
-from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.cases.case import HUGE, SIZE
 from tests.support import messages as m
+from tests.support.answers import Answers
 
 NAMES = st.sampled_from(["disk", "locked", "huge", "no", "", "disk\n"])
 QUERIES = st.lists(st.sampled_from([m.BASE, "base:", "base:other", "x-no:y", "x:"]), max_size=4)

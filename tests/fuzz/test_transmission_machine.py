@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.nbdserver.cases import case
-from tests.nbdserver.cases.answers import Answers, runs
 from tests.support import messages as m
+from tests.support.answers import Answers, runs
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.wired import Wire
 

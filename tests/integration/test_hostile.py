@@ -12,8 +12,8 @@ import pytest
 
 from tests.integration.beside import Beside, over_tcp
 from tests.nbdserver.cases import case
-from tests.nbdserver.cases.answers import Answers
 from tests.support import messages as m
+from tests.support.answers import Answers
 from tests.support.processes import resident_bytes, until
 from tests.support.program import Host, Server
 

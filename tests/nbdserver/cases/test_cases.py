@@ -14,10 +14,10 @@ import ssl
 import pytest
 
 from tests.nbdserver.cases import encrypted, extended, haggling, requests
-from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.cases.case import NAMES, SIZE, Case, Then
 from tests.nbdserver.cases.conftest import Good, Servers
 from tests.support import messages as m
+from tests.support.answers import Answers
 
 CASES = (*haggling.CASES, *requests.CASES, *extended.CASES, *encrypted.CASES)
 

@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 
 from tests.docs.references import rows_of_bad_inputs
-from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.cases.case import SIZE, STRUCTURED, in_extended
 from tests.nbdserver.cases.conftest import Good, Servers
 from tests.nbdserver.cases.served import CROWD
 from tests.nbdserver.cases.test_cases import CASES, listen, upgraded
 from tests.support import messages as m
+from tests.support.answers import Answers
 
 ELSEWHERE = {
     22: "tests/storage/fs/test_namespace.py::test_loops_of_links_end",

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.cases.case import DATA, PAYLOAD_MAX, SIZE, Start
 from tests.support import messages as m
+from tests.support.answers import Answers
 
 COMMANDS = {
     "READ": m.READ, "WRITE": m.WRITE, "FLUSH": m.FLUSH, "TRIM": m.TRIM, "CACHE": m.CACHE,

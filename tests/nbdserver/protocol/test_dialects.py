@@ -13,10 +13,10 @@ from nbdserver.protocol.dialects import replies_in, transmission_in
 from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Piece
 from nbdserver.protocol.transmission import Payload
-from tests.nbdserver.cases.answers import Answers
 from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
 from tests.nbdserver.protocol.test_transmission import feed
 from tests.support import messages as m
+from tests.support.answers import Answers
 
 SIZE = 64 << 10
 SECTOR = 512
