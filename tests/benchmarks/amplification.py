@@ -20,8 +20,9 @@ from pathlib import Path
 
 from tests.benchmarks.bench import KIB, MIB, Bench
 from tests.benchmarks.figures import stream_writes
+from tests.support.messages import READ, WRITE
 from tests.support.minio import BUCKET, RunningMinio
-from tests.support.nbd import READ, WRITE, Client
+from tests.support.nbd import Client
 from tests.support.program import Server
 
 DEPTH = 32

@@ -10,7 +10,6 @@ import argparse
 import os
 import shutil
 import statistics
-import struct
 import subprocess
 import tempfile
 import time
@@ -20,15 +19,13 @@ from functools import partial
 from pathlib import Path
 
 from tests.support import certificates
-from tests.support.nbd import READ, REQUEST, REQUEST_HEADER, Client
+from tests.support import messages as m
+from tests.support.nbd import Client
 from tests.support.program import Host, Server
 
 KIB, MIB = 1 << 10, 1 << 20
 AREA = 512 * MIB
 
-OPT_EXTENDED_HEADERS = 11
-EXTENDED_REQUEST = 0x21E41C71
-EXTENDED_HEADER = struct.Struct(">IHHQQQ")
 
 SIMPLE_BYTES, STRUCTURED_BYTES, EXTENDED_BYTES = 16, 20 + 8, 32 + 8
 """What comes with the data of one READ: a header, and the offset where replies come in chunks."""
@@ -38,7 +35,7 @@ class ExtendedClient(Client):
     """A client with extended headers."""
 
     def _handshake(self, export: str) -> None:
-        self._option(OPT_EXTENDED_HEADERS, b"")
+        self._option(m.EXTENDED_HEADERS, b"")
         super()._handshake(export)
 
 
@@ -53,11 +50,11 @@ class Way:
 
 
 def compact(offset: int, length: int) -> bytes:
-    return REQUEST_HEADER.pack(REQUEST, 0, READ, 1, offset, length)
+    return m.request(m.READ, offset, length)
 
 
 def extended(offset: int, length: int) -> bytes:
-    return EXTENDED_HEADER.pack(EXTENDED_REQUEST, 0, READ, 1, offset, length)
+    return m.extended(m.READ, offset, length)
 
 
 SIMPLE = Way("simple", lambda path: Client(path, structured=False), compact, SIMPLE_BYTES)

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.benchmarks.bench import GIB, KIB, MIB, TIB, Bench, Row, stopwatch
-from tests.support.nbd import WRITE, Client
+from tests.support.messages import WRITE
+from tests.support.nbd import Client
 from tests.support.processes import resident_bytes
 
 DEPTH = 16

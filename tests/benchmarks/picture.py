@@ -22,8 +22,9 @@ import numpy as np
 from tests.benchmarks.amplification import replies, stored
 from tests.benchmarks.bench import MIB, Bench
 from tests.benchmarks.workloads import WORKLOADS, Workload
+from tests.support.messages import FLUSH, READ, WRITE
 from tests.support.minio import RunningMinio
-from tests.support.nbd import FLUSH, READ, WRITE, Client
+from tests.support.nbd import Client
 
 SECTOR = 4096
 DEPTH = 32

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 from tests.benchmarks.bench import GIB, KIB, MIB, Bench, Row
 from tests.benchmarks.proxy import SlowProxy
-from tests.support.nbd import WRITE, Client
+from tests.support.messages import WRITE
+from tests.support.nbd import Client
 from tests.support.program import Server
 
 RATES = (1e6, 4e6, 10e6, 20e6)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.cache import by_zipf
-from tests.support.nbd import FLUSH, TRIM, WRITE, WRITE_ZEROES
+from tests.support.messages import FLUSH, TRIM, WRITE, WRITE_ZEROES
 
 KIB, MIB = 1 << 10, 1 << 20
 SECTOR = 512

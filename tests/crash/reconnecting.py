@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.nbd import FLUSH, READ, WRITE, Client
+from tests.support.messages import FLUSH, READ, WRITE
+from tests.support.nbd import Client
 from tests.support.program import Host, Server
 from tests.support.stores import folder_store
 

@@ -9,7 +9,8 @@ import pytest
 from tests.crash.reconnecting import SLOTS, SPACING, Forgotten, survive
 from tests.crash.rounds import Rounds
 from tests.support.memory_device import SECTOR
-from tests.support.nbd import WRITE, Client
+from tests.support.messages import WRITE
+from tests.support.nbd import Client
 from tests.support.program import Host, Server
 from tests.support.stores import StoreUnderTest
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nbd import FUA, WRITE, Client
+from tests.support.messages import FUA, WRITE
+from tests.support.nbd import Client
 from tests.support.program import EXIT_FENCED, Host, NotListening, Server
 from tests.support.stores import StoreUnderTest
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from tests.crash.history import Lane, Operation
 from tests.crash.stamps import SECTOR_BYTES, ZEROS, Numbers, encode
-from tests.support.nbd import FLUSH, FUA, NO_HOLE, TRIM, WRITE, WRITE_ZEROES, Client, NbdError
+from tests.support.messages import FLUSH, FUA, NO_HOLE, TRIM, WRITE, WRITE_ZEROES
+from tests.support.nbd import Client, NbdError
 
 WRITE_SECTORS = (1, 3, 8, 8, 8, 8, 8, 8, 13, 128, 128, 512, 512, 2048)
 """512 B, 1.5 KiB, 4 KiB (mostly), 6.5 KiB, 64 KiB, 256 KiB and 1 MiB."""

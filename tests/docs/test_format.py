@@ -23,7 +23,8 @@ from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.support import format_blocks, format_reader, format_sealed
 from tests.support.format_reader import FormatReader
 from tests.support.inside import engine_of
-from tests.support.nbd import FUA, NO_HOLE, Client
+from tests.support.messages import FUA, NO_HOLE
+from tests.support.nbd import Client
 from tests.support.program import Host, Server
 from tests.support.stores import StoreUnderTest
 

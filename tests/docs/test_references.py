@@ -64,7 +64,7 @@ def test_bad_inputs_are_numbered_without_gaps() -> None:
 
 
 def test_tests_cite_bad_inputs_that_are_listed() -> None:
-    """Names and docstrings that begin with a number; most of the table is cited so, or the pattern is wrong."""
+    """Docstrings that begin with a number; that every row is somewhere, tests/nbdserver/cases/test_rows sees."""
     rows = set(rows_of_bad_inputs())
     cited = {
         int(number)
@@ -72,7 +72,7 @@ def test_tests_cite_bad_inputs_that_are_listed() -> None:
         for number in NUMBERED.findall(path.read_text())
     }
     assert cited <= rows
-    assert len(cited) > len(rows) * 2 // 3
+    assert len(cited) > 20, "the pattern is wrong"
 
 
 def test_decisions_are_numbered_and_listed() -> None:

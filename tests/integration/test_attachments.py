@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.commands import run
-from tests.support.nbd import FLAG_CAN_MULTI_CONN, FUA, Client, NbdError
+from tests.support.messages import FLAG_CAN_MULTI_CONN, FUA
+from tests.support.nbd import Client, NbdError
 from tests.support.processes import until
 from tests.support.program import Server
 from tests.support.requirements import require

@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Callable
 
 from tests.storage.objects.stubs import refusal
+from tests.support.messages import READ
 from tests.support.minio import RunningMinio
-from tests.support.nbd import READ, Client
+from tests.support.nbd import Client
 from tests.support.program import Server
 from tests.support.stores import minio_store
 from tests.support.wayward import WaywardProxy

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from tests.support.nbd import NO_HOLE, Client
+from tests.support.messages import NO_HOLE
+from tests.support.nbd import Client
 from tests.support.program import Server
 from tests.support.stores import StoreUnderTest
 

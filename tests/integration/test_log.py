@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.nbd import READ, NbdError
+from tests.support.messages import READ
+from tests.support.nbd import NbdError
 from tests.support.processes import until
 from tests.support.program import Server
 from tests.support.stores import StoreUnderTest

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nbd import FUA, Client, NbdError
+from tests.support.messages import FUA
+from tests.support.nbd import Client, NbdError
 from tests.support.processes import end, until
 from tests.support.requirements import require
 

@@ -16,7 +16,8 @@ from tests.crash.history import Lane, Operation
 from tests.crash.stamps import SECTOR_BYTES, ZEROS, Damaged, decode, encode
 from tests.soak.plan import Pest
 from tests.soak.rules import Rules
-from tests.support.nbd import DISC, FLUSH, READ, REQUEST, REQUEST_HEADER, TRIM, WRITE, Address, Client, Reply
+from tests.support.messages import DISC, FLUSH, READ, TRIM, WRITE, request
+from tests.support.nbd import Address, Client, Reply
 
 SOCKET_SECONDS = 600.0
 """Above every limit of the rules, which speak first."""
@@ -250,9 +251,9 @@ class Misbehaving(Actor):
             case "floods with writes":
                 self._flood(client, [(WRITE, number * MIB, MIB) for number in range(24)])
             case "announces a payload and stalls":
-                self._stall(client, REQUEST_HEADER.pack(REQUEST, 0, WRITE, 1, 0, 16 * MIB) + bytes(1000))
+                self._stall(client, request(WRITE, 0, 16 * MIB) + bytes(1000))
             case "sends half a header and stalls":
-                self._stall(client, REQUEST_HEADER.pack(REQUEST, 0, READ, 1, 0, 4096)[:13])
+                self._stall(client, request(READ, 0, 4096)[:13])
             case "resets with requests under way":
                 self._some(client)
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

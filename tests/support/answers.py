@@ -3,7 +3,8 @@
 One line an option: `LIST ACK beside disk`, `GO ACK EXPORT BLOCK_SIZE`, `GO ERR_UNKNOWN`; `export 1048576` for
 EXPORT_NAME. One line a request, with its cookie: `1 ok` by simple reply, `1: ok` by structured, `1@0: ok` by
 extended ones (with the offset in the header); further `1: EINVAL`, `1: status 1 4096/0`, and for a READ its
-start, length, content and kinds of chunks: `1: read 0+8192 d*4096 0*4096 (data hole)`.
+start, length, content and kinds of chunks: `1: read 0+8192 d*4096 0*4096 (data hole)`. Where a part of it could not
+be read, what was, and where it could not: `1: read 0+4096 d*4096 (data) EIO@4096`.
 
 What the specification says a server MUST (NOT) put into a reply is checked here; AssertionError says what was
 wrong.
@@ -31,7 +32,19 @@ class _Reply:
     pieces: dict[int, bytes] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
     status: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """What could not be read, and from where on."""
     error: str = ""
+
+
+def read_answers(
+    output: bytes | bytearray, lengths: Mapping[int, int] | None = None, *, padding: int = 0, greeted: bool = False
+) -> list[str]:
+    """All that a server said, as lines; nothing may be half said."""
+    answers = Answers(padding=padding, lengths=lengths, greeted=greeted)
+    answers.feed(output)
+    answers.finish()
+    return answers.lines
 
 
 class Answers:
@@ -50,7 +63,7 @@ class Answers:
         self._details: list[str] = []
         self._replies: dict[tuple[int, str], _Reply] = {}
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | bytearray) -> None:
         self._rest += data
         while self._rest and (taken := self._step()):
             del self._rest[:taken]
@@ -187,7 +200,12 @@ def _add(reply: _Reply, kind: int, data: bytes, *, done: bool, extended: bool) -
         error, length = struct.unpack_from(">IH", data)
         assert length <= min(MESSAGE_BYTES_MAX, len(data) - 6)
         assert data[6 : 6 + length].decode().isprintable()
-        reply.error = m.ERRORS[error]
+        if kind == m.CHUNK_ERROR_OFFSET:
+            assert len(data) == 14 + length
+            reply.unread.append(f"{m.ERRORS[error]}@{struct.unpack_from('>Q', data, 6 + length)[0]}")
+        else:
+            assert len(data) == 6 + length
+            reply.error = m.ERRORS[error]
 
 
 def _place(reply: _Reply, offset: int, data: bytes) -> None:
@@ -214,10 +232,21 @@ def _summary(reply: _Reply) -> str:
     if reply.status:
         return "status " + ", ".join(reply.status)
     if not reply.pieces:
-        return "ok"
-    start = min(reply.pieces)
-    data = b"".join(piece for _, piece in sorted(reply.pieces.items()))
-    return f"read {start}+{len(data)} {runs(data)} ({' '.join(reply.kinds)})"
+        return " ".join(reply.unread) or "ok"
+    read = [f"{start}+{len(data)} {runs(data)}" for start, data in _joined(reply.pieces)]
+    assert len(read) == 1 or reply.unread, f"a part is missing without a word: {read}"
+    return " ".join(["read", ", ".join(read), f"({' '.join(reply.kinds)})", *reply.unread])
+
+
+def _joined(pieces: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
+    """Pieces that lie side by side as one."""
+    found: list[tuple[int, bytes]] = []
+    for start, data in sorted(pieces.items()):
+        if found and found[-1][0] + len(found[-1][1]) == start:
+            found[-1] = (found[-1][0], found[-1][1] + data)
+        else:
+            found.append((start, data))
+    return found
 
 
 def runs(data: bytes) -> str:

@@ -16,6 +16,9 @@ STRUCTURED_REPLY, LIST_META_CONTEXT, SET_META_CONTEXT, EXTENDED_HEADERS = range(
 INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = range(4)
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS, RESIZE = range(9)
+FLAG_HAS_FLAGS, FLAG_READ_ONLY, FLAG_SEND_FLUSH, FLAG_SEND_FUA = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+FLAG_SEND_TRIM, FLAG_SEND_WRITE_ZEROES, FLAG_SEND_DF, FLAG_CAN_MULTI_CONN = 1 << 5, 1 << 6, 1 << 7, 1 << 8
+FLAG_SEND_CACHE, FLAG_SEND_FAST_ZERO = 1 << 10, 1 << 11
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN = (1 << bit for bit in range(6))
 
 OPTIONS = (
@@ -37,12 +40,14 @@ OPTION_REPLY_MAGIC = struct.pack(">Q", 0x3E889045565A9)
 SIMPLE_MAGIC = struct.pack(">I", 0x67446698)
 STRUCTURED_MAGIC = struct.pack(">I", 0x668E33EF)
 EXTENDED_MAGIC = struct.pack(">I", 0x6E8A278C)
-REPLIES = {1: "ACK", 2: "SERVER", 3: "INFO", 4: "META_CONTEXT"} | {
-    1 << 31 | number: f"ERR_{name}" for number, name in OPTION_ERRORS.items()
-}
+PADDING_BYTES = 124
+"""Zeros behind the answer to EXPORT_NAME, unless the client asked for none."""
+
+REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT, REP_ERROR = 1, 2, 3, 4, 1 << 31
 CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS, CHUNK_STATUS_EXT = 0, 1, 2, 5, 6
 CHUNK_ERROR, CHUNK_ERROR_OFFSET = (1 << 15 | number for number in (1, 2))
 CHUNK_DONE = 1
+"""The flag of the last chunk of a reply."""
 
 BASE = "base:allocation"
 

@@ -1,4 +1,4 @@
-"""This file knows enough of the NBD protocol to be a small blocking client.
+"""A small blocking client of the NBD protocol; what it says, it says in the words of `messages`.
 
 It serves the tests that must see every reply themselves: stamped writes around a crash, replies in order of
 arrival, and machines where libnbd's binding cannot be imported. Requests can be pipelined: `submit` sends one
@@ -15,32 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-NBDMAGIC = 0x4E42444D41474943
-IHAVEOPT = 0x49484156454F5054
-OPTION_REPLY = 0x3E889045565A9
-REQUEST = 0x25609513
-SIMPLE_REPLY = 0x67446698
-STRUCTURED_REPLY = 0x668E33EF
-
-OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_STARTTLS, OPT_INFO, OPT_GO = 1, 2, 3, 5, 6, 7
-OPT_STRUCTURED_REPLY, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT = 8, 9, 10
-REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT, REP_ERROR = 1, 2, 3, 4, 1 << 31
-INFO_EXPORT, INFO_BLOCK_SIZE = 0, 3
-
-READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS = range(8)
-FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = 1, 2, 4, 8, 16
-
-FLAG_READ_ONLY, FLAG_SEND_FLUSH, FLAG_SEND_FUA, FLAG_SEND_TRIM = 1 << 1, 1 << 2, 1 << 3, 1 << 5
-FLAG_SEND_WRITE_ZEROES, FLAG_SEND_DF, FLAG_CAN_MULTI_CONN = 1 << 6, 1 << 7, 1 << 8
-FLAG_SEND_CACHE, FLAG_SEND_FAST_ZERO = 1 << 10, 1 << 11
-
-CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_BLOCK_STATUS, CHUNK_ERROR = 0, 1, 2, 5, 1 << 15
-CHUNK_DONE = 1
-
-REQUEST_HEADER = struct.Struct(">IHHQQI")
-OPTION_HEADER = struct.Struct(">QII")
-OPTION_REPLY_HEADER = struct.Struct(">QIII")
-CHUNK_HEADER = struct.Struct(">HHQI")
+from tests.support import messages as m
 
 Address = tuple[str, int] | Path
 
@@ -128,51 +103,44 @@ class Client:
     def disconnect(self) -> None:
         """Say DISC, then close."""
         with contextlib.suppress(OSError):
-            self._send(DISC, 0, 0, 0)
+            self._send(m.DISC, 0, 0, 0)
         self.close()
 
     # Handshake (NBD protocol, "Newstyle negotiation")
 
     def _greet(self) -> None:
-        magic, options, flags = struct.unpack(">QQH", self._take(18))
-        if (magic, options) != (NBDMAGIC, IHAVEOPT) or not flags & 1:
+        if self._take(len(m.GREETING)) != m.GREETING:
             raise ConnectionError("not a fixed newstyle NBD server")
-        self.socket.sendall(struct.pack(">I", flags & 3))
+        self.socket.sendall(m.FIXED_ZEROLESS_FLAGS)
 
     def _upgrade(self, context: ssl.SSLContext) -> None:
-        self._option(OPT_STARTTLS, b"")
+        self._option(m.STARTTLS, b"")
         self._stream.close()
         self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         self._stream = self.socket.makefile("rb", buffering=1 << 18)
 
     def _handshake(self, export: str) -> None:
         if self.structured:
-            self._option(OPT_STRUCTURED_REPLY, b"")
-            name = export.encode()
-            context = b"base:allocation"
-            self._option(
-                OPT_SET_META_CONTEXT,
-                struct.pack(f">I{len(name)}sII{len(context)}s", len(name), name, 1, len(context), context),
-            )
-        name = export.encode()
-        for kind, data in self._option(OPT_GO, struct.pack(f">I{len(name)}sHH", len(name), name, 1, INFO_BLOCK_SIZE)):
-            if kind == REP_INFO and data[:2] == struct.pack(">H", INFO_EXPORT):
+            self._option(m.STRUCTURED_REPLY, b"")
+            self._option(m.SET_META_CONTEXT, m.context_data(export, m.BASE))
+        for kind, data in self._option(m.GO, m.info_data(export, m.INFO_BLOCK_SIZE)):
+            if kind == m.REP_INFO and data[:2] == struct.pack(">H", m.INFO_EXPORT):
                 self.size, self.flags = struct.unpack(">QH", data[2:])
-            elif kind == REP_INFO and data[:2] == struct.pack(">H", INFO_BLOCK_SIZE):
+            elif kind == m.REP_INFO and data[:2] == struct.pack(">H", m.INFO_BLOCK_SIZE):
                 self.block_sizes = struct.unpack(">III", data[2:])
 
     def _option(self, option: int, data: bytes) -> list[tuple[int, bytes]]:
         """Send an option and gather its replies up to the final ACK; NbdError when it is refused."""
-        self.socket.sendall(OPTION_HEADER.pack(IHAVEOPT, option, len(data)) + data)
+        self.socket.sendall(m.option(option, data))
         replies: list[tuple[int, bytes]] = []
         while True:
-            magic, _, kind, length = OPTION_REPLY_HEADER.unpack(self._take(20))
-            if magic != OPTION_REPLY:
+            magic, _, kind, length = struct.unpack(">8sIII", self._take(20))
+            if magic != m.OPTION_REPLY_MAGIC:
                 raise ConnectionError("an option reply without its magic number")
             payload = self._take(length)
-            if kind & REP_ERROR:
+            if kind & m.REP_ERROR:
                 raise NbdError(kind, f"option {option} refused: {payload.decode(errors='replace')}")
-            if kind == REP_ACK:
+            if kind == m.REP_ACK:
                 return replies
             replies.append((kind, payload))
 
@@ -186,7 +154,7 @@ class Client:
 
     def _send(self, command: int, offset: int, length: int, flags: int, data: bytes | memoryview = b"") -> int:
         self._cookie += 1
-        header = REQUEST_HEADER.pack(REQUEST, flags, command, self._cookie, offset, length)
+        header = m.request(command, offset, length, flags=flags, cookie=self._cookie)
         if len(data) < 1 << 16:
             self.socket.sendall(header + data)
         else:
@@ -204,7 +172,7 @@ class Client:
         data: bytes | memoryview = b"",
     ) -> int:
         """Send one request and return its cookie; for WRITE the length is that of `data`."""
-        if command == WRITE:
+        if command == m.WRITE:
             length = len(data)
         # Before it is sent: its reply may come to another thread at once.
         self._pending[self._cookie + 1] = (command, offset, length)
@@ -213,19 +181,19 @@ class Client:
     def receive(self) -> Reply:
         """Wait for the next reply to be complete, of whichever request. EOFError: the connection ended."""
         while True:
-            (magic,) = struct.unpack(">I", self._take(4))
-            if magic == SIMPLE_REPLY:
+            magic = self._take(4)
+            if magic == m.SIMPLE_MAGIC:
                 error, cookie = struct.unpack(">IQ", self._take(12))
                 command, _, length = self._pending.pop(cookie)
                 reply = Reply(cookie, error)
-                if command == READ and not error:
+                if command == m.READ and not error:
                     reply.data = bytearray(self._take(length))
                 return reply
-            if magic != STRUCTURED_REPLY:
+            if magic != m.STRUCTURED_MAGIC:
                 raise ConnectionError("a reply without its magic number")
-            flags, kind, cookie, length = CHUNK_HEADER.unpack(self._take(16))
+            flags, kind, cookie, length = struct.unpack(">HHQI", self._take(16))
             reply = self._chunk(kind, cookie, self._take(length))
-            if flags & CHUNK_DONE:
+            if flags & m.CHUNK_DONE:
                 del self._pending[cookie]
                 self._partial.pop(cookie, None)
                 return reply
@@ -235,24 +203,24 @@ class Client:
         reply = self._partial.get(cookie)
         if reply is None:
             reply = self._partial[cookie] = Reply(cookie)
-            if command == READ:
+            if command == m.READ:
                 reply.data = bytearray(length)
         reply.chunks += 1
-        if kind == CHUNK_DATA:
+        if kind == m.CHUNK_DATA:
             (offset,) = struct.unpack_from(">Q", payload)
             place = offset - start
             if place < 0 or place + len(payload) - 8 > length:
                 raise ConnectionError("a data chunk outside the range asked for")
             reply.data[place : place + len(payload) - 8] = payload[8:]
-        elif kind == CHUNK_HOLE:
+        elif kind == m.CHUNK_HOLE:
             reply.holes += 1
-        elif kind == CHUNK_BLOCK_STATUS:
+        elif kind == m.CHUNK_STATUS:
             numbers = struct.unpack(f">{len(payload) // 4}I", payload)
             reply.extents = list(zip(numbers[1::2], numbers[2::2], strict=True))
-        elif kind & CHUNK_ERROR:
+        elif kind & m.CHUNK_ERROR:
             reply.error, size = struct.unpack_from(">IH", payload)
             reply.message = payload[6 : 6 + size].decode(errors="replace")
-        elif kind != CHUNK_NONE:
+        elif kind != m.CHUNK_NONE:
             raise ConnectionError(f"a chunk of unknown type {kind}")
         return reply
 
@@ -275,20 +243,20 @@ class Client:
         return reply
 
     def read(self, offset: int, length: int) -> bytes:
-        return bytes(self.call(READ, offset, length).data)
+        return bytes(self.call(m.READ, offset, length).data)
 
     def write(self, offset: int, data: bytes | memoryview, *, flags: int = 0) -> None:
-        self.call(WRITE, offset, data=data, flags=flags)
+        self.call(m.WRITE, offset, data=data, flags=flags)
 
     def flush(self) -> None:
-        self.call(FLUSH)
+        self.call(m.FLUSH)
 
     def trim(self, offset: int, length: int, *, flags: int = 0) -> None:
-        self.call(TRIM, offset, length, flags=flags)
+        self.call(m.TRIM, offset, length, flags=flags)
 
     def zero(self, offset: int, length: int, *, flags: int = 0) -> None:
-        self.call(WRITE_ZEROES, offset, length, flags=flags)
+        self.call(m.WRITE_ZEROES, offset, length, flags=flags)
 
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         """(length, flags) of base:allocation from `offset` on."""
-        return self.call(BLOCK_STATUS, offset, length).extents
+        return self.call(m.BLOCK_STATUS, offset, length).extents

@@ -17,9 +17,9 @@ from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.transmission_phase import TransmissionPhase
 from nbdserver.traffic import Waits
+from tests.support.answers import read_answers
 from tests.support.idle import comes_true, idle
 from tests.support.memory_device import MemoryDevice, memory_exports
-from tests.support.speech import read_answers
 
 
 class Wire:
@@ -193,7 +193,7 @@ def attach(disk: MemoryDevice, limits: Limits | None = None, budget: Budget | No
 
 def answers(wire: Wire) -> list[str]:
     """What was answered after the handshake of `messages.structured()`."""
-    return read_answers(bytes(wire.output))[5:]
+    return read_answers(wire.output)[3:]
 
 
 class _Nobody:

@@ -1,11 +1,11 @@
-"""This file knows what a row of the table says.
+"""A row of the table of bad inputs: what is said, and what this server answers, of what the specification allows.
 
 A connection is first brought somewhere by a `Start`, which is right and answered. Then the case is said. It
-is answered by lines that match `expect` (regular expressions, since the specification often allows several
-answers), and afterwards the connection is in the `Then` that is given: there a valid message is answered, or
-it is closed.
+is answered by lines that match `expect` (regular expressions), and afterwards the connection is in the `Then` that is
+given: there a valid message is answered, or it is closed.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -99,3 +99,33 @@ def in_extended(export: str = "disk") -> Start:
     """Transmission with extended headers and base:allocation."""
     said = EXTENDED.say + m.set_contexts(export, m.BASE) + m.go(export)
     return Start(said, (*EXTENDED.expect, "SET_META_CONTEXT ACK base:allocation", "GO ACK EXPORT"))
+
+
+EXPECTED_OF = {"disk": "d", "locked": "d", "huge": "0"}
+
+
+def farewell(case: Case) -> tuple[bytes, tuple[str, ...], bytes, tuple[str, ...]]:
+    """A valid message and its answer, and what ends the connection well and its answer."""
+    if case.then is Then.HANDSHAKE:
+        hidden = case.server == "required" and not case.encrypted
+        answer = "LIST ERR_TLS_REQD" if hidden else f"LIST ACK {NAMES}"
+        return m.option(m.LIST), (answer,), m.option(m.ABORT), ("ABORT ACK",)
+    byte = EXPECTED_OF[case.export]
+    make = m.extended if case.extended else m.request
+    last = make(m.READ, 0, 4096, cookie=99)
+    where = "99@0:" if case.extended else "99:"
+    answer = rf"{where} read 0\+4096 .\*.*" if case.after else rf"{where} read 0\+4096 {byte}\*4096 .*"
+    if case.simple:
+        answer = rf"99 read 4096 {byte}\*4096"
+    return last, (answer,), make(m.DISC), ()
+
+
+def matches(lines: list[str], expected: tuple[str, ...]) -> bool:
+    """Whether the answers are these, in order; one whose expectation begins with "?" need not have come."""
+    left = list(lines)
+    for want in expected:
+        if left and re.fullmatch(want.removeprefix("?"), left[0]):
+            del left[0]
+        elif not want.startswith("?"):
+            return False
+    return not left

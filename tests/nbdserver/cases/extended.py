@@ -108,7 +108,7 @@ LENGTHS = (
     answered("TRIM of 2^63", 67, FLAGS, m.extended(m.TRIM, 0, 2**63), EINVAL),
     answered("TRIM of 2^64 - 1", 67, FLAGS, m.extended(m.TRIM, 0, 2**64 - 1), EINVAL),
     answered("TRIM that wraps", 67, FLAGS, m.extended(m.TRIM, 4096, 2**64 - 4096), "1@4096: EINVAL"),
-    answered("READ that wraps", 67, FLAGS, m.extended(m.READ, 4096, 2**64 - 4096), "1@4096: (EINVAL|EOVERFLOW)"),
+    answered("READ that wraps", 67, FLAGS, m.extended(m.READ, 4096, 2**64 - 4096), "1@4096: EINVAL"),
     answered("WRITE_ZEROES that wraps", 67, FLAGS, m.extended(m.WRITE_ZEROES, 4096, 2**64 - 4095), "1@4096: ENOSPC"),
     answered("CACHE that wraps", 67, FLAGS, m.extended(m.CACHE, 4096, 2**64 - 4096), "1@4096: EINVAL"),
     answered("WRITE_ZEROES of 2^40", 67, FLAGS, m.extended(m.WRITE_ZEROES, 0, 2**40), OK, export="huge"),
@@ -118,25 +118,25 @@ LENGTHS = (
     ),
     answered("TRIM of all of 1 PiB", 67, FLAGS, m.extended(m.TRIM, 0, HUGE), OK, export="huge"),
     answered("CACHE of all of 1 PiB", 67, FLAGS, m.extended(m.CACHE, 0, HUGE), OK, export="huge"),
-    answered("READ of 2^40", 67, "Size constraints", m.extended(m.READ, 0, 2**40), "1@0: (EOVERFLOW|EINVAL)",
+    answered("READ of 2^40", 67, "Size constraints", m.extended(m.READ, 0, 2**40), "1@0: EOVERFLOW",
         export="huge"),
     answered("READ of 32 MiB + 1", 67, "Size constraints", m.extended(m.READ, 0, PAYLOAD_MAX + 1),
-        "1@0: (EOVERFLOW|EINVAL)", export="huge"),
+        "1@0: EOVERFLOW", export="huge"),
 )  # fmt: skip
 
 REPLIES = (
     answered("READ", 68, REPLY, m.extended(m.READ, 0, 4096), READ_OK),
     answered(
         "READ of data and hole", 68, REPLY, m.extended(m.READ, DATA - 4096, 8192),
-        rf"1@{DATA - 4096}: read {DATA - 4096}\+8192 d\*4096 0\*4096 \(data( hole)?\)",
+        rf"1@{DATA - 4096}: read {DATA - 4096}\+8192 d\*4096 0\*4096 \(data hole\)",
     ),
     answered(
         "READ of data and hole with DF", 68, REPLY, m.extended(m.READ, DATA - 4096, 8192, flags=m.DF),
         rf"1@{DATA - 4096}: read {DATA - 4096}\+8192 d\*4096 0\*4096 \(data\)",
     ),
     answered("READ past the end", 68, REPLY, m.extended(m.READ, SIZE, 1), f"1@{SIZE}: EINVAL"),
-    answered("READ of nothing", 68, REPLY, m.extended(m.READ, 512, 0), "1@512: (ok|EINVAL)"),
-    answered("READ of nothing at 2^64 - 1", 68, REPLY, m.extended(m.READ, 2**64 - 1, 0), f"1@{2**64 - 1}: (ok|EINVAL)"),
+    answered("READ of nothing", 68, REPLY, m.extended(m.READ, 512, 0), "1@512: ok"),
+    answered("READ of nothing at 2^64 - 1", 68, REPLY, m.extended(m.READ, 2**64 - 1, 0), f"1@{2**64 - 1}: EINVAL"),
     answered(
         "WRITE", 68, REPLY, m.extended(m.WRITE, DATA, data=SECTOR), f"1@{DATA}: ok", after=((DATA, SECTOR),)
     ),
@@ -172,14 +172,14 @@ REPLIES = (
     answered("DF on FLUSH", 68, FLAGS, m.extended(m.FLUSH, flags=m.DF), EINVAL),
     answered("cookie ff", 68, REPLY, m.extended(m.FLUSH, cookie=2**64 - 1), f"{2**64 - 1}@0: ok"),
     answered(
-        "BLOCK_STATUS", 68, STATUS, m.extended(m.BLOCK_STATUS, 0, SIZE), rf"1@0: status \d+ {DATA}/0 {SIZE - DATA}/3"
+        "BLOCK_STATUS", 68, STATUS, m.extended(m.BLOCK_STATUS, 0, SIZE), rf"1@0: status 1 {DATA}/0 {SIZE - DATA}/3"
     ),
     answered(
         "BLOCK_STATUS of one", 68, STATUS, m.extended(m.BLOCK_STATUS, 0, SIZE, flags=m.REQ_ONE),
-        rf"1@0: status \d+ {DATA}/0",
+        rf"1@0: status 1 {DATA}/0",
     ),
     answered(
-        "BLOCK_STATUS of 1 PiB", 68, STATUS, m.extended(m.BLOCK_STATUS, 0, HUGE), rf"1@0: status \d+ {HUGE}/3",
+        "BLOCK_STATUS of 1 PiB", 68, STATUS, m.extended(m.BLOCK_STATUS, 0, HUGE), rf"1@0: status 1 {HUGE}/3",
         export="huge",
     ),
     answered("BLOCK_STATUS of 2^64 - 1", 68, STATUS, m.extended(m.BLOCK_STATUS, 1, 2**64 - 1), "1@1: EINVAL"),

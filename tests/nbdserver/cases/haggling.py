@@ -110,9 +110,10 @@ FRAMING = (
         closes(f"option {number} of 4 GiB", 9, HAGGLING, m.option(number, length=0xFFFFFFFF))
         for number in (m.EXPORT_NAME, m.ABORT, m.LIST, m.INFO, m.GO, m.STRUCTURED_REPLY, m.SET_META_CONTEXT, 99)
     ),
+    closes("GO of a byte more than is discarded", 9, HAGGLING, m.option(m.GO, length=MIB + 1)),
     goes_on("GO of 64 KiB and a byte", 10, "NBD_REP_ERR_TOO_BIG", m.option(m.GO, bytes(65537)), "GO ERR_TOO_BIG"),
     goes_on("GO of 1 MiB", 10, "NBD_REP_ERR_TOO_BIG", m.option(m.GO, bytes(MIB)), "GO ERR_TOO_BIG"),
-    goes_on("unknown option of 100,000 bytes", 10, BASELINE, m.option(99, bytes(100_000)), "99 ERR_(UNSUP|TOO_BIG)"),
+    goes_on("unknown option of 100,000 bytes", 10, BASELINE, m.option(99, bytes(100_000)), "99 ERR_UNSUP"),
     goes_on("LIST with a byte", 11, LIST, m.option(m.LIST, b"x"), "LIST ERR_INVALID"),
     goes_on(
         "STRUCTURED_REPLY with data",
@@ -136,8 +137,8 @@ FRAMING = (
     closes("the 65th option without GO", 25, HAGGLING, m.option(99) * 65, *["99 ERR_UNSUP"] * 63, "?99 ERR_UNSUP"),
     closes("a request before GO", 74, HAGGLING, m.request(m.READ, 0, 4096)),
     closes("a WRITE before GO", 74, HAGGLING, m.request(m.WRITE, 0, data=bytes(64))),
-    goes_on("STARTTLS with data", 27, STARTTLS, m.option(m.STARTTLS, b"x"), "STARTTLS ERR_(INVALID|UNSUP|POLICY)"),
-    goes_on("STARTTLS where there is no TLS", 27, NOTLS, m.option(m.STARTTLS), "STARTTLS ERR_(UNSUP|POLICY)"),
+    goes_on("STARTTLS with data", 27, STARTTLS, m.option(m.STARTTLS, b"x"), "STARTTLS ERR_INVALID"),
+    goes_on("STARTTLS where there is no TLS", 27, NOTLS, m.option(m.STARTTLS), "STARTTLS ERR_UNSUP"),
 )
 
 
@@ -168,7 +169,7 @@ EXPORTS = (
     unknown("name of 1025 bytes", 17, "n" * 1025),
     unknown("name of 4096 bytes", 17, "n" * 4096),
     unknown("name of 4096 bytes that are no letters", 17, "\x1b[2J" * 1024),
-    unknown("name of 4097 bytes", 18, "n" * 4097, "(INVALID|TOO_BIG)"),
+    unknown("name of 4097 bytes", 18, "n" * 4097, "INVALID"),
     goes_on(
         "65,535 requests announced, none there",
         18,
@@ -183,10 +184,10 @@ EXPORTS = (
     attaches(
         "all information", 20, INFO_GO, m.go("disk", 0, 1, 2, 3), "GO ACK EXPORT NAME DESCRIPTION BLOCK_SIZE"
     ),
-    unknown("name with NUL", 21, b"di\0sk", "(UNKNOWN|INVALID)"),
-    unknown("name not UTF-8", 21, b"\xff\xfe", "(UNKNOWN|INVALID)"),
+    unknown("name with NUL", 21, b"di\0sk", "INVALID"),
+    unknown("name not UTF-8", 21, b"\xff\xfe", "INVALID"),
     *(
-        unknown(f"name {name[:8]!r}", 21, name, "(UNKNOWN|INVALID)")
+        unknown(f"name {name[:8]!r}", 21, name)
         for name in ("..", "a/../b", "/etc", "a//b", "/" * 65, "disk/", "./disk", "DISK", "disk ")
     ),
     unknown("the default of four", 21, ""),
@@ -199,6 +200,10 @@ EXPORTS = (
     ),
     goes_on(
         "INFO behind GO that fails", 74, INFO_GO, m.go("no") + m.info(), "GO ERR_UNKNOWN", "INFO ACK EXPORT"
+    ),
+    goes_on(
+        "INFO behind GO that fails, of the same", 74, INFO_GO, m.go("no") + m.info("no"), "GO ERR_UNKNOWN",
+        "INFO ERR_UNKNOWN",
     ),
     goes_on("a hundred options in one segment", 74, HAGGLING, m.info() * 60, *["INFO ACK EXPORT"] * 60),
 )  # fmt: skip
@@ -225,7 +230,7 @@ CONTEXT = (
         34,
         CONTEXTS,
         m.list_contexts("disk"),
-        "LIST_META_CONTEXT (ERR_INVALID|ACK base:allocation)",
+        "LIST_META_CONTEXT ERR_INVALID",
     ),
     *(
         context(f"{name} in {said[0]}", 35, m.option(number, data), f"{said} ERR_INVALID")
@@ -240,14 +245,14 @@ CONTEXT = (
         )
     ),
     context("SET for an unknown export", 35, m.set_contexts("nothing", m.BASE), "SET_META_CONTEXT ERR_UNKNOWN"),
-    context("query without a namespace", 36, m.set_contexts("disk", "foo"), "SET_META_CONTEXT (ERR_INVALID|ACK)"),
+    context("query without a namespace", 36, m.set_contexts("disk", "foo"), "SET_META_CONTEXT ERR_INVALID"),
     context("unknown namespace", 36, m.set_contexts("disk", "x-no:y"), "SET_META_CONTEXT ACK"),
     context("SET base:", 36, m.set_contexts("disk", "base:"), "SET_META_CONTEXT ACK"),
-    context("SET base:none", 36, m.set_contexts("disk", "base:none"), "SET_META_CONTEXT (ERR_INVALID|ACK)"),
+    context("SET base:none", 36, m.set_contexts("disk", "base:none"), "SET_META_CONTEXT ACK"),
     context("SET nothing", 36, m.set_contexts("disk"), "SET_META_CONTEXT ACK"),
     context("SET known and unknown", 36, m.set_contexts("disk", "x-no:y", m.BASE, "qemu:dirty-bitmap:a"), SET_BASE),
     *(
-        context(f"LIST {queries}", 36, m.list_contexts("disk", *queries), "LIST_META_CONTEXT ACK base:allocation.*")
+        context(f"LIST {queries}", 36, m.list_contexts("disk", *queries), "LIST_META_CONTEXT ACK base:allocation")
         for queries in ((), ("base:",), (m.BASE,), ("x-no:y", "base:"))
     ),
     context("LIST x-no:", 36, m.list_contexts("disk", "x-no:"), "LIST_META_CONTEXT ACK"),
@@ -260,7 +265,17 @@ CONTEXT = (
         SET_BASE,
         "SET_META_CONTEXT ERR_UNKNOWN",
         GONE,
-        "1:? EINVAL",
+        "1: EINVAL",
+    ),
+    attaches(
+        "a SET that is refused clears",
+        38,
+        CONTEXTS,
+        m.set_contexts("disk", m.BASE) + m.set_contexts("disk", "foo") + m.go() + STATUS,
+        SET_BASE,
+        "SET_META_CONTEXT ERR_INVALID",
+        GONE,
+        "1: EINVAL",
     ),
     attaches(
         "a malformed SET clears",
@@ -270,7 +285,7 @@ CONTEXT = (
         SET_BASE,
         "SET_META_CONTEXT ERR_INVALID",
         GONE,
-        "1:? EINVAL",
+        "1: EINVAL",
     ),
     attaches(
         "an empty SET clears",
@@ -280,7 +295,7 @@ CONTEXT = (
         SET_BASE,
         "SET_META_CONTEXT ACK",
         GONE,
-        "1:? EINVAL",
+        "1: EINVAL",
     ),
     attaches(
         "SET for another export",
@@ -289,7 +304,7 @@ CONTEXT = (
         m.set_contexts("locked", m.BASE) + m.go() + STATUS,
         SET_BASE,
         GONE,
-        "1:? EINVAL",
+        "1: EINVAL",
     ),
     attaches(
         "LIST does not clear what SET chose",
@@ -297,9 +312,9 @@ CONTEXT = (
         CONTEXTS,
         m.set_contexts("disk", m.BASE) + m.list_contexts("locked") + m.go() + STATUS,
         SET_BASE,
-        "LIST_META_CONTEXT ACK base:allocation.*",
+        "LIST_META_CONTEXT ACK base:allocation",
         GONE,
-        r"1: status \d+ \d+/0",
+        r"1: status 1 4096/0",
     ),
     attaches(
         "contexts serve after EXPORT_NAME too",
@@ -308,7 +323,7 @@ CONTEXT = (
         m.set_contexts("disk", m.BASE) + m.export_name() + STATUS,
         SET_BASE,
         f"export {SIZE}",
-        r"1: status \d+ \d+/0",
+        r"1: status 1 4096/0",
     ),
 )
 

@@ -20,7 +20,7 @@ PAYLOAD, READ, FLUSH, TRIM = "Size constraints", "NBD_CMD_READ", "NBD_CMD_FLUSH"
 ZEROES, CACHE, STATUS, DISC = "NBD_CMD_WRITE_ZEROES", "NBD_CMD_CACHE", "NBD_CMD_BLOCK_STATUS", "NBD_CMD_DISC"
 
 SECTOR = b"s" * 4096
-OK, EINVAL, ENOSPC, EPERM = "1:? ok", "1:? EINVAL", "1:? ENOSPC", "1:? EPERM"
+OK, EINVAL, ENOSPC, EPERM = "1 ok", "1: EINVAL", "1: ENOSPC", "1: EPERM"
 READ_OK = r"1: read 0\+4096 d\*4096 \(data\)"
 """The first 4096 bytes of `disk`, by structured reply."""
 
@@ -123,7 +123,7 @@ FLAGS = (
     answered("FUA on READ", 44, COMMAND_FLAGS, plain(m.READ, flags=m.FUA), READ_OK),
     answered("FUA on FLUSH", 44, COMMAND_FLAGS, plain(m.FLUSH, flags=m.FUA), OK),
     answered("FUA on CACHE", 44, COMMAND_FLAGS, plain(m.CACHE, flags=m.FUA), OK),
-    answered("FUA on BLOCK_STATUS", 44, COMMAND_FLAGS, plain(m.BLOCK_STATUS, flags=m.FUA), r"1: status \d+ .*"),
+    answered("FUA on BLOCK_STATUS", 44, COMMAND_FLAGS, plain(m.BLOCK_STATUS, flags=m.FUA), "1: status 1 4096/0"),
     answered(
         "FUA on TRIM", 44, COMMAND_FLAGS, m.request(m.TRIM, DATA, 4096, flags=m.FUA), OK, after=((DATA, bytes(4096)),)
     ),
@@ -136,7 +136,7 @@ FLAGS = (
     simply("DF without structured replies", 45, COMMAND_FLAGS, plain(m.READ, flags=m.DF), "1 EINVAL"),
     answered(
         "READ of data and hole", 45, READ, m.request(m.READ, 0, 2 * DATA),
-        rf"1: read 0\+{2 * DATA} d\*{DATA} 0\*{DATA} \(data( hole)?\)",
+        rf"1: read 0\+{2 * DATA} d\*{DATA} 0\*{DATA} \(data hole\)",
     ),
     answered(
         "DF over data and hole", 45, COMMAND_FLAGS, m.request(m.READ, 0, 2 * DATA, flags=m.DF),
@@ -144,19 +144,29 @@ FLAGS = (
     ),
     answered(
         "DF over a hole", 45, COMMAND_FLAGS, m.request(m.READ, SIZE // 2, DATA, flags=m.DF),
-        rf"1: read {SIZE // 2}\+{DATA} 0\*{DATA} \((data|hole)\)",
+        rf"1: read {SIZE // 2}\+{DATA} 0\*{DATA} \(hole\)",
     ),
     answered(
         "READ that is not aligned", 45, READ, m.request(m.READ, DATA - 3, 8),
-        rf"1: read {DATA - 3}\+8 d\*3 0\*5 \(.*\)",
+        rf"1: read {DATA - 3}\+8 d\*3 0\*5 \(data hole\)",
     ),
 )  # fmt: skip
 
+NOTHING = (
+    ("READ", m.READ, "1: ok"),
+    ("WRITE", m.WRITE, OK),
+    ("TRIM", m.TRIM, OK),
+    ("CACHE", m.CACHE, OK),
+    ("WRITE_ZEROES", m.WRITE_ZEROES, OK),
+    ("BLOCK_STATUS", m.BLOCK_STATUS, EINVAL),
+)
+SPOKEN = m.request(m.TRIM, 0, DATA) * 3 + m.request(m.READ, 0, 4096) * 100 + m.option(m.LIST) * 10
+
 BOUNDS = (
-    *(answered(f"{name} of nothing", 46, TYPES, m.request(number, 0, 0), "1:? (ok|EINVAL)") for name, number in COMMANDS
-        if number != m.FLUSH),
-    simply("READ of nothing, simple", 46, TYPES, m.request(m.READ), "1 (ok|EINVAL)"),
-    answered("WRITE of nothing at the end", 46, TYPES, m.request(m.WRITE, SIZE), "1:? (ok|ENOSPC|EINVAL)"),
+    *(answered(f"{name} of nothing", 46, TYPES, m.request(number, 0, 0), answer) for name, number, answer in NOTHING),
+    simply("READ of nothing, simple", 46, TYPES, m.request(m.READ), "1 ok"),
+    answered("WRITE of nothing at the end", 46, TYPES, m.request(m.WRITE, SIZE), OK),
+    answered("WRITE of nothing beyond the end", 46, TYPES, m.request(m.WRITE, SIZE + 1), ENOSPC),
     *(
         answered(f"READ {name}", 47, ERRORS, m.request(m.READ, offset, length), "1: EINVAL")
         for name, offset, length in (
@@ -170,15 +180,15 @@ BOUNDS = (
     simply("READ across the end, simple", 47, ERRORS, m.request(m.READ, SIZE - 1, 2), "1 EINVAL"),
     *(
         answered(
-            f"READ of {length:#x}", 48, PAYLOAD, m.request(m.READ, 0, length), "1: (EOVERFLOW|EINVAL)", export="huge"
+            f"READ of {length:#x}", 48, PAYLOAD, m.request(m.READ, 0, length), "1: EOVERFLOW", export="huge"
         )
         for length in (PAYLOAD_MAX + 1, 2**31, 2**32 - 1)
     ),
-    simply("READ of 32 MiB + 1, simple", 48, PAYLOAD, m.request(m.READ, 0, PAYLOAD_MAX + 1), "1 (EINVAL|EOVERFLOW)",
+    simply("READ of 32 MiB + 1, simple", 48, PAYLOAD, m.request(m.READ, 0, PAYLOAD_MAX + 1), "1 EINVAL",
         export="huge"),
     answered(
         "READ of 32 MiB", 48, PAYLOAD, m.request(m.READ, 0, PAYLOAD_MAX),
-        rf"1: read 0\+{PAYLOAD_MAX} 0\*{PAYLOAD_MAX} \(.*\)", export="huge",
+        rf"1: read 0\+{PAYLOAD_MAX} 0\*{PAYLOAD_MAX} \(hole\)", export="huge",
     ),
     simply("READ of 3 MiB, simple", 48, READ, m.request(m.READ, 0, 3 * MIB), rf"1 read {3 * MIB} 0\*{3 * MIB}",
         export="huge", length=3 * MIB),
@@ -199,6 +209,7 @@ BOUNDS = (
         "WRITE of 32 MiB + 1", 52, PAYLOAD, in_structured("huge"),
         m.request(m.WRITE, MIB, data=b"w" * (PAYLOAD_MAX + 1)), (EINVAL,), Then.TRANSMISSION, export="huge",
     ),
+    closes("WRITE of 64 MiB + 1", 52, PAYLOAD, m.request(m.WRITE, 0, 64 * MIB + 1), export="huge"),
     closes("WRITE of 4 GiB - 1", 52, PAYLOAD, m.request(m.WRITE, 0, 2**32 - 1)),
     *(
         answered(f"{name} on a read-only export", 53, ERRORS, plain(number), EPERM, export="locked")
@@ -207,15 +218,14 @@ BOUNDS = (
     ),
     simply("WRITE on a read-only export, simple", 53, ERRORS, plain(m.WRITE), "1 EPERM", export="locked"),
     answered(
-        "payload that is valid requests", 55, "Request message",
-        m.request(m.WRITE, DATA, data=m.request(m.TRIM, 0, DATA) * 3), OK,
-        after=((0, b"d" * DATA), (DATA, m.request(m.TRIM, 0, DATA) * 3)),
+        "payload that is valid requests and options", 55, "Request message", m.request(m.WRITE, DATA, data=SPOKEN), OK,
+        after=((0, b"d" * DATA), (DATA, SPOKEN)),
     ),
 )  # fmt: skip
 
 OTHERS = (
-    answered("FLUSH with an offset", 56, FLUSH, m.request(m.FLUSH, 4096, 0), "1:? (EINVAL|ok)"),
-    answered("FLUSH with a length", 56, FLUSH, m.request(m.FLUSH, 0, 4096), "1:? (EINVAL|ok)"),
+    answered("FLUSH with an offset", 56, FLUSH, m.request(m.FLUSH, 4096, 0), EINVAL),
+    answered("FLUSH with a length", 56, FLUSH, m.request(m.FLUSH, 0, 4096), EINVAL),
     answered("FLUSH ten times", 56, FLUSH, m.request(m.FLUSH) * 10, *[OK] * 10),
     answered("TRIM past the end", 57, ERRORS, m.request(m.TRIM, SIZE - 1, 2), EINVAL),
     answered("TRIM across 2^64", 57, ERRORS, m.request(m.TRIM, 2**64 - 1, 2), EINVAL),
@@ -228,8 +238,8 @@ OTHERS = (
     answered(
         "WRITE_ZEROES NO_HOLE", 58, ZEROES,
         m.request(m.WRITE_ZEROES, SIZE // 2, 8192, flags=m.NO_HOLE)
-        + m.request(m.BLOCK_STATUS, SIZE // 2, 8192, cookie=2),
-        OK, r"2: status \d+ 8192/2", after=((SIZE // 2, bytes(8192)),),
+        + m.request(m.BLOCK_STATUS, SIZE // 2, 16384, cookie=2),
+        OK, "2: status 1 8192/2 8192/3", after=((SIZE // 2, bytes(8192)),),
     ),
     answered(
         "WRITE_ZEROES that is not aligned", 58, ZEROES, m.request(m.WRITE_ZEROES, 511, 1026), OK,
@@ -244,31 +254,31 @@ OTHERS = (
     answered("BLOCK_STATUS across 2^64", 60, STATUS, m.request(m.BLOCK_STATUS, 2**64 - 1, 2), EINVAL),
     answered(
         "BLOCK_STATUS of one", 60, STATUS, m.request(m.BLOCK_STATUS, 0, SIZE, flags=m.REQ_ONE),
-        rf"1: status \d+ {DATA}/0",
+        rf"1: status 1 {DATA}/0",
     ),
     answered(
         "BLOCK_STATUS of one, cut off", 60, STATUS, m.request(m.BLOCK_STATUS, 0, 4096, flags=m.REQ_ONE),
-        r"1: status \d+ 4096/0",
+        r"1: status 1 4096/0",
     ),
     answered(
         "BLOCK_STATUS of all", 60, STATUS, m.request(m.BLOCK_STATUS, 0, SIZE),
-        rf"1: status \d+ {DATA}/0 {SIZE - DATA}/3",
+        rf"1: status 1 {DATA}/0 {SIZE - DATA}/3",
     ),
     answered(
         "BLOCK_STATUS of a part of a hole", 60, STATUS, m.request(m.BLOCK_STATUS, SIZE - 4096, 4096),
-        r"1: status \d+ 4096/3",
+        r"1: status 1 4096/3",
     ),
     answered(
         "BLOCK_STATUS of 4 GiB - 1", 61, STATUS, m.request(m.BLOCK_STATUS, 0, 2**32 - 1),
-        rf"1: status \d+ {2**32 - 1}/3", export="huge",
+        rf"1: status 1 {2**32 - 1}/3", export="huge",
     ),
     answered(
         "BLOCK_STATUS at the end of 1 PiB", 61, STATUS, m.request(m.BLOCK_STATUS, HUGE - 512, 512),
-        r"1: status \d+ 512/3", export="huge",
+        r"1: status 1 512/3", export="huge",
     ),
     answered("one cookie twice", 62, MAGIC, plain(m.READ) * 2, READ_OK, READ_OK),
-    answered("cookie 0", 62, MAGIC, m.request(m.FLUSH, cookie=0), "0:? ok"),
-    answered("cookie ff", 62, MAGIC, m.request(m.FLUSH, cookie=2**64 - 1), f"{2**64 - 1}:? ok"),
+    answered("cookie 0", 62, MAGIC, m.request(m.FLUSH, cookie=0), "0 ok"),
+    answered("cookie ff", 62, MAGIC, m.request(m.FLUSH, cookie=2**64 - 1), f"{2**64 - 1} ok"),
     closes("DISC", 63, DISC, m.request(m.DISC)),
     closes("DISC with its fields set", 63, DISC, m.request(m.DISC, 5, 5, flags=m.FUA) + plain(m.READ)),
     Case(

@@ -44,18 +44,18 @@ class Hole(MemoryDevice):
         return self._written()
 
 
-def exports() -> Exports:
-    """The four exports that most rows are about."""
+def exports() -> tuple[Exports, MemoryDevice]:
+    """The four exports that most rows are about, and `disk` among them as the rows find it."""
     locked = MemoryDevice(SIZE, read_only=True)
     locked.write(0, b"d" * DATA)
-    return memory_exports(
-        {"disk": MemoryDevice(SIZE), "locked": locked, "huge": Hole(HUGE), "beside": MemoryDevice(SIZE)}
-    )
+    disk = MemoryDevice(SIZE)
+    disk.write(0, b"d" * DATA)
+    return memory_exports({"disk": disk, "locked": locked, "huge": Hole(HUGE), "beside": MemoryDevice(SIZE)}), disk
 
 
 def servers(certificates: Path) -> dict[str, Server]:
     """Every server by name."""
-    shared = exports()
+    shared, _ = exports()
     hasty = replace(Limits(), handshake_seconds=HASTY_SECONDS)
     credentials = Credentials(certificates, verify_peer=False, env=RealEnv())
     crowd = memory_exports({f"export-{number:05}": MemoryDevice(SIZE) for number in range(CROWD)})
