@@ -78,8 +78,9 @@ class Layer:
         """The layer's part of the active memtable."""
         self.own_tables: list[LayerTable] = [self.active]
         """Its own parts of the memtables, newest first."""
-        self.below: Layer | None = None
-        """The next older snapshot, or the one that it begins with, if that is not in its index yet."""
+        self.inherited: list[LayerTable] = []
+        """Parts of the memtables of the layer that it was made of, newest first, until they are in its index. What that
+        layer keeps later (parts of sectors over what cannot be read) is not among them: it has its own of those."""
         self.tables: list[LayerTable] = [self.active]
         self._read_ahead = ReadAhead()
         self.gathered = GatheredBlocks()
@@ -261,21 +262,27 @@ class Layer:
         return sequence
 
     def rotate(self) -> None:
-        """The active memtable was sealed and a new one stands in its place. Older layers go first, here and below."""
+        """The active memtable was sealed and a new one stands in its place."""
         self.links.rotate(self._writes.memtable)
         self.active = self.links.table
         self.own_tables.insert(0, self.active)
         self.show_tables()
 
     def drop_sealed(self) -> None:
-        """The sealed memtable is in the index now."""
-        self.own_tables = [self.active]
+        """The sealed memtable is in the index now, and so is what was inherited."""
+        self.own_tables, self.inherited = [self.active], []
+        self.show_tables()
+
+    def inherit(self, layer: Layer) -> None:
+        """Begin with what that layer shows."""
+        self.index = layer.index
+        self.inherited = [*layer.own_tables, *layer.inherited]
         self.show_tables()
 
     def show_tables(self) -> None:
-        """Show its own parts of the memtables, and those of older layers as long as there is anything in them."""
-        below = [] if self.below is None or not any(self.below.tables) else self.below.tables
-        self.tables = [*self.own_tables, *below]
+        """Show its own parts of the memtables, and those that it inherited if there is anything in them."""
+        inherited = self.inherited if any(self.inherited) else []
+        self.tables = [*self.own_tables, *inherited]
 
     # --- snapshots
 

@@ -3,11 +3,11 @@ their memtable is sealed.
 
 A change of the tree takes effect on the layers in the same step, and is logged in a queue of its own. What it does to
 trunks, their indexes show at its turn: when the memtable that it came in is installed (`installing`). Until then a
-layer that is not in them yet shows the tables and the index of the one that it comes from.
+layer that is not in them yet shows the tables and the index of the one that it was made of.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from storage.cache.frame_cache import FrameCache
 from storage.errors import BrokenInvariant, Corrupt, Unreadable
@@ -80,7 +80,6 @@ class Layers:
             for number in trunk:
                 self._unknown |= set() if number in forest else {number}
                 self._add(number, flushed, forest.index(number) if number in forest else BlockMap())
-        self._connect()
 
     def _add(self, number: int, sequence: int, index: LayerIndex) -> Layer:
         """`sequence`: of the newest operation of this layer, or of the change of the tree that made it."""
@@ -154,7 +153,7 @@ class Layers:
         for number, layer in self.by_number.items():
             self._zero_up_to(number, self._writes.sequence + 1)
             layer.queue.replayed()
-            layer.show_tables()  # the older ones first: they have what was replayed
+            layer.show_tables()
         self._zeroed.clear()
         self._writes.replayed()
 
@@ -202,19 +201,18 @@ class Layers:
             # It is in the log before anything that is written to the new layers.
             self._commit.cut_all()
 
-    def change_trunks(self, record: bytes, heads: Iterable[int]) -> None:
+    def change_trunks(self, record: bytes, heads: Collection[int]) -> None:
         """The same of a record that does something to the trunks of these heads; the memtable is sealed in the same
         step. Unreadable: it has to wait, since something that was written before a snapshot is not in an SST yet.
         """
         if any(isinstance(logged.operation, ON_TRUNKS) for logged in self._writes.memtable.operations):
             raise BrokenInvariant("something is done to trunks, and what was done before is not in the indexes yet")
-        for head in heads:
-            below = self.by_number[head].below
-            if below is not None and any(below.tables):
-                raise Unreadable(
-                    "parts of sectors that were written before the newest snapshot lie over what cannot be read: "
-                    "wait until the store gives that again"
-                )
+        snapshots = [number for trunk in self.tree.trunks() if trunk[-1] in heads for number in trunk[:-1]]
+        if any(any(self.by_number[number].own_tables) for number in snapshots):
+            raise Unreadable(
+                "parts of sectors that were written before the newest snapshot lie over what cannot be read: "
+                "wait until the store gives that again"
+            )
         self.change_tree(record)
 
     def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
@@ -239,45 +237,28 @@ class Layers:
             case FreezeHead(head, child):
                 device = layers.pop(head)
                 frozen = self._add(head, device.queue.last_sequence, device.index)
-                frozen.own_tables, frozen.below, frozen.tables = device.own_tables, device.below, device.tables
+                frozen.own_tables, frozen.inherited, frozen.tables = device.own_tables, device.inherited, device.tables
                 frozen.kept = device.kept
-                device.below = frozen
                 device.move_on(child, sequence)
-                device.show_tables()
+                device.inherit(frozen)
                 layers[child] = device
             case CloneSnapshot(snapshot, number):
                 clone = self._add(number, sequence, layers[snapshot].index)
-                clone.below = layers[snapshot]
-                clone.show_tables()
+                clone.inherit(layers[snapshot])
             case RollBack(snapshot, head, child):
                 device = layers.pop(head)
                 self._forget(head)
-                device.below, device.index = layers[snapshot], layers[snapshot].index
                 device.move_on(child, sequence)
-                device.show_tables()
+                device.inherit(layers[snapshot])
                 layers[child] = device
             case DeleteSnapshot(snapshot):
-                gone = layers.pop(snapshot)
-                for layer in layers.values():
-                    if layer.below is gone:
-                        layer.below = gone.below
-                        layer.show_tables()
+                layers.pop(snapshot)
 
     def _forget(self, number: int) -> None:
         """What is in the active memtable of a layer that goes."""
         table = self._writes.memtable.layers.pop(number, None)
         if table is not None:
             self._writes.release(sum(entry.charged for entry in table.blocks.values()))
-
-    def _connect(self) -> None:
-        """Each layer stands over the next older one of its trunk, in the index and in the memtables."""
-        for trunk in self.tree.trunks():
-            below: Layer | None = None
-            for number in trunk:
-                layer = self.by_number[number]
-                layer.below = below
-                below = layer
-                layer.show_tables()
 
     # --- the memtable
 
@@ -338,6 +319,5 @@ class Layers:
     def drop_sealed(self) -> None:
         """The sealed memtable is in the index now."""
         for layer in self.by_number.values():
-            layer.own_tables = [layer.active]
-        self._connect()
+            layer.drop_sealed()
         self._writes.flushed()

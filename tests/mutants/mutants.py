@@ -45,6 +45,42 @@ MUTANTS = [
         ("flush: the trigger stays pulled", "        self._wanted.clear()", "        pass"),
     ),
     *mutants(
+        "storage/lsm/flush/complete.py",
+        "tests/storage/lsm/flush/test_complete_snapshot.py",
+        ("pieces: the layer that goes on gets none", "for heir in heirs\n", "for heir in heirs[:0]\n"),
+        (
+            "pieces: what a snapshot keeps lies over what was written since",
+            "[*(table.blocks[block].extents or {})[sector], *had]",
+            "[*had, *(table.blocks[block].extents or {})[sector]]",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/layers.py",
+        "tests/storage/lsm/test_trunks.py tests/storage/lsm/flush/test_complete_snapshot.py",
+        (
+            "snapshots: parts of sectors that wait are passed over",
+            "        if any(any(self.by_number[number].own_tables) for number in snapshots):\n",
+            "        if False:\n",
+        ),
+        (
+            "snapshots: a rollback keeps the old head's memtable",
+            "                device = layers.pop(head)\n                self._forget(head)\n"
+            "                device.move_on(child, sequence)\n                device.inherit(layers[snapshot])\n",
+            "                device = layers.pop(head)\n                before = device.own_tables\n"
+            "                device.move_on(child, sequence)\n                device.inherit(layers[snapshot])\n"
+            "                device.inherited = before\n                device.show_tables()\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/layer.py",
+        "tests/storage/lsm/test_trunks.py",
+        (
+            "snapshots: what one keeps lies over its heir's index for ever",
+            "        self.own_tables, self.inherited = [self.active], []\n",
+            "        self.own_tables = [self.active]\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/compaction/plan.py",
         f"{COMPACTION}test_plan.py {COMPACTION}test_jobs_end.py",
         (
@@ -100,6 +136,15 @@ MUTANTS = [
             "consolidation: what it made is still gathered often",
             "    layer.gathered.forget(item.block.block)\n",
             "    pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/consolidate.py",
+        "tests/storage/lsm/test_trunks.py",
+        (
+            "consolidation: it goes on after its head became a snapshot",
+            "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",
+            "        if False:\n",
         ),
     ),
     *mutants(

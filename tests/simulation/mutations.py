@@ -770,13 +770,14 @@ MUTATIONS = [
         "a rollback keeps the writes of the head that goes",
         "storage/lsm/layers.py",
         "                device = layers.pop(head)\n                self._forget(head)\n"
-        "                device.below, device.index = layers[snapshot], layers[snapshot].index\n"
-        "                device.move_on(child, sequence)\n                device.show_tables()\n",
-        "                device = layers.pop(head)\n"
-        "                device.index = layers[snapshot].index\n"
-        "                tables = device.tables\n"
         "                device.move_on(child, sequence)\n"
-        "                device.tables = [device.active, *tables]\n",
+        "                device.inherit(layers[snapshot])\n",
+        "                device = layers.pop(head)\n"
+        "                tables = device.own_tables\n"
+        "                device.move_on(child, sequence)\n"
+        "                device.inherit(layers[snapshot])\n"
+        "                device.inherited = tables\n"
+        "                device.show_tables()\n",
     ),
     Mutation(
         "a snapshot that is deleted hands nothing down",
@@ -799,8 +800,8 @@ MUTATIONS = [
     Mutation(
         "the head does not show what was written before its snapshot and is not flushed",
         "storage/lsm/layer.py",
-        "        below = [] if self.below is None or not any(self.below.tables) else self.below.tables\n",
-        "        below: list[LayerTable] = []\n",
+        "        inherited = self.inherited if any(self.inherited) else []\n",
+        "        inherited: list[LayerTable] = []\n",
     ),
     Mutation(
         "what is written after a snapshot may be in the log before it",

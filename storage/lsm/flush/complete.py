@@ -3,7 +3,8 @@
 What lies below the pieces is read; a GET that fails never becomes zeros. If the frame below is damaged, or the store
 withholds its object while it gives others, the pieces over it are written once more, as a new operation of the same
 bytes: so they move on to the next memtable, and nothing else pays for it. They do so at every flush until the frame can
-be read or the sector is written as a whole.
+be read or the sector is written as a whole. If their layer became a snapshot, the layer that goes on gets them too, and
+from then on each has its own: a newer one may write over them.
 """
 
 import asyncio
@@ -39,15 +40,17 @@ async def complete_sectors(
     again: dict[int, tuple[LayerQueue, int]] = {}
     kept: Counter[int] = Counter()
     asked: set[str] = set()
+    # Snapshots before the layers that go on: what those get is completed with them.
     pending = [
         (table, block, sector)
-        for table in sealed.layers.values()
+        for _, table in sorted(sealed.layers.items())
         for block, entry in table.blocks.items()
         if entry.extents
         for sector in entry.extents
     ]
-    for start in range(0, len(pending), COMPLETE_SECTORS):
-        group = pending[start : start + COMPLETE_SECTORS]
+    done = 0
+    while group := pending[done : done + COMPLETE_SECTORS]:
+        done += len(group)
         fetched: dict[int, Decoded] = {}
         tried: set[int] = set()
         # Again where maintenance has put frames elsewhere meanwhile: those are no less readable.
@@ -58,6 +61,12 @@ async def complete_sectors(
             layer = layers[table.layer]
             if not _complete(table, layer, block, sector, fetched):
                 before = writes.memtable.bytes
+                heirs = [heir for heir in layers.values() if any(part is table for part in heir.inherited)]
+                pending += [
+                    (sealed.layers[heir.number], block, sector)
+                    for heir in heirs
+                    if _hand_on(table, sealed.layers[heir.number], block, sector)
+                ]
                 _write_again(table, layer, block, sector)
                 writes.keep(writes.memtable.bytes - before)
                 kept[table.layer] += writes.memtable.bytes - before
@@ -87,8 +96,7 @@ def _missing(
 
 
 def _assemble(assembly: Assembly, table: LayerTable, layer: Layer, block: int, sector: int) -> list[Piece]:
-    # What was written to older layers and could not be flushed yet lies below it as well.
-    tables = [table] if layer.below is None else [table, *layer.below.tables]
+    tables = [table, *layer.inherited]
     return assembly.block(tables, layer.index, block, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
 
 
@@ -106,6 +114,24 @@ def _complete(table: LayerTable, layer: Layer, block: int, sector: int, fetched:
     if not entry.extents:
         entry.extents = None
     return True
+
+
+def _hand_on(table: LayerTable, heir: LayerTable, block: int, sector: int) -> bool:
+    """Give the pieces of one sector of a snapshot to the layer that goes on, in the same sealed memtable, below what
+    that one has of it. Whether it had no pieces of the sector itself and has them now.
+    """
+    entry = heir.blocks.get(block)
+    if entry is None:
+        if heir.zeros.find(block) is not None:
+            return False
+        entry = heir.entry(block)
+    elif entry.base is not None or entry.mask >> sector & 1:
+        return False
+    if entry.extents is None:
+        entry.extents = {}
+    had = entry.extents.get(sector, [])
+    entry.extents[sector] = [*(table.blocks[block].extents or {})[sector], *had]
+    return not had
 
 
 def _write_again(table: LayerTable, layer: Layer, block: int, sector: int) -> None:

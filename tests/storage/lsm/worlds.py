@@ -13,7 +13,15 @@ from storage.buffers import Buffer
 from storage.crypto.keys import DataKey
 from storage.env import RealEnv
 from storage.errors import Closed, Corrupt, StorageError
-from storage.format.trunks import DropLayer, MakeLayer
+from storage.format.trunks import (
+    CloneSnapshot,
+    DeleteSnapshot,
+    DropLayer,
+    FreezeHead,
+    MakeLayer,
+    Operation,
+    RollBack,
+)
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.metadata import TreeEffects
@@ -43,40 +51,63 @@ class InlineEnv(RealEnv):
 
 
 class Layers:
-    """A tree of names that holds nothing but the numbers of its layers. It is as strict as the real one: a record
-    that was applied before does not fit again.
+    """A tree of names that holds nothing but its trunks of layers. It is as strict as the real one: a record that was
+    applied before does not fit again.
     """
 
     def __init__(self) -> None:
-        self.numbers: list[int] = []
+        self._trunks: list[list[int]] = []
         self.next = 1
 
     def load(self, image: bytes) -> None:
-        self.next, self.numbers = msgspec.msgpack.decode(image, type=tuple[int, list[int]])
+        self.next, self._trunks = msgspec.msgpack.decode(image, type=tuple[int, list[list[int]]])
 
     def encode(self) -> bytes:
-        return msgspec.msgpack.encode((self.next, self.numbers))
+        return msgspec.msgpack.encode((self.next, self._trunks))
 
     def apply(self, record: bytes) -> TreeEffects:
         verb, number, offset, length = msgspec.msgpack.decode(record, type=tuple[str, int, int, int])
         if verb == "create":
-            if number != self.next:
-                raise Corrupt("the tree", f"layer {number} is not the next one")
-            self.next += 1
-            self.numbers.append(number)
+            self._trunks.append([self._new(number)])
             return TreeEffects(operations=[MakeLayer(number)])
-        if number not in self.numbers:
+        trunk = next((trunk for trunk in self._trunks if number in trunk), None)
+        if trunk is None:
             raise Corrupt("the tree", f"there is no layer {number}")
+        if verb == "zero":
+            return TreeEffects(zeroed=[(number, offset, length)])
+        return TreeEffects(operations=[self._operate(verb, trunk, number, offset)])
+
+    def _operate(self, verb: str, trunk: list[int], number: int, new: int) -> Operation:
         if verb == "drop":
-            self.numbers.remove(number)
-            return TreeEffects(operations=[DropLayer(number)])
-        return TreeEffects(zeroed=[(number, offset, length)])
+            self._trunks.remove([number])
+            return DropLayer(number)
+        if verb == "delete":
+            trunk.remove(number)
+            return DeleteSnapshot(number)
+        self._new(new)
+        if verb == "freeze":
+            trunk.append(new)
+            return FreezeHead(number, new)
+        if verb == "clone":
+            self._trunks.append([new])
+            return CloneSnapshot(number, new)
+        head, trunk[-1] = trunk[-1], new
+        return RollBack(number, head, new)
+
+    def _new(self, number: int) -> int:
+        if number != self.next:
+            raise Corrupt("the tree", f"layer {number} is not the next one")
+        self.next += 1
+        return number
 
     def trunks(self) -> Iterable[list[int]]:
-        return [[number] for number in self.numbers]
+        return [list(trunk) for trunk in self._trunks]
 
 
 def record(verb: str, number: int, offset: int = 0, length: int = 0) -> bytes:
+    """A change of the tree: create, zero (a range) or drop a layer; freeze, clone, rollback (to a snapshot), each with
+    the number of the new layer in place of the offset; delete a snapshot.
+    """
     return msgspec.msgpack.encode((verb, number, offset, length))
 
 
@@ -233,6 +264,15 @@ class World:
         engine = await self.open()
         await engine.change_tree(record("create", 1))
         return engine, engine.layers[1]
+
+    async def change_trunks(self, engine: Engine, verb: str, number: int, new: int = 0) -> None:
+        """Something that is done to the trunk of layer `number`: freeze, clone, rollback, delete."""
+
+        def plan() -> tuple[bytes, list[int]]:
+            heads = [trunk[-1] for trunk in self.tree.trunks() if number in trunk]
+            return record(verb, number, new), heads
+
+        await engine.change_trunks(plan)
 
     async def crash(self, engine: Engine) -> None:
         """End an engine as kill -9 does: nothing more is sent, nothing is given back, what was held back is gone."""

@@ -57,7 +57,7 @@ class Forests(RuleBasedStateMachine):
         """Of each head, what was written to it since it was made; None of those whose snapshot takes nothing late."""
         self.late: dict[int, set[int]] = {}
         """Snapshots that may have entries still, since nothing was done to their trunk: parts of sectors over a frame
-        that could not be read. So only on pages where there is one.
+        that could not be read. So only on pages where there is one. The layer that goes on has its own of those.
         """
         self.next_layer = 1
         self.next_offset = 2
@@ -112,7 +112,14 @@ class Forests(RuleBasedStateMachine):
         if layer == trunk[-1]:
             self.own[layer] |= touched
         else:
-            self.put(self.truth[trunk[-1]], touched - self.own[trunk[-1]], place)
+            self.write_to_heir(trunk[-1], block, {sector for _, sector in touched - self.own[trunk[-1]]}, place)
+
+    def write_to_heir(self, head: int, block: int, sectors: set[int], place: int) -> None:
+        """The layer that goes on has what is written late to its snapshot as well, where it wrote nothing since."""
+        mask = sum(1 << sector for sector in sectors)
+        if mask:
+            self.forest.writing(head).add_patch(block, mask=mask, location=place, length=1, tag=place)
+            self.put(self.truth[head], {(block, sector) for sector in sectors}, place)
 
     @staticmethod
     def put(content: Content, touched: set[tuple[int, int]], place: int) -> None:
