@@ -1,0 +1,36 @@
+"""The engine's rules of layers break no promise in any state within small bounds, and each planted mistake does."""
+
+import pytest
+
+from tests.model.explore import explore
+from tests.model.layers.cases import EQUAL, MISTAKES, PROVEN, QUICK
+from tests.model.layers.jobs import Layers
+from tests.model.layers.rules import Bounds, Rules
+
+SECONDS = 600.0
+"""Ends a search that would not; the longest takes a minute on a busy machine."""
+
+
+def keeps_its_promises(rules: Rules, bounds: Bounds) -> None:
+    verdict = explore(Layers(rules, bounds), seconds=SECONDS)
+    assert verdict.violation is None, "\n".join([*verdict.trace, str(verdict.violation)])
+    assert verdict.complete, f"{verdict.states} states were not all"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in PROVEN]
+)
+def test_every_layer_shows_what_was_written_to_it(name: str) -> None:
+    keeps_its_promises(Rules(), PROVEN[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EQUAL)
+def test_what_makes_no_difference(name: str) -> None:
+    keeps_its_promises(*EQUAL[name])
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_found(name: str) -> None:
+    verdict = explore(Layers(*MISTAKES[name]), seconds=SECONDS)
+    assert verdict.violation is not None, f"nothing is wrong in {verdict.states} states"
