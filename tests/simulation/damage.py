@@ -2,7 +2,8 @@
 
 `flip` changes a bit of one frame, so one block of one layer may be called damaged. `missing` takes an object away, and
 `unreadable` answers every GET of it with the same error (a bad sector, an archived object): then the blocks of all its
-frames may fail, and whoever opens the store afterwards may be refused, by that object's name.
+frames may fail, and whoever opens the store afterwards may be refused, by that object's name. What was written to a
+layer the layers show too that were made of it: so these may fail there as well.
 
 Nothing is lost for the oracle: what a session holds where it cannot be read is looked up in a copy of the bucket that
 was healed, and at the very end of a world the object comes back.
@@ -46,6 +47,7 @@ class Damage:
         """(layer, block) of everything that may fail."""
         self._histories: dict[tuple[int, int], int] = {}
         """(epoch of a session, layer) to the operations there had been when it was struck."""
+        self._sessions: list[Session] = []
         self._bucket = bucket
         self._store_id = key.store_id
         self._cipher = Cipher(key.purpose("index"))
@@ -62,6 +64,7 @@ class Damage:
             if frames:
                 self.kind, self.name, self._sound = kind, sst_name(table.id), content
                 self._hit(frames)
+                self._sessions = sessions
                 self._histories = {(s.epoch, layer): len(disk.ops) for s in sessions for layer, disk in s.disks.items()}
                 return True
         return False
@@ -107,7 +110,17 @@ class Damage:
 
     def touches(self, layer: int, first: int, end: int) -> bool:
         """Whether any of the blocks [first, end) of a layer may fail."""
-        return any(number == layer and first <= block < end for number, block in self.blocks)
+        hit = {number for number, block in self.blocks if first <= block < end}
+        return bool(hit) and not hit.isdisjoint(self._made_of(layer))
+
+    def _made_of(self, layer: int) -> set[int]:
+        """A layer, and those that it was made of, in any session."""
+        found, looked_at = {layer}, set[int]()
+        while left := found - looked_at:
+            looked_at |= left
+            disks = [session.disks[number] for session in self._sessions for number in left if number in session.disks]
+            found |= {disk.origin for disk in disks if disk.origin is not None}
+        return found
 
     def excuses_refusal(self, error: StorageError) -> bool:
         """Whether a store may refuse to open with this error: an object it needs cannot be had, and that is named."""
@@ -126,11 +139,18 @@ class Damage:
             return isinstance(error, StorageError)
         return isinstance(error, Corrupt | Unreadable) and self.name in str(error)
 
+    def _since(self, session: Session, disk: Disk) -> int:
+        """How long the history of a disk was when it was struck; what goes on from a snapshot has the history of it."""
+        known: Disk | None = disk
+        while known is not None and (session.epoch, known.layer) not in self._histories:
+            known = known.parent
+        return 0 if known is None else self._histories[session.epoch, known.layer]
+
     def excuses(self, error: BaseException, session: Session, disk: Disk, length: int, first: int, end: int) -> bool:
         """The same in a session whose disk had `length` operations when the read began: what was written over as a
         whole since it was struck must be readable.
         """
-        since = self._histories.get((session.epoch, disk.layer), 0)
+        since = self._since(session, disk)
         for block in range(first, end):
             if self.excuses_read(error, disk.layer, block, block + 1):
                 low, high = block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES

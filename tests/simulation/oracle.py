@@ -107,8 +107,10 @@ class Op:
 class Disk:
     """One layer in one session: what it held when the session opened, and what was done since."""
 
-    def __init__(self, layer: int, base: Image) -> None:
+    def __init__(self, layer: int, base: Image, *, origin: int | None = None) -> None:
         self.layer = layer
+        self.origin = origin
+        """The layer that it was made of."""
         self.base = base
         self.live = base.copy()
         self.ops: list[Op] = []
@@ -124,7 +126,7 @@ class Disk:
 
     def child(self, layer: int) -> "Disk":
         """What goes on from here; this one is a snapshot from now on."""
-        disk = Disk(layer, self.base)
+        disk = Disk(layer, self.base, origin=self.layer)
         disk.live, disk.ops, disk.sequences = self.live.copy(), list(self.ops), list(self.sequences)
         disk.acked, disk.answered, disk.parent, disk.fork = self.acked, self.answered, self, len(self.ops)
         return disk
@@ -228,7 +230,8 @@ class Session:
         if change.verb == "snapshot":
             return self.disks[before[name][0]].child(layer)
         if change.verb in ("clone", "rollback"):
-            return Disk(layer, self.disks[before[change.name][0]].live.copy())
+            origin = self.disks[before[change.name][0]]
+            return Disk(layer, origin.live.copy(), origin=origin.layer)
         return Disk(layer, Image())
 
 

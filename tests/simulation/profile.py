@@ -187,10 +187,8 @@ def _habits(chance: random.Random) -> dict[str, float]:
 
 
 def _snapshots(chance: random.Random, damage: str) -> dict[str, float]:
-    """How often snapshots are taken, and what is done with them; not where an object is damaged, since what that shows
-    where is known of layers that stand alone only.
-    """
-    often = 0 if damage else chance.choice([0, 1, 4])
+    """How often snapshots are taken, and what is done with them."""
+    often = chance.choice([0, 0, 4] if damage else [0, 1, 4])
     weights = {"snapshot": 0.6, "clone": 0.3, "rollback": 0.3, "forget": 0.4, "past": 0.6}
     return {name: weight * often for name, weight in weights.items()}
 
