@@ -116,9 +116,9 @@ def serve(
     nbdserver serve /srv/disks --run 'qemu-img info $uri'
 
     A store that is not there yet is made, unless --no-create or --read-only is given. When it listens, it
-    prints one line for every export on standard output: its URI, a tab, and the nbd-client command that
-    attaches it. It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it
-    read certificates and access list again, and reopen the log file. In the background (--fork) it logs to
+    prints one line for every export on standard output: its URI, a tab, and the command that attaches it.
+    It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it read
+    certificates and access list again, and reopen the log file. In the background (--fork) it logs to
     --log-file or, without that, to the system's log.
     """
     settings = ServeSettings(
@@ -232,10 +232,10 @@ def _print(announcements: list[Announcement], *, as_json: bool) -> None:
     from nbdserver.service.announce import PLACEHOLDER
 
     if as_json:
-        exports = [{"name": each.name, "uri": each.uri, "nbd_client": each.client_line} for each in announcements]
+        exports = [{"name": each.name, "uri": each.uri, "attach": each.attach_line} for each in announcements]
         click.echo(json.dumps({"message_type": "listening", "exports": exports}))
     elif announcements:
-        click.echo("\n".join(f"{each.uri}\t{each.client_line}" for each in announcements))
+        click.echo("\n".join(f"{each.uri}\t{each.attach_line}" for each in announcements))
     else:
         click.echo("nbdserver: there are no devices yet: make one with: nbdserver device create NAME SIZE", err=True)
     sys.stdout.flush()

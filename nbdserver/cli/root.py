@@ -52,7 +52,7 @@ def cli(store: str | None) -> None:
 
     \b
     nbdserver serve s3://bucket/disks --create vol1=10GiB
-    nbd-client 127.0.0.1 /dev/nbd0 -name vol1
+    nbdserver attach vol1 --fork
 
     The password of the store comes from NBDSERVER_PASSWORD, NBDSERVER_PASSWORD_FILE,
     NBDSERVER_PASSWORD_COMMAND, the systemd credential "password", or a prompt. Every option can be set by a

@@ -1,6 +1,8 @@
 """Exports as they are written down for the people and programs that are to attach them."""
 
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,11 @@ from nbdserver.config import DEFAULT_PORT
 from nbdserver.printable import shell_word
 
 CLIENT_OPTIONS = "-connections 4 -timeout 600 -persist"
-"""Several connections, since the kernel's client serves each by one core; a time-out longer than a bad
-minute of a store; and clients that attach again by themselves, where kernel and nbd-client are new enough
-for that (Linux 6.1 with nbd-client 3.24 is not: there a restart of the server ends the mount)."""
+"""For nbd-client, which alone of the two brings TLS to the kernel. Several connections, since the kernel's client
+serves each by one core; a time-out longer than a bad minute of a store; and clients that attach again by themselves,
+where nbd-client is new enough (3.24 is not: there a restart of the server ends the mount)."""
 
+PROGRAM = "nbdserver"
 
 PLACEHOLDER = "HOST"
 """Stands for a name of the server that its certificate confirms and that only its operator knows."""
@@ -81,23 +84,35 @@ CERTIFICATE_OPTIONS = " -certfile client-cert.pem -keyfile client-key.pem"
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One export at one address: `client_line` attaches it to the kernel, run as root."""
+    """One export at one address: `attach_line` attaches it to the kernel, run as root."""
 
     name: str
     uri: str
-    client_line: str
+    attach_line: str
 
 
-def announce(addresses: list[Address], names: Sequence[str], *, verify_peer: bool = False) -> list[Announcement]:
-    """Every export at every address; with `verify_peer` clients need a certificate where they need TLS."""
+def announce(
+    addresses: list[Address], names: Sequence[str], *, verify_peer: bool = False, program: str = PROGRAM
+) -> list[Announcement]:
+    """Every export at every address; with `verify_peer` clients need a certificate where they need TLS. `program` is
+    how this one is called.
+    """
     security = TLS_OPTIONS + (CERTIFICATE_OPTIONS if verify_peer else "")
-    return [
-        Announcement(
-            name,
-            address.uri(name),
-            f"nbd-client {address.client_arguments()} /dev/nbd{index} -name {shell_word(name)} {CLIENT_OPTIONS}"
-            + (security if address.tls else ""),
-        )
-        for address in addresses
-        for index, name in enumerate(names)
-    ]
+    lines = []
+    for address in addresses:
+        for index, name in enumerate(names):
+            uri = address.uri(name)
+            if address.tls:
+                line = f"nbd-client {address.client_arguments()} /dev/nbd{index} -name {shell_word(name)} "
+                line += CLIENT_OPTIONS + security
+            else:
+                line = f"{program} attach {shell_word(uri)}"
+            lines.append(Announcement(name, uri, line))
+    return lines
+
+
+def program_word() -> str:
+    """What a shell calls this program by: its name where that is found, as in a package; else where it lies."""
+    found = shutil.which(PROGRAM)
+    here = Path(sys.argv[0]).absolute()
+    return PROGRAM if found is not None and here.is_file() and here.samefile(found) else shell_word(str(here))

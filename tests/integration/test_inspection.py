@@ -71,10 +71,9 @@ def test_qemu_img_reports_the_size(server: Server) -> None:
 
 
 def test_the_announced_uri_is_what_clients_take(server: Server) -> None:
-    require("nbdinfo", "nbd-client")
+    require("nbdinfo")
     words = server.announced.split()
     uris = [word for word in words if word.startswith(("nbd://", "nbd+unix://"))]
     assert uris, server.announced
     for uri in uris:
         assert int(run("nbdinfo", "--size", uri)) == SIZE
-    assert "nbd-client" in words

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.processes import unused_port
 from tests.support.program import Server
-from tests.support.requirements import require
+from tests.support.requirements import find, require
 from tests.support.stores import StoreUnderTest
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
@@ -28,6 +28,11 @@ def samples(text: str) -> dict[str, float]:
     return found
 
 
+def promtool() -> str:
+    require("promtool")
+    return str(find("promtool"))
+
+
 @pytest.fixture
 def served(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[Server, str]:
     port = unused_port()
@@ -37,7 +42,6 @@ def served(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[S
 
 
 def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
-    require("promtool")
     server, url = served
     with server.connect("disk") as client:
         for number in range(20):
@@ -49,7 +53,7 @@ def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
         with urlopen(url) as answer:
             text = answer.read().decode()
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
+        checked = subprocess.run([promtool(), "check", "metrics"], input=text, text=True, capture_output=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
         seen = samples(text)
         assert seen['nbdserver_device_clients{device="disk"}'] == 1
@@ -84,9 +88,8 @@ def test_what_rules_and_dashboard_ask_for_is_there(served: tuple[Server, str]) -
 
 
 def test_each_alert_fires_on_its_fault() -> None:
-    require("promtool")
     for arguments in (("check", "rules", "alerts.yml"), ("test", "rules", "alerts.test.yml")):
-        done = subprocess.run(["promtool", *arguments], cwd=MONITORING, text=True, capture_output=True)
+        done = subprocess.run([promtool(), *arguments], cwd=MONITORING, text=True, capture_output=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

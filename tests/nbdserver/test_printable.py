@@ -56,7 +56,7 @@ def test_a_word_for_the_shell_is_shown_and_means_the_same(name: str) -> None:
 @example(HOSTILE.replace("\0", "").replace("\udc80", ""))
 def test_what_is_announced(name: str) -> None:
     for line in announce([Tcp("127.0.0.1", 1), Unix(Path(f"/run/{name}"))], [name]):
-        assert (line.uri + line.client_line).isprintable()
+        assert (line.uri + line.attach_line).isprintable()
 
 
 @pytest.mark.parametrize("form", ["console", "json"])

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-MINIO = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nbdserver" / "bin" / "minio"
-"""Where `scripts/minio --build` leaves the program."""
+OWN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nbdserver" / "bin"
+"""Where `scripts/minio --build` and `scripts/test` leave programs."""
 
-SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:{OWN}"
 """mkfs, fsck and nbd-client live in sbin, which is not on every user's path."""
 
 
@@ -23,8 +23,6 @@ def find(name: str) -> str | None:
     """
     if name == "root":
         return "root" if os.geteuid() == 0 else None
-    if name == "minio" and MINIO.exists():
-        return str(MINIO)
     if name.startswith("/"):
         return name if Path(name).exists() else None
     return shutil.which(name, path=SYSTEM_PATH)

@@ -1,28 +1,32 @@
-"""URIs and nbd-client lines."""
+"""URIs, and the commands that attach them."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from nbdserver.kernel_client.export_address import parse_uri
 from nbdserver.service.announce import Address, Tcp, Unix, announce
 from nbdserver.service.captive import variables
 
 
 @pytest.mark.parametrize(
-    ("address", "name", "uri", "arguments"),
+    ("address", "name", "uri"),
     [
-        (Tcp("127.0.0.1", 10809), "vol1", "nbd://127.0.0.1/vol1", "127.0.0.1 10809"),
-        (Tcp("127.0.0.1", 1), "tenant-a/vol1", "nbd://127.0.0.1:1/tenant-a/vol1", "127.0.0.1 1"),
-        (Tcp("::1", 10809), "v", "nbd://[::1]/v", "::1 10809"),
-        (Tcp("0.0.0.0", 10809), "v", "nbd://127.0.0.1/v", "127.0.0.1 10809"),
-        (Tcp("::", 5), "v", "nbd://[::1]:5/v", "::1 5"),
-        (Unix(Path("/run/a b.sock")), "a?b%c", "nbd+unix:///a%3Fb%25c?socket=/run/a%20b.sock", "-unix '/run/a b.sock'"),
+        (Tcp("127.0.0.1", 10809), "vol1", "nbd://127.0.0.1/vol1"),
+        (Tcp("127.0.0.1", 1), "tenant-a/vol1", "nbd://127.0.0.1:1/tenant-a/vol1"),
+        (Tcp("::1", 10809), "v", "nbd://[::1]/v"),
+        (Tcp("0.0.0.0", 10809), "v", "nbd://127.0.0.1/v"),
+        (Tcp("::", 5), "v", "nbd://[::1]:5/v"),
+        (Unix(Path("/run/a b.sock")), "a?b%c", "nbd+unix:///a%3Fb%25c?socket=/run/a%20b.sock"),
     ],
 )
-def test_a_line_to_paste(address: Address, name: str, uri: str, arguments: str) -> None:
+def test_a_line_to_paste(address: Address, name: str, uri: str) -> None:
     (line,) = announce([address], [name])
     assert line.uri == uri
-    assert line.client_line.startswith(f"nbd-client {arguments} /dev/nbd0 -name ")
+    program, command, address_given = shlex.split(line.attach_line)
+    assert (program, command, address_given) == ("nbdserver", "attach", uri)
+    assert parse_uri(address_given).export == name
 
 
 @pytest.mark.parametrize(
@@ -39,23 +43,27 @@ def test_a_line_to_paste(address: Address, name: str, uri: str, arguments: str) 
 def test_what_a_client_needs_for_tls(address: Address, uri: str) -> None:
     (line,) = announce([address], ["v"])
     assert line.uri == uri
-    assert line.client_line.endswith(" -persist -cacertfile ca-cert.pem")
+    assert line.attach_line.endswith(" -persist -cacertfile ca-cert.pem")
     (line,) = announce([address], ["v"], verify_peer=True)
-    assert line.client_line.endswith(" -certfile client-cert.pem -keyfile client-key.pem")
+    assert line.attach_line.endswith(" -certfile client-cert.pem -keyfile client-key.pem")
 
 
 def test_names_are_quoted_for_the_shell() -> None:
-    (line,) = announce([Tcp("127.0.0.1", 10809)], ["my disk; rm -rf /"])
-    assert "-name 'my disk; rm -rf /' -connections 4 -timeout 600 -persist" in line.client_line
+    name = "my disk; rm -rf /"
+    (line,) = announce([Tcp("127.0.0.1", 10809, tls=True)], [name])
+    assert "-name 'my disk; rm -rf /' -connections 4 -timeout 600 -persist" in line.attach_line
+    (line,) = announce([Unix(Path("/run/$(reboot)"))], [name])
+    assert shlex.split(line.attach_line) == ["nbdserver", "attach", line.uri]
+    assert parse_uri(line.uri).unix == Path("/run/$(reboot)")
 
 
 def test_every_export_at_every_address() -> None:
     lines = announce([Tcp("127.0.0.1", 1), Unix(Path("/s"))], ["a", "b"])
-    assert [(line.name, line.client_line.split(" /dev/")[1].split()[0]) for line in lines] == [
-        ("a", "nbd0"),
-        ("b", "nbd1"),
-        ("a", "nbd0"),
-        ("b", "nbd1"),
+    assert [(line.name, line.uri) for line in lines] == [
+        ("a", "nbd://127.0.0.1:1/a"),
+        ("b", "nbd://127.0.0.1:1/b"),
+        ("a", "nbd+unix:///a?socket=/s"),
+        ("b", "nbd+unix:///b?socket=/s"),
     ]
 
 
