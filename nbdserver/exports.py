@@ -16,12 +16,22 @@ from storage.errors import Invalid, NotFound
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+class WriteRateLimiter(Protocol):
+    """When the replies of one writer may go out."""
+
+    def delay(self, length: int) -> float:
+        """Seconds by which the reply to a write of `length` bytes, carried out now, is to be delayed; called once."""
+
+
 class WriteGate(Protocol):
     """Back-pressure of a store, as plain attributes that the request loop can afford to read."""
 
     @property
-    def delay(self) -> float:
-        """Seconds by which the reply to a write is to be delayed now; 0.0 as a rule."""
+    def slows(self) -> bool:
+        """Replies to writes are to be delayed now; False as a rule."""
+
+    def rate_limiter(self, clock: Callable[[], float]) -> WriteRateLimiter:
+        """For the delays of one more writer. `clock` gives seconds, and does not go back."""
 
     @property
     def closed(self) -> bool:

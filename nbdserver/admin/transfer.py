@@ -134,6 +134,7 @@ async def _fill(device: BlockDevice, pieces: AsyncIterable[Piece], *, overwrite:
         if not overwrite:
             raise Conflict("there is data on this device already: give --overwrite to replace all of it")
         device.zero(0, device.size, allocated=False)
+    limiter = device.gate.rate_limiter(asyncio.get_running_loop().time)
     async for offset, data in pieces:
         if offset + len(data) > device.size:
             raise Conflict(str(TooLong(device.size)))
@@ -146,7 +147,7 @@ async def _fill(device: BlockDevice, pieces: AsyncIterable[Piece], *, overwrite:
                 device.gate.forget(opened.set)
         device.write(offset, bytes(data))
         # Even without a delay the loop gets its turn: others are served meanwhile.
-        await asyncio.sleep(device.gate.delay)
+        await asyncio.sleep(limiter.delay(len(data)))
 
 
 async def _is_empty(device: BlockDevice) -> bool:

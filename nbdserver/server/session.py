@@ -90,11 +90,11 @@ class Session:
         self.outbox = Outbox(transport, device.journal, self.admission.give, lambda: owner.write_paused)
         self._parts = self.outbox.parts
         """The same list for the life of both."""
-        self._owner = owner
         self._device, self._gate = device, device.gate
-        self._replies, self._reply_bytes = replies, limits.reply_bytes
+        self._owner, self._replies, self._reply_bytes = owner, replies, limits.reply_bytes
         self._store_read = partial(StoreRead, device, replies, self._deliver, waits.read)
         self._loop = asyncio.get_running_loop()
+        self._limiter = device.gate.rate_limiter(self._loop.time)
         self._effort = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
@@ -117,7 +117,7 @@ class Session:
 
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         gate = self._gate
-        if fua or gate.closed or gate.delay or self._held.active:
+        if fua or gate.closed or gate.slows or self._held.active:
             return self._change(cookie, partial(self._device.write, offset, data), len(data), fua=fua)
         try:
             self._device.write(offset, data)
@@ -258,7 +258,7 @@ class Session:
         if not self.admission.has_place():
             return False
         if not self._gate.closed and not self._held.active:
-            self._carry_out(cookie, change, fua=fua)
+            self._carry_out(cookie, change, length, fua=fua)
             self.admission.release_payload()
             return True
         if not self.admission.keep_payload(length):
@@ -267,7 +267,7 @@ class Session:
         self._held.add(HeldWrite(cookie, change, length, fua))
         return True
 
-    def _carry_out(self, cookie: bytes, change: Callable[[], int], *, fua: bool) -> None:
+    def _carry_out(self, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> None:
         try:
             sequence = change()
         except StorageError as error:
@@ -275,9 +275,9 @@ class Session:
             return
         if fua:
             self._answer_when_durable(cookie, sequence)
-        elif self._gate.delay:
+        elif self._gate.slows:
             self.admission.begin()
-            self._loop.call_later(self._gate.delay, self._finish, self._replies.done(cookie))
+            self._loop.call_later(self._limiter.delay(length), self._finish, self._replies.done(cookie))
         else:
             self._parts.append(self._replies.done(cookie))
 
@@ -298,7 +298,7 @@ class Session:
 
     def _carry_out_held(self, held: HeldWrite) -> None:
         self.admission.end()
-        self._carry_out(held.cookie, held.change, fua=held.fua)
+        self._carry_out(held.cookie, held.change, held.length, fua=held.fua)
         self.admission.give(held.length)
 
     def _failed(self, cookie: bytes, error: StorageError) -> None:

@@ -91,12 +91,9 @@ class Announcement:
     attach_line: str
 
 
-def announce(
-    addresses: list[Address], names: Sequence[str], *, verify_peer: bool = False, program: str = PROGRAM
-) -> list[Announcement]:
-    """Every export at every address; with `verify_peer` clients need a certificate where they need TLS. `program` is
-    how this one is called.
-    """
+def announce(addresses: list[Address], names: Sequence[str], *, verify_peer: bool = False) -> list[Announcement]:
+    """Every export at every address; with `verify_peer` clients need a certificate where they need TLS."""
+    program = program_word()
     security = TLS_OPTIONS + (CERTIFICATE_OPTIONS if verify_peer else "")
     lines = []
     for address in addresses:

@@ -34,7 +34,7 @@ from nbdserver.journals import journal_folder
 from nbdserver.server.limits import Limits, share_of_one_address
 from nbdserver.server.listener import Server
 from nbdserver.service import captive, logs
-from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce, program_word
+from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
 from nbdserver.service.serve_policy import ServePolicy
@@ -174,8 +174,7 @@ class Service:
         await self._listen()
         if self._settings.pid_file is not None:
             write_pid_file(self._settings.pid_file)
-        verify_peer = self._settings.tls_verify_peer
-        return announce(self._addresses, self._exports.names(), verify_peer=verify_peer, program=program_word())
+        return announce(self._addresses, self._exports.names(), verify_peer=self._settings.tls_verify_peer)
 
     async def until_the_end(self, stopped: asyncio.Event) -> int:
         """The exit status, once a signal came or the command of --run ended.

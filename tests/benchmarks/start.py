@@ -25,6 +25,7 @@ from storage.fs.device import Device
 from storage.fs.opening import open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
+from storage.lsm.memtable.gate import RateLimiter
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.benchmarks.bench import GIB, MIB, TIB, Bench
 from tests.benchmarks.proxy import SlowProxy
@@ -110,11 +111,12 @@ async def generate(location: str, password: bytes, mapped: int, share: float) ->
     )
     store = await open_store(location, password, env=RealEnv(), options=StoreOptions(engine=engine))
     device = store.device("disk")
+    limiter = device.gate.rate_limiter(time.monotonic)
     whole = bytes(range(1, 256)) * 1029
     data, patch = whole[:BLOCK_BYTES], whole[:4096]
     blocks = mapped // BLOCK_BYTES
     for first in range(0, blocks, 64):
-        await room(device)
+        await room(device, limiter)
         for block in range(first, min(first + 64, blocks)):
             device.write(block * BLOCK_BYTES, data)
         if first % (1 << 16) == 0:
@@ -122,7 +124,7 @@ async def generate(location: str, password: bytes, mapped: int, share: float) ->
     await store.flush()
     patched = random.sample(range(blocks), int(blocks * share))
     for first in range(0, len(patched), ROUND):
-        await room(device)
+        await room(device, limiter)
         for block in patched[first : first + ROUND]:
             device.write(block * BLOCK_BYTES + random.randrange(64) * 4096, patch)
         await asyncio.sleep(0)
@@ -132,9 +134,9 @@ async def generate(location: str, password: bytes, mapped: int, share: float) ->
     return len(patched)
 
 
-async def room(device: Device) -> None:
+async def room(device: Device, limiter: RateLimiter) -> None:
     """Wait until the gate is open, and for as long as it asks."""
-    await asyncio.sleep(device.gate.delay)
+    await asyncio.sleep(limiter.delay(BLOCK_BYTES))
     while device.gate.closed:
         opened = asyncio.Event()
         device.gate.when_open(opened.set, BLOCK_BYTES)

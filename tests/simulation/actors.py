@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from storage.errors import StorageError
 from storage.fs.device import Device
 from storage.lsm import layer as layer_module
+from storage.lsm.memtable.gate import RateLimiter
 from storage.lsm.read.assemble import Piece
 from storage.lsm.read.extents import ExtentState
 from tests.simulation import changes
@@ -60,6 +61,7 @@ class Actor:
         self._name = name
         self._passes = random.Random(f"passes of {name} in {work.session.name}")
         self._device: Device
+        self._limiter: RateLimiter
         self._on = ""
         self._snapshot: int | None = None
         self._changes = Operator(work, random.Random(chance.random()), name, self._fill_new)
@@ -117,6 +119,7 @@ class Actor:
         """Be attached to a disk, and do some requests."""
         work = self._work
         self._device = work.store.device(name)
+        self._limiter = self._device.gate.rate_limiter(asyncio.get_running_loop().time)
         self._on = name
         # The layer of a snapshot is always the same, and its device may get another name meanwhile.
         self._snapshot = work.layer_of(name) if "@" in name else None
@@ -213,8 +216,8 @@ class Actor:
             either: set[asyncio.Future[Any]] = {waiting, work.store.failed}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-        if self._device.gate.delay:
-            await asyncio.sleep(self._device.gate.delay)
+        if self._device.gate.slows:
+            await asyncio.sleep(self._limiter.delay(BLOCK_BYTES))
 
     async def _maybe_fua(self, sequence: int, count: int) -> None:
         if self._chance.random() < 0.1:

@@ -22,9 +22,20 @@ class MemoryGate:
     """A gate that the test opens and closes."""
 
     def __init__(self) -> None:
-        self.delay = 0.0
+        self.seconds = 0.0
+        """How long each reply is delayed."""
         self.closed = False
         self.waiting: dict[Callable[[], None], int] = {}
+
+    @property
+    def slows(self) -> bool:
+        return self.seconds > 0
+
+    def rate_limiter(self, clock: Callable[[], float]) -> "MemoryGate":
+        return self
+
+    def delay(self, length: int) -> float:
+        return self.seconds
 
     def when_open(self, callback: Callable[[], None], length: int) -> None:
         self.waiting[callback] = length

@@ -1,9 +1,9 @@
 """The census: what of each SST is still referred to, and which blocks lie in pieces; counted from the index in memory.
 
-Counting goes on in steps between turns of the event loop, and no flush points the index elsewhere meanwhile. An SST
-whose rows are in the checkpoint only ever loses references: new ones are made to what a flush or a job writes, and a
-snapshot or a clone refers to what something refers to already. So one that was seen without any has none, and never
-will.
+Maps are looked at in steps between turns of the event loop, and no flush points the index elsewhere meanwhile: what
+may take long, the sorting of what several maps refer to, is done after that. An SST whose rows are in the checkpoint
+only ever loses references: new ones are made to what a flush or a job writes, and a snapshot or a clone refers to what
+something refers to already. So one that was seen without any has none, and never will.
 """
 
 import asyncio
@@ -27,19 +27,29 @@ from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.index.trunk import Trunk
 
 
-async def count_live(
-    forest: Forest,
-    numbers: int,
-    *,
-    run: Callable[[Callable[[], NDArray[np.float64]]], Awaitable[NDArray[np.float64]]],
-    only: int | None = None,
-) -> NDArray[np.float64]:
-    """Bytes of frames that any map refers to, by number of their SST, which are all below `numbers`: each frame once,
-    however many maps refer to it. With `only`, of the trunk of one layer. `run` counts in a thread what several maps
-    may refer to.
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """What maps referred to at one moment."""
+
+    alone: NDArray[np.float64]
+    """Bytes of frames of maps that share nothing, by number of their SST."""
+    shared: list[Columns]
+    """Location and length of each frame of the others; several may have the same."""
+
+    def live(self) -> NDArray[np.float64]:
+        """Bytes of frames that any map referred to, by number of their SST: each frame once. For a thread: to sort
+        four million takes seconds.
+        """
+        if not self.shared:
+            return self.alone
+        return self.alone + bytes_by_number(each_once(self.shared), len(self.alone))
+
+
+async def look_up_live(forest: Forest, numbers: int, *, only: int | None = None) -> Referred:
+    """What is referred to of SSTs whose numbers are below `numbers`. With `only`, by the trunk of one layer.
 
     Nobody may point an index elsewhere meanwhile. What is written over goes from a head to its snapshot, which may have
-    been looked at: it would be nowhere, and its SST be dropped.
+    been looked at: it would be nowhere, and its SST be dropped. Once it is gathered, anybody may.
     """
     total = np.zeros(numbers)
     shared: list[Columns] = []
@@ -53,9 +63,7 @@ async def count_live(
                 else:
                     shared.append(some)
                 await asyncio.sleep(0)
-    if shared:
-        total += await run(lambda: bytes_by_number(each_once(shared), numbers))
-    return total
+    return Referred(total, shared)
 
 
 class ListedSsts:

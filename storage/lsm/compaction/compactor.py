@@ -18,7 +18,7 @@ from storage.bucket.outage import REFUSALS
 from storage.errors import Closed, Corrupt, Fenced, NotFound, StorageError
 from storage.format.manifest import dropped
 from storage.format.names import sst_name
-from storage.lsm.compaction.census import ListedSsts, Patched, count_live, count_patches
+from storage.lsm.compaction.census import ListedSsts, Patched, count_patches, look_up_live
 from storage.lsm.compaction.consolidate import consolidate
 from storage.lsm.compaction.forecast import Forecast, forecast
 from storage.lsm.compaction.job_context import JobContext
@@ -245,10 +245,11 @@ class Compactor:
         async with its.installing:
             # As listed when the count began: what is committed meanwhile is another look's.
             manifest, table = its.manifests.manifest, its.manifests.table
-            live = await count_live(its.layers.forest, len(its.sst_numbers), run=its.ssts.encode)
-            own = None
-            if only is not None:
-                own = await count_live(its.layers.forest, len(live), run=its.ssts.encode, only=only)
+            numbers = len(its.sst_numbers)
+            referred = await look_up_live(its.layers.forest, numbers)
+            own_referred = None if only is None else await look_up_live(its.layers.forest, numbers, only=only)
+        live = await its.ssts.encode(referred.live)
+        own = None if own_referred is None else await its.ssts.encode(own_referred.live)
         patches, sectors = options.patches_max_at_rest, options.patched_sectors_max
         often = {number: layer.gathered.often for number, layer in its.layers.by_number.items()}
         patched = await count_patches(

@@ -20,8 +20,8 @@ LOG_OBJECTS_MAX = 4000
 LOG_BYTES_MAX = 512 * MIB
 """What a replay may have to read at most; memtable flushes begin at a quarter of that."""
 
-DEBT_DELAY_SECONDS_MAX = 2.0
-"""Longest delay of one reply that maintenance is behind: well below what a client waits for."""
+DEBT_BYTES_PER_SECOND = 16 * MIB
+"""What one writer may write while maintenance is behind by 1: about what repacking and consolidating keep up with."""
 
 UPLOAD_SECONDS_MAX = 4
 """Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it, and
@@ -69,9 +69,8 @@ class Pressure:
         """Shares of the memtables and of the log when the flush under way began."""
         self._progress = 0.0
         self.debt = 0.0
-        """How far maintenance is behind: replies are delayed for it, at 1 by `DELAY_SECONDS_MAX`, and by its fourth
-        power, so that writers of small and of large requests come to a stop at about the same debt. The gate is not
-        closed.
+        """How far maintenance is behind: writers are slowed down to `DEBT_BYTES_PER_SECOND` at 1, and by its fourth
+        power: nearly to a stop before it is 3, and hardly below a half. The gate is not closed.
         """
 
     def add(self, count: int) -> None:
@@ -96,8 +95,8 @@ class Pressure:
         if self._flushing is not None and not full:
             full = self._is_ahead(memtable, self._flushing[0]) or self._is_ahead(self._log_share, self._flushing[1])
         over = max(share - 0.5, 0.0) * 2
-        behind = min(self.debt**4 * DELAY_SECONDS_MAX, DEBT_DELAY_SECONDS_MAX)
-        self.gate.set(max(min(over * over, 1.0) * DELAY_SECONDS_MAX, behind), full=full)
+        delay = min(over * over, 1.0) * DELAY_SECONDS_MAX
+        self.gate.set(delay, full=full, seconds_per_byte=self.debt**4 / DEBT_BYTES_PER_SECOND)
 
     def set_log(self, objects: int, size: int) -> None:
         """The log holds `objects` objects of `size` bytes together behind its replay point."""

@@ -16,17 +16,50 @@ PASS_BYTES = MIB
 TURN_BYTES = 4096
 """What a write counts for beside its data, so that empty ones (discards) take turns as well."""
 
+RATE_DELAY_SECONDS_MAX = 2.0
+"""Longest delay of one reply for what was written before it: well below what a client waits for."""
+
 Callback = Callable[[], None]
 
 
-class Gate:
-    """What a connection looks at before and after each write. `delay` is in seconds."""
+class RateLimiter:
+    """When the replies of one writer may go out, while they are to be delayed.
 
-    __slots__ = ("_call_soon", "_due", "_full", "_next", "_now", "_waiting", "closed", "delay")
+    What it wrote is drawn out over time (`Gate.seconds_per_byte`), so that who writes little waits little, whatever
+    others write, and however many requests it has in flight.
+    """
+
+    __slots__ = ("_clock", "_gate", "_until")
+
+    def __init__(self, gate: "Gate", clock: Callable[[], float]) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._until = 0.0
+        """When what it wrote so far is drawn out to."""
+
+    def delay(self, length: int) -> float:
+        """Seconds by which the reply to a write of `length` bytes, carried out now, is to be delayed."""
+        gate, now = self._gate, self._clock()
+        until = max(self._until, now) + (length + TURN_BYTES) * gate.seconds_per_byte
+        self._until = min(until, now + RATE_DELAY_SECONDS_MAX)
+        return max(gate.delay, self._until - now)
+
+
+class Gate:
+    """What a connection looks at before and after each write."""
+
+    __slots__ = (
+        "_call_soon", "_due", "_full", "_next", "_now", "_waiting", "closed", "delay", "seconds_per_byte", "slows",
+    )  # fmt: skip
 
     def __init__(self, call_soon: Callable[[Callback], object]) -> None:
         """`call_soon` has a function called in another pass of the event loop."""
+        self.slows = False
+        """Replies are to be delayed now, each by what its writer's `RateLimiter` says."""
         self.delay = 0.0
+        """Seconds by which any reply is delayed at least."""
+        self.seconds_per_byte = 0.0
+        """How far what each writer writes is drawn out."""
         self.closed = False
         self._call_soon = call_soon
         self._full = False
@@ -53,9 +86,15 @@ class Gate:
         if self._waiting.pop(callback, None) is not None:
             self._give_turns_soon()
 
-    def set(self, delay: float, *, full: bool) -> None:
+    def rate_limiter(self, clock: Callable[[], float]) -> RateLimiter:
+        """For the delays of one more writer. `clock` gives seconds, and does not go back."""
+        return RateLimiter(self, clock)
+
+    def set(self, delay: float, *, full: bool, seconds_per_byte: float = 0.0) -> None:
         """Change the state. Without anybody who waits, the gate opens or closes at once."""
         self.delay = delay
+        self.seconds_per_byte = seconds_per_byte
+        self.slows = delay > 0 or seconds_per_byte > 0
         self._full = full
         if full:
             self.closed = True

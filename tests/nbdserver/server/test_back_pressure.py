@@ -103,7 +103,7 @@ async def test_a_gate_that_closes_again_is_waited_for_again(client: Wire, disk: 
 
 async def test_delay_holds_the_reply_not_the_write(client: Wire, disk: MemoryDevice) -> None:
     """Nor does a FLUSH wait for the reply: it covers what was applied."""
-    disk.gate.delay = 0.05
+    disk.gate.seconds = 0.05
     await client.feed(m.structured() + m.write(0) + m.flush() + m.request(m.TRIM, 8192, 4096, cookie=4) + m.read())
     assert disk.last_sequence == 2
     assert answers(client) == ["3 ok", "2: read 0+4096 s*4096 (data)"]

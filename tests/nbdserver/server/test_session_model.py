@@ -26,7 +26,7 @@ def test_every_order_of_six_events(monkeypatch: pytest.MonkeyPatch) -> None:
 def fua_forgotten(patch: pytest.MonkeyPatch) -> None:
     def carry_out_held(self: Any, held: Any) -> None:
         self.admission.end()
-        self._carry_out(held.cookie, held.change, fua=False)
+        self._carry_out(held.cookie, held.change, held.length, fua=False)
         self.admission.give(held.length)
 
     patch.setattr(Session, "_carry_out_held", carry_out_held)
@@ -35,8 +35,8 @@ def fua_forgotten(patch: pytest.MonkeyPatch) -> None:
 def fua_answered_after_the_delay(patch: pytest.MonkeyPatch) -> None:
     original = Session._carry_out
 
-    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], *, fua: bool) -> None:
-        original(self, cookie, change, fua=fua and not self._gate.delay)
+    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> None:
+        original(self, cookie, change, length, fua=fua and not self._gate.slows)
 
     patch.setattr(Session, "_carry_out", carry_out)
 
@@ -68,7 +68,7 @@ def past_those_who_wait(patch: pytest.MonkeyPatch) -> None:
 
     def change(self: Any, cookie: bytes, apply: Callable[[], int], length: int, *, fua: bool) -> bool:
         if fua:
-            self._carry_out(cookie, apply, fua=fua)
+            self._carry_out(cookie, apply, length, fua=fua)
             return True
         return original(self, cookie, apply, length, fua=fua)
 
@@ -78,22 +78,14 @@ def past_those_who_wait(patch: pytest.MonkeyPatch) -> None:
 def delay_forgotten(patch: pytest.MonkeyPatch) -> None:
     original = Session._carry_out
 
-    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], *, fua: bool) -> None:
-        delay, self._gate.delay = self._gate.delay, 0.0
-        delays = self._device._world
+    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> None:
+        slows, self._gate.slows = self._gate.slows, False
         try:
-            original(self, cookie, lambda: _with_delay(delays, delay, change), fua=fua)
+            original(self, cookie, change, length, fua=fua)
         finally:
-            self._gate.delay = delay
+            self._gate.slows = slows
 
     patch.setattr(Session, "_carry_out", carry_out)
-
-
-def _with_delay(world: Any, delay: float, change: Callable[[], int]) -> int:
-    world.gate.delay = delay
-    sequence = change()
-    world.gate.delay = 0.0
-    return sequence
 
 
 def one_confirmation_at_a_time(patch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,12 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.lsm.memtable.backpressure import (
+    DEBT_BYTES_PER_SECOND,
     DELAY_SECONDS_MAX,
     LOG_BYTES_MAX,
     LOG_OBJECTS_MAX,
@@ -139,3 +141,18 @@ def test_a_gate_that_closes_again_keeps_the_rest_waiting() -> None:
     subject.update()
     passes.run()
     assert passed == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_debt_slows_by_its_fourth_power_and_closes_nothing() -> None:
+    subject = pressure()
+    rates = []
+    for debt in (0.5, 1.0, 2.0, 3.0):
+        subject.debt = debt
+        subject.update()
+        assert subject.gate.slows
+        assert not subject.gate.closed
+        rates.append(1 / subject.gate.seconds_per_byte)
+    assert rates == pytest.approx([16 * DEBT_BYTES_PER_SECOND] + [DEBT_BYTES_PER_SECOND / d**4 for d in (1, 2, 3)])
+    subject.debt = 0.0
+    subject.update()
+    assert not subject.gate.slows

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.lsm.memtable.gate import PASS_BYTES, TURN_BYTES, Gate
+from storage.lsm.memtable.gate import PASS_BYTES, RATE_DELAY_SECONDS_MAX, TURN_BYTES, Gate
 from tests.support.inside import give_turns
 
 Callback = Callable[[], None]
@@ -159,3 +159,38 @@ def test_thousands_who_waited_do_not_hold_the_loop() -> None:
     gate.set(0.0, full=False)
     assert passes.run() >= 9
     assert passed == writers
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1 << 20), st.floats(0, 0.5)), min_size=1, max_size=40),
+    st.sampled_from([1e-8, 1e-6, 1e-4]),
+    st.sampled_from([0.0, 0.05]),
+)
+def test_what_one_writer_writes_is_drawn_out(writes: list[tuple[int, float]], per_byte: float, least: float) -> None:
+    gate = Gate(Passes().call_soon)
+    gate.set(least, full=False, seconds_per_byte=per_byte)
+    now, drawn_out, capped = 0.0, 0.0, False
+    limiter = gate.rate_limiter(lambda: now)
+    for length, pause in writes:
+        now += pause
+        drawn_out += (length + TURN_BYTES) * per_byte
+        delay = limiter.delay(length)
+        assert least <= delay <= RATE_DELAY_SECONDS_MAX + 1e-9
+        assert delay <= max(least, drawn_out) + 1e-9
+        capped = capped or delay > RATE_DELAY_SECONDS_MAX - 1e-9
+        # However many of its requests are in flight.
+        assert capped or now + delay >= drawn_out - 1e-9
+
+
+def test_who_writes_little_does_not_wait_for_others() -> None:
+    gate = Gate(Passes().call_soon)
+    gate.set(0.0, full=False, seconds_per_byte=1e-6)
+    assert gate.slows
+    now = 0.0
+    flood, modest = gate.rate_limiter(lambda: now), gate.rate_limiter(lambda: now)
+    assert [flood.delay(1 << 20) for _ in range(3)][-1] == RATE_DELAY_SECONDS_MAX
+    assert modest.delay(4096) < 0.01
+    now = 60.0
+    assert flood.delay(4096) < 0.01, "what it was slowed down for is over"
+    gate.set(0.0, full=False)
+    assert not gate.slows
