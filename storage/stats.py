@@ -37,10 +37,10 @@ ENGINE_STATS = (
     Stat("memtable_bytes", _GAUGE, "bytes", "written and not in SSTs yet, less what no flush can take"),
     Stat("kept_bytes", _GAUGE, "bytes", "parts of sectors over what cannot be read: they stay in the log"),
     Stat("cached_bytes", _GAUGE, "bytes", "decoded frames in memory"),
-    Stat("wal_acknowledged", _COUNTER, "number", "highest number of the log that is acknowledged"),
+    Stat("wal_acknowledged", _GAUGE, "number", "highest number of the log that is acknowledged"),
     Stat("wal_objects", _GAUGE, "objects", "data objects of the log that a replay would read"),
     Stat("wal_bytes", _GAUGE, "bytes", "size of those data objects of the log"),
-    Stat("manifest", _COUNTER, "number", "number of the newest manifest"),
+    Stat("manifest", _GAUGE, "number", "number of the newest manifest"),
     Stat("ssts", _GAUGE, "objects", "SSTs that the manifest lists"),
     Stat(
         "stored_bytes", _GAUGE, "bytes", "stored: size of those SSTs: live, dead, headers and indexes", "sum of sizes"

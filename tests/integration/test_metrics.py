@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.processes import unused_port
+from tests.support.processes import until, unused_port
 from tests.support.program import Server
 from tests.support.requirements import find, require
-from tests.support.stores import StoreUnderTest
+from tests.support.stores import Away, StoreUnderTest
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -33,12 +34,16 @@ def promtool() -> str:
     return str(find("promtool"))
 
 
-@pytest.fixture
-def served(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[Server, str]:
+def serve_with_metrics(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[Server, str]:
     port = unused_port()
     server = make_server(store, create={"disk": "64MiB", "other": "1MiB"}, arguments=("--metrics", str(port)))
     server.start()
     return server, f"http://127.0.0.1:{port}/metrics"
+
+
+@pytest.fixture
+def served(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[Server, str]:
+    return serve_with_metrics(store, make_server)
 
 
 def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
@@ -85,6 +90,29 @@ def test_what_rules_and_dashboard_ask_for_is_there(served: tuple[Server, str]) -
             wanted |= set(re.findall(r"nbdserver_\w+", target["expr"]))
     # Of those with a device there are none before a client was there.
     assert wanted - there <= {"nbdserver_device_requests_total", "nbdserver_device_sent_bytes_total"}
+
+
+def test_a_store_that_is_away_is_seen_till_the_end(
+    local_store: StoreUnderTest, make_server: Callable[..., Server]
+) -> None:
+    """Also while the server is stopping, when nothing but its status is answered otherwise."""
+    server, url = serve_with_metrics(local_store, make_server)
+
+    def now() -> dict[str, float]:
+        with urlopen(url, timeout=30) as answer:
+            return samples(answer.read().decode())
+
+    store = Away(local_store.location)
+    with server.connect("disk") as client:
+        client.write(0, b"x" * 4096)
+        store.leave()
+        client.write(0, b"y" * 4096)
+        until(lambda: now()["nbdserver_store_failing"] == 1, seconds=60, what="the failure in the metrics")
+    server.send(signal.SIGTERM)
+    for what in ("closing", "store_failing"):
+        until(lambda: now()[f"nbdserver_{what}"] == 1, seconds=60, what=f"{what} in the metrics")  # noqa: B023
+    store.come_back()
+    assert server.wait(120) == 0
 
 
 def test_each_alert_fires_on_its_fault() -> None:

@@ -19,23 +19,9 @@ from tests.support.minio import RunningMinio
 from tests.support.processes import end, until
 from tests.support.program import COMMAND, EXIT_UNAVAILABLE, Host, Server
 from tests.support.requirements import require
-from tests.support.stores import StoreUnderTest, minio_store
+from tests.support.stores import Away, StoreUnderTest, minio_store
 
 PROBLEMS = 3
-
-
-class Away:
-    """A folder store that can be taken away and brought back."""
-
-    def __init__(self, location: str) -> None:
-        self._folder = Path(location.removeprefix("file://"))
-        self._aside = self._folder.with_name("aside")
-
-    def leave(self) -> None:
-        self._folder.rename(self._aside)
-
-    def come_back(self) -> None:
-        self._aside.rename(self._folder)
 
 
 @pytest.fixture

@@ -26,3 +26,17 @@ def folder_store(folder: Path) -> StoreUnderTest:
 def minio_store(minio: RunningMinio, prefix: str, *, endpoint: str | None = None) -> StoreUnderTest:
     """A store under a prefix of its own; `endpoint` where requests are to take a way around (a proxy)."""
     return StoreUnderTest("minio", f"s3://{BUCKET}/{prefix}", minio.environment(endpoint))
+
+
+class Away:
+    """A folder store that can be taken away and brought back."""
+
+    def __init__(self, location: str) -> None:
+        self._folder = Path(location.removeprefix("file://"))
+        self._aside = self._folder.with_name("aside")
+
+    def leave(self) -> None:
+        self._folder.rename(self._aside)
+
+    def come_back(self) -> None:
+        self._aside.rename(self._folder)
