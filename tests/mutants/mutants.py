@@ -55,6 +55,22 @@ MUTANTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/index/sharing.py",
+        "tests/storage/fs/test_snapshots.py",
+        (
+            "snapshots: what a clone shares is counted for each",
+            "places, first = np.unique(location, return_index=True)",
+            "places, first = location, np.arange(len(location))",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/memtable/gate.py",
+        "tests/storage/lsm/memtable/test_gate.py",
+        ("gate: a writer is slowed by one write alone", "max(self._until, now) + (length", "now + (length"),
+        ("gate: time that a writer did not use is saved up", "max(self._until, now)", "self._until"),
+        ("gate: a reply may wait for ever", "min(until, now + RATE_DELAY_SECONDS_MAX)", "until"),
+    ),
+    *mutants(
         "storage/lsm/layers.py",
         "tests/storage/lsm/test_trunks.py tests/storage/lsm/flush/test_complete_snapshot.py",
         (

@@ -10,6 +10,7 @@ from storage.errors import AccessDenied, AlreadyExists, Conflict, Invalid, NotFo
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, contents, kill
+from tests.support.inside import engine_of
 
 SIZE = 4 * MIB
 
@@ -201,6 +202,24 @@ async def test_who_is_attached_is_not_disturbed(disks: Disks) -> None:
     await disks.store.close()
 
 
+async def test_what_a_clone_shares_is_counted_once(disks: Disks) -> None:
+    store = disks.store
+    disks.store.device("a").write(0, disks.draw.randbytes(2 * MIB))
+    await store.snapshots.create(["a"], "one")
+    await store.upkeep.flush()
+    await store.count_usage()
+    before = store.status().live_bytes
+    assert before > 2 * MIB
+    for name in ("first", "second"):
+        await store.snapshots.clone("a", "one", name)
+    await store.upkeep.flush()
+    await store.count_usage()
+    assert store.status().live_bytes == before
+    census = await engine_of(store).compactor.look()
+    assert int(census.ssts.live.sum()) == before
+    await store.close()
+
+
 async def test_exclusive_bytes_are_what_a_deletion_frees(disks: Disks) -> None:
     store = disks.store
 
@@ -215,6 +234,8 @@ async def test_exclusive_bytes_are_what_a_deletion_frees(disks: Disks) -> None:
         disks.store.device("a").write(BLOCK_BYTES, disks.draw.randbytes(2 * BLOCK_BYTES))
     for name in ("two", "one", "three"):
         before = await live()
+        census = await engine_of(store).compactor.look()
+        assert int(census.ssts.live.sum()) == before, "maintenance counts the same"
         exclusive = {one.name: one.exclusive_bytes for one in await store.snapshots.list("a")}
         await store.snapshots.delete("a", name)
         assert before - await live() == exclusive[name], name

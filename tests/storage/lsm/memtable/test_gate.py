@@ -192,5 +192,6 @@ def test_who_writes_little_does_not_wait_for_others() -> None:
     assert modest.delay(4096) < 0.01
     now = 60.0
     assert flood.delay(4096) < 0.01, "what it was slowed down for is over"
+    assert flood.delay(1 << 20) > 1, "time that it did not use is not saved up"
     gate.set(0.0, full=False)
     assert not gate.slows
