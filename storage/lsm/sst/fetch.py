@@ -5,7 +5,8 @@ and a request that goes away takes nothing with it. Misses of one pass of the ev
 neighbouring frames come in one ranged GET. A frame is authenticated and compared with the tag pinned by its index
 before anyone sees it; one that fails is an error for those who asked for it, and for nobody else.
 
-A GET is tried once and then gives its slot back. If it failed, the store is asked for something else:
+A GET is tried once and then gives its slot back, also while what is said not to be there is asked for again. If it
+failed, the store is asked for something else:
 
 - It gives nothing: the store is away. Everybody waits, for ever, and all try again together after a pause.
 - It gives other objects: this one is a suspect. What is wanted of suspects waits apart, goes by few slots of its own,
@@ -86,6 +87,7 @@ class FrameSource:
         self._gets: set[asyncio.Task[None]] = set()
         self._urgent_gets: set[asyncio.Task[None]] = set()
         self._retries: set[asyncio.Task[None]] = set()
+        self._absent: set[asyncio.Task[None]] = set()
         self._busy: Counter[str] = Counter()
         """GETs in flight of each object."""
         self._outage = Outage(witness, env)
@@ -157,7 +159,7 @@ class FrameSource:
     def stop(self, error: StorageError) -> None:
         """Fetch nothing more; who waits, or asks later, is told `error`."""
         self._stopped = error
-        for task in (*self._gets, *self._urgent_gets, *self._retries):
+        for task in (*self._gets, *self._urgent_gets, *self._retries, *self._absent):
             task.cancel()
         if self._timer is not None:
             self._timer.cancel()
@@ -255,17 +257,24 @@ class FrameSource:
         name = group[0].name
         for wanted in group:
             wanted.under_way = True
-        task = asyncio.get_running_loop().create_task(self._load(group))
+
+        def leave() -> None:
+            if task in slots:
+                slots.remove(task)
+                self._busy -= Counter((name,))  # which leaves no zeros behind
+                self._dispatch_soon()
+
+        def absent() -> None:
+            leave()
+            self._absent.add(task)
+
+        def done(_: object) -> None:
+            leave()
+            self._absent.discard(task)
+
+        task = asyncio.get_running_loop().create_task(self._load(group, absent))
         slots.add(task)
         self._busy[name] += 1
-
-        def done(task: asyncio.Task[None]) -> None:
-            slots.discard(task)
-            self._busy[name] -= 1
-            if not self._busy[name]:
-                del self._busy[name]
-            self._dispatch_soon()
-
         task.add_done_callback(done)
 
     def _arm(self, now: float) -> None:
@@ -282,12 +291,12 @@ class FrameSource:
 
     # --- one GET
 
-    async def _load(self, group: list[Wanted]) -> None:
+    async def _load(self, group: list[Wanted], absent: Callable[[], None]) -> None:
         began = self._env.monotonic()
         results: list[Decoded | StorageError] | list[Exception]
         try:
             try:
-                results = await self._reader.read([wanted.ref for wanted in group])
+                results = await self._reader.read([wanted.ref for wanted in group], absent)
             except REFUSALS as error:
                 return await self._refused(group, error, began)
         except (Exception, asyncio.CancelledError) as error:

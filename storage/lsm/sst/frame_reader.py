@@ -1,6 +1,7 @@
 """One ranged GET: frames that lie next to each other in an SST are asked for, opened and checked."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from storage.bucket.missing import insist
@@ -16,9 +17,12 @@ from storage.objects.base import ObjectStore
 ATTEMPT_SECONDS_MAX = 60.0
 """A GET of 4 MiB that takes longer has failed: no request may hang for longer."""
 
+ABSENT_IN_FLIGHT = 2
+"""GETs of objects that were said not to be there, beside the others: a rarity gets little."""
+
 
 class FrameReader:
-    """Reads frames of one store; nothing is tried twice."""
+    """Reads frames of one store. Nothing is tried twice but what is said not to be there (`insist`)."""
 
     def __init__(
         self,
@@ -34,21 +38,33 @@ class FrameReader:
         self._sst_numbers = sst_numbers
         self._env = env
         self._on_missing = on_missing
+        self._absent = asyncio.Semaphore(ABSENT_IN_FLIGHT)
 
-    async def read(self, group: list[FrameRef]) -> list[Decoded | StorageError]:
+    async def read(self, group: list[FrameRef], leave: Callable[[], None]) -> list[Decoded | StorageError]:
         """What each frame of a group holds, or what is wrong with it alone. REFUSALS: the store did not give them, or
         not within a minute. Corrupt: the object is missing, and nothing explains that.
+
+        `leave` is called where the store says that it is not there, before that is waited out: from then on the GET
+        needs no slot among the others.
         """
         name = self._sst_numbers.name(group[0].location)
         start = group[0].location & OFFSET_MASK
         end = (group[-1].location & OFFSET_MASK) + group[-1].length
+        slots: contextlib.AbstractAsyncContextManager[object] = contextlib.nullcontext()
+
+        async def ask() -> bytes:
+            async with slots:
+                return await self._store.get(name, start, end - start)
+
+        async def absent() -> None:
+            nonlocal slots
+            leave()
+            slots = self._absent
+            await self._on_missing(name)
+
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
-                raw = await insist(
-                    self._store,
-                    lambda: self._store.get(name, start, end - start),
-                    on_missing=lambda: self._on_missing(name),
-                )
+                raw = await insist(self._store, ask, on_missing=absent)
                 return await self._env.run("codec", self._decode, name, raw, start, group)
         except NotFound:
             raise Corrupt(name, "it is missing though the newest manifest names it") from None

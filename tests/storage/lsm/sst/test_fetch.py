@@ -11,11 +11,12 @@ from storage.errors import Corrupt, Fenced, Unavailable
 from storage.format.blocks import FrameRef
 from storage.format.envelope import Header, ObjectKind
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
-from storage.format.names import sst_name
+from storage.format.names import TABLES, sst_name
 from storage.format.sst import SstBuilder
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.sst.fetch import OBJECT_GETS_MAX, FrameSource
+from storage.lsm.sst.fetch import OBJECT_GETS_MAX, RETRIES_IN_FLIGHT, FrameSource
 from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, coalesce
+from storage.objects.base import Capabilities
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, soon
 from tests.support.idle import idle
 
@@ -27,8 +28,10 @@ TABLE = "01K1JW549K0H0MV3FH28CKBWTY"
 class Shelf:
     """A store with one SST of noise, a source over it, and the references to its frames."""
 
-    def __init__(self, blocks: int, *, capacity: int = 64 * BLOCK_BYTES, patches: int = 0) -> None:
-        self.store = StageStore()
+    def __init__(
+        self, blocks: int, *, capacity: int = 64 * BLOCK_BYTES, patches: int = 0, store: StageStore | None = None
+    ) -> None:
+        self.store = store or StageStore()
         self.cache = FrameCache(capacity)
         self.sst_numbers = SstNumbers()
         self.asked: list[str] = []
@@ -239,3 +242,38 @@ def test_a_slot_is_given_once() -> None:
     assert (a, b) == (1, 2)
     assert sst_numbers.number("a") == a
     assert sst_numbers.name(a << 32 | 77) == sst_name("a")
+
+
+class Bucket(StageStore):
+    """A store that is elsewhere, so that what it says is not there is asked for again."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_create=True, remote=True)
+
+
+async def test_what_is_not_there_is_asked_for_again_without_a_slot() -> None:
+    """For 11 s it may come back; others are read meanwhile, and it is not asked for more often than by few at once."""
+    shelf = Shelf(1, store=Bucket())
+    names = ["lost-one", "lost-two", "lost-three"]
+    lost = [
+        FrameRef(shelf.sst_numbers.number(name) << 32 | place * 2 * GET_BYTES_MAX, 4096, bytes(4), place, full=True)
+        for name in names
+        for place in range(OBJECT_GETS_MAX)
+    ]
+    waiting = [asyncio.ensure_future(shelf.source.fetch(1, [ref])) for ref in lost]
+    while shelf.store.count("get") < len(lost):
+        await asyncio.sleep(0)
+    found = await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)))
+    assert found[shelf.refs[0].location] == shelf.data[shelf.refs[0].location]
+    assert not any(task.done() for task in waiting)
+    held = shelf.store.hold("get", f"{TABLES}lost")
+    await held.someone_waits()
+    for _ in range(10):
+        await idle()
+    assert held.waiting <= RETRIES_IN_FLIGHT
+    held.release()
+    shelf.source.stop(Fenced("the server stops"))
+    assert all(isinstance(outcome, Fenced) for outcome in await asyncio.gather(*waiting, return_exceptions=True))
+    await idle()
+    assert shelf.source.loading == 0
