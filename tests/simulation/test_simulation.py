@@ -4,6 +4,7 @@ A failure names its seed: `python -m tests.simulation.run --seed N` repeats it w
 first seed of all chunks; without it the commit does.
 """
 
+import ast
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from storage.lsm.index.block_map import BlockMap
 from tests.simulation import limit, world
 from tests.simulation.fixed import FIXED
-from tests.simulation.mutations import MUTATIONS, ROOT, Mutation, hunt, mutated
+from tests.simulation.mutations import MUTATIONS, ROOT, hunt, mutated
 from tests.simulation.world import run_world
 from tests.support.examples import first_soon
 from tests.support.seeds import fresh_seed
@@ -98,9 +99,14 @@ def test_a_world_that_hangs_ends_and_says_where(monkeypatch: pytest.MonkeyPatch)
     assert "in find" in result.violation
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_every_mistake_can_still_be_planted(mutation: Mutation) -> None:
-    compile(mutated(mutation), mutation.file, "exec")
+def test_every_mistake_can_still_be_planted() -> None:
+    gone = []
+    for mutation in MUTATIONS:
+        try:
+            ast.parse(mutated(mutation))
+        except (AssertionError, SyntaxError, ValueError) as error:
+            gone.append(f"{mutation.name}: {error}")
+    assert gone == []
 
 
 @pytest.mark.slow

@@ -4,22 +4,20 @@ stand beside constants only, where they tell the reader how those hang together.
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
+from tests.structure.sources import FILES, name_of, nodes, tree
 
 
 def asserts(source: str) -> Iterator[str]:
     """The asserts that are run while the program does something."""
-    for outer in ast.parse(source).body:
-        for node in ast.walk(outer):
-            if isinstance(node, ast.Assert) and node is not outer:
-                yield f"line {node.lineno}: {ast.unparse(node)}"
+    outer = tree(source).body
+    for node in nodes(source):
+        if isinstance(node, ast.Assert) and node not in outer:
+            yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
 def test_nothing_rests_on_an_assert() -> None:
-    found = {str(path.relative_to(ROOT)): list(asserts(path.read_text())) for path in FILES}
+    found = {name_of(path): list(asserts(path.read_text())) for path in FILES}
     assert len(found) > 200
     assert {place: wrong for place, wrong in found.items() if wrong} == {}
 

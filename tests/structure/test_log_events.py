@@ -6,10 +6,8 @@ A fact in the text of an event is lost to whoever reads the log as JSON.
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
+from tests.structure.sources import FILES, name_of, nodes
 
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 LOGGERS = {"logger", "_log"}
@@ -17,7 +15,7 @@ LOGGERS = {"logger", "_log"}
 
 def faults(source: str) -> Iterator[str]:
     """What is wrong with the log calls of a module."""
-    for call in ast.walk(ast.parse(source)):
+    for call in nodes(source):
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
             continue
         owner = call.func.value
@@ -31,7 +29,7 @@ def faults(source: str) -> Iterator[str]:
 
 
 def test_facts_are_fields() -> None:
-    found = {str(path.relative_to(ROOT)): list(faults(path.read_text())) for path in FILES}
+    found = {name_of(path): list(faults(path.read_text())) for path in FILES}
     assert len(found) > 200
     assert {place: wrong for place, wrong in found.items() if wrong} == {}
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
+from tests.structure.sources import FILES, ROOT, name_of, nodes, tree
 
 MODULES_ALLOWED = {"__init__"}
 """Names that say nothing but what Python makes of them."""
@@ -26,7 +25,7 @@ def doubles(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def place(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return name_of(path)
 
 
 def test_modules() -> None:
@@ -35,10 +34,7 @@ def test_modules() -> None:
 
 def test_classes() -> None:
     found = [
-        (node.name, place(path))
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
+        (node.name, place(path)) for path in FILES for node in nodes(path.read_text()) if isinstance(node, ast.ClassDef)
     ]
     assert len(found) > 100
     assert doubles(found) == {}
@@ -47,7 +43,7 @@ def test_classes() -> None:
 def constants(source: str) -> list[str]:
     """The names that a module gives values to, written as constants are."""
     targets: list[ast.expr] = []
-    for node in ast.parse(source).body:
+    for node in tree(source).body:
         if isinstance(node, ast.Assign):
             targets += node.targets
         elif isinstance(node, ast.AnnAssign):

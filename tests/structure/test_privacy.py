@@ -1,13 +1,10 @@
 """What is private is private: only the code of a class reaches for what begins with `_` in its objects."""
 
 import ast
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
-
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
+from tests.structure.sources import FILES, TESTS, name_of, tree
 
 ALLOWED = {
     "os._exit": "the system's name for an end without more ado",
@@ -18,6 +15,9 @@ ALLOWED = {
 
 PUBLIC = {"_replace", "_asdict"}
 """Of a named tuple, whose fields have all other names."""
+
+OF_ANOTHER = re.compile(r"(?<!\bself)(?<!\bcls)\._(?!_)")
+"""What stands wherever there is anything to find."""
 
 LOOK_INSIDE = {
     "tests/support/inside.py": "what tests look into, with a name for each",
@@ -54,8 +54,10 @@ def pokes(source: str) -> Iterator[str]:
     """Where a module reaches for something private of an object that is not of the class in which it stands. What
     stands beside a class, in its module, may name its methods: a table of what answers what.
     """
-    tree = ast.parse(source)
-    classes = {node.name: own(node) for node in tree.body if isinstance(node, ast.ClassDef)}
+    if not OF_ANOTHER.search(source):
+        return
+    module = tree(source)
+    classes = {node.name: own(node) for node in module.body if isinstance(node, ast.ClassDef)}
 
     def look(node: ast.AST, mine: set[str]) -> Iterator[str]:
         if isinstance(node, ast.ClassDef):
@@ -70,17 +72,17 @@ def pokes(source: str) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             yield from look(child, mine)
 
-    yield from look(tree, set())
+    yield from look(module, set())
 
 
 def test_nobody_reaches_into_another() -> None:
-    found = {str(path.relative_to(ROOT)): list(pokes(path.read_text())) for path in FILES}
+    found = {name_of(path): list(pokes(path.read_text())) for path in FILES}
     assert len(found) > 200
     assert {place: wrong for place, wrong in found.items() if wrong} == {}
 
 
 def test_tests_look_inside_where_it_has_a_name() -> None:
-    found = {path.relative_to(ROOT).as_posix(): list(pokes(path.read_text())) for path in TESTS}
+    found = {name_of(path): list(pokes(path.read_text())) for path in TESTS}
     assert LOOK_INSIDE.keys() <= found.keys()
     assert {place: wrong for place, wrong in found.items() if wrong and place not in LOOK_INSIDE} == {}
 

@@ -2,10 +2,8 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted(path for package in ("nbdserver", "storage") for path in (ROOT / package).rglob("*.py"))
+from tests.structure.sources import FILES, name_of, nodes
 
 FILE_LINES_MAX = 350
 FUNCTION_LINES_MAX = 50
@@ -17,7 +15,7 @@ def too_long(source: str) -> Iterator[str]:
     lines = len(source.splitlines())
     if lines > FILE_LINES_MAX:
         yield f"the file: {lines} lines"
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES_MAX:
@@ -25,7 +23,7 @@ def too_long(source: str) -> Iterator[str]:
 
 
 def test_nothing_is_too_long() -> None:
-    found = {str(path.relative_to(ROOT)): list(too_long(path.read_text())) for path in FILES}
+    found = {name_of(path): list(too_long(path.read_text())) for path in FILES}
     assert len(found) > 200
     assert {place: wrong for place, wrong in found.items() if wrong} == {}
 

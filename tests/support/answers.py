@@ -11,6 +11,7 @@ wrong.
 """
 
 import itertools
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from tests.support import messages as m
 
 TLS_ALERT = b"\x15\x03"
 """What may come where TLS was to begin and did not: two bytes of version, of length, and of alert."""
+
+RUN = re.compile(rb"(.)\1*", re.DOTALL)
+"""As many of one byte as follow each other."""
 
 MESSAGE_BYTES_MAX = 4096
 REFLECTED_BYTES_MAX = 200
@@ -254,7 +258,7 @@ def runs(data: bytes) -> str:
     if data.count(data[0]) == len(data):
         found = [(data[0], len(data))]
     else:
-        found = [(byte, sum(1 for _ in group)) for byte, group in itertools.islice(itertools.groupby(data), 9)]
+        found = [(run[0][0], len(run[0])) for run in itertools.islice(RUN.finditer(data), 9)]
     if len(found) > 8:
         return "mixed"
     return " ".join(f"{chr(byte) if byte else '0'}*{count}" for byte, count in found)

@@ -61,6 +61,11 @@ def option(number: int, data: bytes = b"", *, length: int | None = None) -> byte
     return struct.pack(">QII", IHAVEOPT, number, len(data) if length is None else length) + data
 
 
+def acknowledged(number: int) -> bytes:
+    """What a server says at the end of an option that it carried out."""
+    return OPTION_REPLY_MAGIC + struct.pack(">III", number, REP_ACK, 0)
+
+
 def text(value: str | bytes) -> bytes:
     """A string behind its 32 bits of length."""
     raw = value.encode() if isinstance(value, str) else value

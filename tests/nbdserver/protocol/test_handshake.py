@@ -199,7 +199,7 @@ def test_answers_stop_while_too_much_of_them_waits() -> None:
     while not handshake.received(b""):
         output += handshake.take_output()
     output += handshake.take_output()
-    assert read_answers(b"".join(output)) == [" ".join(["LIST ACK", *names])] * 10
+    assert b"".join(output).count(m.acknowledged(m.LIST)) == 10
 
 
 def test_listing_many_exports_may_take_many_options() -> None:
@@ -216,12 +216,11 @@ def test_listing_many_exports_may_take_many_options() -> None:
 def test_many_options_take_turns() -> None:
     """A client that says a thousand of them in one segment holds up nobody: each may list all exports."""
     handshake = Handshake(Offers("disk"))
-    acknowledged = struct.pack(">QIII", wire.OPTION_REPLY_MAGIC, m.LIST, wire.REP_ACK, 0)
     said = m.FIXED_FLAGS + m.option(m.LIST) * (3 * OPTIONS_PER_TURN - 1)
     turns = 0
     while True:
         need_data = handshake.received(said)
-        assert b"".join(handshake.take_output()).count(acknowledged) == OPTIONS_PER_TURN - need_data
+        assert b"".join(handshake.take_output()).count(m.acknowledged(m.LIST)) == OPTIONS_PER_TURN - need_data
         turns += 1
         said = b""
         if need_data:

@@ -5,7 +5,6 @@ import asyncio
 
 from nbdserver.server.limits import Budget, Limits
 from tests.support import messages as m
-from tests.support.answers import read_answers
 from tests.support.idle import idle
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
 from tests.support.wired import Wire, answers, attach
@@ -224,4 +223,4 @@ async def test_listing_without_reading_stops_the_handshake() -> None:
         client.unblock()
         assert await client.until(lambda: client.reading)
         await idle()
-        assert read_answers(client.output) == [" ".join(["LIST ACK", *disks])] * 50
+        assert bytes(client.output).count(m.acknowledged(m.LIST)) == 50

@@ -12,6 +12,7 @@ from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import ExtentState
 from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record
+from tests.support.examples import first_soon
 from tests.support.idle import idle
 from tests.support.inside import layers_of
 
@@ -114,7 +115,7 @@ async def test_terabytes_of_discard_are_one_operation_and_little_memory() -> Non
 
 
 @pytest.mark.parametrize("allocated", [False, True])
-@pytest.mark.parametrize("blocks", [0, 2, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (1, 5))])
+@pytest.mark.parametrize("blocks", first_soon([2, 0, 1, 5]))
 @pytest.mark.parametrize(("head", "tail"), [(0, 0), (1, 1), (512, 0), (0, 512), (SECTOR_BYTES, 77)])
 async def test_zeros_reach_exactly_as_far_as_was_asked(allocated: bool, blocks: int, head: int, tail: int) -> None:
     """Bytes before the first and behind the last are somebody's data, also where whole blocks are taken as one."""

@@ -17,7 +17,7 @@ from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.sst.fetch import OBJECT_GETS_MAX, RETRIES_IN_FLIGHT, FrameSource
 from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, coalesce
 from storage.objects.base import Capabilities
-from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, soon
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, soon, until
 from tests.support.idle import idle
 
 CIPHER = Cipher(KEY.purpose("frames"))
@@ -262,8 +262,7 @@ async def test_what_is_not_there_is_asked_for_again_without_a_slot() -> None:
         for place in range(OBJECT_GETS_MAX)
     ]
     waiting = [asyncio.ensure_future(shelf.source.fetch(1, [ref])) for ref in lost]
-    while shelf.store.count("get") < len(lost):
-        await asyncio.sleep(0)
+    await until(lambda: shelf.store.count("get") >= len(lost))
     found = await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)))
     assert found[shelf.refs[0].location] == shelf.data[shelf.refs[0].location]
     assert not any(task.done() for task in waiting)
