@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -97,11 +98,12 @@ def test_a_segment_that_is_there_is_never_written_over(memory: Path) -> None:
     assert files.read(1) == b"a"
 
 
-def test_a_disk_is_no_memory(tmp_path: Path, memory: Path) -> None:
-    if lies_in_memory(tmp_path):
-        pytest.skip("temporary files lie in memory here")
-    with pytest.raises(Invalid, match="tmpfs"):
-        FolderFiles(tmp_path / "journal", URL)
+def test_a_disk_is_no_memory(memory: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        if lies_in_memory(Path(folder)):
+            pytest.skip("all folders for temporary files lie in memory here")
+        with pytest.raises(Invalid, match="tmpfs"):
+            FolderFiles(Path(folder) / "journal", URL)
     assert lies_in_memory(memory)
 
 
