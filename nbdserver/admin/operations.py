@@ -16,6 +16,7 @@ from nbdserver.admin.asked import NO_CLIENTS, Answer, Clients
 from nbdserver.admin.snapshot_operations import (
     CloneDevice,
     CreateSnapshot,
+    DiffSnapshot,
     ForgetSnapshot,
     ListSnapshots,
     RollBackDevice,
@@ -224,6 +225,7 @@ Operation = (
     | CloneDevice
     | ListSnapshots
     | CreateSnapshot
+    | DiffSnapshot
     | ForgetSnapshot
     | RollBackDevice
     | Flush

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from storage import Store
 
 
+RANGES_AT_ONCE = 50_000
+"""In one answer, or somewhat more: two megabytes of JSON."""
+
+
 class ListSnapshots(msgspec.Struct, frozen=True, tag="list-snapshots"):
     """All snapshots, or those of one device, by device and age."""
 
@@ -20,6 +25,32 @@ class ListSnapshots(msgspec.Struct, frozen=True, tag="list-snapshots"):
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         return {"snapshots": [msgspec.to_builtins(one) for one in await store.snapshots.list(self.device)]}
+
+
+class DiffSnapshot(msgspec.Struct, frozen=True, tag="diff-snapshot"):
+    """What may differ between a snapshot and another one of its device, or, without one, what the device holds now: a
+    part of the ranges, from `offset` on, and where the next part begins.
+    """
+
+    device: str
+    snapshot: str
+    other: str
+    offset: int
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        device = store.device(f"{self.device}@{self.other}" if self.other else self.device)
+        changes, size, at = device.history.since(self.snapshot), device.size, self.offset
+        ranges: list[list[int]] = []
+        while at < size and len(ranges) < RANGES_AT_ONCE:
+            for length, changed in changes.extents(at, size - at):
+                if changed and ranges and sum(ranges[-1]) == at:
+                    ranges[-1][1] += length
+                elif changed:
+                    ranges.append([at, length])
+                at += length
+            await asyncio.sleep(0)
+        return {"size": size, "ranges": ranges, "next": at if at < size else None}
 
 
 class CreateSnapshot(msgspec.Struct, frozen=True, tag="create-snapshot"):

@@ -1,6 +1,7 @@
 """`nbdserver snapshot`: what devices held at some moment, kept, listed, gone back to, and removed."""
 
 import sys
+from typing import Any
 
 import click
 
@@ -79,6 +80,36 @@ def list_command(place: Place, device: str | None, as_json: bool) -> None:
             for each in found
         ],
     )
+
+
+@snapshot.command()
+@click.argument("name", type=SNAPSHOT)
+@click.argument("other", metavar="DEVICE[@SNAPSHOT]", type=NAME)
+@json_option
+@store_option
+def diff(place: Place, name: tuple[str, str], other: str, as_json: bool) -> None:
+    """Say which ranges differ between a snapshot DEVICE@SNAPSHOT and another one, or DEVICE as it is now.
+
+    Never less than what differs; what was discarded is a change. More may be said, in units of 4 KiB: what was
+    written again as it was, and of 256 KiB that were put together since, all. In a pipe: offset and length of
+    each range in bytes, separated by a tab.
+    """
+    from nbdserver.admin.snapshot_operations import DiffSnapshot
+
+    device, _, snapshot = other.partition("@")
+    if device != name[0]:
+        raise click.UsageError(f"{printable(other)} is not {printable(name[0])}, and no snapshot of it")
+    ranges: list[tuple[int, int]] = []
+    answer: dict[str, Any] = {"next": 0}
+    while answer["next"] is not None:
+        answer = perform(place, DiffSnapshot(*name, snapshot, answer["next"]))
+        ranges += answer["ranges"]
+    if as_json:
+        found = [{"offset": offset, "length": length} for offset, length in ranges]
+        changed = sum(length for _, length in ranges)
+        output.document({"size": answer["size"], "changed_bytes": changed, "ranges": found})
+        return
+    output.table(("OFFSET", "LENGTH"), [(str(offset), output.size(length)) for offset, length in ranges])
 
 
 @snapshot.command()

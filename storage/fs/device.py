@@ -4,6 +4,10 @@ from collections.abc import Callable
 
 from storage.buffers import Buffer
 from storage.errors import AccessDenied, Invalid
+from storage.fs.history import History
+from storage.fs.inodes import LayerRecord
+from storage.fs.name_tree import NameTree
+from storage.lsm.engine import Engine
 from storage.lsm.journal.journal import Journal
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.gate import Gate
@@ -16,11 +20,14 @@ class Device:
     The methods of the fast path are those of the layer itself: a cached read costs no call in between.
     """
 
-    def __init__(self, layer: Layer, *, gate: Gate, journal: Journal, size: int, read_only: bool) -> None:
+    def __init__(
+        self, layer: Layer, *, gate: Gate, journal: Journal, history: History, size: int, read_only: bool
+    ) -> None:
         self._layer = layer
         self.size = size
         self.gate = gate
         self.journal = journal
+        self.history = history
         self.read_only = read_only
         self.exclusive_user: str | None = None
         """What has it for itself, such as "an import"; no client should get it meanwhile."""
@@ -32,6 +39,19 @@ class Device:
         self.listen = layer.queue.listen
         self.unlisten = layer.queue.unlisten
         self.write: Callable[[int, Buffer], int] = self._refuse if read_only else layer.write
+
+    @classmethod
+    def of(cls, engine: Engine, tree: NameTree, record: LayerRecord) -> "Device":
+        """A layer of an open store as a disk."""
+        layer = engine.layers[record.number]
+        return cls(
+            layer,
+            gate=engine.writes.gate,
+            journal=engine.journal,
+            history=History(engine, tree, layer),
+            size=record.size,
+            read_only=engine.read_only or record.frozen,
+        )
 
     @property
     def last_sequence(self) -> int:

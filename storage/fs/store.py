@@ -129,10 +129,7 @@ class Store:
             key = f"layer {record.number}"
         device = self._devices.get(key)
         if device is None:
-            its, layer = self._engine, self._engine.layers[record.number]
-            read_only = its.read_only or record.frozen
-            device = Device(layer, gate=its.writes.gate, journal=its.journal, size=record.size, read_only=read_only)
-            self._devices[key] = device
+            device = self._devices[key] = Device.of(self._engine, self._tree, record)
         return device
 
     async def create_device(self, name: str, size: int) -> None:

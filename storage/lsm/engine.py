@@ -66,7 +66,7 @@ class Engine:
         self.opening = OpeningReport(0, None)
         self.source = parts.source
         self.commit = parts.commit
-        self.layers = parts.layers.by_number
+        self.layers, self.forest = parts.layers.by_number, parts.layers.forest
         self.garbage = parts.garbage
         self._ownership = parts.ownership
         self._layers = parts.layers

@@ -83,7 +83,7 @@ def test_the_commands() -> None:
             f"device {verb}"
             for verb in ["create", "list", "show", "resize", "rename", "clone", "delete", "import", "export", "salvage"]
         ),
-        *(f"snapshot {verb}" for verb in ["create", "list", "delete", "rollback"]),
+        *(f"snapshot {verb}" for verb in ["create", "list", "diff", "delete", "rollback"]),
     }
 
 

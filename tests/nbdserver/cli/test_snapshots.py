@@ -75,6 +75,35 @@ def test_the_life_of_a_snapshot(server: Server) -> None:
         assert client.read(0, len(NEW)) == NEW
 
 
+def test_what_changed(server: Server) -> None:
+    run = server.host.run
+
+    def changed(*names: str) -> tuple[int, list[tuple[int, int]]]:
+        answer = json.loads(run("snapshot", "diff", *names, "--json").stdout)
+        ranges = [(each["offset"], each["length"]) for each in answer["ranges"]]
+        assert answer["size"] == 4 * MIB
+        assert answer["changed_bytes"] == sum(length for _, length in ranges)
+        return answer["changed_bytes"], ranges
+
+    with server.connect("a") as client:
+        client.write(0, b"a" * MIB)
+        run("snapshot", "create", "a@one")
+        assert changed("a@one", "a") == (0, [])
+        client.write(5 * 4096 + 7, b"b")
+        client.write(3 * MIB, b"b" * 8192)
+        run("snapshot", "create", "a@two")
+        client.trim(0, 4096)
+        for _ in range(2):
+            assert changed("a@one", "a@two") == (12288, [(20480, 4096), (3 * MIB, 8192)])
+            assert changed("a@two", "a@one")[1] == changed("a@one", "a@two")[1]
+            assert changed("a@two", "a") == (4096, [(0, 4096)])
+            assert changed("a@one", "a")[1] == [(0, 4096), (20480, 4096), (3 * MIB, 8192)]
+            client.flush()
+    assert run("snapshot", "diff", "a@one", "a@two").stdout == f"20480\t4096\n{3 * MIB}\t8192\n"
+    assert server.stop() == 0
+    assert changed("a@one", "a")[1] == [(0, 4096), (20480, 4096), (3 * MIB, 8192)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
@@ -88,6 +117,9 @@ def test_the_life_of_a_snapshot(server: Server) -> None:
         (["snapshot", "delete", "a"], 2, "is not DEVICE@SNAPSHOT"),
         (["snapshot", "delete", "a@x"], 10, "no snapshot named 'x'"),
         (["snapshot", "rollback", "a@x"], 10, "no snapshot named 'x'"),
+        (["snapshot", "diff", "a", "a"], 2, "is not DEVICE@SNAPSHOT"),
+        (["snapshot", "diff", "a@x", "b"], 2, "no snapshot of it"),
+        (["snapshot", "diff", "a@x", "a"], 10, "no snapshot named 'x'"),
         (["snapshot", "list", "x"], 10, "no device named 'x'"),
         (["device", "clone", "a@x", "c"], 10, "no snapshot named 'x'"),
         (["device", "clone", "a", "b"], 1, "there is a 'b' already"),

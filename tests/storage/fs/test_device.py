@@ -4,15 +4,25 @@ import pytest
 
 from storage.errors import AccessDenied, Invalid
 from storage.fs.device import Device
+from storage.fs.history import History
+from storage.fs.name_tree import NameTree
+from storage.lsm.engine import Engine
+from storage.lsm.layer import Layer
 from tests.storage.lsm.worlds import World, join
 
 SIZE = 1024 * 1024
 
 
+def make(engine: Engine, layer: Layer, *, read_only: bool) -> Device:
+    history = History(engine, NameTree(), layer)
+    its = engine.writes.gate, engine.journal
+    return Device(layer, gate=its[0], journal=its[1], history=history, size=SIZE, read_only=read_only)
+
+
 async def test_it_is_its_layer_with_a_size() -> None:
     world = World()
     engine, layer = await world.start()
-    device = Device(layer, gate=engine.writes.gate, journal=engine.journal, size=SIZE, read_only=False)
+    device = make(engine, layer, read_only=False)
     sequence = device.write(5, b"data")
     assert device.last_sequence == sequence
     assert device.zero(100, 50, allocated=True) == sequence + 1 == device.last_sequence
@@ -31,7 +41,7 @@ async def test_it_is_its_layer_with_a_size() -> None:
 async def test_a_read_only_one_refuses_every_change() -> None:
     world = World()
     engine, layer = await world.start()
-    device = Device(layer, gate=engine.writes.gate, journal=engine.journal, size=SIZE, read_only=True)
+    device = make(engine, layer, read_only=True)
     before = engine.writes.sequence
     with pytest.raises(AccessDenied):
         device.write(0, b"x")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
+from storage.format.frame import SECTOR_BYTES
 from storage.format.trunks import (
     CloneSnapshot,
     DeleteSnapshot,
@@ -21,6 +22,7 @@ from storage.lsm.index.forest import Forest, done
 from storage.lsm.index.image import PlaceReader, load_part, parts_of
 from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.index.rows import Found
+from storage.lsm.read.changed import changed
 from tests.support.examples import examples
 
 SECTORS = (0, 1, 63)
@@ -206,6 +208,21 @@ class Forests(RuleBasedStateMachine):
         if len(chain) > 1 and flat.rebase(block, chain, location=place, length=1, tag=place):
             self.put(self.truth[head], {(block, sector) for sector in SECTORS}, place)
             self.own[head] |= {(block, sector) for sector in SECTORS}
+
+    @rule(data=st.data(), block=blocks)
+    def compare(self, data: st.DataObject, block: int) -> None:
+        """What differs between two layers of a trunk is what is said to."""
+        trunk = data.draw(st.sampled_from(self.trunks))
+        low, high = sorted(data.draw(st.sampled_from(range(len(trunk)))) for _ in range(2))
+        one, other = self.truth[trunk[low]], self.truth[trunk[high]]
+        size = 64 * SECTOR_BYTES
+        said: list[bool] = []
+        for length, differs in changed(self.forest.trunk(trunk[low]), low, high, [], block * size, size):
+            said += [differs] * (length // SECTOR_BYTES)
+        assert len(said) == 64
+        for sector in SECTORS:
+            at = (block, sector)
+            assert said[sector] == (one.get(at, HOLE) != other.get(at, HOLE))
 
     @rule()
     def checkpoint(self) -> None:

@@ -1,0 +1,33 @@
+"""The history of a device: its snapshots by name, and what changed since each."""
+
+from storage.errors import NotFound
+from storage.fs.inodes import LayerRecord
+from storage.fs.name_tree import NameTree
+from storage.lsm.changes import Changes
+from storage.lsm.engine import Engine
+from storage.lsm.layer import Layer
+
+
+class History:
+    """Of a device, or of one of its snapshots. Owned by the event loop."""
+
+    def __init__(self, engine: Engine, tree: NameTree, layer: Layer) -> None:
+        self._engine = engine
+        self._tree = tree
+        self._layer = layer
+
+    def snapshots(self) -> list[str]:
+        """The names of the device's snapshots, oldest first, without this one."""
+        return [layer.name for layer in self._others()]
+
+    def since(self, snapshot: str) -> Changes:
+        """What may differ from that snapshot of the device, now and later. NotFound."""
+        for layer in self._others():
+            if layer.name == snapshot:
+                return Changes(self._engine.layers, self._engine.forest, layer.number, self._layer)
+        raise NotFound(f"there is no snapshot named {snapshot!a} of this device")
+
+    def _others(self) -> list[LayerRecord]:
+        table, own = self._tree.namespace.table, self._layer.number
+        trunk: list[int] = next((trunk for trunk in table.trunks() if own in trunk), [])
+        return [table.layers[number] for number in trunk[:-1] if number != own]

@@ -1,0 +1,109 @@
+"""What changed since a snapshot, beside what devices hold: never less, and no more than what was written."""
+
+import random
+
+import pytest
+
+from storage.errors import NotFound
+from storage.format.frame import SECTOR_BYTES
+from storage.fs.device import Device
+from tests.storage.fs.places import Place
+from tests.storage.fs.test_snapshots import SIZE, Disks
+from tests.support.examples import first_soon
+
+
+def said(device: Device, snapshot: str) -> set[int]:
+    """The sectors of a device that are said to have changed."""
+    changes, found, offset = device.history.since(snapshot), set[int](), 0
+    while offset < device.size:
+        for length, flags in changes.extents(offset, device.size - offset):
+            if flags:
+                found |= set(range(offset // SECTOR_BYTES, -(-(offset + length) // SECTOR_BYTES)))
+            offset += length
+    return found
+
+
+def differing(one: bytearray, other: bytearray) -> set[int]:
+    sectors = range(0, max(len(one), len(other)), SECTOR_BYTES)
+    return {at // SECTOR_BYTES for at in sectors if one[at : at + SECTOR_BYTES] != other[at : at + SECTOR_BYTES]}
+
+
+def check(disks: Disks) -> None:
+    """Between any two of what there is of a device, in both directions."""
+    for name, content in disks.held.items():
+        device = disks.store.device(name)
+        own = name.partition("@")[0]
+        assert device.history.snapshots() == [
+            other.partition("@")[2] for other in disks.held if other.startswith(f"{own}@") and other != name
+        ]
+        for snapshot in device.history.snapshots():
+            assert differing(disks.held[f"{own}@{snapshot}"], content) <= said(device, snapshot), (name, snapshot)
+
+
+@pytest.mark.parametrize("seed", first_soon(range(8)))
+async def test_never_less_than_what_changed(place: Place, seed: int) -> None:
+    disks = Disks(place, await place.open(create=True))
+    chance = disks.draw = random.Random(seed)
+    await disks.create("a")
+    names: list[str] = []
+    for number in range(40):
+        what = chance.choice(["write", "zero", "flush", "snapshot", "roll", "delete", "compact", "reopen"])
+        if what == "write":
+            disks.write("a", 5)
+        elif what == "zero":
+            start = chance.randrange(SIZE // SECTOR_BYTES) * SECTOR_BYTES
+            disks.zero("a", start, chance.choice([SECTOR_BYTES, SIZE - start]))
+        elif what == "flush":
+            await disks.store.upkeep.flush()
+        elif what == "snapshot":
+            names.append(f"s{number}")
+            await disks.snapshot(names[-1], "a")
+        elif what == "roll" and names:
+            name = chance.choice(names)
+            await disks.store.snapshots.roll_back("a", name, keep=False)
+            disks.held["a"] = bytearray(disks.held[f"a@{name}"])
+        elif what == "delete" and names:
+            name = names.pop(chance.randrange(len(names)))
+            await disks.store.snapshots.delete("a", name)
+            del disks.held[f"a@{name}"]
+        elif what == "compact":
+            await disks.store.upkeep.flush()
+            await disks.store.upkeep.compact_step(None)
+        elif what == "reopen":
+            await disks.reopen()
+        check(disks)
+    await disks.store.close()
+
+
+async def test_what_was_not_written_did_not_change(place: Place) -> None:
+    disks = Disks(place, await place.open(create=True))
+    await disks.create("a")
+    disks.write("a", 30)
+    await disks.snapshot("one", "a")
+    device = disks.store.device("a")
+    assert said(device, "one") == set()
+    device.write(5 * SECTOR_BYTES, b"x" * SECTOR_BYTES)
+    device.write(7 * SECTOR_BYTES + 100, b"x")
+    for _ in range(2):
+        assert said(device, "one") == {5, 7}
+        await disks.store.upkeep.flush()
+    device.zero(100 * SECTOR_BYTES, SECTOR_BYTES, allocated=False)
+    assert said(device, "one") >= {5, 7, 100}
+    await disks.store.close()
+
+
+async def test_a_snapshot_that_is_gone_and_another_of_its_name(place: Place) -> None:
+    disks = Disks(place, await place.open(create=True))
+    await disks.create("a")
+    await disks.snapshot("one", "a")
+    device = disks.store.device("a")
+    since = device.history.since("one")
+    device.write(0, b"x" * SECTOR_BYTES)
+    await disks.store.snapshots.delete("a", "one")
+    await disks.store.snapshots.create(["a"], "one")
+    with pytest.raises(NotFound, match="was deleted"):
+        since.extents(0, SECTOR_BYTES)
+    assert said(device, "one") == set()
+    with pytest.raises(NotFound, match="no snapshot named 'two'"):
+        device.history.since("two")
+    await disks.store.close()
