@@ -4,11 +4,11 @@ It also says what a device must be able to do (`BlockDevice`, `WriteGate`): all 
 engine.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from nbdserver.access import AccessList, Identity, Mode, Rights
-from nbdserver.protocol.agreement import Catalogue
+from nbdserver.protocol.agreement import Catalogue, MetaContext
 from nbdserver.protocol.replies import Piece
 from nbdserver.traffic import Traffic
 from storage.errors import Invalid, NotFound
@@ -55,6 +55,39 @@ class WriteJournal(Protocol):
         """Know of all of them. Never fails, and never awaits."""
 
 
+Extents = Callable[[int, int], Sequence[tuple[int, int]]]
+"""(length, flags) of a metadata context from an offset on, for a length, or the beginning of that; never nothing.
+NotFound: what it is about is gone.
+"""
+
+CHANGES_EFFORT = 4
+"""What changed since a snapshot costs as much as so many looks at what is allocated."""
+
+
+class StatusMap(NamedTuple):
+    """What answers for a metadata context."""
+
+    extents: Extents
+    effort: int = 1
+
+
+class ChangeMap(Protocol):
+    """What changed since one snapshot."""
+
+    def extents(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
+        """Bit 0 of the flags says that the range may differ. See `Extents`."""
+
+
+class DeviceHistory(Protocol):
+    """The snapshots of a device."""
+
+    def snapshots(self) -> Sequence[str]:
+        """Their names, oldest first."""
+
+    def since(self, snapshot: str) -> ChangeMap:
+        """What changes, from now on and before, since the snapshot that has the name now. NotFound."""
+
+
 class BlockDevice(Protocol):
     """A disk. Buffers that go in or come out are never changed afterwards. The properties may be plain
     attributes.
@@ -81,6 +114,10 @@ class BlockDevice(Protocol):
     @property
     def journal(self) -> WriteJournal:
         """The same one for the life of the store."""
+
+    @property
+    def history(self) -> DeviceHistory:
+        """The same one for the life of the device."""
 
     @property
     def last_sequence(self) -> int:
@@ -129,6 +166,29 @@ class Export:
         self.read_only = read_only or device.read_only
         self.exclusive = exclusive
         """Only one connection may have it at a time."""
+
+    def snapshots(self) -> Sequence[str]:
+        """The snapshots since which it can say what changed."""
+        return self.device.history.snapshots()
+
+    def maps(self, contexts: Iterable[MetaContext]) -> dict[int, StatusMap]:
+        """What answers for each of these contexts, by its number."""
+        allocation = StatusMap(self.device.extents)
+        return {
+            each.number: StatusMap(self._changes(each.since), CHANGES_EFFORT) if each.since else allocation
+            for each in contexts
+        }
+
+    def _changes(self, snapshot: str) -> Extents:
+        try:
+            return self.device.history.since(snapshot).extents
+        except NotFound as error:
+            gone = error
+
+        def fail(offset: int, length: int) -> Sequence[tuple[int, int]]:
+            raise gone.with_traceback(None)
+
+        return fail
 
     @property
     def description(self) -> str:

@@ -1,7 +1,7 @@
 """The agreement that a handshake ends in: the exports a client may choose from, and what both sides agree on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
@@ -9,6 +9,49 @@ from nbdserver.protocol import wire
 
 BASE_ALLOCATION = "base:allocation"
 BASE_ALLOCATION_ID = 1
+
+CHANGED_SINCE = ("x-nbdserver:changed:", "qemu:dirty-bitmap:")
+"""What the name of a snapshot follows: both say what changed since, the second as QEMU and what knows it ask for it."""
+
+CONTEXTS_MAX = 16
+"""Of one client: each is looked at for every BLOCK_STATUS."""
+
+WILDCARDS = ("base:", "x-nbdserver:", "qemu:", *CHANGED_SINCE)
+"""Queries of LIST_META_CONTEXT that mean all contexts whose names begin so."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetaContext:
+    """A metadata context of an export."""
+
+    name: str
+    since: str = ""
+    """The snapshot that it is about; empty: base:allocation."""
+    number: int = BASE_ALLOCATION_ID
+    """What BLOCK_STATUS calls it, once it is selected."""
+
+
+def listed(known: Sequence[MetaContext], queries: Sequence[str]) -> list[MetaContext]:
+    """Those that a LIST_META_CONTEXT with these queries means."""
+    wanted = set(queries)
+    beginnings = tuple(wanted.intersection(WILDCARDS))
+    return [each for each in known if not wanted or each.name in wanted or each.name.startswith(beginnings)]
+
+
+def selected(known: Sequence[MetaContext], queries: Sequence[str]) -> tuple[MetaContext, ...]:
+    """Those that a SET_META_CONTEXT with these queries selects, numbered. OptionRefused: too many."""
+    chosen = [each for each in known if each.name in queries]
+    if len(chosen) > CONTEXTS_MAX:
+        raise wire.OptionRefused(wire.REP_ERR_TOO_BIG, f"at most {CONTEXTS_MAX} contexts are given to one client")
+    return tuple(replace(each, number=number) for number, each in enumerate(chosen, BASE_ALLOCATION_ID))
+
+
+def contexts_of(snapshots: Sequence[str]) -> list[MetaContext]:
+    """All contexts of an export with these snapshots."""
+    return [
+        MetaContext(BASE_ALLOCATION),
+        *(MetaContext(kind + snapshot, snapshot) for kind in CHANGED_SINCE for snapshot in snapshots),
+    ]
 
 
 class ExportInfo(Protocol):
@@ -33,6 +76,9 @@ class ExportInfo(Protocol):
     @property
     def exclusive(self) -> bool:
         """Whether only one connection may have it at a time."""
+
+    def snapshots(self) -> Sequence[str]:
+        """The snapshots since which it can say what changed, by name."""
 
 
 ExportT = TypeVar("ExportT", bound=ExportInfo)
@@ -65,8 +111,13 @@ class Agreement(Generic[ExportT]):
 
     export: ExportT
     dialect: Dialect
-    block_status: bool
-    """Whether base:allocation was selected for this very export."""
+    contexts: tuple[MetaContext, ...] = ()
+    """What was selected for this very export."""
+
+    @property
+    def block_status(self) -> bool:
+        """Whether anything was."""
+        return bool(self.contexts)
 
     @property
     def structured(self) -> bool:

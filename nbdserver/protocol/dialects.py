@@ -18,7 +18,8 @@ def transmission_in(agreement: Agreement[ExportT], handler: Handler) -> Transmis
     """A parser of requests in the dialect that was agreed on; `handler` carries them out."""
     export = agreement.export
     if agreement.dialect is Dialect.EXTENDED:
-        return ExtendedTransmission(handler, export, read_only=export.read_only, block_status=agreement.block_status)
+        numbers = frozenset(context.number for context in agreement.contexts)
+        return ExtendedTransmission(handler, export, read_only=export.read_only, contexts=numbers)
     return CompactTransmission(
         handler,
         export,

@@ -9,8 +9,10 @@ The reply repeats the offset behind the cookie, just as the request has them. So
 that stands for the cookie everywhere else; the offset is unpacked once more, as a number (0.09 us).
 """
 
+import struct
+from collections.abc import Collection
+
 from nbdserver.protocol import wire
-from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
 from nbdserver.protocol.commands import RequestRefusal, Rules
 from nbdserver.protocol.transmission import ADOPT_BYTES_MIN, LATER, MORE, TAKEN, Bounds, Handler, Outcome, Transmission
 from nbdserver.protocol.wire import ProtocolError
@@ -20,9 +22,10 @@ _EXTENDED_READ = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_READ
 _BARE_WRITE = wire.EXTENDED_REQUEST_MAGIC << 32 | wire.CMD_WRITE
 _PLAIN_WRITES = (_BARE_WRITE | wire.CMD_FLAG_PAYLOAD_LEN << 16, _BARE_WRITE)
 
-_FILTER_BYTES = wire.STATUS_FILTER.size
-"""The payload of a BLOCK_STATUS that names one context. There is only one: a longer list has to repeat it, or to
-name one that there is not."""
+_CONTEXT_BYTES = 4
+"""Of each context in the payload of a BLOCK_STATUS."""
+
+_NOT_SELECTED = "the payload does not name contexts that were selected, each once"
 
 
 class ExtendedTransmission(Transmission):
@@ -31,8 +34,10 @@ class ExtendedTransmission(Transmission):
     _header = _EXTENDED_BYTES
     _magic = wire.EXTENDED_REQUEST_MAGIC
 
-    def __init__(self, handler: Handler, bounds: Bounds, *, read_only: bool, block_status: bool) -> None:
-        super().__init__(handler, bounds, Rules(read_only=read_only, structured=True, block_status=block_status))
+    def __init__(self, handler: Handler, bounds: Bounds, *, read_only: bool, contexts: Collection[int]) -> None:
+        """`contexts` are the numbers of those that were selected."""
+        super().__init__(handler, bounds, Rules(read_only=read_only, structured=True, block_status=bool(contexts)))
+        self._contexts = contexts
         self._plain_writes = () if read_only else _PLAIN_WRITES
 
     def resume(self) -> bool:
@@ -98,16 +103,21 @@ class ExtendedTransmission(Transmission):
 
     def _status_of(self, flags: int, cookie: bytes, offset: int, length: int) -> Outcome:
         """BLOCK_STATUS with a payload: 64 bits length of the range, 32 bits for each context that is wanted."""
-        if length != _FILTER_BYTES:
-            return self._discard(cookie, length, RequestRefusal(wire.EINVAL, "the payload does not name one context"))
+        count, rest = divmod(length - wire.STATUS_FILTER.size, _CONTEXT_BYTES)
+        # A longer list repeats one, or names what was not selected.
+        if rest or not 0 < count <= max(len(self._contexts), 1):
+            return self._discard(cookie, length, RequestRefusal(wire.EINVAL, _NOT_SELECTED))
         begin = self._start + _EXTENDED_BYTES
         if self._end - begin < length:
             return MORE
-        effect, context = wire.STATUS_FILTER.unpack_from(self._memory, begin)
+        (effect,) = wire.STATUS_FILTER.unpack_from(self._memory, begin)
+        only = struct.unpack_from(f">{count}I", self._memory, begin + wire.STATUS_FILTER.size)
         refusal = self._judge(wire.CMD_BLOCK_STATUS, flags, offset, effect)
-        if refusal is None and context != BASE_ALLOCATION_ID:
-            refusal = RequestRefusal(wire.EINVAL, f"there is no context {context}")
+        if refusal is None and not (len(set(only)) == count and set(only) <= set(self._contexts)):
+            refusal = RequestRefusal(wire.EINVAL, _NOT_SELECTED)
+        self._only = only
         outcome = self._bare(wire.CMD_BLOCK_STATUS, flags, cookie, offset, effect, refusal)
+        self._only = None
         if outcome is TAKEN:
             self._start += length
         return outcome

@@ -20,12 +20,14 @@ from typing import Any, Generic
 
 from nbdserver.protocol import option_data, wire
 from nbdserver.protocol.agreement import (
-    BASE_ALLOCATION,
-    BASE_ALLOCATION_ID,
     Agreement,
     Catalogue,
     Dialect,
     ExportT,
+    MetaContext,
+    contexts_of,
+    listed,
+    selected,
     transmission_flags,
 )
 from nbdserver.protocol.option_stream import OPTION_BYTES_MAX, OptionStream
@@ -73,6 +75,8 @@ class Handshake(Generic[ExportT]):
         self._options = 0
         self._dialect = Dialect.SIMPLE
         self._contexts_of: str | None = None
+        """The name of the export that `_contexts` were selected for."""
+        self._contexts: tuple[MetaContext, ...] = ()
 
     def received(self, data: bytes | bytearray | memoryview) -> bool:
         """Take bytes from the client, answer every option that is complete.
@@ -229,16 +233,17 @@ class Handshake(Generic[ExportT]):
         return self._acknowledge(wire.OPT_EXTENDED_HEADERS)
 
     def _list_contexts(self, data: bytes) -> Event:
-        request = self._context_request(data)
-        if not request.queries or {"base:", BASE_ALLOCATION} & set(request.queries):
-            self._send_context(wire.OPT_LIST_META_CONTEXT, 0)
+        request, known = self._context_request(data)
+        for context in listed(known, request.queries):
+            self._send_context(wire.OPT_LIST_META_CONTEXT, 0, context)
         return self._acknowledge(wire.OPT_LIST_META_CONTEXT)
 
     def _set_contexts(self, data: bytes) -> Event:
-        request = self._context_request(data)
-        if BASE_ALLOCATION in request.queries:
-            self._contexts_of = request.name
-            self._send_context(wire.OPT_SET_META_CONTEXT, BASE_ALLOCATION_ID)
+        request, known = self._context_request(data)
+        self._contexts = selected(known, request.queries)
+        self._contexts_of = request.name if self._contexts else None
+        for context in self._contexts:
+            self._send_context(wire.OPT_SET_META_CONTEXT, context.number, context)
         return self._acknowledge(wire.OPT_SET_META_CONTEXT)
 
     def _starttls(self, data: bytes) -> Event:
@@ -269,16 +274,16 @@ class Handshake(Generic[ExportT]):
         for answer in answers:
             self._send(option_data.encode_reply(option, wire.REP_INFO, answer))
 
-    def _context_request(self, data: bytes) -> option_data.ContextRequest:
+    def _context_request(self, data: bytes) -> tuple[option_data.ContextRequest, list[MetaContext]]:
+        """What is asked, and all contexts of the export that it is asked of."""
         if self._dialect is Dialect.SIMPLE:
             raise OptionRefused(wire.REP_ERR_INVALID, "structured replies or extended headers must be negotiated first")
         request = option_data.decode_contexts(data)
-        self._find(request.name)
-        return request
+        return request, contexts_of(self._find(request.name).snapshots())
 
-    def _send_context(self, option: int, number: int) -> None:
-        context = option_data.encode_context(number, BASE_ALLOCATION)
-        self._send(option_data.encode_reply(option, wire.REP_META_CONTEXT, context))
+    def _send_context(self, option: int, number: int, context: MetaContext) -> None:
+        encoded = option_data.encode_context(number, context.name)
+        self._send(option_data.encode_reply(option, wire.REP_META_CONTEXT, encoded))
 
     def _find(self, name: str) -> ExportT:
         export = self._catalogue.find(name)
@@ -299,7 +304,8 @@ class Handshake(Generic[ExportT]):
 
     def _choose(self, name: str, export: ExportT) -> Event:
         """A context counts only if it was selected for the name that is chosen."""
-        self.agreement = Agreement(export, self._dialect, block_status=self._contexts_of == name)
+        contexts = self._contexts if self._contexts_of == name else ()
+        self.agreement = Agreement(export, self._dialect, contexts)
         return Event.CHOSEN
 
 

@@ -186,9 +186,16 @@ class ChunkedReplies:
         return self._chunk(wire.REPLY_TYPE_NONE, cookie, b"", last=True)
 
     def status(
-        self, cookie: bytes, context: int, extents: Sequence[tuple[int, int]], length: int, *, one: bool
+        self,
+        cookie: bytes,
+        context: int,
+        extents: Sequence[tuple[int, int]],
+        length: int,
+        *,
+        one: bool,
+        last: bool = True,
     ) -> bytes:
-        """The answer to BLOCK_STATUS: for each extent its length and flags.
+        """The answer to BLOCK_STATUS for one context, the `last` or not: for each extent its length and flags.
 
         Neighbours of equal flags become one descriptor. Nothing beyond `length` is described, at most
         EXTENTS_MAX descriptors, with `one` (REQ_ONE) only the first.
@@ -211,7 +218,7 @@ class ChunkedReplies:
         if layout.counted:
             body += struct.pack(">I", len(numbers) // 2)
         body += struct.pack(f">{len(numbers)}{layout.descriptor}", *numbers)
-        return self._chunk(layout.status, cookie, body, last=True)
+        return self._chunk(layout.status, cookie, body, last=last)
 
     def _chunk(self, kind: int, cookie: bytes, body: bytes, *, last: bool) -> bytes:
         layout = self._layout

@@ -20,6 +20,7 @@ read of 28 bytes costs 1 us, copying 256 KiB 25 us).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Protocol
@@ -74,8 +75,10 @@ class Handler(Protocol):
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
         """CACHE: fetch the range ahead, and answer at once."""
 
-    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
-        """BLOCK_STATUS; `one` extent only (REQ_ONE)."""
+    def block_status(
+        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
+    ) -> bool:
+        """BLOCK_STATUS; `one` extent only (REQ_ONE), and `only` for these contexts, else for all that were selected."""
 
     def nothing(self, cookie: bytes, *, read: bool) -> bool:
         """A valid request of length 0, which succeeds; `read` if it was a READ."""
@@ -157,6 +160,8 @@ class Transmission(ABC):
         self._headers_only = False
         self._refusal: RequestRefusal | None = None
         self._over = False
+        self._only: Collection[int] | None = None
+        """The contexts that the request at hand names."""
 
     def refuse_all(self, error: int, message: str) -> None:
         """From now on every request but FLUSH is answered with this error.
@@ -285,7 +290,7 @@ class Transmission(ABC):
             return handler.zero(cookie, offset, length, allocated=allocated, fua=fua)
         if command == wire.CMD_CACHE:
             return handler.cache(cookie, offset, length)
-        return handler.block_status(cookie, offset, length, one=bool(flags & wire.CMD_FLAG_REQ_ONE))
+        return handler.block_status(cookie, offset, length, one=bool(flags & wire.CMD_FLAG_REQ_ONE), only=self._only)
 
     # Requests with a payload
 

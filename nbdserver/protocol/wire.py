@@ -157,8 +157,8 @@ COOKIE_OFFSET = struct.Struct(">Q")
 
 EXTENDED_REQUEST_BYTES = EXTENDED_REQUEST.size
 
-STATUS_FILTER = struct.Struct(">QI")
-"""The payload of a BLOCK_STATUS for one context: 64 bits length of the range, 32 bits id of the context."""
+STATUS_FILTER = struct.Struct(">Q")
+"""What the payload of a BLOCK_STATUS begins with: 64 bits length of the range. 32 bits for each context follow."""
 
 
 class ProtocolError(Exception):

@@ -17,7 +17,7 @@ and more than usual is taken of what follows, until the client is known to be th
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
 
@@ -25,10 +25,10 @@ import numpy
 
 from nbdserver.exports import BlockDevice
 from nbdserver.protocol import wire
-from nbdserver.protocol.agreement import BASE_ALLOCATION_ID
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.protocol.transmission import Payload
 from nbdserver.server.admission import Admission
+from nbdserver.server.block_status import BlockStatus
 from nbdserver.server.durability_waiters import DurabilityWaiters
 from nbdserver.server.held_writes import HeldWrite, HeldWrites
 from nbdserver.server.limits import Budget, Limits
@@ -40,9 +40,8 @@ from storage.errors import StorageError
 
 logger = logging.getLogger("nbdserver")
 
-EFFORT_MAX, EFFORT_BYTES = 16, 64 << 20
-"""What a client gets done in one turn of the loop, so that others get theirs: 16 discards or prefetches (0.2 ms each),
-or the status of 1 GiB (10 ms; 30 if every block of it is written in part)."""
+EFFORT_MAX = 16
+"""What a client gets done in one turn of the loop: 16 discards or prefetches (0.2 ms each), the status of 1 GiB."""
 
 
 class SessionOwner(Protocol):
@@ -81,6 +80,7 @@ class Session:
         limits: Limits,
         budget: Budget,
         waits: Waits,
+        status: BlockStatus,
     ) -> None:
         self.ending = False
         """No further request will come; the owner is told when none is outstanding."""
@@ -91,7 +91,7 @@ class Session:
         self._parts = self.outbox.parts
         """The same list for the life of both."""
         self._device, self._gate = device, device.gate
-        self._owner, self._replies, self._reply_bytes = owner, replies, limits.reply_bytes
+        self._owner, self._replies, self._status, self._reply_bytes = owner, replies, status, limits.reply_bytes
         self._store_read = partial(StoreRead, device, replies, self._deliver, waits.read)
         self._loop = asyncio.get_running_loop()
         self._limiter = device.gate.rate_limiter(self._loop.time)
@@ -148,14 +148,14 @@ class Session:
         self._parts.append(self._replies.done(cookie))
         return True
 
-    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
+    def block_status(
+        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
+    ) -> bool:
         if not isinstance(self._replies, ChunkedReplies):  # no context can be agreed on without them
             return self.refuse(cookie, wire.EINVAL, "block status needs structured replies")
-        effort = min(1 + length // EFFORT_BYTES, EFFORT_MAX)
-        if self.outbox.queued > self._reply_bytes or self._is_enough(effort):
+        if self.outbox.queued > self._reply_bytes or self._is_enough(self._status.effort(length, only)):
             return False
-        extents = self._device.extents(offset, length)
-        reply = self._replies.status(cookie, BASE_ALLOCATION_ID, extents, length, one=one)
+        reply = self._status.answer(self._replies, cookie, offset, length, one=one, only=only)
         self.outbox.queued += len(reply)
         self._parts.append(reply)
         return True

@@ -6,7 +6,7 @@ socket may be an old copy; applied late, it would undo newer writes that were ac
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from nbdserver.protocol.transmission import Payload
@@ -43,8 +43,10 @@ class StaleRequests:
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
         return self._keep(partial(self._session.nothing, cookie, read=False))
 
-    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
-        return self._keep(partial(self._session.block_status, cookie, offset, length, one=one))
+    def block_status(
+        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
+    ) -> bool:
+        return self._keep(partial(self._session.block_status, cookie, offset, length, one=one, only=only))
 
     def nothing(self, cookie: bytes, *, read: bool) -> bool:
         return self._keep(partial(self._session.nothing, cookie, read=read))

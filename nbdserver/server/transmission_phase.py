@@ -20,6 +20,7 @@ from nbdserver.exports import Export
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.dialects import replies_in, transmission_in
+from nbdserver.server.block_status import BlockStatus
 from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.byte_stream import ByteStream
 from nbdserver.server.limits import Budget, Limits
@@ -49,7 +50,8 @@ class TransmissionPhase(Phase):
         export = agreement.export
         kind = ReadOnlySession if export.read_only else Session
         replies = replies_in(agreement.dialect)
-        self.session = kind(self, stream.transport, export.device, replies, limits, budget, waits)
+        status = BlockStatus(export.maps(agreement.contexts))
+        self.session = kind(self, stream.transport, export.device, replies, limits, budget, waits, status)
         self._admission = self.session.admission
         self._outbox = self.session.outbox
         self._transmission = transmission_in(agreement, self.session)

@@ -7,7 +7,7 @@ AssertionError says which promise was broken.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -51,6 +51,9 @@ class Export:
     @property
     def description(self) -> str:
         return "an export"
+
+    def snapshots(self) -> tuple[str, ...]:
+        return ()
 
 
 class Catalogue:
@@ -137,7 +140,9 @@ class Handler:
         self.parts.append(self._replies.done(cookie))
         return self._note("cache", cookie, offset, length)
 
-    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
+    def block_status(
+        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
+    ) -> bool:
         if self._declines():
             return False
         self._check(offset, length)

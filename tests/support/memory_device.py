@@ -70,6 +70,33 @@ class MemoryJournal:
         self.pending.clear()
 
 
+class MemoryHistory:
+    """Snapshots, and what changed since each: (length, flags)."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, list[tuple[int, int]]] = {}
+
+    def snapshots(self) -> list[str]:
+        return list(self.changes)
+
+    def since(self, snapshot: str) -> "MemoryChanges":
+        if snapshot not in self.changes:
+            raise NotFound(f"there is no snapshot {snapshot}")
+        return MemoryChanges(self.changes[snapshot])
+
+
+class MemoryChanges:
+    """Those since one snapshot; none left: it is gone."""
+
+    def __init__(self, changes: list[tuple[int, int]]) -> None:
+        self.changes = changes
+
+    def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
+        if not self.changes:
+            raise NotFound("the snapshot was deleted")
+        return self.changes
+
+
 class MemoryDevice:
     """A disk of `size` bytes."""
 
@@ -79,6 +106,7 @@ class MemoryDevice:
         self.exclusive_user: str | None = None
         self.gate = MemoryGate()
         self.journal = MemoryJournal()
+        self.history = MemoryHistory()
         self.last_sequence = 0
         self.durable_sequence = 0
         self.durable_at_once = durable_at_once

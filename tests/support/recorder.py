@@ -1,6 +1,6 @@
 """This file knows a handler of requests that writes down what it is asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 Call = tuple[object, ...]
@@ -37,8 +37,10 @@ class Recorder:
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
         return self._call("cache", cookie, offset, length)
 
-    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
-        return self._call("block_status", cookie, offset, length, one)
+    def block_status(
+        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
+    ) -> bool:
+        return self._call("block_status", cookie, offset, length, one, *(() if only is None else [tuple(only)]))
 
     def nothing(self, cookie: bytes, *, read: bool) -> bool:
         return self._call("nothing", cookie, read)

@@ -15,8 +15,10 @@ from storage.lsm.index.rows import Found
 from storage.lsm.index.trunk import Trunk
 from storage.lsm.memtable.memtable import LayerTable
 
-BLOCKS_AT_ONCE = 1024
-"""Blocks compared in one call: about 10 ms. The answer may be shorter than the question."""
+COMPARED_AT_ONCE = 128
+"""Blocks compared in one call: 3 ms, 12 with a hundred snapshots in between. The answer may be shorter than the
+question.
+"""
 
 Runs = list[tuple[int, bool]]
 """(bytes, whether they may differ), one after the other."""
@@ -36,7 +38,7 @@ def changed(trunk: Trunk, low: int, high: int, tables: Sequence[LayerTable], off
     ]
     deltas = trunk.deltas[low:high]
     for count, block in enumerate(_blocks(deltas, tables, first, last)):
-        if count == BLOCKS_AT_ONCE:
+        if count == COMPARED_AT_ONCE:
             end = block * BLOCK_BYTES
             break
         mask = _written(tables, block)

@@ -2,13 +2,14 @@
 answer. Requests are written by the client's side of the protocol and answers read by it, so both ends agree."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.protocol.agreement import Agreement, Dialect
+from nbdserver.protocol.agreement import Agreement, Dialect, MetaContext
 from nbdserver.protocol.dialects import replies_in, transmission_in
 from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Piece
@@ -55,7 +56,9 @@ class Disk:
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
         return self._done(cookie)
 
-    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool) -> bool:
+    def block_status(
+        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
+    ) -> bool:
         assert isinstance(self.replies, ChunkedReplies)
         self.parts.append(self.replies.status(cookie, 1, [(SECTOR, 0), (length, 3)], length, one=one))
         return True
@@ -110,7 +113,7 @@ REQUESTS = st.lists(
 def hold(requests: list[Request], dialect: Dialect, chance: random.Random) -> tuple[bytes, dict[int, str]]:
     """The disk after a conversation, and what each request was answered, without what only one dialect says."""
     disk = Disk(dialect)
-    agreement = Agreement(Offer("disk", size=SIZE), dialect, block_status=False)
+    agreement = Agreement(Offer("disk", size=SIZE), dialect)
     said = b"".join(request.write_down(dialect, cookie) for cookie, request in enumerate(requests))
     feed(transmission_in(agreement, disk), said, lambda: chance.randint(1, 5000))
     lengths = {cookie: request.length for cookie, request in enumerate(requests) if request.command == m.READ}
@@ -175,7 +178,9 @@ def test_a_whole_connection_joined_and_cut(requests: list[Request], start: bytes
 )
 def test_status(dialect: Dialect, lines: list[str]) -> None:
     disk = Disk(dialect)
-    agreement = Agreement(Offer("disk"), dialect, block_status=dialect is not Dialect.SIMPLE)
+    agreement = Agreement(
+        Offer("disk"), dialect, () if dialect is Dialect.SIMPLE else (MetaContext("base:allocation"),)
+    )
     feed(
         transmission_in(agreement, disk),
         Request(m.BLOCK_STATUS, 0, 4096, 0).write_down(dialect, 1),

@@ -23,7 +23,7 @@ TAG = struct.pack(">QQ", 1, 0)
 
 
 def make(recorder: Recorder, *, read_only: bool = False, block_status: bool = True, size: int = SIZE) -> Transmission:
-    return ExtendedTransmission(recorder, Disk(size), read_only=read_only, block_status=block_status)
+    return ExtendedTransmission(recorder, Disk(size), read_only=read_only, contexts=(1, 2) if block_status else ())
 
 
 def heard(said: bytes, *, read_only: bool = False, block_status: bool = True, size: int = SIZE) -> list[Call]:
@@ -171,7 +171,10 @@ READ_CALL = ("read", struct.pack(">QQ", 2, 4096), 4096, 512, False)
         (m.extended(m.BLOCK_STATUS, 0, data=bytes(7)), wire.EINVAL),
         (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096)), wire.EINVAL),
         (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1, 1)), wire.EINVAL),
-        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 2)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 3)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1, 3)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1, 2, 1)), wire.EINVAL),
+        (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, 1) + b"12"), wire.EINVAL),
         (m.extended(m.BLOCK_STATUS, 0, data=wanted(4096, *range(100_000))), wire.EINVAL),
         (m.extended(m.BLOCK_STATUS, 0, data=wanted(SIZE + 1, 1)), wire.EINVAL),
         (m.extended(m.BLOCK_STATUS, 0, data=wanted(0, 1)), wire.EINVAL),
@@ -186,7 +189,9 @@ def test_a_refused_request_has_its_payload_consumed(said: bytes, expected: int) 
 
 def test_a_status_for_named_contexts() -> None:
     said = m.extended(m.BLOCK_STATUS, 0, data=wanted(1 << 20, 1), flags=m.REQ_ONE)
-    assert heard(said + READ_BEHIND) == [("block_status", TAG, 0, 1 << 20, True), READ_CALL]
+    assert heard(said + READ_BEHIND) == [("block_status", TAG, 0, 1 << 20, True, (1,)), READ_CALL]
+    both = m.extended(m.BLOCK_STATUS, 0, data=wanted(1 << 20, 2, 1))
+    assert heard(both + READ_BEHIND) == [("block_status", TAG, 0, 1 << 20, False, (2, 1)), READ_CALL]
     assert heard(said + READ_BEHIND, block_status=False) == [("refuse", TAG, wire.EINVAL), READ_CALL]
 
 

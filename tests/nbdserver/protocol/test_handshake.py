@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.agreement import Agreement, Dialect
+from nbdserver.protocol.agreement import Agreement, Dialect, MetaContext
 from nbdserver.protocol.handshake import OPTIONS, OPTIONS_PER_TURN, OUTPUT_BYTES_MAX, Handshake
 from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState
 from nbdserver.protocol.wire import ProtocolError
@@ -24,6 +24,10 @@ class Offer:
     read_only: bool = False
     exclusive: bool = False
     description: str = "a disk"
+    known: tuple[str, ...] = ()
+
+    def snapshots(self) -> tuple[str, ...]:
+        return self.known
 
 
 class Offers:
@@ -179,7 +183,9 @@ def test_transmission_flags(name: str, before: bytes, bits: set[int], option: in
 )
 def test_extended_headers_take_precedence(before: bytes, dialect: Dialect) -> None:
     _, _, agreement, _ = talk(m.FIXED_FLAGS + before + m.option(SET, m.context_data("disk", m.BASE)) + m.go())
-    assert agreement == Agreement(Offer("disk"), dialect, block_status=dialect is not Dialect.SIMPLE)
+    assert agreement == Agreement(
+        Offer("disk"), dialect, () if dialect is Dialect.SIMPLE else (MetaContext("base:allocation"),)
+    )
 
 
 def test_block_sizes() -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from nbdserver.protocol.replies import Parts, SimpleReplies
 from nbdserver.server import session as session_module
+from nbdserver.server.block_status import BlockStatus
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.session import Session
 from nbdserver.traffic import Waits
@@ -114,7 +115,7 @@ class World:
         self.durable_sequence = 0
         self.clients = [Client() for _ in range(CONNECTIONS)]
         self.devices = [_Device(self, number) for number in range(CONNECTIONS)]
-        shared = SimpleReplies(), Limits(), Budget(1 << 20), Waits()
+        shared = SimpleReplies(), Limits(), Budget(1 << 20), Waits(), BlockStatus({})
         self.sessions = [
             Session(_Owner(), _Transport(self, number), self.devices[number], *shared)  # type: ignore[arg-type]
             for number in range(CONNECTIONS)

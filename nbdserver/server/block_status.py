@@ -1,0 +1,44 @@
+"""What answers BLOCK_STATUS of one client: the maps of the metadata contexts that were agreed on."""
+
+from collections.abc import Collection, Mapping
+
+from nbdserver.exports import StatusMap
+from nbdserver.protocol import wire
+from nbdserver.protocol.replies import ChunkedReplies
+from storage.errors import NotFound
+
+EFFORT_BYTES, LONG_EFFORT = 64 << 20, 16
+"""What is allocated of 1 GiB, or more in one request, takes 10 ms; 30 if every block of it is written in part."""
+
+
+class BlockStatus:
+    """The maps by the numbers of their contexts. `only` are the numbers that a request names; None: all."""
+
+    def __init__(self, maps: Mapping[int, StatusMap]) -> None:
+        self._maps = maps
+
+    def effort(self, length: int, only: Collection[int] | None) -> int:
+        """How much work it is (`EFFORT_MAX` of a session)."""
+        each = sum(its.effort for number, its in self._maps.items() if only is None or number in only)
+        return min(1 + length // EFFORT_BYTES, LONG_EFFORT) * each
+
+    def answer(
+        self,
+        replies: ChunkedReplies,
+        cookie: bytes,
+        offset: int,
+        length: int,
+        *,
+        one: bool,
+        only: Collection[int] | None,
+    ) -> bytes:
+        """The chunks of one answer; that it is an error if what one of the contexts is about is gone."""
+        wanted = [number for number in self._maps if only is None or number in only]
+        try:
+            found = {number: self._maps[number].extents(offset, length) for number in wanted}
+        except NotFound as error:
+            return replies.error(cookie, wire.EINVAL, str(error))
+        return b"".join(
+            replies.status(cookie, number, extents, length, one=one, last=number == wanted[-1])
+            for number, extents in found.items()
+        )

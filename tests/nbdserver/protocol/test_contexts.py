@@ -1,0 +1,115 @@
+"""Metadata contexts: which are listed and selected, and that each answers for itself."""
+
+import pytest
+
+from nbdserver.protocol import wire
+from nbdserver.protocol.agreement import CONTEXTS_MAX, MetaContext
+from nbdserver.protocol.handshake import Handshake
+from tests.nbdserver.protocol.test_handshake import Offer, hear
+from tests.support import messages as m
+
+ALLOCATION = "base:allocation"
+CHANGED = ("x-nbdserver:changed:one", "x-nbdserver:changed:two")
+DIRTY = ("qemu:dirty-bitmap:one", "qemu:dirty-bitmap:two")
+ALL = (ALLOCATION, *CHANGED, *DIRTY)
+HELLO = m.FIXED_ZEROLESS_FLAGS + m.option(m.STRUCTURED_REPLY)
+
+
+class Catalogue:
+    def __init__(self, *snapshots: str) -> None:
+        self.snapshots = snapshots
+
+    def names(self) -> tuple[str, ...]:
+        return ("disk", "other")
+
+    def find(self, name: str) -> Offer | None:
+        return Offer(name, known=self.snapshots) if name in self.names() else None
+
+    def refusal(self, export: Offer) -> str | None:
+        return None
+
+
+def answered(handshake: Handshake[Offer]) -> list[tuple[int, int, bytes]]:
+    """(option, kind, data) of the replies."""
+    output = b"".join(handshake.take_output())[18:]
+    found = []
+    while output:
+        option, kind, length = (int.from_bytes(output[at : at + 4], "big") for at in (8, 12, 16))
+        found.append((option, kind, output[20 : 20 + length]))
+        output = output[20 + length :]
+    return found
+
+
+def contexts(handshake: Handshake[Offer], option: int) -> list[tuple[int, str]]:
+    """(number, name) of the contexts that it answers with."""
+    return [
+        (int.from_bytes(data[:4], "big"), data[4:].decode())
+        for its, kind, data in answered(handshake)
+        if (its, kind) == (option, m.REP_META_CONTEXT)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("queries", "listed"),
+    [
+        ((), ALL),
+        (("base:",), (ALLOCATION,)),
+        (("x-nbdserver:",), CHANGED),
+        (("x-nbdserver:changed:",), CHANGED),
+        (("qemu:",), DIRTY),
+        (("qemu:dirty-bitmap:",), DIRTY),
+        (("qemu:dirty-bitmap:two", "base:"), (ALLOCATION, DIRTY[1])),
+        (("qemu:allocation-depth", "qemu:dirty-bitmap", "x-nbdserver:changed:three", "other:"), ()),
+    ],
+)
+def test_what_is_listed(queries: tuple[str, ...], listed: tuple[str, ...]) -> None:
+    handshake = Handshake(Catalogue("one", "two"))
+    hear(handshake, HELLO + m.option(m.LIST_META_CONTEXT, m.context_data("disk", *queries)))
+    assert contexts(handshake, m.LIST_META_CONTEXT) == [(0, name) for name in listed]
+
+
+@pytest.mark.parametrize(
+    ("queries", "selected"),
+    [
+        ((ALLOCATION,), (ALLOCATION,)),
+        ((DIRTY[1],), (DIRTY[1],)),
+        ((DIRTY[0], ALLOCATION, CHANGED[0], DIRTY[0]), (ALLOCATION, CHANGED[0], DIRTY[0])),
+        (("qemu:dirty-bitmap:", "base:", "x-nbdserver:"), ()),
+        (("qemu:dirty-bitmap:three",), ()),
+    ],
+)
+def test_what_is_selected(queries: tuple[str, ...], selected: tuple[str, ...]) -> None:
+    handshake = Handshake(Catalogue("one", "two"))
+    hear(handshake, HELLO + m.set_contexts("disk", *queries) + m.go("disk"))
+    assert contexts(handshake, m.SET_META_CONTEXT) == list(enumerate(selected, 1))
+    assert handshake.agreement is not None
+    assert [(each.number, each.name) for each in handshake.agreement.contexts] == list(enumerate(selected, 1))
+    assert [each.since for each in handshake.agreement.contexts] == [
+        "" if name == ALLOCATION else name.rpartition(":")[2] for name in selected
+    ]
+
+
+@pytest.mark.parametrize("again", [m.set_contexts("disk"), m.set_contexts("disk", *["base:x"] * 3)])
+def test_the_last_selection_counts(again: bytes) -> None:
+    handshake = Handshake(Catalogue("one"))
+    hear(handshake, HELLO + m.set_contexts("disk", DIRTY[0]) + again + m.go("disk"))
+    assert handshake.agreement is not None
+    assert handshake.agreement.contexts == ()
+
+
+def test_a_selection_is_of_one_export() -> None:
+    handshake = Handshake(Catalogue("one"))
+    hear(handshake, HELLO + m.set_contexts("disk", DIRTY[0]) + m.go("other"))
+    assert handshake.agreement is not None
+    assert handshake.agreement.contexts == ()
+
+
+def test_too_many_are_refused() -> None:
+    snapshots = [f"s{number}" for number in range(CONTEXTS_MAX + 1)]
+    handshake = Handshake(Catalogue(*snapshots))
+    names = [f"qemu:dirty-bitmap:{name}" for name in snapshots]
+    hear(handshake, HELLO + m.set_contexts("disk", *names) + m.set_contexts("disk", *names[1:]) + m.go("disk"))
+    kinds = [kind for option, kind, _ in answered(handshake) if option == m.SET_META_CONTEXT]
+    assert kinds == [wire.REP_ERR_TOO_BIG, *[m.REP_META_CONTEXT] * CONTEXTS_MAX, m.REP_ACK]
+    assert handshake.agreement is not None
+    assert handshake.agreement.contexts[0] == MetaContext(names[1], "s1", 1)
