@@ -97,6 +97,62 @@ MUTANTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/read/changed.py",
+        "tests/storage/fs/test_history.py tests/storage/lsm/index/test_forest.py",
+        ("changes: what is in memory is none", "        mask = _written(tables, block)\n", "        mask = 0\n"),
+        (
+            "changes: what was zeroed in memory is none",
+            "        for span in table.zeros.spans\n",
+            "        for span in ()\n",
+        ),
+        (
+            "changes: parts of sectors in memory are none",
+            "            for sector in entry.extents or ():\n",
+            "            for sector in ():\n",
+        ),
+        (
+            "changes: only those of the older snapshot count",
+            "    deltas = trunk.deltas[low:high]\n",
+            "    deltas = trunk.deltas[low : low + 1]\n",
+        ),
+        ("changes: whole blocks", "                mask |= own & its\n", "                mask |= own | its\n"),
+        ("changes: what is covered counts", "        own = found.mask & ~seen\n", "        own = found.mask\n"),
+        (
+            "changes: a part ends too late",
+            "            end = block * BLOCK_BYTES\n            break",
+            "            break",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/changes.py",
+        "tests/storage/lsm/test_changes.py tests/storage/fs/test_history.py",
+        (
+            "changes: what a snapshot has in memory is none",
+            "[*older.tables, *layer.tables]",
+            "layer.tables",
+        ),
+        ("changes: those of a newer snapshot are none", "low, high = sorted((", "low, high = tuple(("),
+        (
+            "changes: since a snapshot that is gone there are none",
+            '            raise NotFound("the snapshot that changes',
+            '            return [(length, False)]\n            raise NotFound("the snapshot that changes',
+        ),
+    ),
+    *mutants(
+        "nbdserver/server/block_status.py",
+        "tests/nbdserver/server/test_block_status.py",
+        ("contexts: only the last is answered", "for number in wanted}", "for number in wanted[-1:]}"),
+        ("contexts: each answer is the last", "last=number == wanted[-1]", "last=True"),
+        ("contexts: what is named makes no difference", "if only is None or number in only]", "]"),
+    ),
+    *mutants(
+        "nbdserver/protocol/agreement.py",
+        "tests/nbdserver/protocol/test_contexts.py",
+        ("contexts: as many as are asked for", "if len(chosen) > CONTEXTS_MAX:", "if False:"),
+        ("contexts: a wildcard selects", "if each.name in queries]", "if each.name.startswith(tuple(queries))]"),
+        ("contexts: none is listed unasked", "if not wanted or each.name", "if each.name"),
+    ),
+    *mutants(
         "storage/lsm/compaction/plan.py",
         f"{COMPACTION}test_plan.py {COMPACTION}test_jobs_end.py",
         (

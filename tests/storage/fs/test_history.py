@@ -5,8 +5,9 @@ import random
 import pytest
 
 from storage.errors import NotFound
-from storage.format.frame import SECTOR_BYTES
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.fs.device import Device
+from storage.lsm.read.changed import COMPARED_AT_ONCE
 from tests.storage.fs.places import Place
 from tests.storage.fs.test_snapshots import SIZE, Disks
 from tests.support.examples import first_soon
@@ -89,6 +90,38 @@ async def test_what_was_not_written_did_not_change(place: Place) -> None:
         await disks.store.upkeep.flush()
     device.zero(100 * SECTOR_BYTES, SECTOR_BYTES, allocated=False)
     assert said(device, "one") >= {5, 7, 100}
+    device.zero(4 * BLOCK_BYTES, 3 * BLOCK_BYTES, allocated=False)
+    assert said(device, "one") >= set(range(4 * 64, 7 * 64))
+    await disks.store.close()
+
+
+async def test_what_changed_after_a_newer_snapshot_too(place: Place) -> None:
+    disks = Disks(place, await place.open(create=True))
+    await disks.create("a")
+    device = disks.store.device("a")
+    for number in range(4):
+        device.write(number * BLOCK_BYTES, b"x" * SECTOR_BYTES)
+        await disks.snapshot(f"s{number}", "a")
+    assert [said(device, f"s{number}") for number in range(4)] == [{64, 128, 192}, {128, 192}, {192}, set()]
+    assert said(disks.store.device("a@s1"), "s3") == {128, 192}
+    assert said(disks.store.device("a@s3"), "s1") == {128, 192}
+    await disks.store.close()
+
+
+async def test_of_many_blocks_it_is_said_in_parts(place: Place) -> None:
+    disks = Disks(place, await place.open(create=True))
+    blocks = 2 * COMPARED_AT_ONCE + 10
+    await disks.create("a", blocks * BLOCK_BYTES)
+    await disks.snapshot("one", "a")
+    device = disks.store.device("a")
+    for block in range(blocks):
+        device.write(block * BLOCK_BYTES + SECTOR_BYTES, b"x" * SECTOR_BYTES)
+    first = device.history.since("one").extents(0, device.size)
+    assert sum(length for length, _ in first) == COMPARED_AT_ONCE * BLOCK_BYTES
+    want = {block * 64 + 1 for block in range(blocks)}
+    for _ in range(2):
+        assert said(device, "one") == want
+        await disks.store.upkeep.flush()
     await disks.store.close()
 
 
