@@ -154,7 +154,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/compaction/plan.py",
-        f"{COMPACTION}test_plan.py {COMPACTION}test_jobs_end.py",
+        f"{COMPACTION}test_plan.py {COMPACTION}test_plan_rest.py {COMPACTION}test_jobs_end.py",
         (
             "plan: a store at rest has the threshold of a busy one",
             "options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min",
@@ -260,7 +260,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/compaction/forecast.py",
-        "tests/storage/fs/test_upkeep.py tests/storage/lsm/compaction/test_plan.py",
+        f"tests/storage/fs/test_upkeep.py {COMPACTION}test_plan_rest.py",
         (
             "forecast: what is dropped stays",
             "return replace(seen, ssts=left)",

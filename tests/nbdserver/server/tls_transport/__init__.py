@@ -1,0 +1,1 @@
+"""TLS below NBD, on real sockets."""

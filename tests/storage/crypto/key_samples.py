@@ -1,0 +1,30 @@
+"""Passwords and the keys objects under them, for tests."""
+
+from hashlib import sha256
+
+from storage.buffers import Buffer
+from storage.crypto.keys import Cost, DataKey
+from storage.crypto.keyslots import Slot, seal_slot
+from storage.objects.memory import MemoryStore
+
+CHEAP = Cost.for_tests()
+OLD, NEW, OTHER = b"correct horse", b"battery staple", b"a third one"
+FIRST = "keys/00000000000000000001.keys"
+
+
+async def names(store: MemoryStore) -> list[str]:
+    return [info.name for info in await store.list("")]
+
+
+# What follows was made by somebody who also repairs the checksum: where it can be known, it is damage.
+
+HEADER_BYTES, SLOT_BYTES = 36, 140
+
+
+def slot(data_key: DataKey, number: int, password: bytes) -> Slot:
+    nonce = bytes([number]) * 24
+    return seal_slot(data_key, number, password, CHEAP, salt=bytes([number]) * 16, nonce=nonce, created=1_700_000_000)
+
+
+def with_checksum(body: Buffer) -> bytes:
+    return bytes(body) + sha256(body).digest()
