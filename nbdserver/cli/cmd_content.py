@@ -52,16 +52,16 @@ def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str
 
 
 @click.command("export")
-@click.argument("name", type=NAME)
+@click.argument("name", metavar="DEVICE[@SNAPSHOT]", type=NAME)
 @click.argument("file")
 @click.option("--overwrite", is_flag=True, help="Replace what FILE holds; needed for a block device.")
 @json_option
 @store_option
 def export_command(place: Place, name: str, file: str, overwrite: bool, as_json: bool) -> None:
-    """Write the device NAME to FILE, as a raw disk image with holes; - is standard output.
+    """Write a device, or a snapshot of it, to FILE, as a raw disk image with holes; - is standard output.
 
-    From a running server every piece is as it is when its turn comes: for a consistent image, detach the
-    clients first. A store at rest is only read, whoever serves it elsewhere.
+    Of a device that is written to, every piece is as it is when its turn comes: for an image of one moment,
+    export a snapshot. A store at rest is only read, whoever serves it elsewhere.
     """
     from nbdserver.cli.images import ImageWriter
     from nbdserver.cli.progress import ProgressDisplay

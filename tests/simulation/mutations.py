@@ -852,15 +852,6 @@ MUTATIONS = [
         "        operations=old.operations,\n",
     ),
     Mutation(
-        "a start puts in the rows of layers that live no more after those made of them",
-        "storage/lsm/index/build.py",
-        "    for layer in sorted(forest.maps()):\n        rows.put(layer, forest.writing(layer))\n"
-        "    for operation in operations:\n",
-        "    operations = list(operations)\n"
-        "    for layer in sorted(forest.maps(), reverse=True):\n        rows.put(layer, forest.writing(layer))\n"
-        "    for operation in operations:\n",
-    ),
-    Mutation(
         "a start leaves out the rows of layers that live no more",
         "storage/lsm/index/build.py",
         "        for layer in sorted(forest.maps().keys() - there):\n",
