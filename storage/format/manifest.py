@@ -48,7 +48,14 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     """Positions in that table, from 1, of SSTs that were dropped or repacked since: they are not listed any more."""
     operations: list[LoggedOperation] = []
     """What was done to trunks up to `sequence`, and is not in the checkpoint; by sequence."""
+    lineage: list[bytes] = []
+    """Ids of the newest epochs, oldest first, this one's last, between which nothing that was answered was lost."""
 
+
+INCARNATION_BYTES = 8
+
+LINEAGE_MAX = 256
+"""Epochs that are remembered: of an older one a client is told that something may be lost since."""
 
 EMPTY = Manifest(epoch=0, takeover=False, closed=True, replay=1, replay_tag=bytes(16), acknowledged=0, sequence=0)
 """What a store without any manifest holds; it counts as manifest number 0."""
@@ -122,6 +129,11 @@ def _operation_is_out_of_order(_: Manifest, new: Manifest) -> bool:
     return sequences != sorted(sequences) or bool(sequences and sequences[-1] > new.sequence)
 
 
+def _lineage_is_forged(old: Manifest, new: Manifest) -> bool:
+    """Only a take-over makes an incarnation; after it nothing happens but that those before are found to be lost."""
+    return not new.takeover and new.lineage not in (old.lineage, old.lineage[-1:])
+
+
 def _keys_go_back(old: Manifest, new: Manifest) -> bool:
     return new.keys < old.keys
 
@@ -143,6 +155,7 @@ WAYS_TO_LOSE_DATA: tuple[tuple[Callable[[Manifest, Manifest], bool], str], ...] 
     (_epoch_begins_without_takeover, "its epoch does not follow: one begins with a take-over and only with one"),
     (_operation_is_dropped, "it drops what was done to trunks of layers: a start would show other layers"),
     (_operation_is_out_of_order, "what was done to trunks is not in order: a start would do it in another one"),
+    (_lineage_is_forged, "it says of an epoch that nothing was lost since: a client would go on over what is lost"),
     (_keys_go_back, "its number of keys goes back: a password that was replaced could be put back unnoticed"),
     (_tree_is_dropped, "it drops the tree of names, and all devices with it"),
 )

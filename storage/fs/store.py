@@ -88,6 +88,18 @@ class Store:
         return self._engine.epoch
 
     @property
+    def incarnation(self) -> str:
+        """What this term of a writer is known by: a client that was attached in it can ask later what became of it."""
+        return self._engine.manifests.incarnation.hex()
+
+    def is_unbroken_since(self, incarnation: str) -> bool:
+        """Whether all is there that was answered since that term began, flushed or not. False too if it is unknown."""
+        try:
+            return self._engine.manifests.is_unbroken_since(bytes.fromhex(incarnation))
+        except ValueError:
+            return False
+
+    @property
     def failed(self) -> asyncio.Future[StorageError]:
         """Resolves when the store is fenced, poisoned or closed."""
         return self._engine.failed

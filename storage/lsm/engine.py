@@ -155,10 +155,11 @@ class Engine:
         holds beyond it, which is in the log when this returns.
         """
         found = FoundJournal(None)
-        if opened.journal is not None:
-            found = await read_journal(opened.journal, opened.lock, self._layers, self.key, self._env)
+        if opened.journal is not None and opened.lock is not None:
+            host = opened.journal, opened.lock
+            found = await read_journal(*host, self._layers, self.manifests, self.key, self._env)
         await self._ownership.begin(self._anchor())
-        self.opening = OpeningReport(len(found.beyond), found.problem)
+        self.opening = OpeningReport(len(found.beyond), found.problem, self.manifests.is_broken)
         try:
             restore(found, self._layers, self.journal)
             self._start()

@@ -10,6 +10,8 @@ leaves what the log has, and the rest in the journal.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from storage.crypto.keys import DataKey
 from storage.crypto.mac import Authenticator
 from storage.env import Env
@@ -18,6 +20,7 @@ from storage.format.journal_batch import JournalEntry
 from storage.lsm.journal import restore as journals
 from storage.lsm.journal.journal import Journal, JournalPlace, Queue, Segment
 from storage.lsm.layers import Layers
+from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.locks import WriterLock
 from storage.lsm.recovery.take_over import JOURNAL_ID_BYTES, Carried
 
@@ -35,54 +38,77 @@ class FoundJournal:
 
 @dataclass(frozen=True, slots=True)
 class OpeningReport:
-    """What the opening found in the journal: how many operations were done again, and what was wrong with it."""
+    """What the opening found in the journal: how many operations were done again, and what was wrong with it. `broken`:
+    something that was answered may be lost, so that the incarnations before this one are not gone on with."""
 
     restored: int
     problem: str | None
+    broken: bool = False
 
 
-async def read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> FoundJournal:
+class UnsoundJournal(Exception):
+    """The journal that holds what the last writer answered cannot be read, or is not what was written: why."""
+
+
+async def read(
+    carried: Carried, lock: WriterLock, layers: Layers, manifests: Manifests, key: DataKey, env: Env
+) -> FoundJournal:
     """Read the journal that was carried over, once the log is replayed. One that does not check out is set aside, and a
     new one begun; so is one of somebody who was not the last writer.
+
+    That what only it held is lost stands in a manifest before the lock names another journal: after a crash in between
+    the next start finds the old one, and says so once more.
     """
-    return await env.run("store", _read, carried, lock, layers, key, env)
+    reason = None
+    if carried.found:
+        try:
+            return await env.run("store", _read, carried, lock, layers, key)
+        except UnsoundJournal as error:
+            reason = str(error)
+            newest = manifests.manifest
+            await manifests.commit(msgspec.structs.replace(newest, lineage=newest.lineage[-1:]))
+    return await env.run("store", _begin, carried, lock, key, env, reason)
 
 
-def _read(carried: Carried, lock: WriterLock | None, layers: Layers, key: DataKey, env: Env) -> FoundJournal:
-    files = carried.files
-    reason = "another server had the store since, or this machine was started anew"
-    journal_id = carried.id
+def _read(carried: Carried, lock: WriterLock, layers: Layers, key: DataKey) -> FoundJournal:
+    files, seal = carried.files, _seal(key, carried.id)
     try:
-        if carried.found:
-            seal = _seal(key, carried.id)
-            try:
-                segments = journals.read(files, seal)
-                entries = [entry for segment in segments for entry in segment.entries]
-                beyond = journals.beyond_log(entries, lambda number: _logged(layers, number))
-                return FoundJournal(JournalPlace(files, carried.id, seal), segments, beyond)
-            except Corrupt as error:
-                reason = str(error)
-            # A crash from here on: the journal is aside, and nobody was told of anything that the new one could hold.
-            journal_id = env.random_bytes(JOURNAL_ID_BYTES)
-            files.leave()
+        segments = journals.read(files, seal)
+        entries = [entry for segment in segments for entry in segment.entries]
+        beyond = journals.beyond_log(entries, lambda number: _logged(layers, number))
+    except (Corrupt, OSError, AccessDenied) as error:
+        raise UnsoundJournal(str(error)) from error
+    return FoundJournal(JournalPlace(files, carried.id, seal, lock.name_journal), segments, beyond)
+
+
+def _begin(carried: Carried, lock: WriterLock, key: DataKey, env: Env, unsound: str | None) -> FoundJournal:
+    """An empty journal. `unsound`: why the one that was carried over is none; from here on its name is not known to any
+    start, nor that of a journal which could not be begun.
+    """
+    files = carried.files
+    journal_id = carried.id if unsound is None else env.random_bytes(JOURNAL_ID_BYTES)
+    if unsound is not None:
+        files.leave()
+        lock.name_journal(journal_id)
+    try:
+        # A crash from here on: the journal is aside, and nobody was told of anything that the new one could hold.
         where = files.set_aside()
-        if carried.found and lock is not None:
-            lock.name_journal(journal_id)
         files.begin(journal_id)
-        problem = None
-        if where is not None:
-            problem = f"a journal was set aside as {where}, and what only it holds is lost: {reason}"
-        elif carried.missing:
-            problem = (
-                "the journal of the last server is gone, with the boot of the machine or by hand, or a living process "
-                "has it: what that server had answered and not flushed may be lost"
-            )
-        return FoundJournal(JournalPlace(files, journal_id, _seal(key, journal_id)), problem=problem)
     except (OSError, AccessDenied) as error:
         files.leave()
         return FoundJournal(
             None, problem=f"there is no journal, and a killed server loses what was not flushed: {error}"
         )
+    problem = None
+    if where is not None:
+        reason = unsound or "another server had the store since, or this machine was started anew"
+        problem = f"a journal was set aside as {where}, and what only it holds is lost: {reason}"
+    elif carried.missing:
+        problem = (
+            "the journal of the last server is gone, with the boot of the machine or by hand, or a living process "
+            "has it: what that server had answered and not flushed may be lost"
+        )
+    return FoundJournal(JournalPlace(files, journal_id, _seal(key, journal_id), lock.name_journal), problem=problem)
 
 
 def _logged(layers: Layers, number: int) -> int | None:

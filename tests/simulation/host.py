@@ -16,6 +16,12 @@ from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
 from tests.simulation.loop import Process
 
+DAMAGED_SHARE = 0.05
+"""Of the journals that are taken."""
+
+STUCK_SHARE = 0.3
+"""Of the journals without room: they cannot be removed."""
+
 
 class SimLock:
     """One process's claim on an epoch."""
@@ -32,7 +38,7 @@ class SimLock:
     def confirm(self) -> None:
         self.confirmed = True
 
-    def name_journal(self, journal_id: bytes) -> None:
+    def name_journal(self, journal_id: bytes | None) -> None:
         self.journal_id = journal_id
 
     def release(self) -> None:
@@ -147,6 +153,8 @@ class SimFiles:
     def __init__(self, host: SimHost, process: Process, chance: random.Random, room: int) -> None:
         self.full = 0
         """How often there was no room."""
+        self.damaged = False
+        """What this process took was not what was written."""
         self._host = host
         self._process = process
         self._chance = chance
@@ -172,6 +180,13 @@ class SimFiles:
             if data:
                 kept = journal.segments.get(number, b"")
                 journal.segments[number] = kept + data[: self._chance.randrange(len(data) + 1)]
+        if journal.segments and self._chance.random() < DAMAGED_SHARE:
+            number = self._chance.choice(sorted(journal.segments))
+            data = bytearray(journal.segments[number])
+            if data:
+                data[self._chance.randrange(len(data))] ^= 1 << self._chance.randrange(8)
+                journal.segments[number] = bytes(data)
+                self.damaged = True
         journal.process, journal.held, journal.torn = self._process, True, None
         self._id = journal_id
         return True
@@ -203,6 +218,8 @@ class SimFiles:
         del self._journal.segments[segment]
 
     def end(self) -> None:
+        if self.full and self._chance.random() < STUCK_SHARE:
+            raise OSError(5, "Input/output error")
         if self._id is not None:
             del self._host.journals[self._id]
             self._id = None

@@ -95,6 +95,31 @@ def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0, fixed:
 
 
 MUTATIONS = [
+    # What a client that comes back is told.
+    Mutation(
+        "a client is told that nothing is lost, where there was no journal to prove it",
+        "storage/lsm/recovery/take_over.py",
+        "(carried is not None and carried.found))\n",
+        "carried is not None)\n",
+    ),
+    Mutation(
+        "a journal that does not check out is no loss",
+        "storage/lsm/restoring.py",
+        "            await manifests.commit(msgspec.structs.replace(newest, lineage=newest.lineage[-1:]))\n",
+        "",
+    ),
+    Mutation(
+        "a journal that ended for want of room passes for whole",
+        "storage/lsm/journal/journal.py",
+        "else (partial(place.name, None), place.files.end):\n",
+        "else (place.files.end,):\n",
+    ),
+    Mutation(
+        "a client is told of a loss at every start",
+        "storage/lsm/recovery/take_over.py",
+        "        lineage = old.lineage[-LINEAGE_MAX + 1 :] if nothing_lost else []\n",
+        "        lineage = list[bytes]()\n",
+    ),
     # The journal in memory.
     Mutation(
         "a reply goes out before the journal has its write",
@@ -185,12 +210,12 @@ MUTATIONS = [
     Mutation(
         "the log is read before the take-over manifest is committed",
         "storage/lsm/recovery/take_over.py",
-        "        claim = await self._take_over(manifests, view, forced=take_over)\n"
+        "        claim = await self._take_over(manifests, view, terms)\n"
         "        try:\n"
         "            epoch = manifests.manifest.epoch\n"
         "            replay = await log.read_to_gap()\n",
         "        replay = await log.read_to_gap()\n"
-        "        claim = await self._take_over(manifests, view, forced=take_over)\n"
+        "        claim = await self._take_over(manifests, view, terms)\n"
         "        try:\n"
         "            epoch = manifests.manifest.epoch\n",
     ),

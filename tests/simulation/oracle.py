@@ -285,12 +285,13 @@ class Oracle:
         disks = {number: max(disk.acked, disk.answered) for number, disk in session.disks.items()}
         return Floor(session, max(session.tree_acked, session.tree_answered), disks)
 
-    def opened(self, name: str, epoch: int, view: View, *, journal: bool) -> Session:
-        """A writer has opened and shown this; Violation unless it may. The new session is known from now on. `journal`:
-        the host had it of the session before, and nobody else had the store in between.
+    def opened(self, name: str, epoch: int, view: View, *, whole: bool) -> Session:
+        """A writer has opened and shown this; Violation unless it may. The new session is known from now on. `whole`:
+        all that the session before answered must be there, since its host had the journal of it and nobody else had the
+        store in between, or since clients are told so.
         """
         parent = self.newest(below=epoch)
-        session = self.locate(name, epoch, view, self.kept(parent) if journal else self.floor(parent))
+        session = self.locate(name, epoch, view, self.kept(parent) if whole else self.floor(parent))
         for other in self.sessions:
             if other.epoch > epoch:
                 self._check_holds(other, session, 0, {}, f"{name} opened (epoch {epoch})")

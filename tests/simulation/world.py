@@ -28,6 +28,7 @@ from tests.simulation.limit import WORLD_SECONDS_MAX, Hung, time_limit
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.oracle import Floor, Oracle, View, Violation
 from tests.simulation.profile import constants, draw
+from tests.simulation.returning import ReturningClients
 from tests.simulation.store import HANG_SECONDS, Bucket, Client, Faults
 from tests.simulation.writer import KEY, TROUBLES, Writer, check_memory, look, open_engine
 from tests.support.inside import engine_of
@@ -69,6 +70,7 @@ class World:
         self.profile = draw(random.Random(f"profile {seed}"))
         self.loop = VirtualLoop(steps_max=STEPS_MAX, step_seconds=self.profile.step_seconds)
         self.oracle = Oracle()
+        self.returning = ReturningClients()
         self.calm_since = float("inf")
         self.violation: str | None = None
         self.seen: Counter[str] = Counter()
@@ -269,9 +271,10 @@ class World:
             and each.process.host == writer.process.host
             and each.journal is not None
             and not each.journal.full
+            and not each.journal.damaged
             for each in had
         )
-        lasting = lasting and not last.closed
+        lasting = lasting and not last.closed and writer.journal is not None and not writer.journal.damaged
         self.seen["opened with the journal of the last one"] += lasting
         behind = any(disk.answered > disk.acked for disk in last.disks.values())
         self.seen["opened with what was answered and not flushed"] += lasting and behind

@@ -29,6 +29,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.names import ON_TRUNKS, Change, Devices, after
 from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
 from tests.simulation.profile import Profile
+from tests.simulation.returning import ReturningClients
 from tests.support.inside import engine_of, env_of, layers_of, next_batch, objects_of, place_of
 
 KEY = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
@@ -222,6 +223,7 @@ class Surroundings(Protocol):
     oracle: Oracle
     profile: Profile
     damage: Damage
+    returning: ReturningClients
     calm_since: float
 
     def violate(self, message: str) -> None: ...
@@ -401,8 +403,7 @@ class Writer:
             self.seen("session opened that cannot read everything")
             view = self.world.completed(view, sound)
         try:
-            journal = self.world.has_journal_of_last(self, opened)
-            self.session = self.oracle.opened(str(self.process), opened, view, journal=journal)
+            self.session = self._compare(opened, view)
         except Violation:
             if not (lost and self.world.superseded(self.process, opened)):
                 raise
@@ -420,6 +421,19 @@ class Writer:
             f"holds {self.session.positions} and tree {self.session.tree_position}"
         )
         self.world.opened(self)
+
+    def _compare(self, opened: int, view: View) -> Session:
+        """The session of that epoch, which shows this; Violation, also where it has lost what it says is there."""
+        manifests, returning = engine_of(self.store).manifests, self.world.returning
+        parent = self.oracle.newest(below=opened)
+        journal = self.world.has_journal_of_last(self, opened)
+        told = returning.ask(opened, manifests.is_unbroken_since)
+        session = self.oracle.opened(str(self.process), opened, view, whole=journal or parent.epoch in told)
+        whole = bool(parent.epoch) and (journal or (parent.closed and parent.epoch + 1 == opened))
+        returning.attach(opened, manifests.incarnation, told, parent, whole=whole)
+        if parent.epoch:
+            self.seen("a client went on" if parent.epoch in told else "a client was told of a loss")
+        return session
 
     def _next_batch(self) -> tuple[int, bytes]:
         """What this process, if it dies now, may have begun to write: the segment, and the bytes."""

@@ -16,9 +16,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from storage.crypto.mac import Authenticator
+from storage.errors import AccessDenied
 from storage.format.journal_batch import encode
 from storage.format.wal import Meta, Op
 from storage.lsm.journal.files import JournalFiles
@@ -75,11 +77,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class JournalPlace:
-    """The journal that a writer goes on with: its files, which have it, its id, and what vouches for its batches."""
+    """The journal that a writer goes on with: its files, which have it, its id, and what vouches for its batches.
+
+    `name` tells the next writer which journal holds all that this one answered; None: none does, now. OSError,
+    AccessDenied.
+    """
 
     files: JournalFiles
     id: bytes
     seal: Authenticator
+    name: Callable[[bytes | None], None]
 
 
 class Journal:
@@ -208,18 +215,20 @@ class Journal:
         self._active = None
         self._resized(-self.bytes)
         _log.warning("journal_off", extra={"reason": error.strerror or str(error)})
-        try:
-            if self._place is not None:
-                self._place.files.end()
-        except OSError as left:
-            # It stays, and ends early: a later start takes from it a beginning of what the log lacks.
-            _log.warning("journal_left", extra={"reason": str(left)})
+        place = self._place
+        # Either suffices, so that nobody takes it for whole.
+        for step in () if place is None else (partial(place.name, None), place.files.end):
+            try:
+                step()
+            except (OSError, AccessDenied) as left:
+                _log.warning("journal_left", extra={"reason": str(left)})
 
     def _turn_on(self, place: JournalPlace) -> None:
         """Under the same id, which the lock of this writer names; segments go on with new numbers."""
         try:
             place.files.begin(place.id)
-        except OSError:
+            place.name(place.id)
+        except (OSError, AccessDenied):
             self._retry_at = self._monotonic() + OFF_SECONDS_MIN
             return
         self.on = True

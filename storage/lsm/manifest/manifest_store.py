@@ -157,6 +157,21 @@ class Manifests:
 
         return await self._env.run("codec", open_it)
 
+    @property
+    def incarnation(self) -> bytes:
+        """What this term of a writer is known by (see `Manifest.lineage`); nothing: there was none yet."""
+        lineage = self.manifest.lineage
+        return lineage[-1] if lineage else b""
+
+    def is_unbroken_since(self, incarnation: bytes) -> bool:
+        """Whether everything that was answered since that term began, flushed or not, is there."""
+        return incarnation in self.manifest.lineage
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something may be lost that was answered before this term."""
+        return self.manifest.epoch > 1 and len(self.manifest.lineage) == 1
+
     async def commit(self, manifest: Manifest, *, table: Sequence[SstRef] | None = None) -> None:
         """Make `manifest` the next one; `table` is that of its checkpoint, if that is a new one. Fenced if another
         writer has that number.

@@ -26,7 +26,7 @@ NOTE_NAME = "~writer"
 
 NOTE_BYTES_MAX = 1 << 16
 
-_JOURNAL_LINE = re.compile(r"journal ((?:[0-9a-f]{2})+)")
+_JOURNAL_LINE = re.compile(r"journal ((?:[0-9a-f]{2})+|none)")
 _LOCK_NAME = re.compile(r"writer-(\d+)-([0-9a-f]+)\.(lock|tmp)")
 
 
@@ -136,8 +136,10 @@ class WriterLock:
         except OSError as error:
             raise AccessDenied(f"the lock {self._path} cannot be written: {error.strerror}") from error
 
-    def name_journal(self, journal_id: bytes) -> None:
-        """From now on the journal of this writer is that one. A crash before it leaves the name of the one before."""
+    def name_journal(self, journal_id: bytes | None) -> None:
+        """From now on the journal of this writer is that one; None: there is none that holds all that it answered. A
+        crash before it leaves the name of the one before.
+        """
         try:
             os.write(self._descriptor, _journal_line(journal_id))
         except OSError as error:
@@ -172,8 +174,8 @@ def first_lines(pid: int, journal_id: bytes | None) -> bytes:
     return f"pid {pid}\n".encode() + (b"" if journal_id is None else _journal_line(journal_id))
 
 
-def _journal_line(journal_id: bytes) -> bytes:
-    return f"journal {journal_id.hex()}\n".encode()
+def _journal_line(journal_id: bytes | None) -> bytes:
+    return f"journal {'none' if journal_id is None else journal_id.hex()}\n".encode()
 
 
 def lock_holder_in(folder: Path, epoch: int, newest_tag: bytes) -> LockHolder:
@@ -191,7 +193,7 @@ def journal_in(folder: Path, epoch: int, newest_tag: bytes) -> bytes | None:
     """
     found = _lock_of(folder, epoch, newest_tag)
     named = [] if found is None else [match[1] for line in found[1] if (match := _JOURNAL_LINE.fullmatch(line))]
-    return bytes.fromhex(named[-1]) if named else None
+    return bytes.fromhex(named[-1]) if named and named[-1] != "none" else None
 
 
 def _lock_of(folder: Path, epoch: int, newest_tag: bytes) -> tuple[Path, list[str]] | None:

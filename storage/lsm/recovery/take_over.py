@@ -17,7 +17,7 @@ from storage.bucket.create_once import pauses
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, RolledBack, Unavailable
-from storage.format.manifest import Manifest
+from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX, Manifest
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.journal.files import JournalFiles
@@ -57,6 +57,15 @@ class Claim:
 
     lock: WriterLock | None
     journal: Carried | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a writer takes a store: `forced`, from whoever has it; `rolled_back`: somebody has agreed that it is older
+    than this host remembers."""
+
+    forced: bool
+    rolled_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +111,13 @@ class Opener:
         anchor = await self._recall()
         await manifests.read_newest()
         anchor = await self._compare(anchor, manifests, accept_rollback=accept_rollback)
+        terms = Terms(forced=take_over, rolled_back=accept_rollback and anchor is None)
         if not take_over:
             await self._check_turn(manifests)
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if prepare is not None:
             await prepare()
-        claim = await self._take_over(manifests, view, forced=take_over)
+        claim = await self._take_over(manifests, view, terms)
         try:
             epoch = manifests.manifest.epoch
             replay = await log.read_to_gap()
@@ -207,15 +217,17 @@ class Opener:
         await self.env.run("store", self.host.forget)
         return None
 
-    async def _take_over(self, manifests: Manifests, view: View | None, *, forced: bool) -> Claim:
+    async def _take_over(self, manifests: Manifests, view: View | None, terms: Terms) -> Claim:
         for pause in pauses():
             await asyncio.sleep(pause)
-            if not forced:
+            if not terms.forced:
                 await self._check_turn(manifests)
-            sealed = await manifests.seal(self._takeover(manifests, view))
             lock = carried = None
             if self.host is not None:
                 carried = await self.env.run("store", self._carry, self.host, manifests)
+            whole = not terms.rolled_back and (manifests.manifest.closed or (carried is not None and carried.found))
+            sealed = await manifests.seal(self._takeover(manifests, view, nothing_lost=whole))
+            if self.host is not None:
                 named = None if carried is None else carried.id
                 lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag, named)
             try:
@@ -247,9 +259,14 @@ class Opener:
             return Carried(files, known, found=True)
         return Carried(files, self.env.random_bytes(JOURNAL_ID_BYTES), found=False, missing=known is not None)
 
-    def _takeover(self, manifests: Manifests, view: View | None) -> Manifest:
-        """The newest manifest under the next epoch. What the log was seen to hold must be there from now on."""
+    def _takeover(self, manifests: Manifests, view: View | None, *, nothing_lost: bool) -> Manifest:
+        """The newest manifest under the next epoch. What the log was seen to hold must be there from now on.
+
+        `nothing_lost`: all that the last writer answered is in the store, or in a journal that this host has; else the
+        lineage begins anew, with the manifest itself, so that no crash can keep it from being known.
+        """
         old = manifests.manifest
+        lineage = old.lineage[-LINEAGE_MAX + 1 :] if nothing_lost else []
         seen = 0 if view is None or view.number != manifests.number else view.replay.last
         return msgspec.structs.replace(
             old,
@@ -259,6 +276,7 @@ class Opener:
             acknowledged=max(old.acknowledged, seen),
             takeovers=[*old.takeovers, manifests.number + 1],
             keys=self.keys_number,
+            lineage=[*lineage, self.env.random_bytes(INCARNATION_BYTES)],
         )
 
     async def _check_turn(self, manifests: Manifests) -> None:

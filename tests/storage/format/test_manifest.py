@@ -34,6 +34,7 @@ OLD = Manifest(
     fences=[5, 30],
     takeovers=[1, 4, 6],
     keys=2,
+    lineage=[b"before", b"own"],
 )
 
 
@@ -49,7 +50,7 @@ def test_it_comes_back() -> None:
 def test_fields_that_an_older_writer_did_not_know_are_filled_in() -> None:
     fields = msgspec.msgpack.decode(encode(OLD))
     for count, missing in enumerate(
-        ("operations", "gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")
+        ("lineage", "operations", "gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")
     ):
         old = decode(NAME, msgspec.msgpack.encode(fields[: len(fields) - count - 1]))
         assert getattr(old, missing) == getattr(EMPTY, missing)
@@ -77,6 +78,9 @@ def test_what_is_no_manifest_is_damage(body: bytes) -> None:
         changed(replay=41, acknowledged=46, sequence=1001, fences=[5, 30, 38], keys=3, ssts=TABLES, closed=True),
         changed(epoch=4, takeover=True, takeovers=[1, 4, 6, 8]),
         changed(tree=TABLES[1]),
+        changed(lineage=[b"own"]),
+        changed(epoch=4, takeover=True, lineage=[b"next"]),
+        changed(epoch=4, takeover=True, lineage=[b"before", b"own", b"next"]),
     ],
 )
 def test_what_a_commit_may_do(new: Manifest) -> None:
@@ -98,6 +102,9 @@ def test_what_a_commit_may_do(new: Manifest) -> None:
         (changed(takeover=True), "epoch"),
         (changed(epoch=5, takeover=True), "epoch"),
         (changed(keys=1), "keys"),
+        (changed(lineage=[b"earlier", b"before", b"own"]), "nothing was lost"),
+        (changed(lineage=[b"before"]), "nothing was lost"),
+        (changed(lineage=[]), "nothing was lost"),
         (changed(tree=None), "tree of names"),
     ],
 )
