@@ -19,6 +19,8 @@ DEFAULT_BIND = "127.0.0.1"
 Tls = Literal["off", "on", "require"]
 """`on`: clients may use TLS; `require`: before it nothing works."""
 
+AfterLoss = Literal["refuse", "serve"]
+
 DEFAULT_PORT = 10809
 """The port IANA registered for NBD."""
 
@@ -45,6 +47,8 @@ class ServeSettings:
     make_store: bool = True
     take_over: bool = False
     accept_rollback: bool = False
+    after_loss: AfterLoss = "refuse"
+    """What clients get that were attached when something that was answered may have been lost."""
     run: str | None = None
     pid_file: Path | None = None
     state_folder: Path | None = None

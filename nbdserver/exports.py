@@ -1,64 +1,18 @@
-"""The exports: which devices are served, under which names, to whom, and which clients each has.
+"""The exports: which devices are served, under which names, to whom, and which clients each has."""
 
-It also says what a device must be able to do (`BlockDevice`, `WriteGate`): all that the connections ask of the storage
-engine.
-"""
-
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from nbdserver.access import AccessList, Identity, Mode, Rights
-from nbdserver.protocol.agreement import Catalogue, MetaContext
-from nbdserver.protocol.replies import Piece
+from nbdserver.attachments import HERE, Attachment, Attachments
+from nbdserver.block_device import BlockDevice, Extents
+from nbdserver.protocol.agreement import INCARNATION, Catalogue, MetaContext
 from nbdserver.traffic import Traffic
 from storage.errors import Invalid, NotFound
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
-
-class WriteRateLimiter(Protocol):
-    """When the replies of one writer may go out."""
-
-    def delay(self, length: int) -> float:
-        """Seconds by which the reply to a write of `length` bytes, carried out now, is to be delayed; called once."""
-
-
-class WriteGate(Protocol):
-    """Back-pressure of a store, as plain attributes that the request loop can afford to read."""
-
-    @property
-    def slows(self) -> bool:
-        """Replies to writes are to be delayed now; False as a rule."""
-
-    def rate_limiter(self, clock: Callable[[], float]) -> WriteRateLimiter:
-        """For the delays of one more writer. `clock` gives seconds, and does not go back."""
-
-    @property
-    def closed(self) -> bool:
-        """No write may be applied out of turn."""
-
-    def when_open(self, callback: Callable[[], None], length: int) -> None:
-        """Call once when it is this writer's turn for one write of `length` bytes; turns are fair by bytes."""
-
-    def forget(self, callback: Callable[[], None]) -> None:
-        """Do not call it after all."""
-
-
-class WriteJournal(Protocol):
-    """What must know of every write before its client is told of it."""
-
-    @property
-    def pending(self) -> Sequence[object]:
-        """The writes that it does not know of yet, of all devices; the same object for the life of the store."""
-
-    def keep(self) -> None:
-        """Know of all of them. Never fails, and never awaits."""
-
-
-Extents = Callable[[int, int], Sequence[tuple[int, int]]]
-"""(length, flags) of a metadata context from an offset on, for a length, or the beginning of that; never nothing.
-NotFound: what it is about is gone.
-"""
 
 CHANGES_EFFORT = 4
 """What changed since a snapshot costs as much as so many looks at what is allocated."""
@@ -71,84 +25,15 @@ class StatusMap(NamedTuple):
     effort: int = 1
 
 
-class ChangeMap(Protocol):
-    """What changed since one snapshot."""
-
-    def extents(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
-        """Bit 0 of the flags says that the range may differ. See `Extents`."""
-
-
-class DeviceHistory(Protocol):
-    """The snapshots of a device."""
-
-    def snapshots(self) -> Sequence[str]:
-        """Their names, oldest first."""
-
-    def since(self, snapshot: str) -> ChangeMap:
-        """What changes, from now on and before, since the snapshot that has the name now. NotFound."""
-
-
-class BlockDevice(Protocol):
-    """A disk. Buffers that go in or come out are never changed afterwards. The properties may be plain
-    attributes.
-
-    One disk is one object: whoever looks it up, under whichever name, gets the same one.
-    """
+class Incarnations(Protocol):
+    """What a term of the store's writer is known by."""
 
     @property
-    def size(self) -> int:
-        """Bytes now."""
+    def id(self) -> str:
+        """In hexadecimal digits; nothing: there is none."""
 
-    @property
-    def read_only(self) -> bool:
-        """Whether it may not be written."""
-
-    @property
-    def exclusive_user(self) -> str | None:
-        """What has it for itself now, such as "an import", or None."""
-
-    @property
-    def gate(self) -> WriteGate:
-        """The same one for the life of the device."""
-
-    @property
-    def journal(self) -> WriteJournal:
-        """The same one for the life of the store."""
-
-    @property
-    def history(self) -> DeviceHistory:
-        """The same one for the life of the device."""
-
-    @property
-    def last_sequence(self) -> int:
-        """Number of the newest write."""
-
-    def read_cached(self, offset: int, length: int) -> Sequence[Piece] | None:
-        """What memory can answer at once, or None."""
-
-    async def read(self, offset: int, length: int) -> Sequence[Piece]:
-        """The same from wherever it lies. StorageError if it cannot be had."""
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
-        """Link `data` and return the sequence number of the write."""
-
-    def zero(self, offset: int, length: int, *, allocated: bool) -> int:
-        """Make a range of any length zero and return the sequence number of the write."""
-
-    def want_durable(self, sequence: int) -> bool:
-        """Whether every write up to this one is durable. If not, it will be soon, and who listens is told."""
-
-    def listen(self, listener: Callable[[int], None]) -> None:
-        """From now on call `listener` with the number of the newest durable write whenever that grows."""
-
-    def unlisten(self, listener: Callable[[int], None]) -> None:
-        """Do not call `listener` any more."""
-
-    def extents(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
-        """(length, flags) of base:allocation from `offset` on: for the range, or the beginning of it; never nothing."""
-
-    def prefetch(self, offset: int, length: int) -> None:
-        """Load into memory what is worth it; returns at once."""
+    def is_unbroken_since(self, incarnation: str) -> bool:
+        """Whether nothing was lost since that one that was answered."""
 
 
 class Export:
@@ -158,7 +43,16 @@ class Export:
     since, and its requests end where they did when it attached. (A device that has clients never shrinks.)
     """
 
-    def __init__(self, name: str, device: BlockDevice, *, read_only: bool, exclusive: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        device: BlockDevice,
+        *,
+        read_only: bool,
+        exclusive: bool = False,
+        incarnation: Incarnations | None = None,
+    ) -> None:
+        self._incarnation = incarnation
         self.name = name
         self.device = device
         self.size = device.size
@@ -173,11 +67,22 @@ class Export:
 
     def maps(self, contexts: Iterable[MetaContext]) -> dict[int, StatusMap]:
         """What answers for each of these contexts, by its number."""
-        allocation = StatusMap(self.device.extents)
-        return {
-            each.number: StatusMap(self._changes(each.since), CHANGES_EFFORT) if each.since else allocation
-            for each in contexts
-        }
+        return {each.number: self._map(each) for each in contexts}
+
+    def incarnations(self, queries: Sequence[str]) -> Sequence[str]:
+        """This one, and those that are asked for since which nothing was lost."""
+        its = self._incarnation
+        if its is None or not its.id:
+            return ()
+        asked = [query.removeprefix(INCARNATION) for query in queries if query.startswith(INCARNATION)]
+        return [INCARNATION + each for each in dict.fromkeys([its.id, *asked]) if its.is_unbroken_since(each)]
+
+    def _map(self, context: MetaContext) -> StatusMap:
+        if context.since:
+            return StatusMap(self._changes(context.since), CHANGES_EFFORT)
+        if context.name.startswith(INCARNATION):
+            return StatusMap(lambda offset, length: ((length, 0),))
+        return StatusMap(self.device.extents)
 
     def _changes(self, snapshot: str) -> Extents:
         try:
@@ -220,7 +125,11 @@ class Exports:
         default: str | None = None,
         exclusive: bool = False,
         access: AccessList | None = None,
+        incarnation: Incarnations | None = None,
+        attachments: Attachments | None = None,
     ) -> None:
+        self._incarnation = incarnation
+        self.attachments = attachments or Attachments(None)
         self.access = access
         """May be replaced; it counts for every client that attaches then."""
         self._lookup = lookup
@@ -234,9 +143,9 @@ class Exports:
         self._clients: dict[BlockDevice, list[str]] = {}
         """The clients of each device, by what they are called."""
 
-    def seen_by(self, identity: Identity) -> Catalogue[Export]:
-        """The exports as far as this client may know of them."""
-        return self if self.access is None else _Visible(self, identity)
+    def seen_by(self, identity: Identity, address: str = HERE) -> Catalogue[Export]:
+        """The exports as far as this client, which comes from there, may know of them."""
+        return _All(self, address) if self.access is None else _Visible(self, identity, address)
 
     def names(self) -> Sequence[str]:
         """What a client sees in a listing; the same object until that changes."""
@@ -262,7 +171,8 @@ class Exports:
             device = self._lookup(name)
         except (NotFound, Invalid):
             return None
-        return Export(name, device, read_only=self._read_only or read_only, exclusive=self._exclusive)
+        only_read = self._read_only or read_only
+        return Export(name, device, read_only=only_read, exclusive=self._exclusive, incarnation=self._incarnation)
 
     def refusal(self, export: Export) -> str | None:
         """Why the export cannot be attached now."""
@@ -274,12 +184,15 @@ class Exports:
             return None
         return f"{export.name} is attached by {clients[0]}, and this server lets only one client have a device"
 
-    def attach(self, export: Export, client: str) -> None:
-        """A client, called so, entered the transmission phase on it."""
+    def attach(self, export: Export, client: str, address: str = HERE) -> asyncio.Future[None] | None:
+        """A client, called so, has it from now on; its requests wait for what this gives, if anything."""
         self._clients.setdefault(export.device, []).append(client)
+        return None if export.read_only else self.attachments.attach(Attachment(export.name, address))
 
-    def detach(self, export: Export, client: str, traffic: Traffic) -> None:
+    def detach(self, export: Export, client: str, traffic: Traffic, address: str = HERE) -> None:
         """That client is gone; `traffic` was counted of it."""
+        if not export.read_only:
+            self.attachments.leave(Attachment(export.name, address), export.device)
         self.past[export.name] = self.past.get(export.name, Traffic()).plus(traffic)
         clients = self._clients[export.device]
         clients.remove(client)
@@ -294,11 +207,29 @@ class Exports:
             return []
 
 
-class _Visible:
+class _All:
+    """All exports, for a client that comes from an address."""
+
+    def __init__(self, exports: Exports, address: str) -> None:
+        self._exports = exports
+        self._address = address
+
+    def names(self) -> Sequence[str]:
+        return self._exports.names()
+
+    def find(self, name: str) -> Export | None:
+        return self._exports.find(name)
+
+    def refusal(self, export: Export) -> str | None:
+        lost = self._exports.attachments.refusal(Attachment(export.name, self._address))
+        return lost or self._exports.refusal(export)
+
+
+class _Visible(_All):
     """The exports that a client may see, by the access list as it is when something is asked."""
 
-    def __init__(self, exports: Exports, identity: Identity) -> None:
-        self._exports = exports
+    def __init__(self, exports: Exports, identity: Identity, address: str) -> None:
+        super().__init__(exports, address)
         self._identity = identity
         self._access = exports.access
         self._rights = self._look_up(self._access)
@@ -323,8 +254,8 @@ class _Visible:
 
     def refusal(self, export: Export) -> str | None:
         """Who another client is, is not told to one that has rights of its own only."""
-        if self._exports.refusal(export) is None:
-            return None
+        if self._exports.refusal(export) is None or super().refusal(export) != self._exports.refusal(export):
+            return super().refusal(export)
         return f"{export.name} is in use, and cannot be attached now"
 
     def _renew(self) -> None:

@@ -20,6 +20,9 @@ class Clients(Protocol):
     def disconnect(self, number: int) -> str:
         """Drop one; what it was called. NotFound."""
 
+    async def accept(self, export: str) -> list[str]:
+        """Refuse nobody this export any more for what was lost; gives whom it was refused."""
+
 
 class NoClients:
     """The clients of a store that is not served."""
@@ -32,6 +35,9 @@ class NoClients:
 
     def disconnect(self, number: int) -> str:
         raise NotFound("the store is not served here, so it has no clients")
+
+    async def accept(self, export: str) -> list[str]:
+        return []
 
 
 NO_CLIENTS = NoClients()

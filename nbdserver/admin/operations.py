@@ -209,6 +209,16 @@ class DisconnectClient(msgspec.Struct, frozen=True, tag="disconnect-client"):
         return {"id": self.id, "disconnected": clients.disconnect(self.id)}
 
 
+class AcceptClients(msgspec.Struct, frozen=True, tag="accept-clients"):
+    """Clients that may miss what they were answered get this export again."""
+
+    export: str
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        return {"export": self.export, "accepted": await clients.accept(self.export)}
+
+
 Operation = (
     ListDevices
     | ShowDevice
@@ -232,6 +242,7 @@ Operation = (
     | ChangePassword
     | ListClients
     | DisconnectClient
+    | AcceptClients
 )
 
 

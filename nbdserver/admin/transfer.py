@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece, TooLong
-from nbdserver.exports import BlockDevice
+from nbdserver.block_device import BlockDevice
 from storage.errors import Conflict, Corrupt, Invalid, NotFound, StorageError, Unreadable
 from storage.units import KIB
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nbdserver.cli import output
-from nbdserver.cli.parameters import Place, json_option, store_option
+from nbdserver.cli.parameters import NAME, Place, json_option, store_option
 
 if TYPE_CHECKING:
     from nbdserver.admin.client import AdminClient
@@ -69,6 +69,25 @@ def disconnect(place: Place, number: int, as_json: bool) -> None:
         output.document(answer)
     else:
         output.line(f"{answer['disconnected']}: disconnected")
+
+
+@client.command()
+@click.argument("export", metavar="EXPORT", type=NAME)
+@json_option
+@store_option
+def accept(place: Place, export: str, as_json: bool) -> None:
+    """Let clients have an export again that were attached to it when something was lost.
+
+    They are refused it until then, since writes that they were answered and had not flushed may be missing. Detach the
+    disk first where it was attached, and have its filesystem checked before it is mounted.
+    """
+    from nbdserver.admin.operations import AcceptClients
+
+    answer = _server(place).perform(AcceptClients(export))
+    if as_json:
+        output.document(answer)
+    else:
+        output.line(f"{export}: {', '.join(answer['accepted']) or 'nobody was refused'}")
 
 
 def sentence(attachment: Mapping[str, Any]) -> str:

@@ -87,6 +87,12 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--run", metavar="COMMAND", help="Serve for this command only: $uri names the first export.")
 @option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
 @rollback_option
+@option(
+    "--after-loss",
+    type=click.Choice(["refuse", "serve"]),
+    default="refuse",
+    help="What clients get that may miss what they were answered.",
+)
 @option("--cache-size", "cache_bytes", type=SIZE, help="Memory for decoded data.")
 @option("--scrub-days", type=click.IntRange(0), default=SCRUB_DAYS, help="Read all data once in so long; 0: never.")
 @option("--metrics", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there, at /metrics.")

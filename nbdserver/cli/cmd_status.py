@@ -13,7 +13,7 @@ from nbdserver.cli.backend import at_rest, perform
 from nbdserver.cli.cmd_client import sentence
 from nbdserver.cli.exit_status import PROBLEMS
 from nbdserver.cli.parameters import Place, json_option, store_option
-from nbdserver.service.condition import problems, waits_for
+from nbdserver.service.condition import problems, refused, waits_for
 
 if TYPE_CHECKING:
     from nbdserver.admin.asked import Answer
@@ -34,14 +34,15 @@ def status(place: Place, as_json: bool) -> int:
     - the store fails: it does not answer, is full, or denies access;
     - something written is not durable after 30 seconds;
     - an object cannot be read, or sectors cannot leave the log for that;
-    - what nothing needs any more cannot be deleted.
+    - what nothing needs any more cannot be deleted;
+    - a client is refused, since something that it was answered may be lost (see "client accept").
     """
     from nbdserver.admin.client import find_server
 
     server = find_server(place.store, os.environ)
     answer = _at_rest(place) if server is None else {"served": True, **server.status()}
     store = answer["store"]
-    wrong = problems(store)
+    wrong = [*problems(store), *map(refused, answer["refused"])]
     if as_json:
         output.document({**answer, "problems": wrong})
     else:
@@ -70,7 +71,8 @@ async def _describe(store: Store) -> Answer:
     import msgspec
 
     await store.count_usage()
-    return {"served": False, "clients": [], "listening": [], "store": msgspec.to_builtins(store.status())}
+    facts = {"served": False, "clients": [], "listening": [], "refused": [], "incarnation": store.incarnation.id}
+    return {**facts, "store": msgspec.to_builtins(store.status())}
 
 
 def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -84,6 +86,7 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
         yield "client", sentence(client)
     yield "devices", str(store["devices"])
     yield "epoch", str(store["epoch"])
+    yield "incarnation", answer["incarnation"]
     for name in ("logical", "allocated", "stored", "live", "dead"):
         yield name, output.size(store[f"{name}_bytes"])
     yield "unlogged", output.size(store["unlogged_bytes"])

@@ -10,6 +10,7 @@ from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.keeper import Attached, Keeper
 from nbdserver.kernel_client.keeper_lock import KeeperLock, keeper
 from nbdserver.kernel_client.kernel_device import KernelDevice
+from nbdserver.kernel_client.lineage import ask, recall, remember
 from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.kernel_client.netlink_socket import KernelClient
 from nbdserver.protocol import wire
@@ -81,6 +82,9 @@ async def attach(kernel: KernelClient, settings: AttachSettings) -> tuple[Kernel
             connections.append(await dial(settings.address))
         if any(each.export != first.export for each in connections):
             raise Conflict("the export changed while it was being attached: try again")
+        incarnation = (await ask(settings.address, None)).incarnation
+        # A crash from here on leaves the incarnation of a device that is not attached yet, or that is.
+        remember(settings.address, incarnation)
         wanted = None if settings.device is None else settings.device.index
         sockets = [each.sock.fileno() for each in connections]
         export, uri = first.export, settings.address.uri
@@ -89,7 +93,7 @@ async def attach(kernel: KernelClient, settings: AttachSettings) -> tuple[Kernel
         device = KernelDevice(index)
         lock = KeeperLock(index)
         device.tune()
-        attached = Attached(device, settings.address, export, count, settings.waits)
+        attached = Attached(device, settings.address, export, count, settings.waits, incarnation)
         kept = Keeper(kernel, attached, connections, lock)
         undo.pop_all()
         return device, kept, lock
@@ -132,7 +136,8 @@ def _adopt(
     """Keep a device that another process attached. How it was served is known from the device as far as that goes."""
     lock = KeeperLock(device.index)
     export = OfferedExport(device.size, device.flags)
-    attached = Attached(device, settings.address, export, settings.connections, settings.waits)
+    incarnation = recall(settings.address)
+    attached = Attached(device, settings.address, export, settings.connections, settings.waits, incarnation)
     return device, Keeper(kernel, attached, [], lock), lock
 
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from nbdserver.kernel_client.export_address import NO_TLS, ExportAddress
@@ -19,6 +20,12 @@ from storage.errors import AccessDenied, Invalid, NotFound, StorageError, Unavai
 
 DIAL_SECONDS = 10.0
 """For a connection and its handshake: what the server gives a client."""
+
+REFUSED = 1 << 31
+"""In the kind of a reply to an option: it is an error."""
+
+REPLIES_MAX = 1000
+"""To one option."""
 
 REPLY_BYTES_MAX = 1 << 16
 """Longest reply to an option that is read: what it can say is shorter than a string of the protocol."""
@@ -47,16 +54,21 @@ class ExportConnection:
 
 async def dial(address: ExportAddress) -> ExportConnection:
     """Connect and negotiate. Unavailable: no server answers. NotFound, AccessDenied, Invalid: it refuses."""
+    async with connected(address) as sock:
+        async with asyncio.timeout(DIAL_SECONDS):
+            export = await _negotiate(sock, address.export)
+        sock.setblocking(True)
+        return ExportConnection(sock.dup(), export)
+
+
+@contextlib.asynccontextmanager
+async def connected(address: ExportAddress) -> AsyncIterator[socket.socket]:
+    """A connected socket that does not block, closed at the end. What goes wrong with it is Unavailable."""
     try:
         async with asyncio.timeout(DIAL_SECONDS):
             sock = await _connect(address)
-            try:
-                export = await _negotiate(sock, address.export)
-                sock.setblocking(True)
-            except BaseException:
-                sock.close()
-                raise
-            return ExportConnection(sock, export)
+        with sock:
+            yield sock
     except TimeoutError:
         raise Unavailable(f"the server of {address.uri} does not answer") from None
     except OSError as error:
@@ -95,29 +107,43 @@ async def _connected(family: int, where: bytes | tuple[object, ...]) -> socket.s
 
 
 async def _negotiate(sock: socket.socket, name: str) -> OfferedExport:
-    loop = asyncio.get_running_loop()
+    await greeted(sock)
+    data = name.encode()
+    go = struct.pack(f">I{len(data)}sH", len(data), data, 0)
+    export: OfferedExport | None = None
+    for kind, payload in await replies_to(sock, wire.OPT_GO, go, name):
+        if kind == wire.REP_INFO:
+            export = export_in(payload) or export
+    if export is None:
+        raise Invalid("the server does not say how large the export is")
+    return export
+
+
+async def greeted(sock: socket.socket) -> None:
+    """Take the greeting and agree to fixed newstyle. Invalid: it is no such server."""
     magic, options, flags = wire.GREETING.unpack(await _take(sock, wire.GREETING.size))
     if (magic, options) != (wire.NBDMAGIC, wire.IHAVEOPT) or not flags & wire.FLAG_FIXED_NEWSTYLE:
         raise Invalid("what listens there is no NBD server that negotiates")
     agreed = wire.FLAG_C_FIXED_NEWSTYLE | (wire.FLAG_C_NO_ZEROES if flags & wire.FLAG_NO_ZEROES else 0)
-    data = name.encode()
-    go = struct.pack(f">I{len(data)}sH", len(data), data, 0)
-    option = wire.OPTION.pack(wire.IHAVEOPT, wire.OPT_GO, len(go))
-    await loop.sock_sendall(sock, wire.CLIENT_FLAGS.pack(agreed) + option + go)
-    export: OfferedExport | None = None
+    await asyncio.get_running_loop().sock_sendall(sock, wire.CLIENT_FLAGS.pack(agreed))
+
+
+async def replies_to(sock: socket.socket, option: int, data: bytes, name: str) -> list[tuple[int, bytes]]:
+    """Kind and data of what a server answers to an option, up to its acknowledgement. `refusal`: it refuses, the export
+    of that `name`."""
+    head = wire.OPTION.pack(wire.IHAVEOPT, option, len(data))
+    await asyncio.get_running_loop().sock_sendall(sock, head + data)
+    found: list[tuple[int, bytes]] = []
     while True:
         magic, about, kind, length = wire.OPTION_REPLY.unpack(await _take(sock, wire.OPTION_REPLY.size))
-        if magic != wire.OPTION_REPLY_MAGIC or about != wire.OPT_GO or length > REPLY_BYTES_MAX:
+        if magic != wire.OPTION_REPLY_MAGIC or about != option or length > REPLY_BYTES_MAX:
             raise Invalid("the server answers with something that is no reply to an option")
         payload = await _take(sock, length)
         if kind == wire.REP_ACK:
-            break
-        if kind != wire.REP_INFO:
+            return found
+        if kind & REFUSED or len(found) >= REPLIES_MAX:
             raise refusal(kind, name, payload.decode(errors="replace"))
-        export = export_in(payload) or export
-    if export is None:
-        raise Invalid("the server does not say how large the export is")
-    return export
+        found.append((kind, payload))
 
 
 def export_in(payload: bytes) -> OfferedExport | None:

@@ -1,6 +1,7 @@
 """Whether a device may go on with what its server offers now, after a connection was lost: a decision without I/O."""
 
 from nbdserver.kernel_client.dialing import OfferedExport
+from nbdserver.kernel_client.lineage import Lineage
 from nbdserver.protocol import wire
 
 ABILITIES = {
@@ -18,6 +19,17 @@ def loss(before: OfferedExport, now: OfferedExport) -> str | None:
     if now.size < before.size:
         return f"the export has {now.size} bytes now and had {before.size}: it is another disk, or was cut off"
     return None
+
+
+def forgotten(since: str | None, lineage: Lineage) -> str | None:
+    """Why writes that were answered since an incarnation may be missing; None: they are all there, or nobody knew of
+    one when the device was attached."""
+    if since is None or lineage.incarnation is None or lineage.unbroken:
+        return None
+    return (
+        "the server was lost, and writes that it had answered and that were not flushed may be missing: have the "
+        "filesystem checked, let clients in again on the server with `nbdserver client accept`, and attach again"
+    )
 
 
 def hindrance(before: OfferedExport, now: OfferedExport) -> str | None:

@@ -6,8 +6,8 @@ closed at either end (epoll); the kernel says so (netlink); and where neither he
 itself says nothing of how many live, so what it does not take (`netlink_socket.was_taken`) is how one knows that none
 is missing.
 
-Never goes on over a disk that is not the one that was attached (`judgement`): then the device is detached, and all that
-waits for it fails.
+Never goes on over a disk that is not the one that was attached, or that lacks what was answered (`judgement`): then the
+device is detached, and all that waits for it fails.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from dataclasses import dataclass, replace
 
 from nbdserver.kernel_client.dialing import ExportConnection, OfferedExport, dial
 from nbdserver.kernel_client.export_address import ExportAddress
-from nbdserver.kernel_client.judgement import hindrance, loss
+from nbdserver.kernel_client.judgement import forgotten, hindrance, loss
 from nbdserver.kernel_client.keeper_lock import KeeperLock
 from nbdserver.kernel_client.kernel_device import KernelDevice
+from nbdserver.kernel_client.lineage import ask, remember
 from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.kernel_client.netlink_socket import KernelClient, news, was_taken
-from storage.errors import Conflict, RolledBack, StorageError
+from storage.errors import Conflict, RolledBack, StorageError, Unavailable
 
 logger = logging.getLogger("nbdserver")
 
@@ -51,6 +52,8 @@ class Attached:
     export: OfferedExport
     connections: int
     waits: Timeouts
+    incarnation: str | None
+    """Of the server, up to which nothing was lost that was answered; None: it says nothing of that."""
 
 
 class Keeper:
@@ -146,31 +149,55 @@ class Keeper:
         """A connection to the same disk, served as before; None: the device was detached while there was none."""
         pause = REDIAL_SECONDS_MIN
         while self._attached.device.attached:
-            try:
-                connection = await dial(self._attached.address)
-            except StorageError as error:
-                self._complain(str(error))
-            else:
-                complaint = self._objection(connection)
-                if complaint is None:
-                    return connection
-                self._complain(complaint)
+            complaint = await self._try()
+            if isinstance(complaint, ExportConnection):
+                return complaint
+            self._complain(complaint)
             await asyncio.sleep(pause)
             pause = min(pause * 2, REDIAL_SECONDS_MAX)
         return None
 
-    def _objection(self, connection: ExportConnection) -> str | None:
-        """Why a connection, which is closed then, is not for this device now. RolledBack: never."""
-        lost = loss(self._attached.export, connection.export)
-        complaint = lost or hindrance(self._attached.export, connection.export)
-        if complaint is not None:
-            connection.sock.close()
-        if lost is not None:
-            # What waits for the device fails now, and its filesystem stops: it must not go on over another disk.
-            with contextlib.suppress(StorageError):
-                self._kernel.disconnect(self._attached.device.index)
-            raise RolledBack(f"{self._attached.device.path} was detached, and its requests failed: {lost}")
-        return complaint
+    async def _try(self) -> ExportConnection | str:
+        """A connection that may be used, or why there is none now. RolledBack: there never will be."""
+        attached = self._attached
+        connection, complaint = None, None
+        try:
+            connection = await dial(attached.address)
+        except Unavailable as error:
+            return str(error)
+        except StorageError as error:
+            complaint = str(error)
+        try:
+            # Also where the export is refused: that may be because of a loss. After dialing, see `lineage`.
+            lineage = await ask(attached.address, attached.incarnation)
+            lost = forgotten(attached.incarnation, lineage)
+            if connection is not None:
+                lost = lost or loss(attached.export, connection.export)
+                complaint = hindrance(attached.export, connection.export)
+            if attached.incarnation is not None and lineage.incarnation is None:
+                complaint = complaint or "the server does not say any more whether anything was lost"
+        except StorageError as error:
+            lost, complaint = None, complaint or str(error)
+        if lost is not None or complaint is not None or connection is None:
+            if connection is not None:
+                connection.sock.close()
+            if lost is not None:
+                self._give_up(lost)
+            return complaint or ""
+        self._know(lineage.incarnation)
+        return connection
+
+    def _give_up(self, why: str) -> None:
+        """What waits for the device fails now, and its filesystem stops: it must not go on over another disk."""
+        with contextlib.suppress(StorageError):
+            self._kernel.disconnect(self._attached.device.index)
+        raise RolledBack(f"{self._attached.device.path} was detached, and its requests failed: {why}")
+
+    def _know(self, incarnation: str | None) -> None:
+        """Nothing is lost up to this one: from now on that is what is asked about."""
+        if incarnation != self._attached.incarnation:
+            self._attached = replace(self._attached, incarnation=incarnation)
+            remember(self._attached.address, incarnation)
 
     def _hand_over(self, connection: ExportConnection) -> bool:
         """Whether the kernel took a connection in the place of one that is dead."""

@@ -13,10 +13,13 @@ BASE_ALLOCATION_ID = 1
 CHANGED_SINCE = ("x-nbdserver:changed:", "qemu:dirty-bitmap:")
 """What the name of a snapshot follows: both say what changed since, the second as QEMU and what knows it ask for it."""
 
+INCARNATION = "x-nbdserver:incarnation:"
+"""What the id of an incarnation follows: it is offered while nothing was lost since that was answered."""
+
 CONTEXTS_MAX = 16
 """Of one client: each is looked at for every BLOCK_STATUS."""
 
-WILDCARDS = ("base:", "x-nbdserver:", "qemu:", *CHANGED_SINCE)
+WILDCARDS = ("base:", "x-nbdserver:", "qemu:", INCARNATION, *CHANGED_SINCE)
 """Queries of LIST_META_CONTEXT that mean all contexts whose names begin so."""
 
 
@@ -26,7 +29,7 @@ class MetaContext:
 
     name: str
     since: str = ""
-    """The snapshot that it is about; empty: base:allocation."""
+    """The snapshot that it is about; empty: it is about none."""
     number: int = BASE_ALLOCATION_ID
     """What BLOCK_STATUS calls it, once it is selected."""
 
@@ -44,14 +47,6 @@ def selected(known: Sequence[MetaContext], queries: Sequence[str]) -> tuple[Meta
     if len(chosen) > CONTEXTS_MAX:
         raise wire.OptionRefused(wire.REP_ERR_TOO_BIG, f"at most {CONTEXTS_MAX} contexts are given to one client")
     return tuple(replace(each, number=number) for number, each in enumerate(chosen, BASE_ALLOCATION_ID))
-
-
-def contexts_of(snapshots: Sequence[str]) -> list[MetaContext]:
-    """All contexts of an export with these snapshots."""
-    return [
-        MetaContext(BASE_ALLOCATION),
-        *(MetaContext(kind + snapshot, snapshot) for kind in CHANGED_SINCE for snapshot in snapshots),
-    ]
 
 
 class ExportInfo(Protocol):
@@ -79,6 +74,18 @@ class ExportInfo(Protocol):
 
     def snapshots(self) -> Sequence[str]:
         """The snapshots since which it can say what changed, by name."""
+
+    def incarnations(self, queries: Sequence[str]) -> Sequence[str]:
+        """The contexts of the store's incarnation, first, and of those that are asked for and unbroken."""
+
+
+def contexts_of(export: ExportInfo, queries: Sequence[str]) -> list[MetaContext]:
+    """All contexts of an export, as far as these queries may mean them."""
+    return [
+        MetaContext(BASE_ALLOCATION),
+        *(MetaContext(kind + snapshot, snapshot) for kind in CHANGED_SINCE for snapshot in export.snapshots()),
+        *map(MetaContext, export.incarnations(queries)),
+    ]
 
 
 ExportT = TypeVar("ExportT", bound=ExportInfo)

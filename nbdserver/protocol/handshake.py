@@ -279,7 +279,7 @@ class Handshake(Generic[ExportT]):
         if self._dialect is Dialect.SIMPLE:
             raise OptionRefused(wire.REP_ERR_INVALID, "structured replies or extended headers must be negotiated first")
         request = option_data.decode_contexts(data)
-        return request, contexts_of(self._find(request.name).snapshots())
+        return request, contexts_of(self._find(request.name), request.queries)
 
     def _send_context(self, option: int, number: int, context: MetaContext) -> None:
         encoded = option_data.encode_context(number, context.name)

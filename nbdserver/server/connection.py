@@ -85,6 +85,8 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._security = security
         self._credentials = credentials
+        self._unrecorded = False
+        """It is attached, and the record of that is being written."""
         self.stream: ByteStream
         self._liveness: PeerLiveness
         self.lingering: asyncio.TimerHandle | None = None
@@ -120,7 +122,7 @@ class Connection(asyncio.BufferedProtocol):
             self.fail()
             return
         self.identity = Identity(self.peer.uid)
-        handshake = Handshake(self._exports.seen_by(self.identity), security=self._security)
+        handshake = Handshake(self._exports.seen_by(self.identity, self.peer.place), security=self._security)
         phase = HandshakePhase(self, self.stream, handshake, self._limits, self._credentials)
         self.phase = phase
         self._owner.opened(self)
@@ -180,7 +182,7 @@ class Connection(asyncio.BufferedProtocol):
         self.tls_version = tls.version()
         self.identity = Identity(self.peer.uid, names_in_certificate(tls))
         if isinstance(self.phase, HandshakePhase):
-            self.phase.secured(self._exports.seen_by(self.identity))
+            self.phase.secured(self._exports.seen_by(self.identity, self.peer.place))
 
     # What the phases and the server call
 
@@ -191,14 +193,27 @@ class Connection(asyncio.BufferedProtocol):
         phase = TransmissionPhase(self, self.stream, self._liveness, agreement, *shared)
         self.phase.leave()
         self.phase, self.agreement, self.export = phase, agreement, export
-        self._exports.attach(export, self.name)
+        kept = self._exports.attach(export, self.name, self.peer.place)
         logger.info("client_attached", extra={**self._who(), "export": export.name, "tls": self.tls_version})
         self._owner.attached(self)
-        phase.begin(rest)
+        if kept is None:
+            phase.begin(rest)
+            return
+        # A crash before the record is kept: this client was answered nothing.
+        self._unrecorded = True
+        self.stream.stop_reading()
+        kept.add_done_callback(lambda _: self.guarded(self._recorded, phase, rest))
+
+    def _recorded(self, phase: TransmissionPhase, rest: bytes) -> None:
+        """This host remembers who has the export."""
+        self._unrecorded = False
+        if self.phase is phase:
+            phase.begin(rest)
 
     def proceed(self) -> None:
         """What stopped the parsing may be over: go on, in whichever phase that is."""
-        self.phase.proceed()
+        if not self._unrecorded:
+            self.phase.proceed()
 
     def refused(self, event: str, reason: str) -> None:
         """The client did not get what it wanted; "client_dropped" if that ended it."""
@@ -269,6 +284,6 @@ class Connection(asyncio.BufferedProtocol):
         self.phase = Closing(phase.traffic)
         phase.leave()
         if self.export is not None:
-            self._exports.detach(self.export, self.name, self.phase.traffic)
+            self._exports.detach(self.export, self.name, self.phase.traffic, self.peer.place)
             logger.info("client_left", extra={**self._who(), "export": self.export.name})
             self.export = None

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from nbdserver.exports import BlockDevice
+from nbdserver.block_device import BlockDevice
 from storage.histogram import Histogram
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nbdserver.exports import WriteGate
+from nbdserver.block_device import WriteGate
 
 logger = logging.getLogger("nbdserver")
 

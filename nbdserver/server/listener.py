@@ -138,6 +138,10 @@ class Server:
                 return connection.name
         raise NotFound(f"no client {number} is connected: `client list` shows who is")
 
+    async def accept(self, export: str) -> list[str]:
+        """Refuse nobody this export any more for what was lost; gives whom it was refused."""
+        return await self._exports.attachments.accept(export)
+
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody any more, finish what is under way for at most this long, then drop who is left."""
         self.stopping = True

@@ -12,7 +12,7 @@ somebody was told of, or has read, outlives this process.
 from collections.abc import Callable
 from typing import Protocol
 
-from nbdserver.exports import WriteJournal
+from nbdserver.block_device import WriteJournal
 from nbdserver.protocol.replies import Parts
 from nbdserver.server.reads import copied
 

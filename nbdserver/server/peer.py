@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from nbdserver import unix_sockets
+from nbdserver.attachments import HERE
 
 KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 5
@@ -30,6 +31,11 @@ class Peer:
     this host the user, on a Unix socket and on loopback, where each has 16 million addresses."""
     uid: int | None
     """The user on a Unix socket, as the kernel knows it (SO_PEERCRED); None over a network."""
+
+    @property
+    def place(self) -> str:
+        """What it is remembered by: the address, or that it is of this machine."""
+        return HERE if self.address.startswith(("unix:", LOOPBACK)) else self.address
 
 
 LOOPBACK = "loopback"
@@ -65,6 +71,8 @@ def prepare(sock: socket.socket) -> Peer:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, dead * 1000)
     theirs, ours = sock.getpeername()[:2], sock.getsockname()[:2]
     peer = over_network(*theirs)
+    if theirs[0] == ours[0]:
+        peer = replace(peer, address=LOOPBACK)
     if peer.address != LOOPBACK:
         return peer
     user = _user_on_loopback(theirs, ours)

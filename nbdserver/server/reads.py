@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nbdserver.exports import BlockDevice
+from nbdserver.block_device import BlockDevice
 from nbdserver.protocol import wire
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from storage.buffers import kept_bytes

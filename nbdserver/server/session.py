@@ -23,7 +23,7 @@ from typing import Protocol
 
 import numpy
 
-from nbdserver.exports import BlockDevice
+from nbdserver.block_device import BlockDevice
 from nbdserver.protocol import wire
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.protocol.transmission import Payload

@@ -47,6 +47,15 @@ def problems(store: Document) -> list[str]:
     return found
 
 
+def refused(client: Document) -> str:
+    """A client that is refused an export for what was lost, as a sentence."""
+    export = client["export"]
+    return (
+        f"{export} is refused to {client['client']}, which was attached when something was lost: detach it there, have "
+        f"its filesystem checked, then: nbdserver client accept {export}"
+    )
+
+
 def waits_for(store: Document) -> str:
     """What somebody waits for whose request to an open store is not answered yet."""
     parts = []

@@ -28,8 +28,10 @@ from nbdserver.admin.metrics import CONTENT_TYPE, Metrics
 from nbdserver.admin.metrics_listener import MetricsListener
 from nbdserver.admin.sockets import runtime_folder, socket_path
 from nbdserver.admin.starting import starting
+from nbdserver.attachments import Attachments
+from nbdserver.block_device import BlockDevice
 from nbdserver.config import STOP_SECONDS, ServeSettings
-from nbdserver.exports import BlockDevice, Exports
+from nbdserver.exports import Exports
 from nbdserver.journals import journal_folder
 from nbdserver.server.limits import Limits, share_of_one_address
 from nbdserver.server.listener import Server
@@ -37,6 +39,7 @@ from nbdserver.service import captive, logs
 from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
+from nbdserver.service.last_server import attachments_after, tell
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_store
@@ -89,12 +92,13 @@ async def _open_and_serve(
         return INTERRUPTED
     service: Service | None = None
     try:
-        service = Service(store, settings, env, security)
+        attachments = await attachments_after(store, settings.after_loss)
+        service = Service(store, settings, env, security, attachments)
         try:
             async with saying(say, lambda _: _waits_for(store)):
                 announcements = await service.start()
             ready(announcements)
-            _tell(store)
+            tell(store, attachments)
             status = await service.until_the_end(stopped)
         except BaseException:
             await service.stop(grace_seconds=0)
@@ -111,16 +115,6 @@ async def _open_and_serve(
                 await service.end()
 
 
-def _tell(store: Store) -> None:
-    """It serves; and what became of what the last server had answered and not flushed."""
-    logger.info("serving", extra={"store": store.url, "epoch": store.epoch})
-    found = store.opening
-    if found.restored:
-        logger.info("journal_restored", extra={"operations": found.restored})
-    if found.problem is not None:
-        logger.warning("journal_not_used", extra={"reason": found.problem})
-
-
 def _waits_for(store: Store) -> str:
     return waits_for(msgspec.to_builtins(store.status()))
 
@@ -133,8 +127,11 @@ def _say_stopping(sentence: str) -> None:
 class Service:
     """What runs on an open store: the NBD server, the admin API, the command of --run."""
 
-    def __init__(self, store: Store, settings: ServeSettings, env: Env, security: ServePolicy) -> None:
+    def __init__(
+        self, store: Store, settings: ServeSettings, env: Env, security: ServePolicy, attachments: Attachments
+    ) -> None:
         self._store = store
+        self._attachments = attachments
         self._security = security
         self._settings = settings
         self._exports = Exports(
@@ -145,6 +142,8 @@ class Service:
             default=settings.default_export,
             exclusive=settings.exclusive,
             access=security.access,
+            incarnation=store.incarnation,
+            attachments=attachments,
         )
         self._server = Server(
             self._exports,
@@ -168,7 +167,7 @@ class Service:
         if self._settings.default_export is not None:
             self._check_default(self._settings.default_export)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
-        await self._start_admin()
+        await self._admin.start(socket_path(runtime_folder(os.environ), self._settings.store))
         if self._settings.metrics is not None:
             await self._metrics.listen(*self._settings.metrics)
         await self._listen()
@@ -212,7 +211,8 @@ class Service:
         return f"{len(self._server.clients())} clients end what is under way"
 
     async def end(self) -> None:
-        """The store is closed: leave nothing behind."""
+        """The store is closed: leave nothing behind but who may miss something."""
+        await self._attachments.write()
         await self._admin.stop()
         await self._metrics.stop()
         if self._settings.pid_file is not None:
@@ -238,9 +238,6 @@ class Service:
             await self._server.listen_unix(unix)
             self._addresses.append(Unix(unix, tls=tls))
 
-    async def _start_admin(self) -> None:
-        await self._admin.start(socket_path(runtime_folder(os.environ), self._settings.store))
-
     def _check_default(self, name: str) -> None:
         """NotFound, Invalid: the default export is not there, or not served."""
         self._store.device(name)
@@ -260,6 +257,8 @@ class Service:
             "listening": [address.uri("") for address in self._addresses],
             "exports": self._exports.names(),
             "clients": self._server.clients(),
+            "incarnation": self._store.incarnation.id,
+            "refused": [{"export": each.export, "client": each.client} for each in self._attachments.refused],
         }
 
 

@@ -122,7 +122,16 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
     except BaseException:
         await patient.close()
         raise
-    return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
+    return Store(
+        objects=patient,
+        stats=stats,
+        engine=engine,
+        tree=tree,
+        env=env,
+        options=options,
+        host=host,
+        created=created,
+    )
 
 
 async def check_store(
@@ -181,7 +190,16 @@ async def open_damaged(
     except BaseException:
         await objects.close()
         raise
-    return Store(objects=objects, stats=stats, engine=engine, tree=tree, env=env, options=options, created=False)
+    return Store(
+        objects=objects,
+        stats=stats,
+        engine=engine,
+        tree=tree,
+        env=env,
+        options=options,
+        host=None,
+        created=False,
+    )
 
 
 def _host(url: str, options: StoreOptions) -> HostState | None:

@@ -15,6 +15,7 @@ from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
 from storage.fs.device import Device
+from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
@@ -25,6 +26,7 @@ from storage.fs.upkeep import Upkeep
 from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.engine import Engine
 from storage.lsm.read.extents import allocated_bytes
+from storage.lsm.recovery.anchor import HostState
 from storage.lsm.usage import LayerUsage
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
@@ -56,9 +58,11 @@ class Store:
         tree: NameTree,
         env: Env,
         options: StoreOptions,
+        host: HostState | None,
         created: bool,
     ) -> None:
         self.created = created
+        self.incarnation = Incarnation(engine.manifests, host, env)
         self.clients_of: Callable[[str], list[str]] = lambda name: []
         """What the clients that are attached to a device are called; set by the server."""
         self._objects = objects
@@ -88,23 +92,9 @@ class Store:
         return self._engine.epoch
 
     @property
-    def incarnation(self) -> str:
-        """What this term of a writer is known by: a client that was attached in it can ask later what became of it."""
-        return self._engine.manifests.incarnation.hex()
-
-    def is_unbroken_since(self, incarnation: str) -> bool:
-        """Whether all is there that was answered since that term began, flushed or not. False too if it is unknown."""
-        try:
-            return self._engine.manifests.is_unbroken_since(bytes.fromhex(incarnation))
-        except ValueError:
-            return False
-
-    @property
     def failed(self) -> asyncio.Future[StorageError]:
         """Resolves when the store is fenced, poisoned or closed."""
         return self._engine.failed
-
-    # --- devices
 
     def devices(self) -> list[DeviceInfo]:
         """All devices, by name."""
@@ -250,8 +240,6 @@ class Store:
         if clients:
             others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
             raise Conflict(f"{name!r} is attached by {clients[0]}{others}: detach first to {action}")
-
-    # --- the whole
 
     async def change_password(self, old: bytes | bytearray, new: bytes | bytearray) -> None:
         """Replace the slot that `old` opens; data stays as it is. WrongPassword. Unfinished: the new one is in force,

@@ -65,8 +65,8 @@ async def read(
             return await env.run("store", _read, carried, lock, layers, key)
         except UnsoundJournal as error:
             reason = str(error)
-            newest = manifests.manifest
-            await manifests.commit(msgspec.structs.replace(newest, lineage=newest.lineage[-1:]))
+            lineage = manifests.manifest.lineage[-1:]
+            await manifests.commit(msgspec.structs.replace(manifests.manifest, takeover=False, lineage=lineage))
     return await env.run("store", _begin, carried, lock, key, env, reason)
 
 

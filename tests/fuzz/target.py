@@ -52,6 +52,9 @@ class Export:
     def description(self) -> str:
         return "an export"
 
+    def incarnations(self, queries: object) -> tuple[str, ...]:
+        return ()
+
     def snapshots(self) -> tuple[str, ...]:
         return ()
 

@@ -3,7 +3,8 @@
 import pytest
 
 from nbdserver.access import AccessList, Grant, Identity, Mode
-from nbdserver.exports import BlockDevice, Exports
+from nbdserver.block_device import BlockDevice
+from nbdserver.exports import Exports
 from nbdserver.traffic import Traffic
 from storage.errors import NotFound
 from tests.support.memory_device import MemoryDevice, memory_exports

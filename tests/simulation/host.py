@@ -182,10 +182,10 @@ class SimFiles:
                 journal.segments[number] = kept + data[: self._chance.randrange(len(data) + 1)]
         if journal.segments and self._chance.random() < DAMAGED_SHARE:
             number = self._chance.choice(sorted(journal.segments))
-            data = bytearray(journal.segments[number])
-            if data:
-                data[self._chance.randrange(len(data))] ^= 1 << self._chance.randrange(8)
-                journal.segments[number] = bytes(data)
+            struck = bytearray(journal.segments[number])
+            if struck:
+                struck[self._chance.randrange(len(struck))] ^= 1 << self._chance.randrange(8)
+                journal.segments[number] = bytes(struck)
                 self.damaged = True
         journal.process, journal.held, journal.torn = self._process, True, None
         self._id = journal_id

@@ -105,8 +105,8 @@ MUTATIONS = [
     Mutation(
         "a journal that does not check out is no loss",
         "storage/lsm/restoring.py",
-        "            await manifests.commit(msgspec.structs.replace(newest, lineage=newest.lineage[-1:]))\n",
-        "",
+        "            lineage = manifests.manifest.lineage[-1:]\n",
+        "            lineage = manifests.manifest.lineage\n",
     ),
     Mutation(
         "a journal that ended for want of room passes for whole",

@@ -132,6 +132,7 @@ async def open_engine(
         tree=tree,
         env=env,
         options=StoreOptions(engine=profile.options),
+        host=None,
         created=False,
     )
     return store, tree

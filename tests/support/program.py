@@ -117,7 +117,11 @@ class Server:
         create: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         tcp: bool = True,
+        after_loss: str = "serve",
     ) -> None:
+        self.after_loss = after_loss
+        """What clients get that may miss what they were answered: a test that kills a server without a journal is one
+        that knows."""
         Server._count += 1
         self.host = host
         self.location = location
@@ -136,7 +140,7 @@ class Server:
         if self.port is not None:
             listen += ["--bind", "127.0.0.1", "--port", str(self.port)]
         made = [word for name, size in self.create.items() for word in ("--create", f"{name}={size}")]
-        return [*COMMAND, "serve", self.location, *listen, *made, *self.arguments]
+        return [*COMMAND, "serve", self.location, *listen, "--after-loss", self.after_loss, *made, *self.arguments]
 
     def spawn(self, *extra: str) -> "subprocess.Popen[bytes]":
         """Start the process without waiting for it to listen."""

@@ -4,11 +4,12 @@ Guarantees: what `save` has returned for is found by `load` after any crash; a p
 taken for alive, nor a living one for gone; and nobody is taken for this host's own who was not. All
 functions block on the local disk: call them through `env.run("store", ...)`.
 
-In the state folder every store has a folder of its own, named by a hash of its URL, with four kinds of files:
+In the state folder every store has a folder of its own, named by a hash of its URL, with five kinds of files:
 
     anchor-<epoch>.json          what the writer of that epoch has seen last; the highest epoch counts
     acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, written and never synced
     writer-<epoch>-<tag>.lock    a process of this host that took, or tried to take, the store with that epoch
+    attached-<epoch>.json        who had attached which export when that writer was last seen (`nbdserver.attachments`)
     reads.msgpack                when the data in each SST was last read by a check or a scrub (`storage.lsm.check`)
 
 Every file but the last, which may be lost, has one writer, so no two processes ever disturb each other. A lock file
@@ -60,6 +61,7 @@ READS_MAX = 100
 _ADVICE = "name another folder with --state-folder or NBDSERVER_STATE_FOLDER"
 
 _ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
+_ATTACHED_NAME = re.compile(r"attached-(\d+)\.json")
 _READS_NAME = "reads.msgpack"
 _MARK_NAME = re.compile(r"acknowledged-(\d+)")
 
@@ -128,21 +130,12 @@ class HostState:
             raise Corrupt(str(path), _damaged_anchor("it is listed, and is not there"))
 
     def save(self, anchor: Anchor) -> None:
-        """Remember, durably on return, what the writer of `anchor.epoch` has seen.
-
-        Files of lower epochs go, except locks of processes that are alive.
-        """
+        """Remember, durably on return, what the writer of `anchor.epoch` has seen. Files of lower epochs go, but for
+        locks of living processes."""
         data = msgspec.json.encode(_AnchorFile(ANCHOR_VERSION, self._store_url, _boot(), anchor))
         with _explained(self._folder):
             self._make_folder()
-            path = self._folder / f"anchor-{anchor.epoch}.json"
-            descriptor = _create(path.with_suffix(".tmp"))
-            try:
-                _write(descriptor, data)
-            finally:
-                os.close(descriptor)
-            path.with_suffix(".tmp").rename(path)
-            _sync_folder(self._folder)
+            self._replace(self._folder / f"anchor-{anchor.epoch}.json", data)
             for pattern in (_ANCHOR_NAME, _MARK_NAME):
                 for epoch, old in self._numbered(pattern).items():
                     if epoch < anchor.epoch:
@@ -150,9 +143,7 @@ class HostState:
             self._sweep_locks(below=anchor.epoch)
 
     def forget(self) -> None:
-        """Drop the anchor and all locks of processes that are gone: a rolled-back store uses its epochs
-        again.
-        """
+        """Drop the anchor and all locks of processes that are gone: a rolled-back store uses its epochs again."""
         with _explained(self._folder):
             for pattern in (_ANCHOR_NAME, _MARK_NAME):
                 for path in self._numbered(pattern).values():
@@ -232,13 +223,34 @@ class HostState:
         """Keep when data was last read. A crash leaves this or what was there before."""
         with _explained(self._folder):
             self._make_folder()
-            path = self._folder / _READS_NAME
-            descriptor = _create(path.with_suffix(".tmp"))
-            try:
-                _write(descriptor, data)
-            finally:
-                os.close(descriptor)
-            path.with_suffix(".tmp").rename(path)
+            self._replace(self._folder / _READS_NAME, data)
+
+    def load_attached(self) -> bytes | None:
+        """What the writer of the highest epoch kept with `save_attached`; None: nothing."""
+        with _explained(self._folder):
+            self._check_folder()
+            found = self._numbered(_ATTACHED_NAME)
+            return found[max(found)].read_bytes() if found else None
+
+    def save_attached(self, epoch: int, data: bytes) -> None:
+        """Keep who is attached in `epoch`, durably on return. A crash leaves this or what was there before."""
+        with _explained(self._folder):
+            self._make_folder()
+            path = self._folder / f"attached-{epoch}.json"
+            self._replace(path, data)
+            for number, old in self._numbered(_ATTACHED_NAME).items():
+                if number < epoch:
+                    old.unlink(missing_ok=True)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        """Give a file this content, durably."""
+        descriptor = _create(path.with_suffix(".tmp"))
+        try:
+            _write(descriptor, data)
+        finally:
+            os.close(descriptor)
+        path.with_suffix(".tmp").rename(path)
+        _sync_folder(self._folder)
 
     def _make_folder(self) -> None:
         """Make the store's folder, durably with its parents, readable by its owner only."""

@@ -78,6 +78,7 @@ def test_the_commands() -> None:
         "password change",
         "client list",
         "client disconnect",
+        "client accept",
         *ON_NO_STORE,
         *(
             f"device {verb}"

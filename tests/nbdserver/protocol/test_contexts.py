@@ -3,7 +3,7 @@
 import pytest
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.agreement import CONTEXTS_MAX, MetaContext
+from nbdserver.protocol.agreement import CONTEXTS_MAX, INCARNATION, MetaContext
 from nbdserver.protocol.handshake import Handshake
 from tests.nbdserver.protocol.test_handshake import Offer, hear
 from tests.support import messages as m
@@ -113,3 +113,38 @@ def test_too_many_are_refused() -> None:
     assert kinds == [wire.REP_ERR_TOO_BIG, *[m.REP_META_CONTEXT] * CONTEXTS_MAX, m.REP_ACK]
     assert handshake.agreement is not None
     assert handshake.agreement.contexts[0] == MetaContext(names[1], "s1", 1)
+
+
+class Lasting(Catalogue):
+    """A store that was opened twice, and lost nothing in between."""
+
+    def find(self, name: str) -> Offer | None:
+        return Offer(name, lineage=("before", "now"))
+
+
+NOW, BEFORE, LOST = (INCARNATION + each for each in ("now", "before", "lost"))
+
+
+@pytest.mark.parametrize(
+    ("queries", "listed"),
+    [
+        ((), [ALLOCATION, NOW]),
+        ((INCARNATION,), [NOW]),
+        (("x-nbdserver:",), [NOW]),
+        ((BEFORE,), [BEFORE]),
+        ((INCARNATION, BEFORE), [NOW, BEFORE]),
+        ((INCARNATION, LOST), [NOW]),
+        ((LOST,), []),
+    ],
+)
+def test_incarnations_since_which_nothing_was_lost(queries: tuple[str, ...], listed: list[str]) -> None:
+    handshake = Handshake(Lasting())
+    hear(handshake, HELLO + m.option(m.LIST_META_CONTEXT, m.context_data("disk", *queries)))
+    assert contexts(handshake, m.LIST_META_CONTEXT) == [(0, name) for name in listed]
+
+
+def test_an_incarnation_is_selected_by_its_name() -> None:
+    handshake = Handshake(Lasting())
+    said = m.option(m.SET_META_CONTEXT, m.context_data("disk", LOST, BEFORE, INCARNATION, ALLOCATION))
+    hear(handshake, HELLO + said)
+    assert contexts(handshake, m.SET_META_CONTEXT) == [(1, ALLOCATION), (2, BEFORE)]

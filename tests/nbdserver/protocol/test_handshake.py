@@ -2,6 +2,7 @@
 
 import random
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.agreement import Agreement, Dialect, MetaContext
+from nbdserver.protocol.agreement import INCARNATION, Agreement, Dialect, MetaContext
 from nbdserver.protocol.handshake import OPTIONS, OPTIONS_PER_TURN, OUTPUT_BYTES_MAX, Handshake
 from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState
 from nbdserver.protocol.wire import ProtocolError
@@ -24,7 +25,14 @@ class Offer:
     read_only: bool = False
     exclusive: bool = False
     description: str = "a disk"
+    lineage: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
+
+    def incarnations(self, queries: Sequence[str]) -> Sequence[str]:
+        own = self.lineage[-1:]
+        return [
+            INCARNATION + each for each in (*own, *self.lineage[:-1]) if each in own or INCARNATION + each in queries
+        ]
 
     def snapshots(self) -> tuple[str, ...]:
         return self.known

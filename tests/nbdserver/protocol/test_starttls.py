@@ -63,7 +63,7 @@ def test_nothing_that_was_negotiated_in_clear_survives() -> None:
     agreement = handshake.agreement
     assert agreement is not None
     assert not agreement.structured
-    assert not agreement.block_status
+    assert not agreement.contexts
 
 
 @pytest.mark.parametrize("behind", [b"\x16", m.option(m.LIST), m.go(), b"\x16\x03\x01"])
@@ -220,4 +220,4 @@ def test_a_set_that_is_too_long_clears_what_was_selected() -> None:
     selected = m.option(m.STRUCTURED_REPLY) + m.set_contexts("disk", m.BASE)
     say(handshake, m.FIXED_FLAGS + selected + m.option(m.SET_META_CONTEXT, bytes(70_000)) + m.go())
     assert handshake.agreement is not None
-    assert not handshake.agreement.block_status
+    assert not handshake.agreement.contexts

@@ -23,6 +23,7 @@ from storage.format.trunks import (
     RollBack,
 )
 from storage.lsm.engine import Engine
+from storage.lsm.journal.files import JournalFiles
 from storage.lsm.layer import Layer
 from storage.lsm.metadata import TreeEffects
 from storage.lsm.options import EngineOptions
@@ -234,6 +235,8 @@ class World:
         self.host = host
         self.options = options or EngineOptions(cache_bytes=16 * MIB)
         self.env = RealEnv() if threads else InlineEnv()
+        self.journals: Callable[[], JournalFiles] | None = None
+        """Where writers have their journals; None: they have none."""
         self.tree = Layers()
 
     async def open(
@@ -257,6 +260,7 @@ class World:
             take_over=take_over,
             accept_rollback=accept_rollback,
             read_only=read_only,
+            journal=None if self.journals is None else self.journals(),
         )
 
     async def start(self) -> tuple[Engine, Layer]:

@@ -1,0 +1,81 @@
+"""What a server says of its incarnations: which one this is, and whether anything was lost since another one.
+
+Asked on a connection of its own, since it takes structured replies, which the kernel does not understand. A connection
+that was made before, and that a server which says "nothing" has not ended, is to that server or to one between the two:
+so ask after dialing, and before the kernel has the socket.
+
+Remembered in /run, root's alone, by export: on tmpfs, so that it ends with the kernel's devices.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbdserver.kernel_client.dialing import DIAL_SECONDS, connected, greeted, replies_to
+from nbdserver.kernel_client.export_address import ExportAddress
+from nbdserver.kernel_client.keeper_lock import LOCKS
+from nbdserver.protocol import wire
+from nbdserver.protocol.agreement import INCARNATION
+from storage.errors import Invalid
+
+ID_BYTES_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """`incarnation` is that of the server; None: it knows nothing of them. `unbroken`: nothing was lost since the one
+    that it was asked about."""
+
+    incarnation: str | None
+    unbroken: bool
+
+
+async def ask(address: ExportAddress, since: str | None) -> Lineage:
+    """Whether anything was lost since an incarnation (None: only which one it is). Unavailable, NotFound, Invalid."""
+    queries = [INCARNATION, *([] if since is None else [INCARNATION + since])]
+    async with connected(address) as sock, asyncio.timeout(DIAL_SECONDS):
+        await greeted(sock)
+        try:
+            await replies_to(sock, wire.OPT_STRUCTURED_REPLY, b"", address.export)
+            found = await replies_to(
+                sock, wire.OPT_LIST_META_CONTEXT, _question(address.export, queries), address.export
+            )
+        except Invalid:
+            return Lineage(None, False)  # a server of another kind
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(sock, wire.OPTION.pack(wire.IHAVEOPT, wire.OPT_ABORT, 0))
+    names = [payload[4:].decode(errors="replace") for kind, payload in found if kind == wire.REP_META_CONTEXT]
+    ids = [name.removeprefix(INCARNATION) for name in names if name.startswith(INCARNATION)]
+    return Lineage(ids[0] if ids else None, since in ids)
+
+
+def remember(address: ExportAddress, incarnation: str | None, folder: Path = LOCKS) -> None:
+    """Note in which incarnation a device is attached. A crash leaves this or what was noted before."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    path = _path(address, folder)
+    hidden = path.with_suffix(".tmp")
+    hidden.write_text(incarnation or "")
+    hidden.rename(path)
+
+
+def recall(address: ExportAddress, folder: Path = LOCKS) -> str | None:
+    """What `remember` noted last; None: nothing."""
+    try:
+        with open(os.open(_path(address, folder), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            return file.read(ID_BYTES_MAX).decode(errors="replace") or None
+    except FileNotFoundError:
+        return None
+
+
+def _question(export: str, queries: list[str]) -> bytes:
+    words = [export.encode(), *(query.encode() for query in queries)]
+    name, *rest = (struct.pack(f">I{len(word)}s", len(word), word) for word in words)
+    return name + struct.pack(">I", len(rest)) + b"".join(rest)
+
+
+def _path(address: ExportAddress, folder: Path) -> Path:
+    return folder / f"{hashlib.sha256(address.uri.encode()).hexdigest()[:24]}.incarnation"
