@@ -157,7 +157,7 @@ class Attachments:
         """Refuse nobody this export any more, durably on return; gives whom it was refused."""
         accepted = {each for each in self._refused if each.export == export}
         self._refused -= accepted
-        if accepted:
+        if accepted and self._keep is not None:
             kept = asyncio.get_running_loop().create_future()
             self._waiting.append(kept)
             self._save_soon()

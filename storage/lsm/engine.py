@@ -103,13 +103,13 @@ class Engine:
         """
         sst_numbers = SstNumbers()
         opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, journal)
-        if read_only:
-            opened = await opener.open_reader(tree)
-        else:
-            opened = await opener.open_writer(
-                tree, take_over=take_over, accept_rollback=accept_rollback, prepare=prepare
-            )
+        opened: Opened | None = None
         try:
+            if read_only:
+                opened = await opener.open_reader(tree)
+            else:
+                terms = {"take_over": take_over, "accept_rollback": accept_rollback}
+                opened = await opener.open_writer(tree, prepare=prepare, **terms)
             opened.manifests.use(store)
             single = single_store or store
             its = Context(opened, store, single, key, tree, env, options, host, sst_numbers, read_only)
@@ -120,7 +120,7 @@ class Engine:
         except BaseException:
             if journal is not None:
                 journal.leave()
-            if opened.lock is not None:
+            if opened is not None and opened.lock is not None:
                 opened.lock.release()
             raise
         return engine

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nbdserver.kernel_client.lineage import Lineage, ask
 from nbdserver.protocol.agreement import INCARNATION
 from tests.crash.reconnecting import SLOTS, SPACING, ReconnectingClient
 from tests.crash.test_journal import TRIES, kill_behind_answers, missing
+from tests.support.commands import SYSTEM_PYTHON, run
 from tests.support.nbd import Client, NbdError
 from tests.support.program import Server
 from tests.support.requirements import require
@@ -161,10 +161,8 @@ def test_the_context_can_be_selected(server: Server) -> None:
     require("nbdsh")
     server.start()
     name = INCARNATION + incarnation(server)
-    done = subprocess.run(
-        ["nbdsh", "-c", SELECT.format(name, str(server.socket))], check=True, capture_output=True, text=True
-    )
-    assert json.loads(done.stdout) == {
+    said = run(SYSTEM_PYTHON, "-m", "nbd", "-c", SELECT.format(name, str(server.socket)))
+    assert json.loads(said) == {
         "can": [True, True, False],
         "seen": {name: [65536, 0], "base:allocation": [65536, 3]},
     }

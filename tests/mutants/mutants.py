@@ -29,6 +29,47 @@ RECOVERY = "tests/storage/lsm/recovery/"
 
 MUTANTS = [
     *mutants(
+        "nbdserver/attachments.py",
+        "tests/nbdserver/test_attachments.py",
+        ("attachments: forgotten before its writes are durable", "if device.want_durable(wanted):", "if wanted >= 0:"),
+        ("attachments: the first of two connections takes the other along", "if self._connections[who] or", "if"),
+        ("attachments: one that comes back meanwhile is forgotten", "if not self._connections[who]:", "if who:"),
+        ("attachments: what is being forgotten counts as kept", "            self._kept.discard(who)\n", ""),
+        ("attachments: nobody is refused after a loss", "(*record.refused, *lost)", "record.refused"),
+        ("attachments: a refusal ends with the next start", "(*record.refused, *lost)", "lost"),
+        ("attachments: this machine's clients outlive its boot", " or record.boot == boot}", " or record.boot}"),
+    ),
+    *mutants(
+        "nbdserver/server/connection.py",
+        "tests/nbdserver/server/test_attachment_record.py",
+        ("attachments: requests go before the record", "        if kept is None:\n", "        if not rest:\n"),
+        ("attachments: the phase that is over begins", "        if self.phase is phase:\n", "        if phase:\n"),
+    ),
+    *mutants(
+        "nbdserver/kernel_client/keeper.py",
+        "tests/nbdserver/kernel_client/test_keeper.py",
+        ("keeper: goes on over a loss", "lost = forgotten(attached.incarnation, lineage)", "lost = None"),
+        (
+            "keeper: waits where it is refused for a loss",
+            "        except StorageError as error:\n            complaint = str(error)\n",
+            "        except StorageError as error:\n            return str(error)\n",
+        ),
+        ("keeper: asks about its first incarnation for ever", "if incarnation != self._attached.incarnation:", "if 0:"),
+        ("keeper: goes on where nobody says", "and lineage.incarnation is None:", "and lineage is None:"),
+        ("keeper: gives one connection for two", "while len(self._live) < self._attached.connections and", "if"),
+        (
+            "keeper: keeps a device that was detached",
+            "while self._attached.device.attached:\n            miss",
+            "while 1:\n            miss",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/take_over.py",
+        RECOVERY + "test_lineage.py",
+        ("lineage: that of a store that was set back goes on", "not terms.rolled_back and (", "("),
+        ("lineage: grows for ever", "old.lineage[-LINEAGE_MAX + 1 :]", "old.lineage"),
+    ),
+    *mutants(
         "storage/lsm/flush/trigger.py",
         "tests/storage/lsm/flush/test_trigger.py",
         ("flush: what is kept counts as log", "position.logged_bytes - memtable.kept", "position.logged_bytes"),

@@ -1,0 +1,233 @@
+"""What a keeper does when connections end: with a real server, and a stand-in for the kernel.
+
+The stand-in does what is seen of Linux: a socket that it takes has a send time-out of its own from then on.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from nbdserver.attachments import HERE, Attachment, Attachments
+from nbdserver.exports import Exports
+from nbdserver.kernel_client import keeper as keeping
+from nbdserver.kernel_client.dialing import ExportConnection, dial
+from nbdserver.kernel_client.export_address import ExportAddress
+from nbdserver.kernel_client.keeper import Attached, Keeper
+from nbdserver.kernel_client.keeper_lock import KeeperLock
+from nbdserver.kernel_client.kernel_device import KernelDevice
+from nbdserver.kernel_client.lineage import Lineage, ask, recall, remember
+from nbdserver.kernel_client.nbd_family import Timeouts
+from nbdserver.server.listener import Server
+from storage.errors import RolledBack
+from tests.support.memory_device import MemoryDevice
+
+WAIT_SECONDS = 20.0
+
+
+class Kernel:
+    """The kernel's client, with one device that is attached."""
+
+    def __init__(self, sys: Path) -> None:
+        self.device = KernelDevice(0, sys)
+        self.taken: list[socket.socket] = []
+        self._pid = sys / "nbd0" / "pid"
+        self._pid.parent.mkdir(parents=True)
+        self._pid.write_text("1\n")
+
+    def dead_links(self) -> socket.socket:
+        listener, self._told = socket.socketpair()
+        listener.setblocking(False)
+        return listener
+
+    def reconfigure(self, index: int, size: int, sockets: Sequence[int], waits: Timeouts, backend: str) -> None:
+        for descriptor in sockets:
+            sock = socket.socket(fileno=socket.dup(descriptor))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", waits.request, 0))
+            self.taken.append(sock)
+
+    def disconnect(self, index: int) -> None:
+        self._pid.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """The connections are dead."""
+        for sock in self.taken:
+            sock.close()
+        self.taken.clear()
+
+    def close(self) -> None:
+        self.forget()
+        self._told.close()
+
+
+class Incarnation:
+    """What a server says of its store."""
+
+    def __init__(self, *lineage: str) -> None:
+        self.lineage = lineage
+
+    @property
+    def id(self) -> str:
+        return self.lineage[-1] if self.lineage else ""
+
+    def is_unbroken_since(self, incarnation: str) -> bool:
+        return incarnation in self.lineage
+
+
+class Place:
+    """A socket on which servers of one disk come and go."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = ExportAddress("disk", unix=path)
+        self._path = path
+        self._device = MemoryDevice(1 << 20)
+        self._server: Server | None = None
+
+    async def serve(self, *lineage: str, refused: bool = False) -> None:
+        """A new server, of a store with that lineage, takes the place of the one before."""
+        await self.stop()
+        attachments = Attachments(None, refused=[Attachment("disk", HERE)] if refused else [])
+        exports = Exports(
+            lambda name: self._device, lambda: ["disk"], incarnation=Incarnation(*lineage), attachments=attachments
+        )
+        self._server = Server(exports)
+        await self._server.listen_unix(self._path)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop(0)
+            self._server = None
+
+
+@pytest.fixture
+async def place(work: Path) -> AsyncIterator[Place]:
+    made = Place(work / "s")
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def kernel(work: Path) -> Iterator[Kernel]:
+    made = Kernel(work / "sys")
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def notes(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where it is noted in which incarnation the device is attached."""
+    monkeypatch.setattr(keeping, "remember", lambda address, incarnation: remember(address, incarnation, work))
+    return work
+
+
+@contextlib.asynccontextmanager
+async def kept(place: Place, kernel: Kernel, work: Path, incarnation: str | None) -> AsyncIterator[asyncio.Task[None]]:
+    """A device with two connections, attached in an incarnation, and its keeper at work."""
+    live: list[ExportConnection] = [await dial(place.address) for _ in range(2)]
+    attached = Attached(kernel.device, place.address, live[0].export, 2, Timeouts(1, 1), incarnation)
+    lock = KeeperLock(0, work / "locks")
+    keeper = Keeper(kernel, attached, live, lock)  # type: ignore[arg-type]
+    task = asyncio.ensure_future(keeper.keep())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        keeper.close()
+        lock.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        await task
+
+
+async def test_each_dead_connection_gets_another(place: Place, kernel: Kernel, work: Path) -> None:
+    await place.serve("a")
+    async with kept(place, kernel, work, "a") as task:
+        for later in (("a", "b"), ("a", "b", "c"), ("b", "c", "d")):
+            kernel.forget()
+            await place.serve(*later)
+            await until(lambda: len(kernel.taken) == 2)
+            await until(lambda: recall(place.address, work) == later[-1])  # noqa: B023
+        assert not task.done()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_device_that_may_miss_something_fails(place: Place, kernel: Kernel, work: Path, refused: bool) -> None:
+    """Before the kernel has a connection on which it could go on; also where the server refuses the export for it."""
+    await place.serve("a")
+    async with kept(place, kernel, work, "a") as task:
+        await place.serve("b", refused=refused)
+        with pytest.raises(RolledBack, match=r"detached, and its requests failed.*have the filesystem checked"):
+            await ended(task)
+    assert kernel.taken == []
+    assert not kernel.device.attached
+
+
+async def test_what_was_noticed_once_is_asked_about_from_then_on(place: Place, kernel: Kernel, work: Path) -> None:
+    """A loss after the last reconnection, of which the first incarnation is as unknown as the others."""
+    await place.serve("a")
+    async with kept(place, kernel, work, "a") as task:
+        await place.serve("a", "b")
+        await until(lambda: len(kernel.taken) == 2)
+        await place.serve("a", "c")
+        with pytest.raises(RolledBack):
+            await ended(task)
+
+
+async def test_a_server_that_does_not_say_is_waited_for(place: Place, kernel: Kernel, work: Path) -> None:
+    await place.serve("a")
+    async with kept(place, kernel, work, "a") as task:
+        await place.serve()
+        said = work / "locks" / "nbd0"
+        await until(lambda: "does not say any more whether anything was lost" in said.read_text())
+        assert kernel.taken == []
+        await place.serve("a", "b")
+        await until(lambda: len(kernel.taken) == 2)
+        assert not task.done()
+
+
+async def test_one_that_never_said_is_gone_on_with(place: Place, kernel: Kernel, work: Path) -> None:
+    """A server of another kind."""
+    await place.serve()
+    async with kept(place, kernel, work, None):
+        await place.serve()
+        await until(lambda: len(kernel.taken) == 2)
+
+
+async def test_detached_by_somebody_else(place: Place, kernel: Kernel, work: Path) -> None:
+    await place.serve("a")
+    async with kept(place, kernel, work, "a") as task:
+        kernel.disconnect(0)
+        await place.stop()
+        await ended(task)
+    assert kernel.taken == []
+
+
+async def test_what_a_server_says(place: Place) -> None:
+    await place.serve("a", "b")
+    assert await ask(place.address, None) == Lineage("b", unbroken=False)
+    assert await ask(place.address, "a") == Lineage("b", unbroken=True)
+    assert await ask(place.address, "b") == Lineage("b", unbroken=True)
+    assert await ask(place.address, "c") == Lineage("b", unbroken=False)
+    await place.serve()
+    assert await ask(place.address, "a") == Lineage(None, unbroken=False)
+
+
+def test_what_is_noted_is_of_one_export(work: Path) -> None:
+    one, other = ExportAddress("one"), ExportAddress("other")
+    assert recall(one, work) is None
+    remember(one, "a", work)
+    remember(other, None, work)
+    assert (recall(one, work), recall(other, work)) == ("a", None)
