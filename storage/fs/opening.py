@@ -122,16 +122,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
     except BaseException:
         await patient.close()
         raise
-    return Store(
-        objects=patient,
-        stats=stats,
-        engine=engine,
-        tree=tree,
-        env=env,
-        options=options,
-        host=host,
-        created=created,
-    )
+    return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
 
 
 async def check_store(
@@ -190,16 +181,7 @@ async def open_damaged(
     except BaseException:
         await objects.close()
         raise
-    return Store(
-        objects=objects,
-        stats=stats,
-        engine=engine,
-        tree=tree,
-        env=env,
-        options=options,
-        host=None,
-        created=False,
-    )
+    return Store(objects=objects, stats=stats, engine=engine, tree=tree, env=env, options=options, created=False)
 
 
 def _host(url: str, options: StoreOptions) -> HostState | None:

@@ -26,7 +26,6 @@ from storage.fs.upkeep import Upkeep
 from storage.lsm.check.read_run import CheckProgress
 from storage.lsm.engine import Engine
 from storage.lsm.read.extents import allocated_bytes
-from storage.lsm.recovery.anchor import HostState
 from storage.lsm.usage import LayerUsage
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
@@ -58,11 +57,10 @@ class Store:
         tree: NameTree,
         env: Env,
         options: StoreOptions,
-        host: HostState | None,
         created: bool,
     ) -> None:
         self.created = created
-        self.incarnation = Incarnation(engine.manifests, host, env)
+        self.incarnation = Incarnation(engine.manifests, engine.host, env)
         self.clients_of: Callable[[str], list[str]] = lambda name: []
         """What the clients that are attached to a device are called; set by the server."""
         self._objects = objects

@@ -47,7 +47,7 @@ class Engine:
         self.key = its.key
         self.keys_number = keys_number
         self.epoch = opened.epoch
-        self.read_only = its.read_only
+        self.host, self.read_only = its.host, its.read_only
         self.manifests = opened.manifests
         self.failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
         self.closing = False

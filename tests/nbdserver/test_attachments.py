@@ -90,10 +90,10 @@ async def test_it_is_forgotten_when_all_that_it_wrote_is_durable(disk: Disk, att
         kept = attachments.attach(ONE)
         if kept is not None:
             await kept
-    device.last_sequence = 7
     attachments.leave(ONE, device)
     await attachments.write()
     assert disk.attached == [ONE], "another connection is left"
+    device.last_sequence = 7
     attachments.leave(ONE, device)
     await attachments.write()
     assert disk.attached == [ONE], "its writes may be lost yet"

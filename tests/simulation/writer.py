@@ -132,7 +132,6 @@ async def open_engine(
         tree=tree,
         env=env,
         options=StoreOptions(engine=profile.options),
-        host=None,
         created=False,
     )
     return store, tree

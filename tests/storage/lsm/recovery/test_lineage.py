@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from storage.errors import Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.manifest import LINEAGE_MAX
 from storage.lsm.engine import Engine
 from storage.lsm.journal.files import FolderFiles
 from storage.lsm.recovery.anchor import HostState
+from storage.lsm.wal.reader import LogReader
 from tests.storage.lsm.worlds import World, durable
 
 URL = "memory://"
@@ -148,3 +150,16 @@ async def test_there_are_not_too_many(world: World, monkeypatch: pytest.MonkeyPa
         await engine.close()
     assert len(engine.manifests.manifest.lineage) == 4 < LINEAGE_MAX
     assert not engine.manifests.is_unbroken_since(first.manifests.incarnation)
+
+
+async def test_an_opening_that_fails_leaves_the_journal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await die(world, await start(world))
+
+    def away(reader: LogReader, *args: object) -> None:
+        raise Unavailable("the store does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogReader, "put_fence", away)
+        with pytest.raises(Unavailable):
+            await world.open(take_over=False)
+    assert await goes_on_since(world, first)
