@@ -201,11 +201,7 @@ def _serve(
     as_json: bool,
 ) -> int:
     """Serve until the end, and say how it ended; the exit status."""
-    import uvloop
-
-    from nbdserver.service import service
     from nbdserver.service.tuning import tune
-    from storage.env import RealEnv
 
     tune()
 
@@ -218,20 +214,31 @@ def _serve(
         log.serve()
         ready()
 
-    env = RealEnv()
+    env = None
     try:
         # A command of --run has standard error for itself, unless something is wrong.
         usual = logging.INFO if settings.run is None else logging.WARNING
         log = make_log(logging.DEBUG if verbose else usual)
         log.start(verbose=verbose)
-        return uvloop.run(service.serve(settings, password, env, partial(listening, log=log), complain))
+        from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock
+
+        early = EarlyUnlock(settings.store, password, OPEN_SECONDS_MAX)
+        # All else is loaded while that is at work: half of what a start takes.
+        import uvloop
+
+        from nbdserver.service import service
+        from storage.env import RealEnv
+
+        env = RealEnv()
+        return uvloop.run(service.serve(settings, password, early, env, partial(listening, log=log), complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:
             log.end(str(error), status)
         return status
     finally:
-        env.close()
+        if env is not None:
+            env.close()
 
 
 def _print(announcements: list[Announcement], *, as_json: bool) -> None:

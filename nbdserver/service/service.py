@@ -45,6 +45,7 @@ from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_store
 from storage.env import Env
 from storage.errors import Conflict, Invalid, NotFound
+from storage.fs.early_unlock import EarlyUnlock
 from storage.secret import Secret
 
 logger = logging.getLogger("nbdserver")
@@ -55,7 +56,9 @@ Ready = Callable[[list[Announcement]], None]
 T = TypeVar("T")
 
 
-async def serve(settings: ServeSettings, password: Secret, env: Env, ready: Ready, say: Callable[[str], None]) -> int:
+async def serve(
+    settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, ready: Ready, say: Callable[[str], None]
+) -> int:
     """Serve until the end; returns the exit status. The password is wiped once the store is open. `ready` is called
     once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged.
 
@@ -71,12 +74,13 @@ async def serve(settings: ServeSettings, password: Secret, env: Env, ready: Read
             started()
             ready(announcements)
 
-        return await _open_and_serve(settings, password, env, security, stopped, ready_now, say)
+        return await _open_and_serve(settings, password, early, env, security, stopped, ready_now, say)
 
 
 async def _open_and_serve(
     settings: ServeSettings,
     password: Secret,
+    early: EarlyUnlock,
     env: Env,
     security: ServePolicy,
     stopped: asyncio.Event,
@@ -87,7 +91,7 @@ async def _open_and_serve(
     told = Opening()
     async with saying(say, lambda waited: opening(settings.store, told, waited)):
         with password:
-            store = await _unless(stopped, _open(settings, password, env, told))
+            store = await _unless(stopped, _open(settings, password, early, env, told))
     if store is None:
         return INTERRUPTED
     service: Service | None = None
@@ -120,7 +124,6 @@ def _waits_for(store: Store) -> str:
 
 
 def _say_stopping(sentence: str) -> None:
-    """What the end of the server waits for; a second signal would end it at once."""
     logger.warning("stopping", extra={"waits_for": sentence})
 
 
@@ -275,18 +278,16 @@ async def _rehearse(settings: ServeSettings, env: Env) -> None:
 
 
 def _limits(settings: ServeSettings) -> Limits:
-    """The limits, as far as they were set."""
-    limits = Limits()
-    connections = settings.max_connections or limits.connections
+    connections = settings.max_connections or Limits().connections
     of_one = settings.max_connections_per_address or share_of_one_address(connections)
-    return dataclasses.replace(limits, connections=connections, connections_per_address=of_one)
+    return dataclasses.replace(Limits(), connections=connections, connections_per_address=of_one)
 
 
 def _nothing(name: str) -> BlockDevice:
     raise NotFound(f"{name!r} is not served yet")
 
 
-async def _open(settings: ServeSettings, password: Secret, env: Env, told: Opening) -> Store:
+async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Store:
     engine = EngineOptions(scrub_seconds=settings.scrub_days * 24 * 3600.0 or None)
     if settings.cache_bytes is not None:
         engine = msgspec.structs.replace(engine, cache_bytes=settings.cache_bytes)
@@ -302,6 +303,7 @@ async def _open(settings: ServeSettings, password: Secret, env: Env, told: Openi
             state_folder=settings.state_folder,
             journal_folder=journal_folder(settings.journal, os.environ),
             admin_socket=socket_path(runtime_folder(os.environ), settings.store),
+            unlocked=early,
             opening=told,
         ),
     )

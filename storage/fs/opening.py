@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -18,6 +19,7 @@ from storage.crypto.keys import Cost, DataKey
 from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
 from storage.fs.check import CheckOptions, CheckReport, check_at_rest, readable_view
+from storage.fs.early_unlock import EarlyUnlock
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
@@ -82,14 +84,15 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
     )
     opening = patient.with_deadline(options.store_deadline_seconds)
     told = options.opening
-    told.health, told.step = patient.health, "its keys"
+    told.health, told.step = options.unlocked.health if options.unlocked else patient.health, "its keys"
     host = _host(patient.url, options)
     tree = NameTree()
     try:
         if host is not None and terms.accept_rollback:
             await env.run("store", host.forget_damaged)
-        key, number, created = await unlock(
-            opening, password, env, host, create=terms.create, accept_rollback=terms.accept_rollback, cost=options.cost
+        to_unlock = partial(unlock, cost=options.cost, early=options.unlocked)
+        key, number, created = await to_unlock(
+            opening, password, env, host, create=terms.create, accept_rollback=terms.accept_rollback
         )
 
         old_keys: list[str] = []
@@ -100,7 +103,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
                 await probe(opening, env)
             old_keys.extend(await keys.older(opening, number))
 
-        told.step = "its log and its indexes"
+        told.health, told.step = patient.health, "its log and its indexes"
         engine = await Engine.open(
             store=patient,
             opening_store=opening,
@@ -207,13 +210,15 @@ async def unlock(
     create: bool,
     accept_rollback: bool,
     cost: Cost = keys.DEFAULT_COST,
+    early: EarlyUnlock | None = None,
 ) -> tuple[DataKey, int, bool]:
     """The data key, the number of its keys object, and whether it was drawn just now, which needs `create` and a place
-    where nothing is. Corrupt: a store is there without its keys. RolledBack: this host remembers one.
+    where nothing is. `early` has begun to open it. Corrupt: a store is there without its keys. RolledBack: this host
+    remembers one.
     """
     anchor = None if host is None else await env.run("store", host.load)
     try:
-        key, number = await keys.load(store, password, env, cost)
+        key, number = await (keys.load(store, password, env, cost) if early is None else early.result())
     except NotFound:
         manifests, log, ssts = await list_manifests(store), await list_log(store), await list_ssts(store)
         for found in (*manifests.values(), *log.values(), *ssts.values()):

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.crypto.keys import DEFAULT_COST, Cost
+from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock
 from storage.lsm.options import EngineOptions
 from storage.objects.health import Health
-
-OPEN_SECONDS_MAX = 30.0
-"""How long opening asks a store that does not answer. Once open, a store is asked for ever."""
 
 
 @dataclass(slots=True)
@@ -40,5 +38,7 @@ class StoreOptions:
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     cost: Cost = DEFAULT_COST
+    unlocked: EarlyUnlock | None = None
+    """The keys of this very store, which somebody has begun to open with its password."""
     opening: Opening = field(default_factory=Opening)
     """Told of the opening of this one store."""

@@ -59,8 +59,8 @@ MUTANTS = [
         ("keeper: gives one connection for two", "while len(self._live) < self._attached.connections and", "if"),
         (
             "keeper: keeps a device that was detached",
-            "while self._attached.device.attached:\n            miss",
-            "while 1:\n            miss",
+            "while self._attached.device.attached:\n                miss",
+            "while 1:\n                miss",
         ),
     ),
     *mutants(

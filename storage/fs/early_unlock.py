@@ -1,0 +1,52 @@
+"""The keys of a store, opened in a thread of their own while the rest of the program is still being loaded.
+
+What a password costs (Argon2id, most of a second) needs a few modules and one small object of the store, and does not
+hold the interpreter's lock. It is the same work as later, with a connection of its own, and writes nothing: a crash
+changes nothing.
+"""
+
+import asyncio
+from concurrent.futures import Future
+from threading import Thread
+
+from storage.crypto import keys
+from storage.crypto.keys import DataKey
+from storage.env import RealEnv
+from storage.objects.locations import open_location
+from storage.objects.retry import RetryingStore
+
+OPEN_SECONDS_MAX = 30.0
+"""How long opening asks a store that does not answer. Once open, a store is asked for ever."""
+
+
+class EarlyUnlock:
+    """One attempt, begun when it is made. Nobody has to wait for it: its thread ends with the process."""
+
+    def __init__(self, location: str, password: bytes | bytearray, seconds: float) -> None:
+        """The password must not be wiped before `result` has returned. `seconds`: how long a store that does not answer
+        is asked. Invalid: no such kind of place."""
+        env = RealEnv()
+        # Here and not in the thread: its modules are imported by one thread at a time.
+        store = RetryingStore(open_location(location, env), env, seconds)
+        self.health = store.health
+        """Whether the store answers, as far as is known."""
+        self._found: Future[tuple[DataKey, int]] = Future()
+        Thread(target=self._run, args=(store, password, env), name="keys", daemon=True).start()
+
+    async def result(self) -> tuple[DataKey, int]:
+        """What `keys.load` gives, or raises."""
+        return await asyncio.wrap_future(self._found)
+
+    def _run(self, store: RetryingStore, password: bytes | bytearray, env: RealEnv) -> None:
+        async def load() -> tuple[DataKey, int]:
+            try:
+                return await keys.load(store, password, env)
+            finally:
+                await store.close()
+
+        try:
+            self._found.set_result(asyncio.run(load()))
+        except BaseException as error:
+            self._found.set_exception(error)
+        finally:
+            env.close()
