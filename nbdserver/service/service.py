@@ -61,7 +61,6 @@ async def serve(
 ) -> int:
     """Serve until the end; returns the exit status. The password is wiped once the store is open. `ready` is called
     once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged.
-
     Raises the StorageError for which it cannot start, or with which the store has failed.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
