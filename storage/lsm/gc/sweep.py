@@ -151,7 +151,7 @@ class Sweeper:
     async def _look_for_lost(self, before: Mapping[str, int], there: Mapping[str, ObjectInfo]) -> None:
         """Say what is gone of that which was named before and is named now: the listing came in between."""
         now, lost = self._listed(), []
-        for sst in before.keys() & now.keys():
+        for sst in [sst for sst in now if sst in before]:
             name = sst_name(sst)
             try:
                 size = there[sst].size if sst in there else (await self._store.head(name)).size
