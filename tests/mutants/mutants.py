@@ -4,28 +4,10 @@ The simulation has mistakes of its own (`tests/simulation/mutations.py`): of the
 is what worlds do not see, or would be slow to: thresholds, figures for people, what `check` says of a damaged store.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """`old` is replaced by `new` in `file`, where it must stand exactly once; then one of `tests` must fail."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
-
-def mutants(file: str, noticed_by: str, *mistakes: tuple[str, str, str]) -> list[Mutant]:
-    """Those of one file, which the same tests notice."""
-    return [Mutant(name, file, old, new, tuple(noticed_by.split())) for name, old, new in mistakes]
-
+from tests.mutants.mutant import mutants
+from tests.mutants.mutants_of_checks import CHECKS
 
 COMPACTION = "tests/storage/lsm/compaction/"
-CHECK = "tests/storage/lsm/check/"
-RECOVERY = "tests/storage/lsm/recovery/"
 
 MUTANTS = [
     *mutants(
@@ -62,12 +44,6 @@ MUTANTS = [
             "while self._attached.device.attached:\n                miss",
             "while 1:\n                miss",
         ),
-    ),
-    *mutants(
-        "storage/lsm/recovery/take_over.py",
-        RECOVERY + "test_lineage.py",
-        ("lineage: that of a store that was set back goes on", "not terms.rolled_back and (", "("),
-        ("lineage: grows for ever", "old.lineage[-LINEAGE_MAX + 1 :]", "old.lineage"),
     ),
     *mutants(
         "storage/lsm/flush/trigger.py",
@@ -309,133 +285,5 @@ MUTANTS = [
         ),
         ("forecast: what is copied is not uploaded", "    told.uploaded_bytes += live\n", ""),
     ),
-    *mutants(
-        "storage/lsm/gc/sweep.py",
-        "tests/storage/lsm/gc/test_sweep.py",
-        ("sweep: what is gone is not said", "            if size != now[sst]:", "            if False:"),
-        (
-            "sweep: what was dropped meanwhile is lost",
-            "for sst in before.keys() & now.keys():",
-            "for sst in before.keys():",
-        ),
-        (
-            "sweep: what was committed meanwhile is lost",
-            "for sst in before.keys() & now.keys():",
-            "for sst in now.keys():",
-        ),
-        (
-            "sweep: the young go",
-            "            if not self._is_old(info):\n                found.young",
-            "            if False:\n                found.young",
-        ),
-        ("sweep: foreign history goes", "            if number > self._fence:", "            if False:"),
-        ("sweep: fences go", "number < replay and number not in kept", "number < replay"),
-    ),
-    *mutants(
-        "storage/lsm/recovery/completeness.py",
-        f"{RECOVERY}test_completeness.py",
-        ("a start: a host that wrote last lists all", "    if seen_whole:\n", "    if False:\n"),
-        ("a start: any other host lists nothing", "    if seen_whole:\n", "    if True:\n"),
-        (
-            "a start: a later writer is not seen",
-            "        if epoch_of(sst) > manifest.epoch:\n            await",
-            "        if False:\n            await",
-        ),
-    ),
-    *mutants(
-        "storage/lsm/recovery/anchor.py",
-        f"{RECOVERY}test_completeness.py {RECOVERY}test_anchor.py",
-        ("a start: another boot is as good", "exact=file.boot == _boot()", "exact=True"),
-    ),
-    *mutants(
-        "storage/lsm/check/scrub.py",
-        f"{CHECK}test_scrub.py",
-        ("scrub: what was read is due at once", "at = reads.read[ref.id] + period / 2", "at = reads.read[ref.id]"),
-        (
-            "scrub: what was read is due after a period",
-            "at = reads.read[ref.id] + period / 2",
-            "at = reads.read[ref.id] + 1.2 * period",
-        ),
-        ("scrub: what is damaged waits for its turn", "+ SCRUB_AGAIN_SECONDS", "+ period"),
-        ("scrub: the youngest go first", "in sorted(due)]", "in sorted(due, reverse=True)]"),
-        ("scrub: it is too slow", "/ (period / 2), SCRUB_RATE_MIN", "/ (period * 2), 1"),
-        (
-            "scrub: what is gone stays known",
-            "        reads.forget_all_but({ref.id for ref in listed})\n",
-            "",
-        ),
-        ("scrub: nothing is kept", "        if read:\n            await self._kept.save()\n", ""),
-        (
-            "scrub: an answer of the store ends it",
-            "            except StorageError as error:",
-            "            except ArithmeticError as error:",
-        ),
-        ("scrub: what is found is not said", '                _log.error("scrub_found", extra=said)\n', ""),
-    ),
-    *mutants(
-        "storage/lsm/check/read_times.py",
-        f"{CHECK}test_scrub.py",
-        ("scrub: what is sound again stays damaged", "        self.damaged.pop(sst, None)\n", ""),
-        ("scrub: what is damaged counts as read", "        self.read.pop(sst, None)\n", ""),
-        ("scrub: damage is forgotten with the process", "dict(file.read), dict(file.damaged)", "dict(file.read), {}"),
-    ),
-    *mutants(
-        "storage/lsm/check/references.py",
-        f"{CHECK}test_mistakes.py",
-        ("check: a mask is not compared", ' & (rows["mask"] & ~entry["mask"] == 0)', ""),
-        (
-            "check: a tag is not compared",
-            'for name in ("block", "length", "tag"):\n        right &= entry[name]',
-            'for name in ("block", "length"):\n        right &= entry[name]',
-        ),
-        ("check: what is nowhere is right", "    right = found & (entry", "    right = ~found | (entry"),
-        (
-            "check: what is newer hides nothing",
-            'newer = entries["sequence"][other] > sequence[left]',
-            'newer = entries["sequence"][other] < 0',
-        ),
-        ("check: ranges of zeros hide nothing", '        hidden[inside] = rows["mask"][inside]\n', "        pass\n"),
-        (
-            "check: memory may lack what is there",
-            "wrong += _unlike(one, other) + _unlike(other, one)",
-            "wrong += _unlike(one, other)",
-        ),
-        (
-            "check: memory may have what is not there",
-            "wrong += _unlike(one, other) + _unlike(other, one)",
-            "wrong += _unlike(other, one)",
-        ),
-    ),
-    *mutants(
-        "storage/lsm/check/survey.py",
-        f"{CHECK}test_damage.py {CHECK}test_left.py {CHECK}test_survey.py {RECOVERY}test_completeness.py",
-        ("check: fences are not looked at", "        await check_fences(self.asker)\n", ""),
-        ("check: older manifests are not looked at", "        await check_manifests(self.asker, self.listed)\n", ""),
-        (
-            "check: what nothing names is not judged",
-            "        await judge_unnamed(self.asker, unnamed, self.listed, self.found.replay)\n",
-            "",
-        ),
-        ("check: the index is not rebuilt", "        await self._rebuild(trailer)\n", ""),
-        ("check: nothing is analysed", "        await self._analyse()\n", ""),
-    ),
-    *mutants(
-        "storage/lsm/check/layout.py",
-        f"{CHECK}test_layout.py",
-        (
-            "check: rows are not counted",
-            '    if rows != ref.entries:\n        yield f"its index',
-            '    if False:\n        yield f"its index',
-        ),
-        ("check: a name is anybody's", "if header.link != ULID.from_str(ref.id).bytes:", "if False:"),
-        ("check: gaps are none", "    if len(wrong):", "    if False:"),
-        ("check: a range may be empty", 'if (ranges["first"] >= ranges["end"]).any():', "if False:"),
-        ("check: any mask will do", '.any() or (entries["mask"] == 0).any():', ".all():"),
-        (
-            "check: zeros may have a frame",
-            '    if entries["offset"][~data].any() or entries["length"][~data].any():',
-            "    if False:",
-        ),
-        ("check: later operations may be there", "    for columns in (entries, ranges):\n", "    for columns in ():\n"),
-    ),
+    *CHECKS,
 ]

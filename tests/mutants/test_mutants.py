@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.mutants.mutants import MUTANTS, Mutant
+from tests.mutants.mutant import Mutant
+from tests.mutants.mutants import MUTANTS
 from tests.mutants.run import is_noticed, text_of
 
 

@@ -14,12 +14,14 @@ from storage.lsm.check.subject import Subject
 from storage.lsm.check.survey import survey
 from storage.objects.retry import RetryingStore
 from tests.simulation.damage import Damage
+from tests.simulation.disk_history import ZEROS, Violation
 from tests.simulation.env import SimEnv
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.oracle import ZEROS, Floor, Oracle, View, Violation
+from tests.simulation.oracle import Floor, Oracle, View
 from tests.simulation.profile import Profile
+from tests.simulation.reading import KEY, OPEN_SECONDS, complain, look, open_engine
 from tests.simulation.store import Bucket, Client, Faults
-from tests.simulation.writer import KEY, OPEN_SECONDS, Tree, complain, look, open_engine
+from tests.simulation.tree import Tree
 
 T = TypeVar("T")
 

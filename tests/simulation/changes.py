@@ -12,8 +12,9 @@ from typing import Protocol
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError, Unreadable
 from storage.fs.store import Store
 from tests.simulation.damage import Damage
+from tests.simulation.disk_history import BLOCK_BYTES
 from tests.simulation.names import ON_TRUNKS, Change
-from tests.simulation.oracle import BLOCK_BYTES, Oracle, Session
+from tests.simulation.oracle import Oracle, Session
 from tests.simulation.profile import Profile
 
 SECTOR = 4096

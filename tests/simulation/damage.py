@@ -18,7 +18,8 @@ from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Unr
 from storage.format.blocks import EntryKind, SstRef
 from storage.format.names import sst_name
 from storage.format.sst import open_index
-from tests.simulation.oracle import BLOCK_BYTES, Disk, Session
+from tests.simulation.disk_history import BLOCK_BYTES, Disk
+from tests.simulation.oracle import Session
 from tests.simulation.store import Bucket
 
 KINDS = ("flip", "missing", "unreadable")

@@ -8,7 +8,8 @@ not forget a loss that an earlier one had found. One that says otherwise needs a
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.simulation.oracle import Session, Violation
+from tests.simulation.disk_history import Violation
+from tests.simulation.oracle import Session
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 import pytest
 
+from tests.simulation.disk_history import Disk, Image, Op, Violation
 from tests.simulation.names import Change, after, cut_off
-from tests.simulation.oracle import Disk, Image, Op, Session, Violation
+from tests.simulation.oracle import Session
 
 BEFORE = {"alpha": (1, 1000), "beta": (2, 500)}
 

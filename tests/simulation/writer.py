@@ -2,218 +2,28 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
-from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
 from storage.format.journal_batch import encode
-from storage.fs.device import Device
-from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
-from storage.fs.store_options import StoreOptions
-from storage.lsm.check.running import held
-from storage.lsm.check.subject import Subject
-from storage.lsm.check.survey import Surveyed, survey
-from storage.lsm.engine import Engine
-from storage.lsm.metadata import TreeEffects
 from storage.objects.base import ObjectStore
-from storage.objects.counting import RequestStats
-from storage.objects.retry import RetryingStore
-from storage.secret import Secret
-from tests.simulation.actors import Actor, check_extents, joined
-from tests.simulation.damage import WAIT_SECONDS, Damage
+from tests.simulation.actors import Actor
+from tests.simulation.damage import Damage
+from tests.simulation.disk_history import Violation
 from tests.simulation.env import SimEnv
 from tests.simulation.host import HostView, SimFiles
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.names import ON_TRUNKS, Change, Devices, after
-from tests.simulation.oracle import BLOCK_BYTES, Floor, Image, Oracle, Session, View, Violation
+from tests.simulation.names import ON_TRUNKS, Change
+from tests.simulation.oracle import Floor, Oracle, Session, View
 from tests.simulation.profile import Profile
+from tests.simulation.reading import look, open_engine
 from tests.simulation.returning import ReturningClients
-from tests.support.inside import engine_of, env_of, layers_of, next_batch, objects_of, place_of
+from tests.simulation.tree import Tree
+from tests.support.inside import engine_of, layers_of, next_batch, place_of
 
-KEY = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
-OPEN_SECONDS = 30.0
 TROUBLES = (Unavailable, OutOfSpace, AccessDenied)
 """What opening may end with while the store misbehaves. Once open, a store is asked for ever."""
-
-RUN_BLOCKS = 4
-
-
-class Tree(NameTree):
-    """The tree of names, which tells its session of every change at the moment it is made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.session: Session | None = None
-        self.violate: Callable[[str], None]
-        self.sequence: Callable[[], int]
-        self.intents: dict[asyncio.Task[Any] | None, list[Change]] = {}
-        """What the tasks that are changing the tree are about to do to it, in order."""
-        self.positions: dict[asyncio.Task[Any] | None, int] = {}
-        self.left: list[Change] = []
-        """What is done to trunks though whoever asked for it has gone away."""
-
-    def shape(self) -> Devices:
-        namespace = self.namespace
-        return {
-            f"{name}@{layer.name}" if layer.frozen else name: (layer.number, layer.size)
-            for name, inode in namespace.devices()
-            for layer in namespace.table.trunk(inode.layer)
-        }
-
-    def apply(self, record: bytes) -> TreeEffects:
-        effects = super().apply(record)
-        if self.session is not None:
-            task, change = self._who()
-            try:
-                if change is None:
-                    raise Violation(f"the tree changes into {self.shape()}, and nobody asked for it")
-                self.positions[task] = self.session.tree_changed(change, self.shape(), self.sequence())
-            except Violation as broken:
-                self.violate(str(broken))
-        return effects
-
-    def _who(self) -> tuple[asyncio.Task[Any] | None, Change | None]:
-        """Whose change it is, and what he meant: the task itself, or one that has a memtable flush do something to
-        trunks, and perhaps did not wait for it.
-        """
-        task = asyncio.current_task()
-        if intended := self.intents.get(task):
-            return task, intended.pop(0)
-        shown = self.shape()
-        for other, intended in [*self.intents.items(), (None, self.left)]:
-            for change in intended:
-                if change.verb in ON_TRUNKS and self._makes(change, shown):
-                    intended.remove(change)
-                    return other, change
-        return task, None
-
-    def _makes(self, change: Change, shown: Devices) -> bool:
-        try:
-            return self.session is not None and shown == after(
-                self.session.devices[-1], change, shown, self.session.disks.keys()
-            )
-        except KeyError:
-            return False  # of something that is not there
-
-
-async def open_engine(
-    client: ObjectStore,
-    env: SimEnv,
-    profile: Profile,
-    *,
-    host: HostView | None = None,
-    take_over: bool = False,
-    read_only: bool = False,
-    journal: SimFiles | None = None,
-) -> tuple[Store, Tree]:
-    """Open the store as `storage.fs.opening._open` does, with the key given."""
-    patient = RetryingStore(client, env, None)
-    tree = Tree()
-    engine = await Engine.open(
-        store=patient,
-        opening_store=patient.with_deadline(OPEN_SECONDS),
-        single_store=patient.once(),
-        key=KEY,
-        keys_number=1,
-        tree=tree,
-        env=env,
-        options=profile.options,
-        host=host,  # type: ignore[arg-type]
-        take_over=take_over,
-        read_only=read_only,
-        journal=journal,
-    )
-    store = Store(
-        objects=patient,
-        stats=RequestStats(),
-        engine=engine,
-        tree=tree,
-        env=env,
-        options=StoreOptions(engine=profile.options),
-        created=False,
-    )
-    return store, tree
-
-
-def complain(where: str, found: Surveyed) -> None:
-    """Violation: a check found something, though nothing is damaged."""
-    if found.findings.all:
-        first = found.findings.all[0]
-        raise Violation(f"a check of {where} finds {first.kind}: {first.object}: {first.sentence} {first.ranges[:3]}")
-
-
-async def check_memory(store: Store) -> None:
-    """Violation: what a writer has in memory is not what its store says, or that is not whole."""
-    engine = engine_of(store)
-    async with held(engine.compactor.context) as moment:
-        objects = objects_of(store).with_deadline(OPEN_SECONDS)
-        found = await survey(Subject(objects, KEY, 1, env_of(store), Tree, moment=moment))
-    complain("a running writer", found)
-
-
-async def look(store: Store, tree: Tree, oracle: Oracle, chance: random.Random, damage: Damage | None = None) -> View:
-    """Everything a store shows: the tree, and every block that anybody ever wrote, and some others."""
-    devices = tree.shape()
-    contents = {}
-    lost: dict[int, set[int]] = {}
-    for name, (layer, size) in devices.items():
-        blocks: set[int] = set()
-        for session in oracle.sessions:
-            if layer in session.disks:
-                blocks |= session.disks[layer].blocks()
-        blocks |= {0, 7, 4096, (size - 1) // BLOCK_BYTES}
-        found = await _read_blocks(store.device(name), layer, sorted(blocks), damage)
-        contents[layer] = {block: data for block, data in found.items() if data is not None}
-        lost[layer] = {block for block, data in found.items() if data is None}
-        if chance.random() < 0.3:
-            _check_extents(store, name, contents[layer])
-    return View(devices, contents, {layer: blocks for layer, blocks in lost.items() if blocks})
-
-
-async def _read_blocks(device: Device, layer: int, blocks: list[int], damage: Damage | None) -> dict[int, bytes | None]:
-    """The content of each block; None for one that cannot be read, and need not be."""
-
-    async def read(first: int, count: int) -> dict[int, bytes | None]:
-        waits = WAIT_SECONDS if damage is not None and damage.touches(layer, first, first + count) else None
-        try:
-            async with asyncio.timeout(waits):
-                data = joined(await device.read(first * BLOCK_BYTES, count * BLOCK_BYTES))
-        except (StorageError, TimeoutError) as error:
-            if damage is None or not damage.excuses_read(error, layer, first, first + count):
-                raise
-            if count == 1:
-                return {first: None}
-            return {block: data for at in range(count) for block, data in (await read(first + at, 1)).items()}
-        if len(data) != count * BLOCK_BYTES:
-            raise Violation(f"a read of {count} blocks at {first} of layer {layer} gave {len(data)} bytes")
-        return {first + i: data[i * BLOCK_BYTES : (i + 1) * BLOCK_BYTES] for i in range(count)}
-
-    parts = await asyncio.gather(*(read(first, count) for first, count in runs(blocks)))
-    return {block: data for part in parts for block, data in part.items()}
-
-
-def runs(blocks: Iterable[int]) -> list[tuple[int, int]]:
-    """Neighbouring blocks together, a few at most."""
-    found: list[tuple[int, int]] = []
-    for block in blocks:
-        if found and found[-1][0] + found[-1][1] == block and found[-1][1] < RUN_BLOCKS:
-            found[-1] = (found[-1][0], found[-1][1] + 1)
-        else:
-            found.append((block, 1))
-    return found
-
-
-def _check_extents(store: Store, name: str, seen: dict[int, bytes]) -> None:
-    image = Image({block: bytearray(data) for block, data in seen.items()})
-
-    def violate(message: str) -> None:
-        raise Violation(message)
-
-    for block in seen:
-        offset = block * BLOCK_BYTES
-        check_extents(store.device(name).extents(offset, BLOCK_BYTES), offset, BLOCK_BYTES, image, violate)
 
 
 class Surroundings(Protocol):

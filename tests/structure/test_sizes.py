@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from tests.structure.sources import FILES, name_of, nodes
+from tests.structure.sources import FILES, TESTS, name_of, nodes
 
 FILE_LINES_MAX = 350
 FUNCTION_LINES_MAX = 50
@@ -26,6 +26,12 @@ def test_nothing_is_too_long() -> None:
     found = {name_of(path): list(too_long(path.read_text())) for path in FILES}
     assert len(found) > 200
     assert {place: wrong for place, wrong in found.items() if wrong} == {}
+
+
+def test_no_file_of_tests_is_too_long() -> None:
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in TESTS}
+    assert len(lines) > 300
+    assert {place: count for place, count in lines.items() if count > FILE_LINES_MAX} == {}
 
 
 def test_the_test() -> None:

@@ -1,0 +1,198 @@
+"""Mistakes in what keeps a store small and its manifest right: compaction, the sweep, commits of a manifest."""
+
+from tests.simulation.mutation import Mutation
+
+UPKEEP = [
+    Mutation(
+        "clients get in before the log has what was restored",
+        "storage/lsm/engine.py",
+        "            if found.beyond:\n                await self.flush()\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "take-over manifests are deleted",
+        "storage/lsm/manifest/manifest_store.py",
+        "        kept = set(self.manifest.takeovers)\n",
+        "        kept: set[int] = set()\n",
+    ),
+    Mutation(
+        "the sweep takes objects of any epoch",
+        "storage/lsm/gc/sweep.py",
+        "sst in self._named or epoch_of(sst) >= self._epoch:\n"
+        "                continue\n"
+        "            if not self._is_old(info):\n"
+        "                found.young.append(info)\n"
+        "                continue\n"
+        "            try:\n"
+        "                number = await acknowledged_by(self._store, sst, self._store_id)\n",
+        "sst in self._named:\n"
+        "                continue\n"
+        "            if not self._is_old(info):\n"
+        "                found.young.append(info)\n"
+        "                continue\n"
+        "            try:\n"
+        "                number = min(self._fence, await acknowledged_by(self._store, sst, self._store_id) or 0)\n",
+    ),
+    Mutation(
+        "the sweep forgets the locators of the log",
+        "storage/lsm/wiring.py",
+        "        named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},\n",
+        "        named=named_by(manifests).keys(),\n",
+    ),
+    # Mistakes that were really made, and found by the simulation or beside it.
+    Mutation(
+        "made: closing cancels a flush under way",
+        "storage/lsm/engine.py",
+        "        task = self._flushes.start(",
+        "        await flush()\n        return\n        task = self._flushes.start(",
+    ),
+    # Checkpoints and maintenance: the rules of `lsm/compaction`, and what a start does with them.
+    Mutation(
+        "checkpoint: what is listed at its commit counts as merged",
+        "storage/format/manifest.py",
+        "        ssts=[sst for sst in old.ssts if sst.id not in held],\n",
+        "        ssts=[],\n",
+    ),
+    Mutation(
+        "checkpoint: frozen during an install",
+        "storage/lsm/compaction/write_checkpoint.py",
+        "    async with its.installing:\n",
+        "    if True:\n",
+    ),
+    Mutation(
+        "maintenance commits before the tree that the maps show",
+        "storage/lsm/compaction/job_context.py",
+        "        await self.settled()\n\n",
+        "",
+    ),
+    Mutation(
+        "checkpoint: one layer is left out",
+        "storage/lsm/compaction/write_checkpoint.py",
+        "in sorted(frozen.items()):",
+        "in sorted(frozen.items())[: max(len(frozen) - 1, 1)]:",
+    ),
+    Mutation(
+        "checkpoint: the older one is deleted before the commit",
+        "storage/lsm/compaction/write_checkpoint.py",
+        "        older = manifests.manifest.checkpoint\n",
+        "        older = manifests.manifest.checkpoint\n"
+        "        if older is not None:\n"
+        "            await its.store.delete([sst_name(older.id)])\n",
+    ),
+    Mutation(
+        "checkpoint: positions of the older table stay gone",
+        "storage/format/manifest.py",
+        "        gone=[],\n",
+        "        gone=old.gone,\n",
+    ),
+    Mutation(
+        "repack: of SSTs that no checkpoint holds",
+        "storage/lsm/compaction/plan.py",
+        "    return ssts.merged & (ssts.live > 0) & ~",
+        "    return (ssts.live > 0) & ~",
+    ),
+    Mutation(
+        "repack: only whole blocks are copied",
+        "storage/lsm/compaction/repack.py",
+        "            for ref in some:\n",
+        "            for ref in [found for found in some if found.full]:\n",
+    ),
+    Mutation(
+        "repack: only one layer is asked",
+        "storage/lsm/compaction/repack.py",
+        "    for layer, index in list(indexes.items()):\n        for some",
+        "    for layer, index in list(indexes.items())[:1]:\n        for some",
+    ),
+    Mutation(
+        "repack: victims are deleted before the commit",
+        "storage/lsm/compaction/repack.py",
+        "        manifests, gone = its.manifests, set(ids.values())\n",
+        "        manifests, gone = its.manifests, set(ids.values())\n"
+        "        its.garbage.add(sst_name(sst) for sst in sorted(gone))\n"
+        "        await asyncio.sleep(0.1)\n",
+    ),
+    Mutation(
+        "repack: a victim is deleted while a read waits for it",
+        "storage/lsm/compaction/job_context.py",
+        "if self.sst_numbers.number(sst) not in wanted}",
+        "if wanted is not None}",
+    ),
+    Mutation(
+        "repack: frames that do not open are copied",
+        "storage/lsm/compaction/repack.py",
+        "    if isinstance(opened, Exception):\n        raise opened\n",
+        "",
+    ),
+    Mutation(
+        "drop: of SSTs that no checkpoint holds",
+        "storage/lsm/compaction/plan.py",
+        "    dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)\n",
+        "    dropped = snapshot.ssts.live == 0\n",
+    ),
+    Mutation(
+        "drop: what went before is listed again",
+        "storage/format/manifest.py",
+        "    gone = set(manifest.gone)\n",
+        "    gone = set(manifest.gone[1:])\n",
+    ),
+    Mutation(
+        "consolidation: with a sequence that is yet to come",
+        "storage/lsm/compaction/consolidate.py",
+        "index.take(block.block), data, its.cut())",
+        "index.take(block.block), data, its.cut() + 1000)",
+    ),
+    Mutation(
+        "consolidation: of what is not flushed yet",
+        "storage/lsm/compaction/consolidate.py",
+        "assembly.block([], index, block.block, 0, BLOCK_BYTES)",
+        "assembly.block(its.layers.by_number[block.layer].tables, index, block.block, 0, BLOCK_BYTES)",
+    ),
+    Mutation(
+        "a snapshot does not keep what a consolidation replaces, and is moved to",
+        "storage/lsm/compaction/consolidate.py",
+        "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "repack: copies what heads refer to",
+        "storage/lsm/compaction/repack.py",
+        "            live = await live_frames(its.maps(), ids)\n",
+        "            live = await live_frames(its.heads(), ids)\n",
+    ),
+    Mutation(
+        "repack: only heads are pointed to the new places",
+        "storage/lsm/compaction/repack.py",
+        "        maps = list(its.maps().values())\n",
+        "        maps = list(its.heads().values())\n",
+    ),
+    Mutation(
+        "drop: what only snapshots refer to is not counted",
+        "storage/lsm/compaction/census.py",
+        "        for part in trunk.maps():\n",
+        "        for part in (trunk.flat,):\n",
+    ),
+    Mutation(
+        "drop: counted while flushes hand frames to snapshots",
+        "storage/lsm/compaction/compactor.py",
+        "        async with its.installing:\n            # As listed",
+        "        async with asyncio.Lock():\n            # As listed",
+    ),
+    Mutation(
+        "a flush takes trunks out of the log and does not list what was done to them",
+        "storage/format/manifest.py",
+        "        operations=[*old.operations, *operations],\n",
+        "        operations=old.operations,\n",
+    ),
+    Mutation(
+        "checkpoint: what was done to trunks since its freeze is forgotten",
+        "storage/format/manifest.py",
+        "        operations=[logged for logged in old.operations if logged.sequence > sequence],\n",
+        "        operations=[],\n",
+    ),
+    Mutation(
+        "checkpoint: what it holds is done again to trunks",
+        "storage/format/manifest.py",
+        "        operations=[logged for logged in old.operations if logged.sequence > sequence],\n",
+        "        operations=old.operations,\n",
+    ),
+]

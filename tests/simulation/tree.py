@@ -1,0 +1,69 @@
+"""The tree of names of a simulated store, as simple as it can be."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from storage.fs.name_tree import NameTree
+from storage.lsm.metadata import TreeEffects
+from tests.simulation.disk_history import Violation
+from tests.simulation.names import ON_TRUNKS, Change, Devices, after
+from tests.simulation.oracle import Session
+
+
+class Tree(NameTree):
+    """The tree of names, which tells its session of every change at the moment it is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session: Session | None = None
+        self.violate: Callable[[str], None]
+        self.sequence: Callable[[], int]
+        self.intents: dict[asyncio.Task[Any] | None, list[Change]] = {}
+        """What the tasks that are changing the tree are about to do to it, in order."""
+        self.positions: dict[asyncio.Task[Any] | None, int] = {}
+        self.left: list[Change] = []
+        """What is done to trunks though whoever asked for it has gone away."""
+
+    def shape(self) -> Devices:
+        namespace = self.namespace
+        return {
+            f"{name}@{layer.name}" if layer.frozen else name: (layer.number, layer.size)
+            for name, inode in namespace.devices()
+            for layer in namespace.table.trunk(inode.layer)
+        }
+
+    def apply(self, record: bytes) -> TreeEffects:
+        effects = super().apply(record)
+        if self.session is not None:
+            task, change = self._who()
+            try:
+                if change is None:
+                    raise Violation(f"the tree changes into {self.shape()}, and nobody asked for it")
+                self.positions[task] = self.session.tree_changed(change, self.shape(), self.sequence())
+            except Violation as broken:
+                self.violate(str(broken))
+        return effects
+
+    def _who(self) -> tuple[asyncio.Task[Any] | None, Change | None]:
+        """Whose change it is, and what he meant: the task itself, or one that has a memtable flush do something to
+        trunks, and perhaps did not wait for it.
+        """
+        task = asyncio.current_task()
+        if intended := self.intents.get(task):
+            return task, intended.pop(0)
+        shown = self.shape()
+        for other, intended in [*self.intents.items(), (None, self.left)]:
+            for change in intended:
+                if change.verb in ON_TRUNKS and self._makes(change, shown):
+                    intended.remove(change)
+                    return other, change
+        return task, None
+
+    def _makes(self, change: Change, shown: Devices) -> bool:
+        try:
+            return self.session is not None and shown == after(
+                self.session.devices[-1], change, shown, self.session.disks.keys()
+            )
+        except KeyError:
+            return False  # of something that is not there
