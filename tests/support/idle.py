@@ -13,7 +13,10 @@ async def idle() -> None:
     """Return when the running loop has nothing left to do but to wait. AssertionError: it never has.
 
     Behind it a test may say both that something has happened, and that something has not. For tests without threads,
-    on asyncio's own loop, which has no public word for it.
+    on asyncio's own loop, which has no public word for it. uvloop, on which the server runs, keeps its queue where
+    Python cannot see it, and what the server counts of its own work does not include the callbacks and tasks that are
+    about to run: "not yet" would pass for "never". So what needs this runs on asyncio's loop with a wire in place of a
+    network; all tests with real sockets run on uvloop, and so does the program in the tests of integration.
     """
     assert not await comes_true(lambda: False)
 
