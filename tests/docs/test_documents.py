@@ -100,14 +100,20 @@ def test_options_that_are_mentioned_exist(document: Path) -> None:
     assert {option for option in mentioned if option not in pages} == set()
 
 
+def headings(document: Path) -> set[str]:
+    """Those of a document, as links name them."""
+    found = re.findall(r"^#+ (.*)", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in found}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_files_exist(document: Path) -> None:
     text = document.read_text()
-    headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"#+ (.*)", text)}
     for target in re.findall(r"\]\(([^)]+)\)", text):
         path, _, heading = target.partition("#")
-        assert path.startswith("https://") or (document.parent / path).exists(), f"{target} leads nowhere"
-        assert not heading or heading in headings, f"there is no heading {target}"
+        there = document.parent / path if path else document
+        assert path.startswith("https://") or there.exists(), f"{target} leads nowhere"
+        assert not heading or heading in headings(there), f"there is no heading {target}"
     for script in re.findall(r"scripts/\w+", text):
         assert os.access(REPOSITORY / script, os.X_OK), f"{script} cannot be run"
     for mentioned in re.findall(r"`((?:tests|docs|storage|nbdserver)/[\w/.]+)`", text):

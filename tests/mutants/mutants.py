@@ -38,7 +38,6 @@ MUTANTS = [
         ),
         ("keeper: asks about its first incarnation for ever", "if incarnation != self._attached.incarnation:", "if 0:"),
         ("keeper: goes on where nobody says", "and lineage.incarnation is None:", "and lineage is None:"),
-        ("keeper: gives one connection for two", "while len(self._live) < self._attached.connections and", "if"),
         (
             "keeper: keeps a device that was detached",
             "while self._attached.device.attached:\n                miss",

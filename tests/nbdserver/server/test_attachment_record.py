@@ -1,6 +1,7 @@
 """A client's first request waits until this host remembers who it is."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from nbdserver.attachments import HERE, Attachment, Attachments
 from nbdserver.exports import Exports
 from nbdserver.server.listener import Server
+from tests.support import messages as m
 from tests.support.memory_device import MemoryDevice
 from tests.support.nbd import Client, NbdError
 
@@ -40,14 +42,22 @@ async def test_no_request_is_carried_out_before(work: Path) -> None:
 
 
 async def test_one_that_leaves_meanwhile_is_gone(work: Path) -> None:
-    go = asyncio.Event()
-    attachments = Attachments(lambda data: go.wait())  # type: ignore[arg-type, return-value]
+    """With what it sent behind its handshake."""
+    go, asked = asyncio.Event(), asyncio.Event()
+
+    async def keep(data: bytes) -> None:
+        asked.set()
+        await go.wait()
+
+    attachments = Attachments(keep)
     device = MemoryDevice(1 << 20)
     server = Server(Exports(lambda name: device, lambda: ["disk"], attachments=attachments))
     await server.listen_unix(work / "s")
-    client = await asyncio.to_thread(Client, work / "s", "disk")
-    client.close()
-    await server.stop(grace_seconds=0)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(work / "s"))
+        client.sendall(m.FIXED_ZEROLESS_FLAGS + m.go("disk") + m.write(0))
+        await asked.wait()
+        await server.stop(grace_seconds=0)
     go.set()
     await attachments.write()
     assert device.last_sequence == 0
