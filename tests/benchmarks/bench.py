@@ -1,4 +1,4 @@
-"""This file knows what a measurement needs: a store of its own, servers on it, clients, rows for the table."""
+"""What a measurement needs: a store of its own, servers on it, clients, rows for the table."""
 
 import concurrent.futures
 import contextlib

@@ -1,4 +1,4 @@
-"""This file knows what a disk may hold after a crash, given what was sent and what was answered before it.
+"""What a disk may hold after a crash, given what was sent and what was answered before it.
 
 The promise: a prefix of the writes in order of admission that includes every write completed before the last
 acknowledged FLUSH or FUA. One connection admits in the order of sending, so each connection here has an area

@@ -1,4 +1,4 @@
-"""This file knows how to fill sectors so that each says which write it came from, and how to read that back.
+"""How to fill sectors so that each says which write it came from, and how to read that back.
 
 Every 512-byte sector is 64 words of 64 bits: a magic number, the device, the sector's own number, the number
 of the write, a check value over those, and filling that follows from them all. So a sector read back is

@@ -1,4 +1,4 @@
-"""This file knows how to put a disk under a mix of stamped requests until the server dies, and what came of
+"""How to put a disk under a mix of stamped requests until the server dies, and what came of
 each.
 
 Every connection runs in its own thread with its own area of the disk and keeps several requests in flight.

@@ -1,4 +1,4 @@
-"""This file knows the inputs that a fuzzer begins with: the rows of the table, and what earlier runs found.
+"""The inputs that a fuzzer begins with: the rows of the table, and what earlier runs found.
 
 The file `corpus.hex` holds inputs that took a way through the code which no row takes, one a line.
 """

@@ -1,4 +1,4 @@
-"""This file knows what is done with one input of a fuzzer, and what must be true of it.
+"""What is done with one input of a fuzzer, and what must be true of it.
 
 An input is two bytes of choices (`Choice`) and then what a client sends. A handshake takes it, and
 transmission what is behind; a handler stands where a session would, checks that it is given valid requests

@@ -1,4 +1,4 @@
-"""This file knows a good client that works on and on, in a thread, beside whatever others do to a server."""
+"""A good client that works on and on, in a thread, beside whatever others do to a server."""
 
 import threading
 from types import TracebackType

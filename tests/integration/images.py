@@ -1,4 +1,4 @@
-"""This file knows how to make image files that are worth copying: data, compressible data, holes."""
+"""How to make image files that are worth copying: data, compressible data, holes."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""This file knows the four ways to one running server, and how libnbd's and QEMU's programs are told to go them."""
+"""The four ways to one running server, and how libnbd's and QEMU's programs are told to go them."""
 
 from dataclasses import dataclass
 from pathlib import Path

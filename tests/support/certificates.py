@@ -1,4 +1,4 @@
-"""This file knows how to make certificates for tests: an authority, what it signs, and what it revokes.
+"""How to make certificates for tests: an authority, what it signs, and what it revokes.
 
 Folders are laid out as nbdkit, libnbd and QEMU have them, so server and clients can share one. Keys are on the
 P-256 curve, which is quick to make.

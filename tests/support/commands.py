@@ -1,4 +1,4 @@
-"""This file knows how a test runs a program of the system and looks at what came of it."""
+"""How a test runs a program of the system and looks at what came of it."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""This file knows a disk in memory that does all the connections ask of a device, and nothing else.
+"""A disk in memory that does all the connections ask of a device, and nothing else.
 
 Blocks of 256 KiB hold whole blocks as they were written, sectors of 4 KiB what was written in smaller pieces;
 a write that is not aligned is merged into its sectors. Durability is the test's to say: nothing is durable

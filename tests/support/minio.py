@@ -1,4 +1,4 @@
-"""This file knows how to run a MinIO of one's own, ask for its counters, and count objects in it."""
+"""How to run a MinIO of one's own, ask for its counters, and count objects in it."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""This file knows how a test finds a free port and ends what it started: by its own process id, never by
+"""How a test finds a free port and ends what it started: by its own process id, never by
 name.
 """
 

@@ -1,4 +1,4 @@
-"""This file knows how to run the real program: `nbdserver serve` on a store, and its other commands.
+"""How to run the real program: `nbdserver serve` on a store, and its other commands.
 
 Every server has a folder of its own for its runtime files; the state folder, which outlives a server as it
 does on a host, is shared by all servers of one `Host`.

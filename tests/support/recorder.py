@@ -1,4 +1,4 @@
-"""This file knows a handler of requests that writes down what it is asked."""
+"""A handler of requests that writes down what it is asked."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field

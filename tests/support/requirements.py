@@ -1,4 +1,4 @@
-"""This file knows which programs of the system a test needs, and what to do where one is missing.
+"""Which programs of the system a test needs, and what to do where one is missing.
 
 On a developer's machine the test is skipped and the missing thing named; with CI=true it fails, so that
 nothing is skipped unseen there.

@@ -1,4 +1,4 @@
-"""This file knows a server that runs in the test's own event loop, on real sockets, with one disk in memory.
+"""A server that runs in the test's own event loop, on real sockets, with one disk in memory.
 
 `Running` listens on TCP and on a Unix socket, and makes the clients that talk to it; `closed` and `drop` are the two
 ways in which such a conversation ends.

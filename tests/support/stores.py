@@ -1,4 +1,4 @@
-"""This file knows the two kinds of store that the real program is tested on, and how to make an empty one of
+"""The two kinds of store that the real program is tested on, and how to make an empty one of
 each.
 """
 

@@ -1,4 +1,4 @@
-"""This file knows how to speak TLS as a client by hand: what is encrypted, sent, held back or cut is the test's
+"""How to speak TLS as a client by hand: what is encrypted, sent, held back or cut is the test's
 to say."""
 
 import contextlib

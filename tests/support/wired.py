@@ -1,4 +1,4 @@
-"""This file knows how to drive a `Connection` without a network: bytes are fed exactly as cut, replies are
+"""How to drive a `Connection` without a network: bytes are fed exactly as cut, replies are
 collected.
 
 `Wire` stands where a socket and the event loop's transport would. It obeys pauses of reading, can be made to

@@ -1,4 +1,4 @@
-"""This file knows how to run nbdkit and qemu-nbd with a disk like ours."""
+"""How to run nbdkit and qemu-nbd with a disk like ours."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""This file knows how to draw what is said to several servers, and how to say what class of answer came.
+"""How to draw what is said to several servers, and how to say what class of answer came.
 
 A request has a key such as `TRIM bit15 inside 4096`: its command, flags, place and length in words. That is
 what differences are listed by.

@@ -1,4 +1,4 @@
-"""This file knows places where stores may be: a folder, and the memory that this host has of it.
+"""Places where stores may be: a folder, and the memory that this host has of it.
 
 `contents` reads a device whole, and `kill` ends a store as a crash would.
 """

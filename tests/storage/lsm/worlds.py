@@ -1,4 +1,4 @@
-"""This file knows a small world for the real engine: a store in memory whose requests can be held, counted and
+"""A small world for the real engine: a store in memory whose requests can be held, counted and
 failed, a tree of layers that is easy to read, and opening and crashing an engine in it.
 """
 

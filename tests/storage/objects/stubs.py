@@ -1,4 +1,4 @@
-"""This file knows stand-ins for stores that misbehave: an HTTP server that answers as told, and a wrapper."""
+"""Stand-ins for stores that misbehave: an HTTP server that answers as told, and a wrapper."""
 
 import asyncio
 import contextlib
