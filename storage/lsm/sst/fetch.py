@@ -262,7 +262,7 @@ class FrameSource:
             if task in slots:
                 slots.remove(task)
                 self._busy -= Counter((name,))  # which leaves no zeros behind
-                self._dispatch_soon()
+            self._dispatch_soon()  # also where it left before: what was refused then is to be asked for again
 
         def absent() -> None:
             leave()

@@ -7,7 +7,7 @@ import pytest
 
 from storage.cache.frame_cache import FrameCache, weight
 from storage.crypto.cipher import Cipher
-from storage.errors import Corrupt, Fenced, Unavailable
+from storage.errors import Corrupt, Fenced, NotFound, Unavailable
 from storage.format.blocks import FrameRef
 from storage.format.envelope import Header, ObjectKind
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
@@ -276,3 +276,12 @@ async def test_what_is_not_there_is_asked_for_again_without_a_slot() -> None:
     assert all(isinstance(outcome, Fenced) for outcome in await asyncio.gather(*waiting, return_exceptions=True))
     await idle()
     assert shelf.source.loading == 0
+
+
+async def test_what_is_refused_after_it_was_said_not_to_be_there_is_asked_for_again() -> None:
+    shelf = Shelf(1, store=Bucket())
+    shelf.store.fail_once("get", shelf.name, NotFound("not yet"))
+    shelf.store.fail_once("get", shelf.name, Unavailable("a reply was lost"))
+    found = await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)))
+    assert found[shelf.refs[0].location] == shelf.data[shelf.refs[0].location]
+    assert shelf.store.count("get") == 3
