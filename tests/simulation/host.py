@@ -143,6 +143,8 @@ class SimJournal:
     process: Process
     segments: dict[int, bytes] = field(default_factory=dict)
     held: bool = True
+    damaged: bool = False
+    """It is not what was written any more, whoever took it first."""
     torn: Callable[[], tuple[int, bytes]] | None = None
     """Number of the segment, and bytes of a batch that a dead process may have begun to write there."""
 
@@ -186,7 +188,8 @@ class SimFiles:
             if struck:
                 struck[self._chance.randrange(len(struck))] ^= 1 << self._chance.randrange(8)
                 journal.segments[number] = bytes(struck)
-                self.damaged = True
+                journal.damaged = True
+        self.damaged = self.damaged or journal.damaged
         journal.process, journal.held, journal.torn = self._process, True, None
         self._id = journal_id
         return True
