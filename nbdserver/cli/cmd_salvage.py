@@ -11,7 +11,7 @@ import click
 
 from nbdserver.cli import output
 from nbdserver.cli.backend import at_rest
-from nbdserver.cli.exit_status import PROBLEMS, CommandFailed
+from nbdserver.cli.exit_status import EXISTS, PROBLEMS, CommandFailed
 from nbdserver.cli.mapfile import mapfile
 from nbdserver.cli.parameters import NAME, Place, json_option, option, store_option
 from nbdserver.config import format_size
@@ -47,7 +47,7 @@ def salvage_command(
         raise CommandFailed("a salvaged disk needs a file, since its map is of no use beside a pipe")
     where = Path(map_file or f"{file}.map")
     if where.exists() and not overwrite:
-        raise CommandFailed(f"{where} is there already: give --overwrite to replace it")
+        raise CommandFailed(f"{where} is there already: give --overwrite to replace it", status=EXISTS)
     with contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer:
         lines_to = sys.stdout if as_json else None
         with ProgressDisplay(f"salvaging {name}", None, lines_to=lines_to) as progress:

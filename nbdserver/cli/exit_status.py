@@ -13,6 +13,7 @@ FAILED = 1
 USAGE = 2
 PROBLEMS = 3
 """What was asked for is done, and something is wrong."""
+EXISTS = 15
 DAMAGED = 20
 """Data is damaged, lost or rolled back."""
 INTERRUPTED = 130
@@ -25,11 +26,14 @@ STATUS_OF_KIND = {
     "WrongPassword": 12,
     "AccessDenied": 13,
     "Unsupported": 14,
+    "AlreadyExists": EXISTS,
+    "Conflict": 16,
     "Corrupt": DAMAGED,
     "RolledBack": DAMAGED,
     "Unavailable": 21,
     "Unreadable": 21,
     "Untrusted": 21,
+    "OutOfSpace": 22,
     "Invalid": USAGE,
 }
 """By the name of a class of `storage.errors`, which a light command never imports.

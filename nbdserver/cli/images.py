@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from nbdserver.cli.exit_status import CommandFailed
+from nbdserver.cli.exit_status import EXISTS, CommandFailed
 from nbdserver.cli.image_formats import HEAD_BYTES, TAIL_BYTES, is_no_raw_disk
 from storage.trusted_files import create_new, trusted_users
 
@@ -152,7 +152,8 @@ class ImageWriter:
         disk = stat.S_ISBLK(found.st_mode)
         if (disk or found.st_size) and not overwrite:
             os.close(descriptor)
-            raise CommandFailed(f"{self.name} is there already: give --overwrite to replace what it holds")
+            sentence = f"{self.name} is there already: give --overwrite to replace what it holds"
+            raise CommandFailed(sentence, status=EXISTS)
         if stat.S_ISREG(found.st_mode):
             os.ftruncate(descriptor, 0)
         return descriptor

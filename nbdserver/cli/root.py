@@ -11,6 +11,7 @@ from nbdserver import __version__
 from nbdserver.cli.cmd_attach import attach, attached, detach
 from nbdserver.cli.cmd_check import check
 from nbdserver.cli.cmd_client import client
+from nbdserver.cli.cmd_completion import completion
 from nbdserver.cli.cmd_config import config
 from nbdserver.cli.cmd_device import device
 from nbdserver.cli.cmd_init import init
@@ -29,6 +30,8 @@ from nbdserver.service.core_dumps import forbid_core_dumps
 
 def _configure(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Have commands take what they are not told from the configuration file."""
+    if ctx.resilient_parsing:
+        return  # a shell asks how a line goes on, and shows no errors
     path = path or find(os.environ)
     if path is not None and isinstance(ctx.command, click.Group):
         ctx.obj = read(path, ctx.command)
@@ -62,7 +65,8 @@ def cli(store: str | None) -> None:
     Exit status: 0 fine, 1 failed, 2 usage, 3 done but problems found,
     10 no such store, device or bucket, 11 another writer holds or took the store,
     12 wrong password, 13 access denied, 14 unsupported format or store,
-    20 data damaged, 21 store unavailable, 130 interrupted.
+    15 the name exists already, 16 in use, or not possible as things are,
+    20 data damaged, 21 store unavailable, 22 store full, 130 interrupted.
     More may come: take an unknown one as failed.
     """
 
@@ -85,6 +89,7 @@ for _command in (
     detach,
     attached,
     config,
+    completion,
 ):
     cli.add_command(_command)
 

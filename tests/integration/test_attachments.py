@@ -12,7 +12,7 @@ from tests.support.commands import run
 from tests.support.messages import FLAG_CAN_MULTI_CONN, FUA
 from tests.support.nbd import Client, NbdError
 from tests.support.processes import until
-from tests.support.program import Server
+from tests.support.program import EXIT_CONFLICT, Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest
 
@@ -94,7 +94,7 @@ def test_an_attached_device_is_not_changed_and_the_client_is_named(served: Serve
         (client,) = clients(served)
         who = f"client {client['id']} ({client['peer']})"
         for change in (["delete", "disk"], ["rename", "disk", "new"], ["resize", "disk", "1M", "--shrink"]):
-            refused = served.host.run("device", *change, *store, status=1)
+            refused = served.host.run("device", *change, *store, status=EXIT_CONFLICT)
             assert f"'disk' is attached by {who}: detach first to " in refused.stderr
     until(lambda: not clients(served), seconds=20, what="the client's end")
     served.host.run("device", "rename", "disk", "new", *store)

@@ -17,6 +17,7 @@ from tests.support.minio import RunningMinio
 from tests.support.processes import end, until, unused_port
 from tests.support.program import (
     COMMAND,
+    EXIT_CONFLICT,
     EXIT_FENCED,
     EXIT_UNAVAILABLE,
     EXIT_WRONG_PASSWORD,
@@ -27,7 +28,6 @@ from tests.support.program import (
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest, minio_store
 
-EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_FOUND = 10
 
@@ -104,7 +104,7 @@ def test_a_port_in_use(local_store: StoreUnderTest, make_server: Callable[..., S
         taken.bind(("127.0.0.1", server.port))
         taken.listen()
         status, said = refused(server)
-    assert status == EXIT_FAILED
+    assert status == EXIT_CONFLICT
     assert str(server.port) in said
     server.start()
 
@@ -125,7 +125,7 @@ def test_another_size_is_an_error(server: Server) -> None:
     assert server.stop() == 0
     server.create = {"disk": "512MiB"}
     status, said = refused(server)
-    assert status == EXIT_FAILED
+    assert status == EXIT_CONFLICT
     assert "disk" in said
 
 
@@ -163,7 +163,7 @@ def test_no_such_bucket_and_wrong_credentials(host: Host, minio: RunningMinio) -
 def test_two_passwords_at_once_are_an_error(host: Host, local_store: StoreUnderTest, work: Path) -> None:
     (work / "password").write_text("a password")
     done = host.run("serve", local_store.location, status=None, NBDSERVER_PASSWORD_FILE=str(work / "password"))
-    assert done.returncode in (EXIT_FAILED, EXIT_USAGE)
+    assert done.returncode in (1, EXIT_USAGE)
     assert "password" in one_sentence(done.stderr).lower()
 
 

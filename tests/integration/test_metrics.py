@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.processes import until, unused_port
-from tests.support.program import Server
+from tests.support.program import EXIT_CONFLICT, Server
 from tests.support.requirements import find, require
 from tests.support.stores import Away, StoreUnderTest
 
@@ -125,7 +125,8 @@ def test_a_port_in_use_is_one_sentence(store: StoreUnderTest, make_server: Calla
     port = unused_port()
     first = make_server(store, create={"disk": "1MiB"}, arguments=("--metrics", f"127.0.0.1:{port}"))
     first.start()
-    refused = first.host.run("serve", f"{first.location}-2", "--port", "0", "--metrics", str(port), status=1)
+    arguments = ("serve", f"{first.location}-2", "--port", "0", "--metrics", str(port))
+    refused = first.host.run(*arguments, status=EXIT_CONFLICT)
     assert refused.stderr.count("\n") == 1
     assert f"port {port} on 127.0.0.1 is in use" in refused.stderr
     assert "such as 9100" in first.host.run("serve", f"{first.location}-2", "--metrics", "here", status=2).stderr

@@ -12,12 +12,11 @@ import pytest
 from tests.support.commands import run
 from tests.support.minio import RunningMinio
 from tests.support.nbd import Client
-from tests.support.program import Host, NotListening, Server
+from tests.support.program import EXIT_NO_SPACE, Host, NotListening, Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest, minio_store
 
 MIB = 1 << 20
-EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -86,7 +85,7 @@ def test_a_full_disk(small_disk: Path, host: Host, make_server: Callable[..., Se
     assert server.wait(20) == EXIT_INTERRUPTED
     with pytest.raises(NotListening) as refused:
         server.start()
-    assert refused.value.status == EXIT_FAILED
+    assert refused.value.status == EXIT_NO_SPACE
     assert len(refused.value.output.strip().splitlines()) == 1
     assert "make room" in refused.value.output
     filler.unlink()

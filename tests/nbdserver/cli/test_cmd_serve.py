@@ -15,7 +15,16 @@ import pytest
 
 from tests.support.nbd import NbdError
 from tests.support.processes import until, unused_port
-from tests.support.program import EXIT_CORRUPT, EXIT_FENCED, EXIT_WRONG_PASSWORD, Host, NotListening, Server
+from tests.support.program import (
+    EXIT_CONFLICT,
+    EXIT_CORRUPT,
+    EXIT_EXISTS,
+    EXIT_FENCED,
+    EXIT_WRONG_PASSWORD,
+    Host,
+    NotListening,
+    Server,
+)  # fmt: skip
 from tests.support.stores import StoreUnderTest
 
 pytestmark = pytest.mark.integration
@@ -72,7 +81,7 @@ def test_a_port_in_use_is_found_before_the_store_is_touched(host: Host, local_st
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = host.run("serve", local_store.location, "--port", port, "--take-over", status=1)
+        done = host.run("serve", local_store.location, "--port", port, "--take-over", status=EXIT_CONFLICT)
     assert (
         done.stderr == f"nbdserver: port {port} on 127.0.0.1 is in use: stop the other program or choose another one\n"
     )
@@ -211,7 +220,7 @@ def test_a_store_that_was_emptied_is_made_anew_only_when_told(host: Host, local_
         )
         assert "--accept-rollback" in done.stderr
     host.run("init", local_store.location, "--accept-rollback")
-    host.run("init", local_store.location, status=1)
+    host.run("init", local_store.location, status=EXIT_EXISTS)
 
 
 def test_a_damaged_memory_of_the_host_is_named_and_can_be_given_up(host: Host, local_store: StoreUnderTest) -> None:

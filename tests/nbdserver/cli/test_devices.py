@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import COMMAND, Host, Server
+from tests.support.program import COMMAND, EXIT_CONFLICT, EXIT_EXISTS, Host, Server
 from tests.support.stores import StoreUnderTest
 
 pytestmark = pytest.mark.integration
@@ -44,7 +44,7 @@ def test_the_life_of_a_device(served: Host) -> None:
     lines = run("device", "list").stdout.splitlines()
     assert [line.split("\t")[:3] for line in lines] == [["first", "1048576", "0"], ["t/vol", "67108864", "0"]]
     run("device", "resize", "t/vol", "128M")
-    run("device", "resize", "t/vol", "1M", status=1)
+    run("device", "resize", "t/vol", "1M", status=EXIT_CONFLICT)
     run("device", "resize", "t/vol", "1M", "--shrink")
     run("device", "rename", "t/vol", "u")
     facts = dict(line.split("\t") for line in run("device", "show", "u").stdout.splitlines())
@@ -105,8 +105,8 @@ def test_nothing_is_replaced_unasked(served: Host, work: Path) -> None:
     image = work / "image"
     image.write_bytes(b"x" * MIB)
     served.run("device", "import", "first", str(image))
-    assert "--overwrite" in served.run("device", "import", "first", str(image), status=1).stderr
-    assert "--overwrite" in served.run("device", "export", "first", str(image), status=1).stderr
+    assert "--overwrite" in served.run("device", "import", "first", str(image), status=EXIT_CONFLICT).stderr
+    assert "--overwrite" in served.run("device", "export", "first", str(image), status=EXIT_EXISTS).stderr
     image.write_bytes(b"y" * 512)
     served.run("device", "import", "first", str(image), "--overwrite")
     served.run("device", "export", "first", str(image), "--overwrite")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import Host, Server
+from tests.support.program import EXIT_CONFLICT, Host, Server
 
 pytestmark = pytest.mark.integration
 
@@ -38,8 +38,8 @@ def test_the_life_of_a_snapshot(server: Server) -> None:
         with server.connect("a@one") as past:
             assert past.read(0, len(OLD)) == OLD
             assert past.flags & 2, "to be read only"
-            assert "attached" in run("snapshot", "delete", "a@one", status=1).stderr
-        assert "attached" in run("snapshot", "rollback", "a@one", status=1).stderr
+            assert "attached" in run("snapshot", "delete", "a@one", status=EXIT_CONFLICT).stderr
+        assert "attached" in run("snapshot", "rollback", "a@one", status=EXIT_CONFLICT).stderr
         run("snapshot", "create", "@both", "--all")
         run("device", "clone", "a@one", "c")
         with server.connect("c") as clone:
@@ -49,7 +49,7 @@ def test_the_life_of_a_snapshot(server: Server) -> None:
         assert client.read(0, len(NEW)) == NEW
     names = [line.split("\t")[0] for line in run("snapshot", "list").stdout.splitlines()]
     assert names == ["a@one", "a@both", "b@both"]
-    assert "2 snapshots" in run("device", "delete", "a", status=1).stderr
+    assert "2 snapshots" in run("device", "delete", "a", status=EXIT_CONFLICT).stderr
     answer = json.loads(run("snapshot", "rollback", "a@one", "--json").stdout)
     assert answer["kept"] == "a@before-rollback"
     with server.connect("a") as client, server.connect("a@before-rollback") as before:
