@@ -10,7 +10,7 @@ person.
     ├── AlreadyExists    a create met something that is there already
     ├── Conflict         not possible in the present state (attached, another size, not empty): the caller decides
     ├── Invalid          the call makes no sense (name, size, range): fix the call
-    ├── Fenced           another writer holds or took the store: stop, acknowledge nothing
+    ├── Fenced           another writer holds or took the store (this one is superseded): stop, acknowledge nothing
     ├── AccessDenied     credentials or permissions: fix the set-up
     ├── WrongPassword    no key slot opens with this password
     ├── Corrupt          authentication or an invariant failed: never data, never zeros

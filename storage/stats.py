@@ -1,6 +1,7 @@
-"""The one list of counters and gauges of an open store: name, unit and meaning; nothing else is counted.
+"""The one list of counters and gauges of an open store: name, unit and meaning of each. Nothing is counted here.
 
-`Engine.numbers` and `Store.status` take a snapshot of it in one step on the event loop. What is shown of a store, as
+The numbers are put together by `storage.lsm.engine_numbers` and `Store.status`, in one step on the event loop; requests
+are counted by `storage.objects.counting`. What is shown of a store, as
 status, metrics or a dashboard, has its names and units from here.
 """
 

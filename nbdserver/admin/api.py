@@ -5,11 +5,11 @@
     POST /v1/operations           one operation as JSON (see `operations`); its answer
     GET  /v1/check                check the store, as lines of JSON (see `checking`); with ?read_data=1 all data too, at
                                   ?rate=BYTES a second, and ?resume=1 goes on where the last run was cut short
-    GET  /v1/content/NAME         the content of a device, as frames (see `frames`); its size in X-Device-Size
+    GET  /v1/content/NAME         the content of a device, as frames (see `content_frames`); its size in X-Device-Size
     PUT  /v1/content/NAME         fill a device with frames; with ?size=BYTES one that is not there is made, with
                                   ?overwrite=1 data that is there is replaced
 
-An error is answered with status 422 and a `failures.Failure`.
+An error is answered with status 422 and an `error_transfer.Failure`.
 """
 
 import asyncio

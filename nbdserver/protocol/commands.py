@@ -1,4 +1,4 @@
-"""The commands of the transmission phase, and which requests are valid. Pure."""
+"""Which commands the transmission phase has (`COMMANDS`), and which requests are valid. Pure."""
 
 from dataclasses import dataclass
 

@@ -290,7 +290,10 @@ class Transmission(ABC):
             return handler.zero(cookie, offset, length, allocated=allocated, fua=fua)
         if command == wire.CMD_CACHE:
             return handler.cache(cookie, offset, length)
-        return handler.block_status(cookie, offset, length, one=bool(flags & wire.CMD_FLAG_REQ_ONE), only=self._only)
+        if command == wire.CMD_BLOCK_STATUS:
+            one = bool(flags & wire.CMD_FLAG_REQ_ONE)
+            return handler.block_status(cookie, offset, length, one=one, only=self._only)
+        raise NotImplementedError(f"command {command} is said to be valid, and nothing carries it out")
 
     # Requests with a payload
 

@@ -2,7 +2,8 @@
 
 Linux sends a request again on another socket when one stalls or dies. What is then still unread on the old
 socket may be an old copy; applied late, it would undo newer writes that were acknowledged
-(docs/durability.md, "Sending again").
+(docs/durability.md, "Sending again"). While they are kept, this is the handler of the connection, in the place of its
+`Session`.
 """
 
 from collections import deque

@@ -1,7 +1,8 @@
 """Objects with a number, created once: when the name is taken, find out by whom.
 
 A number is bound for ever to one sealed byte string. A reply may be lost, and the same bytes may be sent any number of
-times: if they are there, it was us. Anything else under the name is another writer's, and never ours to overwrite.
+times: if they are there, it was us. Anything else under the name is another writer's, and never ours to overwrite:
+`Taken`, with which the caller stops (`Fenced`).
 """
 
 import asyncio

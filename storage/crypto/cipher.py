@@ -3,6 +3,9 @@
 It guarantees that what `Cipher.open` returns was sealed with the same key and the same associated data, byte
 for byte, and that no nonce is used twice under one sealer. It knows nothing of blocks, objects or passwords.
 
+A nonce is made in `Sealer.seal`: 16 random bytes, which whoever begins an object draws for it (an SST's
+are drawn in `storage.lsm.sst.upload`), and the number of the part within the object.
+
 XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03, section 2) is HChaCha20 over the first 16 bytes of a 24-byte
 nonce, which gives a subkey, then ChaCha20-Poly1305 (RFC 8439, section 2.8) under that subkey with the nonce
 `00000000 | last 8 bytes`. The second part is OpenSSL's, some three times as fast as libsodium's whole. All

@@ -1,4 +1,4 @@
-"""Keys objects: the data key of a store, wrapped under each password.
+"""Keys objects in the store: made, opened by a password, replaced when that changes; and what protects them.
 
 It guarantees that a store is opened by a password of one of its slots and by nothing else, that changing a
 password touches no data, and that a wrong password and a damaged object are told apart.

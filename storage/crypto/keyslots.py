@@ -1,6 +1,7 @@
-"""Key slots: the bytes of a keys object, and what a password has to do with them. No I/O.
+"""Key slots: a password becomes a key (Argon2id, HKDF) that wraps the data key; and the bytes of a keys object. No I/O.
 
-No clock and no randomness is asked. What the parts protect, and what the whole is for, stands at the head of
+The format has room for several slots, each with a password of its own; a store has one. No clock and no randomness is
+asked. What the parts protect, and what the whole is for, stands at the head of
 `storage.crypto.keys`.
 """
 

@@ -1,4 +1,4 @@
-"""A device: the newest layer of a device file, seen as a disk of a certain size in bytes."""
+"""A device: its head, the layer that is written to, seen as a disk of a certain size in bytes. Or a snapshot of it."""
 
 from collections.abc import Callable
 

@@ -13,7 +13,7 @@ import msgspec
 from storage.env import Env, written_at
 from storage.fs.name_tree import NameTree
 from storage.lsm.compaction.forecast import Forecast
-from storage.lsm.compaction.plan import Drop, Snapshot, droppable
+from storage.lsm.compaction.plan import Drop, StoreFacts, droppable
 from storage.lsm.engine import Engine
 from storage.lsm.gc.sweep import Leftovers
 from storage.objects.base import ObjectInfo
@@ -153,7 +153,7 @@ class Upkeep:
         await engine.garbage.delete_now()
         return self._collected(snapshot, found, deleted=engine.garbage.deleted)
 
-    def _collected(self, snapshot: Snapshot, found: Leftovers, *, deleted: int) -> GarbageCollection:
+    def _collected(self, snapshot: StoreFacts, found: Leftovers, *, deleted: int) -> GarbageCollection:
         dead = droppable(snapshot)
         garbage = self._engine.garbage
         kept = [

@@ -28,7 +28,7 @@ from storage.lsm.compaction.plan import (
     Job,
     PatchedBlock,
     Repack,
-    Snapshot,
+    StoreFacts,
     WriteCheckpoint,
     decide,
     next_job,
@@ -151,7 +151,7 @@ class Compactor:
             if decision.over_target:
                 self._hurry.set()
 
-    def _note(self, snapshot: Snapshot, decision: Decision) -> None:
+    def _note(self, snapshot: StoreFacts, decision: Decision) -> None:
         """What follows for writers, and for the next pause."""
         self._over_target = decision.over_target
         self._on_debt(0.0 if self._is_refused else decision.debt)
@@ -234,12 +234,12 @@ class Compactor:
             return False
         return now - since >= self._options.rest_seconds
 
-    async def look(self, options: MaintenanceOptions | None = None, only: int | None = None) -> Snapshot:
+    async def look(self, options: MaintenanceOptions | None = None, only: int | None = None) -> StoreFacts:
         """What is known of the store now; with `only`, all but one layer is left as it is."""
         async with self._looking:
             return await self._look(options or self._options, only)
 
-    async def _look(self, options: MaintenanceOptions, only: int | None) -> Snapshot:
+    async def _look(self, options: MaintenanceOptions, only: int | None) -> StoreFacts:
         its = self._its
         others: set[str] = set()
         async with its.installing:
@@ -262,7 +262,7 @@ class Compactor:
         if own is not None:
             others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
             patched = Patched([block for block in patched.worth if block.layer == only], patched.covered)
-        return Snapshot(
+        return StoreFacts(
             ssts=ssts,
             patched=patched.worth,
             consolidated=self._consolidated,

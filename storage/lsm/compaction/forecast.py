@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 
 from storage.format.frame import BLOCK_BYTES
-from storage.lsm.compaction.plan import Consolidate, Drop, Job, Repack, Snapshot, WriteCheckpoint, next_job
+from storage.lsm.compaction.plan import Consolidate, Drop, Job, Repack, StoreFacts, WriteCheckpoint, next_job
 from storage.lsm.compaction.sst_table import SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 
@@ -36,7 +36,7 @@ class Forecast(msgspec.Struct, kw_only=True):
     """What consolidation fetches, and uploads, at most."""
 
 
-def forecast(snapshot: Snapshot, options: MaintenanceOptions) -> Forecast:
+def forecast(snapshot: StoreFacts, options: MaintenanceOptions) -> Forecast:
     """Follow the plan to its end."""
     seen, told = snapshot, Forecast(stored_before=int(snapshot.ssts.size.sum()))
     while (job := next_job(seen, options)) is not None:
@@ -45,7 +45,7 @@ def forecast(snapshot: Snapshot, options: MaintenanceOptions) -> Forecast:
     return told
 
 
-def _after(seen: Snapshot, job: Job, told: Forecast) -> Snapshot:
+def _after(seen: StoreFacts, job: Job, told: Forecast) -> StoreFacts:
     """What a job makes of the store; it is added to what is told."""
     ssts = seen.ssts
     if isinstance(job, WriteCheckpoint):

@@ -57,7 +57,7 @@ class PatchedBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class StoreFacts:
     """What is known of a store at one moment; sizes in bytes."""
 
     ssts: SstTable
@@ -145,7 +145,7 @@ class Decision:
     """
 
 
-def decide(snapshot: Snapshot, options: MaintenanceOptions) -> Decision:
+def decide(snapshot: StoreFacts, options: MaintenanceOptions) -> Decision:
     """What to do now, and how urgent it is."""
     job = next_job(snapshot, options)
     return Decision(
@@ -155,12 +155,12 @@ def decide(snapshot: Snapshot, options: MaintenanceOptions) -> Decision:
     )
 
 
-def is_over_target(snapshot: Snapshot, options: MaintenanceOptions) -> bool:
+def is_over_target(snapshot: StoreFacts, options: MaintenanceOptions) -> bool:
     """Whether the store is larger than it should be."""
     return snapshot.stored > options.space_factor * snapshot.shown + options.space_slack_bytes
 
 
-def space_debt(snapshot: Snapshot, options: MaintenanceOptions) -> float:
+def space_debt(snapshot: StoreFacts, options: MaintenanceOptions) -> float:
     """How far the store is on its way from the space target (0) to where writers are to be held back (1, or more):
     replies of writes are delayed accordingly, so that a store never grows without bound, and no writer waits for a job
     to end.
@@ -170,7 +170,7 @@ def space_debt(snapshot: Snapshot, options: MaintenanceOptions) -> float:
     return max(snapshot.stored - target, 0.0) / max(room, options.space_slack_bytes, 1)
 
 
-def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
+def next_job(snapshot: StoreFacts, options: MaintenanceOptions) -> Job | None:
     """What to do now; None: nothing is worth it."""
     if dead := droppable(snapshot):
         return Drop(dead)
@@ -184,19 +184,19 @@ def next_job(snapshot: Snapshot, options: MaintenanceOptions) -> Job | None:
     )
 
 
-def droppable(snapshot: Snapshot) -> tuple[SstFacts, ...]:
+def droppable(snapshot: StoreFacts) -> tuple[SstFacts, ...]:
     """The SSTs that nothing refers to, and that no start reads."""
     dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)
     return tuple(snapshot.ssts.where(dropped)) if dropped.any() else ()
 
 
-def _settle(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint | None:
+def _settle(snapshot: StoreFacts, options: MaintenanceOptions) -> WriteCheckpoint | None:
     if options.settle and not snapshot.ssts.merged.all():
         return WriteCheckpoint("nothing else is left to do beside it")
     return None
 
 
-def _checkpoint(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpoint | None:
+def _checkpoint(snapshot: StoreFacts, options: MaintenanceOptions) -> WriteCheckpoint | None:
     if snapshot.operations >= options.operations_max:
         return WriteCheckpoint(f"{snapshot.operations} changes of layers beside it")
     unmerged = snapshot.ssts.where(~snapshot.ssts.merged)
@@ -214,7 +214,7 @@ def _checkpoint(snapshot: Snapshot, options: MaintenanceOptions) -> WriteCheckpo
     return None
 
 
-def _repack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
+def _repack(snapshot: StoreFacts, options: MaintenanceOptions) -> Repack | None:
     share = options.repack_share_at_rest if snapshot.at_rest else options.repack_share
     if is_over_target(snapshot, options):
         share = options.repack_share_over_target
@@ -225,7 +225,7 @@ def _repack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
     return Repack(_some(map(movable.facts, order), options), "little of them is live")
 
 
-def _pack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
+def _pack(snapshot: StoreFacts, options: MaintenanceOptions) -> Repack | None:
     tiers: dict[int, list[SstFacts]] = {}
     small_max = min(options.pack_bytes_max, snapshot.object_bytes // 4)
     for sst in snapshot.ssts.where(_movable(snapshot) & (snapshot.ssts.live <= small_max)):
@@ -237,7 +237,7 @@ def _pack(snapshot: Snapshot, options: MaintenanceOptions) -> Repack | None:
     return None
 
 
-def _movable(snapshot: Snapshot) -> NDArray[np.bool_]:
+def _movable(snapshot: StoreFacts) -> NDArray[np.bool_]:
     """Which SSTs a job may copy from."""
     ssts = snapshot.ssts
     return ssts.merged & (ssts.live > 0) & ~ssts.are(snapshot.skipped)
@@ -255,7 +255,7 @@ def _some(victims: Iterable[SstFacts], options: MaintenanceOptions) -> tuple[Sst
     return tuple(taken)
 
 
-def _uncover(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:
+def _uncover(snapshot: StoreFacts, options: MaintenanceOptions) -> Consolidate | None:
     """Consolidation, where what patches cover is what takes the room."""
     dead = int((snapshot.ssts.frames - snapshot.ssts.live).sum())
     if snapshot.covered <= dead or not is_over_target(snapshot, options):
@@ -268,7 +268,7 @@ def _uncover(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | N
     return _one_job(first)
 
 
-def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate | None:
+def _consolidate(snapshot: StoreFacts, options: MaintenanceOptions) -> Consolidate | None:
     """Blocks in many pieces: those that readers gather often, then in turn round the disk, from where the last job
     ended. So neighbours come into one SST, and into one request of a reader.
     """
@@ -283,7 +283,7 @@ def _consolidate(snapshot: Snapshot, options: MaintenanceOptions) -> Consolidate
     return _one_job(worth[: options.consolidate_blocks_max])
 
 
-def _readable(snapshot: Snapshot) -> Iterable[PatchedBlock]:
+def _readable(snapshot: StoreFacts) -> Iterable[PatchedBlock]:
     return (block for block in snapshot.patched if (block.layer, block.block) not in snapshot.skipped_blocks)
 
 

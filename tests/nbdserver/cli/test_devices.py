@@ -56,7 +56,7 @@ def test_the_life_of_a_device(served: Host) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["create", "first", "1MiB"], 1, "there is a 'first' already"),
+        (["create", "first", "1MiB"], EXIT_EXISTS, "there is a 'first' already"),
         (["create", "first/x", "1MiB"], 1, "'first' is a device"),
         (["create", "x@y", "1MiB"], 2, "'@' separates"),
         (["create", "x", "513"], 2, "multiple of 512"),

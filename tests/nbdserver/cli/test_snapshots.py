@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import EXIT_CONFLICT, Host, Server
+from tests.support.program import EXIT_CONFLICT, EXIT_EXISTS, Host, Server
 
 pytestmark = pytest.mark.integration
 
@@ -122,7 +122,7 @@ def test_what_changed(server: Server) -> None:
         (["snapshot", "diff", "a@x", "a"], 10, "no snapshot named 'x'"),
         (["snapshot", "list", "x"], 10, "no device named 'x'"),
         (["device", "clone", "a@x", "c"], 10, "no snapshot named 'x'"),
-        (["device", "clone", "a", "b"], 1, "there is a 'b' already"),
+        (["device", "clone", "a", "b"], EXIT_EXISTS, "there is a 'b' already"),
     ],
 )
 def test_what_is_refused(refusing: Host, arguments: list[str], status: int, sentence: str) -> None:

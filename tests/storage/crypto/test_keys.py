@@ -1,3 +1,5 @@
+"""Keys objects: what opens them, what does not, and what becomes of one that is damaged, old or exchanged."""
+
 import hmac
 
 import pytest

@@ -13,7 +13,7 @@ from storage.lsm.compaction.plan import (
     Job,
     PatchedBlock,
     Repack,
-    Snapshot,
+    StoreFacts,
     WriteCheckpoint,
     next_job,
 )
@@ -93,7 +93,7 @@ class Disk:
 
 async def possible(engine: Engine) -> list[Job]:
     """Every job that would be right to do now, worth it or not."""
-    seen: Snapshot = await engine.compactor.look()
+    seen: StoreFacts = await engine.compactor.look()
     jobs: list[Job] = [WriteCheckpoint("the test says so")]
     merged = [sst for sst in seen.ssts if sst.merged]
     dead = tuple(sst for sst in merged if not sst.live)

@@ -8,7 +8,7 @@ import pytest
 from storage.errors import AccessDenied, NotFound, StorageError
 from storage.format.names import sst_name
 from storage.lsm.compaction.compactor import GROWN_BYTES_MIN
-from storage.lsm.compaction.plan import Drop, Repack, Snapshot, WriteCheckpoint
+from storage.lsm.compaction.plan import Drop, Repack, StoreFacts, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.worlds import World, durable, read, record, soon, until
@@ -220,7 +220,7 @@ async def test_a_store_that_does_not_change_is_not_counted_again() -> None:
     looks = 0
     look = compactor.look
 
-    async def counted() -> Snapshot:
+    async def counted() -> StoreFacts:
         nonlocal looks
         looks += 1
         return await look()

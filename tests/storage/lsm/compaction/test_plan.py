@@ -10,7 +10,7 @@ from storage.lsm.compaction.plan import (
     Job,
     PatchedBlock,
     Repack,
-    Snapshot,
+    StoreFacts,
     WriteCheckpoint,
     decide,
     is_over_target,
@@ -36,8 +36,8 @@ def sst(
 
 def snapshot(
     *ssts: SstFacts, patched: tuple[PatchedBlock, ...] = (), at_rest: bool = False, checkpoint_rows: int = 0
-) -> Snapshot:
-    return Snapshot(SstTable.of(ssts), patched, checkpoint_rows, at_rest)
+) -> StoreFacts:
+    return StoreFacts(SstTable.of(ssts), patched, checkpoint_rows, at_rest)
 
 
 def names(job: Job | None) -> list[str]:

@@ -10,7 +10,7 @@ from storage.lsm.compaction.plan import (
     Consolidate,
     Job,
     Repack,
-    Snapshot,
+    StoreFacts,
     WriteCheckpoint,
     next_job,
 )
@@ -22,7 +22,7 @@ from tests.storage.lsm.compaction.test_plan import OPTIONS, OVERHEAD, block, sna
 # --- it comes to an end
 
 
-def after(seen: Snapshot, job: Job, fresh: int) -> Snapshot:
+def after(seen: StoreFacts, job: Job, fresh: int) -> StoreFacts:
     """What a job makes of a store that nobody writes to; `fresh` is the number of an SST it writes."""
     ssts = list(seen.ssts)
     if isinstance(job, WriteCheckpoint):
@@ -44,7 +44,7 @@ def after(seen: Snapshot, job: Job, fresh: int) -> Snapshot:
     return replace(seen, ssts=SstTable.of(left))
 
 
-def any_store(draw: random.Random) -> Snapshot:
+def any_store(draw: random.Random) -> StoreFacts:
     ssts = []
     for number in range(draw.randrange(150)):
         frames = int(2 ** draw.uniform(0, 26))
@@ -52,7 +52,7 @@ def any_store(draw: random.Random) -> Snapshot:
         rows = draw.choice([1, 100, 20_000])
         ssts.append(sst(number, live, frames=frames, merged=draw.random() < 0.7, rows=rows))
     patched = [block(number, draw.randrange(1, 40), draw.randrange(1, 65)) for number in range(draw.randrange(600))]
-    return Snapshot(SstTable.of(ssts), patched, draw.choice([0, 10**6]), draw.random() < 0.5)
+    return StoreFacts(SstTable.of(ssts), patched, draw.choice([0, 10**6]), draw.random() < 0.5)
 
 
 @pytest.mark.fast
