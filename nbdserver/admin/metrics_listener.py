@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from nbdserver.listening import listening_failed
+from nbdserver.listen_errors import listening_failed
 
 Text = Callable[[], Awaitable[bytes]]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from nbdserver.cli import output
+from nbdserver.cli import client_words, output
 from nbdserver.cli.parameters import NAME, Place, json_option, store_option
 
 if TYPE_CHECKING:
     from nbdserver.admin.client import AdminClient
+
+if TYPE_CHECKING:
+    pass
 
 
 @click.group()
@@ -40,10 +42,10 @@ def list_command(place: Place, as_json: bool) -> None:
         [
             (
                 str(each["id"]),
-                _who(each),
+                client_words.who(each),
                 each["export"] or "-",
                 output.time(each["since"]),
-                ",".join(_flags(each)) or "-",
+                ",".join(client_words.flags(each)) or "-",
                 str(each["requests"]),
                 output.size(each["bytes_received"]),
                 output.size(each["bytes_sent"]),
@@ -88,30 +90,6 @@ def accept(place: Place, export: str, as_json: bool) -> None:
         output.document(answer)
     else:
         output.line(f"{export}: {', '.join(answer['accepted']) or 'nobody was refused'}")
-
-
-def sentence(attachment: Mapping[str, Any]) -> str:
-    """One client in words."""
-    who = f"{attachment['id']}: {_who(attachment)}"
-    if attachment["export"] is None:
-        return f"{who}, in its handshake since {output.time(attachment['since'])}"
-    flags = "".join(f", {flag}" for flag in _flags(attachment))
-    return (
-        f"{who} on {attachment['export']} since {output.time(attachment['since'])}{flags}, "
-        f"{attachment['requests']} requests, {output.size(attachment['bytes_received'])} received, "
-        f"{output.size(attachment['bytes_sent'])} sent"
-    )
-
-
-def _who(attachment: Mapping[str, Any]) -> str:
-    return " ".join([attachment["peer"], *attachment["certificate"]])
-
-
-def _flags(attachment: Mapping[str, Any]) -> list[str]:
-    flags = [str(attachment["tls"])] if attachment["tls"] else []
-    return flags + [
-        flag.replace("_", "-") for flag in ("structured", "extended", "read_only", "exclusive") if attachment[flag]
-    ]
 
 
 def _server(place: Place) -> AdminClient:

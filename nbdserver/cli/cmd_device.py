@@ -6,7 +6,7 @@ import click
 
 from nbdserver.cli import output
 from nbdserver.cli.backend import perform
-from nbdserver.cli.cmd_client import sentence
+from nbdserver.cli.client_words import sentence
 from nbdserver.cli.cmd_content import export_command, import_command
 from nbdserver.cli.cmd_salvage import salvage_command
 from nbdserver.cli.exit_status import CommandFailed

@@ -10,7 +10,7 @@ import click
 
 from nbdserver.cli import output
 from nbdserver.cli.backend import at_rest, perform
-from nbdserver.cli.cmd_client import sentence
+from nbdserver.cli.client_words import sentence
 from nbdserver.cli.exit_status import PROBLEMS
 from nbdserver.cli.parameters import Place, json_option, store_option
 from nbdserver.service.condition import problems, refused, waits_for

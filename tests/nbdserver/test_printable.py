@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbdserver.cli import output
-from nbdserver.cli.cmd_client import sentence
+from nbdserver.cli.client_words import sentence
 from nbdserver.cli.exit_status import report
 from nbdserver.printable import printable, printable_lines, shell_word
 from nbdserver.service import logs

@@ -57,7 +57,7 @@ def test_the_life_of_a_device(served: Host) -> None:
     ("arguments", "status", "sentence"),
     [
         (["create", "first", "1MiB"], EXIT_EXISTS, "there is a 'first' already"),
-        (["create", "first/x", "1MiB"], 1, "'first' is a device"),
+        (["create", "first/x", "1MiB"], EXIT_CONFLICT, "'first' is a device"),
         (["create", "x@y", "1MiB"], 2, "'@' separates"),
         (["create", "x", "513"], 2, "multiple of 512"),
         (["create", "x", "10GB"], 2, "'10GB' is not a size"),
@@ -141,7 +141,7 @@ def test_pipes(at_rest: Host, work: Path) -> None:
         env=at_rest.environment(),
         capture_output=True,
     )
-    assert long.returncode == 1
+    assert long.returncode == EXIT_CONFLICT
     assert b"more to write than the 1048576 bytes" in long.stderr, "though what lies behind the end is zeros"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbdserver import unix_sockets
-from nbdserver.listening import listening_failed
+from nbdserver.listen_errors import listening_failed
 from storage.errors import AccessDenied, Conflict, Invalid
 from tests.support.running import Running
 
