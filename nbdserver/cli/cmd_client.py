@@ -13,9 +13,6 @@ from nbdserver.cli.parameters import NAME, Place, json_option, store_option
 if TYPE_CHECKING:
     from nbdserver.admin.client import AdminClient
 
-if TYPE_CHECKING:
-    pass
-
 
 @click.group()
 def client() -> None:
