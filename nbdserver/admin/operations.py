@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from nbdserver.admin.asked import NO_CLIENTS, Answer, Clients
+from nbdserver.admin.file_operations import (
+    ChangeFile,
+    ListFiles,
+    MakeDirectory,
+    MakeLink,
+    MoveFile,
+    RemoveFile,
+    ShowFile,
+)
 from nbdserver.admin.snapshot_operations import (
     CloneDevice,
     CreateSnapshot,
@@ -238,6 +247,13 @@ Operation = (
     | DiffSnapshot
     | ForgetSnapshot
     | RollBackDevice
+    | ListFiles
+    | ShowFile
+    | MakeDirectory
+    | MakeLink
+    | MoveFile
+    | RemoveFile
+    | ChangeFile
     | Flush
     | ChangePassword
     | ListClients

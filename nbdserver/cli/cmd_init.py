@@ -9,7 +9,7 @@ import click
 
 from nbdserver.cli import output, passwords
 from nbdserver.cli.backend import is_there, make_store
-from nbdserver.cli.exit_status import CommandFailed
+from nbdserver.cli.exit_status import EXISTS, CommandFailed
 from nbdserver.cli.parameters import Place, json_option, rollback_option, store_argument
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def init(place: Place, accept_rollback: bool, as_json: bool) -> None:
     the data.
     """
     if is_there(place.store):
-        raise CommandFailed(f"there is a store at {place.store} already")
+        raise CommandFailed(f"there is a store at {place.store} already", status=EXISTS)
     password = passwords.current(os.environ)
 
     async def describe(store: Store) -> tuple[bool, StoreStatus]:
@@ -42,7 +42,7 @@ def init(place: Place, accept_rollback: bool, as_json: bool) -> None:
             passwords.confirm(password)
         created, status = make_store(place, password.secret, describe, accept_rollback=accept_rollback)
     if not created:
-        raise CommandFailed(f"there is a store at {place.store} already")
+        raise CommandFailed(f"there is a store at {place.store} already", status=EXISTS)
     if as_json:
         output.document({"store": status.url, "store_id": status.store_id})
     else:

@@ -83,6 +83,21 @@ class NameType(click.ParamType[str]):
 NAME = NameType()
 
 
+class PathType(NameType):
+    """An absolute path in the tree of names."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        path = super().convert(value, param, ctx)
+        if not path.startswith("/"):
+            self.fail(f"{path!r} is not an absolute path, such as /.nbd/vol1", param, ctx)
+        return path
+
+
+PATH = PathType()
+
+
 class SnapshotType(click.ParamType[tuple[str, str]]):
     """`DEVICE@SNAPSHOT`: the names of both."""
 

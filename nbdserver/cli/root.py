@@ -14,6 +14,7 @@ from nbdserver.cli.cmd_client import client
 from nbdserver.cli.cmd_completion import completion
 from nbdserver.cli.cmd_config import config
 from nbdserver.cli.cmd_device import device
+from nbdserver.cli.cmd_fs import fs
 from nbdserver.cli.cmd_init import init
 from nbdserver.cli.cmd_maintain import compact, gc
 from nbdserver.cli.cmd_password import password
@@ -76,6 +77,7 @@ for _command in (
     serve,
     device,
     snapshot,
+    fs,
     client,
     password,
     status,

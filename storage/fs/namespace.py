@@ -34,10 +34,8 @@ from storage.fs.inodes import (
     RemoveInode,
     RemoveLayer,
     Unlink,
-    check_attributes,
     check_component,
     check_size,
-    check_target,
     damaged,
     split_device_name,
 )
@@ -212,61 +210,26 @@ class Namespace:
             ]
         )
 
-    def plan_mkdir(self, path: str, now: float, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> bytes:
-        """A new, empty directory at an absolute path."""
-        directory, last = self._free_name(path)
-        number = self.table.next_inode
-        inode = new_inode(number, InodeKind.DIRECTORY, mode, uid, gid, now)
-        return encode_edits([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
+    def free_name(self, path: str) -> tuple[int, str]:
+        """The directory and the last component of an absolute path at which there is nothing yet."""
+        if not path.startswith("/"):
+            raise Invalid(f"{path!r} is no absolute path")
+        above, _, last = path.rstrip("/").rpartition("/")
+        check_component(last)
+        trail = walk(self.table, above)
+        names = self.table.entries.get(trail[-1][1])
+        if names is None:
+            raise Conflict(f"{above!r} is not a directory")
+        if last in names:
+            raise AlreadyExists(f"there is a {path!r} already")
+        if len(trail) > 1 and trail[1][0] == DEVICES:
+            split_device_name("/".join([*(part for part, _ in trail[2:]), last]))
+        return trail[-1][1], last
 
-    def plan_symlink(self, path: str, target: str, now: float, *, uid: int = 0, gid: int = 0) -> bytes:
-        """A new symbolic link at an absolute path; what it points to need not be there."""
-        check_target(target)
-        directory, last = self._free_name(path)
-        number = self.table.next_inode
-        inode = new_inode(number, InodeKind.SYMLINK, 0o777, uid, gid, now, target=target)
-        return encode_edits([PutInode(inode), Link(directory, last, number), self._touched(directory, now)])
-
-    def plan_remove(self, path: str, now: float) -> bytes:
-        """A symbolic link or an empty directory goes; a device is Conflict."""
-        trail = walk(self.table, path, follow=False)
-        inode = self._at(trail)
-        if inode.kind is InodeKind.DEVICE:
-            raise Conflict(f"{path!r} is a device: delete it as one")
-        if self.table.entries.get(inode.number):
-            raise Conflict(f"the directory {path!r} is not empty")
-        if len(trail) == 1 or (len(trail) == 2 and trail[1][0] == DEVICES):
-            raise Conflict(f"{path!r} cannot be removed")
-        directory, name = trail[-2][1], trail[-1][0]
-        return encode_edits(
-            [Unlink(directory, name), RemoveInode(inode.number), self._touched(directory, now)],
-        )
-
-    def plan_attributes(
-        self,
-        path: str,
-        now: float,
-        *,
-        mode: int | None = None,
-        uid: int | None = None,
-        gid: int | None = None,
-        atime: float | None = None,
-        mtime: float | None = None,
-        follow: bool = True,
-    ) -> bytes:
-        """New permission bits, owner, group or times (seconds); what is None stays as it is."""
-        inode = self._at(walk(self.table, path, follow=follow))
-        changed = msgspec.structs.replace(
-            inode,
-            mode=inode.mode if mode is None else mode,
-            uid=inode.uid if uid is None else uid,
-            gid=inode.gid if gid is None else gid,
-            atime=inode.atime if atime is None else nanoseconds(atime),
-            mtime=inode.mtime if mtime is None else nanoseconds(mtime),
-            ctime=nanoseconds(now),
-        )
-        check_attributes(changed)
-        return encode_edits([PutInode(changed)])
+    def touched(self, directory: int, now: float) -> PutInode:
+        """What a directory's times become when a name in it came or went."""
+        stamp = nanoseconds(now)
+        return PutInode(msgspec.structs.replace(self.table.inodes[directory], mtime=stamp, ctime=stamp))
 
     def _at(self, trail: Trail) -> Inode:
         return self.table.inodes[trail[-1][1]]
@@ -299,7 +262,7 @@ class Namespace:
             made = new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now)
             edits += [PutInode(made), Link(directory, part, number)]
             if directory in self.table.inodes:
-                edits.append(self._touched(directory, now))
+                edits.append(self.touched(directory, now))
             directory = number
         taken = self.table.entries.get(directory, {}).get(last)
         if taken is not None:
@@ -307,7 +270,7 @@ class Namespace:
                 raise AlreadyExists(f"names begin with {'/'.join(parts) + '/'!r} already")
             raise AlreadyExists(f"there is a {'/'.join(parts)!r} already")
         if directory in self.table.inodes:
-            edits.append(self._touched(directory, now))
+            edits.append(self.touched(directory, now))
         return directory, last
 
     def _leave(self, trail: Trail, now: float, *, kept: set[int]) -> list[Edit]:
@@ -322,27 +285,7 @@ class Namespace:
             edits += [Unlink(trail[depth - 1][1], name), RemoveInode(directory)]
             gone = name
             depth -= 1
-        return [*edits, self._touched(trail[depth][1], now)]
-
-    def _free_name(self, path: str) -> tuple[int, str]:
-        """The directory and the last component of an absolute path at which there is nothing yet."""
-        if not path.startswith("/"):
-            raise Invalid(f"{path!r} is no absolute path")
-        above, _, last = path.rstrip("/").rpartition("/")
-        check_component(last)
-        trail = walk(self.table, above)
-        names = self.table.entries.get(trail[-1][1])
-        if names is None:
-            raise Conflict(f"{above!r} is not a directory")
-        if last in names:
-            raise AlreadyExists(f"there is a {path!r} already")
-        if len(trail) > 1 and trail[1][0] == DEVICES:
-            split_device_name("/".join([*(part for part, _ in trail[2:]), last]))
-        return trail[-1][1], last
-
-    def _touched(self, directory: int, now: float) -> PutInode:
-        stamp = nanoseconds(now)
-        return PutInode(msgspec.structs.replace(self.table.inodes[directory], mtime=stamp, ctime=stamp))
+        return [*edits, self.touched(trail[depth][1], now)]
 
     def _next_inode(self, edits: list[Edit]) -> int:
         """The number after those that `edits` give out already."""

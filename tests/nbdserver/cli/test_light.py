@@ -84,6 +84,7 @@ def test_the_commands() -> None:
             f"device {verb}"
             for verb in ["create", "list", "show", "resize", "rename", "clone", "delete", "import", "export", "salvage"]
         ),
+        *(f"fs {verb}" for verb in ["ls", "tree", "stat", "mkdir", "ln", "mv", "rm", "chmod", "chown"]),
         *(f"snapshot {verb}" for verb in ["create", "list", "diff", "delete", "rollback"]),
     }
 

@@ -4,6 +4,7 @@ import pytest
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError
 from storage.format.trunks import DropLayer
+from storage.fs.file_plans import plan_attributes, plan_mkdir, plan_remove, plan_symlink
 from storage.fs.inodes import (
     SIZE_BYTES_MAX,
     LayerRecord,
@@ -156,9 +157,9 @@ def test_bad_names(tree: Namespace, name: str) -> None:
 
 def test_symbolic_links_serve_their_target(tree: Namespace) -> None:
     made(tree, "db-2026", "t/v")
-    tree.apply(tree.plan_symlink("/.nbd/current", "db-2026", NOW))
-    tree.apply(tree.plan_symlink("/.nbd/t/up", "../current", NOW))
-    tree.apply(tree.plan_symlink("/.nbd/also", "/.nbd/t", NOW))
+    tree.apply(plan_symlink(tree, "/.nbd/current", "db-2026", NOW))
+    tree.apply(plan_symlink(tree, "/.nbd/t/up", "../current", NOW))
+    tree.apply(plan_symlink(tree, "/.nbd/also", "/.nbd/t", NOW))
     assert tree.device("current") == tree.device("db-2026")
     assert tree.device("t/up")[0] == "db-2026"
     assert tree.device("also/v")[0] == "t/v"
@@ -173,8 +174,8 @@ def test_symbolic_links_serve_their_target(tree: Namespace) -> None:
 
 def test_links_are_not_mistaken_for_devices(tree: Namespace) -> None:
     made(tree, "a")
-    tree.apply(tree.plan_symlink("/.nbd/l", "a", NOW))
-    tree.apply(tree.plan_symlink("/.nbd/nowhere", "b", NOW))
+    tree.apply(plan_symlink(tree, "/.nbd/l", "a", NOW))
+    tree.apply(plan_symlink(tree, "/.nbd/nowhere", "b", NOW))
     with pytest.raises(Conflict, match="symbolic link"):
         tree.plan_delete("l", NOW)
     with pytest.raises(Conflict, match="symbolic link"):
@@ -186,12 +187,12 @@ def test_links_are_not_mistaken_for_devices(tree: Namespace) -> None:
     tree.apply(tree.plan_delete("a", NOW))
     with pytest.raises(NotFound):
         tree.device("l")
-    tree.apply(tree.plan_remove("/.nbd/l", NOW))
+    tree.apply(plan_remove(tree, "/.nbd/l", NOW))
 
 
 def test_loops_of_links_end(tree: Namespace) -> None:
-    tree.apply(tree.plan_symlink("/.nbd/a", "b", NOW))
-    tree.apply(tree.plan_symlink("/.nbd/b", "a/", NOW))
+    tree.apply(plan_symlink(tree, "/.nbd/a", "b", NOW))
+    tree.apply(plan_symlink(tree, "/.nbd/b", "a/", NOW))
     with pytest.raises(Invalid, match="40"):
         tree.resolve("/.nbd/a")
     with pytest.raises(NotFound):
@@ -201,28 +202,28 @@ def test_loops_of_links_end(tree: Namespace) -> None:
 def test_a_chain_of_forty_links_is_followed_and_one_more_is_not(tree: Namespace) -> None:
     made(tree, "0")
     for number in range(1, 42):
-        tree.apply(tree.plan_symlink(f"/.nbd/{number}", str(number - 1), NOW))
+        tree.apply(plan_symlink(tree, f"/.nbd/{number}", str(number - 1), NOW))
     assert tree.device("40")[0] == "0"
     with pytest.raises(NotFound):
         tree.device("41")
 
 
 def test_directories_and_removal(tree: Namespace) -> None:
-    tree.apply(tree.plan_mkdir("/data", NOW, mode=0o700, uid=1, gid=2))
-    tree.apply(tree.plan_symlink("/data/l", "x" * 4096, NOW, uid=3, gid=4))
+    tree.apply(plan_mkdir(tree, "/data", NOW, mode=0o700, uid=1, gid=2))
+    tree.apply(plan_symlink(tree, "/data/l", "x" * 4096, NOW, uid=3, gid=4))
     assert tree.size(tree.resolve("/data")) == 0
     with pytest.raises(Conflict, match="not empty"):
-        tree.plan_remove("/data", NOW)
+        plan_remove(tree, "/data", NOW)
     for path in ("/", "/.nbd", "/.nbd/", "/data/.."):
         with pytest.raises(Conflict):
-            tree.plan_remove(path, NOW)
-    tree.apply(tree.plan_remove("/data/l", NOW))
-    tree.apply(tree.plan_remove("/data", NOW))
+            plan_remove(tree, path, NOW)
+    tree.apply(plan_remove(tree, "/data/l", NOW))
+    tree.apply(plan_remove(tree, "/data", NOW))
     made(tree, "a")
     with pytest.raises(Conflict, match="is a device"):
-        tree.plan_remove("/.nbd/a", NOW)
+        plan_remove(tree, "/.nbd/a", NOW)
     with pytest.raises(NotFound):
-        tree.plan_remove("/data", NOW)
+        plan_remove(tree, "/data", NOW)
 
 
 @pytest.mark.parametrize(
@@ -241,26 +242,26 @@ def test_directories_and_removal(tree: Namespace) -> None:
 def test_paths_that_cannot_be_made(tree: Namespace, path: str, error: type[StorageError]) -> None:
     made(tree, "a")
     with pytest.raises(error):
-        tree.plan_mkdir(path, NOW)
+        plan_mkdir(tree, path, NOW)
     with pytest.raises(error):
-        tree.plan_symlink(path, "t", NOW)
+        plan_symlink(tree, path, "t", NOW)
 
 
 @pytest.mark.parametrize("target", ["", "a\0", "x" * 4097, "\udcff"])
 def test_bad_link_targets(tree: Namespace, target: str) -> None:
     with pytest.raises(Invalid):
-        tree.plan_symlink("/l", target, NOW)
+        plan_symlink(tree, "/l", target, NOW)
 
 
 def test_attributes(tree: Namespace) -> None:
     made(tree, "a")
-    tree.apply(tree.plan_symlink("/l", "/.nbd/a", NOW))
-    tree.apply(tree.plan_attributes("/l", NOW + 5, mode=0o4755, uid=1, mtime=9.5))
+    tree.apply(plan_symlink(tree, "/l", "/.nbd/a", NOW))
+    tree.apply(plan_attributes(tree, "/l", NOW + 5, mode=0o4755, uid=1, mtime=9.5))
     _, inode = tree.device("a")
     assert (inode.mode, inode.uid, inode.gid) == (0o4755, 1, 0)
     assert (inode.mtime, inode.ctime - inode.born) == (9_500_000_000, 5_000_000_000)
-    tree.apply(tree.plan_attributes("/l", NOW, gid=6, atime=1.0, follow=False))
+    tree.apply(plan_attributes(tree, "/l", NOW, gid=6, atime=1.0, follow=False))
     assert tree.device("a")[1] == inode
     for mode, uid, gid in ((0o10000, 0, 0), (-1, 0, 0), (0, 2**32, 0), (0, 0, -1)):
         with pytest.raises(Invalid):
-            tree.plan_attributes("/l", NOW, mode=mode, uid=uid, gid=gid)
+            plan_attributes(tree, "/l", NOW, mode=mode, uid=uid, gid=gid)

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from storage.errors import Corrupt, Unsupported
+from storage.fs.file_plans import plan_mkdir
 from storage.fs.inodes import (
     LayerRecord,
     Link,
@@ -124,8 +125,8 @@ def test_equal_trees_have_equal_bytes(tree: Namespace) -> None:
 
 
 def test_directories_in_a_ring_are_corrupt(tree: Namespace) -> None:
-    tree.apply(tree.plan_mkdir("/a", NOW))
-    tree.apply(tree.plan_mkdir("/a/b", NOW))
+    tree.apply(plan_mkdir(tree, "/a", NOW))
+    tree.apply(plan_mkdir(tree, "/a/b", NOW))
     _, image = msgspec.msgpack.decode(tree.encode())
     a, b = 3, 4
     entries = [[1, ".nbd", 2], [a, "b", b], [b, "a", a]]

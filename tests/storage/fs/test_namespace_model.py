@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound
 from storage.format.trunks import DropLayer
+from storage.fs.file_plans import plan_attributes
 from storage.fs.namespace import Effect, Namespace, ZeroRange
 from tests.storage.fs.trees import NOW
 from tests.support.examples import examples
@@ -93,7 +94,7 @@ class AgainstADict(RuleBasedStateMachine):
     @rule(name=NAMES, mode=st.integers(0, 0o777))
     def attributes(self, name: str, mode: int) -> None:
         if name in self.model:
-            self.apply(self.tree.plan_attributes(f"/.nbd/{name}", self.now, mode=mode))
+            self.apply(plan_attributes(self.tree, f"/.nbd/{name}", self.now, mode=mode))
             assert self.tree.device(name)[1].mode == mode
 
     @rule()
