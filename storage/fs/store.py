@@ -15,7 +15,7 @@ from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
 from storage.fs.device import Device
-from storage.fs.files import Files
+from storage.fs.file_tree import FileTree
 from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
@@ -77,7 +77,7 @@ class Store:
         self._opened_at = env.monotonic()
         self.opening = engine.opening
         self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self.device)
-        self.files = Files(engine, tree, env, self._refuse_in_use)
+        self.files = FileTree(engine, tree, env, self._refuse_in_use)
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 

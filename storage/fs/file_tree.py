@@ -39,7 +39,7 @@ class FileInfo:
     changed: float
 
 
-class Files:
+class FileTree:
     """Owned by the event loop."""
 
     def __init__(self, engine: Engine, tree: NameTree, env: Env, refuse_in_use: Callable[[str, str], None]) -> None:
