@@ -8,7 +8,7 @@ import pytest
 
 from nbdserver.cli.exit_status import STATUS_OF_KIND, CommandFailed, report, status_of
 from storage import errors
-from storage.errors import Corrupt, Fenced, StorageError
+from storage.errors import AlreadyExists, Conflict, Corrupt, Fenced, OutOfSpace, StorageError
 
 
 def kinds() -> set[str]:
@@ -17,12 +17,13 @@ def kinds() -> set[str]:
 
 def test_the_table_names_only_kinds_that_exist() -> None:
     assert set(STATUS_OF_KIND) <= kinds()
-    assert kinds() - set(STATUS_OF_KIND) == {"StorageError", "AlreadyExists", "Conflict", "OutOfSpace", "Closed"}
+    assert kinds() - set(STATUS_OF_KIND) == {"StorageError", "Closed"}
 
 
 def test_statuses() -> None:
     assert status_of(Fenced("x")) == 11
     assert status_of(Corrupt("x", "y")) == 20
+    assert (status_of(AlreadyExists("x")), status_of(Conflict("x")), status_of(OutOfSpace("x"))) == (15, 16, 22)
     assert status_of(CommandFailed("x")) == 1
     assert status_of(CommandFailed("x", status=2)) == 2
     assert status_of(click.UsageError("x")) == 2
