@@ -286,8 +286,7 @@ class Transmission(ABC):
             return handler.zero(cookie, offset, length, allocated=False, fua=fua)
         if command == wire.CMD_WRITE_ZEROES:
             # FAST_ZERO asks for nothing more: zeroing is one entry whatever its length, so it is always fast.
-            allocated = bool(flags & wire.CMD_FLAG_NO_HOLE)
-            return handler.zero(cookie, offset, length, allocated=allocated, fua=fua)
+            return handler.zero(cookie, offset, length, allocated=bool(flags & wire.CMD_FLAG_NO_HOLE), fua=fua)
         if command == wire.CMD_CACHE:
             return handler.cache(cookie, offset, length)
         if command == wire.CMD_BLOCK_STATUS:

@@ -13,7 +13,7 @@ from pathlib import Path
 from nbdserver.protocol import states
 from tests.support.program import REPOSITORY
 
-WIDTH = 100
+WIDTH = 106
 """Columns of a picture of layers."""
 
 _MARKED = re.compile(r"(<!-- scripts/draw: ([\w. ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
