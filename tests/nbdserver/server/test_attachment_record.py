@@ -9,6 +9,7 @@ import pytest
 from nbdserver.attachments import HERE, Attachment, Attachments
 from nbdserver.exports import Exports
 from nbdserver.server.listener import Server
+from tests.storage.lsm.worlds import until
 from tests.support import messages as m
 from tests.support.memory_device import MemoryDevice
 from tests.support.nbd import Client, NbdError
@@ -27,17 +28,20 @@ async def test_no_request_is_carried_out_before(work: Path) -> None:
     server = Server(Exports(lambda name: device, lambda: ["disk"], attachments=attachments))
     await server.listen_unix(work / "s")
     client = await asyncio.to_thread(Client, work / "s", "disk")
-    writing = asyncio.ensure_future(asyncio.to_thread(client.write, 0, b"x" * 4096))
-    while not records:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0.05)  # long enough for a write, were it not held
-    assert not writing.done()
-    assert device.last_sequence == 0
-    go.set()
-    await writing
-    assert device.last_sequence == 1
-    await asyncio.to_thread(client.disconnect)
-    await server.stop(grace_seconds=1)
+    try:
+        writing = asyncio.ensure_future(asyncio.to_thread(client.write, 0, b"x" * 4096))
+        await until(lambda: bool(records))
+        await asyncio.sleep(0.05)  # long enough for a write, were it not held
+        assert not writing.done()
+        assert device.last_sequence == 0
+        go.set()
+        await writing
+        assert device.last_sequence == 1
+        await asyncio.to_thread(client.disconnect)
+    finally:
+        go.set()
+        client.close()
+        await server.stop(grace_seconds=0)
     await attachments.write()
 
 
