@@ -21,6 +21,10 @@ TESTS_FAILED = 1
 """pytest's status; what is above it says that they did not run."""
 
 
+LIMIT = "--timeout=60"
+"""Some mistakes make a loop that has no end; a test that is stopped has failed."""
+
+
 def text_of(mutant: Mutant) -> str:
     """The file with the mistake in it. ValueError: the text to replace is not there (once)."""
     text = (ROOT / mutant.file).read_text()
@@ -38,7 +42,7 @@ def is_noticed(mutant: Mutant) -> bool:
         shutil.copy(ROOT / "pyproject.toml", folder)
         (folder / mutant.file).write_text(text_of(mutant))
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-m", "fast", "-p", "no:cacheprovider", *mutant.tests],
+            [sys.executable, "-m", "pytest", "-q", "-x", "-m", "fast", "-p", "no:cacheprovider", LIMIT, *mutant.tests],
             cwd=folder,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)},
             capture_output=True,
