@@ -111,7 +111,9 @@ def test_nbdinfo(way: Way) -> None:
     assert report["TLS"] is way.is_tls
     (export,) = report["exports"]
     assert export["export-size"] == IMAGE_MIB * MIB
-    assert export["contexts"] == ["base:allocation"]
+    allocation, incarnation = export["contexts"]
+    assert allocation == "base:allocation"
+    assert incarnation.startswith("x-nbdserver:incarnation:")
     newer("nbdinfo", "--map", "--totals", way.uri("huge"))
 
 
