@@ -21,7 +21,9 @@ def test_nbdinfo_reports_the_export(server: Server) -> None:
         assert export["is_read_only"] is False
         for ability in ("flush", "fua", "multi_conn", "trim", "zero", "fast_zero", "df", "cache"):
             assert export[f"can_{ability}"] is True, ability
-        assert export["contexts"] == ["base:allocation"]
+        allocation, incarnation = export["contexts"]
+        assert allocation == "base:allocation"
+        assert incarnation.startswith("x-nbdserver:incarnation:")
         assert export["block_size_minimum"] == 1
         assert export["block_size_preferred"] == 4096
         assert export["block_size_maximum"] == 32 << 20
