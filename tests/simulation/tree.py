@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from storage.format.trunks import CloneSnapshot, RollBack
 from storage.fs.name_tree import NameTree
 from storage.lsm.metadata import TreeEffects
 from tests.simulation.disk_history import Violation
@@ -36,7 +37,7 @@ class Tree(NameTree):
     def apply(self, record: bytes) -> TreeEffects:
         effects = super().apply(record)
         if self.session is not None:
-            task, change = self._who()
+            task, change = self._who(effects)
             try:
                 if change is None:
                     raise Violation(f"the tree changes into {self.shape()}, and nobody asked for it")
@@ -45,7 +46,7 @@ class Tree(NameTree):
                 self.violate(str(broken))
         return effects
 
-    def _who(self) -> tuple[asyncio.Task[Any] | None, Change | None]:
+    def _who(self, effects: TreeEffects) -> tuple[asyncio.Task[Any] | None, Change | None]:
         """Whose change it is, and what he meant: the task itself, or one that has a memtable flush do something to
         trunks, and perhaps did not wait for it.
         """
@@ -53,14 +54,19 @@ class Tree(NameTree):
         if intended := self.intents.get(task):
             return task, intended.pop(0)
         shown = self.shape()
+        # Two who roll a device back to different snapshots show the same names.
+        origins = {one.snapshot for one in effects.operations if isinstance(one, CloneSnapshot | RollBack)}
         for other, intended in [*self.intents.items(), (None, self.left)]:
             for change in intended:
-                if change.verb in ON_TRUNKS and self._makes(change, shown):
+                if change.verb in ON_TRUNKS and self._makes(change, shown, origins):
                     intended.remove(change)
                     return other, change
         return task, None
 
-    def _makes(self, change: Change, shown: Devices) -> bool:
+    def _makes(self, change: Change, shown: Devices, origins: set[int]) -> bool:
+        known = {} if self.session is None else self.session.devices[-1]
+        if origins and known.get(change.name, (0, 0))[0] not in origins:
+            return False
         try:
             return self.session is not None and shown == after(
                 self.session.devices[-1], change, shown, self.session.disks.keys()
