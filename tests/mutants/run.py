@@ -21,7 +21,7 @@ TESTS_FAILED = 1
 """pytest's status; what is above it says that they did not run."""
 
 
-LIMIT = "--timeout=60"
+LIMIT = "--timeout=30"
 """Some mistakes make a loop that has no end; a test that is stopped has failed."""
 
 

@@ -32,6 +32,8 @@ class Forest:
     def __init__(self, trunks: Iterable[Trunk] = ()) -> None:
         self._trunks: dict[int, Trunk] = {layer: trunk for trunk in trunks for layer in trunk.layers}
         """By layer."""
+        self._dropped: set[int] = set()
+        """Layers that are gone ahead of their turn, and whose making may have its turn yet: that makes nothing."""
 
     @classmethod
     def empty(cls, refs: Iterable[TrunkRef]) -> "Forest":
@@ -88,7 +90,11 @@ class Forest:
             self._trunks[layer] = Trunk([layer], BlockMap())
 
     def drop(self, layer: int) -> None:
-        """A trunk of one layer goes, if it is there: that may be done ahead of its turn."""
+        """A trunk of one layer goes, if it is there, ahead of its turn."""
+        self._dropped.add(layer)
+        self._remove(layer)
+
+    def _remove(self, layer: int) -> None:
         trunk = self._trunks.get(layer)
         if trunk is not None and trunk.layers == [layer]:
             del self._trunks[layer]
@@ -97,11 +103,13 @@ class Forest:
         """Do an operation, at its turn. BrokenInvariant: it does not fit."""
         match operation:
             case MakeLayer(layer):
-                self.make(layer)
+                if layer not in self._dropped:
+                    self.make(layer)
             case DropLayer(layer):
                 if layer in self._trunks and self._trunks[layer].layers != [layer]:
                     raise BrokenInvariant(f"layer {layer} is dropped, and has snapshots")
-                self.drop(layer)
+                self._dropped.discard(layer)
+                self._remove(layer)
             case FreezeHead(head, child):
                 self._freeze(self._trunk_of(head, head), child)
             case CloneSnapshot(snapshot, layer):

@@ -1,11 +1,14 @@
 """The engine's rules of layers break no promise in any state within small bounds, and each planted mistake does."""
 
+import random
+
 import pytest
 
 from tests.model.explore import explore
 from tests.model.layers.cases import EQUAL, MISTAKES, PROVEN, QUICK
 from tests.model.layers.jobs import Layers
 from tests.model.layers.rules import Bounds, Rules
+from tests.support.seeds import fresh_seed
 
 SECONDS = 600.0
 """Ends a search that would not; the longest takes a minute on a busy machine."""
@@ -25,9 +28,9 @@ def test_every_layer_shows_what_was_written_to_it(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EQUAL)
-def test_what_makes_no_difference(name: str) -> None:
-    keeps_its_promises(*EQUAL[name])
+def test_what_makes_no_difference() -> None:
+    """One of them at every run, another for other commits: it is for thrift that they are so."""
+    keeps_its_promises(*EQUAL[random.Random(fresh_seed()).choice(sorted(EQUAL))])
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -305,3 +305,17 @@ def test_a_clone_shares_pages_until_it_is_written() -> None:
     other.set_base(7, location=SST << 32 | 8, length=1, tag=1)
     assert one.pages[0] is not other.pages[0]
     assert one.locate(7, 0) == SST << 32 | 6
+
+
+def test_what_was_dropped_ahead_of_its_turn_is_not_made_at_its_turn() -> None:
+    """A device that is made, and deleted before the memtable with its making is installed: it had a map again until the
+    next one, and a check said that memory is not what the store says.
+    """
+    forest = Forest()
+    forest.make(1)
+    forest.drop(1)
+    done(forest.steps(MakeLayer(1)))
+    assert 1 not in forest
+    done(forest.steps(DropLayer(1)))
+    done(forest.steps(MakeLayer(2)))
+    assert list(forest.heads()) == [2]
