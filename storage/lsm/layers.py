@@ -207,13 +207,25 @@ class Layers:
         """
         if any(isinstance(logged.operation, ON_TRUNKS) for logged in self._writes.memtable.operations):
             raise BrokenInvariant("something is done to trunks, and what was done before is not in the indexes yet")
-        snapshots = [number for trunk in self.tree.trunks() if trunk[-1] in heads for number in trunk[:-1]]
-        if any(any(self.by_number[number].own_tables) for number in snapshots):
+        if self.keeping(heads):
             raise Unreadable(
                 "parts of sectors that were written before the newest snapshot lie over what cannot be read: "
                 "wait until the store gives that again"
             )
         self.change_tree(record)
+
+    def keeping(self, heads: Collection[int]) -> bool:
+        """Whether a snapshot of one of these heads has something in memory still: parts of sectors that could not be
+        put together when they were flushed last.
+        """
+        snapshots = (number for trunk in self.tree.trunks() if trunk[-1] in heads for number in trunk[:-1])
+        return any(any(self.by_number[number].own_tables) for number in snapshots)
+
+    def has_to_flush_before_trunks_change(self) -> bool:
+        """Whether the active memtable has what a change of trunks has to find in the indexes: what a replay brought of
+        earlier ones, and what snapshots keep, which may be had again by now.
+        """
+        return bool(self._writes.memtable.operations) or self.keeping([trunk[-1] for trunk in self.tree.trunks()])
 
     def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
         for operation in effects.operations:

@@ -87,11 +87,11 @@ class MemtableFlush:
         """Flush everything written so far. Without `closing` and `always` nothing happens if nothing was written.
 
         `change` does something to trunks, in the step in which the memtable is sealed, unless it says that it did not.
-        What a replay brought of that is flushed before.
+        What that has to find in the indexes is flushed before.
         """
         async with self._one_at_a_time:
             if change is not None:
-                if self._writes.memtable.operations:
+                if self._layers.has_to_flush_before_trunks_change():
                     await self._flush(keys_number=keys_number, closing=False)
                 if not change():
                     return

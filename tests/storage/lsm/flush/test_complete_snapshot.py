@@ -166,3 +166,17 @@ async def test_what_is_done_to_the_trunk_has_to_wait(snapshot: Snapshot, verb: s
     await snapshot.world.change_trunks(snapshot.engine, verb, number, 3)
     if verb != "delete":
         assert await read(snapshot.engine.layers[3], 0, SECTOR) == PIECED
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+@pytest.mark.parametrize(("verb", "number"), [("freeze", 2), ("clone", 1), ("rollback", 1), ("delete", 1)])
+async def test_what_is_done_to_the_trunk_waits_no_longer_than_that(
+    snapshot: Snapshot, verb: str, number: int, reopened: bool
+) -> None:
+    """What can be read again is put together first, whoever asks: nobody has to know of memtable flushes."""
+    snapshot.world.store.objects.update(snapshot.sound)
+    if reopened:
+        await snapshot.reopen()
+    await snapshot.world.change_trunks(snapshot.engine, verb, number, 3)
+    if verb != "delete":
+        assert await read(snapshot.engine.layers[3], 0, SECTOR) == PIECED
