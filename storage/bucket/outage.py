@@ -51,6 +51,8 @@ class Outage:
                 async with asyncio.timeout(WITNESS_SECONDS_MAX):
                     await self._witness()
             except (*REFUSALS, TimeoutError):
+                if self._gave_at >= since:
+                    return True  # meanwhile: then it is the witness that is withheld
                 self._silent_at = began
                 return False
             except StorageError:

@@ -45,6 +45,44 @@ MUTANTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/sst/fetch.py",
+        "tests/storage/lsm/sst/test_fetch.py",
+        (
+            "fetch: a slot is held while it is asked why a GET failed",
+            "                slot.leave()  #",
+            "                #",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/sst/get_slots.py",
+        "tests/storage/lsm/sst/test_fetch.py",
+        ("fetch: one object may have every slot", " and self._busy[name] < OBJECT_GETS_MAX", ""),
+        (
+            "fetch: a GET that failed counts no more among those of its object",
+            "self._place.discard(self)",
+            "self.end()",
+        ),
+    ),
+    *mutants(
+        "storage/bucket/outage.py",
+        "tests/storage/bucket/test_outage.py",
+        (
+            "outage: a witness that is withheld is an outage",
+            "                if self._gave_at >= since:\n",
+            "                if 0:\n",
+        ),
+        (
+            "outage: each who waits asks anew",
+            "            if self._silent_at >= since:\n                return False\n",
+            "",
+        ),
+        (
+            "outage: it is asked though it gave",
+            "            if self._gave_at >= since:\n                return True\n            if",
+            "            if",
+        ),
+    ),
+    *mutants(
         "storage/lsm/flush/trigger.py",
         "tests/storage/lsm/flush/test_trigger.py",
         ("flush: what is kept counts as log", "position.logged_bytes - memtable.kept", "position.logged_bytes"),

@@ -21,6 +21,9 @@ TESTS_FAILED = 1
 """pytest's status; what is above it says that they did not run."""
 
 
+KINDS = "fast or integration"
+"""Which of the tests a mutant names are run."""
+
 LIMIT = "--timeout=30"
 """Some mistakes make a loop that has no end; a test that is stopped has failed."""
 
@@ -42,7 +45,7 @@ def is_noticed(mutant: Mutant) -> bool:
         shutil.copy(ROOT / "pyproject.toml", folder)
         (folder / mutant.file).write_text(text_of(mutant))
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-m", "fast", "-p", "no:cacheprovider", LIMIT, *mutant.tests],
+            [sys.executable, "-m", "pytest", "-q", "-x", "-m", KINDS, "-p", "no:cacheprovider", LIMIT, *mutant.tests],
             cwd=folder,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)},
             capture_output=True,

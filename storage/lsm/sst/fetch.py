@@ -5,8 +5,8 @@ and a request that goes away takes nothing with it. Misses of one pass of the ev
 neighbouring frames come in one ranged GET. A frame is authenticated and compared with the tag pinned by its index
 before anyone sees it; one that fails is an error for those who asked for it, and for nobody else.
 
-A GET is tried once and then gives its slot back, also while what is said not to be there is asked for again. If it
-failed, the store is asked for something else:
+A GET is tried once and then gives its slot back, also while what is said not to be there is asked for again, and while
+it is found out why it failed. For that the store is asked for something else:
 
 - It gives nothing: the store is away. Everybody waits, for ever, and all try again together after a pause.
 - It gives other objects: this one is a suspect. What is wanted of suspects waits apart, goes by few slots of its own,
@@ -18,7 +18,6 @@ The memtable flush has a slot of its own, and little patience: what it cannot ha
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from storage import cancel
@@ -30,20 +29,12 @@ from storage.format.blocks import FrameRef
 from storage.format.frame import FrameCodec
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.sst.frame_reader import FrameReader
+from storage.lsm.sst.get_slots import GetSlot, GetSlots
 from storage.lsm.sst.quarantine import NOBODY, Quarantine
 from storage.lsm.sst.ranges import coalesce
 from storage.lsm.sst.suspects import Suspects
 from storage.lsm.sst.wanted import Waiter, Wanted
 from storage.objects.base import ObjectStore
-
-GETS_IN_FLIGHT = 16
-"""Half of the store's threads: reads can never keep a WAL PUT waiting."""
-
-OBJECT_GETS_MAX = 8
-"""Of those, GETs of one object: one that does not answer leaves as many to the others until it is a suspect."""
-
-RETRIES_IN_FLIGHT = 2
-"""GETs of suspects, beside the others: a rarity gets little."""
 
 READ_SECONDS_MAX = 60.0
 """How long a read waits for an object that is withheld while others are given; then its client gets an error."""
@@ -85,11 +76,8 @@ class FrameSource:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._gets: set[asyncio.Task[None]] = set()
-        self._urgent_gets: set[asyncio.Task[None]] = set()
-        self._retries: set[asyncio.Task[None]] = set()
-        self._absent: set[asyncio.Task[None]] = set()
-        self._busy: Counter[str] = Counter()
-        """GETs in flight of each object."""
+        """All that are under way, and those that wait to be asked again or to know why they failed."""
+        self._slots = GetSlots()
         self._outage = Outage(witness, env)
         self._stopped: StorageError | None = None
 
@@ -159,7 +147,7 @@ class FrameSource:
     def stop(self, error: StorageError) -> None:
         """Fetch nothing more; who waits, or asks later, is told `error`."""
         self._stopped = error
-        for task in (*self._gets, *self._urgent_gets, *self._retries, *self._absent):
+        for task in self._gets:
             task.cancel()
         if self._timer is not None:
             self._timer.cancel()
@@ -223,8 +211,8 @@ class FrameSource:
             self._start_gets()
         if self._quarantine:
             self._quarantine.expire(now)
-            for group in self._quarantine.next(now, RETRIES_IN_FLIGHT - len(self._retries)):
-                self._start(group, self._retries)
+            for group in self._quarantine.next(now, self._slots.retries_left):
+                self._start(group, self._slots.take_retry(group[0].name))
         self._arm(now)
 
     def _start_gets(self) -> None:
@@ -239,42 +227,23 @@ class FrameSource:
                 self._end(abandoned, NOBODY)
             if not wanted:
                 continue
-            slots = self._slots_for(wanted)
-            if slots is None:
+            slot = self._slots.take(wanted[0].name, urgent=any(w.urgent for w in wanted))
+            if slot is None:
                 self._queue += [w.ref for w in wanted]
             else:
-                self._start(wanted, slots)
+                self._start(wanted, slot)
 
-    def _slots_for(self, group: list[Wanted]) -> set[asyncio.Task[None]] | None:
-        """Where a group may go now, if anywhere."""
-        if len(self._gets) < GETS_IN_FLIGHT and self._busy[group[0].name] < OBJECT_GETS_MAX:
-            return self._gets
-        if not self._urgent_gets and any(wanted.urgent for wanted in group):
-            return self._urgent_gets
-        return None
-
-    def _start(self, group: list[Wanted], slots: set[asyncio.Task[None]]) -> None:
-        name = group[0].name
+    def _start(self, group: list[Wanted], slot: GetSlot) -> None:
         for wanted in group:
             wanted.under_way = True
 
-        def leave() -> None:
-            if task in slots:
-                slots.remove(task)
-                self._busy -= Counter((name,))  # which leaves no zeros behind
+        def done(task: asyncio.Task[None]) -> None:
+            slot.end()
+            self._gets.discard(task)
             self._dispatch_soon()  # also where it left before: what was refused then is to be asked for again
 
-        def absent() -> None:
-            leave()
-            self._absent.add(task)
-
-        def done(_: object) -> None:
-            leave()
-            self._absent.discard(task)
-
-        task = asyncio.get_running_loop().create_task(self._load(group, absent))
-        slots.add(task)
-        self._busy[name] += 1
+        task = asyncio.get_running_loop().create_task(self._load(group, slot))
+        self._gets.add(task)
         task.add_done_callback(done)
 
     def _arm(self, now: float) -> None:
@@ -282,7 +251,7 @@ class FrameSource:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self._quarantine.due(now, may_retry=len(self._retries) < RETRIES_IN_FLIGHT)
+        due = self._quarantine.due(now, may_retry=self._slots.retries_left > 0)
         if self._queue and self._outage.until > now:
             due.append(self._outage.until)
         if due:
@@ -291,13 +260,19 @@ class FrameSource:
 
     # --- one GET
 
-    async def _load(self, group: list[Wanted], absent: Callable[[], None]) -> None:
+    async def _load(self, group: list[Wanted], slot: GetSlot) -> None:
+        def absent() -> None:
+            slot.end()
+            self._dispatch_soon()
+
         began = self._env.monotonic()
         results: list[Decoded | StorageError] | list[Exception]
         try:
             try:
                 results = await self._reader.read([wanted.ref for wanted in group], absent)
             except REFUSALS as error:
+                slot.leave()  # why it was refused may take seconds to find out, which others need not wait for
+                self._dispatch_soon()
                 return await self._refused(group, error, began)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():

@@ -12,8 +12,9 @@ import pytest
 from storage.errors import StorageError, Unavailable
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.options import EngineOptions
-from storage.lsm.sst.fetch import OBJECT_GETS_MAX, READ_SECONDS_MAX
+from storage.lsm.sst.fetch import READ_SECONDS_MAX
 from storage.lsm.sst.frame_reader import ATTEMPT_SECONDS_MAX
+from storage.lsm.sst.get_slots import OBJECT_GETS_MAX
 from storage.objects.rates import Rate
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.lsm.read.withheld import BAD, BLOCKS, DENIED, EIO, GOOD, VirtualEnv, Withheld, fails, now, played

@@ -14,7 +14,8 @@ from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCode
 from storage.format.names import TABLES, sst_name
 from storage.format.sst import SstBuilder
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.sst.fetch import OBJECT_GETS_MAX, RETRIES_IN_FLIGHT, FrameSource
+from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.sst.get_slots import OBJECT_GETS_MAX, RETRIES_IN_FLIGHT
 from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, coalesce
 from storage.objects.base import Capabilities
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, soon, until
@@ -61,11 +62,11 @@ class Shelf:
             on_missing=self._on_missing,
             witness=self._witness,
         )
-        self.away = False
+        self.may_witness = asyncio.Event()
+        self.may_witness.set()
 
     async def _witness(self) -> None:
-        if self.away:
-            raise Unavailable("the store is away")
+        await self.may_witness.wait()
 
     async def _on_missing(self, name: str) -> None:
         self.asked.append(name)
@@ -285,3 +286,28 @@ async def test_what_is_refused_after_it_was_said_not_to_be_there_is_asked_for_ag
     found = await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)))
     assert found[shelf.refs[0].location] == shelf.data[shelf.refs[0].location]
     assert shelf.store.count("get") == 3
+
+
+async def test_no_slot_is_held_while_the_store_is_asked_whether_it_gives_others() -> None:
+    """Which may take ten seconds: meanwhile what is sound is read, and a bad object is not asked for by ever more."""
+    shelf = Shelf(1)
+    shelf.may_witness.clear()
+    names = ["bad-one", "bad-two", "bad-three"]
+    bad = [
+        FrameRef(shelf.sst_numbers.number(name) << 32 | place * 2 * GET_BYTES_MAX, 4096, bytes(4), place, full=True)
+        for name in names
+        for place in range(OBJECT_GETS_MAX + 2)
+    ]
+    shelf.store.deny("get", f"{TABLES}bad", Unavailable("Input/output error"))
+    waiting = [asyncio.ensure_future(shelf.source.fetch(1, [ref])) for ref in bad]
+    await idle()
+    found = await soon(asyncio.ensure_future(shelf.source.fetch(1, shelf.refs)), 2)
+    assert found[shelf.refs[0].location] == shelf.data[shelf.refs[0].location]
+    for name in names:
+        assert shelf.store.count("get", sst_name(name)) == OBJECT_GETS_MAX
+    shelf.may_witness.set()
+    await until(lambda: all(sst_name(name) in shelf.source.suspects for name in names))
+    shelf.source.stop(Fenced("the server stops"))
+    assert all(isinstance(outcome, Fenced) for outcome in await asyncio.gather(*waiting, return_exceptions=True))
+    await idle()
+    assert shelf.source.loading == 0
