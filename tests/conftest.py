@@ -18,6 +18,7 @@ from tests.support.failures import FailuresAtOnce
 from tests.support.leftovers import Leftovers
 from tests.support.memory import folder_in_memory
 from tests.support.minio import RunningMinio
+from tests.support.parts import Parts
 from tests.support.program import Host, Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest, folder_store, minio_store
@@ -39,12 +40,18 @@ hypothesis.settings.register_profile("all", deadline=None)
 hypothesis.settings.register_profile("fast", deadline=None, max_examples=25)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="NUMBER/COUNT", help="run this share of the tests, as of several side by side")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # of those that run tests side by side, their parent
         config.pluginmanager.register(Leftovers())
         config.pluginmanager.register(FailuresAtOnce(config))
+    if config.option.part is not None:
+        config.pluginmanager.register(Parts(config.option.part))
     # Before a commit a quarter of the examples; `tests.support.examples` has those of tests that have their own number.
-    hypothesis.settings.load_profile("fast" if config.option.markexpr == "fast" else "all")
+    hypothesis.settings.load_profile("fast" if config.option.markexpr.startswith("fast") else "all")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 

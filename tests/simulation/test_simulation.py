@@ -25,7 +25,7 @@ WORLDS_IN_CHUNK = 10
 
 FIRST = fresh_seed()
 
-SMALL = 13
+SMALL = 564
 REPEATED = (51, 56, 80)
 HASHED = (57, 101, 102, 103)
 

@@ -1,6 +1,5 @@
 """What data rests on is checked in every interpreter: `python -O` takes asserts away, and must take away nothing."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from storage.errors import BrokenInvariant
 
 ROOT = Path(__file__).parents[2]
-STORAGE = ROOT / "storage"
 
 PREPARED = """
 from msgspec.structs import replace
@@ -62,20 +60,6 @@ def test_without_asserts_they_are_refused_all_the_same() -> None:
         timeout=60,
     )
     assert done.stdout.splitlines() == list(STATEMENTS), done.stderr
-
-
-def test_no_function_of_storage_relies_on_an_assert() -> None:
-    """At the level of a module they compare constants, for the reader."""
-    found = []
-    for path in sorted(STORAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        constant = {id(node) for node in tree.body}
-        found += [
-            f"{path.relative_to(ROOT)}:{node.lineno}"
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Assert) and id(node) not in constant
-        ]
-    assert not found
 
 
 def test_it_is_no_error_that_anybody_handles() -> None:

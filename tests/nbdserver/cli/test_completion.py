@@ -8,6 +8,8 @@ import pytest
 from tests.support.program import COMMAND, Host
 from tests.support.requirements import require
 
+pytestmark = pytest.mark.integration
+
 ASK = r"""
 PATH=$1:$PATH
 source <(nbdserver completion bash)

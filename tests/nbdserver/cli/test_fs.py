@@ -9,6 +9,8 @@ from tests.support.nbd import NbdError
 from tests.support.program import EXIT_CONFLICT, EXIT_EXISTS, Server
 from tests.support.stores import StoreUnderTest
 
+pytestmark = pytest.mark.integration
+
 EXIT_USAGE = 2
 EXIT_NOT_FOUND = 10
 SIZE = 64 << 20
