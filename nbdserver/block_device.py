@@ -80,6 +80,12 @@ class BlockDevice(Protocol):
         """Bytes now."""
 
     @property
+    def identity(self) -> str:
+        """Which disk of its store this is, in printing characters without "-"; another one once what it shows was
+        replaced by something else than a client's write. Nothing: it was deleted.
+        """
+
+    @property
     def read_only(self) -> bool:
         """Whether it may not be written."""
 

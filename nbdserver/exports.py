@@ -70,12 +70,15 @@ class Export:
         return {each.number: self._map(each) for each in contexts}
 
     def incarnations(self, queries: Sequence[str]) -> Sequence[str]:
-        """This one, and those that are asked for since which nothing was lost."""
-        its = self._incarnation
-        if its is None or not its.id:
+        """This one, and those that are asked for since which this disk has lost nothing: each with the disk's identity,
+        since a name may mean another one by now.
+        """
+        its, disk = self._incarnation, self.device.identity
+        if its is None or not its.id or not disk:
             return ()
         asked = [query.removeprefix(INCARNATION) for query in queries if query.startswith(INCARNATION)]
-        return [INCARNATION + each for each in dict.fromkeys([its.id, *asked]) if its.is_unbroken_since(each)]
+        terms = dict.fromkeys([its.id, *(each.removesuffix(f"-{disk}") for each in asked if each.endswith(f"-{disk}"))])
+        return [f"{INCARNATION}{each}-{disk}" for each in terms if its.is_unbroken_since(each)]
 
     def _map(self, context: MetaContext) -> StatusMap:
         if context.since:

@@ -1,7 +1,7 @@
 """Whether a device may go on with what its server offers now, after a connection was lost: a decision without I/O."""
 
 from nbdserver.kernel_client.dialing import OfferedExport
-from nbdserver.kernel_client.lineage import Lineage
+from nbdserver.kernel_client.lineage import Lineage, disk_of
 from nbdserver.protocol import wire
 
 ABILITIES = {
@@ -26,6 +26,11 @@ def forgotten(since: str | None, lineage: Lineage) -> str | None:
     one when the device was attached."""
     if since is None or lineage.incarnation is None or lineage.unbroken:
         return None
+    if disk_of(since) != disk_of(lineage.incarnation):
+        return (
+            "the export is another disk now: it was deleted and made anew, rolled back, made smaller, or a link leads "
+            "elsewhere; if that is what you want, attach it again"
+        )
     return (
         "the server was lost, and writes that it had answered and that were not flushed may be missing: have the "
         "filesystem checked, let clients in again on the server with `nbdserver client accept`, and attach again"

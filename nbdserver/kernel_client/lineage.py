@@ -27,8 +27,8 @@ ID_BYTES_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """`incarnation` is that of the server; None: it knows nothing of them. `unbroken`: nothing was lost since the one
-    that it was asked about."""
+    """`incarnation` is that of the server, with the disk that the export is; None: it knows nothing of them.
+    `unbroken`: it is the disk of the one that it was asked about, and nothing was lost since."""
 
     incarnation: str | None
     unbroken: bool
@@ -51,6 +51,11 @@ async def ask(address: ExportAddress, since: str | None) -> Lineage:
     names = [payload[4:].decode(errors="replace") for kind, payload in found if kind == wire.REP_META_CONTEXT]
     ids = [name.removeprefix(INCARNATION) for name in names if name.startswith(INCARNATION)]
     return Lineage(ids[0] if ids else None, since in ids)
+
+
+def disk_of(incarnation: str) -> str:
+    """Which disk of its store an incarnation is of."""
+    return incarnation.partition("-")[2]
 
 
 def remember(address: ExportAddress, incarnation: str | None, folder: Path = LOCKS) -> None:

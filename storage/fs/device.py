@@ -21,9 +21,18 @@ class Device:
     """
 
     def __init__(
-        self, layer: Layer, *, gate: Gate, journal: Journal, history: History, size: int, read_only: bool
+        self,
+        layer: Layer,
+        *,
+        gate: Gate,
+        journal: Journal,
+        history: History,
+        size: int,
+        read_only: bool,
+        identity: Callable[[], str],
     ) -> None:
         self._layer = layer
+        self._identity = identity
         self.size = size
         self.gate = gate
         self.journal = journal
@@ -41,7 +50,7 @@ class Device:
         self.write: Callable[[int, Buffer], int] = self._refuse if read_only else layer.write
 
     @classmethod
-    def of(cls, engine: Engine, tree: NameTree, record: LayerRecord) -> "Device":
+    def of(cls, engine: Engine, tree: NameTree, record: LayerRecord, identity: Callable[[], str]) -> "Device":
         """A layer of an open store as a disk."""
         layer = engine.layers[record.number]
         return cls(
@@ -51,7 +60,15 @@ class Device:
             history=History(engine, tree, layer),
             size=record.size,
             read_only=engine.read_only or record.frozen,
+            identity=identity,
         )
+
+    @property
+    def identity(self) -> str:
+        """Which disk of its store this is, however it is named. Another one once what it shows was replaced by something
+        else (it was rolled back, or cut off); nothing once it was deleted.
+        """
+        return self._identity()
 
     @property
     def last_sequence(self) -> int:

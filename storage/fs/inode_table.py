@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from storage.errors import Corrupt, Invalid
 from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, FreezeHead, MakeLayer, Operation, RollBack
@@ -164,7 +164,7 @@ class Tree:
             self.next_inode += 1
             if inode.kind is InodeKind.DIRECTORY:
                 self._set(self.entries, inode.number, {})
-        elif old.kind is not inode.kind or old.born != inode.born:
+        elif old.kind is not inode.kind or old.born != inode.born or inode.generation < old.generation:
             raise damaged(f"inode {inode.number} cannot become another thing")
         self._set(self.inodes, inode.number, inode)
 
@@ -173,11 +173,10 @@ class Tree:
         match edit:
             case FreezeLayer(number, child):
                 inode, head = self._head(number)
-                born, automatic = edit.born, edit.automatic
-                kept = msgspec.structs.replace(head, frozen=True, name=edit.name, born=born, automatic=automatic)
+                kept = replace(head, frozen=True, name=edit.name, born=edit.born, automatic=edit.automatic)
                 self._set(self.layers, head.number, kept)
                 self._new_layer(LayerRecord(child, head.number, head.size, False))
-                self._set(self.inodes, number, msgspec.structs.replace(inode, layer=child))
+                self._set(self.inodes, number, replace(inode, layer=child))
                 return FreezeHead(head.number, child)
             case CloneLayer(number, layer):
                 self._new_layer(LayerRecord(layer, 0, self._snapshot(number).size, False))
@@ -186,14 +185,14 @@ class Tree:
                 inode, head = self._head(number)
                 self._new_layer(LayerRecord(child, head.parent, self._snapshot(snapshot).size, False))
                 self._set(self.layers, head.number, None)
-                self._set(self.inodes, number, msgspec.structs.replace(inode, layer=child))
+                self._set(self.inodes, number, replace(inode, layer=child, generation=inode.generation + 1))
                 if snapshot not in (layer.number for layer in self.trunk(child)):
                     raise damaged(f"layer {snapshot} is no snapshot of inode {number}")
                 return RollBack(snapshot, head.number, child)
             case RemoveSnapshot(number):
                 gone = self._snapshot(number)
                 for newer in [layer for layer in self.layers.values() if layer.parent == number]:
-                    self._set(self.layers, newer.number, msgspec.structs.replace(newer, parent=gone.parent))
+                    self._set(self.layers, newer.number, replace(newer, parent=gone.parent))
                 self._set(self.layers, number, None)
                 return DeleteSnapshot(number)
 

@@ -61,6 +61,8 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     born: int
     layer: int = 0
     target: str = ""
+    generation: int = 0
+    """Of a device file: how often what it shows was replaced by something else (rolled back), or cut off."""
 
 
 class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -145,7 +147,7 @@ class CloneLayer(msgspec.Struct, frozen=True, array_like=True, tag=8):
 
 class RollBackLayer(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """The layer of a device file goes, and `child`, the next free number, takes its place: it shows what one of the
-    device's snapshots shows, and has its size.
+    device's snapshots shows, and has its size. The device file has its next generation.
     """
 
     inode: int

@@ -141,6 +141,11 @@ class Namespace:
         inode = self.table.inodes.get(number)
         return None if inode is None else self.size(inode)
 
+    def identity(self, number: int) -> str:
+        """Which disk the device file that is inode `number` is; no two are ever the same. "": it is gone."""
+        inode = self.table.inodes.get(number)
+        return "" if inode is None else f"{number}.{inode.generation}"
+
     def layers(self) -> dict[int, LayerRecord]:
         """The table of layers by number; not to be changed."""
         return self.table.layers
@@ -202,11 +207,11 @@ class Namespace:
         layer = self.table.layers[inode.layer]
         if size < layer.size and not shrink:
             raise Conflict(f"{name!r} has {layer.size} bytes: making it smaller cuts data off and needs --shrink")
-        stamp = nanoseconds(now)
+        stamp, generation = nanoseconds(now), inode.generation + (size < layer.size)
         return encode_edits(
             [
                 PutLayer(msgspec.structs.replace(layer, size=size)),
-                PutInode(msgspec.structs.replace(inode, mtime=stamp, ctime=stamp)),
+                PutInode(msgspec.structs.replace(inode, mtime=stamp, ctime=stamp, generation=generation)),
             ]
         )
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -126,12 +127,14 @@ class Store:
             name = names[0]
         inode = self._tree.namespace.device(name)[1]
         record, key = self._tree.namespace.layers()[inode.layer], f"inode {inode.number}"
+        identity = partial(self._tree.namespace.identity, inode.number)
         if snapshot:
             record = find_snapshot(self._tree.namespace, name, snapshot)
             key = f"layer {record.number}"
+            identity = partial("@{}".format, record.number)  # nothing it shows is ever replaced
         device = self._devices.get(key)
         if device is None:
-            device = self._devices[key] = Device.of(self._engine, self._tree, record)
+            device = self._devices[key] = Device.of(self._engine, self._tree, record, identity)
         return device
 
     async def create_device(self, name: str, size: int) -> None:

@@ -103,6 +103,7 @@ class MemoryDevice:
     def __init__(self, size: int, *, read_only: bool = False, durable_at_once: bool = True) -> None:
         self.size = size
         self.read_only = read_only
+        self.identity = "disk"
         self.exclusive_user: str | None = None
         self.gate = MemoryGate()
         self.journal = MemoryJournal()

@@ -87,9 +87,10 @@ class Place:
         self._device = MemoryDevice(1 << 20)
         self._server: Server | None = None
 
-    async def serve(self, *lineage: str, refused: bool = False) -> None:
-        """A new server, of a store with that lineage, takes the place of the one before."""
+    async def serve(self, *lineage: str, refused: bool = False, disk: str = "1.0") -> None:
+        """A new server, of a store with that lineage, takes the place of the one before. The name means that disk."""
         await self.stop()
+        self._device.identity = disk
         attachments = Attachments(None, refused=[Attachment("disk", HERE)] if refused else [])
         exports = Exports(
             lambda name: self._device, lambda: ["disk"], incarnation=Incarnation(*lineage), attachments=attachments
@@ -154,12 +155,12 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def test_each_dead_connection_gets_another(place: Place, kernel: Kernel, work: Path) -> None:
     await place.serve("a")
-    async with kept(place, kernel, work, "a") as task:
+    async with kept(place, kernel, work, "a-1.0") as task:
         for later in (("a", "b"), ("a", "b", "c"), ("b", "c", "d")):
             kernel.forget()
             await place.serve(*later)
             await until(lambda: len(kernel.taken) == 2)
-            await until(lambda: recall(place.address, work) == later[-1])  # noqa: B023
+            await until(lambda: recall(place.address, work) == f"{later[-1]}-1.0")  # noqa: B023
         assert not task.done()
 
 
@@ -167,9 +168,23 @@ async def test_each_dead_connection_gets_another(place: Place, kernel: Kernel, w
 async def test_a_device_that_may_miss_something_fails(place: Place, kernel: Kernel, work: Path, refused: bool) -> None:
     """Before the kernel has a connection on which it could go on; also where the server refuses the export for it."""
     await place.serve("a")
-    async with kept(place, kernel, work, "a") as task:
+    async with kept(place, kernel, work, "a-1.0") as task:
         await place.serve("b", refused=refused)
         with pytest.raises(RolledBack, match=r"detached, and its requests failed.*have the filesystem checked"):
+            await ended(task)
+    assert kernel.taken == []
+    assert not kernel.device.attached
+
+
+@pytest.mark.parametrize("disk", ["2.0", "1.1", "@1"])
+async def test_another_disk_of_that_name_is_not_gone_on_with(
+    place: Place, kernel: Kernel, work: Path, disk: str
+) -> None:
+    """Nothing was lost, and what the kernel has in memory is of a disk that the name does not mean any more."""
+    await place.serve("a")
+    async with kept(place, kernel, work, "a-1.0") as task:
+        await place.serve("a", "b", disk=disk)
+        with pytest.raises(RolledBack, match=r"detached, and its requests failed.*another disk now"):
             await ended(task)
     assert kernel.taken == []
     assert not kernel.device.attached
@@ -178,7 +193,7 @@ async def test_a_device_that_may_miss_something_fails(place: Place, kernel: Kern
 async def test_what_was_noticed_once_is_asked_about_from_then_on(place: Place, kernel: Kernel, work: Path) -> None:
     """A loss after the last reconnection, of which the first incarnation is as unknown as the others."""
     await place.serve("a")
-    async with kept(place, kernel, work, "a") as task:
+    async with kept(place, kernel, work, "a-1.0") as task:
         await place.serve("a", "b")
         await until(lambda: len(kernel.taken) == 2)
         await place.serve("a", "c")
@@ -188,7 +203,7 @@ async def test_what_was_noticed_once_is_asked_about_from_then_on(place: Place, k
 
 async def test_a_server_that_does_not_say_is_waited_for(place: Place, kernel: Kernel, work: Path) -> None:
     await place.serve("a")
-    async with kept(place, kernel, work, "a") as task:
+    async with kept(place, kernel, work, "a-1.0") as task:
         await place.serve()
         said = work / "locks" / "nbd0"
         await until(lambda: "does not say any more whether anything was lost" in said.read_text())
@@ -208,7 +223,7 @@ async def test_one_that_never_said_is_gone_on_with(place: Place, kernel: Kernel,
 
 async def test_detached_by_somebody_else(place: Place, kernel: Kernel, work: Path) -> None:
     await place.serve("a")
-    async with kept(place, kernel, work, "a") as task:
+    async with kept(place, kernel, work, "a-1.0") as task:
         kernel.disconnect(0)
         await place.stop()
         await ended(task)
@@ -217,12 +232,15 @@ async def test_detached_by_somebody_else(place: Place, kernel: Kernel, work: Pat
 
 async def test_what_a_server_says(place: Place) -> None:
     await place.serve("a", "b")
-    assert await ask(place.address, None) == Lineage("b", unbroken=False)
-    assert await ask(place.address, "a") == Lineage("b", unbroken=True)
-    assert await ask(place.address, "b") == Lineage("b", unbroken=True)
-    assert await ask(place.address, "c") == Lineage("b", unbroken=False)
+    assert await ask(place.address, None) == Lineage("b-1.0", unbroken=False)
+    assert await ask(place.address, "a-1.0") == Lineage("b-1.0", unbroken=True)
+    assert await ask(place.address, "b-1.0") == Lineage("b-1.0", unbroken=True)
+    for other in ("c-1.0", "a-2.0", "a-1.1", "a-11.0", "a", "", "-1.0"):
+        assert await ask(place.address, other) == Lineage("b-1.0", unbroken=False)
     await place.serve()
-    assert await ask(place.address, "a") == Lineage(None, unbroken=False)
+    assert await ask(place.address, "a-1.0") == Lineage(None, unbroken=False)
+    await place.serve("a", disk="")
+    assert await ask(place.address, "a-1.0") == Lineage(None, unbroken=False)
 
 
 def test_what_is_noted_is_of_one_export(work: Path) -> None:

@@ -16,7 +16,9 @@ SIZE = 1024 * 1024
 def make(engine: Engine, layer: Layer, *, read_only: bool) -> Device:
     history = History(engine, NameTree(), layer)
     its = engine.writes.gate, engine.journal
-    return Device(layer, gate=its[0], journal=its[1], history=history, size=SIZE, read_only=read_only)
+    return Device(
+        layer, gate=its[0], journal=its[1], history=history, size=SIZE, read_only=read_only, identity=lambda: "1.0"
+    )
 
 
 async def test_it_is_its_layer_with_a_size() -> None:
