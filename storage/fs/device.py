@@ -65,8 +65,8 @@ class Device:
 
     @property
     def identity(self) -> str:
-        """Which disk of its store this is, however it is named. Another one once what it shows was replaced by something
-        else (it was rolled back, or cut off); nothing once it was deleted.
+        """Which disk of its store this is, however it is named. Another one once what it shows was replaced by
+        something else (it was rolled back, or cut off); nothing once it was deleted.
         """
         return self._identity()
 

@@ -6,44 +6,11 @@ is what worlds do not see, or would be slow to: thresholds, figures for people, 
 
 from tests.mutants.mutant import mutants
 from tests.mutants.mutants_of_checks import CHECKS
+from tests.mutants.mutants_of_clients import CLIENTS
 
 COMPACTION = "tests/storage/lsm/compaction/"
 
 MUTANTS = [
-    *mutants(
-        "nbdserver/attachments.py",
-        "tests/nbdserver/test_attachments.py",
-        ("attachments: forgotten before its writes are durable", "if device.want_durable(wanted):", "if wanted >= 0:"),
-        ("attachments: the first of two connections takes the other along", "if self._connections[who] or", "if"),
-        ("attachments: one that comes back meanwhile is forgotten", "if not self._connections[who]:", "if who:"),
-        ("attachments: what is being forgotten counts as kept", "            self._kept.discard(who)\n", ""),
-        ("attachments: nobody is refused after a loss", "(*record.refused, *lost)", "record.refused"),
-        ("attachments: a refusal ends with the next start", "(*record.refused, *lost)", "lost"),
-        ("attachments: this machine's clients outlive its boot", " or record.boot == boot}", " or record.boot}"),
-    ),
-    *mutants(
-        "nbdserver/server/connection.py",
-        "tests/nbdserver/server/test_attachment_record.py",
-        ("attachments: requests go before the record", "        if kept is None:\n", "        if not rest:\n"),
-        ("attachments: the phase that is over begins", "        if self.phase is phase:\n", "        if phase:\n"),
-    ),
-    *mutants(
-        "nbdserver/kernel_client/keeper.py",
-        "tests/nbdserver/kernel_client/test_keeper.py",
-        ("keeper: goes on over a loss", "lost = forgotten(attached.incarnation, lineage)", "lost = None"),
-        (
-            "keeper: waits where it is refused for a loss",
-            "        except StorageError as error:\n            complaint = str(error)\n",
-            "        except StorageError as error:\n            return str(error)\n",
-        ),
-        ("keeper: asks about its first incarnation for ever", "if incarnation != self._attached.incarnation:", "if 0:"),
-        ("keeper: goes on where nobody says", "and lineage.incarnation is None:", "and lineage is None:"),
-        (
-            "keeper: keeps a device that was detached",
-            "while self._attached.device.attached:\n                miss",
-            "while 1:\n                miss",
-        ),
-    ),
     *mutants(
         "storage/lsm/sst/fetch.py",
         "tests/storage/lsm/sst/test_fetch.py",
@@ -80,6 +47,15 @@ MUTANTS = [
             "outage: it is asked though it gave",
             "            if self._gave_at >= since:\n                return True\n            if",
             "            if",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/flush/flush.py",
+        "tests/storage/lsm/flush/test_complete_snapshot.py",
+        (
+            "trunks: what a snapshot kept has to wait for somebody else's flush",
+            "if self._layers.has_to_flush_before_trunks_change():",
+            "if self._writes.memtable.operations:",
         ),
     ),
     *mutants(
@@ -129,7 +105,7 @@ MUTANTS = [
         "tests/storage/lsm/test_trunks.py tests/storage/lsm/flush/test_complete_snapshot.py",
         (
             "snapshots: parts of sectors that wait are passed over",
-            "        if any(any(self.by_number[number].own_tables) for number in snapshots):\n",
+            "        if self.keeping(heads):\n",
             "        if False:\n",
         ),
         (
@@ -323,4 +299,5 @@ MUTANTS = [
         ("forecast: what is copied is not uploaded", "    told.uploaded_bytes += live\n", ""),
     ),
     *CHECKS,
+    *CLIENTS,
 ]

@@ -1,0 +1,62 @@
+"""Mutants of what clients are told when they come back: who is remembered, which disk it is, what was lost."""
+
+from tests.mutants.mutant import mutants
+
+CLIENTS = [
+    *mutants(
+        "nbdserver/attachments.py",
+        "tests/nbdserver/test_attachments.py",
+        ("attachments: forgotten before its writes are durable", "if device.want_durable(wanted):", "if wanted >= 0:"),
+        ("attachments: the first of two connections takes the other along", "if self._connections[who] or", "if"),
+        ("attachments: one that comes back meanwhile is forgotten", "if not self._connections[who]:", "if who:"),
+        ("attachments: what is being forgotten counts as kept", "            self._kept.discard(who)\n", ""),
+        ("attachments: nobody is refused after a loss", "(*record.refused, *lost)", "record.refused"),
+        ("attachments: a refusal ends with the next start", "(*record.refused, *lost)", "lost"),
+        ("attachments: this machine's clients outlive its boot", " or record.boot == boot}", " or record.boot}"),
+    ),
+    *mutants(
+        "nbdserver/server/connection.py",
+        "tests/nbdserver/server/test_attachment_record.py",
+        ("attachments: requests go before the record", "        if kept is None:\n", "        if not rest:\n"),
+        ("attachments: the phase that is over begins", "        if self.phase is phase:\n", "        if phase:\n"),
+    ),
+    *mutants(
+        "nbdserver/kernel_client/keeper.py",
+        "tests/nbdserver/kernel_client/test_keeper.py",
+        ("keeper: goes on over a loss", "lost = forgotten(attached.incarnation, lineage)", "lost = None"),
+        (
+            "keeper: waits where it is refused for a loss",
+            "        except StorageError as error:\n            complaint = str(error)\n",
+            "        except StorageError as error:\n            return str(error)\n",
+        ),
+        ("keeper: asks about its first incarnation for ever", "if incarnation != self._attached.incarnation:", "if 0:"),
+        ("keeper: goes on where nobody says", "and lineage.incarnation is None:", "and lineage is None:"),
+        (
+            "keeper: keeps a device that was detached",
+            "while self._attached.device.attached:\n                miss",
+            "while 1:\n                miss",
+        ),
+    ),
+    *mutants(
+        "nbdserver/exports.py",
+        "tests/nbdserver/kernel_client/test_keeper.py",
+        ("identity: the disk does not count", 'f"{INCARNATION}{each}-{disk}"', "INCARNATION + each"),
+        ("identity: no disk is a disk", "or not its.id or not disk:", "or not its.id:"),
+    ),
+    *mutants(
+        "storage/fs/inode_table.py",
+        "tests/storage/fs/test_identity.py",
+        ("identity: a rollback leaves the same disk", "generation=inode.generation + 1", "generation=inode.generation"),
+    ),
+    *mutants(
+        "storage/fs/namespace.py",
+        "tests/storage/fs/test_identity.py",
+        ("identity: what was cut off is the same disk", "inode.generation + (size < layer.size)", "inode.generation"),
+        ("identity: what grew is another disk", "+ (size < layer.size)", "+ (size != layer.size)"),
+    ),
+    *mutants(
+        "storage/fs/store.py",
+        "tests/storage/fs/test_identity.py",
+        ("identity: a snapshot is its name", 'partial("@{}".format, record.number)', 'partial("@{}".format, snapshot)'),
+    ),
+]
