@@ -29,12 +29,12 @@ from storage.lsm.memtable.gate import RateLimiter
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.benchmarks.bench import GIB, MIB, TIB, Bench
 from tests.benchmarks.proxy import SlowProxy
-from tests.storage.lsm.worlds import until
 from tests.support.inside import engine_of, is_at_rest
 from tests.support.minio import BUCKET, RunningMinio
 from tests.support.processes import resident_bytes
 from tests.support.program import Host, Server
 from tests.support.stores import minio_store
+from tests.support.waiting import until
 
 ROUND = 4096
 """Writes between two looks at the gate."""

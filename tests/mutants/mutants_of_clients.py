@@ -18,6 +18,11 @@ CLIENTS = [
         "nbdserver/server/connection.py",
         "tests/nbdserver/server/test_attachment_record.py",
         ("attachments: requests go before the record", "        if kept is None:\n", "        if not rest:\n"),
+        (
+            "attachments: what came with the handshake goes before the record",
+            "        if kept is None:\n",
+            "        if kept is None or rest:\n",
+        ),
         ("attachments: the phase that is over begins", "        if self.phase is phase:\n", "        if phase:\n"),
     ),
     *mutants(

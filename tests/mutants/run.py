@@ -27,6 +27,9 @@ KINDS = "fast or integration"
 LIMIT = "--timeout=30"
 """Some mistakes make a loop that has no end; a test that is stopped has failed."""
 
+SECONDS_MAX = 300
+"""And some hang where no signal is looked at, as in the end of a loop: a run that takes longer has failed too."""
+
 
 def text_of(mutant: Mutant) -> str:
     """The file with the mistake in it. ValueError: the text to replace is not there (once)."""
@@ -44,13 +47,29 @@ def is_noticed(mutant: Mutant) -> bool:
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         (folder / mutant.file).write_text(text_of(mutant))
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-m", KINDS, "-p", "no:cacheprovider", LIMIT, *mutant.tests],
-            cwd=folder,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)},
-            capture_output=True,
-            text=True,
-        )
+        try:
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-x",
+                    "-m",
+                    KINDS,
+                    "-p",
+                    "no:cacheprovider",
+                    LIMIT,
+                    *mutant.tests,
+                ],
+                cwd=folder,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)},
+                capture_output=True,
+                text=True,
+                timeout=SECONDS_MAX,
+            )
+        except subprocess.TimeoutExpired:
+            return True
     if done.returncode > TESTS_FAILED:
         raise RuntimeError(f"{mutant.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == TESTS_FAILED

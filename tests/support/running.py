@@ -6,7 +6,6 @@ ways in which such a conversation ends.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
 from nbdserver.server.limits import Limits
@@ -40,12 +39,6 @@ class Running:
         if tcp:
             return await asyncio.open_connection(*self.address)
         return await asyncio.open_unix_connection(self.path)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something the server is about to notice."""
-        async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - the server has no event for it
-                await asyncio.sleep(0.005)
 
 
 async def closed(reader: asyncio.StreamReader) -> bytes:

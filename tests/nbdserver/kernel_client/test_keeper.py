@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.server.listener import Server
 from storage.errors import RolledBack
 from tests.support.memory_device import MemoryDevice
+from tests.support.waiting import until
 
 WAIT_SECONDS = 20.0
 
@@ -140,12 +141,6 @@ async def kept(place: Place, kernel: Kernel, work: Path, incarnation: str | None
         await asyncio.wait([task])
         keeper.close()
         lock.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
 
 
 async def ended(task: asyncio.Task[None]) -> None:

@@ -10,6 +10,7 @@ from nbdserver.server.limits import Limits
 from tests.nbdserver.inside import new_connection
 from tests.support import messages as m
 from tests.support.running import GREETING_BYTES, Running, closed, drop
+from tests.support.waiting import until
 
 # Crowds
 
@@ -23,7 +24,7 @@ async def test_idle_sockets_do_not_keep_a_client_out(make: Callable[..., Running
     client = await crowded.client(tcp=True)
     assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
     assert await asyncio.to_thread(attached.read, 0, 4096) == bytes(4096)
-    await crowded.until(lambda: len(crowded.server.clients()) <= 10)
+    await until(lambda: len(crowded.server.clients()) <= 10)
     for _, writer in idle:
         drop(writer)
     client.close()
@@ -92,7 +93,7 @@ async def test_one_address_does_not_take_the_place_of_others(make: Callable[...,
     await crowded.start()
     attached = [await crowded.client(tcp=True) for _ in range(2)]
     idle = [await crowded.raw(tcp=True) for _ in range(5)]
-    await crowded.until(lambda: len(crowded.server.clients()) == 3)
+    await until(lambda: len(crowded.server.clients()) == 3)
     last = await crowded.client(tcp=True)
     reader, writer = await crowded.raw(tcp=True)
     assert await closed(reader) == b""
@@ -120,4 +121,4 @@ async def test_connecting_and_leaving_leaves_nothing(running: Running) -> None:
     client = await running.client(tcp=True)
     assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
     client.close()
-    await running.until(lambda: not running.server.clients())
+    await until(lambda: not running.server.clients())

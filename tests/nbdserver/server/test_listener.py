@@ -10,6 +10,7 @@ from storage.errors import NotFound
 from tests.support import messages as m
 from tests.support.nbd import Client
 from tests.support.running import GREETING_BYTES, Running, closed, drop
+from tests.support.waiting import until
 
 MIB = 1 << 20
 
@@ -35,7 +36,7 @@ async def test_a_client_reads_what_it_wrote(running: Running, tcp: bool, is_stru
         client.disconnect()
 
     await asyncio.to_thread(use, await running.client(tcp=tcp, is_structured=is_structured))
-    await running.until(lambda: not running.server.clients())
+    await until(lambda: not running.server.clients())
 
 
 async def test_many_requests_at_once_over_several_connections(running: Running) -> None:
@@ -88,7 +89,7 @@ async def test_who_is_connected(running: Running) -> None:
     assert len(running.exports.clients_of("disk")) == 1
     client.close()
     drop(tcp_writer)
-    await running.until(lambda: not running.server.clients())
+    await until(lambda: not running.server.clients())
     assert not running.exports.clients_of("disk")
 
 
@@ -103,7 +104,7 @@ async def test_who_is_connected(running: Running) -> None:
 async def test_what_a_client_speaks(running: Running, said: bytes, structured: bool, extended: bool) -> None:
     _, writer = await running.raw()
     writer.write(said)
-    await running.until(lambda: len(running.exports.clients_of("disk")) == 1)
+    await until(lambda: len(running.exports.clients_of("disk")) == 1)
     (facts,) = running.server.clients_of("disk")
     assert (facts["structured"], facts["extended"], facts["read_only"], facts["tls"]) == (
         structured,
@@ -120,7 +121,7 @@ async def test_a_client_that_is_disconnected_leaves_nothing_behind(running: Runn
     client, other = await running.client(), await running.client(tcp=True)
     running.disk.gate.closed = True
     client.submit(m.WRITE, 0, data=b"o" * 4096)
-    await running.until(lambda: bool(running.disk.gate.waiting))
+    await until(lambda: bool(running.disk.gate.waiting))
     (number,) = (each["id"] for each in running.server.clients() if each["requests"])
     assert isinstance(number, int)
     assert running.server.disconnect(number).startswith(f"client {number} (unix:pid=")
@@ -129,7 +130,7 @@ async def test_a_client_that_is_disconnected_leaves_nothing_behind(running: Runn
     assert running.disk.last_sequence == 1
     with pytest.raises((EOFError, ConnectionError)):
         await asyncio.to_thread(client.receive)
-    await running.until(lambda: len(running.server.clients()) == 1)
+    await until(lambda: len(running.server.clients()) == 1)
     with pytest.raises(NotFound, match=f"no client {number} is connected"):
         running.server.disconnect(number)
     client.close()
@@ -144,7 +145,7 @@ async def test_stop_finishes_flushes_and_closes(running: Running) -> None:
     client = await running.client()
     await asyncio.to_thread(client.write, 0, b"x" * 4096)
     client.submit(m.FLUSH)
-    await running.until(lambda: running.server.clients()[0]["requests"] == 2)
+    await until(lambda: running.server.clients()[0]["requests"] == 2)
     stopping = asyncio.create_task(running.server.stop(grace_seconds=3600))
     await asyncio.sleep(0.02)
     assert not stopping.done()

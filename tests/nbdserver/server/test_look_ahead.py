@@ -14,6 +14,7 @@ from tests.nbdserver.inside import budget_of, connections
 from tests.support import messages as m
 from tests.support.nbd import Client
 from tests.support.running import Running
+from tests.support.waiting import until
 from tests.support.wired import transmission
 
 MIB = 1 << 20
@@ -33,7 +34,7 @@ async def unseen(running: Running, number: int = 0) -> Connection:
     """Wait until a client has not been read for so long that it may have left."""
     connection = connections(running.server)[number]
     loop = asyncio.get_running_loop()
-    await running.until(lambda: transmission(connection).liveness.unseen(loop.time()))
+    await until(lambda: transmission(connection).liveness.unseen(loop.time()))
     return connection
 
 
@@ -58,7 +59,7 @@ async def test_a_client_that_is_there_is_answered(held: Running, count: int) -> 
             client.submit(m.WRITE, number * MIB, data=bytes([number]) * MIB)
 
     sending = asyncio.create_task(asyncio.to_thread(flood))
-    await held.until(lambda: bool(held.server.clients()[0]["requests"]))
+    await until(lambda: bool(held.server.clients()[0]["requests"]))
     await unseen(held)
     held.disk.gate.open()
     for _ in range(count):
@@ -68,7 +69,7 @@ async def test_a_client_that_is_there_is_answered(held: Running, count: int) -> 
     assert held.disk.last_sequence == count
     assert held.disk.contents((count - 1) * MIB, MIB) == bytes([count - 1]) * MIB
     assert await asyncio.to_thread(client.read, 0, MIB) == bytes(MIB)
-    await held.until(lambda: budget_of(held.server).taken == 0)
+    await until(lambda: budget_of(held.server).taken == 0)
     assert budget_of(held.server).looking_ahead is None
     client.close()
 
@@ -82,7 +83,7 @@ async def test_of_a_client_that_has_left_nothing_is_carried_out(held: Running, l
     assert transmission(connection).peer_is_here(), "its end is out of sight"
     held.disk.write(0, NEW)
     held.disk.gate.open()
-    await held.until(lambda: not held.server.clients())
+    await until(lambda: not held.server.clients())
     assert held.disk.contents(0, 4096) == NEW
     assert held.disk.last_sequence == 1
     assert budget_of(held.server).taken == 0

@@ -12,6 +12,7 @@ from nbdserver.server.limits import Limits
 from tests.nbdserver.inside import budget_of, connections
 from tests.support import messages as m
 from tests.support.running import GREETING_BYTES, Running, closed, drop
+from tests.support.waiting import until
 from tests.support.wired import transmission
 
 MIB = 1 << 20
@@ -44,7 +45,7 @@ async def test_a_client_that_floods_and_never_reads_harms_nobody(running: Runnin
     assert flood["requests"] < 10
     drop(writer)
     client.close()
-    await running.until(lambda: not running.server.clients())
+    await until(lambda: not running.server.clients())
 
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
@@ -62,7 +63,7 @@ async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., R
             writer.write(m.simple() + m.request(m.WRITE, 0, 32 * MIB) + b"x")
         else:
             writer.write(m.simple() + m.request(m.READ, 0, 32 * MIB) * 100)
-    await crowded.until(lambda: len(crowded.exports.clients_of("disk")) == len(hostile))
+    await until(lambda: len(crowded.exports.clients_of("disk")) == len(hostile))
     client = await crowded.client(tcp=tcp)
     for _ in range(50):
         await asyncio.to_thread(client.write, MIB, b"h" * 65536)
@@ -71,7 +72,7 @@ async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., R
     for _, writer in hostile:
         drop(writer)
     client.close()
-    await crowded.until(lambda: not crowded.server.clients())
+    await until(lambda: not crowded.server.clients())
     assert budget_of(crowded.server).taken == 0
 
 
@@ -83,11 +84,11 @@ async def test_a_peer_that_resets_in_a_payload_changes_nothing(running: Running)
     sock = writer.get_extra_info("socket")
     writer.write(m.structured() + m.request(m.WRITE, 0, MIB) + b"x" * 500_000)
     await reader.readexactly(GREETING_BYTES)
-    await running.until(lambda: len(running.exports.clients_of("disk")) == 1)
+    await until(lambda: len(running.exports.clients_of("disk")) == 1)
     await asyncio.sleep(0.02)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     drop(writer)
-    await running.until(lambda: not running.server.clients())
+    await until(lambda: not running.server.clients())
     assert running.disk.last_sequence == 0
 
 
@@ -99,12 +100,12 @@ async def test_an_old_copy_in_a_silent_socket_does_not_undo_a_newer_write(runnin
     running.disk.gate.closed = True
     stalled.submit(m.WRITE, 0, data=b"o" * 4096)
     stalled.submit(m.WRITE, 4096, data=b"o" * 300_000)
-    await running.until(lambda: bool(running.disk.gate.waiting))
+    await until(lambda: bool(running.disk.gate.waiting))
     stalled.close()
     running.disk.gate.closed = False
     await asyncio.to_thread(other.write, 0, b"n" * 4096)
     running.disk.gate.open()
-    await running.until(lambda: len(running.server.clients()) == 1)
+    await until(lambda: len(running.server.clients()) == 1)
     assert await asyncio.to_thread(other.read, 0, 4096) == b"n" * 4096
     assert await asyncio.to_thread(other.read, 4096, 4096) == bytes(4096)
     other.close()
@@ -135,9 +136,9 @@ async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running)
     client.setblocking(False)
     await loop.sock_connect(client, running.address)
     await loop.sock_sendall(client, m.simple() + m.request(m.READ, 0, 256 << 10) * 4 + m.request(m.DISC))
-    await running.until(lambda: bool(connections(running.server)))
+    await until(lambda: bool(connections(running.server)))
     (connection,) = connections(running.server)
-    await running.until(lambda: connection.is_closing)
+    await until(lambda: connection.is_closing)
     for _ in range(3):
         await loop.sock_sendall(client, b"rubbish")
         await asyncio.sleep(0)
@@ -147,7 +148,7 @@ async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running)
             got += len(data)
     assert got >= 4 * (16 + (256 << 10))
     client.close()
-    await running.until(lambda: not running.server.clients())
+    await until(lambda: not running.server.clients())
 
 
 # Clients that left while the gate was closed: what they sent was not acknowledged
@@ -171,12 +172,12 @@ async def test_a_client_that_died_with_more_than_it_may_hold_is_dropped(running:
     writes = m.request(m.WRITE, 0, data=bytes(256 << 10)) * 400
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(client, writes))
     (connection,) = connections(running.server)
-    await running.until(lambda: transmission(connection).session.admission.stalled)
+    await until(lambda: transmission(connection).session.admission.stalled)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     client.close()
     running.disk.gate.open()
-    await running.until(lambda: not running.server.clients())
+    await until(lambda: not running.server.clients())
     assert budget_of(running.server).taken == 0
 
 
@@ -184,10 +185,10 @@ async def test_what_a_client_left_behind_is_not_written_while_the_server_stops(r
     client = await _attached(running)
     running.disk.gate.closed = True
     await asyncio.get_running_loop().sock_sendall(client, m.request(m.WRITE, 0, data=b"o" * 4096))
-    await running.until(lambda: any(facts["requests"] for facts in running.server.clients()))
+    await until(lambda: any(facts["requests"] for facts in running.server.clients()))
     stopping = asyncio.ensure_future(running.server.stop(20))
     (connection,) = connections(running.server)
-    await running.until(lambda: transmission(connection).session.ending)
+    await until(lambda: transmission(connection).session.ending)
     client.close()
     running.disk.write(0, b"n" * 4096)
     running.disk.gate.open()
@@ -201,7 +202,7 @@ async def test_who_reads_nothing_does_not_keep_the_memory_of_all(make: Callable[
     await greedy.start()
     _, hoarder = await greedy.raw(tcp=tcp)
     hoarder.write(m.simple() + m.request(m.READ, 0, 32 * MIB))
-    await greedy.until(lambda: budget_of(greedy.server).taken > 30 * MIB)
+    await until(lambda: budget_of(greedy.server).taken > 30 * MIB)
     client = await greedy.client(tcp=not tcp)
     await asyncio.to_thread(client.write, 0, bytes(8 * MIB))
     client.close()
@@ -217,7 +218,7 @@ async def test_who_sends_nothing_of_what_it_announced_does_not_keep_the_memory_o
     await greedy.start()
     _, hoarder = await greedy.raw(tcp=True)
     hoarder.write(m.simple() + m.request(m.WRITE, 0, 32 * MIB))
-    await greedy.until(lambda: budget_of(greedy.server).taken > 30 * MIB)
+    await until(lambda: budget_of(greedy.server).taken > 30 * MIB)
 
     async def trickle() -> None:
         while trickles and not hoarder.is_closing():
@@ -238,10 +239,10 @@ async def test_who_sends_slowly_is_waited_for(make: Callable[..., Running]) -> N
     await patient.start()
     reader, writer = await patient.raw()
     writer.write(m.simple() + m.request(m.WRITE, 0, 4 * MIB))
-    await patient.until(lambda: budget_of(patient.server).taken == 3 * MIB)
+    await until(lambda: budget_of(patient.server).taken == 3 * MIB)
     await asyncio.sleep(0.2)
     writer.write(bytes(4 * MIB))
-    await patient.until(lambda: patient.disk.last_sequence == 1)
+    await until(lambda: patient.disk.last_sequence == 1)
     assert not reader.at_eof()
     drop(writer)
 
@@ -252,7 +253,7 @@ async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running]) -> N
     await patient.start()
     reader, writer = await patient.raw()
     writer.write(m.simple() + m.request(m.READ, 0, 32 * MIB))
-    await patient.until(lambda: budget_of(patient.server).taken > 30 * MIB)
+    await until(lambda: budget_of(patient.server).taken > 30 * MIB)
     await asyncio.sleep(0.2)
     got = 0
     async with asyncio.timeout(20):

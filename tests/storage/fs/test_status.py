@@ -8,8 +8,8 @@ import pytest
 
 from storage.objects.local import LocalStore
 from tests.storage.fs.places import DATA, MIB, Place, contents
-from tests.storage.lsm.worlds import soon, until
 from tests.support.inside import engine_of
+from tests.support.waiting import soon, until
 
 
 async def test_a_store_that_fails_says_since_when_why_and_what_waits(

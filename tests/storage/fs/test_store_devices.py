@@ -2,7 +2,6 @@
 who use them."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -10,6 +9,7 @@ from storage.errors import AccessDenied, AlreadyExists, Conflict, Invalid, NotFo
 from storage.format.frame import BLOCK_BYTES
 from tests.storage.fs.places import DATA, MIB, Place, contents, kill
 from tests.support.inside import engine_of, open_devices
+from tests.support.waiting import until
 
 
 async def test_devices_are_created_once_and_within_limits(place: Place) -> None:
@@ -95,13 +95,6 @@ async def test_growing_and_shrinking_at_once_end_with_the_last(place: Place) -> 
     await store.delete_device("a")
     await growing
     await store.close()
-
-
-async def until(so: Callable[[], bool]) -> None:
-    """Let the loop go on until it is so."""
-    async with asyncio.timeout(20):
-        while not so():  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0)
 
 
 async def test_a_deleted_device_leaves_nothing_to_its_successor(place: Place) -> None:

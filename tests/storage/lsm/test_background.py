@@ -3,7 +3,7 @@
 import asyncio
 
 from storage.lsm.background import Background
-from tests.storage.lsm.worlds import until
+from tests.support.waiting import until
 
 
 async def for_ever() -> None:

@@ -7,7 +7,8 @@ import pytest
 from storage.errors import NotFound
 from storage.lsm.changes import CHANGED, Changes
 from storage.lsm.engine import Engine
-from tests.storage.lsm.worlds import World, soon
+from tests.storage.lsm.worlds import World
+from tests.support.waiting import soon
 
 SECTOR = 4096
 RANGE = 3 * SECTOR

@@ -10,8 +10,9 @@ from storage.errors import Closed, Corrupt, Fenced, StorageError, Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, WALS
 from storage.lsm.options import EngineOptions
-from tests.storage.lsm.worlds import World, durable, read, record, soon, until
+from tests.storage.lsm.worlds import World, durable, read, record
 from tests.support.idle import idle
+from tests.support.waiting import soon, until
 
 A = b"a" * SECTOR_BYTES
 

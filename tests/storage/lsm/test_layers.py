@@ -3,8 +3,9 @@
 import asyncio
 
 from storage.format.names import wal_name
-from tests.storage.lsm.worlds import World, durable, read, record, soon
+from tests.storage.lsm.worlds import World, durable, read, record
 from tests.support.idle import idle
+from tests.support.waiting import soon
 
 A = b"a" * 4096
 

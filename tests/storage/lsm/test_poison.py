@@ -10,8 +10,9 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.options import EngineOptions
 from storage.lsm.wal import group_commit as commit_module
 from storage.lsm.wal import queue as log_module
-from tests.storage.lsm.worlds import World, durable, read, record, soon
+from tests.storage.lsm.worlds import World, durable, read, record
 from tests.support.inside import flush_of, layers_of
+from tests.support.waiting import soon
 
 SECTOR = b"s" * SECTOR_BYTES
 

@@ -6,7 +6,8 @@ import pytest
 
 from storage.lsm.compaction.plan import Consolidate, PatchedBlock
 from storage.lsm.engine import Engine
-from tests.storage.lsm.worlds import World, read, soon
+from tests.storage.lsm.worlds import World, read
+from tests.support.waiting import soon
 
 BLOCK = 256 * 1024
 SECTOR = 4096

@@ -35,6 +35,7 @@ from storage.secret import Secret
 from tests.support.idle import idle, turns
 from tests.support.inside import contents
 from tests.support.nonces import Nonces
+from tests.support.waiting import until
 
 T = TypeVar("T")
 
@@ -291,19 +292,6 @@ class World:
         await self.crash(engine)
         opened = await self.open()
         return opened, opened.layers[1]
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Go on when `condition` holds. The limit only ends a test that would hang."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-
-
-async def soon(coroutine: "asyncio.Future[T] | asyncio.Task[T]", seconds: float = 20.0) -> T:
-    """The result of something that must not hang."""
-    async with asyncio.timeout(seconds):
-        return await asyncio.shield(coroutine)
 
 
 def join(pieces: list[Piece]) -> bytes:

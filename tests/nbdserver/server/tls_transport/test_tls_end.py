@@ -13,6 +13,7 @@ from tests.nbdserver.server.tls_transport.tls_server import MIB, OK, Running
 from tests.support import messages as m
 from tests.support.examples import examples
 from tests.support.memory_device import BLOCK
+from tests.support.waiting import until
 
 # How it ends
 
@@ -25,7 +26,7 @@ async def test_replies_still_go_out_behind_disc_and_close_notify(running: Runnin
         talk.send, m.request(m.WRITE, 0, data=b"x" * 4096) + m.request(m.FLUSH, cookie=2) + m.request(m.DISC)
     )
     await asyncio.to_thread(talk.end)
-    await running.until(lambda: running.disk.last_sequence == 1)
+    await until(lambda: running.disk.last_sequence == 1)
     await asyncio.sleep(0.02)
     running.disk.commit()
     assert await asyncio.to_thread(talk.receive, 100) == OK + struct.pack(">Q", 1) + OK + struct.pack(">Q", 2)
@@ -103,14 +104,14 @@ async def test_an_old_copy_in_a_paused_connection_does_not_undo_a_newer_write(
     stalled.submit(m.WRITE, 0, data=b"o" * 4096)
     stalled.submit(m.WRITE, 4096, data=b"o" * 4096)
     (connection,) = (each for each in connections(running.server) if each.number == 1)
-    await running.until(lambda: not connection.stream.reading)
+    await until(lambda: not connection.stream.reading)
     stalled.submit(m.WRITE, 8192, data=b"o" * 4096)
     stalled.close()
     running.disk.gate.closed = False
     for offset in (0, 4096, 8192):
         await asyncio.to_thread(other.write, offset, b"n" * 4096)
     running.disk.gate.open()
-    await running.until(lambda: len(running.server.clients()) == 1)
+    await until(lambda: len(running.server.clients()) == 1)
     assert running.disk.last_sequence == 3
     assert await asyncio.to_thread(other.read, 0, 12288) == b"n" * 12288
     other.close()
@@ -130,7 +131,7 @@ async def test_an_old_copy_that_arrives_with_the_end_does_not_undo_a_newer_write
     await asyncio.to_thread(other.write, 0, b"n" * 4096)
     stalled.submit(m.WRITE, 0, data=b"o" * 4096)
     stalled.close()
-    await running.until(lambda: len(running.server.clients()) == 1)
+    await until(lambda: len(running.server.clients()) == 1)
     assert running.disk.last_sequence == 1
     assert await asyncio.to_thread(other.read, 0, 4096) == b"n" * 4096
     other.close()

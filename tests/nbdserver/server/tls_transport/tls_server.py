@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 from nbdserver.protocol import wire
@@ -15,6 +14,7 @@ from tests.support import messages as m
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.nbd import Client
 from tests.support.tls_talk import TlsTalk
+from tests.support.waiting import until
 
 MIB = 1 << 20
 SAID = m.simple()[4:]
@@ -56,10 +56,5 @@ class Running:
             assert len(answer) == GO_ANSWER_BYTES
         return talk
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - the server has no event for it
-                await asyncio.sleep(0.005)
-
     async def gone(self) -> None:
-        await self.until(lambda: not self.server.clients())
+        await until(lambda: not self.server.clients())

@@ -11,9 +11,10 @@ from storage.lsm.compaction.compactor import GROWN_BYTES_MIN
 from storage.lsm.compaction.plan import Drop, Repack, StoreFacts, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
-from tests.storage.lsm.worlds import World, durable, read, record, soon, until
+from tests.storage.lsm.worlds import World, durable, read, record
 from tests.support.idle import idle
 from tests.support.inside import debt_of
+from tests.support.waiting import soon, until
 
 MIB = 1024 * 1024
 BLOCK = 256 * 1024

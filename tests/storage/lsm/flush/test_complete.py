@@ -10,8 +10,9 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.options import EngineOptions
-from tests.storage.lsm.worlds import MIB, World, durable, read, record, soon
+from tests.storage.lsm.worlds import MIB, World, durable, read, record
 from tests.support.idle import idle
+from tests.support.waiting import soon
 
 BASE = bytes(range(256)) * (BLOCK_BYTES // 256)
 SECTOR = SECTOR_BYTES

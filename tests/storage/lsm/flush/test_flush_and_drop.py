@@ -7,9 +7,10 @@ import pytest
 
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from tests.storage.lsm.flush.test_flush_hazards import A, B
-from tests.storage.lsm.worlds import MIB, World, durable, read, record, soon
+from tests.storage.lsm.worlds import MIB, World, durable, read, record
 from tests.support.examples import first_soon
 from tests.support.idle import idle, turns
+from tests.support.waiting import soon
 
 
 async def test_a_layer_dropped_under_a_flush_is_waited_for_no_more() -> None:

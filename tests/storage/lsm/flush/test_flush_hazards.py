@@ -11,8 +11,9 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
-from tests.storage.lsm.worlds import MIB, World, durable, join, read, record, soon, until
+from tests.storage.lsm.worlds import MIB, World, durable, join, read, record
 from tests.support.idle import idle
+from tests.support.waiting import soon, until
 
 A = b"a" * SECTOR_BYTES
 B = b"b" * SECTOR_BYTES

@@ -13,8 +13,9 @@ from storage.lsm.gc.garbage import CLOSE_SECONDS_MAX, DELETE_PAUSE_SECONDS_MAX, 
 from storage.objects.base import DELETE_BATCH_MAX
 from storage.objects.memory import MemoryStore
 from tests.simulation.virtual import in_virtual_time
-from tests.storage.lsm.worlds import InlineEnv, World, durable, read, soon, until
+from tests.storage.lsm.worlds import InlineEnv, World, durable, read
 from tests.support.inside import contents
+from tests.support.waiting import soon, until
 
 DENIED = AccessDenied("s3://bucket refused to delete (403 AccessDenied)")
 

@@ -22,9 +22,10 @@ from storage.format.names import (
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN, Leftovers, Sweeper
 from storage.objects.memory import MemoryStore
-from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World, until
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World
 from tests.support.idle import idle
 from tests.support.inside import forget_when_written
+from tests.support.waiting import until
 
 EPOCH, TAKEOVER, FENCE = 3, 9, 40
 

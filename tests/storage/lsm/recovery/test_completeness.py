@@ -14,7 +14,8 @@ from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.recovery.anchor import HostState
 from tests.storage.lsm.check.test_survey import at_rest
-from tests.storage.lsm.worlds import World, durable, read, record, soon, until
+from tests.storage.lsm.worlds import World, durable, read, record
+from tests.support.waiting import soon, until
 
 A, B = b"a" * SECTOR_BYTES, b"b" * SECTOR_BYTES
 

@@ -10,8 +10,9 @@ from storage.lsm.flush import trigger
 from storage.lsm.layer import Layer
 from storage.lsm.memtable import backpressure
 from storage.lsm.options import EngineOptions
-from tests.storage.lsm.worlds import MIB, World, durable, read, record, until
+from tests.storage.lsm.worlds import MIB, World, durable, read, record
 from tests.support.idle import idle
+from tests.support.waiting import until
 
 NEVER = EngineOptions(cache_bytes=MIB, flush_objects=1 << 20, flush_seconds=1e6)
 OBJECTS = 12

@@ -17,7 +17,8 @@ from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.locks import WriterLock
 from storage.objects.base import Listing, ObjectInfo
 from storage.secret import Secret
-from tests.storage.lsm.worlds import World, durable, read, soon, until
+from tests.storage.lsm.worlds import World, durable, read
+from tests.support.waiting import soon, until
 
 URL = "memory://"
 A = b"a" * SECTOR_BYTES

@@ -18,8 +18,9 @@ from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.get_slots import OBJECT_GETS_MAX, RETRIES_IN_FLIGHT
 from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, coalesce
 from storage.objects.base import Capabilities
-from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, soon, until
+from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore
 from tests.support.idle import idle
+from tests.support.waiting import soon, until
 
 CIPHER = Cipher(KEY.purpose("frames"))
 CODEC = FrameCodec(CIPHER, KEY.store_id)

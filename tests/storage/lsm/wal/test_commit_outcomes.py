@@ -15,11 +15,10 @@ from tests.storage.lsm.worlds import (
     World,
     durable,
     record,
-    soon,
-    until,
     when_durable,
 )
 from tests.support.idle import idle
+from tests.support.waiting import soon, until
 
 
 async def test_its_own_object_found_there_is_success() -> None:

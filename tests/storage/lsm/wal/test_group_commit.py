@@ -19,12 +19,11 @@ from tests.storage.lsm.worlds import (
     known_to_be_fast,
     read,
     record,
-    soon,
-    until,
     when_durable,
 )
 from tests.support.idle import idle
 from tests.support.inside import each_pass
+from tests.support.waiting import soon, until
 
 SECTOR = b"s" * SECTOR_BYTES
 

@@ -12,8 +12,9 @@ from storage.format.wal import WINDOW, LayerRecords, encode
 from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN
 from storage.lsm.recovery.ciphers import Ciphers
 from tests.storage.lsm.wal.test_reader import contents, sector, written
-from tests.storage.lsm.worlds import KEY, World, durable, read, soon, when_durable
+from tests.storage.lsm.worlds import KEY, World, durable, read, when_durable
 from tests.support.idle import idle
+from tests.support.waiting import soon
 
 
 async def test_an_object_that_never_landed_ends_the_log() -> None:

@@ -15,8 +15,9 @@ from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.wal.reader import RESUME
 from storage.objects.base import Listing
-from tests.storage.lsm.worlds import KEY, World, durable, join, read, soon
+from tests.storage.lsm.worlds import KEY, World, durable, join, read
 from tests.support.inside import remember
+from tests.support.waiting import soon
 
 
 def sector(number: int) -> bytes:
