@@ -93,8 +93,8 @@ def user_name(uid: int) -> str:
 
 
 def create_new(path: Path, mode: int, *, folder: int | None = None) -> int:
-    """A descriptor to write to a file that was not there (FileExistsError, for a link too)."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    """A descriptor to read and write a file that was not there (FileExistsError, for a link too)."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags, mode, dir_fd=folder)
 
 

@@ -1,19 +1,24 @@
 """The journal as bytes: segments of batches, each of which is what one pass of the event loop wrote. Pure.
 
-    batch      tag 16 | u32 CRC-32 | "NBDJ" | u32 entries | u64 length of the entries | entries
+    segment    u64 end | u64 answered, in the order of bytes of this machine | batches | anything, from `end` on
+    batch      tag 16 | "NBDJ" | u32 entries | u64 length of the entries | entries
     entry      u8 kind | u8 allocated | 2 bytes 0 | u32 layer | u64 sequence | u64 previous | u64 offset | u64 length,
                then `length` bytes for WRITE and META
 
+A segment lies in memory that is written over and over, so where it ends is written in it: a batch first, then `end`,
+then `answered`, each of the two in one store of the processor. A process that is killed between any two of its
+instructions leaves `answered` where the batches end, or where the last one begins, which nobody was told of then.
+Anything else is damage: everything up to `end` has to be sound.
+
 The tag is a GMAC over all from "NBDJ" on, at the place (segment, position of the batch in it): no batch passes for
-another one, of this journal or of another. The CRC is that of the tag and what stands before the entries: it tells a
-batch that was cut off by the end of its process from one whose length is wrong. `previous` is the operation before it
-in the same queue, so that nothing can be missing between two of them, or between the log and the journal, unnoticed.
+another one, of this journal or of another, or of what lay there before. `previous` is the operation before it in the
+same queue, so that nothing can be missing between two of them, or between the log and the journal, unnoticed.
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from enum import IntEnum
+from mmap import mmap
 
 import msgspec
 
@@ -22,17 +27,22 @@ from storage.crypto.mac import TAG_BYTES, Authenticator
 from storage.errors import Corrupt
 from storage.format.wal import Meta, Op
 
+_ENDS = struct.Struct("@QQ")
+_END, _ANSWERED = struct.Struct("@Q"), 8
 _START = struct.Struct("<4sIQ")
-_BATCH = struct.Struct(f"<{TAG_BYTES}sI{_START.size}s")
+_BATCH_BYTES = TAG_BYTES + _START.size
 _ENTRY = struct.Struct("<BBxxIQQQQ")
 _BATCH_PLACE = struct.Struct("<QI")
 _MAGIC = b"NBDJ"
 
-JOINED_BYTES_MAX = 32 * 1024
-"""Data of this size and more is written from where it lies; less is cheaper to copy to its neighbours."""
+SEGMENT_BYTES_MIN = _ENDS.size + _BATCH_BYTES + _ENTRY.size
+"""Of a segment for one operation without data."""
 
 TREE = 0
 """The layer of changes of the tree of names, which no layer has."""
+
+Memory = mmap | bytearray
+"""What a segment is written to."""
 
 
 class OperationKind(IntEnum):
@@ -41,6 +51,10 @@ class OperationKind(IntEnum):
     WRITE = 1
     ZERO = 2
     META = 3
+
+
+_WRITE, _ZERO, _META = (int(kind) for kind in OperationKind)
+"""As plain numbers, which are quicker to pack."""
 
 
 class JournalEntry(msgspec.Struct, frozen=True, gc=False):
@@ -56,75 +70,87 @@ class JournalEntry(msgspec.Struct, frozen=True, gc=False):
         return self.op.sequence if isinstance(self.op, Meta) else self.op[0]
 
 
-def encode(
-    seal: Authenticator, segment: int, position: int, entries: Sequence[tuple[int, int, Op | Meta]]
-) -> list[Buffer]:
-    """One batch of (layer, previous, operation), as buffers to be written one after the other."""
-    first: list[Buffer] = [b""]
-    parts: list[Buffer] = []
-    joined = first
-    pack = _ENTRY.pack
-    length = 0
-    for layer, previous, op in entries:
-        if isinstance(op, Meta):
-            data: Buffer = op.record
-            joined.append(pack(OperationKind.META, 0, layer, op.sequence, previous, 0, len(data)))
-        elif len(op) == 3:
-            data = op[2]
-            joined.append(pack(OperationKind.WRITE, 0, layer, op[0], previous, op[1], len(data)))
-        else:
-            data = b""
-            joined.append(pack(OperationKind.ZERO, op[3], layer, op[0], previous, op[1], op[2]))
-        length += _ENTRY.size + len(data)
-        if len(data) < JOINED_BYTES_MAX:
-            joined.append(data)
-        else:
-            if joined is not first:
-                parts.append(b"".join(joined))
-            parts.append(data)
-            joined = []
-    if joined and joined is not first:
-        parts.append(b"".join(joined))
-    start = first[0] = _START.pack(_MAGIC, len(entries), length)
-    parts.insert(0, b"".join(first))
-    tag = seal.tag(_BATCH_PLACE.pack(segment, position), parts)
-    return [tag + zlib.crc32(start, zlib.crc32(tag)).to_bytes(4, "little"), *parts]
+def clear(memory: Memory) -> int:
+    """Make it a segment without a batch; gives where the first one belongs. Whatever it held is gone."""
+    _ENDS.pack_into(memory, 0, _ENDS.size, _ENDS.size)
+    return _ENDS.size
 
 
-def decode(name: str, raw: bytes, seal: Authenticator, segment: int, *, last: bool) -> tuple[list[JournalEntry], int]:
-    """The entries of a segment, in order, and the length of the whole batches; data are views of `raw`.
+def append(
+    memory: Memory,
+    at: int,
+    seal: Authenticator,
+    place: tuple[int, int],
+    entries: Sequence[tuple[object, int, int, Op | Meta]],
+    first: int,
+) -> tuple[int, int]:
+    """Write as many of the entries (_, layer, previous, operation) as there is room for, from `first` on, as one batch
+    at the end of a segment, which is `at`. `place` is the segment and the batch's position in it.
 
-    The `last` segment may end in a batch that was cut off, which nobody was told of; anything else that does not fit
-    is Corrupt.
+    Gives the first entry that is not in it, and where the segment ends now.
     """
+    room = len(memory)
+    pack, entry_bytes = _ENTRY.pack_into, _ENTRY.size
+    end = at + _BATCH_BYTES
+    index = first
+    for _, layer, previous, op in entries if not first else entries[first:]:
+        if isinstance(op, Meta):
+            head = _META, 0, layer, op.sequence, previous, 0, len(op.record)
+            data: Buffer = op.record
+        elif len(op) == 3:
+            sequence, offset, data = op
+            head = _WRITE, 0, layer, sequence, previous, offset, len(data)
+        else:
+            head = _ZERO, op[3], layer, op[0], previous, op[1], op[2]
+            data = b""
+        start = end + entry_bytes
+        behind = start + len(data)
+        if behind > room:
+            break
+        pack(memory, end, *head)
+        memory[start:behind] = data
+        end = behind
+        index += 1
+    if index == first:
+        return first, at
+    body = at + TAG_BYTES
+    _START.pack_into(memory, body, _MAGIC, index - first, end - at - _BATCH_BYTES)
+    with memoryview(memory) as view, view[body:end] as tagged:
+        memory[at:body] = seal.tag(_BATCH_PLACE.pack(*place), [tagged])
+    _END.pack_into(memory, 0, end)
+    _END.pack_into(memory, _ANSWERED, end)
+    return index, end
+
+
+def room_for(op: Op | Meta) -> int:
+    """The size of a segment that has room for this operation alone."""
+    data = op.record if isinstance(op, Meta) else op[2] if len(op) == 3 else b""
+    return SEGMENT_BYTES_MIN + len(data)
+
+
+def decode(name: str, raw: bytes, seal: Authenticator, segment: int) -> list[JournalEntry]:
+    """The entries of a segment, in order; data are views of `raw`. Corrupt: a part of it is not what was written."""
+    if len(raw) < _ENDS.size:
+        raise Corrupt(name, "it is too short")
+    end, answered = _ENDS.unpack_from(raw)
     view = memoryview(raw)
     entries: list[JournalEntry] = []
-    at = position = 0
-    while at < len(raw):
-        end = _end_of_batch(name, raw, at)
-        if end is None:
-            if last:
-                break
-            raise Corrupt(name, "a batch is cut off, and others came after it")
-        tag, _, start = _BATCH.unpack_from(raw, at)
-        body = at + _BATCH.size
-        if not seal.is_sound(_BATCH_PLACE.pack(segment, position), [view[body - _START.size : end]], tag):
+    limit = min(end, len(raw))
+    at = last = _ENDS.size
+    position = 0
+    while at < end:
+        body = at + TAG_BYTES
+        magic, count, length = _START.unpack_from(raw, body) if at + _BATCH_BYTES <= limit else (b"", 0, 0)
+        behind = at + _BATCH_BYTES + length
+        if magic != _MAGIC or behind > limit:
+            raise Corrupt(name, f"what stands at byte {at} is no batch")
+        if not seal.is_sound(_BATCH_PLACE.pack(segment, position), [view[body:behind]], raw[at:body]):
             raise Corrupt(name, f"the batch at byte {at} is not what was written there")
-        entries += _entries(name, view[body:end], _START.unpack(start)[1])
-        at, position = end, position + 1
-    return entries, at
-
-
-def _end_of_batch(name: str, raw: bytes, at: int) -> int | None:
-    """Where the batch at `at` ends; None: behind the end of what is there."""
-    if len(raw) - at < _BATCH.size:
-        return None
-    tag, crc, start = _BATCH.unpack_from(raw, at)
-    magic, _, length = _START.unpack(start)
-    if magic != _MAGIC or zlib.crc32(start, zlib.crc32(tag)) != crc:
-        raise Corrupt(name, f"what stands at byte {at} is no batch")
-    end = at + _BATCH.size + int(length)
-    return end if end <= len(raw) else None
+        entries += _entries(name, view[at + _BATCH_BYTES : behind], count)
+        last, at, position = at, behind, position + 1
+    if at != end or answered not in (end, last):
+        raise Corrupt(name, "it does not end where it says")
+    return entries
 
 
 def _entries(name: str, body: memoryview, count: int) -> list[JournalEntry]:

@@ -1,6 +1,7 @@
 """The journal in memory: kill -9 behind writes that were answered and not flushed, and they are there afterwards."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def test_a_journal_that_is_damaged_is_set_aside(server: Server, memory: Path, ch
     (segment,) = memory.rglob("*.segment")
     raw = bytearray(segment.read_bytes())
     if change == "flipped":
-        raw[-100] ^= 1
+        raw[int.from_bytes(raw[:8], sys.byteorder) - 100] ^= 1
         segment.write_bytes(raw)
     else:
         shutil.rmtree(segment.parent)

@@ -59,6 +59,34 @@ MUTANTS = [
         ),
     ),
     *mutants(
+        "storage/format/journal_batch.py",
+        "tests/storage/format/test_journal_batch.py",
+        (
+            "journal: it does not matter what was answered",
+            "if at != end or answered not in (end, last):",
+            "if at != end:",
+        ),
+        ("journal: a batch that is not answered is damage", "answered not in (end, last)", "answered != end"),
+        ("journal: a batch counts before it is answered only", "    _END.pack_into(memory, 0, end)\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/journal/files.py",
+        "tests/storage/lsm/journal/",
+        ("journal: a segment begins with what lay there", "        clear(memory)\n", ""),
+        ("journal: spares are kept without end", "len(self._spare) >= SPARES_MAX", "not SPARES_MAX"),
+        ("journal: what others left takes room for ever", 'path.glob("*.spare")', 'path.glob("*.spares")'),
+        (
+            "journal: memory that is not there ends the process",
+            "os.posix_fallocate(descriptor, 0, size)",
+            "os.truncate(descriptor, size)",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/journal/journal.py",
+        "tests/storage/lsm/journal/",
+        ("journal: a place in a segment is used twice", "            self._batches += 1\n", ""),
+    ),
+    *mutants(
         "storage/lsm/flush/trigger.py",
         "tests/storage/lsm/flush/test_trigger.py",
         ("flush: what is kept counts as log", "position.logged_bytes - memtable.kept", "position.logged_bytes"),

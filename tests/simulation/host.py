@@ -6,12 +6,12 @@ too, but that what the process had linked and not kept yet may be in it in part,
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from storage.buffers import Buffer
+from storage.format.journal_batch import clear
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
 from tests.simulation.loop import Process
@@ -141,12 +141,12 @@ class SimJournal:
     """One journal: its segments, who has it, and what that process would write next."""
 
     process: Process
-    segments: dict[int, bytes] = field(default_factory=dict)
+    segments: dict[int, bytearray] = field(default_factory=dict)
     held: bool = True
     damaged: bool = False
     """It is not what was written any more, whoever took it first."""
-    torn: Callable[[], tuple[int, bytes]] | None = None
-    """Number of the segment, and bytes of a batch that a dead process may have begun to write there."""
+    torn: Callable[[], tuple[int, bytes, int]] | None = None
+    """Number of a segment as a dead process would have left it next; and where in it that is only begun."""
 
 
 class SimFiles:
@@ -162,8 +162,10 @@ class SimFiles:
         self._chance = chance
         self._room = room
         self._id: bytes | None = None
+        self._spare = bytearray()
+        """The segment that was dropped last."""
 
-    def tears(self, next_batch: Callable[[], tuple[int, bytes]]) -> None:
+    def tears(self, next_batch: Callable[[], tuple[int, bytes, int]]) -> None:
         """What is written next may be there in part, if the process dies first."""
         if self._id is not None and self._id in self._host.journals:
             self._journal.torn = next_batch
@@ -178,16 +180,19 @@ class SimFiles:
         if journal is None or (journal.held and journal.process.alive):
             return False
         if journal.torn is not None and not journal.process.alive and self._chance.random() < 0.5:
-            number, data = journal.torn()
+            number, data, at = journal.torn()
             if data:
-                kept = journal.segments.get(number, b"")
-                journal.segments[number] = kept + data[: self._chance.randrange(len(data) + 1)]
+                # The batch, a part of it, or all of it and that it is there, but not that anybody may be told.
+                kept, written = journal.segments[number], self._chance.randrange(at, len(data) + 1)
+                kept[at:written] = data[at:written]
+                if written == len(data):
+                    kept[:8] = data[:8]
         if journal.segments and self._chance.random() < DAMAGED_SHARE:
             number = self._chance.choice(sorted(journal.segments))
             struck = bytearray(journal.segments[number])
             if struck:
                 struck[self._chance.randrange(len(struck))] ^= 1 << self._chance.randrange(8)
-                journal.segments[number] = bytes(struck)
+                journal.segments[number] = struck
                 journal.damaged = True
         self.damaged = self.damaged or journal.damaged
         journal.process, journal.held, journal.torn = self._process, True, None
@@ -203,22 +208,21 @@ class SimFiles:
         return sorted(self._journal.segments)
 
     def read(self, segment: int) -> bytes:
-        return self._journal.segments[segment]
+        return bytes(self._journal.segments[segment])
 
-    def cut(self, segment: int, length: int) -> None:
-        self._journal.segments[segment] = self._journal.segments[segment][:length]
-
-    def append(self, segment: int, parts: Sequence[Buffer]) -> None:
+    def map(self, segment: int, size: int) -> bytearray:
         segments = self._journal.segments
-        data = b"".join(parts)
-        used = sum(map(len, segments.values()))
-        segments[segment] = segments.get(segment, b"") + data[: max(self._room - used, 0)]
-        if used + len(data) > self._room:
+        if sum(map(len, segments.values())) + size > self._room:
             self.full += 1
             raise OSError(28, "No space left on device")
+        # With what lay there before, perhaps.
+        spare = self._spare if len(self._spare) == size else bytearray(size)
+        clear(spare)
+        segments[segment], self._spare = spare, bytearray()
+        return spare
 
     def remove(self, segment: int) -> None:
-        del self._journal.segments[segment]
+        self._spare = self._journal.segments.pop(segment)
 
     def end(self) -> None:
         if self.full and self._chance.random() < STUCK_SHARE:

@@ -38,7 +38,7 @@ tries of a request is 10 s, a watch comes every 10 s, and a memtable flush of a 
 
 HOSTS = ["host1", "host2"]
 
-JOURNAL_ROOMS = (0, 200_000, 1 << 40, 1 << 40, 1 << 40, 1 << 40)
+JOURNAL_ROOMS = (0, 400_000, 1 << 40, 1 << 40, 1 << 40, 1 << 40)
 """Bytes that there is room for in the journals of a world's hosts; 0: they have none."""
 
 RESTARTS_SHARE = 0.4

@@ -5,7 +5,7 @@ import random
 from typing import Protocol
 
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
-from storage.format.journal_batch import encode
+from storage.format.journal_batch import append
 from storage.fs.store import Store
 from storage.objects.base import ObjectStore
 from tests.simulation.actors import Actor
@@ -245,15 +245,16 @@ class Writer:
             self.seen("a client went on" if parent.epoch in told else "a client was told of a loss")
         return session
 
-    def _next_batch(self) -> tuple[int, bytes]:
-        """What this process, if it dies now, may have begun to write: the segment, and the bytes."""
+    def _next_batch(self) -> tuple[int, bytes, int]:
+        """What this process, if it dies now, may have begun to write: a segment, how it would be then, and where in it
+        the batch begins."""
         journal = engine_of(self.store).journal
         place = place_of(journal)
         if place is None or not journal.pending:
-            return 0, b""
-        number, position = next_batch(journal)
-        entries = [(layer, previous, op) for _, layer, previous, op in journal.pending]
-        return number, b"".join(encode(place.seal, number, position, entries))
+            return 0, b"", 0
+        number, position, memory, at = next_batch(journal)
+        _, end = append(memory, at, place.seal, (number, position), journal.pending, 0)
+        return (number, bytes(memory[:end]), at) if end > at else (0, b"", 0)
 
     def _judge_refusal(self, error: StorageError) -> None:
         """Was there a reason not to open?"""

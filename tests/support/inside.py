@@ -123,9 +123,11 @@ def place_of(journal: Journal) -> JournalPlace | None:
     return journal._place
 
 
-def next_batch(journal: Journal) -> tuple[int, int]:
-    """Segment and place in it of the next batch."""
-    return (journal._newest + 1, 0) if journal._active is None else (journal._active.number, journal._batches)
+def next_batch(journal: Journal) -> tuple[int, int, bytearray, int]:
+    """Of the next batch, if there is a segment that grows: its number, the place in it, a copy of it, its end."""
+    if journal._active is None:
+        return 0, 0, bytearray(), 0
+    return journal._active.number, journal._batches, bytearray(journal._memory), journal._end
 
 
 def folder_of(files: FolderFiles) -> Path:

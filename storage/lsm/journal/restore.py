@@ -2,7 +2,7 @@
 
 Promises: an operation that the log has is not taken again, since each queue's come after the newest that its log holds;
 none is taken of a journal in which one is missing, from itself or between the log and its beginning. Nothing is changed
-in the journal but a last batch that was cut off, so a crash here, and again in the next try, changes nothing.
+in the journal, so a crash here, and again in the next try, changes nothing.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,19 +24,11 @@ class ReadSegment:
 
 
 def read(files: JournalFiles, seal: Authenticator) -> list[ReadSegment]:
-    """All of the journal that `files` has. Corrupt: a part of it is not what was written. OSError.
-
-    A crash before or after the cut leaves the same journal: what it drops was never answered.
-    """
-    numbers = files.segments()
+    """All of the journal that `files` has. Corrupt: a part of it is not what was written. OSError."""
     found = []
-    for number in numbers:
+    for number in files.segments():
         raw = files.read(number)
-        name = f"segment {number} of the journal"
-        entries, length = decode(name, raw, seal, number, last=number == numbers[-1])
-        if length < len(raw):
-            files.cut(number, length)
-        found.append(ReadSegment(number, length, entries))
+        found.append(ReadSegment(number, len(raw), decode(f"segment {number} of the journal", raw, seal, number)))
     return found
 
 

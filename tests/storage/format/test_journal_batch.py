@@ -1,20 +1,32 @@
 """The journal as bytes."""
 
+import struct
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.crypto.mac import Authenticator
 from storage.errors import Corrupt
-from storage.format.journal_batch import JOINED_BYTES_MAX, TREE, JournalEntry, decode, encode
+from storage.format.journal_batch import (
+    SEGMENT_BYTES_MIN,
+    TREE,
+    JournalEntry,
+    append,
+    clear,
+    decode,
+    room_for,
+)
 from storage.format.wal import Meta, Op
 from storage.secret import Secret
 
 SEAL = Authenticator(Secret(bytes(range(32))))
 SEGMENT = 7
+ROOM = 300
 
 numbers = st.integers(0, 2**64 - 1)
-data = st.one_of(st.binary(max_size=40), st.integers(0, 255).map(lambda byte: bytes([byte]) * JOINED_BYTES_MAX))
+data = st.one_of(st.binary(max_size=40), st.integers(0, 255).map(lambda byte: bytes([byte]) * (32 << 10)))
 operations: st.SearchStrategy[Op | Meta] = st.one_of(
     st.tuples(numbers, numbers, data),
     st.tuples(numbers, numbers, numbers, st.booleans()),
@@ -29,12 +41,22 @@ entries = st.builds(
 batches = st.lists(st.lists(entries, min_size=1, max_size=5), max_size=5)
 
 
-def encoded(written: list[list[JournalEntry]], *, segment: int = SEGMENT, seal: Authenticator = SEAL) -> list[bytes]:
-    """Each batch."""
-    return [
-        b"".join(encode(seal, segment, position, [(entry.layer, entry.previous, entry.op) for entry in batch]))
-        for position, batch in enumerate(written)
-    ]
+def segment_of(written: list[list[JournalEntry]], *, segment: int = SEGMENT, seal: Authenticator = SEAL) -> bytearray:
+    """A segment with these batches, in memory that has held something else."""
+    memory = bytearray(b"\xa5" * (ROOM + sum(room_for(entry.op) for batch in written for entry in batch)))
+    end = clear(memory)
+    for position, batch in enumerate(written):
+        kept, end = append(memory, end, seal, (segment, position), unkept(batch), 0)
+        assert kept == len(batch)
+    return memory
+
+
+def unkept(batch: list[JournalEntry]) -> list[tuple[None, int, int, Op | Meta]]:
+    return [(None, entry.layer, entry.previous, entry.op) for entry in batch]
+
+
+def end_of(memory: bytearray) -> int:
+    return int.from_bytes(memory[:8], sys.byteorder)
 
 
 def plain(found: list[JournalEntry]) -> list[tuple[int, int, object]]:
@@ -50,50 +72,91 @@ def joined(written: list[list[JournalEntry]]) -> list[tuple[int, int, object]]:
 
 @given(batches)
 def test_what_was_written_is_read(written: list[list[JournalEntry]]) -> None:
-    raw = b"".join(encoded(written))
-    found, length = decode("segment", raw, SEAL, SEGMENT, last=False)
-    assert plain(found) == joined(written)
-    assert length == len(raw)
-
-
-@given(batches, st.data())
-def test_the_end_of_a_process_leaves_whole_batches(written: list[list[JournalEntry]], chance: st.DataObject) -> None:
-    parts = encoded(written)
-    raw = b"".join(parts)
-    end = chance.draw(st.integers(0, len(raw)))
-    ends = [sum(map(len, parts[:count])) for count in range(len(parts) + 1)]
-    whole = max(count for count, at in enumerate(ends) if at <= end)
-    found, length = decode("segment", raw[:end], SEAL, SEGMENT, last=True)
-    assert plain(found) == joined(written[:whole])
-    assert length == ends[whole]
-    if end not in ends:
-        with pytest.raises(Corrupt):
-            decode("segment", raw[:end], SEAL, SEGMENT, last=False)
+    assert plain(decode("segment", bytes(segment_of(written)), SEAL, SEGMENT)) == joined(written)
 
 
 @given(batches.filter(bool), st.data())
+def test_the_end_of_a_process_leaves_whole_batches(written: list[list[JournalEntry]], chance: st.DataObject) -> None:
+    """A kill between any two stores of the last batch: nothing of it that counts, or all of it."""
+    before, after = segment_of(written[:-1]), segment_of(written)
+    start, end = end_of(before), end_of(after)
+    killed = bytearray(after)
+    killed[:start] = before[:start]
+    stores = chance.draw(st.integers(0, 2), label="ends that were written")
+    if not stores:
+        written = written[:-1]
+        torn = chance.draw(st.integers(start, end))
+        killed[torn:end] = b"\xa5" * (end - torn)
+    killed[: 8 * stores] = after[: 8 * stores]
+    assert plain(decode("segment", bytes(killed), SEAL, SEGMENT)) == joined(written)
+
+
+@given(batches, st.data())
 def test_a_changed_byte_is_noticed(written: list[list[JournalEntry]], chance: st.DataObject) -> None:
-    raw = bytearray(b"".join(encoded(written)))
-    at = chance.draw(st.integers(0, len(raw) - 1))
+    """Or changes nothing, where it is the second end and says that the last batch was not answered."""
+    raw = segment_of(written)
+    at = chance.draw(st.integers(0, end_of(raw) - 1))
     raw[at] ^= chance.draw(st.integers(1, 255))
+    try:
+        found = decode("segment", bytes(raw), SEAL, SEGMENT)
+    except Corrupt:
+        return
+    assert 8 <= at < 16
+    assert plain(found) == joined(written)
+
+
+@given(batches.filter(lambda written: len(written) > 1))
+def test_an_end_that_was_is_noticed(written: list[list[JournalEntry]]) -> None:
+    """Batches that were answered would be missing, and nothing else says so."""
+    raw = segment_of(written)
+    raw[:8] = segment_of(written[:-1])[:8]
     with pytest.raises(Corrupt):
-        decode("segment", bytes(raw), SEAL, SEGMENT, last=True)
+        decode("segment", bytes(raw), SEAL, SEGMENT)
+
+
+@given(batches, st.data())
+def test_one_that_is_cut_off_is_noticed(written: list[list[JournalEntry]], chance: st.DataObject) -> None:
+    raw = bytes(segment_of(written))
+    with pytest.raises(Corrupt):
+        decode("segment", raw[: chance.draw(st.integers(0, end_of(bytearray(raw)) - 1))], SEAL, SEGMENT)
 
 
 @given(batches.filter(lambda written: len(written) > 1), st.data())
 def test_a_batch_passes_for_no_other(written: list[list[JournalEntry]], chance: st.DataObject) -> None:
-    parts = encoded(written)
-    gone = chance.draw(st.integers(0, len(parts) - 2))
-    swapped = [*parts[:gone], parts[gone + 1], parts[gone], *parts[gone + 2 :]]
-    for raw in (b"".join(parts[:gone] + parts[gone + 1 :]), b"".join(swapped)):
-        with pytest.raises(Corrupt):
-            decode("segment", raw, SEAL, SEGMENT, last=True)
+    """Of another segment (whose memory this one has, say), of another journal, in another place."""
+    raw = bytes(segment_of(written))
     for segment, seal in ((SEGMENT + 1, SEAL), (SEGMENT, Authenticator(Secret(bytes(32))))):
         with pytest.raises(Corrupt):
-            decode("segment", b"".join(parts), seal, segment, last=True)
+            decode("segment", raw, seal, segment)
+    gone = chance.draw(st.integers(0, len(written) - 2))
+    start, behind, end = (end_of(segment_of(written[:count])) for count in (gone, gone + 1, len(written)))
+    moved = raw[16:start] + raw[behind:end]
+    with pytest.raises(Corrupt):
+        decode("segment", struct.pack("@QQ", *[16 + len(moved)] * 2) + moved, SEAL, SEGMENT)
 
 
-@given(st.binary(min_size=40, max_size=200))
+@given(st.lists(entries, min_size=1, max_size=8), st.integers(SEGMENT_BYTES_MIN, 400))
+def test_what_has_no_room_is_left_for_the_next_segment(written: list[JournalEntry], size: int) -> None:
+    pending = unkept(written)
+    kept, found = 0, []
+    for segment in range(1, 2 * len(written) + 1):
+        memory = bytearray(max(size, room_for(pending[kept][3])))
+        at, position = clear(memory), 0
+        while kept < len(pending):
+            size_before = len(memory)
+            upto, end = append(memory, at, SEAL, (segment, position), pending, kept)
+            assert len(memory) == size_before
+            assert (upto == kept) == (end == at)
+            if upto == kept:
+                break
+            kept, at, position = upto, end, position + 1
+        found += decode("segment", bytes(memory), SEAL, segment)
+        if kept == len(pending):
+            break
+    assert plain(found) == plain(written)
+
+
+@given(st.binary(min_size=16, max_size=200))
 def test_anything_else_is_no_journal(raw: bytes) -> None:
     with pytest.raises(Corrupt):
-        decode("segment", raw, SEAL, SEGMENT, last=True)
+        decode("segment", raw, SEAL, SEGMENT)

@@ -1,15 +1,18 @@
 """The files of a journal: whose they are, and what is left of them."""
 
-import os
+import resource
 import stat
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from storage.crypto.mac import Authenticator
 from storage.errors import AccessDenied, Invalid
+from storage.format.journal_batch import decode
 from storage.lsm.journal import files as files_module
-from storage.lsm.journal.files import FolderFiles, lies_in_memory
+from storage.lsm.journal.files import SPARES_MAX, FolderFiles, lies_in_memory
+from storage.secret import Secret
 
 URL, ID, OTHER = "file:///store", b"1" * 16, b"2" * 16
 
@@ -17,22 +20,21 @@ URL, ID, OTHER = "file:///store", b"1" * 16, b"2" * 16
 def test_what_one_left_the_next_one_takes(memory: Path) -> None:
     first = FolderFiles(memory, URL)
     first.begin(ID)
-    first.append(1, [b"ab", memoryview(b"c"), b"" * 3])
-    first.append(1, [b"d"])
-    first.append(2, [b"x"] * 3000)
+    for number in (1, 2, 3):
+        first.map(number, 100)[50:54] = b"abc%d" % number
+    first.remove(2)
     second = FolderFiles(memory, URL)
     assert not second.take(ID), "a living process has it"
     first.leave()
     assert not second.take(OTHER)
     assert second.take(ID)
     assert second.take(ID), "it has it already"
-    assert second.segments() == [1, 2]
-    assert second.read(1) == b"abcd"
-    assert second.read(2) == b"x" * 3000
-    second.cut(1, 2)
-    assert second.read(1) == b"ab"
+    assert second.segments() == [1, 3]
+    assert second.read(1)[50:54] == b"abc1"
+    assert not list(memory.rglob("*.spare")), "it would take room for nothing"
+    second.map(4, 100)
     second.remove(1)
-    assert second.segments() == [2]
+    assert second.segments() == [3, 4]
     second.end()
     assert list(memory.iterdir()) == []
     assert not FolderFiles(memory, URL).take(ID)
@@ -42,7 +44,7 @@ def test_nobody_else_can_read_it(memory: Path) -> None:
     folder = memory / "made"
     files = FolderFiles(folder, URL)
     files.begin(ID)
-    files.append(1, [b"what a client wrote"])
+    files.map(1, 100)[50:69] = b"what a client wrote"
     for path in (folder, *folder.rglob("*")):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
     files.end()
@@ -72,7 +74,7 @@ def test_others_are_set_aside_and_leftovers_removed(memory: Path) -> None:
     living, left, mine = (FolderFiles(memory, URL) for _ in range(3))
     for files, name in ((living, b"a" * 16), (left, b"b" * 16)):
         files.begin(name)
-        files.append(1, [name])
+        files.map(1, 100)[50:66] = name
     left.leave()
     FolderFiles(memory, "file:///other").begin(OTHER)
     mine.begin(ID)
@@ -80,22 +82,64 @@ def test_others_are_set_aside_and_leftovers_removed(memory: Path) -> None:
     before = {path.name for path in memory.iterdir()}
     where = mine.set_aside()
     assert where is not None
-    assert (Path(where) / f"{1:020}.segment").read_bytes() == b"b" * 16
+    assert (Path(where) / f"{1:020}.segment").read_bytes()[50:66] == b"b" * 16
     assert len(before) - len(list(memory.iterdir())) == 1
     assert mine.set_aside() is None
     assert not left.take(b"b" * 16)
-    mine.append(1, [b"goes on"])
-    living.append(2, [b"goes on"])
+    mine.map(1, 100)
+    living.map(2, 100)
 
 
-def test_a_segment_that_is_there_is_never_written_over(memory: Path) -> None:
+def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) -> None:
     files = FolderFiles(memory, URL)
     files.begin(ID)
-    files.append(1, [b"a"])
-    files.append(2, [b"b"])
+    for number in range(1, SPARES_MAX + 3):
+        files.map(number, 100)[50:55] = b"dirty"
+    (folder,) = memory.iterdir()
+    before = {path.stat().st_ino for path in folder.glob("*.segment")}
+    for number in range(1, SPARES_MAX + 3):
+        files.remove(number)
+    assert files.segments() == []
+    assert len(list(folder.glob("*.spare"))) == SPARES_MAX
+    other = files.map(20, 200)
+    assert len(list(folder.glob("*.spare"))) == SPARES_MAX, "none of them has that size"
+    mapped = files.map(21, 100)
+    assert {path.stat().st_ino for path in folder.glob("*21.segment")} <= before
+    assert files.read(21) == bytes(mapped)
+    assert decode("a segment", files.read(21), Authenticator(Secret(bytes(32))), 21) == []
+    other[:4] = b"same"
+    assert files.read(20)[:4] == b"same"
+    assert files.segments() == [20, 21]
+
+
+def test_memory_that_is_not_there_is_told_before_anything_is_written(memory: Path) -> None:
+    """A store to mapped memory that tmpfs has not would end the process."""
+    files = FolderFiles(memory, URL)
+    files.begin(ID)
+    files.map(1, 10 << 20)
+    (segment,) = memory.rglob("*.segment")
+    assert segment.stat().st_blocks * 512 >= 10 << 20
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            files.map(2, 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files.segments() == [1]
+    assert not list(memory.rglob("*.spare"))
+    files.map(2, 100)
+
+
+def test_each_segment_is_a_new_one(memory: Path) -> None:
+    files = FolderFiles(memory, URL)
+    files.begin(ID)
+    files.map(1, 100)[50:51] = b"a"
+    files.leave()
+    assert files.take(ID)
     with pytest.raises(FileExistsError):
-        files.append(1, [b"c"])
-    assert files.read(1) == b"a"
+        files.map(1, 100)
+    assert files.read(1)[50:51] == b"a"
 
 
 def test_a_disk_is_no_memory(memory: Path) -> None:
@@ -105,12 +149,3 @@ def test_a_disk_is_no_memory(memory: Path) -> None:
         with pytest.raises(Invalid, match="tmpfs"):
             FolderFiles(Path(folder) / "journal", URL)
     assert lies_in_memory(memory)
-
-
-def test_what_the_kernel_takes_in_part_is_written_whole(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = os.writev
-    monkeypatch.setattr(os, "writev", lambda fd, parts: whole(fd, [b"".join(parts)[:3]]))
-    files = FolderFiles(memory, URL)
-    files.begin(ID)
-    files.append(1, [b"", b"abcd", b"efghij"])
-    assert files.read(1) == b"abcdefghij"
