@@ -28,6 +28,10 @@ STOP_SECONDS = 10.0
 """How long clients may take to end what is under way when the server stops."""
 
 SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
+DURATION_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+_DURATION = re.compile(r"([0-9]{1,6})\s*([smhdw])", re.IGNORECASE)
+
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
 
 
@@ -85,6 +89,14 @@ def parse_size(text: str) -> int:
     if rest:
         raise ValueError(f"{text!r} is not a whole number of bytes")
     return size
+
+
+def parse_duration(text: str) -> float:
+    """Seconds that `90s`, `30m`, `12h`, `7d` or `4w` mean; ValueError for anything else."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise ValueError(f"{text!r} is no length of time: write 30m, 12h, 7d or 4w")
+    return int(match[1]) * DURATION_UNITS[match[2].lower()]
 
 
 def format_size(count: int) -> str:

@@ -54,15 +54,18 @@ class DiffSnapshot(msgspec.Struct, frozen=True, tag="diff-snapshot"):
 
 
 class CreateSnapshot(msgspec.Struct, frozen=True, tag="create-snapshot"):
-    """A snapshot of each of these devices, at one moment; of all if there are none."""
+    """A snapshot of each of these devices, at one moment; of all if there are none. It is deleted by itself `lasts`
+    seconds from now.
+    """
 
     devices: list[str]
     snapshot: str
+    lasts: float | None = None
     writes: ClassVar[bool] = True
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         devices = self.devices or list(store.names())
-        await store.snapshots.create(devices, self.snapshot)
+        await store.snapshots.create(devices, self.snapshot, lasts=self.lasts)
         return {"snapshots": [f"{device}@{self.snapshot}" for device in devices]}
 
 

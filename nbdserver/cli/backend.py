@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbdserver.cli import passwords
@@ -41,6 +42,31 @@ def perform(place: Place, operation: Operation, *, password: Secret | None = Non
         with reminding(server):
             return server.perform(operation)
     return at_rest(place, operation.perform, writes=operation.writes, password=password)
+
+
+def perform_in_turn(
+    place: Place, asked: Generator[Operation, Answer, None], *, writes: bool, shows_progress: bool = False
+) -> None:
+    """Have operations carried out one after the other, each chosen by the answer to the one before, on a store that is
+    served, or that is opened once for all of them. Raises what an operation raises.
+    """
+    from nbdserver.admin.client import find_server
+
+    server = find_server(place.store, os.environ)
+    if server is not None:
+        with reminding(server, shows_progress=shows_progress), contextlib.suppress(StopIteration):
+            operation = next(asked)
+            while True:
+                operation = asked.send(server.perform(operation))
+
+    async def work(store: Store) -> None:
+        with contextlib.suppress(StopIteration):
+            operation = next(asked)
+            while True:
+                operation = asked.send(await operation.perform(store))
+
+    if server is None:
+        at_rest(place, work, writes=writes, shows_progress=shows_progress)
 
 
 def at_rest(

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli import output
-from nbdserver.cli.backend import at_rest, perform
+from nbdserver.cli.backend import perform, perform_in_turn
 from nbdserver.cli.exit_status import PROBLEMS
 from nbdserver.cli.parameters import NAME, Place, json_option, option, store_option
-from nbdserver.cli.reminding import reminding
 from nbdserver.config import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from nbdserver.admin.asked import Answer
-    from storage import Store
+    from nbdserver.admin.operations import Operation
 
 dry_run_option = option("--dry-run", is_flag=True, help="Only say what would be done; nothing at all is written.")
 
@@ -90,28 +88,16 @@ class _Done:
 
 
 def _compact(place: Place, device: str | None, say: Callable[[Answer], None]) -> None:
-    """Step by step, on a server or on a store at rest, until nothing is left to do."""
-    from nbdserver.admin.client import find_server
+    """Step by step, until nothing is left to do."""
     from nbdserver.admin.operations import CompactStep
 
-    async def work(store: Store) -> None:
-        operation = CompactStep(device, first=True)
-        while True:
-            step = await operation.perform(store)
-            say(step)
-            if step["job"] is None:
-                return
-            operation = CompactStep(device, first=False)
-
-    server = find_server(place.store, os.environ)
-    if server is None:
-        at_rest(place, work, writes=True, shows_progress=True)
-        return
-    step: Answer = {}
-    with reminding(server, shows_progress=True):
+    def steps() -> Generator[Operation, Answer, None]:
+        step: Answer = {}
         while not step or step["job"] is not None:
-            step = server.perform(CompactStep(device, first=not step))
+            step = yield CompactStep(device, first=not step)
             say(step)
+
+    perform_in_turn(place, steps(), writes=True, shows_progress=True)
 
 
 def _words(plan: Answer) -> Iterator[str]:

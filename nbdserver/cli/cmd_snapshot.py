@@ -1,15 +1,23 @@
 """`nbdserver snapshot`: what devices held at some moment, kept, listed, gone back to, and removed."""
 
+from __future__ import annotations
+
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli import output
-from nbdserver.cli.backend import perform
+from nbdserver.cli.backend import perform, perform_in_turn
 from nbdserver.cli.exit_status import CommandFailed
-from nbdserver.cli.parameters import NAME, SNAPSHOT, Place, json_option, option, store_option
+from nbdserver.cli.parameters import DURATION, NAME, SNAPSHOT, Place, json_option, option, store_option
 from nbdserver.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from nbdserver.admin.asked import Answer
+    from nbdserver.admin.operations import Operation
 
 
 @click.group()
@@ -26,10 +34,15 @@ def snapshot() -> None:
 @click.argument("name", type=NAME)
 @option("--devices", metavar="A,B,...", help="Of these devices, at one moment; then NAME is @SNAPSHOT.")
 @option("--all", "every", is_flag=True, help="Of all devices, at one moment; then NAME is @SNAPSHOT.")
+@option("--expires", type=DURATION, metavar="7d", help="Delete it by itself so long from now: 30m, 12h, 7d or 4w.")
 @json_option
 @store_option
-def create(place: Place, name: str, devices: str | None, every: bool, as_json: bool) -> None:
+def create(place: Place, name: str, devices: str | None, every: bool, expires: float | None, as_json: bool) -> None:
     """Take a snapshot DEVICE@SNAPSHOT, or @SNAPSHOT of several devices at one moment.
+
+    \b
+    nbdserver snapshot create vol1@monday --expires 7d
+    nbdserver snapshot create @before-upgrade --devices vol1,db
 
     Clients go on. It holds what they were answered for; what a file system has not written yet is not in it.
     """
@@ -43,7 +56,7 @@ def create(place: Place, name: str, devices: str | None, every: bool, as_json: b
     chosen = [device] if device else [] if every else [one for one in (devices or "").split(",") if one]
     if not chosen and not every:
         raise click.UsageError("--devices names none")
-    answer = perform(place, CreateSnapshot(chosen, taken))
+    answer = perform(place, CreateSnapshot(chosen, taken, expires))
     if as_json:
         output.document(answer)
         return
@@ -58,8 +71,9 @@ def create(place: Place, name: str, devices: str | None, every: bool, as_json: b
 def list_command(place: Place, device: str | None, as_json: bool) -> None:
     """List all snapshots, or those of DEVICE, the oldest first.
 
-    EXCLUSIVE is what would be free if the snapshot were deleted. In a pipe: name, size in bytes, time, bytes
-    exclusive, and whether a rollback took it by itself, separated by tabs.
+    EXCLUSIVE is what would be free if the snapshot were deleted. In a pipe: name, size in bytes, time, when it is
+    deleted by itself or "-", bytes exclusive, and who wanted it (asked: somebody who named it; rollback: one that
+    kept what it replaced; clone: one that did not get to its end, which is deleted by itself), separated by tabs.
     """
     from nbdserver.admin.snapshot_operations import ListSnapshots
 
@@ -68,14 +82,15 @@ def list_command(place: Place, device: str | None, as_json: bool) -> None:
         output.document(found)
         return
     output.table(
-        ("NAME", "SIZE", "TAKEN", "EXCLUSIVE", "AUTOMATIC"),
+        ("NAME", "SIZE", "TAKEN", "EXPIRES", "EXCLUSIVE", "ORIGIN"),
         [
             (
                 f"{each['device']}@{each['name']}",
                 output.size(each["size"]),
                 output.time(each["created"]),
+                "-" if each["expires"] is None else output.time(each["expires"]),
                 output.size(each["exclusive_bytes"]),
-                "yes" if each["automatic"] else "no",
+                each["origin"],
             )
             for each in found
         ],
@@ -100,14 +115,21 @@ def diff(place: Place, name: tuple[str, str], other: str, as_json: bool) -> None
     if device != name[0]:
         raise click.UsageError(f"{printable(other)} is not {printable(name[0])}, and no snapshot of it")
     ranges: list[tuple[int, int]] = []
-    answer: dict[str, Any] = {"next": 0}
-    while answer["next"] is not None:
-        answer = perform(place, DiffSnapshot(*name, snapshot, answer["next"]))
-        ranges += answer["ranges"]
+    size = 0
+
+    def parts() -> Generator[Operation, Answer, None]:
+        nonlocal size
+        begin: int | None = 0
+        while begin is not None:
+            answer = yield DiffSnapshot(*name, snapshot, begin)
+            ranges.extend(answer["ranges"])
+            size, begin = answer["size"], answer["next"]
+
+    perform_in_turn(place, parts(), writes=False)
     if as_json:
         found = [{"offset": offset, "length": length} for offset, length in ranges]
         changed = sum(length for _, length in ranges)
-        output.document({"size": answer["size"], "changed_bytes": changed, "ranges": found})
+        output.document({"size": size, "changed_bytes": changed, "ranges": found})
         return
     output.table(("OFFSET", "LENGTH"), [(str(offset), output.size(length)) for offset, length in ranges])
 

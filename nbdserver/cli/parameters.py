@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from nbdserver.config import DEFAULT_BIND, locate, parse_size
+from nbdserver.config import DEFAULT_BIND, locate, parse_duration, parse_size
 
 Command = Callable[..., Any]
 
@@ -48,6 +48,21 @@ class SizeType(click.ParamType[int]):
 
 
 SIZE = SizeType()
+
+
+class DurationType(click.ParamType[float]):
+    """`30m`, `12h`, `7d` or `4w`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return value if isinstance(value, float) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationType()
 
 
 class AddressType(click.ParamType[tuple[str, int]]):

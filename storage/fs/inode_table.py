@@ -34,7 +34,7 @@ from storage.fs.inodes import (
     check_attributes,
     check_component,
     check_size,
-    check_snapshot_name,
+    check_snapshot,
     check_target,
     damaged,
 )
@@ -173,8 +173,7 @@ class Tree:
         match edit:
             case FreezeLayer(number, child):
                 inode, head = self._head(number)
-                kept = replace(head, frozen=True, name=edit.name, born=edit.born, automatic=edit.automatic)
-                self._set(self.layers, head.number, kept)
+                self._set(self.layers, head.number, edit.snapshot_of(head))
                 self._new_layer(LayerRecord(child, head.number, head.size, False))
                 self._set(self.inodes, number, replace(inode, layer=child))
                 return FreezeHead(head.number, child)
@@ -320,7 +319,7 @@ class Tree:
         try:
             check_size(layer.size)
             if layer.frozen:
-                check_snapshot_name(layer.name)
+                check_snapshot(layer)
         except Invalid as error:
             raise damaged(f"layer {layer.number}: {error}") from error
 

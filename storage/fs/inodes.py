@@ -32,6 +32,9 @@ LAYERS_MAX = 2**32 - 1
 DEVICES = ".nbd"
 """The directory in the root whose device files are exported."""
 
+SNAPSHOT_IDENTITY_BYTES = 16
+"""Of the identity of a snapshot."""
+
 LINKS_MAX = 40
 """Symbolic links followed in one look-up, as in Linux; a loop of them ends here."""
 
@@ -65,6 +68,17 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     """Of a device file: how often what it shows was replaced by something else (rolled back), or cut off."""
 
 
+class SnapshotOrigin(IntEnum):
+    """Who wanted a snapshot."""
+
+    ASKED = 0
+    """Somebody who named it."""
+    ROLLBACK = 1
+    """A rollback, which kept what it replaced."""
+    CLONE = 2
+    """The cloning of a device: it is deleted when that has ended, however it did."""
+
+
 class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
     """One layer of blocks; `size` in bytes. A frozen layer is a snapshot: it never changes again."""
 
@@ -77,8 +91,11 @@ class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
     """Of a snapshot."""
     born: int = 0
     """When it became a snapshot."""
-    automatic: bool = False
-    """A snapshot that nobody asked for: a rollback kept what it replaced."""
+    origin: SnapshotOrigin = SnapshotOrigin.ASKED
+    identity: bytes = b""
+    """Of what a snapshot holds: drawn when it is taken, and the same wherever that was brought to."""
+    expires: int = 0
+    """When a snapshot may be deleted; 0: when somebody asks for it."""
 
 
 class NameEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -135,7 +152,23 @@ class FreezeLayer(msgspec.Struct, frozen=True, array_like=True, tag=7):
     child: int
     name: str
     born: int
-    automatic: bool = False
+    identity: bytes
+    origin: SnapshotOrigin = SnapshotOrigin.ASKED
+    expires: int = 0
+
+    def snapshot_of(self, head: LayerRecord) -> LayerRecord:
+        """What that layer becomes."""
+        return LayerRecord(
+            number=head.number,
+            parent=head.parent,
+            size=head.size,
+            frozen=True,
+            name=self.name,
+            born=self.born,
+            origin=self.origin,
+            identity=self.identity,
+            expires=self.expires,
+        )
 
 
 class CloneLayer(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -213,6 +246,13 @@ def check_snapshot_name(name: str) -> None:
     check_component(name)
     if "@" in name:
         raise Invalid(f"{name!r} is no name of a snapshot: '@' separates it from its device")
+
+
+def check_snapshot(layer: LayerRecord) -> None:
+    """Raise Invalid unless a frozen layer has what every snapshot has."""
+    check_snapshot_name(layer.name)
+    if len(layer.identity) != SNAPSHOT_IDENTITY_BYTES:
+        raise Invalid(f"the identity of a snapshot has {SNAPSHOT_IDENTITY_BYTES} bytes, not {len(layer.identity)}")
 
 
 def check_target(target: str) -> None:

@@ -55,7 +55,9 @@ async def open_store(
     RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
     """
     terms = _Terms(create=create, take_over=take_over, accept_rollback=accept_rollback, read_only=False)
-    return await _open(location, password, env, options or StoreOptions(), terms)
+    store = await _open(location, password, env, options or StoreOptions(), terms)
+    store.keep_snapshots()
+    return store
 
 
 async def open_reader(

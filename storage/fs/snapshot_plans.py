@@ -3,10 +3,12 @@
 As everything that changes the tree: a record is planned against the tree as it is, made durable, and applied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from storage.errors import AlreadyExists, NotFound
 from storage.fs.inodes import (
+    SNAPSHOT_IDENTITY_BYTES,
     CloneLayer,
     Edit,
     FreezeLayer,
@@ -14,10 +16,28 @@ from storage.fs.inodes import (
     LayerRecord,
     RemoveSnapshot,
     RollBackLayer,
+    SnapshotOrigin,
     check_snapshot_name,
 )
 from storage.fs.namespace import Namespace
 from storage.fs.records import encode_edits, nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How snapshots are taken: when, in seconds since 1970, who wanted it, and until when."""
+
+    now: float
+    draw: Callable[[int], bytes]
+    """Gives so many unpredictable bytes: the identities come from it."""
+    origin: SnapshotOrigin = SnapshotOrigin.ASKED
+    expires: float | None = None
+
+    def freeze(self, inode: Inode, child: int, name: str) -> FreezeLayer:
+        """The layer of a device becomes a snapshot."""
+        until = 0 if self.expires is None else max(nanoseconds(self.expires), 1)
+        identity = self.draw(SNAPSHOT_IDENTITY_BYTES)
+        return FreezeLayer(inode.number, child, name, nanoseconds(self.now), identity, self.origin, until)
 
 
 def split_snapshot(name: str) -> tuple[str, str]:
@@ -35,7 +55,29 @@ def find_snapshot(names: Namespace, device: str, snapshot: str) -> LayerRecord:
     raise NotFound(f"{own_name!r} has no snapshot named {snapshot!a}")
 
 
-def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, now: float) -> bytes:
+def heads_of(names: Namespace, devices: Sequence[str]) -> list[int]:
+    """The layers that these devices are written to. NotFound."""
+    return [names.device(device)[1].layer for device in devices]
+
+
+def head_above(names: Namespace, snapshot: int) -> int:
+    """The layer of the device whose snapshot has this number. NotFound: it is gone."""
+    for trunk in names.table.trunks():
+        if snapshot in trunk[:-1]:
+            return trunk[-1]
+    raise NotFound("the snapshot was deleted meanwhile")
+
+
+def expired(layers: Iterable[LayerRecord], now: float | None, held: Collection[int]) -> list[int]:
+    """The snapshots that are to be deleted at a time, in seconds since 1970, but for those that are `held`; None: what
+    time it is is not known. What a clone has left goes at any time.
+    """
+    upto = 0 if now is None else nanoseconds(now)
+    due = [layer for layer in layers if layer.origin is SnapshotOrigin.CLONE or 0 < layer.expires <= upto]
+    return sorted(layer.number for layer in due if layer.number not in held)
+
+
+def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, taking: Taking) -> bytes:
     """A snapshot of each of these devices, of one name, at one moment. AlreadyExists; Invalid: no such name may be."""
     check_snapshot_name(snapshot)
     inodes: dict[int, Inode] = {}
@@ -45,22 +87,20 @@ def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, now: 
             raise AlreadyExists(f"there is a {own_name}@{snapshot} already")
         inodes[inode.number] = inode
     children = names.next_layers(len(inodes))
-    stamp = nanoseconds(now)
-    edits: list[Edit] = [
-        FreezeLayer(number, child, snapshot, stamp) for number, child in zip(inodes, children, strict=True)
-    ]
-    return encode_edits(edits)
+    return encode_edits(
+        [taking.freeze(inode, child, snapshot) for inode, child in zip(inodes.values(), children, strict=True)]
+    )
 
 
-def plan_delete_snapshot(names: Namespace, device: str, snapshot: str) -> bytes:
-    """A snapshot goes. NotFound."""
-    return encode_edits([RemoveSnapshot(find_snapshot(names, device, snapshot).number)])
+def plan_delete_snapshot(number: int) -> bytes:
+    """A snapshot goes."""
+    return encode_edits([RemoveSnapshot(number)])
 
 
-def plan_clone(names: Namespace, device: str, snapshot: str, new: str, now: float) -> bytes:
-    """A new device that shows what a snapshot shows. NotFound, AlreadyExists."""
+def plan_clone(names: Namespace, snapshot: int, new: str, now: float) -> bytes:
+    """A new device that shows what a snapshot shows. AlreadyExists; Invalid: no such name may be."""
     (layer,) = names.next_layers(1)
-    making: list[Edit] = [CloneLayer(find_snapshot(names, device, snapshot).number, layer)]
+    making: list[Edit] = [CloneLayer(snapshot, layer)]
     return names.plan_device(new, making, layer, now)
 
 
@@ -69,9 +109,11 @@ def temporary_name(names: Namespace, device: str) -> str:
     return _free_name(names, names.device(device)[1], "clone-under-way")
 
 
-def plan_rollback(names: Namespace, device: str, snapshot: str, now: float, *, keep: bool) -> tuple[bytes, str | None]:
-    """A device shows what its snapshot shows. With `keep` what it showed becomes an automatic snapshot. Gives the
-    record and the name of that. NotFound.
+def plan_rollback(
+    names: Namespace, device: str, snapshot: str, taking: Taking, *, keep: bool
+) -> tuple[bytes, str | None]:
+    """A device shows what its snapshot shows. With `keep` what it showed becomes a snapshot. Gives the record and the
+    name of that. NotFound.
     """
     _, inode = names.device(device)
     target = find_snapshot(names, device, snapshot)
@@ -81,7 +123,7 @@ def plan_rollback(names: Namespace, device: str, snapshot: str, now: float, *, k
     between, child = names.next_layers(2)
     name = _free_name(names, inode, "before-rollback")
     edits: list[Edit] = [
-        FreezeLayer(inode.number, between, name, nanoseconds(now), automatic=True),
+        taking.freeze(inode, between, name),
         RollBackLayer(inode.number, target.number, child),
     ]
     return encode_edits(edits), name

@@ -6,14 +6,20 @@ change is durable and in the indexes. One that was cancelled may have happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from storage.env import Env
+from storage.errors import Conflict, StorageError
 from storage.fs.device import Device
+from storage.fs.inodes import SnapshotOrigin
 from storage.fs.name_tree import NameTree
 from storage.fs.snapshot_plans import (
+    Taking,
     find_snapshot,
+    head_above,
+    heads_of,
     plan_clone,
     plan_delete_snapshot,
     plan_rollback,
@@ -21,17 +27,23 @@ from storage.fs.snapshot_plans import (
     temporary_name,
 )
 from storage.lsm.engine import Engine
+from storage.lsm.tree_change import TrunkPlan
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """One snapshot as listed; sizes in bytes, time in seconds since 1970."""
+    """One snapshot as listed; sizes in bytes, times in seconds since 1970."""
 
     device: str
     name: str
     size: int
     created: float
-    automatic: bool
+    expires: float | None
+    """When it may be deleted without being asked for."""
+    origin: str
+    """Who wanted it: one of `SnapshotOrigin`, in small letters."""
+    identity: str
+    """Of what it holds, as 32 hexadecimal digits: the same in whichever store that is."""
     exclusive_bytes: int
     """What would be free if it were deleted."""
 
@@ -57,6 +69,10 @@ class Snapshots:
         self._refuse_exclusive = refuse_exclusive
         self._refuse_in_use = refuse_in_use
         self._device = device
+        self.held: dict[int, str] = {}
+        """Snapshots that something under way needs, by number, and what that is, for people."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Told when there are other snapshots than before, or fewer are held."""
 
     async def list(self, device: str | None = None) -> list[SnapshotInfo]:
         """All snapshots, or those of one device, by device and age. NotFound."""
@@ -65,75 +81,128 @@ class Snapshots:
         exclusive = await self._engine.meter.exclusive()
         return [
             SnapshotInfo(
-                name, layer.name, layer.size, layer.born / 1e9, layer.automatic, exclusive.get(layer.number, 0)
+                device=name,
+                name=layer.name,
+                size=layer.size,
+                created=layer.born / 1e9,
+                expires=layer.expires / 1e9 if layer.expires else None,
+                origin=layer.origin.name.lower(),
+                identity=layer.identity.hex(),
+                exclusive_bytes=exclusive.get(layer.number, 0),
             )
             for name, inode in devices
             for layer in names.table.trunk(inode.layer)[:-1]
         ]
 
-    async def create(self, devices: Sequence[str], snapshot: str) -> None:
-        """A snapshot of each of these devices, at one moment. NotFound, AlreadyExists; Invalid: no such name may be."""
+    async def create(self, devices: Sequence[str], snapshot: str, *, lasts: float | None = None) -> None:
+        """A snapshot of each of these devices, at one moment, which is deleted by itself after `lasts` seconds.
+        NotFound, AlreadyExists; Invalid: no such name may be.
+        """
 
         def plan() -> bytes:
             for device in devices:
                 self._refuse_exclusive(device, "take a snapshot of it")
-            return plan_snapshot(self._tree.namespace, devices, snapshot, self._env.wall_clock())
+            return plan_snapshot(self._tree.namespace, devices, snapshot, self._taking(lasts=lasts))
 
-        await self._change(devices, plan)
+        await self._change(lambda: (plan(), heads_of(self._tree.namespace, devices)))
 
     async def delete(self, device: str, snapshot: str) -> None:
-        """A snapshot goes; all others stay as they are. NotFound; Conflict while clients are attached to it."""
+        """A snapshot goes; all others stay as they are. NotFound; Conflict while clients are attached to it, or
+        something under way needs it.
+        """
 
         def plan() -> bytes:
             self._refuse_in_use(f"{device}@{snapshot}", "delete it")
-            return plan_delete_snapshot(self._tree.namespace, device, snapshot)
+            number = find_snapshot(self._tree.namespace, device, snapshot).number
+            if number in self.held:
+                raise Conflict(f"{device}@{snapshot} is in use by {self.held[number]}: wait for its end to delete it")
+            return plan_delete_snapshot(number)
 
-        await self._change([device], plan)
+        await self._change(lambda: (plan(), heads_of(self._tree.namespace, [device])))
 
     async def roll_back(self, device: str, snapshot: str, *, keep: bool = True) -> str | None:
-        """The device shows what its snapshot shows, and has its size. With `keep` what it showed before becomes an
-        automatic snapshot, whose name this gives. NotFound; Conflict while clients are attached to the device.
+        """The device shows what its snapshot shows, and has its size. With `keep` what it showed before becomes a
+        snapshot, whose name this gives. NotFound; Conflict while clients are attached to the device.
         """
         kept: list[str | None] = []
+        names = self._tree.namespace
 
         def plan() -> bytes:
             self._refuse_in_use(device, "roll it back")
-            names, now = self._tree.namespace, self._env.wall_clock()
-            record, name = plan_rollback(names, device, snapshot, now, keep=keep)
+            taking = self._taking(SnapshotOrigin.ROLLBACK)
+            record, name = plan_rollback(names, device, snapshot, taking, keep=keep)
             kept.append(name)
-            self._device(device).size = find_snapshot(names, device, snapshot).size
             return record
 
-        await self._change([device], plan)
+        def resize() -> None:
+            self._device(device).size = names.size(names.device(device)[1])
+
+        await self._change(lambda: (plan(), heads_of(self._tree.namespace, [device])), resize)
         return kept[-1]
 
     async def clone(self, device: str, snapshot: str, new: str) -> None:
         """A new device that shows what a snapshot shows, or without one what the device shows now. NotFound,
         AlreadyExists; Invalid: no such name may be.
         """
+        names = self._tree.namespace
         if snapshot:
-            names = self._tree.namespace
-            await self._change([device], lambda: plan_clone(names, device, snapshot, new, self._env.wall_clock()))
+            await self._clone(lambda: find_snapshot(names, device, snapshot).number, new)
             return
-        taken: list[str] = []
+        taken: list[int] = []
+        given_up = False
 
         def plan() -> bytes:
+            if given_up:
+                raise Conflict(f"{new!r} is not made any more: who asked for it has gone away")
             self._refuse_exclusive(device, "clone it")
-            taken.append(temporary_name(self._tree.namespace, device))
-            return plan_snapshot(self._tree.namespace, [device], taken[0], self._env.wall_clock())
+            number = names.device(device)[1].layer
+            plan_clone(names, number, new, 0.0)  # what it would be refused for is known before anything is made
+            name = temporary_name(names, device)
+            record = plan_snapshot(names, [device], name, self._taking(SnapshotOrigin.CLONE))
+            taken.append(number)
+            self.held[number] = "a clone"
+            return record
 
-        await self._change([device], plan)
-        # A crash from here on leaves a snapshot, which is listed.
+        # A crash from here on, and whatever else keeps it from its end, leaves a snapshot that is deleted by itself.
         try:
-            await self.clone(device, taken[0], new)
+            await self._change(lambda: (plan(), heads_of(self._tree.namespace, [device])))
+            await self._clone(lambda: taken[0], new)
         finally:
-            await self.delete(device, taken[0])
+            given_up = True
+            for number in taken:
+                del self.held[number]
+            self.on_change()
+        with suppress(StorageError):  # what has come about is not taken back for what has to be deleted later
+            await self.forget(taken[0])
 
-    async def _change(self, devices: Iterable[str], plan: Callable[[], bytes]) -> None:
+    async def _clone(self, snapshot: Callable[[], int], new: str) -> None:
         names = self._tree.namespace
 
-        def planned() -> tuple[bytes, list[int]]:
-            record = plan()
-            return record, [names.device(device)[1].layer for device in devices]
+        def plan() -> tuple[bytes, list[int]]:
+            number = snapshot()
+            head = head_above(names, number)
+            return plan_clone(names, number, new, self._env.wall_clock()), [head]
 
-        await self._engine.change_trunks(planned)
+        await self._change(plan)
+
+    async def forget(self, number: int) -> None:
+        """A snapshot goes, whatever its device is called by now. NotFound, Conflict: as `delete` has it."""
+        names = self._tree.namespace
+
+        def plan() -> tuple[bytes, list[int]]:
+            head = head_above(names, number)
+            device = next(name for name, inode in names.devices() if inode.layer == head)
+            self._refuse_in_use(f"{device}@{names.layers()[number].name}", "delete it")
+            if number in self.held:
+                raise Conflict(f"layer {number} is in use by {self.held[number]}")
+            return plan_delete_snapshot(number), [head]
+
+        await self._change(plan)
+
+    def _taking(self, origin: SnapshotOrigin = SnapshotOrigin.ASKED, *, lasts: float | None = None) -> Taking:
+        now = self._env.wall_clock()
+        return Taking(now, self._env.random_bytes, origin, None if lasts is None else now + lasts)
+
+    async def _change(self, plan: TrunkPlan, applied: Callable[[], None] | None = None) -> None:
+        await self._engine.change_trunks(plan, applied)
+        self.on_change()

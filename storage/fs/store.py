@@ -20,6 +20,7 @@ from storage.fs.file_tree import FileTree
 from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
+from storage.fs.snapshot_keeper import SnapshotKeeper
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
 from storage.fs.status import DeviceUsage, GarbageStatus, StoreFailure, StoreStatus, unreadable
@@ -81,6 +82,10 @@ class Store:
         self.files = FileTree(engine, tree, env, self._refuse_in_use)
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
+
+    def keep_snapshots(self) -> None:
+        """Delete snapshots whose time has come, from now on."""
+        SnapshotKeeper(self.snapshots, self._engine, self._tree, self._env).start()
 
     @property
     def url(self) -> str:

@@ -55,13 +55,12 @@ class Engine:
         self._env = its.env
         self._options = its.options
         self.flush_trigger = FlushTrigger(its.options)
-        self._background = Background()
+        self.background = Background()
         """What goes on until the engine ends."""
         self._flushes = Background()
         """Memtable flushes and commits under way: each goes on to its end, whoever asked for it."""
         parts = self._parts = put_together(its, self)
-        self.cache = parts.cache
-        self.writes = parts.writes
+        self.cache, self.writes = parts.cache, parts.writes
         self.journal = parts.journal
         self.opening = OpeningReport(0, None)
         self.source = parts.source
@@ -171,7 +170,7 @@ class Engine:
 
     def _start(self) -> None:
         self.garbage.add(self.manifests.take_old())
-        start = partial(self._background.start, on_failure=self.fail)
+        start = partial(self.background.start, on_failure=self.fail)
         start("memtable flushes", self._flush_forever)
         start("watch for a newer writer", partial(self.manifests.watch, self._options.watch_seconds))
         start("deletion of garbage", self.garbage.collect)
@@ -212,10 +211,11 @@ class Engine:
             raise
         return TreeChange(partial(self.durable, self._layers.tree_queue, sequence))
 
-    async def change_trunks(self, plan: TrunkPlan) -> None:
+    async def change_trunks(self, plan: TrunkPlan, applied: Callable[[], None] | None = None) -> None:
         """Do something to trunks, with a memtable flush, for which no client waits: durable, and in the indexes."""
         self.check_alive()
-        await self.flush_memtable(always=True, change=(change := TrunkChange(plan, self._layers.change_trunks)))
+        change = TrunkChange(plan, self._layers.change_trunks, applied)
+        await self.flush_memtable(always=True, change=change)
         change.check()
 
     # --- durability
@@ -263,7 +263,7 @@ class Engine:
         self.failed.set_result(error)
         self.commit.stop()
         self.source.stop(error)
-        self._background.cancel()
+        self.background.cancel()
         self._flushes.cancel()
 
     async def close(self) -> None:
@@ -271,7 +271,7 @@ class Engine:
         self.closing = True
         try:
             if not self.read_only and not self.failed.done():
-                await self._background.stop()
+                await self.background.stop()
                 await self.flush_memtable(closing=True)
                 self.compactor.finish()
                 await self.garbage.finish()

@@ -26,16 +26,21 @@ class TrunkChange:
     log leaves all as it was; after that a replay does it.
     """
 
-    def __init__(self, plan: TrunkPlan, apply: Callable[[bytes, list[int]], None]) -> None:
-        """`apply` takes what `plan` gives."""
+    def __init__(
+        self, plan: TrunkPlan, apply: Callable[[bytes, list[int]], None], applied: Callable[[], None] | None
+    ) -> None:
+        """`apply` takes what `plan` gives; `applied` is called in the same step, if it was not refused."""
         self._plan = plan
         self._apply = apply
+        self._applied = applied
         self._refused: StorageError | None = None
 
     def __call__(self) -> bool:
         """Make it; False if it is refused, and nothing has changed. BrokenInvariant: it does not fit."""
         try:
             self._apply(*self._plan())
+            if self._applied is not None:
+                self._applied()
         except BrokenInvariant:
             raise
         except StorageError as error:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.config import format_size, locate, parse_size
+from nbdserver.config import format_size, locate, parse_duration, parse_size
 from storage.env import RealEnv
 from storage.objects.locations import open_location
 
@@ -36,6 +36,19 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match=r"size|whole number"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("12h", 43200), ("7d", 604800), (" 4 W ", 2419200)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "0d", "-1d", "1.5h", "7 days", "1h30m", "1y", "9999999s", "\u0661d"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="length of time"):
+        parse_duration(text)
 
 
 @given(st.integers(0, 2**60))

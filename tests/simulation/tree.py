@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from storage.format.trunks import CloneSnapshot, RollBack
+from storage.format.trunks import CloneSnapshot, DeleteSnapshot, RollBack
 from storage.fs.name_tree import NameTree
 from storage.lsm.metadata import TreeEffects
 from tests.simulation.disk_history import Violation
@@ -61,7 +61,14 @@ class Tree(NameTree):
                 if change.verb in ON_TRUNKS and self._makes(change, shown, origins):
                     intended.remove(change)
                     return other, change
-        return task, None
+        return None, self._cleared_away(effects)
+
+    def _cleared_away(self, effects: TreeEffects) -> Change | None:
+        """What is done to trunks without anybody's asking: what the making of a clone has left is deleted."""
+        gone = {one.snapshot for one in effects.operations if isinstance(one, DeleteSnapshot)}
+        known = {} if self.session is None else self.session.devices[-1]
+        left = [name for name, (layer, _) in known.items() if layer in gone and "@clone-under-way" in name]
+        return Change("forget", left[0]) if left else None
 
     def _makes(self, change: Change, shown: Devices, origins: set[int]) -> bool:
         known = {} if self.session is None else self.session.devices[-1]

@@ -227,9 +227,9 @@ class FormatReader(BlockReader):
             inode = self.inodes[fields[0]] = list(self.inodes[fields[0]])
             head = inode[9]
             if kind == 7:
-                _, child, name, born, *automatic = fields
+                _, child, name, born, identity, *rest = fields
                 self.layers[child] = [child, head, self.layers[head][2], False]
-                self.layers[head] = [*self.layers[head][:3], True, name, born, *automatic]
+                self.layers[head] = [*self.layers[head][:3], True, name, born, (rest or [0])[0], identity, *rest[1:]]
                 self.origins[child] = head
             else:
                 _, snapshot, child = fields

@@ -118,10 +118,13 @@ class Sweeper:
         await self._objects_of_the_log(found)
         return found
 
+    def store_clock(self) -> float | None:
+        """What the store's clock shows now, or a little less, in seconds since 1970; None: not known yet."""
+        return None if self._clock is None else self._clock + self._env.monotonic() - self._began
+
     def _is_old(self, info: ObjectInfo) -> bool:
-        if self._clock is None or info.modified is None:
-            return False
-        return self._clock + self._env.monotonic() - self._began - info.modified >= LEFTOVER_SECONDS_MIN
+        now = self.store_clock()
+        return now is not None and info.modified is not None and now - info.modified >= LEFTOVER_SECONDS_MIN
 
     async def _ssts(self, found: Leftovers) -> None:
         """SSTs of crashed and fenced writers."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import until
 from tests.support.program import EXIT_CONFLICT, EXIT_EXISTS, Host, Server
 
 pytestmark = pytest.mark.integration
@@ -67,12 +68,24 @@ def test_the_life_of_a_snapshot(server: Server) -> None:
     run("snapshot", "create", "@last", "--devices", "a,b")
     found = json.loads(run("snapshot", "list", "a", "--json").stdout)
     assert [one["name"] for one in found] == ["both", "before-rollback", "last"]
-    assert [one["automatic"] for one in found] == [False, True, False]
+    assert [one["origin"] for one in found] == ["asked", "rollback", "asked"]
+    assert len({one["identity"] for one in found}) == 3
     run("snapshot", "rollback", "a@both", "--discard")
     run("check")
     server.start()
     with server.connect("a") as client:
         assert client.read(0, len(NEW)) == NEW
+
+
+def test_one_that_expires(server: Server) -> None:
+    run = server.host.run
+    run("snapshot", "create", "@soon", "--all", "--expires", "1s")
+    run("snapshot", "create", "a@later", "--expires", "2w")
+    until(lambda: "@soon" not in run("snapshot", "list").stdout, seconds=90, what="they expire")
+    (later,) = json.loads(run("snapshot", "list", "--json").stdout)
+    assert later["expires"] - later["created"] == pytest.approx(14 * 86400)
+    assert run("snapshot", "list").stdout.split("\t")[3].startswith("20")
+    assert "no length of time" in run("snapshot", "create", "a@x", "--expires", "soon", status=2).stderr
 
 
 def test_what_changed(server: Server) -> None:

@@ -109,7 +109,7 @@ async def test_a_rollback_keeps_what_it_replaces_and_newer_snapshots(disks: Disk
     assert kept == "before-rollback"
     disks.held[f"a@{kept}"], disks.held["a"] = disks.held["a"], bytearray(disks.held["a@one"])
     await disks.check()
-    (automatic,) = [one for one in await disks.store.snapshots.list("a") if one.automatic]
+    (automatic,) = [one for one in await disks.store.snapshots.list("a") if one.origin == "rollback"]
     assert automatic.name == kept
     disks.write("a")
     await disks.reopen()

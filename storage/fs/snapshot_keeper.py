@@ -1,0 +1,84 @@
+"""The keeper of snapshots: those whose time has come go by themselves.
+
+It acts on what `expired` decides. What is in use, or cannot be deleted now, is tried again. A crash at any moment
+leaves snapshots that the next writer finds expired.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from storage.env import Env
+from storage.errors import Conflict, NotFound, Unreadable
+from storage.fs.name_tree import NameTree
+from storage.fs.snapshot_plans import expired
+from storage.fs.snapshots import Snapshots
+from storage.lsm.engine import Engine
+
+AGAIN_SECONDS = 60.0
+"""After which what could not be deleted is tried again."""
+
+EXPIRY_LOOK_SECONDS = 600.0
+"""At most, between two looks at the clock while something is to expire: it may jump."""
+
+_log = logging.getLogger("nbdserver")
+
+
+class SnapshotKeeper:
+    """Of one writer. Owned by the event loop."""
+
+    def __init__(self, snapshots: Snapshots, engine: Engine, tree: NameTree, env: Env) -> None:
+        self._snapshots = snapshots
+        self._engine = engine
+        self._tree = tree
+        self._env = env
+        self._changed = asyncio.Event()
+        self._left: set[int] = set()
+        """What could not be deleted, which was said."""
+        snapshots.on_change = self._changed.set
+
+    def start(self) -> None:
+        """Begin; the engine ends it with itself."""
+        self._engine.background.start("snapshots that expire", self.run, on_failure=self._engine.fail)
+
+    async def run(self) -> None:
+        """Delete what has expired, for ever."""
+        while True:
+            self._changed.clear()
+            pause = await self.round()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+
+    async def round(self) -> float | None:
+        """Delete what has expired; the seconds until the next look, None: until there are other snapshots."""
+        layers, now = self._tree.namespace.layers(), self._now()
+        for number in expired(layers.values(), now, self._snapshots.held):
+            await self._delete(number)
+        layers = self._tree.namespace.layers()
+        self._left &= layers.keys()
+        times = [layer.expires / 1e9 for layer in layers.values() if layer.expires]
+        if not times and not self._left:
+            return None
+        if now is None or self._left:
+            return AGAIN_SECONDS
+        return min(max(min(times) - now, 1.0), EXPIRY_LOOK_SECONDS)
+
+    def _now(self) -> float | None:
+        """The time at which both this host and the store have arrived: none of them alone has data deleted."""
+        its = self._engine.sweeper.store_clock()
+        return None if its is None else min(its, self._env.wall_clock())
+
+    async def _delete(self, number: int) -> None:
+        """Delete a snapshot if it can be; a crash leaves it, or not."""
+        name = self._tree.namespace.layers()[number].name
+        try:
+            await self._snapshots.forget(number)
+        except NotFound:
+            return  # somebody was faster
+        except (Conflict, Unreadable) as error:
+            if number not in self._left:
+                _log.warning("snapshot_not_deleted", extra={"layer": number, "snapshot": name, "reason": str(error)})
+            self._left.add(number)
+            return
+        _log.info("snapshot_expired", extra={"layer": number, "snapshot": name})

@@ -1,0 +1,45 @@
+"""What a command asks of a store at rest in several parts, it asks of one that it opens once."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.program import Host
+from tests.support.stores import StoreUnderTest
+
+pytestmark = pytest.mark.integration
+
+PROGRAM = """
+import sys
+import storage
+from nbdserver.admin import snapshot_operations
+from nbdserver.cli import main
+
+snapshot_operations.RANGES_AT_ONCE = 3
+open_reader = storage.open_reader
+
+async def counted(*args, **how):
+    print("opened", file=sys.stderr)
+    return await open_reader(*args, **how)
+
+storage.open_reader = counted
+sys.argv = ["nbdserver", "snapshot", "diff", "a@one", "a", "--json"]
+sys.exit(main())
+"""
+
+
+def test_a_long_list_of_changes(host: Host, local_store: StoreUnderTest) -> None:
+    host.store_environment = {"NBDSERVER_STORE": local_store.location}
+    host.run("serve", "--create", "a=4MiB", "--run", "true")
+    host.run("snapshot", "create", "a@one")
+    writes = "; ".join(f"h.pwrite(b'x', {at * 65536})" for at in range(20))
+    program = f"import nbd; h = nbd.NBD(); h.connect_uri('$uri'); {writes}"
+    host.run("serve", "--run", f'/usr/bin/python3 -c "{program}"')
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=host.environment(), capture_output=True, text=True, timeout=60, check=True
+    )
+    found = json.loads(done.stdout)
+    assert [one["offset"] for one in found["ranges"]] == [at * 65536 for at in range(20)]
+    assert done.stderr == "opened\n"

@@ -1,0 +1,142 @@
+"""Snapshots that expire: which, when, by whose clock, and what keeps them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.crypto.keyslots import Cost
+from storage.fs.inodes import LayerRecord, SnapshotOrigin
+from storage.fs.opening import open_store
+from storage.fs.snapshot_plans import expired
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
+from tests.simulation.virtual import in_virtual_time
+from tests.storage.lsm.worlds import InlineEnv
+
+DAY = 86400.0
+MIB = 1 << 20
+START = 1.7e9
+
+layers = st.builds(
+    LayerRecord,
+    number=st.integers(1, 10),
+    parent=st.just(0),
+    size=st.just(512),
+    frozen=st.just(True),
+    origin=st.sampled_from(SnapshotOrigin),
+    expires=st.integers(0, 5).map(lambda at: at * 10**9),
+)
+
+
+@given(
+    st.lists(layers, unique_by=lambda layer: layer.number), st.none() | st.integers(0, 6), st.sets(st.integers(1, 10))
+)
+def test_what_has_expired(all_layers: list[LayerRecord], now: int | None, held: set[int]) -> None:
+    gone = expired(all_layers, now, held)
+    assert gone == sorted(gone)
+    assert not held & set(gone)
+    for layer in all_layers:
+        late = layer.expires and now is not None and layer.expires <= now * 10**9
+        assert (layer.number in gone) == (
+            layer.number not in held and bool(late or layer.origin is SnapshotOrigin.CLONE)
+        )
+
+
+class Clock(InlineEnv):
+    """Virtual time, and a wall clock that is `off` by some seconds."""
+
+    off = 0.0
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall_clock(self) -> float:
+        return START + self.monotonic() + self.off
+
+
+World = Callable[[Store, Clock], Awaitable[None]]
+
+
+def live(work: World) -> None:
+    """A store in memory with a device `a` in virtual time; its objects are as old as the host says."""
+
+    async def run() -> None:
+        env = Clock()
+        store = await open_store("memory://", b"p", env=env, create=True, options=StoreOptions(cost=Cost.for_tests()))
+        await store.create_device("a", MIB)
+        await work(store, env)
+        assert not store.failed.done()
+        await store.close()
+        env.close()
+
+    in_virtual_time(run())
+
+
+def names(store: Store) -> list[str]:
+    return store.device("a").history.snapshots()
+
+
+def test_it_goes_when_its_time_has_come() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await store.snapshots.create(["a"], "week", lasts=7 * DAY)
+        await store.snapshots.create(["a"], "day", lasts=DAY)
+        await store.snapshots.create(["a"], "kept")
+        (week, day, kept) = await store.snapshots.list()
+        assert week.expires == pytest.approx(week.created + 7 * DAY)
+        assert day.expires == pytest.approx(day.created + DAY)
+        assert kept.expires is None
+        await asyncio.sleep(DAY - 700)
+        assert names(store) == ["week", "day", "kept"]
+        await asyncio.sleep(1400)
+        assert names(store) == ["week", "kept"]
+        await asyncio.sleep(7 * DAY)
+        assert names(store) == ["kept"]
+
+    live(work)
+
+
+@pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])
+def test_one_clock_that_jumps_deletes_nothing(jump: float) -> None:
+    """The host's; the store's has not got there."""
+
+    async def work(store: Store, env: Clock) -> None:
+        await store.snapshots.create(["a"], "day", lasts=DAY)
+        await asyncio.sleep(60)
+        env.off = jump
+        await asyncio.sleep(DAY / 2)
+        assert names(store) == ["day"]
+        env.off = 0.0
+        await asyncio.sleep(DAY / 2 + 1200)
+        assert names(store) == []
+
+    live(work)
+
+
+def test_who_is_attached_keeps_it() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await store.snapshots.create(["a"], "hour", lasts=3600.0)
+        users = ["a@hour"]
+        store.clients_of = lambda name: ["a client"] if name in users else []
+        await asyncio.sleep(DAY)
+        assert names(store) == ["hour"]
+        users.clear()
+        await asyncio.sleep(600)
+        assert names(store) == []
+
+    live(work)
+
+
+def test_what_something_under_way_needs_is_kept() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await store.snapshots.create(["a"], "hour", lasts=3600.0)
+        store.snapshots.held[1] = "a test"  # the first layer of all
+        await asyncio.sleep(DAY)
+        assert names(store) == ["hour"]
+        del store.snapshots.held[1]
+        await asyncio.sleep(600)
+        assert names(store) == []
+
+    live(work)
