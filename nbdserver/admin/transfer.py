@@ -116,7 +116,7 @@ async def import_device(
         if size is None:
             raise Invalid(f"how large is {name!r} to be? Make it with device create before it is filled") from None
         room = -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
-        async with store.hold_new(name, room, HOLDER) as device:
+        async with store.filling.new(name, room, HOLDER) as device:
             await _fill(device, pieces(device.size), overwrite=overwrite)
             await store.flush()
     else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
 from storage.fs.device import Device
 from storage.fs.file_tree import FileTree
+from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
@@ -80,6 +81,7 @@ class Store:
         self.opening = engine.opening
         self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self.device)
         self.files = FileTree(engine, tree, env, self._refuse_in_use)
+        self.filling = Filling(engine, tree, env, self.device, self._delete)
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
@@ -217,23 +219,6 @@ class Store:
         device.exclusive_user = user
         try:
             yield device
-        finally:
-            device.exclusive_user = None
-
-    @asynccontextmanager
-    async def hold_new(self, name: str, size: int, user: str) -> AsyncIterator[Device]:
-        """A new device, held from its first moment, and gone again if what is done with it fails."""
-        created = self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
-        device = self.device(name)
-        device.exclusive_user = user
-        try:
-            await created
-            yield device
-        except BaseException:
-            # Deleted in this very turn, so that nobody gets it between its user and the end.
-            with suppress(StorageError):
-                await asyncio.shield(self._delete(name))
-            raise
         finally:
             device.exclusive_user = None
 

@@ -156,7 +156,7 @@ class Operator:
         await self._work.store.snapshots.roll_back(device, snapshot, keep=keep)
 
     async def _import(self, name: str, size: int) -> None:
-        async with self._work.store.hold_new(name, size, HOLDER):
+        async with self._work.store.filling.new(name, size, HOLDER):
             await self._fill(name)
             if self._chance.random() < 0.3:
                 raise GaveUp

@@ -166,7 +166,7 @@ async def test_an_import_whose_client_goes_leaves_no_device(
         pass
 
     made, over = asyncio.Event(), asyncio.Event()
-    hold_new = store.hold_new
+    hold_new = store.filling.new
 
     @asynccontextmanager
     async def hold_and_tell(name: str, size: int, holder: str) -> AsyncIterator[Device]:
@@ -178,7 +178,7 @@ async def test_an_import_whose_client_goes_leaves_no_device(
         finally:
             over.set()
 
-    monkeypatch.setattr(store, "hold_new", hold_and_tell)
+    monkeypatch.setattr(store.filling, "new", hold_and_tell)
     loop = asyncio.get_running_loop()
 
     def frames() -> Iterator[bytes]:
@@ -251,7 +251,7 @@ async def test_a_server_that_stops_does_not_wait_for_a_transfer(
     client = AdminClient(work / "a.sock")
     started, stopped = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    hold_new = store.hold_new
+    hold_new = store.filling.new
 
     @asynccontextmanager
     async def hold_and_tell(name: str, size: int, holder: str) -> AsyncIterator[Device]:
@@ -259,7 +259,7 @@ async def test_a_server_that_stops_does_not_wait_for_a_transfer(
             started.set()
             yield device
 
-    monkeypatch.setattr(store, "hold_new", hold_and_tell)
+    monkeypatch.setattr(store.filling, "new", hold_and_tell)
 
     def frames() -> Iterator[bytes]:
         yield encode(0, b"x")
