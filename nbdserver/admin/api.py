@@ -8,6 +8,8 @@
     GET  /v1/content/NAME         the content of a device, as frames (see `content_frames`); its size in X-Device-Size
     PUT  /v1/content/NAME         fill a device with frames; with ?size=BYTES one that is not there is made, with
                                   ?overwrite=1 data that is there is replaced
+    GET  /v1/stream/NAME@SNAPSHOT a snapshot as a stream (see `snapshot_stream`), or with ?since=SNAPSHOT what changed
+    PUT  /v1/stream/NAME          make of a device what a stream holds
 
 An error is answered with status 422 and an `error_transfer.Failure`.
 """
@@ -39,6 +41,8 @@ from nbdserver.admin.content_frames import (
 )
 from nbdserver.admin.error_transfer import Failure, from_error
 from nbdserver.admin.operations import decode_operation
+from nbdserver.admin.snapshot_stream import SourceFailed, StreamEncoder
+from nbdserver.admin.snapshot_transfer import READER, receive, send
 from nbdserver.admin.transfer import dump, import_device
 from storage import CheckOptions, Store
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
@@ -94,6 +98,8 @@ class Admin:
         app.router.add_get("/v1/check", self._check)
         app.router.add_get("/v1/content/{name:.+}", self._read_content)
         app.router.add_put("/v1/content/{name:.+}", self._write_content)
+        app.router.add_get("/v1/stream/{name:.+}", self._read_stream)
+        app.router.add_put("/v1/stream/{name:.+}", self._write_stream)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -179,6 +185,13 @@ class Admin:
         return response
 
     async def _read_content(self, request: web.Request) -> web.StreamResponse:
+        name, _, snapshot = request.match_info["name"].partition("@")
+        with contextlib.ExitStack() as kept:
+            if snapshot:
+                kept.enter_context(self._store.snapshots.reading(name, snapshot, READER))
+            return await self._send_content(request)
+
+    async def _send_content(self, request: web.Request) -> web.StreamResponse:
         device = self._store.device(request.match_info["name"])
         size = device.size
         response = web.StreamResponse(headers={SIZE_HEADER: str(size)})
@@ -194,6 +207,30 @@ class Admin:
             await response.write(encode_failure(msgspec.json.encode(from_error(error))))
         await response.write_eof()
         return response
+
+    async def _read_stream(self, request: web.Request) -> web.StreamResponse:
+        device, _, snapshot = request.match_info["name"].partition("@")
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        encoder = StreamEncoder()
+        try:
+            async with contextlib.aclosing(
+                send(self._store, device, snapshot, request.query.get("since"), encoder)
+            ) as parts:
+                async for part in parts:
+                    if not response.prepared:
+                        await response.prepare(request)
+                    await response.write(part)
+        except StorageError as error:
+            if not response.prepared:
+                raise
+            logger.warning("snapshot_not_read", extra={"snapshot": request.match_info["name"], "reason": str(error)})
+            await response.write(encoder.failure(msgspec.json.encode(from_error(error))))
+        await response.write_eof()
+        return response
+
+    async def _write_stream(self, request: web.Request) -> web.Response:
+        return _json(await receive(self._store, request.match_info["name"], request.content.iter_any()))
 
     async def _write_content(self, request: web.Request) -> web.Response:
         size = request.query.get("size")
@@ -236,7 +273,7 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
         return _json(msgspec.to_builtins(from_error(error)), status=STATUS_OF_ERROR)
     except TooLong as error:
         return _json(msgspec.to_builtins(from_error(Conflict(str(error)))), status=STATUS_OF_ERROR)
-    except (Truncated, SenderFailed) as error:
+    except (Truncated, SenderFailed, SourceFailed) as error:
         return _json(msgspec.to_builtins(from_error(Invalid(str(error)))), status=STATUS_OF_ERROR)
     except Exception:
         logger.exception("admin_request_failed", extra={"path": request.path})

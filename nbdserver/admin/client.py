@@ -29,9 +29,10 @@ from nbdserver.admin.operations import (
     PlanCompaction,
     encode_operation,
 )
+from nbdserver.admin.snapshot_stream import SourceFailed, StreamDecoder
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
 from nbdserver.unix_sockets import connect, peer
-from storage.errors import AccessDenied, StorageError, Unavailable
+from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable
 from storage.lsm.recovery.locks import read_note
 from storage.trusted_files import trusted_folder, trusted_users, user_name
 
@@ -45,6 +46,9 @@ ANSWER_SECONDS = 10.0
 """How long what a server knows by itself, such as its status, may take. What the store must answer may take for ever.
 """
 
+
+STREAM_PART_BYTES = 1 << 18
+"""Of a stream, handed on at once."""
 
 _SLOW = (PlanCollection, PlanCompaction)
 """What changes nothing, and asks the store or counts for long."""
@@ -108,6 +112,17 @@ class AdminClient:
         with self._request("GET", f"/v1/content/{quote(name)}") as response:
             size = int(response.headers["X-Device-Size"])
             yield size, _pieces(response, size)
+
+    @contextmanager
+    def read_stream(self, device: str, snapshot: str, since: str | None) -> Iterator[Iterator[bytes]]:
+        """A snapshot as a stream, in pieces of any size, each of them checked."""
+        query = "" if since is None else f"?since={quote(since, safe='')}"
+        with self._request("GET", f"/v1/stream/{quote(device)}@{quote(snapshot)}{query}") as response:
+            yield _checked(response)
+
+    def write_stream(self, name: str, parts: Iterable[bytes]) -> Answer:
+        """Make of a device what a stream holds; durable on return. `parts` must raise no OSError of its own."""
+        return self._ask("PUT", f"/v1/stream/{quote(name)}", parts)
 
     def check(self, options: CheckOptions, tell: Callable[[Line], None]) -> Answer:
         """Have the server check its store; `tell` is told how far it is. Its report."""
@@ -233,6 +248,23 @@ def _error(body: bytes) -> StorageError:
         return to_error(msgspec.json.decode(body, type=Failure))
     except msgspec.MsgspecError:
         return StorageError(f"the server answered with nonsense: {body[:100]!r}")
+
+
+def _checked(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    decoder = StreamDecoder()
+    try:
+        while True:
+            with _translating_errors():
+                part = response.read1(STREAM_PART_BYTES)
+            if not part:
+                decoder.finish()
+                return
+            decoder.feed(part)
+            yield part
+    except SourceFailed as failed:
+        raise _error(failed.args[0]) from None
+    except Corrupt as error:
+        raise Unavailable(f"the server of this store stopped in the middle of its answer: {error}") from error
 
 
 def _pieces(response: http.client.HTTPResponse, size: int) -> Iterator[Piece]:

@@ -5,8 +5,9 @@ left out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nbdserver.admin.asked import Answer
@@ -34,6 +35,9 @@ SCAN_BYTES = 1 << 30
 HOLDER = "an import"
 """What has a device while it is filled."""
 
+ZERO_COSTS_BYTES = 4 * KIB
+"""What a range of zeros, however long, counts as beside data."""
+
 ZERO = 2
 """The flag of a range that reads as zeros (`NBD_STATE_ZERO`)."""
 
@@ -44,18 +48,30 @@ async def dump(device: BlockDevice, size: int) -> AsyncGenerator[Piece, None]:
     A device that is written to meanwhile gives each piece as it was when that piece was read; one that has grown is
     read to where it ended. Conflict: it was made smaller. StorageError: its map does not say what is where.
     """
-    under_way: deque[tuple[int, asyncio.Task[list[Piece]]]] = deque()
-    try:
-        async for offset, length in _data_ranges(device, size):
-            if len(under_way) == READS_AT_ONCE:
-                for piece in await under_way.popleft()[1]:
-                    yield piece
-                _refuse_smaller(device, size)
-            under_way.append((offset, asyncio.ensure_future(_read(device, offset, length))))
-        while under_way:
-            for piece in await under_way.popleft()[1]:
+    if device.exclusive_user is not None:
+        raise Conflict(f"the device is in use by {device.exclusive_user}: export it when that is done")
+    async with contextlib.aclosing(read_in_order(device, data_ranges(device, size))) as parts:
+        async for offset, pieces in parts:
+            for piece in _with_offsets(offset, pieces):
                 yield piece
-        _refuse_smaller(device, size)
+            _refuse_smaller(device, size)
+    _refuse_smaller(device, size)
+
+
+async def read_in_order(
+    device: BlockDevice, ranges: AsyncIterable[tuple[int, int]]
+) -> AsyncGenerator[tuple[int, Sequence[bytes | bytearray | memoryview | int]]]:
+    """Where each range begins, and its pieces (an integer: so many zeros); several are read at once."""
+    under_way: deque[tuple[int, asyncio.Task[Sequence[bytes | bytearray | memoryview | int]]]] = deque()
+    try:
+        async for offset, length in ranges:
+            if len(under_way) == READS_AT_ONCE:
+                at, task = under_way.popleft()
+                yield at, await task
+            under_way.append((offset, asyncio.ensure_future(device.read(offset, length))))
+        while under_way:
+            at, task = under_way.popleft()
+            yield at, await task
     finally:
         for _, task in under_way:
             task.cancel()
@@ -67,7 +83,7 @@ async def salvage(device: BlockDevice, size: int) -> AsyncGenerator[tuple[int, b
     that cannot, in ascending order; what is left out is zeros. Sectors are tried one by one only where more cannot be
     read.
     """
-    async for offset, length in _data_ranges(device, size):
+    async for offset, length in data_ranges(device, size):
         async for part in _salvage(device, offset, length):
             yield part
 
@@ -118,7 +134,6 @@ async def import_device(
         room = -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
         async with store.filling.new(name, room, HOLDER) as device:
             await _fill(device, pieces(device.size), overwrite=overwrite)
-            await store.flush()
     else:
         with store.hold(name, HOLDER) as device:
             if size is not None and size > device.size:
@@ -134,30 +149,52 @@ async def _fill(device: BlockDevice, pieces: AsyncIterable[Piece], *, overwrite:
         if not overwrite:
             raise Conflict("there is data on this device already: give --overwrite to replace all of it")
         device.zero(0, device.size, allocated=False)
-    limiter = device.gate.rate_limiter(asyncio.get_running_loop().time)
+    filler = Filler(device)
     async for offset, data in pieces:
         if offset + len(data) > device.size:
             raise Conflict(str(TooLong(device.size)))
-        if device.gate.closed:
+        await filler.write(offset, bytes(data))
+
+
+class Filler:
+    """Writes to a device as fast as that takes it, beside its other clients."""
+
+    def __init__(self, device: BlockDevice) -> None:
+        self._device = device
+        self._limiter = device.gate.rate_limiter(asyncio.get_running_loop().time)
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """These bytes, which lie in the device."""
+        await self._open(len(data))
+        self._device.write(offset, data)
+        # Even without a delay the loop gets its turn: others are served meanwhile.
+        await asyncio.sleep(self._limiter.delay(len(data)))
+
+    async def zero(self, offset: int, length: int) -> None:
+        """So many zeros."""
+        await self._open(ZERO_COSTS_BYTES)
+        self._device.zero(offset, length, allocated=False)
+        await asyncio.sleep(self._limiter.delay(ZERO_COSTS_BYTES))
+
+    async def _open(self, cost: int) -> None:
+        gate = self._device.gate
+        if gate.closed:
             opened = asyncio.Event()
-            device.gate.when_open(opened.set, len(data))
+            gate.when_open(opened.set, cost)
             try:
                 await opened.wait()
             finally:
-                device.gate.forget(opened.set)
-        device.write(offset, bytes(data))
-        # Even without a delay the loop gets its turn: others are served meanwhile.
-        await asyncio.sleep(limiter.delay(len(data)))
+                gate.forget(opened.set)
 
 
 async def _is_empty(device: BlockDevice) -> bool:
     """Whether the device reads as zeros everywhere, by its map alone."""
-    async for _ in _data_ranges(device, device.size):
+    async for _ in data_ranges(device, device.size):
         return False
     return True
 
 
-async def _data_ranges(device: BlockDevice, size: int) -> AsyncIterator[tuple[int, int]]:
+async def data_ranges(device: BlockDevice, size: int) -> AsyncIterator[tuple[int, int]]:
     """(offset, length) of what may not be zeros in the first `size` bytes, cut at multiples of `DATA_BYTES_MAX`.
 
     The map may answer less than it was asked: the next question begins where the answer ended. What it leaves out
@@ -181,11 +218,16 @@ async def _data_ranges(device: BlockDevice, size: int) -> AsyncIterator[tuple[in
 
 
 async def _read(device: BlockDevice, offset: int, length: int) -> list[Piece]:
-    pieces: list[Piece] = []
-    for piece in await device.read(offset, length):
+    return _with_offsets(offset, await device.read(offset, length))
+
+
+def _with_offsets(offset: int, pieces: Sequence[bytes | bytearray | memoryview | int]) -> list[Piece]:
+    """The data of a range that begins at `offset`; zeros are left out."""
+    found: list[Piece] = []
+    for piece in pieces:
         if isinstance(piece, int):
             offset += piece
         else:
-            pieces.append((offset, piece))
+            found.append((offset, piece))
             offset += len(piece)
-    return pieces
+    return found

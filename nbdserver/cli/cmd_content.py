@@ -12,9 +12,11 @@ import click
 
 from nbdserver.cli import output
 from nbdserver.cli.backend import at_rest
-from nbdserver.cli.parameters import NAME, Place, json_option, store_option
+from nbdserver.cli.parameters import NAME, SNAPSHOT, Place, json_option, store_option
 from nbdserver.cli.reminding import reminding
+from nbdserver.cli.streams import export_stream, import_stream
 from nbdserver.config import format_size
+from nbdserver.printable import printable
 
 if TYPE_CHECKING:
     from nbdserver.cli.images import ImageReader, ImageWriter, Piece
@@ -34,17 +36,35 @@ if TYPE_CHECKING:
 def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str | None, as_json: bool) -> None:
     """Fill the device NAME from FILE, a raw disk image or a block device; - is standard input.
 
+    \b
+    nbdserver device import vol1 disk.img
+    nbdserver device import copy vol1-tuesday.stream
+
     A device that is not there is made with the size of FILE. One that is there must be large enough and,
     unless --overwrite is given, must hold nothing yet; what FILE does not fill becomes zeros. Holes and
     zeros of FILE take no space in the store. Images in other formats (qcow2, VMDK, VDI, VHDX) and compressed
     ones are refused, with the way to convert them.
+
+    FILE may also be a stream of a snapshot, as device export makes it: of all that it holds, which makes a device
+    that is not there, or of what changed since another one, for a device that has that snapshot and was not changed
+    since. It takes over all of it, with the snapshot, or stays as it was (status 16: something else is there; 15: the
+    snapshot is there already; 20: the stream is damaged).
     """
+    from nbdserver.admin.snapshot_stream import is_stream
     from nbdserver.cli.images import ImageReader
     from nbdserver.cli.progress import ProgressDisplay
 
     with contextlib.closing(ImageReader(file, insist=raw is not None)) as reader:
         lines_to = sys.stdout if as_json else None
         with ProgressDisplay(f"importing {name}", reader.size, lines_to=lines_to) as progress:
+            if raw is None and is_stream(reader.head()):
+                if overwrite:
+                    raise click.UsageError(f"{printable(file)} is a stream of a snapshot, which replaces nothing")
+                answer = import_stream(place, name, reader, progress.advance)
+                progress.summary(**answer)
+                if not as_json:
+                    output.line(f"{answer['snapshot']}: imported, {format_size(answer['size'])}")
+                return
             size = _import(place, name, reader, progress, overwrite=overwrite)
             progress.summary(name=name, size=size)
     if not as_json:
@@ -55,24 +75,43 @@ def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str
 @click.argument("name", metavar="DEVICE[@SNAPSHOT]", type=NAME)
 @click.argument("file")
 @click.option("--overwrite", is_flag=True, help="Replace what FILE holds; needed for a block device.")
+@click.option("--stream", is_flag=True, help="Write a stream of the snapshot, for device import.")
+@click.option("--since", metavar="SNAPSHOT", type=NAME, help="A stream of what changed since this older snapshot.")
 @json_option
 @store_option
-def export_command(place: Place, name: str, file: str, overwrite: bool, as_json: bool) -> None:
+def export_command(
+    place: Place, name: str, file: str, overwrite: bool, stream: bool, since: str | None, as_json: bool
+) -> None:
     """Write a device, or a snapshot of it, to FILE, as a raw disk image with holes; - is standard output.
+
+    \b
+    nbdserver device export vol1 disk.img
+    nbdserver device export vol1@monday vol1-monday.stream --stream
+    nbdserver device export vol1@tuesday vol1-tuesday.stream --since monday
 
     Of a device that is written to, every piece is as it is when its turn comes: for an image of one moment,
     export a snapshot. A store at rest is only read, whoever serves it elsewhere.
+
+    With --stream FILE gets the snapshot with its identity, checked by sums of its own: device import makes a device
+    with that snapshot of it. With --since it gets what changed since another snapshot of the device, for one that
+    has that.
     """
     from nbdserver.cli.images import ImageWriter
     from nbdserver.cli.progress import ProgressDisplay
 
+    snapshot = SNAPSHOT(name) if stream or since is not None else None
     with contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer:
         apart = writer.is_standard_output
         lines_to = (sys.stderr if apart else sys.stdout) if as_json else None
         with ProgressDisplay(f"exporting {name}", None, lines_to=lines_to) as progress:
-            size = _export(place, name, writer, progress)
-            writer.finish(size)
-            progress.summary(name=name, size=size)
+            if snapshot is None:
+                size = _export(place, name, writer, progress)
+                writer.finish(size)
+                progress.summary(name=name, size=size)
+            else:
+                size = export_stream(place, snapshot, since, writer, progress.advance)
+                writer.finish(size)
+                progress.summary(name=name, stream_bytes=size)
     if not as_json:
         output.line(f"{name}: exported, {format_size(size)}", err=apart)
 

@@ -40,6 +40,8 @@ class ImageReader:
         """CommandFailed: it cannot be read, or (unless `insist`) holds a disk in another format than raw."""
         self.name = name
         self._insist = insist
+        self._ahead = b""
+        """What was read of a pipe and not given yet."""
         with _named(name):
             self._file: BinaryIO = sys.stdin.buffer if name == "-" else open(name, "rb", buffering=0)  # noqa: SIM115
             self.size: int | None = None
@@ -53,6 +55,27 @@ class ImageReader:
                 self.size = max(0, os.lseek(self._file.fileno(), 0, os.SEEK_END) - self._begin)
                 end = max(0, self.size - TAIL_BYTES)
                 self._check_format(self._read_at(0, min(HEAD_BYTES, self.size)), self._read_at(end, self.size - end))
+
+    def head(self) -> bytes:
+        """How it begins: `HEAD_BYTES`, or fewer where it is shorter."""
+        with _named(self.name):
+            if self.size is not None:
+                return self._read_at(0, min(HEAD_BYTES, self.size))
+            self._ahead = self._read_block()
+            return self._ahead[:HEAD_BYTES]
+
+    def raw(self, advance: Advance) -> Iterator[bytes]:
+        """All of its bytes, as they are; `advance` is told how far it is."""
+        position = 0
+        with _named(self.name):
+            while self.size is None or position < self.size:
+                step = 0 if self.size is None else min(BLOCK_BYTES, self.size - position)
+                data = self._read_block() if self.size is None else self._read_at(position, step)
+                if not data:
+                    return
+                position += len(data)
+                yield data
+                advance(position)
 
     def _check_format(self, head: bytes, tail: bytes = b"") -> None:
         refusal = is_no_raw_disk("what comes in" if self.name == "-" else self.name, head, tail)
@@ -102,18 +125,20 @@ class ImageReader:
 
     def _read_stream(self, advance: Advance) -> Iterator[Piece]:
         position = 0
-        while True:
-            data = b""
-            while len(data) < BLOCK_BYTES and (more := self._file.read(BLOCK_BYTES - len(data))):
-                data += more
-            if not data:
-                return
+        while data := self._read_block():
             if position == 0:
                 self._check_format(data)
             if data != _ZEROS[: len(data)]:
                 yield position, data
             position += len(data)
             advance(position)
+
+    def _read_block(self) -> bytes:
+        """The next block of a pipe; less of it only at the end."""
+        data, self._ahead = self._ahead, b""
+        while len(data) < BLOCK_BYTES and (more := self._file.read(BLOCK_BYTES - len(data))):
+            data += more
+        return data
 
     def close(self) -> None:
         if self.name != "-":

@@ -13,6 +13,9 @@ from storage.lsm.layer import Layer
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.read.assemble import Piece
 
+UNFINISHED = "an import that is not done"
+"""What has a device that is being filled, where nobody knows more of it."""
+
 
 class Device:
     """One disk. Offsets and lengths are in bytes; who calls checks them against `size`, which a resize changes.
@@ -53,7 +56,7 @@ class Device:
     def of(cls, engine: Engine, tree: NameTree, record: LayerRecord, identity: Callable[[], str]) -> "Device":
         """A layer of an open store as a disk."""
         layer = engine.layers[record.number]
-        return cls(
+        device = cls(
             layer,
             gate=engine.writes.gate,
             journal=engine.journal,
@@ -62,6 +65,8 @@ class Device:
             read_only=engine.read_only or record.frozen,
             identity=identity,
         )
+        device.exclusive_user = UNFINISHED if record.filling else None
+        return device
 
     @property
     def identity(self) -> str:

@@ -1,14 +1,38 @@
-"""Filling: a device takes a whole content from somewhere, held by who fills it, wholly or not at all."""
+"""Filling: a device takes a whole content from somewhere, held by who fills it, wholly or not at all.
+
+A new device is `filling` in the tree of names from the record that makes it on, and one that goes on from a snapshot
+from a record before the first write. One record ends that, or makes a snapshot of what was filled in, when all of it
+is durable. So after a crash the tree says of a device that it has not all: nobody gets it then, and the next writer
+deletes it, or rolls it back to the snapshot it went on from. What has failed is undone in the same way at once.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import msgspec
 
 from storage.env import Env
-from storage.errors import StorageError
+from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
 from storage.fs.device import Device
+from storage.fs.history import History
+from storage.fs.inodes import Edit, FreezeLayer, Inode, LayerRecord, PutInode, PutLayer, RollBackLayer
 from storage.fs.name_tree import NameTree
+from storage.fs.pins import Pins
+from storage.fs.records import encode_edits
 from storage.lsm.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A snapshot that comes from elsewhere: what it is called, its identity, its size in bytes, and when it was taken,
+    in nanoseconds since 1970."""
+
+    name: str
+    identity: bytes
+    size: int
+    born: int
 
 
 class Filling:
@@ -19,31 +43,170 @@ class Filling:
         engine: Engine,
         tree: NameTree,
         env: Env,
+        pins: Pins,
         device: Callable[[str], Device],
         delete: Callable[[str], Awaitable[None]],
+        refuse_in_use: Callable[[str, str], None],
     ) -> None:
-        """`device` gives the device of a name; `delete` takes one away now, and what it gives says when that is
-        durable.
+        """`device` gives the device of a name; `delete` takes one away now,
+        and what it gives says when that is durable; `refuse_in_use` raises Conflict if somebody has it.
         """
         self._engine = engine
         self._tree = tree
         self._env = env
+        self._pins = pins
         self._device = device
         self._delete = delete
+        self._refuse_in_use = refuse_in_use
+        self._under_way: set[int] = set()
+        """The layers that are being filled now."""
+        self.on_cut_short: Callable[[], None] = lambda: None
+        """Told when something was not filled to its end, and could not be undone at once."""
+
+    def left(self) -> list[int]:
+        """The layers that are not filled to their end, and that nobody fills."""
+        layers = self._tree.namespace.layers().values()
+        return sorted(layer.number for layer in layers if layer.filling and layer.number not in self._under_way)
 
     @asynccontextmanager
-    async def new(self, name: str, size: int, user: str) -> AsyncIterator[Device]:
-        """A new device, held from its first moment, and gone again if what is done with it fails."""
-        created = self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
+    async def new(self, name: str, size: int, user: str, arrival: Arrival | None = None) -> AsyncIterator[Device]:
+        """A new device, held from its first moment by `user`, who fills it in here; gone again if that fails. What it
+        holds is durable at the end, and is the snapshot `arrival` if there is one. AlreadyExists.
+        """
+        names = self._tree.namespace
+        record = names.plan_create_device(name, size, self._env.wall_clock(), filling=True)
+        created = self._engine.change_tree(record)
         device = self._device(name)
         device.exclusive_user = user
+        number = names.device(name)[1].layer
+        self._under_way.add(number)
         try:
             await created
             yield device
+            await self._finish(number, arrival)
         except BaseException:
             # Deleted in this very turn, so that nobody gets it between its user and the end.
             with suppress(StorageError):
                 await asyncio.shield(self._delete(name))
             raise
         finally:
+            self._under_way.discard(number)
             device.exclusive_user = None
+
+    @asynccontextmanager
+    async def onto(self, name: str, base: bytes, user: str, arrival: Arrival) -> AsyncIterator[Device]:
+        """A device that holds what its snapshot of identity `base` holds, to make `arrival` of it in here. It is as it
+        was if that fails. Conflict: it holds something else, or has no such snapshot. AlreadyExists: it has that one,
+        or another of its name.
+        """
+        self._refuse_in_use(name, f"hand it to {user}")
+        device = self._device(name)
+        device.exclusive_user = user
+        number = self._tree.namespace.device(name)[1].layer
+        self._under_way.add(number)
+        try:
+            origin = await self._origin(name, base, arrival)
+            with self._pins.pin(origin.number, user):
+                try:
+                    await self._begin(number, origin, arrival)
+                    device.size = arrival.size
+                    yield device
+                    await self._finish(number, arrival)
+                except BaseException:
+                    with suppress(StorageError):
+                        await asyncio.shield(self.undo(number))
+                    raise
+        finally:
+            self._under_way.discard(number)
+            unfinished = number in self.left()
+            if not unfinished:
+                device.exclusive_user = None
+            self.on_cut_short()
+
+    async def _origin(self, name: str, base: bytes, arrival: Arrival) -> LayerRecord:
+        """The snapshot to go on from, which is what the device holds."""
+        own_name, inode = self._tree.namespace.device(name)
+        snapshots = {layer.identity: layer for layer in self._tree.namespace.table.trunk(inode.layer)[:-1]}
+        if arrival.identity in snapshots:
+            raise AlreadyExists(f"{own_name}@{snapshots[arrival.identity].name} holds all of this already")
+        if base not in snapshots:
+            newest = f"its newest is {list(snapshots.values())[-1].name!r}" if snapshots else "it has none"
+            raise Conflict(
+                f"{own_name!r} has no snapshot with the content that this goes on from (identity {base.hex()}); "
+                f"{newest}: import what lies in between first"
+            )
+        origin = snapshots[base]
+        if arrival.name in {layer.name for layer in snapshots.values()}:
+            raise AlreadyExists(f"there is a {own_name}@{arrival.name} already, with another content")
+        history = History(self._engine, self._tree, self._engine.layers[inode.layer])
+        if self._tree.namespace.size(inode) != origin.size or not await history.equals(origin):
+            raise Conflict(
+                f"{own_name!r} was changed since its snapshot {origin.name!r}, which this goes on from: "
+                f"roll it back first, with: nbdserver snapshot rollback {own_name}@{origin.name}"
+            )
+        return origin
+
+    async def _begin(self, number: int, origin: LayerRecord, arrival: Arrival) -> None:
+        """The layer is being filled from now on, and has its size to be. A crash after that has it rolled back."""
+        # The record must come behind every earlier write of the layer, in the log too: it may cut something off.
+        await self._engine.flush()
+        layer, inode = self._layer(number), self._inode(number)
+        changed = msgspec.structs.replace(layer, size=arrival.size, filling=True, base=origin.number)
+        other = msgspec.structs.replace(inode, generation=inode.generation + 1)
+        await self._engine.change_tree(encode_edits([PutLayer(changed), PutInode(other)]))
+
+    async def _finish(self, number: int, arrival: Arrival | None) -> None:
+        """It has all. A crash before the record leaves it to be undone; the record is in the log behind all that was
+        filled in.
+        """
+        await self._engine.flush()
+        if arrival is None:
+            whole = msgspec.structs.replace(self._layer(number), filling=False)
+            await self._engine.change_tree(encode_edits([PutLayer(whole)]))
+            return
+
+        def plan() -> tuple[bytes, list[int]]:
+            if self._layer(number).size != arrival.size:
+                raise Conflict("the device got another size while it was filled")
+            (child,) = self._tree.namespace.next_layers(1)
+            inode = self._inode(number)
+            frozen = FreezeLayer(inode.number, child, arrival.name, arrival.born, arrival.identity)
+            return encode_edits([frozen]), [number]
+
+        await self._engine.change_trunks(plan)
+
+    async def undo(self, number: int) -> None:
+        """What was not filled to its end is as it was before, or gone if it was not there. Unreadable: not now."""
+        layer = self._tree.namespace.layers().get(number)
+        if layer is None or not layer.filling:
+            return
+        name = next(name for name, inode in self._tree.namespace.devices() if inode.layer == number)
+        device = self._device(name)
+        if not layer.base:
+            await self._delete(name)
+            return
+
+        def plan() -> tuple[bytes, list[int]]:
+            layer = self._layer(number)
+            if not layer.filling:
+                raise NotFound("it was filled to its end")
+            (child,) = self._tree.namespace.next_layers(1)
+            edits: list[Edit] = [RollBackLayer(self._inode(number).number, layer.base, child)]
+            return encode_edits(edits), [number]
+
+        def applied() -> None:
+            device.size = self._tree.namespace.size(self._tree.namespace.device(name)[1])
+            device.exclusive_user = None
+
+        await self._engine.change_trunks(plan, applied)
+
+    def _layer(self, number: int) -> LayerRecord:
+        """NotFound: it was frozen, or dropped."""
+        layer = self._tree.namespace.layers().get(number)
+        if layer is None or layer.frozen:
+            raise NotFound(f"nobody writes to layer {number} any more")
+        return layer
+
+    def _inode(self, number: int) -> Inode:
+        """The device file of a layer that is written to."""
+        return next(inode for _, inode in self._tree.namespace.devices() if inode.layer == number)

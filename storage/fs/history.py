@@ -1,11 +1,16 @@
 """The history of a device: its snapshots by name, and what changed since each."""
 
+import asyncio
+
 from storage.errors import NotFound
 from storage.fs.inodes import LayerRecord
 from storage.fs.name_tree import NameTree
 from storage.lsm.changes import Changes
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
+
+COMPARED_BYTES = 1 << 20
+"""At once, of each of two layers."""
 
 
 class History:
@@ -26,6 +31,25 @@ class History:
             if layer.name == snapshot:
                 return Changes(self._engine.layers, self._engine.forest, layer.number, self._layer)
         raise NotFound(f"there is no snapshot named {snapshot!a} of this device")
+
+    async def equals(self, snapshot: LayerRecord) -> bool:
+        """Whether this is exactly what that snapshot of the device holds, and all of both can be read. What may differ
+        is read. Corrupt, Unreadable.
+        """
+        layers, at = self._engine.layers, 0
+        changes = Changes(layers, self._engine.forest, snapshot.number, self._layer)
+        while at < snapshot.size:
+            for length, changed in changes.extents(at, snapshot.size - at):
+                end = at + length
+                while changed and at < end:
+                    step = min(COMPARED_BYTES, end - at)
+                    one, other = await self._layer.read(at, step), await layers[snapshot.number].read(at, step)
+                    if b"".join(map(bytes, one)) != b"".join(map(bytes, other)):
+                        return False
+                    at += step
+                at = end
+            await asyncio.sleep(0)
+        return True
 
     def _others(self) -> list[LayerRecord]:
         table, own = self._tree.namespace.table, self._layer.number

@@ -316,6 +316,8 @@ class Tree:
             parent = self.layers.get(layer.parent)
             if parent is None or not parent.frozen or parent.number >= layer.number:
                 raise damaged(f"layer {layer.number} has no frozen, older parent {layer.parent}")
+        if layer.base and (layer.frozen or layer.base not in (older.number for older in self.trunk(layer.number))):
+            raise damaged(f"layer {layer.number} goes on from {layer.base}, which is no snapshot of it")
         try:
             check_size(layer.size)
             if layer.frozen:

@@ -96,6 +96,11 @@ class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
     """Of what a snapshot holds: drawn when it is taken, and the same wherever that was brought to."""
     expires: int = 0
     """When a snapshot may be deleted; 0: when somebody asks for it."""
+    filling: bool = False
+    """It takes a whole content from somewhere, and has not all of it yet: if that is cut short, its device goes, or is
+    rolled back to `base`."""
+    base: int = 0
+    """The snapshot that is filled up from; 0 for none."""
 
 
 class NameEntry(msgspec.Struct, frozen=True, array_like=True):

@@ -158,12 +158,20 @@ class Namespace:
         return list(range(first, first + count))
 
     def plan_create_device(
-        self, name: str, size: int, now: float, *, mode: int = 0o600, uid: int = 0, gid: int = 0
+        self,
+        name: str,
+        size: int,
+        now: float,
+        *,
+        mode: int = 0o600,
+        uid: int = 0,
+        gid: int = 0,
+        filling: bool = False,
     ) -> bytes:
         """A new device of `size` bytes that reads as zeros, and the directories of its name."""
         check_size(size)
         (layer,) = self.next_layers(1)
-        make = PutLayer(LayerRecord(number=layer, parent=0, size=size, frozen=False))
+        make = PutLayer(LayerRecord(number=layer, parent=0, size=size, frozen=False, filling=filling))
         return self.plan_device(name, [make], layer, now, mode=mode, uid=uid, gid=gid)
 
     def plan_device(

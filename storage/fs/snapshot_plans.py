@@ -3,10 +3,10 @@
 As everything that changes the tree: a record is planned against the tree as it is, made durable, and applied.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
-from storage.errors import AlreadyExists, NotFound
+from storage.errors import AlreadyExists, Conflict, NotFound
 from storage.fs.inodes import (
     SNAPSHOT_IDENTITY_BYTES,
     CloneLayer,
@@ -68,13 +68,13 @@ def head_above(names: Namespace, snapshot: int) -> int:
     raise NotFound("the snapshot was deleted meanwhile")
 
 
-def expired(layers: Iterable[LayerRecord], now: float | None, held: Collection[int]) -> list[int]:
-    """The snapshots that are to be deleted at a time, in seconds since 1970, but for those that are `held`; None: what
+def expired(layers: Iterable[LayerRecord], now: float | None, pins: Container[int]) -> list[int]:
+    """The snapshots that are to be deleted at a time, in seconds since 1970, but for those that are pinned; None: what
     time it is is not known. What a clone has left goes at any time.
     """
     upto = 0 if now is None else nanoseconds(now)
     due = [layer for layer in layers if layer.origin is SnapshotOrigin.CLONE or 0 < layer.expires <= upto]
-    return sorted(layer.number for layer in due if layer.number not in held)
+    return sorted(layer.number for layer in due if layer.number not in pins)
 
 
 def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, taking: Taking) -> bytes:
@@ -92,8 +92,10 @@ def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, takin
     )
 
 
-def plan_delete_snapshot(number: int) -> bytes:
-    """A snapshot goes."""
+def plan_delete_snapshot(names: Namespace, number: int) -> bytes:
+    """A snapshot goes. Conflict: a device that is being filled goes back to it if that is cut short."""
+    if any(layer.base == number for layer in names.layers().values()):
+        raise Conflict("an import that is not done goes on from this snapshot: wait for its end to delete it")
     return encode_edits([RemoveSnapshot(number)])
 
 

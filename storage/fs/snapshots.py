@@ -6,15 +6,16 @@ change is durable and in the indexes. One that was cancelled may have happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from storage.env import Env
 from storage.errors import Conflict, StorageError
 from storage.fs.device import Device
-from storage.fs.inodes import SnapshotOrigin
+from storage.fs.inodes import LayerRecord, SnapshotOrigin
 from storage.fs.name_tree import NameTree
+from storage.fs.pins import Pins
 from storage.fs.snapshot_plans import (
     Taking,
     find_snapshot,
@@ -69,10 +70,9 @@ class Snapshots:
         self._refuse_exclusive = refuse_exclusive
         self._refuse_in_use = refuse_in_use
         self._device = device
-        self.held: dict[int, str] = {}
-        """Snapshots that something under way needs, by number, and what that is, for people."""
+        self.pins = Pins()
         self.on_change: Callable[[], None] = lambda: None
-        """Told when there are other snapshots than before, or fewer are held."""
+        """Told when there are other snapshots than before, or fewer are needed."""
 
     async def list(self, device: str | None = None) -> list[SnapshotInfo]:
         """All snapshots, or those of one device, by device and age. NotFound."""
@@ -114,9 +114,8 @@ class Snapshots:
         def plan() -> bytes:
             self._refuse_in_use(f"{device}@{snapshot}", "delete it")
             number = find_snapshot(self._tree.namespace, device, snapshot).number
-            if number in self.held:
-                raise Conflict(f"{device}@{snapshot} is in use by {self.held[number]}: wait for its end to delete it")
-            return plan_delete_snapshot(number)
+            self._refuse_pinned(number, f"{device}@{snapshot}")
+            return plan_delete_snapshot(self._tree.namespace, number)
 
         await self._change(lambda: (plan(), heads_of(self._tree.namespace, [device])))
 
@@ -149,7 +148,7 @@ class Snapshots:
             await self._clone(lambda: find_snapshot(names, device, snapshot).number, new)
             return
         taken: list[int] = []
-        given_up = False
+        given_up, pinned = False, ExitStack()
 
         def plan() -> bytes:
             if given_up:
@@ -160,7 +159,7 @@ class Snapshots:
             name = temporary_name(names, device)
             record = plan_snapshot(names, [device], name, self._taking(SnapshotOrigin.CLONE))
             taken.append(number)
-            self.held[number] = "a clone"
+            pinned.enter_context(self.pins.pin(number, "a clone"))
             return record
 
         # A crash from here on, and whatever else keeps it from its end, leaves a snapshot that is deleted by itself.
@@ -169,8 +168,7 @@ class Snapshots:
             await self._clone(lambda: taken[0], new)
         finally:
             given_up = True
-            for number in taken:
-                del self.held[number]
+            pinned.close()
             self.on_change()
         with suppress(StorageError):  # what has come about is not taken back for what has to be deleted later
             await self.forget(taken[0])
@@ -192,12 +190,24 @@ class Snapshots:
         def plan() -> tuple[bytes, list[int]]:
             head = head_above(names, number)
             device = next(name for name, inode in names.devices() if inode.layer == head)
-            self._refuse_in_use(f"{device}@{names.layers()[number].name}", "delete it")
-            if number in self.held:
-                raise Conflict(f"layer {number} is in use by {self.held[number]}")
-            return plan_delete_snapshot(number), [head]
+            name = f"{device}@{names.layers()[number].name}"
+            self._refuse_in_use(name, "delete it")
+            self._refuse_pinned(number, name)
+            return plan_delete_snapshot(names, number), [head]
 
         await self._change(plan)
+
+    @contextmanager
+    def reading(self, device: str, snapshot: str, user: str) -> Iterator[LayerRecord]:
+        """A snapshot, which is not deleted in here. NotFound."""
+        found = find_snapshot(self._tree.namespace, device, snapshot)
+        with self.pins.pin(found.number, user):
+            yield found
+
+    def _refuse_pinned(self, number: int, name: str) -> None:
+        user = self.pins.user(number)
+        if user is not None:
+            raise Conflict(f"{name} is in use by {user}: wait for its end to delete it")
 
     def _taking(self, origin: SnapshotOrigin = SnapshotOrigin.ASKED, *, lasts: float | None = None) -> Taking:
         now = self._env.wall_clock()

@@ -15,13 +15,13 @@ from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError, Unfinished
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
+from storage.fs.clearing import Clearing
 from storage.fs.device import Device
 from storage.fs.file_tree import FileTree
 from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
-from storage.fs.snapshot_keeper import SnapshotKeeper
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
 from storage.fs.status import DeviceUsage, GarbageStatus, StoreFailure, StoreStatus, unreadable
@@ -81,13 +81,13 @@ class Store:
         self.opening = engine.opening
         self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self.device)
         self.files = FileTree(engine, tree, env, self._refuse_in_use)
-        self.filling = Filling(engine, tree, env, self.device, self._delete)
+        self.filling = Filling(engine, tree, env, self.snapshots.pins, self.device, self._delete, self._refuse_in_use)
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
-    def keep_snapshots(self) -> None:
-        """Delete snapshots whose time has come, from now on."""
-        SnapshotKeeper(self.snapshots, self._engine, self._tree, self._env).start()
+    def clear(self) -> None:
+        """From now on, what is to go goes by itself."""
+        Clearing(self.snapshots, self.filling, self._engine, self._tree, self._env).start()
 
     @property
     def url(self) -> str:

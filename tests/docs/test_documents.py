@@ -40,7 +40,7 @@ MORE_PAGES = [
     ("snapshot", "create"),
     ("snapshot", "rollback"),
 ]
-DEVICE_PAGES = [("device", verb) for verb in ("resize", "import", "delete", "salvage")]
+DEVICE_PAGES = [("device", verb) for verb in ("resize", "import", "export", "delete", "salvage")]
 
 
 def code_lines() -> list[str]:

@@ -127,7 +127,8 @@ class Operator:
             return [Change(kind, name)], store.delete_device(name)
         if kind in ON_TRUNKS:
             return self._plan_on_trunks(kind, name)
-        return [Change("create", name, size=size), Change("delete", name)], self._import(name, size)
+        changes = [Change("create", name, size=size), Change("fill", name), Change("delete", name)]
+        return changes, self._import(name, size)
 
     def _plan_on_trunks(self, kind: str, name: str) -> tuple[list[Change], Coroutine[None, None, None]]:
         snapshots, known = self._work.store.snapshots, self._work.session.devices[-1]

@@ -18,9 +18,10 @@ ON_TRUNKS = ("snapshot", "clone", "rollback", "forget")
 
 @dataclass(frozen=True)
 class Change:
-    """`verb` is create, resize, rename or delete, or one of `ON_TRUNKS`; `size` is the new one in bytes, `new` the new
-    name. A snapshot is taken of all devices of `group`, and called `new`; what is cloned, forgotten or rolled back to
-    is `name`, a snapshot. A rollback that keeps what it replaces calls it something that begins with `new`.
+    """`verb` is create, fill, resize, rename or delete, or one of `ON_TRUNKS`; `size` is the new one in bytes, `new`
+    the new name. What is filled has all that it was made to hold. A snapshot is taken of all devices of `group`, and
+    called `new`; what is cloned, forgotten or rolled back to is `name`, a snapshot. A rollback that keeps what it
+    replaces calls it something that begins with `new`.
     """
 
     verb: str
@@ -42,6 +43,8 @@ def after(devices: Devices, change: Change, shown: Devices, known: Container[int
         layer = shown.get(change.name, (0, 0))[0]
         if layer not in known:
             result[change.name] = (layer, change.size)
+    elif change.verb == "fill":
+        result[change.name] = devices[change.name]
     elif change.verb == "resize":
         result[change.name] = (result[change.name][0], change.size)
     elif change.verb == "rename":

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from storage.format.trunks import CloneSnapshot, DeleteSnapshot, RollBack
+from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, RollBack
 from storage.fs.name_tree import NameTree
 from storage.lsm.metadata import TreeEffects
 from tests.simulation.disk_history import Violation
@@ -35,9 +35,10 @@ class Tree(NameTree):
         }
 
     def apply(self, record: bytes) -> TreeEffects:
+        filling = {layer.number for layer in self.namespace.layers().values() if layer.filling}
         effects = super().apply(record)
         if self.session is not None:
-            task, change = self._who(effects)
+            task, change = self._who(effects, filling)
             try:
                 if change is None:
                     raise Violation(f"the tree changes into {self.shape()}, and nobody asked for it")
@@ -46,12 +47,14 @@ class Tree(NameTree):
                 self.violate(str(broken))
         return effects
 
-    def _who(self, effects: TreeEffects) -> tuple[asyncio.Task[Any] | None, Change | None]:
+    def _who(self, effects: TreeEffects, filling: set[int]) -> tuple[asyncio.Task[Any] | None, Change | None]:
         """Whose change it is, and what he meant: the task itself, or one that has a memtable flush do something to
         trunks, and perhaps did not wait for it.
         """
         task = asyncio.current_task()
         if intended := self.intents.get(task):
+            if intended[0].verb == "fill" and intended[0].name not in self.shape():
+                intended.pop(0)  # it was not filled to its end
             return task, intended.pop(0)
         shown = self.shape()
         # Two who roll a device back to different snapshots show the same names.
@@ -61,14 +64,20 @@ class Tree(NameTree):
                 if change.verb in ON_TRUNKS and self._makes(change, shown, origins):
                     intended.remove(change)
                     return other, change
-        return None, self._cleared_away(effects)
+        return None, self._cleared_away(effects, filling)
 
-    def _cleared_away(self, effects: TreeEffects) -> Change | None:
-        """What is done to trunks without anybody's asking: what the making of a clone has left is deleted."""
+    def _cleared_away(self, effects: TreeEffects, filling: set[int]) -> Change | None:
+        """What is done without anybody's asking: what the making of a clone has left is deleted, and what was not
+        filled to its end.
+        """
         gone = {one.snapshot for one in effects.operations if isinstance(one, DeleteSnapshot)}
-        known = {} if self.session is None else self.session.devices[-1]
-        left = [name for name, (layer, _) in known.items() if layer in gone and "@clone-under-way" in name]
-        return Change("forget", left[0]) if left else None
+        dropped = {one.layer for one in effects.operations if isinstance(one, DropLayer)} & filling
+        for name, (layer, _) in ({} if self.session is None else self.session.devices[-1]).items():
+            if layer in gone and "@clone-under-way" in name:
+                return Change("forget", name)
+            if layer in dropped:
+                return Change("delete", name)
+        return None
 
     def _makes(self, change: Change, shown: Devices, origins: set[int]) -> bool:
         known = {} if self.session is None else self.session.devices[-1]

@@ -1,7 +1,8 @@
-"""The keeper of snapshots: those whose time has come go by themselves.
+"""Clearing: what is to go goes by itself: snapshots that have expired or that a clone has left, and what was not filled
+to its end.
 
-It acts on what `expired` decides. What is in use, or cannot be deleted now, is tried again. A crash at any moment
-leaves snapshots that the next writer finds expired.
+It acts on what `expired` and `Filling.left` say. What is in use, or cannot be cleared away now, is tried again. A crash
+at any moment leaves it to the next writer.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from contextlib import suppress
 
 from storage.env import Env
 from storage.errors import Conflict, NotFound, Unreadable
+from storage.fs.filling import Filling
 from storage.fs.name_tree import NameTree
 from storage.fs.snapshot_plans import expired
 from storage.fs.snapshots import Snapshots
@@ -24,25 +26,26 @@ EXPIRY_LOOK_SECONDS = 600.0
 _log = logging.getLogger("nbdserver")
 
 
-class SnapshotKeeper:
+class Clearing:
     """Of one writer. Owned by the event loop."""
 
-    def __init__(self, snapshots: Snapshots, engine: Engine, tree: NameTree, env: Env) -> None:
+    def __init__(self, snapshots: Snapshots, filling: Filling, engine: Engine, tree: NameTree, env: Env) -> None:
         self._snapshots = snapshots
+        self._filling = filling
         self._engine = engine
         self._tree = tree
         self._env = env
         self._changed = asyncio.Event()
         self._left: set[int] = set()
         """What could not be deleted, which was said."""
-        snapshots.on_change = self._changed.set
+        snapshots.on_change = filling.on_cut_short = self._changed.set
 
     def start(self) -> None:
         """Begin; the engine ends it with itself."""
-        self._engine.background.start("snapshots that expire", self.run, on_failure=self._engine.fail)
+        self._engine.background.start("clearing", self.run, on_failure=self._engine.fail)
 
     async def run(self) -> None:
-        """Delete what has expired, for ever."""
+        """Clear away what is to go, for ever."""
         while True:
             self._changed.clear()
             pause = await self.round()
@@ -51,18 +54,30 @@ class SnapshotKeeper:
                     await self._changed.wait()
 
     async def round(self) -> float | None:
-        """Delete what has expired; the seconds until the next look, None: until there are other snapshots."""
+        """Clear away what is to go now; the seconds until the next look, None: until something changes."""
+        cut_short = await self._undo()
         layers, now = self._tree.namespace.layers(), self._now()
-        for number in expired(layers.values(), now, self._snapshots.held):
+        for number in expired(layers.values(), now, self._snapshots.pins):
             await self._delete(number)
         layers = self._tree.namespace.layers()
         self._left &= layers.keys()
         times = [layer.expires / 1e9 for layer in layers.values() if layer.expires]
-        if not times and not self._left:
+        if not times and not self._left and not cut_short:
             return None
-        if now is None or self._left:
+        if now is None or self._left or cut_short:
             return AGAIN_SECONDS
         return min(max(min(times) - now, 1.0), EXPIRY_LOOK_SECONDS)
+
+    async def _undo(self) -> bool:
+        """Undo what was not filled to its end; whether something could not be."""
+        for number in self._filling.left():
+            try:
+                await self._filling.undo(number)
+            except (Conflict, Unreadable) as error:
+                _log.warning("import_not_undone", extra={"layer": number, "reason": str(error)})
+            else:
+                _log.warning("import_undone", extra={"layer": number})
+        return bool(self._filling.left())
 
     def _now(self) -> float | None:
         """The time at which both this host and the store have arrived: none of them alone has data deleted."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.crypto.keyslots import Cost
+from storage.errors import Conflict
 from storage.fs.inodes import LayerRecord, SnapshotOrigin
 from storage.fs.opening import open_store
 from storage.fs.snapshot_plans import expired
@@ -132,10 +133,11 @@ def test_who_is_attached_keeps_it() -> None:
 def test_what_something_under_way_needs_is_kept() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "hour", lasts=3600.0)
-        store.snapshots.held[1] = "a test"  # the first layer of all
-        await asyncio.sleep(DAY)
-        assert names(store) == ["hour"]
-        del store.snapshots.held[1]
+        with store.snapshots.reading("a", "hour", "a test"):
+            await asyncio.sleep(DAY)
+            assert names(store) == ["hour"]
+            with pytest.raises(Conflict, match="in use by a test"):
+                await store.snapshots.delete("a", "hour")
         await asyncio.sleep(600)
         assert names(store) == []
 
