@@ -7,7 +7,7 @@ variable; what is absent has the default written here. Nothing here opens or ask
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -31,6 +31,11 @@ SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 DURATION_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 _DURATION = re.compile(r"([0-9]{1,6})\s*([smhdw])", re.IGNORECASE)
+
+KEEP_PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
+"""What `storage.fs.retention` knows."""
+
+_COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
 
@@ -59,6 +64,8 @@ class ServeSettings:
     journal: str | None = None
     """The folder of the journal in memory, or `off`; None: the runtime folder."""
     cache_bytes: int | None = None
+    keep: Mapping[str, int] = field(default_factory=dict)
+    """How many snapshots of a schedule are kept, by period; none is taken if it is empty."""
     scrub_days: int = SCRUB_DAYS
     """In so many days all data is read once; 0: never."""
     tls: Tls = "off"
@@ -97,6 +104,17 @@ def parse_duration(text: str) -> float:
     if match is None or not int(match[1]):
         raise ValueError(f"{text!r} is no length of time: write 30m, 12h, 7d or 4w")
     return int(match[1]) * DURATION_UNITS[match[2].lower()]
+
+
+def parse_keep(text: str) -> dict[str, int]:
+    """How many snapshots of each period `hourly=24,daily=7` keeps; ValueError for anything else."""
+    keep: dict[str, int] = {}
+    for part in text.split(","):
+        period, _, count = (word.strip() for word in part.partition("="))
+        if period not in KEEP_PERIODS or period in keep or not _COUNT.fullmatch(count):
+            raise ValueError(f"{text!r} is no schedule: write hourly=24,daily=7, of {', '.join(KEEP_PERIODS)}")
+        keep[period] = int(count)
+    return keep
 
 
 def format_size(count: int) -> str:

@@ -22,6 +22,7 @@ from nbdserver.cli.parameters import (
     ADDRESS,
     FILE,
     FOLDER_PATH,
+    KEEP,
     NAME,
     SIZE,
     Place,
@@ -94,6 +95,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
     help="What clients get that may miss what they were answered.",
 )
 @option("--cache-size", "cache_bytes", type=SIZE, help="Memory for decoded data.")
+@option("--keep", type=KEEP, default={}, metavar="hourly=24,daily=7", help="Take snapshots, and keep so many of each.")
 @option("--scrub-days", type=click.IntRange(0), default=SCRUB_DAYS, help="Read all data once in so long; 0: never.")
 @option("--metrics", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there, at /metrics.")
 @option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
@@ -163,6 +165,8 @@ def _check(settings: ServeSettings, *, fork: bool) -> None:
     """UsageError: options that exclude or need each other."""
     if settings.read_only and settings.create:
         raise click.UsageError("--read-only and --create exclude each other")
+    if settings.read_only and settings.keep:
+        raise click.UsageError("--read-only and --keep exclude each other")
     if fork and settings.run is not None:
         raise click.UsageError("--fork and --run exclude each other")
     tls = settings.tls

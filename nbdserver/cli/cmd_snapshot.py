@@ -72,8 +72,9 @@ def list_command(place: Place, device: str | None, as_json: bool) -> None:
     """List all snapshots, or those of DEVICE, the oldest first.
 
     EXCLUSIVE is what would be free if the snapshot were deleted. In a pipe: name, size in bytes, time, when it is
-    deleted by itself or "-", bytes exclusive, and who wanted it (asked: somebody who named it; rollback: one that
-    kept what it replaced; clone: one that did not get to its end, which is deleted by itself), separated by tabs.
+    deleted by itself or "-", bytes exclusive, and who wanted it (asked: somebody who named it; schedule: serve --keep;
+    rollback: one that kept what it replaced; clone: one that did not get to its end, which is deleted by itself),
+    separated by tabs.
     """
     from nbdserver.admin.snapshot_operations import ListSnapshots
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from nbdserver.config import DEFAULT_BIND, locate, parse_duration, parse_size
+from nbdserver.config import DEFAULT_BIND, locate, parse_duration, parse_keep, parse_size
 
 Command = Callable[..., Any]
 
@@ -63,6 +63,21 @@ class DurationType(click.ParamType[float]):
 
 
 DURATION = DurationType()
+
+
+class KeepType(click.ParamType[dict[str, int]]):
+    """`hourly=24,daily=7`: how many of each period."""
+
+    name = "keep"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int]:
+        try:
+            return value if isinstance(value, dict) else parse_keep(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+KEEP = KeepType()
 
 
 class AddressType(click.ParamType[tuple[str, int]]):

@@ -287,9 +287,8 @@ def _nothing(name: str) -> BlockDevice:
 
 
 async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Store:
-    engine = EngineOptions(scrub_seconds=settings.scrub_days * 24 * 3600.0 or None)
-    if settings.cache_bytes is not None:
-        engine = msgspec.structs.replace(engine, cache_bytes=settings.cache_bytes)
+    cache = EngineOptions().cache_bytes if settings.cache_bytes is None else settings.cache_bytes
+    engine = EngineOptions(scrub_seconds=settings.scrub_days * 24 * 3600.0 or None, cache_bytes=cache)
     return await open_store(
         settings.store,
         password,
@@ -302,6 +301,7 @@ async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, e
             state_folder=settings.state_folder,
             journal_folder=journal_folder(settings.journal, os.environ),
             admin_socket=socket_path(runtime_folder(os.environ), settings.store),
+            keep=settings.keep,
             unlocked=early,
             opening=told,
         ),

@@ -77,6 +77,8 @@ class SnapshotOrigin(IntEnum):
     """A rollback, which kept what it replaced."""
     CLONE = 2
     """The cloning of a device: it is deleted when that has ended, however it did."""
+    SCHEDULE = 3
+    """The schedule of a server, which deletes it when it is not kept any more."""
 
 
 class LayerRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -56,7 +56,7 @@ async def open_store(
     """
     terms = _Terms(create=create, take_over=take_over, accept_rollback=accept_rollback, read_only=False)
     store = await _open(location, password, env, options or StoreOptions(), terms)
-    store.clear()
+    store.keep_up()
     return store
 
 

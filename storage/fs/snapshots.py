@@ -94,7 +94,14 @@ class Snapshots:
             for layer in names.table.trunk(inode.layer)[:-1]
         ]
 
-    async def create(self, devices: Sequence[str], snapshot: str, *, lasts: float | None = None) -> None:
+    async def create(
+        self,
+        devices: Sequence[str],
+        snapshot: str,
+        *,
+        lasts: float | None = None,
+        origin: SnapshotOrigin = SnapshotOrigin.ASKED,
+    ) -> None:
         """A snapshot of each of these devices, at one moment, which is deleted by itself after `lasts` seconds.
         NotFound, AlreadyExists; Invalid: no such name may be.
         """
@@ -102,7 +109,7 @@ class Snapshots:
         def plan() -> bytes:
             for device in devices:
                 self._refuse_exclusive(device, "take a snapshot of it")
-            return plan_snapshot(self._tree.namespace, devices, snapshot, self._taking(lasts=lasts))
+            return plan_snapshot(self._tree.namespace, devices, snapshot, self._taking(origin, lasts=lasts))
 
         await self._change(lambda: (plan(), heads_of(self._tree.namespace, devices)))
 
@@ -196,6 +203,10 @@ class Snapshots:
             return plan_delete_snapshot(names, number), [head]
 
         await self._change(plan)
+
+    def free_devices(self) -> Sequence[str]:
+        """The devices that nobody has for himself."""
+        return [name for name in self._tree.namespace.names() if self._device(name).exclusive_user is None]
 
     @contextmanager
     def reading(self, device: str, snapshot: str, user: str) -> Iterator[LayerRecord]:

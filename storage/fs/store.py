@@ -22,6 +22,7 @@ from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
+from storage.fs.scheduling import Scheduling
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
 from storage.fs.status import DeviceUsage, GarbageStatus, StoreFailure, StoreStatus, unreadable
@@ -85,9 +86,11 @@ class Store:
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
-    def clear(self) -> None:
-        """From now on, what is to go goes by itself."""
+    def keep_up(self) -> None:
+        """From now on, what is to go goes by itself, and snapshots are taken as scheduled."""
         Clearing(self.snapshots, self.filling, self._engine, self._tree, self._env).start()
+        if self._options.keep:
+            Scheduling(self._options.keep, self.snapshots, self._engine, self._tree, self._env).start()
 
     @property
     def url(self) -> str:

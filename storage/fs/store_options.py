@@ -7,6 +7,7 @@ from pathlib import Path
 
 from storage.crypto.keys import DEFAULT_COST, Cost
 from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock
+from storage.fs.retention import Keep
 from storage.lsm.options import EngineOptions
 from storage.objects.health import Health
 
@@ -27,6 +28,8 @@ class StoreOptions:
     `journal_folder` is where on this host, in memory, the journal lies that outlives the process; None: there is none.
     `admin_socket` is where the commands of this host will reach the process that opens it, if they can.
 
+    `keep` is the schedule of snapshots that its writer takes and deletes, by period (see `retention`); empty: none.
+
     `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
     None, for servers: for ever.
     """
@@ -35,6 +38,7 @@ class StoreOptions:
     state_folder: Path | None = None
     admin_socket: Path | None = None
     journal_folder: Path | None = None
+    keep: Keep = field(default_factory=dict)
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     cost: Cost = DEFAULT_COST

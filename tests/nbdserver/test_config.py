@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.config import format_size, locate, parse_duration, parse_size
+from nbdserver.config import KEEP_PERIODS, format_size, locate, parse_duration, parse_keep, parse_size
 from storage.env import RealEnv
+from storage.fs import retention
 from storage.objects.locations import open_location
 
 
@@ -49,6 +50,21 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="length of time"):
         parse_duration(text)
+
+
+def test_schedules() -> None:
+    assert parse_keep("hourly=24,daily=7") == {"hourly": 24, "daily": 7}
+    assert parse_keep(" yearly = 1 ") == {"yearly": 1}
+    assert list(retention.PERIODS) == list(KEEP_PERIODS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "hourly", "hourly=", "hourly=0", "hourly=-1", "hourly=1.5", "hourly=1,", "hourly=1,hourly=2", "often=3"],
+)
+def test_what_is_no_schedule(text: str) -> None:
+    with pytest.raises(ValueError, match="no schedule"):
+        parse_keep(text)
 
 
 @given(st.integers(0, 2**60))

@@ -223,7 +223,7 @@ class Writer:
         self._tree.session = self.session
         self._tree.violate = self.violate
         self._tree.sequence = lambda: engine_of(self.store).writes.sequence
-        self.store.clear()
+        self.store.keep_up()
         self.state = "serving"
         self.note(
             f"opened with epoch {self.session.epoch} after {self.session.parent}"

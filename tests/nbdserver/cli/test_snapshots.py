@@ -88,6 +88,30 @@ def test_one_that_expires(server: Server) -> None:
     assert "no length of time" in run("snapshot", "create", "a@x", "--expires", "soon", status=2).stderr
 
 
+def test_a_schedule(server: Server) -> None:
+    """Of a server that is told to, on the command line or in a file; it touches nobody else's."""
+    run = server.host.run
+    assert "no schedule" in run("serve", "--keep", "often=3", status=2).stderr
+    assert "exclude each other" in run("serve", "--keep", "daily=3", "--read-only", status=2).stderr
+    run("snapshot", "create", "a@mine")
+    assert server.stop() == 0
+    folder = server.host.folder / "config" / "nbdserver"
+    folder.mkdir(parents=True)
+    (folder / "nbdserver.toml").write_text('[serve]\nkeep = "yearly=2,daily=3"\n')
+    server.start()
+
+    def listed() -> list[tuple[str, str]]:
+        found = json.loads(run("snapshot", "list", "--json").stdout)
+        return sorted((f"{one['device']}@{one['name']}", one["origin"]) for one in found)
+
+    until(lambda: len(listed()) == 3, seconds=90, what="they are taken")
+    (first, _), (_, mine), (other, origin) = listed()
+    assert first.startswith("a@auto-20")
+    assert first[1:] == other[1:]
+    assert (mine, origin) == ("asked", "schedule")
+    run("snapshot", "delete", first)
+
+
 def test_what_changed(server: Server) -> None:
     run = server.host.run
 

@@ -1,0 +1,120 @@
+"""A server's own snapshots, in virtual time: of all devices at one moment, deleted in turn, nobody else's touched."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from storage.crypto.keyslots import Cost
+from storage.fs.opening import open_store
+from storage.fs.store import Store
+from storage.fs.store_options import StoreOptions
+from tests.simulation.virtual import in_virtual_time
+from tests.storage.fs.test_clearing import DAY, Clock
+
+MIB = 1 << 20
+HOUR = 3600.0
+World = Callable[[Store, Clock], Awaitable[None]]
+
+
+def live(keep: Mapping[str, int], work: World) -> None:
+    async def run() -> None:
+        env = Clock()
+        options = StoreOptions(cost=Cost.for_tests(), keep=keep)
+        store = await open_store("memory://", b"p", env=env, create=True, options=options)
+        for name in ("a", "b"):
+            await store.create_device(name, MIB)
+        await work(store, env)
+        assert not store.failed.done()
+        await store.close()
+        env.close()
+
+    in_virtual_time(run())
+
+
+async def own(store: Store, device: str = "a") -> list[str]:
+    return [one.name for one in await store.snapshots.list(device) if one.origin == "schedule"]
+
+
+def test_they_are_taken_and_go() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await store.snapshots.create(["a"], "mine")
+        await store.snapshots.create(["a"], "auto-20200101T000000Z")
+        await asyncio.sleep(3 * DAY)
+        names = await own(store)
+        assert 3 <= len(names) <= 5
+        assert names == sorted(names) == await own(store, "b"), "of all devices, at one moment"
+        assert all(name.startswith("auto-202311") for name in names)
+        await store.create_device("c", MIB)
+        await asyncio.sleep(5 * HOUR)
+        assert len(await own(store, "c")) >= 3
+        there = [one.name for one in await store.snapshots.list("a") if one.origin == "asked"]
+        assert there == ["mine", "auto-20200101T000000Z"]
+
+    live({"hourly": 3, "daily": 2}, work)
+
+
+def test_each_holds_what_was_there_when_it_was_taken() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        for hour in range(6):
+            for name in ("a", "b"):
+                store.device(name).write(0, b"%d" % hour * 4096)
+            await asyncio.sleep(HOUR)
+        seen = [
+            [bytes(b"".join(map(bytes, await store.device(f"{name}@{one}").read(0, 1)))) for name in ("a", "b")]
+            for one in await own(store)
+        ]
+        assert all(one == other for one, other in seen)
+        assert len({one for one, _ in seen}) == len(seen) == 4
+
+    live({"hourly": 4}, work)
+
+
+def test_what_is_in_use_stays_until_it_is_not() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await asyncio.sleep(HOUR)
+        first = (await own(store))[0]
+        store.clients_of = lambda name: ["a client"] if name == f"a@{first}" else []
+        await asyncio.sleep(10 * HOUR)
+        assert first in await own(store)
+        assert first not in await own(store, "b")
+        store.clients_of = lambda name: []
+        await asyncio.sleep(120)
+        assert first not in await own(store)
+
+    live({"hourly": 2}, work)
+
+
+def test_a_device_that_somebody_has_is_left_out() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await asyncio.sleep(100)
+        before = [len(await own(store, name)) for name in ("a", "b")]
+        with store.hold("a", "an import"):
+            await asyncio.sleep(3 * HOUR)
+            after = [len(await own(store, name)) for name in ("a", "b")]
+            assert after == [before[0], before[1] + 3]
+
+    live({"hourly": 9}, work)
+
+
+def test_a_clock_that_jumps_back_and_forth() -> None:
+    """It takes no two of one hour, and deletes no more than it keeps."""
+
+    async def work(store: Store, env: Clock) -> None:
+        await asyncio.sleep(4 * HOUR)
+        assert len(await own(store)) == 3
+        for jump in (-2 * HOUR, 2 * HOUR, -3000 * DAY, 0.0):
+            env.off = jump
+            before = await own(store)
+            await asyncio.sleep(600)
+            after = await own(store)
+            assert len(after) == 3
+            assert len(set(before) - set(after)) <= 1
+
+    live({"hourly": 3}, work)
+
+
+def test_without_a_schedule_nothing_is_taken() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await asyncio.sleep(2 * DAY)
+        assert await own(store) == []
+
+    live({}, work)
