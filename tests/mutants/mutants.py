@@ -7,6 +7,7 @@ is what worlds do not see, or would be slow to: thresholds, figures for people, 
 from tests.mutants.mutant import mutants
 from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clients import CLIENTS
+from tests.mutants.mutants_of_commands import COMMANDS
 
 COMPACTION = "tests/storage/lsm/compaction/"
 
@@ -328,4 +329,5 @@ MUTANTS = [
     ),
     *CHECKS,
     *CLIENTS,
+    *COMMANDS,
 ]

@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound
+from storage.fs.file_plans import plan_mkdir, plan_move, plan_remove, plan_symlink
+from storage.fs.namespace import Namespace
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, kill
+from tests.storage.fs.trees import NOW
 
 Call = Callable[[Store], Awaitable[object]]
 
@@ -103,3 +106,40 @@ async def test_a_device_with_clients_stays_where_it_is(store: Store) -> None:
     with pytest.raises(Conflict, match="attached by a client"):
         await store.files.move("/.nbd/db", "/.nbd/moved")
     await store.close()
+
+
+async def test_when_it_was_modified_and_when_it_was_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A move modifies both directories, and changes what is moved; other attributes change, and modify nothing."""
+    store = await place.open(create=True)
+    files, clock = store.files, [0.0]
+    monkeypatch.setattr(place.env, "wall_clock", lambda: clock[0])
+
+    def times(path: str) -> tuple[float, float]:
+        info = files.stat(path)
+        return info.modified, info.changed
+
+    for path in ("/from", "/to", "/from/this"):
+        clock[0] += 1
+        await files.make_directory(path)
+    assert [times(path) for path in ("/from", "/to", "/from/this")] == [(3, 3), (2, 2), (3, 3)]
+    clock[0] = 4
+    await files.move("/from/this", "/to/this")
+    assert [times(path) for path in ("/from", "/to", "/to/this")] == [(4, 4), (4, 4), (3, 4)]
+    clock[0] = 5
+    await files.change("/to", mode=0o700)
+    assert times("/to") == (4, 5)
+    await store.close()
+
+
+def test_what_was_removed_has_no_inode(tree: Namespace) -> None:
+    before = set(tree.table.inodes)
+    tree.apply(plan_mkdir(tree, "/notes", NOW))
+    tree.apply(plan_symlink(tree, "/notes/link", "anywhere", NOW))
+    for path in ("/notes/link", "/notes"):
+        tree.apply(plan_remove(tree, path, NOW))
+    assert set(tree.table.inodes) == before
+
+
+def test_the_directory_of_devices_stays_where_it_is_also_when_it_is_empty(tree: Namespace) -> None:
+    with pytest.raises(Conflict, match="cannot be moved"):
+        plan_move(tree, "/.nbd", "/devices", NOW)
