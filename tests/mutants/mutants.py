@@ -8,6 +8,7 @@ from tests.mutants.mutant import mutants
 from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
+from tests.mutants.mutants_of_opening import OPENING
 
 COMPACTION = "tests/storage/lsm/compaction/"
 
@@ -330,4 +331,5 @@ MUTANTS = [
     *CHECKS,
     *CLIENTS,
     *COMMANDS,
+    *OPENING,
 ]

@@ -2,19 +2,23 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
 from storage.buffers import Buffer
 from storage.errors import Closed, Corrupt, Fenced, StorageError, Unavailable
 from storage.format.frame import SECTOR_BYTES
-from storage.format.names import MANIFESTS, WALS
+from storage.format.manifest import Manifest, encode
+from storage.format.names import MANIFESTS, WALS, sst_name
 from storage.lsm.options import EngineOptions
-from tests.storage.lsm.worlds import World, durable, read, record
+from tests.storage.lsm.worlds import InlineEnv, World, durable, read, record
 from tests.support.idle import idle
 from tests.support.waiting import soon, until
 
 A = b"a" * SECTOR_BYTES
+T = TypeVar("T")
 
 
 async def test_a_tree_change_is_durable_when_it_returns() -> None:
@@ -198,6 +202,56 @@ async def test_a_closed_store_needs_no_replay() -> None:
     engine = await world.open(take_over=False)
     assert world.store.count("get", WALS) <= 2, "its end is asked for before the take-over, and behind it"
     assert len(engine.commit.position.objects) == 0
+    await world.crash(engine)
+
+
+async def test_a_store_is_opened_with_one_get_for_each_sst() -> None:
+    world = World()
+    engine, layer = await world.start()
+    for number in range(5):
+        layer.write(number * SECTOR_BYTES, A)
+        await engine.flush_memtable()
+    await engine.close()
+    listed = [sst_name(sst.id) for sst in engine.manifests.manifest.ssts]
+    assert len(listed) == 5
+    world.store.calls.clear()
+    engine = await world.open()
+    assert [world.store.count("get", name) for name in listed] == [1] * 5
+    await world.crash(engine)
+
+
+class NotingEnv(InlineEnv):
+    """It knows whether what is running now would run in a thread."""
+
+    in_thread = False
+
+    async def run(self, pool: str, function: Callable[..., T], *args: object) -> T:
+        def noted() -> T:
+            self.in_thread = True
+            try:
+                return function(*args)
+            finally:
+                self.in_thread = False
+
+        return await super().run(pool, noted)
+
+
+async def test_a_manifest_is_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 86,400 SSTs it took 217 ms, in which nobody else was answered."""
+    world = World()
+    world.env = env = NotingEnv()
+    engine, layer = await world.start()
+    in_thread: list[bool] = []
+
+    def noted(manifest: Manifest) -> bytes:
+        in_thread.append(env.in_thread)
+        return encode(manifest)
+
+    monkeypatch.setattr("storage.lsm.manifest.manifest_store.encode", noted)
+    layer.write(0, A)
+    await engine.flush_memtable()
+    assert in_thread
+    assert all(in_thread)
     await world.crash(engine)
 
 
