@@ -8,13 +8,13 @@ by round, so what else the machine does touches both sides.
 import argparse
 import json
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.benchmarks.beside import table
 from tests.support.program import Host, Server
 
 GOALS = {"4k randread QD1": 1.0, "4k randread QD32": 0.7, "4k randwrite QD32": 0.5, "256k read QD8": 0.6}
@@ -94,13 +94,8 @@ def main() -> int:
         peer.terminate()
         peer.wait()
         shutil.rmtree(folder)
-    print("| operations a second | nbdkit memory | nbdserver | ratio | goal |")
-    print("| --- | --- | --- | --- | --- |")
-    for cell in CELLS:
-        ours, theirs = found[cell.name]["ours"], found[cell.name]["nbdkit"]
-        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-        row = (cell.name, f"{statistics.median(theirs):,.0f}", f"{statistics.median(ours):,.0f}", f"{ratio:.2f}")
-        print("| " + " | ".join((*row, f"{GOALS[cell.name]:.1f}")) + " |")
+    goals = {name: f"{goal:.1f}" for name, goal in GOALS.items()}
+    print(table(found, ("nbdkit", "nbdkit memory"), ("ours", "nbdserver"), goals))
     return 0
 
 

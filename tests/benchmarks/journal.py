@@ -5,10 +5,10 @@ measurement the server flushes, so that the next one does not pay for it. Ratios
 """
 
 import argparse
-import statistics
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks.beside import table
 from tests.benchmarks.cached import Cell, fio
 from tests.support.memory import folder_in_memory
 from tests.support.program import Host, Server
@@ -47,13 +47,8 @@ def main() -> int:
         finally:
             for server in servers.values():
                 server.close()
-    print("| operations a second | without | with a journal | ratio | goal |")
-    print("| --- | --- | --- | --- | --- |")
-    for cell in CELLS:
-        on, off = found[cell.name]["on"], found[cell.name]["off"]
-        ratio = statistics.median(a / b for a, b in zip(on, off, strict=True))
-        row = (cell.name, f"{statistics.median(off):,.0f}", f"{statistics.median(on):,.0f}", f"{ratio:.2f}")
-        print("| " + " | ".join((*row, f"{GOALS[cell.name]:.2f}")) + " |")
+    goals = {name: f"{goal:.2f}" for name, goal in GOALS.items()}
+    print(table(found, ("off", "without"), ("on", "with a journal"), goals))
     return 0
 
 
