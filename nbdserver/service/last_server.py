@@ -1,7 +1,7 @@
 """What the last server of a store has left: what it answered and did not flush, and clients that may come back.
 
-What a journal of it held is in the store again when this begins (`storage.lsm.restoring`); where something may be lost
-all the same, the clients that were attached to it are refused (`nbdserver.attachments`).
+What a journal of it held is in the store again when this begins (`storage.lsm.journal_replay`); where something may be
+lost all the same, the clients that were attached to it are refused (`nbdserver.attachments`).
 """
 
 import logging

@@ -23,12 +23,12 @@ from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.journal.files import JournalFiles
+from storage.lsm.journal_replay import FoundJournal, OpeningReport, restore
+from storage.lsm.journal_replay import read as read_journal
 from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.take_over import Opened, Opener
-from storage.lsm.restoring import FoundJournal, OpeningReport, restore
-from storage.lsm.restoring import read as read_journal
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_change import TreeChange, TrunkChange, TrunkPlan
 from storage.lsm.usage import Meter

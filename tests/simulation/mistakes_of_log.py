@@ -12,7 +12,7 @@ LOG = [
     ),
     Mutation(
         "a journal that does not check out is no loss",
-        "storage/lsm/restoring.py",
+        "storage/lsm/journal_replay.py",
         "            lineage = manifests.manifest.lineage[-1:]\n",
         "            lineage = manifests.manifest.lineage\n",
     ),
@@ -50,13 +50,13 @@ LOG = [
     ),
     Mutation(
         "the journal is taken from below the end of the log",
-        "storage/lsm/journal/restore.py",
+        "storage/lsm/journal/unlogged.py",
         "        if sequence > have:\n            if entry.previous > have:\n",
         "        if sequence > 0:\n            if entry.previous > have:\n",
     ),
     Mutation(
         "what the log holds is judged by its end, not by that of each queue",
-        "storage/lsm/restoring.py",
+        "storage/lsm/journal_replay.py",
         "    return None if queue is None else max(queue.last_sequence, queue.made)\n",
         "    return None if queue is None else max(each.last_sequence for each in layers.queues())\n",
     ),

@@ -1,4 +1,4 @@
-"""Restoring: a new writer does again what the journal of this host's last one holds beyond the log.
+"""Replay of a journal: a new writer does again what that of the last one on this host holds beyond the log.
 
 The order of steps is the promise. The journal was named in the lock before the take-over (see `Opener`), and the log is
 fenced and replayed. `read` decides what is beyond it, or sets the journal aside; `restore` links and queues that, under
@@ -17,7 +17,7 @@ from storage.crypto.mac import Authenticator
 from storage.env import Env
 from storage.errors import AccessDenied, Corrupt
 from storage.format.journal_batch import JournalEntry
-from storage.lsm.journal import restore as journals
+from storage.lsm.journal import unlogged as journals
 from storage.lsm.journal.journal import Journal, JournalPlace, Queue, Segment
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
