@@ -23,12 +23,12 @@ from nbdserver.admin.checking import Line, decode
 from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
 from nbdserver.admin.operations import (
-    ChangePassword,
     Operation,
     PlanCollection,
     PlanCompaction,
     encode_operation,
 )
+from nbdserver.admin.password_operations import PASSWORD_OPERATIONS
 from nbdserver.admin.snapshot_stream import SourceFailed, StreamDecoder
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
 from nbdserver.unix_sockets import connect, peer
@@ -92,9 +92,9 @@ class AdminClient:
         What changes the store is waited for as long as that takes, everything else for ANSWER_SECONDS (Unavailable). A
         password is told to nobody but a server of this user's, of root's, or of the system's own service.
         """
-        if isinstance(operation, ChangePassword) and not trusted_users() & self._users:
+        if isinstance(operation, PASSWORD_OPERATIONS) and not trusted_users() & self._users:
             (user,) = self._users
-            raise AccessDenied(f"the server of this store is {user_name(user)}'s: change the password as that user")
+            raise AccessDenied(f"the server of this store is {user_name(user)}'s: change its passwords as that user")
         seconds = None if operation.writes or isinstance(operation, _SLOW) else ANSWER_SECONDS
         return self._ask("POST", "/v1/operations", encode_operation(operation), seconds=seconds)
 

@@ -22,6 +22,7 @@ from nbdserver.admin.file_operations import (
     RemoveFile,
     ShowFile,
 )
+from nbdserver.admin.password_operations import AddPassword, ChangePassword, ListPasswords, RemovePassword
 from nbdserver.admin.snapshot_operations import (
     CloneDevice,
     CreateSnapshot,
@@ -186,19 +187,6 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
         return {"flushed": True}
 
 
-class ChangePassword(msgspec.Struct, frozen=True, tag="change-password"):
-    """The store opens with `new` from now on and no longer with `old`. Both are wiped at its end."""
-
-    old: Secret
-    new: Secret
-    writes: ClassVar[bool] = True
-
-    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        with self.old, self.new:
-            await store.change_password(self.old, self.new)
-        return {"changed": True}
-
-
 class ListClients(msgspec.Struct, frozen=True, tag="list-clients"):
     """Everybody who is connected."""
 
@@ -255,7 +243,10 @@ Operation = (
     | RemoveFile
     | ChangeFile
     | Flush
+    | ListPasswords
     | ChangePassword
+    | AddPassword
+    | RemovePassword
     | ListClients
     | DisconnectClient
     | AcceptClients

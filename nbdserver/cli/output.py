@@ -56,3 +56,8 @@ def size(count: int) -> str:
 def time(seconds: float) -> str:
     """A time in the local zone, to the second."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def today() -> str:
+    """The day, in the local zone."""
+    return datetime.now().astimezone().date().isoformat()

@@ -1,7 +1,8 @@
 """Keys objects in the store: made, opened by a password, replaced when that changes; and what protects them.
 
-It guarantees that a store is opened by a password of one of its slots and by nothing else, that changing a
-password touches no data, and that a wrong password and a damaged object are told apart.
+It guarantees that a store is opened by a password of one of its slots and by nothing else, that changing
+passwords touches no data, and that a wrong password and a damaged object are told apart. How slots are added and
+removed is in `storage.crypto.password_slots`.
 
 A store has one random data key for its whole life. A password gives a key-encryption key by Argon2id
 (RFC 9106); HKDF splits that into a check value, stored in the slot, and a wrap key, which seals the data key
@@ -32,6 +33,7 @@ encrypted.
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES, STORE_ID_BYTES, AuthenticationError
@@ -47,6 +49,7 @@ from storage.crypto.keyslots import (
     decode,
     encode,
     keys_name,
+    label_of,
     open_slot,
     seal_fits,
     seal_slot,
@@ -68,19 +71,28 @@ from storage.secret import Secret
 
 __all__ = [
     "DEFAULT_COST",
+    "FIRST_LABEL",
     "KEYS_PREFIX",
     "Cost",
     "DataKey",
     "OldKeysLeft",
     "change_password",
+    "check_password",
     "create",
     "delete_older",
     "keys_name",
     "load",
+    "new_slot",
     "older",
+    "refuse_known",
+    "replace_slots",
+    "unlock_newest",
 ]
 
 KEYS_PREFIX = "keys/"
+
+FIRST_LABEL = "main"
+"""What the password of a new store is called."""
 
 PASSWORD_BYTES_MAX = 65536
 """Room for a key file; anything longer is the wrong file."""
@@ -100,11 +112,11 @@ async def create(store: ObjectStore, password: Password, env: Env, cost: Cost = 
     AlreadyExists: there is a keys object, so there is a store. Invalid: the password is empty or absurdly
     long, or the cost is out of bounds. After Unavailable the object may be there: `load` tells.
     """
-    _check_password(password)
+    check_password(password)
     if await _numbers(store):
         raise AlreadyExists(f"there is a store at {store.url} already")
     data_key = DataKey(store_id=env.random_bytes(STORE_ID_BYTES), key=Secret(env.random_bytes(KEY_BYTES)))
-    slot = await _new_slot(data_key, 1, password, env, cost)
+    slot = await new_slot(data_key, 1, FIRST_LABEL, password, env, cost)
     try:
         await _write(store, 1, encode(data_key, 1, (slot,), cost.memory_kib_min))
     except Conflict:
@@ -118,25 +130,57 @@ async def load(store: ObjectStore, password: Password, env: Env, cost: Cost = DE
     Of `cost` only the floor matters. NotFound: no keys object, so no store. WrongPassword, Corrupt: the two
     are told apart. Unsupported: a newer format, or a cost this program refuses to pay.
     """
-    _check_password(password)
-    content = await _newest(store, cost)
-    data_key, _ = await _unlock(store, content, password, env)
+    content, data_key, _ = await unlock_newest(store, password, env, cost)
     return data_key, content.number
 
 
+async def unlock_newest(
+    store: ObjectStore, password: Password, env: Env, cost: Cost
+) -> tuple[KeysObject, DataKey, Slot]:
+    """The newest keys object, the data key, and the slot that the password opens. Raises what `load` does."""
+    check_password(password)
+    content = await _newest(store, cost)
+    data_key, slot = await _unlock(store, content, password, env)
+    return content, data_key, slot
+
+
+Edit = Callable[[DataKey, tuple[Slot, ...], Slot], Awaitable[tuple[Slot, ...]]]
+"""What becomes of the slots: given the data key, all slots, and the one that the password opens."""
+
+
 async def change_password(store: ObjectStore, old: Password, new: Password, env: Env, cost: Cost = DEFAULT_COST) -> int:
-    """Replace the slot that `old` opens by one for `new`; the number of the keys object written.
+    """Replace the slot that `old` opens by one for `new`, with its label. AlreadyExists: another slot has `new`. As
+    `replace_slots`.
+    """
+    check_password(new)
+
+    async def edit(data_key: DataKey, slots: tuple[Slot, ...], opened: Slot) -> tuple[Slot, ...]:
+        await refuse_known(data_key, [slot for slot in slots if slot is not opened], new, env)
+        changed = await new_slot(data_key, opened.number, label_of(opened, data_key), new, env, cost)
+        return tuple(changed if slot is opened else slot for slot in slots)
+
+    return await replace_slots(store, old, edit, env, cost)
+
+
+async def refuse_known(data_key: DataKey, slots: Iterable[Slot], new: Password, env: Env) -> None:
+    """AlreadyExists: the password is that of one of these slots, and would go on to open the store when one of the two
+    is removed.
+    """
+    for slot in slots:
+        if await env.run("codec", open_slot, slot, data_key.store_id, new) is not None:
+            label = label_of(slot, data_key)
+            raise AlreadyExists(f"this password opens the store already, as {label!r}: take another")
+
+
+async def replace_slots(store: ObjectStore, password: Password, edit: Edit, env: Env, cost: Cost) -> int:
+    """Write the next keys object with what `edit` makes of the slots of the newest; its number.
 
     Conflict: another change came first, and this one has no effect. Unavailable: the change may have happened, `load`
     tells. OldKeysLeft: it has, and the store did not delete the older objects, for which it has DELETE_SECONDS_MAX.
     Otherwise as `load`.
     """
-    _check_password(old)
-    _check_password(new)
-    content = await _newest(store, cost)
-    data_key, opened = await _unlock(store, content, old, env)
-    changed = await _new_slot(data_key, opened.number, new, env, cost)
-    slots = tuple(changed if slot is opened else slot for slot in content.slots)
+    content, data_key, opened = await unlock_newest(store, password, env, cost)
+    slots = await edit(data_key, content.slots, opened)
     number, name = content.number + 1, keys_name(content.number)
     await _write(store, number, encode(data_key, number, slots, cost.memory_kib_min))
     try:
@@ -150,12 +194,12 @@ async def change_password(store: ObjectStore, old: Password, new: Password, env:
 
 
 class OldKeysLeft(Unfinished):
-    """The password is changed by keys object `number`, and what the old one opens, `name`, is still there."""
+    """Keys object `number` is in force, and the one before, `name`, which passwords of then open, is still there."""
 
     def __init__(self, number: int, name: str, reason: str) -> None:
         super().__init__(
-            f"the new password is in force, but {name}, which the old one opens, could not be deleted ({reason}): "
-            "delete it yourself, or have the store opened again, which tries it again"
+            f"the change is in force, but {name}, which the passwords from before it open, could not be deleted "
+            f"({reason}): delete it yourself, or have the store opened again, which tries it again"
         )
         self.number = number
         self.name = name
@@ -241,17 +285,19 @@ async def _unlock(store: ObjectStore, content: KeysObject, password: Password, e
     raise WrongPassword(f"the password does not open the store at {store.url}")
 
 
-async def _new_slot(data_key: DataKey, number: int, password: Password, env: Env, cost: Cost) -> Slot:
+async def new_slot(data_key: DataKey, number: int, label: str, password: Password, env: Env, cost: Cost) -> Slot:
+    """The data key under a password. Takes as long as the cost says."""
     salt, nonce = env.random_bytes(SALT_BYTES), env.random_bytes(NONCE_BYTES)
     created = int(env.wall_clock())
 
     def seal() -> Slot:
-        return seal_slot(data_key, number, password, cost, salt=salt, nonce=nonce, created=created)
+        return seal_slot(data_key, number, password, cost, label=label, salt=salt, nonce=nonce, created=created)
 
     return await env.run("codec", seal)
 
 
-def _check_password(password: Password) -> None:
+def check_password(password: Password) -> None:
+    """Invalid: nobody would have such a password."""
     if not password:
         raise Invalid("the password is empty: give one")
     if len(password) > PASSWORD_BYTES_MAX:

@@ -1,8 +1,8 @@
 """Key slots: a password becomes a key (Argon2id, HKDF) that wraps the data key; and the bytes of a keys object. No I/O.
 
-The format has room for several slots, each with a password of its own; a store has one. No clock and no randomness is
-asked. What the parts protect, and what the whole is for, stands at the head of
-`storage.crypto.keys`.
+Each slot has a password of its own, and a label by which people tell slots apart. The label is sealed under the data
+key: whoever opens the store sees all of them, and the bucket none. No clock and no randomness is asked. What the parts
+protect, and what the whole is for, stands at the head of `storage.crypto.keys`.
 """
 
 import hmac
@@ -46,16 +46,19 @@ SALT_BYTES = 16
 CHECK_BYTES = 32
 SEAL_BYTES = 32
 CHECKSUM_BYTES = 32
+LABEL_BYTES_MAX = 32
+"""Of a label in UTF-8; shorter ones are padded, so that the bucket does not learn how long they are."""
 WRAPPED_BYTES = OVERHEAD_BYTES + KEY_BYTES
 
 _ARGON2ID = 1
 _SLOTS_HEADER = Struct("<8sHB16sQB")
-_SLOT = Struct("<HBIIB16sQ32s72s")
+_SLOT = Struct("<HBIIB16sQ32s72s72s")
 _SLOT_ASSOCIATED = Struct("<18sH16sHBIIB16sQ")
 _DOMAIN = b"nbdserver key slot"
 KEYS_BYTES_MAX = _SLOTS_HEADER.size + SLOTS_MAX * _SLOT.size + SEAL_BYTES + CHECKSUM_BYTES
 
 assert WRAPPED_BYTES == 72
+assert OVERHEAD_BYTES + LABEL_BYTES_MAX == 72
 assert len(_DOMAIN) == 18
 
 Password = bytes | bytearray
@@ -111,6 +114,7 @@ class Slot:
     created: int
     check: bytes
     wrapped: bytes
+    sealed_label: bytes
 
     def associated(self, store_id: bytes) -> bytes:
         """What the sealed data key is bound to: every clear field but the check value, compared by itself."""
@@ -146,17 +150,43 @@ def keys_name(number: int) -> str:
 
 
 def seal_slot(
-    data_key: DataKey, number: int, password: Password, cost: Cost, *, salt: bytes, nonce: bytes, created: int
+    data_key: DataKey,
+    number: int,
+    password: Password,
+    cost: Cost,
+    *,
+    label: str,
+    salt: bytes,
+    nonce: bytes,
+    created: int,
 ) -> Slot:
     """The data key under one password. Invalid: the cost is out of bounds. Takes as long as the cost says."""
     refusal = _refusal([cost], cost.memory_kib_min)
     if refusal:
         raise Invalid(refusal)
     check, wrap = _stretch(password, salt, cost)
-    slot = Slot(number=number, cost=cost, salt=salt, created=created, check=check, wrapped=b"")
+    slot = Slot(number, cost, salt, created, check, wrapped=b"", sealed_label=b"")
     associated = slot.associated(data_key.store_id)
     sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(bytes(data_key.key), associated, nonce, bytes(wrap))
-    return replace(slot, wrapped=nonce + sealed)
+    # The nonce serves twice, under two keys.
+    padded = label.encode().ljust(LABEL_BYTES_MAX, b"\0")
+    named = crypto_aead_xchacha20poly1305_ietf_encrypt(padded, associated, nonce, _label_key(data_key))
+    return replace(slot, wrapped=nonce + sealed, sealed_label=nonce + named)
+
+
+def label_of(slot: Slot, data_key: DataKey) -> str:
+    """What people call a slot. AuthenticationError: somebody changed it."""
+    nonce, sealed = slot.sealed_label[:NONCE_BYTES], slot.sealed_label[NONCE_BYTES:]
+    associated = slot.associated(data_key.store_id)
+    try:
+        padded = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, associated, nonce, _label_key(data_key))
+    except CryptoError:
+        raise AuthenticationError("the label does not open") from None
+    return padded.rstrip(b"\0").decode()
+
+
+def _label_key(data_key: DataKey) -> bytes:
+    return bytes(data_key.purpose("labels"))
 
 
 def open_slot(slot: Slot, store_id: bytes, password: Password) -> DataKey | None:
@@ -186,7 +216,7 @@ def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_m
         magic "NBDSTORE" 8 | format version u16 | kind u8 = 1 | store id 16 | own number u64 | slots u8
         each slot: number u16 | function u8 = 1 (Argon2id, version 0x13) | memory in KiB u32 | passes u32
                    lanes u8 | salt 16 | created u64 (s) | check value 32
-                   sealed data key: nonce 24, ciphertext 32, tag 16
+                   sealed data key: nonce 24, ciphertext 32, tag 16 | sealed label: the same
         seal 32 | checksum 32
 
     A slot keeps its number when its password changes. Invalid: the slots together cost more than anybody
@@ -210,6 +240,7 @@ def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_m
             slot.created,
             slot.check,
             slot.wrapped,
+            slot.sealed_label,
         )
     body = sealed + _seal(data_key, sealed)
     return body + sha256(body).digest()
@@ -242,12 +273,12 @@ def decode(data: bytes, number: int, memory_kib_min: int) -> KeysObject:
     return KeysObject(store_id=store_id, number=number, slots=slots, sealed=sealed, seal=seal)
 
 
-def _decode_slot(name: str, fields: tuple[int, int, int, int, int, bytes, int, bytes, bytes]) -> Slot:
-    number, function, memory_kib, passes, lanes, salt, created, check, wrapped = fields
+def _decode_slot(name: str, fields: tuple[int, int, int, int, int, bytes, int, bytes, bytes, bytes]) -> Slot:
+    number, function, memory_kib, passes, lanes, salt, created, check, wrapped, label = fields
     if function != _ARGON2ID:
         raise Unsupported(f"{name}: slot {number} needs a password function this program does not know")
     cost = Cost(memory_kib=memory_kib, passes=passes, lanes=lanes)
-    return Slot(number=number, cost=cost, salt=salt, created=created, check=check, wrapped=wrapped)
+    return Slot(number, cost, salt, created, check, wrapped, label)
 
 
 def _refusal(costs: Iterable[Cost], memory_kib_min: int) -> str | None:

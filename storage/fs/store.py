@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from storage.crypto import keys
 from storage.env import Env
-from storage.errors import Conflict, NotFound, StorageError, Unfinished
+from storage.errors import Conflict, NotFound, StorageError
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
 from storage.fs.clearing import Clearing
@@ -21,6 +20,7 @@ from storage.fs.file_tree import FileTree
 from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
+from storage.fs.key_slots import KeySlots
 from storage.fs.name_tree import NameTree
 from storage.fs.scheduling import Scheduling
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
@@ -83,6 +83,7 @@ class Store:
         self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self.device)
         self.files = FileTree(engine, tree, env, self._refuse_in_use)
         self.filling = Filling(engine, tree, env, self.snapshots.pins, self.device, self._delete, self._refuse_in_use)
+        self.passwords = KeySlots(engine, objects, env, options.cost)
         self.upkeep = Upkeep(engine, tree, env)
         """Maintenance that somebody asks for."""
 
@@ -236,21 +237,6 @@ class Store:
         if clients:
             others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
             raise Conflict(f"{name!r} is attached by {clients[0]}{others}: detach first to {action}")
-
-    async def change_password(self, old: bytes | bytearray, new: bytes | bytearray) -> None:
-        """Replace the slot that `old` opens; data stays as it is. WrongPassword. Unfinished: the new one is in force,
-        and what the old one opens could not be deleted."""
-        self._engine.check_writer()
-        left = None
-        try:
-            number = await keys.change_password(self._objects, old, new, self._env, self._options.cost)
-        except keys.OldKeysLeft as error:
-            number, left = error.number, Unfinished(str(error))
-        self._engine.keys_number = number
-        # From here on nobody can put the old object back unnoticed. A crash before it leaves the new password valid.
-        await self._engine.flush_memtable(always=True)
-        if left is not None:
-            raise left
 
     async def flush(self) -> None:
         """Return when everything written so far, to any device, is durable. Closed: the store failed before."""

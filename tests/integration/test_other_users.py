@@ -212,7 +212,7 @@ def test_root_finds_the_server_of_a_store_whoever_runs_it(
     assert (status["pid"], status["exports"]) == (service.pid, ["a", "b"])
     # A password is not told to another user, though the server has the store open.
     done = host.run("password", "change", *store, status=EXIT_DENIED, NBDSERVER_NEW_PASSWORD=NEW)
-    assert done.stderr == "nbdserver: the server of this store is user nobody's: change the password as that user\n"
+    assert done.stderr == "nbdserver: the server of this store is user nobody's: change its passwords as that user\n"
     assert as_victim(work, "device", "list", *store)[0] == 0
 
 

@@ -20,7 +20,8 @@ import storage.fs.opening
 from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient
 from nbdserver.admin.content_frames import encode, encode_end
-from nbdserver.admin.operations import ChangePassword, CreateDevice, Flush
+from nbdserver.admin.operations import CreateDevice, Flush
+from nbdserver.admin.password_operations import ChangePassword
 from nbdserver.exports import Exports
 from nbdserver.server.listener import Server
 from nbdserver.service import logs
@@ -144,6 +145,8 @@ COMMANDS = {
     "status": (("status",), OLD),
     "wrong password": (("device", "list"), WRONG),
     "password change": (("password", "change"), OLD),
+    "password add": (("password", "add", "second"), OLD),
+    "password list": (("password", "list"), OLD),
     "create": (("device", "create", "new", "1MiB"), OLD),
     "import": (("device", "import", "new", "image"), OLD),
     "export": (("device", "export", "--overwrite", "disk", "copy"), OLD),

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from nbdserver.admin.operations import ChangePassword, decode_operation, encode_operation
+from nbdserver.admin.operations import decode_operation, encode_operation
+from nbdserver.admin.password_operations import ChangePassword
 from storage.crypto.keyslots import DataKey
 from storage.secret import Secret, taken, without_passwords, without_secrets
 from tests.support.planted import found_in, unique

@@ -84,8 +84,8 @@ class FormatReader(BlockReader):
         check(hashlib.sha256(raw[:-32]).digest() == raw[-32:], "the keys object has the wrong checksum")
         magic, version, kind, store_id, own, slots = struct.unpack_from("<8sHB16sQB", raw)
         check((magic, version, kind, own) == (b"NBDSTORE", 1, 1, number), "not the keys object of its name")
-        check(len(raw) == 36 + slots * 140 + 64, "the keys object has the wrong length")
-        for at in range(36, 36 + slots * 140, 140):
+        check(len(raw) == 36 + slots * 212 + 64, "the keys object has the wrong length")
+        for at in range(36, 36 + slots * 212, 212):
             slot, function, memory, passes, lanes, salt, created, value = struct.unpack_from("<HBIIB16sQ32s", raw, at)
             sealed = raw[at + 68 : at + 140]
             check(function == 1, "unknown password function")

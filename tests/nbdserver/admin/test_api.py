@@ -14,7 +14,6 @@ from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient, find_server
 from nbdserver.admin.content_frames import encode, encode_end
 from nbdserver.admin.operations import (
-    ChangePassword,
     CreateDevice,
     DeleteDevice,
     Flush,
@@ -24,6 +23,7 @@ from nbdserver.admin.operations import (
     ResizeDevice,
     ShowDevice,
 )
+from nbdserver.admin.password_operations import ChangePassword
 from nbdserver.admin.sockets import socket_path
 from nbdserver.cli.exit_status import status_of
 from storage import Store
@@ -290,7 +290,7 @@ async def test_a_password_that_is_changed_while_the_old_keys_stay(
     monkeypatch.setattr(keys, "DELETE_SECONDS_MAX", 0.05)
     monkeypatch.setattr(objects_of(store), "delete", deletes_no_keys)
     async with asyncio.timeout(60):
-        with pytest.raises(Unfinished, match="the new password is in force") as left:
+        with pytest.raises(Unfinished, match="the change is in force") as left:
             await ask(client.perform, ChangePassword(Secret(b"password"), Secret(b"another")))
         assert status_of(left.value) == 3
         with pytest.raises(WrongPassword):

@@ -75,7 +75,7 @@ def test_the_commands() -> None:
         "flush",
         "check",
         "scrub",
-        "password change",
+        *(f"password {verb}" for verb in ["list", "change", "add", "remove", "sheet"]),
         "client list",
         "client disconnect",
         "client accept",

@@ -18,12 +18,13 @@ async def names(store: MemoryStore) -> list[str]:
 
 # What follows was made by somebody who also repairs the checksum: where it can be known, it is damage.
 
-HEADER_BYTES, SLOT_BYTES = 36, 140
+HEADER_BYTES, SLOT_BYTES = 36, 212
 
 
 def slot(data_key: DataKey, number: int, password: bytes) -> Slot:
     nonce = bytes([number]) * 24
-    return seal_slot(data_key, number, password, CHEAP, salt=bytes([number]) * 16, nonce=nonce, created=1_700_000_000)
+    salt, label = bytes([number]) * 16, f"slot {number}"
+    return seal_slot(data_key, number, password, CHEAP, label=label, salt=salt, nonce=nonce, created=1_700_000_000)
 
 
 def with_checksum(body: Buffer) -> bytes:

@@ -222,7 +222,7 @@ async def test_another_kind_of_object_is_refused(store: MemoryStore, env: RealEn
 async def test_slots_that_cost_too_much_together_are_not_written() -> None:
     data_key = DataKey(store_id=bytes(16), key=Secret(bytes(32)))
     one = slot(data_key, 1, OLD)
-    dear = Slot(2, Cost(memory_kib=1 << 20, passes=16), one.salt, 0, one.check, one.wrapped)
+    dear = Slot(2, Cost(memory_kib=1 << 20, passes=16), one.salt, 0, one.check, one.wrapped, one.sealed_label)
     with pytest.raises(Invalid, match="over all slots"):
         encode(data_key, 1, (one, dear), CHEAP.memory_kib_min)
 
@@ -240,6 +240,8 @@ GOLDEN = (
     "4e424453544f5245010001000102030405060708090a0b0c0d0e0f010000000000000001010001400000000100000001"
     "0101010101010101010101010101010100f15365000000005dda397e9bb1a0b05d361fcc7d580b9a5f1ed85eb20d0838"
     "018902d57be7e544010101010101010101010101010101010101010101010101d452408949841dad7d79b0ad4f88182d"
-    "7a55b8379fb1812c19cf0d8a02b1cc4fbdb565d9d8cd55fff435b82100219dbdcfb752b45463f7add630ad779477d263"
-    "f46ebdf55ebf225d1e87f27c13b17845d3137077122de422e36fc47e1abeaa51ce6885cd47858e954ea346664ad7ee32"
+    "7a55b8379fb1812c19cf0d8a02b1cc4fbdb565d9d8cd55fff435b82100219dbd01010101010101010101010101010101"
+    "0101010101010101e04e0ac83b106e6117ad3bf6d0589894b0944ad557e98d801318590063c87b71cc62ac66eff1f224"
+    "82894d063147fc396d06abfb110f785eb526468544859216c220b722e791cd35cbf766484b26ed26079f39fd8ea9848a"
+    "1ef33da6f9f4facfe13cce11edcdb44e394e43c952464e77"
 )

@@ -197,7 +197,7 @@ async def test_a_change_whose_clean_up_fails_says_that_it_is_in_force(
 
     store.trap("delete", "before", refuse)
     async with asyncio.timeout(60):
-        with pytest.raises(OldKeysLeft, match="the new password is in force, but") as left:
+        with pytest.raises(OldKeysLeft, match="the change is in force, but") as left:
             await change_password(store, OLD, NEW, env, CHEAP)
     assert (left.value.number, left.value.name) == (2, keys_name(1))
     assert (await load(store, NEW, env, CHEAP))[1] == 2

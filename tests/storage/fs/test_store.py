@@ -117,11 +117,11 @@ async def test_a_password_change_changes_one_object_and_no_data(place: Place) ->
     await store.close()
     store = await place.open()
     with pytest.raises(WrongPassword):
-        await store.change_password(b"another", b"new")
+        await store.passwords.change(b"another", b"new")
     with pytest.raises(Invalid):
-        await store.change_password(PASSWORD, b"")
+        await store.passwords.change(PASSWORD, b"")
     old_keys = (place.folder / "keys" / "00000000000000000001.keys").read_bytes()
-    await store.change_password(PASSWORD, b"new")
+    await store.passwords.change(PASSWORD, b"new")
     await store.close()
     assert [name for name in place.files() if name.startswith("keys/")] == ["keys/00000000000000000002.keys"]
     with pytest.raises(WrongPassword):
@@ -154,7 +154,7 @@ async def test_a_reader_takes_nothing_and_changes_nothing(place: Place) -> None:
         reader.delete_device("a"),
         reader.rename_device("a", "b"),
         reader.resize_device("a", 2 * MIB),
-        reader.change_password(PASSWORD, b"new"),
+        reader.passwords.change(PASSWORD, b"new"),
     ):
         with pytest.raises(AccessDenied):
             await awaited
