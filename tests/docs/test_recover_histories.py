@@ -4,11 +4,8 @@ device and snapshot what was written to it, while the store is open, when it is 
 
 import asyncio
 import contextlib
-import importlib.machinery
-import importlib.util
 import random
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +21,12 @@ from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack,
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.docs.test_format_maintained import Maintained
 from tests.support.examples import first_soon
-from tests.support.program import REPOSITORY
+from tests.support.recover_script import recover
 from tests.support.seeds import fresh_seed
 
 PASSWORD = b"password"
 BLOCK = 262144
 SIZES = (3 * BLOCK, 4 * BLOCK + 512 * 3, 512)
-
-
-def load_recover() -> Any:
-    """The script as a module."""
-    path = str(REPOSITORY / "scripts" / "recover")
-    loader = importlib.machinery.SourceFileLoader("recover", path)
-    spec = importlib.util.spec_from_loader("recover", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["recover"] = module
-    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = bytecode
-    return module
-
-
-recover = load_recover()
 
 
 class History:
