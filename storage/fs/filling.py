@@ -68,6 +68,14 @@ class Filling:
         layers = self._tree.namespace.layers().values()
         return sorted(layer.number for layer in layers if layer.filling and layer.number not in self._under_way)
 
+    async def undo_new(self) -> None:
+        """The devices that an earlier writer was making, and did not fill to their end, go: nobody is to find one of
+        that name. A crash leaves them to the next writer.
+        """
+        for number in self.left():
+            if not self._layer(number).base:
+                await self.undo(number)
+
     @asynccontextmanager
     async def new(self, name: str, size: int, user: str, arrival: Arrival | None = None) -> AsyncIterator[Device]:
         """A new device, held from its first moment by `user`, who fills it in here; gone again if that fails. What it

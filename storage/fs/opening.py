@@ -56,6 +56,11 @@ async def open_store(
     """
     terms = _Terms(create=create, take_over=take_over, accept_rollback=accept_rollback, read_only=False)
     store = await _open(location, password, env, options or StoreOptions(), terms)
+    try:
+        await store.filling.undo_new()
+    except BaseException:
+        await store.close()
+        raise
     store.keep_up()
     return store
 

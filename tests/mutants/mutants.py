@@ -9,6 +9,7 @@ from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
 from tests.mutants.mutants_of_opening import OPENING
+from tests.mutants.mutants_of_snapshots import SNAPSHOTS
 
 COMPACTION = "tests/storage/lsm/compaction/"
 
@@ -332,4 +333,5 @@ MUTANTS = [
     *CLIENTS,
     *COMMANDS,
     *OPENING,
+    *SNAPSHOTS,
 ]

@@ -116,6 +116,19 @@ def test_one_clock_that_jumps_deletes_nothing(jump: float) -> None:
     live(work)
 
 
+def test_a_clock_that_is_behind_is_waited_for() -> None:
+    async def work(store: Store, env: Clock) -> None:
+        await store.snapshots.create(["a"], "day", lasts=DAY)
+        env.off = -400 * DAY
+        await asyncio.sleep(1.5 * DAY)
+        assert names(store) == ["day"]
+        env.off = 0.0
+        await asyncio.sleep(1200)
+        assert names(store) == []
+
+    live(work)
+
+
 def test_who_is_attached_keeps_it() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "hour", lasts=3600.0)

@@ -75,6 +75,7 @@ async def test_one_that_fails(store: Store) -> None:
     for durable in (False, True):
         with pytest.raises(ValueError, match="no more"):
             await fill(durable=durable)
+        assert store.device("a").exclusive_user is None, "who is told of the failure finds it undone"
         await is_as_before(store)
     await store.close()
 
@@ -136,7 +137,7 @@ async def test_a_new_device_whose_server_is_killed(place: Place, store: Store, d
     with pytest.raises(Exception, match="killed"):
         await filling.__aexit__(None, None, None)
     store = await place.open()
-    await until(lambda: store.names() == ("a",))
+    assert store.names() == ("a",)
     async with store.filling.new("b", MIB, FILLER, Arrival("one", b"1" * 16, MIB, 0)) as device:
         device.write(0, NEW)
     await kill(store)

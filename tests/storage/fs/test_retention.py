@@ -77,6 +77,13 @@ def test_a_server_that_looks_now_and_then(keep: Mapping[str, int], pauses: list[
         assert shortest(max(taken)) == shortest(now)
 
 
+def test_a_clock_that_went_back_takes_nothing_that_is_not_kept() -> None:
+    keep, now = {"hourly": 2}, at("2026-11-29T02:30:00")
+    later = {now + 3600, now + 7200}
+    assert not is_due(keep, later, now)
+    assert is_due(keep, {*later, now - 3600} - {now + 7200}, now)
+
+
 def test_a_month_of_hours_and_days() -> None:
     taken: set[float] = set()
     start = at("2026-11-01T00:00:30")

@@ -1,0 +1,78 @@
+"""Mistakes in what is done with snapshots beside the engine: what expires, what is filled, streams, schedules."""
+
+from tests.mutants.mutant import mutants
+
+SNAPSHOTS = [
+    *mutants(
+        "storage/fs/snapshots.py",
+        "tests/storage/fs/test_clones.py",
+        (
+            "clone: what it needs is cleared away under it",
+            '            pinned.enter_context(self.pins.pin(number, "a clone"))\n',
+            "",
+        ),
+        ("clone: one that was given up goes on", "            if given_up:\n", "            if False:\n"),
+        (
+            "rollback: the size is shown though it is refused",
+            "            kept.append(name)\n            return record\n",
+            "            kept.append(name)\n            resize()\n            return record\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/clearing.py",
+        "tests/storage/fs/test_clearing.py",
+        ("expiry: the host's clock alone counts", "min(its, self._env.wall_clock())", "self._env.wall_clock()"),
+        ("expiry: the store's clock alone counts", "min(its, self._env.wall_clock())", "its"),
+        ("expiry: what is in use is never tried again", "if now is None or self._left or", "if now is None or"),
+    ),
+    *mutants(
+        "storage/fs/filling.py",
+        "tests/storage/fs/test_filling.py",
+        (
+            "filling: a new device is not marked",
+            "self._env.wall_clock(), filling=True)",
+            "self._env.wall_clock(), filling=False)",
+        ),
+        (
+            "filling: one that goes on from a snapshot is not marked",
+            "size=arrival.size, filling=True, base=origin.number)",
+            "size=arrival.size)",
+        ),
+        ("filling: a change is not looked for", "or not await history.equals(origin)", "or False"),
+        (
+            "filling: what failed is left as it is",
+            "await asyncio.shield(self.undo(number))",
+            "await asyncio.sleep(0)",
+        ),
+    ),
+    *mutants(
+        "storage/fs/history.py",
+        "tests/storage/fs/test_filling.py",
+        (
+            "filling: what was put together counts as changed",
+            'if b"".join(map(bytes, one)) != b"".join(map(bytes, other)):',
+            "if changed:",
+        ),
+    ),
+    *mutants(
+        "nbdserver/admin/snapshot_stream.py",
+        "tests/nbdserver/admin/test_snapshot_stream.py",
+        ("stream: a checksum is of its record alone", "hashlib.sha256(check)", "hashlib.sha256()"),
+        ("stream: a checksum leaves out where the record is", "    digest.update(head)\n", ""),
+        ("stream: one that was cut is whole", "if not self.ended or self._buffer:", "if self._buffer:"),
+        ("stream: ranges may overlap", "offset < self.position or", ""),
+        ("stream: ranges may lie behind the end", " or offset + length > self.header.size", ""),
+    ),
+    *mutants(
+        "storage/fs/retention.py",
+        "tests/storage/fs/test_retention.py",
+        ("schedule: the last of each period is kept", "for moment in ordered:", "for moment in reversed(ordered):"),
+        ("schedule: the oldest periods are kept", "sorted(first)[-count:]", "sorted(first)[:count]"),
+        ("schedule: what is not kept is taken", "not taken and now in kept(keep, [*moments, now])", "not taken"),
+    ),
+    *mutants(
+        "storage/fs/scheduling.py",
+        "tests/storage/fs/test_scheduling.py",
+        ("schedule: it deletes what others took", "                if layer.origin is SnapshotOrigin.SCHEDULE\n", ""),
+    ),
+]
