@@ -230,11 +230,11 @@ def _serve(
         # All else is loaded while that is at work: half of what a start takes.
         import uvloop
 
-        from nbdserver.service import service
+        from nbdserver.service import life
         from storage.env import RealEnv
 
         env = RealEnv()
-        return uvloop.run(service.serve(settings, password, early, env, partial(listening, log=log), complain))
+        return uvloop.run(life.serve(settings, password, early, env, partial(listening, log=log), complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:

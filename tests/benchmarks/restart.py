@@ -21,7 +21,7 @@ PARTS = {
     "the interpreter": "pass",
     "with what opens the keys": "import nbdserver.cli.cmd_serve, storage.fs.early_unlock",
     "with all that a server loads": (
-        "import nbdserver.cli.cmd_serve, storage.fs.early_unlock, uvloop, nbdserver.service.service, storage.fs.opening"
+        "import nbdserver.cli.cmd_serve, storage.fs.early_unlock, uvloop, nbdserver.service.life, storage.fs.opening"
     ),
 }
 ARGON2 = """

@@ -1,0 +1,183 @@
+"""The life of `nbdserver serve`, from the opening of the store to its closing.
+
+It checks that it can listen, opens the store, makes devices, listens, says so, and waits for the first of:
+
+- a signal: clients finish what is under way, the store is flushed and closed, status 0;
+- the end of the command of --run: the same, with the command's status;
+- the failure of the store: clients are dropped at once and without an answer, for they were promised nothing.
+
+SIGHUP has it read certificates and access list again. A second signal of the others ends the process where it
+stands, which costs what was not flushed, as a power cut would.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+import msgspec
+
+from nbdserver.admin.sockets import runtime_folder, socket_path
+from nbdserver.admin.starting import starting
+from nbdserver.block_device import BlockDevice
+from nbdserver.config import STOP_SECONDS, ServeSettings
+from nbdserver.exports import Exports
+from nbdserver.journals import journal_folder
+from nbdserver.server.listener import Server
+from nbdserver.service import logs
+from nbdserver.service.announce import Announcement
+from nbdserver.service.condition import opening, waits_for
+from nbdserver.service.last_server import attachments_after, tell
+from nbdserver.service.serve_policy import ServePolicy
+from nbdserver.service.service import INTERRUPTED, Service
+from nbdserver.service.waiting import saying
+from storage import EngineOptions, Opening, Store, StoreOptions, open_store
+from storage.env import Env
+from storage.errors import NotFound
+from storage.fs.early_unlock import EarlyUnlock
+from storage.secret import Secret
+
+logger = logging.getLogger("nbdserver")
+
+Ready = Callable[[list[Announcement]], None]
+T = TypeVar("T")
+
+
+async def serve(
+    settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, ready: Ready, say: Callable[[str], None]
+) -> int:
+    """Serve until the end; returns the exit status. The password is wiped once the store is open. `ready` is called
+    once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged.
+    Raises the StorageError for which it cannot start, or with which the store has failed.
+    """
+    asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
+    stopped = _stopped_by_signals()
+    security = ServePolicy(settings, env)
+    await _rehearse(settings, env)
+    with starting(settings.store, os.environ) as started:
+
+        def ready_now(announcements: list[Announcement]) -> None:
+            started()
+            ready(announcements)
+
+        return await _open_and_serve(settings, password, early, env, security, stopped, ready_now, say)
+
+
+async def _open_and_serve(
+    settings: ServeSettings,
+    password: Secret,
+    early: EarlyUnlock,
+    env: Env,
+    security: ServePolicy,
+    stopped: asyncio.Event,
+    ready: Ready,
+    say: Callable[[str], None],
+) -> int:
+    """`serve`, once everything is checked that does not need the store."""
+    told = Opening()
+    async with saying(say, lambda waited: opening(settings.store, told, waited)):
+        with password:
+            store = await _unless(stopped, _open(settings, password, early, env, told))
+    if store is None:
+        return INTERRUPTED
+    service: Service | None = None
+    try:
+        attachments = await attachments_after(store, settings.after_loss)
+        service = Service(store, settings, env, security, attachments)
+        try:
+            async with saying(say, lambda _: _waits_for(store)):
+                announcements = await service.start()
+            ready(announcements)
+            tell(store, attachments)
+            status = await service.until_the_end(stopped)
+        except BaseException:
+            await service.stop(grace_seconds=0)
+            raise
+        async with saying(_say_stopping, service.waits_for):
+            await service.stop(grace_seconds=STOP_SECONDS)
+        return status
+    finally:
+        try:
+            async with saying(_say_stopping, lambda _: _waits_for(store)):
+                await store.close()
+        finally:
+            if service is not None:
+                await service.end()
+
+
+def _waits_for(store: Store) -> str:
+    return waits_for(msgspec.to_builtins(store.status()))
+
+
+def _say_stopping(sentence: str) -> None:
+    logger.warning("stopping", extra={"waits_for": sentence})
+
+
+async def _rehearse(settings: ServeSettings, env: Env) -> None:
+    """Find out whether the addresses are free before a store is touched, or even taken from another server."""
+    server = Server(Exports(_nothing, list), env=env)
+    try:
+        if settings.tcp is not None:
+            await server.listen_tcp(*settings.tcp)
+        if settings.unix is not None:
+            await server.listen_unix(settings.unix)
+    finally:
+        await server.stop(0)
+
+
+def _nothing(name: str) -> BlockDevice:
+    raise NotFound(f"{name!r} is not served yet")
+
+
+async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Store:
+    cache = EngineOptions().cache_bytes if settings.cache_bytes is None else settings.cache_bytes
+    engine = EngineOptions(scrub_seconds=settings.scrub_days * 24 * 3600.0 or None, cache_bytes=cache)
+    return await open_store(
+        settings.store,
+        password,
+        env=env,
+        create=settings.make_store,
+        take_over=settings.take_over,
+        accept_rollback=settings.accept_rollback,
+        options=StoreOptions(
+            engine=engine,
+            state_folder=settings.state_folder,
+            journal_folder=journal_folder(settings.journal, os.environ),
+            admin_socket=socket_path(runtime_folder(os.environ), settings.store),
+            keep=settings.keep,
+            unlocked=early,
+            opening=told,
+        ),
+    )
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process."""
+    stopped = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopped.is_set():
+            os._exit(INTERRUPTED)
+        stopped.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    # Until there is more to read again. A handler, since "ignored" would be inherited by the command of --run.
+    loop.add_signal_handler(signal.SIGHUP, logs.reopen_files)
+    return stopped
+
+
+async def _unless(stopped: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+    """The result of `work`, or None if a signal came first."""
+    task = asyncio.create_task(work)
+    signalled = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        signalled.cancel()
+        await asyncio.wait({task, signalled})
