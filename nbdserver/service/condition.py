@@ -47,6 +47,15 @@ def problems(store: Document) -> list[str]:
     return found
 
 
+def summary(store: Document, clients: int) -> str:
+    """A served store in one sentence: the gravest of what is wrong with it, or what it does."""
+    wrong = problems(store)
+    if wrong:
+        return f"{wrong[0]} (and {len(wrong) - 1} more: nbdserver status)" if wrong[1:] else wrong[0]
+    waiting = not_durable(store) if store["unlogged_bytes"] else "everything durable"
+    return f"{store['devices']} devices, {clients} connections; {waiting}"
+
+
 def refused(client: Document) -> str:
     """A client that is refused an export for what was lost, as a sentence."""
     export = client["export"]

@@ -11,10 +11,12 @@ stands, which costs what was not flushed, as a power cut would.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -32,6 +34,7 @@ from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.last_server import attachments_after, tell
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.service import INTERRUPTED, Service
+from nbdserver.service.service_manager import ServiceManager
 from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_store
 from storage.env import Env
@@ -54,6 +57,7 @@ async def serve(
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
     stopped = _stopped_by_signals()
+    manager = ServiceManager(os.environ)
     security = ServePolicy(settings, env)
     await _rehearse(settings, env)
     with starting(settings.store, os.environ) as started:
@@ -62,7 +66,7 @@ async def serve(
             started()
             ready(announcements)
 
-        return await _open_and_serve(settings, password, early, env, security, stopped, ready_now, say)
+        return await _open_and_serve(settings, password, early, env, security, stopped, ready_now, say, manager)
 
 
 async def _open_and_serve(
@@ -74,10 +78,12 @@ async def _open_and_serve(
     stopped: asyncio.Event,
     ready: Ready,
     say: Callable[[str], None],
+    manager: ServiceManager,
 ) -> int:
     """`serve`, once everything is checked that does not need the store."""
     told = Opening()
-    async with saying(say, lambda waited: opening(settings.store, told, waited)):
+    waits = partial(_waiting, manager)
+    async with waits(say, "opening the store", lambda waited: opening(settings.store, told, waited)):
         with password:
             store = await _unless(stopped, _open(settings, password, early, env, told))
     if store is None:
@@ -85,26 +91,38 @@ async def _open_and_serve(
     service: Service | None = None
     try:
         attachments = await attachments_after(store, settings.after_loss)
-        service = Service(store, settings, env, security, attachments)
+        service = Service(store, settings, env, security, attachments, manager)
         try:
-            async with saying(say, lambda _: _waits_for(store)):
+            async with waits(say, "making devices", lambda _: _waits_for(store)):
                 announcements = await service.start()
             ready(announcements)
+            manager.ready(service.summary())
             tell(store, attachments)
-            status = await service.until_the_end(stopped)
+            async with manager.alive(service.summary):
+                status = await service.until_the_end(stopped)
         except BaseException:
             await service.stop(grace_seconds=0)
             raise
-        async with saying(_say_stopping, service.waits_for):
+        manager.stopping("clients end what is under way")
+        async with waits(_say_stopping, "stopping", service.waits_for):
             await service.stop(grace_seconds=STOP_SECONDS)
         return status
     finally:
         try:
-            async with saying(_say_stopping, lambda _: _waits_for(store)):
+            async with waits(_say_stopping, "closing the store", lambda _: _waits_for(store)):
                 await store.close()
         finally:
             if service is not None:
                 await service.end()
+
+
+@contextlib.asynccontextmanager
+async def _waiting(
+    manager: ServiceManager, say: Callable[[str], None], usual: str, describe: Callable[[float], str]
+) -> AsyncIterator[None]:
+    """While the block runs, whoever waits is told what for: people, and the manager, who goes on waiting."""
+    async with saying(say, describe), manager.waiting(usual, describe):
+        yield
 
 
 def _waits_for(store: Store) -> str:

@@ -7,9 +7,10 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import msgspec
 
 from nbdserver.admin.api import Admin
 from nbdserver.admin.metrics import CONTENT_TYPE, Metrics
@@ -22,8 +23,10 @@ from nbdserver.server.limits import Limits, share_of_one_address
 from nbdserver.server.listener import Server
 from nbdserver.service import captive, logs
 from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
+from nbdserver.service.condition import summary
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
 from nbdserver.service.serve_policy import ServePolicy
+from nbdserver.service.service_manager import ServiceManager
 from storage import Store
 from storage.env import Env
 from storage.errors import Conflict, Invalid, NotFound
@@ -32,17 +35,22 @@ logger = logging.getLogger("nbdserver")
 
 INTERRUPTED = 130
 
-Ready = Callable[[list[Announcement]], None]
-T = TypeVar("T")
-
 
 class Service:
     """What runs on an open store: the NBD server, the admin API, the command of --run."""
 
     def __init__(
-        self, store: Store, settings: ServeSettings, env: Env, security: ServePolicy, attachments: Attachments
+        self,
+        store: Store,
+        settings: ServeSettings,
+        env: Env,
+        security: ServePolicy,
+        attachments: Attachments,
+        manager: ServiceManager,
     ) -> None:
         self._store = store
+        self._env = env
+        self._manager = manager
         self._attachments = attachments
         self._security = security
         self._settings = settings
@@ -158,9 +166,15 @@ class Service:
 
     def _reload(self) -> None:
         """SIGHUP: read certificates and access list again, and reopen the log; clients that are attached stay."""
+        self._manager.reloading(self._env.monotonic())
         logs.reopen_files()
         self._security.reload()
         self._exports.access = self._security.access
+        self._manager.ready(self.summary())
+
+    def summary(self) -> str:
+        """How it does, in a sentence."""
+        return summary(msgspec.to_builtins(self._store.status()), len(self._server.clients()))
 
     def _serving(self) -> dict[str, object]:
         """The server's part of the status."""

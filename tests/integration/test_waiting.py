@@ -4,9 +4,8 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,6 @@ def served(local_store: StoreUnderTest, make_server: Callable[..., Server]) -> S
     server.host.store_environment = {"NBDSERVER_STORE": local_store.location}
     server.start()
     return server
-
-
-@pytest.fixture
-def silent_endpoint() -> Iterator[str]:
-    """An endpoint that takes connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def status(host: Host, expected: int) -> dict[str, Any]:
