@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, MutableMapping
 
-TELL_SECONDS = 5.0
+NOTIFY_SECONDS = 5.0
 """How often it is told how things are."""
 
 EXTEND_SECONDS = 60
@@ -36,7 +36,7 @@ class ServiceManager:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         seconds = int(watchdog) / 1e6 / WATCHDOG_DIVISOR if meant and watchdog.isdigit() else 0.0
         self._watched = seconds > 0
-        self._pause = min(seconds, TELL_SECONDS) if self._watched else TELL_SECONDS
+        self._pause = min(seconds, NOTIFY_SECONDS) if self._watched else NOTIFY_SECONDS
 
     def tell(self, *lines: str) -> None:
         """Send assignments such as "READY=1". Never blocks; what cannot be sent is not sent."""

@@ -126,6 +126,7 @@ def restore(found: FoundJournal, layers: Layers, journal: Journal) -> None:
     """
     for entry in found.beyond:
         layers.restore(entry)
+    layers.restored()
     if found.place is None:
         return
     adopted = []

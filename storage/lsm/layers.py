@@ -180,6 +180,13 @@ class Layers:
         elif entry.layer in self.by_number:  # else it was dropped since
             self.by_number[entry.layer].restore(entry.op)
 
+    def restored(self) -> None:
+        """All that the journal holds beyond the log was done: of a snapshot too, whose operations the log may lack
+        though it has the snapshot. Those show in the layers that were made of it.
+        """
+        for layer in self.by_number.values():
+            layer.show_tables()
+
     # --- changes of the tree
 
     def change_tree(self, record: bytes) -> int:

@@ -62,6 +62,11 @@ MUTANTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/journal_replay.py",
+        "tests/storage/lsm/recovery/test_journal_snapshot.py",
+        ("journal: what it restores of a snapshot shows there alone", "    layers.restored()\n", ""),
+    ),
+    *mutants(
         "storage/format/journal_batch.py",
         "tests/storage/format/test_journal_batch.py",
         (

@@ -1,5 +1,6 @@
 """Since which incarnations nothing that was answered is lost: what each kind of end and of start makes of it."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from storage.format.frame import SECTOR_BYTES
 from storage.format.manifest import LINEAGE_MAX
 from storage.lsm.engine import Engine
 from storage.lsm.journal.files import FolderFiles
+from storage.lsm.journal.journal import SEGMENT_BYTES_MAX
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.wal.reader import LogReader
 from tests.storage.lsm.worlds import World, durable
@@ -50,7 +52,7 @@ async def goes_on_since(world: World, incarnation: bytes, *, take_over: bool = F
 def flip_last_bit(memory: Path) -> None:
     (segment,) = memory.rglob("*.segment")
     raw = bytearray(segment.read_bytes())
-    raw[-1] ^= 1
+    raw[int.from_bytes(raw[:8], sys.byteorder) - 1] ^= 1
     segment.write_bytes(raw)
 
 
@@ -116,9 +118,9 @@ async def test_a_journal_without_room_is_not_whole(world: World, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderFiles, "append", no_room)
+        patch.setattr(FolderFiles, "map", no_room)
         patch.setattr(FolderFiles, "end", no_room)
-        engine.layers[1].write(0, b"b" * SECTOR_BYTES)
+        engine.layers[1].write(0, b"b" * SEGMENT_BYTES_MAX)
         engine.journal.keep()
     first = await die(world, engine)
     assert is_there(memory)

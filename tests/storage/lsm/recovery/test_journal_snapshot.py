@@ -1,0 +1,70 @@
+"""A journal with a snapshot in it, of which the log has a part: whatever part that is, what was answered is there."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from storage.errors import Closed
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.lsm.journal.files import FolderFiles
+from storage.lsm.recovery.anchor import HostState
+from tests.storage.lsm.worlds import World, read
+from tests.support.idle import idle
+
+URL = "memory://"
+BLOCKS = 48
+"""Enough of them to travel as bulk."""
+
+OLD, NEW, PART = b"o" * BLOCK_BYTES, b"n" * BLOCK_BYTES, b"part"
+
+
+@pytest.fixture
+def world(tmp_path: Path, memory: Path) -> World:
+    made = World(host=HostState(tmp_path / "here", URL))
+    made.journals = partial(FolderFiles, memory / "journals", URL)
+    return made
+
+
+@pytest.mark.parametrize("held", ["wal/", "compacted/", "manifest/"])
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("verb", ["freeze", "rollback"])
+async def test_the_log_has_a_snapshot_and_not_what_was_written_before(
+    world: World, held: str, flushed: bool, verb: str
+) -> None:
+    """A block travels as an SST of its own, so the change of the tree may overtake it on its way to the log."""
+    engine, layer = await world.start()
+    layer.write(0, OLD)
+    if verb == "rollback":
+        await world.change_trunks(engine, "freeze", 1, 2)
+    await engine.flush_memtable()
+    layer.write(0, NEW)
+    layer.write(5 * SECTOR_BYTES + 7, PART)
+    want = bytearray(NEW)
+    want[5 * SECTOR_BYTES + 7 : 5 * SECTOR_BYTES + 7 + len(PART)] = PART
+    for number in range(1, BLOCKS):
+        layer.write(number * BLOCK_BYTES, NEW)
+    gate = world.store.hold("create", held)
+    numbers = ("freeze", 1, 2) if verb == "freeze" else ("rollback", 1, 3)
+    changing = asyncio.ensure_future(world.change_trunks(engine, *numbers))
+    await gate.someone_waits()
+    await idle()
+    head = engine.layers[numbers[2]]
+    head.write(BLOCKS * BLOCK_BYTES, b"later")
+    engine.journal.keep()
+    await world.crash(engine)
+    await engine.close()
+    with pytest.raises(Closed):
+        await changing
+
+    engine = await world.open(take_over=False)
+    head = engine.layers[numbers[2]]
+    if flushed:
+        await engine.flush_memtable()
+    shown = [bytes(want), NEW] if verb == "freeze" else [OLD, bytes(BLOCK_BYTES)]
+    assert [await read(head, at, BLOCK_BYTES) for at in (0, BLOCK_BYTES)] == shown
+    assert await read(head, BLOCKS * BLOCK_BYTES, 5) == b"later"
+    if verb == "freeze":
+        assert await read(engine.layers[1], 0, BLOCK_BYTES) == want
+    await world.crash(engine)
