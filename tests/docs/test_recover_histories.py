@@ -239,7 +239,21 @@ STEPS = (
 )
 
 
-@pytest.mark.parametrize("seed", first_soon([*range(12), fresh_seed()], soon=2))
+async def test_what_was_not_filled_to_its_end_is_no_disk(tmp_path: Path) -> None:
+    """An import that was cut short by the end of its server."""
+    history = History(tmp_path, 0)
+    await history.open()
+    await history.create()
+    async with history.store.filling.new("half", BLOCK, "an import") as device:
+        device.write(0, b"half of it")
+        await history.store.flush()
+        history.compare()
+    history.disks["half"] = bytearray(b"half of it".ljust(BLOCK, b"\0"))
+    history.compare()
+    await history.end(kill=True)
+
+
+@pytest.mark.parametrize("seed", first_soon([*range(7), fresh_seed()], soon=1))
 async def test_whatever_happened(tmp_path: Path, seed: int) -> None:
     history = History(tmp_path, seed)
     await history.open()

@@ -107,7 +107,11 @@ class MemtableFlush:
         layers = self._layers
         sealed, living = await self._seal()
         self.waits_for = "what lies below sectors that were written in part"
-        for queue, sequence in await complete_sectors(sealed, living, self._source, self._writes):
+        again = await complete_sectors(sealed, living, self._source, self._writes)
+        for queue, sequence in again:
+            # All before any is waited for: together they are one object of the log, which stays until they are read.
+            queue.want_durable(sequence)
+        for queue, sequence in again:
             await self._durable(queue, sequence)
         self.waits_for = "the upload of data"
         ranges, written = await self._write(sealed)
