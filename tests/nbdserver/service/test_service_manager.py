@@ -73,8 +73,9 @@ async def test_it_is_told_that_the_loop_turns_for_as_long_as_it_serves(manager: 
     assert told == ["STOPPING=1", "STATUS=all of it"]
 
 
-@pytest.mark.parametrize("pid", ["1", str(os.getpid()), ""])
-async def test_a_watchdog_of_another_process_is_not_ours(manager: Manager, pid: str) -> None:
+@pytest.mark.parametrize("whose", ["another's", "ours", "anybody's"])
+async def test_a_watchdog_of_another_process_is_not_ours(manager: Manager, whose: str) -> None:
+    pid = {"another's": "1", "ours": str(os.getpid()), "anybody's": ""}[whose]
     service = ServiceManager({**manager.environ, "WATCHDOG_PID": pid})
     async with service.alive(lambda: "well"):
         assert ("WATCHDOG=1" in await manager.hears_soon()) == (pid != "1")
