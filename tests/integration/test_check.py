@@ -190,7 +190,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
         assert server.stop() == 0
     arguments = ["check", "--read-data", "--json", "--store", server.location]
     slow = subprocess.Popen(
-        [*COMMAND, *arguments, "--rate", "4MiB"], env=server.host.environment(), stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments, "--rate", "2MiB"], env=server.host.environment(), stderr=subprocess.PIPE, text=True
     )
     assert slow.stderr is not None
     reached = total = 0
