@@ -42,7 +42,10 @@ class Tree(NameTree):
             try:
                 if change is None:
                     raise Violation(f"the tree changes into {self.shape()}, and nobody asked for it")
-                self.positions[task] = self.session.tree_changed(change, self.shape(), self.sequence())
+                position = self.session.tree_changed(change, self.shape(), self.sequence())
+                # A clone is there when it returns; the snapshot that it made on its way may go later.
+                if change.verb != "forget" or task not in self.positions:
+                    self.positions[task] = position
             except Violation as broken:
                 self.violate(str(broken))
         return effects
