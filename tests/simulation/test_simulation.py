@@ -20,7 +20,7 @@ from tests.simulation.world import run_world
 from tests.support.examples import first_soon
 from tests.support.seeds import fresh_seed
 
-CHUNKS = 30
+CHUNKS = 26
 WORLDS_IN_CHUNK = 10
 
 FIRST = fresh_seed()

@@ -20,7 +20,7 @@ from tests.storage.lsm.worlds import StageStore, World, record
 
 WAIT_SECONDS_MAX = 5.0
 ROUND_TRIP_SECONDS = 0.05
-SECONDS = 40.0
+SECONDS = 20.0
 DEPTH = 128
 AREA = 1 << 30
 
