@@ -224,6 +224,9 @@ class SimFiles:
     def remove(self, segment: int) -> None:
         self._spare = self._journal.segments.pop(segment)
 
+    def trim(self) -> None:
+        self._spare = bytearray()
+
     def end(self) -> None:
         if self.full and self._chance.random() < STUCK_SHARE:
             raise OSError(5, "Input/output error")

@@ -37,8 +37,11 @@ _HEAD_NAME = "head"
 _SEGMENT = re.compile(r"(\d{20})\.segment")
 _IN_MEMORY = ("tmpfs", "ramfs")
 
-SPARES_MAX = 4
-"""Segments whose memory is kept for others: with the usual size 16 MiB."""
+SPARES_MAX = 64
+"""Segments whose memory is kept for others while the log lags behind: with what is in use no more than ever was."""
+
+SPARES_KEPT = 4
+"""And when the log has everything: with the usual size 16 MiB."""
 
 
 class JournalFiles(Protocol):
@@ -62,6 +65,9 @@ class JournalFiles(Protocol):
 
     def remove(self, segment: int) -> None:
         """Drop a segment, to which nobody writes any more. OSError."""
+
+    def trim(self) -> None:
+        """The log has everything: give back most of the memory that is kept for other segments. OSError."""
 
     def end(self) -> None:
         """Drop the journal: nobody will take it any more. OSError."""
@@ -185,6 +191,11 @@ class FolderFiles:
         else:
             self._of(segment).rename(self._spare_of(segment))
             self._spare.append((segment, memory))
+
+    def trim(self) -> None:
+        while len(self._spare) > SPARES_KEPT:
+            self._spare_of(self._spare[0][0]).unlink()
+            del self._spare[0]
 
     def end(self) -> None:
         if self._lock < 0:

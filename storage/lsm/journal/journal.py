@@ -197,6 +197,8 @@ class Journal:
                 place.files.remove(segment.number)
                 self._segments.remove(segment)
                 self._resized(-segment.size)
+            if everything:
+                place.files.trim()
         except OSError as error:
             self._turn_off(error)
 

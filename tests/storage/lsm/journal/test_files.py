@@ -11,7 +11,7 @@ from storage.crypto.mac import Authenticator
 from storage.errors import AccessDenied, Invalid
 from storage.format.journal_batch import decode
 from storage.lsm.journal import files as files_module
-from storage.lsm.journal.files import SPARES_MAX, FolderFiles, lies_in_memory
+from storage.lsm.journal.files import SPARES_KEPT, SPARES_MAX, FolderFiles, lies_in_memory
 from storage.secret import Secret
 
 URL, ID, OTHER = "file:///store", b"1" * 16, b"2" * 16
@@ -101,15 +101,19 @@ def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) 
         files.remove(number)
     assert files.segments() == []
     assert len(list(folder.glob("*.spare"))) == SPARES_MAX
-    other = files.map(20, 200)
+    other = files.map(2000, 200)
     assert len(list(folder.glob("*.spare"))) == SPARES_MAX, "none of them has that size"
-    mapped = files.map(21, 100)
-    assert {path.stat().st_ino for path in folder.glob("*21.segment")} <= before
-    assert files.read(21) == bytes(mapped)
-    assert decode("a segment", files.read(21), Authenticator(Secret(bytes(32))), 21) == []
+    mapped = files.map(2100, 100)
+    assert {path.stat().st_ino for path in folder.glob("*2100.segment")} <= before
+    assert files.read(2100) == bytes(mapped)
+    assert decode("a segment", files.read(2100), Authenticator(Secret(bytes(32))), 2100) == []
     other[:4] = b"same"
-    assert files.read(20)[:4] == b"same"
-    assert files.segments() == [20, 21]
+    assert files.read(2000)[:4] == b"same"
+    assert files.segments() == [2000, 2100]
+    files.trim()
+    assert len(list(folder.glob("*.spare"))) == SPARES_KEPT
+    files.map(2200, 100)
+    assert len(list(folder.glob("*.spare"))) == SPARES_KEPT - 1
 
 
 def test_memory_that_is_not_there_is_told_before_anything_is_written(memory: Path) -> None:
