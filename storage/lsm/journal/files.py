@@ -30,6 +30,7 @@ import msgspec
 from storage.errors import AccessDenied, Invalid
 from storage.format.journal_batch import Memory, clear
 from storage.trusted_files import create_new, open_own, trusted_folder
+from storage.units import MIB
 
 VERSION = 1
 
@@ -39,6 +40,9 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 
 SPARES_MAX = 64
 """Segments whose memory is kept for others while the log lags behind: with what is in use no more than ever was."""
+
+SPARE_BYTES_MAX = 4 * MIB
+"""Of one: larger segments hold one large operation each, of any size, and would hardly be taken again."""
 
 SPARES_KEPT = 4
 """And when the log has everything: with the usual size 16 MiB."""
@@ -186,7 +190,7 @@ class FolderFiles:
 
     def remove(self, segment: int) -> None:
         memory = self._mapped.pop(segment, None)
-        if memory is None or len(self._spare) >= SPARES_MAX:
+        if memory is None or len(memory) > SPARE_BYTES_MAX or len(self._spare) >= SPARES_MAX:
             self._of(segment).unlink()
         else:
             self._of(segment).rename(self._spare_of(segment))

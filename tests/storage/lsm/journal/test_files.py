@@ -11,7 +11,7 @@ from storage.crypto.mac import Authenticator
 from storage.errors import AccessDenied, Invalid
 from storage.format.journal_batch import decode
 from storage.lsm.journal import files as files_module
-from storage.lsm.journal.files import SPARES_KEPT, SPARES_MAX, FolderFiles, lies_in_memory
+from storage.lsm.journal.files import SPARE_BYTES_MAX, SPARES_KEPT, SPARES_MAX, FolderFiles, lies_in_memory
 from storage.secret import Secret
 
 URL, ID, OTHER = "file:///store", b"1" * 16, b"2" * 16
@@ -114,6 +114,17 @@ def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) 
     assert len(list(folder.glob("*.spare"))) == SPARES_KEPT
     files.map(2200, 100)
     assert len(list(folder.glob("*.spare"))) == SPARES_KEPT - 1
+
+
+def test_the_memory_of_a_large_one_is_given_back(memory: Path) -> None:
+    """Operations of many sizes would fill all there is with segments that fit none of them."""
+    files = FolderFiles(memory, URL)
+    files.begin(ID)
+    for number, size in enumerate((SPARE_BYTES_MAX, SPARE_BYTES_MAX + 1, 2 * SPARE_BYTES_MAX), 1):
+        files.map(number, size)
+        files.remove(number)
+    (spare,) = memory.rglob("*.spare")
+    assert spare.stat().st_size == SPARE_BYTES_MAX
 
 
 def test_memory_that_is_not_there_is_told_before_anything_is_written(memory: Path) -> None:
