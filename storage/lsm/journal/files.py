@@ -161,7 +161,7 @@ class FolderFiles:
         return self._of(segment).read_bytes()
 
     def map(self, segment: int, size: int) -> Memory:
-        number, memory = self._take_spare(size) or (segment, self._make_spare(segment, size))
+        number, memory = self._take_spare(size) or (segment, self._find(segment, size))
         clear(memory)
         # Only now: it never bears a segment's name with anything else in it. A crash before leaves a spare, one in
         # between a segment with two names.
@@ -175,6 +175,16 @@ class FolderFiles:
             if len(self._spare[index][1]) == size:
                 return self._spare.pop(index)
         return None
+
+    def _find(self, number: int, size: int) -> mmap.mmap:
+        """Memory that nothing had before; where there is no room, that of all spares makes it."""
+        try:
+            return self._make_spare(number, size)
+        except OSError:
+            if not self._spare:
+                raise
+            self._drop_spares(0)
+            return self._make_spare(number, size)
 
     def _make_spare(self, number: int, size: int) -> mmap.mmap:
         path = self._spare_of(number)
@@ -190,16 +200,24 @@ class FolderFiles:
 
     def remove(self, segment: int) -> None:
         memory = self._mapped.pop(segment, None)
-        if memory is None or len(memory) > SPARE_BYTES_MAX or len(self._spare) >= SPARES_MAX:
-            self._of(segment).unlink()
-        else:
+        if memory is not None and len(memory) <= SPARE_BYTES_MAX and len(self._spare) < SPARES_MAX:
             self._of(segment).rename(self._spare_of(segment))
             self._spare.append((segment, memory))
+            return
+        self._of(segment).unlink()
+        if memory is not None:
+            # Without a name it has its pages until nobody maps it, and the one who wrote to it may hold it for long.
+            memory.close()
 
     def trim(self) -> None:
-        while len(self._spare) > SPARES_KEPT:
-            self._spare_of(self._spare[0][0]).unlink()
+        self._drop_spares(SPARES_KEPT)
+
+    def _drop_spares(self, kept: int) -> None:
+        while len(self._spare) > kept:
+            number, memory = self._spare[0]
+            self._spare_of(number).unlink()
             del self._spare[0]
+            memory.close()
 
     def end(self) -> None:
         if self._lock < 0:

@@ -2,6 +2,7 @@
 
 import resource
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from storage.format.journal_batch import decode
 from storage.lsm.journal import files as files_module
 from storage.lsm.journal.files import SPARE_BYTES_MAX, SPARES_KEPT, SPARES_MAX, FolderFiles, lies_in_memory
 from storage.secret import Secret
+from tests.storage.objects.children import child, finish
+from tests.support.requirements import require
 
 URL, ID, OTHER = "file:///store", b"1" * 16, b"2" * 16
 
@@ -144,6 +147,38 @@ def test_memory_that_is_not_there_is_told_before_anything_is_written(memory: Pat
     assert files.segments() == [1]
     assert not list(memory.rglob("*.spare"))
     files.map(2, 100)
+
+
+SMALL = """
+import subprocess
+from pathlib import Path
+from storage.lsm.journal.files import FolderFiles
+MIB = 1 << 20
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m,mode=0700", "none", folder], check=True)
+files = FolderFiles(Path(folder), "file:///store")
+files.begin(b"1" * 16)
+written = [files.map(number, 4 * MIB) for number in range(1, 5)]
+for number in range(1, 5):
+    files.remove(number)
+large = files.map(5, 18 * MIB)
+large[18 * MIB - 1] = 1
+files.remove(5)
+files.map(6, 18 * MIB)[18 * MIB - 1] = 1
+try:
+    files.map(7, 4 * MIB)
+except OSError:
+    assert files.segments() == [6]
+    print("done")
+"""
+
+
+def test_memory_kept_for_others_is_no_reason_to_turn_a_large_one_away(tmp_path: Path) -> None:
+    """On a small tmpfs, as of a container: what was dropped makes room, also while its writer still holds it."""
+    require("unshare", "mount")
+    under = ("unshare", "--mount", "--map-root-user")
+    if subprocess.run([*under, "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True).returncode:
+        require("the right to mount in a namespace")
+    assert finish(child(SMALL, tmp_path, under=under)) == "done\n"
 
 
 def test_each_segment_is_a_new_one(memory: Path) -> None:
