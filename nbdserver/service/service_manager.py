@@ -9,11 +9,12 @@ One datagram for each message, to a Unix socket that NOTIFY_SOCKET names ("@": a
 out of the environment, so that no child speaks for this process.
 """
 
-import asyncio
 import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, MutableMapping
+
+from nbdserver.service.waiting import repeating
 
 NOTIFY_SECONDS = 5.0
 """How often it is told how things are."""
@@ -83,19 +84,11 @@ class ServiceManager:
             yield
             return
 
-        async def repeat() -> None:
-            waited = 0.0
-            while True:
-                self.tell(*lines(waited), *(["WATCHDOG=1"] if self._watched else []))
-                await asyncio.sleep(self._pause)
-                waited += self._pause
+        def tell(waited: float) -> None:
+            self.tell(*lines(waited), *(["WATCHDOG=1"] if self._watched else []))
 
-        task = asyncio.create_task(repeat())
-        try:
+        async with repeating(tell, first=0.0, pause=self._pause):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
 
 
 def _status(sentence: str) -> str:

@@ -20,13 +20,24 @@ async def saying(say: Callable[[str], None], describe: Callable[[float], str]) -
     Nothing is said where that is nothing.
     """
 
+    def say_it(waited: float) -> None:
+        if sentence := describe(waited):
+            say(sentence)
+
+    async with repeating(say_it, first=FIRST_SECONDS, pause=REPEAT_SECONDS):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def repeating(act: Callable[[float], None], *, first: float, pause: float) -> AsyncIterator[None]:
+    """While the block runs, `act` after `first` seconds and then every `pause` seconds, told how many it is by then."""
+
     async def repeat() -> None:
-        waited = pause = FIRST_SECONDS
+        waited = first
+        await asyncio.sleep(first)
         while True:
+            act(waited)
             await asyncio.sleep(pause)
-            if sentence := describe(waited):
-                say(sentence)
-            pause = REPEAT_SECONDS
             waited += pause
 
     task = asyncio.create_task(repeat())
