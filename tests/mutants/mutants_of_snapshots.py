@@ -6,6 +6,11 @@ SNAPSHOTS = [
     *mutants(
         "storage/fs/snapshots.py",
         "tests/storage/fs/test_clones.py",
+        (
+            "clone: what it needs is cleared away under it",
+            '            pinned.enter_context(self.pins.pin(number, "a clone"))\n',
+            "",
+        ),
         ("clone: one that was given up goes on", "            if given_up:\n", "            if False:\n"),
     ),
     *mutants(

@@ -14,6 +14,7 @@ from storage.crypto import keyslots
 from storage.crypto.keyslots import Cost
 from storage.env import Env, RealEnv
 from storage.fs.device import Device
+from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.engine import Engine
@@ -33,6 +34,11 @@ from storage.secret import Secret
 def engine_of(store: Store) -> Engine:
     """Below a store."""
     return store._engine
+
+
+def tree_of(store: Store) -> NameTree:
+    """The tree of names of a store."""
+    return store._tree
 
 
 def objects_of(store: Store) -> RetryingStore:

@@ -9,7 +9,7 @@ from storage.errors import Unreadable
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, contents, kill
-from tests.support.inside import engine_of
+from tests.support.inside import engine_of, tree_of
 from tests.support.waiting import until
 
 BASE = bytes(range(256)) * (BLOCK_BYTES // 256)
@@ -95,6 +95,21 @@ async def test_its_snapshot_is_kept_while_it_is_needed(store: Store) -> None:
         await asyncio.gather(*(store.snapshots.clone("a", "", f"{name}{number}") for name in "bcd"))
     assert len(store.names()) == 16
     await nothing_left(store)
+    await store.close()
+
+
+async def test_whoever_clears_away_is_told_that_it_is_needed(store: Store) -> None:
+    """From the moment on at which it is there, until the clone is made."""
+    seen = []
+    layers = tree_of(store).namespace.layers
+
+    def changed() -> None:
+        seen.append([number in store.snapshots.pins for number, layer in layers().items() if layer.frozen])
+
+    store.snapshots.on_change = changed
+    await store.snapshots.clone("a", "", "b")
+    assert seen[0] == [True], "taken, and not cloned yet"
+    assert seen[-1] == [], "nobody needs it any more, and it is gone"
     await store.close()
 
 
