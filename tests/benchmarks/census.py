@@ -1,6 +1,6 @@
 """How long the event loop is kept by what looks at the whole index: maintenance that counts what is live and plans.
 
-    .venv/bin/python -m tests.benchmarks.census [--tib N]
+    scripts/bench census [--tib N]
 
 The index is made up: every block mapped, one in twenty patched, in SSTs of 16 MiB; nothing is in the store. Beside each
 look a task takes every turn of the event loop: the longest time between two of its turns is what a client may wait. It
