@@ -155,6 +155,7 @@ class Layer:
         """Put the flushed content of a much patched block into one buffer, so that the next read of it is one piece.
 
         A block without patches is left alone: a new base forgets what was put together only with the patches below it.
+        Later patches take their sectors out of it (I3).
         """
         if not self.index.is_patched(block):
             return
@@ -224,8 +225,8 @@ class Layer:
     # --- writing
 
     def write(self, offset: int, data: Buffer) -> int:
-        """Link a write; `data` must never change afterwards. Gives its sequence number. Unreadable: parts of sectors
-        are not taken while too many are kept over what cannot be read.
+        """Link a write; `data` must never change afterwards (M1). Gives its sequence number. Unreadable: parts of
+        sectors are not taken while too many are kept over what cannot be read.
         """
         length = len(data)
         if self.kept >= self._kept_bytes_max:

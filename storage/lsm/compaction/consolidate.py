@@ -128,7 +128,7 @@ def _build(builder: SstBuilder, read: list[AssembledBlock]) -> tuple[SstRef, byt
 
 
 def _install(its: JobContext, item: AssembledBlock, ref: SstRef) -> None:
-    """Put a consolidated block in place of the chain that it was made of, if that still stands."""
+    """Put a consolidated block in place of the chain that it was made of, if that still stands (I5)."""
     index, layer = its.heads().get(item.block.layer), its.layers.by_number.get(item.block.layer)
     if index is None:
         return

@@ -130,8 +130,8 @@ class BlockMap:
         return ALLOCATED if page is ALLOCATED_PAGE else None
 
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
-        """The whole block is this now; its patches are forgotten. `location` may be HOLE or ALLOCATED; `length` is that
-        of the sealed frame in bytes, `tag` the first 8 bytes of its tag, little-endian.
+        """The whole block is this now; its patches are forgotten (I2). `location` is an `SstNumbers.location`, HOLE or
+        ALLOCATED; `length` that of the sealed frame in bytes, `tag` the first 8 bytes of its tag, little-endian.
         """
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
@@ -153,7 +153,7 @@ class BlockMap:
         page.tag[at] = tag
 
     def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
-        """The sectors of `mask` are this now, whatever older patches hold of them."""
+        """The sectors of `mask` are this now, whatever older patches hold of them; the rest is as in `set_base`."""
         if location == HOLE and block >> PAGE_SHIFT not in self.pages:
             return
         if self.below is not None:

@@ -155,7 +155,7 @@ class Forest:
                 continue
             holder = trunk.holder(at, block)
             if list(holder.find(block)) != list(flat.find(block)):
-                # What the newest snapshot shows of it by way of the head stands in it from here on (I5).
+                # What the newest snapshot shows of it by way of the head stands in it from here on (I6).
                 flat.replace(block, holder)
         trunk.layers[-1] = child
         del self._trunks[head]

@@ -1,4 +1,4 @@
-"""Install: the index is pointed at what a committed memtable flush wrote.
+"""Install: the index is pointed at what a committed memtable flush wrote, and at nothing before that (I1).
 
 The sealed memtable still answers every read of these blocks, so a half-done pass is never seen.
 """

@@ -17,7 +17,10 @@ SECTOR_OFFSET = SECTOR_BYTES - 1
 
 
 class Links:
-    """The links of one layer. Others read `table` and `newest_write`."""
+    """The links of one layer. Others read `table` and `newest_write`.
+
+    Sequences are given in the order of the calls, so whatever is linked marks its entry with the newest (M5).
+    """
 
     __slots__ = ("complete", "cut_number", "layer", "memtable", "newest_write", "table")
 

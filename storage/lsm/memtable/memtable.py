@@ -106,7 +106,8 @@ class BlockEntry:
             if not isinstance(content, FrameRef):
                 self.sectors[sector] = overlay(content, [(start, data)])
                 return
-            # The sector lies in an uploaded frame: from here on it is that frame with pieces on top.
+            # The sector lies in an uploaded frame: from here on it is that frame with pieces on top, and so no more
+            # among the sectors that are known here (M3).
             self.mask &= ~(1 << sector)
         if self.extents is None:
             self.extents = {}
@@ -237,9 +238,10 @@ class Memtable:
         M1  A buffer never changes once it is linked.
         M2  Only the active memtable takes operations. The sealed one is completed on the event loop, and from its plan
             on nobody changes it, so that a thread may read it.
-        M3  `mask` of an entry are the sectors that `base` or `sectors` hold; pieces lie over none of them.
+        M3  `mask` of an entry are the sectors that `base` or `sectors` hold, less those of an uploaded frame with
+            pieces over them; pieces lie over none of the mask.
         M4  `bytes` are those of all that is linked, also of what was overwritten since, less the blocks that became
-            uploaded frames.
+            uploaded frames or whose layer was dropped.
         M5  An entry or a span carries the sequence of its newest operation; later links have higher ones.
     """
 

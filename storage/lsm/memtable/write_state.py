@@ -64,7 +64,7 @@ class WriteState:
         self._pressure.update()
 
     def release(self, count: int, *, sealed: bool = False) -> None:
-        """Blocks that were charged `count` bytes were dropped, or are uploaded frames now."""
+        """Blocks that were charged `count` bytes were dropped, or are uploaded frames now (M4)."""
         memtable = self.sealed if sealed else self.memtable
         if memtable is None:
             raise BrokenInvariant("memory is given back of a sealed memtable, and none is sealed")

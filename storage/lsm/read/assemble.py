@@ -1,4 +1,5 @@
-"""Read assembly: a range of one block is put together from its generations, memtables first, then the index. No I/O.
+"""Read assembly: a range of one block is put together from its generations, memtables first, then the index, which
+says nothing of those (I4). No I/O.
 
 Reading walks entries newest first and subtracts what each one covers until nothing is left. What lies in frames that
 are not in memory is noted as missing; the caller fetches those and gathers again, so that every answer is taken in

@@ -253,7 +253,7 @@ class GroupCommit:
         self._spawn(lambda: self._commit(batch))
 
     async def _commit(self, batch: Batch) -> None:
-        async with self._sealing:
+        async with self._sealing:  # each is linked to the one before it (P4)
             content = await self._seal(batch)
         batch.size = len(content)
         started = batch.sent_at = self._env.monotonic()
@@ -288,6 +288,7 @@ class GroupCommit:
         return content
 
     def _acknowledge(self) -> None:
+        """Acknowledge what is in the store with all before it: objects in order of number, so cuts in theirs (Q4)."""
         while self._in_flight and self._in_flight[0].landed:
             batch = self._in_flight.popleft()
             self.position.acknowledge(batch.number)

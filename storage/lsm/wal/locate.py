@@ -31,6 +31,7 @@ def locate(cut: Cut, upload: Upload, writes: WriteState, cache: FrameCache) -> N
         entry = block.entry
         if table.blocks.get(block.block) is not entry:
             continue
+        # Another sequence: it was written again since (M5).
         if entry.sequence != block.sequence:
             entry.own()
             continue

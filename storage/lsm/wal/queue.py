@@ -107,7 +107,9 @@ class LayerQueue:
         self._listeners: dict[Callable[[int], None], None] = {}
 
     def append(self, op: Op | Meta, charge: int) -> None:
-        """Queue an operation that keeps `charge` bytes alive."""
+        """Queue the newest operation (Q1), which keeps `charge` bytes of memory alive. At the size of a WAL object, in
+        bytes, the commit is asked to cut; it never waits.
+        """
         commit = self._commit
         if not self.pending:
             commit.wake(self)
@@ -141,7 +143,9 @@ class LayerQueue:
             self._links.cut()
 
     def want_durable(self, sequence: int) -> bool:
-        """Whether everything up to `sequence` is acknowledged; if not, it will be soon, and who listens is told."""
+        """Whether everything up to `sequence` is acknowledged, now and for ever (Q3); if not, it will be soon, and who
+        listens is told.
+        """
         if sequence <= self.acked_sequence:
             return True
         if sequence > self.wanted:
@@ -154,7 +158,7 @@ class LayerQueue:
         self._listeners[listener] = None
 
     def unlisten(self, listener: Callable[[int], None]) -> None:
-        """No longer."""
+        """Call `listener` no more, if it was ever to be called."""
         self._listeners.pop(listener, None)
 
     @property
