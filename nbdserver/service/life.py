@@ -151,7 +151,6 @@ def _nothing(name: str) -> BlockDevice:
 
 async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Store:
     cache = EngineOptions().cache_bytes if settings.cache_bytes is None else settings.cache_bytes
-    engine = EngineOptions(scrub_seconds=settings.scrub_days * 24 * 3600.0 or None, cache_bytes=cache)
     return await open_store(
         settings.store,
         password,
@@ -160,11 +159,12 @@ async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, e
         take_over=settings.take_over,
         accept_rollback=settings.accept_rollback,
         options=StoreOptions(
-            engine=engine,
+            engine=EngineOptions(cache_bytes=cache),
             state_folder=settings.state_folder,
             journal_folder=journal_folder(settings.journal, os.environ),
             admin_socket=socket_path(runtime_folder(os.environ), settings.store),
             keep=settings.keep,
+            scrub_seconds=settings.scrub_days * 24 * 3600.0 or None,
             unlocked=early,
             opening=told,
         ),

@@ -1,11 +1,12 @@
-"""What a check says of a store, with the names of its devices: the report that commands print."""
+"""What a check says of a store, with the names of its devices: the report that commands print; and the scrub of one
+that is open.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from storage.env import Env
 from storage.errors import Corrupt
 from storage.format.frame import FrameCodec
 from storage.format.names import MANIFESTS, manifest_name
@@ -17,6 +18,7 @@ from storage.lsm.check.read_run import CheckProgress, ReadRun
 from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.check.running import held
 from storage.lsm.check.running import reader as running_reader
+from storage.lsm.check.scrub import Scrub
 from storage.lsm.check.subject import Subject, is_changed
 from storage.lsm.check.survey import Surveyed, survey
 from storage.lsm.engine import Engine
@@ -66,21 +68,42 @@ class CheckReport(msgspec.Struct, frozen=True):
 
 
 async def check_running(
-    engine: Engine, tree: NameTree, objects: RetryingStore, env: Env, options: CheckOptions, progress: CheckProgress
+    engine: Engine,
+    tree: NameTree,
+    objects: RetryingStore,
+    kept: KeptReadTimes,
+    options: CheckOptions,
+    progress: CheckProgress,
 ) -> CheckReport:
     """Check the store of an engine that writes it. Its clients go on; nothing is deleted while references are checked.
     `objects` gives up after a while.
     """
-    its = engine.compactor.context
+    its, env = engine.compactor.context, engine.compactor.context.env
     async with held(its) as moment:
         subject = Subject(objects, engine.key, engine.keys_number, env, NameTree, moment=moment)
         surveyed = await survey(subject)
     if options.read_data:
-        reader = running_reader(its, lambda: objects.get(manifest_name(its.manifests.number), 0, 1))
-        run = ReadRun(reader, await engine.reads.load(), env, rate=options.rate, save=engine.reads.save)
+        run = ReadRun(_reader(engine, objects), await kept.load(), env, rate=options.rate, save=kept.save)
         listed = [ref for ref, _ in its.manifests.listed()]
         surveyed.findings.all += await run.run(listed, progress, resume=options.resume)
     return report(objects.url, surveyed, tree)
+
+
+def start_scrub(engine: Engine, objects: RetryingStore, kept: KeptReadTimes, period_seconds: float) -> None:
+    """From now on all data of the store is read once in a period, until the engine ends."""
+    its = engine.compactor.context
+    Scrub(
+        period_seconds=period_seconds,
+        kept=kept,
+        reader=_reader(engine, objects),
+        listed=lambda: [ref for ref, _ in its.manifests.listed()],
+        env=its.env,
+    ).start(engine)
+
+
+def _reader(engine: Engine, objects: RetryingStore) -> DataReader:
+    its = engine.compactor.context
+    return running_reader(its, lambda: objects.get(manifest_name(its.manifests.number), 0, 1))
 
 
 async def check_at_rest(

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError
 from storage.format.frame import BLOCK_BYTES
-from storage.fs.check import CheckOptions, CheckReport, check_running, device_names
+from storage.fs.check import CheckOptions, CheckReport, check_running, device_names, start_scrub
 from storage.fs.clearing import Clearing
 from storage.fs.device import Device
 from storage.fs.file_tree import FileTree
@@ -29,6 +29,7 @@ from storage.fs.status import DeviceUsage, GarbageStatus, StoreFailure, StoreSta
 from storage.fs.store_options import StoreOptions
 from storage.fs.upkeep import Upkeep
 from storage.lsm.check.read_run import CheckProgress
+from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.engine import Engine
 from storage.lsm.read.extents import allocated_bytes
 from storage.lsm.usage import LayerUsage
@@ -84,14 +85,17 @@ class Store:
         self.files = FileTree(engine, tree, env, self._refuse_in_use)
         self.filling = Filling(engine, tree, env, self.snapshots.pins, self.device, self._delete, self._refuse_in_use)
         self.passwords = KeySlots(engine, objects, env, options.cost)
-        self.upkeep = Upkeep(engine, tree, env)
+        self._reads = KeptReadTimes(engine.host, env)
+        self.upkeep = Upkeep(engine, tree, self._reads, env)
         """Maintenance that somebody asks for."""
 
     def keep_up(self) -> None:
-        """From now on, what is to go goes by itself, and snapshots are taken as scheduled."""
+        """From now on, what is to go goes by itself, snapshots are taken as scheduled, and all data is scrubbed."""
         Clearing(self.snapshots, self.filling, self._engine, self._tree, self._env).start()
         if self._options.keep:
             Scheduling(self._options.keep, self.snapshots, self._engine, self._tree, self._env).start()
+        if self._options.scrub_seconds is not None:
+            start_scrub(self._engine, self._objects, self._reads, self._options.scrub_seconds)
 
     @property
     def url(self) -> str:
@@ -276,7 +280,7 @@ class Store:
     async def check(self, options: CheckOptions, progress: CheckProgress) -> CheckReport:
         """Whether all of the store is whole, and what is in memory the same as what lies there. Clients go on."""
         objects = self._objects.with_deadline(self._options.store_deadline_seconds)
-        return await check_running(self._engine, self._tree, objects, self._env, options, progress)
+        return await check_running(self._engine, self._tree, objects, self._reads, options, progress)
 
     def status(self) -> StoreStatus:
         """The state of the store now; it may be asked for while the store is closing."""
@@ -299,7 +303,7 @@ class Store:
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
             **numbers,
             unreadable=[unreadable(one, device_names(self._tree), self._moment) for one in engine.suspects()],
-            damaged=engine.reads.damaged,
+            damaged=self._reads.damaged,
             lost=engine.lost(),
             garbage=self._garbage(),
             maintenance=engine.compactor.progress.job,

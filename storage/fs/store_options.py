@@ -29,6 +29,7 @@ class StoreOptions:
     `admin_socket` is where the commands of this host will reach the process that opens it, if they can.
 
     `keep` is the schedule of snapshots that its writer takes and deletes, by period (see `retention`); empty: none.
+    `scrub_seconds`: in so long all data is read once, beside its clients; None: never.
 
     `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
     None, for servers: for ever.
@@ -39,6 +40,7 @@ class StoreOptions:
     admin_socket: Path | None = None
     journal_folder: Path | None = None
     keep: Keep = field(default_factory=dict)
+    scrub_seconds: float | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     cost: Cost = DEFAULT_COST

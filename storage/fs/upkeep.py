@@ -12,6 +12,7 @@ import msgspec
 
 from storage.env import Env, written_at
 from storage.fs.name_tree import NameTree
+from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.compaction.forecast import Forecast
 from storage.lsm.compaction.plan import Drop, StoreFacts, droppable
 from storage.lsm.engine import Engine
@@ -86,8 +87,9 @@ READ_AGES = (("within a day", 1.0), ("within 7 days", 7.0), ("within 30 days", 3
 class Upkeep:
     """Of one open store. Owned by the event loop."""
 
-    def __init__(self, engine: Engine, tree: NameTree, env: Env) -> None:
+    def __init__(self, engine: Engine, tree: NameTree, reads: KeptReadTimes, env: Env) -> None:
         self._engine = engine
+        self._reads = reads
         self._env = env
         self._tree = tree
 
@@ -113,11 +115,10 @@ class Upkeep:
 
     async def read_report(self) -> ReadReport:
         """When what lies in the store was last read."""
-        engine = self._engine
-        reads, now = await engine.reads.load(), self._env.wall_clock()
+        reads, now = await self._reads.load(), self._env.wall_clock()
         counts = {age: [0, 0] for age, _ in READ_AGES} | {"never": [0, 0]}
         oldest = None
-        for ref, _ in engine.manifests.listed():
+        for ref, _ in self._engine.manifests.listed():
             read = reads.read.get(ref.id)
             days = None if read is None else (now - read) / 86400
             count = counts["never" if days is None else next(age for age, most in READ_AGES if days <= most)]
@@ -125,7 +126,7 @@ class Upkeep:
             count[1] += ref.size
             seen = written_at(ref.id) if read is None else read
             oldest = seen if oldest is None else min(oldest, seen)
-        return ReadReport([ReadSince(age, *count) for age, count in counts.items()], oldest, engine.reads.damaged)
+        return ReadReport([ReadSince(age, *count) for age, count in counts.items()], oldest, self._reads.damaged)
 
     def _layer(self, device: str | None) -> int | None:
         return None if device is None else self._tree.namespace.device(device)[1].layer

@@ -74,8 +74,6 @@ class Engine:
         self._new_sweeper = partial(new_sweeper, its, parts)
         self.sweeper: Sweeper
         self.meter = Meter(self._layers, self.manifests, its.env, self._usage_state)
-        self.reads = parts.reads
-        self._scrub = parts.scrub
 
     @classmethod
     async def open(
@@ -176,8 +174,6 @@ class Engine:
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
         start("watch of the space", self.compactor.watch)
-        if self._scrub is not None:
-            start("scrub", self._scrub.run)
         start("sweep of leftovers", partial(self.sweeper.run, self._options.sweep_seconds))
         self.log_moved()
 

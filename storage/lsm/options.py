@@ -94,8 +94,6 @@ class EngineOptions(msgspec.Struct, frozen=True):
     """How often a writer asks for the next manifest number: for so long a superseded one may serve its older view."""
     sweep_seconds: float = 3600.0
     """How often a writer looks for leftovers that have become old enough, and for what landed late."""
-    scrub_seconds: float | None = None
-    """In so long all data is read once, beside clients; None: never."""
     patience_seconds: float | None = None
     """How long a read waits for a store that is away; None, for servers: for ever."""
     maintenance: MaintenanceOptions = MaintenanceOptions()

@@ -22,9 +22,6 @@ from storage.env import Env
 from storage.format.envelope import NO_LINK
 from storage.format.frame import FrameCodec
 from storage.format.names import manifest_name
-from storage.lsm.check.read_times import KeptReadTimes
-from storage.lsm.check.running import reader as running_reader
-from storage.lsm.check.scrub import Scrub
 from storage.lsm.compaction.compactor import Compactor
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.flush.flush import MemtableFlush
@@ -106,9 +103,6 @@ class Parts:
     garbage: Garbage
     flush: MemtableFlush
     compactor: Compactor
-    reads: KeptReadTimes
-    scrub: Scrub | None
-    """None: nobody asked for one."""
 
 
 def put_together(its: Context, engine: Supervisor) -> Parts:
@@ -157,9 +151,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         cut=manifests.manifest.sequence,
     )
     compactor = _compactor(its, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
-    reads = KeptReadTimes(its.host, its.env)
-    scrub = _scrub(its, compactor.context, reads)
-    return Parts(cache, ownership, writes, journal, source, commit, layers, garbage, flush, compactor, reads, scrub)
+    return Parts(cache, ownership, writes, journal, source, commit, layers, garbage, flush, compactor)
 
 
 def new_sweeper(its: Context, parts: Parts) -> Sweeper:
@@ -212,19 +204,6 @@ def _compactor(
     )
     options = its.options.maintenance
     return Compactor(jobs, options, written=lambda: writes.sequence, on_debt=writes.maintenance_is_behind)
-
-
-def _scrub(its: Context, jobs: JobContext, reads: KeptReadTimes) -> Scrub | None:
-    manifests = its.opened.manifests
-    if its.options.scrub_seconds is None:
-        return None
-    return Scrub(
-        period_seconds=its.options.scrub_seconds,
-        kept=reads,
-        reader=running_reader(jobs, lambda: its.store.get(manifest_name(manifests.number), 0, 1)),
-        listed=lambda: [ref for ref, _ in manifests.listed()],
-        env=its.env,
-    )
 
 
 def _writes(its: Context) -> tuple[WriteState, Pace, Journal]:

@@ -21,6 +21,7 @@ from storage.format.names import sst_name
 from storage.lsm.check.read_data import DataReader
 from storage.lsm.check.read_run import ReadRun
 from storage.lsm.check.read_times import KeptReadTimes, ReadTimes
+from storage.lsm.engine import Engine
 from storage.units import MIB
 
 SCRUB_LOOK_SECONDS = 600.0
@@ -55,6 +56,10 @@ class Scrub:
         self._env = env
         self._tried: dict[str, float] = {}
         """When those that were not sound were read, by the wall clock."""
+
+    def start(self, engine: Engine) -> None:
+        """Begin, on that writer; it ends this with itself."""
+        engine.background.start("scrub", self.run, on_failure=engine.fail)
 
     async def run(self) -> None:
         """Read what is due, for ever."""

@@ -1,5 +1,6 @@
 """Maintenance that somebody asks for: what is said before it, what it does, and what is kept."""
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from storage.lsm.gc import sweep
 from storage.lsm.manifest import manifest_store
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.objects.local import LocalStore
+from tests.simulation.virtual import in_virtual_time
 from tests.storage.fs.places import contents
+from tests.storage.fs.test_clearing import DAY, Clock
 from tests.support.inside import engine_of
 
 KIB = 1024
@@ -196,3 +199,22 @@ async def test_a_dry_run_deletes_no_leftover(tmp_path: Path, monkeypatch: pytest
     assert (done.leftovers, done.waiting) == (plan.leftovers, 0)
     assert not left.exists()
     await store.close()
+
+
+@pytest.mark.parametrize("scrub_seconds", [None, 2 * DAY])
+def test_who_asked_for_a_scrub_has_all_read_in_time_and_nobody_else(scrub_seconds: float | None) -> None:
+    async def case() -> None:
+        engine = EngineOptions(watch_seconds=DAY, sweep_seconds=DAY, maintenance=MaintenanceOptions(look_seconds=DAY))
+        options = StoreOptions(engine=engine, cost=Cost.for_tests(), scrub_seconds=scrub_seconds)
+        env = Clock()
+        store = await open_store("memory://", PASSWORD, env=env, create=True, options=options)
+        await store.create_device("a", MIB)
+        store.device("a").write(0, b"x" * MIB)
+        await store.upkeep.flush()
+        await asyncio.sleep(1.5 * DAY)
+        said = {one.since: one.ssts for one in (await store.upkeep.read_report()).last_read if one.ssts}
+        assert said == ({"never": 1} if scrub_seconds is None else {"within a day": 1})
+        await store.close()
+        env.close()
+
+    in_virtual_time(case())

@@ -13,7 +13,7 @@ from storage.env import object_id
 from storage.errors import Closed
 from storage.format.blocks import SstRef
 from storage.lsm.check.read_data import DataReader
-from storage.lsm.check.read_times import ReadTimes
+from storage.lsm.check.read_times import KeptReadTimes, ReadTimes
 from storage.lsm.check.running import reader
 from storage.lsm.check.scrub import SCRUB_AGAIN_SECONDS, SCRUB_LOOK_SECONDS, Scrub, all_due, scrub_rate
 from storage.lsm.engine import Engine
@@ -105,15 +105,13 @@ def test_no_sst_goes_unread_for_longer_than_a_period(sizes: list[int], seed: int
     assert all(now - at <= PERIOD + longest + PERIOD / 200 for at in seen.values())
 
 
-def options(scrub_seconds: float | None) -> EngineOptions:
-    """An engine that does little else in all that time."""
-    return EngineOptions(
-        scrub_seconds=scrub_seconds,
-        watch_seconds=DAY,
-        sweep_seconds=DAY,
-        flush_seconds=DAY,
-        maintenance=MaintenanceOptions(look_seconds=DAY),
-    )
+OPTIONS = EngineOptions(
+    watch_seconds=DAY,
+    sweep_seconds=DAY,
+    flush_seconds=DAY,
+    maintenance=MaintenanceOptions(look_seconds=DAY),
+)
+"""An engine that does little else in all that time."""
 
 
 async def written(world: World) -> Engine:
@@ -133,13 +131,14 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
 ) -> None:
     async def case() -> None:
         host = HostState(tmp_path, "memory://")
-        world = World(host=host, options=options(PERIOD))
+        world = World(host=host, options=OPTIONS)
         world.env = Clock()
         engine = await written(world)
+        kept = scrubbed(world, engine)
         await asyncio.sleep(PERIOD * 0.6)
-        reads = await engine.reads.load()
+        reads = await kept.load()
         assert reads.read.keys() == listed(engine)
-        assert engine.reads.damaged == []
+        assert kept.damaged == []
         assert ReadTimes.decode(host.load_reads()).read == reads.read
         asked = world.store.count("get", "compacted/")
         await asyncio.sleep(PERIOD * 0.3)
@@ -148,22 +147,20 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
         name, sound = f"compacted/{ref.id}.sst", world.store.objects[f"compacted/{ref.id}.sst"]
         world.store.objects[name] = sound[:150] + bytes([sound[150] ^ 1]) + sound[151:]
         await asyncio.sleep(PERIOD * 0.6)
-        (sentence,) = engine.reads.damaged
+        (sentence,) = kept.damaged
         assert sentence.startswith(f"{name}: ")
         assert "scrub_found" in caplog.messages
         await world.crash(engine)
-        world.options = options(None)
+        kept = KeptReadTimes(host, world.env)
+        await kept.load()
+        assert kept.damaged == [sentence], "another process of this host knows, without another look"
         engine = await world.open()
-        await engine.reads.load()
-        assert engine.reads.damaged == [sentence], "another process of this host knows, without another look"
-        await world.crash(engine)
-        world.options = options(PERIOD)
-        engine = await world.open()
+        kept = scrubbed(world, engine)
         await asyncio.sleep(1)
-        assert engine.reads.damaged == [sentence]
+        assert kept.damaged == [sentence]
         world.store.objects[name] = sound
         await asyncio.sleep(SCRUB_AGAIN_SECONDS + 2 * SCRUB_LOOK_SECONDS)
-        assert engine.reads.damaged == []
+        assert kept.damaged == []
         await world.crash(engine)
 
     with caplog.at_level(logging.ERROR, "nbdserver"):
@@ -172,57 +169,54 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
 
 def test_a_store_that_is_away_is_waited_for_and_is_no_damage() -> None:
     async def case() -> None:
-        world = World(options=options(PERIOD))
+        world = World(options=OPTIONS)
         world.env = Clock()
         engine = await written(world)
+        kept = scrubbed(world, engine)
         hold = world.store.hold("get")
         await asyncio.sleep(PERIOD)
-        assert engine.reads.damaged == []
+        assert kept.damaged == []
         world.store.holds.remove(hold)
         hold.release()
         await asyncio.sleep(SCRUB_LOOK_SECONDS * 10)
-        assert (await engine.reads.load()).read.keys() == listed(engine)
-        assert engine.reads.damaged == []
-        await world.crash(engine)
-
-    in_virtual_time(case())
-
-
-def test_nobody_scrubs_who_was_not_asked_to() -> None:
-    async def case() -> None:
-        world = World(options=options(None))
-        world.env = Clock()
-        engine = await written(world)
-        await asyncio.sleep(PERIOD * 2)
-        assert (await engine.reads.load()).read == {}
+        assert (await kept.load()).read.keys() == listed(engine)
+        assert kept.damaged == []
         await world.crash(engine)
 
     in_virtual_time(case())
 
 
 async def test_what_is_gone_is_forgotten() -> None:
-    world = World(options=options(None))
+    world = World(options=OPTIONS)
     engine = await written(world)
-    reads = await engine.reads.load()
+    kept = KeptReadTimes(None, world.env)
+    reads = await kept.load()
     reads.sound("gone", NOW)
     reads.wrong("damaged and gone", "it was damaged")
-    assert await scrub_of(world, engine).round() > 0
+    assert await scrub_of(world, engine, kept).round() > 0
     assert "gone" not in reads.read
-    assert engine.reads.damaged == []
+    assert kept.damaged == []
     await engine.close()
 
 
-def scrub_of(world: World, engine: Engine, *, period_seconds: float = PERIOD) -> Scrub:
+def scrub_of(world: World, engine: Engine, kept: KeptReadTimes, *, period_seconds: float = PERIOD) -> Scrub:
     async def whole() -> None:
         """Nobody else looks."""
 
     return Scrub(
         period_seconds=period_seconds,
-        kept=engine.reads,
+        kept=kept,
         reader=reader(engine.compactor.context, whole),
         listed=lambda: [ref for ref, _ in engine.manifests.listed()],
         env=world.env,
     )
+
+
+def scrubbed(world: World, engine: Engine) -> KeptReadTimes:
+    """From now on all is read once in a period; what is known of that."""
+    kept = KeptReadTimes(world.host, world.env)
+    scrub_of(world, engine, kept).start(engine)
+    return kept
 
 
 async def test_an_answer_that_ends_a_read_ends_no_scrub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,11 +225,12 @@ async def test_an_answer_that_ends_a_read_ends_no_scrub(monkeypatch: pytest.Monk
     async def closed(*_: object) -> None:
         raise Closed("whatever the reader met")
 
-    world = World(options=options(None))
+    world = World(options=OPTIONS)
     engine = await written(world)
     monkeypatch.setattr(DataReader, "read", closed)
-    scrub = scrub_of(world, engine, period_seconds=0.001)
+    kept = KeptReadTimes(None, world.env)
+    scrub = scrub_of(world, engine, kept, period_seconds=0.001)
     await asyncio.sleep(0.01)
     assert await scrub.round() == SCRUB_LOOK_SECONDS
-    assert engine.reads.damaged == []
+    assert kept.damaged == []
     await engine.close()
