@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbdserver.admin.sockets import make_runtime_folder, runtime_folder
 from storage.errors import AccessDenied
-from storage.lsm.journal.files import lies_in_memory
+from storage.journal.files import lies_in_memory
 
 OFF = "off"
 

@@ -45,9 +45,9 @@ from nbdserver.admin.snapshot_stream import SourceFailed, StreamEncoder
 from nbdserver.admin.snapshot_transfer import READER, receive, send
 from nbdserver.admin.transfer import dump, import_device
 from storage import CheckOptions, Store
+from storage.check.read_run import CheckProgress
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
 from storage.fs.check import READ_RATE
-from storage.lsm.check.read_run import CheckProgress
 from storage.trusted_files import trusted_users
 
 logger = logging.getLogger("nbdserver")

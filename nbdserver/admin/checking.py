@@ -18,7 +18,7 @@ from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from storage import CheckReport
-    from storage.lsm.check.read_run import CheckProgress
+    from storage.check.read_run import CheckProgress
 
 TELL_SECONDS = 0.5
 """How often it is said how far a check is."""

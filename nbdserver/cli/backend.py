@@ -134,8 +134,8 @@ def without_opening(place: Place, check: CheckOptions, tell: Callable[[Line], No
     from nbdserver.service.condition import opening
     from nbdserver.service.waiting import saying
     from storage import StoreOptions, check_store
+    from storage.check.read_run import CheckProgress
     from storage.env import RealEnv
-    from storage.lsm.check.read_run import CheckProgress
 
     options = StoreOptions(state_folder=place.state_folder)
     secret = passwords.current(os.environ).secret

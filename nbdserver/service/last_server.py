@@ -1,7 +1,7 @@
 """What the last server of a store has left: what it answered and did not flush, and clients that may come back.
 
-What a journal of it held is in the store again when this begins (`storage.lsm.journal_replay`); where something may be
-lost all the same, the clients that were attached to it are refused (`nbdserver.attachments`).
+What a journal of it held is in the store again when this begins (`storage.lsm.recovery.journal_replay`); where
+something may be lost all the same, the clients that were attached to it are refused (`nbdserver.attachments`).
 """
 
 import logging
@@ -9,7 +9,7 @@ import logging
 from nbdserver.attachments import Attachments, read_record, refused_after
 from nbdserver.config import AfterLoss
 from storage import Store
-from storage.lsm.journal.files import boot
+from storage.journal.files import boot
 
 logger = logging.getLogger("nbdserver")
 

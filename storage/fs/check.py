@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import msgspec
 
+from storage.check.findings import Account, Finding, Kind
+from storage.check.read_data import DataReader
+from storage.check.read_run import CheckProgress, ReadRun
+from storage.check.read_times import KeptReadTimes
+from storage.check.running import held
+from storage.check.running import reader as running_reader
+from storage.check.scrub import Scrub
+from storage.check.subject import Subject, is_changed
+from storage.check.survey import Surveyed, survey
 from storage.errors import Corrupt
 from storage.format.frame import FrameCodec
 from storage.format.names import MANIFESTS, manifest_name
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DiskRange
-from storage.lsm.check.findings import Account, Finding, Kind
-from storage.lsm.check.read_data import DataReader
-from storage.lsm.check.read_run import CheckProgress, ReadRun
-from storage.lsm.check.read_times import KeptReadTimes
-from storage.lsm.check.running import held
-from storage.lsm.check.running import reader as running_reader
-from storage.lsm.check.scrub import Scrub
-from storage.lsm.check.subject import Subject, is_changed
-from storage.lsm.check.survey import Surveyed, survey
 from storage.lsm.engine import Engine
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.ciphers import Ciphers
@@ -33,7 +33,7 @@ READ_RATE = 50 * MIB
 
 
 class CheckFinding(msgspec.Struct, frozen=True):
-    """One thing that is wrong; see `storage.lsm.check.findings` for the kinds."""
+    """One thing that is wrong; see `storage.check.findings` for the kinds."""
 
     kind: str
     object: str

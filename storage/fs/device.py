@@ -7,8 +7,8 @@ from storage.errors import AccessDenied, Invalid
 from storage.fs.history import History
 from storage.fs.inodes import LayerRecord
 from storage.fs.name_tree import NameTree
+from storage.journal.journal import Journal
 from storage.lsm.engine import Engine
-from storage.lsm.journal.journal import Journal
 from storage.lsm.layer import Layer
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.read.assemble import Piece

@@ -3,9 +3,9 @@
 import asyncio
 
 from storage.errors import NotFound
+from storage.fs.changes import Changes
 from storage.fs.inodes import LayerRecord
 from storage.fs.name_tree import NameTree
-from storage.lsm.changes import Changes
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 

@@ -13,6 +13,10 @@ from functools import partial
 import msgspec
 
 from storage.bucket.listing import list_log, list_manifests, list_ssts
+from storage.check.read_run import CheckProgress
+from storage.check.read_times import KeptReadTimes
+from storage.check.subject import Subject
+from storage.check.survey import survey
 from storage.crypto import keys
 from storage.crypto.cipher import self_test
 from storage.crypto.keys import Cost, DataKey
@@ -23,12 +27,8 @@ from storage.fs.early_unlock import EarlyUnlock
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
-from storage.lsm.check.read_run import CheckProgress
-from storage.lsm.check.read_times import KeptReadTimes
-from storage.lsm.check.subject import Subject
-from storage.lsm.check.survey import survey
+from storage.journal.files import FolderFiles, JournalFiles
 from storage.lsm.engine import Engine
-from storage.lsm.journal.files import FolderFiles, JournalFiles
 from storage.lsm.recovery.anchor import HostState, default_state_folder
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.wiring import Context

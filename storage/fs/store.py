@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
+from storage.check.read_run import CheckProgress
+from storage.check.read_times import KeptReadTimes
 from storage.env import Env
 from storage.errors import Conflict, NotFound, StorageError
 from storage.format.frame import BLOCK_BYTES
@@ -28,11 +30,9 @@ from storage.fs.snapshots import Snapshots
 from storage.fs.status import DeviceUsage, GarbageStatus, StoreFailure, StoreStatus, unreadable
 from storage.fs.store_options import StoreOptions
 from storage.fs.upkeep import Upkeep
-from storage.lsm.check.read_run import CheckProgress
-from storage.lsm.check.read_times import KeptReadTimes
+from storage.lsm.compaction.usage import LayerUsage
 from storage.lsm.engine import Engine
 from storage.lsm.read.extents import allocated_bytes
-from storage.lsm.usage import LayerUsage
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
 

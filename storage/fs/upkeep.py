@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 import msgspec
 
+from storage.check.read_times import KeptReadTimes
 from storage.env import Env, written_at
 from storage.fs.name_tree import NameTree
-from storage.lsm.check.read_times import KeptReadTimes
 from storage.lsm.compaction.forecast import Forecast
 from storage.lsm.compaction.plan import Drop, StoreFacts, droppable
 from storage.lsm.engine import Engine

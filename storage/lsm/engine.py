@@ -16,22 +16,22 @@ from typing import Any
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError
+from storage.journal.files import JournalFiles
 from storage.lsm.background import Background
+from storage.lsm.compaction.usage import Meter
 from storage.lsm.engine_numbers import numbers
 from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.journal.files import JournalFiles
-from storage.lsm.journal_replay import FoundJournal, OpeningReport, restore
-from storage.lsm.journal_replay import read as read_journal
 from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
+from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, restore
+from storage.lsm.recovery.journal_replay import read as read_journal
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_change import TreeChange, TrunkChange, TrunkPlan
-from storage.lsm.usage import Meter
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, new_sweeper, put_together
 from storage.objects.base import ObjectStore

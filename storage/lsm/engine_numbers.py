@@ -1,8 +1,8 @@
 """The numbers of a running engine, taken in one step of the event loop: all of `ENGINE_STATS`."""
 
 from storage.env import Env
+from storage.lsm.compaction.usage import Meter
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.usage import Meter
 from storage.lsm.wiring import Parts
 
 

@@ -22,6 +22,7 @@ from storage.env import Env
 from storage.format.envelope import NO_LINK
 from storage.format.frame import FrameCodec
 from storage.format.names import manifest_name
+from storage.journal.journal import Journal
 from storage.lsm.compaction.compactor import Compactor
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.flush.flush import MemtableFlush
@@ -29,7 +30,6 @@ from storage.lsm.gc.garbage import Garbage
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.install import Installer
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.journal.journal import Journal
 from storage.lsm.layers import Layers
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate

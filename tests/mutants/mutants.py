@@ -62,7 +62,7 @@ MUTANTS = [
         ),
     ),
     *mutants(
-        "storage/lsm/journal_replay.py",
+        "storage/lsm/recovery/journal_replay.py",
         "tests/storage/lsm/recovery/test_journal_snapshot.py",
         ("journal: what it restores of a snapshot shows there alone", "    layers.restored()\n", ""),
     ),
@@ -78,8 +78,8 @@ MUTANTS = [
         ("journal: a batch counts before it is answered only", "    _END.pack_into(memory, 0, end)\n", ""),
     ),
     *mutants(
-        "storage/lsm/journal/files.py",
-        "tests/storage/lsm/journal/",
+        "storage/journal/files.py",
+        "tests/storage/journal/",
         ("journal: a segment begins with what lay there", "        clear(memory)\n", ""),
         ("journal: spares are kept without end", "len(self._spare) >= SPARES_MAX", "not SPARES_MAX"),
         ("journal: what large operations took is kept", " or len(memory) > SPARE_BYTES_MAX", ""),
@@ -92,8 +92,8 @@ MUTANTS = [
         ),
     ),
     *mutants(
-        "storage/lsm/journal/journal.py",
-        "tests/storage/lsm/journal/",
+        "storage/journal/journal.py",
+        "tests/storage/journal/",
         ("journal: a place in a segment is used twice", "            self._batches += 1\n", ""),
     ),
     *mutants(
@@ -192,8 +192,8 @@ MUTANTS = [
         ),
     ),
     *mutants(
-        "storage/lsm/changes.py",
-        "tests/storage/lsm/test_changes.py tests/storage/fs/test_history.py",
+        "storage/fs/changes.py",
+        "tests/storage/fs/test_changes.py tests/storage/fs/test_history.py",
         (
             "changes: what a snapshot has in memory is none",
             "[*older.tables, *layer.tables]",
@@ -288,7 +288,7 @@ MUTANTS = [
         ),
     ),
     *mutants(
-        "storage/lsm/usage.py",
+        "storage/lsm/compaction/usage.py",
         "tests/storage/fs/test_usage.py",
         (
             "usage: a frame's size is that of its object",

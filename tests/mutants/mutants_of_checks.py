@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import mutants
 
-CHECK = "tests/storage/lsm/check/"
+CHECK = "tests/storage/check/"
 RECOVERY = "tests/storage/lsm/recovery/"
 
 CHECKS = [
@@ -51,7 +51,7 @@ CHECKS = [
         ("a start: another boot is as good", "exact=file.boot == _boot()", "exact=True"),
     ),
     *mutants(
-        "storage/lsm/check/scrub.py",
+        "storage/check/scrub.py",
         f"{CHECK}test_scrub.py",
         ("scrub: what was read is due at once", "at = reads.read[ref.id] + period / 2", "at = reads.read[ref.id]"),
         (
@@ -76,14 +76,14 @@ CHECKS = [
         ("scrub: what is found is not said", '                _log.error("scrub_found", extra=said)\n', ""),
     ),
     *mutants(
-        "storage/lsm/check/read_times.py",
+        "storage/check/read_times.py",
         f"{CHECK}test_scrub.py",
         ("scrub: what is sound again stays damaged", "        self.damaged.pop(sst, None)\n", ""),
         ("scrub: what is damaged counts as read", "        self.read.pop(sst, None)\n", ""),
         ("scrub: damage is forgotten with the process", "dict(file.read), dict(file.damaged)", "dict(file.read), {}"),
     ),
     *mutants(
-        "storage/lsm/check/references.py",
+        "storage/check/references.py",
         f"{CHECK}test_mistakes.py",
         ("check: a mask is not compared", ' & (rows["mask"] & ~entry["mask"] == 0)', ""),
         (
@@ -110,7 +110,7 @@ CHECKS = [
         ),
     ),
     *mutants(
-        "storage/lsm/check/survey.py",
+        "storage/check/survey.py",
         f"{CHECK}test_damage.py {CHECK}test_left.py {CHECK}test_survey.py {RECOVERY}test_completeness.py",
         ("check: fences are not looked at", "        await check_fences(self.asker)\n", ""),
         ("check: older manifests are not looked at", "        await check_manifests(self.asker, self.listed)\n", ""),
@@ -123,7 +123,7 @@ CHECKS = [
         ("check: nothing is analysed", "        await self._analyse()\n", ""),
     ),
     *mutants(
-        "storage/lsm/check/layout.py",
+        "storage/check/layout.py",
         f"{CHECK}test_layout.py",
         (
             "check: rows are not counted",

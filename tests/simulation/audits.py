@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Protocol, TypeVar
 
+from storage.check.subject import Subject
+from storage.check.survey import survey
 from storage.errors import StorageError
-from storage.lsm.check.subject import Subject
-from storage.lsm.check.survey import survey
 from storage.objects.retry import RetryingStore
 from tests.simulation.damage import Damage
 from tests.simulation.disk_history import ZEROS, Violation

@@ -1,5 +1,5 @@
 """What a simulated host remembers: the anchor and the lock files of `storage.lsm.recovery.anchor`, in memory, and the
-journals of `storage.lsm.journal.files`.
+journals of `storage.journal.files`.
 
 A lock is held as long as its process lives, stalled or not; a crash of the process leaves the host as it was. A journal
 too, but that what the process had linked and not kept yet may be in it in part, as if it had died while it kept that.

@@ -12,13 +12,13 @@ LOG = [
     ),
     Mutation(
         "a journal that does not check out is no loss",
-        "storage/lsm/journal_replay.py",
+        "storage/lsm/recovery/journal_replay.py",
         "            lineage = manifests.manifest.lineage[-1:]\n",
         "            lineage = manifests.manifest.lineage\n",
     ),
     Mutation(
         "a journal that ended for want of room passes for whole",
-        "storage/lsm/journal/journal.py",
+        "storage/journal/journal.py",
         "else (partial(place.name, None), place.files.end):\n",
         "else (place.files.end,):\n",
     ),
@@ -31,32 +31,32 @@ LOG = [
     # The journal in memory.
     Mutation(
         "a reply goes out before the journal has its write",
-        "storage/lsm/journal/journal.py",
+        "storage/journal/journal.py",
         "        place = self._place\n        if not self.on or place is None:\n            pending.clear()\n",
         "        place = self._place\n        if self.on and len(pending) < 2:\n            return\n"
         "        if not self.on or place is None:\n            pending.clear()\n",
     ),
     Mutation(
         "a segment of the journal goes when one of its queues is in the log",
-        "storage/lsm/journal/journal.py",
+        "storage/journal/journal.py",
         "        return all(queue.acked_sequence >= sequence for queue, sequence in self.newest.items())\n",
         "        return any(queue.acked_sequence >= sequence for queue, sequence in self.newest.items())\n",
     ),
     Mutation(
         "a segment of the journal goes when the log was sent what it holds",
-        "storage/lsm/journal/journal.py",
+        "storage/journal/journal.py",
         "        return all(queue.acked_sequence >= sequence for queue, sequence in self.newest.items())\n",
         "        return all(queue.cut_sequence >= sequence for queue, sequence in self.newest.items())\n",
     ),
     Mutation(
         "the journal is taken from below the end of the log",
-        "storage/lsm/journal/unlogged.py",
+        "storage/journal/unlogged.py",
         "        if sequence > have:\n            if entry.previous > have:\n",
         "        if sequence > 0:\n            if entry.previous > have:\n",
     ),
     Mutation(
         "what the log holds is judged by its end, not by that of each queue",
-        "storage/lsm/journal_replay.py",
+        "storage/lsm/recovery/journal_replay.py",
         "    return None if queue is None else max(queue.last_sequence, queue.made)\n",
         "    return None if queue is None else max(each.last_sequence for each in layers.queues())\n",
     ),

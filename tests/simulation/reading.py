@@ -4,14 +4,14 @@ import asyncio
 import random
 from collections.abc import Iterable
 
+from storage.check.running import held
+from storage.check.subject import Subject
+from storage.check.survey import Surveyed, survey
 from storage.crypto.keys import DataKey
 from storage.errors import StorageError
 from storage.fs.device import Device
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
-from storage.lsm.check.running import held
-from storage.lsm.check.subject import Subject
-from storage.lsm.check.survey import Surveyed, survey
 from storage.lsm.engine import Engine
 from storage.objects.base import ObjectStore
 from storage.objects.counting import RequestStats

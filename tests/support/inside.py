@@ -16,11 +16,11 @@ from storage.env import Env, RealEnv
 from storage.fs.device import Device
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
+from storage.journal.files import FolderFiles
+from storage.journal.journal import Journal, JournalPlace
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.engine import Engine
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.journal.files import FolderFiles
-from storage.lsm.journal.journal import Journal, JournalPlace
 from storage.lsm.layers import Layers
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.options import MaintenanceOptions

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.lsm.journal.files import lies_in_memory
+from storage.journal.files import lies_in_memory
 from tests.support.requirements import require
 
 SHARED_MEMORY = Path("/dev/shm")

@@ -10,7 +10,7 @@ In the state folder every store has a folder of its own, named by a hash of its 
     acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, written and never synced
     writer-<epoch>-<tag>.lock    a process of this host that took, or tried to take, the store with that epoch
     attached-<epoch>.json        who had attached which export when that writer was last seen (`nbdserver.attachments`)
-    reads.msgpack                when the data in each SST was last read by a check or a scrub (`storage.lsm.check`)
+    reads.msgpack                when the data in each SST was last read by a check or a scrub (`storage.check`)
 
 Every file but the last, which may be lost, has one writer, so no two processes ever disturb each other. A lock file
 is made, locked (`flock`) and synced *before* its take-over manifest is sent, and confirmed after that has landed. The

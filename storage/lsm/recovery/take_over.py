@@ -18,9 +18,9 @@ from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, RolledBack, Unavailable
 from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX, Manifest
+from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.journal.files import JournalFiles
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState

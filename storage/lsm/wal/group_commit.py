@@ -24,7 +24,7 @@ from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.frame import BLOCK_BYTES
 from storage.format.names import wal_name
 from storage.format.wal import encode
-from storage.lsm.journal.journal import Journal
+from storage.journal.journal import Journal
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate

@@ -22,8 +22,8 @@ from storage.format.trunks import (
     Operation,
     RollBack,
 )
+from storage.journal.files import JournalFiles
 from storage.lsm.engine import Engine
-from storage.lsm.journal.files import JournalFiles
 from storage.lsm.layer import Layer
 from storage.lsm.metadata import TreeEffects
 from storage.lsm.options import EngineOptions

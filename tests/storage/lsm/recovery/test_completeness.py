@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from storage.check.findings import Kind
 from storage.errors import Corrupt
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name, sst_name
-from storage.lsm.check.findings import Kind
 from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.recovery.anchor import HostState
-from tests.storage.lsm.check.test_survey import at_rest
+from tests.storage.check.test_survey import at_rest
 from tests.storage.lsm.worlds import World, durable, read, record
 from tests.support.waiting import soon, until
 

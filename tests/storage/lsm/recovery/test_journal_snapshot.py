@@ -8,7 +8,7 @@ import pytest
 
 from storage.errors import Closed
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm.journal.files import FolderFiles
+from storage.journal.files import FolderFiles
 from storage.lsm.recovery.anchor import HostState
 from tests.storage.lsm.worlds import World, read
 from tests.support.idle import idle

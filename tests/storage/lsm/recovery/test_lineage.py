@@ -9,9 +9,9 @@ import pytest
 from storage.errors import Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.manifest import LINEAGE_MAX
+from storage.journal.files import FolderFiles
+from storage.journal.journal import SEGMENT_BYTES_MAX
 from storage.lsm.engine import Engine
-from storage.lsm.journal.files import FolderFiles
-from storage.lsm.journal.journal import SEGMENT_BYTES_MAX
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.wal.reader import LogReader
 from tests.storage.lsm.worlds import World, durable

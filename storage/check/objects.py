@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from storage.check.findings import Kind
+from storage.check.subject import Asker, Findings
 from storage.crypto.keys import KEYS_PREFIX
 from storage.crypto.keyslots import keys_name
 from storage.env import epoch_of
 from storage.errors import Corrupt
 from storage.format.names import manifest_number, sst_id, sst_name, wal_number
-from storage.lsm.check.findings import Kind
-from storage.lsm.check.subject import Asker, Findings
 from storage.lsm.manifest.manifest_store import MANIFESTS_KEPT, Manifests
 from storage.lsm.recovery.completeness import Census, ask_headers, check_census, may_tell
 from storage.lsm.wal.log_object import Replay

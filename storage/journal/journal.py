@@ -24,7 +24,7 @@ from storage.crypto.mac import Authenticator
 from storage.errors import AccessDenied
 from storage.format.journal_batch import Memory, append, clear, room_for
 from storage.format.wal import Meta, Op
-from storage.lsm.journal.files import JournalFiles
+from storage.journal.files import JournalFiles
 from storage.units import KIB, MIB
 
 _log = logging.getLogger("nbdserver")

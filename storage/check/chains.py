@@ -3,14 +3,14 @@
 import asyncio
 
 from storage.bucket.whole import read_whole
+from storage.check.findings import Kind
+from storage.check.objects import Listed
+from storage.check.subject import Asker
 from storage.errors import Corrupt, Fenced, NotFound, Unavailable
 from storage.format.envelope import Header, ObjectKind, open_object
 from storage.format.manifest import decode
 from storage.format.names import manifest_name, wal_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
-from storage.lsm.check.findings import Kind
-from storage.lsm.check.objects import Listed
-from storage.lsm.check.subject import Asker
 from storage.lsm.manifest.manifest_store import MANIFESTS_KEPT
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from storage.lsm.check.read_data import DataReader
-from storage.lsm.check.subject import Moment
+from storage.check.read_data import DataReader
+from storage.check.subject import Moment
 from storage.lsm.compaction.job_context import JobContext
 
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.check.visible import Visible, cover, masks_at
 from storage.format.blocks import EntryKind
 from storage.format.columns import Columns
 from storage.format.sst import SstIndex
-from storage.lsm.check.visible import Visible, cover, masks_at
 
 Places = dict[int, list[tuple[int, int]]]
 """Number of an SST to the (block, mask of sectors) that refer to it."""

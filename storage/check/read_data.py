@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from storage.bucket.outage import REFUSALS
+from storage.check.findings import Finding, Kind, LayerRange, sector_ranges
 from storage.crypto.cipher import Cipher
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError
@@ -19,7 +20,6 @@ from storage.format.blocks import EntryKind, FrameRef, SstRef
 from storage.format.frame import FrameCodec
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex, open_index
-from storage.lsm.check.findings import Finding, Kind, LayerRange, sector_ranges
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import OFFSET_MASK, SstNumbers
 from storage.lsm.index.trunk import LayerIndex

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from storage.check.findings import Finding, Kind
 from storage.format.envelope import HEADER_BYTES
-from storage.lsm.check.findings import Finding, Kind
 from storage.lsm.engine import Engine
-from tests.storage.lsm.check.damaged import (
+from tests.storage.check.damaged import (
     Objects,
     checkpoint_of,
     log_needed,
@@ -16,7 +16,7 @@ from tests.storage.lsm.check.damaged import (
     unmerged_in,
     unreadable_sectors,
 )
-from tests.storage.lsm.check.test_survey import at_rest, running
+from tests.storage.check.test_survey import at_rest, running
 from tests.storage.lsm.compaction.test_jobs import SECTOR
 from tests.storage.lsm.worlds import World
 from tests.support.examples import first_soon

@@ -17,8 +17,8 @@ from storage.crypto.mac import Authenticator
 from storage.env import Env
 from storage.errors import AccessDenied, Corrupt
 from storage.format.journal_batch import JournalEntry
-from storage.lsm.journal import unlogged as journals
-from storage.lsm.journal.journal import Journal, JournalPlace, Queue, Segment
+from storage.journal import unlogged as journals
+from storage.journal.journal import Journal, JournalPlace, Queue, Segment
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.locks import WriterLock

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from storage.check.findings import Finding
+from storage.check.read_data import DataReader, Pacer
+from storage.check.read_times import ReadTimes
 from storage.env import Env
 from storage.format.blocks import SstRef
-from storage.lsm.check.findings import Finding
-from storage.lsm.check.read_data import DataReader, Pacer
-from storage.lsm.check.read_times import ReadTimes
 
 SAVE_SECONDS = 5.0
 """What a run that is killed reads again."""

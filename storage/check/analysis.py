@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from storage.check import references
+from storage.check.findings import Finding, Kind, LayerRange, sector_ranges
+from storage.check.subject import Findings
+from storage.check.visible import visible
 from storage.format.columns import Columns
 from storage.format.names import MANIFESTS, sst_name
 from storage.format.sst import SstIndex
-from storage.lsm.check import references
-from storage.lsm.check.findings import Finding, Kind, LayerRange, sector_ranges
-from storage.lsm.check.subject import Findings
-from storage.lsm.check.visible import visible
 from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 

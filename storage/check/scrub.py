@@ -14,13 +14,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
+from storage.check.read_data import DataReader
+from storage.check.read_run import ReadRun
+from storage.check.read_times import KeptReadTimes, ReadTimes
 from storage.env import Env, first_id_at, written_at
 from storage.errors import StorageError
 from storage.format.blocks import SstRef
 from storage.format.names import sst_name
-from storage.lsm.check.read_data import DataReader
-from storage.lsm.check.read_run import ReadRun
-from storage.lsm.check.read_times import KeptReadTimes, ReadTimes
 from storage.lsm.engine import Engine
 from storage.units import MIB
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from storage.crypto.mac import Authenticator
 from storage.errors import Corrupt
 from storage.format.journal_batch import JournalEntry, decode
-from storage.lsm.journal.files import JournalFiles
+from storage.journal.files import JournalFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from storage.check.findings import Finding, Kind
 from storage.format.blocks import FrameRef
-from storage.lsm.check.findings import Finding, Kind
 from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.index.block_map import BlockMap
-from tests.storage.lsm.check.test_survey import at_rest, running
+from tests.storage.check.test_survey import at_rest, running
 from tests.storage.lsm.compaction.test_jobs import BLOCK, SECTOR
 from tests.storage.lsm.worlds import World, durable
 from tests.support.inside import layers_of, masks

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 from ulid import ULID
 
+from storage.check.layout import sst_misfits
 from storage.env import RealEnv, object_id
 from storage.format.blocks import EntryKind, RangeZero, SstEntry, SstRef
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind
 from storage.format.frame import FULL_MASK
 from storage.format.sst import Moved, SstIndex, decode_index, encode_index
-from storage.lsm.check.layout import sst_misfits
 
 SEQUENCE = 20
 NAME, OTHER = (object_id(RealEnv(), 1) for _ in range(2))

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.check.read_data import DataReader
+from storage.check.read_times import KeptReadTimes, ReadTimes
+from storage.check.running import reader
+from storage.check.scrub import SCRUB_AGAIN_SECONDS, SCRUB_LOOK_SECONDS, Scrub, all_due, scrub_rate
 from storage.env import object_id
 from storage.errors import Closed
 from storage.format.blocks import SstRef
-from storage.lsm.check.read_data import DataReader
-from storage.lsm.check.read_times import KeptReadTimes, ReadTimes
-from storage.lsm.check.running import reader
-from storage.lsm.check.scrub import SCRUB_AGAIN_SECONDS, SCRUB_LOOK_SECONDS, Scrub, all_due, scrub_rate
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.lsm.recovery.anchor import HostState

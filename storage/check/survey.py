@@ -18,6 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage.bucket.create_once import pauses
+from storage.check.analysis import Analysis
+from storage.check.chains import check_fences, check_manifests, read_log
+from storage.check.findings import Finding, Kind
+from storage.check.layout import checkpoint_misfits, sst_misfits
+from storage.check.objects import Listed, account, judge_unnamed, sorted_out
+from storage.check.subject import Asker, Findings, Subject, is_changed
 from storage.errors import BrokenInvariant, Corrupt, Fenced, Unavailable
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Trailer, open_trailer
@@ -26,12 +32,6 @@ from storage.format.names import MANIFESTS, manifest_name, sst_name
 from storage.format.sizes import TREE_BYTES_MAX
 from storage.format.sst import SstIndex, open_index
 from storage.format.trunks import DropLayer, TrunkRef
-from storage.lsm.check.analysis import Analysis
-from storage.lsm.check.chains import check_fences, check_manifests, read_log
-from storage.lsm.check.findings import Finding, Kind
-from storage.lsm.check.layout import checkpoint_misfits, sst_misfits
-from storage.lsm.check.objects import Listed, account, judge_unnamed, sorted_out
-from storage.lsm.check.subject import Asker, Findings, Subject, is_changed
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.build import rebuild
 from storage.lsm.index.forest import Forest

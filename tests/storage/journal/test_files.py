@@ -11,8 +11,8 @@ import pytest
 from storage.crypto.mac import Authenticator
 from storage.errors import AccessDenied, Invalid
 from storage.format.journal_batch import decode
-from storage.lsm.journal import files as files_module
-from storage.lsm.journal.files import SPARE_BYTES_MAX, SPARES_KEPT, SPARES_MAX, FolderFiles, lies_in_memory
+from storage.journal import files as files_module
+from storage.journal.files import SPARE_BYTES_MAX, SPARES_KEPT, SPARES_MAX, FolderFiles, lies_in_memory
 from storage.secret import Secret
 from tests.storage.objects.children import child, finish
 from tests.support.requirements import require
@@ -152,7 +152,7 @@ def test_memory_that_is_not_there_is_told_before_anything_is_written(memory: Pat
 SMALL = """
 import subprocess
 from pathlib import Path
-from storage.lsm.journal.files import FolderFiles
+from storage.journal.files import FolderFiles
 MIB = 1 << 20
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m,mode=0700", "none", folder], check=True)
 files = FolderFiles(Path(folder), "file:///store")

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from storage.lsm.check.findings import Finding
-from storage.lsm.check.running import held
-from storage.lsm.check.subject import Subject
-from storage.lsm.check.survey import survey
+from storage.check.findings import Finding
+from storage.check.running import held
+from storage.check.subject import Subject
+from storage.check.survey import survey
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.compaction.test_jobs import Disk

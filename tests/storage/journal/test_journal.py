@@ -9,9 +9,9 @@ import pytest
 
 from storage.crypto.mac import Authenticator
 from storage.format.journal_batch import JournalEntry, Memory
-from storage.lsm.journal.files import FolderFiles
-from storage.lsm.journal.journal import OFF_SECONDS_MIN, Journal, JournalPlace, Segment, Unkept
-from storage.lsm.journal.unlogged import ReadSegment, read
+from storage.journal.files import FolderFiles
+from storage.journal.journal import OFF_SECONDS_MIN, Journal, JournalPlace, Segment, Unkept
+from storage.journal.unlogged import ReadSegment, read
 from storage.secret import Secret
 from tests.support.inside import folder_of
 

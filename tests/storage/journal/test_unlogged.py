@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from storage.errors import Corrupt
 from storage.format.journal_batch import TREE, JournalEntry
 from storage.format.wal import Meta
-from storage.lsm.journal.unlogged import beyond_log
+from storage.journal.unlogged import beyond_log
 
 LAYERS = (TREE, 1, 2)
 

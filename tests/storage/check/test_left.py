@@ -4,15 +4,15 @@ nothing is read.
 
 import pytest
 
+from storage.check.survey import survey
 from storage.errors import Corrupt, StorageError
 from storage.fs.check import readable_view
-from storage.lsm.check.survey import survey
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.wiring import Context
-from tests.storage.lsm.check.damaged import checkpoint_of, log_needed, maintained, tables, unmerged_in
-from tests.storage.lsm.check.test_damage import sectors_of
-from tests.storage.lsm.check.test_survey import subject
+from tests.storage.check.damaged import checkpoint_of, log_needed, maintained, tables, unmerged_in
+from tests.storage.check.test_damage import sectors_of
+from tests.storage.check.test_survey import subject
 from tests.storage.lsm.compaction.test_jobs import SECTOR, SIZE
 from tests.storage.lsm.worlds import KEY, Layers, World, read
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from storage.bucket.missing import insist
 from storage.bucket.outage import REFUSALS
+from storage.check.findings import Account, Finding, Kind, LayerRange
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, NotFound
@@ -13,7 +14,6 @@ from storage.format.blocks import SstRef
 from storage.format.manifest import Manifest
 from storage.format.names import manifest_name
 from storage.format.trunks import TrunkRef
-from storage.lsm.check.findings import Account, Finding, Kind, LayerRange
 from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
