@@ -81,9 +81,9 @@ MUTANTS = [
         "storage/journal/files.py",
         "tests/storage/journal/",
         ("journal: a segment begins with what lay there", "        clear(memory)\n", ""),
-        ("journal: spares are kept without end", "len(self._spare) >= SPARES_MAX", "not SPARES_MAX"),
-        ("journal: what large operations took is kept", " or len(memory) > SPARE_BYTES_MAX", ""),
-        ("journal: all of the memory stays in use", "while len(self._spare) > SPARES_KEPT:", "while False:"),
+        ("journal: spares are kept without end", " and len(self._spare) < SPARES_MAX", ""),
+        ("journal: what large operations took is kept", " and len(memory) <= SPARE_BYTES_MAX", ""),
+        ("journal: all of the memory stays in use", "self._drop_spares(SPARES_KEPT)", "pass"),
         ("journal: what others left takes room for ever", 'path.glob("*.spare")', 'path.glob("*.spares")'),
         (
             "journal: memory that is not there ends the process",
