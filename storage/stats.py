@@ -1,6 +1,6 @@
 """The one list of counters and gauges of an open store: name, unit and meaning of each. Nothing is counted here.
 
-The numbers are put together by `storage.lsm.engine_numbers` and `Store.status`, in one step on the event loop; requests
+The numbers are put together by `storage.lsm.wiring` and `Store.status`, in one step on the event loop; requests
 are counted by `storage.objects.counting`. What is shown of a store, as
 status, metrics or a dashboard, has its names and units from here.
 """

@@ -17,9 +17,9 @@ from storage.format.trunks import TrunkRef
 from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.tree_state import TreeState
 from storage.objects.base import ObjectStore
 
 T = TypeVar("T")

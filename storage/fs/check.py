@@ -22,9 +22,9 @@ from storage.format.names import MANIFESTS, manifest_name
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DiskRange
 from storage.lsm.engine import Engine
-from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.recovery.take_over import Opened
+from storage.lsm.tree_state import TreeState
 from storage.objects.retry import RetryingStore
 from storage.units import MIB
 

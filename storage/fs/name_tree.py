@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from storage.fs.inode_table import ZeroRange
 from storage.fs.namespace import Namespace
-from storage.lsm.metadata import TreeEffects
+from storage.lsm.tree_state import TreeEffects
 
 
 class NameTree:
-    """The tree of names as the engine wants it: a `storage.lsm.metadata.TreeState`.
+    """The tree of names as the engine wants it: a `storage.lsm.tree_state.TreeState`.
 
     Until a checkpoint holds it, every process that opens the store begins with an empty tree of its own and applies
     the log to that: it must be the same for all of them, so its directories are as old as the clock.

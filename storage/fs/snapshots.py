@@ -28,7 +28,7 @@ from storage.fs.snapshot_plans import (
     temporary_name,
 )
 from storage.lsm.engine import Engine
-from storage.lsm.tree_change import TrunkPlan
+from storage.lsm.tree_state import TrunkPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,21 +19,19 @@ from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, Storag
 from storage.journal.files import JournalFiles
 from storage.lsm.background import Background
 from storage.lsm.compaction.usage import Meter
-from storage.lsm.engine_numbers import numbers
 from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, restore
 from storage.lsm.recovery.journal_replay import read as read_journal
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.suspects import Suspect
-from storage.lsm.tree_change import TreeChange, TrunkChange, TrunkPlan
+from storage.lsm.tree_state import TreeChange, TreeState, TrunkChange, TrunkPlan
 from storage.lsm.wal.queue import LayerQueue
-from storage.lsm.wiring import Context, new_sweeper, put_together
+from storage.lsm.wiring import Context, new_sweeper, numbers, put_together
 from storage.objects.base import ObjectStore
 
 _log = logging.getLogger("nbdserver")

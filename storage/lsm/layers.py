@@ -32,8 +32,8 @@ from storage.lsm.layer import Layer
 from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable
 from storage.lsm.memtable.write_state import WriteState
-from storage.lsm.metadata import TreeEffects, TreeState
 from storage.lsm.sst.fetch import FrameSource
+from storage.lsm.tree_state import TreeEffects, TreeState
 from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.queue import TREE, LayerQueue
 

@@ -1,4 +1,5 @@
-"""Wiring: how an engine is put together. Nothing happens here; a reader sees who knows whom.
+"""Wiring: how an engine is put together, and the numbers of its parts. Nothing happens here; a reader sees who knows
+whom.
 
     layers ── queues ──> commit ──> log            writes    sequence, memtables, pressure: shared by all that write
       │                    └─ bulk ──> ssts         source    frames from the store, through the cache
@@ -25,16 +26,17 @@ from storage.format.names import manifest_name
 from storage.journal.journal import Journal
 from storage.lsm.compaction.compactor import Compactor
 from storage.lsm.compaction.job_context import JobContext
+from storage.lsm.compaction.usage import Meter
 from storage.lsm.flush.flush import MemtableFlush
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.install import Installer
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.layers import Layers
+from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.write_state import WriteState
-from storage.lsm.metadata import TreeState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.completeness import named_by
@@ -43,6 +45,7 @@ from storage.lsm.recovery.take_over import Opened
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
+from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.position import LoggedObject, LogPosition
 from storage.lsm.wal.queue import LayerQueue
@@ -276,3 +279,31 @@ def log_position(opened: Opened, *, read_only: bool) -> LogPosition:
     for item in replay.objects:
         position.add(LoggedObject(item.number, item.size, item.tag))
     return position
+
+
+def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> dict[str, int | float]:
+    """All of `ENGINE_STATS` as they are now, by name, taken in one step of the event loop."""
+    position = parts.commit.position
+    log = position.snapshot()
+    ssts, used = meter.ssts(), meter.usage
+    oldest = parts.commit.oldest()
+    return {
+        "unlogged_bytes": parts.writes.unlogged_bytes,
+        "unlogged_seconds": 0.0 if oldest is None else round(env.monotonic() - oldest, 3),
+        "journal_bytes": parts.journal.bytes,
+        "memtable_bytes": parts.writes.memtable_bytes,
+        "kept_bytes": parts.writes.memtable.kept,
+        "cached_bytes": parts.cache.bytes,
+        "wal_acknowledged": log.acknowledged,
+        "wal_objects": log.objects,
+        "manifest": manifests.number,
+        "wal_bytes": position.logged_bytes,
+        "ssts": ssts.count,
+        "stored_bytes": ssts.size,
+        "live_bytes": used.live,
+        "dead_bytes": used.dead,
+        "written_bytes": parts.layers.written_bytes,
+        "unmerged_ssts": len(manifests.manifest.ssts),
+        "maintenance_bytes": parts.compactor.progress.uploaded_bytes,
+        "patches": sum(len(part.patches) for part in parts.layers.forest.maps().values()),
+    }

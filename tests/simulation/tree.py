@@ -6,7 +6,7 @@ from typing import Any
 
 from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, RollBack
 from storage.fs.name_tree import NameTree
-from storage.lsm.metadata import TreeEffects
+from storage.lsm.tree_state import TreeEffects
 from tests.simulation.disk_history import Violation
 from tests.simulation.names import ON_TRUNKS, Change, Devices, after
 from tests.simulation.oracle import Session

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from tests.structure.sources import FILES, ROOT, TESTS, name_of, nodes
 
 FILE_LINES_MAX = 350
+FOLDERS_OF_ENGINE_MAX = 10
+FILES_OF_ENGINE_MAX = 7
 FUNCTION_LINES_MAX = 50
 """From `def` to the end, with the docstring and without decorators."""
 
@@ -38,6 +40,15 @@ def test_no_file_of_tests_is_too_long() -> None:
     lines = {name_of(path): len(path.read_text().splitlines()) for path in TESTS}
     assert len(lines) > 300
     assert {place: count for place, count in lines.items() if count > FILE_LINES_MAX} == {}
+
+
+def test_the_engine_is_seen_at_a_glance() -> None:
+    """What stands at its top can be kept in mind: rooms, and the few files that join them."""
+    engine = ROOT / "storage" / "lsm"
+    folders = {path.parent.name for path in engine.glob("*/__init__.py")}
+    files = {path.name for path in engine.glob("*.py")} - {"__init__.py"}
+    assert 5 < len(folders) <= FOLDERS_OF_ENGINE_MAX, sorted(folders)
+    assert 3 < len(files) <= FILES_OF_ENGINE_MAX, sorted(files)
 
 
 def test_the_test() -> None:

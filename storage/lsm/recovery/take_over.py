@@ -22,12 +22,12 @@ from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.locks import LockHolder, WriterLock
 from storage.lsm.recovery.view import View, ViewLoader
+from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore

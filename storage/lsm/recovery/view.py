@@ -17,8 +17,8 @@ from storage.lsm.index.image import PlaceReader
 from storage.lsm.index.load import load_checkpoint, moved_frames, read_indexes
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.metadata import TreeState
 from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
 from storage.objects.base import ObjectStore
 

@@ -25,10 +25,10 @@ from storage.format.trunks import (
 from storage.journal.files import JournalFiles
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
-from storage.lsm.metadata import TreeEffects
 from storage.lsm.options import EngineOptions
 from storage.lsm.read.assemble import Piece
 from storage.lsm.recovery.anchor import HostState
+from storage.lsm.tree_state import TreeEffects
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret

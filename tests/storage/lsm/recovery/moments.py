@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from storage.buffers import Buffer
-from storage.lsm.check.subject import Subject
-from storage.lsm.check.survey import survey
+from storage.check.subject import Subject
+from storage.check.survey import survey
 from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
