@@ -101,6 +101,7 @@ def test_without_a_journal_it_is_lost(server: Server) -> None:
     pytest.fail("nothing was lost: the test of the journal would show nothing")
 
 
+@pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_a_command_on_the_store_at_rest_does_it_again_too(server: Server, memory: Path) -> None:
     server.start()
     kill_behind_answers(server, 1)
@@ -111,6 +112,7 @@ def test_a_command_on_the_store_at_rest_does_it_again_too(server: Server, memory
         assert missing(client, 1) == []
 
 
+@pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_a_journal_of_before_another_host_had_the_store_is_set_aside(
     server: Server, work: Path, memory: Path, store: StoreUnderTest
 ) -> None:
@@ -133,7 +135,7 @@ def test_a_journal_of_before_another_host_had_the_store_is_set_aside(
     assert [path for path in memory.iterdir() if path.suffix == ".aside"]
 
 
-@pytest.mark.parametrize("change", ["flipped", "lost"])
+@pytest.mark.parametrize(("store", "change"), [("file", "flipped"), ("minio", "lost")], indirect=["store"])
 def test_a_journal_that_is_damaged_is_set_aside(server: Server, memory: Path, change: str) -> None:
     server.start()
     with server.connect() as client:
@@ -161,6 +163,7 @@ def test_a_journal_that_is_damaged_is_set_aside(server: Server, memory: Path, ch
         assert missing(client, 3) == []
 
 
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_a_journal_never_lies_on_a_disk(server: Server, work: Path) -> None:
     folder = work / "disk"
     done = server.host.run("serve", server.location, "--journal", str(folder), status=None)
@@ -169,12 +172,14 @@ def test_a_journal_never_lies_on_a_disk(server: Server, work: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_a_client_that_attaches_again_does_not_notice(server: Server) -> None:
     server.create = {"disk": str(SLOTS * SPACING)}
     assert survive(server, kills=KILLS, seed=SEED) > KILLS
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_without_a_journal_a_client_that_attaches_again_reads_old_data(server: Server) -> None:
     server.create = {"disk": str(SLOTS * SPACING)}
     server.arguments = ["--journal", "off"]
@@ -183,6 +188,7 @@ def test_without_a_journal_a_client_that_attaches_again_reads_old_data(server: S
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_kill_under_load(work: Path, memory: Path, store: StoreUnderTest) -> None:
     rounds = Rounds(Host(work, store.environment), store, seed=SEED, journal=memory)
     try:

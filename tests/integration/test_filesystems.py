@@ -25,7 +25,9 @@ def big(store: StoreUnderTest, make_server: Callable[..., Server]) -> Server:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("loop devices")
-@pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs"])
+@pytest.mark.parametrize(
+    ("store", "filesystem"), [("minio", "ext4"), ("file", "xfs"), ("minio", "btrfs")], indirect=["store"]
+)
 def test_filesystem_through_loop(big: Server, filesystem: str) -> None:
     require("root", "/dev/fuse", "/dev/loop-control", "nbdfuse", "fusermount3", "losetup", f"mkfs.{filesystem}")
     run(LAB / "fuse-fs.sh", big.unix_uri(), filesystem, environment={"FUSE_MIB": "64"})
@@ -35,6 +37,7 @@ def test_filesystem_through_loop(big: Server, filesystem: str) -> None:
 @pytest.mark.slow
 @pytest.mark.guest
 @pytest.mark.xdist_group("guest")
+@pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_kernel_client(big: Server) -> None:
     require(*GUEST_TOOLS)
     said = run(

@@ -85,6 +85,7 @@ def test_a_wrong_password_is_told_as_such(server: Server) -> None:
     server.start()
 
 
+@pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_a_changed_password(server: Server) -> None:
     with server.connect() as client:
         client.write(0, b"kept")

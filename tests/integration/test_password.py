@@ -5,6 +5,8 @@ import re
 import shlex
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.program import EXIT_CONFLICT, EXIT_EXISTS, EXIT_WRONG_PASSWORD, Host, Server
 from tests.support.stores import StoreUnderTest
 
@@ -24,6 +26,7 @@ def opens(server: Server, password: str) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_several_passwords_of_a_store_that_is_served(store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
     server = make_server(store, create={"disk": "1MiB"})
     server.start()

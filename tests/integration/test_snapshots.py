@@ -41,7 +41,7 @@ def test_clients_copy_a_snapshot(server: Server, image: Path, work: Path) -> Non
     run("qemu-img", "compare", "-f", "raw", "-F", "raw", image, server.uri(), status=1)
 
 
-@pytest.mark.parametrize("served", [True, False])
+@pytest.mark.parametrize(("store", "served"), [("minio", True), ("file", False)], indirect=["store"])
 def test_a_snapshot_is_exported(server: Server, image: Path, work: Path, served: bool) -> None:
     if not served:
         assert server.stop() == 0

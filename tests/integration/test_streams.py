@@ -76,6 +76,7 @@ def pair(server: Server, make_server: Callable[..., Server], work: Path) -> Pair
     return Pair(server, target, work)
 
 
+@pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_two_chains(pair: Pair) -> None:
     """One served on both sides; then one at rest, which begins elsewhere and leaves some out."""
     for number in range(4):
@@ -101,6 +102,7 @@ def test_two_chains(pair: Pair) -> None:
     run(pair.target, "check")
 
 
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_what_is_refused_changes_nothing(pair: Pair, work: Path) -> None:
     for name in ("one", "two", "three"):
         pair.take(name)
@@ -142,7 +144,7 @@ def test_what_is_refused_changes_nothing(pair: Pair, work: Path) -> None:
     run(pair.source, "device", "export", "disk", str(work / "x"), "--stream", status=2)
 
 
-@pytest.mark.parametrize("killed", ["server", "command"])
+@pytest.mark.parametrize(("store", "killed"), [("minio", "server"), ("file", "command")], indirect=["store"])
 def test_a_kill_in_the_midst_of_an_import(pair: Pair, killed: str) -> None:
     pair.take("one")
     pair.take("two")

@@ -39,6 +39,16 @@ QUICK = (
 )
 """What takes a second at most."""
 
+LONG = (
+    "devices come and go",
+    "beside a repack",
+    "many operations beside flushes",
+    "beside a checkpoint and a consolidation",
+    "all jobs of one disk beside operations",
+    "many operations and a crash",
+)
+"""What takes a quarter of a minute, and the last one a whole one."""
+
 PROVEN: dict[str, Bounds] = {
     "jobs and flushes of one disk": bounds(DISK, 2, 0, 2, 2),
     "operations beside flushes": bounds(SNAPSHOT, 1, 2, 1, 0),

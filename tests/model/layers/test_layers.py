@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.model.explore import explore
-from tests.model.layers.cases import EQUAL, MISTAKES, PROVEN, QUICK
+from tests.model.layers.cases import EQUAL, LONG, MISTAKES, PROVEN, QUICK
 from tests.model.layers.jobs import Layers
 from tests.model.layers.rules import Bounds, Rules
 from tests.support.seeds import fresh_seed
@@ -21,10 +21,17 @@ def keeps_its_promises(rules: Rules, bounds: Bounds) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in PROVEN]
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in PROVEN if name not in LONG],
 )
 def test_every_layer_shows_what_was_written_to_it(name: str) -> None:
     keeps_its_promises(Rules(), PROVEN[name])
+
+
+@pytest.mark.slow
+def test_every_layer_shows_it_where_there_are_many_states() -> None:
+    """One of these searches at every run, another for other commits."""
+    keeps_its_promises(Rules(), PROVEN[random.Random(fresh_seed()).choice(LONG)])
 
 
 @pytest.mark.slow
