@@ -27,6 +27,7 @@ from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, restore
 from storage.lsm.recovery.journal_replay import read as read_journal
+from storage.lsm.recovery.log_replay import replay_log
 from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_state import TreeChange, TreeState, TrunkChange, TrunkPlan
@@ -128,18 +129,9 @@ class Engine:
         return engine
 
     async def _replay(self, opened: Opened, sst_numbers: SstNumbers, *, insist: bool = True) -> None:
-        """Put the log on top of the index, one object at a time. Nothing is written: a crash changes nothing.
-
-        In memory are the objects as they lie in the store (`LOG_BYTES_MAX` at most), one of them opened, and the
-        memtable, no larger than when the log was written: it was charged for all that a replay brings back.
-        """
-        done, store_id = self.manifests.manifest.sequence, self.key.store_id
-        self._layers.replay_tree(opened.replay.ssts, opened.replay.metas, done=done)
-        for item in opened.replay.objects:
-            records = await self._env.run("codec", partial(item.records, opened.ciphers.wal, store_id=store_id))
-            item.raw = b""
-            self._layers.replay(records, done=done, location=sst_numbers.location)
-        self._layers.replayed()
+        """Put the log on top of the index (see `log_replay`); `insist` that this refers to nothing that is gone."""
+        store_id, layers, writes = self.key.store_id, self._layers, self.writes
+        await replay_log(opened, layers, writes, store_id=store_id, sst_numbers=sst_numbers, env=self._env)
         self.sweeper = self._new_sweeper()  # now: a flush may seal this memtable before the sweep begins
         gone = [sst_numbers.number(sst.id) for sst in self.manifests.gone()]
         for part in self._layers.forest.maps().values() if gone and insist else ():

@@ -1,19 +1,15 @@
-"""All layers of a store with the tree that names them: how they come and go, how the log is replayed onto them, and how
-their memtable is sealed.
+"""All layers of a store with the tree that names them: how they come and go, and how their memtable is sealed.
 
 A change of the tree takes effect on the layers in the same step, and is logged in a queue of its own. What it does to
 trunks, their indexes show at its turn: when the memtable that it came in is installed (`installing`). Until then a
 layer that is not in them yet shows the tables and the index of the one that it was made of.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from storage.cache.frame_cache import FrameCache
-from storage.errors import BrokenInvariant, Corrupt, Unreadable
-from storage.format.blocks import FrameRef
+from storage.errors import BrokenInvariant, Unreadable
 from storage.format.journal_batch import JournalEntry
-from storage.format.names import MANIFESTS
 from storage.format.trunks import (
     CloneSnapshot,
     DeleteSnapshot,
@@ -24,7 +20,7 @@ from storage.format.trunks import (
     Operation,
     RollBack,
 )
-from storage.format.wal import Located, Meta, Replayed, Uploaded, sequence_of
+from storage.format.wal import Meta
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.forest import Forest, Writing
 from storage.lsm.index.trunk import LayerIndex
@@ -72,8 +68,6 @@ class Layers:
         self._source = source
         self._cache = cache
         self._kept_bytes_max = kept_bytes_max
-        self._zeroed: dict[int, deque[tuple[int, int, int]]] = {}
-        """During a replay: (sequence, offset, length) of what tree changes zeroed, by layer."""
         self._unknown: set[int] = set()
         """Layers that the stored tree has and the indexes have not: the log must say that they were dropped."""
         for trunk in tree.trunks():
@@ -99,63 +93,24 @@ class Layers:
 
     # --- replay
 
-    def replay_tree(self, ssts: Iterable[Uploaded], metas: Iterable[Meta], *, done: int) -> None:
-        """Before anything else of the log: its SSTs, and the changes of the tree, in order of sequence.
+    def replay_change(self, meta: Meta) -> list[tuple[int, int, int]]:
+        """A change of the tree that the log has. Gives what it zeroes, (layer, offset, length), which is not done."""
+        effects = self.tree.apply(meta.record)
+        zeroed = effects.zeroed.copy()
+        effects.zeroed.clear()
+        self._take_effect(effects, meta.sequence)
+        self.tree_queue.holds(meta.sequence)
+        self.tree_changed = True
+        return zeroed
 
-        The log keeps that order for each queue only, and a tree change may stand behind operations that are newer. So
-        layers come and go first: operations of those that were dropped find no layer, and take no memory. What a change
-        zeroes waits until the operations of its layer have got there. What the manifest's SSTs hold already (up to
-        sequence `done`) is passed over, here and in `replay`: the first object at the replay point may hold the last
-        operations of the flushed memtable beside the first ones of the next, and a tree change fits only once.
-        """
-        self._writes.memtable.ssts += [item.sst for item in ssts if item.sequence > done]
-        for meta in metas:
-            if meta.sequence <= done:
-                continue
-            effects = self.tree.apply(meta.record)
-            for layer, offset, length in effects.zeroed:
-                self._zeroed.setdefault(layer, deque()).append((meta.sequence, offset, length))
-            effects.zeroed.clear()
-            self._take_effect(effects, meta.sequence)
-            self.tree_queue.holds(meta.sequence)
-            self.tree_changed = True
-        if lost := sorted(self._unknown & self.by_number.keys()):
-            raise Corrupt(MANIFESTS, f"the tree of names has layer {lost[0]}, of which no checkpoint and no SST knows")
+    def unknown(self) -> list[int]:
+        """Layers of the tree that no index knows."""
+        return sorted(self._unknown & self.by_number.keys())
 
-    def replay(self, records: Iterable[Replayed], *, done: int, location: Callable[[str, int], int]) -> None:
-        """Put the operations of one object of the log on top of the index. Objects come in order of number; within a
-        layer that is the order of sequence.
-        """
-
-        def reference(located: Located) -> FrameRef:
-            entry = located.entry
-            return FrameRef(location(located.sst, entry.offset), entry.length, entry.tag, entry.block, full=True)
-
-        for number, record in records:
-            sequence = sequence_of(record)
-            layer = self.by_number.get(number)
-            if sequence <= done:
-                continue
-            if layer is not None:
-                self._zero_up_to(number, sequence)
-                layer.replay(record, reference)  # type: ignore[arg-type]  # SST and META are taken before
-                layer.queue.holds(sequence)
-
-    def _zero_up_to(self, number: int, sequence: int) -> None:
-        """What tree changes older than `sequence` zeroed in a layer."""
-        waiting = self._zeroed.get(number)
-        while waiting and waiting[0][0] < sequence:
-            at, offset, length = waiting.popleft()
-            self.by_number[number].zero_for_tree(offset, length, at)
-
-    def replayed(self) -> None:
-        """The whole log was replayed."""
-        for number, layer in self.by_number.items():
-            self._zero_up_to(number, self._writes.sequence + 1)
-            layer.queue.replayed()
+    def show_tables(self) -> None:
+        """A replay has linked all it brings back: of a snapshot too, which shows in the layers that were made of it."""
+        for layer in self.by_number.values():
             layer.show_tables()
-        self._zeroed.clear()
-        self._writes.replayed()
 
     def queue(self, number: int) -> LayerQueue | None:
         """The queue of a layer, or of the tree; None: there is no such layer."""
@@ -179,13 +134,6 @@ class Layers:
             self._change_tree(entry.op)
         elif entry.layer in self.by_number:  # else it was dropped since
             self.by_number[entry.layer].restore(entry.op)
-
-    def restored(self) -> None:
-        """All that the journal holds beyond the log was done: of a snapshot too, whose operations the log may lack
-        though it has the snapshot. Those show in the layers that were made of it.
-        """
-        for layer in self.by_number.values():
-            layer.show_tables()
 
     # --- changes of the tree
 

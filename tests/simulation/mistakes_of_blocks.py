@@ -59,13 +59,13 @@ BLOCKS = [
     ),
     Mutation(
         "made: what the manifest holds is replayed once more",
-        "storage/lsm/layers.py",
-        "            if meta.sequence <= done:\n                continue\n",
+        "storage/lsm/recovery/log_replay.py",
+        "            if meta.sequence <= self._done:\n                continue\n",
         "",
     ),
     Mutation(
         "made: replayed blocks are taken for new ones",
-        "storage/lsm/layers.py",
+        "storage/lsm/recovery/log_replay.py",
         "            layer.queue.replayed()\n",
         "            pass\n",
     ),
