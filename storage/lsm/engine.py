@@ -24,7 +24,7 @@ from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.options import EngineOptions
-from storage.lsm.recovery.anchor import Anchor, HostState
+from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, restore
 from storage.lsm.recovery.journal_replay import read as read_journal
 from storage.lsm.recovery.log_replay import replay_log
@@ -145,7 +145,7 @@ class Engine:
         if opened.journal is not None and opened.lock is not None:
             host = opened.journal, opened.lock
             found = await read_journal(*host, self._layers, self.manifests, self.key, self._env)
-        await self._ownership.begin(self._anchor())
+        await self._ownership.begin()
         self.opening = OpeningReport(len(found.beyond), found.problem, self.manifests.is_broken)
         try:
             restore(found, self._layers, self.journal)
@@ -316,21 +316,3 @@ class Engine:
     def numbers(self) -> dict[str, int | float]:
         """All of `ENGINE_STATS` as they are now, by name."""
         return numbers(self._parts, self.manifests, self.meter, self._env)
-
-    # --- the host
-
-    async def remember(self) -> None:
-        """The log was truncated: save what this host remembers of the store."""
-        await self._ownership.remember(self._anchor())
-
-    def _anchor(self) -> Anchor:
-        """What this host is to remember of the store now."""
-        manifests = self.manifests
-        return Anchor(
-            store_id=self.key.store_id,
-            manifest_number=manifests.number,
-            manifest_tag=manifests.tag,
-            epoch=self.epoch,
-            wal_number=self.commit.position.acknowledged,
-            probed=True,
-        )

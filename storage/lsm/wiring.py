@@ -71,9 +71,6 @@ class Supervisor(Protocol):
     async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work`, all of it, even if who asked for it gives up."""
 
-    async def remember(self) -> None:
-        """The log was truncated: what this host remembers of the store is old."""
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -112,11 +109,11 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
     """The parts of one engine, each knowing those before it."""
     opened, manifests = its.opened, its.opened.manifests
     cache = FrameCache(its.options.cache_bytes)
-    ownership = Ownership(its.host, opened.lock, its.env)
     codec = FrameCodec(opened.ciphers.frames, its.key.store_id)
     writes, pace, journal = _writes(its)
     source = _source(its, codec, cache, engine)
     position = log_position(opened, read_only=its.read_only)
+    ownership = _ownership(its, position)
     ssts = _ssts(its, codec, position, pace)
     commit = GroupCommit(
         store=its.store,
@@ -148,7 +145,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         installer=Installer(cache, its.sst_numbers.location),
         garbage=garbage,
         durable=engine.durable,
-        on_truncated=engine.remember,
+        on_truncated=ownership.remember,
         on_listed=lambda size: compactor.grown(size),
         installing=(installing := asyncio.Lock()),
         cut=manifests.manifest.sequence,
@@ -218,6 +215,19 @@ def _writes(its: Context) -> tuple[WriteState, Pace, Journal]:
     most = options.unlogged_bytes_max
     journal = Journal(writes.unkept, bytes_max=most, on_size=writes.journal_holds, monotonic=monotonic)
     return writes, Pace(monotonic, pressure.set_rate), journal
+
+
+def _ownership(its: Context, position: LogPosition) -> Ownership:
+    opened = its.opened
+    return Ownership(
+        its.host,
+        opened.lock,
+        its.env,
+        store_id=its.key.store_id,
+        epoch=opened.epoch,
+        manifests=opened.manifests,
+        position=position,
+    )
 
 
 def _source(its: Context, codec: FrameCodec, cache: FrameCache, engine: Supervisor) -> FrameSource:

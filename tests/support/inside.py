@@ -66,7 +66,7 @@ def forget_when_written(store: MemoryStore, name: str) -> None:
 
 async def remember(engine: Engine) -> None:
     """The host notes now how far its writer has come."""
-    await engine._ownership.remember(engine._anchor())
+    await engine._ownership.remember()
 
 
 def layers_of(engine: Engine) -> Layers:

@@ -7,9 +7,11 @@ import logging
 
 from storage.env import Env
 from storage.errors import AccessDenied, OutOfSpace
+from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.locks import WriterLock
 from storage.lsm.recovery.mark import Mark
+from storage.lsm.wal.position import LogPosition
 
 _log = logging.getLogger("nbdserver")
 
@@ -17,33 +19,58 @@ _log = logging.getLogger("nbdserver")
 class Ownership:
     """One writer on its host, from the take-over to the end. Owned by the event loop."""
 
-    def __init__(self, host: HostState | None, lock: WriterLock | None, env: Env) -> None:
+    def __init__(
+        self,
+        host: HostState | None,
+        lock: WriterLock | None,
+        env: Env,
+        *,
+        store_id: bytes,
+        epoch: int,
+        manifests: Manifests,
+        position: LogPosition,
+    ) -> None:
         self._host = host
         self._lock = lock
         self._env = env
+        self._store_id = store_id
+        self._epoch = epoch
+        self._manifests = manifests
+        self._position = position
         self._mark: Mark | None = None
 
-    async def begin(self, anchor: Anchor) -> None:
+    async def begin(self) -> None:
         """Remember the store as it was opened; from here on `note` is known to the host at once."""
         if self._host is not None:
-            await self._env.run("store", self._host.save, anchor)
-            self._mark = await self._env.run("store", self._host.mark, anchor.epoch)
+            await self._env.run("store", self._host.save, self._anchor())
+            self._mark = await self._env.run("store", self._host.mark, self._epoch)
 
     def note(self, number: int) -> None:
         """WAL object `number` is about to be acknowledged."""
         if self._mark is not None:
             self._mark.set(number)
 
-    async def remember(self, anchor: Anchor) -> None:
-        """Save the anchor. A host that cannot knows less than it could, which is no reason to stop: the store is
-        well.
+    async def remember(self) -> None:
+        """The log was truncated: save the anchor. A host that cannot knows less than it could, which is no reason to
+        stop: the store is well.
         """
         if self._host is None:
             return
         try:
-            await self._env.run("store", self._host.save, anchor)
+            await self._env.run("store", self._host.save, self._anchor())
         except (OutOfSpace, AccessDenied) as error:
             _log.warning("anchor_not_saved", extra={"error": str(error)})
+
+    def _anchor(self) -> Anchor:
+        """What this host is to remember of the store now."""
+        return Anchor(
+            store_id=self._store_id,
+            manifest_number=self._manifests.number,
+            manifest_tag=self._manifests.tag,
+            epoch=self._epoch,
+            wal_number=self._position.acknowledged,
+            probed=True,
+        )
 
     async def leave(self) -> None:
         """The store was closed: nobody holds it any more."""

@@ -12,9 +12,9 @@ from storage.errors import AccessDenied, Corrupt, Fenced, OutOfSpace, RolledBack
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, WALS, manifest_name
 from storage.lsm.engine import Engine
-from storage.lsm.layers import Layers
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.locks import WriterLock
+from storage.lsm.recovery.log_replay import LogReplay
 from storage.objects.base import Listing, ObjectInfo
 from storage.secret import Secret
 from tests.storage.lsm.worlds import World, durable, read
@@ -292,7 +292,7 @@ async def test_an_opening_that_fails_holds_nothing(world: World, step: str, monk
     elif step == "its confirmation":
         monkeypatch.setattr(WriterLock, "confirm", failing)
     elif step == "the replay":
-        monkeypatch.setattr(Layers, "replay", failing)
+        monkeypatch.setattr(LogReplay, "replay", failing)
     else:
         monkeypatch.setattr(HostState, "mark", failing)
     with pytest.raises(StorageError):
