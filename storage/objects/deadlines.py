@@ -3,38 +3,55 @@
 A socket's own time-out bounds a single `recv`, not an answer: a peer that sends a byte a second keeps it content for
 hours. So while calls are under way one thread looks at all of them a few times a second, and shuts down the sockets of
 those that are late; whoever waits there gets an error at once and his thread is free again. Calls that nobody waits for
-any more are ended in the same way.
+any more are ended in the same way, and so are those that a silence has swallowed: when something that was asked later
+is answered, what was asked before it and has not moved a byte for a while will not be, or not soon.
 
 What was sent may have arrived: to end a call says nothing about its outcome.
 """
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.25
 """How often the thread looks, and so how late it may be."""
 
+STILL_SECONDS = 2.0
+"""A call of which no byte moved for so long is taken for swallowed, where others are answered."""
 
-class SocketHolder(Protocol):
-    """What a request travels on; its socket is None while it is not connected."""
+NAMES_MAX = 1024
+"""What was late, or swallowed, and was not answered since: of so many it is remembered."""
 
-    sock: socket.socket | None
+_MOVED = struct.Struct("@QQ")
+_MOVED_OFFSET = 120
+"""Of tcpi_bytes_acked and tcpi_bytes_received in the kernel's `struct tcp_info` (Linux 4.1)."""
 
 
 class Call:
-    """One blocking call, which may make several requests one after the other."""
+    """One blocking call about what is called `name`, which may make several requests one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.is_late = False
         """Whether it was ended because it took longer than it might."""
         self._deadline = float("inf")
+        self._asked_at = float("inf")
+        self._moved = -1
+        """Bytes that its connection had moved in all when it was last looked at; -1: it had none."""
+        self._moved_at = float("inf")
         self._sock: socket.socket | None = None
         self._ended = False
         self._lock = threading.Lock()
+
+    def asks(self, now: float) -> None:
+        """A request begins, in the calling thread."""
+        self._asked_at = self._moved_at = now
 
     def must_end_by(self, deadline: float) -> None:
         """Allow what is done from now on, in the calling thread, until `deadline` on the clock of `Deadlines`."""
@@ -60,6 +77,17 @@ class Call:
         """Whether it has taken longer than it may, and was not ended yet."""
         return self._deadline <= now and not self._ended
 
+    def look(self, now: float) -> None:
+        """See whether any byte has moved since the last look."""
+        with self._lock:
+            moved = _bytes_moved(self._sock)
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, now
+
+    def is_swallowed(self, asked_before: float, now: float) -> bool:
+        """Whether it was asked before that moment, and nothing of it has moved for a while."""
+        return self._asked_at < asked_before and now - self._moved_at >= STILL_SECONDS and not self._ended
+
 
 class _ThisThread(threading.local):
     call: Call | None = None
@@ -74,12 +102,18 @@ class Deadlines:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._calls: set[Call] = set()
+        self._late: dict[str, int] = {}
+        """Attempts that took too long, since the last one that was answered."""
+        self._swallowed: dict[str, None] = {}
+        """What was ended as swallowed, and not answered since: it has its whole time now, as it may be that slow."""
         self._looking = False
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def watching(self, call: Call) -> Iterator[None]:
-        """The calling thread works for `call`: what it connects to inside belongs to it."""
+        """The calling thread works for `call`: what it connects to inside belongs to it. Where this ends without an
+        error it was answered.
+        """
         with self._lock:
             self._calls.add(call)
             if not self._looking:
@@ -88,16 +122,47 @@ class Deadlines:
         _this_thread.call = call
         try:
             yield
+            if self._late or self._swallowed:
+                with self._lock:
+                    self._late.pop(call.name, None)
+                    self._swallowed.pop(call.name, None)
         finally:
             _this_thread.call = None
             call.travels_on(None)
             with self._lock:
                 self._calls.discard(call)
 
+    def ask(self, seconds: float) -> None:
+        """The calling thread's call begins a request, and has `seconds` from now on."""
+        if _this_thread.call is not None:
+            _this_thread.call.asks(self._clock())
+        self.allow(seconds)
+
     def allow(self, seconds: float) -> None:
         """The calling thread's call has `seconds` from now on."""
         if _this_thread.call is not None:
             _this_thread.call.must_end_by(self._clock() + seconds)
+
+    def took_too_long(self) -> None:
+        """An attempt of the calling thread's call did."""
+        if _this_thread.call is not None:
+            with self._lock:
+                _remember(self._late, _this_thread.call.name, self.late() + 1)
+
+    def late(self) -> int:
+        """How many attempts in a row at what the calling thread's call is about took too long."""
+        return self._late.get(_this_thread.call.name, 0) if _this_thread.call is not None else 0
+
+    def end_swallowed(self, asked_before: float) -> None:
+        """End what was asked before that moment and has not moved for long; of each name once until it is answered."""
+        now = self._clock()
+        with self._lock:
+            calls = [call for call in self._calls if call.is_swallowed(asked_before, now)]
+            calls = [call for call in calls if call.name not in self._swallowed]
+            for call in calls:
+                _remember(self._swallowed, call.name, None)
+        for call in calls:
+            call.end()
 
     def end_all(self) -> None:
         """Nobody waits any more for anything that is under way."""
@@ -114,9 +179,12 @@ class Deadlines:
                     self._looking = False
                     return
                 now = self._clock()
-                late = [call for call in self._calls if call.is_due(now)]
-            for call in late:
-                call.end(late=True)
+                calls = list(self._calls)
+            for call in calls:
+                if call.is_due(now):
+                    call.end(late=True)
+                else:
+                    call.look(now)
 
 
 def travels_on(sock: socket.socket | None) -> None:
@@ -130,8 +198,29 @@ def is_late() -> bool:
     return _this_thread.call is not None and _this_thread.call.is_late
 
 
+def _remember(names: dict[str, T], name: str, value: T) -> None:
+    """The newest of `NAMES_MAX`."""
+    names.pop(name, None)
+    if len(names) >= NAMES_MAX:
+        del names[next(iter(names))]
+    names[name] = value
+
+
 def _shut_down(sock: socket.socket | None) -> None:
     if sock is not None:
         with contextlib.suppress(OSError):
             # The method of plain sockets: that of TLS would have a thread that reads go on in clear.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _bytes_moved(sock: socket.socket | None) -> int:
+    """How many bytes the other side has taken from a connection and sent over it."""
+    if sock is None:
+        return -1
+    try:
+        size = _MOVED_OFFSET + _MOVED.size
+        # The method of plain sockets: it is about the connection, also under TLS.
+        told = socket.socket.getsockopt(sock, socket.IPPROTO_TCP, socket.TCP_INFO, size)
+        return sum(_MOVED.unpack_from(told, _MOVED_OFFSET))
+    except (OSError, struct.error):
+        return -1

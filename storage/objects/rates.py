@@ -1,9 +1,10 @@
 """The rate at which bodies of requests travel, measured, and how long a request may take by it.
 
-A request gets six times what its body is expected to take, and never less than 10 s. The rate it is expected at is
-never below 64 KiB/s, however badly the last bodies went, so no time-out grows beyond reason: 10 s without a body, 60 s
-for up to 1 MiB, 96 s for each MiB of a larger one. Only bodies say anything about the rate: a small request that had
-no answer has met a silence, and lengthening the time-outs of others would make the silence longer.
+A request gets six times what its body is expected to take, and never less than 10 s. Only bodies that arrived say
+anything about the rate: one that had no answer has met a silence or a slow way, and nobody knows which. So it has twice
+the time at its next attempt, and no other request has more for it. The rate it is expected at is never below 64 KiB/s,
+whatever happened, so no time-out grows beyond reason: 10 s without a body, 60 s for up to 1 MiB, 96 s for each MiB of a
+larger one.
 """
 
 from storage.units import KIB, MIB
@@ -29,6 +30,9 @@ BODY_RATE_MIN = 64 * KIB
 TIMED_BYTES_MIN = 256 * KIB
 """Smaller bodies say more about the latency than about the rate."""
 
+LATE_MAX = 10
+"""Doublings after which every request has the longest time there is."""
+
 
 class Rate:
     """Bytes a second of one stream in one direction, as the last bodies went."""
@@ -40,18 +44,18 @@ class Rate:
         """Seconds that `size` bytes of body should take, at the rate measured so far."""
         return size / self._rate
 
-    def seconds(self, size: int) -> float:
-        """How long a request with `size` bytes of body may take."""
-        seconds = max(SECONDS_MIN, FACTOR * self.expected(size))
-        return min(seconds, SMALL_SECONDS_MAX) if size <= SMALL_BYTES_MAX else seconds
+    def seconds(self, size: int, late: int = 0) -> float:
+        """How long a request with `size` bytes of body may take, of which `late` attempts in a row took too long."""
+        usual = max(SECONDS_MIN, FACTOR * self.expected(size))
+        longest = max(SECONDS_MIN, FACTOR * size / BODY_RATE_MIN)
+        if size <= SMALL_BYTES_MAX:
+            longest = min(longest, SMALL_SECONDS_MAX)
+        if size < TIMED_BYTES_MIN:
+            late = 0  # it is all latency: more time would only make a silence longer
+        return min(usual * (1 << min(late, LATE_MAX)), longest)
 
     def took(self, size: int, seconds: float) -> None:
         """A body of `size` bytes arrived in `seconds`."""
         if size >= TIMED_BYTES_MIN:
             self._rate += 0.3 * (size / max(seconds, 1e-6) - self._rate)
             self._rate = max(self._rate, BODY_RATE_MIN)
-
-    def timed_out(self, size: int) -> None:
-        """A body of `size` bytes did not arrive in the time it was given."""
-        if size >= TIMED_BYTES_MIN:
-            self._rate = max(self._rate / 4, BODY_RATE_MIN)

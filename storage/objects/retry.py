@@ -8,7 +8,8 @@ drawn between nothing and that ("full jitter"), and is never shorter than what t
 A create that is tried again may find its own first attempt: "already exists" then says nothing. It is
 settled by reading the object back. Its first bytes hold what its writer drew at random, so where they and
 the size are ours, the object is ours, and the create has succeeded. Where it is anything else or not there,
-`AlreadyExists` stands, and the caller decides.
+`AlreadyExists` stands, and the caller decides. A large object is looked for before it is sent again: a store that has
+it refuses the second before it has read it, which some proxies make a connection that ends without an answer, for ever.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from storage.errors import (
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo, ObjectStore
 from storage.objects.health import SILENT_SECONDS, Health
 from storage.objects.hedge import Hedge
+from storage.units import KIB
 
 T = TypeVar("T")
 
@@ -42,6 +44,9 @@ RETRY_AFTER_SECONDS_MAX = 60.0
 
 MENDABLE = (AccessDenied, NoBucket, OutOfSpace, Unsupported, Untrusted)
 """Errors that end the opening of a store, and that an open one waits out."""
+
+LARGE_BYTES_MIN = 256 * KIB
+"""More than lies in the buffers on the way, and costs more to send than to look for."""
 
 IDENTITY_BYTES = 128
 """The head of an object that holds its writer's identity: magic, store, epoch, writer's nonce, number."""
@@ -86,6 +91,7 @@ class RetryingStore:
 
     async def create(self, name: str, data: Buffer) -> None:
         unknown = False  # whether another attempt may have happened
+        size = memoryview(data).nbytes
 
         def sent_twice() -> None:
             nonlocal unknown
@@ -94,8 +100,9 @@ class RetryingStore:
         async def attempt() -> None:
             nonlocal unknown
             try:
+                if unknown and size >= LARGE_BYTES_MIN and await self._is_ours(name, data):
+                    return
                 if self.capabilities.remote:
-                    size = memoryview(data).nbytes
                     await self._hedge.run(lambda: self._inner.create(name, data), size, sent_twice)
                 else:
                     await self._inner.create(name, data)

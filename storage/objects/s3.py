@@ -143,7 +143,7 @@ class S3Store:
         self._transport.close()
 
     async def _run(self, verb: Verb, name: str, function: Callable[..., T], *arguments: object) -> T:
-        call = Call()
+        call = Call(f"{verb} {name}")
         try:
             return await self._env.run("store", self._call, call, verb, name, function, *arguments)
         except asyncio.CancelledError:

@@ -6,7 +6,8 @@ may be or believed before its status, length and range were checked. Everything 
 with the head of the answer, and the answer's body, each have the time that `rates` gives them, from first byte to last.
 
 A request that had no answer says something about the way it took. So when one fails, the connections that lie idle are
-not used any more: whatever is asked next goes out on a new one.
+not used any more: whatever is asked next goes out on a new one. And when the first one is answered after others took
+too long, what was asked before it and does not move is ended: who asked for it asks again.
 """
 
 import re
@@ -16,10 +17,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
 from storage.env import STORE_THREADS, Env
 from storage.errors import Invalid, Unsupported
@@ -27,7 +28,7 @@ from storage.objects import deadlines
 from storage.objects.base import answer_length
 from storage.objects.deadlines import Call, Deadlines
 from storage.objects.proxies import proxy_for
-from storage.objects.rates import SMALL_BYTES_MAX, Rate
+from storage.objects.rates import SECONDS_MIN, SMALL_BYTES_MAX, Rate
 from storage.objects.refusals import StoreRefusal
 from storage.units import KIB, MIB
 
@@ -62,7 +63,13 @@ class _StoreConnection(urllib3.connection.HTTPConnection):
     """A connection that tells what travels on it to the deadlines."""
 
     def connect(self) -> None:
-        super().connect()
+        # The time of a large body is no time to connect in: where a network is silent the system asks ever more seldom.
+        allowed, self.timeout = self.timeout, min(cast(float, self.timeout), SECONDS_MIN)
+        try:
+            super().connect()
+        finally:
+            self.timeout = allowed
+        self.sock.settimeout(allowed)
         deadlines.travels_on(self.sock)
 
     def request(self, *arguments: Any, **options: Any) -> None:
@@ -98,6 +105,8 @@ class HttpTransport(urllib3.PoolManager):
         self._hosts: dict[str, urllib3.HTTPConnectionPool] = {}
         self._deadlines = Deadlines(env.monotonic)
         self._up, self._down = Rate(), Rate()
+        self._silent = False
+        """Whether something took too long, and nothing was answered since."""
 
     def watching(self, call: Call) -> AbstractContextManager[None]:
         """What the calling thread asks inside belongs to `call`, and none of it takes longer than it may."""
@@ -153,10 +162,10 @@ class HttpTransport(urllib3.PoolManager):
         self, method: str, url: str, body: Any, size: int, headers: Mapping[str, str]
     ) -> urllib3.BaseHTTPResponse:
         """Send a request, and read the head of its answer."""
-        seconds = self._up.seconds(size)
+        seconds = self._up.seconds(size, self._deadlines.late())
         path = url.index("/", len("https://"))
         started = self._clock()
-        self._deadlines.allow(seconds)
+        self._deadlines.ask(seconds)
         try:
             pool = self._host(url[:path])
             response = pool.urlopen(
@@ -173,13 +182,20 @@ class HttpTransport(urllib3.PoolManager):
                 preload_content=False,
                 decode_content=False,
             )
-        except HTTPError:
+        except HTTPError as error:
             self.distrust_idle()
-            if self._clock() - started >= seconds:
-                self._up.timed_out(size)
+            if self._clock() - started >= seconds or isinstance(error, ConnectTimeoutError):
+                self._took_too_long()
             raise
         self._up.took(size, self._clock() - started)
+        if self._silent:
+            self._silent = False
+            self._deadlines.end_swallowed(started)
         return response
+
+    def _took_too_long(self) -> None:
+        self._silent = True
+        self._deadlines.took_too_long()
 
     def _drain(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
         """The body of an answer, one byte more than `limit` at most; gives the connection back, or closes it."""
@@ -200,7 +216,7 @@ class HttpTransport(urllib3.PoolManager):
 
     def _read(self, response: urllib3.BaseHTTPResponse, size: int, *, expected: int) -> bytes:
         """Up to `size` bytes of body, in the time that `expected` bytes may take."""
-        self._deadlines.allow(self._down.seconds(expected))
+        self._deadlines.allow(self._down.seconds(expected, self._deadlines.late()))
         try:
             data = response.read(size, decode_content=False)
             if deadlines.is_late():  # a body that was cut off reads like one that ended
@@ -209,7 +225,7 @@ class HttpTransport(urllib3.PoolManager):
         except (HTTPError, OSError):
             self.distrust_idle()
             if deadlines.is_late():
-                self._down.timed_out(expected)
+                self._took_too_long()
             raise
 
     def _host(self, root: str) -> urllib3.HTTPConnectionPool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.messages import FLUSH, WRITE
 from tests.support.minio import RunningMinio
 from tests.support.program import Server
 from tests.support.requirements import require
@@ -95,6 +96,44 @@ def test_an_answer_that_is_lost_holds_up_nobody(server: Server, proxy: WaywardPr
 
 
 @pytest.mark.slow
+def test_a_silence_under_load_ends_for_all_when_it_is_over(
+    minio: RunningMinio, proxy: WaywardProxy, make_server: Callable[..., Server]
+) -> None:
+    """After 40 s without answers to 96 large writes another disk's flush once had none for 79 s more, and there were
+    requests with a time-out of 96 s: each that was late had made those of all others longer.
+    """
+    store = minio_store(minio, f"wayward-{uuid.uuid4().hex[:12]}", endpoint=proxy.endpoint)
+    server = make_server(store, create={"disk": "128MiB", "other": "16MiB"})
+    server.start()
+    data = os.urandom(MIB)
+    with server.connect("disk", timeout=120) as client, server.connect("other", timeout=50) as other:
+        for number in range(16):
+            client.write(number * MIB, data)
+        client.flush()
+        proxy.decide = lambda method, path: SWALLOWED
+
+        def flood() -> None:
+            for number in range(96):
+                client.submit(WRITE, number * MIB, data=data)
+            client.submit(FLUSH)
+            for _ in range(97):
+                assert not client.receive().error
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        time.sleep(40)  # the length of the silence, not a wait for anything
+        proxy.decide = lambda method, path: None
+        other.write(0, data[:4096])
+        other.flush()
+        flooding.join(50)
+        assert not flooding.is_alive()
+    assert server.stop(seconds=60) == 0
+    server.start()
+    with server.connect("disk") as client:
+        assert all(client.read(number * MIB, MIB) == data for number in range(96))
+    assert server.stop() == 0
+
+
 def test_a_silence_ends_when_it_is_over(server: Server, proxy: WaywardProxy) -> None:
     """After 45 s without answers a flush once had none for 150 s more, and SIGTERM did not end the server."""
     first, data = os.urandom(4096), os.urandom(MIB)

@@ -10,6 +10,7 @@ from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
 from tests.mutants.mutants_of_opening import OPENING
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
+from tests.mutants.mutants_of_stores import STORES
 
 COMPACTION = "tests/storage/lsm/compaction/"
 
@@ -341,4 +342,5 @@ MUTANTS = [
     *COMMANDS,
     *OPENING,
     *SNAPSHOTS,
+    *STORES,
 ]

@@ -206,6 +206,34 @@ def test_a_lost_answer_is_settled_by_reading_back(virtual_time: Run) -> None:
         assert calls == ["create", "create", "head", "get"]
 
 
+def test_what_is_large_is_looked_for_before_it_is_sent_again(virtual_time: Run) -> None:
+    """Seen: what stands between refuses to send on what the store has already, and answers nothing, for ever."""
+
+    class Proxied(Faulty):
+        async def create(self, name: str, data: Buffer) -> None:
+            try:
+                await super().create(name, data)
+            finally:
+                raise Unavailable("the connection ended")
+
+    async def main() -> None:
+        for data, looks in ((b"head of its writer" * 100_000, True), (b"small" * 1000, False)):
+            inner = Proxied()
+            store = RetryingStore(inner, FullJitterEnv(), 60.0)
+            if looks:
+                await store.create("a", data)
+                assert inner.calls == ["create", "head", "get"]
+            else:
+                with pytest.raises(Unavailable):
+                    await store.create("a", data)
+                assert set(inner.calls) == {"create"}
+            await inner.put("b", b"another writer's" * 100_000)
+            with pytest.raises(Unavailable):
+                await store.create("b", data)
+
+    virtual_time(main())
+
+
 def test_any_buffer_is_settled(virtual_time: Run) -> None:
     for kind in (bytearray, memoryview):
         settle(virtual_time, None, kind(HEADER + bytes(5000)))

@@ -79,10 +79,14 @@ async def test_a_body_that_drips_is_given_up(s3: S3Store, stub: StubServer, whol
         connection.sendall(whole_answer.removesuffix(bytes(200)))
         dripping(bytes(200))(connection)
 
+    stub.answer(CREATED)
+    await asyncio.gather(*(s3.put(f"x{number}", b"") for number in range(8)))
+    old = stub.connections()
     stub.answer(answer, http(200, bytes(200), ETag='"e"'))
     with pytest.raises(Unavailable, match="it took too long"):
         await asyncio.wait_for(s3.get("wal/1", 0, None if whole else 200), 20)
     assert await s3.get("wal/1") == bytes(200)
+    assert stub.requests[-1].connection not in old, "what the others are worth nobody knows"
 
 
 @pytest.mark.usefixtures("short")
@@ -112,30 +116,6 @@ async def test_what_drips_through_tls_is_given_up_too(
             await asyncio.wait_for(store.get("wal/1"), 20)
         await store.put("wal/1", b"")
         await store.close()
-
-
-async def test_a_request_without_an_answer_says_nothing_of_the_rate(
-    s3: S3Store, stub: StubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Seen: 45 s without answers, and a PUT of 192 bytes had 1,152 s."""
-    given: list[float] = []
-    seconds = rates.Rate.seconds
-
-    def noting(self: rates.Rate, size: int) -> float:
-        given.append(seconds(self, size))
-        return 0.05
-
-    monkeypatch.setattr(rates.Rate, "seconds", noting)
-    stub.answer(silent)
-    for operation in [*OPERATIONS] * 3:
-        with pytest.raises(Unavailable):
-            await ask(s3, operation)
-    with pytest.raises(Unavailable):
-        await s3.put("large", bytes(1 << 20))
-    assert set(given) == {10.0}
-    with pytest.raises(Unavailable):
-        await s3.put("large", bytes(1 << 20))
-    assert given[-1] == 24, "a body that did not arrive makes its like more patient"
 
 
 @pytest.mark.usefixtures("short")

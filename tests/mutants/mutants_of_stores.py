@@ -1,0 +1,42 @@
+"""Mistakes in how a store is asked: what took too long, and what a silence has swallowed."""
+
+from tests.mutants.mutant import mutants
+
+STORES = [
+    *mutants(
+        "storage/objects/transport.py",
+        "tests/storage/objects/test_swallowed.py",
+        ("silence: nobody looks for what it has swallowed", "self._deadlines.end_swallowed(started)", "pass"),
+        ("silence: where nothing was late something is ended", "        if self._silent:\n", "        if True:\n"),
+        ("silence: what was late is not remembered", "        self._deadlines.took_too_long()\n", ""),
+    ),
+    *mutants(
+        "storage/objects/deadlines.py",
+        "tests/storage/objects/test_swallowed.py",
+        (
+            "silence: what is slow is ended again and again",
+            "if call.name not in self._swallowed]",
+            "if call.name]",
+        ),
+        (
+            "silence: what moves is ended",
+            "now - self._moved_at >= STILL_SECONDS and",
+            "now - self._asked_at >= STILL_SECONDS and",
+        ),
+        ("silence: an answer leaves the doubt", "self._late.pop(call.name, None)", "pass"),
+    ),
+    *mutants(
+        "storage/objects/rates.py",
+        "tests/storage/objects/test_rates.py",
+        (
+            "rates: what is all latency gets more time",
+            "        if size < TIMED_BYTES_MIN:\n            late = 0",
+            "        if False:\n            late = 0",
+        ),
+        (
+            "rates: a large body is as small as a small one",
+            "        if size <= SMALL_BYTES_MAX:\n",
+            "        if True:\n",
+        ),
+    ),
+]
