@@ -3,6 +3,10 @@
 A number is bound for ever to one sealed byte string. A reply may be lost, and the same bytes may be sent any number of
 times: if they are there, it was us. Anything else under the name is another writer's, and never ours to overwrite:
 `Taken`, with which the caller stops (`Fenced`).
+
+A lost reply within one request is settled below this, by `storage.objects.retry`, for objects of any kind: its own
+first attempt is known by its size and first bytes. What that still calls taken is decided here: it is read whole and
+compared, since these bytes may have been sent before, by a request that was given up.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The opening of a store: its keys, its place on this host, and then the engine.
+"""Opening: the keys of a store and its place on this host, and then its engine.
 
 A crash anywhere in here leaves a store that opens again: the keys object is made in one request, and the engine takes
 over as `storage.lsm.recovery.take_over` says.

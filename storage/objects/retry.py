@@ -8,8 +8,10 @@ drawn between nothing and that ("full jitter"), and is never shorter than what t
 A create that is tried again may find its own first attempt: "already exists" then says nothing. It is
 settled by reading the object back. Its first bytes hold what its writer drew at random, so where they and
 the size are ours, the object is ours, and the create has succeeded. Where it is anything else or not there,
-`AlreadyExists` stands, and the caller decides. A large object is looked for before it is sent again: a store that has
-it refuses the second before it has read it, which some proxies make a connection that ends without an answer, for ever.
+`AlreadyExists` stands, and the caller decides: of numbered objects `storage.bucket.create_once`, which compares all
+bytes with those that an earlier request may have sent, and finds out whether another writer has the number. A large
+object is looked for before it is sent again: a store that has it refuses the second before it has read it, which some
+proxies make a connection that ends without an answer, for ever.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The opening of a store: whose turn it is, what the store holds, and what the log adds to that.
+"""Take-over: whose turn it is, what the store holds, and what the log adds to that.
 
 A host takes a store over without being asked only if the last writer closed it, or was this host's own and is gone:
 its lock file proves it. The anchor, this host's memory of the store, refuses a bucket that was emptied, exchanged or
