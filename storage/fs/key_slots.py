@@ -53,7 +53,7 @@ class KeySlots:
             number = await change()
         except keys.OldKeysLeft as error:
             number, left = error.number, Unfinished(str(error))
-        self._engine.keys_number = number
+        self._engine.keys_are(number)
         # From here on nobody can put the old object back unnoticed. A crash before it leaves the new slots valid.
         await self._engine.flush_memtable(always=True)
         if left is not None:

@@ -204,6 +204,10 @@ class Engine:
         await self.flush_memtable(always=True, change=change)
         change.check()
 
+    def keys_are(self, number: int) -> None:
+        """The keys object in force has another number, which the next manifest says."""
+        self.keys_number = number
+
     # --- durability
 
     async def durable(self, queue: LayerQueue, sequence: int) -> None:

@@ -280,6 +280,11 @@ class Layer:
         self.inherited = [*layer.own_tables, *layer.inherited]
         self.show_tables()
 
+    def freeze(self, device: Layer) -> None:
+        """Show what that device does now, and keep what it keeps, as its snapshot."""
+        self.own_tables, self.inherited, self.tables = device.own_tables, device.inherited, device.tables
+        self.kept = device.kept
+
     def show_tables(self) -> None:
         """Show its own parts of the memtables, and those that it inherited if there is anything in them."""
         inherited = self.inherited if any(self.inherited) else []
@@ -309,10 +314,10 @@ class Layer:
         elif len(record) == 3:
             # Copied out of the body of its object, which holds much else: only what is linked is charged for.
             self.links.write(record[1], bytes(record[2]), record[0])
-            self._writes.memtable.bytes += write_charge(record[1], len(record[2]))
+            self._writes.replay(write_charge(record[1], len(record[2])))
         else:
             self.links.zero(record[1], record[2], allocated=record[3], sequence=record[0])
-            self._writes.memtable.bytes += zero_charge(record[1], record[2])
+            self._writes.replay(zero_charge(record[1], record[2]))
 
     def restore(self, op: Op) -> None:
         """Link what a journal says was done, under the number that it had, and queue it for the log."""

@@ -129,7 +129,7 @@ class Layers:
 
         Its number tells the next start that the log has it, however far this one comes.
         """
-        self._writes.sequence = max(self._writes.sequence, entry.sequence)
+        self._writes.has_taken(entry.sequence)
         if isinstance(entry.op, Meta):
             self._change_tree(entry.op)
         elif entry.layer in self.by_number:  # else it was dropped since
@@ -139,9 +139,9 @@ class Layers:
 
     def change_tree(self, record: bytes) -> int:
         """Apply one record to the tree and log it. Gives its sequence in the `tree_log`."""
-        self._writes.sequence += 1
-        self._change_tree(Meta(self._writes.sequence, record))
-        return self._writes.sequence
+        sequence = self._writes.take_sequence()
+        self._change_tree(Meta(sequence, record))
+        return sequence
 
     def _change_tree(self, meta: Meta) -> None:
         effects = self.tree.apply(meta.record)
@@ -204,8 +204,7 @@ class Layers:
             case FreezeHead(head, child):
                 device = layers.pop(head)
                 frozen = self._add(head, device.queue.last_sequence, device.index)
-                frozen.own_tables, frozen.inherited, frozen.tables = device.own_tables, device.inherited, device.tables
-                frozen.kept = device.kept
+                frozen.freeze(device)
                 device.move_on(child, sequence)
                 device.inherit(frozen)
                 layers[child] = device

@@ -45,7 +45,7 @@ class Forest:
     def hold(self) -> None:
         """All indexes were read: from now on snapshots keep what is replaced."""
         for trunk in self.trunks():
-            trunk.flat.below = trunk.deltas[-1] if trunk.deltas else None
+            trunk.keep_what_changes()
 
     def __contains__(self, layer: object) -> bool:
         return layer in self._trunks
@@ -129,7 +129,7 @@ class Forest:
         delta = ReverseDelta()
         trunk.layers.append(child)
         trunk.deltas.append(delta)
-        trunk.flat.below = delta
+        trunk.keep_what_changes()
         self._trunks[child] = trunk
 
     def _clone(self, trunk: Trunk, snapshot: int, layer: int) -> Iterator[None]:
@@ -171,7 +171,7 @@ class Forest:
                 else:
                     trunk.deltas[at - 1].record(block, gone)
         del trunk.layers[at], trunk.deltas[at]
-        trunk.flat.below = trunk.deltas[-1] if trunk.deltas else None
+        trunk.keep_what_changes()
         del self._trunks[snapshot]
 
 
@@ -189,36 +189,34 @@ class Writing:
 
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
         """The whole block is this."""
-        holder, below = self._holder(block)
-        try:
+        if (flat := self.flat) is not None:
+            flat.set_base(block, location=location, length=length, tag=tag)
+            return
+        holder = self._holder(block)
+        with self._trunk.changing_alone():
             holder.set_base(block, location=location, length=length, tag=tag)
-        finally:
-            self._trunk.flat.below = below
 
     def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
         """The sectors of `mask` are this."""
-        holder, below = self._holder(block)
-        try:
+        if (flat := self.flat) is not None:
+            flat.add_patch(block, mask=mask, location=location, length=length, tag=tag)
+            return
+        holder = self._holder(block)
+        with self._trunk.changing_alone():
             holder.add_patch(block, mask=mask, location=location, length=length, tag=tag)
-        finally:
-            self._trunk.flat.below = below
 
-    def _holder(self, block: int) -> tuple[AnyMap, ReverseDelta | None]:
-        """Where an entry goes, and what is to stand in `flat.below` afterwards.
+    def _holder(self, block: int) -> AnyMap:
+        """Where an entry of a snapshot goes.
 
         What was written to a layer before it became a snapshot, and is flushed after that, belongs to the newer layers
         too, as far as they wrote nothing over it: it goes where the snapshot finds the block. Only the next older
         snapshot keeps what it replaces, not those that the entry is for.
         """
         trunk, at = self._trunk, self._at
-        below = trunk.flat.below
-        if at == len(trunk.deltas):
-            return trunk.flat, below
         holder = trunk.holder(at, block)
         if at:
             trunk.deltas[at - 1].record(block, holder)
-        trunk.flat.below = None
-        return holder, below
+        return holder
 
 
 def _held(trunk: Trunk, at: int) -> list[int]:

@@ -5,6 +5,7 @@ layer shows. So a look-up in the head costs the same at any number of snapshots.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from storage.errors import BrokenInvariant, NotFound
@@ -42,6 +43,19 @@ class Trunk:
     def maps(self) -> list[AnyMap]:
         """Of all its layers, oldest first."""
         return [*self.deltas, self.flat]
+
+    def keep_what_changes(self) -> None:
+        """From now on the newest snapshot keeps what is replaced in the head's index (I6); none, if there is none."""
+        self.flat.below = self.deltas[-1] if self.deltas else None
+
+    @contextmanager
+    def changing_alone(self) -> Iterator[None]:
+        """Meanwhile no snapshot keeps what is replaced in the head's index."""
+        below, self.flat.below = self.flat.below, None
+        try:
+            yield
+        finally:
+            self.flat.below = below
 
     @property
     def is_alone(self) -> bool:

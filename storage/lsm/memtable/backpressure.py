@@ -87,6 +87,20 @@ class Pressure:
             # Half of what leaves is room for writers: they go on, at half the rate, while the backlog shrinks.
             self._limit(max(self.unlogged_max - (count + 1) // 2, self._target))
 
+    def release(self, count: int) -> None:
+        """So many bytes of memtables are no longer a flush's to give back; the gate follows with the next change."""
+        self.memtable -= count
+
+    def replayed(self, count: int) -> None:
+        """The memtable holds `count` bytes, which a replay linked."""
+        self.memtable = count
+        self.update()
+
+    def set_debt(self, debt: float) -> None:
+        """Maintenance is so far behind."""
+        self.debt = debt
+        self.update()
+
     def update(self) -> None:
         """Set the gate after anything changed."""
         memtable = self.memtable / self.memtable_max
@@ -122,9 +136,11 @@ class Pressure:
         self._progress = max(progress, PROGRESS_MIN)
         self.update()
 
-    def flushed(self) -> None:
-        """It is over, and what it held was given back; `update` follows."""
+    def flushed(self, count: int) -> None:
+        """It is over, and the `count` bytes that it held are given back."""
+        self.memtable -= count
         self._flushing = None
+        self.update()
 
     def _limit(self, unlogged_max: int) -> None:
         self.unlogged_max = unlogged_max

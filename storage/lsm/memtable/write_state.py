@@ -4,6 +4,7 @@ Memory is accounted for here and nowhere else: each change of what a memtable ho
 pressure that follows from it. Others read `gate`, `unlogged_bytes` and `memtable_bytes`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from storage.errors import BrokenInvariant
@@ -41,6 +42,15 @@ class WriteState:
         """Written and not in SSTs yet, less what no flush can take."""
         return self._pressure.memtable
 
+    def take_sequence(self) -> int:
+        """The sequence of a new operation."""
+        self.sequence += 1
+        return self.sequence
+
+    def has_taken(self, sequence: int) -> None:
+        """A journal holds an operation with this sequence."""
+        self.sequence = max(self.sequence, sequence)
+
     def charge(self, count: int) -> None:
         """An operation was linked that keeps `count` bytes alive."""
         self.memtable.bytes += count
@@ -60,8 +70,7 @@ class WriteState:
 
     def maintenance_is_behind(self, debt: float) -> None:
         """The store is so far beyond its space target (see `compaction.plan.space_debt`)."""
-        self._pressure.debt = debt
-        self._pressure.update()
+        self._pressure.set_debt(debt)
 
     def release(self, count: int, *, sealed: bool = False) -> None:
         """Blocks that were charged `count` bytes were dropped, or are uploaded frames now (M4)."""
@@ -69,19 +78,22 @@ class WriteState:
         if memtable is None:
             raise BrokenInvariant("memory is given back of a sealed memtable, and none is sealed")
         memtable.bytes -= count
-        self._pressure.memtable -= count
+        self._pressure.release(count)
 
     def keep(self, count: int) -> None:
         """Of what was charged, `count` bytes are pieces that no flush can take: they neither ask for one nor close the
         gate, since only further writes can end that.
         """
         self.memtable.kept += count
-        self._pressure.memtable -= count
+        self._pressure.release(count)
+
+    def replay(self, count: int) -> None:
+        """An operation of the log was linked that keeps `count` bytes alive; `replayed` follows."""
+        self.memtable.bytes += count
 
     def replayed(self) -> None:
-        """The memtable holds what a replay linked, and charged itself."""
-        self._pressure.memtable = self.memtable.bytes
-        self._pressure.update()
+        """All that the log held beyond the SSTs is linked."""
+        self._pressure.replayed(self.memtable.bytes)
 
     def seal(self) -> Memtable:
         """Put a new memtable in place of the active one; gives that."""
@@ -92,6 +104,12 @@ class WriteState:
         self.memtable = Memtable()
         return sealed
 
+    def sent(self, number: int, memtables: Iterable[Memtable]) -> None:
+        """WAL object `number`, higher than all before it, holds operations of these memtables."""
+        sealed = self.sealed
+        if sealed is not None and sealed.first_beyond is None and any(each is not sealed for each in memtables):
+            sealed.first_beyond = number
+
     def flushing(self, progress: float) -> None:
         """The flush of the sealed memtable is so far, from 0 to 1."""
         self._pressure.flushing(progress)
@@ -101,6 +119,4 @@ class WriteState:
         sealed, self.sealed = self.sealed, None
         if sealed is None:
             raise BrokenInvariant("a memtable was flushed, and none is sealed")
-        self._pressure.memtable -= sealed.bytes - sealed.kept
-        self._pressure.flushed()
-        self._pressure.update()
+        self._pressure.flushed(sealed.bytes - sealed.kept)

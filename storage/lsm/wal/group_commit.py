@@ -21,7 +21,6 @@ from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
 from storage.errors import Fenced
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
-from storage.format.frame import BLOCK_BYTES
 from storage.format.names import wal_name
 from storage.format.wal import encode
 from storage.journal.journal import Journal
@@ -109,7 +108,7 @@ class GroupCommit:
 
     def wake(self, queue: LayerQueue) -> None:
         """A queue got its first pending operation."""
-        queue.since = self._env.monotonic()
+        queue.waits_from(self._env.monotonic())
         self._dirty[queue] = None
         if self._timer is None and not self._stopped:
             self._timer = self._loop.call_later(self.pacing.push_at(queue) - queue.since, self._on_timer)
@@ -233,22 +232,13 @@ class GroupCommit:
 
     async def _upload(self, cut: Cut) -> None:
         upload = await self._bulk.upload(cut.records.layer, cut.blocks)
-        records = cut.records
-        records.ssts = upload.ssts
-        records.located = upload.located
-        if upload.zeros:
-            records.ops += [(zero.sequence, zero.block * BLOCK_BYTES, BLOCK_BYTES, False) for zero in upload.zeros]
-            records.ops.sort(key=lambda op: op[0])
-        cut.upload = upload
-        cut.ready = True
+        cut.confirmed(upload)
         self.kick()
 
     def _send(self, cuts: list[Cut], now: float) -> None:
         number = self.position.take_number()
         batch = Batch(number, cuts, now, sum(cut.size for cut in cuts))
-        sealed = self.writes.sealed
-        if sealed is not None and sealed.first_beyond is None and any(cut.memtable is not sealed for cut in cuts):
-            sealed.first_beyond = number
+        self.writes.sent(number, (cut.memtable for cut in cuts))
         self._in_flight.append(batch)
         self._spawn(lambda: self._commit(batch))
 
@@ -284,7 +274,7 @@ class GroupCommit:
 
         small = sum(cut.size for cut in batch.cuts) <= SEAL_INLINE_BYTES_MAX
         content, batch.tag = seal() if small else await self._env.run("codec", seal)
-        self.position.tail_tag = batch.tag
+        self.position.sealed(batch.tag)
         return content
 
     def _acknowledge(self) -> None:

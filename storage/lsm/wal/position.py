@@ -7,7 +7,7 @@ Invariants, by number:
     P3  `acknowledged` only grows, and every data object below it is in the store.
     P4  `tail_tag` is that of the object sealed last; objects are sealed in order of number, one at a time.
 
-The group commit owns it and alone changes it; others read a `LogSnapshot`.
+The group commit owns it and alone changes it, by these methods; others ask it, or read a `LogSnapshot`.
 """
 
 from collections import deque
@@ -61,6 +61,10 @@ class LogPosition:
         number = self.next_number
         self.next_number += 1
         return number
+
+    def sealed(self, tag: bytes) -> None:
+        """The next object in order of number was sealed, with this tag (P4)."""
+        self.tail_tag = tag
 
     def acknowledge(self, number: int) -> None:
         """All objects up to `number` exist (P3)."""

@@ -59,6 +59,17 @@ class Cut:
     blocks: list[WholeBlock] = field(default_factory=list)
     upload: Upload | None = None
 
+    def confirmed(self, upload: Upload) -> None:
+        """Its whole blocks lie in SSTs, or are zeros: all that it needs beside its WAL object is there (Q4)."""
+        records = self.records
+        records.ssts = upload.ssts
+        records.located = upload.located
+        if upload.zeros:
+            records.ops += [(zero.sequence, zero.block * BLOCK_BYTES, BLOCK_BYTES, False) for zero in upload.zeros]
+            records.ops.sort(key=lambda op: op[0])
+        self.upload = upload
+        self.ready = True
+
 
 class LayerQueue:
     """The queue of one device. Appended to on the fast path.
@@ -122,6 +133,10 @@ class LayerQueue:
         writes.charge(charge)
         if self.pending_bytes >= commit.pace.inline_bytes:
             commit.kick()
+
+    def waits_from(self, now: float) -> None:
+        """Its oldest pending operation came now."""
+        self.since = now
 
     def holds(self, sequence: int) -> None:
         """During a replay: the log has all of this queue up to `sequence`."""

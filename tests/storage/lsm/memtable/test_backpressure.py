@@ -52,8 +52,7 @@ def test_the_delay_does_not_jump() -> None:
 
 def test_each_limit_closes_the_gate_by_itself() -> None:
     by_memtable, by_objects, by_bytes = pressure(), pressure(), pressure()
-    by_memtable.memtable = 2 * LIMIT
-    by_memtable.update()
+    by_memtable.replayed(2 * LIMIT)
     by_objects.set_log(LOG_OBJECTS_MAX, 0)
     by_bytes.set_log(1, LOG_BYTES_MAX)
     assert by_memtable.gate.closed
@@ -101,7 +100,7 @@ def test_what_a_memtable_flush_gives_back_is_used_as_it_proceeds() -> None:
     """A flush may take minutes, and gives everything back at its end: a writer would have minutes without an answer."""
     subject = Pressure(Gate(Passes().call_soon), unlogged_max=100 * LIMIT, memtable_max=LIMIT)
     for sealed in (LIMIT // 4, LIMIT * 3 // 4):
-        subject.memtable = sealed
+        subject.replayed(sealed)
         subject.flushing(0.0)
         steps = []
         for done in range(1, 101):
@@ -114,9 +113,7 @@ def test_what_a_memtable_flush_gives_back_is_used_as_it_proceeds() -> None:
         assert LIMIT * 0.98 < subject.memtable < LIMIT
         assert max(steps[1:]) <= LIMIT // 16, "in steps, from the first to the last"
         assert not any(steps[start : start + 8] == [0] * 8 for start in range(93)), "without a long pause"
-        subject.memtable -= sealed
-        subject.flushed()
-        subject.update()
+        subject.flushed(sealed)
         assert not subject.gate.closed
 
 
@@ -147,12 +144,10 @@ def test_a_debt_slows_by_its_fourth_power_and_closes_nothing() -> None:
     subject = pressure()
     rates = []
     for debt in (0.5, 1.0, 2.0, 3.0):
-        subject.debt = debt
-        subject.update()
+        subject.set_debt(debt)
         assert subject.gate.slows
         assert not subject.gate.closed
         rates.append(1 / subject.gate.seconds_per_byte)
     assert rates == pytest.approx([16 * DEBT_BYTES_PER_SECOND] + [DEBT_BYTES_PER_SECOND / d**4 for d in (1, 2, 3)])
-    subject.debt = 0.0
-    subject.update()
+    subject.set_debt(0.0)
     assert not subject.gate.slows

@@ -27,7 +27,7 @@ class Committer:
         )
 
     def wake(self, queue: LayerQueue) -> None:
-        queue.since = 40.0
+        queue.waits_from(40.0)
 
     def kick(self) -> None:
         pass
