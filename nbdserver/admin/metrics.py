@@ -132,6 +132,7 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Metric]:
     garbage = status["garbage"]
     for name, meaning, value in (
         ("store_failing", "1 while the store is away, full or denies access", status["failing"] is not None),
+        ("failing_requests", "requests that fail for long while others are answered", len(status["failing_requests"])),
         ("unreadable_objects", "objects that the store does not give", len(status["unreadable"])),
         ("damaged_ssts", "SSTs that were read and are damaged", len(status["damaged"])),
         ("lost_objects", "objects that are missing, 20 at most", len(status["lost"])),

@@ -21,6 +21,9 @@ LONG_SECONDS = 10.0
 OLD_SECONDS = 30.0
 """Writes that are not durable after so long: they are pushed after one second, so something is wrong."""
 
+FAILING_MAX = 3
+"""Requests that fail by themselves: so many are said, as they mostly fail for one reason."""
+
 Document = Mapping[str, Any]
 
 
@@ -29,6 +32,7 @@ def problems(store: Document) -> list[str]:
     found = []
     if failing := store["failing"]:
         found.append(f"the store fails since {moment(failing['since'])}: {failing['reason']}")
+    found += [_failing(each) for each in store["failing_requests"][:FAILING_MAX]]
     if store["unlogged_seconds"] > OLD_SECONDS:
         found.append(f"{not_durable(store)}: it is lost if this machine stops")
     found += store["lost"]
@@ -74,6 +78,7 @@ def waits_for(store: Document) -> str:
         parts.append(f"waiting for {store['flushing']}")
     if failing := store["failing"]:
         parts.append(f"the store fails since {moment(failing['since'])}: {failing['reason']}")
+    parts += [_failing(each) for each in store["failing_requests"][:1]]
     return "; ".join(parts) or "waiting for the store"
 
 
@@ -92,6 +97,13 @@ def not_durable(store: Document) -> str:
 def moment(seconds: float) -> str:
     """A time in the local zone, to the second."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _failing(request: Document) -> str:
+    """A request that fails while others are answered."""
+    what = {"create": "cannot be written", "put": "cannot be written", "list": "cannot be listed"}
+    means = what.get(request["request"], f"cannot be asked for ({request['request']})")
+    return f"{request['name']} {means} since {moment(request['since'])}: {request['reason']}"
 
 
 def _where(unreadable: Document) -> str:

@@ -19,6 +19,16 @@ class StoreFailure(msgspec.Struct, frozen=True):
     reason: str
 
 
+class FailingRequest(msgspec.Struct, frozen=True):
+    """A request that goes on failing while others are answered, and is asked again for ever."""
+
+    request: str
+    """What is asked: create, put, list ..."""
+    name: str
+    since: float
+    reason: str
+
+
 class DiskRange(msgspec.Struct, frozen=True):
     """A part of a device: bytes [offset, offset + length)."""
 
@@ -68,6 +78,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: float
     failing: StoreFailure | None
     """Set while the store as a whole is away, full or denies access."""
+    failing_requests: list[FailingRequest]
+    """Those that fail for long while others are answered."""
     unlogged_bytes: int
     """Bytes that were written and are not durable yet."""
     unlogged_seconds: float

@@ -27,7 +27,7 @@ from storage.fs.name_tree import NameTree
 from storage.fs.scheduling import Scheduling
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
-from storage.fs.status import DeviceUsage, GarbageStatus, StoreFailure, StoreStatus, unreadable
+from storage.fs.status import DeviceUsage, FailingRequest, GarbageStatus, StoreFailure, StoreStatus, unreadable
 from storage.fs.store_options import StoreOptions
 from storage.fs.upkeep import Upkeep
 from storage.lsm.compaction.usage import LayerUsage
@@ -301,6 +301,10 @@ class Store:
             garbage_objects=len(engine.garbage),
             uptime_seconds=round(self._env.monotonic() - self._opened_at, 3),
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
+            failing_requests=[
+                FailingRequest(each.request, each.name, self._moment(each.since), each.reason)
+                for each in self._objects.health.failing_alone()
+            ],
             **numbers,
             unreadable=[unreadable(one, device_names(self._tree), self._moment) for one in engine.suspects()],
             damaged=self._reads.damaged,

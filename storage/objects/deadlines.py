@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.25
 STILL_SECONDS = 2.0
 """A call of which no byte moved for so long is taken for swallowed, where others are answered."""
 
-NAMES_MAX = 1024
+DOUBTED_MAX = 1024
 """What was late, or swallowed, and was not answered since: of so many it is remembered."""
 
 _MOVED = struct.Struct("@QQ")
@@ -199,9 +199,9 @@ def is_late() -> bool:
 
 
 def _remember(names: dict[str, T], name: str, value: T) -> None:
-    """The newest of `NAMES_MAX`."""
+    """The newest of `DOUBTED_MAX`."""
     names.pop(name, None)
-    if len(names) >= NAMES_MAX:
+    if len(names) >= DOUBTED_MAX:
         del names[next(iter(names))]
     names[name] = value
 

@@ -14,6 +14,9 @@ from storage.errors import StorageError
 SILENT_SECONDS = 2.0
 """A store that is being opened and says nothing for so long is said not to answer."""
 
+ALONE_SECONDS = 10.0
+"""What fails for so long while others are answered has more than bad luck."""
+
 _log = logging.getLogger("nbdserver")
 
 
@@ -40,8 +43,10 @@ class Health:
         self._answered_at = env.monotonic()
 
     def failing_alone(self) -> list[Failing]:
-        """The requests that fail while others are answered, oldest first."""
-        return sorted((it for it in self._requests.values() if self._is_alone(it)), key=lambda it: it.since)
+        """The requests that have failed for long while others are answered, oldest first."""
+        latest = self._env.monotonic() - ALONE_SECONDS
+        alone = (each for each in self._requests.values() if self._is_alone(each) and each.since <= latest)
+        return sorted(alone, key=lambda each: each.since)
 
     def failed(self, request: object, verb: str, name: str, error: StorageError) -> None:
         """A request had no answer, or was refused in a way that passes or that somebody can mend."""

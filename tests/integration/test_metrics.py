@@ -72,7 +72,14 @@ def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
     told: Any = server.host.json("stats", "--store", server.location)
     stats = {one["name"]: one["value"] for one in told["stats"]}
     assert seen['nbdserver_store_requests_total{verb="create"}'] <= stats["requests"]["create"]
-    for problem in ("store_failing", "unreadable_objects", "damaged_ssts", "lost_objects", "undeletable_objects"):
+    for problem in (
+        "store_failing",
+        "failing_requests",
+        "unreadable_objects",
+        "damaged_ssts",
+        "lost_objects",
+        "undeletable_objects",
+    ):
         assert seen[f"nbdserver_{problem}"] == 0
     with urlopen(url) as answer:
         later = samples(answer.read().decode())

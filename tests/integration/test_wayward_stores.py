@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.messages import FLUSH, WRITE
 from tests.support.minio import RunningMinio
+from tests.support.processes import until
 from tests.support.program import Server
 from tests.support.requirements import require
 from tests.support.stores import minio_store
@@ -96,6 +97,30 @@ def test_an_answer_that_is_lost_holds_up_nobody(server: Server, proxy: WaywardPr
 
 
 @pytest.mark.slow
+def test_what_is_refused_for_ever_while_the_rest_goes_on_is_in_status(server: Server, proxy: WaywardProxy) -> None:
+    """A limit of a proxy: data is refused, and the log, whose objects are small, goes through."""
+    proxy.decide = lambda method, path: bare(413, PAGE) if method == "PUT" and "/compacted/" in path else None
+    with server.connect() as client:
+        client.write(0, b"x" * 4096)
+        client.flush()
+        command = ("--store", server.location)
+        compacting = threading.Thread(target=lambda: server.host.run("compact", *command))
+        compacting.start()
+
+        def is_told() -> bool:
+            client.write(MIB, b"y" * 4096)
+            client.flush()
+            done = server.host.run("status", *command, status=None)
+            return done.returncode == 3 and "cannot be written since" in done.stdout and "413" in done.stdout
+
+        until(is_told, seconds=60, what="the object that is refused")
+        proxy.decide = lambda method, path: None
+        compacting.join(60)
+        assert not compacting.is_alive()
+    server.host.run("status", *command)
+    assert server.stop() == 0
+
+
 def test_a_silence_under_load_ends_for_all_when_it_is_over(
     minio: RunningMinio, proxy: WaywardProxy, make_server: Callable[..., Server]
 ) -> None:
