@@ -5,6 +5,7 @@ somebody at home; it is born with mode 0600, whatever the umask. No lock is take
 crash leaves: the hidden socket, or the socket under its name, on which nobody listens; the next server replaces that.
 """
 
+import contextlib
 import os
 import socket
 import stat
@@ -35,20 +36,8 @@ def listen(path: Path, unique: str, *, replace: bool = False) -> tuple[socket.so
     else uses. Conflict: another program listens there, or it is no socket. AccessDenied: other users could put their
     own in its place. Invalid: the path is too long. OSError.
     """
+    sock, hidden, real = _bind(path, unique)
     try:
-        real = trusted_folder(path.parent, shared=True) / path.name
-    except AccessDenied as error:
-        raise AccessDenied(f"the socket {path} would not be safe: {error}; choose another path") from error
-    hidden = real.with_name(f".{unique}")
-    if max(len(os.fsencode(each)) for each in (path, real, hidden)) > SOCKET_PATH_BYTES_MAX:
-        raise Invalid(
-            f"the socket path {path} is too long: it may have {SOCKET_PATH_BYTES_MAX} bytes, choose a shorter one"
-        )
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # On Linux a socket's file is made with the mode that the socket has then: there is no moment with another.
-        os.fchmod(sock.fileno(), 0o600)
-        sock.bind(os.fsencode(hidden))
         try:
             sock.listen(BACKLOG)
             if replace:
@@ -62,6 +51,15 @@ def listen(path: Path, unique: str, *, replace: bool = False) -> tuple[socket.so
         sock.close()
         raise
     return sock, real
+
+
+def rehearse(path: Path, unique: str) -> None:
+    """Raise what `listen` would, and leave everything as it is: nobody finds a socket at `path` by this."""
+    sock, hidden, real = _bind(path, unique)
+    sock.close()
+    hidden.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        _refuse_in_use(real)
 
 
 def connect(path: Path, users: Collection[int], seconds: float) -> socket.socket:
@@ -103,6 +101,28 @@ def remove(path: Path, ours: Identity) -> None:
         pass
 
 
+def _bind(path: Path, unique: str) -> tuple[socket.socket, Path, Path]:
+    """A socket that is bound under a hidden name beside `path`, that name, and the real path. Raises as `listen`."""
+    try:
+        real = trusted_folder(path.parent, shared=True) / path.name
+    except AccessDenied as error:
+        raise AccessDenied(f"the socket {path} would not be safe: {error}; choose another path") from error
+    hidden = real.with_name(f".{unique}")
+    if max(len(os.fsencode(each)) for each in (path, real, hidden)) > SOCKET_PATH_BYTES_MAX:
+        raise Invalid(
+            f"the socket path {path} is too long: it may have {SOCKET_PATH_BYTES_MAX} bytes, choose a shorter one"
+        )
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # On Linux a socket's file is made with the mode that the socket has then: there is no moment with another.
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(os.fsencode(hidden))
+    except BaseException:
+        sock.close()
+        raise
+    return sock, hidden, real
+
+
 def _claim(hidden: Path, path: Path) -> None:
     """Give the socket at `hidden` its own name, which nobody else may have."""
     for _ in range(ATTEMPTS_MAX):
@@ -119,11 +139,7 @@ def _claim(hidden: Path, path: Path) -> None:
 def _clear_stale(path: Path, aside: Path) -> None:
     """Take away a socket that nobody listens on; Conflict if somebody does, or if it is something else."""
     try:
-        found = path.lstat()
-        if not stat.S_ISSOCK(found.st_mode):
-            raise Conflict(f"{path} is there already and is not a socket: choose another path or remove it")
-        if _is_listened_on(path):
-            raise Conflict(f"another program listens on {path}: stop it or choose another path")
+        found = _refuse_in_use(path)
         path.rename(aside)
     except FileNotFoundError:
         return
@@ -138,6 +154,16 @@ def _clear_stale(path: Path, aside: Path) -> None:
         pass
     finally:
         aside.unlink()
+
+
+def _refuse_in_use(path: Path) -> os.stat_result:
+    """Of a socket that nobody listens on. Conflict: somebody does, or it is something else. FileNotFoundError."""
+    found = path.lstat()
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Conflict(f"{path} is there already and is not a socket: choose another path or remove it")
+    if _is_listened_on(path):
+        raise Conflict(f"another program listens on {path}: stop it or choose another path")
+    return found
 
 
 def _is_listened_on(path: Path) -> bool:

@@ -23,22 +23,19 @@ import msgspec
 
 from nbdserver.admin.sockets import runtime_folder, socket_path
 from nbdserver.admin.starting import starting
-from nbdserver.block_device import BlockDevice
 from nbdserver.config import STOP_SECONDS, ServeSettings
-from nbdserver.exports import Exports
 from nbdserver.journals import journal_folder
-from nbdserver.server.listener import Server
 from nbdserver.service import logs
 from nbdserver.service.announce import Announcement
 from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.last_server import attachments_after, tell
+from nbdserver.service.rehearsal import rehearse
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.service import INTERRUPTED, Service
 from nbdserver.service.service_manager import ServiceManager
 from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_store
 from storage.env import Env
-from storage.errors import NotFound
 from storage.fs.early_unlock import EarlyUnlock
 from storage.secret import Secret
 
@@ -59,7 +56,7 @@ async def serve(
     stopped = _stopped_by_signals()
     manager = ServiceManager(os.environ)
     security = ServePolicy(settings, env)
-    await _rehearse(settings, env)
+    await rehearse(settings.tcp, settings.unix, env.random_bytes(4).hex())
     with starting(settings.store, os.environ) as started:
 
         def ready_now(announcements: list[Announcement]) -> None:
@@ -131,22 +128,6 @@ def _waits_for(store: Store) -> str:
 
 def _say_stopping(sentence: str) -> None:
     logger.warning("stopping", extra={"waits_for": sentence})
-
-
-async def _rehearse(settings: ServeSettings, env: Env) -> None:
-    """Find out whether the addresses are free before a store is touched, or even taken from another server."""
-    server = Server(Exports(_nothing, list), env=env)
-    try:
-        if settings.tcp is not None:
-            await server.listen_tcp(*settings.tcp)
-        if settings.unix is not None:
-            await server.listen_unix(settings.unix)
-    finally:
-        await server.stop(0)
-
-
-def _nothing(name: str) -> BlockDevice:
-    raise NotFound(f"{name!r} is not served yet")
 
 
 async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Store:
