@@ -12,7 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from types import TracebackType
 from typing import NoReturn, Self
 
-PASSWORD_VARIABLES = ("NBDSERVER_PASSWORD", "NBDSERVER_NEW_PASSWORD")
+PASSWORD_VARIABLES = ("NBDSERVER_PASSWORD", "NBDSERVER_NEW_PASSWORD", "NBDSERVER_TO_PASSWORD")
 """What begins like these holds a password, or says where one comes from."""
 
 STORE_VARIABLES = frozenset(

@@ -29,6 +29,7 @@ from nbdserver.admin.operations import (
     encode_operation,
 )
 from nbdserver.admin.password_operations import PASSWORD_OPERATIONS
+from nbdserver.admin.replica_operations import FindHeld
 from nbdserver.admin.snapshot_stream import SourceFailed, StreamDecoder
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
 from nbdserver.unix_sockets import connect, peer
@@ -50,8 +51,8 @@ ANSWER_SECONDS = 10.0
 STREAM_PART_BYTES = 1 << 18
 """Of a stream, handed on at once."""
 
-_SLOW = (PlanCollection, PlanCompaction)
-"""What changes nothing, and asks the store or counts for long."""
+_SLOW = (FindHeld, PlanCollection, PlanCompaction)
+"""What changes nothing, and asks the store, reads or counts for long."""
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -23,6 +23,7 @@ from nbdserver.admin.file_operations import (
     ShowFile,
 )
 from nbdserver.admin.password_operations import AddPassword, ChangePassword, ListPasswords, RemovePassword
+from nbdserver.admin.replica_operations import FindHeld, ForgetUnneeded, ShowHistory
 from nbdserver.admin.snapshot_operations import (
     CloneDevice,
     CreateSnapshot,
@@ -235,6 +236,9 @@ Operation = (
     | DiffSnapshot
     | ForgetSnapshot
     | RollBackDevice
+    | ShowHistory
+    | FindHeld
+    | ForgetUnneeded
     | ListFiles
     | ShowFile
     | MakeDirectory

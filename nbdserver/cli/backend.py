@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbdserver.cli import passwords
@@ -16,6 +16,7 @@ from nbdserver.cli.standard import complain
 if TYPE_CHECKING:
     from nbdserver.admin.asked import Answer
     from nbdserver.admin.checking import Line
+    from nbdserver.admin.client import AdminClient
     from nbdserver.admin.operations import Operation
     from storage import CheckOptions, Store, StoreOptions
     from storage.env import Env
@@ -44,29 +45,49 @@ def perform(place: Place, operation: Operation, *, password: Secret | None = Non
     return at_rest(place, operation.perform, writes=operation.writes, password=password)
 
 
-def perform_in_turn(
-    place: Place, asked: Generator[Operation, Answer, None], *, writes: bool, shows_progress: bool = False
-) -> None:
-    """Have operations carried out one after the other, each chosen by the answer to the one before, on a store that is
-    served, or that is opened once for all of them. Raises what an operation raises.
-    """
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way to a store: through `server`, or where that is None by opening it, with `password` unless that is to be
+    looked for."""
+
+    place: Place
+    server: AdminClient | None
+    password: Secret | None = None
+
+
+def way_to(place: Place) -> Way:
+    """As things are now. AccessDenied, Unavailable: there is a server, and it cannot be asked."""
     from nbdserver.admin.client import find_server
 
-    server = find_server(place.store, os.environ)
-    if server is not None:
-        with reminding(server, shows_progress=shows_progress), contextlib.suppress(StopIteration):
-            operation = next(asked)
-            while True:
-                operation = asked.send(server.perform(operation))
+    return Way(place, find_server(place.store, os.environ))
 
-    async def work(store: Store) -> None:
-        with contextlib.suppress(StopIteration):
+
+def perform_in_turn(
+    way: Way, asked: Generator[Operation, Answer, T], *, writes: bool, shows_progress: bool = False
+) -> T:
+    """Have operations carried out one after the other, each chosen by the answer to the one before, on a store that is
+    served, or that is opened once for all of them. Gives what the generator returns. Raises what an operation raises.
+    """
+    if way.server is not None:
+        with reminding(way.server, shows_progress=shows_progress):
+            try:
+                operation = next(asked)
+                while True:
+                    operation = asked.send(way.server.perform(operation))
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    async def work(store: Store) -> T:
+        try:
             operation = next(asked)
             while True:
                 operation = asked.send(await operation.perform(store))
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
-    if server is None:
-        at_rest(place, work, writes=writes, shows_progress=shows_progress)
+    return at_rest(way.place, work, writes=writes, password=way.password, shows_progress=shows_progress)
 
 
 def at_rest(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli import output
-from nbdserver.cli.backend import at_rest
+from nbdserver.cli.backend import at_rest, way_to
 from nbdserver.cli.parameters import NAME, SNAPSHOT, Place, json_option, store_option
 from nbdserver.cli.reminding import reminding
 from nbdserver.cli.streams import export_stream, import_stream
@@ -60,7 +60,7 @@ def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str
             if raw is None and is_stream(reader.head()):
                 if overwrite:
                     raise click.UsageError(f"{printable(file)} is a stream of a snapshot, which replaces nothing")
-                answer = import_stream(place, name, reader, progress.advance)
+                answer = import_stream(way_to(place), name, reader.raw(progress.advance))
                 progress.summary(**answer)
                 if not as_json:
                     output.line(f"{answer['snapshot']}: imported, {format_size(answer['size'])}")
@@ -109,7 +109,7 @@ def export_command(
                 writer.finish(size)
                 progress.summary(name=name, size=size)
             else:
-                size = export_stream(place, snapshot, since, writer, progress.advance)
+                size = _export_stream(place, snapshot, since, writer, progress)
                 writer.finish(size)
                 progress.summary(name=name, stream_bytes=size)
     if not as_json:
@@ -177,3 +177,19 @@ def _export(place: Place, name: str, writer: ImageWriter, progress: ProgressDisp
         for offset, data in received:
             take(offset, data)
     return size
+
+
+def _export_stream(
+    place: Place, snapshot: tuple[str, str], since: str | None, writer: ImageWriter, progress: ProgressDisplay
+) -> int:
+    """The size of the stream in bytes."""
+    position = 0
+
+    def take(part: bytes) -> None:
+        nonlocal position
+        writer.write(position, part)
+        position += len(part)
+        progress.advance(position)
+
+    export_stream(way_to(place), snapshot, since, take)
+    return position

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli import output
-from nbdserver.cli.backend import perform, perform_in_turn
+from nbdserver.cli.backend import perform, perform_in_turn, way_to
 from nbdserver.cli.exit_status import PROBLEMS
 from nbdserver.cli.parameters import NAME, Place, json_option, option, store_option
 from nbdserver.config import format_size
@@ -97,7 +97,7 @@ def _compact(place: Place, device: str | None, say: Callable[[Answer], None]) ->
             step = yield CompactStep(device, first=not step)
             say(step)
 
-    perform_in_turn(place, steps(), writes=True, shows_progress=True)
+    perform_in_turn(way_to(place), steps(), writes=True, shows_progress=True)
 
 
 def _words(plan: Answer) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli import output
-from nbdserver.cli.backend import perform, perform_in_turn
+from nbdserver.cli.backend import perform, perform_in_turn, way_to
 from nbdserver.cli.exit_status import CommandFailed
 from nbdserver.cli.parameters import DURATION, NAME, SNAPSHOT, Place, json_option, option, store_option
 from nbdserver.printable import printable
@@ -126,7 +126,7 @@ def diff(place: Place, name: tuple[str, str], other: str, as_json: bool) -> None
             ranges.extend(answer["ranges"])
             size, begin = answer["size"], answer["next"]
 
-    perform_in_turn(place, parts(), writes=False)
+    perform_in_turn(way_to(place), parts(), writes=False)
     if as_json:
         found = [{"offset": offset, "length": length} for offset, length in ranges]
         changed = sum(length for _, length in ranges)

@@ -14,6 +14,8 @@ USAGE = 2
 PROBLEMS = 3
 """What was asked for is done, and something is wrong."""
 EXISTS = 15
+CONFLICT = 16
+"""Not possible as things are."""
 DAMAGED = 20
 """Data is damaged, lost or rolled back."""
 INTERRUPTED = 130
@@ -27,7 +29,7 @@ STATUS_OF_KIND = {
     "AccessDenied": 13,
     "Unsupported": 14,
     "AlreadyExists": EXISTS,
-    "Conflict": 16,
+    "Conflict": CONFLICT,
     "Corrupt": DAMAGED,
     "RolledBack": DAMAGED,
     "Unavailable": 21,

@@ -192,6 +192,12 @@ def store_option(command: Command) -> Command:
     return with_place
 
 
+def second_place(store: str, first: Place) -> Place:
+    """Where another store is, of which this host keeps the same things at the same places. UsageError."""
+    _check(store, click.get_current_context())
+    return Place(locate(store, os.environ), first.state_folder, first.journal)
+
+
 def _check(store: str, ctx: click.Context) -> None:
     """UsageError: it names no store. Before anything is asked for, such as a password."""
     from storage.errors import Invalid

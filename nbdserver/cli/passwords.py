@@ -45,6 +45,13 @@ def new(environ: MutableMapping[str, str]) -> Password:
     return found
 
 
+def of_second_store(environ: MutableMapping[str, str]) -> Password | None:
+    """The password of the store that a device is replicated to. None: it has the one that the first has."""
+    if not _sources(environ, "NBDSERVER_TO_PASSWORD", "to-password"):
+        return None
+    return _find(environ, "TO_PASSWORD", "to-password", "Password of the second store")
+
+
 def confirm(password: Password) -> None:
     """Ask for a typed password again. CommandFailed if it differs."""
     with _ask("The same once more") as again:
@@ -56,10 +63,8 @@ def _find(environ: MutableMapping[str, str], name: str, credential: str, prompt:
     from storage.secret import taken
 
     variable = f"NBDSERVER_{name}"
-    sources = [key for key in (variable, f"{variable}_FILE", f"{variable}_COMMAND") if environ.get(key)]
+    sources = _sources(environ, variable, credential)
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    if folder and (Path(folder) / credential).exists():
-        sources.append("CREDENTIALS_DIRECTORY")
     if len(sources) > 1:
         raise CommandFailed(f"the password is given twice, by {' and '.join(sources)}: leave one", status=2)
     if not sources:
@@ -79,6 +84,15 @@ def _find(environ: MutableMapping[str, str], name: str, credential: str, prompt:
     else:
         secret = _run(environ[source], source, environ)
     return Password(_checked(secret, source))
+
+
+def _sources(environ: Mapping[str, str], variable: str, credential: str) -> list[str]:
+    """The variables that say what the password is, or where."""
+    sources = [key for key in (variable, f"{variable}_FILE", f"{variable}_COMMAND") if environ.get(key)]
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (Path(folder) / credential).exists():
+        sources.append("CREDENTIALS_DIRECTORY")
+    return sources
 
 
 def _checked(secret: Secret, source: str) -> Secret:

@@ -18,6 +18,7 @@ from nbdserver.cli.cmd_fs import fs
 from nbdserver.cli.cmd_init import init
 from nbdserver.cli.cmd_maintain import compact, gc
 from nbdserver.cli.cmd_password import password
+from nbdserver.cli.cmd_replicate import replicate
 from nbdserver.cli.cmd_scrub import scrub
 from nbdserver.cli.cmd_serve import serve
 from nbdserver.cli.cmd_snapshot import snapshot
@@ -77,6 +78,7 @@ for _command in (
     serve,
     device,
     snapshot,
+    replicate,
     fs,
     client,
     password,

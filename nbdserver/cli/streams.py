@@ -1,67 +1,55 @@
-"""Snapshot streams from and to files, through the server of a store or on one at rest."""
+"""Snapshot streams from and to whoever calls, through the server of a store or on one at rest."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from nbdserver.cli.backend import at_rest
-from nbdserver.cli.parameters import Place
+from nbdserver.cli.backend import Way, at_rest
 from nbdserver.cli.reminding import reminding
 
 if TYPE_CHECKING:
     from nbdserver.admin.asked import Answer
-    from nbdserver.cli.images import ImageReader, ImageWriter
     from storage import Store
 
 
-def export_stream(
-    place: Place, name: tuple[str, str], since: str | None, writer: ImageWriter, advance: Callable[[int], None]
-) -> int:
-    """Write the stream of a snapshot (of what changed `since` another one) to a file; its size in bytes."""
-    from nbdserver.admin.client import find_server
+def export_stream(way: Way, name: tuple[str, str], since: str | None, take: Callable[[bytes], None]) -> None:
+    """Give the stream of a snapshot (of what changed `since` another one) to `take`, part by part."""
+    import asyncio
+
     from nbdserver.admin.snapshot_stream import StreamEncoder
     from nbdserver.admin.snapshot_transfer import send
-
-    position = 0
-
-    def take(part: bytes) -> None:
-        nonlocal position
-        writer.write(position, part)
-        position += len(part)
-        advance(position)
 
     async def work(store: Store) -> None:
         async with contextlib.aclosing(send(store, *name, since, StreamEncoder())) as parts:
             async for part in parts:
-                take(part)
+                # Who takes it may wait for long: the store has to go on meanwhile.
+                await asyncio.to_thread(take, part)
 
-    server = find_server(place.store, os.environ)
-    if server is None:
-        at_rest(place, work, writes=False, shows_progress=True)
-    else:
-        with reminding(server, shows_progress=True), server.read_stream(*name, since) as received:
-            for part in received:
-                take(part)
-    return position
+    if way.server is None:
+        at_rest(way.place, work, writes=False, password=way.password, shows_progress=True)
+        return
+    with reminding(way.server, shows_progress=True), way.server.read_stream(*name, since) as received:
+        for part in received:
+            take(part)
 
 
-def import_stream(place: Place, name: str, reader: ImageReader, advance: Callable[[int], None]) -> Answer:
-    """Make of a device what a stream holds."""
-    from nbdserver.admin.client import find_server
+def import_stream(way: Way, name: str, parts: Iterator[bytes]) -> Answer:
+    """Make of a device what a stream holds. `parts` must raise no OSError of its own."""
+    import asyncio
+
     from nbdserver.admin.snapshot_transfer import receive
 
-    async def parts() -> AsyncIterator[bytes]:
-        for part in reader.raw(advance):
+    async def in_thread() -> AsyncIterator[bytes]:
+        # Where they come from may have to be waited for: the store has to go on meanwhile.
+        while part := await asyncio.to_thread(next, parts, b""):
             yield part
 
     async def work(store: Store) -> Answer:
-        return await receive(store, name, parts())
+        return await receive(store, name, in_thread())
 
-    server = find_server(place.store, os.environ)
-    if server is None:
-        return at_rest(place, work, writes=True, shows_progress=True)
-    with reminding(server, shows_progress=True):
-        return server.write_stream(name, reader.raw(advance))
+    if way.server is None:
+        return at_rest(way.place, work, writes=True, password=way.password, shows_progress=True)
+    with reminding(way.server, shows_progress=True):
+        return way.server.write_stream(name, parts)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from storage.env import Env
 from storage.errors import Conflict, StorageError
 from storage.fs.device import Device
+from storage.fs.history import History
 from storage.fs.inodes import LayerRecord, SnapshotOrigin
 from storage.fs.name_tree import NameTree
 from storage.fs.pins import Pins
@@ -93,6 +94,24 @@ class Snapshots:
             for name, inode in devices
             for layer in names.table.trunk(inode.layer)[:-1]
         ]
+
+    def of_device(self, device: str) -> Sequence[LayerRecord]:
+        """The snapshots of a device, oldest first. NotFound."""
+        names = self._tree.namespace
+        return names.table.trunk(names.device(device)[1].layer)[:-1]
+
+    async def which_is_held(self, device: str, candidates: Sequence[str], user: str) -> str | None:
+        """The first of these snapshots that the device holds exactly, size and content; what may differ is read. A
+        candidate that is not there is passed over. NotFound: the device is not. Corrupt, Unreadable.
+        """
+        found = {layer.name: layer for layer in self.of_device(device)}
+        for layer in (found[name] for name in candidates if name in found):
+            _, inode = self._tree.namespace.device(device)
+            history = History(self._engine, self._tree, self._engine.layers[inode.layer])
+            with self.pins.pin(layer.number, user):
+                if self._tree.namespace.size(inode) == layer.size and await history.equals(layer):
+                    return layer.name
+        return None
 
     async def create(
         self,

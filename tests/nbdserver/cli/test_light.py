@@ -75,6 +75,7 @@ def test_the_commands() -> None:
         "flush",
         "check",
         "scrub",
+        "replicate",
         *(f"password {verb}" for verb in ["list", "change", "add", "remove", "sheet"]),
         "client list",
         "client disconnect",

@@ -1,0 +1,82 @@
+"""Operations that one round of a replication asks of its two stores, beside those on snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from nbdserver.admin.asked import NO_CLIENTS, Answer, Clients
+from storage.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from storage import Store
+
+COMPARING = "a comparison"
+"""What needs a snapshot while it is compared."""
+
+SETTLE_SECONDS = 5.0
+"""How long an import may take to be undone after it was cut short: an answer is due before ANSWER_SECONDS."""
+
+_LOOK_SECONDS = 0.05
+
+
+class ShowHistory(msgspec.Struct, frozen=True, tag="show-history"):
+    """The identity of the store, and the snapshots of a device, oldest first; None for them: there is no such device.
+
+    What an import that was cut short has left is waited for. Conflict: one is under way.
+    """
+
+    device: str
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        answer = {"store_id": store.status().store_id, "snapshots": None}
+        try:
+            await _settled(store, self.device)
+            layers = store.snapshots.of_device(self.device)
+        except NotFound:
+            return answer
+        found = [{"name": one.name, "identity": one.identity.hex(), "created": one.born / 1e9} for one in layers]
+        return {**answer, "snapshots": found}
+
+
+class FindHeld(msgspec.Struct, frozen=True, tag="find-held"):
+    """Which of these snapshots a device holds exactly, the first one that it does; None: none of them."""
+
+    device: str
+    snapshots: list[str]
+    writes: ClassVar[bool] = False
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        await _settled(store, self.device)
+        return {"snapshot": await store.snapshots.which_is_held(self.device, self.snapshots, COMPARING)}
+
+
+class ForgetUnneeded(msgspec.Struct, frozen=True, tag="forget-unneeded"):
+    """These snapshots of a device go; what is in use, or gone already, is passed over. Which ones went."""
+
+    device: str
+    snapshots: list[str]
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        gone = []
+        for snapshot in self.snapshots:
+            with contextlib.suppress(Conflict, NotFound):
+                await store.snapshots.delete(self.device, snapshot)
+                gone.append(snapshot)
+        return {"deleted": gone}
+
+
+async def _settled(store: Store, device: str) -> None:
+    """Return when nobody has the device for himself. Conflict: he goes on. NotFound."""
+    try:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while store.device(device).exclusive_user is not None:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError:
+        user = store.device(device).exclusive_user
+        raise Conflict(f"{device!r} is in use by {user}: wait for its end") from None
