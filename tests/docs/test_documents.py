@@ -37,6 +37,7 @@ MORE_PAGES = [
     ("compact",),
     ("detach",),
     ("gc",),
+    ("replicate",),
     ("snapshot", "create"),
     ("snapshot", "rollback"),
 ]
