@@ -80,6 +80,7 @@ def test_what_children_get() -> None:
         "HOME": "/",
         "NBDSERVER_PASSWORD": "1",
         "NBDSERVER_NEW_PASSWORD_FILE": "2",
+        "NBDSERVER_TO_PASSWORD_COMMAND": "6",
         "NBDSERVER_STORE": "s3://b/p",
         "AWS_PROFILE": "p",
         "AWS_SECRET_ACCESS_KEY": "3",

@@ -110,3 +110,13 @@ def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr("sys.stdin", nothing)
         with pytest.raises(CommandFailed, match="NBDSERVER_PASSWORD_COMMAND"):
             passwords.current({})
+
+
+def test_that_of_a_second_store(secret_file: Path) -> None:
+    environ = {"NBDSERVER_PASSWORD": "first", "NBDSERVER_TO_PASSWORD_FILE": ""}
+    assert passwords.of_second_store(environ) is None, "then it is the same"
+    environ["NBDSERVER_TO_PASSWORD_FILE"] = str(secret_file)
+    assert passwords.of_second_store(environ) == passwords.Password(Secret(b"from a file"))
+    environ["NBDSERVER_TO_PASSWORD"] = "x"
+    with pytest.raises(CommandFailed, match="given twice"):
+        passwords.of_second_store(environ)

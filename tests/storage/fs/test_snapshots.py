@@ -241,3 +241,32 @@ async def test_exclusive_bytes_are_what_a_deletion_frees(disks: Disks) -> None:
         assert before - await live() == exclusive[name], name
         assert exclusive[name] > 2 * BLOCK_BYTES
     await store.close()
+
+
+async def test_which_one_a_device_holds(disks: Disks) -> None:
+    """By content and size, and whatever lies between: what was written as it was is no difference."""
+    await disks.create("z")
+    held = disks.store.snapshots
+
+    async def found(*candidates: str) -> str | None:
+        return await held.which_is_held("z", candidates, "a test")
+
+    assert await found("none") is None
+    disks.write("z")
+    await disks.snapshot("one", "z")
+    assert await found("none", "one") == "one"
+    await disks.snapshot("same", "z")
+    assert await found("one", "same") == "one"
+    disks.store.device("z").write(4096, bytes(disks.held["z"][4096:8192]))
+    assert await found("one") == "one", "it holds what it held"
+    disks.write("z")
+    assert await found("one", "same") is None
+    await disks.snapshot("two", "z")
+    assert await found("one", "two") == "two"
+    await held.roll_back("z", "one", keep=False)
+    assert await found("two", "one") == "one"
+    await disks.store.resize_device("z", 2 * SIZE)
+    assert await found("two", "one") is None, "of another size"
+    assert [one.name for one in held.of_device("z")] == ["one", "same", "two"]
+    with pytest.raises(NotFound):
+        await held.which_is_held("x", ["one"], "a test")
