@@ -121,7 +121,12 @@ class DataReader:
             raise
 
     async def _group(self, name: str, group: list[FrameRef], pacer: Pacer) -> list[tuple[str, FrameRef]]:
-        """What is wrong with each of some neighbouring frames."""
+        """What is wrong with each of some neighbouring frames. What the store says but once is not: something on the
+        way may have answered in its place.
+        """
+        return await self._attempt(name, group, pacer) and await self._attempt(name, group, pacer)
+
+    async def _attempt(self, name: str, group: list[FrameRef], pacer: Pacer) -> list[tuple[str, FrameRef]]:
         start, length = _span(group)
         await pacer.wait(length)
         try:
@@ -132,7 +137,7 @@ class DataReader:
             if len(group) == 1:
                 return [(error.detail if isinstance(error, Corrupt) else str(error), group[0])]
             # It ends in the midst of the range, or a sector below it is bad: each frame for itself.
-            return [wrong for frame in group for wrong in await self._group(name, [frame], pacer)]
+            return [wrong for frame in group for wrong in await self._attempt(name, [frame], pacer)]
 
         def open_all() -> list[tuple[str, FrameRef]]:
             wrong = []

@@ -26,6 +26,35 @@ STORES = [
         ("silence: an answer leaves the doubt", "self._late.pop(call.name, None)", "pass"),
     ),
     *mutants(
+        "storage/objects/retry.py",
+        "tests/storage/objects/test_retry.py",
+        (
+            "retry: what is large is sent again without a look",
+            "if unknown and size >= LARGE_BYTES_MIN and",
+            "if False and",
+        ),
+        (
+            "retry: what was never sent is looked for",
+            "if unknown and size >= LARGE_BYTES_MIN and",
+            "if size >= LARGE_BYTES_MIN and",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/sst/frame_reader.py",
+        "tests/storage/lsm/sst/test_fetch.py",
+        (
+            "read: damage is what one answer says",
+            "if any(isinstance(each, Corrupt) for each in found):\n                    found",
+            "if False:\n                    found",
+        ),
+        ("read: the second answer counts for all", "other if isinstance(one, Corrupt) else one for", "other for"),
+    ),
+    *mutants(
+        "storage/objects/health.py",
+        "tests/storage/objects/test_health.py",
+        ("health: what has just failed fails for long", " and each.since <= latest", ""),
+    ),
+    *mutants(
         "storage/objects/rates.py",
         "tests/storage/objects/test_rates.py",
         (

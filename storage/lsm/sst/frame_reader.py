@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 
 from storage.bucket.missing import insist
@@ -14,6 +15,8 @@ from storage.lsm.index.sst_numbers import OFFSET_MASK, SstNumbers
 from storage.lsm.sst.ranges import decode_frame
 from storage.objects.base import ObjectStore
 
+_log = logging.getLogger("nbdserver")
+
 ATTEMPT_SECONDS_MAX = 60.0
 """A GET of 4 MiB that takes longer has failed: no request may hang for longer."""
 
@@ -22,7 +25,9 @@ ABSENT_IN_FLIGHT = 2
 
 
 class FrameReader:
-    """Reads frames of one store. Nothing is tried twice but what is said not to be there (`insist`)."""
+    """Reads frames of one store. Nothing is tried twice but what is said not to be there (`insist`), and what does not
+    open: something on the way may have answered in the store's place, and damage is what the store says twice.
+    """
 
     def __init__(
         self,
@@ -62,10 +67,16 @@ class FrameReader:
             slots = self._absent
             await self._on_missing(name)
 
+        async def attempt() -> list[Decoded | StorageError]:
+            raw = await insist(self._store, ask, on_missing=absent)
+            return await self._env.run("codec", self._decode, name, raw, start, group)
+
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
-                raw = await insist(self._store, ask, on_missing=absent)
-                return await self._env.run("codec", self._decode, name, raw, start, group)
+                found = await attempt()
+                if any(isinstance(each, Corrupt) for each in found):
+                    found = _confirmed(name, found, await attempt())
+                return found
         except NotFound:
             raise Corrupt(name, "it is missing though the newest manifest names it") from None
         except TimeoutError:
@@ -77,3 +88,13 @@ class FrameReader:
             decode_frame(self._codec, name, ref, view[(ref.location & OFFSET_MASK) - start :][: ref.length])
             for ref in group
         ]
+
+
+def _confirmed(
+    name: str, first: list[Decoded | StorageError], second: list[Decoded | StorageError]
+) -> list[Decoded | StorageError]:
+    """What was damaged in the first answer, out of the second one."""
+    found = [other if isinstance(one, Corrupt) else one for one, other in zip(first, second, strict=True)]
+    if not any(isinstance(each, Corrupt) for each in found):
+        _log.warning("wrong_answer", extra={"object": name, "error": "its bytes did not open, and then they did"})
+    return found
