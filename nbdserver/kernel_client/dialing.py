@@ -52,20 +52,22 @@ class ExportConnection:
     export: OfferedExport
 
 
-async def dial(address: ExportAddress) -> ExportConnection:
-    """Connect and negotiate. Unavailable: no server answers. NotFound, AccessDenied, Invalid: it refuses."""
-    async with connected(address) as sock:
-        async with asyncio.timeout(DIAL_SECONDS):
+async def dial(address: ExportAddress, *, seconds: float = DIAL_SECONDS) -> ExportConnection:
+    """Connect and negotiate, each within `seconds`. Unavailable: no server answers. NotFound, AccessDenied, Invalid: it
+    refuses.
+    """
+    async with connected(address, seconds=seconds) as sock:
+        async with asyncio.timeout(seconds):
             export = await _negotiate(sock, address.export)
         sock.setblocking(True)
         return ExportConnection(sock.dup(), export)
 
 
 @contextlib.asynccontextmanager
-async def connected(address: ExportAddress) -> AsyncIterator[socket.socket]:
+async def connected(address: ExportAddress, *, seconds: float = DIAL_SECONDS) -> AsyncIterator[socket.socket]:
     """A connected socket that does not block, closed at the end. What goes wrong with it is Unavailable."""
     try:
-        async with asyncio.timeout(DIAL_SECONDS):
+        async with asyncio.timeout(seconds):
             sock = await _connect(address)
         with sock:
             yield sock

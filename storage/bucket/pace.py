@@ -14,6 +14,8 @@ latency than about the rate.
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from storage.format.frame import BLOCK_BYTES
 from storage.units import KIB, MIB
 
@@ -56,6 +58,15 @@ SST_SECONDS = 0.5
 """An SST holds no more than what is uploaded in this time; with four in flight it takes four times as long."""
 
 
+class ObjectSizes(msgspec.Struct, frozen=True):
+    """Bounds of the sizes of objects, in bytes of what was written."""
+
+    inline_bytes_max: int = INLINE_BYTES_MAX
+    bulk_bytes_min: int = BULK_BYTES_MIN
+    sst_bytes_max: int = SST_BYTES_MAX
+    sst_bytes_min: int = SST_BYTES_MIN
+
+
 class Pace:
     """The rate of one writer's uploads. All sizes are in bytes of what was written."""
 
@@ -71,10 +82,14 @@ class Pace:
         "inline_bytes",
         "object_bytes",
         "rate",
+        "sizes",
     )
 
-    def __init__(self, clock: Callable[[], float], on_rate: Callable[[float], None]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], on_rate: Callable[[float], None], sizes: ObjectSizes | None = None
+    ) -> None:
         """`clock` gives seconds; `on_rate` is told the rate whenever it changes, and at once the first one."""
+        self.sizes = sizes or ObjectSizes()
         self._clock = clock
         self._on_rate = on_rate
         self._under_way = 0
@@ -91,7 +106,7 @@ class Pace:
         """Bytes of block data in one SST at most."""
         self.abreast_bytes = 0
         """What is under way, if more than two objects are."""
-        self.bulk_bytes_min = BULK_BYTES_MIN
+        self.bulk_bytes_min = self.sizes.bulk_bytes_min
         """Whole blocks of one cut from which on they travel as frames."""
         self._set(float(UPLOAD_RATE_FIRST))
 
@@ -116,7 +131,7 @@ class Pace:
         seconds = max(self._busy - self._samples[0][0], 1e-6)
         rate = max(sum(held for _, held in list(self._samples)[1:]) / seconds, UPLOAD_RATE_MIN)
         self._set(rate)
-        self.bulk_bytes_min = _between(BLOCK_BYTES, BULK_SECONDS_MIN * rate, BULK_BYTES_MIN)
+        self.bulk_bytes_min = _between(BLOCK_BYTES, BULK_SECONDS_MIN * rate, self.sizes.bulk_bytes_min)
 
     def given_up(self, size: int) -> None:
         """An object that was told to `sent` is not on its way any more, whatever became of it: that says no rate."""
@@ -133,8 +148,8 @@ class Pace:
     def _set(self, rate: float) -> None:
         self.rate = rate
         self.abreast_bytes = int(ABREAST_SECONDS * rate)
-        self.inline_bytes = _between(INLINE_BYTES_MIN, INLINE_SECONDS * rate, INLINE_BYTES_MAX)
-        self.object_bytes = _between(SST_BYTES_MIN, SST_SECONDS * rate, SST_BYTES_MAX)
+        self.inline_bytes = _between(INLINE_BYTES_MIN, INLINE_SECONDS * rate, self.sizes.inline_bytes_max)
+        self.object_bytes = _between(self.sizes.sst_bytes_min, SST_SECONDS * rate, self.sizes.sst_bytes_max)
         self._on_rate(rate)
 
 

@@ -11,7 +11,7 @@ from storage.format.envelope import Header, ObjectKind, open_object
 from storage.format.manifest import decode
 from storage.format.names import manifest_name, wal_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
-from storage.lsm.manifest.manifest_store import MANIFESTS_KEPT
+from storage.lsm.options import MANIFESTS_KEPT
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 

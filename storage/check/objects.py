@@ -10,7 +10,8 @@ from storage.crypto.keyslots import keys_name
 from storage.env import epoch_of
 from storage.errors import Corrupt
 from storage.format.names import manifest_number, sst_id, sst_name, wal_number
-from storage.lsm.manifest.manifest_store import MANIFESTS_KEPT, Manifests
+from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.options import MANIFESTS_KEPT
 from storage.lsm.recovery.completeness import Census, ask_headers, check_census, may_tell
 from storage.lsm.wal.log_object import Replay
 from storage.objects.base import ObjectInfo

@@ -99,10 +99,11 @@ class Sealer:
 class Cipher:
     """XChaCha20-Poly1305 under one key. Thread-safe."""
 
-    def __init__(self, key: Buffer) -> None:
+    def __init__(self, key: Buffer, *, subkeys_max: int = SUBKEYS_MAX) -> None:
+        """`subkeys_max`: of so many prefixes the keys are remembered."""
         _check_lengths(key)
         self._key = Secret(key)
-        self._aead_of = lru_cache(maxsize=SUBKEYS_MAX)(partial(_aead, self._key))
+        self._aead_of = lru_cache(maxsize=subkeys_max)(partial(_aead, self._key))
 
     def sealer(self, prefix: bytes) -> Sealer:
         """A sealer for one new object. `prefix` is 16 bytes fresh from the operating system, never used

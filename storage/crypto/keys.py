@@ -96,6 +96,7 @@ FIRST_LABEL = "main"
 
 PASSWORD_BYTES_MAX = 65536
 """Room for a key file; anything longer is the wrong file."""
+
 DELETE_SECONDS_MAX = 10.0
 """How long a change of password waits for the deletion of what the old one opens: an open store asks for ever."""
 
@@ -148,7 +149,15 @@ Edit = Callable[[DataKey, tuple[Slot, ...], Slot], Awaitable[tuple[Slot, ...]]]
 """What becomes of the slots: given the data key, all slots, and the one that the password opens."""
 
 
-async def change_password(store: ObjectStore, old: Password, new: Password, env: Env, cost: Cost = DEFAULT_COST) -> int:
+async def change_password(
+    store: ObjectStore,
+    old: Password,
+    new: Password,
+    env: Env,
+    cost: Cost = DEFAULT_COST,
+    *,
+    delete_seconds: float = DELETE_SECONDS_MAX,
+) -> int:
     """Replace the slot that `old` opens by one for `new`, with its label. AlreadyExists: another slot has `new`. As
     `replace_slots`.
     """
@@ -159,7 +168,7 @@ async def change_password(store: ObjectStore, old: Password, new: Password, env:
         changed = await new_slot(data_key, opened.number, label_of(opened, data_key), new, env, cost)
         return tuple(changed if slot is opened else slot for slot in slots)
 
-    return await replace_slots(store, old, edit, env, cost)
+    return await replace_slots(store, old, edit, env, cost, delete_seconds=delete_seconds)
 
 
 async def refuse_known(data_key: DataKey, slots: Iterable[Slot], new: Password, env: Env) -> None:
@@ -172,11 +181,19 @@ async def refuse_known(data_key: DataKey, slots: Iterable[Slot], new: Password, 
             raise AlreadyExists(f"this password opens the store already, as {label!r}: take another")
 
 
-async def replace_slots(store: ObjectStore, password: Password, edit: Edit, env: Env, cost: Cost) -> int:
+async def replace_slots(
+    store: ObjectStore,
+    password: Password,
+    edit: Edit,
+    env: Env,
+    cost: Cost,
+    *,
+    delete_seconds: float = DELETE_SECONDS_MAX,
+) -> int:
     """Write the next keys object with what `edit` makes of the slots of the newest; its number.
 
     Conflict: another change came first, and this one has no effect. Unavailable: the change may have happened, `load`
-    tells. OldKeysLeft: it has, and the store did not delete the older objects, for which it has DELETE_SECONDS_MAX.
+    tells. OldKeysLeft: it has, and the store did not delete the older objects, for which it has `delete_seconds`.
     Otherwise as `load`.
     """
     content, data_key, opened = await unlock_newest(store, password, env, cost)
@@ -184,10 +201,10 @@ async def replace_slots(store: ObjectStore, password: Password, edit: Edit, env:
     number, name = content.number + 1, keys_name(content.number)
     await _write(store, number, encode(data_key, number, slots, cost.memory_kib_min))
     try:
-        async with asyncio.timeout(DELETE_SECONDS_MAX):
+        async with asyncio.timeout(delete_seconds):
             await delete_older(store, number)
     except TimeoutError as error:
-        raise OldKeysLeft(number, name, f"the store did not do it within {DELETE_SECONDS_MAX:g} s") from error
+        raise OldKeysLeft(number, name, f"the store did not do it within {delete_seconds:g} s") from error
     except StorageError as error:
         raise OldKeysLeft(number, name, str(error)) from error
     return number

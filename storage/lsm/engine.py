@@ -98,7 +98,8 @@ class Engine:
         before anything is written. `journal` is where this host's journals of the store lie.
         """
         sst_numbers = SstNumbers()
-        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, journal)
+        kept = options.manifests_kept
+        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, journal, kept)
         opened: Opened | None = None
         try:
             if read_only:
@@ -107,8 +108,7 @@ class Engine:
                 terms = {"take_over": take_over, "accept_rollback": accept_rollback}
                 opened = await opener.open_writer(tree, prepare=prepare, **terms)
             opened.manifests.use(store)
-            single = single_store or store
-            its = Context(opened, store, single, key, tree, env, options, host, sst_numbers, read_only)
+            its = Context(opened, store, single_store or store, key, tree, env, options, host, sst_numbers, read_only)
             engine = cls(its, keys_number)
             await engine._replay(opened, sst_numbers)
             if not read_only:

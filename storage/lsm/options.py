@@ -2,7 +2,17 @@
 
 import msgspec
 
+from storage.bucket.pace import ObjectSizes
+from storage.format.checkpoint import ROWS_PER_PART
 from storage.units import GIB, MIB
+
+MANIFESTS_KEPT = 16
+"""The newest so many stay: a reader that is a few commits behind still finds the manifest that it has listed, and who
+looks for the cause of damage has the last steps before it. One is enough for the store to be whole.
+"""
+
+LEFTOVER_SECONDS_MIN = 24 * 3600.0
+"""Nothing younger is swept: somebody has a day to notice that a store is not all there."""
 
 
 class MaintenanceOptions(msgspec.Struct, frozen=True):
@@ -47,6 +57,8 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     """And one of so many, where more is covered by patches than dead, and the store is over its target."""
     consolidate_blocks_max: int = 256
     """Blocks of one consolidation: 64 MiB."""
+    rows_per_part: int = ROWS_PER_PART
+    """Of a checkpoint: about so many rows are sealed as one, and opened as one by a start."""
     settle: bool = False
     """When nothing else is to be done, write a checkpoint if any SST is beside it: then all are movable."""
 
@@ -74,6 +86,9 @@ class EngineOptions(msgspec.Struct, frozen=True):
     """Written and not in the log yet; on a slow link less."""
     memtable_bytes_max: int = 256 * MIB
     """Written and not in SSTs yet."""
+    log_objects_max: int = 4000
+    log_bytes_max: int = 512 * MIB
+    """What a replay may have to read at most; memtable flushes begin at a quarter of that."""
     kept_bytes_max: int = 32 * MIB
     """Parts of sectors over what cannot be read that are kept for a layer (see `complete`): 8,000 of them. They are in
     memory and in the log until they can be completed, so further ones are refused.
@@ -96,4 +111,10 @@ class EngineOptions(msgspec.Struct, frozen=True):
     """How often a writer looks for leftovers that have become old enough, and for what landed late."""
     patience_seconds: float | None = None
     """How long a read waits for a store that is away; None, for servers: for ever."""
+    sizes: ObjectSizes = ObjectSizes()
+    """Of objects, between which the measured rate of uploads decides."""
+    manifests_kept: int = MANIFESTS_KEPT
+    """The newest ones, which are no garbage. A check of the store expects the usual number."""
+    leftover_seconds: float = LEFTOVER_SECONDS_MIN
+    """What lies in the store for less long is no leftover."""
     maintenance: MaintenanceOptions = MaintenanceOptions()

@@ -171,6 +171,7 @@ def new_sweeper(its: Context, parts: Parts) -> Sweeper:
         listed=lambda: named_by(manifests),
         named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},
         below=lambda: (manifests.manifest.replay, position.fences),
+        leftover_seconds=its.options.leftover_seconds,
     )
 
 
@@ -201,6 +202,7 @@ def _compactor(
         cut=lambda: flush.cut,
         settled=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
         to_its_end=engine.to_its_end,
+        rows_per_part=its.options.maintenance.rows_per_part,
     )
     options = its.options.maintenance
     return Compactor(jobs, options, written=lambda: writes.sequence, on_debt=writes.maintenance_is_behind)
@@ -209,12 +211,18 @@ def _compactor(
 def _writes(its: Context) -> tuple[WriteState, Pace, Journal]:
     options, opened = its.options, its.opened
     gate = Gate(asyncio.get_running_loop().call_soon)
-    pressure = Pressure(gate, unlogged_max=options.unlogged_bytes_max, memtable_max=options.memtable_bytes_max)
+    pressure = Pressure(
+        gate,
+        unlogged_max=options.unlogged_bytes_max,
+        memtable_max=options.memtable_bytes_max,
+        log_objects_max=options.log_objects_max,
+        log_bytes_max=options.log_bytes_max,
+    )
     sequence = max(opened.manifests.manifest.sequence, opened.replay.sequence)
     writes, monotonic = WriteState(sequence=sequence, pressure=pressure), its.env.monotonic
     most = options.unlogged_bytes_max
     journal = Journal(writes.unkept, bytes_max=most, on_size=writes.journal_holds, monotonic=monotonic)
-    return writes, Pace(monotonic, pressure.set_rate), journal
+    return writes, Pace(monotonic, pressure.set_rate, options.sizes), journal
 
 
 def _ownership(its: Context, position: LogPosition) -> Ownership:

@@ -84,9 +84,9 @@ class Call:
         if moved != self._moved:
             self._moved, self._moved_at = moved, now
 
-    def is_swallowed(self, asked_before: float, now: float) -> bool:
-        """Whether it was asked before that moment, and nothing of it has moved for a while."""
-        return self._asked_at < asked_before and now - self._moved_at >= STILL_SECONDS and not self._ended
+    def is_swallowed(self, asked_before: float, now: float, still_seconds: float) -> bool:
+        """Whether it was asked before that moment, and nothing of it has moved for so long."""
+        return self._asked_at < asked_before and now - self._moved_at >= still_seconds and not self._ended
 
 
 class _ThisThread(threading.local):
@@ -99,8 +99,12 @@ _this_thread = _ThisThread()
 class Deadlines:
     """The calls under way, and the thread that looks at them as long as there are any."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], *, look_seconds: float = LOOK_SECONDS, still_seconds: float = STILL_SECONDS
+    ) -> None:
         self._clock = clock
+        self._look_seconds = look_seconds
+        self._still_seconds = still_seconds
         self._calls: set[Call] = set()
         self._late: dict[str, int] = {}
         """Attempts that took too long, since the last one that was answered."""
@@ -157,7 +161,7 @@ class Deadlines:
         """End what was asked before that moment and has not moved for long; of each name once until it is answered."""
         now = self._clock()
         with self._lock:
-            calls = [call for call in self._calls if call.is_swallowed(asked_before, now)]
+            calls = [call for call in self._calls if call.is_swallowed(asked_before, now, self._still_seconds)]
             calls = [call for call in calls if call.name not in self._swallowed]
             for call in calls:
                 _remember(self._swallowed, call.name, None)
@@ -173,7 +177,7 @@ class Deadlines:
 
     def _look(self) -> None:
         while True:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self._look_seconds)
             with self._lock:
                 if not self._calls:
                     self._looking = False

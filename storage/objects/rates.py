@@ -37,8 +37,9 @@ LATE_MAX = 10
 class Rate:
     """Bytes a second of one stream in one direction, as the last bodies went."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, seconds_min: float = SECONDS_MIN) -> None:
         self._rate: float = BODY_RATE_FIRST
+        self._seconds_min = seconds_min
 
     def expected(self, size: int) -> float:
         """Seconds that `size` bytes of body should take, at the rate measured so far."""
@@ -46,8 +47,8 @@ class Rate:
 
     def seconds(self, size: int, late: int = 0) -> float:
         """How long a request with `size` bytes of body may take, of which `late` attempts in a row took too long."""
-        usual = max(SECONDS_MIN, FACTOR * self.expected(size))
-        longest = max(SECONDS_MIN, FACTOR * size / BODY_RATE_MIN)
+        usual = max(self._seconds_min, FACTOR * self.expected(size))
+        longest = max(self._seconds_min, FACTOR * size / BODY_RATE_MIN)
         if size <= SMALL_BYTES_MAX:
             longest = min(longest, SMALL_SECONDS_MAX)
         if size < TIMED_BYTES_MIN:

@@ -42,7 +42,16 @@ from storage.objects.base import (
 from storage.objects.credentials import FoundCredentials
 from storage.objects.deadlines import Call
 from storage.objects.refusals import StoreRefusal, Verb, error_for
-from storage.objects.transport import HttpTransport, Refused, announced, distrust, last_modified, reason, total_size
+from storage.objects.transport import (
+    HttpTransport,
+    Refused,
+    RequestPatience,
+    announced,
+    distrust,
+    last_modified,
+    reason,
+    total_size,
+)
 
 T = TypeVar("T")
 
@@ -60,6 +69,7 @@ class S3Store:
         region: str,
         credentials: FoundCredentials,
         ca_certificates: str,
+        patience: RequestPatience | None = None,
     ) -> None:
         if prefix:
             check_name(prefix)
@@ -72,7 +82,7 @@ class S3Store:
         self._url = f"s3://{bucket}/{prefix}".removesuffix("/")
         if endpoint != AWS_ENDPOINT:
             self._url += f"?endpoint={'https' if secure else 'http'}://{host}"
-        self._transport = HttpTransport(env, ca_certificates if secure else None)
+        self._transport = HttpTransport(env, ca_certificates if secure else None, patience or RequestPatience())
         self._creating: Counter[str] = Counter()
         """How many creates of a name are under way."""
         try:
@@ -84,7 +94,15 @@ class S3Store:
             raise Invalid(f"not a bucket, endpoint and region: {bucket}, {host}, {region}: {error}") from error
 
     @classmethod
-    def from_environment(cls, bucket: str, prefix: str, env: Env, *, endpoint: str | None = None) -> "S3Store":
+    def from_environment(
+        cls,
+        bucket: str,
+        prefix: str,
+        env: Env,
+        *,
+        endpoint: str | None = None,
+        patience: RequestPatience | None = None,
+    ) -> "S3Store":
         """A store reached as the variables and files of AWS say; `endpoint` goes before their variables."""
         settings = read_settings(os.environ, endpoint=endpoint)
         return cls(
@@ -95,6 +113,7 @@ class S3Store:
             region=settings.region,
             credentials=FoundCredentials(env),
             ca_certificates=settings.ca_certificates,
+            patience=patience,
         )
 
     @property

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -26,7 +27,7 @@ from storage.env import STORE_THREADS, Env
 from storage.errors import Invalid, Unsupported
 from storage.objects import deadlines
 from storage.objects.base import answer_length
-from storage.objects.deadlines import Call, Deadlines
+from storage.objects.deadlines import LOOK_SECONDS, STILL_SECONDS, Call, Deadlines
 from storage.objects.proxies import proxy_for
 from storage.objects.rates import SECONDS_MIN, SMALL_BYTES_MAX, Rate
 from storage.objects.refusals import StoreRefusal
@@ -49,6 +50,18 @@ _KEEP_ALIVE = [
 
 _ONCE = urllib3.Retry(total=False)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPatience:
+    """How long small requests may take, how late it may be noticed that one takes longer, and after how long one of which
+    nothing moves is taken for swallowed.
+    """
+
+    seconds_min: float = SECONDS_MIN
+    look_seconds: float = LOOK_SECONDS
+    still_seconds: float = STILL_SECONDS
+    """See `deadlines`."""
 
 
 class Refused(Exception):
@@ -95,7 +108,7 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 class HttpTransport(urllib3.PoolManager):
     """The HTTP side of the client: sends each request once, in the time it may take, and bounds answers."""
 
-    def __init__(self, env: Env, ca_certificates: str | None) -> None:
+    def __init__(self, env: Env, ca_certificates: str | None, patience: RequestPatience) -> None:
         """`ca_certificates`: a file of them, or None where TLS is not used."""
         context = _tls(ca_certificates) if ca_certificates else None
         super().__init__(maxsize=STORE_THREADS, retries=False, ssl_context=context, socket_options=_KEEP_ALIVE)
@@ -103,8 +116,10 @@ class HttpTransport(urllib3.PoolManager):
         self.pool_classes_by_scheme = _POOLS
         self._clock = env.monotonic
         self._hosts: dict[str, urllib3.HTTPConnectionPool] = {}
-        self._deadlines = Deadlines(env.monotonic)
-        self._up, self._down = Rate(), Rate()
+        self._deadlines = Deadlines(
+            env.monotonic, look_seconds=patience.look_seconds, still_seconds=patience.still_seconds
+        )
+        self._up, self._down = Rate(seconds_min=patience.seconds_min), Rate(seconds_min=patience.seconds_min)
         self._silent = False
         """Whether something took too long, and nothing was answered since."""
 

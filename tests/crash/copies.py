@@ -20,17 +20,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from storage.bucket.pace import ObjectSizes
 from storage.crypto import keys
 from storage.errors import Corrupt, NotFound
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.names import sst_name
 from storage.fs.opening import unlock
 from storage.lsm.engine import Engine
-from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN
 from storage.lsm.layer import Layer
+from storage.lsm.options import LEFTOVER_SECONDS_MIN, EngineOptions
 from storage.lsm.recovery.completeness import named_by
 from storage.objects.memory import MemoryStore
-from tests.simulation.profile import constants
+from storage.units import MIB
 from tests.storage.lsm.worlds import StageStore, World, durable, read
 from tests.support.idle import idle
 
@@ -40,7 +41,7 @@ DISK_BYTES = (1 + BULK_BLOCKS) * BLOCK_BYTES
 
 KEYS_NAME = keys.keys_name(1)
 
-CONSTANTS: dict[str, int | float] = {"BULK_BYTES_MIN": BLOCK_BYTES, "MANIFESTS_KEPT": 3}
+OPTIONS = EngineOptions(cache_bytes=16 * MIB, sizes=ObjectSizes(bulk_bytes_min=BLOCK_BYTES), manifests_kept=3)
 """Small stores in which everything occurs."""
 
 State = tuple[int, ...]
@@ -78,7 +79,7 @@ class Life:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._sample = Sample()
-        self._world = World()
+        self._world = World(options=OPTIONS)
         self._world.store = WatchedStore(self._world.store.inner, self._sample)
         self._value = 0
 
@@ -208,7 +209,7 @@ class Served:
 
     def __init__(self, sample: Sample, copy: Copy) -> None:
         self._sample = sample
-        self._world = World()
+        self._world = World(options=OPTIONS)
         self._copied = {name: sample.objects[name] for name in copy.names}
 
     async def judge(self) -> Outcome:
@@ -270,17 +271,16 @@ class Served:
 async def run_cases(seed: int, count: int, *, copies_each: int = 20) -> Iterator[tuple[Copy, Outcome]]:
     """`count` copies of stores that are made anew every `copies_each`; a failure names its seed."""
     done: list[tuple[Copy, Outcome]] = []
-    with constants(CONSTANTS):
-        while len(done) < count:
-            chance = random.Random(f"copies {seed}")
-            sample = await Life(chance).live()
-            for number in range(min(copies_each, count - len(done))):
-                copy = cut(sample, chance)
-                try:
-                    done.append((copy, await Served(sample, copy).judge()))
-                except AssertionError as error:
-                    raise AssertionError(f"seed {seed}, copy {number} ({copy.how}): {error}") from error
-            seed += 1
+    while len(done) < count:
+        chance = random.Random(f"copies {seed}")
+        sample = await Life(chance).live()
+        for number in range(min(copies_each, count - len(done))):
+            copy = cut(sample, chance)
+            try:
+                done.append((copy, await Served(sample, copy).judge()))
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}, copy {number} ({copy.how}): {error}") from error
+        seed += 1
     return iter(done)
 
 

@@ -108,7 +108,11 @@ MUTANTS = [
             "self._options.flush_objects",
         ),
         ("flush: objects are one too many", ">= self._options.flush_objects", "> self._options.flush_objects"),
-        ("flush: the log is a byte too long", "size >= LOG_BYTES_MAX // 4", "size > LOG_BYTES_MAX // 4"),
+        (
+            "flush: the log is a byte too long",
+            "size >= self._options.log_bytes_max // 4",
+            "size > self._options.log_bytes_max // 4",
+        ),
         ("flush: a small SST costs as little as it holds", "max(sst.size, MIB)", "sst.size"),
         ("flush: uploads ask for none", "uploaded >= self._options.flush_uploaded_bytes", "False"),
         ("flush: the trigger stays pulled", "        self._wanted.clear()", "        pass"),

@@ -10,7 +10,7 @@ CHECKS = [
         "storage/lsm/recovery/take_over.py",
         RECOVERY + "test_lineage.py",
         ("lineage: that of a store that was set back goes on", "not terms.rolled_back and (", "("),
-        ("lineage: grows for ever", "old.lineage[-LINEAGE_MAX + 1 :]", "old.lineage"),
+        ("lineage: grows for ever", "[*old, incarnation][-limit:]", "[*old, incarnation]"),
     ),
     *mutants(
         "storage/lsm/gc/sweep.py",

@@ -20,8 +20,8 @@ STORES = [
         ),
         (
             "silence: what moves is ended",
-            "now - self._moved_at >= STILL_SECONDS and",
-            "now - self._asked_at >= STILL_SECONDS and",
+            "now - self._moved_at >= still_seconds and",
+            "now - self._asked_at >= still_seconds and",
         ),
         ("silence: an answer leaves the doubt", "self._late.pop(call.name, None)", "pass"),
     ),

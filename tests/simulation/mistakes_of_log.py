@@ -25,8 +25,8 @@ LOG = [
     Mutation(
         "a client is told of a loss at every start",
         "storage/lsm/recovery/take_over.py",
-        "        lineage = old.lineage[-LINEAGE_MAX + 1 :] if nothing_lost else []\n",
-        "        lineage = list[bytes]()\n",
+        "            lineage=next_lineage(old.lineage if nothing_lost else [], incarnation),\n",
+        "            lineage=next_lineage([], incarnation),\n",
     ),
     # The journal in memory.
     Mutation(

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
+
+from storage.bucket.pace import ObjectSizes
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.simulation.store import Faults
 
@@ -24,6 +27,18 @@ ENDINGS = {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}
 
 DAMAGE = ("", "flip", "missing", "unreadable")
 """Kinds of damage to an object that worlds have, each as often as it stands here."""
+
+
+OPTIONS = {
+    "BULK_BYTES_MIN",
+    "INLINE_BYTES_MAX",
+    "LEFTOVER_SECONDS_MIN",
+    "LOG_OBJECTS_MAX",
+    "ROWS_PER_PART",
+    "SST_BYTES_MAX",
+    "SST_BYTES_MIN",
+}
+"""What is drawn under the name of a constant and is an option of the engine."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,7 @@ def draw(chance: random.Random) -> Profile:
         "push_seconds": pick([0.05, 1.0]),
         "IN_FLIGHT_MAX": pick([1, 2, 4, 16]),
         "USUAL_SECONDS_FIRST": pick([0.0005, 0.01, 0.1]),
+        # Of what a check expects; the engine itself is told by its options.
         "MANIFESTS_KEPT": 16 if stale else pick([1, 2, 16]),
         "READS_IN_FLIGHT": pick([2, 32]),
         "REPOINT_SLICE": pick([1, 1, 3, 256]),
@@ -96,8 +112,18 @@ def draw(chance: random.Random) -> Profile:
         "HEDGE_SECONDS_MIN": pick([0.02, 0.2, 1.0]),
     }
     constants["INDEX_READS_IN_FLIGHT"] = constants["READS_IN_FLIGHT"]
+    sizes = ObjectSizes(
+        bulk_bytes_min=int(constants["BULK_BYTES_MIN"]),
+        inline_bytes_max=int(constants["INLINE_BYTES_MAX"]),
+        sst_bytes_max=object_bytes,
+        sst_bytes_min=int(constants["SST_BYTES_MIN"]),
+    )
     options = EngineOptions(
         flush_objects=int(constants["LOG_OBJECTS_MAX"]),
+        log_objects_max=int(constants["LOG_OBJECTS_MAX"]),
+        sizes=sizes,
+        manifests_kept=int(constants["MANIFESTS_KEPT"]),
+        leftover_seconds=constants["LEFTOVER_SECONDS_MIN"],
         flush_seconds=constants.pop("flush_seconds"),
         push_seconds=constants.pop("push_seconds"),
         sweep_seconds=constants.pop("sweep_seconds"),
@@ -105,13 +131,15 @@ def draw(chance: random.Random) -> Profile:
         flush_bytes=flush_bytes,
         unlogged_bytes_max=pick([MIB, 4 * MIB, 256 * MIB]),
         memtable_bytes_max=max(4 * flush_bytes, pick([4 * MIB, 256 * MIB])),
-        maintenance=_maintenance(random.Random(chance.random())),
+        maintenance=msgspec.structs.replace(
+            _maintenance(random.Random(chance.random())), rows_per_part=int(constants["ROWS_PER_PART"])
+        ),
     )
     faults = _faults(chance, stale)
     damage = random.Random(chance.random()).choice(DAMAGE)
     snapshots = _snapshots(random.Random(f"snapshots {damage} {faults.seconds} {constants}"), damage)
     return Profile(
-        constants=constants,
+        constants={name: value for name, value in constants.items() if name not in OPTIONS},
         options=options,
         faults=faults,
         damage=damage,

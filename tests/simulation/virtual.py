@@ -1,10 +1,12 @@
 """One coroutine in virtual time, for tests of parts that wait: an hour of it costs milliseconds."""
 
-from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, cast
 
 from tests.simulation.loop import VirtualLoop
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 STEPS_MAX = 2_000_000
@@ -20,3 +22,13 @@ def in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
         loop.wind_up()
     # None of the loop's own would mean that it was stopped, which nothing here does.
     return cast(T, result)
+
+
+def virtually(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test that runs in virtual time. What its fixtures make must not need a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        in_virtual_time(test(*args, **kwargs))
+
+    return run

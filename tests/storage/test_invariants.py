@@ -39,7 +39,8 @@ STATEMENTS = {
     "bulk of a block that is not whole": "snapshot(0, BlockEntry())",
     "a sector of another length": "overlay(bytes(4095), [])",
     "memory given back of no memtable": (
-        "WriteState(sequence=0, pressure=Pressure(Gate(print), unlogged_max=9, memtable_max=9)).release(1, sealed=True)"
+        "limits = dict(unlogged_max=9, memtable_max=9, log_objects_max=9, log_bytes_max=9); "
+        "WriteState(sequence=0, pressure=Pressure(Gate(print), **limits)).release(1, sealed=True)"
     ),
     "a nonce of another length": "Header(ObjectKind.WAL, 1, bytes(16), bytes(15)).encode()",
     "sectors behind a block": "sector_range(0, 65)",

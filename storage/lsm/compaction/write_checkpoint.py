@@ -37,7 +37,7 @@ async def write_checkpoint(its: JobContext) -> None:
         positions = {its.sst_numbers.number(ref.id): at for at, ref in enumerate(ssts, 1)}
         builder = its.ssts.checkpoint_builder()
         sealed = partial(_build, builder, frozen, trunks, ssts=ssts, positions=positions, sequence=sequence)
-        ref, content = await its.ssts.encode(sealed)
+        ref, content = await its.ssts.encode(partial(sealed, rows_per_part=its.rows_per_part))
     finally:
         for index in indexes.values():
             index.thaw()
@@ -64,9 +64,10 @@ def _build(
     ssts: list[SstRef],
     positions: Mapping[int, int],
     sequence: int,
+    rows_per_part: int,
 ) -> tuple[SstRef, bytearray]:
     """Seal what was frozen of each layer; for a thread."""
     for layer, index in sorted(frozen.items()):
-        for kind, rows in parts_of(index, positions):
+        for kind, rows in parts_of(index, positions, rows_per_part):
             builder.add(layer, kind, rows)
     return builder.finish(sequence=sequence, ssts=ssts, trunks=trunks)

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
 from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.options import EngineOptions
 from storage.lsm.wal.position import LogPosition
@@ -25,7 +24,7 @@ class FlushTrigger:
         # What is kept would be written to the log again by a flush, which so could ask for the next one for ever.
         size = position.logged_bytes - memtable.kept
         many = len(position.objects) >= self._options.flush_objects and memtable.holds_more_than_kept
-        long = many or size >= LOG_BYTES_MAX // 4
+        long = many or size >= self._options.log_bytes_max // 4
         uploaded = sum(max(sst.size, MIB) for sst in memtable.ssts)
         long = long or uploaded >= self._options.flush_uploaded_bytes
         if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:

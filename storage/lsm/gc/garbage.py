@@ -44,9 +44,10 @@ class FailingDeletion:
 class Garbage:
     """Names to delete, and the one task that does it. Owned by the event loop."""
 
-    def __init__(self, store: ObjectStore, env: Env) -> None:
+    def __init__(self, store: ObjectStore, env: Env, *, names_max: int = NAMES_MAX) -> None:
         """`store` tries each request once."""
         self._store = store
+        self._names_max = names_max
         self._env = env
         self._names: dict[str, None] = {}
         """To be deleted, in the order in which to try."""
@@ -71,7 +72,7 @@ class Garbage:
     def add(self, names: Iterable[str]) -> None:
         """Nothing needs these objects any more."""
         self._names.update(dict.fromkeys(names))
-        while len(self._names) > NAMES_MAX:
+        while len(self._names) > self._names_max:
             del self._names[next(iter(self._names))]
             self.forgotten += 1
         if self._names:

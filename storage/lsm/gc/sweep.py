@@ -24,11 +24,9 @@ from storage.env import Env, epoch_of
 from storage.errors import NotFound
 from storage.format.names import sst_name
 from storage.lsm.gc.garbage import Garbage
+from storage.lsm.options import LEFTOVER_SECONDS_MIN
 from storage.lsm.recovery.completeness import acknowledged_by
 from storage.objects.base import ObjectInfo, ObjectStore
-
-LEFTOVER_SECONDS_MIN = 24 * 3600.0
-"""Nothing younger is swept."""
 
 NAMES_SAID_MAX = 20
 
@@ -40,9 +38,9 @@ class Leftovers:
     """What nothing names."""
 
     old: list[ObjectInfo] = field(default_factory=list)
-    """What may go."""
+    """What all three rules allow to delete."""
     young: list[ObjectInfo] = field(default_factory=list)
-    """What may go once it has lain there for a day."""
+    """What they will allow to delete once it has lain there for a day."""
     unclear: list[ObjectInfo] = field(default_factory=list)
     """What the store does not give the header of."""
     foreign: list[ObjectInfo] = field(default_factory=list)
@@ -65,11 +63,12 @@ class Sweeper:
         named: Collection[str],
         listed: Callable[[], Mapping[str, int]],
         below: Callable[[], tuple[int, Collection[int]]],
+        leftover_seconds: float = LEFTOVER_SECONDS_MIN,
     ) -> None:
         """`store` tries each request once: a leftover that cannot be read keeps no others. `takeover` is the number of
         the writer's first manifest, `fence` that of its fence; `named` are the SSTs that manifest and log named when it
         opened. `listed` gives those that the manifest names now, with their sizes in bytes; `below` gives the replay
-        point and all fences as they are now.
+        point and all fences as they are now. What lies there for less than `leftover_seconds` is young.
         """
         self._store = store
         self._garbage = garbage
@@ -83,6 +82,7 @@ class Sweeper:
         self.lost: list[str] = []
         """What the manifest names and the store does not have, or not as it was written: a sentence for each."""
         self._below = below
+        self._leftover_seconds = leftover_seconds
         self._began = env.monotonic()
         self._clock: float | None = None
         """What the store's clock showed a little before `_began`."""
@@ -109,7 +109,7 @@ class Sweeper:
         return found
 
     async def find(self) -> Leftovers:
-        """What there is now; nothing is written. REFUSALS."""
+        """What lies there now, of each kind; nothing is written. REFUSALS: the store does not say it."""
         if self._clock is None:
             listed = await list_manifests(self._store, above=self._takeover - 1)
             self._clock = listed[self._takeover].modified if self._takeover in listed else None
@@ -124,7 +124,7 @@ class Sweeper:
 
     def _is_old(self, info: ObjectInfo) -> bool:
         now = self.store_clock()
-        return now is not None and info.modified is not None and now - info.modified >= LEFTOVER_SECONDS_MIN
+        return now is not None and info.modified is not None and now - info.modified >= self._leftover_seconds
 
     async def _ssts(self, found: Leftovers) -> None:
         """SSTs of crashed and fenced writers."""

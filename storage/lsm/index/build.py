@@ -31,10 +31,11 @@ ROWS_AT_ONCE = 65536
 class NewRows:
     """The rows of SSTs that the checkpoint does not hold, by layer."""
 
-    def __init__(self, indexes: Iterable[tuple[int, SstIndex]]) -> None:
+    def __init__(self, indexes: Iterable[tuple[int, SstIndex]], *, rows_at_once: int) -> None:
         """The SSTs as (number, index) of each. The columns are taken out of the indexes, so that they are in memory
-        once.
+        once. They are put into an index about `rows_at_once` at a time.
         """
+        self._rows_at_once = rows_at_once
         tables: list[Columns] = []
         spans: list[Columns] = []
         for slot, index in indexes:
@@ -49,7 +50,7 @@ class NewRows:
             return
         entries, spans = _slice(self._entries, layer), _slice(self._ranges, layer)
         if writing.flat is not None:
-            _build(writing.flat, entries, spans)
+            _build(writing.flat, entries, spans, self._rows_at_once)
             writing.flat.dead.clear()
         elif len(spans["layer"]):
             raise BrokenInvariant(f"a range of zeros is of layer {layer}, which was a snapshot when it was written")
@@ -57,7 +58,13 @@ class NewRows:
             _put_each(writing, entries)
 
 
-def rebuild(forest: Forest, indexes: Iterable[tuple[int, SstIndex]], operations: Iterable[Operation]) -> None:
+def rebuild(
+    forest: Forest,
+    indexes: Iterable[tuple[int, SstIndex]],
+    operations: Iterable[Operation],
+    *,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> None:
     """Bring what a checkpoint says up to what SSTs and operations since say: each operation at its turn. Rows of layers
     that are not there are dead and ignored. BrokenInvariant: they do not fit.
 
@@ -65,7 +72,7 @@ def rebuild(forest: Forest, indexes: Iterable[tuple[int, SstIndex]], operations:
     when all of its own rows are in, and a layer that lives no more has those that others were made of.
     """
     forest.hold()
-    rows = NewRows(indexes)
+    rows = NewRows(indexes, rows_at_once=rows_at_once)
     for layer in sorted(forest.maps()):
         rows.put(layer, forest.writing(layer))
     for operation in operations:
@@ -117,7 +124,7 @@ def _slice(rows: Columns, layer: int) -> Columns:
     return {name: column[low:high] for name, column in rows.items()}
 
 
-def _build(found: BlockMap, entries: Columns, spans: Columns) -> None:
+def _build(found: BlockMap, entries: Columns, spans: Columns, rows_at_once: int) -> None:
     blocks, sequences = entries["block"], entries["sequence"]
     alive = np.ones(len(blocks), dtype=bool)
     for row in range(len(spans["sequence"])):
@@ -126,7 +133,7 @@ def _build(found: BlockMap, entries: Columns, spans: Columns) -> None:
         low, high = np.searchsorted(blocks, np.array([first, end], dtype=blocks.dtype))
         alive[low:high] &= sequences[low:high] > sequence
         found.zero_range(first, end, ALLOCATED if spans["allocated"][row] else HOLE)
-    for low, high in pairwise(_edges(blocks)):
+    for low, high in pairwise(_edges(blocks, rows_at_once)):
         part = {name: column[low:high][alive[low:high]] for name, column in entries.items()}
         newest = _newest_base(part)
         rows = np.arange(len(newest))
@@ -134,9 +141,9 @@ def _build(found: BlockMap, entries: Columns, spans: Columns) -> None:
         _add_patches(found, {name: column[newest < rows] for name, column in part.items()})
 
 
-def _edges(blocks: NDArray[np.unsignedinteger]) -> list[int]:
-    """Where to cut sorted rows into parts of about `ROWS_AT_ONCE`, so that a block is in one of them."""
-    cuts = blocks[ROWS_AT_ONCE::ROWS_AT_ONCE]
+def _edges(blocks: NDArray[np.unsignedinteger], rows: int) -> list[int]:
+    """Where to cut sorted rows into parts of about `rows`, so that a block is in one of them."""
+    cuts = blocks[rows::rows]
     return sorted({0, *map(int, np.searchsorted(blocks, cuts, side="left")), len(blocks)})
 
 

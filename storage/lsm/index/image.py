@@ -33,17 +33,19 @@ Positions = Mapping[int, int]
 _LOW = np.uint64(32)
 
 
-def parts_of(frozen: Frozen, positions: Positions) -> Iterator[tuple[PartKind, Columns]]:
+def parts_of(
+    frozen: Frozen, positions: Positions, rows_per_part: int = ROWS_PER_PART
+) -> Iterator[tuple[PartKind, Columns]]:
     """The rows of one layer in parts, as a checkpoint holds them. RuntimeError: the index is damaged."""
     lookup = _lookup(positions)
     kept = kept_of(frozen)
     if len(kept["first"]):
         yield PartKind.KEPT, kept
-    yield from _cut(PartKind.BASES, bases_of(frozen), lookup)
+    yield from _cut(PartKind.BASES, bases_of(frozen), lookup, rows_per_part)
     zeros = allocated_of(frozen)
     if len(zeros["first"]):
         yield PartKind.ZEROS, zeros
-    yield from _cut(PartKind.PATCHES, iter([patches_of(frozen)]), lookup)
+    yield from _cut(PartKind.PATCHES, iter([patches_of(frozen)]), lookup, rows_per_part)
 
 
 def _lookup(positions: Positions) -> NDArray[np.uint64]:
@@ -149,17 +151,19 @@ def patches_of(frozen: Frozen) -> Columns:
     }
 
 
-def _cut(kind: PartKind, chunks: Iterator[Columns], lookup: NDArray[np.uint64]) -> Iterator[tuple[PartKind, Columns]]:
-    """Rows in parts of about `ROWS_PER_PART`, with places in place of locations; a block is in one part only."""
+def _cut(
+    kind: PartKind, chunks: Iterator[Columns], lookup: NDArray[np.uint64], rows_per_part: int
+) -> Iterator[tuple[PartKind, Columns]]:
+    """Rows in parts of about `rows_per_part`, with places in place of locations; a block is in one part only."""
     waiting: list[Columns] = []
     count = 0
     for chunk in chunks:
-        if waiting and count + len(chunk["block"]) > ROWS_PER_PART:
+        if waiting and count + len(chunk["block"]) > rows_per_part:
             yield kind, _placed(_joined(waiting), lookup)
             waiting, count = [], 0
-        while len(chunk["block"]) > ROWS_PER_PART:
+        while len(chunk["block"]) > rows_per_part:
             # Before the block that does not fit, or behind it: all of its rows stay together.
-            blocks, key = chunk["block"], chunk["block"][ROWS_PER_PART : ROWS_PER_PART + 1]
+            blocks, key = chunk["block"], chunk["block"][rows_per_part : rows_per_part + 1]
             at = int(np.searchsorted(blocks, key, side="left")[0])
             at = at or int(np.searchsorted(blocks, key, side="right")[0])
             yield kind, _placed({name: column[:at] for name, column in chunk.items()}, lookup)

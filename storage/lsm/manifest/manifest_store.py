@@ -24,9 +24,8 @@ from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object, se
 from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, decode, encode, merged
 from storage.format.names import manifest_name, sst_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
+from storage.lsm.options import MANIFESTS_KEPT
 from storage.objects.base import ObjectStore
-
-MANIFESTS_KEPT = 16
 
 _KINDS = (ObjectKind.MANIFEST,)
 
@@ -49,9 +48,18 @@ class Manifests:
     """The newest manifest of one store, and the way to the next one."""
 
     def __init__(
-        self, *, store: ObjectStore, cipher: Cipher, checkpoint_cipher: Cipher, store_id: bytes, env: Env
+        self,
+        *,
+        store: ObjectStore,
+        cipher: Cipher,
+        checkpoint_cipher: Cipher,
+        store_id: bytes,
+        env: Env,
+        kept: int = MANIFESTS_KEPT,
     ) -> None:
+        """`kept`: so many of the newest manifests are no garbage, at least one."""
         self._store = store
+        self._kept = kept
         self._cipher = cipher
         self._checkpoint_cipher = checkpoint_cipher
         self._store_id = store_id
@@ -247,8 +255,10 @@ class Manifests:
                 await self.probe_newer()
 
     def take_old(self) -> list[str]:
-        """The names of the manifests that are neither among the newest 16 nor a take-over: garbage, told once."""
+        """The names of the manifests that are neither among the newest ones that stay nor a take-over: garbage, told
+        once.
+        """
         kept = set(self.manifest.takeovers)
-        old = {n for n in self._listed if n <= self.number - MANIFESTS_KEPT and n not in kept}
+        old = {n for n in self._listed if n <= self.number - self._kept and n not in kept}
         self._listed = [number for number in self._listed if number not in old]
         return [manifest_name(number) for number in sorted(old)]

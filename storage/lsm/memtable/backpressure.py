@@ -16,10 +16,6 @@ from storage.units import MIB
 DELAY_SECONDS_MAX = 0.05
 """Longest delay of one reply, just below the limit: with 16 requests in flight still 320 writes a second."""
 
-LOG_OBJECTS_MAX = 4000
-LOG_BYTES_MAX = 512 * MIB
-"""What a replay may have to read at most; memtable flushes begin at a quarter of that."""
-
 DEBT_BYTES_PER_SECOND = 16 * MIB
 """What one writer may write while maintenance is behind by 1: about what repacking and consolidating keep up with."""
 
@@ -41,6 +37,8 @@ class Pressure:
         "_configured",
         "_flushing",
         "_journal_share",
+        "_log_bytes_max",
+        "_log_objects_max",
         "_log_share",
         "_progress",
         "_soft",
@@ -53,8 +51,13 @@ class Pressure:
         "unlogged_max",
     )
 
-    def __init__(self, gate: Gate, *, unlogged_max: int, memtable_max: int) -> None:
+    def __init__(
+        self, gate: Gate, *, unlogged_max: int, memtable_max: int, log_objects_max: int, log_bytes_max: int
+    ) -> None:
+        """The limits, in bytes but for `log_objects_max`, are those of `EngineOptions`."""
         self.gate = gate
+        self._log_objects_max = log_objects_max
+        self._log_bytes_max = log_bytes_max
         self.unlogged = 0
         self.memtable = 0
         self.unlogged_max = unlogged_max
@@ -113,8 +116,8 @@ class Pressure:
         self.gate.set(delay, full=full, seconds_per_byte=self.debt**4 / DEBT_BYTES_PER_SECOND)
 
     def set_log(self, objects: int, size: int) -> None:
-        """The log holds `objects` objects of `size` bytes together behind its replay point."""
-        self._log_share = max(objects / LOG_OBJECTS_MAX, size / LOG_BYTES_MAX)
+        """A replay of the log would read so many objects, of `size` bytes together; the gate follows."""
+        self._log_share = max(objects / self._log_objects_max, size / self._log_bytes_max)
         self.update()
 
     def set_journal(self, share: float) -> None:

@@ -1,6 +1,6 @@
 """Replay of the log: what it holds beyond the manifest is put on top of the index, when a store is opened.
 
-Nothing is written, so a crash changes nothing. In memory are the objects as they lie in the store (`LOG_BYTES_MAX` at
+Nothing is written, so a crash changes nothing. In memory are the objects as they lie in the store (`log_bytes_max` at
 most), one of them opened, and the memtable, no larger than when the log was written: it was charged for all that a
 replay brings back.
 

@@ -8,7 +8,7 @@ rolled back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,6 +22,7 @@ from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.options import MANIFESTS_KEPT
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.recovery.completeness import check_census, take_census
@@ -92,6 +93,7 @@ class Opener:
     host: HostState | None
     sst_numbers: SstNumbers
     journal: JournalFiles | None = None
+    manifests_kept: int = MANIFESTS_KEPT
 
     async def open_writer(
         self,
@@ -191,6 +193,7 @@ class Opener:
             checkpoint_cipher=ciphers.checkpoint,
             store_id=store_id,
             env=self.env,
+            kept=self.manifests_kept,
         )
         log = LogReader(store=self.store, cipher=ciphers.wal, store_id=store_id, env=self.env, manifests=manifests)
         return ciphers, manifests, log
@@ -266,7 +269,7 @@ class Opener:
         lineage begins anew, with the manifest itself, so that no crash can keep it from being known.
         """
         old = manifests.manifest
-        lineage = old.lineage[-LINEAGE_MAX + 1 :] if nothing_lost else []
+        incarnation = self.env.random_bytes(INCARNATION_BYTES)
         seen = 0 if view is None or view.number != manifests.number else view.replay.last
         return msgspec.structs.replace(
             old,
@@ -276,7 +279,7 @@ class Opener:
             acknowledged=max(old.acknowledged, seen),
             takeovers=[*old.takeovers, manifests.number + 1],
             keys=self.keys_number,
-            lineage=[*lineage, self.env.random_bytes(INCARNATION_BYTES)],
+            lineage=next_lineage(old.lineage if nothing_lost else [], incarnation),
         )
 
     async def _check_turn(self, manifests: Manifests) -> None:
@@ -296,6 +299,11 @@ class Opener:
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> View:
         loader = ViewLoader(self.store, self.key.store_id, self.env, self.sst_numbers, manifests, ciphers)
         return await loader.load(replay, tree)
+
+
+def next_lineage(old: Sequence[bytes], incarnation: bytes, *, limit: int = LINEAGE_MAX) -> list[bytes]:
+    """The terms of writers since the last that may have lost something, and one more; the newest `limit` of them."""
+    return [*old, incarnation][-limit:]
 
 
 def _refusal(url: str, holder: LockHolder) -> str:

@@ -9,7 +9,7 @@ and none at or above the lowest unresolved number + 16: that window is what a fe
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from storage.bucket.pace import BULK_BYTES_MIN, Pace
+from storage.bucket.pace import Pace
 from storage.format.wal import WINDOW
 from storage.lsm.wal.queue import LayerQueue
 
@@ -50,7 +50,7 @@ class Pacing:
 
     def measured(self, seconds: float, size: int) -> None:
         """A PUT of `size` bytes took so long; one of much data says nothing of a small one."""
-        if size < BULK_BYTES_MIN:
+        if size < self._pace.sizes.bulk_bytes_min:
             self.usual += USUAL_SHARE * (seconds - self.usual)
 
     def may_send(self, flight: Flight) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.kernel_client import dialing
 from nbdserver.kernel_client.dialing import dial, export_in, refusal
 from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.netlink_socket import was_taken
@@ -92,13 +91,12 @@ async def test_what_is_no_server_of_ours(work: Path, said: bytes, kind: type[Sto
             await dial(ExportAddress("disk", unix=work / "s"))
 
 
-async def test_one_that_says_nothing(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialing, "DIAL_SECONDS", 0.05)
+async def test_one_that_says_nothing(work: Path) -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(work / "s"))
         silent.listen()
         with pytest.raises(Unavailable, match="does not answer"):
-            await dial(ExportAddress("disk", unix=work / "s"))
+            await dial(ExportAddress("disk", unix=work / "s"), seconds=0.05)
 
 
 def test_information_about_other_things_is_passed_over() -> None:

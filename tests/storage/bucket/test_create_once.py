@@ -2,9 +2,9 @@
 
 import pytest
 
-from storage.bucket import create_once as settle
-from storage.bucket.create_once import Taken, create_once
+from storage.bucket.create_once import CREATE_TRIES_MAX, Taken, create_once, pauses
 from storage.errors import AlreadyExists, Fenced, Unavailable
+from tests.simulation.virtual import virtually
 from tests.storage.lsm.worlds import StageStore
 
 NAME = "wal/00000000000000000001.sst"
@@ -60,8 +60,8 @@ async def test_other_failures_are_the_callers() -> None:
         await create_once(store, NAME, b"ours", on_gone=gone)
 
 
-async def test_a_store_that_contradicts_itself_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "CREATE_PAUSE_SECONDS_MAX", 0.0)
+@virtually
+async def test_a_store_that_contradicts_itself_is_not_asked_for_ever() -> None:
     store = StageStore()
 
     async def taken(name: str, data: object) -> None:
@@ -71,8 +71,8 @@ async def test_a_store_that_contradicts_itself_is_not_asked_for_ever(monkeypatch
     store.create = taken  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match=f"{NAME} is there when it is created"):
         await create_once(store, NAME, b"ours", on_gone=nothing)
-    assert store.count("create", NAME) == settle.CREATE_TRIES_MAX
+    assert store.count("create", NAME) == CREATE_TRIES_MAX
 
 
 def test_pauses_double_up_to_a_bound() -> None:
-    assert list(settle.pauses(8)) == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert list(pauses(8)) == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]

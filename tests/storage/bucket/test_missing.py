@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from storage.bucket import create_once as settle
 from storage.bucket.create_once import pauses
 from storage.bucket.missing import LOST_TRIES, insist
 from storage.errors import Corrupt, Fenced, NotFound
 from storage.format.names import TABLES, WALS
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, ObjectInfo
 from storage.objects.memory import MemoryStore
+from tests.simulation.virtual import virtually
 from tests.storage.lsm.worlds import StageStore, World, durable, read
 
 SECTOR = b"\1" * 4096
@@ -44,16 +44,11 @@ class Forgetful(StageStore):
         return await super().head(name)
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "CREATE_PAUSE_SECONDS_MIN", 0.0)
-
-
-def test_it_takes_more_than_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_it_takes_more_than_ten_seconds() -> None:
     assert 10 < sum(pauses(LOST_TRIES)) < 15
 
 
+@virtually
 async def test_an_object_that_comes_back_was_never_lost() -> None:
     store = Forgetful()
     await store.create("compacted/x", b"data")
@@ -78,6 +73,7 @@ async def test_an_object_that_comes_back_was_never_lost() -> None:
         await insist(store, lambda: store.get("compacted/x"), on_missing=superseded)
 
 
+@virtually
 async def test_a_folder_is_believed_at_once() -> None:
     store = StageStore()
     asked = 0
@@ -92,6 +88,7 @@ async def test_a_folder_is_believed_at_once() -> None:
     assert asked == 1
 
 
+@virtually
 async def test_a_read_and_an_opening_survive_a_plain_not_found() -> None:
     """One such answer was an I/O error for the client at once, and damage in the log."""
     world = World()

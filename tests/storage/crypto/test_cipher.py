@@ -142,9 +142,8 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
     assert ran.stdout.strip() == "7"
 
 
-def test_prefixes_beyond_the_remembered_ones_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crypto, "SUBKEYS_MAX", 3)
-    cipher = Cipher(bytes(32))
+def test_prefixes_beyond_the_remembered_ones_open() -> None:
+    cipher = Cipher(bytes(32), subkeys_max=3)
     sealed = [cipher.sealer(bytes([i]) * PREFIX_BYTES).seal(i, b"%d" % i, b"") for i in range(8)]
     for i in [0, 1, 2, 3, 7, 6, 0, 5, 4, 1]:
         assert cipher.open(sealed[i], b"") == b"%d" % i

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from storage.buffers import Buffer
-from storage.crypto import keys
 from storage.crypto.keys import DataKey, OldKeysLeft, change_password, create, delete_older, keys_name, load
 from storage.env import RealEnv
 from storage.errors import (
@@ -182,10 +181,9 @@ async def test_a_listing_that_stays_wrong_is_given_up(env: RealEnv) -> None:
 
 @pytest.mark.parametrize("error", [AccessDenied, Unavailable, None])
 async def test_a_change_whose_clean_up_fails_says_that_it_is_in_force(
-    env: RealEnv, error: type[StorageError] | None, monkeypatch: pytest.MonkeyPatch
+    env: RealEnv, error: type[StorageError] | None
 ) -> None:
     """Also where the store goes on asking for ever, as one that is served does."""
-    monkeypatch.setattr(keys, "DELETE_SECONDS_MAX", 0.05)
     store = Trapped()
     await create(store, OLD, env, CHEAP)
 
@@ -198,6 +196,6 @@ async def test_a_change_whose_clean_up_fails_says_that_it_is_in_force(
     store.trap("delete", "before", refuse)
     async with asyncio.timeout(60):
         with pytest.raises(OldKeysLeft, match="the change is in force, but") as left:
-            await change_password(store, OLD, NEW, env, CHEAP)
+            await change_password(store, OLD, NEW, env, CHEAP, delete_seconds=0.05)
     assert (left.value.number, left.value.name) == (2, keys_name(1))
     assert (await load(store, NEW, env, CHEAP))[1] == 2

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from storage.crypto.keyslots import Cost
@@ -15,8 +17,7 @@ from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.compaction.plan import droppable
 from storage.lsm.gc import sweep
-from storage.lsm.manifest import manifest_store
-from storage.lsm.options import EngineOptions, MaintenanceOptions
+from storage.lsm.options import MANIFESTS_KEPT, EngineOptions, MaintenanceOptions
 from storage.objects.local import LocalStore
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.fs.places import contents
@@ -31,10 +32,11 @@ PASSWORD = b"password"
 
 
 class Place:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, manifests_kept: int = MANIFESTS_KEPT) -> None:
         self.folder = folder / "store"
+        maintenance = MaintenanceOptions(look_seconds=1e9)
         self.options = StoreOptions(
-            engine=EngineOptions(maintenance=MaintenanceOptions(look_seconds=1e9)),
+            engine=EngineOptions(maintenance=maintenance, manifests_kept=manifests_kept),
             state_folder=folder / "state",
             cost=Cost.for_tests(),
         )
@@ -150,7 +152,6 @@ async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     await store.delete_device("b")
     store.device("a").zero(0, SIZE, allocated=False)
     await store.upkeep.flush()
-    monkeypatch.setattr(manifest_store, "MANIFESTS_KEPT", 1)
     done = await store.upkeep.collect(dry_run=False)
     assert (done.waiting, done.refused) == (0, False)
     assert done.dropped > 0
@@ -190,7 +191,10 @@ async def test_a_dry_run_deletes_no_leftover(tmp_path: Path, monkeypatch: pytest
     store = await place.open()
     await store.upkeep.collect(dry_run=False)
     assert left.exists(), "it is young"
-    monkeypatch.setattr(sweep, "LEFTOVER_SECONDS_MIN", 0.0)
+    await store.close()
+    now = msgspec.structs.replace(place.options.engine, leftover_seconds=0.0)
+    place.options = replace(place.options, engine=now)
+    store = await place.open()
     plan = await store.upkeep.collect(dry_run=True)
     assert plan.leftovers > 0
     assert (plan.waiting, plan.deleted) == (0, 0)

@@ -7,7 +7,7 @@ acknowledged ones.
 
 import asyncio
 import random
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -15,12 +15,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from storage.bucket import pace
+from storage.bucket.pace import ObjectSizes
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import ExtentState
+from storage.units import KIB
 from tests.storage.lsm.worlds import MIB, World, durable, join, record
 from tests.support.idle import turns
 
@@ -43,12 +44,7 @@ lengths = st.one_of(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_limits() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "BULK_BYTES_MIN", 2 * BLOCK_BYTES)
-        patch.setattr(pace, "INLINE_BYTES_MAX", 256 * 1024)
-        yield
+SMALL = ObjectSizes(bulk_bytes_min=2 * BLOCK_BYTES, inline_bytes_max=256 * KIB)
 
 
 class EngineAgainstBytes(RuleBasedStateMachine):
@@ -65,7 +61,7 @@ class EngineAgainstBytes(RuleBasedStateMachine):
         self.others = 0
 
     async def begin(self) -> None:
-        self.world = World(options=EngineOptions(cache_bytes=2 * MIB))
+        self.world = World(options=EngineOptions(cache_bytes=2 * MIB, sizes=SMALL))
         self.engine: Engine
         self.layer: Layer
         self.engine, self.layer = await self.world.start()

@@ -3,12 +3,15 @@
 import asyncio
 import socket
 import threading
+from collections.abc import AsyncIterator
 
 import pytest
 
+from storage.env import RealEnv
 from storage.errors import Unavailable
-from storage.objects import deadlines, rates
+from storage.objects import rates
 from storage.objects.s3 import S3Store
+from storage.objects.transport import RequestPatience
 from tests.storage.objects.stubs import StubServer, http
 from tests.storage.objects.test_transport import CREATED, dripping, silent
 from tests.support.waiting import soon
@@ -16,12 +19,18 @@ from tests.support.waiting import soon
 LARGE = bytes(1 << 20)
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small request has half a second, a large one has an hour, and what rests for a fifth of a second is still."""
+HASTY = RequestPatience(look_seconds=0.05, still_seconds=0.2)
+"""What rests for a fifth of a second is still."""
+
+
+@pytest.fixture
+async def s3(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch, aws: None) -> AsyncIterator[S3Store]:
+    """The bucket `bucket` at the stub: a small request has half a second, a large one has an hour."""
     monkeypatch.setattr(rates.Rate, "seconds", lambda _, size, late=0: 0.5 if size < len(LARGE) else 3600.0)
-    monkeypatch.setattr(deadlines, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(deadlines, "STILL_SECONDS", 0.2)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.endpoint)
+    store = S3Store.from_environment("bucket", "some/prefix", env, patience=HASTY)
+    yield store
+    await store.close()
 
 
 async def a_silence_ends(s3: S3Store, stub: StubServer) -> None:
@@ -84,7 +93,7 @@ async def test_nothing_is_ended_where_nothing_was_late(s3: S3Store, stub: StubSe
     await stub.has_requests(1)
     stub.answer(CREATED)
     began = asyncio.get_running_loop().time()
-    while asyncio.get_running_loop().time() < began + 2 * deadlines.STILL_SECONDS:
+    while asyncio.get_running_loop().time() < began + 2 * HASTY.still_seconds:
         await s3.put("small", b"")
     over.set()
     await soon(first)

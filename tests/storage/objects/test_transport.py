@@ -5,26 +5,32 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from storage.env import RealEnv
 from storage.errors import StorageError, Unavailable
-from storage.objects import deadlines, rates
 from storage.objects.s3 import S3Store
+from storage.objects.transport import RequestPatience
 from tests.storage.objects.calls import OPERATIONS, ask
 from tests.storage.objects.stubs import Answer, StubServer, certificate, hang_up, http, refusal
 
 CREATED = http(200, ETag='"e"')
 
 
+HASTY = RequestPatience(seconds_min=0.5, look_seconds=0.05)
+"""Small requests have half a second."""
+
+
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small requests have half a second."""
-    monkeypatch.setattr(rates, "SECONDS_MIN", 0.5)
-    monkeypatch.setattr(deadlines, "LOOK_SECONDS", 0.05)
+async def hasty(stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch, aws: None) -> AsyncIterator[S3Store]:
+    """The bucket `bucket` at the stub, asked by somebody who does not wait long."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.endpoint)
+    store = S3Store.from_environment("bucket", "some/prefix", env, patience=HASTY)
+    yield store
+    await store.close()
 
 
 def silent(connection: socket.socket) -> None:
@@ -49,7 +55,6 @@ def dripping(answer: bytes) -> Callable[[socket.socket], None]:
     return drip
 
 
-@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -61,17 +66,18 @@ def dripping(answer: bytes) -> Callable[[socket.socket], None]:
     ],
     ids=["silent", "half a head", "dripping", "dripping refusal", "dripping head"],
 )
-async def test_no_answer_is_waited_for_longer_than_it_may_take(s3: S3Store, stub: StubServer, answer: Answer) -> None:
+async def test_no_answer_is_waited_for_longer_than_it_may_take(
+    hasty: S3Store, stub: StubServer, answer: Answer
+) -> None:
     stub.answer(answer)
-    asked = (ask(s3, operation) for operation in OPERATIONS)
+    asked = (ask(hasty, operation) for operation in OPERATIONS)
     for outcome in await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20):
         assert isinstance(outcome, Unavailable)
         assert "it took too long" in str(outcome)
 
 
-@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("whole", [True, False])
-async def test_a_body_that_drips_is_given_up(s3: S3Store, stub: StubServer, whole: bool) -> None:
+async def test_a_body_that_drips_is_given_up(hasty: S3Store, stub: StubServer, whole: bool) -> None:
     """The head of the answer comes at once, and the body a byte at a time."""
     whole_answer = http(200 if whole else 206, bytes(200), ETag='"e"', Content_Range="bytes 0-199/300")
 
@@ -80,28 +86,27 @@ async def test_a_body_that_drips_is_given_up(s3: S3Store, stub: StubServer, whol
         dripping(bytes(200))(connection)
 
     stub.answer(CREATED)
-    await asyncio.gather(*(s3.put(f"x{number}", b"") for number in range(8)))
+    await asyncio.gather(*(hasty.put(f"x{number}", b"") for number in range(8)))
     old = stub.connections()
     stub.answer(answer, http(200, bytes(200), ETag='"e"'))
     with pytest.raises(Unavailable, match="it took too long"):
-        await asyncio.wait_for(s3.get("wal/1", 0, None if whole else 200), 20)
-    assert await s3.get("wal/1") == bytes(200)
+        await asyncio.wait_for(hasty.get("wal/1", 0, None if whole else 200), 20)
+    assert await hasty.get("wal/1") == bytes(200)
     assert stub.requests[-1].connection not in old, "what the others are worth nobody knows"
 
 
-@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("operation", ["list", "delete"])
-async def test_a_list_that_drips_is_given_up(s3: S3Store, stub: StubServer, operation: str) -> None:
+async def test_a_list_that_drips_is_given_up(hasty: S3Store, stub: StubServer, operation: str) -> None:
     def answer(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         dripping(b"<ListBucketResult>" * 100)(connection)
 
     stub.answer(answer)
     with pytest.raises(Unavailable, match="it took too long"):
-        await asyncio.wait_for(ask(s3, operation), 20)
+        await asyncio.wait_for(ask(hasty, operation), 20)
 
 
-@pytest.mark.usefixtures("short", "aws")
+@pytest.mark.usefixtures("aws")
 async def test_what_drips_through_tls_is_given_up_too(
     env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,25 +116,24 @@ async def test_what_drips_through_tls_is_given_up_too(
     monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
     with StubServer(tls=context) as stub:
         stub.answer(dripping(http(200, bytes(200), ETag='"e"')), CREATED)
-        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint, patience=HASTY)
         with pytest.raises(Unavailable, match="it took too long"):
             await asyncio.wait_for(store.get("wal/1"), 20)
         await store.put("wal/1", b"")
         await store.close()
 
 
-@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("failure", [silent, hang_up])
-async def test_after_a_failure_no_old_connection_is_used(s3: S3Store, stub: StubServer, failure: Answer) -> None:
+async def test_after_a_failure_no_old_connection_is_used(hasty: S3Store, stub: StubServer, failure: Answer) -> None:
     stub.answer(CREATED)
-    await asyncio.gather(*(s3.put(f"x{number}", b"") for number in range(8)))
+    await asyncio.gather(*(hasty.put(f"x{number}", b"") for number in range(8)))
     old = stub.connections()
     assert old
     stub.answer(failure)
     with pytest.raises(Unavailable):
-        await s3.put("y", b"")
+        await hasty.put("y", b"")
     stub.answer(CREATED)
-    await asyncio.gather(*(s3.put(f"z{number}", b"") for number in range(8)))
+    await asyncio.gather(*(hasty.put(f"z{number}", b"") for number in range(8)))
     assert not old & {request.connection for request in stub.requests[-8:]}
 
 

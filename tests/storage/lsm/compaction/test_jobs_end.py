@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from storage.bucket.pace import ObjectSizes
 from storage.errors import AccessDenied, NotFound, StorageError
 from storage.format.names import sst_name
 from storage.lsm.compaction.compactor import GROWN_BYTES_MIN
@@ -33,11 +34,10 @@ async def steps(engine: Engine, limit: int) -> int:
 
 
 @pytest.mark.fast
-async def test_on_a_slow_link_what_was_packed_is_not_packed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_a_slow_link_what_was_packed_is_not_packed_again() -> None:
     """Objects are of a megabyte there: SSTs of as much cannot become fewer."""
-    monkeypatch.setattr("storage.bucket.pace.SST_BYTES_MAX", MIB)
     maintenance = MaintenanceOptions(look_seconds=SELDOM, pack_count=2, unmerged_ssts_max=1)
-    world = World(options=EngineOptions(maintenance=maintenance))
+    world = World(options=EngineOptions(maintenance=maintenance, sizes=ObjectSizes(sst_bytes_max=MIB)))
     engine, layer = await world.start()
     chance = random.Random(1)
     for number in range(4):

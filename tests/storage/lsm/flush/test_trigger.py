@@ -7,7 +7,6 @@ import pytest
 from storage.format.blocks import SstRef
 from storage.format.envelope import NO_LINK
 from storage.lsm.flush.trigger import FlushTrigger
-from storage.lsm.memtable.backpressure import LOG_BYTES_MAX
 from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.options import EngineOptions
 from storage.lsm.wal.position import LoggedObject, LogPosition
@@ -52,12 +51,12 @@ async def is_pulled(trigger: FlushTrigger) -> bool:
         (log(2), memtable(999), False),
         (log(0), memtable(1000), True),
         (log(3), memtable(1), True),
-        (log(1, LOG_BYTES_MAX // 4), memtable(1), True),
-        (log(1, LOG_BYTES_MAX // 4 - 1), memtable(1), False),
+        (log(1, OPTIONS.log_bytes_max // 4), memtable(1), True),
+        (log(1, OPTIONS.log_bytes_max // 4 - 1), memtable(1), False),
         # What is kept comes back with every flush: it asks for none.
         (log(3), memtable(5000, kept=5000), False),
-        (log(1, LOG_BYTES_MAX // 4 + 4999), memtable(5000, kept=5000), False),
-        (log(1, LOG_BYTES_MAX // 4 + 5000), memtable(5000, kept=5000), True),
+        (log(1, OPTIONS.log_bytes_max // 4 + 4999), memtable(5000, kept=5000), False),
+        (log(1, OPTIONS.log_bytes_max // 4 + 5000), memtable(5000, kept=5000), True),
         (log(0), memtable(6000, kept=5000), True),
         (log(0), uploaded(5 * MIB, 4 * MIB - 1, 1), False),
         (log(0), uploaded(5 * MIB, 4 * MIB, 1), True),

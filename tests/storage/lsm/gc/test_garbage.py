@@ -8,7 +8,6 @@ import pytest
 from storage.errors import AccessDenied, Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import wal_name
-from storage.lsm.gc import garbage as garbage_module
 from storage.lsm.gc.garbage import CLOSE_SECONDS_MAX, DELETE_PAUSE_SECONDS_MAX, Garbage
 from storage.objects.base import DELETE_BATCH_MAX
 from storage.objects.memory import MemoryStore
@@ -86,9 +85,8 @@ def test_an_object_that_stays_keeps_no_other_and_is_asked_for_seldom() -> None:
     in_virtual_time(work())
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbage_module, "NAMES_MAX", 100)
-    garbage = Garbage(Keeper(), InlineEnv())
+def test_what_is_remembered_is_bounded() -> None:
+    garbage = Garbage(Keeper(), InlineEnv(), names_max=100)
     for name in NAMES:
         garbage.add([name])
     assert len(garbage) - garbage.forgotten == 100

@@ -20,7 +20,8 @@ from storage.format.names import (
     wal_number,
 )
 from storage.lsm.gc.garbage import Garbage
-from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN, Leftovers, Sweeper
+from storage.lsm.gc.sweep import Leftovers, Sweeper
+from storage.lsm.options import LEFTOVER_SECONDS_MIN
 from storage.objects.memory import MemoryStore
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore, World
 from tests.support.idle import idle

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterable
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -15,15 +14,17 @@ from storage.format.sst import SstIndex, decode_index, encode_index
 from storage.format.trunks import MakeLayer
 from storage.lsm.index import build as load
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.build import rebuild
+from storage.lsm.index.build import ROWS_AT_ONCE, rebuild
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.page import PAGE_BLOCKS
 from tests.support.examples import examples
 
 
-def build_maps(indexes: Iterable[tuple[int, SstIndex]], layers: Iterable[int]) -> dict[int, BlockMap]:
+def build_maps(
+    indexes: Iterable[tuple[int, SstIndex]], layers: Iterable[int], *, rows_at_once: int = ROWS_AT_ONCE
+) -> dict[int, BlockMap]:
     forest = Forest()
-    rebuild(forest, indexes, [MakeLayer(layer) for layer in layers])
+    rebuild(forest, indexes, [MakeLayer(layer) for layer in layers], rows_at_once=rows_at_once)
     return forest.heads()
 
 
@@ -102,15 +103,14 @@ def decoded(tables: list[tuple[list[SstEntry], list[RangeZero]]], order: list[in
 
 
 @settings(max_examples=examples(200), deadline=None)
-@given(steps, st.permutations(range(5)), st.sampled_from([1, 3, load.ROWS_AT_ONCE]))
+@given(steps, st.permutations(range(5)), st.sampled_from([1, 3, ROWS_AT_ONCE]))
 def test_any_order_of_the_tables_gives_what_the_running_engine_had(
     some: list[Step], order: list[int], rows: int
 ) -> None:
     happened, tables = history(some)
     slots = {number: step[5] + 1 for number, step in enumerate(some, start=1)}
     expected = live(happened, slots)
-    with patch.object(load, "ROWS_AT_ONCE", rows):
-        found = build_maps(decoded(tables, order), LAYERS)
+    found = build_maps(decoded(tables, order), LAYERS, rows_at_once=rows)
     assert list(found) == LAYERS
     for layer in LAYERS:
         for block in BLOCKS:
@@ -178,7 +178,7 @@ def test_of_many_layers_each_looks_at_its_own_rows(monkeypatch: pytest.MonkeyPat
     """And copies none: all of them looked at all rows, 13.5 s for a thousand devices."""
     looked_at: list[tuple[int, bool]] = []
 
-    def noted(found: object, entries: dict[str, Any], spans: dict[str, Any]) -> None:
+    def noted(found: object, entries: dict[str, Any], spans: dict[str, Any], rows_at_once: int) -> None:
         looked_at.append((len(entries["block"]), entries["block"].base is not None))
 
     monkeypatch.setattr(load, "_build", noted)

@@ -71,10 +71,7 @@ def seen(found: BlockMap) -> list[object]:
 @pytest.mark.fast
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("rows", [1, 3, 256 * 1024])
-def test_a_checkpoint_is_the_map_of_the_moment_of_its_freeze(
-    seed: int, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("storage.lsm.index.image.ROWS_PER_PART", rows)
+def test_a_checkpoint_is_the_map_of_the_moment_of_its_freeze(seed: int, rows: int) -> None:
     found = BlockMap()
     writes = Writes(found, seed)
     writes.some(60, SSTS)
@@ -82,7 +79,7 @@ def test_a_checkpoint_is_the_map_of_the_moment_of_its_freeze(
     frozen = found.freeze()
     # All that comes from here on lies in SSTs that the checkpoint does not know.
     writes.some(60, SSTS + 3)
-    parts = list(parts_of(frozen, {number: SSTS + 1 - number for number in range(1, SSTS + 1)}))
+    parts = list(parts_of(frozen, {number: SSTS + 1 - number for number in range(1, SSTS + 1)}, rows))
     found.thaw()
     loaded = BlockMap()
     places = PlaceReader(range(SSTS, 0, -1), {})

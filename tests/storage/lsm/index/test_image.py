@@ -1,7 +1,6 @@
 """The index as rows of a checkpoint and back: it says the same, and what was frozen does not change."""
 
 from collections.abc import Iterable
-from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +10,6 @@ from storage.format.blocks import ALLOCATED, HOLE, FrameRef
 from storage.format.checkpoint import ROWS_PER_PART, PartKind
 from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
-from storage.lsm.index import image as checkpoint
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.image import PlaceReader, load_part, parts_of
 from storage.lsm.index.page import PAGE_BLOCKS
@@ -69,8 +67,7 @@ def chains(found: BlockMap) -> dict[int, list[Found]]:
 
 
 def parts(frozen: Frozen, rows: int = ROWS_PER_PART) -> list[tuple[PartKind, Columns]]:
-    with patch.object(checkpoint, "ROWS_PER_PART", rows):
-        return list(parts_of(frozen, SSTS))
+    return list(parts_of(frozen, SSTS, rows))
 
 
 def load(some: Iterable[tuple[PartKind, Columns]], moved: dict[tuple[int, int], int] | None = None) -> BlockMap:

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from storage.lsm.memtable.backpressure import (
     DEBT_BYTES_PER_SECOND,
     DELAY_SECONDS_MAX,
-    LOG_BYTES_MAX,
-    LOG_OBJECTS_MAX,
     UNLOGGED_BYTES_MIN,
     UPLOAD_SECONDS_MAX,
     Pressure,
@@ -19,11 +17,12 @@ from storage.lsm.memtable.gate import Gate
 from tests.storage.lsm.memtable.test_gate import Passes
 
 LIMIT = 1000 * 1000 * 1000
+LOG_MAX = {"log_objects_max": 4000, "log_bytes_max": LIMIT}
 
 
 def pressure(passes: Passes | None = None, *, memtable_max: int = 2 * LIMIT) -> Pressure:
     gate = Gate(passes.call_soon if passes else Passes().call_soon)
-    return Pressure(gate, unlogged_max=LIMIT, memtable_max=memtable_max)
+    return Pressure(gate, unlogged_max=LIMIT, memtable_max=memtable_max, **LOG_MAX)
 
 
 @given(st.lists(st.integers(1, LIMIT // 5), min_size=1, max_size=20))
@@ -53,8 +52,8 @@ def test_the_delay_does_not_jump() -> None:
 def test_each_limit_closes_the_gate_by_itself() -> None:
     by_memtable, by_objects, by_bytes = pressure(), pressure(), pressure()
     by_memtable.replayed(2 * LIMIT)
-    by_objects.set_log(LOG_OBJECTS_MAX, 0)
-    by_bytes.set_log(1, LOG_BYTES_MAX)
+    by_objects.set_log(LOG_MAX["log_objects_max"], 0)
+    by_bytes.set_log(1, LOG_MAX["log_bytes_max"])
     assert by_memtable.gate.closed
     assert by_objects.gate.closed
     assert by_bytes.gate.closed
@@ -98,7 +97,7 @@ def test_when_the_rate_falls_writers_go_on_at_half_of_what_leaves() -> None:
 
 def test_what_a_memtable_flush_gives_back_is_used_as_it_proceeds() -> None:
     """A flush may take minutes, and gives everything back at its end: a writer would have minutes without an answer."""
-    subject = Pressure(Gate(Passes().call_soon), unlogged_max=100 * LIMIT, memtable_max=LIMIT)
+    subject = Pressure(Gate(Passes().call_soon), unlogged_max=100 * LIMIT, memtable_max=LIMIT, **LOG_MAX)
     for sealed in (LIMIT // 4, LIMIT * 3 // 4):
         subject.replayed(sealed)
         subject.flushing(0.0)

@@ -6,9 +6,7 @@ import msgspec
 import pytest
 
 from storage.lsm.engine import Engine
-from storage.lsm.flush import trigger
 from storage.lsm.layer import Layer
-from storage.lsm.memtable import backpressure
 from storage.lsm.options import EngineOptions
 from tests.storage.lsm.worlds import MIB, World, durable, read, record
 from tests.support.idle import idle
@@ -52,7 +50,7 @@ ALL = [written, only_changes_of_the_tree, of_a_device_that_is_gone, discarded_ag
 @pytest.mark.parametrize(
     ("limit", "fill"), [*((limit, fill) for limit in ("objects", "bytes") for fill in ALL), ("memtable", written)]
 )
-async def test_there_is_room_again(limit: str, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_there_is_room_again(limit: str, fill: Fill) -> None:
     """The limits are lower than they were, so that what the log holds is beyond them. The first write shows it."""
     world = World(options=NEVER)
     engine, layer = await world.start()
@@ -60,12 +58,10 @@ async def test_there_is_room_again(limit: str, fill: Fill, monkeypatch: pytest.M
     await world.crash(engine)
     if limit == "objects":
         # As the defaults have it: flushes begin at a quarter of what closes the gate.
-        monkeypatch.setattr(backpressure, "LOG_OBJECTS_MAX", OBJECTS // 2)
-        world.options = msgspec.structs.replace(NEVER, flush_objects=OBJECTS // 8)
+        world.options = msgspec.structs.replace(NEVER, log_objects_max=OBJECTS // 2, flush_objects=OBJECTS // 8)
     elif limit == "bytes":
         size = sum(len(world.store.objects[name]) for name in world.store.names("wal/"))
-        monkeypatch.setattr(backpressure, "LOG_BYTES_MAX", size // 2)
-        monkeypatch.setattr(trigger, "LOG_BYTES_MAX", size // 2)
+        world.options = msgspec.structs.replace(NEVER, log_bytes_max=size // 2)
     else:
         world.options = msgspec.structs.replace(NEVER, memtable_bytes_max=MIB, flush_bytes=MIB // 4)
     engine = await world.open()

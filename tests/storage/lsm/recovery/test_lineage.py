@@ -8,11 +8,12 @@ import pytest
 
 from storage.errors import Unavailable
 from storage.format.frame import SECTOR_BYTES
-from storage.format.manifest import LINEAGE_MAX
+from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX
 from storage.journal.files import FolderFiles
 from storage.journal.journal import SEGMENT_BYTES_MAX
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
+from storage.lsm.recovery.take_over import next_lineage
 from storage.lsm.wal.reader import LogReader
 from tests.storage.lsm.worlds import World, durable
 
@@ -143,15 +144,23 @@ async def test_a_store_set_back(world: World) -> None:
     await engine.close()
 
 
-async def test_there_are_not_too_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.lsm.recovery.take_over.LINEAGE_MAX", 4)
+async def test_each_term_is_one_more(world: World) -> None:
     first = await start(world)
     await first.close()
-    for _ in range(6):
+    for _ in range(3):
         engine = await world.open(take_over=False)
         await engine.close()
-    assert len(engine.manifests.manifest.lineage) == 4 < LINEAGE_MAX
-    assert not engine.manifests.is_unbroken_since(first.manifests.incarnation)
+    assert len(engine.manifests.manifest.lineage) == 4
+    assert engine.manifests.is_unbroken_since(first.manifests.incarnation)
+
+
+def test_there_are_not_too_many() -> None:
+    """The oldest ones go: who was attached that long ago is told that something may be lost."""
+    terms = [number.to_bytes(INCARNATION_BYTES) for number in range(2 * LINEAGE_MAX)]
+    lineage: list[bytes] = []
+    for count, term in enumerate(terms, 1):
+        lineage = next_lineage(lineage, term)
+        assert lineage == terms[:count][-LINEAGE_MAX:]
 
 
 async def test_an_opening_that_fails_leaves_the_journal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ import asyncio
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from storage.bucket import create_once as settle
 from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Corrupt, Fenced, OutOfSpace, RolledBack, StorageError, Unavailable
 from storage.format.frame import SECTOR_BYTES
@@ -17,6 +17,7 @@ from storage.lsm.recovery.locks import WriterLock
 from storage.lsm.recovery.log_replay import LogReplay
 from storage.objects.base import Listing, ObjectInfo
 from storage.secret import Secret
+from tests.simulation.virtual import virtually
 from tests.storage.lsm.worlds import World, durable, read
 from tests.support.waiting import soon, until
 
@@ -303,10 +304,10 @@ async def test_an_opening_that_fails_holds_nothing(world: World, step: str, monk
     await engine.close()
 
 
+@virtually
 async def test_a_store_that_lists_manifests_it_does_not_have_is_not_asked_for_ever(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
-    monkeypatch.setattr(settle, "CREATE_PAUSE_SECONDS_MAX", 0.0)
     await (await begin(world)).close()
     listing = world.store.list
     ghost = ObjectInfo(manifest_name(99), 300)
@@ -321,10 +322,10 @@ async def test_a_store_that_lists_manifests_it_does_not_have_is_not_asked_for_ev
 
 
 async def test_a_take_over_that_lands_under_a_number_given_before_puts_no_fence(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
     """Its manifest was on the way while the writer committed, and deleted, that number and more: the name was free."""
-    monkeypatch.setattr("storage.lsm.manifest.manifest_store.MANIFESTS_KEPT", 1)
+    world.options = msgspec.structs.replace(world.options, manifests_kept=1)
     writer = await begin(world)
     number = writer.manifests.number + 1
     held = world.store.hold("create", manifest_name(number))

@@ -9,7 +9,7 @@ from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import WALS, wal_name
 from storage.format.wal import WINDOW, LayerRecords, encode
-from storage.lsm.gc.sweep import LEFTOVER_SECONDS_MIN
+from storage.lsm.options import LEFTOVER_SECONDS_MIN
 from storage.lsm.recovery.ciphers import Ciphers
 from tests.storage.lsm.wal.test_reader import contents, sector, written
 from tests.storage.lsm.worlds import KEY, World, durable, read, when_durable

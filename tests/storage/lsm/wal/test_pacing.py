@@ -23,7 +23,14 @@ class Committer:
     def __init__(self) -> None:
         self.pace = Pace(lambda: 0.0, lambda _: None)
         self.writes = WriteState(
-            sequence=0, pressure=Pressure(Gate(lambda _: None), unlogged_max=256 * MIB, memtable_max=256 * MIB)
+            sequence=0,
+            pressure=Pressure(
+                Gate(lambda _: None),
+                unlogged_max=256 * MIB,
+                memtable_max=256 * MIB,
+                log_objects_max=4000,
+                log_bytes_max=512 * MIB,
+            ),
         )
 
     def wake(self, queue: LayerQueue) -> None:
