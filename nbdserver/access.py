@@ -33,7 +33,7 @@ class Identity:
     """Who a client is, as far as that was proven."""
 
     uid: int | None = None
-    """Its user on a Unix socket."""
+    """The user id of the process at the other end of a Unix socket; None: it came another way."""
     names: tuple[str, ...] = ()
     """The names in its verified certificate."""
 

@@ -77,7 +77,7 @@ class BlockDevice(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes now."""
+        """In bytes, as it is now: a device may be resized meanwhile."""
 
     @property
     def identity(self) -> str:

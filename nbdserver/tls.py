@@ -179,7 +179,7 @@ def _read(path: Path) -> bytes:
 
 
 def _certificates(file: _File) -> list[x509.Certificate]:
-    """At least one."""
+    """The certificates in a file, at least one. Invalid: there is none."""
     try:
         return x509.load_pem_x509_certificates(file.content)
     except ValueError:

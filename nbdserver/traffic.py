@@ -19,11 +19,11 @@ class Traffic:
 
     @property
     def requests(self) -> int:
-        """All of them."""
+        """How many requests there were, of all commands."""
         return sum(self.commands.values())
 
     def plus(self, other: "Traffic") -> "Traffic":
-        """Both together."""
+        """The sum of this and the other, in a new object."""
         commands = dict(self.commands)
         for command, count in other.commands.items():
             commands[command] = commands.get(command, 0) + count

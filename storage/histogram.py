@@ -13,12 +13,12 @@ class Histogram:
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
-        """By bucket, of `BOUNDS` and one more; not cumulative."""
+        """How many durations fell into each bucket of `BOUNDS`, and last how many were longer; not cumulative."""
         self.seconds = 0.0
-        """Of all together."""
+        """The sum of all durations."""
 
     def add(self, seconds: float) -> None:
-        """Something took so long."""
+        """Count one duration, in seconds."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 

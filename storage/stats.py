@@ -15,7 +15,7 @@ class StatKind(Enum):
     COUNTER = "counter"
     """It only grows, from 0 when the process opened the store."""
     GAUGE = "gauge"
-    """It goes up and down."""
+    """A state of this moment, which goes up and down."""
 
 
 @dataclass(frozen=True, slots=True)

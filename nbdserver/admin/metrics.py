@@ -49,7 +49,7 @@ class Counted(Protocol):
         """What was counted of all clients, by the name of their export."""
 
     def clients(self) -> list[dict[str, Any]]:
-        """Everybody who is connected."""
+        """What `status` says of each client that is connected."""
 
 
 class Metrics(Collector):
@@ -64,7 +64,9 @@ class Metrics(Collector):
         self._registry.register(self)
 
     async def text(self) -> bytes:
-        """All of them now."""
+        """All metrics as they are now, in the text format of Prometheus. What is stored is counted anew if it was not
+        for USAGE_SECONDS.
+        """
         now = self._env.monotonic()
         if now - self._used_at >= USAGE_SECONDS:
             await self._store.count_usage()
@@ -72,7 +74,7 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """For the library."""
+        """What `prometheus_client` calls when it writes the text: every metric family, read in one step."""
         yield InfoMetricFamily("nbdserver", "what runs", {"version": __version__, "store": self._store.url})
         status: dict[str, Any] = msgspec.to_builtins(self._store.status())
         yield from _numbers("nbdserver_", (*STORE_STATS, *ENGINE_STATS), status)

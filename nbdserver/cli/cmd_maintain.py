@@ -64,7 +64,7 @@ class _Done:
         self.left = 0
 
     def step(self, step: Answer) -> None:
-        """A step is done."""
+        """Note what one step has done, and say it where somebody looks on."""
         self._stored, self.left = step["stored_bytes"], step["left"]
         self._uploaded += step["uploaded_bytes"]
         if step["job"] is None:

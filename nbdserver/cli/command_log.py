@@ -43,7 +43,7 @@ class CommandLog:
         self._detached = detached
 
     def start(self, *, verbose: bool) -> None:
-        """It starts."""
+        """The command begins: say on standard error what goes wrong before its own log is there."""
         from nbdserver.service import logs
 
         early = self._level if verbose or sys.stderr.isatty() else logging.ERROR

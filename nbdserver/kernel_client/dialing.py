@@ -25,7 +25,7 @@ REFUSED = 1 << 31
 """In the kind of a reply to an option: it is an error."""
 
 REPLIES_MAX = 1000
-"""To one option."""
+"""Replies to one option that are read before the server counts as one that never ends."""
 
 REPLY_BYTES_MAX = 1 << 16
 """Longest reply to an option that is read: what it can say is shorter than a string of the protocol."""

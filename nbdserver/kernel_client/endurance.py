@@ -12,7 +12,7 @@ from pathlib import Path
 
 MCL_CURRENT = 1
 MCL_FUTURE = 2
-"""Of mlockall(2)."""
+"""The flags of mlockall(2) for what is mapped now, and for what will be."""
 
 PR_SET_IO_FLUSHER = 57
 """Of prctl(2), Linux 5.6 and later: "this process is a part of a block device"."""

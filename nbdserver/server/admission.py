@@ -55,11 +55,11 @@ class Admission:
         return False
 
     def begin(self) -> None:
-        """A request is under way."""
+        """Count a request that was taken and has no reply yet."""
         self.outstanding += 1
 
     def end(self) -> None:
-        """Its reply is ready."""
+        """Count it no more: its reply is ready, or it will have none."""
         self.outstanding -= 1
         self._changed()
 

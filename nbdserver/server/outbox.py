@@ -82,7 +82,7 @@ class Outbox:
         return self.bytes_sent - self._transport.get_write_buffer_size()
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Send nothing more: what was not handed to the transport yet is dropped, and what comes is ignored."""
         self._closed = True
         self.parts.clear()
         self._leaving = 0

@@ -1,4 +1,4 @@
-"""Throughput, whether something moves, for those who hold what others wait for. Pure."""
+"""Throughput, whether something moves, for those who hold what others wait for. No I/O."""
 
 from nbdserver.server.limits import PROGRESS_RATE_MIN
 

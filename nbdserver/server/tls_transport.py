@@ -36,7 +36,7 @@ class Above(Protocol):
     """The connection that is secured. Beside what the loop calls it gets one of `secured` and `not_secured`."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where plaintext goes."""
+        """Memory that the next plaintext is put into, of `sizehint` bytes or another number."""
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` of plaintext were put there."""

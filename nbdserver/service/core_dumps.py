@@ -8,7 +8,7 @@ import ctypes
 import resource
 
 PR_SET_DUMPABLE = 4
-"""Of prctl(2)."""
+"""The option of prctl(2) that says whether a process may be dumped."""
 
 
 def forbid_core_dumps() -> None:

@@ -18,7 +18,7 @@ from storage.lsm.wal.reader import LogReader
 CHAIN_READS_IN_FLIGHT = 16
 
 FENCE_BYTES_MAX = 4096
-"""It holds one number."""
+"""Read of a fence at most: it holds one number, and what is larger is none."""
 
 _KINDS = (ObjectKind.MANIFEST,)
 

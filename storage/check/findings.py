@@ -67,7 +67,7 @@ class Finding(msgspec.Struct, frozen=True):
     sentence: str
     """What is wrong, for people."""
     ranges: tuple[LayerRange, ...] = ()
-    """Where it shows."""
+    """What cannot be read because of it, in each layer that shows it."""
     fault: bool = False
     """No data is lost by it, and the store opens."""
 

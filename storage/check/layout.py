@@ -32,7 +32,7 @@ def sst_misfits(ref: SstRef, header: Header, index: SstIndex, *, sequence: int) 
 
 
 def checkpoint_misfits(ref: SstRef, header: Header, trailer: Trailer, *, sequence: int) -> Iterator[str]:
-    """The same of a checkpoint."""
+    """What is wrong with the place and the header of a checkpoint, and with the trailer that says what it holds."""
     yield from _name_misfits(ref, header)
     rows = sum(part.rows for part in trailer.parts)
     if rows != ref.entries:

@@ -53,7 +53,7 @@ class ReadTimes:
         return found
 
     def encode(self) -> bytes:
-        """All of it, for a file."""
+        """What is kept between two runs of a server, as the bytes of a file."""
         return msgspec.msgpack.encode(_ReadTimesFile(VERSION, self.began, self.read, self.damaged))
 
     def sound(self, sst: str, now: float) -> None:

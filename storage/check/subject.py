@@ -69,7 +69,9 @@ class Findings:
     def add(
         self, kind: Kind, name: str, sentence: str, ranges: tuple[LayerRange, ...] = (), *, fault: bool = False
     ) -> None:
-        """One more."""
+        """Note one finding: `sentence` says what is wrong with the object `name`, and where it shows. `fault`: it bears
+        nothing now.
+        """
         self.all.append(Finding(kind, name, sentence, ranges, fault))
 
     def corrupt(self, kind: Kind, error: Corrupt, *, fault: bool = False) -> None:

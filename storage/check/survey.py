@@ -82,7 +82,7 @@ async def survey(subject: Subject) -> Surveyed:
 
 
 class _Survey:
-    """One try."""
+    """One try to survey the store, at one manifest: given up if a writer commits meanwhile."""
 
     def __init__(self, subject: Subject) -> None:
         moment = subject.moment
@@ -103,7 +103,7 @@ class _Survey:
         self.found = Surveyed(self.findings, self.manifests, subject.make_tree(), sst_numbers=self.numbers)
 
     async def run(self) -> Surveyed:
-        """All of it."""
+        """Check everything, in the order in which one thing rests on another."""
         if not await self._begin():
             return self.found
         self.listed_ids = {ref.id: merged for ref, merged in self.manifests.listed()}

@@ -1,4 +1,4 @@
-"""The journal as bytes: segments of batches, each of which is what one pass of the event loop wrote. Pure.
+"""The journal as bytes: segments of batches, each of which is what one pass of the event loop wrote. No I/O.
 
     segment    u64 end | u64 answered, in the order of bytes of this machine | batches | anything, from `end` on
     batch      tag 16 | "NBDJ" | u32 entries | u64 length of the entries | entries
@@ -36,7 +36,7 @@ _BATCH_PLACE = struct.Struct("<QI")
 _MAGIC = b"NBDJ"
 
 SEGMENT_BYTES_MIN = _ENDS.size + _BATCH_BYTES + _ENTRY.size
-"""Of a segment for one operation without data."""
+"""Bytes that a segment for one operation without data takes: smaller ones are of no use."""
 
 TREE = 0
 """The layer of changes of the tree of names, which no layer has."""

@@ -12,7 +12,9 @@ CHANGED = 1
 
 
 class Changes:
-    """Since one snapshot, which stays the one meant though its name may go to another. Owned by the event loop."""
+    """The changes of one layer since a snapshot, which stays the one meant though its name may go to another. Owned by
+    the event loop.
+    """
 
     def __init__(self, layers: Mapping[int, Layer], forest: Forest, snapshot: int, layer: Layer) -> None:
         """`layer` may become a newer one meanwhile: then it is that which is compared. `layers` are all that live."""

@@ -33,14 +33,14 @@ class FileInfo:
     size: int
     """Of a device its own, of a symbolic link that of its text, of a directory 0."""
     target: str
-    """Of a symbolic link."""
+    """What a symbolic link holds; nothing for anything else."""
     inode: int
     modified: float
     changed: float
 
 
 class FileTree:
-    """Owned by the event loop."""
+    """What people and programs see of the tree, by path, and what they change of it. Owned by the event loop."""
 
     def __init__(self, engine: Engine, tree: NameTree, env: Env, refuse_in_use: Callable[[str, str], None]) -> None:
         """`refuse_in_use` raises Conflict if clients are attached to the device of a name, and says what was to be

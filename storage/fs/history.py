@@ -10,11 +10,13 @@ from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 
 COMPARED_BYTES = 1 << 20
-"""At once, of each of two layers."""
+"""Compared between two turns of the event loop, of each of two layers: what is in memory meanwhile."""
 
 
 class History:
-    """Of a device, or of one of its snapshots. Owned by the event loop."""
+    """The history of a device as one of its layers sees it: that of the device, or of one of its snapshots. Owned by
+    the event loop.
+    """
 
     def __init__(self, engine: Engine, tree: NameTree, layer: Layer) -> None:
         self._engine = engine

@@ -72,7 +72,7 @@ class SnapshotOrigin(IntEnum):
     """Who wanted a snapshot."""
 
     ASKED = 0
-    """Somebody who named it."""
+    """Somebody asked for the snapshot, under its name."""
     ROLLBACK = 1
     """A rollback, which kept what it replaced."""
     CLONE = 2
@@ -90,12 +90,12 @@ class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
     size: int
     frozen: bool
     name: str = ""
-    """Of a snapshot."""
+    """The name of a snapshot; devices have theirs in the tree of names."""
     born: int = 0
-    """When it became a snapshot."""
+    """When it became a snapshot, in seconds since 1970."""
     origin: SnapshotOrigin = SnapshotOrigin.ASKED
     identity: bytes = b""
-    """Of what a snapshot holds: drawn when it is taken, and the same wherever that was brought to."""
+    """What the content of a snapshot is known by: drawn when it is taken, and the same wherever that was brought to."""
     expires: int = 0
     """When a snapshot may be deleted; 0: when somebody asks for it."""
     filling: bool = False

@@ -26,7 +26,7 @@ class KeySlots:
         self._cost = cost
 
     async def list(self, password: Password) -> list[PasswordInfo]:
-        """All of them, by label."""
+        """All passwords of the store, in order of their slots."""
         return await password_slots.list_passwords(self._objects, password, self._env, self._cost)
 
     async def change(self, old: Password, new: Password) -> None:

@@ -51,7 +51,7 @@ class SnapshotInfo:
 
 
 class Snapshots:
-    """Owned by the event loop."""
+    """The snapshots of a store: taken, listed, rolled back to, cloned and deleted. Owned by the event loop."""
 
     def __init__(
         self,

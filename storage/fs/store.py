@@ -159,8 +159,8 @@ class Store:
         await self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
 
     async def resize_device(self, name: str, size: int, *, shrink: bool = False) -> None:
-        """Another size in bytes; durable when this returns. Making it smaller needs `shrink` and no client (else
-        Conflict), and zeroes what it cuts off.
+        """Another size, in bytes, a multiple of SIZE_STEP_BYTES; durable when this returns. Making it smaller needs
+        `shrink` and no client (else Conflict), and zeroes what it cuts off. NotFound; Invalid: no device may have it.
         """
         self._engine.check_alive()
         self._engine.check_writer()

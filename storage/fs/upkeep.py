@@ -24,13 +24,13 @@ class CompactionStep(msgspec.Struct, frozen=True):
     """One job of a compaction."""
 
     job: str | None
-    """Its kind; None: nothing is left to do."""
+    """The kind of job that was done; None: nothing is left to do."""
     what: str
-    """The same for people."""
+    """What that job did and why, in words for people."""
     stored_bytes: int
-    """Of the SSTs, afterwards."""
+    """Bytes of all SSTs that the manifest lists after it."""
     uploaded_bytes: int
-    """By this job."""
+    """Bytes that this job put into the store."""
     left: int
     """SSTs and blocks that are left as they are: they are damaged, or the store withholds them."""
 

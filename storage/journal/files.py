@@ -61,7 +61,7 @@ class JournalFiles(Protocol):
         """The numbers of its segments, ascending."""
 
     def read(self, segment: int) -> bytes:
-        """All of a segment."""
+        """The bytes of a whole segment, whatever part of it is used."""
 
     def map(self, segment: int, size: int) -> Memory:
         """A new segment without a batch, which is written to by writing to this; it has room for `size` bytes in all.

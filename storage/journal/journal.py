@@ -47,11 +47,11 @@ class Queue(Protocol):
 
     @property
     def layer(self) -> int:
-        """Whose operations it carries."""
+        """The number of the layer whose operations it carries."""
 
     @property
     def last_sequence(self) -> int:
-        """Its newest operation."""
+        """The sequence of its newest operation."""
 
     @property
     def acked_sequence(self) -> int:
@@ -93,7 +93,9 @@ class JournalPlace:
 
 
 class Journal:
-    """Owned by the event loop. Until `start` it is off."""
+    """The journal of one writer: what was linked and is not in the log yet, in memory that outlives the process. Until
+    `start` it is off. Owned by the event loop.
+    """
 
     def __init__(
         self,
@@ -107,7 +109,7 @@ class Journal:
         take, which slows writers before it is all of it."""
         self.pending = pending
         self.bytes = 0
-        """In all segments."""
+        """Memory that all segments take together, used or not."""
         self.on = False
         self._place: JournalPlace | None = None
         self._bytes_max = bytes_max
@@ -121,11 +123,11 @@ class Journal:
         self._active: Segment | None = None
         """The one that grows; the last one of `_segments`."""
         self._memory: Memory = bytearray()
-        """What it is written to."""
+        """The memory of the segment that grows."""
         self._end = 0
-        """Where it ends."""
+        """Where what was written to that segment ends, in bytes from its beginning."""
         self._batches = 0
-        """In it."""
+        """How many batches that segment has: the position of the next one."""
 
     def start(self, place: JournalPlace, segments: list[Segment]) -> None:
         """Go on behind these segments, which are there and hold all that was linked so far and is not in the log. Those

@@ -38,7 +38,7 @@ ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DeleteSnapshot)
 
 
 class Layers:
-    """Owned by the event loop."""
+    """The layers of a store that live, by number, and what changes of the tree do to them. Owned by the event loop."""
 
     def __init__(
         self,
@@ -113,7 +113,9 @@ class Layers:
             layer.show_tables()
 
     def queue(self, number: int) -> LayerQueue | None:
-        """The queue of a layer, or of the tree; None: there is no such layer."""
+        """The queue of the layer with this number, or that of changes of the tree for `TREE`. None: no such layer
+        lives.
+        """
         if number == TREE:
             return self.tree_queue
         layer = self.by_number.get(number)
@@ -138,7 +140,7 @@ class Layers:
     # --- changes of the tree
 
     def change_tree(self, record: bytes) -> int:
-        """Apply one record to the tree and log it. Gives its sequence in the `tree_log`."""
+        """Apply one record to the tree and log it. Gives its sequence in the `tree_queue`."""
         sequence = self._writes.take_sequence()
         self._change_tree(Meta(sequence, record))
         return sequence
@@ -242,8 +244,9 @@ class Layers:
         return [layer.queue for layer in self.by_number.values()] + [self.tree_queue]
 
     def seal(self) -> tuple[Memtable, list[tuple[LayerQueue, int]]]:
-        """Put a new memtable in place of the active one. Gives the sealed one, and for each queue the sequence up to
-        which that one holds it.
+        """Put a new memtable in place of the active one, in one step. Gives the sealed one, and of each queue the
+        sequence up to which that one holds its operations: once the log has those, it may be flushed. BrokenInvariant:
+        one is sealed already.
 
         A cut never spans two memtables (Q2), so everything queued is cut first. Queues of dropped layers count as
         long as anything of them is on its way: the log is truncated behind it.

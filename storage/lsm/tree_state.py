@@ -22,16 +22,22 @@ class TreeEffects:
 
 
 class TreeState(Protocol):
-    """The tree of names."""
+    """The tree of names, as the engine knows it: an image in bytes, and records that change it. Owned by the event
+    loop.
+    """
 
     def load(self, image: bytes) -> None:
-        """Become the tree that `encode` gave."""
+        """Become the tree whose image this is, as `encode` gave it. Corrupt: it is none; Unsupported: it is of
+        another version.
+        """
 
     def encode(self) -> bytes:
-        """The whole tree."""
+        """The image of the whole tree: bytes that only `load` reads, stored with a memtable flush if it has changed."""
 
     def apply(self, record: bytes) -> TreeEffects:
-        """Change the tree by one record, all or nothing."""
+        """Change the tree by one record, all or nothing; gives what that does to layers. Corrupt: it does not fit the
+        tree, Unsupported: it is of another version.
+        """
 
     def trunks(self) -> Iterable[list[int]]:
         """The layers that exist, as trunks: of each device its snapshots, oldest first, and its head."""

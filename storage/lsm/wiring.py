@@ -57,13 +57,13 @@ class Supervisor(Protocol):
     """What the parts of an engine tell it, and ask of it."""
 
     def fail(self, error: BaseException) -> None:
-        """Nothing may go on."""
+        """A part has failed with `error`: the engine is poisoned, and nothing is acknowledged any more."""
 
     def log_moved(self) -> None:
-        """Something was acknowledged."""
+        """The log has acknowledged something, or was truncated: who waits for that, and for a flush, looks again."""
 
     async def look_for_newer(self) -> None:
-        """Something is missing that should be there."""
+        """An object is missing that the manifest or the log names. Fenced: a newer writer has deleted it."""
 
     async def durable(self, queue: LayerQueue, sequence: int) -> None:
         """Return when everything of this queue up to `sequence` is acknowledged."""

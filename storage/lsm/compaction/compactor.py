@@ -91,7 +91,7 @@ class Compactor:
         self._withheld: dict[str, float] = {}
         """SSTs that the store refused, and until when each is left alone."""
         self._unreadable: dict[tuple[int, int], float] = {}
-        """The same of (layer, block)."""
+        """Blocks (layer, block) of which the store refused something, and until when each is left alone."""
         self._consolidated = (0, 0)
         """Layer and block of the last one that was consolidated."""
         self._seen = (0, 0.0)

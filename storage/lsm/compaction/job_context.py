@@ -63,7 +63,7 @@ class JobContext:
     to_its_end: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
     """Does what must not be left half done, under a name."""
     rows_per_part: int
-    """Of a checkpoint."""
+    """Rows of a checkpoint that are sealed as one part, about."""
     progress: MaintenanceProgress = field(default_factory=MaintenanceProgress)
     condemned: set[str] = field(default_factory=set)
     """SSTs that no manifest lists any more, and that a read under way may still want."""

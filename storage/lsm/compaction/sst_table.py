@@ -85,7 +85,7 @@ class SstTable:
         return (self.facts(at) for at in range(len(self)))
 
     def facts(self, at: int) -> SstFacts:
-        """One of them."""
+        """The row at position `at`, as an object."""
         return SstFacts(
             self.ids[at],
             int(self.number[at]),
@@ -114,7 +114,7 @@ class SstTable:
         return np.fromiter((sst in ids for sst in self.ids), np.bool_, len(self))
 
     def where(self, mask: NDArray[np.bool_]) -> "SstTable":
-        """Some of them."""
+        """The rows for which `mask` is true, in the same order."""
         ids = [self.ids[at] for at in np.flatnonzero(mask).tolist()]
         rest = (self.number, self.size, self.frames, self.live, self.rows, self.merged)
         return SstTable(ids, *(column[mask] for column in rest))  # type: ignore[arg-type]

@@ -51,9 +51,9 @@ class SstUsage:
 
     count: int
     size: int
-    """Of the objects."""
+    """Bytes of the objects."""
     frames: int
-    """Of the frames in them."""
+    """Bytes of the sealed frames in them; the rest are their indexes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Meter:
         self._ssts = SstUsage(0, 0, 0)
         self._ssts_of = -1
         self.usage = Usage()
-        """As last counted."""
+        """What `count` found last; zeros before."""
 
     async def count(self) -> Usage:
         """Count anew, unless nothing has changed since."""

@@ -62,7 +62,7 @@ class BlockMap:
         self._shared: set[int] = set()
         """Pages that a `Frozen` has too."""
         self._freezes = 0
-        """How many there are."""
+        """How many `Frozen` of it there are that were not thawed yet."""
         self._taken: set[int] = set()
         """Blocks that are being put together, see `take`."""
         self._lent: set[int] = set()

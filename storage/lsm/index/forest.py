@@ -27,11 +27,11 @@ BLOCKS_IN_STEP = 256
 
 
 class Forest:
-    """Owned by the event loop."""
+    """The trunks of a store, by the layers in them. Owned by the event loop."""
 
     def __init__(self, trunks: Iterable[Trunk] = ()) -> None:
         self._trunks: dict[int, Trunk] = {layer: trunk for trunk in trunks for layer in trunk.layers}
-        """By layer."""
+        """The trunk of each layer, by its number."""
         self._dropped: set[int] = set()
         """Layers that are gone ahead of their turn, and whose making may have its turn yet: that makes nothing."""
 
@@ -100,7 +100,9 @@ class Forest:
             del self._trunks[layer]
 
     def steps(self, operation: Operation) -> Iterator[None]:
-        """Do an operation, at its turn. BrokenInvariant: it does not fit."""
+        """Do an operation, at its turn, in steps of at most BLOCKS_IN_STEP blocks, about half a millisecond each:
+        others may run between two of them, and none is left out. BrokenInvariant: it does not fit what is there.
+        """
         match operation:
             case MakeLayer(layer):
                 if layer not in self._dropped:

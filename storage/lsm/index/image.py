@@ -92,7 +92,7 @@ def kept_blocks(frozen: Frozen) -> NDArray[np.uint32]:
 
 
 def kept_of(frozen: Frozen) -> Columns:
-    """The same as runs."""
+    """The blocks that a snapshot keeps of what was replaced since, as runs."""
     return _runs([kept_blocks(frozen)])
 
 

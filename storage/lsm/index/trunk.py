@@ -15,7 +15,7 @@ from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Found, Standing
 
 AnyMap = BlockMap | ReverseDelta
-"""What refers to frames."""
+"""The map of one layer: of a head all blocks, of a snapshot those that were replaced since."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,9 +25,9 @@ class Trunk:
     layers: list[int]
     """Snapshots, oldest first, and the head."""
     flat: BlockMap
-    """Of the head."""
+    """What the head shows of every block."""
     deltas: list[ReverseDelta] = field(default_factory=list)
-    """Of the snapshots, oldest first."""
+    """What each snapshot shows otherwise than the next newer layer, oldest first."""
     shares: bool = False
     """Whether it was cloned, or is a clone: its frames may be another trunk's as well."""
 

@@ -137,12 +137,16 @@ class Manifests:
         )
 
     def listed(self) -> list[tuple[SstRef, bool]]:
-        """All data SSTs that count, and of each whether the checkpoint holds its rows."""
+        """All data SSTs that count: what any layer shows of the store lies in them or in the log. Of each whether the
+        checkpoint holds its rows; those come first, in the order of its table.
+        """
         merged_ssts = [(sst, True) for sst in merged(self.manifest, self.table)]
         return merged_ssts + [(sst, False) for sst in self.manifest.ssts]
 
     def gone(self) -> list[SstRef]:
-        """The data SSTs of the checkpoint's table that do not count any more."""
+        """The data SSTs of the checkpoint's table that do not count any more: nothing refers to them, and they may have
+        been deleted.
+        """
         return [self.table[position - 1] for position in self.manifest.gone]
 
     async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:

@@ -63,7 +63,7 @@ class Gate:
         self.closed = False
         self._call_soon = call_soon
         self._full = False
-        """There is no room."""
+        """Some limit is reached: writes wait, and are let through one by one."""
         self._due = False
         self._now = 0
         """Virtual time: the start of the turn that was given last, in bytes."""

@@ -56,7 +56,9 @@ class Links:
         return found
 
     def sector(self, block: int, sector: int, data: Buffer, sequence: int) -> None:
-        """A write of one whole sector: what most writes are, without a further call."""
+        """A write of one whole sector, the `sector`th of 64 in its block: what most writes are, without a further call.
+        `data` are its 4096 bytes, which never change afterwards.
+        """
         entry = self.table.blocks.get(block)
         if entry is None:
             entry = self.table.entry(block)

@@ -14,7 +14,9 @@ from storage.lsm.memtable.memtable import Memtable
 
 
 class WriteState:
-    """Owned by the event loop. `memtable` takes writes; `sealed` is the one being flushed, if any."""
+    """What all writers of a store share. `memtable` takes writes; `sealed` is the one being flushed, if any. Owned by
+    the event loop.
+    """
 
     __slots__ = ("_pressure", "memtable", "sealed", "sequence", "unkept")
 

@@ -160,7 +160,7 @@ class HostState:
             self.forget()
 
     def mark(self, epoch: int) -> Mark:
-        """Where the writer of `epoch` notes what it acknowledges; call it after `save` for that epoch."""
+        """Where the writer of `epoch` notes the highest number of the log that it acknowledges, after `save` for it."""
         with _explained(self._folder):
             return Mark(self._folder / f"acknowledged-{epoch}")
 

@@ -37,7 +37,7 @@ class Suspect:
 
 
 class Suspects:
-    """All of them, by name."""
+    """The objects that are suspects, by name."""
 
     def __init__(self) -> None:
         self._found: dict[str, Suspect] = {}

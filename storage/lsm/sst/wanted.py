@@ -24,7 +24,7 @@ class Waiter:
     patience: float
     layer: int
     urgent: bool
-    """It is the memtable flush."""
+    """The memtable flush waits for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,9 +35,9 @@ class Wanted:
     name: str
     waiters: list[Waiter] = field(default_factory=list)
     tries: int = 0
-    """In vain, since its object is a suspect."""
+    """GETs in vain, since its object is a suspect."""
     due: float = 0.0
-    """When to try again."""
+    """When to try again (`Env.monotonic`)."""
     suspected: float = 0.0
     """Since when it waits among what is wanted of suspects; when the first GET in vain began, if there was one."""
     newest: float = 0.0
@@ -60,7 +60,7 @@ class Wanted:
         return bool(self.waiters) and not self.missed
 
     def set_apart(self, now: float) -> None:
-        """Its object is a suspect."""
+        """Its object is a suspect from now on, seconds of `Env.monotonic`: it waits apart, and may be tried at once."""
         self.suspected = self.newest = self.due = now
         self.tries = 0
 

@@ -81,7 +81,7 @@ class GroupCommit:
         self.pace = pace
         self.pacing = Pacing(pace, push_seconds=push_seconds)
         self.position = position
-        """Changed here only."""
+        """Where the log stands. The group commit alone changes it; others read a snapshot."""
         self._store = store
         self._cipher = cipher
         self._store_id = store_id
@@ -107,14 +107,16 @@ class GroupCommit:
     # --- called by queues
 
     def wake(self, queue: LayerQueue) -> None:
-        """A queue got its first pending operation."""
+        """A queue got its first pending operation, now. It is cut `push_seconds` from now at the latest."""
         queue.waits_from(self._env.monotonic())
         self._dirty[queue] = None
         if self._timer is None and not self._stopped:
             self._timer = self._loop.call_later(self.pacing.push_at(queue) - queue.since, self._on_timer)
 
     def kick(self) -> None:
-        """Something may be due; looked at once per pass of the event loop."""
+        """Something may be due to be cut or sent: decided once, later in this pass of the event loop, however often
+        this is called.
+        """
         if not self._scheduled and not self._stopped:
             self._scheduled = True
             self._loop.call_soon(self._pump)
@@ -132,7 +134,7 @@ class GroupCommit:
         return list(dict.fromkeys([*self._dirty, *sent]))
 
     def oldest(self) -> float | None:
-        """When the oldest operation came that is not acknowledged yet; None if all are."""
+        """When the oldest operation came that is not acknowledged yet (`Env.monotonic`); None if all are."""
         cuts = [cut for batch in self._in_flight for cut in batch.cuts]
         cuts += [cut for queue in self._dirty for cut in queue.cuts]
         times = [cut.since for cut in cuts] + [queue.since for queue in self._dirty if queue.pending]

@@ -31,7 +31,7 @@ class LogObject:
     metas: list[Meta]
     """The changes of the tree in it."""
     sequence: int
-    """Its newest sequence, 0 if it has none."""
+    """The sequence of the newest operation in it, 0 if it has none (a fence)."""
 
     @classmethod
     def open(cls, cipher: Cipher, number: int, raw: bytes, *, store_id: bytes) -> "LogObject":

@@ -37,7 +37,7 @@ class Committer(Protocol):
         """A queue got its first pending operation."""
 
     def kick(self) -> None:
-        """Something may be due."""
+        """A queue may be due to be cut; see `GroupCommit.kick`."""
 
 
 @dataclass(slots=True)
@@ -215,7 +215,9 @@ class LayerQueue:
         return self.pending_bytes >= (pace.object_bytes if bulk else pace.inline_bytes)
 
     def cut(self, memtable: Memtable) -> Cut:
-        """Take the head of the queue: all of it if it holds bulk, else up to the size of a WAL object."""
+        """Take the head of the queue (Q1), which must not be empty, and put it behind `cuts`: all of it if it holds
+        bulk, else up to the size of a WAL object. `memtable` is the one that holds it.
+        """
         blocks = self._whole_blocks()
         if len(blocks) * BLOCK_BYTES >= self._commit.pace.bulk_bytes_min:
             ops, self.pending = self.pending, []

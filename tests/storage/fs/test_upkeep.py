@@ -137,7 +137,7 @@ async def test_a_reader_plans_and_writes_nothing(tmp_path: Path) -> None:
 async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(tmp_path)
+    place = Place(tmp_path, manifests_kept=1)
     store, _ = await place.overwritten()
     await compacted(store, None)
     await store.close()
