@@ -148,7 +148,7 @@ class Exports:
 
     def seen_by(self, identity: Identity, address: str = HERE) -> Catalogue[Export]:
         """The exports as far as this client, which comes from there, may know of them."""
-        return _All(self, address) if self.access is None else _Visible(self, identity, address)
+        return _All(self, address) if self.access is None else _PermittedExports(self, identity, address)
 
     def names(self) -> Sequence[str]:
         """What a client sees in a listing; the same object until that changes."""
@@ -228,7 +228,7 @@ class _All:
         return lost or self._exports.refusal(export)
 
 
-class _Visible(_All):
+class _PermittedExports(_All):
     """The exports that a client may see, by the access list as it is when something is asked."""
 
     def __init__(self, exports: Exports, identity: Identity, address: str) -> None:

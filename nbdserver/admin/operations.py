@@ -82,7 +82,7 @@ class PlanCompaction(msgspec.Struct, frozen=True, tag="plan-compaction"):
     writes: ClassVar[bool] = False
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        plan: Answer = msgspec.to_builtins(await store.upkeep.plan_compaction(self.device))
+        plan: Answer = msgspec.to_builtins(await store.maintenance.plan_compaction(self.device))
         return plan
 
 
@@ -95,8 +95,8 @@ class CompactStep(msgspec.Struct, frozen=True, tag="compact-step"):
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         if self.first:
-            await store.upkeep.flush()
-        step: Answer = msgspec.to_builtins(await store.upkeep.compact_step(self.device))
+            await store.maintenance.flush()
+        step: Answer = msgspec.to_builtins(await store.maintenance.compact_step(self.device))
         return step
 
 
@@ -106,7 +106,7 @@ class PlanCollection(msgspec.Struct, frozen=True, tag="plan-collection"):
     writes: ClassVar[bool] = False
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        found: Answer = msgspec.to_builtins(await store.upkeep.collect(dry_run=True))
+        found: Answer = msgspec.to_builtins(await store.maintenance.collect(dry_run=True))
         return found
 
 
@@ -116,7 +116,7 @@ class CollectGarbage(msgspec.Struct, frozen=True, tag="collect-garbage"):
     writes: ClassVar[bool] = True
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        found: Answer = msgspec.to_builtins(await store.upkeep.collect(dry_run=False))
+        found: Answer = msgspec.to_builtins(await store.maintenance.collect(dry_run=False))
         return found
 
 
@@ -126,7 +126,7 @@ class ShowReads(msgspec.Struct, frozen=True, tag="show-reads"):
     writes: ClassVar[bool] = False
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        report: Answer = msgspec.to_builtins(await store.upkeep.read_report())
+        report: Answer = msgspec.to_builtins(await store.maintenance.read_report())
         return report
 
 

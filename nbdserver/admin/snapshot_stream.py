@@ -33,7 +33,7 @@ _RECORD_HEAD = struct.Struct("<BQQ")
 _CHECK_BYTES = 16
 
 
-class _Kind(IntEnum):
+class _RecordKind(IntEnum):
     HEADER = 1
     DATA = 2
     ZERO = 3
@@ -83,24 +83,24 @@ class StreamEncoder:
 
     def header(self, header: StreamHeader) -> bytes:
         """The beginning."""
-        return STREAM_MAGIC + self._record(_Kind.HEADER, 0, msgspec.msgpack.encode(header))
+        return STREAM_MAGIC + self._record(_RecordKind.HEADER, 0, msgspec.msgpack.encode(header))
 
     def data(self, offset: int, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
         """A range that holds this."""
         for at in range(0, len(data), RANGE_BYTES_MAX):
-            yield self._record(_Kind.DATA, offset + at, data[at : at + RANGE_BYTES_MAX])
+            yield self._record(_RecordKind.DATA, offset + at, data[at : at + RANGE_BYTES_MAX])
 
     def zeros(self, offset: int, length: int) -> bytes:
         """A range that holds zeros."""
-        return self._record(_Kind.ZERO, offset, b"", length)
+        return self._record(_RecordKind.ZERO, offset, b"", length)
 
     def end(self, size: int) -> bytes:
         """All of it was sent."""
-        return self._record(_Kind.END, size, b"")
+        return self._record(_RecordKind.END, size, b"")
 
     def failure(self, reason: bytes) -> bytes:
         """The last record of one that cannot go on; only on the way between two processes."""
-        return self._record(_Kind.FAILURE, 0, reason)
+        return self._record(_RecordKind.FAILURE, 0, reason)
 
     def _record(self, kind: int, offset: int, body: bytes | bytearray | memoryview, length: int | None = None) -> bytes:
         head = _RECORD_HEAD.pack(kind, offset, len(body) if length is None else length)
@@ -153,8 +153,8 @@ class StreamDecoder:
         if len(self._buffer) < at + _RECORD_HEAD.size:
             return None
         kind, _, length = _RECORD_HEAD.unpack_from(self._buffer, at)
-        body = length if kind in (_Kind.HEADER, _Kind.DATA, _Kind.FAILURE) else 0
-        if body > (RANGE_BYTES_MAX if kind == _Kind.DATA else HEADER_BYTES_MAX):
+        body = length if kind in (_RecordKind.HEADER, _RecordKind.DATA, _RecordKind.FAILURE) else 0
+        if body > (RANGE_BYTES_MAX if kind == _RecordKind.DATA else HEADER_BYTES_MAX):
             raise damaged("a record has an impossible length")
         end = at + _RECORD_HEAD.size + int(body) + _CHECK_BYTES
         return end if len(self._buffer) >= end else None
@@ -169,14 +169,14 @@ class StreamDecoder:
         self._check = _next_check(self._check, head, body)
         if check != self._check:
             raise damaged("a checksum does not fit")
-        if kind == _Kind.FAILURE:
+        if kind == _RecordKind.FAILURE:
             raise SourceFailed(body)
-        if kind == _Kind.HEADER and self.header is None:
+        if kind == _RecordKind.HEADER and self.header is None:
             self.header = _decode_header(body)
             return None
-        if self.header is None or kind not in (_Kind.DATA, _Kind.ZERO, _Kind.END):
+        if self.header is None or kind not in (_RecordKind.DATA, _RecordKind.ZERO, _RecordKind.END):
             raise damaged("a record is not where it can be")
-        if kind == _Kind.END:
+        if kind == _RecordKind.END:
             if offset != self.header.size:
                 raise damaged("it ends with another size than it began with")
             self.ended = True
@@ -184,7 +184,7 @@ class StreamDecoder:
         if offset < self.position or offset + length > self.header.size or not length:
             raise damaged("a range lies where it cannot")
         self.position = offset + length
-        return offset, body if kind == _Kind.DATA else length
+        return offset, body if kind == _RecordKind.DATA else length
 
 
 def _decode_header(body: bytes) -> StreamHeader:

@@ -11,8 +11,8 @@ import msgspec
 
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.snapshot_stream import STREAM_VERSION, Range, StreamDecoder, StreamEncoder, StreamHeader
-from nbdserver.admin.transfer import HOLDER, Filler, data_ranges, read_in_order
-from storage.fs.filling import Arrival
+from nbdserver.admin.transfer import EXCLUSIVE_USER, Filler, data_ranges, read_in_order
+from storage.fs.filling import IncomingSnapshot
 from storage.units import MIB
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ async def receive(store: Store, name: str, chunks: AsyncIterable[bytes]) -> Answ
     while decoder.header is None:
         ranges += decoder.feed(await _next(parts, decoder))
     header = decoder.header
-    arrival = Arrival(header.snapshot, header.identity, header.size, header.born)
+    arrival = IncomingSnapshot(header.snapshot, header.identity, header.size, header.born)
     if header.base:
-        held = store.filling.onto(name, header.base, HOLDER, arrival)
+        held = store.filling.onto(name, header.base, EXCLUSIVE_USER, arrival)
     else:
-        held = store.filling.new(name, header.size, HOLDER, arrival)
+        held = store.filling.new(name, header.size, EXCLUSIVE_USER, arrival)
     async with held as device:
         filler = Filler(device)
         while True:

@@ -32,7 +32,7 @@ READS_AT_ONCE = 8
 SCAN_BYTES = 1 << 30
 """Asked of the map of a device in one step, so that the loop is not held up by a large one."""
 
-HOLDER = "an import"
+EXCLUSIVE_USER = "an import"
 """What has a device while it is filled."""
 
 ZERO_COSTS_BYTES = 4 * KIB
@@ -132,10 +132,10 @@ async def import_device(
         if size is None:
             raise Invalid(f"how large is {name!r} to be? Make it with device create before it is filled") from None
         room = -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
-        async with store.filling.new(name, room, HOLDER) as device:
+        async with store.filling.new(name, room, EXCLUSIVE_USER) as device:
             await _fill(device, pieces(device.size), overwrite=overwrite)
     else:
-        with store.hold(name, HOLDER) as device:
+        with store.hold(name, EXCLUSIVE_USER) as device:
             if size is not None and size > device.size:
                 raise Conflict(f"{name!r} has {device.size} bytes, {size} are to be written: make it larger first")
             await _fill(device, pieces(device.size), overwrite=overwrite)

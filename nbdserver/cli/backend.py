@@ -128,7 +128,7 @@ def at_rest(
 
 def _options(place: Place) -> StoreOptions:
     """How a command opens a store. As its writer it does again what a killed server has left in its journal."""
-    from nbdserver.journals import journal_folder
+    from nbdserver.journal_folder import journal_folder
     from storage import StoreOptions
 
     folder = journal_folder(place.journal, os.environ)

@@ -19,7 +19,7 @@ from nbdserver.config import format_size
 from nbdserver.printable import printable
 
 if TYPE_CHECKING:
-    from nbdserver.cli.images import ImageReader, ImageWriter, Piece
+    from nbdserver.cli.disk_images import ImageReader, ImageWriter, Piece
     from nbdserver.cli.progress import ProgressDisplay
     from storage import Store
 
@@ -51,7 +51,7 @@ def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str
     snapshot is there already; 20: the stream is damaged).
     """
     from nbdserver.admin.snapshot_stream import is_stream
-    from nbdserver.cli.images import ImageReader
+    from nbdserver.cli.disk_images import ImageReader
     from nbdserver.cli.progress import ProgressDisplay
 
     with contextlib.closing(ImageReader(file, insist=raw is not None)) as reader:
@@ -96,7 +96,7 @@ def export_command(
     with that snapshot of it. With --since it gets what changed since another snapshot of the device, for one that
     has that.
     """
-    from nbdserver.cli.images import ImageWriter
+    from nbdserver.cli.disk_images import ImageWriter
     from nbdserver.cli.progress import ProgressDisplay
 
     snapshot = SNAPSHOT(name) if stream or since is not None else None

@@ -17,7 +17,7 @@ from nbdserver.cli.parameters import NAME, Place, json_option, option, store_opt
 from nbdserver.config import format_size
 
 if TYPE_CHECKING:
-    from nbdserver.cli.images import ImageWriter
+    from nbdserver.cli.disk_images import ImageWriter
     from nbdserver.cli.progress import ProgressDisplay
     from storage import Store
 
@@ -40,7 +40,7 @@ def salvage_command(
     be known, since a part of the index or of the log is damaged, the command refuses. Exit status 3: there are bad
     ranges.
     """
-    from nbdserver.cli.images import ImageWriter
+    from nbdserver.cli.disk_images import ImageWriter
     from nbdserver.cli.progress import ProgressDisplay
 
     if file == "-":

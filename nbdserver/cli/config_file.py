@@ -81,12 +81,12 @@ def read(path: Path, tree: click.Group) -> ConfigFile:
         raise BadConfig(f"{path}: {error}") from None
     defaults: dict[str, Any] = {}
     for table, key, value in _entries(values, tree):
-        _put(defaults, tree, table, key, value, _Place(path, text, table, key))
+        _put(defaults, tree, table, key, value, _SettingPlace(path, text, table, key))
     return ConfigFile(path, text, defaults)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _SettingPlace:
     path: Path
     text: str
     table: tuple[str, ...]
@@ -112,7 +112,7 @@ def _entries(
 
 
 def _put(
-    defaults: dict[str, Any], tree: click.Group, table: tuple[str, ...], key: str, value: Any, place: _Place
+    defaults: dict[str, Any], tree: click.Group, table: tuple[str, ...], key: str, value: Any, place: _SettingPlace
 ) -> None:
     """Put one entry where the commands of its table find it."""
     found = False
@@ -149,7 +149,7 @@ def options(command: click.Command) -> Iterator[click.Option]:
             yield each
 
 
-def _check(option: click.Option, value: Any, place: _Place) -> None:
+def _check(option: click.Option, value: Any, place: _SettingPlace) -> None:
     """BadConfig: the option cannot have this value."""
     if option.is_flag:
         if not isinstance(value, bool):

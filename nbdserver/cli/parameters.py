@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a store is, as `config.locate` writes it, where this host remembers stores, and where it keeps journals of
-    them (`nbdserver.journals`).
+    them (`nbdserver.journal_folder`).
     """
 
     store: str

@@ -1,7 +1,7 @@
 """The server: where it listens, who is connected, and how it stops.
 
     exports = Exports(store.device, store.names)
-    server = Server(exports)
+    server = Listener(exports)
     host, port = await server.listen_tcp("127.0.0.1", 10809)
     await server.listen_unix(Path("/run/nbdserver/socket"))
     ...
@@ -25,7 +25,7 @@ from nbdserver.listen_errors import listening_failed
 from nbdserver.protocol.handshake import TlsMode
 from nbdserver.protocol.wire import PAYLOAD_BYTES_MAX
 from nbdserver.server.busy_poll import BusyPoll
-from nbdserver.server.clients import describe
+from nbdserver.server.client_report import describe
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import RESERVE_BYTES, Budget, Limits
 from nbdserver.server.refusal_log import RefusalLog
@@ -39,7 +39,7 @@ logger = logging.getLogger("nbdserver")
 DEFAULT_LIMITS = Limits()
 
 
-class Server:
+class Listener:
     """An NBD server for some exports. Belongs to the event loop in which it is made.
 
     `env` gives the time of day that `clients()` shows.

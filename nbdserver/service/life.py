@@ -24,7 +24,7 @@ import msgspec
 from nbdserver.admin.sockets import runtime_folder, socket_path
 from nbdserver.admin.starting import starting
 from nbdserver.config import STOP_SECONDS, ServeSettings
-from nbdserver.journals import journal_folder
+from nbdserver.journal_folder import journal_folder
 from nbdserver.service import logs
 from nbdserver.service.announce import Announcement
 from nbdserver.service.condition import opening, waits_for

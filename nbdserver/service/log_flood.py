@@ -15,7 +15,7 @@ RECORDS = 60
 
 
 @dataclass(slots=True)
-class _Event:
+class _Repeated:
     ends: float
     records: int = 0
     left_out: int = 0
@@ -28,7 +28,7 @@ class FloodFilter(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._events: dict[str, _Event] = {}
+        self._events: dict[str, _Repeated] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record may pass; it then has the field `left_out` if others of its event did not."""
@@ -38,7 +38,7 @@ class FloodFilter(logging.Filter):
         # The clock of records may be set back: then what it showed before says nothing.
         if event is None or not event.ends - EVERY_SECONDS <= record.created < event.ends:
             left_out = 0 if event is None else event.left_out
-            event = self._events[record.msg] = _Event(record.created + EVERY_SECONDS)
+            event = self._events[record.msg] = _Repeated(record.created + EVERY_SECONDS)
             if left_out:
                 record.left_out = left_out
         if event.records >= RECORDS:

@@ -20,7 +20,7 @@ from nbdserver.attachments import Attachments
 from nbdserver.config import ServeSettings
 from nbdserver.exports import Exports
 from nbdserver.server.limits import Limits, share_of_one_address
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from nbdserver.service import captive, logs
 from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.service.condition import summary
@@ -65,7 +65,7 @@ class Service:
             incarnation=store.incarnation,
             attachments=attachments,
         )
-        self._server = Server(
+        self._server = Listener(
             self._exports,
             limits=_limits(settings),
             env=env,

@@ -18,7 +18,7 @@ LOST_TRIES = 8
 """With the pauses of `pauses` these take 11 s."""
 
 
-async def insist(
+async def get_despite_missing(
     store: ObjectStore, ask: Callable[[], Awaitable[T]], *, on_missing: Callable[[], Awaitable[None]]
 ) -> T:
     """What `ask` gives. NotFound: it is not there, and was not for 11 s.

@@ -24,7 +24,7 @@ ROOM_BYTES = 64 * MIB
 """Read at once: at 100 ms a request that is 640 MB/s."""
 
 
-class Room:
+class BytesSemaphore:
     """Room for so many bytes at once. What needs more than all of it waits until it is empty, and goes alone."""
 
     def __init__(self, total: int = ROOM_BYTES) -> None:

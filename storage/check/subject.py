@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from storage.bucket.missing import insist
+from storage.bucket.missing import get_despite_missing
 from storage.bucket.outage import REFUSALS
 from storage.check.findings import Account, Finding, Kind, LayerRange
 from storage.crypto.keys import DataKey
@@ -18,7 +18,7 @@ from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor
-from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.tree_state import TreeState
 from storage.objects.base import ObjectStore
 
@@ -113,7 +113,7 @@ class Asker:
         is a finding now. Fenced: a newer manifest explains it. Corrupt, REFUSALS: the store gives nothing at all.
         """
         try:
-            return await insist(self.subject.store, ask, on_missing=self.manifests.look_for_newer)
+            return await get_despite_missing(self.subject.store, ask, on_missing=self.manifests.look_for_newer)
         except NotFound:
             self.findings.add(Kind.MISSING, name, f"it is missing, though {who} names it", fault=fault)
         except Corrupt as error:

@@ -5,7 +5,7 @@ An *operation* is a plain tuple, since one is made for every write on the fast p
     (sequence, offset, data)                    a write of `data` at byte `offset` of the layer
     (sequence, offset, length, allocated)       a discard or a write of zeroes; any length
 
-A WAL object holds a list of `LayerRecords`; replaying them in order gives the state its writer acknowledged. Wire
+A WAL object holds a list of `LayerLogRecords`; replaying them in order gives the state its writer acknowledged. Wire
 form of a record: `u8 type | u8 flags | u32 layer | u64 sequence | u64 offset | u64 length`, then `length` bytes for
 WRITE and META, the fields of `_SST` for TABLE, those of `_LOCATOR` for LOCATOR.
 """
@@ -46,7 +46,7 @@ class RecordType(IntEnum):
 
 
 @dataclass(slots=True)
-class LayerRecords:
+class LayerLogRecords:
     """What one WAL object says of one layer: operations, and frames that lie in data SSTs already."""
 
     layer: int
@@ -96,7 +96,7 @@ def sequence_of(record: Op | Meta | Uploaded | Located) -> int:
     return record.entry.sequence if isinstance(record, Located) else record.sequence
 
 
-def encode(layers: list[LayerRecords], metas: list[Meta]) -> bytes:
+def encode(layers: list[LayerLogRecords], metas: list[Meta]) -> bytes:
     """The body of a WAL object. Tree changes come first, then each layer's records by sequence."""
     out: list[Buffer] = []
     pack = _RECORD.pack

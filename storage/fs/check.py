@@ -22,7 +22,7 @@ from storage.format.names import MANIFESTS, manifest_name
 from storage.fs.name_tree import NameTree
 from storage.fs.status import DiskRange
 from storage.lsm.engine import Engine
-from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.take_over import Opened
 from storage.lsm.tree_state import TreeState
 from storage.objects.retry import RetryingStore

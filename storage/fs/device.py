@@ -5,7 +5,7 @@ from collections.abc import Callable
 from storage.buffers import Buffer
 from storage.errors import AccessDenied, Invalid
 from storage.fs.history import History
-from storage.fs.inodes import LayerRecord
+from storage.fs.inodes import LayerRow
 from storage.fs.name_tree import NameTree
 from storage.journal.journal import Journal
 from storage.lsm.engine import Engine
@@ -53,7 +53,7 @@ class Device:
         self.write: Callable[[int, Buffer], int] = self._refuse if read_only else layer.write
 
     @classmethod
-    def of(cls, engine: Engine, tree: NameTree, record: LayerRecord, identity: Callable[[], str]) -> "Device":
+    def of(cls, engine: Engine, tree: NameTree, record: LayerRow, identity: Callable[[], str]) -> "Device":
         """A layer of an open store as a disk."""
         layer = engine.layers[record.number]
         device = cls(

@@ -17,7 +17,7 @@ from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
 from storage.fs.device import Device
 from storage.fs.history import History
-from storage.fs.inodes import Edit, FreezeLayer, Inode, LayerRecord, PutInode, PutLayer, RollBackLayer
+from storage.fs.inodes import Edit, FreezeLayer, Inode, LayerRow, PutInode, PutLayer, RollBackLayer
 from storage.fs.name_tree import NameTree
 from storage.fs.pins import Pins
 from storage.fs.records import encode_edits
@@ -25,7 +25,7 @@ from storage.lsm.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class IncomingSnapshot:
     """A snapshot that comes from elsewhere: what it is called, its identity, its size in bytes, and when it was taken,
     in nanoseconds since 1970."""
 
@@ -77,7 +77,9 @@ class Filling:
                 await self.undo(number)
 
     @asynccontextmanager
-    async def new(self, name: str, size: int, user: str, arrival: Arrival | None = None) -> AsyncIterator[Device]:
+    async def new(
+        self, name: str, size: int, user: str, arrival: IncomingSnapshot | None = None
+    ) -> AsyncIterator[Device]:
         """A new device, held from its first moment by `user`, who fills it in here; gone again if that fails. What it
         holds is durable at the end, and is the snapshot `arrival` if there is one. AlreadyExists.
         """
@@ -102,7 +104,7 @@ class Filling:
             device.exclusive_user = None
 
     @asynccontextmanager
-    async def onto(self, name: str, base: bytes, user: str, arrival: Arrival) -> AsyncIterator[Device]:
+    async def onto(self, name: str, base: bytes, user: str, arrival: IncomingSnapshot) -> AsyncIterator[Device]:
         """A device that holds what its snapshot of identity `base` holds, to make `arrival` of it in here. It is as it
         was if that fails. Conflict: it holds something else, or has no such snapshot. AlreadyExists: it has that one,
         or another of its name.
@@ -131,7 +133,7 @@ class Filling:
                 device.exclusive_user = None
             self.on_cut_short()
 
-    async def _origin(self, name: str, base: bytes, arrival: Arrival) -> LayerRecord:
+    async def _origin(self, name: str, base: bytes, arrival: IncomingSnapshot) -> LayerRow:
         """The snapshot to go on from, which is what the device holds."""
         own_name, inode = self._tree.namespace.device(name)
         snapshots = {layer.identity: layer for layer in self._tree.namespace.table.trunk(inode.layer)[:-1]}
@@ -154,7 +156,7 @@ class Filling:
             )
         return origin
 
-    async def _begin(self, number: int, origin: LayerRecord, arrival: Arrival) -> None:
+    async def _begin(self, number: int, origin: LayerRow, arrival: IncomingSnapshot) -> None:
         """The layer is being filled from now on, and has its size to be. A crash after that has it rolled back."""
         # The record must come behind every earlier write of the layer, in the log too: it may cut something off.
         await self._engine.flush()
@@ -163,7 +165,7 @@ class Filling:
         other = msgspec.structs.replace(inode, generation=inode.generation + 1)
         await self._engine.change_tree(encode_edits([PutLayer(changed), PutInode(other)]))
 
-    async def _finish(self, number: int, arrival: Arrival | None) -> None:
+    async def _finish(self, number: int, arrival: IncomingSnapshot | None) -> None:
         """It has all. A crash before the record leaves it to be undone; the record is in the log behind all that was
         filled in.
         """
@@ -208,7 +210,7 @@ class Filling:
 
         await self._engine.change_trunks(plan, applied)
 
-    def _layer(self, number: int) -> LayerRecord:
+    def _layer(self, number: int) -> LayerRow:
         """NotFound: it was frozen, or dropped."""
         layer = self._tree.namespace.layers().get(number)
         if layer is None or layer.frozen:

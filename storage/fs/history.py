@@ -4,7 +4,7 @@ import asyncio
 
 from storage.errors import NotFound
 from storage.fs.changes import Changes
-from storage.fs.inodes import LayerRecord
+from storage.fs.inodes import LayerRow
 from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
@@ -34,7 +34,7 @@ class History:
                 return Changes(self._engine.layers, self._engine.forest, layer.number, self._layer)
         raise NotFound(f"there is no snapshot named {snapshot!a} of this device")
 
-    async def equals(self, snapshot: LayerRecord) -> bool:
+    async def equals(self, snapshot: LayerRow) -> bool:
         """Whether this is exactly what that snapshot of the device holds, and all of both can be read. What may differ
         is read. Corrupt, Unreadable.
         """
@@ -53,7 +53,7 @@ class History:
             await asyncio.sleep(0)
         return True
 
-    def _others(self) -> list[LayerRecord]:
+    def _others(self) -> list[LayerRow]:
         table, own = self._tree.namespace.table, self._layer.number
         trunk: list[int] = next((trunk for trunk in table.trunks() if own in trunk), [])
         return [table.layers[number] for number in trunk[:-1] if number != own]

@@ -20,7 +20,7 @@ from storage.fs.inodes import (
     Image,
     Inode,
     InodeKind,
-    LayerRecord,
+    LayerRow,
     Link,
     NameEntry,
     PutInode,
@@ -59,19 +59,19 @@ Effect = Operation | ZeroRange
 
 
 @dataclass(slots=True)
-class Tree:
+class InodeTable:
     """Invariant: what `check` says; every public method leaves it true."""
 
     inodes: dict[int, Inode] = field(default_factory=dict)
     entries: dict[int, dict[str, int]] = field(default_factory=dict)
     parents: dict[int, int] = field(default_factory=dict)
-    layers: dict[int, LayerRecord] = field(default_factory=dict)
+    layers: dict[int, LayerRow] = field(default_factory=dict)
     next_inode: int = ROOT
     next_layer: int = 1
     _undo: list[tuple[dict[Any, Any], object, object]] = field(default_factory=list)
 
     @classmethod
-    def from_image(cls, image: Image) -> "Tree":
+    def from_image(cls, image: Image) -> "InodeTable":
         """The tree an image describes; Corrupt unless everything in it holds."""
         tree = cls(next_inode=image.next_inode, next_layer=image.next_layer)
         tree.inodes = {inode.number: inode for inode in image.inodes}
@@ -174,15 +174,15 @@ class Tree:
             case FreezeLayer(number, child):
                 inode, head = self._head(number)
                 self._set(self.layers, head.number, edit.snapshot_of(head))
-                self._new_layer(LayerRecord(child, head.number, head.size, False))
+                self._new_layer(LayerRow(child, head.number, head.size, False))
                 self._set(self.inodes, number, replace(inode, layer=child))
                 return FreezeHead(head.number, child)
             case CloneLayer(number, layer):
-                self._new_layer(LayerRecord(layer, 0, self._snapshot(number).size, False))
+                self._new_layer(LayerRow(layer, 0, self._snapshot(number).size, False))
                 return CloneSnapshot(number, layer)
             case RollBackLayer(number, snapshot, child):
                 inode, head = self._head(number)
-                self._new_layer(LayerRecord(child, head.parent, self._snapshot(snapshot).size, False))
+                self._new_layer(LayerRow(child, head.parent, self._snapshot(snapshot).size, False))
                 self._set(self.layers, head.number, None)
                 self._set(self.inodes, number, replace(inode, layer=child, generation=inode.generation + 1))
                 if snapshot not in (layer.number for layer in self.trunk(child)):
@@ -195,25 +195,25 @@ class Tree:
                 self._set(self.layers, number, None)
                 return DeleteSnapshot(number)
 
-    def _head(self, number: int) -> tuple[Inode, LayerRecord]:
+    def _head(self, number: int) -> tuple[Inode, LayerRow]:
         """A device file and its layer."""
         inode = self.inodes.get(number)
         if inode is None or inode.kind is not InodeKind.DEVICE:
             raise damaged(f"inode {number} is no device file")
         return inode, self.layers[inode.layer]
 
-    def _snapshot(self, number: int) -> LayerRecord:
+    def _snapshot(self, number: int) -> LayerRow:
         if number not in self.layers or not self.layers[number].frozen:
             raise damaged(f"layer {number} is no snapshot")
         return self.layers[number]
 
-    def _new_layer(self, layer: LayerRecord) -> None:
+    def _new_layer(self, layer: LayerRow) -> None:
         if layer.number != self.next_layer:
             raise damaged(f"layer {layer.number} is not the next one, {self.next_layer}")
         self.next_layer += 1
         self._set(self.layers, layer.number, layer)
 
-    def trunk(self, head: int) -> list[LayerRecord]:
+    def trunk(self, head: int) -> list[LayerRow]:
         """The layers of the device that is written to `head`: snapshots, oldest first, and that."""
         found = [self.layers[head]]
         while found[-1].parent:
@@ -225,7 +225,7 @@ class Tree:
         heads = sorted(layer.number for layer in self.layers.values() if not layer.frozen)
         return [[layer.number for layer in self.trunk(head)] for head in heads]
 
-    def _put_layer(self, layer: LayerRecord, effects: list[Effect]) -> None:
+    def _put_layer(self, layer: LayerRow, effects: list[Effect]) -> None:
         old = self.layers.get(layer.number)
         if layer.frozen or layer.parent != (0 if old is None else old.parent) or (old is not None and old.frozen):
             raise damaged(f"layer {layer.number} cannot be changed so")
@@ -251,7 +251,7 @@ class Tree:
             match edit:
                 case PutInode(Inode(number=number)) | Link(inode=number) if number in self.inodes:
                     self._check_inode(self.inodes[number])
-                case PutLayer(LayerRecord(number=number)) if number in self.layers:
+                case PutLayer(LayerRow(number=number)) if number in self.layers:
                     self._check_layer(self.layers[number])
                 case FreezeLayer(child=number) | CloneLayer(layer=number) | RollBackLayer(child=number):
                     for layer in self.trunk(number) if number in self.layers else ():
@@ -309,7 +309,7 @@ class Tree:
         except Invalid as error:
             raise damaged(str(error)) from error
 
-    def _check_layer(self, layer: LayerRecord) -> None:
+    def _check_layer(self, layer: LayerRow) -> None:
         if not 1 <= layer.number < self.next_layer or layer.number > LAYERS_MAX:
             raise damaged(f"layer {layer.number} was never given out")
         if layer.parent:

@@ -27,7 +27,7 @@ SIZE_BYTES_MAX = (2**32 - 1) * 256 * KIB
 """Block numbers are 32 bits and blocks 256 KiB: 1 PiB less one block."""
 
 LAYERS_MAX = 2**32 - 1
-"""LayerRecord numbers are 32 bits in every block entry and are never reused."""
+"""LayerRow numbers are 32 bits in every block entry and are never reused."""
 
 DEVICES = ".nbd"
 """The directory in the root whose device files are exported."""
@@ -81,7 +81,7 @@ class SnapshotOrigin(IntEnum):
     """The schedule of a server, which deletes it when it is not kept any more."""
 
 
-class LayerRecord(msgspec.Struct, frozen=True, array_like=True):
+class LayerRow(msgspec.Struct, frozen=True, array_like=True):
     """One layer of blocks; `size` in bytes. A frozen layer is a snapshot: it never changes again."""
 
     number: int
@@ -143,7 +143,7 @@ class Unlink(msgspec.Struct, frozen=True, array_like=True, tag=4):
 class PutLayer(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """A new layer (its number is the next free one), or a new size or frozen mark of one that exists."""
 
-    layer: LayerRecord
+    layer: LayerRow
 
 
 class RemoveLayer(msgspec.Struct, frozen=True, array_like=True, tag=6):
@@ -163,9 +163,9 @@ class FreezeLayer(msgspec.Struct, frozen=True, array_like=True, tag=7):
     origin: SnapshotOrigin = SnapshotOrigin.ASKED
     expires: int = 0
 
-    def snapshot_of(self, head: LayerRecord) -> LayerRecord:
+    def snapshot_of(self, head: LayerRow) -> LayerRow:
         """What that layer becomes."""
-        return LayerRecord(
+        return LayerRow(
             number=head.number,
             parent=head.parent,
             size=head.size,
@@ -213,7 +213,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
     next_layer: int
     inodes: list[Inode]
     entries: list[NameEntry]
-    layers: list[LayerRecord]
+    layers: list[LayerRow]
 
 
 def damaged(detail: str) -> Corrupt:
@@ -255,7 +255,7 @@ def check_snapshot_name(name: str) -> None:
         raise Invalid(f"{name!r} is no name of a snapshot: '@' separates it from its device")
 
 
-def check_snapshot(layer: LayerRecord) -> None:
+def check_snapshot(layer: LayerRow) -> None:
     """Raise Invalid unless a frozen layer has what every snapshot has."""
     check_snapshot_name(layer.name)
     if len(layer.identity) != SNAPSHOT_IDENTITY_BYTES:

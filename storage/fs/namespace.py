@@ -19,7 +19,7 @@ with slashes never has to meet a directory. Times are given in seconds since 197
 import msgspec
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound
-from storage.fs.inode_table import ROOT, Effect, Tree, ZeroRange
+from storage.fs.inode_table import ROOT, Effect, InodeTable, ZeroRange
 from storage.fs.inodes import (
     DEVICES,
     LAYERS_MAX,
@@ -27,7 +27,7 @@ from storage.fs.inodes import (
     Image,
     Inode,
     InodeKind,
-    LayerRecord,
+    LayerRow,
     Link,
     PutInode,
     PutLayer,
@@ -42,13 +42,13 @@ from storage.fs.inodes import (
 from storage.fs.path_walk import Trail, walk
 from storage.fs.records import TREE_VERSION, encode_edits, nanoseconds, new_inode, versioned_body
 
-__all__ = ["Effect", "Inode", "InodeKind", "LayerRecord", "Namespace", "ZeroRange"]
+__all__ = ["Effect", "Inode", "InodeKind", "LayerRow", "Namespace", "ZeroRange"]
 
 
 class Namespace:
     """The tree of names of one store, as plain data in memory."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: InodeTable) -> None:
         self.table = tree
         """What there is; changed by `apply` only."""
         self._names: tuple[str, ...] | None = None
@@ -56,7 +56,7 @@ class Namespace:
     @classmethod
     def empty(cls, now: float) -> "Namespace":
         """A new tree: the root and, in it, the directory of the devices."""
-        tree = Tree()
+        tree = InodeTable()
         root, devices = (new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now) for number in (ROOT, ROOT + 1))
         tree.apply([PutInode(root), PutInode(devices), Link(ROOT, DEVICES, devices.number)])
         return cls(tree)
@@ -72,12 +72,12 @@ class Namespace:
     def decode(cls, data: bytes) -> "Namespace":
         """The inverse of `encode`. Unsupported: a newer version. Corrupt: not a whole, valid tree."""
         try:
-            return cls(Tree.from_image(msgspec.msgpack.decode(versioned_body(data), type=Image)))
+            return cls(InodeTable.from_image(msgspec.msgpack.decode(versioned_body(data), type=Image)))
         except msgspec.MsgspecError as error:
             raise damaged(str(error)) from error
 
     def check(self) -> None:
-        """Raise Corrupt unless every invariant holds (listed at `Tree.check`)."""
+        """Raise Corrupt unless every invariant holds (listed at `InodeTable.check`)."""
         self.table.check()
 
     def apply(self, record: bytes) -> list[Effect]:
@@ -146,7 +146,7 @@ class Namespace:
         inode = self.table.inodes.get(number)
         return "" if inode is None else f"{number}.{inode.generation}"
 
-    def layers(self) -> dict[int, LayerRecord]:
+    def layers(self) -> dict[int, LayerRow]:
         """The table of layers by number; not to be changed."""
         return self.table.layers
 
@@ -171,7 +171,7 @@ class Namespace:
         """A new device of `size` bytes that reads as zeros, and the directories of its name."""
         check_size(size)
         (layer,) = self.next_layers(1)
-        make = PutLayer(LayerRecord(number=layer, parent=0, size=size, frozen=False, filling=filling))
+        make = PutLayer(LayerRow(number=layer, parent=0, size=size, frozen=False, filling=filling))
         return self.plan_device(name, [make], layer, now, mode=mode, uid=uid, gid=gid)
 
     def plan_device(

@@ -30,7 +30,7 @@ from storage.fs.store_options import StoreOptions
 from storage.journal.files import FolderFiles, JournalFiles
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState, default_state_folder
-from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.wiring import Context
 from storage.objects.base import ObjectStore
 from storage.objects.counting import CountingStore, RequestStats
@@ -54,7 +54,7 @@ async def open_store(
     NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
     RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
     """
-    terms = _Terms(create=create, take_over=take_over, accept_rollback=accept_rollback, read_only=False)
+    terms = _OpenMode(create=create, take_over=take_over, accept_rollback=accept_rollback, read_only=False)
     store = await _open(location, password, env, options or StoreOptions(), terms)
     try:
         await store.filling.undo_new()
@@ -69,12 +69,12 @@ async def open_reader(
     location: str, password: bytes | bytearray, *, env: Env, options: StoreOptions | None = None
 ) -> Store:
     """Open a store to read its newest durable state; takes nothing from a writer."""
-    terms = _Terms(create=False, take_over=False, accept_rollback=False, read_only=True)
+    terms = _OpenMode(create=False, take_over=False, accept_rollback=False, read_only=True)
     return await _open(location, password, env, options or StoreOptions(), terms)
 
 
 @dataclass(frozen=True, slots=True)
-class _Terms:
+class _OpenMode:
     """What may be done to open a store."""
 
     create: bool
@@ -83,7 +83,7 @@ class _Terms:
     read_only: bool
 
 
-async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _Terms) -> Store:
+async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:
     self_test()
     stats = RequestStats()
     patient = RetryingStore(
@@ -201,7 +201,7 @@ def _host(url: str, options: StoreOptions) -> HostState | None:
     return HostState(options.state_folder or default_state_folder(os.environ), url, options.admin_socket)
 
 
-def _journal(url: str, options: StoreOptions, terms: _Terms) -> JournalFiles | None:
+def _journal(url: str, options: StoreOptions, terms: _OpenMode) -> JournalFiles | None:
     """Where a writer of this host has its journal; a store in memory ends with its process, and has none."""
     if options.journal_folder is None or terms.read_only or url == "memory://":
         return None

@@ -1,14 +1,14 @@
 """Path walk: from the root of the tree of names along a path, through symbolic links. No I/O."""
 
 from storage.errors import Invalid, NotFound
-from storage.fs.inode_table import ROOT, Tree
+from storage.fs.inode_table import ROOT, InodeTable
 from storage.fs.inodes import LINKS_MAX, InodeKind
 
 Trail = list[tuple[str, int]]
 """Names and inode numbers from the root (whose name is empty) to where a path leads, all links followed."""
 
 
-def walk(tree: Tree, path: str, *, follow: bool = True) -> Trail:
+def walk(tree: InodeTable, path: str, *, follow: bool = True) -> Trail:
     """Where an absolute path leads; `follow` says whether a symbolic link at its very end is followed.
 
     NotFound: it leads nowhere. Invalid: it goes through too many links.

@@ -13,7 +13,7 @@ from storage.fs.inodes import (
     Edit,
     FreezeLayer,
     Inode,
-    LayerRecord,
+    LayerRow,
     RemoveSnapshot,
     RollBackLayer,
     SnapshotOrigin,
@@ -24,7 +24,7 @@ from storage.fs.records import encode_edits, nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Taking:
+class SnapshotTerms:
     """How snapshots are taken: when, in seconds since 1970, who wanted it, and until when."""
 
     now: float
@@ -46,7 +46,7 @@ def split_snapshot(name: str) -> tuple[str, str]:
     return device, snapshot
 
 
-def find_snapshot(names: Namespace, device: str, snapshot: str) -> LayerRecord:
+def find_snapshot(names: Namespace, device: str, snapshot: str) -> LayerRow:
     """A snapshot of a device. NotFound."""
     own_name, inode = names.device(device)
     for layer in names.table.trunk(inode.layer)[:-1]:
@@ -68,7 +68,7 @@ def head_above(names: Namespace, snapshot: int) -> int:
     raise NotFound("the snapshot was deleted meanwhile")
 
 
-def expired(layers: Iterable[LayerRecord], now: float | None, pins: Container[int]) -> list[int]:
+def expired(layers: Iterable[LayerRow], now: float | None, pins: Container[int]) -> list[int]:
     """The snapshots that are to be deleted at a time, in seconds since 1970, but for those that are pinned; None: what
     time it is is not known. What a clone has left goes at any time.
     """
@@ -77,7 +77,7 @@ def expired(layers: Iterable[LayerRecord], now: float | None, pins: Container[in
     return sorted(layer.number for layer in due if layer.number not in pins)
 
 
-def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, taking: Taking) -> bytes:
+def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, taking: SnapshotTerms) -> bytes:
     """A snapshot of each of these devices, of one name, at one moment. AlreadyExists; Invalid: no such name may be."""
     check_snapshot_name(snapshot)
     inodes: dict[int, Inode] = {}
@@ -112,7 +112,7 @@ def temporary_name(names: Namespace, device: str) -> str:
 
 
 def plan_rollback(
-    names: Namespace, device: str, snapshot: str, taking: Taking, *, keep: bool
+    names: Namespace, device: str, snapshot: str, taking: SnapshotTerms, *, keep: bool
 ) -> tuple[bytes, str | None]:
     """A device shows what its snapshot shows. With `keep` what it showed becomes a snapshot. Gives the record and the
     name of that. NotFound.

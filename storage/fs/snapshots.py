@@ -14,11 +14,11 @@ from storage.env import Env
 from storage.errors import Conflict, StorageError
 from storage.fs.device import Device
 from storage.fs.history import History
-from storage.fs.inodes import LayerRecord, SnapshotOrigin
+from storage.fs.inodes import LayerRow, SnapshotOrigin
 from storage.fs.name_tree import NameTree
 from storage.fs.pins import Pins
 from storage.fs.snapshot_plans import (
-    Taking,
+    SnapshotTerms,
     find_snapshot,
     head_above,
     heads_of,
@@ -95,7 +95,7 @@ class Snapshots:
             for layer in names.table.trunk(inode.layer)[:-1]
         ]
 
-    def of_device(self, device: str) -> Sequence[LayerRecord]:
+    def of_device(self, device: str) -> Sequence[LayerRow]:
         """The snapshots of a device, oldest first. NotFound."""
         names = self._tree.namespace
         return names.table.trunk(names.device(device)[1].layer)[:-1]
@@ -228,7 +228,7 @@ class Snapshots:
         return [name for name in self._tree.namespace.names() if self._device(name).exclusive_user is None]
 
     @contextmanager
-    def reading(self, device: str, snapshot: str, user: str) -> Iterator[LayerRecord]:
+    def reading(self, device: str, snapshot: str, user: str) -> Iterator[LayerRow]:
         """A snapshot, which is not deleted in here. NotFound."""
         found = find_snapshot(self._tree.namespace, device, snapshot)
         with self.pins.pin(found.number, user):
@@ -239,9 +239,9 @@ class Snapshots:
         if user is not None:
             raise Conflict(f"{name} is in use by {user}: wait for its end to delete it")
 
-    def _taking(self, origin: SnapshotOrigin = SnapshotOrigin.ASKED, *, lasts: float | None = None) -> Taking:
+    def _taking(self, origin: SnapshotOrigin = SnapshotOrigin.ASKED, *, lasts: float | None = None) -> SnapshotTerms:
         now = self._env.wall_clock()
-        return Taking(now, self._env.random_bytes, origin, None if lasts is None else now + lasts)
+        return SnapshotTerms(now, self._env.random_bytes, origin, None if lasts is None else now + lasts)
 
     async def _change(self, plan: TrunkPlan, applied: Callable[[], None] | None = None) -> None:
         await self._engine.change_trunks(plan, applied)

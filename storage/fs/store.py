@@ -22,14 +22,14 @@ from storage.fs.file_tree import FileTree
 from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
-from storage.fs.key_slots import KeySlots
+from storage.fs.maintenance import Maintenance
 from storage.fs.name_tree import NameTree
 from storage.fs.scheduling import Scheduling
 from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
 from storage.fs.status import DeviceUsage, FailingRequest, GarbageStatus, StoreFailure, StoreStatus, unreadable
 from storage.fs.store_options import StoreOptions
-from storage.fs.upkeep import Upkeep
+from storage.fs.store_passwords import StorePasswords
 from storage.lsm.compaction.usage import LayerUsage
 from storage.lsm.engine import Engine
 from storage.lsm.read.extents import allocated_bytes
@@ -84,9 +84,9 @@ class Store:
         self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self.device)
         self.files = FileTree(engine, tree, env, self._refuse_in_use)
         self.filling = Filling(engine, tree, env, self.snapshots.pins, self.device, self._delete, self._refuse_in_use)
-        self.passwords = KeySlots(engine, objects, env, options.cost)
+        self.passwords = StorePasswords(engine, objects, env, options.cost)
         self._reads = KeptReadTimes(engine.host, env)
-        self.upkeep = Upkeep(engine, tree, self._reads, env)
+        self.maintenance = Maintenance(engine, tree, self._reads, env)
         """Maintenance that somebody asks for."""
 
     def keep_up(self) -> None:

@@ -138,7 +138,7 @@ class Maintained:
     async def do(self, job: Job) -> None:
         """One job; what it takes off the list is deleted before this returns."""
         await self.engine.compactor.do(job)
-        self.engine.compactor.delete_condemned()
+        self.engine.compactor.delete_replaced()
         async with asyncio.timeout(30):
             while len(self.engine.garbage):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

@@ -315,8 +315,8 @@ MUTANTS = [
         ("usage: dead is what is stored", "max(self.ssts.frames - self.live, 0)", "self.ssts.frames"),
     ),
     *mutants(
-        "storage/fs/upkeep.py",
-        "tests/storage/fs/test_upkeep.py",
+        "storage/fs/maintenance.py",
+        "tests/storage/fs/test_maintenance.py",
         (
             "gc: SSTs that nothing refers to stay",
             "                await engine.compactor.do(Drop(dead))\n",
@@ -333,7 +333,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/compaction/forecast.py",
-        f"tests/storage/fs/test_upkeep.py {COMPACTION}test_plan_rest.py",
+        f"tests/storage/fs/test_maintenance.py {COMPACTION}test_plan_rest.py",
         (
             "forecast: what is dropped stays",
             "return replace(seen, ssts=left)",

@@ -8,23 +8,23 @@ from nbdserver import tls
 from nbdserver.cli import root
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from nbdserver.server.refusal_log import RefusalLog
 from nbdserver.server.tls_transport import TlsTransport
 from nbdserver.service.log_flood import FloodFilter
 
 
-def connections(server: Server) -> list[Connection]:
+def connections(server: Listener) -> list[Connection]:
     """Those that are there, in the order in which they came."""
     return list(server._clients)
 
 
-def budget_of(server: Server) -> Budget:
+def budget_of(server: Listener) -> Budget:
     """The memory that requests of all clients share."""
     return server._budget
 
 
-def new_connection(server: Server) -> Connection:
+def new_connection(server: Listener) -> Connection:
     """What the listener makes of a socket it accepts."""
     return server._make_connection()
 

@@ -23,7 +23,7 @@ from nbdserver.admin.content_frames import encode, encode_end
 from nbdserver.admin.operations import CreateDevice, Flush
 from nbdserver.admin.password_operations import ChangePassword
 from nbdserver.exports import Exports
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from nbdserver.service import logs
 from storage.crypto import cipher as crypto
 from storage.crypto import keys, keyslots
@@ -222,7 +222,7 @@ MISTAKES: list[tuple[object, str]] = [
 @contextlib.asynccontextmanager
 async def served(store: storage.Store, env: RealEnv, work: Path) -> AsyncIterator[tuple[AdminClient, Path]]:
     admin = Admin(store, dict)
-    server = Server(Exports(store.device, store.names), env=env)
+    server = Listener(Exports(store.device, store.names), env=env)
     await admin.start(work / "admin")
     await server.listen_unix(work / "nbd")
     try:

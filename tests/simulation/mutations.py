@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.simulation.fixed import FIXED
 from tests.simulation.mistakes_of_blocks import BLOCKS
 from tests.simulation.mistakes_of_log import LOG
-from tests.simulation.mistakes_of_upkeep import UPKEEP
+from tests.simulation.mistakes_of_maintenance import MAINTENANCE
 from tests.simulation.mutation import ROOT, Mutation, mutated
 
 WORLDS_MAX = 400
@@ -77,7 +77,7 @@ def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0, fixed:
     return Finding(mutation, len(FIXED) if fixed else worlds, seconds, None, "")
 
 
-MUTATIONS = [*LOG, *BLOCKS, *UPKEEP]
+MUTATIONS = [*LOG, *BLOCKS, *MAINTENANCE]
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import contextlib
 from pathlib import Path
 
 from nbdserver.server.limits import Limits
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from tests.support.memory_device import MemoryDevice, memory_exports
 from tests.support.nbd import Client
 
@@ -23,7 +23,7 @@ class Running:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.disk = MemoryDevice(1 << 30)
         self.exports = memory_exports({"disk": self.disk})
-        self.server = Server(self.exports, limits=limits)
+        self.server = Listener(self.exports, limits=limits)
         self.path = folder / "socket"
         self.address = ("127.0.0.1", 0)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import uvloop
 
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from tests.support.memory_device import MemoryDevice, memory_exports
 
 
 async def serve(path: Path, size: int, port: int | None) -> None:
     disk = MemoryDevice(size)
-    server = Server(memory_exports({"disk": disk}))
+    server = Listener(memory_exports({"disk": disk}))
     await server.listen_unix(path)
     if port is not None:
         await server.listen_tcp("127.0.0.1", port)

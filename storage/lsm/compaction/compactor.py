@@ -128,7 +128,7 @@ class Compactor:
             if not pause and not self._over_target and not self._at_rest():
                 # Clients come first: half of the time is theirs alone.
                 pause = min(its.env.monotonic() - began, JOB_PAUSE_SECONDS_MAX)
-            self.delete_condemned()
+            self.delete_replaced()
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)
@@ -160,12 +160,12 @@ class Compactor:
 
     def finish(self) -> None:
         """The engine closes: nobody reads any more."""
-        self._its.garbage.add(sst_name(sst) for sst in sorted(self._its.condemned))
-        self._its.condemned.clear()
+        self._its.garbage.add(sst_name(sst) for sst in sorted(self._its.awaiting_deletion))
+        self._its.awaiting_deletion.clear()
 
-    def delete_condemned(self) -> None:
+    def delete_replaced(self) -> None:
         """Delete what left the list and no read wants any more."""
-        self._its.delete_condemned()
+        self._its.delete_replaced()
 
     async def step(self) -> bool:
         """Do the job that is worth most; False if none is."""
@@ -199,7 +199,7 @@ class Compactor:
                     raise
             finally:
                 self.progress.job = None
-        self.delete_condemned()
+        self.delete_replaced()
         return job
 
     async def forecast(self, layer: int | None) -> Forecast:
@@ -213,9 +213,9 @@ class Compactor:
         return len(self._skipped) + len(self._withheld) + len(self._unreadable)
 
     @property
-    def condemned(self) -> int:
+    def awaiting_deletion(self) -> int:
         """SSTs that left the list, and that a read under way may still want."""
-        return len(self._its.condemned)
+        return len(self._its.awaiting_deletion)
 
     def _state(self) -> tuple[object, ...]:
         """What the next job depends on. The index changes when a flush or a job is installed, some time after its
@@ -304,7 +304,7 @@ class Compactor:
 
         async def commit() -> None:
             await its.manifests.commit(dropped(its.manifests.manifest, table=its.manifests.table, ids=ids))
-            its.condemned |= ids
+            its.awaiting_deletion |= ids
 
         await its.commit(commit)
 

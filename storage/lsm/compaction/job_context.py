@@ -65,7 +65,7 @@ class JobContext:
     rows_per_part: int
     """Rows of a checkpoint that are sealed as one part, about."""
     progress: MaintenanceProgress = field(default_factory=MaintenanceProgress)
-    condemned: set[str] = field(default_factory=set)
+    awaiting_deletion: set[str] = field(default_factory=set)
     """SSTs that no manifest lists any more, and that a read under way may still want."""
 
     def maps(self) -> dict[int, AnyMap]:
@@ -98,11 +98,11 @@ class JobContext:
 
         await self.to_its_end("commit of maintenance", locked)
 
-    def delete_condemned(self) -> None:
+    def delete_replaced(self) -> None:
         """Delete what no read wants any more. Who looks for a frame again finds the new place in the index."""
         wanted = {location >> 32 for location in self.source.wanted()}
-        free = {sst for sst in self.condemned if self.sst_numbers.number(sst) not in wanted}
-        self.condemned -= free
+        free = {sst for sst in self.awaiting_deletion if self.sst_numbers.number(sst) not in wanted}
+        self.awaiting_deletion -= free
         self.garbage.add(sst_name(sst) for sst in sorted(free))
 
 

@@ -86,7 +86,7 @@ async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: C
             its.cache.move(old, new)
             if count % step == step - 1:
                 await asyncio.sleep(0)
-        its.condemned |= gone
+        its.awaiting_deletion |= gone
 
     await its.commit(commit)
 

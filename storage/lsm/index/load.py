@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
-from storage.bucket.missing import insist
+from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import Cipher
 from storage.env import Env
 from storage.errors import Corrupt, NotFound
@@ -41,7 +41,9 @@ async def read_indexes(
         async with room:
             try:
                 length = sst.size - sst.index_offset
-                end = await insist(store, partial(store.get, name, sst.index_offset, length), on_missing=on_missing)
+                end = await get_despite_missing(
+                    store, partial(store.get, name, sst.index_offset, length), on_missing=on_missing
+                )
             except NotFound:
                 raise Corrupt(name, "it is missing, though the manifest or the log names it") from None
         return await env.run("codec", lambda: open_index(cipher, sst, end, store_id=store_id))
@@ -82,7 +84,9 @@ async def load_checkpoint(
     async def read(number: int, part: Part) -> None:
         async with room:
             try:
-                sealed = await insist(store, partial(store.get, name, part.offset, part.length), on_missing=on_missing)
+                sealed = await get_despite_missing(
+                    store, partial(store.get, name, part.offset, part.length), on_missing=on_missing
+                )
             except NotFound:
                 raise Corrupt(name, "it is missing, though the manifest names it") from None
             rows = await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_manifests
-from storage.bucket.missing import insist
+from storage.bucket.missing import get_despite_missing
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
@@ -125,7 +125,7 @@ class Manifests:
                 raise _Newer
 
         try:
-            end = await insist(
+            end = await get_despite_missing(
                 self._store,
                 lambda: self._store.get(name, ref.index_offset, ref.size - ref.index_offset),
                 on_missing=look,

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage.bucket.listing import list_log, list_ssts
-from storage.bucket.missing import insist
+from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import AuthenticationError, Cipher
 from storage.env import epoch_of
 from storage.errors import AccessDenied, Corrupt, NotFound, Unavailable
@@ -184,7 +184,7 @@ async def _check_named(store: ObjectStore, manifests: Manifests, sst: str, size:
     name = sst_name(sst)
     if found is None:
         try:
-            found = await insist(store, lambda: store.head(name), on_missing=manifests.look_for_newer)
+            found = await get_despite_missing(store, lambda: store.head(name), on_missing=manifests.look_for_newer)
         except NotFound:
             raise Corrupt(name, "it is missing, though the manifest names it") from None
     if found.size != size:

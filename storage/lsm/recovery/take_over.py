@@ -24,8 +24,8 @@ from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.options import MANIFESTS_KEPT
 from storage.lsm.recovery.anchor import Anchor, HostState
-from storage.lsm.recovery.ciphers import Ciphers
 from storage.lsm.recovery.completeness import check_census, take_census
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.locks import LockHolder, WriterLock
 from storage.lsm.recovery.view import View, ViewLoader
 from storage.lsm.tree_state import TreeState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.bucket.missing import insist
+from storage.bucket.missing import get_despite_missing
 from storage.env import Env
 from storage.errors import BrokenInvariant, Corrupt, NotFound
 from storage.format.blocks import SstRef
@@ -17,7 +17,7 @@ from storage.lsm.index.image import PlaceReader
 from storage.lsm.index.load import load_checkpoint, moved_frames, read_indexes
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
 from storage.objects.base import ObjectStore
@@ -100,7 +100,7 @@ class ViewLoader:
         name = sst_name(ref.id)
         try:
             # Its size is sealed in the manifest.
-            raw = await insist(
+            raw = await get_despite_missing(
                 self.store,
                 lambda: self.store.get(name, 0, ref.size, limit=TREE_BYTES_MAX),
                 on_missing=self.manifests.look_for_newer,

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from storage.bucket.missing import insist
+from storage.bucket.missing import get_despite_missing
 from storage.cache.frame_cache import Decoded
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable
@@ -25,7 +25,7 @@ ABSENT_IN_FLIGHT = 2
 
 
 class FrameReader:
-    """Reads frames of one store. Nothing is tried twice but what is said not to be there (`insist`), and what does not
+    """Reads frames of one store. Nothing is tried twice but what is said not to be there (`get_despite_missing`), and what does not
     open: something on the way may have answered in the store's place, and damage is what the store says twice.
     """
 
@@ -68,7 +68,7 @@ class FrameReader:
             await self._on_missing(name)
 
         async def attempt() -> list[Decoded | StorageError]:
-            raw = await insist(self._store, ask, on_missing=absent)
+            raw = await get_despite_missing(self._store, ask, on_missing=absent)
             return await self._env.run("codec", self._decode, name, raw, start, group)
 
         try:

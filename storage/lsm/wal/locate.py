@@ -8,7 +8,7 @@ from storage.buffers import kept_bytes
 from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import HOLE, FrameRef
 from storage.format.frame import BLOCK_SHIFT
-from storage.format.wal import LayerRecords
+from storage.format.wal import LayerLogRecords
 from storage.lsm.memtable.memtable import LayerTable
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import Upload, WholeBlock
@@ -42,7 +42,7 @@ def locate(cut: Cut, upload: Upload, writes: WriteState, cache: FrameCache) -> N
     _own_rest(cut.records, table)
 
 
-def _own_rest(records: LayerRecords, table: LayerTable) -> None:
+def _own_rest(records: LayerLogRecords, table: LayerTable) -> None:
     """Copy what is left of writes whose whole blocks were uploaded."""
     touched = {
         block

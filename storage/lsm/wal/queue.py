@@ -17,7 +17,7 @@ from typing import Protocol, cast
 from storage.bucket.pace import Pace
 from storage.errors import BrokenInvariant
 from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT
-from storage.format.wal import LayerRecords, Meta, Op
+from storage.format.wal import LayerLogRecords, Meta, Op
 from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable, write_charge, zero_charge
 from storage.lsm.memtable.write_state import WriteState
@@ -50,7 +50,7 @@ class Cut:
     """Bytes to give back when it is acknowledged."""
     size: int
     """Bytes it puts into the log, roughly."""
-    records: LayerRecords
+    records: LayerLogRecords
     metas: list[Meta]
     memtable: Memtable
     since: float
@@ -237,7 +237,7 @@ class LayerQueue:
             last_sequence=self.cut_sequence,
             charge=charge,
             size=sum(_size(op) for op in rest) if blocks else charge,
-            records=LayerRecords(self.layer, [] if is_tree else cast(list[Op], rest)),
+            records=LayerLogRecords(self.layer, [] if is_tree else cast(list[Op], rest)),
             metas=cast(list[Meta], rest) if is_tree else [],
             memtable=memtable,
             since=self.since,

@@ -16,8 +16,8 @@ import asyncio
 
 from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_log
-from storage.bucket.missing import insist
-from storage.bucket.whole import Room, read_whole
+from storage.bucket.missing import get_despite_missing
+from storage.bucket.whole import BytesSemaphore, read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, Unavailable
@@ -48,7 +48,7 @@ class LogReader:
         self._env = env
         self._manifests = manifests
         self._read: dict[int, LogObject] = {}
-        self._room = Room()
+        self._room = BytesSemaphore()
 
     async def read_to_gap(self) -> Replay:
         """Walk the log from the manifest's replay point to its first free number, checking the chain of tags."""
@@ -136,7 +136,7 @@ class LogReader:
             name = wal_name(replay.end)
             look = self._manifests.look_for_newer
             try:
-                await insist(self._store, lambda: self._store.head(name), on_missing=look)
+                await get_despite_missing(self._store, lambda: self._store.head(name), on_missing=look)
             except NotFound:
                 raise Corrupt(
                     name,

@@ -10,7 +10,7 @@ import pytest
 from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece
 from nbdserver.admin.transfer import dump, import_device
 from nbdserver.exports import Exports
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from storage import ExtentState, Store
 from storage.errors import Conflict, Invalid, NotFound, StorageError
 from storage.format.frame import BLOCK_BYTES
@@ -205,7 +205,7 @@ async def test_nobody_attaches_a_disk_that_is_half_filled(store: Store, work: Pa
         await rest.wait()
         yield MIB, b"2" * MIB
 
-    server = Server(Exports(store.device, store.names))
+    server = Listener(Exports(store.device, store.names))
     await server.listen_unix(work / "socket")
     importing = asyncio.ensure_future(import_device(store, "a", slow, size=2 * MIB, overwrite=False))
     await begun.wait()

@@ -18,7 +18,7 @@ import uvloop
 
 from nbdserver.exports import Exports
 from nbdserver.server.limits import Limits
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from nbdserver.tls import Credentials
 from storage.env import RealEnv
 from tests.nbdserver.cases.case import DATA, HUGE, SIZE
@@ -53,19 +53,19 @@ def exports() -> tuple[Exports, MemoryDevice]:
     return memory_exports({"disk": disk, "locked": locked, "huge": Hole(HUGE), "beside": MemoryDevice(SIZE)}), disk
 
 
-def servers(certificates: Path) -> dict[str, Server]:
+def servers(certificates: Path) -> dict[str, Listener]:
     """Every server by name."""
     shared, _ = exports()
     hasty = replace(Limits(), handshake_seconds=HASTY_SECONDS)
     credentials = Credentials(certificates, verify_peer=False, env=RealEnv())
     crowd = memory_exports({f"export-{number:05}": MemoryDevice(SIZE) for number in range(CROWD)})
     return {
-        "plain": Server(shared),
-        "hasty": Server(shared, limits=hasty),
-        "tls": Server(shared, credentials=credentials),
-        "required": Server(shared, credentials=credentials, tls_required=True),
-        "hasty-tls": Server(shared, limits=hasty, credentials=credentials),
-        "crowd": Server(crowd),
+        "plain": Listener(shared),
+        "hasty": Listener(shared, limits=hasty),
+        "tls": Listener(shared, credentials=credentials),
+        "required": Listener(shared, credentials=credentials, tls_required=True),
+        "hasty-tls": Listener(shared, limits=hasty, credentials=credentials),
+        "crowd": Listener(crowd),
     }
 
 

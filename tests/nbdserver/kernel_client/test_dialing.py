@@ -12,7 +12,7 @@ from nbdserver.kernel_client.dialing import dial, export_in, refusal
 from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.netlink_socket import was_taken
 from nbdserver.protocol import wire
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from storage.errors import AccessDenied, Invalid, NotFound, StorageError, Unavailable
 from tests.support.memory_device import MemoryDevice, memory_exports
 
@@ -20,7 +20,7 @@ from tests.support.memory_device import MemoryDevice, memory_exports
 @pytest.fixture
 async def served(work: Path) -> AsyncIterator[tuple[Path, int]]:
     """An export `disk` of 1 MiB on a Unix socket and a TCP port."""
-    server = Server(memory_exports({"disk": MemoryDevice(1 << 20)}))
+    server = Listener(memory_exports({"disk": MemoryDevice(1 << 20)}))
     await server.listen_unix(work / "s")
     _, port = await server.listen_tcp("127.0.0.1", 0)
     yield work / "s", port

@@ -22,7 +22,7 @@ from nbdserver.kernel_client.keeper_lock import KeeperLock
 from nbdserver.kernel_client.kernel_device import KernelDevice
 from nbdserver.kernel_client.lineage import Lineage, ask, recall, remember
 from nbdserver.kernel_client.nbd_family import Timeouts
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from storage.errors import RolledBack
 from tests.support.memory_device import MemoryDevice
 from tests.support.waiting import until
@@ -86,7 +86,7 @@ class Place:
         self.address = ExportAddress("disk", unix=path)
         self._path = path
         self._device = MemoryDevice(1 << 20)
-        self._server: Server | None = None
+        self._server: Listener | None = None
 
     async def serve(self, *lineage: str, refused: bool = False, disk: str = "1.0") -> None:
         """A new server, of a store with that lineage, takes the place of the one before. The name means that disk."""
@@ -96,7 +96,7 @@ class Place:
         exports = Exports(
             lambda name: self._device, lambda: ["disk"], incarnation=Incarnation(*lineage), attachments=attachments
         )
-        self._server = Server(exports)
+        self._server = Listener(exports)
         await self._server.listen_unix(self._path)
 
     async def stop(self) -> None:

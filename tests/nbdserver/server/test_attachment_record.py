@@ -10,7 +10,7 @@ import pytest
 
 from nbdserver.attachments import HERE, Attachment, Attachments
 from nbdserver.exports import Exports
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from tests.nbdserver.inside import connections
 from tests.support import messages as m
 from tests.support.memory_device import MemoryDevice
@@ -20,9 +20,9 @@ from tests.support.waiting import until
 
 
 @contextlib.asynccontextmanager
-async def serving(path: Path, exports: Exports) -> AsyncIterator[Server]:
+async def serving(path: Path, exports: Exports) -> AsyncIterator[Listener]:
     """It is stopped whatever happens: a connection that is held would keep the loop from ending."""
-    server = Server(exports)
+    server = Listener(exports)
     await server.listen_unix(path)
     try:
         yield server

@@ -21,7 +21,7 @@ import asyncio, resource, sys
 from pathlib import Path
 import uvloop
 from nbdserver.server.limits import Limits
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from tests.support.memory_device import MemoryDevice, memory_exports
 
 async def serve():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from storage.bucket.create_once import pauses
-from storage.bucket.missing import LOST_TRIES, insist
+from storage.bucket.missing import LOST_TRIES, get_despite_missing
 from storage.errors import Corrupt, Fenced, NotFound
 from storage.format.names import TABLES, WALS
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, ObjectInfo
@@ -59,18 +59,18 @@ async def test_an_object_that_comes_back_was_never_lost() -> None:
         looked += 1
 
     store.times = LOST_TRIES - 1
-    assert await insist(store, lambda: store.get("compacted/x"), on_missing=look) == b"data"
+    assert await get_despite_missing(store, lambda: store.get("compacted/x"), on_missing=look) == b"data"
     assert looked == LOST_TRIES - 1, "a newer writer would explain it: look for one each time"
     store.times = LOST_TRIES
     with pytest.raises(NotFound):
-        await insist(store, lambda: store.get("compacted/x"), on_missing=look)
+        await get_despite_missing(store, lambda: store.get("compacted/x"), on_missing=look)
 
     async def superseded() -> None:
         raise Fenced("another server has it")
 
     store.times = 1
     with pytest.raises(Fenced):
-        await insist(store, lambda: store.get("compacted/x"), on_missing=superseded)
+        await get_despite_missing(store, lambda: store.get("compacted/x"), on_missing=superseded)
 
 
 @virtually
@@ -84,7 +84,7 @@ async def test_a_folder_is_believed_at_once() -> None:
         return await store.get("compacted/x")
 
     with pytest.raises(NotFound):
-        await insist(store, ask, on_missing=lambda: asyncio.sleep(0))
+        await get_despite_missing(store, ask, on_missing=lambda: asyncio.sleep(0))
     assert asked == 1
 
 

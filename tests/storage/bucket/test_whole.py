@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from storage.bucket.whole import UNPROVEN_BYTES_MAX, Room, read_whole
+from storage.bucket.whole import UNPROVEN_BYTES_MAX, BytesSemaphore, read_whole
 from storage.crypto.cipher import Cipher
 from storage.env import RealEnv
 from storage.errors import Corrupt
@@ -68,7 +68,7 @@ async def test_of_what_is_larger_than_any_nothing_is_read() -> None:
 
 
 async def test_so_much_is_read_at_once_and_no_more() -> None:
-    room = Room(100)
+    room = BytesSemaphore(100)
     inside: list[int] = []
     most = 0
     go_on = asyncio.Event()

@@ -8,7 +8,7 @@ from storage.check.survey import survey
 from storage.errors import Corrupt, StorageError
 from storage.fs.check import readable_view
 from storage.lsm.engine import Engine
-from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.wiring import Context
 from tests.storage.check.damaged import checkpoint_of, log_needed, maintained, tables, unmerged_in
 from tests.storage.check.test_damage import sectors_of

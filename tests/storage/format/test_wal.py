@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from storage.errors import Corrupt
 from storage.format.blocks import EntryKind, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
-from storage.format.wal import LayerRecords, Located, Meta, Replayed, Uploaded, decode, encode, sequence_of
+from storage.format.wal import LayerLogRecords, Located, Meta, Replayed, Uploaded, decode, encode, sequence_of
 
 NAME = "wal/00000000000000000042.sst"
 TABLE = "01K1JW549K0H0MV3FH28CKBWTY"
@@ -41,7 +41,7 @@ def located(block: int, sequence: int, layer: int = 7, table: str = TABLE) -> tu
 def test_records_come_back(ops: list, refs: list[SstRef], metas: list[tuple[int, bytes]]) -> None:  # type: ignore[type-arg]
     ops.sort(key=lambda op: op[0])
     changes = [Meta(*meta) for meta in metas]
-    body = encode([LayerRecords(7, ops, refs), LayerRecords(2**32 - 1, ops)], changes)
+    body = encode([LayerLogRecords(7, ops, refs), LayerLogRecords(2**32 - 1, ops)], changes)
     expected: list[Replayed] = [(0, change) for change in changes]
     expected += (
         [(7, Uploaded(max((op[0] for op in ops), default=0), ref)) for ref in refs]
@@ -56,7 +56,7 @@ def test_locators_stand_where_their_sequence_says(ops: list[int], frames: list[i
     """A frame holds all of its block up to its sequence: replayed before one of those writes, it would lose it."""
     pairs = [located(sequence, sequence) for sequence in frames]
     chance.shuffle(pairs)
-    body = encode([LayerRecords(7, [(s, 0, b"x") for s in sorted(ops)], [], pairs)], [])
+    body = encode([LayerLogRecords(7, [(s, 0, b"x") for s in sorted(ops)], [], pairs)], [])
     order = [
         (record.entry.sequence, 1) if isinstance(record, Located) else (record[0], 0)  # type: ignore[index]
         for _, record in decode(NAME, body)
@@ -67,7 +67,7 @@ def test_locators_stand_where_their_sequence_says(ops: list[int], frames: list[i
 
 
 def test_the_body_is_what_the_format_says() -> None:
-    body = encode([LayerRecords(7, [(5, 6, b"data"), (8, 9, 10, True)])], [Meta(3, b"tree")])
+    body = encode([LayerLogRecords(7, [(5, 6, b"data"), (8, 9, 10, True)])], [Meta(3, b"tree")])
     assert body.hex() == (
         "0300" "00000000" "0300000000000000" "0000000000000000" "0400000000000000" + b"tree".hex()
         + "0100" "07000000" "0500000000000000" "0600000000000000" "0400000000000000" + b"data".hex()
@@ -77,7 +77,7 @@ def test_the_body_is_what_the_format_says() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 34))
 def test_a_body_cut_short_is_damage(cut: int) -> None:
-    body = encode([LayerRecords(7, [(5, 6, b"data")])], [])
+    body = encode([LayerLogRecords(7, [(5, 6, b"data")])], [])
     with pytest.raises(Corrupt) as caught:
         list(decode(NAME, body[:-cut]))
     assert caught.value.object_name == NAME
@@ -88,14 +88,14 @@ def test_a_body_cut_short_is_damage(cut: int) -> None:
     [(0, 0), (0, 6), (0, 255)],
 )
 def test_an_unknown_record_is_damage(position: int, value: int) -> None:
-    body = bytearray(encode([LayerRecords(7, [(5, 6, b"data")])], []))
+    body = bytearray(encode([LayerLogRecords(7, [(5, 6, b"data")])], []))
     body[position] = value
     with pytest.raises(Corrupt):
         list(decode(NAME, bytes(body)))
 
 
 def test_an_unknown_kind_of_entry_is_damage() -> None:
-    body = bytearray(encode([LayerRecords(7, [], [], [located(1, 1)])], []))
+    body = bytearray(encode([LayerLogRecords(7, [], [], [located(1, 1)])], []))
     body[30 + 16] = 9
     with pytest.raises(Corrupt):
         list(decode(NAME, bytes(body)))
@@ -103,7 +103,7 @@ def test_an_unknown_kind_of_entry_is_damage() -> None:
 
 def test_nothing_says_nothing() -> None:
     assert list(decode(NAME, encode([], []))) == []
-    assert list(decode(NAME, encode([LayerRecords(1)], []))) == []
+    assert list(decode(NAME, encode([LayerLogRecords(1)], []))) == []
 
 
 def test_sequences_of_records() -> None:

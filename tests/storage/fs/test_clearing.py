@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from storage.crypto.keyslots import Cost
 from storage.errors import Conflict
-from storage.fs.inodes import LayerRecord, SnapshotOrigin
+from storage.fs.inodes import LayerRow, SnapshotOrigin
 from storage.fs.opening import open_store
 from storage.fs.snapshot_plans import expired
 from storage.fs.store import Store
@@ -22,7 +22,7 @@ MIB = 1 << 20
 START = 1.7e9
 
 layers = st.builds(
-    LayerRecord,
+    LayerRow,
     number=st.integers(1, 10),
     parent=st.just(0),
     size=st.just(512),
@@ -35,7 +35,7 @@ layers = st.builds(
 @given(
     st.lists(layers, unique_by=lambda layer: layer.number), st.none() | st.integers(0, 6), st.sets(st.integers(1, 10))
 )
-def test_what_has_expired(all_layers: list[LayerRecord], now: int | None, held: set[int]) -> None:
+def test_what_has_expired(all_layers: list[LayerRow], now: int | None, held: set[int]) -> None:
     gone = expired(all_layers, now, held)
     assert gone == sorted(gone)
     assert not held & set(gone)

@@ -64,7 +64,7 @@ async def test_one_whose_server_is_killed_in_between(place: Place, store: Store)
 
 async def test_one_that_is_refused_in_between(place: Place, store: Store) -> None:
     """Since what was written to a part of a sector cannot be completed, it can be neither made nor cleared away now."""
-    await store.upkeep.flush()
+    await store.maintenance.flush()
     path, sound = damage(place.folder)
     await store.close()
     store = await place.open()
@@ -127,7 +127,7 @@ async def test_a_rollback_that_is_refused_leaves_the_size(place: Place, store: S
     """Clients that attach meanwhile are told how large the device is."""
     await store.snapshots.create(["a"], "small")
     await store.resize_device("a", 8 * MIB)
-    await store.upkeep.flush()
+    await store.maintenance.flush()
     damage(place.folder)
     await store.close()
     store = await place.open()

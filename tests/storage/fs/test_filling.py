@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from storage.errors import AlreadyExists, Conflict, NotFound
-from storage.fs.filling import Arrival
+from storage.fs.filling import IncomingSnapshot
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, contents, kill
 from tests.support.inside import engine_of
@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 FILLER = "an import"
 OLD, NEW = b"old" * 100_000, b"new" * 100_000
-TWO = Arrival("two", b"2" * 16, 5 * MIB, 17 * 10**9)
+TWO = IncomingSnapshot("two", b"2" * 16, 5 * MIB, 17 * 10**9)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_a_snapshot_that_arrives(place: Place, store: Store) -> None:
             await kill(store)
             store = await place.open()
     await store.snapshots.delete("a", "one")
-    async with store.filling.onto("a", TWO.identity, FILLER, Arrival("three", b"3" * 16, MIB, 0)):
+    async with store.filling.onto("a", TWO.identity, FILLER, IncomingSnapshot("three", b"3" * 16, MIB, 0)):
         pass
     assert await contents(store.device("a")) == NEW + bytes(MIB - len(NEW))
     await store.close()
@@ -138,7 +138,7 @@ async def test_a_new_device_whose_server_is_killed(place: Place, store: Store, d
         await filling.__aexit__(None, None, None)
     store = await place.open()
     assert store.names() == ("a",)
-    async with store.filling.new("b", MIB, FILLER, Arrival("one", b"1" * 16, MIB, 0)) as device:
+    async with store.filling.new("b", MIB, FILLER, IncomingSnapshot("one", b"1" * 16, MIB, 0)) as device:
         device.write(0, NEW)
     await kill(store)
     store = await place.open()
@@ -153,7 +153,7 @@ async def changed(store: Store) -> AsyncIterator[Store]:
     await store.close()
 
 
-async def refused(store: Store, base: bytes, arrival: Arrival, error: type[Exception], match: str) -> None:
+async def refused(store: Store, base: bytes, arrival: IncomingSnapshot, error: type[Exception], match: str) -> None:
     before = await contents(store.device("a")), await store.snapshots.list()
     with pytest.raises(error, match=match):
         async with store.filling.onto("a", base, FILLER, arrival) as device:
@@ -165,8 +165,10 @@ async def refused(store: Store, base: bytes, arrival: Arrival, error: type[Excep
 async def test_what_is_refused(changed: Store) -> None:
     store, base = changed, await identity(changed)
     await refused(store, b"x" * 16, TWO, Conflict, "its newest is 'one'")
-    await refused(store, b"x" * 16, Arrival("two", base, MIB, 0), AlreadyExists, "a@one holds all of this already")
-    await refused(store, base, Arrival("one", b"2" * 16, MIB, 0), AlreadyExists, "with another content")
+    await refused(
+        store, b"x" * 16, IncomingSnapshot("two", base, MIB, 0), AlreadyExists, "a@one holds all of this already"
+    )
+    await refused(store, base, IncomingSnapshot("one", b"2" * 16, MIB, 0), AlreadyExists, "with another content")
     store.device("a").write(MIB, b"x")
     await refused(store, base, TWO, Conflict, "snapshot rollback a@one")
     store.device("a").zero(MIB, 1, allocated=False)
@@ -191,9 +193,9 @@ async def test_what_maintenance_put_together_is_not_taken_for_a_change(changed: 
     store = changed
     for at in range(40):
         store.device("a").write(at * 4096, b"%d" % at * 100)
-        await store.upkeep.flush()
+        await store.maintenance.flush()
     await store.snapshots.create(["a"], "patched")
-    while (await store.upkeep.compact_step(None)).job is not None:
+    while (await store.maintenance.compact_step(None)).job is not None:
         pass
     runs = store.device("a").history.since("patched").extents(0, 4 * MIB)
     assert any(flags for _, flags in runs), "or this tests nothing"

@@ -55,7 +55,7 @@ async def test_never_less_than_what_changed(place: Place, seed: int) -> None:
             start = chance.randrange(SIZE // SECTOR_BYTES) * SECTOR_BYTES
             disks.zero("a", start, chance.choice([SECTOR_BYTES, SIZE - start]))
         elif what == "flush":
-            await disks.store.upkeep.flush()
+            await disks.store.maintenance.flush()
         elif what == "snapshot":
             names.append(f"s{number}")
             await disks.snapshot(names[-1], "a")
@@ -68,8 +68,8 @@ async def test_never_less_than_what_changed(place: Place, seed: int) -> None:
             await disks.store.snapshots.delete("a", name)
             del disks.held[f"a@{name}"]
         elif what == "compact":
-            await disks.store.upkeep.flush()
-            await disks.store.upkeep.compact_step(None)
+            await disks.store.maintenance.flush()
+            await disks.store.maintenance.compact_step(None)
         elif what == "reopen":
             await disks.reopen()
         check(disks)
@@ -87,7 +87,7 @@ async def test_what_was_not_written_did_not_change(place: Place) -> None:
     device.write(7 * SECTOR_BYTES + 100, b"x")
     for _ in range(2):
         assert said(device, "one") == {5, 7}
-        await disks.store.upkeep.flush()
+        await disks.store.maintenance.flush()
     device.zero(100 * SECTOR_BYTES, SECTOR_BYTES, allocated=False)
     assert said(device, "one") >= {5, 7, 100}
     device.zero(4 * BLOCK_BYTES, 3 * BLOCK_BYTES, allocated=False)
@@ -121,7 +121,7 @@ async def test_of_many_blocks_it_is_said_in_parts(place: Place) -> None:
     want = {block * 64 + 1 for block in range(blocks)}
     for _ in range(2):
         assert said(device, "one") == want
-        await disks.store.upkeep.flush()
+        await disks.store.maintenance.flush()
     await disks.store.close()
 
 

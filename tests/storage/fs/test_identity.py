@@ -38,7 +38,7 @@ async def lead_elsewhere(store: Store) -> None:
 
 SAME: dict[str, tuple[str, Step]] = {
     "nothing": ("a", lambda store: store.flush()),
-    "a flush of the memtable": ("a", lambda store: store.upkeep.flush()),
+    "a flush of the memtable": ("a", lambda store: store.maintenance.flush()),
     "a snapshot": ("a", lambda store: store.snapshots.create(["a"], "t")),
     "a snapshot that goes": ("a", lambda store: store.snapshots.delete("a", "s")),
     "growth": ("a", lambda store: store.resize_device("a", 2 * MIB)),

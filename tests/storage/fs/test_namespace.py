@@ -7,7 +7,7 @@ from storage.format.trunks import DropLayer
 from storage.fs.file_plans import plan_attributes, plan_mkdir, plan_remove, plan_symlink
 from storage.fs.inodes import (
     SIZE_BYTES_MAX,
-    LayerRecord,
+    LayerRow,
 )
 from storage.fs.namespace import InodeKind, Namespace, ZeroRange
 from tests.storage.fs.trees import MIB, NOW, made, names
@@ -25,7 +25,7 @@ def test_a_device_has_size_times_owner_and_mode(tree: Namespace) -> None:
     assert (name, inode.mode, inode.uid, inode.gid) == ("vol1", 0o640, 7, 8)
     assert inode.born == inode.atime == inode.mtime == inode.ctime == 1_700_000_000_250_000_000
     assert tree.size(inode) == 3 * 512
-    assert tree.layers()[inode.layer] == LayerRecord(inode.layer, 0, 3 * 512, False)
+    assert tree.layers()[inode.layer] == LayerRow(inode.layer, 0, 3 * 512, False)
 
 
 def test_a_plan_changes_nothing(tree: Namespace) -> None:

@@ -6,7 +6,7 @@ import pytest
 from storage.errors import Corrupt, Unsupported
 from storage.fs.file_plans import plan_mkdir
 from storage.fs.inodes import (
-    LayerRecord,
+    LayerRow,
     Link,
     PutInode,
     PutLayer,
@@ -58,12 +58,12 @@ def test_nonsense_is_corrupt(tree: Namespace, data: bytes) -> None:
         [Unlink(2, "b")],
         [Unlink(99, "b")],
         [Unlink(1, ".nbd"), RemoveInode(2)],
-        [PutLayer(LayerRecord(7, 0, 512, False))],
-        [PutLayer(LayerRecord(2, 1, 512, False))],
-        [PutLayer(LayerRecord(2, 2, 512, False))],
-        [PutLayer(LayerRecord(1, 0, 513, False))],
-        [PutLayer(LayerRecord(1, 2, 512, False))],
-        [PutLayer(LayerRecord(2, 0, 512, True)), PutLayer(LayerRecord(2, 0, 1024, True))],
+        [PutLayer(LayerRow(7, 0, 512, False))],
+        [PutLayer(LayerRow(2, 1, 512, False))],
+        [PutLayer(LayerRow(2, 2, 512, False))],
+        [PutLayer(LayerRow(1, 0, 513, False))],
+        [PutLayer(LayerRow(1, 2, 512, False))],
+        [PutLayer(LayerRow(2, 0, 512, True)), PutLayer(LayerRow(2, 0, 1024, True))],
         [RemoveLayer(8)],
     ],
 )

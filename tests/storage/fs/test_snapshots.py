@@ -85,8 +85,8 @@ async def test_each_shows_what_it_showed_whatever_comes(disks: Disks) -> None:
     disks.held["now"] = bytearray(disks.held["a"])
     assert [one.name for one in await disks.store.snapshots.list("a")] == ["one", "two"], "no other is left over"
     await disks.check()
-    await disks.store.upkeep.flush()
-    while (await disks.store.upkeep.compact_step(None)).job is not None:
+    await disks.store.maintenance.flush()
+    while (await disks.store.maintenance.compact_step(None)).job is not None:
         await disks.check()
     await disks.reopen()
     await disks.check()
@@ -206,13 +206,13 @@ async def test_what_a_clone_shares_is_counted_once(disks: Disks) -> None:
     store = disks.store
     disks.store.device("a").write(0, disks.draw.randbytes(2 * MIB))
     await store.snapshots.create(["a"], "one")
-    await store.upkeep.flush()
+    await store.maintenance.flush()
     await store.count_usage()
     before = store.status().live_bytes
     assert before > 2 * MIB
     for name in ("first", "second"):
         await store.snapshots.clone("a", "one", name)
-    await store.upkeep.flush()
+    await store.maintenance.flush()
     await store.count_usage()
     assert store.status().live_bytes == before
     census = await engine_of(store).compactor.look()
@@ -224,7 +224,7 @@ async def test_exclusive_bytes_are_what_a_deletion_frees(disks: Disks) -> None:
     store = disks.store
 
     async def live() -> int:
-        await store.upkeep.flush()
+        await store.maintenance.flush()
         await store.count_usage()
         return store.status().live_bytes
 

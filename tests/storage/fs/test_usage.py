@@ -146,7 +146,7 @@ def _index_offset(raw: bytes) -> int:
 
 async def do(engine: Engine, job: Repack | Drop | Consolidate | WriteCheckpoint) -> None:
     await engine.compactor.do(job)
-    engine.compactor.delete_condemned()
+    engine.compactor.delete_replaced()
 
 
 async def maintain(store: Store) -> None:

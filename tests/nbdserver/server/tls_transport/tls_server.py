@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbdserver.protocol import wire
 from nbdserver.server.limits import Limits
-from nbdserver.server.listener import Server
+from nbdserver.server.listener import Listener
 from nbdserver.tls import Credentials
 from storage.env import RealEnv
 from tests.support import messages as m
@@ -31,7 +31,9 @@ class Running:
         self.disk = MemoryDevice(1 << 30)
         self.exports = memory_exports({"disk": self.disk})
         self.credentials = Credentials(folder, verify_peer=verify, env=env)
-        self.server = Server(self.exports, limits=limits, env=env, credentials=self.credentials, tls_required=required)
+        self.server = Listener(
+            self.exports, limits=limits, env=env, credentials=self.credentials, tls_required=required
+        )
         self.talks: list[TlsTalk] = []
         self.path = work / "socket"
         self.address = ("127.0.0.1", 0)

@@ -77,7 +77,7 @@ class Disk:
             if job is not None:
                 await self.engine.compactor.do(job)
         if job is not None:
-            self.engine.compactor.delete_condemned()
+            self.engine.compactor.delete_replaced()
             name = type(job).__name__
             self.done[name] = self.done.get(name, 0) + 1
 
@@ -161,7 +161,7 @@ async def test_everything_that_is_dead_goes() -> None:
     await engine.compactor.do(WriteCheckpoint("all is dead"))
     dead = [job for job in await possible(engine) if isinstance(job, Drop)]
     await engine.compactor.do(dead[0])
-    engine.compactor.delete_condemned()
+    engine.compactor.delete_replaced()
     await engine.close()
     assert [name for name in world.store.names("compacted/") if name not in named(engine)] == []
     assert engine.manifests.listed() == []

@@ -200,12 +200,12 @@ async def test_a_victim_stays_as_long_as_a_read_waits_for_it() -> None:
     await engine.flush_memtable()
     dead = tuple(sst for sst in (await engine.compactor.look()).ssts if sst.id == copy.id)
     await engine.compactor.do(Drop(dead))
-    engine.compactor.delete_condemned()
+    engine.compactor.delete_replaced()
     await asyncio.sleep(0.02)
     assert sst_name(copy.id) in world.store.objects
     held.release()
     assert await soon(reading) == bytes(20 * SECTOR)
-    engine.compactor.delete_condemned()
+    engine.compactor.delete_replaced()
     await until(lambda: sst_name(copy.id) not in world.store.objects)
     await engine.close()
 

@@ -192,7 +192,7 @@ class History:
             async with self.engine.compactor.working:
                 for job in [job for job in await possible(self.engine) if isinstance(job, kind)][:1]:
                     await self.engine.compactor.do(job)
-            self.engine.compactor.delete_condemned()
+            self.engine.compactor.delete_replaced()
         await asyncio.sleep(0)
         self.note()
 

@@ -54,7 +54,7 @@ async def compact(engine: Engine) -> None:
     await compactor.do(Drop(tuple(sst for sst in (await compactor.look()).ssts if sst.merged and not sst.live)))
     live = [sst for sst in (await compactor.look()).ssts if sst.live]
     await compactor.do(Repack(tuple(live[:1]), "and no checkpoint knows of it"))
-    compactor.delete_condemned()
+    compactor.delete_replaced()
     await engine.garbage.finish()
 
 

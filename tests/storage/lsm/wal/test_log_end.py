@@ -8,9 +8,9 @@ from storage.errors import Fenced
 from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import WALS, wal_name
-from storage.format.wal import WINDOW, LayerRecords, encode
+from storage.format.wal import WINDOW, LayerLogRecords, encode
 from storage.lsm.options import LEFTOVER_SECONDS_MIN
-from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from tests.storage.lsm.wal.test_reader import contents, sector, written
 from tests.storage.lsm.worlds import KEY, World, durable, read, when_durable
 from tests.support.idle import idle
@@ -90,7 +90,7 @@ async def test_late_objects_of_the_old_window_are_passed_over() -> None:
             link=tail,
             acknowledged=first - 1,
         )
-        body = encode([LayerRecords(1, [(1000 + number, 0, sector(9))])], [])
+        body = encode([LayerLogRecords(1, [(1000 + number, 0, sector(9))])], [])
         content, tail = seal_object(Ciphers.derive(KEY).wal, header, body)
         await world.store.create(wal_name(number), content)
     new.layers[1].write(SECTOR_BYTES, sector(2))

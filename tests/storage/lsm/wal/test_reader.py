@@ -12,7 +12,7 @@ from storage.format.names import WALS, manifest_name, wal_name, wal_number
 from storage.format.wal import Meta, encode
 from storage.lsm.layer import Layer
 from storage.lsm.recovery.anchor import HostState
-from storage.lsm.recovery.ciphers import Ciphers
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.wal.reader import RESUME
 from storage.objects.base import Listing
 from tests.storage.lsm.worlds import KEY, World, durable, join, read

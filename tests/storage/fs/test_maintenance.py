@@ -61,7 +61,7 @@ class Place:
                 for _ in range(20):
                     store.device(name).write(4 * KIB * draw.randrange(SIZE // 4 // KIB), draw.randbytes(4 * KIB))
                 store.device(name).write(BLOCK * draw.randrange(8), draw.randbytes(BLOCK * 4))
-                await store.upkeep.flush()
+                await store.maintenance.flush()
         return store, await contents(store.device("a"))
 
 
@@ -69,7 +69,7 @@ async def compacted(store: Store, device: str | None) -> list[str]:
     """The kinds of all jobs until nothing is left to do."""
     jobs: list[str] = []
     for _ in range(200):
-        step = await store.upkeep.compact_step(device)
+        step = await store.maintenance.compact_step(device)
         if step.job is None:
             return jobs
         jobs.append(step.job)
@@ -80,7 +80,7 @@ async def test_a_compaction_says_what_it_would_do_does_it_and_comes_to_its_end(t
     place = Place(tmp_path)
     store, content = await place.overwritten()
     before = place.files()
-    plan = await store.upkeep.plan_compaction(None)
+    plan = await store.maintenance.plan_compaction(None)
     assert place.files() == before, "a plan writes nothing"
     assert plan.stored_before == store.status().stored_bytes
     assert plan.stored_after < plan.stored_before
@@ -95,7 +95,7 @@ async def test_a_compaction_says_what_it_would_do_does_it_and_comes_to_its_end(t
     status = store.status()
     assert status.dead_bytes <= status.live_bytes // 9
     assert await contents(store.device("a")) == content
-    after = await store.upkeep.plan_compaction(None)
+    after = await store.maintenance.plan_compaction(None)
     assert (after.stored_after, after.uploaded_bytes, after.consolidated) == (after.stored_before, 0, 0)
     await store.close()
     store = await place.open()
@@ -106,11 +106,11 @@ async def test_a_compaction_says_what_it_would_do_does_it_and_comes_to_its_end(t
 async def test_one_device_is_compacted_and_the_other_left(tmp_path: Path) -> None:
     store, content = await Place(tmp_path).overwritten()
     with pytest.raises(NotFound):
-        await store.upkeep.compact_step("nobody")
+        await store.maintenance.compact_step("nobody")
     first, second = engine_of(store).layers.values()
     patched = [block for block in range(SIZE // BLOCK) if second.index.is_patched(block)]
     assert patched
-    of_one, of_both = [await store.upkeep.plan_compaction(device) for device in ("a", None)]
+    of_one, of_both = [await store.maintenance.plan_compaction(device) for device in ("a", None)]
     assert 0 < of_one.consolidated < of_both.consolidated
     await compacted(store, "a")
     assert not any(first.index.is_patched(block) for block in range(SIZE // BLOCK))
@@ -125,9 +125,9 @@ async def test_a_reader_plans_and_writes_nothing(tmp_path: Path) -> None:
     await store.close()
     before = place.files()
     reader = await place.reader()
-    assert (await reader.upkeep.plan_compaction(None)).stored_before == reader.status().stored_bytes
-    await reader.upkeep.collect(dry_run=True)
-    for refused in (reader.upkeep.compact_step(None), reader.upkeep.collect(dry_run=False)):
+    assert (await reader.maintenance.plan_compaction(None)).stored_before == reader.status().stored_bytes
+    await reader.maintenance.collect(dry_run=True)
+    for refused in (reader.maintenance.compact_step(None), reader.maintenance.collect(dry_run=False)):
         with pytest.raises(AccessDenied):
             await refused
     await reader.close()
@@ -146,13 +146,13 @@ async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     young = sst.with_name(sst.name[:-7] + "000.sst")
     young.write_bytes(sst.read_bytes())
     store = await place.open()
-    plan = await store.upkeep.collect(dry_run=True)
+    plan = await store.maintenance.collect(dry_run=True)
     (kept,) = [kept for kept in plan.kept if "younger than a day" in kept.reason]
     assert kept.objects >= 1
     await store.delete_device("b")
     store.device("a").zero(0, SIZE, allocated=False)
-    await store.upkeep.flush()
-    done = await store.upkeep.collect(dry_run=False)
+    await store.maintenance.flush()
+    done = await store.maintenance.collect(dry_run=False)
     assert (done.waiting, done.refused) == (0, False)
     assert done.dropped > 0
     assert not droppable(await engine_of(store).compactor.look())
@@ -170,8 +170,8 @@ async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
 
     monkeypatch.setattr(LocalStore, "_delete", refused)
     store.device("a").write(0, bytes([1]) * BLOCK)
-    await store.upkeep.flush()
-    assert (await store.upkeep.collect(dry_run=False)).refused
+    await store.maintenance.flush()
+    assert (await store.maintenance.collect(dry_run=False)).refused
     monkeypatch.undo()
     assert await contents(store.device("a"), BLOCK, BLOCK) == bytes(BLOCK)
     await store.close()
@@ -189,17 +189,17 @@ async def test_a_dry_run_deletes_no_leftover(tmp_path: Path, monkeypatch: pytest
     left = sst.with_name(sst.name[:-7] + "000.sst")
     left.write_bytes(sst.read_bytes())
     store = await place.open()
-    await store.upkeep.collect(dry_run=False)
+    await store.maintenance.collect(dry_run=False)
     assert left.exists(), "it is young"
     await store.close()
     now = msgspec.structs.replace(place.options.engine, leftover_seconds=0.0)
     place.options = replace(place.options, engine=now)
     store = await place.open()
-    plan = await store.upkeep.collect(dry_run=True)
+    plan = await store.maintenance.collect(dry_run=True)
     assert plan.leftovers > 0
     assert (plan.waiting, plan.deleted) == (0, 0)
     assert left.exists()
-    done = await store.upkeep.collect(dry_run=False)
+    done = await store.maintenance.collect(dry_run=False)
     assert (done.leftovers, done.waiting) == (plan.leftovers, 0)
     assert not left.exists()
     await store.close()
@@ -214,9 +214,9 @@ def test_who_asked_for_a_scrub_has_all_read_in_time_and_nobody_else(scrub_second
         store = await open_store("memory://", PASSWORD, env=env, create=True, options=options)
         await store.create_device("a", MIB)
         store.device("a").write(0, b"x" * MIB)
-        await store.upkeep.flush()
+        await store.maintenance.flush()
         await asyncio.sleep(1.5 * DAY)
-        said = {one.since: one.ssts for one in (await store.upkeep.read_report()).last_read if one.ssts}
+        said = {one.since: one.ssts for one in (await store.maintenance.read_report()).last_read if one.ssts}
         assert said == ({"never": 1} if scrub_seconds is None else {"within a day": 1})
         await store.close()
         env.close()

@@ -14,7 +14,7 @@ from storage.lsm.engine import Engine
 from storage.objects.base import ObjectStore
 
 
-class KeySlots:
+class StorePasswords:
     """What may be done with the passwords of a store, by whoever knows one of them. Each raises WrongPassword, and what
     the function of the same name in `storage.crypto` does.
     """

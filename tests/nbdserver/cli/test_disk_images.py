@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbdserver.cli.disk_images import BLOCK_BYTES, SECTOR_BYTES, ImageReader, ImageWriter, data_runs
 from nbdserver.cli.exit_status import CommandFailed
-from nbdserver.cli.images import BLOCK_BYTES, SECTOR_BYTES, ImageReader, ImageWriter, data_runs
 
 MIB = 1 << 20
 

@@ -84,7 +84,7 @@ READ_AGES = (("within a day", 1.0), ("within 7 days", 7.0), ("within 30 days", 3
 """In days; an SST counts where it fits first."""
 
 
-class Upkeep:
+class Maintenance:
     """Of one open store. Owned by the event loop."""
 
     def __init__(self, engine: Engine, tree: NameTree, reads: KeptReadTimes, env: Env) -> None:
@@ -148,7 +148,7 @@ class Upkeep:
             snapshot = await engine.compactor.look()
             if dead := droppable(snapshot):
                 await engine.compactor.do(Drop(dead))
-        engine.compactor.delete_condemned()
+        engine.compactor.delete_replaced()
         engine.garbage.add(engine.manifests.take_old())
         found = await engine.sweeper.sweep()
         await engine.garbage.delete_now()
@@ -168,8 +168,8 @@ class Upkeep:
         ]
         if garbage.failing is not None:
             kept.append(Kept(len(garbage), 0, f"the store refuses to delete them: {garbage.failing.reason}"))
-        if self._engine.compactor.condemned:
-            kept.append(Kept(self._engine.compactor.condemned, 0, "a read under way wants something of them"))
+        if self._engine.compactor.awaiting_deletion:
+            kept.append(Kept(self._engine.compactor.awaiting_deletion, 0, "a read under way wants something of them"))
         return GarbageCollection(
             dropped=len(dead),
             dropped_bytes=sum(sst.size for sst in dead),

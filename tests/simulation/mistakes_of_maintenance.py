@@ -2,7 +2,7 @@
 
 from tests.simulation.mutation import Mutation
 
-UPKEEP = [
+MAINTENANCE = [
     Mutation(
         "clients get in before the log has what was restored",
         "storage/lsm/engine.py",
