@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import AccessDenied, Invalid
+from storage.units import MIB
 
-FILE_BYTES_MAX = 1 << 20
+ACCESS_LIST_BYTES_MAX = MIB
 """Some ten thousand grants; a device file or a log given by mistake is not read to its end."""
 
 
@@ -97,13 +98,13 @@ def read_access_list(path: Path) -> AccessList:
     """Read a file. Invalid, AccessDenied: it cannot be read, or is wrong; the message names line and key."""
     try:
         with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
+            data = file.read(ACCESS_LIST_BYTES_MAX + 1)
     except PermissionError:
         raise AccessDenied(f"the access list {path} may not be read by this user") from None
     except OSError as error:
         raise Invalid(f"the access list {path} cannot be read: {error.strerror}") from error
-    if len(data) > FILE_BYTES_MAX:
-        raise Invalid(f"the access list {path} is longer than {FILE_BYTES_MAX} bytes")
+    if len(data) > ACCESS_LIST_BYTES_MAX:
+        raise Invalid(f"the access list {path} is longer than {ACCESS_LIST_BYTES_MAX} bytes")
     try:
         return parse_access_list(data.decode())
     except UnicodeDecodeError:

@@ -25,13 +25,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from nbdserver.tls_files import CA_CERTIFICATE, REVOKED, SERVER_CERTIFICATE, SERVER_KEY
 from storage.env import Env
 from storage.errors import AccessDenied, Invalid
-
-CA_CERTIFICATE = "ca-cert.pem"
-REVOKED = "ca-crl.pem"
-SERVER_CERTIFICATE = "server-cert.pem"
-SERVER_KEY = "server-key.pem"
 
 
 class _File:

@@ -49,6 +49,7 @@ from storage.check.read_run import CheckProgress
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
 from storage.fs.check import READ_RATE
 from storage.trusted_files import trusted_users
+from storage.units import MIB
 
 logger = logging.getLogger("nbdserver")
 
@@ -90,7 +91,7 @@ class Admin:
 
     async def start(self, path: Path) -> None:
         """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
-        app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=1 << 20)
+        app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=MIB)
         app.router.add_get(STATUS_PATH, self._status)
         if self._metrics is not None:
             app.router.add_get("/metrics", self._metrics)

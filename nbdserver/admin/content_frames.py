@@ -8,9 +8,11 @@ offset 2^64 - 1 holds its reason and is the last.
 
 import struct
 
+from storage.units import MIB
+
 FRAME_HEADER = struct.Struct(">QI")
 
-DATA_BYTES_MAX = 1 << 20
+DATA_BYTES_MAX = MIB
 """Of one frame, which both sides hold in memory."""
 
 FAILURE_OFFSET = 2**64 - 1

@@ -14,22 +14,17 @@ from nbdserver.admin.asked import Answer
 from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece, TooLong
 from nbdserver.block_device import BlockDevice
 from storage.errors import Conflict, Corrupt, Invalid, NotFound, StorageError, Unreadable
-from storage.units import KIB
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.fs.inodes import SIZE_STEP_BYTES
+from storage.units import GIB, KIB
 
 if TYPE_CHECKING:
     from storage import Store
 
-SIZE_STEP_BYTES = 512
-"""The size of a device is a multiple of this: the end of an odd source is filled up with zeros."""
-
-BLOCK_BYTES = 256 * KIB
-SECTOR_BYTES = 4 * KIB
-"""What can be read, or not, is told by these."""
-
 READS_AT_ONCE = 8
 """Of `DATA_BYTES_MAX` each: a store that answers in 50 ms then gives 160 MB/s."""
 
-SCAN_BYTES = 1 << 30
+SCAN_BYTES = GIB
 """Asked of the map of a device in one step, so that the loop is not held up by a large one."""
 
 EXCLUSIVE_USER = "an import"

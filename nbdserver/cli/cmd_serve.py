@@ -34,13 +34,13 @@ from nbdserver.cli.parameters import (
 from nbdserver.cli.standard import complain
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, SCRUB_DAYS, ServeSettings, parse_size
 from nbdserver.server.limits import Limits
+from nbdserver.tls_files import SERVER_KEY
 
 if TYPE_CHECKING:
     from nbdserver.service.announce import Announcement
     from storage.secret import Secret
 
 
-SERVER_KEY = "server-key.pem"  # of `nbdserver.tls`, which a light command does not import
 COUNT = click.IntRange(1, 100_000)
 LIMITS = Limits()
 

@@ -25,7 +25,7 @@ CONFIG_NAME = "nbdserver.toml"
 NEVER = {"accept_rollback", "take_over"}
 """Options that have a file go on doing what somebody wanted done once."""
 
-FILE_BYTES_MAX = 1 << 20
+CONFIG_BYTES_MAX = 1 << 20
 
 Values = Mapping[str, Any]
 
@@ -71,7 +71,7 @@ def read(path: Path, tree: click.Group) -> ConfigFile:
         # Whoever can exchange the file says which store is served, to whom, and what is run.
         trusted_folder(path.parent)
         with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
-            data = file.read(FILE_BYTES_MAX)
+            data = file.read(CONFIG_BYTES_MAX)
     except AccessDenied as error:
         raise AccessDenied(f"the configuration file {path} would not be safe: {error}") from None
     try:

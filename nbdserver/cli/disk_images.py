@@ -17,14 +17,15 @@ from typing import BinaryIO
 from nbdserver.cli.exit_status import EXISTS, CommandFailed
 from nbdserver.cli.image_formats import HEAD_BYTES, TAIL_BYTES, is_no_raw_disk
 from storage.trusted_files import create_new, trusted_users
+from storage.units import KIB, MIB
 
-BLOCK_BYTES = 256 * 1024
-"""What the store keeps as one piece: writing whole ones costs the least."""
+PIECE_BYTES = 256 * KIB
+"""Read at once: as much as a block of the store has, since writing whole ones costs the least."""
 
-SECTOR_BYTES = 4096
+HOLE_BYTES = 4 * KIB
 """The smallest hole that filesystems keep."""
 
-_ZEROS = bytes(1 << 20)
+_ZEROS = bytes(MIB)
 
 Piece = tuple[int, bytes]
 Advance = Callable[[int], None]
@@ -69,7 +70,7 @@ class ImageReader:
         position = 0
         with _named(self.name):
             while self.size is None or position < self.size:
-                step = 0 if self.size is None else min(BLOCK_BYTES, self.size - position)
+                step = 0 if self.size is None else min(PIECE_BYTES, self.size - position)
                 data = self._read_block() if self.size is None else self._read_at(position, step)
                 if not data:
                     return
@@ -96,11 +97,11 @@ class ImageReader:
             start = self._next_data(position)
             if start is None:
                 break
-            start -= start % BLOCK_BYTES
-            data = self._read_at(start, min(BLOCK_BYTES, size - start))
+            start -= start % PIECE_BYTES
+            data = self._read_at(start, min(PIECE_BYTES, size - start))
             if data != _ZEROS[: len(data)]:
                 yield start, data
-            position = start + BLOCK_BYTES
+            position = start + PIECE_BYTES
             advance(min(position, size))
         advance(size)
 
@@ -136,7 +137,7 @@ class ImageReader:
     def _read_block(self) -> bytes:
         """The next block of a pipe; less of it only at the end."""
         data, self._ahead = self._ahead, b""
-        while len(data) < BLOCK_BYTES and (more := self._file.read(BLOCK_BYTES - len(data))):
+        while len(data) < PIECE_BYTES and (more := self._file.read(PIECE_BYTES - len(data))):
             data += more
         return data
 
@@ -255,8 +256,8 @@ def _open_existing(name: str) -> int:
 def data_runs(data: bytes) -> Iterator[tuple[int, int]]:
     """(start, end) of the stretches of `data` that are not zeros, in whole sectors as far as `data` goes."""
     start = None
-    for position in range(0, len(data), SECTOR_BYTES):
-        sector = data[position : position + SECTOR_BYTES]
+    for position in range(0, len(data), HOLE_BYTES):
+        sector = data[position : position + HOLE_BYTES]
         if sector == _ZEROS[: len(sector)]:
             if start is not None:
                 yield start, position

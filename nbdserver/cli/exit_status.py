@@ -19,6 +19,7 @@ CONFLICT = 16
 DAMAGED = 20
 """Data is damaged, lost or rolled back."""
 INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 STATUS_OF_KIND = {
     "Unfinished": 3,

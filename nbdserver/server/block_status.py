@@ -6,8 +6,9 @@ from nbdserver.exports import StatusMap
 from nbdserver.protocol import wire
 from nbdserver.protocol.replies import ChunkedReplies
 from storage.errors import NotFound
+from storage.units import MIB
 
-EFFORT_BYTES, LONG_EFFORT = 64 << 20, 16
+EFFORT_BYTES, LONG_EFFORT = 64 * MIB, 16
 """What is allocated of 1 GiB, or more in one request, takes 10 ms; 30 if every block of it is written in part."""
 
 

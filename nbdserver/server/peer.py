@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from nbdserver import unix_sockets
 from nbdserver.attachments import HERE
+from storage.units import KIB
 
 KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 5
@@ -15,7 +16,7 @@ KEEPALIVE_COUNT = 3
 """A peer that vanished is noticed after 10 + 3 x 5 = 25 s: sooner than a client's time-out of 30 s, after
 which it would send its requests again elsewhere."""
 
-UNIX_SEND_BUFFER_BYTES = 512 << 10
+UNIX_SEND_BUFFER_BYTES = 512 * KIB
 """What the kernel holds of replies on a Unix socket (it doubles the number; by default it is 208 KiB in all,
 which makes client and server take turns: reading 256 KiB at a time is then half as fast)."""
 

@@ -19,7 +19,9 @@ import socket
 import struct
 import termios
 
-PEER_BUFFER_BYTES = 16 << 20
+from storage.units import MIB
+
+PEER_BUFFER_BYTES = 16 * MIB
 """More than the sender's kernel holds of what its program has sent (Linux: 4 MiB at most, net.ipv4.tcp_wmem)."""
 
 SO_MEMINFO = 55

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nbdserver.traffic import Traffic
+from storage.units import KIB
 
-shared_buffer = memoryview(bytearray(64 << 10))
+shared_buffer = memoryview(bytearray(64 * KIB))
 """Where the bytes of all handshakes arrive, since they are taken out of it in the same turn of the loop, and what is
 dropped."""
 

@@ -16,17 +16,18 @@ from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from storage.buffers import kept_bytes
 from storage.errors import Closed, Fenced, OutOfSpace, StorageError
 from storage.histogram import Histogram
+from storage.units import KIB, MIB
 
 logger = logging.getLogger("nbdserver")
 
-PART_BYTES = 4 << 20
+PART_BYTES = 4 * MIB
 """A longer READ is answered in parts of this size: 16 blocks of the store, which are fetched at the same time."""
 
-COPY_BYTES_MAX = 64 << 10
+COPY_BYTES_MAX = 64 * KIB
 """A piece up to this length that may wait to be sent is copied: it would keep its whole block of 256 KiB, and a client
 that reads single bytes and no replies would make the server hold all its blocks."""
 
-VIEWED_BYTES_MAX = 256 << 10
+VIEWED_BYTES_MAX = 256 * KIB
 """A view of a longer buffer, which is the payload of a WRITE, is copied as well, however long it is itself."""
 
 _UNREAD = "the data could not be read"

@@ -21,11 +21,12 @@ import ssl
 from typing import Any, Protocol
 
 from nbdserver.protocol.replies import Parts
+from storage.units import KIB
 
-_RECORD_BYTES = 16 << 10
+_RECORD_BYTES = 16 * KIB
 """Most plaintext of one record (RFC 8446, 5.1). Parts of that length gain nothing from being joined."""
 
-_PASS_BYTES = 256 << 10
+_PASS_BYTES = 256 * KIB
 """What OpenSSL is given at a time: its buffers never shrink, and a reply may have 32 MiB."""
 
 _ciphertext = memoryview(bytearray(_PASS_BYTES))

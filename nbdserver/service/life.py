@@ -31,7 +31,7 @@ from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.last_server import attachments_after, tell
 from nbdserver.service.rehearsal import rehearse
 from nbdserver.service.serve_policy import ServePolicy
-from nbdserver.service.service import INTERRUPTED, Service
+from nbdserver.service.service import ENDED_BY_SIGNAL, Service
 from nbdserver.service.service_manager import ServiceManager
 from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_store
@@ -84,7 +84,7 @@ async def _open_and_serve(
         with password:
             store = await _unless(stopped, _open(settings, password, early, env, told))
     if store is None:
-        return INTERRUPTED
+        return ENDED_BY_SIGNAL
     service: Service | None = None
     try:
         attachments = await attachments_after(store, settings.after_loss)
@@ -158,7 +158,7 @@ def _stopped_by_signals() -> asyncio.Event:
 
     def on_signal() -> None:
         if stopped.is_set():
-            os._exit(INTERRUPTED)
+            os._exit(ENDED_BY_SIGNAL)
         stopped.set()
 
     loop = asyncio.get_running_loop()

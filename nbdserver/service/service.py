@@ -33,7 +33,8 @@ from storage.errors import Conflict, Invalid, NotFound
 
 logger = logging.getLogger("nbdserver")
 
-INTERRUPTED = 130
+ENDED_BY_SIGNAL = 128 + signal.SIGINT
+"""The exit status of what a signal has ended, as shells give it of Ctrl-C."""
 
 
 class Service:
@@ -112,7 +113,7 @@ class Service:
                 raise self._store.failed.result()
             if command is None:
                 return 0
-            return command.result() if command.done() else INTERRUPTED
+            return command.result() if command.done() else ENDED_BY_SIGNAL
         finally:
             for task in waiting:
                 task.cancel()

@@ -7,17 +7,19 @@ import ctypes
 import gc
 import sys
 
+from storage.units import MIB
+
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 """Names of glibc's mallopt(3)."""
 
-TRIM_BYTES = 64 * 1024 * 1024
+TRIM_BYTES = 64 * MIB
 """Free memory that is kept. A page given back and taken again costs a fault of 0.5 to 3 us, as much as the write it
 is for.
 """
 
-MMAP_BYTES_MIN = 32 * 1024 * 1024
+MMAP_BYTES_MIN = 32 * MIB
 """The largest threshold glibc takes: SSTs and batches come from the heap, whose pages are there already."""
 
 COLLECT_AFTER = (50_000, 20, 100)

@@ -59,7 +59,7 @@ LAYOUTS: dict[PartKind, Layout] = {
     PartKind.KEPT: (("first", "<u4", True), ("end", "<u4", True)),
 }
 
-ROWS_PER_PART = 256 * 1024
+ROWS_PER_PART = 1 << 18
 """Six megabytes before compression: what a thread opens at a time."""
 
 TRAILER_NUMBER = 2**32 - 1

@@ -27,6 +27,9 @@ SECTORS = 64
 FULL_MASK = (1 << SECTORS) - 1
 BLOCK_SHIFT = 18
 SECTOR_SHIFT = 12
+BLOCK_OFFSET = BLOCK_BYTES - 1
+SECTOR_OFFSET = SECTOR_BYTES - 1
+"""Masks of a byte's place in its block, and in its sector."""
 assert SECTORS * SECTOR_BYTES == BLOCK_BYTES
 assert 1 << BLOCK_SHIFT == BLOCK_BYTES
 assert 1 << SECTOR_SHIFT == SECTOR_BYTES

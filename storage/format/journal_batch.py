@@ -38,9 +38,6 @@ _MAGIC = b"NBDJ"
 SEGMENT_BYTES_MIN = _ENDS.size + _BATCH_BYTES + _ENTRY.size
 """Bytes that a segment for one operation without data takes: smaller ones are of no use."""
 
-TREE = 0
-"""The layer of changes of the tree of names, which no layer has."""
-
 Memory = mmap | bytearray
 """What a segment is written to."""
 

@@ -34,6 +34,9 @@ _RECORD = struct.Struct("<BBIQQQ")
 _SST = struct.Struct("<16sQI16sI")
 _LOCATOR = struct.Struct("<16sBQII8s")
 
+TREE = 0
+"""The number in place of a layer's where changes of the tree of names go the way of operations; no layer has it."""
+
 
 class RecordType(IntEnum):
     """First byte of a record; part of the format."""

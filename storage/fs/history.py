@@ -8,8 +8,9 @@ from storage.fs.inodes import LayerRow
 from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
+from storage.units import MIB
 
-COMPARED_BYTES = 1 << 20
+COMPARED_BYTES = MIB
 """Compared between two turns of the event loop, of each of two layers: what is in memory meanwhile."""
 
 

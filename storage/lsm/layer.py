@@ -19,7 +19,15 @@ from storage.buffers import Buffer
 from storage.cache.frame_cache import FRESH_KEYS, Decoded, FrameCache
 from storage.errors import Unreadable
 from storage.format.blocks import ALLOCATED, FrameRef
-from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT, FULL_MASK, SECTOR_BYTES, SECTOR_SHIFT
+from storage.format.frame import (
+    BLOCK_BYTES,
+    BLOCK_OFFSET,
+    BLOCK_SHIFT,
+    FULL_MASK,
+    SECTOR_BYTES,
+    SECTOR_OFFSET,
+    SECTOR_SHIFT,
+)
 from storage.format.wal import Located, Op
 from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.memtable.link import Links
@@ -32,9 +40,6 @@ from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, ReadAhead
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.queue import LayerQueue
 from storage.units import KIB, MIB
-
-BLOCK_OFFSET = BLOCK_BYTES - 1
-SECTOR_OFFSET = SECTOR_BYTES - 1
 
 ATOMIC_BYTES_MAX = 8 * MIB
 """A write up to this size is one record of the log and so all there or not there after a crash."""

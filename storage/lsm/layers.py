@@ -20,7 +20,7 @@ from storage.format.trunks import (
     Operation,
     RollBack,
 )
-from storage.format.wal import Meta
+from storage.format.wal import TREE, Meta
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.forest import Forest, Writing
 from storage.lsm.index.trunk import LayerIndex
@@ -31,7 +31,7 @@ from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.tree_state import TreeEffects, TreeState
 from storage.lsm.wal.group_commit import GroupCommit
-from storage.lsm.wal.queue import TREE, LayerQueue
+from storage.lsm.wal.queue import LayerQueue
 
 ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DeleteSnapshot)
 """Operations that give layers another place."""

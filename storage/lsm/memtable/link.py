@@ -9,11 +9,16 @@ A sector is linked in one call, without an allocation but that of a new entry: i
 
 from storage.buffers import Buffer
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
-from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT, FULL_MASK, SECTOR_BYTES, SECTOR_SHIFT
+from storage.format.frame import (
+    BLOCK_BYTES,
+    BLOCK_OFFSET,
+    BLOCK_SHIFT,
+    FULL_MASK,
+    SECTOR_BYTES,
+    SECTOR_OFFSET,
+    SECTOR_SHIFT,
+)
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, BlockEntry, Memtable, Span, write_charge
-
-BLOCK_OFFSET = BLOCK_BYTES - 1
-SECTOR_OFFSET = SECTOR_BYTES - 1
 
 
 class Links:

@@ -22,14 +22,14 @@ from storage.env import Env
 from storage.errors import Fenced
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.names import wal_name
-from storage.format.wal import encode
+from storage.format.wal import TREE, encode
 from storage.journal.journal import Journal
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import BulkWriter
 from storage.lsm.wal.locate import locate
 from storage.lsm.wal.pacing import Flight, Pacing
 from storage.lsm.wal.position import LoggedObject, LogPosition
-from storage.lsm.wal.queue import TREE, Cut, LayerQueue
+from storage.lsm.wal.queue import Cut, LayerQueue
 from storage.objects.base import ObjectStore
 from storage.units import KIB
 

@@ -17,14 +17,11 @@ from typing import Protocol, cast
 from storage.bucket.pace import Pace
 from storage.errors import BrokenInvariant
 from storage.format.frame import BLOCK_BYTES, BLOCK_SHIFT
-from storage.format.wal import LayerLogRecords, Meta, Op
+from storage.format.wal import TREE, LayerLogRecords, Meta, Op
 from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable, write_charge, zero_charge
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.bulk import Upload, WholeBlock, snapshot
-
-TREE = 0
-"""Number of the queue that carries tree changes; no layer has it."""
 
 
 class Committer(Protocol):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.cli.disk_images import BLOCK_BYTES, SECTOR_BYTES, ImageReader, ImageWriter, data_runs
+from nbdserver.cli.disk_images import HOLE_BYTES, PIECE_BYTES, ImageReader, ImageWriter, data_runs
 from nbdserver.cli.exit_status import CommandFailed
 
 MIB = 1 << 20
@@ -30,15 +30,15 @@ def write_whole(path: str, pieces: list[tuple[int, bytes]], size: int, *, overwr
     writer.close()
 
 
-@given(st.lists(st.sampled_from([b"\0" * SECTOR_BYTES, b"x" * SECTOR_BYTES]), max_size=12), st.integers(0, 4095))
+@given(st.lists(st.sampled_from([b"\0" * HOLE_BYTES, b"x" * HOLE_BYTES]), max_size=12), st.integers(0, 4095))
 def test_runs_are_all_that_is_not_zeros(sectors: list[bytes], tail: int) -> None:
     data = b"".join(sectors) + b"y" * tail
     rebuilt = bytearray(len(data))
     last = -1
     for start, end in data_runs(data):
         assert last < start < end
-        assert start % SECTOR_BYTES == 0
-        assert data[start:end].count(b"\0" * SECTOR_BYTES) == 0
+        assert start % HOLE_BYTES == 0
+        assert data[start:end].count(b"\0" * HOLE_BYTES) == 0
         rebuilt[start:end] = data[start:end]
         last = end
     assert rebuilt == data
@@ -67,7 +67,7 @@ def test_holes_and_zeros_are_not_read_into_pieces(tmp_path: Path) -> None:
         os.pwrite(file.fileno(), b"b", 64 * MIB + 600)
     size, pieces, steps = read_whole(str(path))
     assert size == 64 * MIB + 700
-    assert [(offset, len(data)) for offset, data in pieces] == [(5 * MIB, BLOCK_BYTES), (64 * MIB, 700)]
+    assert [(offset, len(data)) for offset, data in pieces] == [(5 * MIB, PIECE_BYTES), (64 * MIB, 700)]
     assert pieces[0][1].index(b"a") == 17
     assert steps == sorted(steps)
     assert steps[-1] == size
@@ -84,24 +84,24 @@ def test_a_file_that_is_one_hole(tmp_path: Path) -> None:
 def test_a_pipe_has_no_size_and_no_holes(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    data = bytes(BLOCK_BYTES) + os.urandom(BLOCK_BYTES + 5)
+    data = bytes(PIECE_BYTES) + os.urandom(PIECE_BYTES + 5)
     feeder = threading.Thread(target=lambda: path.write_bytes(data))
     feeder.start()
     size, pieces, steps = read_whole(str(path))
     feeder.join()
     assert size is None
-    assert [offset for offset, _ in pieces] == [BLOCK_BYTES, 2 * BLOCK_BYTES]
-    assert b"".join(piece for _, piece in pieces) == data[BLOCK_BYTES:]
+    assert [offset for offset, _ in pieces] == [PIECE_BYTES, 2 * PIECE_BYTES]
+    assert b"".join(piece for _, piece in pieces) == data[PIECE_BYTES:]
     assert steps[-1] == len(data)
 
 
 def test_a_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "image"
-    path.write_bytes(b"x" * 4 * BLOCK_BYTES)
+    path.write_bytes(b"x" * 4 * PIECE_BYTES)
     reader = ImageReader(str(path))
     pieces = reader.pieces(lambda _: None)
     next(pieces)
-    os.truncate(path, BLOCK_BYTES + 10)
+    os.truncate(path, PIECE_BYTES + 10)
     with pytest.raises(CommandFailed, match="became shorter"):
         next(pieces)
     reader.close()
@@ -115,13 +115,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_written_files_are_sparse(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    piece = bytes(SECTOR_BYTES) + b"d" * SECTOR_BYTES + bytes(MIB)
+    piece = bytes(HOLE_BYTES) + b"d" * HOLE_BYTES + bytes(MIB)
     write_whole(str(path), [(8 * MIB, piece), (32 * MIB, b"e" * 100)], 64 * MIB)
     expected = bytearray(64 * MIB)
     expected[8 * MIB : 8 * MIB + len(piece)] = piece
     expected[32 * MIB : 32 * MIB + 100] = b"e" * 100
     assert path.read_bytes() == expected
-    assert path.stat().st_blocks * 512 <= 4 * SECTOR_BYTES
+    assert path.stat().st_blocks * 512 <= 4 * HOLE_BYTES
     assert path.stat().st_mode & 0o077 == 0
 
 

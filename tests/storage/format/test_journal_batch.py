@@ -11,14 +11,13 @@ from storage.crypto.mac import Authenticator
 from storage.errors import Corrupt
 from storage.format.journal_batch import (
     SEGMENT_BYTES_MIN,
-    TREE,
     JournalEntry,
     append,
     clear,
     decode,
     room_for,
 )
-from storage.format.wal import Meta, Op
+from storage.format.wal import TREE, Meta, Op
 from storage.secret import Secret
 
 SEAL = Authenticator(Secret(bytes(range(32))))

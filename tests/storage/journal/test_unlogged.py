@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import Corrupt
-from storage.format.journal_batch import TREE, JournalEntry
-from storage.format.wal import Meta
+from storage.format.journal_batch import JournalEntry
+from storage.format.wal import TREE, Meta
 from storage.journal.unlogged import beyond_log
 
 LAYERS = (TREE, 1, 2)
