@@ -54,8 +54,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 
 @dataclass(frozen=True, slots=True)
 class RequestPatience:
-    """How long small requests may take, how late it may be noticed that one takes longer, and after how long one of which
-    nothing moves is taken for swallowed.
+    """How long small requests may take, how late it may be noticed that one takes longer, and after how long one of
+    which nothing moves is taken for swallowed.
     """
 
     seconds_min: float = SECONDS_MIN
