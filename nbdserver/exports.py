@@ -134,7 +134,7 @@ class Exports:
         self._incarnation = incarnation
         self.attachments = attachments or Attachments(None)
         self.access = access
-        """May be replaced; it counts for every client that attaches then."""
+        """What counts for every client that attaches."""
         self._lookup = lookup
         self._names = names
         self._read_only = read_only
@@ -145,6 +145,10 @@ class Exports:
         """What was counted of clients that left, by the name under which they had their export."""
         self._clients: dict[BlockDevice, list[str]] = {}
         """The clients of each device, by what they are called."""
+
+    def use_access_list(self, access: AccessList | None) -> None:
+        """From now on this one counts for every client that attaches; None: each may have everything."""
+        self.access = access
 
     def seen_by(self, identity: Identity, address: str = HERE) -> Catalogue[Export]:
         """The exports as far as this client, which comes from there, may know of them."""

@@ -54,6 +54,11 @@ class Admission:
         self._stall()
         return False
 
+    def stalls_no_more(self) -> bool:
+        """Whether a request was not taken; it may be tried again now."""
+        stalled, self.stalled = self.stalled, False
+        return stalled
+
     def begin(self) -> None:
         """Count a request that was taken and has no reply yet."""
         self.outstanding += 1

@@ -17,6 +17,19 @@ class ByteStream:
         self.ended = False
         """The client has ended its stream."""
         self.bytes_received = 0
+        """Counted by the connection itself, without a call: for every piece that arrives."""
+
+    def pause_writing(self) -> None:
+        """The transport has more than Limits.reply_bytes to send."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """It has sent most of that."""
+        self.write_paused = False
+
+    def end(self) -> None:
+        """The client has said that it sends nothing more."""
+        self.ended = True
 
     def stop_reading(self) -> None:
         """Leave in the socket what arrives."""

@@ -142,11 +142,11 @@ class Connection(asyncio.BufferedProtocol):
             self._went_wrong(error)
 
     def pause_writing(self) -> None:
-        self.stream.write_paused = True
+        self.stream.pause_writing()
         self.phase.writing_paused()
 
     def resume_writing(self) -> None:
-        self.stream.write_paused = False
+        self.stream.resume_writing()
         self.phase.writing_resumed()
         if not self.stream.reading:
             self._loop.call_soon(self.proceed)
@@ -154,7 +154,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Without DISC the client has gone, whatever it still wanted; after it, its last replies may be on
         their way."""
-        self.stream.ended = True
+        self.stream.end()
         if self.phase.owes_replies:
             self._linger()
             return True

@@ -95,6 +95,17 @@ class Budget:
         self.taken -= count
         self.tell()
 
+    def look_ahead(self, who: "Allowance") -> None:
+        """Let it have the reserve, unless it is another's turn."""
+        if self.looking_ahead is None:
+            self.looking_ahead = who
+
+    def look_ahead_no_more(self, who: "Allowance") -> None:
+        """Its turn is over, if it was."""
+        if self.looking_ahead is who:
+            self.looking_ahead = None
+            self.tell()
+
     def tell(self) -> None:
         """There may be room for those who wait."""
         waiting, self._waiting = self._waiting, {}
@@ -132,17 +143,16 @@ class Allowance:
         longer."""
         # What it has may be more than usual: of the last time that it looked ahead.
         self._ahead = length and length + max(0, self.inflight - self._most)
-        if not length and self._budget.looking_ahead is self:
-            self._budget.looking_ahead = None
-            self._budget.tell()
+        if not length:
+            self._budget.look_ahead_no_more(self)
 
     def take(self, length: int) -> bool:
         """Take `length` bytes before they are allocated. False: not now; `when_room` is called if others are
         in the way."""
         inflight = self.inflight + length
         ahead = bool(self._ahead)
-        if ahead and self._budget.looking_ahead is None:
-            self._budget.looking_ahead = self
+        if ahead:
+            self._budget.look_ahead(self)
         # One that looks ahead may begin its last request within the limit, or it would never see what is behind it.
         if (self.inflight if ahead else inflight) > self._most + self._ahead and self.inflight:
             return False

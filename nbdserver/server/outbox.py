@@ -39,7 +39,7 @@ class Outbox:
     ) -> None:
         """`give`: so many counted bytes are sent. `is_paused`: more than Limits.reply_bytes are unsent."""
         self.parts: Parts = []
-        """What is ready; who adds data to it adds its length to `queued`."""
+        """What is ready; who adds data to it says so with `holds`."""
         self.queued = 0
         """Bytes of data in `parts`."""
         self.bytes_sent = 0
@@ -52,6 +52,10 @@ class Outbox:
         self._leaving = 0
         """Bytes that are counted for replies which the transport may not have sent yet."""
         self._closed = False
+
+    def holds(self, length: int) -> None:
+        """Data of `length` bytes is among `parts`, or is about to be."""
+        self.queued += length
 
     def leaves(self, length: int) -> None:
         """`length` bytes that were counted are in replies that are ready: count them until they are sent."""

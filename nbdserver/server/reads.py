@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nbdserver.block_device import BlockDevice
-from nbdserver.protocol import wire
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
+from nbdserver.server.nbd_errors import nbd_error
 from storage.buffers import kept_bytes
-from storage.errors import Closed, Fenced, OutOfSpace, StorageError
+from storage.errors import StorageError
 from storage.histogram import Histogram
 from storage.units import KIB, MIB
 
@@ -104,13 +104,4 @@ def _keeps_much(part: memoryview) -> bool:
 
 def _failed(offset: int, length: int, error: StorageError) -> int:
     logger.warning("read_failed", extra={"offset": offset, "length": length, "error": str(error)})
-    return number_of(error)
-
-
-def number_of(error: StorageError) -> int:
-    """The protocol's number for an error of the storage."""
-    if isinstance(error, OutOfSpace):
-        return wire.ENOSPC
-    if isinstance(error, (Fenced, Closed)):
-        return wire.ESHUTDOWN
-    return wire.EIO
+    return nbd_error(error)

@@ -32,8 +32,9 @@ from nbdserver.server.block_status import BlockStatus
 from nbdserver.server.durability_waiters import DurabilityWaiters
 from nbdserver.server.held_writes import HeldWrite, HeldWrites
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.nbd_errors import nbd_error
 from nbdserver.server.outbox import Outbox, ReplyTransport
-from nbdserver.server.reads import StoreRead, number_of
+from nbdserver.server.reads import StoreRead
 from nbdserver.traffic import Waits
 from storage import cancel
 from storage.errors import StorageError
@@ -111,7 +112,7 @@ class Session:
         pieces = self._device.read_cached(offset, length)
         if pieces is None:
             return self._read_later(cookie, offset, length, dont_fragment=dont_fragment)
-        outbox.queued = queued
+        outbox.queued = queued  # as `holds` does, without a call: reads from memory are the fast path
         self._replies.data(outbox.parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
 
@@ -156,7 +157,7 @@ class Session:
         if self.outbox.queued > self._reply_bytes or self._is_enough(self._status.effort(length, only)):
             return False
         reply = self._status.answer(self._replies, cookie, offset, length, one=one, only=only)
-        self.outbox.queued += len(reply)
+        self.outbox.holds(len(reply))
         self._parts.append(reply)
         return True
 
@@ -184,8 +185,7 @@ class Session:
     # For the connection
 
     def look_ahead(self, unseen: int) -> None:
-        """The client could have left unseen: take `unseen` bytes more than usual, and carry out no write until `seen`
-        is called."""
+        """The client could have left unseen: take `unseen` bytes more than usual, and hold writes until `seen`."""
         if not self.admission.looks_ahead:
             self._held.hold()
             self.admission.look_ahead(unseen)
@@ -208,8 +208,7 @@ class Session:
     # READs that take long
 
     def _read_long(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool) -> bool:
-        """A READ with which more than Limits.reply_bytes would be queued: alone, and counted, or after a
-        send."""
+        """A READ with which more than Limits.reply_bytes would be queued: alone and counted, or after a send."""
         if self.outbox.queued or self._owner.write_paused:
             return False
         pieces = self._device.read_cached(offset, length)
@@ -218,7 +217,7 @@ class Session:
         if not self.admission.take(length):
             return False
         self.outbox.leaves(length)
-        self.outbox.queued += length
+        self.outbox.holds(length)
         self._replies.data(self.outbox.parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
 
@@ -248,7 +247,7 @@ class Session:
     def _deliver(self, parts: Parts, length: int) -> None:
         """Replies from the store, with data of `length`."""
         self._parts += parts
-        self.outbox.queued += length
+        self.outbox.holds(length)
         self._settle_soon()
 
     # Writes that are held, or answered later
@@ -304,7 +303,7 @@ class Session:
     def _failed(self, cookie: bytes, error: StorageError) -> None:
         """A write that the device did not take."""
         logger.warning("write_failed", extra={"error": str(error)})
-        self.refuse(cookie, number_of(error), "the data could not be written")
+        self.refuse(cookie, nbd_error(error), "the data could not be written")
 
     def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
         reply = self._replies.done(cookie)
@@ -316,6 +315,10 @@ class Session:
         if not self._closed:
             self._parts.append(reply)
             self.admission.end()
+
+    def end_when_idle(self) -> None:
+        """No further request will come."""
+        self.ending = True
 
     def _settle_soon(self) -> None:
         """Once in this turn of the loop: a commit may finish a thousand flushes."""
@@ -335,16 +338,13 @@ class Session:
 
     def _go_on(self) -> None:
         self.outbox.send()
-        if self.admission.stalled:
-            self.admission.stalled = False
+        if self.admission.stalls_no_more():
             self._owner.proceed()
         if self.ending and not self.admission.outstanding:
             self._owner.idle()
 
     def _is_enough(self, effort: int) -> bool:
         """Whether a command that takes long must wait for the next turn of the loop."""
-        if self._effort >= EFFORT_MAX:
-            self._effort = 0
-            return True
-        self._effort += effort
-        return False
+        enough = self._effort >= EFFORT_MAX
+        self._effort = 0 if enough else self._effort + effort
+        return enough

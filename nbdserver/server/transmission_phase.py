@@ -107,7 +107,7 @@ class TransmissionPhase(Phase):
         if not self._admission.outstanding:
             return False
         self._transmission.refuse_all(wire.ESHUTDOWN, "the server is shutting down")
-        self.session.ending = True
+        self.session.end_when_idle()
         return True
 
     @property

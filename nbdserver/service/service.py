@@ -170,7 +170,7 @@ class Service:
         self._manager.reloading(self._env.monotonic())
         logs.reopen_files()
         self._security.reload()
-        self._exports.access = self._security.access
+        self._exports.use_access_list(self._security.access)
         self._manager.ready(self.summary())
 
     def summary(self) -> str:

@@ -192,12 +192,12 @@ def test_rights_are_those_of_the_moment(devices: dict[str, MemoryDevice]) -> Non
     seen = exports.seen_by(Identity(names=("admin",)))
     before = seen.find("disk")
     assert before is not None
-    exports.access = AccessList((Grant(frozenset({"admin"}), frozenset(), ("disk",), Mode.READ_ONLY),))
+    exports.use_access_list(AccessList((Grant(frozenset({"admin"}), frozenset(), ("disk",), Mode.READ_ONLY),)))
     after = seen.find("disk")
     assert after is not None
     assert (before.read_only, after.read_only) == (False, True)
     assert list(seen.names()) == ["disk"]
-    exports.access = AccessList()
+    exports.use_access_list(AccessList())
     assert seen.find("disk") is None
     assert list(seen.names()) == []
 
