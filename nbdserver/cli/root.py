@@ -26,7 +26,7 @@ from nbdserver.cli.cmd_stats import stats
 from nbdserver.cli.cmd_status import flush, status
 from nbdserver.cli.config_file import find, read
 from nbdserver.cli.exit_status import INTERRUPTED, report
-from nbdserver.cli.standard import open_standard, settle
+from nbdserver.cli.standard import open_standard, write_out
 from nbdserver.service.core_dumps import forbid_core_dumps
 
 
@@ -102,7 +102,7 @@ def main() -> int:
     """Run the command line of this process; returns the exit status."""
     forbid_core_dumps()
     open_standard()
-    status_ = settle(_run())
+    status_ = write_out(_run())
     if threading.active_count() > 1:
         # A request to a store that does not answer must not keep a finished command waiting.
         os._exit(status_)

@@ -57,7 +57,7 @@ def open_standard() -> None:
     )
 
 
-def settle(status: int) -> int:
+def write_out(status: int) -> int:
     """Write out what is left; the exit status, which is FAILED if somebody did not get a result."""
     try:
         sys.stdout.flush()

@@ -87,7 +87,7 @@ class Session:
         """No further request will come; the owner is told when none is outstanding."""
         self.disconnected = False
         """The client said DISC: what it sent before counts, though it may have left."""
-        self.admission = Admission(limits, budget, changed=self._settle_soon, fail=owner.fail)
+        self.admission = Admission(limits, budget, changed=self._send_soon, fail=owner.fail)
         self.outbox = Outbox(transport, device.journal, self.admission.give, lambda: owner.write_paused)
         self._parts = self.outbox.parts
         """The same list for the life of both."""
@@ -100,7 +100,7 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
         self._durability = DurabilityWaiters(device, self._finish, begin=self.admission.begin, waited=waits.flush)
-        self._settling = self._closed = False
+        self._sending_soon = self._closed = False
 
     # The handler's methods, which protocol.transmission.Handler describes
 
@@ -248,7 +248,7 @@ class Session:
         """Replies from the store, with data of `length`."""
         self._parts += parts
         self.outbox.holds(length)
-        self._settle_soon()
+        self._send_soon()
 
     # Writes that are held, or answered later
 
@@ -320,14 +320,14 @@ class Session:
         """No further request will come."""
         self.ending = True
 
-    def _settle_soon(self) -> None:
+    def _send_soon(self) -> None:
         """Once in this turn of the loop: a commit may finish a thousand flushes."""
-        if not self._settling and not self._closed:
-            self._settling = True
-            self._loop.call_soon(self._settle)
+        if not self._sending_soon and not self._closed:
+            self._sending_soon = True
+            self._loop.call_soon(self._send_now)
 
-    def _settle(self) -> None:
-        self._settling = False
+    def _send_now(self) -> None:
+        self._sending_soon = False
         if self._closed:
             return
         try:

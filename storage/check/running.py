@@ -21,7 +21,7 @@ async def held(its: JobContext) -> AsyncIterator[Moment]:
                 number=manifests.number,
                 manifest=manifests.manifest,
                 tag=manifests.tag,
-                table=tuple(manifests.table),
+                table=tuple(manifests.merged_ssts),
                 frozen={number: index.freeze() for number, index in indexes.items()},
                 trunks=its.layers.forest.refs(),
                 sst_numbers=its.sst_numbers,

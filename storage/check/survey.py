@@ -134,7 +134,7 @@ class _Survey:
         moment, manifests, subject = self.subject.moment, self.manifests, self.subject
         if moment is not None:
             manifests.number, manifests.manifest, manifests.tag = moment.number, moment.manifest, moment.tag
-            manifests.table = moment.table
+            manifests.merged_ssts = moment.table
             return True
         try:
             await manifests.read_newest()

@@ -76,7 +76,6 @@ __all__ = [
     "Cost",
     "DataKey",
     "OldKeysLeft",
-    "change_password",
     "check_password",
     "create",
     "delete_older",
@@ -147,28 +146,6 @@ async def unlock_newest(
 
 Edit = Callable[[DataKey, tuple[Slot, ...], Slot], Awaitable[tuple[Slot, ...]]]
 """What becomes of the slots: given the data key, all slots, and the one that the password opens."""
-
-
-async def change_password(
-    store: ObjectStore,
-    old: Password,
-    new: Password,
-    env: Env,
-    cost: Cost = DEFAULT_COST,
-    *,
-    delete_seconds: float = DELETE_SECONDS_MAX,
-) -> int:
-    """Replace the slot that `old` opens by one for `new`, with its label. AlreadyExists: another slot has `new`. As
-    `replace_slots`.
-    """
-    check_password(new)
-
-    async def edit(data_key: DataKey, slots: tuple[Slot, ...], opened: Slot) -> tuple[Slot, ...]:
-        await refuse_known(data_key, [slot for slot in slots if slot is not opened], new, env)
-        changed = await new_slot(data_key, opened.number, label_of(opened, data_key), new, env, cost)
-        return tuple(changed if slot is opened else slot for slot in slots)
-
-    return await replace_slots(store, old, edit, env, cost, delete_seconds=delete_seconds)
 
 
 async def refuse_known(data_key: DataKey, slots: Iterable[Slot], new: Password, env: Env) -> None:

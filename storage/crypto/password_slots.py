@@ -1,4 +1,5 @@
-"""The passwords of a store: which there are, one more, one less. Each is a slot of the keys object, under a label.
+"""The passwords of a store: which there are, another one, one more, one less. Each is a slot of the keys object, with a
+label.
 
 Whoever knows one password may do all of it. The last slot is never removed, no two slots have one label or one
 password, and of two changes at once one is a Conflict: a keys object is created under the next number, or not at all
@@ -7,7 +8,16 @@ password, and of two changes at once one is a Conflict: a keys object is created
 
 from dataclasses import dataclass
 
-from storage.crypto.keys import Cost, DataKey, check_password, new_slot, refuse_known, replace_slots, unlock_newest
+from storage.crypto.keys import (
+    DELETE_SECONDS_MAX,
+    Cost,
+    DataKey,
+    check_password,
+    new_slot,
+    refuse_known,
+    replace_slots,
+    unlock_newest,
+)
 from storage.crypto.keyslots import LABEL_BYTES_MAX, SLOTS_MAX, Password, Slot, label_of
 from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound
@@ -49,6 +59,28 @@ async def add_password(store: ObjectStore, password: Password, new: Password, la
         return (*slots, await new_slot(data_key, number, label, new, env, cost))
 
     return await replace_slots(store, password, edit, env, cost)
+
+
+async def change_password(
+    store: ObjectStore,
+    old: Password,
+    new: Password,
+    env: Env,
+    cost: Cost,
+    *,
+    delete_seconds: float = DELETE_SECONDS_MAX,
+) -> int:
+    """Replace the slot that `old` opens by one for `new`, with its label. AlreadyExists: another slot has `new`. As
+    `replace_slots`.
+    """
+    check_password(new)
+
+    async def edit(data_key: DataKey, slots: tuple[Slot, ...], opened: Slot) -> tuple[Slot, ...]:
+        await refuse_known(data_key, [slot for slot in slots if slot is not opened], new, env)
+        changed = await new_slot(data_key, opened.number, label_of(opened, data_key), new, env, cost)
+        return tuple(changed if slot is opened else slot for slot in slots)
+
+    return await replace_slots(store, old, edit, env, cost, delete_seconds=delete_seconds)
 
 
 async def remove_password(store: ObjectStore, password: Password, label: str, env: Env, cost: Cost) -> int:

@@ -44,4 +44,4 @@ class Changes:
         else:
             return [(length, True)]
         low, high = sorted((trunk.layers.index(self._snapshot), high))
-        return changed(trunk, low, high, [*older.tables, *layer.tables], offset, length)
+        return changed(trunk, low, high, [*older.memtables, *layer.memtables], offset, length)

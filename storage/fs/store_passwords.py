@@ -31,7 +31,7 @@ class StorePasswords:
 
     async def change(self, old: Password, new: Password) -> None:
         """Replace the slot that `old` opens; data stays as it is."""
-        await self._changed(partial(keys.change_password, self._objects, old, new, self._env, self._cost))
+        await self._changed(partial(password_slots.change_password, self._objects, old, new, self._env, self._cost))
 
     async def add(self, password: Password, new: Password, label: str) -> None:
         """Let `new` open the store too."""

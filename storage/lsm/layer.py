@@ -55,8 +55,8 @@ LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
 
 
 class Layer:
-    """One layer of a device. `tables` are the parts of the memtables that it shows, newest first; `index` is everything
-    older.
+    """One layer of a device. `memtables` are the parts of the memtables that it shows, newest first; `index` is
+    everything older.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Layer:
         self.links = links
         self.active = links.table
         """The layer's part of the active memtable."""
-        self.own_tables: list[LayerTable] = [self.active]
+        self.own_memtables: list[LayerTable] = [self.active]
         """Its own parts of the memtables, newest first."""
         self.inherited: list[LayerTable] = []
         """Parts of the memtables of the layer that it was made of, newest first, until they are in its index. What that
         layer keeps later (parts of sectors over what cannot be read) is not among them: it has its own of those."""
-        self.tables: list[LayerTable] = [self.active]
+        self.memtables: list[LayerTable] = [self.active]
         self._read_ahead = ReadAhead()
         self.gathered = GatheredBlocks()
         self._kept_bytes_max = kept_bytes_max
@@ -116,7 +116,7 @@ class Layer:
                 if entry.extents:
                     return self._gather_cached(offset, length)
                 base = entry.base
-            if base is None and (len(self.tables) > 1 or self.active.zeros):
+            if base is None and (len(self.memtables) > 1 or self.active.zeros):
                 return self._gather_cached(offset, length)
             location = self.index.locate(block, sector) if base is None else _location(base)
         elif low + length > BLOCK_BYTES:
@@ -127,7 +127,7 @@ class Layer:
                 return self._gather_cached(offset, length)
             location = _location(base)
         else:
-            if len(self.tables) > 1 or self.active.zeros or self.index.is_patched(block):
+            if len(self.memtables) > 1 or self.active.zeros or self.index.is_patched(block):
                 return self._gather_cached(offset, length)
             base = None
             location = self.index.locate(block, 0)
@@ -201,7 +201,7 @@ class Layer:
             block = offset >> BLOCK_SHIFT
             low = offset & BLOCK_OFFSET
             high = min(BLOCK_BYTES, low + end - offset)
-            for piece in assembly.block(self.tables, self.index, block, low, high):
+            for piece in assembly.block(self.memtables, self.index, block, low, high):
                 if isinstance(piece, int) and pieces and isinstance(pieces[-1], int):
                     pieces[-1] += piece
                 else:
@@ -225,7 +225,7 @@ class Layer:
 
     def extents(self, offset: int, length: int) -> list[tuple[int, ExtentState]]:
         """Runs (bytes, state) of a range: data, allocated zeros, holes. May stop early, never awaits."""
-        return extents(self.tables, self.index, offset, length)
+        return extents(self.memtables, self.index, offset, length)
 
     # --- writing
 
@@ -271,29 +271,30 @@ class Layer:
         """The active memtable was sealed and a new one stands in its place."""
         self.links.rotate(self._writes.memtable)
         self.active = self.links.table
-        self.own_tables.insert(0, self.active)
-        self.show_tables()
+        self.own_memtables.insert(0, self.active)
+        self.show_memtables()
 
     def drop_sealed(self) -> None:
         """The sealed memtable is in the index now, and so is what was inherited."""
-        self.own_tables, self.inherited = [self.active], []
-        self.show_tables()
+        self.own_memtables, self.inherited = [self.active], []
+        self.show_memtables()
 
     def inherit(self, layer: Layer) -> None:
         """Begin with what that layer shows."""
         self.index = layer.index
-        self.inherited = [*layer.own_tables, *layer.inherited]
-        self.show_tables()
+        self.inherited = [*layer.own_memtables, *layer.inherited]
+        self.show_memtables()
 
     def freeze(self, device: Layer) -> None:
         """Show what that device does now, and keep what it keeps, as its snapshot."""
-        self.own_tables, self.inherited, self.tables = device.own_tables, device.inherited, device.tables
+        self.own_memtables = device.own_memtables
+        self.inherited, self.memtables = device.inherited, device.memtables
         self.kept = device.kept
 
-    def show_tables(self) -> None:
+    def show_memtables(self) -> None:
         """Show its own parts of the memtables, and those that it inherited if there is anything in them."""
         inherited = self.inherited if any(self.inherited) else []
-        self.tables = [*self.own_tables, *inherited]
+        self.memtables = [*self.own_memtables, *inherited]
 
     # --- snapshots
 
@@ -303,7 +304,7 @@ class Layer:
         self.links = Links(number, self._writes.memtable, sequence=self._writes.sequence)
         self.queue.move_on(number, self.links, sequence)
         self.active = self.links.table
-        self.own_tables = [self.active]
+        self.own_memtables = [self.active]
         self.kept = 0
 
     # --- replay

@@ -107,10 +107,10 @@ class Layers:
         """Layers of the tree that no index knows."""
         return sorted(self._unknown & self.by_number.keys())
 
-    def show_tables(self) -> None:
+    def show_memtables(self) -> None:
         """A replay has linked all it brings back: of a snapshot too, which shows in the layers that were made of it."""
         for layer in self.by_number.values():
-            layer.show_tables()
+            layer.show_memtables()
 
     def queue(self, number: int) -> LayerQueue | None:
         """The queue of the layer with this number, or that of changes of the tree for `TREE`. None: no such layer
@@ -176,7 +176,7 @@ class Layers:
         put together when they were flushed last.
         """
         snapshots = (number for trunk in self.tree.trunks() if trunk[-1] in heads for number in trunk[:-1])
-        return any(any(self.by_number[number].own_tables) for number in snapshots)
+        return any(any(self.by_number[number].own_memtables) for number in snapshots)
 
     def has_to_flush_before_trunks_change(self) -> bool:
         """Whether the active memtable has what a change of trunks has to find in the indexes: what a replay brought of

@@ -59,7 +59,7 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     """Blocks of one consolidation: 64 MiB."""
     rows_per_part: int = ROWS_PER_PART
     """Of a checkpoint: about so many rows are sealed as one, and opened as one by a start."""
-    settle: bool = False
+    checkpoint_at_rest: bool = False
     """When nothing else is to be done, write a checkpoint if any SST is beside it: then all are movable."""
 
 
@@ -73,7 +73,7 @@ def thorough(options: MaintenanceOptions) -> MaintenanceOptions:
         pack_count=2,
         patches_max=1,
         patches_max_at_rest=1,
-        settle=True,
+        checkpoint_at_rest=True,
     )
 
 

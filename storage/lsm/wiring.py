@@ -200,7 +200,7 @@ def _compactor(
         env=its.env,
         installing=installing,
         cut=lambda: flush.cut,
-        settled=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
+        tree_durable=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
         to_its_end=engine.to_its_end,
         rows_per_part=its.options.maintenance.rows_per_part,
     )

@@ -106,7 +106,7 @@ def fill(engine: Engine, index: BlockMap, blocks: int) -> None:
     }
     load_patches(index, patches)
     manifests = engine.manifests
-    manifests.table = table
+    manifests.merged_ssts = table
     manifests.manifest = msgspec.structs.replace(manifests.manifest, checkpoint=table[0])
 
 

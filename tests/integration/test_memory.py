@@ -21,7 +21,7 @@ SERVER_BYTES = 256 * MIB
 buffers of the next requests."""
 
 
-def write_and_settle(client: Client, server: Server, payload: bytearray, *, count: int, first: int) -> None:
+def write_until_stored(client: Client, server: Server, payload: bytearray, *, count: int, first: int) -> None:
     """Long writes with little in them that is worth keeping, each durable before the next."""
     for number in range(count):
         payload[number * SECTOR : number * SECTOR + 8] = b"a sector"
@@ -38,7 +38,7 @@ def test_the_cache_keeps_what_it_says(
     server = make_server(local_store, create={"disk": "8GiB"}, arguments=["--cache-size", "64MiB"])
     server.start()
     with server.connect() as client:
-        write_and_settle(client, server, bytearray(32 * MIB), count=60, first=offset)
+        write_until_stored(client, server, bytearray(32 * MIB), count=60, first=offset)
         assert resident_bytes(server.pid) < SERVER_BYTES + CACHE_BYTES
 
 

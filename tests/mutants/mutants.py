@@ -65,7 +65,7 @@ MUTANTS = [
     *mutants(
         "storage/lsm/recovery/journal_replay.py",
         "tests/storage/lsm/recovery/test_journal_snapshot.py",
-        ("journal: what it restores of a snapshot shows there alone", "    layers.show_tables()", "   "),
+        ("journal: what it restores of a snapshot shows there alone", "    layers.show_memtables()", "   "),
     ),
     *mutants(
         "storage/format/journal_batch.py",
@@ -155,9 +155,9 @@ MUTANTS = [
             "snapshots: a rollback keeps the old head's memtable",
             "                device = layers.pop(head)\n                self._forget(head)\n"
             "                device.move_on(child, sequence)\n                device.inherit(layers[snapshot])\n",
-            "                device = layers.pop(head)\n                before = device.own_tables\n"
+            "                device = layers.pop(head)\n                before = device.own_memtables\n"
             "                device.move_on(child, sequence)\n                device.inherit(layers[snapshot])\n"
-            "                device.inherited = before\n                device.show_tables()\n",
+            "                device.inherited = before\n                device.show_memtables()\n",
         ),
     ),
     *mutants(
@@ -165,8 +165,8 @@ MUTANTS = [
         "tests/storage/lsm/test_trunks.py",
         (
             "snapshots: what one keeps lies over its heir's index for ever",
-            "        self.own_tables, self.inherited = [self.active], []\n",
-            "        self.own_tables = [self.active]\n",
+            "        self.own_memtables, self.inherited = [self.active], []\n",
+            "        self.own_memtables = [self.active]\n",
         ),
     ),
     *mutants(
@@ -201,8 +201,8 @@ MUTANTS = [
         "tests/storage/fs/test_changes.py tests/storage/fs/test_history.py",
         (
             "changes: what a snapshot has in memory is none",
-            "[*older.tables, *layer.tables]",
-            "layer.tables",
+            "[*older.memtables, *layer.memtables]",
+            "layer.memtables",
         ),
         ("changes: those of a newer snapshot are none", "low, high = sorted((", "low, high = tuple(("),
         (

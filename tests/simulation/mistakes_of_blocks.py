@@ -242,11 +242,11 @@ BLOCKS = [
         "                device.move_on(child, sequence)\n"
         "                device.inherit(layers[snapshot])\n",
         "                device = layers.pop(head)\n"
-        "                tables = device.own_tables\n"
+        "                tables = device.own_memtables\n"
         "                device.move_on(child, sequence)\n"
         "                device.inherit(layers[snapshot])\n"
         "                device.inherited = tables\n"
-        "                device.show_tables()\n",
+        "                device.show_memtables()\n",
     ),
     Mutation(
         "a snapshot that is deleted hands nothing down",

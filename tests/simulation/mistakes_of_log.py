@@ -233,9 +233,9 @@ LOG = [
         "the memtable goes before the index points to what it held",
         "storage/lsm/flush/flush.py",
         "            for indexes in layers.installing(sealed):\n",
-        "            tables = [layer.own_tables for layer in layers.by_number.values()]\n"
+        "            tables = [layer.own_memtables for layer in layers.by_number.values()]\n"
         "            for own in tables:\n                del own[1:]\n"
-        "            for layer in layers.by_number.values():\n                layer.show_tables()\n"
+        "            for layer in layers.by_number.values():\n                layer.show_memtables()\n"
         "            for indexes in layers.installing(sealed):\n",
     ),
     Mutation(
@@ -273,7 +273,7 @@ LOG = [
         "sectors are completed from the active memtable",
         "storage/lsm/flush/complete.py",
         "    return assembly.block(tables, layer.index,",
-        "    return assembly.block(layer.tables, layer.index,",
+        "    return assembly.block(layer.memtables, layer.index,",
     ),
     Mutation(
         "a discard reaches to the ends of its blocks",

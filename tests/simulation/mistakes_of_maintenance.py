@@ -62,7 +62,7 @@ MAINTENANCE = [
     Mutation(
         "maintenance commits before the tree that the maps show",
         "storage/lsm/compaction/job_context.py",
-        "        await self.settled()\n\n",
+        "        await self.tree_durable()\n\n",
         "",
     ),
     Mutation(

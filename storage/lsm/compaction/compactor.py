@@ -244,7 +244,7 @@ class Compactor:
         others: set[str] = set()
         async with its.installing:
             # As listed when the count began: what is committed meanwhile is another look's.
-            manifest, table = its.manifests.manifest, its.manifests.table
+            manifest, table = its.manifests.manifest, its.manifests.merged_ssts
             numbers = len(its.sst_numbers)
             referred = await look_up_live(its.layers.forest, numbers)
             own_referred = None if only is None else await look_up_live(its.layers.forest, numbers, only=only)
@@ -303,7 +303,7 @@ class Compactor:
         ids = {sst.id for sst in ssts}
 
         async def commit() -> None:
-            await its.manifests.commit(dropped(its.manifests.manifest, table=its.manifests.table, ids=ids))
+            await its.manifests.commit(dropped(its.manifests.manifest, table=its.manifests.merged_ssts, ids=ids))
             its.awaiting_deletion |= ids
 
         await its.commit(commit)

@@ -58,7 +58,7 @@ class JobContext:
     """Held from a commit to the end of its install: nobody else commits meanwhile, and no map is frozen."""
     cut: Callable[[], int]
     """The sequence up to which everything written is in the index."""
-    settled: Callable[[], Awaitable[None]]
+    tree_durable: Callable[[], Awaitable[None]]
     """Returns when all changes of the tree are durable."""
     to_its_end: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
     """Does what must not be left half done, under a name."""
@@ -89,7 +89,7 @@ class JobContext:
         Before it all changes of the tree that the maps show are made durable: else a crash could bring a device back
         whose frames are gone.
         """
-        await self.settled()
+        await self.tree_durable()
 
         async def locked() -> None:
             async with self.installing:

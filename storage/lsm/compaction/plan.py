@@ -191,7 +191,7 @@ def droppable(snapshot: StoreFacts) -> tuple[SstFacts, ...]:
 
 
 def _settle(snapshot: StoreFacts, options: MaintenanceOptions) -> WriteCheckpoint | None:
-    if options.settle and not snapshot.ssts.merged.all():
+    if options.checkpoint_at_rest and not snapshot.ssts.merged.all():
         return WriteCheckpoint("nothing else is left to do beside it")
     return None
 

@@ -78,7 +78,7 @@ async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: C
     async def commit() -> None:
         manifests, gone = its.manifests, set(ids.values())
         ssts = [item.sst for item in copied]
-        await manifests.commit(repacked(manifests.manifest, table=manifests.table, ids=gone, ssts=ssts))
+        await manifests.commit(repacked(manifests.manifest, table=manifests.merged_ssts, ids=gone, ssts=ssts))
         # All maps there are now, not those that were looked through: a clone that was made since has the same frames.
         maps = list(its.maps().values())
         step = max(STEPS_AT_ONCE // max(len(maps), 1), 1)

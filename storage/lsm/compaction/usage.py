@@ -95,7 +95,7 @@ class Meter:
         async with self._counting:
             state = self._state()
             if state != self._counted:
-                number, manifest, table = self._manifests.number, self._manifests.manifest, self._manifests.table
+                number, manifest, table = self._manifests.number, self._manifests.manifest, self._manifests.merged_ssts
                 self._ssts = await self._env.run("codec", partial(sst_usage, manifest, table))
                 self._ssts_of = number
                 layers = {}
@@ -133,7 +133,7 @@ class Meter:
     def ssts(self) -> SstUsage:
         """Of the SSTs that are listed now; of 60,000 it takes 20 ms if they were not counted since the last commit."""
         if self._ssts_of != self._manifests.number:
-            self._ssts = sst_usage(self._manifests.manifest, self._manifests.table)
+            self._ssts = sst_usage(self._manifests.manifest, self._manifests.merged_ssts)
             self._ssts_of = self._manifests.number
         return self._ssts
 
@@ -157,14 +157,14 @@ async def _of_layer(layer: Layer, index: BlockMap) -> LayerUsage:
             sectors += shown.sectors
         if count % USAGE_PAGES_AT_ONCE == USAGE_PAGES_AT_ONCE - 1:
             await asyncio.sleep(0)
-    written = {block for table in layer.tables for block in table.blocks}
+    written = {block for table in layer.memtables for block in table.blocks}
     allocated = await _of_zeroed(layer, zeroed, {block >> PAGE_SHIFT for block in written})
     memtable = 0
     for count, block in enumerate(written):
         if block >> PAGE_SHIFT not in zeroed:
             place = block * BLOCK_BYTES, BLOCK_BYTES
             allocated += allocated_bytes(layer.extents(*place)) - allocated_bytes(extents([], index, *place))
-        memtable += sum(table.blocks[block].charged for table in layer.tables if block in table.blocks)
+        memtable += sum(table.blocks[block].charged for table in layer.memtables if block in table.blocks)
         if count % BLOCKS_AT_ONCE == BLOCKS_AT_ONCE - 1:
             await asyncio.sleep(0)
     return LayerUsage(sectors * SECTOR_BYTES + allocated, live, memtable)
@@ -175,7 +175,7 @@ async def _of_zeroed(layer: Layer, zeroed: Collection[int], written: Collection[
     allocated = 0
     for count, number in enumerate(zeroed):
         first, end = number << PAGE_SHIFT, (number + 1) << PAGE_SHIFT
-        span = next((span for table in layer.tables if (span := table.zeros.find(first)) is not None), None)
+        span = next((span for table in layer.memtables if (span := table.zeros.find(first)) is not None), None)
         if number not in written and span is not None and span.first <= first and end <= span.end:
             allocated += 0 if span.content == HOLE else PAGE_BLOCKS * BLOCK_BYTES
             if count % BLOCKS_AT_ONCE == 0:
@@ -191,7 +191,7 @@ def _zeroed_pages(layer: Layer) -> set[int]:
     """Pages of which memtables know ranges of zeros."""
     return {
         number
-        for table in layer.tables
+        for table in layer.memtables
         for span in table.zeros.spans
         for number in range(span.first >> PAGE_SHIFT, (span.end - 1 >> PAGE_SHIFT) + 1)
     }

@@ -72,7 +72,7 @@ class Manifests:
         self.tag = NO_LINK
         self.trailer: tuple[Header, Trailer] | None = None
         """Header and trailer of the manifest's checkpoint, as it was read when the store was opened."""
-        self.table: Sequence[SstRef] = ()
+        self.merged_ssts: Sequence[SstRef] = ()
         """The SSTs whose rows the checkpoint of the newest manifest holds."""
 
     def use(self, store: ObjectStore) -> None:
@@ -103,7 +103,7 @@ class Manifests:
             self._listed = list(listed)
             self.number, self.manifest, self.tag = number, manifest, tag
             self.trailer = trailer
-            self.table = () if trailer is None else trailer[1].ssts
+            self.merged_ssts = () if trailer is None else trailer[1].ssts
             return
         raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
 
@@ -140,14 +140,14 @@ class Manifests:
         """All data SSTs that count: what any layer shows of the store lies in them or in the log. Of each whether the
         checkpoint holds its rows; those come first, in the order of its table.
         """
-        merged_ssts = [(sst, True) for sst in merged(self.manifest, self.table)]
+        merged_ssts = [(sst, True) for sst in merged(self.manifest, self.merged_ssts)]
         return merged_ssts + [(sst, False) for sst in self.manifest.ssts]
 
     def gone(self) -> list[SstRef]:
         """The data SSTs of the checkpoint's table that do not count any more: nothing refers to them, and they may have
         been deleted.
         """
-        return [self.table[position - 1] for position in self.manifest.gone]
+        return [self.merged_ssts[position - 1] for position in self.manifest.gone]
 
     async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:
         name = manifest_name(number)
@@ -190,11 +190,11 @@ class Manifests:
         """
         async with self._committing:
             if table is not None:
-                check_table(self.manifest, self.table, table)
+                check_table(self.manifest, self.merged_ssts, table)
             if not await self.create(await self.seal(manifest)):
                 raise Fenced
             if table is not None:
-                self.table = table
+                self.merged_ssts = table
             await self._look()
 
     async def seal(self, manifest: Manifest) -> SealedManifest:

@@ -126,7 +126,7 @@ def restore(found: FoundJournal, layers: Layers, journal: Journal) -> None:
     """
     for entry in found.beyond:
         layers.restore(entry)
-    layers.show_tables()  # of a snapshot the log may lack operations, though it has the snapshot
+    layers.show_memtables()  # of a snapshot the log may lack operations, though it has the snapshot
     if found.place is None:
         return
     adopted = []

@@ -81,7 +81,7 @@ class LogReplay:
         for number, layer in self._layers.by_number.items():
             self._zero_up_to(number, self._writes.sequence + 1)
             layer.queue.replayed()
-        self._layers.show_tables()
+        self._layers.show_memtables()
         self._writes.replayed()
 
     def _reference(self, located: Located) -> FrameRef:

@@ -175,7 +175,7 @@ class World:
             raise Violation(f"{kind} of client {number} was not taken")
         session.outbox.send()
 
-    def settle(self) -> None:
+    def carry_on(self) -> None:
         """Everything that was in the way goes; then nobody who is there may be without an answer."""
         self.happen(("open", 0))
         while self.loop.is_due or self.loop.waits or self.durable_sequence < self.last_sequence:
@@ -305,7 +305,7 @@ def explore(depth: int, patch: pytest.MonkeyPatch) -> int:
     current: list[World] = []
     patch.setattr("asyncio.get_running_loop", lambda: current[-1].loop)
     # What is wrong must come out, and not be taken for a mistake of one client.
-    patch.setattr(session_module.Session, "_settle", _settle)
+    patch.setattr(session_module.Session, "_send_now", _send_now)
     count = 0
 
     def run(path: list[Event]) -> list[Event]:
@@ -314,7 +314,7 @@ def explore(depth: int, patch: pytest.MonkeyPatch) -> int:
             for event in path:
                 world.happen(event)
             following = list(world.events())
-            world.settle()
+            world.carry_on()
         except Violation as last:
             violation = world.first or last
             raise Violation(f"{violation}: {' '.join(f'{what}{number}' for what, number in path)}") from violation
@@ -332,8 +332,8 @@ def explore(depth: int, patch: pytest.MonkeyPatch) -> int:
     return count
 
 
-def _settle(session: Any) -> None:
-    """`Session._settle` without its guard."""
-    session._settling = False
+def _send_now(session: Any) -> None:
+    """`Session._send_now` without its guard."""
+    session._sending_soon = False
     if not session._closed:
         session._go_on()

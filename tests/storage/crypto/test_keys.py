@@ -7,8 +7,9 @@ from argon2.low_level import ARGON2_VERSION, Type, core, ffi
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from storage.crypto import keyslots
-from storage.crypto.keys import Cost, DataKey, change_password, create, keys_name, load
+from storage.crypto.keys import Cost, DataKey, create, keys_name, load
 from storage.crypto.keyslots import decode, encode
+from storage.crypto.password_slots import change_password
 from storage.env import RealEnv
 from storage.errors import (
     AlreadyExists,

@@ -3,8 +3,9 @@
 import pytest
 
 from storage.crypto import keyslots
-from storage.crypto.keys import Cost, DataKey, change_password, create, keys_name, load
+from storage.crypto.keys import Cost, DataKey, create, keys_name, load
 from storage.crypto.keyslots import Slot, decode, encode
+from storage.crypto.password_slots import change_password
 from storage.env import RealEnv
 from storage.errors import (
     Corrupt,

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from storage.buffers import Buffer
-from storage.crypto.keys import DataKey, OldKeysLeft, change_password, create, delete_older, keys_name, load
+from storage.crypto.keys import DataKey, OldKeysLeft, create, delete_older, keys_name, load
+from storage.crypto.password_slots import change_password
 from storage.env import RealEnv
 from storage.errors import (
     AccessDenied,

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from storage.crypto.keys import change_password, create, keys_name, load
+from storage.crypto.keys import create, keys_name, load
 from storage.crypto.keyslots import LABEL_BYTES_MAX, SLOTS_MAX
-from storage.crypto.password_slots import add_password, list_passwords, remove_password
+from storage.crypto.password_slots import add_password, change_password, list_passwords, remove_password
 from storage.env import RealEnv
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, WrongPassword
 from storage.objects.memory import MemoryStore

@@ -187,7 +187,7 @@ def test_a_person_is_waited_for_only_by_those_who_wait_for_ever(virtual_time: Ru
 HEADER = b"our nonce" + bytes(119)
 
 
-def settle(virtual_time: Run, there: bytes | None, ours: Buffer) -> list[str]:
+def create_beside(virtual_time: Run, there: bytes | None, ours: Buffer) -> list[str]:
     """A create whose first attempt's answer is lost, with `there` in place at the second; the calls it made."""
     inner = Faulty(*down(1), late=there is None)
 
@@ -202,7 +202,7 @@ def settle(virtual_time: Run, there: bytes | None, ours: Buffer) -> list[str]:
 
 def test_a_lost_answer_is_settled_by_reading_back(virtual_time: Run) -> None:
     for body in (b"", b"short", HEADER, HEADER + bytes(5000)):
-        calls = settle(virtual_time, None, body)
+        calls = create_beside(virtual_time, None, body)
         assert calls == ["create", "create", "head", "get"]
 
 
@@ -236,7 +236,7 @@ def test_what_is_large_is_looked_for_before_it_is_sent_again(virtual_time: Run) 
 
 def test_any_buffer_is_settled(virtual_time: Run) -> None:
     for kind in (bytearray, memoryview):
-        settle(virtual_time, None, kind(HEADER + bytes(5000)))
+        create_beside(virtual_time, None, kind(HEADER + bytes(5000)))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_any_buffer_is_settled(virtual_time: Run) -> None:
 )
 def test_another_writers_object_is_not_taken_for_ours(virtual_time: Run, there: bytes) -> None:
     with pytest.raises(AlreadyExists):
-        settle(virtual_time, there, HEADER + bytes(5000))
+        create_beside(virtual_time, there, HEADER + bytes(5000))
 
 
 def test_a_taken_name_is_believed_at_once_when_nothing_was_lost(virtual_time: Run) -> None:
@@ -272,7 +272,7 @@ def test_what_is_gone_again_is_left_to_the_caller(virtual_time: Run) -> None:
     virtual_time(main())
 
 
-def test_faults_while_settling_do_not_unsettle(virtual_time: Run) -> None:
+def test_faults_while_it_is_read_back_change_nothing(virtual_time: Run) -> None:
     class LateFaults(Faulty):
         async def create(self, name: str, data: Buffer) -> None:
             self.late = len(self.calls) == 0
