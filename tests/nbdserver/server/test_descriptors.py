@@ -25,7 +25,7 @@ from nbdserver.server.listener import Listener
 from tests.support.memory_device import MemoryDevice, memory_exports
 
 async def serve():
-    server = Server(
+    server = Listener(
         memory_exports({{"disk": MemoryDevice(1 << 20)}}),
         limits=Limits(connections=10_000, connections_per_address=10_000, handshake_seconds=3600),
     )
