@@ -55,8 +55,8 @@ LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
 
 
 class Layer:
-    """One layer of a device. `memtables` are the parts of the memtables that it shows, newest first; `index` is
-    everything older.
+    """One layer of a device. `memtables` are the parts of them that it shows, newest first; `index` is all that is
+    older.
     """
 
     def __init__(
