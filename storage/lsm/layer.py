@@ -55,9 +55,7 @@ LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
 
 
 class Layer:
-    """One layer of a device. `memtables` are the parts of them that it shows, newest first; `index` is all that is
-    older.
-    """
+    """One layer of a device. `memtables` are parts of those, newest first; `index` is everything older."""
 
     def __init__(
         self,
