@@ -25,8 +25,9 @@ ABSENT_IN_FLIGHT = 2
 
 
 class FrameReader:
-    """Reads frames of one store. Nothing is tried twice but what is said not to be there (`get_despite_missing`), and what does not
-    open: something on the way may have answered in the store's place, and damage is what the store says twice.
+    """Reads frames of one store. Nothing is tried twice but what is said not to be there (`get_despite_missing`), and
+    what does not open: something on the way may have answered in the store's place, and damage is what the store says
+    twice.
     """
 
     def __init__(
