@@ -13,7 +13,7 @@ from storage.errors import Invalid
 
 
 async def rehearse(tcp: tuple[str, int] | None, unix: Path | None, unique: str) -> None:
-    """Raise what `Server.listen_tcp` and `listen_unix` would: Conflict, AccessDenied or Invalid, in one sentence.
+    """Raise what `Listener.listen_tcp` and `listen_unix` would: Conflict, AccessDenied or Invalid, in one sentence.
 
     `unique` is part of a name that nobody else uses.
     """
