@@ -50,6 +50,15 @@ STORES = [
         ("read: the second answer counts for all", "other if isinstance(one, Corrupt) else one for", "other for"),
     ),
     *mutants(
+        "storage/lsm/sst/get_slots.py",
+        "tests/storage/lsm/sst/test_fetch.py",
+        (
+            "fetch: the flush has no place of its own",
+            "        if urgent and not self._urgent:\n",
+            "        if False:\n",
+        ),
+    ),
+    *mutants(
         "storage/objects/health.py",
         "tests/storage/objects/test_health.py",
         ("health: what has just failed fails for long", " and each.since <= latest", ""),

@@ -236,7 +236,11 @@ async def test_requests_in_flight_are_bounded() -> None:
     waiting = [asyncio.ensure_future(shelf.source.fetch(1, [ref])) for ref in shelf.refs[::10]]
     await idle()
     assert held.waiting == OBJECT_GETS_MAX
+    flush = asyncio.ensure_future(shelf.source.fetch_sound([(1, shelf.refs[-1])], set()))
+    await idle()
+    assert held.waiting == OBJECT_GETS_MAX + 1, "the memtable flush has a place that nobody can take from it"
     held.release()
+    assert list(await flush) == [shelf.refs[-1].location]
     await asyncio.gather(*waiting)
 
 
