@@ -152,27 +152,32 @@ async def test_a_damaged_frame_is_an_error_for_itself_only() -> None:
     assert shelf.store.count("get") == 4, "an error is not remembered"
 
 
+@pytest.mark.parametrize(
+    ("pages", "damaged"),
+    [([slice(100)], False), ([slice(100), slice(-100, None)], False), ([slice(100), slice(100)], True)],
+    ids=["one", "two about two frames", "two about one frame"],
+)
 async def test_what_only_one_answer_says_is_no_damage(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, pages: list[slice], damaged: bool
 ) -> None:
     """A page of a gateway, with a status and an ETag as if it were the object."""
     shelf = Shelf(3)
-    real = shelf.store.get
-    pages = [slice(100), slice(100)]
+    real, left = shelf.store.get, [*pages]
 
     async def get(name: str, offset: int = 0, length: int | None = None, *rest: Any) -> bytes:
         raw = bytearray(await real(name, offset, length, *rest))
-        if pages:
-            place = pages.pop(0)
+        if left:
+            place = left.pop(0)
             raw[place] = bytes(len(raw[place]))
         return bytes(raw)
 
     monkeypatch.setattr(shelf.store, "get", get)
-    with pytest.raises(Corrupt):
-        await shelf.source.fetch(1, shelf.refs)
-    pages += [slice(100), slice(-100, None)]  # each time something else
-    assert await shelf.source.fetch(1, shelf.refs) == shelf.data
-    assert [record.message for record in caplog.records if record.message == "wrong_answer"] == ["wrong_answer"]
+    if damaged:
+        with pytest.raises(Corrupt):
+            await shelf.source.fetch(1, shelf.refs)
+    else:
+        assert await shelf.source.fetch(1, shelf.refs) == shelf.data
+    assert ("wrong_answer" in [record.message for record in caplog.records]) != damaged
 
 
 async def test_a_frame_that_is_not_the_pinned_one_is_refused() -> None:
