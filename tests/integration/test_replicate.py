@@ -109,12 +109,16 @@ class Writer:
 
 def test_bytes_that_move_are_those_that_changed(pair: Pair) -> None:
     chance = random.Random(5)
+    content = chance.randbytes(DISK_BYTES // 2)
+    whole = hashlib.sha256(content).hexdigest()
     with pair.source.connect("disk") as client:
-        for at in range(0, DISK_BYTES // 2, MIB):
-            client.write(at, chance.randbytes(MIB))
+        for at in range(0, len(content), MIB):
+            client.write(at, content[at : at + MIB])
         client.flush()
-        with pair.replicating("--every", "1s") as running:
+        with contextlib.ExitStack() as stack:
+            running = stack.enter_context(pair.replicating("--every", "1s"))
             first = running.line("summary")
+            past = stack.enter_context(pair.target.connect(f"copy@{first['snapshot']}"))
             assert DISK_BYTES / 2 <= first["stream_bytes"] <= DISK_BYTES / 2 * 1.02
             changed = 0
             for at in chance.sample(range(0, DISK_BYTES, 256 * 1024), 40):
@@ -126,6 +130,13 @@ def test_bytes_that_move_are_those_that_changed(pair: Pair) -> None:
             while moved < changed:
                 moved += running.line("summary")["stream_bytes"]
             assert not running.line("summary")["changed"]
+            assert (
+                hashlib.sha256(b"".join(bytes(past.read(at, MIB)) for at in range(0, len(content), MIB))).hexdigest()
+                == whole
+            ), "who reads is not disturbed"
+            past.disconnect()
+            for _ in range(2):
+                running.line("summary")
             assert running.stop() == 0
     print(f"{changed} bytes were changed, {moved} bytes were moved")
     assert moved <= changed * 1.1

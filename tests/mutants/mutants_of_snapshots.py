@@ -58,6 +58,44 @@ SNAPSHOTS = [
         ("stream: ranges may lie behind the end", " or offset + length > self.header.size", ""),
     ),
     *mutants(
+        "storage/fs/snapshots.py",
+        "tests/storage/fs/test_snapshots.py",
+        (
+            "snapshots: a device of another size holds the same",
+            "self._tree.namespace.size(inode) == layer.size and await history",
+            "await history",
+        ),
+    ),
+    *mutants(
+        "nbdserver/cli/replication_plan.py",
+        "tests/nbdserver/cli/test_replication_plan.py",
+        ("replicate: what both have is deleted at the source", " if one != common[0]]", "]"),
+        ("replicate: what both have is deleted at the target", " if one != common[1]]", "]"),
+        ("replicate: snapshots of others are deleted", "if pattern.fullmatch(one.name)]", "]"),
+        ("replicate: a name of the other side is taken again", "    while name in taken:\n", "    while False:\n"),
+        (
+            "replicate: the oldest in common is gone on from",
+            "for one in reversed(source) if one.identity in there)",
+            "for one in source if one.identity in there)",
+        ),
+        ("replicate: what somebody took there is what was brought", "if one.identity in known]", "]"),
+        (
+            "replicate: without a replica nothing is cleared away",
+            "return [one.name for one in own(source, prefix)], []",
+            "return [], []",
+        ),
+        (
+            "replicate: a password that is wrong may pass",
+            '("Unavailable", "Unreadable"',
+            '("WrongPassword", "Unavailable", "Unreadable"',
+        ),
+    ),
+    *mutants(
+        "nbdserver/cli/pipe.py",
+        "tests/nbdserver/cli/test_pipe.py",
+        ("pipe: it has no bound", "self._bytes < PIPE_BYTES or self._closed", "True"),
+    ),
+    *mutants(
         "storage/fs/retention.py",
         "tests/storage/fs/test_retention.py",
         ("schedule: the last of each period is kept", "for moment in ordered:", "for moment in reversed(ordered):"),

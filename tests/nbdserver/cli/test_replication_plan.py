@@ -159,6 +159,12 @@ def test_names_are_their_own() -> None:
     assert unneeded([first, second], None, PREFIX, 1) == ([first.name, second.name], [])
 
 
+def test_an_older_one_in_common_stays_where_the_newest_is_gone() -> None:
+    older, newest = (Held(f"{PREFIX}20261129T05000{n}Z", str(n), START) for n in range(2))
+    assert unneeded([older], [older, newest], PREFIX, 1) == ([], [])
+    assert brought([older], [older, newest], PREFIX) == [older.name, newest.name]
+
+
 def test_what_passes_by_itself() -> None:
     assert passes(Unavailable("away"), begun=False)
     assert passes(Conflict("attached"), begun=False)
