@@ -177,6 +177,36 @@ def test_an_end_in_the_midst_of_a_transfer(pair: Pair, victim: str) -> None:
         assert pair.snapshots(pair.source, "disk") == pair.snapshots(pair.target, "copy") == [done["snapshot"]]
 
 
+def test_a_kill_while_the_command_has_the_store_open(pair: Pair) -> None:
+    """The second store is at rest: who opens it next finds the replica not there, or as it was."""
+    assert pair.target.stop() == 0
+    chance = random.Random(9)
+    before: str | None = None
+    for _ in range(2):
+        with pair.source.connect("disk") as client:
+            for at in range(0, DISK_BYTES, MIB):
+                client.write(at, chance.randbytes(MIB))
+            client.flush()
+        with pair.replicating() as running:
+            assert running.line("status")["bytes_done"] < DISK_BYTES / 2
+            running.kill()
+        pair.target.start()
+        is_as_it_was(pair, before)
+        assert pair.target.stop() == 0
+        for _ in range(2):
+            with pair.replicating() as running:
+                running.line("status")
+                running.kill()
+        with pair.replicating() as running:
+            running.line("summary")
+            assert running.process.wait(60) == 0
+        pair.target.start()
+        before = sha(pair.target, "copy")
+        assert before == sha(pair.source, "disk")
+        assert len(pair.snapshots(pair.source, "disk")) == len(pair.snapshots(pair.target, "copy")) == 1
+        assert pair.target.stop() == 0
+
+
 def is_as_it_was(pair: Pair, content: str | None) -> None:
     """The replica comes to hold that again, or not to be there."""
     until(lambda: is_there(pair.target, "copy") == (content is not None), seconds=60, what="it is undone")
