@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli.exit_status import CommandFailed
+from nbdserver.cli.standard import complain
 
 if TYPE_CHECKING:
+    import subprocess
+
     from storage.secret import Secret
 
 
@@ -122,7 +125,9 @@ def warn_of_readers(path: Path, secret: str) -> None:
 
 
 def _run(command: str, source: str, environ: Mapping[str, str]) -> Secret:
-    """What a command prints; it is split as a shell would, but no shell runs it."""
+    """What a command prints; it is split as a shell would, but no shell runs it. It may ask a person, so it has all the
+    time it takes.
+    """
     import shlex
     import subprocess
 
@@ -130,12 +135,32 @@ def _run(command: str, source: str, environ: Mapping[str, str]) -> Secret:
 
     # No error is kept as the cause of another: it quotes the command, which may hold a secret of its own.
     try:
-        done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True, env=without_passwords(environ))
+        with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, env=without_passwords(environ)) as child:
+            printed = _wait(child, f"waiting for the command in {source}")
     except (OSError, ValueError, IndexError) as error:
         raise CommandFailed(f"the command in {source} cannot be run: {error}") from None
-    except subprocess.CalledProcessError as error:
-        raise CommandFailed(f"the command in {source} ended with status {error.returncode}") from None
-    return _line(done.stdout)
+    if child.returncode:
+        raise CommandFailed(f"the command in {source} ended with status {child.returncode}")
+    return _line(printed)
+
+
+def _wait(child: subprocess.Popen[bytes], sentence: str) -> bytes:
+    """What a child prints; while that takes long, `sentence` is said every few seconds."""
+    import subprocess
+
+    from nbdserver.service.waiting import FIRST_SECONDS, REPEAT_SECONDS
+
+    pause = FIRST_SECONDS
+    try:
+        while True:
+            try:
+                return child.communicate(timeout=pause)[0]
+            except subprocess.TimeoutExpired:
+                complain(sentence)
+                pause = REPEAT_SECONDS
+    except BaseException:
+        child.kill()
+        raise
 
 
 def _line(data: bytes) -> Secret:

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from nbdserver.cli import passwords
 from nbdserver.cli.exit_status import CommandFailed
 from storage.secret import Secret
+from tests.support.processes import until
 
 
 @pytest.fixture
@@ -18,6 +20,31 @@ def secret_file(tmp_path: Path) -> Path:
     path.write_bytes(b"from a file\n")
     path.chmod(0o600)
     return path
+
+
+def test_a_command_may_take_its_time_and_what_is_waited_for_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It may ask a person, who is not there yet."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    told = ""
+
+    def is_told() -> bool:
+        nonlocal told
+        told += capfd.readouterr().err
+        return bool(told)
+
+    def answer() -> None:
+        until(is_told, seconds=30, what="a line")
+        pipe.write_text("at last\n")
+
+    person = threading.Thread(target=answer)
+    person.start()
+    found = passwords.current({"NBDSERVER_PASSWORD_COMMAND": f"cat {pipe}"})
+    person.join()
+    assert found.secret == Secret(b"at last")
+    assert told == "nbdserver: waiting for the command in NBDSERVER_PASSWORD_COMMAND\n"
 
 
 def test_each_source(secret_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
