@@ -41,6 +41,13 @@ PESTS = (
 
 ENDINGS = ("killed", "killed in an outage", "stopped", "stopped under load")
 LIFE_SECONDS = 12.0
+OUTAGE_SECONDS = 32.0
+"""Of one outage in each soak that has the time: longer than any request may take by itself."""
+
+OUTAGE_LIFE_SECONDS = 42.0
+LONG_SECONDS = OUTAGE_LIFE_SECONDS + 2 * LIFE_SECONDS
+"""A soak of that length has it."""
+
 CALM_SECONDS = 1.5
 """Between two faults, and before the first."""
 
@@ -88,13 +95,24 @@ class Plan:
 def plan(seed: int, store: str, seconds: float) -> Plan:
     """The soak of this seed, of about so many seconds."""
     chance = random.Random(f"{seed} {store}")
+    lives: list[Life] = []
+    if seconds >= LONG_SECONDS:
+        lives.append(_life_with_an_outage(chance, store))
+        seconds -= OUTAGE_LIFE_SECONDS
     count = max(2, round(seconds / LIFE_SECONDS))
     endings = [chance.choice(ENDINGS) for _ in range(count)]
     endings[-1] = chance.choice(ENDINGS[2:])
     if not any(ending.startswith("killed") for ending in endings):
         endings[chance.randrange(count - 1)] = chance.choice(ENDINGS[:2])
-    lives = tuple(_life(chance, store, seconds / count, ending) for ending in endings)
-    return Plan(seed, store, lives)
+    lives += [_life(chance, store, seconds / count, ending) for ending in endings]
+    return Plan(seed, store, tuple(lives))
+
+
+def _life_with_an_outage(chance: random.Random, store: str) -> Life:
+    begins = chance.uniform(CALM_SECONDS, OUTAGE_LIFE_SECONDS - OUTAGE_SECONDS - CALM_SECONDS)
+    outage = Fault(chance.choice(AWAY[store]), begins, begins + OUTAGE_SECONDS, chance.random())
+    pests = tuple(_pests(chance, OUTAGE_LIFE_SECONDS))
+    return Life(OUTAGE_LIFE_SECONDS, (outage,), (), pests, chance.choice(("killed", "stopped under load")))
 
 
 def _life(chance: random.Random, store: str, seconds: float, ending: str) -> Life:

@@ -1,6 +1,6 @@
 """A plan is a pure function of its seed, bounded, and has what it promises."""
 
-from tests.soak.plan import AWAY, HARD, LASTING, PESTS, plan
+from tests.soak.plan import AWAY, HARD, LASTING, LONG_SECONDS, PESTS, plan
 
 SECONDS = 48.0
 
@@ -28,6 +28,16 @@ def test_each_soak_kills_and_ends_with_a_stop() -> None:
         lives = plan(seed, "file", SECONDS).lives
         assert any(life.ending.startswith("killed") for life in lives)
         assert lives[-1].ending.startswith("stopped")
+
+
+def test_a_long_soak_has_an_outage_longer_than_any_request_may_take() -> None:
+    for seed in range(100):
+        for store in AWAY:
+            planned = plan(seed, store, LONG_SECONDS)
+            (outage,) = planned.lives[0].faults
+            assert outage.kind in AWAY[store]
+            assert outage.ends - outage.begins > 30
+            assert sum(life.seconds for life in planned.lives) == LONG_SECONDS
 
 
 def test_all_that_may_happen_happens() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.broken import MISTAKES
-from tests.soak.plan import Fault, Life, Plan, plan
+from tests.soak.plan import LONG_SECONDS, Fault, Life, Plan, plan
 from tests.soak.rules import WAIT_SECONDS
 from tests.soak.run import soak_on_folder, soak_on_minio
 from tests.soak.soak import Broken
@@ -20,7 +20,9 @@ from tests.support.seeds import fresh_seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
-SECONDS = 12.0
+SECONDS = LONG_SECONDS
+"""Of each of four: about five minutes in all, with those that find mistakes."""
+
 HANG_SECONDS = 5.0
 """For a server that is known to hang: so that the test does not take a minute."""
 
