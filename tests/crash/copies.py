@@ -1,9 +1,9 @@
 """Partial copies of small stores:  python -m tests.crash.copies --cases 10000
 
-A store lives for a while (writes, flushes, crashes at bad moments, take-overs, clean stops), and a part of its objects
-is copied elsewhere: cut short in the order of names or against it, folder by folder, at random, without one object,
-with an older manifest. The copy is then served three times on a host that has never seen the store, each time after
-days, so that only the rules of the sweep protect what lies there and not its age.
+A store lives for a while (writes, flushes, jobs of maintenance, crashes at bad moments, take-overs, clean stops), and a
+part of its objects is copied elsewhere: cut short in the order of names or against it, folder by folder, at random,
+without one object, with an older manifest. The copy is then served three times on a host that has never seen the store,
+each time after days, so that only the rules of the sweep protect what lies there and not its age.
 
 The promise: the copy is refused by name and nothing is written to it, or it holds exactly what the store held at some
 moment. What the whole store names is swept from a copy only where the copy holds all that was acknowledged when that
@@ -32,6 +32,7 @@ from storage.lsm.options import LEFTOVER_SECONDS_MIN, EngineOptions
 from storage.lsm.recovery.completeness import named_by
 from storage.objects.memory import MemoryStore
 from storage.units import MIB
+from tests.storage.lsm.compaction.test_jobs import possible
 from tests.storage.lsm.worlds import StageStore, World, durable, read
 from tests.support.idle import idle
 
@@ -43,6 +44,9 @@ KEYS_NAME = keys.keys_name(1)
 
 OPTIONS = EngineOptions(cache_bytes=16 * MIB, sizes=ObjectSizes(bulk_bytes_min=BLOCK_BYTES), manifests_kept=3)
 """Small stores in which everything occurs."""
+
+EVENTS = {"sector": 8, "bulk": 2, "flush": 3, "job": 4, "crash": 2, "close": 1, "torn": 2}
+"""What happens to a store, and how often beside the others."""
 
 State = tuple[int, ...]
 """The first byte of each of the first sectors, and of each block that is written as a whole."""
@@ -87,7 +91,7 @@ class Life:
         """A store after a few dozen events, at rest or as a crash left it."""
         engine, layer = await self._world.start()
         for _ in range(self._chance.randrange(2, 25)):
-            event = self._chance.choices(["sector", "bulk", "flush", "crash", "close", "torn"], [8, 2, 3, 2, 1, 2])[0]
+            event = self._chance.choices([*EVENTS], [*EVENTS.values()])[0]
             engine, layer = await self._happen(event, engine, layer)
         if self._chance.random() < 0.5:
             await engine.close()
@@ -102,6 +106,8 @@ class Life:
             await engine.flush_memtable()
         elif event == "crash":
             return await self._reopened(engine)
+        elif event == "job":
+            await self._job(engine)
         elif event == "close":
             await engine.close()
             return await self._reopened(engine)
@@ -122,6 +128,15 @@ class Life:
             state[sector] = self._value
         await durable(engine, layer)
         self._sample.states.append(tuple(state))
+
+    async def _job(self, engine: Engine) -> None:
+        """One job of maintenance that would be right now, worth it or not, and what it leaves is deleted."""
+        async with engine.compactor.working:
+            jobs = await possible(engine)
+            if jobs:
+                await engine.compactor.do(self._chance.choice(jobs))
+        engine.compactor.delete_replaced()
+        await idle()
 
     async def _torn(self, engine: Engine, layer: Layer) -> tuple[Engine, Layer]:
         """A crash between two steps of a memtable flush: before its manifest, or before the log is deleted."""
