@@ -24,9 +24,11 @@ _LOOK_SECONDS = 0.05
 
 
 class ShowHistory(msgspec.Struct, frozen=True, tag="show-history"):
-    """The identity of the store, and the snapshots of a device, oldest first; None for them: there is no such device.
+    """The identity of the store, and the snapshots of a device, oldest first; None for them: there is no such device,
+    and one may be made.
 
-    What an import that was cut short has left is waited for. Conflict: one is under way.
+    What an import that was cut short has left is waited for. Conflict: one is under way. Invalid, Conflict: there is no
+    such device, and none may be made.
     """
 
     device: str
@@ -38,6 +40,7 @@ class ShowHistory(msgspec.Struct, frozen=True, tag="show-history"):
             await _settled(store, self.device)
             layers = store.snapshots.of_device(self.device)
         except NotFound:
+            store.filling.check_new(self.device)
             return answer
         found = [{"name": one.name, "identity": one.identity.hex(), "created": one.born / 1e9} for one in layers]
         return {**answer, "snapshots": found}

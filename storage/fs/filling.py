@@ -17,7 +17,7 @@ from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
 from storage.fs.device import Device
 from storage.fs.history import History
-from storage.fs.inodes import Edit, FreezeLayer, Inode, LayerRow, PutInode, PutLayer, RollBackLayer
+from storage.fs.inodes import SIZE_STEP_BYTES, Edit, FreezeLayer, Inode, LayerRow, PutInode, PutLayer, RollBackLayer
 from storage.fs.name_tree import NameTree
 from storage.fs.pins import Pins
 from storage.fs.records import encode_edits
@@ -75,6 +75,10 @@ class Filling:
         for number in self.left():
             if not self._layer(number).base:
                 await self.undo(number)
+
+    def check_new(self, name: str) -> None:
+        """Raise what a new device of that name would be refused for now. AlreadyExists, Conflict, Invalid."""
+        self._tree.namespace.plan_create_device(name, SIZE_STEP_BYTES, self._env.wall_clock())
 
     @asynccontextmanager
     async def new(

@@ -136,6 +136,8 @@ def test_what_is_refused(stores: Stores) -> None:
     stores.run("device", "create", "disk", "8MiB", store=stores.two)
     assert "no snapshot in common" in said("disk", stores.two, status=EXIT_CONFLICT)
     said("disk", stores.two, status=EXIT_WRONG_PASSWORD, NBDSERVER_TO_PASSWORD="another one")
+    assert "separates a device" in said("disk", stores.two, "--as", "a@b", status=2)
+    assert "is a device" in said("disk", stores.two, "--as", "disk/b", status=EXIT_CONFLICT)
     assert stores.snapshots(stores.one) == [], "nothing was begun"
     copy = stores.host.folder / "two-copied"
     subprocess.run(["cp", "-a", stores.host.folder / "one", copy], check=True)
