@@ -63,7 +63,7 @@ class Engine:
         self.journal = parts.journal
         self.opening = OpeningReport(0, None)
         self.source = parts.source
-        self.commit = parts.commit
+        self.log, self.commit = parts.log, parts.commit
         self.layers, self.forest = parts.layers.by_number, parts.layers.forest
         self.garbage = parts.garbage
         self._ownership = parts.ownership
@@ -276,7 +276,7 @@ class Engine:
 
     def log_moved(self) -> None:
         """The log moved: is it time to flush the memtable?"""
-        self.flush_trigger.log_moved(self.commit.position, self.writes.memtable)
+        self.flush_trigger.log_moved(self.log.position, self.writes.memtable)
 
     async def _flush_forever(self) -> None:
         while True:

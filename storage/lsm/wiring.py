@@ -20,7 +20,6 @@ from storage.bucket.pace import Pace
 from storage.cache.frame_cache import FrameCache
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.format.envelope import NO_LINK
 from storage.format.frame import FrameCodec
 from storage.format.names import manifest_name
 from storage.journal.journal import Journal
@@ -40,6 +39,7 @@ from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.completeness import named_by
+from storage.lsm.recovery.log_replay import log_position
 from storage.lsm.recovery.ownership import Ownership
 from storage.lsm.recovery.take_over import Opened
 from storage.lsm.sst.bulk import BulkWriter
@@ -47,9 +47,10 @@ from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.group_commit import GroupCommit
-from storage.lsm.wal.position import LoggedObject, LogPosition
+from storage.lsm.wal.log_writer import LogSealer, LogWriter
+from storage.lsm.wal.pacing import Pacing
+from storage.lsm.wal.position import LogPosition
 from storage.lsm.wal.queue import LayerQueue
-from storage.lsm.wal.reader import RESUME
 from storage.objects.base import ObjectStore
 
 
@@ -98,6 +99,7 @@ class Parts:
     writes: WriteState
     journal: Journal
     source: FrameSource
+    log: LogWriter
     commit: GroupCommit
     layers: Layers
     garbage: Garbage
@@ -115,30 +117,24 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
     position = log_position(opened, read_only=its.read_only)
     ownership = _ownership(its, position)
     ssts = _ssts(its, codec, position, pace)
+    pacing = Pacing(pace, push_seconds=its.options.push_seconds)
+    log = _log(its, engine, position, ownership, writes, pace, pacing, cache, journal)
     commit = GroupCommit(
-        store=its.store,
-        cipher=opened.ciphers.wal,
-        store_id=its.key.store_id,
-        epoch=opened.epoch,
-        env=its.env,
+        log=log,
+        bulk=BulkWriter(ssts, its.sst_numbers.location),
+        journal=journal,
         writes=writes,
         pace=pace,
-        push_seconds=its.options.push_seconds,
-        position=position,
-        bulk=BulkWriter(ssts, its.sst_numbers.location),
-        cache=cache,
-        journal=journal,
-        look_for_newer=manifests.look_for_newer,
-        on_acknowledged=ownership.note,
+        pacing=pacing,
+        env=its.env,
         on_failure=engine.fail,
-        on_progress=engine.log_moved,
     )
     layers = _layers(its, writes, commit, source, cache)
     garbage = Garbage(its.single, its.env)
     flush = MemtableFlush(
         layers=layers,
         writes=writes,
-        commit=commit,
+        log=log,
         manifests=manifests,
         ssts=ssts,
         source=source,
@@ -151,7 +147,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         cut=manifests.manifest.sequence,
     )
     compactor = _compactor(its, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
-    return Parts(cache, ownership, writes, journal, source, commit, layers, garbage, flush, compactor)
+    return Parts(cache, ownership, writes, journal, source, log, commit, layers, garbage, flush, compactor)
 
 
 def new_sweeper(its: Context, parts: Parts) -> Sweeper:
@@ -159,7 +155,7 @@ def new_sweeper(its: Context, parts: Parts) -> Sweeper:
     knows the SSTs that the log names. A reader's says what the next writer would find; its clock is that of the newest
     manifest.
     """
-    manifests, position = its.opened.manifests, parts.commit.position
+    manifests, position = its.opened.manifests, parts.log.position
     return Sweeper(
         store=its.single,
         garbage=parts.garbage,
@@ -238,6 +234,34 @@ def _ownership(its: Context, position: LogPosition) -> Ownership:
     )
 
 
+def _log(
+    its: Context,
+    engine: Supervisor,
+    position: LogPosition,
+    ownership: Ownership,
+    writes: WriteState,
+    pace: Pace,
+    pacing: Pacing,
+    cache: FrameCache,
+    journal: Journal,
+) -> LogWriter:
+    opened, store_id, env = its.opened, its.key.store_id, its.env
+    return LogWriter(
+        store=its.store,
+        sealer=LogSealer(opened.ciphers.wal, store_id=store_id, epoch=opened.epoch, env=env, position=position),
+        position=position,
+        pace=pace,
+        pacing=pacing,
+        writes=writes,
+        cache=cache,
+        journal=journal,
+        env=env,
+        look_for_newer=opened.manifests.look_for_newer,
+        on_acknowledged=ownership.note,
+        on_progress=engine.log_moved,
+    )
+
+
 def _source(its: Context, codec: FrameCodec, cache: FrameCache, engine: Supervisor) -> FrameSource:
     manifests = its.opened.manifests
     return FrameSource(
@@ -284,24 +308,9 @@ def _layers(its: Context, writes: WriteState, commit: GroupCommit, source: Frame
     )
 
 
-def log_position(opened: Opened, *, read_only: bool) -> LogPosition:
-    """Where the log goes on after what was found there."""
-    manifest, replay = opened.manifests.manifest, opened.replay
-    fence = replay.end
-    position = LogPosition(
-        next_number=fence + RESUME,
-        tail_tag=NO_LINK,
-        acknowledged=max(fence if not read_only else 0, manifest.acknowledged),
-        fences=tuple(sorted({*manifest.fences, *replay.fences})),
-    )
-    for item in replay.objects:
-        position.add(LoggedObject(item.number, item.size, item.tag))
-    return position
-
-
 def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> dict[str, int | float]:
     """All of `ENGINE_STATS` as they are now, by name, taken in one step of the event loop."""
-    position = parts.commit.position
+    position = parts.log.position
     log = position.snapshot()
     ssts, used = meter.ssts(), meter.usage
     oldest = parts.commit.oldest()

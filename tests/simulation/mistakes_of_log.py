@@ -98,7 +98,7 @@ LOG = [
         "fences are deleted with the log they end",
         "storage/lsm/flush/flush.py",
         "        self._garbage.add(wal_name(number) for number in numbers)\n",
-        "        numbers += [fence for fence in self._commit.position.fences if fence < replay]\n"
+        "        numbers += [fence for fence in self._log.position.fences if fence < replay]\n"
         "        self._garbage.add(wal_name(number) for number in numbers)\n",
     ),
     Mutation(
@@ -135,7 +135,7 @@ LOG = [
     ),
     Mutation(
         "acknowledged out of number order",
-        "storage/lsm/wal/group_commit.py",
+        "storage/lsm/wal/log_writer.py",
         "        while self._in_flight and self._in_flight[0].landed:\n            batch = self._in_flight.popleft()\n",
         "        for batch in [batch for batch in self._in_flight if batch.landed]:\n"
         "            self._in_flight.remove(batch)\n",
@@ -192,13 +192,13 @@ LOG = [
     # Ours: group commit, memtable and index.
     Mutation(
         "a flush is answered when its batch is sent",
-        "storage/lsm/wal/group_commit.py",
-        "        batch.size = len(content)\n        started",
-        "        batch.size = len(content)\n        batch.landed = True\n        self._acknowledge()\n        started",
+        "storage/lsm/wal/log_writer.py",
+        "        content = await self._sealer.seal(batch)\n",
+        "        content = await self._sealer.seal(batch)\n        batch.landed = True\n        self._acknowledge()\n",
     ),
     Mutation(
         "waiters of operations still queued are answered too",
-        "storage/lsm/wal/group_commit.py",
+        "storage/lsm/wal/log_writer.py",
         "                cut.queue.acknowledge(cut.last_sequence)\n",
         "                cut.queue.acknowledge(cut.queue.last_sequence)\n",
     ),
@@ -265,9 +265,9 @@ LOG = [
     ),
     Mutation(
         "all objects of the log share a nonce",
-        "storage/lsm/wal/group_commit.py",
-        "            nonce=self._env.random_bytes(PREFIX_BYTES),\n",
-        "            nonce=self._epoch.to_bytes(PREFIX_BYTES),\n",
+        "storage/lsm/wal/log_writer.py",
+        "                nonce=self._env.random_bytes(PREFIX_BYTES),\n",
+        "                nonce=self._epoch.to_bytes(PREFIX_BYTES),\n",
     ),
     Mutation(
         "sectors are completed from the active memtable",

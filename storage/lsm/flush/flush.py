@@ -32,7 +32,7 @@ from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
-from storage.lsm.wal.group_commit import GroupCommit
+from storage.lsm.wal.log_writer import LogWriter
 from storage.lsm.wal.queue import LayerQueue
 
 DROP_SLICE = 1024
@@ -49,7 +49,7 @@ class MemtableFlush:
         *,
         layers: Layers,
         writes: WriteState,
-        commit: GroupCommit,
+        log: LogWriter,
         manifests: Manifests,
         ssts: SstWriter,
         source: FrameSource,
@@ -64,7 +64,7 @@ class MemtableFlush:
         """`on_listed` is told the bytes of SSTs that a flush has listed, when the index points to them."""
         self._layers = layers
         self._writes = writes
-        self._commit = commit
+        self._log = log
         self._manifests = manifests
         self._ssts = ssts
         self._source = source
@@ -116,9 +116,9 @@ class MemtableFlush:
         self.waits_for = "the upload of data"
         ranges, written = await self._write(sealed)
         tree = None if sealed.tree is None else await self._ssts.write_tree(sealed.tree)
-        position = self._commit.position
+        position = self._log.position
         replay = sealed.first_beyond or position.next_number
-        if not self._commit.is_acknowledged_below(replay):
+        if not self._log.is_acknowledged_below(replay):
             raise BrokenInvariant(f"the log below {replay} would be truncated, and is not acknowledged yet")
         self.waits_for = "the manifest"
         ssts = sealed.ssts + [item.sst for item in written]
@@ -202,7 +202,7 @@ class MemtableFlush:
 
     async def _truncate(self, replay: int) -> None:
         """Let go of what no recovery will read again."""
-        numbers = self._commit.truncate(replay)
+        numbers = self._log.truncate(replay)
         self._garbage.add(wal_name(number) for number in numbers)
         self._garbage.add(self._manifests.take_old())
         await self._on_truncated()

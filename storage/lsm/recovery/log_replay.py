@@ -18,12 +18,15 @@ from functools import partial
 from storage.env import Env
 from storage.errors import Corrupt
 from storage.format.blocks import FrameRef
+from storage.format.envelope import NO_LINK
 from storage.format.names import MANIFESTS
 from storage.format.wal import Located, Meta, Replayed, Uploaded, sequence_of
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.layers import Layers
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.recovery.take_over import Opened
+from storage.lsm.wal.position import LoggedObject, LogPosition
+from storage.lsm.wal.reader import RESUME
 
 
 async def replay_log(
@@ -94,3 +97,18 @@ class LogReplay:
         while waiting and waiting[0][0] < sequence:
             at, offset, length = waiting.popleft()
             self._layers.by_number[number].zero_for_tree(offset, length, at)
+
+
+def log_position(opened: Opened, *, read_only: bool) -> LogPosition:
+    """Where the log goes on after what was found there."""
+    manifest, replay = opened.manifests.manifest, opened.replay
+    fence = replay.end
+    position = LogPosition(
+        next_number=fence + RESUME,
+        tail_tag=NO_LINK,
+        acknowledged=max(fence if not read_only else 0, manifest.acknowledged),
+        fences=tuple(sorted({*manifest.fences, *replay.fences})),
+    )
+    for item in replay.objects:
+        position.add(LoggedObject(item.number, item.size, item.tag))
+    return position

@@ -96,7 +96,7 @@ async def test_an_idle_engine_asks_for_nothing_else() -> None:
     world = World(options=EngineOptions(flush_seconds=0.005))
     engine, layer = await world.start()
     layer.write(0, A)
-    await until(lambda: len(engine.commit.position.objects) == 0 and not engine.writes.memtable)
+    await until(lambda: len(engine.log.position.objects) == 0 and not engine.writes.memtable)
     await asyncio.sleep(0.02)
     world.store.calls.clear()
     await asyncio.sleep(0.05)
@@ -201,7 +201,7 @@ async def test_a_closed_store_needs_no_replay() -> None:
     world.store.calls.clear()
     engine = await world.open(take_over=False)
     assert world.store.count("get", WALS) <= 2, "its end is asked for before the take-over, and behind it"
-    assert len(engine.commit.position.objects) == 0
+    assert len(engine.log.position.objects) == 0
     await world.crash(engine)
 
 

@@ -205,5 +205,5 @@ async def test_what_blocks_were_charged_never_exceeds_what_the_memtable_was(seed
     await engine.flush_memtable()
     assert not writes.memtable
     assert writes.memtable_bytes == writes.unlogged_bytes == 0
-    assert not engine.commit.position.objects
+    assert not engine.log.position.objects
     await world.crash(engine)

@@ -46,7 +46,7 @@ async def test_a_drop_that_is_not_durable_costs_a_layer_nothing() -> None:
     await engine.change_tree(record("create", 2))
     engine.layers[2].write(0, A)
     await durable(engine, engine.layers[2])
-    number = engine.commit.position.next_number
+    number = engine.log.position.next_number
     before, drop = (world.store.hold("create", wal_name(number + step)) for step in (0, 1))
     layer.write(0, A)
     layer.queue.want_durable(layer.last_sequence)

@@ -8,7 +8,7 @@ import pytest
 from storage.errors import Closed, Unavailable
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.options import EngineOptions
-from storage.lsm.wal import group_commit as commit_module
+from storage.lsm.wal import log_writer as writer_module
 from storage.lsm.wal import queue as log_module
 from tests.storage.lsm.worlds import World, durable, read, record
 from tests.support.inside import flush_of, layers_of
@@ -64,7 +64,7 @@ async def test_a_tree_that_knows_more_than_the_log_takes_no_further_record(monke
     await world.crash(engine)
 
 
-@pytest.mark.parametrize(("module", "name"), [(log_module, "Cut"), (commit_module, "Batch")])
+@pytest.mark.parametrize(("module", "name"), [(log_module, "Cut"), (writer_module, "Batch")])
 async def test_what_was_taken_off_a_queue_and_not_sent_is_never_overtaken(
     module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,7 +168,7 @@ async def test_what_was_discarded_counts_until_its_log_is_gone() -> None:
             layer.write(at * 8, chunk[at : at + 64 * 1024])
         await durable(engine, layer)
         layer.zero(0, 64 * MIB, allocated=False)
-    await until(lambda: sum(logged.size for logged in engine.commit.position.objects) < 9 * MIB)
+    await until(lambda: sum(logged.size for logged in engine.log.position.objects) < 9 * MIB)
     await world.crash(engine)
 
 
@@ -262,5 +262,5 @@ async def test_blocks_that_turn_out_to_be_zeros_are_flushed() -> None:
     await durable(engine, layer)
     assert engine.writes.memtable.bytes < MIB
     await engine.flush_memtable()
-    assert not engine.commit.position.objects
+    assert not engine.log.position.objects
     await world.crash(engine)

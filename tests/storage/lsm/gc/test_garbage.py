@@ -121,8 +121,8 @@ async def test_a_store_that_deletes_nothing_is_usable(error: AccessDenied | Unav
         await soon(asyncio.ensure_future(engine.flush_memtable()))
     await until(lambda: engine.garbage.failing is not None)
     assert len(engine.garbage) >= 20
-    assert not engine.commit.position.objects, "what is garbage is not what a replay reads"
-    assert engine.commit.position.logged_bytes == 0
+    assert not engine.log.position.objects, "what is garbage is not what a replay reads"
+    assert engine.log.position.logged_bytes == 0
     assert not engine.writes.gate.closed
     await soon(asyncio.ensure_future(engine.close()))
     logged = world.store.names("wal/")

@@ -29,7 +29,7 @@ def test_a_flush_does_without_what_is_withheld(error: StorageError | None) -> No
             began = now()
             await engine.flush_memtable()
             assert now() - began <= 3, "a flush waits for no object that is known to be withheld"
-            assert len(engine.commit.position.objects) <= 2
+            assert len(engine.log.position.objects) <= 2
         assert len(there.store.names("wal/")) < 15
         assert join(await there.other.read(96, 12)) == GOOD[96:100] + b"fine" + GOOD[104:108]
         began = now()

@@ -249,7 +249,7 @@ async def test_take_over_manifests_and_the_newest_sixteen_stay(world: World) -> 
     assert len(kept) <= 16 + len(takeovers) + 20
     await engine.flush_memtable(always=True)
     assert len(world.store.names(MANIFESTS)) <= 16 + len(takeovers)
-    fences = engine.commit.position.fences
+    fences = engine.log.position.fences
     assert len(fences) == 4
     assert set(world.store.names(WALS)) >= {f"wal/{number:020}.sst" for number in fences}
     await engine.close()

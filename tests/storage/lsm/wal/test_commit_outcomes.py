@@ -64,7 +64,7 @@ async def test_a_failure_is_never_turned_into_success(error: Exception) -> None:
 async def test_another_writers_object_under_our_number_stops_us() -> None:
     world = World()
     engine, layer = await world.start()
-    await world.store.create(wal_name(engine.commit.position.next_number), b"of another")
+    await world.store.create(wal_name(engine.log.position.next_number), b"of another")
     layer.write(0, SECTOR)
     with pytest.raises(Fenced):
         await soon(asyncio.ensure_future(durable(engine, layer)))

@@ -99,7 +99,7 @@ async def test_objects_count_in_the_order_of_their_numbers() -> None:
     engine.commit.pacing.usual = 0.0
     told: list[int] = []
     holds = []
-    first = engine.commit.position.next_number
+    first = engine.log.position.next_number
     for number in range(IN_FLIGHT_MAX):
         held = world.store.hold("create", wal_name(first + number))
         holds.append(held)
@@ -110,11 +110,11 @@ async def test_objects_count_in_the_order_of_their_numbers() -> None:
         held.release()
         await idle()
         assert told == []
-        assert engine.commit.position.acknowledged < first
+        assert engine.log.position.acknowledged < first
     holds[0].release()
     await until(lambda: len(told) == IN_FLIGHT_MAX)
     assert told == list(range(IN_FLIGHT_MAX))
-    assert engine.commit.position.acknowledged == first + IN_FLIGHT_MAX - 1
+    assert engine.log.position.acknowledged == first + IN_FLIGHT_MAX - 1
     await world.crash(engine)
 
 
@@ -122,7 +122,7 @@ async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> N
     world = World()
     engine, layer = await world.start()
     engine.commit.pacing.usual = 0.0
-    first = engine.commit.position.next_number
+    first = engine.log.position.next_number
     stuck = world.store.hold("create", wal_name(first))
     sent: list[int] = []
     for number in range(3 * WINDOW):
@@ -138,7 +138,7 @@ async def test_no_more_than_four_are_in_flight_and_none_beyond_the_window() -> N
     assert layer.queue.pending, "what cannot be sent waits, in one batch"
     stuck.release()
     await soon(asyncio.ensure_future(durable(engine, layer)))
-    assert engine.commit.position.next_number <= first + IN_FLIGHT_MAX + 3
+    assert engine.log.position.next_number <= first + IN_FLIGHT_MAX + 3
     engine, layer = await world.reopen(engine)
     assert await read(layer, 40 * SECTOR_BYTES, SECTOR_BYTES) == noise(SECTOR_BYTES)
     await world.crash(engine)

@@ -23,7 +23,7 @@ async def test_an_object_that_never_landed_ends_the_log() -> None:
     engine, layer = await world.start()
     layer.write(0, sector(1))
     await durable(engine, layer)
-    stuck = world.store.hold("create", wal_name(engine.commit.position.next_number))
+    stuck = world.store.hold("create", wal_name(engine.log.position.next_number))
     for number in (2, 3, 4):
         layer.write(number * SECTOR_BYTES, sector(number))
         assert not when_durable(layer, layer.last_sequence, lambda: pytest.fail("acknowledged above a gap"))
@@ -55,7 +55,7 @@ async def test_what_lands_late_lands_in_nobodys_log() -> None:
     layer.write(0, sector(1))
     acknowledged = asyncio.ensure_future(durable(engine, layer))
     await stuck.someone_waits()
-    number = engine.commit.position.next_number - 1
+    number = engine.log.position.next_number - 1
     world.store.holds.clear()
     new = await world.open()
     new.layers[1].write(0, sector(2))
@@ -75,11 +75,11 @@ async def test_late_objects_of_the_old_window_are_passed_over() -> None:
     engine, layer = await world.start()
     layer.write(0, sector(1))
     await durable(engine, layer)
-    first = engine.commit.position.next_number
-    tail = engine.commit.position.tail_tag
+    first = engine.log.position.next_number
+    tail = engine.log.position.tail_tag
     await world.crash(engine)
     new = await world.open()
-    assert new.commit.position.fences[-1] == first
+    assert new.log.position.fences[-1] == first
     for number in range(first + 1, first + WINDOW):
         header = Header(
             kind=ObjectKind.WAL,

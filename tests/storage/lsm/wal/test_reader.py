@@ -45,8 +45,8 @@ async def test_the_log_is_replayed_to_its_end() -> None:
     numbers = await written(world, 5)
     engine = await world.open()
     assert await contents(engine.layers[1], 5) == [1, 2, 3, 4, 5]
-    assert engine.commit.position.fences[-1] == numbers[-1] + 1
-    assert engine.commit.position.next_number == numbers[-1] + 1 + RESUME
+    assert engine.log.position.fences[-1] == numbers[-1] + 1
+    assert engine.log.position.next_number == numbers[-1] + 1 + RESUME
     await world.crash(engine)
 
 
@@ -193,7 +193,7 @@ async def test_an_object_of_an_earlier_writer_does_not_follow_a_later_one() -> N
     engine, layer = await world.start()
     layer.write(0, sector(1))
     await durable(engine, layer)
-    position = engine.commit.position
+    position = engine.log.position
     header = Header(
         kind=ObjectKind.WAL,
         epoch=engine.epoch - 1,
