@@ -8,6 +8,8 @@ status, metrics or a dashboard, has its names and units from here.
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 
 class StatKind(Enum):
     """How a number moves."""
@@ -61,6 +63,30 @@ ENGINE_STATS = (
     ),
 )
 """What the engine counts."""
+
+
+class EngineNumbers(msgspec.Struct, frozen=True, kw_only=True):
+    """All of `ENGINE_STATS` at one moment, under their names and in their units."""
+
+    unlogged_bytes: int
+    unlogged_seconds: float
+    journal_bytes: int
+    memtable_bytes: int
+    kept_bytes: int
+    cached_bytes: int
+    wal_acknowledged: int
+    wal_objects: int
+    wal_bytes: int
+    manifest: int
+    ssts: int
+    stored_bytes: int
+    live_bytes: int
+    dead_bytes: int
+    written_bytes: int
+    unmerged_ssts: int
+    maintenance_bytes: int
+    patches: int
+
 
 REQUEST_STATS = (
     Stat("requests", _COUNTER, "requests", "attempts by verb; a listing counts per page, a deletion per 1,000 names"),

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import KeptReadTimes
@@ -286,18 +287,18 @@ class Store:
         """The state of the store now; it may be asked for while the store is closing."""
         engine = self._engine
         failing = self._objects.health.failing
-        numbers: dict[str, Any] = engine.numbers()
+        numbers = engine.numbers()
         devices = self._tree.namespace.devices()
         return StoreStatus(
             url=self.url,
-            store_id=engine.key.store_id.hex(),
+            store_id=engine.store_id.hex(),
             epoch=engine.epoch,
             read_only=engine.read_only,
             devices=len(devices),
             logical_bytes=sum(self._tree.namespace.size(inode) for _, inode in devices),
             allocated_bytes=sum(self._usage(inode).allocated_bytes for _, inode in devices),
-            space_amplification=_ratio(numbers["stored_bytes"], numbers["live_bytes"]),
-            write_amplification=_ratio(self.request_stats.bytes_up, numbers["written_bytes"]),
+            space_amplification=_ratio(numbers.stored_bytes, numbers.live_bytes),
+            write_amplification=_ratio(self.request_stats.bytes_up, numbers.written_bytes),
             garbage_objects=len(engine.garbage),
             uptime_seconds=round(self._env.monotonic() - self._opened_at, 3),
             failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
@@ -305,12 +306,12 @@ class Store:
                 FailingRequest(each.request, each.name, self._moment(each.since), each.reason)
                 for each in self._objects.health.failing_alone()
             ],
-            **numbers,
+            **msgspec.structs.asdict(numbers),
             unreadable=[unreadable(one, device_names(self._tree), self._moment) for one in engine.suspects()],
             damaged=self._reads.damaged,
             lost=engine.lost(),
             garbage=self._garbage(),
-            maintenance=engine.compactor.progress.job,
+            maintenance=engine.maintenance_job,
             flushing=engine.flushing,
             closing=engine.closing,
             requests=dict(self.request_stats.requests),

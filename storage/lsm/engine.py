@@ -34,6 +34,7 @@ from storage.lsm.tree_state import TreeChange, TreeState, TrunkChange, TrunkPlan
 from storage.lsm.wal.queue import LayerQueue
 from storage.lsm.wiring import Context, new_sweeper, numbers, put_together
 from storage.objects.base import ObjectStore
+from storage.stats import EngineNumbers
 
 _log = logging.getLogger("nbdserver")
 
@@ -317,6 +318,16 @@ class Engine:
         """Changes whenever the layers may hold something else, or it elsewhere."""
         return self.manifests.number, self._flush.cut, self.writes.sequence, self.compactor.progress.jobs_done
 
-    def numbers(self) -> dict[str, int | float]:
-        """All of `ENGINE_STATS` as they are now, by name."""
+    @property
+    def store_id(self) -> bytes:
+        """What the store is known by, for its whole life."""
+        return self.key.store_id
+
+    @property
+    def maintenance_job(self) -> str | None:
+        """The job that maintenance is busy with, for people; None if there is none."""
+        return self.compactor.progress.job
+
+    def numbers(self) -> EngineNumbers:
+        """What it counts, as it is now."""
         return numbers(self._parts, self.manifests, self.meter, self._env)

@@ -52,6 +52,7 @@ from storage.lsm.wal.pacing import Pacing
 from storage.lsm.wal.position import LogPosition
 from storage.lsm.wal.queue import LayerQueue
 from storage.objects.base import ObjectStore
+from storage.stats import EngineNumbers
 
 
 class Supervisor(Protocol):
@@ -308,29 +309,29 @@ def _layers(its: Context, writes: WriteState, commit: GroupCommit, source: Frame
     )
 
 
-def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> dict[str, int | float]:
-    """All of `ENGINE_STATS` as they are now, by name, taken in one step of the event loop."""
+def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> EngineNumbers:
+    """What the engine counts, taken in one step of the event loop."""
     position = parts.log.position
     log = position.snapshot()
     ssts, used = meter.ssts(), meter.usage
     oldest = parts.commit.oldest()
-    return {
-        "unlogged_bytes": parts.writes.unlogged_bytes,
-        "unlogged_seconds": 0.0 if oldest is None else round(env.monotonic() - oldest, 3),
-        "journal_bytes": parts.journal.bytes,
-        "memtable_bytes": parts.writes.memtable_bytes,
-        "kept_bytes": parts.writes.memtable.kept,
-        "cached_bytes": parts.cache.bytes,
-        "wal_acknowledged": log.acknowledged,
-        "wal_objects": log.objects,
-        "manifest": manifests.number,
-        "wal_bytes": position.logged_bytes,
-        "ssts": ssts.count,
-        "stored_bytes": ssts.size,
-        "live_bytes": used.live,
-        "dead_bytes": used.dead,
-        "written_bytes": parts.layers.written_bytes,
-        "unmerged_ssts": len(manifests.manifest.ssts),
-        "maintenance_bytes": parts.compactor.progress.uploaded_bytes,
-        "patches": sum(len(part.patches) for part in parts.layers.forest.maps().values()),
-    }
+    return EngineNumbers(
+        unlogged_bytes=parts.writes.unlogged_bytes,
+        unlogged_seconds=0.0 if oldest is None else round(env.monotonic() - oldest, 3),
+        journal_bytes=parts.journal.bytes,
+        memtable_bytes=parts.writes.memtable_bytes,
+        kept_bytes=parts.writes.memtable.kept,
+        cached_bytes=parts.cache.bytes,
+        wal_acknowledged=log.acknowledged,
+        wal_objects=log.objects,
+        manifest=manifests.number,
+        wal_bytes=position.logged_bytes,
+        ssts=ssts.count,
+        stored_bytes=ssts.size,
+        live_bytes=used.live,
+        dead_bytes=used.dead,
+        written_bytes=parts.layers.written_bytes,
+        unmerged_ssts=len(manifests.manifest.ssts),
+        maintenance_bytes=parts.compactor.progress.uploaded_bytes,
+        patches=sum(len(part.patches) for part in parts.layers.forest.maps().values()),
+    )

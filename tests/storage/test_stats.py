@@ -33,5 +33,5 @@ def test_every_number_of_a_device_is_in_its_list() -> None:
 async def test_an_engine_gives_all_of_its_numbers() -> None:
     world = World()
     engine, _ = await world.start()
-    assert engine.numbers().keys() == {stat.name for stat in ENGINE_STATS}
+    assert msgspec.structs.asdict(engine.numbers()).keys() == {stat.name for stat in ENGINE_STATS}
     await world.crash(engine)
