@@ -19,6 +19,7 @@ from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack, WriteCheckpoint
 from storage.lsm.options import EngineOptions, MaintenanceOptions
+from storage.objects.folders import TEMPORARY
 from tests.docs.test_format_maintained import Maintained
 from tests.support.examples import first_soon
 from tests.support.recover_script import recover
@@ -191,7 +192,8 @@ class History:
 
         async def copy_and_commit(*arguments: Any, **more: Any) -> None:
             shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(self.folder / "store", copy)
+            # What is being written meanwhile has a name of its own, and may go while it is copied.
+            shutil.copytree(self.folder / "store", copy, ignore=shutil.ignore_patterns(f"{TEMPORARY}*"))
             await commit(*arguments, **more)
 
         await self.store.flush()
