@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.leftovers import prefix_elsewhere
 from tests.support.other_users import NEIGHBOUR, VICTIM, impostor, python, run_as
 from tests.support.processes import end
 from tests.support.program import EXIT_FENCED, REPOSITORY, Host, Server
@@ -255,7 +256,7 @@ def test_what_root_changes_at_rest_the_owner_of_the_store_can_use(crowded: Path,
     owners = {path.lstat().st_uid for path in Path(store[1]).rglob("*")}
     assert owners == {VICTIM}
     assert as_victim(work, "device", "create", "c", "1M", *store)[0] == 0
-    with tempfile.TemporaryDirectory(dir="/var/lib", prefix="nbdserver-test-") as made:
+    with tempfile.TemporaryDirectory(dir="/var/lib", prefix=prefix_elsewhere()) as made:
         os.chmod(made, 0o700)
         os.chown(made, VICTIM, VICTIM)
         for number in range(2):

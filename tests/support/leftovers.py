@@ -1,7 +1,9 @@
-"""What a run of the tests leaves behind: processes, mounts and temporary files. Anything is a failure of the run.
+"""What a run of the tests leaves behind: processes, mounts, loop devices and temporary files. Anything is a failure of
+the run.
 
 Temporary files of all tests, and of all programs that they run, go to one folder, which must be empty at the end. A
 process that outlived its test, a daemon included, is known by that folder: its environment or its command names it.
+What a test has to put elsewhere bears the name of that folder (`prefix_elsewhere`).
 """
 
 import contextlib
@@ -20,6 +22,14 @@ ENDING_SECONDS = 10.0
 
 PLACES_OF_PYTEST = "pytest-of-"
 
+ELSEWHERE = ("/dev/shm", "/run", "/var/lib")
+"""Where tests put things that cannot lie in the folder of the run."""
+
+
+def prefix_elsewhere() -> str:
+    """What the name of everything begins with that a test puts into one of `ELSEWHERE`."""
+    return f"{Path(tempfile.gettempdir()).name}-"
+
 
 class Leftovers:
     """The plugin of the process that the others are children of."""
@@ -36,7 +46,13 @@ class Leftovers:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Behind the end of those that ran tests side by side, before the summary is written."""
         result = yield
-        self.found = [*left_mounts(self._folder), *left_processes(self._folder), *left_files(self._folder)]
+        self.found = [
+            *left_mounts(self._folder),
+            *left_processes(self._folder),
+            *left_loop_devices(self._folder),
+            *left_files(self._folder),
+            *left_elsewhere(self._folder),
+        ]
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._before is None:
             os.environ.pop("TMPDIR", None)
@@ -74,6 +90,24 @@ def left_mounts(folder: Path) -> list[str]:
 def left_files(folder: Path) -> list[str]:
     """Whatever lies in `folder` but for what pytest itself keeps and clears."""
     return [f"file {found}" for found in sorted(folder.iterdir()) if not found.name.startswith(PLACES_OF_PYTEST)]
+
+
+def left_loop_devices(folder: Path) -> list[str]:
+    """Loop devices over files in `folder`."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # it has just been detached
+            if Path(backing.read_text().strip()).is_relative_to(folder):
+                found.append(f"loop device {backing.parts[3]}")
+    return found
+
+
+def left_elsewhere(folder: Path) -> list[str]:
+    """What bears the name of the run in other places; it is removed."""
+    found = [path for place in ELSEWHERE for path in sorted(Path(place).glob(f"{folder.name}-*"))]
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return [f"file {path}" for path in found]
 
 
 def _that_know(folder: Path) -> dict[int, str]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.journal.files import lies_in_memory
+from tests.support.leftovers import prefix_elsewhere
 from tests.support.requirements import require
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -16,7 +17,7 @@ SHARED_MEMORY = Path("/dev/shm")
 def folder_in_memory() -> Iterator[Path]:
     """It is gone at the end."""
     require(str(SHARED_MEMORY))
-    folder = Path(tempfile.mkdtemp(prefix="nbd-", dir=SHARED_MEMORY))
+    folder = Path(tempfile.mkdtemp(prefix=prefix_elsewhere(), dir=SHARED_MEMORY))
     try:
         assert lies_in_memory(folder)
         yield folder

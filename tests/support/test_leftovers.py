@@ -22,6 +22,7 @@ LEAVING = {
     "a process": "subprocess.Popen(['sleep', '1000'])",
     "a daemon": "subprocess.run(['setsid', '--fork', 'sleep', '1000'], check=True)",
     "a file": "tempfile.mkstemp(prefix='forgotten-')",
+    "a journal": "tempfile.mkdtemp(prefix=prefix_elsewhere() + 'forgotten-', dir='/dev/shm')",
     "a folder of a program": "subprocess.run(['mktemp', '-d', '--tmpdir', 'forgotten-XXXXX'], check=True)",
 }
 
@@ -35,12 +36,14 @@ LEAVING = {
         ("a daemon", 0),
         ("a daemon", 2),
         ("a file", 2),
+        ("a journal", 2),
         ("a folder of a program", 0),
     ],
 )
 def test_what_is_left_behind_fails_the_run(pytester: pytest.Pytester, what: str, workers: int) -> None:
     pytester.makeconftest(CONFTEST)
-    pytester.makepyfile(f"import subprocess, tempfile\ndef test_leaving(monkeypatch):\n    {LEAVING[what] or 'pass'}\n")
+    imports = "import subprocess, tempfile\nfrom tests.support.leftovers import prefix_elsewhere\n"
+    pytester.makepyfile(f"{imports}def test_leaving(monkeypatch):\n    {LEAVING[what] or 'pass'}\n")
     root = Path(__file__).resolve().parents[2]
     pytester.syspathinsert(root)
     done = pytester.run(

@@ -16,6 +16,7 @@ from nbdserver.admin.sockets import (
 )
 from nbdserver.unix_sockets import SOCKET_PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
+from tests.support.leftovers import prefix_elsewhere
 
 
 def test_the_folder_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +73,7 @@ def test_root_trusts_the_service_whose_folder_root_made(tmp_path: Path) -> None:
     os.chown(folder, 33, 33)
     with pytest.raises(AccessDenied, match="belongs to user 33"):
         servers_trusted_in(folder)
-    with tempfile.TemporaryDirectory(dir="/run", prefix="nbdserver-test-") as made:
+    with tempfile.TemporaryDirectory(dir="/run", prefix=prefix_elsewhere()) as made:
         os.chmod(made, 0o755)
         os.chown(made, 33, 33)
         assert servers_trusted_in(Path(made)) == {0, 33}
