@@ -117,8 +117,11 @@ class Forests(RuleBasedStateMachine):
             self.write_to_heir(trunk[-1], block, {sector for _, sector in touched - self.own[trunk[-1]]}, place)
 
     def write_to_heir(self, head: int, block: int, sectors: set[int], place: int) -> None:
-        """The layer that goes on has what is written late to its snapshot as well, where it wrote nothing since."""
+        """The layer that goes on has what is written late to its snapshot as well, where it wrote nothing since: in a
+        frame of its own, since each frame is of one layer.
+        """
         mask = sum(1 << sector for sector in sectors)
+        place = self.place() if place > ALLOCATED else place
         if mask:
             self.forest.writing(head).add_patch(block, mask=mask, location=place, length=1, tag=place)
             self.put(self.truth[head], {(block, sector) for sector in sectors}, place)
