@@ -41,7 +41,7 @@ def status(host: Host, expected: int) -> dict[str, Any]:
 def start(host: Host, *arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [*COMMAND, *arguments],
-        env=host.environment(),
+        env={**host.environment(), "NBDSERVER_NEW_PASSWORD": "another"},
         cwd=host.folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -134,23 +134,54 @@ def test_a_stop_that_waits_for_clients_is_seen(served: Server, local_store: Stor
     assert served.wait(120) == 0
 
 
+ASKING = (
+    "status",
+    "stats",
+    "scrub",
+    "client list",
+    "device list",
+    "device show disk",
+    "snapshot list",
+    "fs ls /",
+    "password list",
+    "gc --dry-run",
+    "compact --dry-run",
+)
+CHANGING = (
+    "flush",
+    "device create other 1MiB",
+    "device import other /dev/null",
+    "device export disk -",
+    "snapshot create disk@one",
+    "fs mkdir /folder",
+    "password add another",
+    "gc",
+    "compact",
+    "check",
+)
+
+
 def test_a_server_that_hangs_is_said_to(served: Server) -> None:
-    """Bounded, whatever the server does: it is stopped, so that only the kernel answers for it."""
+    """By every command, whatever the server does: it is stopped, so that only the kernel answers for it. Who asks gets
+    an end; who wants something done is told what is waited for.
+    """
     host = served.host
     served.send(signal.SIGSTOP)
     try:
-        asked = [start(host, *command) for command in (("status",), ("client", "list"), ("device", "list"))]
-        waiting = start(host, "flush")
-        for process in asked:
-            _, said = process.communicate(timeout=60)
-            assert process.returncode == EXIT_UNAVAILABLE
-            assert b"does not answer: it is stopped, or hangs" in said
-            assert f"process {served.pid}".encode() in said
-        assert "still waiting" in first_line(waiting)
+        asked = {command: start(host, *command.split()) for command in ASKING}
+        waiting = {command: start(host, *command.split()) for command in CHANGING}
+        for command, process in asked.items():
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == EXIT_UNAVAILABLE, command
+            assert b"does not answer: it is stopped, or hangs" in said, command
+            assert f"process {served.pid}".encode() in said, command
+        for command, process in waiting.items():
+            assert "still waiting" in first_line(process), command
     finally:
         served.send(signal.SIGCONT)
-    assert waiting.wait(60) == 0
-    end(waiting)
+    for process in waiting.values():
+        process.wait(60)
+        end(process)
 
 
 @pytest.mark.parametrize("command", [["status"], ["init"], ["serve", "--run", "true"]], ids=" ".join)

@@ -153,6 +153,13 @@ async def test_an_answer_without_the_document_is_not_the_stores(
         await ask(s3, operation)
 
 
+async def test_one_object_of_a_deletion_that_fails_is_asked_for_again(s3: S3Store, stub: StubServer) -> None:
+    error = b"<Error><Key>wal/1</Key><Code>Whatever</Code><Message>because</Message></Error>"
+    for opening in (True, False):
+        answer = http(200, b"<DeleteResult>" + error + b"</DeleteResult>")
+        assert await asked(stub, s3, "delete", answer, opening=opening) == (None, 2)
+
+
 async def test_a_taken_name_without_a_document_is_looked_at(s3: S3Store, stub: StubServer) -> None:
     """Some stores may say no more than the status, and a proxy may say it of nothing."""
     there, absent = GOOD["head"], refusal(404, "NoSuchKey")
