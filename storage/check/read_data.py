@@ -191,6 +191,6 @@ def _frames(index: SstIndex, number: int) -> list[Frame]:
     rows = data[first]
     columns = (entries[name][rows].tolist() for name in ("layer", "block", "kind", "offset", "length", "tag"))
     return [
-        (layer, FrameRef(number << 32 | offset, length, tag.to_bytes(8, "little"), block, full=kind == EntryKind.FULL))
+        (layer, FrameRef(number << 32 | offset, length, tag, block, full=kind == EntryKind.FULL))
         for layer, block, kind, offset, length, tag in zip(*columns, strict=True)
     ]

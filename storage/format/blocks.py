@@ -49,12 +49,13 @@ class SstRef(msgspec.Struct, frozen=True, array_like=True):
 class FrameRef(msgspec.Struct, frozen=True, gc=False):
     """Where one frame lies and how it proves itself: enough to fetch and open it.
 
-    `tag` is the first 8 bytes of the frame's tag, pinned by the sealed index. `full` tells a FULL frame from a PATCH.
+    `tag` is the beginning of the frame's tag (`frame.short_tag`), pinned by the sealed index. `full` tells a FULL frame
+    from a PATCH.
     """
 
     location: int
     length: int
-    tag: bytes
+    tag: int
     block: int
     full: bool
 
@@ -69,7 +70,8 @@ class SstEntry(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     offset: int = 0
     length: int = 0
-    tag: bytes = bytes(8)
+    tag: int = 0
+    """As in a `FrameRef`."""
 
 
 class RangeZero(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,7 @@ from struct import Struct
 import lz4.block
 
 from storage.buffers import Buffer
-from storage.crypto.cipher import STORE_ID_BYTES, Cipher, Sealer
+from storage.crypto.cipher import STORE_ID_BYTES, TAG_BYTES, Cipher, Sealer
 from storage.errors import BrokenInvariant
 from storage.units import KIB
 
@@ -44,6 +44,9 @@ RAW = 0
 LZ4 = 1
 """The codec byte: what the payload is. Zero for bytes as they are, one for an LZ4 block without a size in
 front."""
+
+SHORT_TAG_BYTES = 8
+"""Enough to tell the frames of one SST from each other: each also has to open under its key and block."""
 
 GAIN_PERCENT_MIN = 6
 """Compression that saves less is not kept: it would cost a decompression at every read for next to
@@ -115,6 +118,11 @@ def decompress(codec: int, payload: Buffer, size: int) -> Buffer:
     if len(data) != size:
         raise ValueError(f"{len(data)} bytes decompressed where {size} are due")
     return data
+
+
+def short_tag(sealed: Buffer) -> int:
+    """What an index keeps of the tag of a sealed frame: its first 8 bytes, the lowest first."""
+    return int.from_bytes(memoryview(sealed)[-TAG_BYTES : -TAG_BYTES + SHORT_TAG_BYTES], "little")
 
 
 class FrameCodec:

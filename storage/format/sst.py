@@ -34,7 +34,7 @@ from storage.errors import BrokenInvariant, Corrupt
 from storage.format.blocks import EntryKind, RangeZero, SstEntry, SstRef
 from storage.format.columns import Columns, Layout, pack_columns, unpack_columns
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
-from storage.format.frame import FULL_MASK, FrameCodec, FrameKind, compress, decompress
+from storage.format.frame import FULL_MASK, FrameCodec, FrameKind, compress, decompress, short_tag
 from storage.format.names import sst_name
 
 ENTRY_COLUMNS: Layout = (
@@ -120,7 +120,7 @@ class SstBuilder:
             sequence=sequence,
             offset=len(self._out),
             length=len(sealed),
-            tag=sealed[-TAG_BYTES : -TAG_BYTES + 8],
+            tag=short_tag(sealed),
         )
         self._out += sealed
         self.entries.append(entry)
@@ -192,7 +192,7 @@ def encode_index(entries: list[SstEntry], ranges: list[RangeZero], moved: Sequen
             e.sequence,
             e.offset,
             e.length,
-            int.from_bytes(e.tag, "little"),
+            e.tag,
         )
         for e in sorted(entries, key=lambda e: (e.layer, e.block, e.sequence))
     ]

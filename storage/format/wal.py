@@ -32,7 +32,7 @@ WINDOW = 16
 
 _RECORD = struct.Struct("<BBIQQQ")
 _SST = struct.Struct("<16sQI16sI")
-_LOCATOR = struct.Struct("<16sBQII8s")
+_LOCATOR = struct.Struct("<16sBQIIQ")
 
 TREE = 0
 """The number in place of a layer's where changes of the tree of names go the way of operations; no layer has it."""

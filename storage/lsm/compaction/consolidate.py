@@ -123,7 +123,7 @@ def _build(builder: SstBuilder, read: list[AssembledBlock]) -> tuple[SstRef, byt
         entry = builder.add_frame(
             layer=layer, block=block, full=True, mask=FULL_MASK, sequence=item.sequence, data=item.data
         )
-        item.offset, item.length, item.tag = entry.offset, entry.length, int.from_bytes(entry.tag, "little")
+        item.offset, item.length, item.tag = entry.offset, entry.length, entry.tag
     return builder.finish()
 
 

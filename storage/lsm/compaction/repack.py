@@ -192,9 +192,7 @@ def _entries_by_offset(index: SstIndex) -> dict[int, SstEntry]:
     found = {}
     for layer, block, kind, mask, sequence, offset, length, tag in rows:
         if kind in (EntryKind.FULL, EntryKind.PATCH):
-            found[offset] = SstEntry(
-                layer, block, EntryKind(kind), mask, sequence, offset, length, tag.to_bytes(8, "little")
-            )
+            found[offset] = SstEntry(layer, block, EntryKind(kind), mask, sequence, offset, length, tag)
     return found
 
 

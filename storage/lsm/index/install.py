@@ -55,8 +55,7 @@ class Installer:
                 yield
         for count, (layer, block, ref) in enumerate(_located(sealed)):
             if layer in indexes:
-                tag = int.from_bytes(ref.tag, "little")
-                indexes[layer].set_base(block, location=ref.location, length=ref.length, tag=tag)
+                indexes[layer].set_base(block, location=ref.location, length=ref.length, tag=ref.tag)
             if count % REPOINT_SLICE == REPOINT_SLICE - 1:
                 yield
         for sst in written:
@@ -77,11 +76,10 @@ class Installer:
             location = ALLOCATED if entry.kind is EntryKind.ZERO_ALLOCATED else HOLE
         else:
             location = self._location(table_id, entry.offset)
-        tag = int.from_bytes(entry.tag, "little")
         if entry.mask == FULL_MASK and entry.kind is not EntryKind.PATCH:
-            index.set_base(entry.block, location=location, length=entry.length, tag=tag)
+            index.set_base(entry.block, location=location, length=entry.length, tag=entry.tag)
         else:
-            index.add_patch(entry.block, mask=entry.mask, location=location, length=entry.length, tag=tag)
+            index.add_patch(entry.block, mask=entry.mask, location=location, length=entry.length, tag=entry.tag)
         if frame is not None:
             self._cache.put(location, frame)
 

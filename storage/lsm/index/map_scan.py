@@ -85,7 +85,7 @@ def frames_in(index: AnyMap, wanted: NDArray[np.bool_]) -> Iterator[list[FrameRe
             # A copy: a page of a snapshot does not grow while numpy looks at it.
             hits = np.flatnonzero(_is_in(np.array(page.location, np.uint64), wanted))
             for at, block in zip(hits.tolist(), page.blocks(number)[hits].tolist(), strict=True):
-                tag = page.tag[at].to_bytes(8, "little")
+                tag = page.tag[at]
                 found.append(FrameRef(page.location[at], page.length[at], tag, block, full=True))
         yield found
     for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
@@ -94,7 +94,7 @@ def frames_in(index: AnyMap, wanted: NDArray[np.bool_]) -> Iterator[list[FrameRe
         rows = zip(*(columns[name][hit].tolist() for name in ("location", "length", "tag", "block")), strict=True)
         while True:
             some = islice(rows, FRAMES_AT_ONCE)
-            found = [FrameRef(at, size, tag.to_bytes(8, "little"), block, full=False) for at, size, tag, block in some]
+            found = [FrameRef(at, size, tag, block, full=False) for at, size, tag, block in some]
             yield found
             if len(found) < FRAMES_AT_ONCE:
                 break

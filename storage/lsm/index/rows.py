@@ -66,9 +66,9 @@ def found_in(its: Standing, patches: PatchTable, block: int) -> Iterator[Found]:
         if location <= ALLOCATED:
             yield Found(mask, location)
         else:
-            tag = patches.tag[row].to_bytes(8, "little")
+            tag = patches.tag[row]
             yield Found(mask, FrameRef(location, patches.length[row], tag, block, full=False))
     if its.location <= ALLOCATED:
         yield Found(FULL_MASK, its.location)
     else:
-        yield Found(FULL_MASK, FrameRef(its.location, its.length, its.tag.to_bytes(8, "little"), block, full=True))
+        yield Found(FULL_MASK, FrameRef(its.location, its.length, its.tag, block, full=True))

@@ -1,10 +1,10 @@
 """Frames in SSTs: which of them one request brings, and how one is opened. No I/O."""
 
 from storage.cache.frame_cache import Decoded
-from storage.crypto.cipher import TAG_BYTES, AuthenticationError
+from storage.crypto.cipher import AuthenticationError
 from storage.errors import Corrupt, StorageError
 from storage.format.blocks import FrameRef
-from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of
+from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of, short_tag
 from storage.lsm.index.sst_numbers import OFFSET_MASK
 from storage.units import KIB, MIB
 
@@ -20,7 +20,7 @@ requests.
 def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview) -> Decoded | StorageError:
     """One frame opened and checked against its pinned tag; an error is returned, since it concerns this frame alone."""
     where = f"the frame of block {ref.block} at byte {ref.location & OFFSET_MASK}"
-    if len(sealed) != ref.length or sealed[-TAG_BYTES : -TAG_BYTES + 8] != ref.tag:
+    if len(sealed) != ref.length or short_tag(sealed) != ref.tag:
         return Corrupt(name, f"{where} is not the one its index names")
     try:
         mask, data = codec.decode(sealed, block=ref.block, kind=FrameKind.FULL if ref.full else FrameKind.PATCH)

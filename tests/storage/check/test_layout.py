@@ -16,8 +16,8 @@ from storage.format.sst import Moved, SstIndex, decode_index, encode_index
 SEQUENCE = 20
 NAME, OTHER = (object_id(RealEnv(), 1) for _ in range(2))
 
-FULL = SstEntry(1, 0, EntryKind.FULL, FULL_MASK, 10, HEADER_BYTES, 1000, bytes(8))
-PATCH = SstEntry(1, 1, EntryKind.PATCH, 5, 11, HEADER_BYTES + 1000, 50, bytes(8))
+FULL = SstEntry(1, 0, EntryKind.FULL, FULL_MASK, 10, HEADER_BYTES, 1000)
+PATCH = SstEntry(1, 1, EntryKind.PATCH, 5, 11, HEADER_BYTES + 1000, 50)
 ZERO = SstEntry(1, 2, EntryKind.ZERO, FULL_MASK, 12)
 ZEROS = RangeZero(1, 5, 9, 13, False)
 END = HEADER_BYTES + 1050

@@ -47,7 +47,7 @@ def head(engine: Engine) -> BlockMap:
 
 
 def point(index: BlockMap, block: int, frame: FrameRef) -> None:
-    index.set_base(block, location=frame.location, length=frame.length, tag=int.from_bytes(frame.tag, "little"))
+    index.set_base(block, location=frame.location, length=frame.length, tag=frame.tag)
 
 
 def shows_old_content(engine: Engine, first: dict[int, FrameRef]) -> None:
@@ -82,7 +82,7 @@ def is_off_by_a_byte(engine: Engine, first: dict[int, FrameRef]) -> None:
 
 def has_another_tag(engine: Engine, first: dict[int, FrameRef]) -> None:
     (frame,) = frames(engine, OLD)
-    point(head(engine), OLD, FrameRef(frame.location, frame.length, bytes(8), OLD, full=True))
+    point(head(engine), OLD, FrameRef(frame.location, frame.length, 0, OLD, full=True))
 
 
 def widens_a_patch(engine: Engine, first: dict[int, FrameRef]) -> None:

@@ -34,7 +34,7 @@ def plain(records: list[Replayed]) -> list[Replayed]:
 
 
 def located(block: int, sequence: int, layer: int = 7, table: str = TABLE) -> tuple[str, SstEntry]:
-    return table, SstEntry(layer, block, EntryKind.FULL, FULL_MASK, sequence, 96 + block, 262185, b"tagtagta")
+    return table, SstEntry(layer, block, EntryKind.FULL, FULL_MASK, sequence, 96 + block, 262185, 0x6174676174676174)
 
 
 @given(st.lists(st.one_of(writes, zeros)), st.lists(tables, max_size=3), st.lists(st.tuples(u64, st.binary())))

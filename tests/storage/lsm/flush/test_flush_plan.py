@@ -8,7 +8,7 @@ from storage.lsm.flush.flush_plan import FULL_SECTORS_MIN, FlushPlan, chunks, fr
 from storage.lsm.memtable.memtable import BlockEntry, Memtable, Span
 
 SECTOR = b"s" * SECTOR_BYTES
-FRAME = FrameRef(1 << 32, 100, bytes(8), 0, full=True)
+FRAME = FrameRef(1 << 32, 100, 0, 0, full=True)
 
 
 def planned(entry: BlockEntry) -> FlushPlan | None:

@@ -59,9 +59,9 @@ def history(some: list[Step]) -> tuple[list[SstEntry | RangeZero], list[tuple[li
             continue
         offset = 96 + FRAME_BYTES * number
         if kind is EntryKind.FULL:
-            entry = SstEntry(layer, block, kind, FULL_MASK, number, offset, FRAME_BYTES, number.to_bytes(8, "little"))
+            entry = SstEntry(layer, block, kind, FULL_MASK, number, offset, FRAME_BYTES, number)
         elif kind is EntryKind.PATCH:
-            entry = SstEntry(layer, block, kind, mask, number, offset, FRAME_BYTES, number.to_bytes(8, "little"))
+            entry = SstEntry(layer, block, kind, mask, number, offset, FRAME_BYTES, number)
         else:
             entry = SstEntry(layer, block, kind, mask, number)
         entries.append(entry)
@@ -80,11 +80,10 @@ def live(order: list[SstEntry | RangeZero], slots: dict[int, int]) -> dict[int, 
         where = slots[item.sequence] << 32 | item.offset
         if item.kind in (EntryKind.ZERO, EntryKind.ZERO_ALLOCATED):
             where = ALLOCATED if item.kind is EntryKind.ZERO_ALLOCATED else HOLE
-        tag = int.from_bytes(item.tag, "little")
         if item.mask == FULL_MASK and item.kind is not EntryKind.PATCH:
-            index.set_base(item.block, location=where, length=item.length, tag=tag)
+            index.set_base(item.block, location=where, length=item.length, tag=item.tag)
         else:
-            index.add_patch(item.block, mask=item.mask, location=where, length=item.length, tag=tag)
+            index.add_patch(item.block, mask=item.mask, location=where, length=item.length, tag=item.tag)
     return maps
 
 
@@ -184,9 +183,7 @@ def test_of_many_layers_each_looks_at_its_own_rows(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(load, "_build", noted)
     layers = range(1, 51)
     rows = [
-        SstEntry(layer, block, EntryKind.FULL, FULL_MASK, 1, 0, FRAME_BYTES, bytes(8))
-        for layer in layers
-        for block in (0, 1)
+        SstEntry(layer, block, EntryKind.FULL, FULL_MASK, 1, 0, FRAME_BYTES) for layer in layers for block in (0, 1)
     ]
     build_maps(decoded([(rows, [])], [0]), layers)
     assert looked_at == [(2, True)] * len(layers)

@@ -48,7 +48,7 @@ def test_a_chain_that_leads_nowhere_is_an_error_and_no_endless_loop(leads_to: st
     for use in uses:
         with pytest.raises(RuntimeError, match="chain of block 5"):
             use(broken())
-    assert next(iter(broken().find(6))).content == FrameRef(2 << 32, 1, (1).to_bytes(8, "little"), 6, full=False)
+    assert next(iter(broken().find(6))).content == FrameRef(2 << 32, 1, 1, 6, full=False)
 
 
 def test_rows_of_forgotten_patches_are_used_again() -> None:

@@ -20,7 +20,7 @@ from storage.lsm.memtable.memtable import (
     overlay,
 )
 
-FRAME = FrameRef(1 << 32, 100, bytes(8), 0, full=True)
+FRAME = FrameRef(1 << 32, 100, 0, 0, full=True)
 
 contents = st.one_of(st.sampled_from([HOLE, ALLOCATED]), st.integers(0, 255).map(lambda b: bytes([b]) * SECTOR_BYTES))
 pieces = st.tuples(st.integers(0, SECTOR_BYTES - 1), st.integers(1, SECTOR_BYTES), st.integers(0, 255)).map(

@@ -15,7 +15,7 @@ from storage.lsm.read.extents import STEPS_MAX, ExtentState, extents
 from tests.support.examples import examples
 
 GIB = 1024 * 1024 * 1024
-FRAME = FrameRef(1 << 32, 100, bytes(8), 0, full=True)
+FRAME = FrameRef(1 << 32, 100, 0, 0, full=True)
 BLOCKS = [0, 1, 2, 5, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 2 * PAGE_BLOCKS + 7]
 END = 3 * PAGE_BLOCKS
 

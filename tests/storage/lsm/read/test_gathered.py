@@ -7,7 +7,7 @@ pytestmark = pytest.mark.fast
 
 
 def pieces(block: int, count: int) -> list[FrameRef]:
-    return [FrameRef(1 << 32 | block << 8 | n, 100, bytes(8), block, full=False) for n in range(count)]
+    return [FrameRef(1 << 32 | block << 8 | n, 100, 0, block, full=False) for n in range(count)]
 
 
 def test_a_block_that_came_in_many_pieces_twice_is_gathered_often() -> None:

@@ -256,7 +256,7 @@ async def test_what_does_not_fit_the_cache_is_read_all_the_same() -> None:
 
 
 def ref(offset: int, length: int, slot: int = 1) -> FrameRef:
-    return FrameRef(slot << 32 | offset, length, bytes(8), 0, full=True)
+    return FrameRef(slot << 32 | offset, length, 0, 0, full=True)
 
 
 def test_groups_have_small_gaps_and_a_limit() -> None:
@@ -292,7 +292,7 @@ async def test_what_is_not_there_is_asked_for_again_without_a_slot() -> None:
     shelf = Shelf(1, store=Bucket())
     names = ["lost-one", "lost-two", "lost-three"]
     lost = [
-        FrameRef(shelf.sst_numbers.number(name) << 32 | place * 2 * GET_BYTES_MAX, 4096, bytes(4), place, full=True)
+        FrameRef(shelf.sst_numbers.number(name) << 32 | place * 2 * GET_BYTES_MAX, 4096, 0, place, full=True)
         for name in names
         for place in range(OBJECT_GETS_MAX)
     ]
@@ -328,7 +328,7 @@ async def test_no_slot_is_held_while_the_store_is_asked_whether_it_gives_others(
     shelf.may_witness.clear()
     names = ["bad-one", "bad-two", "bad-three"]
     bad = [
-        FrameRef(shelf.sst_numbers.number(name) << 32 | place * 2 * GET_BYTES_MAX, 4096, bytes(4), place, full=True)
+        FrameRef(shelf.sst_numbers.number(name) << 32 | place * 2 * GET_BYTES_MAX, 4096, 0, place, full=True)
         for name in names
         for place in range(OBJECT_GETS_MAX + 2)
     ]
