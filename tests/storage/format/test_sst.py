@@ -32,7 +32,7 @@ entries = st.builds(
     u64,
     u32,
     u32,
-    st.binary(min_size=8, max_size=8),
+    u64,
 )
 ranges = st.builds(RangeZero, u32, u32, u32, u64, st.booleans())
 
@@ -43,7 +43,7 @@ def rows(index: SstIndex) -> tuple[list[SstEntry], list[RangeZero]]:
     spans = [r[name].tolist() for name in ("layer", "first", "end", "sequence", "allocated")]
     return (
         [
-            SstEntry(layer, block, EntryKind(kind), mask, sequence, offset, length, tag.to_bytes(8, "little"))
+            SstEntry(layer, block, EntryKind(kind), mask, sequence, offset, length, tag)
             for layer, block, kind, mask, sequence, offset, length, tag in zip(*columns, strict=True)
         ],
         [RangeZero(layer, first, end, seq, bool(alloc)) for layer, first, end, seq, alloc in zip(*spans, strict=True)],
