@@ -277,4 +277,4 @@ class TestBriefly(EngineAgainstBytes.TestCase):  # type: ignore[valid-type,misc]
 
 @pytest.mark.slow
 class TestAtLength(EngineAgainstBytes.TestCase):  # type: ignore[valid-type,misc]
-    settings = settings(max_examples=25, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
+    settings = settings(max_examples=16, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
