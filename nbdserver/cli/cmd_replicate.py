@@ -71,9 +71,14 @@ def replicate(
         if every is None:
             rounds.one()
             return
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _interrupt)
         with contextlib.suppress(KeyboardInterrupt):
             rounds.repeat(every)
+
+
+def _interrupt(*_: object) -> None:
+    """As an interrupt from the keyboard does, which a shell has those ignore that it starts in the background."""
+    raise KeyboardInterrupt
 
 
 class _Passwords:

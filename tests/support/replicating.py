@@ -14,13 +14,17 @@ LINE_SECONDS = 120.0
 """A limit far above what a round takes."""
 
 
+BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a shell starts what goes on in the background: without interrupts."""
+
+
 class Replicating:
     """From one store to another, on `host`; ended with the block."""
 
     def __init__(self, host: Host, source: str, target: str, device: str, *words: str) -> None:
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self.process = subprocess.Popen(
-            [*COMMAND, "replicate", device, target, "--store", source, "--json", *words],
+            [*BACKGROUND, *COMMAND, "replicate", device, target, "--store", source, "--json", *words],
             env=host.environment(),
             cwd=host.folder,
             stdin=subprocess.DEVNULL,
