@@ -6,7 +6,7 @@ absolute; times are seconds since 1970.
 
 import msgspec
 
-from storage.errors import Conflict
+from storage.errors import AlreadyExists, Conflict, Invalid
 from storage.fs.inode_table import ROOT
 from storage.fs.inodes import (
     DEVICES,
@@ -17,7 +17,9 @@ from storage.fs.inodes import (
     RemoveInode,
     Unlink,
     check_attributes,
+    check_component,
     check_target,
+    split_device_name,
 )
 from storage.fs.namespace import Namespace
 from storage.fs.path_walk import Trail, walk
@@ -26,7 +28,7 @@ from storage.fs.records import encode_edits, nanoseconds, new_inode
 
 def plan_mkdir(names: Namespace, path: str, now: float, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> bytes:
     """A new, empty directory."""
-    directory, last = names.free_name(path)
+    directory, last = _free_path(names, path)
     number = names.table.next_inode
     inode = new_inode(number, InodeKind.DIRECTORY, mode, uid, gid, now)
     return encode_edits([PutInode(inode), Link(directory, last, number), names.touched(directory, now)])
@@ -35,7 +37,7 @@ def plan_mkdir(names: Namespace, path: str, now: float, *, mode: int = 0o755, ui
 def plan_symlink(names: Namespace, path: str, target: str, now: float, *, uid: int = 0, gid: int = 0) -> bytes:
     """A new symbolic link; what it points to need not be there."""
     check_target(target)
-    directory, last = names.free_name(path)
+    directory, last = _free_path(names, path)
     number = names.table.next_inode
     inode = new_inode(number, InodeKind.SYMLINK, 0o777, uid, gid, now, target=target)
     return encode_edits([PutInode(inode), Link(directory, last, number), names.touched(directory, now)])
@@ -65,7 +67,7 @@ def plan_move(names: Namespace, old: str, new: str, now: float) -> bytes:
         raise Conflict(
             f"{old!r} is a device, or devices are in it: rename those, since clients know them by their names"
         )
-    directory, last = names.free_name(new)
+    directory, last = _free_path(names, new)
     above = walk(names.table, new.rstrip("/").rpartition("/")[0])
     if any(number == inode.number for _, number in above):
         raise Conflict(f"{old!r} cannot be moved into itself")
@@ -119,3 +121,20 @@ def _has_devices(names: Namespace, directory: int) -> bool:
                 return True
             pending.append(number)
     return False
+
+
+def _free_path(names: Namespace, path: str) -> tuple[int, str]:
+    """The directory and the last component of an absolute path at which there is nothing yet."""
+    if not path.startswith("/"):
+        raise Invalid(f"{path!r} is no absolute path")
+    above, _, last = path.rstrip("/").rpartition("/")
+    check_component(last)
+    trail = walk(names.table, above)
+    entries = names.table.entries.get(trail[-1][1])
+    if entries is None:
+        raise Conflict(f"{above!r} is not a directory")
+    if last in entries:
+        raise AlreadyExists(f"there is a {path!r} already")
+    if len(trail) > 1 and trail[1][0] == DEVICES:
+        split_device_name("/".join([*(part for part, _ in trail[2:]), last]))
+    return trail[-1][1], last

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from storage.env import Env
 from storage.errors import Conflict
+from storage.fs.device_plans import plan_rename_device
 from storage.fs.file_plans import plan_attributes, plan_mkdir, plan_move, plan_remove, plan_symlink
 from storage.fs.inodes import DEVICES, Inode, InodeKind
 from storage.fs.name_tree import NameTree
@@ -101,7 +102,7 @@ class FileTree:
             raise Conflict(f"{old!r} is a device, and devices lie below /{DEVICES}")
         name = found.path.removeprefix(BELOW)
         self._refuse_in_use(name, "move it")
-        await self._engine.change_tree(names.plan_rename(name, new.removeprefix(BELOW), now))
+        await self._engine.change_tree(plan_rename_device(names, name, new.removeprefix(BELOW), now))
 
     async def change(
         self, path: str, *, mode: int | None = None, uid: int | None = None, gid: int | None = None

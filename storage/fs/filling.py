@@ -16,6 +16,7 @@ import msgspec
 from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
 from storage.fs.device import Device
+from storage.fs.device_plans import plan_create_device
 from storage.fs.history import History
 from storage.fs.inodes import SIZE_STEP_BYTES, Edit, FreezeLayer, Inode, LayerRow, PutInode, PutLayer, RollBackLayer
 from storage.fs.name_tree import NameTree
@@ -78,7 +79,7 @@ class Filling:
 
     def check_new(self, name: str) -> None:
         """Raise what a new device of that name would be refused for now. AlreadyExists, Conflict, Invalid."""
-        self._tree.namespace.plan_create_device(name, SIZE_STEP_BYTES, self._env.wall_clock())
+        plan_create_device(self._tree.namespace, name, SIZE_STEP_BYTES, self._env.wall_clock())
 
     @asynccontextmanager
     async def new(
@@ -88,7 +89,7 @@ class Filling:
         holds is durable at the end, and is the snapshot `arrival` if there is one. AlreadyExists.
         """
         names = self._tree.namespace
-        record = names.plan_create_device(name, size, self._env.wall_clock(), filling=True)
+        record = plan_create_device(names, name, size, self._env.wall_clock(), filling=True)
         created = self._engine.change_tree(record)
         device = self._device(name)
         device.exclusive_user = user

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from storage.errors import AlreadyExists, Conflict, NotFound
+from storage.fs.device_plans import plan_device
 from storage.fs.inodes import (
     SNAPSHOT_IDENTITY_BYTES,
     CloneLayer,
@@ -103,7 +104,7 @@ def plan_clone(names: Namespace, snapshot: int, new: str, now: float) -> bytes:
     """A new device that shows what a snapshot shows. AlreadyExists; Invalid: no such name may be."""
     (layer,) = names.next_layers(1)
     making: list[Edit] = [CloneLayer(snapshot, layer)]
-    return names.plan_device(new, making, layer, now)
+    return plan_device(names, new, making, layer, now)
 
 
 def temporary_name(names: Namespace, device: str) -> str:

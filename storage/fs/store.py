@@ -19,6 +19,7 @@ from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import CheckOptions, CheckReport, check_running, device_names, start_scrub
 from storage.fs.clearing import Clearing
 from storage.fs.device import Device
+from storage.fs.device_plans import plan_create_device, plan_delete_device, plan_rename_device, plan_resize_device
 from storage.fs.file_tree import FileTree
 from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
@@ -157,7 +158,7 @@ class Store:
         """A new device of `size` bytes that reads as zeros; durable when this returns. AlreadyExists; Invalid: no such
         name or size may be; AccessDenied: the store was opened to be read only.
         """
-        await self._engine.change_tree(self._tree.namespace.plan_create_device(name, size, self._env.wall_clock()))
+        await self._engine.change_tree(plan_create_device(self._tree.namespace, name, size, self._env.wall_clock()))
 
     async def resize_device(self, name: str, size: int, *, shrink: bool = False) -> None:
         """Another size, in bytes, a multiple of SIZE_STEP_BYTES; durable when this returns. Making it smaller needs
@@ -177,7 +178,7 @@ class Store:
                 break
             # The record must come behind every earlier write of the layer, in the log too.
             await self._engine.durable(queue, queue.last_sequence)
-        record = namespace.plan_resize(name, size, self._env.wall_clock(), shrink=shrink)
+        record = plan_resize_device(namespace, name, size, self._env.wall_clock(), shrink=shrink)
         device = self.device(name)
         changed = self._engine.change_tree(record)
         device.size = min(device.size, size)
@@ -200,7 +201,7 @@ class Store:
     async def rename_device(self, old: str, new: str) -> None:
         """Another name; durable when this returns. NotFound, AlreadyExists; Conflict while clients are attached."""
         self._refuse_in_use(old, "rename it")
-        await self._engine.change_tree(self._tree.namespace.plan_rename(old, new, self._env.wall_clock()))
+        await self._engine.change_tree(plan_rename_device(self._tree.namespace, old, new, self._env.wall_clock()))
 
     async def delete_device(self, name: str) -> None:
         """The device and its data go; durable when this returns. NotFound; Conflict while clients are attached."""
@@ -212,7 +213,7 @@ class Store:
         self._engine.check_alive()
         self._engine.check_writer()
         _, inode = self._tree.namespace.device(name)
-        record = self._tree.namespace.plan_delete(name, self._env.wall_clock())
+        record = plan_delete_device(self._tree.namespace, name, self._env.wall_clock())
         device = self._devices.pop(f"inode {inode.number}", None)
         if device is not None:
             device.retire()

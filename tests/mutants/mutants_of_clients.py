@@ -54,7 +54,7 @@ CLIENTS = [
         ("identity: a rollback leaves the same disk", "generation=inode.generation + 1", "generation=inode.generation"),
     ),
     *mutants(
-        "storage/fs/namespace.py",
+        "storage/fs/device_plans.py",
         "tests/storage/fs/test_identity.py",
         ("identity: what was cut off is the same disk", "inode.generation + (size < layer.size)", "inode.generation"),
         ("identity: what grew is another disk", "+ (size < layer.size)", "+ (size != layer.size)"),

@@ -4,6 +4,7 @@ import pytest
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError
 from storage.format.trunks import DropLayer
+from storage.fs.device_plans import plan_create_device, plan_delete_device, plan_rename_device, plan_resize_device
 from storage.fs.file_plans import plan_attributes, plan_mkdir, plan_remove, plan_symlink
 from storage.fs.inodes import (
     SIZE_BYTES_MAX,
@@ -20,7 +21,7 @@ def test_an_empty_tree_has_the_devices_directory(tree: Namespace) -> None:
 
 
 def test_a_device_has_size_times_owner_and_mode(tree: Namespace) -> None:
-    tree.apply(tree.plan_create_device("vol1", 3 * 512, NOW, mode=0o640, uid=7, gid=8))
+    tree.apply(plan_create_device(tree, "vol1", 3 * 512, NOW, mode=0o640, uid=7, gid=8))
     name, inode = tree.device("vol1")
     assert (name, inode.mode, inode.uid, inode.gid) == ("vol1", 0o640, 7, 8)
     assert inode.born == inode.atime == inode.mtime == inode.ctime == 1_700_000_000_250_000_000
@@ -31,31 +32,31 @@ def test_a_device_has_size_times_owner_and_mode(tree: Namespace) -> None:
 def test_a_plan_changes_nothing(tree: Namespace) -> None:
     made(tree, "a")
     before = tree.encode()
-    tree.plan_create_device("b/c", MIB, NOW)
-    tree.plan_rename("a", "x/y", NOW)
-    tree.plan_resize("a", 2 * MIB, NOW)
-    tree.plan_delete("a", NOW)
+    plan_create_device(tree, "b/c", MIB, NOW)
+    plan_rename_device(tree, "a", "x/y", NOW)
+    plan_resize_device(tree, "a", 2 * MIB, NOW)
+    plan_delete_device(tree, "a", NOW)
     assert tree.encode() == before
 
 
 def test_names_with_slashes_make_and_take_their_directories(tree: Namespace) -> None:
     made(tree, "t/a/v1", "t/a/v2", "t/w")
     assert names(tree) == ["t/a/v1", "t/a/v2", "t/w"]
-    tree.apply(tree.plan_delete("t/a/v1", NOW))
+    tree.apply(plan_delete_device(tree, "t/a/v1", NOW))
     assert tree.resolve("/.nbd/t/a").kind is InodeKind.DIRECTORY
-    tree.apply(tree.plan_delete("t/a/v2", NOW))
+    tree.apply(plan_delete_device(tree, "t/a/v2", NOW))
     with pytest.raises(NotFound):
         tree.resolve("/.nbd/t/a")
-    tree.apply(tree.plan_delete("t/w", NOW))
+    tree.apply(plan_delete_device(tree, "t/w", NOW))
     made(tree, "t")
     assert names(tree) == ["t"]
 
 
 def test_a_rename_below_its_own_directory_keeps_the_directory(tree: Namespace) -> None:
     made(tree, "a/x")
-    tree.apply(tree.plan_rename("a/x", "a/b/x", NOW))
+    tree.apply(plan_rename_device(tree, "a/x", "a/b/x", NOW))
     assert names(tree) == ["a/b/x"]
-    tree.apply(tree.plan_rename("a/b/x", "a/x", NOW))
+    tree.apply(plan_rename_device(tree, "a/b/x", "a/x", NOW))
     assert names(tree) == ["a/x"]
     tree.check()
 
@@ -63,9 +64,9 @@ def test_a_rename_below_its_own_directory_keeps_the_directory(tree: Namespace) -
 def test_a_device_is_no_directory(tree: Namespace) -> None:
     made(tree, "a", "d/e")
     with pytest.raises(Conflict, match="'a' is a device"):
-        tree.plan_create_device("a/b", MIB, NOW)
+        plan_create_device(tree, "a/b", MIB, NOW)
     with pytest.raises(AlreadyExists, match="names begin with 'd/' already"):
-        tree.plan_create_device("d", MIB, NOW)
+        plan_create_device(tree, "d", MIB, NOW)
     with pytest.raises(NotFound):
         tree.device("d")
 
@@ -74,10 +75,10 @@ def test_rename_keeps_inode_and_layer_and_never_overwrites(tree: Namespace) -> N
     made(tree, "a", "b")
     _, before = tree.device("a")
     with pytest.raises(AlreadyExists):
-        tree.plan_rename("a", "b", NOW)
+        plan_rename_device(tree, "a", "b", NOW)
     with pytest.raises(NotFound):
-        tree.plan_rename("c", "d", NOW)
-    tree.apply(tree.plan_rename("a", "z", NOW + 1))
+        plan_rename_device(tree, "c", "d", NOW)
+    tree.apply(plan_rename_device(tree, "a", "z", NOW + 1))
     _, after = tree.device("z")
     assert (after.number, after.layer, after.born) == (before.number, before.layer, before.born)
     assert after.ctime == before.ctime + 1_000_000_000
@@ -87,7 +88,7 @@ def test_rename_keeps_inode_and_layer_and_never_overwrites(tree: Namespace) -> N
 def test_numbers_are_never_used_twice_even_over_a_checkpoint(tree: Namespace) -> None:
     made(tree, "a")
     _, first = tree.device("a")
-    assert tree.apply(tree.plan_delete("a", NOW)) == [DropLayer(first.layer)]
+    assert tree.apply(plan_delete_device(tree, "a", NOW)) == [DropLayer(first.layer)]
     tree = made(Namespace.decode(tree.encode()), "a")
     _, second = tree.device("a")
     assert second.number > first.number
@@ -98,11 +99,11 @@ def test_shrinking_needs_a_word_and_zeroes_what_it_cuts(tree: Namespace) -> None
     made(tree, "a", size=10 * 512)
     _, inode = tree.device("a")
     with pytest.raises(Conflict, match="--shrink"):
-        tree.plan_resize("a", 3 * 512, NOW)
-    cut = tree.plan_resize("a", 3 * 512, NOW, shrink=True)
+        plan_resize_device(tree, "a", 3 * 512, NOW)
+    cut = plan_resize_device(tree, "a", 3 * 512, NOW, shrink=True)
     assert tree.apply(cut) == [ZeroRange(inode.layer, 3 * 512, 7 * 512)]
-    assert tree.apply(tree.plan_resize("a", 3 * 512, NOW)) == []
-    assert tree.apply(tree.plan_resize("a", 20 * 512, NOW)) == []
+    assert tree.apply(plan_resize_device(tree, "a", 3 * 512, NOW)) == []
+    assert tree.apply(plan_resize_device(tree, "a", 20 * 512, NOW)) == []
     assert tree.size(tree.device("a")[1]) == 20 * 512
 
 
@@ -115,9 +116,9 @@ def test_sizes_at_the_limits(tree: Namespace, size: int) -> None:
 def test_sizes_beyond_the_limits(tree: Namespace, size: int) -> None:
     made(tree, "a")
     with pytest.raises(Invalid):
-        tree.plan_create_device("b", size, NOW)
+        plan_create_device(tree, "b", size, NOW)
     with pytest.raises(Invalid):
-        tree.plan_resize("a", size, NOW, shrink=True)
+        plan_resize_device(tree, "a", size, NOW, shrink=True)
 
 
 @pytest.mark.parametrize("name", ["a", "ä" * 127, "x" * 255, "-", " ", "..a", "a/b/c", "\n", "a\\b"])
@@ -148,9 +149,9 @@ def test_good_names(tree: Namespace, name: str) -> None:
 def test_bad_names(tree: Namespace, name: str) -> None:
     made(tree, "ok")
     with pytest.raises(Invalid):
-        tree.plan_create_device(name, MIB, NOW)
+        plan_create_device(tree, name, MIB, NOW)
     with pytest.raises(Invalid):
-        tree.plan_rename("ok", name, NOW)
+        plan_rename_device(tree, "ok", name, NOW)
     with pytest.raises(NotFound):
         tree.device(name)
 
@@ -167,8 +168,8 @@ def test_symbolic_links_serve_their_target(tree: Namespace) -> None:
     assert names(tree) == ["db-2026", "t/v"]
     made(tree, "also/w")
     assert names(tree) == ["db-2026", "t/v", "t/w"]
-    tree.apply(tree.plan_rename("also/w", "also/x", NOW))
-    tree.apply(tree.plan_delete("also/v", NOW))
+    tree.apply(plan_rename_device(tree, "also/w", "also/x", NOW))
+    tree.apply(plan_delete_device(tree, "also/v", NOW))
     assert names(tree) == ["db-2026", "t/x"]
 
 
@@ -177,14 +178,14 @@ def test_links_are_not_mistaken_for_devices(tree: Namespace) -> None:
     tree.apply(plan_symlink(tree, "/.nbd/l", "a", NOW))
     tree.apply(plan_symlink(tree, "/.nbd/nowhere", "b", NOW))
     with pytest.raises(Conflict, match="symbolic link"):
-        tree.plan_delete("l", NOW)
+        plan_delete_device(tree, "l", NOW)
     with pytest.raises(Conflict, match="symbolic link"):
-        tree.plan_rename("l", "m", NOW)
+        plan_rename_device(tree, "l", "m", NOW)
     with pytest.raises(AlreadyExists):
-        tree.plan_create_device("nowhere", MIB, NOW)
+        plan_create_device(tree, "nowhere", MIB, NOW)
     with pytest.raises(Conflict, match="leads nowhere"):
-        tree.plan_create_device("nowhere/a", MIB, NOW)
-    tree.apply(tree.plan_delete("a", NOW))
+        plan_create_device(tree, "nowhere/a", MIB, NOW)
+    tree.apply(plan_delete_device(tree, "a", NOW))
     with pytest.raises(NotFound):
         tree.device("l")
     tree.apply(plan_remove(tree, "/.nbd/l", NOW))

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from storage.errors import Corrupt, Unsupported
+from storage.fs.device_plans import plan_rename_device
 from storage.fs.file_plans import plan_mkdir
 from storage.fs.inodes import (
     LayerRow,
@@ -118,8 +119,8 @@ def test_a_checkpoint_that_breaks_an_invariant_is_corrupt(tree: Namespace) -> No
 
 def test_equal_trees_have_equal_bytes(tree: Namespace) -> None:
     made(tree, "b", "a", "d/z", "c/y")
-    tree.apply(tree.plan_rename("a", "e", NOW))
-    tree.apply(tree.plan_rename("e", "a", NOW))
+    tree.apply(plan_rename_device(tree, "a", "e", NOW))
+    tree.apply(plan_rename_device(tree, "e", "a", NOW))
     _, (_, _, inodes, entries, layers) = msgspec.msgpack.decode(tree.encode())
     assert [inodes, entries, layers] == [sorted(inodes), sorted(entries), sorted(layers)]
 

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound
 from storage.format.trunks import DropLayer
+from storage.fs.device_plans import plan_create_device, plan_delete_device, plan_rename_device, plan_resize_device
 from storage.fs.file_plans import plan_attributes
 from storage.fs.namespace import Effect, Namespace, ZeroRange
 from tests.storage.fs.trees import NOW
@@ -47,9 +48,9 @@ class AgainstADict(RuleBasedStateMachine):
         self.now += 1
         if self.blocked(name):
             with pytest.raises((AlreadyExists, Conflict)):
-                self.tree.plan_create_device(name, size, self.now)
+                plan_create_device(self.tree, name, size, self.now)
             return
-        assert self.apply(self.tree.plan_create_device(name, size, self.now)) != []
+        assert self.apply(plan_create_device(self.tree, name, size, self.now)) != []
         number = self.tree.device(name)[1].number
         assert number > self.highest
         self.highest = number
@@ -59,10 +60,10 @@ class AgainstADict(RuleBasedStateMachine):
     def delete(self, name: str) -> None:
         if name not in self.model:
             with pytest.raises(NotFound):
-                self.tree.plan_delete(name, self.now)
+                plan_delete_device(self.tree, name, self.now)
             return
         layer = self.tree.device(name)[1].layer
-        assert self.apply(self.tree.plan_delete(name, self.now)) == [DropLayer(layer)]
+        assert self.apply(plan_delete_device(self.tree, name, self.now)) == [DropLayer(layer)]
         del self.model[name]
 
     @rule(old=NAMES, new=NAMES)
@@ -70,25 +71,25 @@ class AgainstADict(RuleBasedStateMachine):
         self.now += 1
         if old not in self.model or self.blocked(new):
             with pytest.raises((NotFound, AlreadyExists, Conflict)):
-                self.tree.plan_rename(old, new, self.now)
+                plan_rename_device(self.tree, old, new, self.now)
             return
-        assert self.apply(self.tree.plan_rename(old, new, self.now)) == []
+        assert self.apply(plan_rename_device(self.tree, old, new, self.now)) == []
         self.model[new] = self.model.pop(old)
 
     @rule(name=NAMES, size=SIZES, shrink=st.booleans())
     def resize(self, name: str, size: int, shrink: bool) -> None:
         if name not in self.model:
             with pytest.raises(NotFound):
-                self.tree.plan_resize(name, size, self.now, shrink=shrink)
+                plan_resize_device(self.tree, name, size, self.now, shrink=shrink)
             return
         number, old = self.model[name]
         if size < old and not shrink:
             with pytest.raises(Conflict):
-                self.tree.plan_resize(name, size, self.now, shrink=shrink)
+                plan_resize_device(self.tree, name, size, self.now, shrink=shrink)
             return
         layer = self.tree.device(name)[1].layer
         cut = [ZeroRange(layer, size, old - size)] if size < old else []
-        assert self.apply(self.tree.plan_resize(name, size, self.now, shrink=shrink)) == cut
+        assert self.apply(plan_resize_device(self.tree, name, size, self.now, shrink=shrink)) == cut
         self.model[name] = (number, size)
 
     @rule(name=NAMES, mode=st.integers(0, 0o777))

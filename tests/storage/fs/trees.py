@@ -3,6 +3,7 @@
 import msgspec
 
 from storage.format.trunks import MakeLayer
+from storage.fs.device_plans import plan_create_device
 from storage.fs.inodes import (
     Inode,
 )
@@ -14,7 +15,7 @@ NOW = 1_700_000_000.25
 
 def made(tree: Namespace, *names: str, size: int = MIB) -> Namespace:
     for name in names:
-        (made,) = tree.apply(tree.plan_create_device(name, size, NOW))
+        (made,) = tree.apply(plan_create_device(tree, name, size, NOW))
         assert isinstance(made, MakeLayer)
     return tree
 
