@@ -9,16 +9,12 @@ step:
     link               the object, whole, perhaps not durable yet; the next writer syncs every folder before
                        anything else, so nothing is built on what a power cut could undo
     fsync of folder    the object, durable
-
-The store's folder is opened once and everything is done relative to that descriptor: where another filesystem
-is mounted over it or it is moved away, nothing is written to what then has its path.
 """
 
 import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +24,6 @@ from storage.env import Env
 from storage.errors import (
     AccessDenied,
     AlreadyExists,
-    Closed,
     Invalid,
     NotFound,
     OutOfSpace,
@@ -47,6 +42,7 @@ from storage.objects.base import (
     check_prefix,
     check_range,
 )
+from storage.objects.store_folder import StoreFolder
 
 T = TypeVar("T")
 
@@ -60,19 +56,12 @@ class LocalStore:
     """Objects as files below `folder`, which the first write makes if it is not there."""
 
     def __init__(self, folder: Path, env: Env) -> None:
-        self._folder = Path(os.path.abspath(folder))
+        self._folder = StoreFolder(folder, env)
         self._env = env
-        self._lock = threading.Lock()  # guards the fields below; never held over a write or a sync of an object
-        self._root: int | None = None
-        self._temporaries: folders.Temporaries | None = None
-        self._retired: list[folders.Temporaries] = []  # replaced ones, closed at the end
-        self._durable: set[str] = set()  # folders that this process has made durable, with those above them
-        self._calls = 0  # under way in threads, perhaps of a caller that was cancelled: they need the descriptors
-        self._closed = False
 
     @property
     def url(self) -> str:
-        return self._folder.as_uri()
+        return self._folder.path.as_uri()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -105,34 +94,26 @@ class LocalStore:
         return await self._run(f"list {prefix}", self._list, prefix, start_after, limit)
 
     async def close(self) -> None:
-        with self._lock:
-            self._closed = True
-        await self._env.run("store", self._release)
+        self._folder.close()
+        await self._env.run("store", self._folder.release)
 
     async def _run(self, action: str, function: Callable[..., T], *arguments: object) -> T:
         return await self._env.run("store", self._call, action, function, *arguments)
 
     def _call(self, action: str, function: Callable[..., T], *arguments: object) -> T:
         """`function(*arguments)`, with what the system says turned into errors of this package."""
-        with self._lock:
-            if self._closed:
-                raise Closed(f"{self.url} was closed")
-            self._calls += 1
-        try:
-            return function(*arguments)
-        except FileNotFoundError as error:
-            self._make_anew()
-            raise Unavailable(f"cannot {action} in {self.url}: a folder of it was removed while in use") from error
-        except OSError as error:
-            raise self._error(action, error) from error
-        finally:
-            with self._lock:
-                self._calls -= 1
-            self._release()
+        with self._folder.in_use():
+            try:
+                return function(*arguments)
+            except FileNotFoundError as error:
+                self._folder.make_anew()
+                raise Unavailable(f"cannot {action} in {self.url}: a folder of it was removed while in use") from error
+            except OSError as error:
+                raise self._error(action, error) from error
 
     def _create(self, name: str, data: Buffer) -> None:
-        root, temporaries = self._writable()
-        self._make_folder(root, folders.parent(name))
+        root, temporaries = self._folder.writable()
+        self._folder.make(root, folders.parent(name))
         temporary = temporaries.write(data)
         taken = False
         try:
@@ -141,7 +122,9 @@ class LocalStore:
             taken = True
         except OSError as error:
             if error.errno in _NO_LINKS:
-                raise Unsupported(f"the filesystem of {self._folder} cannot link files: {error.strerror}") from error
+                raise Unsupported(
+                    f"the filesystem of {self._folder.path} cannot link files: {error.strerror}"
+                ) from error
             raise
         finally:
             temporaries.remove(temporary)
@@ -151,8 +134,8 @@ class LocalStore:
             raise AlreadyExists(f"{name} is in {self.url} already")
 
     def _put(self, name: str, data: Buffer) -> None:
-        root, temporaries = self._writable()
-        self._make_folder(root, folders.parent(name))
+        root, temporaries = self._folder.writable()
+        self._folder.make(root, folders.parent(name))
         temporary = temporaries.write(data)
         try:
             os.rename(temporary, name, src_dir_fd=temporaries.descriptor, dst_dir_fd=root)
@@ -183,7 +166,7 @@ class LocalStore:
             os.close(descriptor)
 
     def _list(self, prefix: str, start_after: str, limit: int | None) -> Listing:
-        root = self._readable()
+        root = self._folder.readable()
         if root is None:
             return []
         there = folders.walk(root, folders.parent(prefix))
@@ -193,11 +176,11 @@ class LocalStore:
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                 found.append(_info(name, os.stat(name, dir_fd=root, follow_symlinks=False)))
         if not found:
-            self._check_presence(root)
+            self._folder.check_presence(root)
         return found
 
     def _delete(self, names: Sequence[str]) -> None:
-        root = self._readable()
+        root = self._folder.readable()
         if root is None:
             return
         changed = set()
@@ -210,75 +193,19 @@ class LocalStore:
 
     def _open(self, name: str) -> tuple[int, int]:
         """A descriptor of an object's file, and its size in bytes."""
-        root = self._readable()
+        root = self._folder.readable()
         if root is None:
             raise NotFound(f"there is no {name} in {self.url}")
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=root)
         except (FileNotFoundError, NotADirectoryError):
-            self._check_presence(root)
+            self._folder.check_presence(root)
             raise NotFound(f"there is no {name} in {self.url}") from None
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise NotFound(f"there is no {name} in {self.url}")
         return descriptor, status.st_size
-
-    def _readable(self) -> int | None:
-        """The descriptor of the store's folder; None where it has never been made."""
-        with self._lock:
-            if self._root is None:
-                with contextlib.suppress(FileNotFoundError):
-                    self._root = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            return self._root
-
-    def _writable(self) -> tuple[int, folders.Temporaries]:
-        """The descriptor of the store's folder and the temporaries; the first write makes both ready."""
-        with self._lock:
-            if self._root is None:
-                folders.make_root(self._folder)
-                self._root = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            if self._temporaries is None:
-                folders.sync_all(self._root)
-                self._temporaries = folders.Temporaries(self._root, lambda: self._env.random_bytes(8).hex())
-            return self._root, self._temporaries
-
-    def _make_folder(self, root: int, folder: str) -> None:
-        if folder and folder not in self._durable:
-            folders.make(root, folder)
-            self._durable.add(folder)
-
-    def _check_presence(self, root: int) -> None:
-        """Raise Unavailable where the folder is gone: "not found" would be said of another one."""
-        try:
-            present = os.path.samestat(os.stat(self._folder), os.fstat(root))
-        except OSError:
-            present = False
-        if not present:
-            raise Unavailable(f"{self._folder} was removed, moved or unmounted while in use: put it back, or restart")
-
-    def _make_anew(self) -> None:
-        """Someone removed a folder below ours: let the next write make what is missing."""
-        with self._lock:
-            self._durable.clear()
-            if self._temporaries is not None:
-                self._retired.append(self._temporaries)  # another thread may be using its descriptor
-                self._temporaries = None
-            root = self._root
-        if root is not None:
-            self._check_presence(root)
-
-    def _release(self) -> None:
-        """Close the descriptors once the store is closed and no call needs them."""
-        with self._lock:
-            if not self._closed or self._calls or self._root is None:
-                return
-            if self._temporaries is not None:
-                self._retired.append(self._temporaries)
-            for temporaries in self._retired:
-                temporaries.close()
-            os.close(self._root)
-            self._root = None
 
     def _error(self, action: str, error: OSError) -> StorageError:
         reason = f"cannot {action} in {self.url}: {error.strerror}"
