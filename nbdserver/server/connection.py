@@ -18,7 +18,8 @@ from typing import Protocol, cast
 from nbdserver.access import Identity
 from nbdserver.exports import Export, Exports
 from nbdserver.protocol.agreement import Agreement
-from nbdserver.protocol.handshake import Handshake, TlsMode
+from nbdserver.protocol.handshake import Handshake
+from nbdserver.protocol.option_answers import TlsMode
 from nbdserver.protocol.wire import ProtocolError
 from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.byte_stream import ByteStream

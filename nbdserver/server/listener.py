@@ -22,7 +22,7 @@ from pathlib import Path
 from nbdserver import unix_sockets
 from nbdserver.exports import Exports
 from nbdserver.listen_errors import listening_failed
-from nbdserver.protocol.handshake import TlsMode
+from nbdserver.protocol.option_answers import TlsMode
 from nbdserver.protocol.wire import PAYLOAD_BYTES_MAX
 from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.client_report import describe

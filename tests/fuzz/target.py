@@ -14,7 +14,8 @@ import numpy
 
 from nbdserver.protocol import wire
 from nbdserver.protocol.dialects import replies_in, transmission_in
-from nbdserver.protocol.handshake import Handshake, TlsMode
+from nbdserver.protocol.handshake import Handshake
+from nbdserver.protocol.option_answers import TlsMode
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.protocol.states import HandshakeState
 from nbdserver.protocol.transmission import Payload

@@ -6,7 +6,8 @@ import struct
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nbdserver.protocol.handshake import Handshake, TlsMode
+from nbdserver.protocol.handshake import Handshake
+from nbdserver.protocol.option_answers import TlsMode
 from nbdserver.protocol.states import HandshakeState
 from tests.fuzz.target import CATALOGUE, Export
 from tests.nbdserver.cases.case import HUGE, SIZE

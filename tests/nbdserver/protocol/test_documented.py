@@ -7,7 +7,7 @@ import pytest
 
 from nbdserver.protocol import wire
 from nbdserver.protocol.commands import COMMANDS
-from nbdserver.protocol.handshake import OPTIONS
+from nbdserver.protocol.option_answers import OPTIONS
 from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState, picture
 
 DOCUMENT = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text()

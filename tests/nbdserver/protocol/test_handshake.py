@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import INCARNATION, Agreement, Dialect, MetaContext
-from nbdserver.protocol.handshake import OPTIONS, OPTIONS_PER_TURN, OUTPUT_BYTES_MAX, Handshake
+from nbdserver.protocol.handshake import OPTIONS_PER_TURN, OUTPUT_BYTES_MAX, Handshake
+from nbdserver.protocol.option_answers import OPTIONS
 from nbdserver.protocol.states import TRANSITIONS, Event, HandshakeState
 from nbdserver.protocol.wire import ProtocolError
 from tests.support import messages as m

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol import wire
-from nbdserver.protocol.handshake import OPTIONS_MAX, Handshake, TlsMode
+from nbdserver.protocol.handshake import OPTIONS_MAX, Handshake
+from nbdserver.protocol.option_answers import TlsMode
 from nbdserver.protocol.states import HandshakeState
 from nbdserver.protocol.wire import ProtocolError
 from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
