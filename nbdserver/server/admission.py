@@ -17,6 +17,9 @@ LOOK_AHEAD_FACTOR = 16
 """How many times the requests of a client may be under way while the session looks ahead: 4 KiB each, they fill what it
 may take then."""
 
+EFFORT_MAX = 16
+"""What a client gets done in one turn of the loop: 16 discards or prefetches (0.2 ms each), the status of 1 GiB."""
+
 
 class Admission:
     """One client's requests and bytes under way.
@@ -37,6 +40,8 @@ class Admission:
         """Bytes taken for a WRITE payload on its way in."""
         self.looks_ahead = False
         """What the client sends is read and held until it is known to be there."""
+        self._effort = 0
+        """What was done since it was last enough."""
         self._abandoned = False
         """Of what is under way, some will never end by itself."""
         self._requests_max = limits.requests
@@ -53,6 +58,12 @@ class Admission:
             return True
         self._stall()
         return False
+
+    def is_enough(self, effort: int) -> bool:
+        """Whether a command that takes so much must wait for the next turn of the loop."""
+        enough = self._effort >= EFFORT_MAX
+        self._effort = 0 if enough else self._effort + effort
+        return enough
 
     def stalls_no_more(self) -> bool:
         """Whether a request was not taken; it may be tried again now."""

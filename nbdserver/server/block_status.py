@@ -19,7 +19,7 @@ class BlockStatus:
         self._maps = maps
 
     def effort(self, length: int, only: Collection[int] | None) -> int:
-        """How much work it is (`EFFORT_MAX` of a session)."""
+        """How much work it is (`EFFORT_MAX` of `admission`)."""
         each = sum(its.effort for number, its in self._maps.items() if only is None or number in only)
         return min(1 + length // EFFORT_BYTES, LONG_EFFORT) * each
 

@@ -9,12 +9,16 @@ No reply goes out before the journal has every write that was carried out before
 somebody was told of, or has read, outlives this process.
 """
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from nbdserver.block_device import WriteJournal
 from nbdserver.protocol.replies import Parts
 from nbdserver.server.reads import copied
+
+logger = logging.getLogger("nbdserver")
 
 
 class ReplyTransport(Protocol):
@@ -35,9 +39,14 @@ class Outbox:
         transport: ReplyTransport,
         journal: WriteJournal,
         give: Callable[[int], None],
+        *,
         is_paused: Callable[[], bool],
+        sent_all: Callable[[], None],
+        fail: Callable[[], None],
     ) -> None:
-        """`give`: so many counted bytes are sent. `is_paused`: more than Limits.reply_bytes are unsent."""
+        """`give`: so many counted bytes are sent. `is_paused`: more than Limits.reply_bytes are unsent. `sent_all`:
+        `send_soon` has been done. `fail`: something happened that nobody foresaw.
+        """
         self.parts: Parts = []
         """What is ready; who adds data to it says so with `holds`."""
         self.queued = 0
@@ -51,6 +60,10 @@ class Outbox:
         self._is_paused = is_paused
         self._leaving = 0
         """Bytes that are counted for replies which the transport may not have sent yet."""
+        self._sent_all = sent_all
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._sending_soon = False
         self._closed = False
 
     def holds(self, length: int) -> None:
@@ -74,6 +87,12 @@ class Outbox:
         if self._leaving and not self._is_paused():
             self.sent()
 
+    def send_soon(self) -> None:
+        """Once in this turn of the loop: a commit may finish a thousand flushes."""
+        if not self._sending_soon and not self._closed:
+            self._sending_soon = True
+            self._loop.call_soon(self._send_now)
+
     def sent(self) -> None:
         """The transport has sent (all but Limits.reply_bytes of) what it was given."""
         leaving, self._leaving = self._leaving, 0
@@ -90,3 +109,14 @@ class Outbox:
         self._closed = True
         self.parts.clear()
         self._leaving = 0
+
+    def _send_now(self) -> None:
+        self._sending_soon = False
+        if self._closed:
+            return
+        try:
+            self.send()
+            self._sent_all()
+        except Exception:
+            logger.exception("replies_crashed")
+            self._fail()

@@ -1,12 +1,13 @@
 """The requests of one attached client, carried out on its device.
 
 A `Session` is the handler of a `Transmission`. What memory can answer is answered in the very call; replies gather in
-the `outbox`, which hands them to the transport in one go. Only a READ that memory cannot answer becomes a task, and
-tasks belong to the session: when it closes they end, and nothing it took in but did not apply is applied later.
+the `outbox`, which hands them to the transport in one go. Only a READ that memory cannot answer becomes a task
+(`store_reads`). When the session closes, nothing it took in but did not apply is applied later.
 
-A request passes through parts that own what they decide by: `admission` (may one more be under way, with its bytes),
-`held_writes` (what waits for the gate), `durability_waiters` (FLUSH and FUA) and `outbox` (what is ready). FLUSH asks
-for the newest write of the device, so it covers the completed writes of every connection.
+A request passes through parts that own what they decide by: `admission` (may one more be under way, with its bytes, in
+this turn of the loop), `store_reads`, `held_writes` (what waits for the gate), `durability_waiters` (FLUSH and FUA) and
+`outbox` (what is ready). FLUSH asks for the newest write of the device, so it covers the completed writes of every
+connection.
 
 Back-pressure. While the gate is closed, writes are held, in order, and the socket is still read: only so does the end
 of a stream, which lies behind the bytes of unread requests, become known, and with it that the held ones are stale (see
@@ -25,7 +26,7 @@ import numpy
 
 from nbdserver.block_device import BlockDevice
 from nbdserver.protocol import wire
-from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
+from nbdserver.protocol.replies import ChunkedReplies, Replies
 from nbdserver.protocol.transmission import Payload
 from nbdserver.server.admission import Admission
 from nbdserver.server.block_status import BlockStatus
@@ -34,15 +35,11 @@ from nbdserver.server.held_writes import HeldWrite, HeldWrites
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.nbd_errors import nbd_error
 from nbdserver.server.outbox import Outbox, ReplyTransport
-from nbdserver.server.reads import StoreRead
+from nbdserver.server.store_reads import StoreReads
 from nbdserver.traffic import Waits
-from storage import cancel
 from storage.errors import StorageError
 
 logger = logging.getLogger("nbdserver")
-
-EFFORT_MAX = 16
-"""What a client gets done in one turn of the loop: 16 discards or prefetches (0.2 ms each), the status of 1 GiB."""
 
 
 class SessionOwner(Protocol):
@@ -87,20 +84,25 @@ class Session:
         """No further request will come; the owner is told when none is outstanding."""
         self.disconnected = False
         """The client said DISC: what it sent before counts, though it may have left."""
-        self.admission = Admission(limits, budget, changed=self._send_soon, fail=owner.fail)
-        self.outbox = Outbox(transport, device.journal, self.admission.give, lambda: owner.write_paused)
+        self.admission = Admission(limits, budget, changed=lambda: self.outbox.send_soon(), fail=owner.fail)
+        self.outbox = Outbox(
+            transport,
+            device.journal,
+            self.admission.give,
+            is_paused=lambda: owner.write_paused,
+            sent_all=self._go_on,
+            fail=owner.fail,
+        )
         self._parts = self.outbox.parts
         """The same list for the life of both."""
         self._device, self._gate = device, device.gate
         self._owner, self._replies, self._status, self._reply_bytes = owner, replies, status, limits.reply_bytes
-        self._store_read = partial(StoreRead, device, replies, self._deliver, waits.read)
+        self._store_reads = StoreReads(device, replies, self.admission, self.outbox, waited=waits.read, fail=owner.fail)
         self._loop = asyncio.get_running_loop()
         self._limiter = device.gate.rate_limiter(self._loop.time)
-        self._effort = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
         self._durability = DurabilityWaiters(device, self._finish, begin=self.admission.begin, waited=waits.flush)
-        self._sending_soon = self._closed = False
+        self._closed = False
 
     # The handler's methods, which protocol.transmission.Handler describes
 
@@ -111,7 +113,7 @@ class Session:
             return self._read_long(cookie, offset, length, dont_fragment=dont_fragment)
         pieces = self._device.read_cached(offset, length)
         if pieces is None:
-            return self._read_later(cookie, offset, length, dont_fragment=dont_fragment)
+            return self._store_reads.take(cookie, offset, length, dont_fragment=dont_fragment)
         outbox.queued = queued  # as `holds` does, without a call: reads from memory are the fast path
         self._replies.data(outbox.parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
@@ -131,7 +133,7 @@ class Session:
         return True
 
     def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
-        if self._is_enough(1):
+        if self.admission.is_enough(1):
             return False
         change = partial(self._device.zero, offset, length, allocated=allocated)
         return self._change(cookie, change, 0, fua=fua)
@@ -143,7 +145,7 @@ class Session:
         return True
 
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
-        if self._is_enough(1):
+        if self.admission.is_enough(1):
             return False
         self._device.prefetch(offset, length)
         self._parts.append(self._replies.done(cookie))
@@ -154,7 +156,7 @@ class Session:
     ) -> bool:
         if not isinstance(self._replies, ChunkedReplies):  # no context can be agreed on without them
             return self.refuse(cookie, wire.EINVAL, "block status needs structured replies")
-        if self.outbox.queued > self._reply_bytes or self._is_enough(self._status.effort(length, only)):
+        if self.outbox.queued > self._reply_bytes or self.admission.is_enough(self._status.effort(length, only)):
             return False
         reply = self._status.answer(self._replies, cookie, offset, length, one=one, only=only)
         self.outbox.holds(len(reply))
@@ -198,8 +200,7 @@ class Session:
     def close(self) -> None:
         """The connection is gone: end everything that was under way for it."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
+        self._store_reads.close()
         self.outbox.close()
         self._held.close()
         self._durability.close()
@@ -213,42 +214,13 @@ class Session:
             return False
         pieces = self._device.read_cached(offset, length)
         if pieces is None:
-            return self._read_later(cookie, offset, length, dont_fragment=dont_fragment)
+            return self._store_reads.take(cookie, offset, length, dont_fragment=dont_fragment)
         if not self.admission.take(length):
             return False
         self.outbox.leaves(length)
         self.outbox.holds(length)
         self._replies.data(self.outbox.parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
-
-    def _read_later(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool) -> bool:
-        """A READ that memory cannot answer."""
-        if not self.admission.has_place() or not self.admission.take(length):
-            return False
-        self.admission.begin()
-        read = self._store_read(cookie, offset, length, dont_fragment)
-        task = self._loop.create_task(self._read(read))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return True
-
-    async def _read(self, read: StoreRead) -> None:
-        try:
-            await read.answer()
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
-                raise
-            logger.exception("read_crashed", extra={"offset": read.offset, "length": read.length})
-            self._owner.fail()
-            return
-        self.outbox.leaves(read.length)
-        self.admission.end()
-
-    def _deliver(self, parts: Parts, length: int) -> None:
-        """Replies from the store, with data of `length`."""
-        self._parts += parts
-        self.outbox.holds(length)
-        self._send_soon()
 
     # Writes that are held, or answered later
 
@@ -320,31 +292,9 @@ class Session:
         """No further request will come."""
         self.ending = True
 
-    def _send_soon(self) -> None:
-        """Once in this turn of the loop: a commit may finish a thousand flushes."""
-        if not self._sending_soon and not self._closed:
-            self._sending_soon = True
-            self._loop.call_soon(self._send_now)
-
-    def _send_now(self) -> None:
-        self._sending_soon = False
-        if self._closed:
-            return
-        try:
-            self._go_on()
-        except Exception:
-            logger.exception("replies_crashed")
-            self._owner.fail()
-
     def _go_on(self) -> None:
-        self.outbox.send()
+        """All that was ready has been sent."""
         if self.admission.stalls_no_more():
             self._owner.proceed()
         if self.ending and not self.admission.outstanding:
             self._owner.idle()
-
-    def _is_enough(self, effort: int) -> bool:
-        """Whether a command that takes long must wait for the next turn of the loop."""
-        enough = self._effort >= EFFORT_MAX
-        self._effort = 0 if enough else self._effort + effort
-        return enough

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from nbdserver.protocol.replies import Parts, SimpleReplies
-from nbdserver.server import session as session_module
 from nbdserver.server.block_status import BlockStatus
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.outbox import Outbox
 from nbdserver.server.session import Session
 from nbdserver.traffic import Waits
 from storage.lsm.memtable.gate import Gate
@@ -305,7 +305,7 @@ def explore(depth: int, patch: pytest.MonkeyPatch) -> int:
     current: list[World] = []
     patch.setattr("asyncio.get_running_loop", lambda: current[-1].loop)
     # What is wrong must come out, and not be taken for a mistake of one client.
-    patch.setattr(session_module.Session, "_send_now", _send_now)
+    patch.setattr(Outbox, "_send_now", _send_now)
     count = 0
 
     def run(path: list[Event]) -> list[Event]:
@@ -332,8 +332,9 @@ def explore(depth: int, patch: pytest.MonkeyPatch) -> int:
     return count
 
 
-def _send_now(session: Any) -> None:
-    """`Session._send_now` without its guard."""
-    session._sending_soon = False
-    if not session._closed:
-        session._go_on()
+def _send_now(outbox: Any) -> None:
+    """`Outbox._send_now` without its guard."""
+    outbox._sending_soon = False
+    if not outbox._closed:
+        outbox.send()
+        outbox._sent_all()

@@ -1,0 +1,75 @@
+"""The READs of one client that memory cannot answer, each a task while the store is asked.
+
+The tasks belong to the client: when it goes they end. Each is counted by `admission` from when it is taken until its
+reply is ready, with its bytes, which stay counted until they are sent.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from nbdserver.block_device import BlockDevice
+from nbdserver.protocol.replies import Parts, Replies
+from nbdserver.server.admission import Admission
+from nbdserver.server.outbox import Outbox
+from nbdserver.server.reads import StoreRead
+from storage import cancel
+from storage.histogram import Histogram
+
+logger = logging.getLogger("nbdserver")
+
+
+class StoreReads:
+    """Those that are under way."""
+
+    def __init__(
+        self,
+        device: BlockDevice,
+        replies: Replies,
+        admission: Admission,
+        outbox: Outbox,
+        *,
+        waited: Histogram,
+        fail: Callable[[], None],
+    ) -> None:
+        """`waited` knows how long each took. `fail`: something happened that nobody foresaw."""
+        self._admission = admission
+        self._outbox = outbox
+        self._read = partial(StoreRead, device, replies, self._deliver, waited)
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool) -> bool:
+        """Begin one, if there is room for it."""
+        if not self._admission.has_place() or not self._admission.take(length):
+            return False
+        self._admission.begin()
+        task = self._loop.create_task(self._answer(self._read(cookie, offset, length, dont_fragment)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    def close(self) -> None:
+        """End all of them."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _answer(self, read: StoreRead) -> None:
+        try:
+            await read.answer()
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancel.was_asked_for():
+                raise
+            logger.exception("read_crashed", extra={"offset": read.offset, "length": read.length})
+            self._fail()
+            return
+        self._outbox.leaves(read.length)
+        self._admission.end()
+
+    def _deliver(self, parts: Parts, length: int) -> None:
+        """Replies, with data of `length`."""
+        self._outbox.parts += parts
+        self._outbox.holds(length)
+        self._outbox.send_soon()
