@@ -55,6 +55,8 @@ class ServeSettings:
     read_only: bool = False
     make_store: bool = True
     take_over: bool = False
+    replace: bool = False
+    """The server of this store on this host is asked to stop, once this one is ready."""
     accept_rollback: bool = False
     after_loss: AfterLoss = "refuse"
     """What clients get that were attached when something that was answered may have been lost."""

@@ -1,6 +1,7 @@
 """The admin API of a running server: HTTP over a Unix socket that only its user can open.
 
     GET  /metrics                 metrics for Prometheus (see `metrics`)
+    GET  /v1/process              how this server was started, and where it listens
     GET  /v1/status               what is served, to whom, and how the store is doing
     POST /v1/operations           one operation as JSON (see `operations`); its answer
     GET  /v1/check                check the store, as lines of JSON (see `checking`); with ?read_data=1 all data too, at
@@ -75,12 +76,15 @@ class Admin:
         serving: Callable[[], Answer],
         clients: Clients = NO_CLIENTS,
         *,
+        process: Callable[[], Answer] = dict,
         metrics: Handler | None = None,
     ) -> None:
-        """`serving` tells what the server serves and to whom, for the status; `clients` are those of the server."""
+        """`serving` tells what the server serves and to whom, for the status; `clients` are those of the server;
+        `process` tells how it was started."""
         self._store = store
         self._clients = clients
         self._serving = serving
+        self._process = process
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
@@ -93,6 +97,7 @@ class Admin:
         """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
         app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=MIB)
         app.router.add_get(STATUS_PATH, self._status)
+        app.router.add_get("/v1/process", self._started)
         if self._metrics is not None:
             app.router.add_get("/metrics", self._metrics)
         app.router.add_post("/v1/operations", self._operation)
@@ -154,6 +159,9 @@ class Admin:
         await self._store.count_usage()
         about = {"version": __version__, "pid": os.getpid()}
         return _json({**about, **self._serving(), "store": self._store.status()})
+
+    async def _started(self, _: web.Request) -> web.Response:
+        return _json(self._process())
 
     async def _operation(self, request: web.Request) -> web.Response:
         try:

@@ -87,6 +87,13 @@ class AdminClient:
         """What the server serves, to whom, and how its store is doing. Unavailable: no answer within `seconds`."""
         return self._ask("GET", "/v1/status", seconds=seconds)
 
+    def process(self) -> Answer:
+        """How the server was started (`service.launch`), and with that `pid` and `uid` as the kernel knows them here.
+        Unavailable: no answer."""
+        with contextlib.closing(connect(self.path, self._users, CONNECT_SECONDS)) as sock:
+            pid, uid = peer(sock)
+        return {**self._ask("GET", "/v1/process", seconds=ANSWER_SECONDS), "pid": pid, "uid": uid}
+
     def perform(self, operation: Operation) -> Answer:
         """Have the server carry out an operation of `operations`. Its StorageError is raised here.
 

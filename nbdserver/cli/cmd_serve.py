@@ -86,6 +86,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--fork", is_flag=True, help="Go to the background, and return when clients can connect.")
 @option("--pid-file", type=FILE, help="Write the process id there while serving.")
 @option("--run", metavar="COMMAND", help="Serve for this command only: $uri names the first export.")
+@option("--replace", is_flag=True, help="Get ready, then ask the server of this store on this host to stop.")
 @option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
 @rollback_option
 @option(

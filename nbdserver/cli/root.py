@@ -19,6 +19,7 @@ from nbdserver.cli.cmd_init import init
 from nbdserver.cli.cmd_maintain import compact, gc
 from nbdserver.cli.cmd_password import password
 from nbdserver.cli.cmd_replicate import replicate
+from nbdserver.cli.cmd_restart import restart
 from nbdserver.cli.cmd_scrub import scrub
 from nbdserver.cli.cmd_serve import serve
 from nbdserver.cli.cmd_snapshot import snapshot
@@ -76,6 +77,7 @@ def cli(store: str | None) -> None:
 for _command in (
     init,
     serve,
+    restart,
     device,
     snapshot,
     replicate,

@@ -114,12 +114,6 @@ class _Discarded:
     left: int
 
 
-class _Nothing:
-    """Bounds inside which no request lies, so that none takes the short way past the rules."""
-
-    size = -1
-
-
 class Outcome(Enum):
     """What became of one step through what was received."""
 
@@ -158,19 +152,9 @@ class Transmission(ABC):
         self._end = 0
         self._body: _Adopted | _Discarded | None = None
         self._headers_only = False
-        self._refusal: RequestRefusal | None = None
         self._over = False
         self._only: Collection[int] | None = None
         """The contexts that the request at hand names."""
-
-    def refuse_all(self, error: int, message: str) -> None:
-        """From now on every request but FLUSH is answered with this error.
-
-        There are clients that ignore the error of a FLUSH and take the writes before it for durable (ZFS), so as long
-        as it can be carried out it is.
-        """
-        self._refusal = RequestRefusal(error, message)
-        self._bounds = _Nothing()
 
     def buffer(self) -> memoryview:
         """Where the next bytes are to be put; not empty unless a request waits to be offered again."""
@@ -254,8 +238,6 @@ class Transmission(ABC):
         return outcome
 
     def _judge(self, command: int, flags: int, offset: int, length: int) -> RequestRefusal | None:
-        if self._refusal is not None and command != wire.CMD_FLUSH:
-            return self._refusal
         return self._rules.judge(command, flags, offset, length, size=self._bounds.size)
 
     def _bare(

@@ -248,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
         self._linger()
 
     def drain(self) -> None:
-        """The server is stopping: finish what is under way, refuse what comes, then close."""
+        """The server is stopping: finish what is under way, take nothing more, then close."""
         if not self.phase.drain():
             self.close()
 

@@ -64,7 +64,7 @@ class Phase:
         """Hand what is ready to the transport."""
 
     def drain(self) -> bool:
-        """The server is stopping: finish what is under way, refuse what comes. False: nothing is under way."""
+        """The server is stopping: finish what is under way, and take nothing more. False: nothing is under way."""
         return False
 
     @property

@@ -12,12 +12,15 @@ a newer write that was acknowledged. So before bytes are carried out after a pau
 kernel is asked whether the peer is still there (`peer_liveness`), and again in every pass until no request is half
 received. If it has left, a `StaleRequests` takes the requests. And if the end of its stream could be out of sight,
 because its requests were not taken for long, no write of it is carried out until enough was read to know.
+
+A stop. What is under way is finished and answered; what arrives then is left in the socket, unanswered. The
+specification allows ESHUTDOWN for it (proto.md, "Terminating the transmission phase"), but Linux and QEMU hand every
+error to who uses the disk, where a request without an answer is one that they send again, to the next server.
 """
 
 import asyncio
 
 from nbdserver.exports import Export
-from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.dialects import replies_in, transmission_in
 from nbdserver.server.block_status import BlockStatus
@@ -25,7 +28,7 @@ from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.byte_stream import ByteStream
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.peer_liveness import PeerLiveness
-from nbdserver.server.phase import Phase, PhaseOwner
+from nbdserver.server.phase import Phase, PhaseOwner, shared_buffer
 from nbdserver.server.read_only import ReadOnlySession
 from nbdserver.server.session import Session
 from nbdserver.server.stale_requests import StaleRequests
@@ -70,6 +73,8 @@ class TransmissionPhase(Phase):
         """When bytes came last."""
         self.straddled = False
         """Since a silence, there was no moment without a request half received: the peer is asked for in every pass."""
+        self._draining = False
+        """What is under way is the last that is carried out."""
 
     def begin(self, rest: bytes) -> None:
         """`rest` came behind the handshake."""
@@ -106,7 +111,9 @@ class TransmissionPhase(Phase):
     def drain(self) -> bool:
         if not self._admission.outstanding:
             return False
-        self._transmission.refuse_all(wire.ESHUTDOWN, "the server is shutting down")
+        self._draining = True
+        self.buffer = lambda: shared_buffer  # for what is handed over all the same
+        self._stream.stop_reading()
         self.session.end_when_idle()
         return True
 
@@ -135,7 +142,7 @@ class TransmissionPhase(Phase):
         return self._stream.write_paused
 
     def proceed(self) -> None:
-        if self._stream.write_paused:
+        if self._stream.write_paused or self._draining:
             return
         unseen = self.unseen_bytes()
         if unseen and not self.session.disconnected:
@@ -173,6 +180,8 @@ class TransmissionPhase(Phase):
 
     def _pass(self, count: int) -> None:
         """So many bytes came; also none, if others wait."""
+        if self._draining:
+            return
         transmission = self._transmission
         need_data = transmission.received(count)
         if self.straddled and transmission.between_requests:

@@ -1,6 +1,7 @@
 """The life of `nbdserver serve`, from the opening of the store to its closing.
 
-It checks that it can listen, opens the store, makes devices, listens, says so, and waits for the first of:
+It checks that it can listen, with --replace has its predecessor stop, opens the store, makes devices, listens, says so,
+and waits for the first of:
 
 - a signal: clients finish what is under way, the store is flushed and closed, status 0;
 - the end of the command of --run: the same, with the command's status;
@@ -29,7 +30,8 @@ from nbdserver.service import logs
 from nbdserver.service.announce import Announcement
 from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.last_server import attachments_after, tell
-from nbdserver.service.rehearsal import rehearse
+from nbdserver.service.predecessor import Predecessor, predecessor
+from nbdserver.service.rehearsal import NOWHERE, rehearse
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.service import ENDED_BY_SIGNAL, Service
 from nbdserver.service.service_manager import ServiceManager
@@ -56,7 +58,12 @@ async def serve(
     stopped = _stopped_by_signals()
     manager = ServiceManager(os.environ)
     security = ServePolicy(settings, env)
-    await rehearse(settings.tcp, settings.unix, env.random_bytes(4).hex())
+    with contextlib.ExitStack() as held:
+        old = held.enter_context(predecessor(settings.store, os.environ)) if settings.replace else None
+        unique = env.random_bytes(4).hex()
+        await rehearse(settings.tcp, settings.unix, unique, NOWHERE if old is None else old.held)
+        if old is not None and not await _replace(old, early, stopped, say):
+            return ENDED_BY_SIGNAL
     with starting(settings.store, os.environ) as started:
 
         def ready_now(announcements: list[Announcement]) -> None:
@@ -64,6 +71,18 @@ async def serve(
             ready(announcements)
 
         return await _open_and_serve(settings, password, early, env, security, stopped, ready_now, say, manager)
+
+
+async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event, say: Callable[[str], None]) -> bool:
+    """Have a predecessor stop once all is ready that needs no store; False if a signal came before it had ended."""
+
+    async def stop() -> bool:
+        await early.result()  # or it raises: a wrong password stops nobody
+        await old.stop()
+        return True
+
+    async with saying(say, lambda waited: f"waiting for process {old.pid}, which is stopping, for {waited:.0f} s"):
+        return await _unless(stopped, stop()) is not None
 
 
 async def _open_and_serve(

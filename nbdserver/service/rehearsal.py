@@ -5,6 +5,7 @@ Nothing is listened on by this: a client that waits for its server meets it when
 
 import asyncio
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbdserver import unix_sockets
@@ -12,14 +13,25 @@ from nbdserver.listen_errors import listening_failed
 from storage.errors import Invalid
 
 
-async def rehearse(tcp: tuple[str, int] | None, unix: Path | None, unique: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a server listens on that is about to end: it is in use now, and free then."""
+
+    port: int | None = None
+    unix: Path | None = None
+
+
+NOWHERE = Listening()
+
+
+async def rehearse(tcp: tuple[str, int] | None, unix: Path | None, unique: str, held: Listening = NOWHERE) -> None:
     """Raise what `Listener.listen_tcp` and `listen_unix` would: Conflict, AccessDenied or Invalid, in one sentence.
 
-    `unique` is part of a name that nobody else uses.
+    `unique` is part of a name that nobody else uses. What is `held` is not asked for.
     """
-    if tcp is not None:
+    if tcp is not None and tcp[1] != held.port:
         await _bind(*tcp)
-    if unix is not None:
+    if unix is not None and unix != held.unix:
         try:
             unix_sockets.rehearse(unix, unique)
         except OSError as error:

@@ -25,6 +25,7 @@ from nbdserver.service import captive, logs
 from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.service.condition import summary
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
+from nbdserver.service.launch import launch
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.service_manager import ServiceManager
 from storage import Store
@@ -74,7 +75,14 @@ class Service:
             tls_required=settings.tls == "require",
         )
         self._metrics = MetricsListener(Metrics(store, self._server, env).text, CONTENT_TYPE)
-        self._admin = Admin(store, self._serving, self._server, metrics=self._metrics.answer)
+        started = launch(settings, os.environ, managed=manager.present)
+        self._admin = Admin(
+            store,
+            self._serving,
+            self._server,
+            process=lambda: msgspec.to_builtins(started),
+            metrics=self._metrics.answer,
+        )
         self._addresses: list[Address] = []
         self._folder: Path | None = None
         """Holds the socket of --run, where no address was asked for."""

@@ -39,6 +39,11 @@ class ServiceManager:
         self._watched = seconds > 0
         self._pause = min(seconds, NOTIFY_SECONDS) if self._watched else NOTIFY_SECONDS
 
+    @property
+    def present(self) -> bool:
+        """One has started this process, and listens."""
+        return bool(self._address)
+
     def tell(self, *lines: str) -> None:
         """Send assignments such as "READY=1". Never blocks; what cannot be sent is not sent."""
         if not self._address:

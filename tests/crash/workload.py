@@ -105,7 +105,7 @@ class Workload:
             elif waiting:
                 reply = client.receive()
                 if reply.error == errno.ESHUTDOWN:
-                    return  # the server is stopping; what it answered before counts
+                    return  # another server took the store; what this one answered before counts
                 if reply.error:
                     raise NbdError(reply.error, f"a request was answered with error {reply.error}")
                 self._completed(index, waiting.pop(reply.cookie))

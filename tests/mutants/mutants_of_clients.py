@@ -26,6 +26,25 @@ CLIENTS = [
         ("attachments: the phase that is over begins", "        if self.phase is phase:\n", "        if phase:\n"),
     ),
     *mutants(
+        "nbdserver/server/transmission_phase.py",
+        "tests/nbdserver/server/test_draining.py",
+        (
+            "draining: what comes is carried out",
+            "        if self._draining:\n            return\n        transmission",
+            "        transmission",
+        ),
+        ("draining: it ends at once", "        if not self._admission.outstanding:\n            return False\n", ""),
+    ),
+    *mutants(
+        "nbdserver/service/life.py",
+        "tests/integration/test_restart.py",
+        (
+            "restart: the old server is asked before the password is known",
+            "        await early.result()",
+            "        pass",
+        ),
+    ),
+    *mutants(
         "nbdserver/kernel_client/keeper.py",
         "tests/nbdserver/kernel_client/test_keeper.py",
         ("keeper: goes on over a loss", "lost = forgotten(attached.incarnation, lineage)", "lost = None"),

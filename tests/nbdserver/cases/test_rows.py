@@ -20,7 +20,7 @@ ELSEWHERE = {
     50: "tests/nbdserver/server/test_connection.py::test_a_read_that_fails_is_an_error_of_that_request",
     54: "tests/integration/test_hostile.py::test_a_client_that_dies_at_each_byte_of_a_write",
     64: "tests/integration/test_hostile.py::test_writes_behind_which_the_client_left",
-    65: "tests/nbdserver/server/test_connection.py::test_draining_finishes_what_is_under_way",
+    65: "tests/nbdserver/server/test_draining.py::test_draining_finishes_what_is_under_way",
     70: "tests/integration/test_hostile.py::test_a_thousand_sockets_opened_and_left",
     71: "tests/integration/test_hostile.py::test_sixteen_clients_that_never_read",
     72: "tests/integration/test_hostile.py::test_many_announcements_of_32_mib",

@@ -68,6 +68,7 @@ def test_the_commands() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "init",
         "serve",
+        "restart",
         "stats",
         "compact",
         "gc",

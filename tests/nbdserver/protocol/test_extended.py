@@ -234,18 +234,6 @@ def test_disc() -> None:
     assert heard(m.extended(m.DISC, data=b"ignored") + b"whatever") == [("disconnect",)]
 
 
-def test_refuse_all_refuses_everything_but_flush_and_disc() -> None:
-    recorder = Recorder()
-    transmission = make(recorder)
-    transmission.refuse_all(wire.ESHUTDOWN, "the server is shutting down")
-    for number in COMMANDS:
-        said = m.extended(number, data=b"x" * 4096) if number == m.WRITE else m.extended(number, 0, 4096)
-        feed(transmission, m.extended(number) if number == m.FLUSH else said)
-    feed(transmission, m.extended(m.BLOCK_STATUS, data=wanted(4096, 1)) + m.extended(m.DISC))
-    refused = [("refuse", TAG, wire.ESHUTDOWN)] * len(COMMANDS)
-    assert sorted(recorder.calls, key=repr) == sorted([*refused, ("flush", TAG), ("disconnect",)], key=repr)
-
-
 @pytest.mark.parametrize(
     "said",
     [

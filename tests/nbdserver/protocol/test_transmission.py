@@ -208,19 +208,6 @@ def test_after_disc_nothing_is_heard() -> None:
     assert recorder.calls == [("disconnect",)]
 
 
-def test_refuse_all_refuses_everything_but_flush_and_disc() -> None:
-    """ZFS ignores the error of a flush: one that can still be carried out is."""
-    recorder = Recorder()
-    transmission = make(recorder)
-    transmission.refuse_all(wire.ESHUTDOWN, "the server is shutting down")
-    for number in COMMANDS:
-        length = 0 if number == m.FLUSH else 4096
-        feed(transmission, m.request(number, 0, length, data=b"x" * 4096 if number == m.WRITE else b""))
-    feed(transmission, m.request(m.DISC))
-    refused = [("refuse", COOKIE, wire.ESHUTDOWN)] * (len(COMMANDS) - 1)
-    assert sorted(recorder.calls, key=repr) == sorted([*refused, ("flush", COOKIE), ("disconnect",)], key=repr)
-
-
 def test_a_payload_beyond_reason_ends_the_connection() -> None:
     recorder = Recorder()
     with pytest.raises(ProtocolError):

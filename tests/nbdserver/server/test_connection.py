@@ -308,32 +308,6 @@ async def test_the_deadline_is_for_the_handshake_only(disk: MemoryDevice) -> Non
         assert answers(client) == ["2: read 0+4096 0*4096 (hole)"]
 
 
-# Stopping
-
-
-async def test_draining_finishes_what_is_under_way(client: Wire, disk: MemoryDevice) -> None:
-    disk.durable_at_once = False
-    await client.feed(m.structured() + m.write(0) + m.flush())
-    client.connection.drain()
-    assert not client.closed
-    await client.feed(m.read(cookie=8) + m.write(4096, cookie=9))
-    disk.commit()
-    await idle()
-    assert answers(client) == ["1 ok", "8: ESHUTDOWN", "9: ESHUTDOWN", "3 ok"]
-    assert client.lost
-    assert disk.last_sequence == 1
-
-
-async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
-    for said in (b"", m.FIXED_FLAGS, m.structured(), m.simple() + m.read()):
-        with attach(disk) as client:
-            if said:
-                await client.feed(said)
-            client.connection.drain()
-            await idle()
-            assert client.lost
-
-
 # Staying awake
 
 

@@ -1,0 +1,44 @@
+"""The launch of this process: what it takes to start such a server again. Nothing of it is secret.
+
+It is told to whoever may restart it, over the admin socket, and must be made before the process goes to the background,
+which changes its folder.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nbdserver.config import ServeSettings
+from storage.secret import without_secrets
+
+OPTION_VARIABLES = "NBDSERVER_"
+"""How the variables begin that stand for options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a server was started. `manager`: by one that would take its end for a failure. `command`: for one alone."""
+
+    arguments: tuple[str, ...]
+    folder: str
+    variables: Mapping[str, str]
+    manager: bool
+    command: bool
+    port: int | None
+    unix: str | None
+
+
+def launch(settings: ServeSettings, environ: Mapping[str, str], *, managed: bool) -> Launch:
+    """That of this process. Without the password, and where it comes from: who starts a server knows it."""
+    return Launch(
+        arguments=tuple(sys.argv[1:]),
+        folder=os.getcwd(),
+        variables={
+            name: value for name, value in without_secrets(environ).items() if name.startswith(OPTION_VARIABLES)
+        },
+        manager=managed,
+        command=settings.run is not None,
+        port=None if settings.tcp is None else settings.tcp[1],
+        unix=None if settings.unix is None else str(settings.unix),
+    )

@@ -1,0 +1,115 @@
+"""`nbdserver restart` and `serve --replace`: a new server is ready before the old one stops, and whatever keeps it from
+starting leaves the old one as it is.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.reconnecting import ReconnectingClient
+from tests.support.processes import until, unused_port
+from tests.support.program import COMMAND, EXIT_CONFLICT, EXIT_WRONG_PASSWORD, Host, Server
+from tests.support.successors import end_of, pid_of
+
+EXIT_NOT_FOUND = 10
+ANSWERS = 300
+
+
+@pytest.fixture
+def served(work: Path) -> Iterator[Server]:
+    """A server with one disk, and at the end whoever has come in its place."""
+    host = Host(work)
+    server = Server(
+        host, str(work / "store"), create={"disk": "64MiB"}, arguments=["--log-file", str(work / "log")], tcp=True
+    )
+    server.start()
+    began = server.pid
+    try:
+        yield server
+    finally:
+        successor = pid_of(host, server.location)
+        server.close()
+        if successor is not None and successor != began:
+            end_of(successor)
+
+
+def test_a_client_that_attaches_again_sees_a_pause(served: Server) -> None:
+    """Twice, so that a successor has one too; it listens where the first did, and has its options."""
+    client = ReconnectingClient(served.connect, seed=7)
+
+    def answered() -> None:
+        goal = client.answered + ANSWERS
+        until(lambda: client.answered >= goal or client.failure is not None, seconds=60, what="answers")
+
+    client.start()
+    try:
+        pids = [served.pid]
+        for _ in range(2):
+            answered()
+            served.host.run("restart", served.location)
+            pids.append(pid_of(served.host, served.location) or 0)
+        answered()
+    finally:
+        client.stop()
+    assert served.wait() == 0, "the first one was asked, and ended well"
+    assert len(set(pids)) == 3
+    found = served.host.json("status", "--store", served.location)
+    assert isinstance(found, dict)
+    assert found["listening"] == [f"nbd://127.0.0.1:{served.port}/", f"nbd+unix:///?socket={served.socket}"]
+    assert found["refused"] == []
+
+
+@pytest.mark.parametrize("stands", ["password", "port", "argument", "socket"])
+def test_what_keeps_the_new_one_from_starting_leaves_the_old_one(served: Server, stands: str, work: Path) -> None:
+    arguments: tuple[str, ...] = ("--port", str(served.port), "--log-file", str(work / "other"))
+    password, status = served.host.password, EXIT_CONFLICT
+    if stands == "password":
+        password, status = "another one", EXIT_WRONG_PASSWORD
+    elif stands == "argument":
+        arguments, status = (*arguments, "--tls", "require"), 2
+    elif stands == "socket":
+        (work / "taken").write_text("no socket")
+        arguments = (*arguments, "--unix", str(work / "taken"))
+    with served.connect() as client:
+        if stands == "port":
+            other = Server(served.host, str(work / "other store"), create={"disk": "1MiB"})
+            other.start()
+            arguments = ("--port", str(other.port), *arguments[2:])
+        said = served.host.run(
+            "serve", served.location, "--replace", *arguments, status=status, NBDSERVER_PASSWORD=password
+        ).stderr
+        assert len(said.removeprefix("Usage: nbdserver serve [OPTIONS] [STORE]\n").splitlines()) == 1, said
+        client.write(0, b"still served" + bytes(500))
+        if stands == "port":
+            assert other.stop() == 0
+    assert pid_of(served.host, served.location) == served.pid
+
+
+def test_with_nobody_to_replace_it_starts(work: Path) -> None:
+    server = Server(Host(work), str(work / "store"), create={"disk": "1MiB"}, arguments=["--replace"])
+    server.start()
+    assert server.stop() == 0
+
+
+def test_a_server_elsewhere_may_be_asked_to_move(served: Server, work: Path) -> None:
+    """By options of its own: another port, while the old one keeps its own until it ends."""
+    port = unused_port()
+    moved = ("--port", str(port), "--fork", "--log-file", str(work / "log"))
+    served.host.run("serve", served.location, "--replace", *moved)
+    assert served.wait() == 0
+    found = served.host.json("status", "--store", served.location)
+    assert isinstance(found, dict)
+    assert found["listening"] == [f"nbd://127.0.0.1:{port}/"]
+
+
+def test_whom_nobody_restarts(served: Server, work: Path) -> None:
+    """A store that nobody serves; a server of --run, which ends with its command."""
+    said = served.host.run("restart", str(work / "nothing"), status=EXIT_NOT_FOUND).stderr
+    assert "start one with nbdserver serve" in said
+    assert served.stop() == 0
+    command = f"{' '.join(COMMAND)} restart {served.location} 2> {work / 'said'}; echo $? > {work / 'status'}"
+    served.spawn("--run", command)
+    assert served.wait() == 0
+    assert (work / "status").read_text() == f"{EXIT_CONFLICT}\n"
+    assert "serves for its command (--run)" in (work / "said").read_text()

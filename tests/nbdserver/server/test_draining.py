@@ -1,0 +1,35 @@
+"""A connection of a server that stops: what is under way is answered, and nothing else is, with no error either."""
+
+import pytest
+
+from tests.support import messages as m
+from tests.support.idle import idle
+from tests.support.memory_device import MemoryDevice
+from tests.support.wired import Wire, answers, attach
+
+
+@pytest.mark.parametrize("before", [0, 20, 1000])
+async def test_draining_finishes_what_is_under_way(client: Wire, disk: MemoryDevice, before: int) -> None:
+    """What comes then has no answer, not even an error, so that clients send it again to the next server; also that of
+    which a part had come `before`."""
+    late = m.write(4096, cookie=8) + m.read(cookie=9)
+    disk.durable_at_once = False
+    await client.feed(m.structured() + m.write(0) + m.flush() + late[:before])
+    client.connection.drain()
+    assert not client.closed
+    client.offer(late[before:])  # what the loop had read already
+    disk.commit()
+    await idle()
+    assert answers(client) == ["1 ok", "3 ok"]
+    assert client.lost
+    assert disk.last_sequence == 1
+
+
+async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
+    for said in (b"", m.FIXED_FLAGS, m.structured(), m.simple() + m.read()):
+        with attach(disk) as client:
+            if said:
+                await client.feed(said)
+            client.connection.drain()
+            await idle()
+            assert client.lost
