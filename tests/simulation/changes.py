@@ -13,7 +13,7 @@ from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageEr
 from storage.fs.store import Store
 from tests.simulation.damage import Damage
 from tests.simulation.disk_history import BLOCK_BYTES
-from tests.simulation.names import ON_TRUNKS, Change
+from tests.simulation.names import CLONE_UNDER_WAY, ON_TRUNKS, Change
 from tests.simulation.oracle import Oracle, Session
 from tests.simulation.profile import Profile
 
@@ -141,10 +141,11 @@ class Operator:
         device, _, snapshot = self._chance.choice(there or [f"{name}@none"]).partition("@")
         if kind == "clone":
             new = self._chance.choice(NAMES)
-            busy = self._work.is_meant("clone-under-way") or f"{name}@clone-under-way" in known
+            under_way = f"{name}@{CLONE_UNDER_WAY}"
+            busy = self._work.is_meant(CLONE_UNDER_WAY) or under_way in known
             if self._chance.random() < 0.3 and not busy:
-                taken = Change("snapshot", name, new="clone-under-way", group=(name,))
-                made = [Change(kind, f"{name}@clone-under-way", new=new), Change("forget", f"{name}@clone-under-way")]
+                taken = Change("snapshot", name, new=CLONE_UNDER_WAY, group=(name,))
+                made = [Change(kind, under_way, new=new), Change("forget", under_way)]
                 return [taken, *made], snapshots.clone(device, "", new)
             return [Change(kind, f"{device}@{snapshot}", new=new)], snapshots.clone(device, snapshot, new)
         if kind == "forget":

@@ -13,28 +13,35 @@ class Violation(Exception):
 
 
 class Image:
-    """The bytes of a disk; blocks that are not here are zeros."""
+    """The bytes of a disk; blocks that are not here are zeros. Copies share each block until one of them changes it."""
 
-    def __init__(self, blocks: dict[int, bytearray] | None = None) -> None:
+    def __init__(self, blocks: dict[int, bytes | bytearray] | None = None) -> None:
         self.blocks = blocks or {}
+        self._own: dict[int, bytearray] = {}
+        """The blocks that no other image shares."""
 
     def copy(self) -> "Image":
-        return Image({block: bytearray(data) for block, data in self.blocks.items()})
+        self._own.clear()
+        return Image(dict(self.blocks))
 
     def block(self, block: int) -> bytes | bytearray:
         return self.blocks.get(block, ZEROS)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         for block, low, high, at in pieces(offset, len(data)):
-            if block not in self.blocks:
-                self.blocks[block] = bytearray(BLOCK_BYTES)
-            self.blocks[block][low:high] = data[at : at + high - low]
+            self._changeable(block)[low:high] = data[at : at + high - low]
 
     def zero(self, offset: int, length: int) -> None:
         for block in self.touched(offset, length):
             low = max(offset - block * BLOCK_BYTES, 0)
             high = min(offset + length - block * BLOCK_BYTES, BLOCK_BYTES)
-            self.blocks[block][low:high] = ZEROS[low:high]
+            self._changeable(block)[low:high] = ZEROS[low:high]
+
+    def _changeable(self, block: int) -> bytearray:
+        own = self._own.get(block)
+        if own is None:
+            own = self._own[block] = self.blocks[block] = bytearray(self.block(block))
+        return own
 
     def touched(self, offset: int, length: int) -> list[int]:
         """The blocks in a range that may be other than zeros."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 Devices = dict[str, tuple[int, int]]
 """Name of a device or snapshot to its (layer, size)."""
 
+CLONE_UNDER_WAY = "clone-under-way"
+"""What the snapshot is called that a clone of a device makes on its way."""
+
 ON_TRUNKS = ("snapshot", "clone", "rollback", "forget")
 """Verbs that do something to snapshots: they wait for the memtable flush under way."""
 

@@ -160,8 +160,7 @@ class Oracle:
                 )
             positions[layer] = matching[-1]
             matches[layer] = matching
-            blocks = {block: bytearray(data) for block, data in seen.items()}
-            disks[layer] = Disk(layer, Image(blocks))
+            disks[layer] = Disk(layer, Image(dict(seen)))
         self._check_forks(name, parent, matches)
         return Session(name, epoch, parent, positions, tree, [view.devices], disks)
 

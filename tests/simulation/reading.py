@@ -141,7 +141,7 @@ def runs(blocks: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def _check_extents(store: Store, name: str, seen: dict[int, bytes]) -> None:
-    image = Image({block: bytearray(data) for block, data in seen.items()})
+    image = Image(dict(seen))
 
     def violate(message: str) -> None:
         raise Violation(message)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, RollBack
 from storage.fs.name_tree import NameTree
 from storage.lsm.tree_state import TreeEffects
 from tests.simulation.disk_history import Violation
-from tests.simulation.names import ON_TRUNKS, Change, Devices, after
+from tests.simulation.names import CLONE_UNDER_WAY, ON_TRUNKS, Change, Devices, after
 from tests.simulation.oracle import Session
 
 
@@ -43,6 +44,8 @@ class Tree(NameTree):
                 if change is None:
                     raise Violation(f"the tree changes into {self.shape()}, and nobody asked for it")
                 position = self.session.tree_changed(change, self.shape(), self.sequence())
+                if change.verb == "rename":
+                    self._follow(change)
                 # A clone is there when it returns; the snapshot that it made on its way may go later.
                 if change.verb != "forget" or task not in self.positions:
                     self.positions[task] = position
@@ -69,6 +72,13 @@ class Tree(NameTree):
                     return other, change
         return None, self._cleared_away(effects, filling)
 
+    def _follow(self, renamed: Change) -> None:
+        """A clone that has its snapshot goes on from that, whatever its device is called by now."""
+        old, new = (f"{name}@{CLONE_UNDER_WAY}" for name in (renamed.name, renamed.new))
+        for intended in [*self.intents.values(), self.left]:
+            if not any(change.new == CLONE_UNDER_WAY for change in intended):
+                intended[:] = [replace(change, name=new) if change.name == old else change for change in intended]
+
     def _cleared_away(self, effects: TreeEffects, filling: set[int]) -> Change | None:
         """What is done without anybody's asking: what the making of a clone has left is deleted, and what was not
         filled to its end.
@@ -76,7 +86,7 @@ class Tree(NameTree):
         gone = {one.snapshot for one in effects.operations if isinstance(one, DeleteSnapshot)}
         dropped = {one.layer for one in effects.operations if isinstance(one, DropLayer)} & filling
         for name, (layer, _) in ({} if self.session is None else self.session.devices[-1]).items():
-            if layer in gone and "@clone-under-way" in name:
+            if layer in gone and f"@{CLONE_UNDER_WAY}" in name:
                 return Change("forget", name)
             if layer in dropped:
                 return Change("delete", name)
