@@ -5,8 +5,8 @@
                    └──────────────> Closing <──────────────────────┘
 
 Promises: a peer that breaks the protocol, stalls in the handshake or leaves harms only its own connection; nothing of a
-connection outlives it. A `Connection` has what is true in every phase: who the client is, what it is called, the
-stream to it; and it hands on to the phase what the event loop says.
+connection outlives it. A `Connection` has what is true in every phase: who the client is, the stream to it; and it
+hands on to the phase what the event loop says.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from nbdserver.access import Identity
 from nbdserver.exports import Export, Exports
-from nbdserver.protocol.agreement import Agreement
+from nbdserver.protocol.agreement import Agreement, Catalogue
 from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.option_answers import TlsMode
 from nbdserver.protocol.wire import ProtocolError
 from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.byte_stream import ByteStream
+from nbdserver.server.client_identity import ClientIdentity
 from nbdserver.server.handshake_phase import HandshakePhase
 from nbdserver.server.limits import Budget, Limits
-from nbdserver.server.peer import UNKNOWN_PEER, prepare
+from nbdserver.server.peer import prepare
 from nbdserver.server.peer_liveness import PeerLiveness
 from nbdserver.server.phase import Closing, Phase
 from nbdserver.server.transmission_phase import TransmissionPhase
-from nbdserver.tls import Credentials, names_in_certificate
+from nbdserver.tls import Credentials
 from nbdserver.traffic import Traffic, Waits
 
 logger = logging.getLogger("nbdserver")
@@ -68,10 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         credentials: Credentials | None = None,
     ) -> None:
         """`number` is what the client is called by; `credentials` are those of a server that has TLS."""
-        self.number = number
-        self.peer = UNKNOWN_PEER
-        self.identity = Identity()
-        self.tls_version: str | None = None
+        self.client = ClientIdentity(number)
         self.agreement: Agreement[Export] | None = None
         """When it was attached."""
         self.export: Export | None = None
@@ -86,18 +83,10 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._security = security
         self._credentials = credentials
-        self._unrecorded = False
-        """It is attached, and the record of that is being written."""
         self.stream: ByteStream
         self._liveness: PeerLiveness
         self.lingering: asyncio.TimerHandle | None = None
         """The end of what a connection that is ending may take, counted from when it first said so."""
-
-    @property
-    def name(self) -> str:
-        """What the client is called, in sentences for people."""
-        certified = f", {self.identity.names[0]}" if self.identity.names else ""
-        return f"client {self.number} ({self.peer.name}{certified})"
 
     @property
     def traffic(self) -> Traffic:
@@ -117,17 +106,16 @@ class Connection(asyncio.BufferedProtocol):
         self.stream = ByteStream(raw)
         try:
             sock = transport.get_extra_info("socket")
-            self.peer = prepare(sock)
+            self.client.connected(prepare(sock))
             self._liveness = PeerLiveness(sock, self._limits.unseen_seconds)
         except OSError:
             self.fail()
             return
-        self.identity = Identity(self.peer.uid)
-        handshake = Handshake(self._exports.seen_by(self.identity, self.peer.place), security=self._security)
+        handshake = Handshake(self._catalogue(), security=self._security)
         phase = HandshakePhase(self, self.stream, handshake, self._limits, self._credentials)
         self.phase = phase
         self._owner.opened(self)
-        logger.debug("client_connected", extra=self._who())
+        logger.debug("client_connected", extra=self.client.fields())
         raw.set_write_buffer_limits(high=self._limits.reply_bytes)
         if not self.is_closing:
             phase.begin()
@@ -180,10 +168,13 @@ class Connection(asyncio.BufferedProtocol):
         self.close()
 
     def _begin_anew(self, tls: ssl.SSLObject) -> None:
-        self.tls_version = tls.version()
-        self.identity = Identity(self.peer.uid, names_in_certificate(tls))
+        self.client.secured(tls)
         if isinstance(self.phase, HandshakePhase):
-            self.phase.secured(self._exports.seen_by(self.identity, self.peer.place))
+            self.phase.secured(self._catalogue())
+
+    def _catalogue(self) -> Catalogue[Export]:
+        """What this client may see."""
+        return self._exports.seen_by(self.client.identity, self.client.peer.place)
 
     # What the phases and the server call
 
@@ -194,27 +185,15 @@ class Connection(asyncio.BufferedProtocol):
         phase = TransmissionPhase(self, self.stream, self._liveness, agreement, *shared)
         self.phase.leave()
         self.phase, self.agreement, self.export = phase, agreement, export
-        kept = self._exports.attach(export, self.name, self.peer.place)
-        logger.info("client_attached", extra={**self._who(), "export": export.name, "tls": self.tls_version})
+        recorded = self._exports.attach(export, self.client.name, self.client.peer.place)
+        fields = {**self.client.fields(), "export": export.name, "tls": self.client.tls_version}
+        logger.info("client_attached", extra=fields)
         self._owner.attached(self)
-        if kept is None:
-            phase.begin(rest)
-            return
-        # A crash before the record is kept: this client was answered nothing.
-        self._unrecorded = True
-        self.stream.stop_reading()
-        kept.add_done_callback(lambda _: self.guarded(self._recorded, phase, rest))
-
-    def _recorded(self, phase: TransmissionPhase, rest: bytes) -> None:
-        """This host remembers who has the export."""
-        self._unrecorded = False
-        if self.phase is phase:
-            phase.begin(rest)
+        phase.begin(rest, recorded)
 
     def proceed(self) -> None:
         """What stopped the parsing may be over: go on, in whichever phase that is."""
-        if not self._unrecorded:
-            self.phase.proceed()
+        self.phase.proceed()
 
     def refused(self, event: str, reason: str) -> None:
         """The client did not get what it wanted; "client_dropped" if that ended it."""
@@ -261,17 +240,15 @@ class Connection(asyncio.BufferedProtocol):
 
     # Inside
 
-    def _who(self) -> dict[str, object]:
-        """The fields of the log that say whose event it is."""
-        return {"client": self.number, "peer": self.peer.name}
-
     def _went_wrong(self, error: Exception) -> None:
         if isinstance(error, ProtocolError):
             self.refused("client_dropped", str(error))
             self.phase.send()
             self.close()
         else:
-            logger.error("client_dropped", extra={**self._who(), "reason": "an unexpected error"}, exc_info=error)
+            logger.error(
+                "client_dropped", extra={**self.client.fields(), "reason": "an unexpected error"}, exc_info=error
+            )
             self.fail()
 
     def _linger(self) -> None:
@@ -285,6 +262,6 @@ class Connection(asyncio.BufferedProtocol):
         self.phase = Closing(phase.traffic)
         phase.leave()
         if self.export is not None:
-            self._exports.detach(self.export, self.name, self.phase.traffic, self.peer.place)
-            logger.info("client_left", extra={**self._who(), "export": self.export.name})
+            self._exports.detach(self.export, self.client.name, self.phase.traffic, self.client.peer.place)
+            logger.info("client_left", extra={**self.client.fields(), "export": self.export.name})
             self.export = None

@@ -123,19 +123,20 @@ class Listener:
     def clients_of(self, name: str) -> list[dict[str, object]]:
         """Those that have the device of that name, under whichever name they attached it."""
         names = set(self._exports.clients_of(name))
-        return [describe(connection, since) for connection, since in self._clients.items() if connection.name in names]
+        found = self._clients.items()
+        return [describe(connection, since) for connection, since in found if connection.client.name in names]
 
     def disconnect(self, number: int) -> str:
         """Drop a client at once: what it sent and was not carried out is not carried out any more. Returns what it
         was called. NotFound: there is none of that number."""
         for connection in self._clients:
-            if connection.number == number:
+            if connection.client.number == number:
                 logger.warning(
                     "client_dropped",
-                    extra={"client": number, "peer": connection.peer.name, "reason": "an operator asked for it"},
+                    extra={**connection.client.fields(), "reason": "an operator asked for it"},
                 )
                 connection.fail()
-                return connection.name
+                return connection.client.name
         raise NotFound(f"no client {number} is connected: `client list` shows who is")
 
     async def accept(self, export: str) -> list[str]:
@@ -179,17 +180,18 @@ class Listener:
         """A client connected. If there are too many, of its address or in all, one goes that is still in its
         handshake, or else this one: of the address that has most of them, so that a crowd of sockets that say
         nothing does not cost others theirs, the one that is longest in it."""
-        address = connection.peer.address
-        near = [each for each in self._clients if each.peer.address == address]
+        address = connection.client.peer.address
+        near = [each for each in self._clients if each.client.peer.address == address]
         refused = self.stopping
         if refused:
             connection.fail()
         elif len(near) >= self._limits.connections_per_address:
             refused = self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
         elif len(self._clients) >= self._limits.connections:
-            crowd = Counter(each.peer.address for each in self._haggling)
+            crowd = Counter(each.client.peer.address for each in self._haggling)
             busiest = max(crowd, key=crowd.__getitem__, default=address)
-            refused = self._make_room([each for each in self._haggling if each.peer.address == busiest], connection, "")
+            crowded = [each for each in self._haggling if each.client.peer.address == busiest]
+            refused = self._make_room(crowded, connection, "")
         self._clients[connection] = self._env.wall_clock()
         if not refused:  # or it would make room for the next one, though it has no place itself
             self._haggling[connection] = None
@@ -205,7 +207,7 @@ class Listener:
 
     def refused(self, connection: Connection, event: str, reason: str, *, level: int = logging.INFO) -> None:
         """It did not get what it wanted."""
-        self._refusals.note(connection.peer, asyncio.get_running_loop().time(), event, reason, level=level)
+        self._refusals.note(connection.client.peer, asyncio.get_running_loop().time(), event, reason, level=level)
 
     def attached(self, connection: Connection) -> None:
         """Its handshake is over."""

@@ -65,6 +65,8 @@ class TransmissionPhase(Phase):
         self._limits = limits
         self._busy_poll = busy_poll
         self._loop = asyncio.get_running_loop()
+        self._unrecorded = False
+        """The record of who has the export is being written."""
         self._watch: asyncio.TimerHandle | None = None
         """While something of it is under way that others may wait for, or that could hide that it left."""
         self._replies_progress = Progress(limits.stuck_seconds)
@@ -76,8 +78,24 @@ class TransmissionPhase(Phase):
         self._draining = False
         """What is under way is the last that is carried out."""
 
-    def begin(self, rest: bytes) -> None:
-        """`rest` came behind the handshake."""
+    def begin(self, rest: bytes, recorded: asyncio.Future[None] | None) -> None:
+        """`rest` came behind the handshake. No request is carried out before `recorded` is done: this
+        host remembers who has the export.
+        """
+        if recorded is None:
+            self._begin(rest)
+            return
+        # A crash before the record is there: this client was answered nothing.
+        self._unrecorded = True
+        self._stream.stop_reading()
+        recorded.add_done_callback(lambda _: self._owner.guarded(self._recorded, rest))
+
+    def _recorded(self, rest: bytes) -> None:
+        if self._unrecorded:  # and the phase is not over
+            self._unrecorded = False
+            self._begin(rest)
+
+    def _begin(self, rest: bytes) -> None:
         if self._stream.write_paused:
             self._watch_on()
         if rest:
@@ -131,6 +149,7 @@ class TransmissionPhase(Phase):
 
     def leave(self) -> None:
         """Forget what was under way; no request is carried out after this."""
+        self._unrecorded = False
         if self._watch is not None:
             self._watch.cancel()
         self.session.close()
@@ -142,7 +161,7 @@ class TransmissionPhase(Phase):
         return self._stream.write_paused
 
     def proceed(self) -> None:
-        if self._stream.write_paused or self._draining:
+        if self._stream.write_paused or self._draining or self._unrecorded:
             return
         unseen = self.unseen_bytes()
         if unseen and not self.session.disconnected:

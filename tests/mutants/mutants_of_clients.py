@@ -15,15 +15,15 @@ CLIENTS = [
         ("attachments: this machine's clients outlive its boot", " or record.boot == boot}", " or record.boot}"),
     ),
     *mutants(
-        "nbdserver/server/connection.py",
+        "nbdserver/server/transmission_phase.py",
         "tests/nbdserver/server/test_attachment_record.py",
-        ("attachments: requests go before the record", "        if kept is None:\n", "        if not rest:\n"),
+        ("attachments: requests go before the record", "        if recorded is None:\n", "        if not rest:\n"),
         (
             "attachments: what came with the handshake goes before the record",
-            "        if kept is None:\n",
-            "        if kept is None or rest:\n",
+            "        if recorded is None:\n",
+            "        if recorded is None or rest:\n",
         ),
-        ("attachments: the phase that is over begins", "        if self.phase is phase:\n", "        if phase:\n"),
+        ("attachments: the phase that is over begins", "if self._unrecorded:  # and", "if True:  # and"),
     ),
     *mutants(
         "nbdserver/server/transmission_phase.py",

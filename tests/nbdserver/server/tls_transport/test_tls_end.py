@@ -103,7 +103,7 @@ async def test_an_old_copy_in_a_paused_connection_does_not_undo_a_newer_write(
     running.disk.gate.closed = True
     stalled.submit(m.WRITE, 0, data=b"o" * 4096)
     stalled.submit(m.WRITE, 4096, data=b"o" * 4096)
-    (connection,) = (each for each in connections(running.server) if each.number == 1)
+    (connection,) = (each for each in connections(running.server) if each.client.number == 1)
     await until(lambda: not connection.stream.reading)
     stalled.submit(m.WRITE, 8192, data=b"o" * 4096)
     stalled.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.server import connection as connection_module
+from nbdserver.server import client_identity
 from nbdserver.server.limits import Limits
 from nbdserver.server.tls_transport import TlsTransport
 from storage.env import RealEnv
@@ -177,7 +177,7 @@ async def test_a_certificate_that_cannot_be_read_costs_its_client_only(
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a bug")
 
     before = await running.client(context)
-    monkeypatch.setattr(connection_module, "names_in_certificate", unreadable)
+    monkeypatch.setattr(client_identity, "names_in_certificate", unreadable)
     with pytest.raises((EOFError, OSError)):
         await running.client(context)
     assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
