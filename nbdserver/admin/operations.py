@@ -285,7 +285,7 @@ def _describe(store: Store, info: DeviceInfo) -> Answer:
     """`read_only` is left out: it says how this process opened the store, not how the device is."""
     facts: Answer = msgspec.to_builtins(info)
     del facts["read_only"]
-    return {**facts, "client_count": len(store.clients_of(info.name))}
+    return {**facts, "client_count": len(store.open_devices.clients_of(info.name))}
 
 
 def _with_usage(store: Store, facts: Answer) -> Answer:

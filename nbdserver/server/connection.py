@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from nbdserver.exports import Export, Exports
-from nbdserver.protocol.agreement import Agreement, Catalogue
+from nbdserver.protocol.agreement import Agreement
 from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.option_answers import TlsMode
 from nbdserver.protocol.wire import ProtocolError
@@ -111,7 +111,8 @@ class Connection(asyncio.BufferedProtocol):
         except OSError:
             self.fail()
             return
-        handshake = Handshake(self._catalogue(), security=self._security)
+        catalogue = self._exports.seen_by(self.client.identity, self.client.peer.place)
+        handshake = Handshake(catalogue, security=self._security)
         phase = HandshakePhase(self, self.stream, handshake, self._limits, self._credentials)
         self.phase = phase
         self._owner.opened(self)
@@ -170,11 +171,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin_anew(self, tls: ssl.SSLObject) -> None:
         self.client.secured(tls)
         if isinstance(self.phase, HandshakePhase):
-            self.phase.secured(self._catalogue())
-
-    def _catalogue(self) -> Catalogue[Export]:
-        """What this client may see."""
-        return self._exports.seen_by(self.client.identity, self.client.peer.place)
+            self.phase.secured(self._exports.seen_by(self.client.identity, self.client.peer.place))
 
     # What the phases and the server call
 

@@ -86,7 +86,7 @@ class Service:
         self._addresses: list[Address] = []
         self._folder: Path | None = None
         """Holds the socket of --run, where no address was asked for."""
-        store.clients_of = self._exports.clients_of
+        store.open_devices.clients_of = self._exports.clients_of
 
     async def start(self) -> list[Announcement]:
         """Make the devices that were asked for and listen; gives what there is to attach."""

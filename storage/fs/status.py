@@ -1,4 +1,4 @@
-"""The state of an open store in one structure, for people and programs: its shape. `Store.status` fills it in.
+"""The state of an open store in one structure, for people and programs: its shape. `current_status` fills it in.
 
 It is taken in one step on the event loop, also while the store fails, and while it is being closed. Bytes and seconds;
 moments are seconds since 1970.

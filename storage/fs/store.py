@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from weakref import WeakValueDictionary
-
-import msgspec
 
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import KeptReadTimes
 from storage.env import Env
-from storage.errors import Conflict, NotFound, StorageError
-from storage.format.frame import BLOCK_BYTES
-from storage.fs.check import CheckOptions, CheckReport, check_running, device_names, start_scrub
+from storage.errors import StorageError
+from storage.fs.check import CheckOptions, CheckReport, check_running, start_scrub
 from storage.fs.clearing import Clearing
+from storage.fs.current_status import current_status, device_usage
 from storage.fs.device import Device
 from storage.fs.device_plans import plan_create_device, plan_delete_device, plan_rename_device, plan_resize_device
 from storage.fs.file_tree import FileTree
@@ -26,15 +22,13 @@ from storage.fs.incarnation import Incarnation
 from storage.fs.inodes import Inode
 from storage.fs.maintenance import Maintenance
 from storage.fs.name_tree import NameTree
+from storage.fs.open_devices import OpenDevices
 from storage.fs.scheduling import Scheduling
-from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.snapshots import Snapshots
-from storage.fs.status import DeviceUsage, FailingRequest, GarbageStatus, StoreFailure, StoreStatus, unreadable
+from storage.fs.status import DeviceUsage, StoreStatus
 from storage.fs.store_options import StoreOptions
 from storage.fs.store_passwords import StorePasswords
-from storage.lsm.compaction.usage import LayerUsage
 from storage.lsm.engine import Engine
-from storage.lsm.read.extents import allocated_bytes
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
 
@@ -69,8 +63,6 @@ class Store:
     ) -> None:
         self.created = created
         self.incarnation = Incarnation(engine.manifests, engine.host, env)
-        self.clients_of: Callable[[str], list[str]] = lambda name: []
-        """What the clients that are attached to a device are called; set by the server."""
         self._objects = objects
         self.request_stats = stats
         """What went to the object store and came from it, by verb."""
@@ -78,14 +70,18 @@ class Store:
         self._tree = tree
         self._env = env
         self._options = options
-        self._devices: WeakValueDictionary[str, Device] = WeakValueDictionary()
-        """As long as anybody has one."""
+        self.open_devices = OpenDevices(engine, tree)
         self._resizes: set[asyncio.Task[None]] = set()
         self._opened_at = env.monotonic()
         self.opening = engine.opening
-        self.snapshots = Snapshots(engine, tree, env, self._refuse_exclusive, self._refuse_in_use, self.device)
-        self.files = FileTree(engine, tree, env, self._refuse_in_use)
-        self.filling = Filling(engine, tree, env, self.snapshots.pins, self.device, self._delete, self._refuse_in_use)
+        refuse_in_use = self.open_devices.refuse_in_use
+        self.snapshots = Snapshots(
+            engine, tree, env, self.open_devices.refuse_exclusive, refuse_in_use, self.open_devices.device
+        )
+        self.files = FileTree(engine, tree, env, refuse_in_use)
+        self.filling = Filling(
+            engine, tree, env, self.snapshots.pins, self.open_devices.device, self._delete, refuse_in_use
+        )
         self.passwords = StorePasswords(engine, objects, env, options.cost)
         self._reads = KeptReadTimes(engine.host, env)
         self.maintenance = Maintenance(engine, tree, self._reads, env)
@@ -136,23 +132,11 @@ class Store:
 
     def device(self, name: str) -> Device:
         """A device or, `NAME@SNAPSHOT`, a snapshot; no name means the only device. Links are followed. NotFound."""
-        name, snapshot = split_snapshot(name)
-        if not name:
-            names = self.names()
-            if len(names) != 1:
-                raise NotFound(f"there are {len(names)} devices, so a name is needed")
-            name = names[0]
-        inode = self._tree.namespace.device(name)[1]
-        record, key = self._tree.namespace.layers()[inode.layer], f"inode {inode.number}"
-        identity = partial(self._tree.namespace.identity, inode.number)
-        if snapshot:
-            record = find_snapshot(self._tree.namespace, name, snapshot)
-            key = f"layer {record.number}"
-            identity = partial("@{}".format, record.number)  # nothing it shows is ever replaced
-        device = self._devices.get(key)
-        if device is None:
-            device = self._devices[key] = Device.of(self._engine, self._tree, record, identity)
-        return device
+        return self.open_devices.device(name)
+
+    def hold(self, name: str, user: str) -> AbstractContextManager[Device]:
+        """See `OpenDevices.hold`."""
+        return self.open_devices.hold(name, user)
 
     async def create_device(self, name: str, size: int) -> None:
         """A new device of `size` bytes that reads as zeros; durable when this returns. AlreadyExists; Invalid: no such
@@ -172,7 +156,7 @@ class Store:
             own_name, inode = namespace.device(name)
             if size >= namespace.size(inode):
                 break
-            self._refuse_in_use(own_name, "make it smaller")
+            self.open_devices.refuse_in_use(own_name, "make it smaller")
             queue = self._engine.layers[inode.layer].queue
             if queue.is_durable:
                 break
@@ -200,12 +184,12 @@ class Store:
 
     async def rename_device(self, old: str, new: str) -> None:
         """Another name; durable when this returns. NotFound, AlreadyExists; Conflict while clients are attached."""
-        self._refuse_in_use(old, "rename it")
+        self.open_devices.refuse_in_use(old, "rename it")
         await self._engine.change_tree(plan_rename_device(self._tree.namespace, old, new, self._env.wall_clock()))
 
     async def delete_device(self, name: str) -> None:
         """The device and its data go; durable when this returns. NotFound; Conflict while clients are attached."""
-        self._refuse_in_use(name, "delete it")
+        self.open_devices.refuse_in_use(name, "delete it")
         await self._delete(name)
 
     def _delete(self, name: str) -> Awaitable[None]:
@@ -214,35 +198,8 @@ class Store:
         self._engine.check_writer()
         _, inode = self._tree.namespace.device(name)
         record = plan_delete_device(self._tree.namespace, name, self._env.wall_clock())
-        device = self._devices.pop(f"inode {inode.number}", None)
-        if device is not None:
-            device.retire()
+        self.open_devices.retire(inode)
         return self._engine.change_tree(record)
-
-    @contextmanager
-    def hold(self, name: str, user: str) -> Iterator[Device]:
-        """The device of that name, which is neither deleted, renamed nor made smaller meanwhile, nor should be attached
-        (see `Device.exclusive_user`). `user` is what refusals say. NotFound; Conflict if it is attached or held.
-        """
-        self._refuse_in_use(name, f"hand it to {user}")
-        device = self.device(name)
-        device.exclusive_user = user
-        try:
-            yield device
-        finally:
-            device.exclusive_user = None
-
-    def _refuse_exclusive(self, name: str, action: str) -> None:
-        user = self.device(name).exclusive_user
-        if user is not None:
-            raise Conflict(f"{name!r} is in use by {user}: wait for its end to {action}")
-
-    def _refuse_in_use(self, name: str, action: str) -> None:
-        self._refuse_exclusive(name, action)
-        clients = self.clients_of(name)
-        if clients:
-            others = f" and {len(clients) - 1} more" if len(clients) > 1 else ""
-            raise Conflict(f"{name!r} is attached by {clients[0]}{others}: detach first to {action}")
 
     async def flush(self) -> None:
         """Return when everything written so far, to any device, is durable. Closed: the store failed before."""
@@ -263,21 +220,7 @@ class Store:
 
     def device_usage(self, name: str) -> DeviceUsage:
         """What a device uses, as last counted. NotFound."""
-        return self._usage(self._tree.namespace.device(name)[1])
-
-    def _usage(self, inode: Inode) -> DeviceUsage:
-        layer, size = self._engine.layers[inode.layer], self._tree.namespace.size(inode)
-        used = self._engine.meter.usage.layers.get(inode.layer, LayerUsage(0, 0, 0))
-        # A block that was written as one frame reaches beyond the end of the device.
-        behind = allocated_bytes(layer.extents(size, -size % BLOCK_BYTES)) if size % BLOCK_BYTES else 0
-        return DeviceUsage(
-            logical_bytes=size,
-            allocated_bytes=max(used.allocated - behind, 0),
-            live_bytes=used.live,
-            memtable_bytes=used.memtable,
-            unlogged_bytes=layer.queue.unlogged_bytes,
-            written_bytes=layer.written_bytes,
-        )
+        return device_usage(self._engine, self._tree.namespace, self._tree.namespace.device(name)[1])
 
     async def check(self, options: CheckOptions, progress: CheckProgress) -> CheckReport:
         """Whether all of the store is whole, and what is in memory the same as what lies there. Clients go on."""
@@ -286,52 +229,12 @@ class Store:
 
     def status(self) -> StoreStatus:
         """The state of the store now; it may be asked for while the store is closing."""
-        engine = self._engine
-        failing = self._objects.health.failing
-        numbers = engine.numbers()
-        devices = self._tree.namespace.devices()
-        return StoreStatus(
-            url=self.url,
-            store_id=engine.store_id.hex(),
-            epoch=engine.epoch,
-            read_only=engine.read_only,
-            devices=len(devices),
-            logical_bytes=sum(self._tree.namespace.size(inode) for _, inode in devices),
-            allocated_bytes=sum(self._usage(inode).allocated_bytes for _, inode in devices),
-            space_amplification=_ratio(numbers.stored_bytes, numbers.live_bytes),
-            write_amplification=_ratio(self.request_stats.bytes_up, numbers.written_bytes),
-            garbage_objects=len(engine.garbage),
-            uptime_seconds=round(self._env.monotonic() - self._opened_at, 3),
-            failing=None if failing is None else StoreFailure(self._moment(failing.since), failing.reason),
-            failing_requests=[
-                FailingRequest(each.request, each.name, self._moment(each.since), each.reason)
-                for each in self._objects.health.failing_alone()
-            ],
-            **msgspec.structs.asdict(numbers),
-            unreadable=[unreadable(one, device_names(self._tree), self._moment) for one in engine.suspects()],
+        return current_status(
+            self._engine,
+            self._tree,
+            self._objects,
+            self.request_stats,
+            self._env,
+            opened_at=self._opened_at,
             damaged=self._reads.damaged,
-            lost=engine.lost(),
-            garbage=self._garbage(),
-            maintenance=engine.maintenance_job,
-            flushing=engine.flushing,
-            closing=engine.closing,
-            requests=dict(self.request_stats.requests),
-            request_errors=self.request_stats.errors,
-            bytes_up=self.request_stats.bytes_up,
-            bytes_down=self.request_stats.bytes_down,
         )
-
-    def _garbage(self) -> GarbageStatus:
-        garbage = self._engine.garbage
-        failing = garbage.failing
-        if failing is None:
-            return GarbageStatus(len(garbage), None, "")
-        return GarbageStatus(len(garbage), self._moment(failing.since), failing.reason)
-
-    def _moment(self, monotonic: float) -> float:
-        """The wall clock's time of a moment of the monotonic clock."""
-        return round(self._env.wall_clock() - (self._env.monotonic() - monotonic), 3)
-
-
-def _ratio(part: int, whole: int) -> float:
-    return round(part / whole, 3) if whole else 0.0

@@ -204,7 +204,7 @@ class Writer:
         )
         if self.journal is not None:
             self.journal.tears(self._next_batch)
-        self.store.clients_of = lambda name: ["a client"] * self.users.get(name, 0)
+        self.store.open_devices.clients_of = lambda name: ["a client"] * self.users.get(name, 0)
         # What is damaged is looked up in what the bucket would be without: now, before others change it.
         sound = self.damage.healed()
         view = await look(self.store, self._tree, self.oracle, self._chance, self.damage)

@@ -51,7 +51,7 @@ def env_of(store: Store) -> Env:
 
 
 def open_devices(store: Store) -> Mapping[str, Device]:
-    return store._devices
+    return store.open_devices._devices
 
 
 def contents(store: MemoryStore) -> dict[str, bytes]:

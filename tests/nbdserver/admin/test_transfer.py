@@ -150,10 +150,10 @@ async def test_a_pipe_needs_a_device(store: Store) -> None:
 
 async def test_an_attached_device_is_left_alone(store: Store) -> None:
     await store.create_device("a", MIB)
-    store.clients_of = lambda name: ["client 1 (somebody)"]
+    store.open_devices.clients_of = lambda name: ["client 1 (somebody)"]
     with pytest.raises(Conflict, match="attached"):
         await import_device(store, "a", source((0, b"x")), size=MIB, overwrite=True)
-    store.clients_of = lambda name: []
+    store.open_devices.clients_of = lambda name: []
     assert await content(store, "a") == bytes(MIB)
 
 

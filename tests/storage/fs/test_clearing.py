@@ -133,7 +133,7 @@ def test_who_is_attached_keeps_it() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "hour", lasts=3600.0)
         users = ["a@hour"]
-        store.clients_of = lambda name: ["a client"] if name in users else []
+        store.open_devices.clients_of = lambda name: ["a client"] if name in users else []
         await asyncio.sleep(DAY)
         assert names(store) == ["hour"]
         users.clear()

@@ -102,7 +102,7 @@ async def test_what_is_refused_changes_nothing(store: Store, call: Call, error: 
 
 
 async def test_a_device_with_clients_stays_where_it_is(store: Store) -> None:
-    store.clients_of = lambda name: ["a client"] if name == "db" else []
+    store.open_devices.clients_of = lambda name: ["a client"] if name == "db" else []
     with pytest.raises(Conflict, match="attached by a client"):
         await store.files.move("/.nbd/db", "/.nbd/moved")
     await store.close()

@@ -175,9 +175,9 @@ async def test_what_is_refused(changed: Store) -> None:
     await store.resize_device("a", 5 * MIB)
     await refused(store, base, TWO, Conflict, "was changed")
     await store.resize_device("a", 4 * MIB, shrink=True)
-    store.clients_of = lambda name: ["a client"]
+    store.open_devices.clients_of = lambda name: ["a client"]
     await refused(store, base, TWO, Conflict, "attached by a client")
-    store.clients_of = lambda name: []
+    store.open_devices.clients_of = lambda name: []
     with pytest.raises(NotFound):
         async with store.filling.onto("b", base, FILLER, TWO):
             pass

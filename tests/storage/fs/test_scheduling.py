@@ -72,11 +72,11 @@ def test_what_is_in_use_stays_until_it_is_not() -> None:
     async def work(store: Store, env: Clock) -> None:
         await asyncio.sleep(HOUR)
         first = (await own(store))[0]
-        store.clients_of = lambda name: ["a client"] if name == f"a@{first}" else []
+        store.open_devices.clients_of = lambda name: ["a client"] if name == f"a@{first}" else []
         await asyncio.sleep(10 * HOUR)
         assert first in await own(store)
         assert first not in await own(store, "b")
-        store.clients_of = lambda name: []
+        store.open_devices.clients_of = lambda name: []
         await asyncio.sleep(120)
         assert first not in await own(store)
 

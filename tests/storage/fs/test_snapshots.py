@@ -191,7 +191,7 @@ async def test_what_is_refused_changes_nothing(
 async def test_who_is_attached_is_not_disturbed(disks: Disks) -> None:
     await disks.snapshot("one", "a")
     users: list[str] = ["a"]
-    disks.store.clients_of = lambda name: ["a client"] if name in users else []
+    disks.store.open_devices.clients_of = lambda name: ["a client"] if name in users else []
     with pytest.raises(Conflict, match="attached by a client"):
         await disks.store.snapshots.roll_back("a", "one")
     await disks.snapshot("two", "a")

@@ -150,7 +150,7 @@ async def test_a_renamed_device_keeps_its_data_and_its_clients_view(place: Place
 async def test_an_attached_device_is_not_deleted_renamed_or_made_smaller(place: Place) -> None:
     store = await place.open(create=True)
     await store.create_device("a", 4 * MIB)
-    store.clients_of = lambda name: ["client 1 (one)", "client 2 (other)"] if name == "a" else []
+    store.open_devices.clients_of = lambda name: ["client 1 (one)", "client 2 (other)"] if name == "a" else []
     for change in (
         store.delete_device("a"),
         store.rename_device("a", "b"),
@@ -160,7 +160,7 @@ async def test_an_attached_device_is_not_deleted_renamed_or_made_smaller(place: 
             await change
     await store.resize_device("a", 8 * MIB)
     assert store.device("a").size == 8 * MIB
-    store.clients_of = lambda name: []
+    store.open_devices.clients_of = lambda name: []
     await store.delete_device("a")
     await store.close()
 

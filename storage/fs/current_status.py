@@ -1,0 +1,98 @@
+"""The state of an open store, taken now: what its parts say of themselves, in the structures of `status`."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from storage.env import Env
+from storage.format.frame import BLOCK_BYTES
+from storage.fs.check import device_names
+from storage.fs.inodes import Inode
+from storage.fs.name_tree import NameTree
+from storage.fs.namespace import Namespace
+from storage.fs.status import DeviceUsage, FailingRequest, GarbageStatus, StoreFailure, StoreStatus, unreadable
+from storage.lsm.compaction.usage import LayerUsage
+from storage.lsm.engine import Engine
+from storage.lsm.gc.garbage import Garbage
+from storage.lsm.read.extents import allocated_bytes
+from storage.objects.counting import RequestStats
+from storage.objects.retry import RetryingStore
+
+
+def current_status(
+    engine: Engine,
+    tree: NameTree,
+    objects: RetryingStore,
+    requests: RequestStats,
+    env: Env,
+    *,
+    opened_at: float,
+    damaged: list[str],
+) -> StoreStatus:
+    """All of it; `opened_at` by the monotonic clock."""
+    namespace = tree.namespace
+
+    def moment(monotonic: float) -> float:
+        """The wall clock's time of a moment of the monotonic clock."""
+        return round(env.wall_clock() - (env.monotonic() - monotonic), 3)
+
+    failing = objects.health.failing
+    numbers = engine.numbers()
+    devices = namespace.devices()
+    return StoreStatus(
+        url=objects.url,
+        store_id=engine.store_id.hex(),
+        epoch=engine.epoch,
+        read_only=engine.read_only,
+        devices=len(devices),
+        logical_bytes=sum(namespace.size(inode) for _, inode in devices),
+        allocated_bytes=sum(device_usage(engine, namespace, inode).allocated_bytes for _, inode in devices),
+        space_amplification=_ratio(numbers.stored_bytes, numbers.live_bytes),
+        write_amplification=_ratio(requests.bytes_up, numbers.written_bytes),
+        garbage_objects=len(engine.garbage),
+        uptime_seconds=round(env.monotonic() - opened_at, 3),
+        failing=None if failing is None else StoreFailure(moment(failing.since), failing.reason),
+        failing_requests=[
+            FailingRequest(each.request, each.name, moment(each.since), each.reason)
+            for each in objects.health.failing_alone()
+        ],
+        **msgspec.structs.asdict(numbers),
+        unreadable=[unreadable(one, device_names(tree), moment) for one in engine.suspects()],
+        damaged=damaged,
+        lost=engine.lost(),
+        garbage=_garbage(engine.garbage, moment),
+        maintenance=engine.maintenance_job,
+        flushing=engine.flushing,
+        closing=engine.closing,
+        requests=dict(requests.requests),
+        request_errors=requests.errors,
+        bytes_up=requests.bytes_up,
+        bytes_down=requests.bytes_down,
+    )
+
+
+def device_usage(engine: Engine, namespace: Namespace, inode: Inode) -> DeviceUsage:
+    """What a device uses, as last counted."""
+    layer, size = engine.layers[inode.layer], namespace.size(inode)
+    used = engine.meter.usage.layers.get(inode.layer, LayerUsage(0, 0, 0))
+    # A block that was written as one frame reaches beyond the end of the device.
+    behind = allocated_bytes(layer.extents(size, -size % BLOCK_BYTES)) if size % BLOCK_BYTES else 0
+    return DeviceUsage(
+        logical_bytes=size,
+        allocated_bytes=max(used.allocated - behind, 0),
+        live_bytes=used.live,
+        memtable_bytes=used.memtable,
+        unlogged_bytes=layer.queue.unlogged_bytes,
+        written_bytes=layer.written_bytes,
+    )
+
+
+def _garbage(garbage: Garbage, moment: Callable[[float], float]) -> GarbageStatus:
+    failing = garbage.failing
+    if failing is None:
+        return GarbageStatus(len(garbage), None, "")
+    return GarbageStatus(len(garbage), moment(failing.since), failing.reason)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return round(part / whole, 3) if whole else 0.0
