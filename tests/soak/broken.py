@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 from nbdserver.cli import main
 from nbdserver.server.session import Session
+from storage.buffers import Buffer
 from storage.fs.device import Device
+from storage.lsm.layer import Layer
 
 LATE_SECONDS = 2.0
+BUFFER_BYTES = 4 << 20
 
 
 def flush_is_answered_before_it_is_durable() -> None:
@@ -56,6 +59,17 @@ def a_flush_in_twenty_is_not_answered() -> None:
     Session.flush = flush  # type: ignore[method-assign]
 
 
+def each_write_keeps_the_buffer_it_came_in() -> None:
+    right = Layer.write
+    kept = []
+
+    def write(self: Layer, offset: int, data: Buffer) -> int:
+        kept.append(b"x" * BUFFER_BYTES)
+        return right(self, offset, data)
+
+    Layer.write = write  # type: ignore[method-assign]
+
+
 MISTAKES: dict[str, Callable[[], None]] = {
     made.__name__: made
     for made in (
@@ -63,6 +77,7 @@ MISTAKES: dict[str, Callable[[], None]] = {
         a_flush_that_takes_long_drops_its_client,
         discards_are_rounded_outward,
         a_flush_in_twenty_is_not_answered,
+        each_write_keeps_the_buffer_it_came_in,
     )
 }
 

@@ -27,6 +27,9 @@ TRIM_SECTORS = (8, 24, 512, 2000)
 READ_SECTORS = 64
 MIB = 1 << 20
 
+UNSAID_BYTES_MAX = 16 * MIB
+"""What a pest has the server hold at most by requests that the rules do not hear of: that which it announces."""
+
 COMMANDS = {READ: "READ", WRITE: "WRITE", DISC: "DISC", FLUSH: "FLUSH", TRIM: "TRIM"}
 
 Connect = Callable[[str, str], "WatchedClient"]
@@ -45,7 +48,8 @@ class WatchedClient(Client):
         self, command: int, offset: int = 0, length: int = 0, *, flags: int = 0, data: bytes | memoryview = b""
     ) -> int:
         what = f"{COMMANDS[command]} of {len(data) or length} bytes at {offset}"
-        self.rules.sent(self.who, self._cookie + 1, what, time.monotonic())
+        reply = length if command == READ else 0
+        self.rules.sent(self.who, self._cookie + 1, what, time.monotonic(), payload=len(data), reply=reply)
         with self._noticed():
             return super().submit(command, offset, length, flags=flags, data=data)
 
@@ -251,7 +255,7 @@ class Misbehaving(Actor):
             case "floods with writes":
                 self._flood(client, [(WRITE, number * MIB, MIB) for number in range(24)])
             case "announces a payload and stalls":
-                self._stall(client, request(WRITE, 0, 16 * MIB) + bytes(1000))
+                self._stall(client, request(WRITE, 0, UNSAID_BYTES_MAX) + bytes(1000))
             case "sends half a header and stalls":
                 self._stall(client, request(READ, 0, 4096)[:13])
             case "resets with requests under way":

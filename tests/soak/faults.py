@@ -1,15 +1,18 @@
-"""The store of a soak and its faults: MinIO behind a proxy, or a folder whose permissions bind its owner too."""
+"""The store of a soak and its faults: MinIO behind a proxy, or a folder whose permissions bind its owner too, and whose
+disk fails writes when it is told to.
+"""
 
 import os
 import random
 import shutil
+import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.soak.plan import AWAY, Fault
+from tests.soak.plan import Fault
 from tests.support.minio import RunningMinio
 from tests.support.stores import StoreUnderTest, folder_store, minio_store
 from tests.support.wayward import CUT, SWALLOWED, WaywardProxy
@@ -128,10 +131,14 @@ class FaultyMinio:
 
 
 class FaultyFolder:
-    """A folder store. Its server has to run without the right to pass over permissions, see `bound`."""
+    """A folder store. Its server has to run without the right to pass over permissions, see `bound`, and as
+    `program`."""
 
     def __init__(self, work: Path) -> None:
         self.under_test = folder_store(work)
+        self._control = work / "failing-writes"
+        self.program = (sys.executable, "-m", "tests.soak.failing_writes", str(self._control))
+        """Fails writes of the store while that file is there."""
         self.met: Counter[str] = Counter()
         self._folder = work / "store"
         self._aside = work / "aside"
@@ -143,13 +150,26 @@ class FaultyFolder:
         return sorted(str(path.relative_to(self._folder)) for path in (self._folder / "compacted").glob("*.sst"))
 
     def begin(self, fault: Fault) -> None:
-        assert fault.kind in AWAY["file"]
-        self._closed = [path for path in self._folder.iterdir() if path.is_dir()]
-        for path in self._closed:
-            path.chmod(0)
+        match fault.kind:
+            case "closed":
+                self._close(0)
+            case "no writes: EACCES":
+                self._close(0o500)
+            case "no writes: EIO":
+                self._control.write_text("1")
+            case "some writes: EIO":
+                self._control.write_text(str(0.1 + fault.strength * 0.4))
+            case other:
+                raise AssertionError(f"a folder has no fault {other}")
         self.met[fault.kind] += 1
 
+    def _close(self, mode: int) -> None:
+        self._closed = [path for path in self._folder.iterdir() if path.is_dir()]
+        for path in self._closed:
+            path.chmod(mode)
+
     def end(self) -> None:
+        self._control.unlink(missing_ok=True)
         for path in self._closed:
             path.chmod(0o700)
         self._closed = []

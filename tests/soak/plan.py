@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 AWAY = {
     "minio": ("silence", "cut", "unavailable", "page"),
-    "file": ("closed",),
+    "file": ("closed", "no writes: EACCES", "no writes: EIO"),
 }
-"""Faults during which the store does not answer, by kind of store."""
+"""Faults during which the store does not answer, by kind of store; or does not take what is written, and gives what is
+read.
+"""
 
 HARD = {
     "minio": ("flaky", "delay", "throttle"),
-    "file": (),
+    "file": ("some writes: EIO",),
 }
 """Faults during which it answers, badly."""
 

@@ -40,10 +40,11 @@ def soak_on_minio(
 
 
 def soak_on_folder(
-    what: Plan, work: Path, *, program: Sequence[str] = COMMAND, wait_seconds: float = WAIT_SECONDS
+    what: Plan, work: Path, *, program: Sequence[str] | None = None, wait_seconds: float = WAIT_SECONDS
 ) -> Counter[str]:
-    """The same on a folder below `work`."""
-    soak = Soak(what, FaultyFolder(work), work, prefix=bound(), program=program, wait_seconds=wait_seconds)
+    """The same on a folder below `work`. A `program` of one's own has a disk that takes what is written."""
+    store = FaultyFolder(work)
+    soak = Soak(what, store, work, prefix=bound(), program=program or store.program, wait_seconds=wait_seconds)
     soak.run()
     return soak.seen
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.crash.history import Lane, Lost, check, zeros
 from tests.crash.stamps import SECTOR_BYTES, Damaged, Numbers, decode, encode
-from tests.soak.clients import Actor, Misbehaving, Prober, Steady, WatchedClient
+from tests.soak.clients import UNSAID_BYTES_MAX, Actor, Misbehaving, Prober, Steady, WatchedClient
 from tests.soak.faults import FaultyStore
 from tests.soak.plan import AWAY, Life, Pest, Plan
 from tests.soak.rules import WAIT_SECONDS, Rules
@@ -25,7 +25,7 @@ from tests.support.processes import resident_bytes
 from tests.support.program import Host, Server
 
 MIB = 1 << 20
-CACHE_SIZE = "64MiB"
+CACHE_BYTES = 64 * MIB
 LOOK_SECONDS = 0.1
 AREA_SECTORS = 8 * MIB // SECTOR_BYTES
 PIECE_SECTORS = MIB // SECTOR_BYTES
@@ -45,7 +45,9 @@ class _Command(Server):
 
     def __init__(self, host: Host, location: str, prefix: Sequence[str], program: Sequence[str]) -> None:
         create = {**dict.fromkeys(DISKS, "16MiB"), "pests": "256MiB"}
-        super().__init__(host, location, create=create, arguments=["--cache-size", CACHE_SIZE])
+        super().__init__(
+            host, location, create=create, arguments=["--cache-size", str(CACHE_BYTES), "--journal", "off"]
+        )
         self._prefix, self._program = prefix, program
 
     def command(self) -> list[str]:
@@ -68,7 +70,7 @@ class Soak:
     ) -> None:
         self.seen: Counter[str] = Counter()
         """How often what happened."""
-        self.rules = Rules(wait_seconds=wait_seconds)
+        self.rules = Rules(wait_seconds=wait_seconds, cache_bytes=CACHE_BYTES)
         self.server = _Command(Host(work, store.under_test.environment), store.under_test.location, prefix, program)
         self._plan, self._store = plan, store
         self._numbers = count(OLD_WRITE + 1)
@@ -123,7 +125,9 @@ class Soak:
     def _live(self, number: int, life: Life) -> None:
         rules = self.rules
         rules.ending = False
+        rules.begin_life()
         self.server.start()
+        rules.opened(resident_bytes(self.server.pid, "VmHWM"))
         if number:
             self._compare()
         self._store.last(life.lasting, self._withheld)
@@ -193,6 +197,7 @@ class Soak:
         def connect(who: str, disk: str) -> WatchedClient:
             return WatchedClient(address, disk, who, self.rules)
 
+        self.rules.may_hold(name, UNSAID_BYTES_MAX)
         actor = Misbehaving(name, "pests", connect, pest=pest, address=address)
         self._actors.append(actor)
         actor.start()

@@ -50,6 +50,7 @@ FOUND_BY = {
     "a_flush_that_takes_long_drops_its_client": "was dropped",
     "discards_are_rounded_outward": "read wrong",
     "a_flush_in_twenty_is_not_answered": "had no reply",
+    "each_write_keeps_the_buffer_it_came_in": "the limits add up to",
 }
 assert set(FOUND_BY) == set(MISTAKES)
 
