@@ -21,6 +21,7 @@ from tests.support.minio import RunningMinio
 from tests.support.parts import Parts
 from tests.support.program import Host, Server
 from tests.support.requirements import require
+from tests.support.sightings import Sightings
 from tests.support.stores import StoreUnderTest, folder_store, minio_store
 
 MARKERS = {
@@ -48,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # of those that run tests side by side, their parent
         config.pluginmanager.register(Leftovers())
         config.pluginmanager.register(FailuresAtOnce(config))
+        config.pluginmanager.register(Sightings())
     if config.option.part is not None:
         config.pluginmanager.register(Parts(config.option.part))
     # Before a commit a quarter of the examples; `tests.support.examples` has those of tests that have their own number.

@@ -6,7 +6,7 @@ flush was answered for, and what the newest writer's memory takes for durable, w
 
 import gc
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol, TypeVar
 
 from storage.check.subject import Subject
@@ -20,6 +20,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.oracle import Floor, Oracle, View
 from tests.simulation.profile import Profile
 from tests.simulation.reading import KEY, OPEN_SECONDS, complain, look, open_engine
+from tests.simulation.spoiling import spoil
 from tests.simulation.store import Bucket, Client, Faults
 from tests.simulation.tree import Tree
 
@@ -33,6 +34,9 @@ AUDITS_MAX = 14
 
 STEPS_AUDITS_MAX = 5
 """Of those, at most so many because of the number of steps."""
+
+SPOILED_SHARE = 0.4
+"""Of the recoveries, so many are tried again with one object spoiled."""
 
 AT_MANIFEST = 4
 """How much likelier a recovery is tried at a new manifest: what it holds and the log behind it may overlap."""
@@ -58,9 +62,11 @@ class Audited(Protocol):
 class Audits:
     """When to look at one world's bucket, and what must be found."""
 
-    def __init__(self, world: Audited, chance: random.Random) -> None:
+    def __init__(self, world: Audited, chance: random.Random, spoiling: random.Random) -> None:
+        """`spoiling` decides what is spoiled in copies, apart from all else."""
         self._world = world
         self._chance = chance
+        self._spoiling = spoiling
         self.watchful = False
         """The next manifest is looked at in any case."""
         self._done = 0
@@ -94,6 +100,8 @@ class Audits:
             floor = world.floor()
             if floor.session.epoch:
                 world.oracle.locate("a recovery at this moment", 0, view, floor)
+            if self._spoiling.random() < SPOILED_SHARE:
+                open_spoiled(world, floor, self._spoiling)
         except Violation as broken:
             world.violate(str(broken))
         except StorageError as error:
@@ -109,7 +117,13 @@ def recover(world: Audited, *, read_only: bool, damaged: bool = False) -> View:
     """What a store shows that is opened on a copy of the bucket; without what is damaged, or with it."""
     if not damaged:
         return open_copy(world, world.damage.healed(), read_only=read_only)
-    view = open_copy(world, dict(world.bucket.objects), read_only=read_only, damage=world.damage)
+    view = open_copy(
+        world,
+        dict(world.bucket.objects),
+        read_only=read_only,
+        damage=world.damage,
+        unreadable=world.bucket.unreadable,
+    )
     return completed(world, view, world.damage.healed())
 
 
@@ -125,6 +139,29 @@ def inspect(world: Audited) -> None:
     in_copy(world, world.damage.healed(), work)
 
 
+def open_spoiled(world: Audited, floor: Floor, chance: random.Random) -> None:
+    """Open a copy in which one object is spoiled. Violation: that is neither refused as it has to be, nor whole."""
+    spoiled = spoil(world.damage.healed(), chance)
+    if spoiled is None:
+        return
+    objects = dict(spoiled.objects)
+    try:
+        view = open_copy(world, objects, read_only=chance.random() < 0.5, unreadable=spoiled.unreadable)
+    except StorageError as error:
+        spoiled.judge_refusal(error)
+        if objects != spoiled.objects:
+            raise Violation(f"a store with {spoiled} is refused, and something was written to it") from error
+        world.count(f"refused for what is spoiled: {spoiled.part}, {spoiled.way}")
+        return
+    if spoiled.must_refuse:
+        raise Violation(f"a store opens with {spoiled}")
+    if spoiled.may_be_older:
+        world.oracle.read(f"a store with {spoiled}", view, Floor(world.oracle.root, 0, {}))
+    elif floor.session.epoch:
+        world.oracle.locate(f"a store with {spoiled}", 0, view, floor)
+    world.count(f"opened with what is spoiled: {spoiled.part}, {spoiled.way}")
+
+
 def completed(world: Audited, view: View, objects: dict[str, bytes]) -> View:
     """A view with what could not be read put in, from sound objects of the same moment."""
     if not view.lost:
@@ -138,22 +175,28 @@ def completed(world: Audited, view: View, objects: dict[str, bytes]) -> View:
     return View(view.devices, contents)
 
 
-def open_copy(world: Audited, objects: dict[str, bytes], *, read_only: bool, damage: Damage | None = None) -> View:
+def open_copy(
+    world: Audited,
+    objects: dict[str, bytes],
+    *,
+    read_only: bool,
+    damage: Damage | None = None,
+    unreadable: Mapping[str, StorageError] | None = None,
+) -> View:
     """Open a copy of a bucket in a world of its own, in which nothing else goes wrong, and look."""
 
     async def work(client: Client, env: SimEnv) -> View:
         store, tree = await open_engine(client, env, world.profile, take_over=True, read_only=read_only)
         return await look(store, tree, world.oracle, random.Random(f"look {world.loop.time()}"), damage)
 
-    return in_copy(world, objects, work, damaged=damage is not None)
+    return in_copy(world, objects, work, unreadable or {})
 
 
 def in_copy(
     world: Audited,
     objects: dict[str, bytes],
     work: Callable[[Client, SimEnv], Coroutine[None, None, T]],
-    *,
-    damaged: bool = False,
+    unreadable: Mapping[str, StorageError] | None = None,
 ) -> T:
     """Do something with a copy of a bucket, in a world of its own."""
     loop = VirtualLoop(steps_max=STEPS_MAX)
@@ -161,8 +204,7 @@ def in_copy(
     bucket = Bucket(loop, chance, Faults(seconds=0.0001), Unseen())
     bucket.objects = objects
     bucket.modified = dict(world.bucket.modified)
-    if damaged:
-        bucket.unreadable = dict(world.bucket.unreadable)
+    bucket.unreadable = dict(unreadable or {})
     process = Process("copy", "elsewhere")
     env = SimEnv(loop, chance, skew=0.0, thread_seconds=0.0)
     done: list[T] = []

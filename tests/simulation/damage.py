@@ -5,6 +5,9 @@
 frames may fail, and whoever opens the store afterwards may be refused, by that object's name. What was written to a
 layer the layers show too that were made of it: so these may fail there as well.
 
+An object of the log, a manifest, a checkpoint or the tree is read by whoever opens the store, and by nobody afterwards:
+an opening is refused by its name, and the writer that serves goes on as if nothing were.
+
 Nothing is lost for the oracle: what a session holds where it cannot be read is looked up in a copy of the bucket that
 was healed, and at the very end of a world the object comes back.
 """
@@ -14,8 +17,9 @@ from dataclasses import dataclass
 
 from storage.crypto.cipher import Cipher
 from storage.crypto.keys import DataKey
-from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Unreadable
+from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Unreadable, Unsupported
 from storage.format.blocks import EntryKind, SstRef
+from storage.format.envelope import HEADER_BYTES
 from storage.format.names import sst_name
 from storage.format.sst import open_index
 from tests.simulation.disk_history import BLOCK_BYTES, Disk
@@ -69,6 +73,17 @@ class Damage:
                 self._histories = {(s.epoch, layer): len(disk.ops) for s in sessions for layer, disk in s.disks.items()}
                 return True
         return False
+
+    def strike_part(self, kind: str, names: list[str]) -> bool:
+        """Damage one of these objects, which are not of data; False if none of them is there."""
+        there = [name for name in names if name in self._bucket.objects]
+        if not there:
+            return False
+        self.kind, self.name = kind, self._chance.choice(there)
+        self._sound = self._bucket.objects[self.name]
+        self._hit([Frame(0, 0, HEADER_BYTES, len(self._sound))])
+        self.blocks = frozenset()
+        return True
 
     def _frames(self, table: SstRef, content: bytes) -> list[Frame]:
         index = open_index(self._cipher, table, content[table.index_offset :], store_id=self._store_id)
@@ -125,9 +140,11 @@ class Damage:
 
     def excuses_refusal(self, error: StorageError) -> bool:
         """Whether a store may refuse to open with this error: an object it needs cannot be had, and that is named."""
-        if not self.name or self.kind == "flip":
+        if not self.name or (self.kind == "flip" and self.blocks):
             return False
-        return self.name in str(error) or (self.kind == "unreadable" and isinstance(error, Unavailable | AccessDenied))
+        if self.kind == "unreadable":
+            return isinstance(error, Unavailable | AccessDenied)
+        return self.name in str(error) and isinstance(error, Corrupt | Unsupported)
 
     def excuses_read(self, error: BaseException, layer: int, first: int, end: int) -> bool:
         """Whether a read of these blocks may fail with this error."""

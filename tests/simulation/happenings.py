@@ -16,8 +16,10 @@ from tests.simulation.oracle import Floor, Oracle, View
 from tests.simulation.profile import draw
 from tests.simulation.reading import KEY
 from tests.simulation.returning import ReturningClients
+from tests.simulation.spoiling import strikeable
 from tests.simulation.store import Bucket
 from tests.simulation.writer import Writer
+from tests.support.inside import engine_of
 from tests.support.nonces import Nonces
 
 
@@ -42,9 +44,34 @@ class Happenings:
         """(time, process, number, epoch) of each manifest that became the newest, or landed late below it."""
         self._fences: set[str] = set()
         self.damage = Damage(self.bucket, KEY, random.Random(f"damage {seed}"))
-        self._audits = Audits(self, random.Random(f"audits {seed}"))
+        self._audits = Audits(self, random.Random(f"audits {seed}"), random.Random(f"spoiled {seed}"))
         self.loop.every = (self.profile.audit_steps, self._audits.stepped)
         self.bucket.nonces = Nonces(KEY)
+
+    def _strike(self) -> None:
+        """Damage an object that the newest writer's manifest names, or that manifest, or the log, once there is one."""
+        kind = self.profile.damage
+        if not kind or self.calm_since < self.loop.time():
+            return
+        last = self.oracle.newest()
+        serving = [w for w in self._writers if w.state in ("serving", "idle") and w.session is last]
+        engine = engine_of(serving[0].store) if serving else None
+        way, _, part = kind.partition(": ")
+        if engine is None:
+            struck = False
+        elif part:
+            newest, confirmed = engine.manifests.number, engine.log.position.acknowledged
+            names = strikeable(self.bucket.objects, way, part, newest=newest, confirmed=confirmed)
+            struck = self.damage.strike_part(way, names)
+        else:
+            tables = [sst for sst, _ in engine.manifests.listed()]
+            struck = self.damage.strike(way, tables, self.oracle.sessions)
+        if struck:
+            self.seen[f"fault: {kind}"] += 1
+            self.seen["fault: an object that is not of data"] += bool(part)
+            self.note(f"{self.damage.name} is struck ({kind}): {sorted(self.damage.blocks)}")
+        else:
+            self.loop.outside(self.profile.handover_seconds * self.chance.random(), self._strike)
 
     # --- what others tell
 

@@ -323,4 +323,17 @@ LOG = [
         "sorted(self._dirty, key=lambda queue: queue.layer != TREE)",
         "sorted(self._dirty, key=lambda queue: queue.layer == TREE)",
     ),
+    # One object is damaged, or cannot be read.
+    Mutation(
+        "a damaged object of the log is taken for its end",
+        "storage/lsm/wal/reader.py",
+        "        except NotFound:\n            return False\n        return True\n",
+        "        except (NotFound, Corrupt):\n            return False\n        return True\n",
+    ),
+    Mutation(
+        "an object of the log that cannot be read is taken for its end",
+        "storage/lsm/wal/reader.py",
+        "        except NotFound:\n            return False\n        return True\n",
+        "        except (NotFound, Unavailable):\n            return False\n        return True\n",
+    ),
 ]

@@ -195,4 +195,35 @@ MAINTENANCE = [
         "        operations=[logged for logged in old.operations if logged.sequence > sequence],\n",
         "        operations=old.operations,\n",
     ),
+    # One object is damaged.
+    Mutation(
+        "a damaged manifest: the one before counts",
+        "storage/lsm/manifest/manifest_store.py",
+        "                manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)\n",
+        "                try:\n"
+        "                    manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)\n"
+        "                except Corrupt:\n"
+        "                    number -= 1\n"
+        "                    there = number in listed\n"
+        "                    manifest, tag = "
+        "await self._read(number, listed[number].size) if there else (EMPTY, NO_LINK)\n",
+    ),
+    Mutation(
+        "a damaged tree counts as none",
+        "storage/lsm/recovery/view.py",
+        "            tree.load(await self._read_tree(manifest.tree))\n",
+        "            try:\n"
+        "                tree.load(await self._read_tree(manifest.tree))\n"
+        "            except Corrupt:\n"
+        "                pass\n",
+    ),
+    Mutation(
+        "a damaged part of a checkpoint is passed over",
+        "storage/lsm/index/load.py",
+        '            rows = await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))\n',
+        "            try:\n"
+        '                rows = await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))\n'
+        "            except Corrupt:\n"
+        "                return\n",
+    ),
 ]

@@ -26,7 +26,21 @@ ENDINGS = {"crash": 3.0, "stall": 3.0, "alive": 2.0, "close": 1.0, "race": 1.5}
 """How the writer before a take-over goes, and how often."""
 
 DAMAGE = ("", "flip", "missing", "unreadable")
-"""Kinds of damage to an object that worlds have, each as often as it stands here."""
+"""Kinds of damage to an object of data that worlds have, each as often as it stands here."""
+
+PARTS = ("log", "manifest", "checkpoint", "tree")
+"""What else may be struck: an object that an opening needs, and that nobody reads who has opened."""
+
+DAMAGE_OF_PARTS = tuple(
+    # Without its newest manifest a store is an older one, which its writer has gone on from: not for one that lives.
+    f"{kind}: {part}"
+    for kind in ("flip", "missing", "unreadable")
+    for part in PARTS
+    if (kind, part) != ("missing", "manifest")
+)
+
+SOUND_TIMES = 5
+"""Worlds without damaged data are left sound, so many for one of each kind of those."""
 
 
 OPTIONS = {
@@ -49,7 +63,7 @@ class Profile:
     options: EngineOptions
     faults: Faults
     damage: str
-    """What happens to one object (see `damage`); nothing where it is empty."""
+    """What happens to one object, one of DAMAGE or of DAMAGE_OF_PARTS (see `damage`)."""
     step_seconds: float
     thread_seconds: float
     think_seconds: float
@@ -138,6 +152,9 @@ def draw(chance: random.Random) -> Profile:
     faults = _faults(chance, stale)
     damage = random.Random(chance.random()).choice(DAMAGE)
     snapshots = _snapshots(random.Random(f"snapshots {damage} {faults.seconds} {constants}"), damage)
+    if not damage:
+        parts = (*DAMAGE_OF_PARTS, *("",) * SOUND_TIMES)
+        damage = random.Random(f"parts {faults.seconds} {constants}").choice(parts)
     return Profile(
         constants={name: value for name, value in constants.items() if name not in OPTIONS},
         options=options,

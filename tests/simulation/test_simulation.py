@@ -8,6 +8,8 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -16,9 +18,11 @@ from tests.simulation import limit, world
 from tests.simulation.fixed import FIXED
 from tests.simulation.mutation import ROOT, mutated
 from tests.simulation.mutations import MUTATIONS, hunt
+from tests.simulation.run import MUST_HAPPEN, WORLDS_THAT_SEE_ALL
 from tests.simulation.world import run_world
 from tests.support.examples import first_soon
 from tests.support.seeds import fresh_seed
+from tests.support.sightings import tell
 
 CHUNKS = 26
 WORLDS_IN_CHUNK = 10
@@ -39,6 +43,7 @@ FOUND_SOON = (
     "the sweep takes objects of any epoch",
     "an uploaded frame replaces newer bytes",
     "sectors written in part are completed with zeros",
+    "a damaged object of the log is taken for its end",
 )
 """Mistakes hunted at every run; `python -m tests.simulation.mutations` hunts all."""
 
@@ -47,21 +52,37 @@ WORLDS_FOR_MISTAKE_MAX = 150
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_fresh_worlds(chunk: int) -> None:
-    for seed in range(FIRST + chunk * WORLDS_IN_CHUNK, FIRST + (chunk + 1) * WORLDS_IN_CHUNK):
-        all_is_well_in(seed)
+def test_fresh_worlds(chunk: int, record_property: Callable[[str, object], None]) -> None:
+    first = FIRST + chunk * WORLDS_IN_CHUNK
+    all_is_well_in(range(first, first + WORLDS_IN_CHUNK), record_property)
 
 
-def all_is_well_in(seed: int) -> None:
-    violation = run_world(seed).violation
-    if violation is not None:
-        pytest.fail(f"{violation}\n\nrepeat it with: python -m tests.simulation.run --seed {seed}", pytrace=False)
+def all_is_well_in(seeds: Sequence[int], record_property: Callable[[str, object], None]) -> None:
+    """And what they have seen is told: those of a whole run must have seen everything."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        result = run_world(seed)
+        seen.update(result.seen)
+        if result.violation is not None:
+            again = f"repeat it with: python -m tests.simulation.run --seed {seed}"
+            pytest.fail(f"{result.violation}\n\n{again}", pytrace=False)
+    tell(
+        record_property,
+        "worlds",
+        cases=len(seeds),
+        seen=seen,
+        must=MUST_HAPPEN,
+        cases_that_see_all=WORLDS_THAT_SEE_ALL,
+    )
+
+
+def test_a_whole_run_is_enough_to_see_everything() -> None:
+    assert CHUNKS * WORLDS_IN_CHUNK + len(FIXED) >= WORLDS_THAT_SEE_ALL
 
 
 @pytest.mark.parametrize("first", first_soon(range(0, len(FIXED), FIXED_IN_CHUNK), FIXED_CHUNKS_SOON))
-def test_fixed_worlds(first: int) -> None:
-    for seed in FIXED[first : first + FIXED_IN_CHUNK]:
-        all_is_well_in(seed)
+def test_fixed_worlds(first: int, record_property: Callable[[str, object], None]) -> None:
+    all_is_well_in(FIXED[first : first + FIXED_IN_CHUNK], record_property)
 
 
 @pytest.mark.parametrize("seed", [SMALL, *(pytest.param(seed, marks=pytest.mark.slow) for seed in REPEATED)])

@@ -29,7 +29,6 @@ from tests.simulation.profile import constants
 from tests.simulation.reading import check_memory, look, open_engine
 from tests.simulation.store import HANG_SECONDS, Client, Faults
 from tests.simulation.writer import TROUBLES, Writer
-from tests.support.inside import engine_of
 
 CALM_SECONDS_MAX = 400.0
 """Virtual seconds in which everything must come to its end once faults have ceased: the longest pause between two
@@ -101,19 +100,6 @@ class World(Happenings):
             if collecting:
                 gc.enable()
         return result
-
-    def _strike(self) -> None:
-        """Damage an object that the newest writer's manifest names, once there is one."""
-        if not self.profile.damage or self.calm_since < self.loop.time():
-            return
-        newest = self.oracle.newest()
-        serving = [w for w in self._writers if w.state in ("serving", "idle") and w.session is newest]
-        tables = [sst for sst, _ in engine_of(serving[0].store).manifests.listed()] if serving else []
-        if self.damage.strike(self.profile.damage, tables, self.oracle.sessions):
-            self.seen[f"fault: {self.profile.damage}"] += 1
-            self.note(f"{self.damage.name} is struck ({self.profile.damage}): {sorted(self.damage.blocks)}")
-        else:
-            self.loop.outside(self.profile.handover_seconds * self.chance.random(), self._strike)
 
     # --- life
 

@@ -8,8 +8,11 @@ from storage.crypto.keyslots import Slot, decode, encode
 from storage.crypto.password_slots import change_password
 from storage.env import RealEnv
 from storage.errors import (
+    AccessDenied,
     Corrupt,
     Invalid,
+    StorageError,
+    Unavailable,
     Unsupported,
     WrongPassword,
 )
@@ -68,6 +71,27 @@ async def test_damage_is_not_passed_over_for_an_older_object(store: MemoryStore,
     await store.put(keys_name(2), b"damaged")
     with pytest.raises(Corrupt, match=keys_name(2)):
         await load(store, OLD, env, CHEAP)
+
+
+@pytest.mark.parametrize("refusal", [Unavailable("keys/: a sector is bad"), AccessDenied("keys/: it is archived")])
+async def test_what_cannot_be_read_is_not_passed_over_for_an_older_object(
+    store: MemoryStore, env: RealEnv, monkeypatch: pytest.MonkeyPatch, refusal: StorageError
+) -> None:
+    await create(store, OLD, env, CHEAP)
+    older = await store.get(FIRST)
+    await change_password(store, OLD, NEW, env, CHEAP)
+    await store.put(FIRST, older)
+    given = store.get
+
+    async def get(name: str, *arguments: int, **options: int) -> bytes:
+        if name == keys_name(2):
+            raise refusal
+        return await given(name, *arguments, **options)
+
+    monkeypatch.setattr(store, "get", get)
+    for password in (OLD, NEW):
+        with pytest.raises(type(refusal), match="keys/"):
+            await load(store, password, env, CHEAP)
 
 
 async def test_a_newer_format_is_named(store: MemoryStore, env: RealEnv) -> None:
