@@ -110,6 +110,8 @@ def _words(plan: Answer) -> Iterator[str]:
     if plan["consolidated"]:
         most = size(plan["consolidated_bytes_max"])
         yield f"{plan['consolidated']} blocks in pieces would be written as one each: {most} up and down at most"
+    if plan["defragmented"]:
+        yield f"{plan['defragmented']} windows of neighbouring blocks would be written side by side"
     if plan["checkpoints"]:
         yield f"{plan['checkpoints']} checkpoints of the index would be written"
     if plan["fetched_bytes"] or plan["uploaded_bytes"]:

@@ -57,6 +57,10 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     """And one of so many, where more is covered by patches than dead, and the store is over its target."""
     consolidate_blocks_max: int = 256
     """Blocks of one consolidation: 64 MiB."""
+    window_pieces_max: int = 12
+    """Sixteen neighbouring blocks in so many places are written anew when clients write nothing."""
+    defragment_always: bool = False
+    """That is done also while they write, and however little they have written."""
     rows_per_part: int = ROWS_PER_PART
     """Of a checkpoint: about so many rows are sealed as one, and opened as one by a start."""
     checkpoint_at_rest: bool = False
@@ -73,6 +77,8 @@ def thorough(options: MaintenanceOptions) -> MaintenanceOptions:
         pack_count=2,
         patches_max=1,
         patches_max_at_rest=1,
+        window_pieces_max=8,
+        defragment_always=True,
         checkpoint_at_rest=True,
     )
 

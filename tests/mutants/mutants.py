@@ -8,11 +8,10 @@ from tests.mutants.mutant import mutants
 from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
+from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
 from tests.mutants.mutants_of_stores import STORES
-
-COMPACTION = "tests/storage/lsm/compaction/"
 
 MUTANTS = [
     *mutants(
@@ -226,32 +225,6 @@ MUTANTS = [
         ("contexts: none is listed unasked", "if not wanted or each.name", "if each.name"),
     ),
     *mutants(
-        "storage/lsm/compaction/plan.py",
-        f"{COMPACTION}test_plan.py {COMPACTION}test_plan_rest.py {COMPACTION}test_jobs_end.py",
-        (
-            "plan: a store at rest has the threshold of a busy one",
-            "options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min",
-            "options.unmerged_dead_bytes_min",
-        ),
-        (
-            "plan: a busy store has the threshold of one at rest",
-            "options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min",
-            "options.unmerged_dead_bytes_min_at_rest",
-        ),
-        ("plan: what is gathered often waits for its patches", " or block.often_gathered\n", "\n"),
-        (
-            "plan: what is gathered often has no precedence",
-            "key=lambda at: (not at.often_gathered, (at.layer",
-            "key=lambda at: ((at.layer",
-        ),
-        (
-            "plan: what is dropped may still be read",
-            "snapshot.ssts.merged & (snapshot.ssts.live == 0)",
-            "snapshot.ssts.live == 0",
-        ),
-        ("plan: what is damaged is repacked for ever", " & ~ssts.are(snapshot.skipped)", ""),
-    ),
-    *mutants(
         "storage/lsm/read/gathered.py",
         "tests/storage/lsm/read/test_gathered.py",
         ("gathered: one piece less is enough", "if pieces < PIECES_MIN:", "if pieces < PIECES_MIN - 1:"),
@@ -264,55 +237,6 @@ MUTANTS = [
             "self.forget(next(iter(self._times)))",
             "self.forget(next(reversed(self._times)))",
         ),
-    ),
-    *mutants(
-        "storage/lsm/layer.py",
-        f"{COMPACTION}test_jobs.py",
-        (
-            "gathered: nobody tells of what was fetched",
-            "            self.gathered.fetched(assembly.missing)\n",
-            "            pass\n",
-        ),
-    ),
-    *mutants(
-        "storage/lsm/compaction/consolidate.py",
-        f"{COMPACTION}test_jobs.py",
-        (
-            "consolidation: what it made is still gathered often",
-            "    layer.gathered.forget(item.block.block)\n",
-            "    pass\n",
-        ),
-    ),
-    *mutants(
-        "storage/lsm/compaction/consolidate.py",
-        "tests/storage/lsm/test_trunks.py",
-        (
-            "consolidation: it goes on after its head became a snapshot",
-            "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",
-            "        if False:\n",
-        ),
-    ),
-    *mutants(
-        "storage/lsm/compaction/usage.py",
-        "tests/storage/fs/test_usage.py",
-        (
-            "usage: a frame's size is that of its object",
-            "sum(ref.index_offset - HEADER_BYTES for ref in listed)",
-            "sum(ref.size for ref in listed)",
-        ),
-        (
-            "usage: what a checkpoint names is not stored",
-            "listed = [*merged(manifest, table), *manifest.ssts]",
-            "listed = [*manifest.ssts]",
-        ),
-        ("usage: what a memtable covers counts twice", " - allocated_bytes(extents([], index, *place))", ""),
-        (
-            "usage: what memory zeroed is still there",
-            "        if number not in zeroed:\n            sectors",
-            "        if True:\n            sectors",
-        ),
-        ("usage: it is counted once for ever", "if state != self._counted:", "if self._counted is None:"),
-        ("usage: dead is what is stored", "max(self.ssts.frames - self.live, 0)", "self.ssts.frames"),
     ),
     *mutants(
         "storage/fs/maintenance.py",
@@ -331,19 +255,10 @@ MUTANTS = [
         ),
         ("compact: the forecast of one device is that of all", "forecast(self._layer(device))", "forecast(None)"),
     ),
-    *mutants(
-        "storage/lsm/compaction/forecast.py",
-        f"tests/storage/fs/test_maintenance.py {COMPACTION}test_plan_rest.py",
-        (
-            "forecast: what is dropped stays",
-            "return replace(seen, ssts=left)",
-            "return replace(seen, ssts=left.beside(SstTable.of(job.ssts)))",
-        ),
-        ("forecast: what is copied is not uploaded", "    told.uploaded_bytes += live\n", ""),
-    ),
     *CHECKS,
     *CLIENTS,
     *COMMANDS,
+    *MAINTENANCE,
     *OPENING,
     *SNAPSHOTS,
     *STORES,

@@ -148,6 +148,12 @@ MAINTENANCE = [
         "assembly.block(its.layers.by_number[block.layer].tables, index, block.block, 0, BLOCK_BYTES)",
     ),
     Mutation(
+        "defragmentation: a block that was written meanwhile is what it was",
+        "storage/lsm/index/block_map.py",
+        "        if block not in self._taken:\n            return False\n        self._taken.discard(block)\n",
+        "        if block not in self._taken and len(chain) > 1:\n            return False\n",
+    ),
+    Mutation(
         "a snapshot does not keep what a consolidation replaces, and is moved to",
         "storage/lsm/compaction/consolidate.py",
         "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",

@@ -184,6 +184,17 @@ def _maintenance(chance: random.Random) -> MaintenanceOptions:
     pick = chance.choice
     if chance.random() < 0.2:
         return MaintenanceOptions()
+    if chance.random() < 0.3:
+        # What comes last of all is reached where the rest is seldom worth it.
+        return MaintenanceOptions(
+            look_seconds=pick([0.05, 0.5]),
+            rest_seconds=pick([0.0, 0.1]),
+            space_factor=10.0,
+            unmerged_ssts_max=pick([2, 8]),
+            patches_max_at_rest=pick([2, 16]),
+            window_pieces_max=pick([2, 3]),
+            defragment_always=True,
+        )
     return MaintenanceOptions(
         look_seconds=pick([0.05, 0.5, 2.0]),
         rest_seconds=pick([0.0, 0.1, 10.0]),

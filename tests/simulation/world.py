@@ -43,7 +43,7 @@ JOURNAL_ROOMS = (0, 400_000, 1 << 40, 1 << 40, 1 << 40, 1 << 40)
 RESTARTS_SHARE = 0.4
 """Of the ends of writers, in worlds with journals."""
 
-JOBS = ("Drop", "WriteCheckpoint", "Repack", "Consolidate")
+JOBS = ("Drop", "WriteCheckpoint", "Repack", "Consolidate", "Defragment")
 """The kinds of job that maintenance has."""
 
 

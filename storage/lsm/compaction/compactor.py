@@ -21,9 +21,11 @@ from storage.format.names import sst_name
 from storage.lsm.compaction.census import ListedSsts, Patched, count_patches, look_up_live
 from storage.lsm.compaction.consolidate import consolidate
 from storage.lsm.compaction.forecast import Forecast, forecast
+from storage.lsm.compaction.fragments import blocks_of, find_fragmented
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.compaction.plan import (
     Decision,
+    Defragment,
     Drop,
     Job,
     PatchedBlock,
@@ -94,6 +96,10 @@ class Compactor:
         """Blocks (layer, block) of which the store refused something, and until when each is left alone."""
         self._consolidated = (0, 0)
         """Layer and block of the last one that was consolidated."""
+        self._defragmented = (0, 0)
+        """Layer and first block of the last window that was defragmented."""
+        self._listed_bytes = 0
+        """That flushes have listed, less what defragmentations have uploaded."""
         self._seen = (0, 0.0)
         """Sequence of the newest operation at some moment, and since when it is that."""
         self._over_target = False
@@ -136,6 +142,7 @@ class Compactor:
     def grown(self, size: int) -> None:
         """A flush has listed SSTs of `size` bytes."""
         self._grown += size
+        self._listed_bytes += size
         if self._grown >= max(GROWN_BYTES_MIN, self._stored * GROWN_SHARE):
             self._has_grown.set()
 
@@ -204,7 +211,7 @@ class Compactor:
 
     async def forecast(self, layer: int | None) -> Forecast:
         """What `thorough_step`, again and again, would do."""
-        snapshot = await self.look(self.thorough, layer)
+        snapshot = await self.look(self.thorough, layer, to_the_end=True)
         return await self._its.ssts.encode(partial(forecast, snapshot, self.thorough))
 
     @property
@@ -234,12 +241,16 @@ class Compactor:
             return False
         return now - since >= self._options.rest_seconds
 
-    async def look(self, options: MaintenanceOptions | None = None, only: int | None = None) -> StoreFacts:
-        """What is known of the store now; with `only`, all but one layer is left as it is."""
+    async def look(
+        self, options: MaintenanceOptions | None = None, only: int | None = None, *, to_the_end: bool = False
+    ) -> StoreFacts:
+        """What is known of the store now; with `only`, all but one layer is left as it is. `to_the_end`: all that is
+        fragmented, not what a job may have of it.
+        """
         async with self._looking:
-            return await self._look(options or self._options, only)
+            return await self._look(options or self._options, only, to_the_end=to_the_end)
 
-    async def _look(self, options: MaintenanceOptions, only: int | None) -> StoreFacts:
+    async def _look(self, options: MaintenanceOptions, only: int | None, *, to_the_end: bool) -> StoreFacts:
         its = self._its
         others: set[str] = set()
         async with its.installing:
@@ -262,6 +273,14 @@ class Compactor:
         if own is not None:
             others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
             patched = Patched([block for block in patched.worth if block.layer == only], patched.covered)
+        fragmented = await find_fragmented(
+            [trunk for trunk in its.layers.forest.trunks() if only in (None, trunk.head)],
+            pieces=options.window_pieces_max if options.defragment_always or self._at_rest() else None,
+            behind=self._defragmented,
+            bytes_max=None if to_the_end else options.job_bytes_max,
+            skipped=self._unreadable.keys(),
+            run=its.ssts.encode,
+        )
         return StoreFacts(
             ssts=ssts,
             patched=patched.worth,
@@ -272,6 +291,8 @@ class Compactor:
             object_bytes=its.ssts.pace.object_bytes,
             skipped=self._skipped | self._withheld.keys() | others,
             skipped_blocks=self._unreadable.keys(),
+            fragmented=fragmented,
+            listed_bytes=self._listed_bytes,
             operations=len(manifest.operations),
         )
 
@@ -286,6 +307,10 @@ class Compactor:
             await write_checkpoint(self._its)
         elif isinstance(job, Repack):
             await self._repack(job.ssts)
+        elif isinstance(job, Defragment):
+            self._defragmented = job.windows[-1].layer, job.windows[-1].first
+            await consolidate(self._its, blocks_of(job.windows, self._its.heads()), on_unreadable=self._leave_block)
+            self._listed_bytes -= self.progress.uploaded_bytes - before
         else:
             last = job.blocks[-1]
             self._consolidated = last.layer, last.block

@@ -9,7 +9,16 @@ from dataclasses import replace
 import msgspec
 
 from storage.format.frame import BLOCK_BYTES
-from storage.lsm.compaction.plan import Consolidate, Drop, Job, Repack, StoreFacts, WriteCheckpoint, next_job
+from storage.lsm.compaction.plan import (
+    Consolidate,
+    Defragment,
+    Drop,
+    Job,
+    Repack,
+    StoreFacts,
+    WriteCheckpoint,
+    next_job,
+)
 from storage.lsm.compaction.sst_table import SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 
@@ -30,6 +39,8 @@ class Forecast(msgspec.Struct, kw_only=True):
     checkpoints: int = 0
     consolidated: int = 0
     """Blocks that would be written as one frame each."""
+    defragmented: int = 0
+    """Windows of neighbouring blocks that would be written side by side."""
     fetched_bytes: int = 0
     uploaded_bytes: int = 0
     consolidated_bytes_max: int = 0
@@ -58,6 +69,13 @@ def _after(seen: StoreFacts, job: Job, told: Forecast) -> StoreFacts:
         told.consolidated_bytes_max += len(job.blocks) * BLOCK_BYTES
         taken = {(block.layer, block.block) for block in job.blocks}
         return replace(seen, patched=[block for block in seen.patched if (block.layer, block.block) not in taken])
+    if isinstance(job, Defragment):
+        told.defragmented += len(job.windows)
+        size = sum(window.size for window in job.windows)
+        told.fetched_bytes += size
+        told.uploaded_bytes += size
+        taken_windows = set(job.windows)
+        return replace(seen, fragmented=[window for window in seen.fragmented if window not in taken_windows])
     left = ssts.where(~ssts.are({sst.id for sst in job.ssts}))
     if isinstance(job, Drop):
         told.dropped += len(job.ssts)

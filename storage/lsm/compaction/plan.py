@@ -8,6 +8,7 @@ In this order, since each makes room for the next:
 3. *Repack* SSTs of which little is still referred to, those with the least first; and *pack* small ones, of which a
    light load makes one a minute.
 4. *Consolidate* blocks that lie in many pieces.
+5. *Defragment* windows of neighbouring blocks that lie in many places, when clients write nothing.
 
 The figures, and why:
 
@@ -29,6 +30,11 @@ The figures, and why:
 - What is dead beside the checkpoint makes one due at 64 MiB, or a tenth of what is live: a checkpoint is about a
   thousandth of what is live. At rest 8 MiB are enough: where a disk was discarded, nothing else would ever come and ask
   for one, and of a store without data no more than that stays.
+- A window of 16 blocks is what one request can bring. It is written anew at 12 pieces: blocks overwritten at random
+  reach that when nine or ten of the sixteen are, so it costs less than two bytes for each written. Whoever writes
+  little and pauses often would pay that for each byte: so no more is written anew than flushes have listed since the
+  store was opened. Of small objects a window needs several: it must have more pieces, or it would be written anew for
+  ever. And the store never goes over its target, here without the slack: old frames die one by one, and only then go.
 """
 
 import heapq
@@ -38,9 +44,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.format.frame import BLOCK_BYTES
 from storage.lsm.compaction.sst_table import SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 from storage.units import MIB
+
+WINDOW_BLOCKS = 16
+"""4 MiB: what one request for frames brings at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,20 @@ class PatchedBlock:
     """Sectors that patches hold."""
     often_gathered: bool = False
     """Readers had to fetch it in many pieces, twice."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """Neighbouring blocks, of which one request could bring all."""
+
+    layer: int
+    first: int
+    blocks: int
+    """Of them, those with a frame."""
+    size: int
+    """Bytes of their frames."""
+    pieces: int
+    """Requests that it takes to bring them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,10 @@ class StoreFacts:
     """Done to trunks of layers, and not in the checkpoint."""
     covered: int = 0
     """Bytes of live frames that patches cover: nothing shows them, and a consolidation makes them dead."""
+    fragmented: Sequence[Window] = ()
+    """Windows in many pieces, in turn from where the last job ended; as many as a job may have, or more."""
+    listed_bytes: int = 0
+    """That flushes have listed and no defragmentation was set against yet."""
 
     @property
     def stored(self) -> int:
@@ -130,7 +158,17 @@ class Consolidate:
         return f"wrote {len(self.blocks)} blocks that lay in pieces as one each"
 
 
-Job = Drop | WriteCheckpoint | Repack | Consolidate
+@dataclass(frozen=True, slots=True)
+class Defragment:
+    """A job: write windows of neighbouring blocks anew, side by side."""
+
+    windows: tuple[Window, ...]
+
+    def words(self) -> str:
+        return f"wrote {len(self.windows)} windows of neighbouring blocks that lay apart side by side"
+
+
+Job = Drop | WriteCheckpoint | Repack | Consolidate | Defragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +218,7 @@ def next_job(snapshot: StoreFacts, options: MaintenanceOptions) -> Job | None:
         or _repack(snapshot, options)
         or _pack(snapshot, options)
         or _consolidate(snapshot, options)
+        or _defragment(snapshot, options)
         or _settle(snapshot, options)
     )
 
@@ -281,6 +320,26 @@ def _consolidate(snapshot: StoreFacts, options: MaintenanceOptions) -> Consolida
     behind = snapshot.consolidated
     worth.sort(key=lambda at: (not at.often_gathered, (at.layer, at.block) <= behind, at.layer, at.block))
     return _one_job(worth[: options.consolidate_blocks_max])
+
+
+def _defragment(snapshot: StoreFacts, options: MaintenanceOptions) -> Defragment | None:
+    room = int(options.space_factor * snapshot.shown) - snapshot.stored
+    if not options.defragment_always:
+        if not snapshot.at_rest:
+            return None
+        room = min(room, snapshot.listed_bytes)
+    room = min(room, options.job_bytes_max)
+    of_an_sst = max(snapshot.object_bytes // BLOCK_BYTES, 1)
+    taken: list[Window] = []
+    for window in snapshot.fragmented:
+        pieces_then = 1 + -(-(window.blocks - 1) // of_an_sst)
+        if window.pieces <= pieces_then:
+            continue
+        room -= window.size
+        if room < 0:
+            break
+        taken.append(window)
+    return Defragment(tuple(taken)) if taken else None
 
 
 def _readable(snapshot: StoreFacts) -> Iterable[PatchedBlock]:

@@ -124,7 +124,7 @@ class Layers(Engine):
 
     def begin_consolidation(self, index: Index, layer: int, block: int) -> None:
         state, chain = self.state, index.maps[layer][block]
-        if not chain or len(chain) < 2:
+        if not chain:
             return
         content, _ = index.shown(layer, block, self.frames(state))
         if not any(content):

@@ -7,10 +7,14 @@ import pytest
 
 from storage.lsm.compaction.forecast import forecast
 from storage.lsm.compaction.plan import (
+    WINDOW_BLOCKS,
     Consolidate,
+    Defragment,
+    Drop,
     Job,
     Repack,
     StoreFacts,
+    Window,
     WriteCheckpoint,
     next_job,
 )
@@ -36,6 +40,15 @@ def after(seen: StoreFacts, job: Job, fresh: int) -> StoreFacts:
             ssts[at] = replace(old, live=max(old.live - 50 * KIB * len(job.blocks) // len(ssts), 0))
         ssts.append(sst(fresh, written, merged=False, rows=len(job.blocks)))
         return replace(seen, ssts=SstTable.of(ssts), patched=[b for b in seen.patched if b.block not in blocks])
+    if isinstance(job, Defragment):
+        written = sum(window.size for window in job.windows)
+        for at, old in enumerate(ssts):
+            ssts[at] = replace(old, live=max(old.live - written // len(ssts), 0))
+        ssts.append(sst(fresh, written, merged=False, rows=len(job.windows) * WINDOW_BLOCKS))
+        left_as_it_is = [window for window in seen.fragmented if window not in job.windows]
+        listed = seen.listed_bytes - written
+        return replace(seen, ssts=SstTable.of(ssts), fragmented=left_as_it_is, listed_bytes=listed)
+    assert isinstance(job, Drop | Repack)
     taken = {s.id for s in job.ssts}
     left = [s for s in ssts if s.id not in taken]
     assert len(left) == len(ssts) - len(job.ssts)
@@ -52,7 +65,13 @@ def any_store(draw: random.Random) -> StoreFacts:
         rows = draw.choice([1, 100, 20_000])
         ssts.append(sst(number, live, frames=frames, merged=draw.random() < 0.7, rows=rows))
     patched = [block(number, draw.randrange(1, 40), draw.randrange(1, 65)) for number in range(draw.randrange(600))]
-    return StoreFacts(SstTable.of(ssts), patched, draw.choice([0, 10**6]), draw.random() < 0.5)
+    rows, at_rest = draw.choice([0, 10**6]), draw.random() < 0.5
+    windows = [
+        Window(1, number * WINDOW_BLOCKS, 16, draw.choice([100 * KIB, 4 * MIB]), draw.randrange(8, 17))
+        for number in range(draw.choice([0, 100]))
+    ]
+    listed = draw.choice([0, 100 * MIB])
+    return StoreFacts(SstTable.of(ssts), patched, rows, at_rest, fragmented=windows, listed_bytes=listed)
 
 
 @pytest.mark.fast
@@ -62,6 +81,7 @@ def test_a_store_that_nobody_writes_to_comes_to_rest() -> None:
     for seed in range(100):
         seen = any_store(random.Random(seed))
         steps = 3 * len(seen.ssts) + len(seen.patched) // OPTIONS.consolidate_blocks_max + 10
+        steps += len(seen.fragmented)
         for step in range(steps):
             job = next_job(seen, OPTIONS)
             if job is None:
@@ -77,7 +97,7 @@ def test_a_store_that_nobody_writes_to_comes_to_rest() -> None:
         if seen.at_rest:
             live, dead = sum(s.live for s in seen.ssts), sum(s.frames - s.live for s in seen.ssts if not s.merged)
             assert dead < max(OPTIONS.unmerged_dead_bytes_min_at_rest, OPTIONS.unmerged_dead_share * live)
-    assert done.keys() == {"Drop", "WriteCheckpoint", "Repack", "Consolidate"}
+    assert done.keys() == {"Drop", "WriteCheckpoint", "Repack", "Consolidate", "Defragment"}
 
 
 def test_it_looks_at_nothing_but_what_it_is_given() -> None:

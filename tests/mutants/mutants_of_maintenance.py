@@ -1,0 +1,131 @@
+"""Mistakes in maintenance: the plan, its jobs, and what is told of them."""
+
+from tests.mutants.mutant import mutants
+
+COMPACTION = "tests/storage/lsm/compaction/"
+
+MAINTENANCE = [
+    *mutants(
+        "storage/lsm/compaction/plan.py",
+        f"{COMPACTION}test_plan.py {COMPACTION}test_plan_rest.py {COMPACTION}test_jobs_end.py",
+        (
+            "plan: a store at rest has the threshold of a busy one",
+            "options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min",
+            "options.unmerged_dead_bytes_min",
+        ),
+        (
+            "plan: a busy store has the threshold of one at rest",
+            "options.unmerged_dead_bytes_min_at_rest if snapshot.at_rest else options.unmerged_dead_bytes_min",
+            "options.unmerged_dead_bytes_min_at_rest",
+        ),
+        ("plan: what is gathered often waits for its patches", " or block.often_gathered\n", "\n"),
+        (
+            "plan: what is gathered often has no precedence",
+            "key=lambda at: (not at.often_gathered, (at.layer",
+            "key=lambda at: ((at.layer",
+        ),
+        (
+            "plan: what is dropped may still be read",
+            "snapshot.ssts.merged & (snapshot.ssts.live == 0)",
+            "snapshot.ssts.live == 0",
+        ),
+        ("plan: what is damaged is repacked for ever", " & ~ssts.are(snapshot.skipped)", ""),
+    ),
+    *mutants(
+        "storage/lsm/layer.py",
+        f"{COMPACTION}test_jobs.py",
+        (
+            "gathered: nobody tells of what was fetched",
+            "            self.gathered.fetched(assembly.missing)\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/plan.py",
+        f"{COMPACTION}test_fragments.py",
+        (
+            "defragmentation: more is written anew than was written",
+            "        room = min(room, snapshot.listed_bytes)\n",
+            "",
+        ),
+        (
+            "defragmentation: the slack of the target counts too",
+            "room = int(options.space_factor * snapshot.shown) - snapshot.stored\n",
+            "room = int(options.space_factor * snapshot.shown) + options.space_slack_bytes - snapshot.stored\n",
+        ),
+        (
+            "defragmentation: what small objects cannot bring together is written anew",
+            "        if window.pieces <= pieces_then:\n            continue\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/fragments.py",
+        f"{COMPACTION}test_fragments.py",
+        (
+            "defragmentation: what a snapshot shows is stored twice",
+            "for trunk in trunks if trunk.is_alone}",
+            "for trunk in trunks}",
+        ),
+        ("defragmentation: a run that goes on in the next window counts as one", "& (window[1:] == window[:-1])", ""),
+    ),
+    *mutants(
+        "storage/lsm/index/block_map.py",
+        f"{COMPACTION}test_fragments.py",
+        (
+            "defragmentation: a block that was written meanwhile is what it was",
+            "        if block not in self._taken:\n            return False\n        self._taken.discard(block)\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/consolidate.py",
+        f"{COMPACTION}test_jobs.py",
+        (
+            "consolidation: what it made is still gathered often",
+            "    layer.gathered.forget(item.block.block)\n",
+            "    pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/consolidate.py",
+        "tests/storage/lsm/test_trunks.py",
+        (
+            "consolidation: it goes on after its head became a snapshot",
+            "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",
+            "        if False:\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/usage.py",
+        "tests/storage/fs/test_usage.py",
+        (
+            "usage: a frame's size is that of its object",
+            "sum(ref.index_offset - HEADER_BYTES for ref in listed)",
+            "sum(ref.size for ref in listed)",
+        ),
+        (
+            "usage: what a checkpoint names is not stored",
+            "listed = [*merged(manifest, table), *manifest.ssts]",
+            "listed = [*manifest.ssts]",
+        ),
+        ("usage: what a memtable covers counts twice", " - allocated_bytes(extents([], index, *place))", ""),
+        (
+            "usage: what memory zeroed is still there",
+            "        if number not in zeroed:\n            sectors",
+            "        if True:\n            sectors",
+        ),
+        ("usage: it is counted once for ever", "if state != self._counted:", "if self._counted is None:"),
+        ("usage: dead is what is stored", "max(self.ssts.frames - self.live, 0)", "self.ssts.frames"),
+    ),
+    *mutants(
+        "storage/lsm/compaction/forecast.py",
+        f"tests/storage/fs/test_maintenance.py {COMPACTION}test_plan_rest.py",
+        (
+            "forecast: what is dropped stays",
+            "return replace(seen, ssts=left)",
+            "return replace(seen, ssts=left.beside(SstTable.of(job.ssts)))",
+        ),
+        ("forecast: what is copied is not uploaded", "    told.uploaded_bytes += live\n", ""),
+    ),
+]
