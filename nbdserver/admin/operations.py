@@ -23,12 +23,12 @@ from nbdserver.admin.file_operations import (
     ShowFile,
 )
 from nbdserver.admin.password_operations import AddPassword, ChangePassword, ListPasswords, RemovePassword
-from nbdserver.admin.replica_operations import FindHeld, ForgetUnneeded, ShowHistory
+from nbdserver.admin.replica_operations import DeleteUnneeded, FindHeld, ShowHistory
 from nbdserver.admin.snapshot_operations import (
     CloneDevice,
     CreateSnapshot,
+    DeleteSnapshot,
     DiffSnapshot,
-    ForgetSnapshot,
     ListSnapshots,
     RollBackDevice,
 )
@@ -234,11 +234,11 @@ Operation = (
     | ListSnapshots
     | CreateSnapshot
     | DiffSnapshot
-    | ForgetSnapshot
+    | DeleteSnapshot
     | RollBackDevice
     | ShowHistory
     | FindHeld
-    | ForgetUnneeded
+    | DeleteUnneeded
     | ListFiles
     | ShowFile
     | MakeDirectory

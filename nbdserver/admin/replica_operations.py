@@ -58,7 +58,7 @@ class FindHeld(msgspec.Struct, frozen=True, tag="find-held"):
         return {"snapshot": await store.snapshots.which_is_held(self.device, self.snapshots, COMPARING)}
 
 
-class ForgetUnneeded(msgspec.Struct, frozen=True, tag="forget-unneeded"):
+class DeleteUnneeded(msgspec.Struct, frozen=True, tag="delete-unneeded"):
     """These snapshots of a device go; what is in use, or gone already, is passed over. Which ones went."""
 
     device: str

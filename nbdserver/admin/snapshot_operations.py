@@ -69,7 +69,7 @@ class CreateSnapshot(msgspec.Struct, frozen=True, tag="create-snapshot"):
         return {"snapshots": [f"{device}@{self.snapshot}" for device in devices]}
 
 
-class ForgetSnapshot(msgspec.Struct, frozen=True, tag="delete-snapshot"):
+class DeleteSnapshot(msgspec.Struct, frozen=True, tag="delete-snapshot"):
     """A snapshot goes."""
 
     device: str

@@ -141,9 +141,9 @@ def diff(place: Place, name: tuple[str, str], other: str, as_json: bool) -> None
 @store_option
 def delete(place: Place, name: tuple[str, str], as_json: bool) -> None:
     """Remove a snapshot DEVICE@SNAPSHOT, to which no client may be attached. All others stay as they are."""
-    from nbdserver.admin.snapshot_operations import ForgetSnapshot
+    from nbdserver.admin.snapshot_operations import DeleteSnapshot
 
-    answer = perform(place, ForgetSnapshot(*name))
+    answer = perform(place, DeleteSnapshot(*name))
     _say(answer, f"{name[0]}@{name[1]}: deleted", as_json=as_json)
 
 

@@ -118,13 +118,13 @@ class Replication:
         """Delete what the last round found to be needed no more. What is in use stays until a later one. A crash before
         it does too.
         """
-        from nbdserver.admin.replica_operations import ForgetUnneeded
+        from nbdserver.admin.replica_operations import DeleteUnneeded
 
         here, there = self._unneeded
         if here:
-            self._source.ask(ForgetUnneeded(self._device, here))
+            self._source.ask(DeleteUnneeded(self._device, here))
         if there:
-            self._target.ask(ForgetUnneeded(self._replica, there))
+            self._target.ask(DeleteUnneeded(self._replica, there))
         self._unneeded = ([], [])
 
     def _look_at_source(self) -> tuple[str, list[Held]]:
@@ -178,11 +178,11 @@ class Replication:
         A crash from here on leaves one that the next round deletes before it takes one: rounds that fail do not pile
         them up.
         """
-        from nbdserver.admin.replica_operations import ForgetUnneeded, ShowHistory
+        from nbdserver.admin.replica_operations import DeleteUnneeded, ShowHistory
         from nbdserver.admin.snapshot_operations import CreateSnapshot
 
         if self._unneeded[0]:
-            yield ForgetUnneeded(self._device, self._unneeded[0])
+            yield DeleteUnneeded(self._device, self._unneeded[0])
         name = plan.new_name(prefix, self._env.wall_clock(), both)
         yield CreateSnapshot([self._device], name)
         found = _held((yield ShowHistory(self._device)))
@@ -193,12 +193,12 @@ class Replication:
         into a snapshot, in case somebody wrote to it just now, and that is deleted if it is what `shows` holds: that
         one is still there. A crash in between leaves it to people.
         """
-        from nbdserver.admin.replica_operations import ForgetUnneeded
+        from nbdserver.admin.replica_operations import DeleteUnneeded
         from nbdserver.admin.snapshot_operations import DiffSnapshot, RollBackDevice
 
         kept = (yield RollBackDevice(self._replica, common, keep=True))["kept"].partition("@")[2]
         if not (yield DiffSnapshot(self._replica, shows, kept, 0))["ranges"]:
-            yield ForgetUnneeded(self._replica, [kept])
+            yield DeleteUnneeded(self._replica, [kept])
 
     def _carry(self, snapshot: str, base: str | None, advance: Callable[[int], None]) -> int:
         """Bring a snapshot to the target; durable there on return. How many bytes that took. A crash of any of the

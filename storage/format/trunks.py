@@ -2,6 +2,10 @@
 
 A *trunk* is a device: its snapshots, which are frozen layers, oldest first, and its head, the layer that is written to.
 An operation has the sequence of the record of the tree of names that it came with.
+
+One deed has a word in each layer, where something else is done: what somebody asks for is *deleted* (a device, a
+snapshot); then its row in the tree of names is *removed* (`storage.fs.inodes`), and in the engine its blocks and its
+place in the trunk are *dropped*, which is what operations say. An object that nothing needs is deleted from the bucket.
 """
 
 import msgspec
@@ -41,13 +45,13 @@ class RollBack(msgspec.Struct, frozen=True, array_like=True, tag=5):
     child: int
 
 
-class DeleteSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=6):
+class DropSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """A snapshot goes; all others show what they showed."""
 
     snapshot: int
 
 
-Operation = MakeLayer | DropLayer | FreezeHead | CloneSnapshot | RollBack | DeleteSnapshot
+Operation = MakeLayer | DropLayer | FreezeHead | CloneSnapshot | RollBack | DropSnapshot
 
 
 class LoggedOperation(msgspec.Struct, frozen=True, array_like=True):

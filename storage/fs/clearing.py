@@ -88,7 +88,7 @@ class Clearing:
         """Delete a snapshot if it can be; a crash leaves it, or not."""
         name = self._tree.namespace.layers()[number].name
         try:
-            await self._snapshots.forget(number)
+            await self._snapshots.delete_numbered(number)
         except NotFound:
             return  # somebody was faster
         except (Conflict, Unreadable) as error:

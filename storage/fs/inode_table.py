@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from storage.errors import Corrupt, Invalid
-from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, FreezeHead, MakeLayer, Operation, RollBack
+from storage.format.trunks import CloneSnapshot, DropLayer, DropSnapshot, FreezeHead, MakeLayer, Operation, RollBack
 from storage.fs.inodes import (
     LAYERS_MAX,
     CloneLayer,
@@ -193,7 +193,7 @@ class InodeTable:
                 for newer in [layer for layer in self.layers.values() if layer.parent == number]:
                     self._set(self.layers, newer.number, replace(newer, parent=gone.parent))
                 self._set(self.layers, number, None)
-                return DeleteSnapshot(number)
+                return DropSnapshot(number)
 
     def _head(self, number: int) -> tuple[Inode, LayerRow]:
         """A device file and its layer."""

@@ -147,7 +147,7 @@ class PutLayer(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class RemoveLayer(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """A layer goes with all its blocks."""
+    """The row of a layer goes. In the engine it is a `DropLayer`, with all its blocks."""
 
     number: int
 
@@ -196,7 +196,7 @@ class RollBackLayer(msgspec.Struct, frozen=True, array_like=True, tag=9):
 
 
 class RemoveSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """A snapshot goes; all other layers show what they showed."""
+    """The row of a snapshot goes; all other layers show what they showed. In the engine it is a `DropSnapshot`."""
 
     number: int
 

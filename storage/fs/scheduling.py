@@ -57,7 +57,7 @@ class Scheduling:
                 if moment not in still:
                     # In use, or over what cannot be read now: the next look tries again.
                     with suppress(*REFUSALS_OF_ONE):
-                        await self._snapshots.forget(number)
+                        await self._snapshots.delete_numbered(number)
                         _log.info("scheduled_snapshot_deleted", extra={"layer": number})
 
     def _taken(self) -> dict[str, dict[int, float]]:

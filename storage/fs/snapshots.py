@@ -197,7 +197,7 @@ class Snapshots:
             pinned.close()
             self.on_change()
         with suppress(StorageError):  # what has come about is not taken back for what has to be deleted later
-            await self.forget(taken[0])
+            await self.delete_numbered(taken[0])
 
     async def _clone(self, snapshot: Callable[[], int], new: str) -> None:
         names = self._tree.namespace
@@ -209,7 +209,7 @@ class Snapshots:
 
         await self._change(plan)
 
-    async def forget(self, number: int) -> None:
+    async def delete_numbered(self, number: int) -> None:
         """A snapshot goes, whatever its device is called by now. NotFound, Conflict: as `delete` has it."""
         names = self._tree.namespace
 

@@ -12,8 +12,8 @@ from storage.errors import BrokenInvariant, Unreadable
 from storage.format.journal_batch import JournalEntry
 from storage.format.trunks import (
     CloneSnapshot,
-    DeleteSnapshot,
     DropLayer,
+    DropSnapshot,
     FreezeHead,
     LoggedOperation,
     MakeLayer,
@@ -33,7 +33,7 @@ from storage.lsm.tree_state import TreeEffects, TreeState
 from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.queue import LayerQueue
 
-ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DeleteSnapshot)
+ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DropSnapshot)
 """Operations that give layers another place."""
 
 
@@ -201,7 +201,7 @@ class Layers:
             case DropLayer(number):
                 if number in layers:
                     self._written_to_dropped += layers.pop(number).written_bytes
-                    self._forget(number)
+                    self._drop_written(number)
                     self.forest.drop(number)
             case FreezeHead(head, child):
                 device = layers.pop(head)
@@ -215,14 +215,14 @@ class Layers:
                 clone.inherit(layers[snapshot])
             case RollBack(snapshot, head, child):
                 device = layers.pop(head)
-                self._forget(head)
+                self._drop_written(head)
                 device.move_on(child, sequence)
                 device.inherit(layers[snapshot])
                 layers[child] = device
-            case DeleteSnapshot(snapshot):
+            case DropSnapshot(snapshot):
                 layers.pop(snapshot)
 
-    def _forget(self, number: int) -> None:
+    def _drop_written(self, number: int) -> None:
         """What is in the active memtable of a layer that goes."""
         table = self._writes.memtable.layers.pop(number, None)
         if table is not None:

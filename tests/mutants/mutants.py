@@ -152,7 +152,7 @@ MUTANTS = [
         ),
         (
             "snapshots: a rollback keeps the old head's memtable",
-            "                device = layers.pop(head)\n                self._forget(head)\n"
+            "                device = layers.pop(head)\n                self._drop_written(head)\n"
             "                device.move_on(child, sequence)\n                device.inherit(layers[snapshot])\n",
             "                device = layers.pop(head)\n                before = device.own_memtables\n"
             "                device.move_on(child, sequence)\n                device.inherit(layers[snapshot])\n"

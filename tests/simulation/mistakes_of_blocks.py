@@ -238,7 +238,7 @@ BLOCKS = [
     Mutation(
         "a rollback keeps the writes of the head that goes",
         "storage/lsm/layers.py",
-        "                device = layers.pop(head)\n                self._forget(head)\n"
+        "                device = layers.pop(head)\n                self._drop_written(head)\n"
         "                device.move_on(child, sequence)\n"
         "                device.inherit(layers[snapshot])\n",
         "                device = layers.pop(head)\n"

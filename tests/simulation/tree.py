@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from storage.format.trunks import CloneSnapshot, DeleteSnapshot, DropLayer, RollBack
+from storage.format.trunks import CloneSnapshot, DropLayer, DropSnapshot, RollBack
 from storage.fs.name_tree import NameTree
 from storage.lsm.tree_state import TreeEffects
 from tests.simulation.disk_history import Violation
@@ -83,7 +83,7 @@ class Tree(NameTree):
         """What is done without anybody's asking: what the making of a clone has left is deleted, and what was not
         filled to its end.
         """
-        gone = {one.snapshot for one in effects.operations if isinstance(one, DeleteSnapshot)}
+        gone = {one.snapshot for one in effects.operations if isinstance(one, DropSnapshot)}
         dropped = {one.layer for one in effects.operations if isinstance(one, DropLayer)} & filling
         for name, (layer, _) in ({} if self.session is None else self.session.devices[-1]).items():
             if layer in gone and f"@{CLONE_UNDER_WAY}" in name:

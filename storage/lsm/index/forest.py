@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from storage.errors import BrokenInvariant
 from storage.format.trunks import (
     CloneSnapshot,
-    DeleteSnapshot,
     DropLayer,
+    DropSnapshot,
     FreezeHead,
     MakeLayer,
     Operation,
@@ -92,9 +92,9 @@ class Forest:
     def drop(self, layer: int) -> None:
         """A trunk of one layer goes, if it is there, ahead of its turn."""
         self._dropped.add(layer)
-        self._remove(layer)
+        self._drop_trunk(layer)
 
-    def _remove(self, layer: int) -> None:
+    def _drop_trunk(self, layer: int) -> None:
         trunk = self._trunks.get(layer)
         if trunk is not None and trunk.layers == [layer]:
             del self._trunks[layer]
@@ -111,15 +111,15 @@ class Forest:
                 if layer in self._trunks and self._trunks[layer].layers != [layer]:
                     raise BrokenInvariant(f"layer {layer} is dropped, and has snapshots")
                 self._dropped.discard(layer)
-                self._remove(layer)
+                self._drop_trunk(layer)
             case FreezeHead(head, child):
                 self._freeze(self._trunk_of(head, head), child)
             case CloneSnapshot(snapshot, layer):
                 yield from self._clone(self._trunk_of(snapshot), snapshot, layer)
             case RollBack(snapshot, head, child):
                 yield from self._roll_back(self._trunk_of(snapshot, head), snapshot, child)
-            case DeleteSnapshot(snapshot):
-                yield from self._delete(self._trunk_of(snapshot), snapshot)
+            case DropSnapshot(snapshot):
+                yield from self._drop_snapshot(self._trunk_of(snapshot), snapshot)
 
     def _trunk_of(self, layer: int, head: int | None = None) -> Trunk:
         trunk = self._trunks.get(layer)
@@ -163,7 +163,7 @@ class Forest:
         del self._trunks[head]
         self._trunks[child] = trunk
 
-    def _delete(self, trunk: Trunk, snapshot: int) -> Iterator[None]:
+    def _drop_snapshot(self, trunk: Trunk, snapshot: int) -> Iterator[None]:
         at = trunk.layers.index(snapshot)
         gone = trunk.deltas[at]
         if at:

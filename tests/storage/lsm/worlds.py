@@ -15,8 +15,8 @@ from storage.env import RealEnv
 from storage.errors import Closed, Corrupt, StorageError
 from storage.format.trunks import (
     CloneSnapshot,
-    DeleteSnapshot,
     DropLayer,
+    DropSnapshot,
     FreezeHead,
     MakeLayer,
     Operation,
@@ -85,7 +85,7 @@ class Layers:
             return DropLayer(number)
         if verb == "delete":
             trunk.remove(number)
-            return DeleteSnapshot(number)
+            return DropSnapshot(number)
         self._new(new)
         if verb == "freeze":
             trunk.append(new)

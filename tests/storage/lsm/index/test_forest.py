@@ -10,8 +10,8 @@ from storage.format.blocks import ALLOCATED, HOLE, FrameRef
 from storage.format.frame import SECTOR_BYTES
 from storage.format.trunks import (
     CloneSnapshot,
-    DeleteSnapshot,
     DropLayer,
+    DropSnapshot,
     FreezeHead,
     MakeLayer,
     Operation,
@@ -179,7 +179,7 @@ class Forests(RuleBasedStateMachine):
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         trunk, snapshot = self.snapshot(data)
-        self.operate(DeleteSnapshot(snapshot))
+        self.operate(DropSnapshot(snapshot))
         trunk.remove(snapshot)
         del self.truth[snapshot]
 
