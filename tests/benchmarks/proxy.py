@@ -1,6 +1,7 @@
 """A proxy in front of a store that is slow as a link is slow: by a delay, by a rate, or by both."""
 
 import asyncio
+import contextlib
 import threading
 
 from tests.support.processes import unused_port
@@ -16,6 +17,8 @@ class SlowProxy:
     def __init__(self, target: int, *, delay_seconds: float = 0.0, rate: float | None = None) -> None:
         self.port = unused_port()
         self.rate = rate
+        self.passed = 0
+        """Bytes of requests that have gone on to the port."""
         self._delay_seconds = delay_seconds
         self._target = target
         self._free = 0.0
@@ -55,6 +58,7 @@ class SlowProxy:
                     fresh = False
                 await self._take_turn(len(data))
                 to_writer.write(data)
+                self.passed += len(data)
                 await to_writer.drain()
             to_writer.close()
 
@@ -66,7 +70,8 @@ class SlowProxy:
                 await writer.drain()
             writer.close()
 
-        await asyncio.gather(requests(), answers(), return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):  # that is how the proxy ends
+            await asyncio.gather(requests(), answers(), return_exceptions=True)
 
     async def _take_turn(self, count: int) -> None:
         if self.rate is not None:

@@ -1,18 +1,29 @@
 """How long clients wait for replies when the link to the store is slow: a flood of writes, and a single writer beside
-it, at 1, 4, 10 and 20 MB/s."""
+it, at 1, 4, 10 and 20 MB/s.
 
+    scripts/bench store uplinks                        # the figures
+    scripts/bench uplinks [--seconds S] FILE.svg       # those of writes of 1 MiB, drawn by gnuplot
+"""
+
+import argparse
 import collections
 import contextlib
 import os
 import random
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from tests.benchmarks.bench import GIB, KIB, MIB, Bench, Row
 from tests.benchmarks.proxy import SlowProxy
 from tests.support.messages import WRITE
+from tests.support.minio import RunningMinio
 from tests.support.nbd import Client
 from tests.support.program import Server
 
@@ -20,6 +31,7 @@ RATES = (1e6, 4e6, 10e6, 20e6)
 DEPTH = 128
 SECONDS = 60.0
 WAIT_SECONDS_MAX = 5.0
+BIN_SECONDS = 0.25
 
 
 class Flood:
@@ -69,31 +81,53 @@ class Flood:
                 self._client.submit(WRITE, offset, data=self._blocks[self._number % 8])
 
 
+@dataclass(frozen=True)
+class Waits:
+    """What clients saw at one rate: seconds from one reply to the next, and to each, and to each of the single one."""
+
+    rate: float
+    gaps: Sequence[float]
+    flood: Sequence[float]
+    single: Sequence[float]
+
+    @property
+    def longest(self) -> float:
+        """Without any reply."""
+        return max(*self.gaps, *self.single)
+
+
 def uplinks(bench: Bench) -> Iterator[Row]:
     """At 1, 4, 10 and 20 MB/s: 128 writes of 1 MiB (then of 4 KiB) in flight, and one write at a time beside them."""
-    for size, name in ((MIB, "1 MiB"), (4 * KIB, "4 KiB")):
+    for size, label in ((MIB, "1 MiB"), (4 * KIB, "4 KiB")):
         for rate in RATES:
-            yield from _flooded(bench, rate, size, f"{name} at {rate / 1e6:g} MB/s")
+            seen, name = flooded(bench, rate, size, SECONDS), f"{label} at {rate / 1e6:g} MB/s"
+            said(name, seen)
+            done = len(seen.flood) * size / SECONDS / 1e6
+            value = f"{seen.longest:.1f} s, {done:.1f} MB/s"
+            yield Row(f"longest wait, {name}", value, "under 5 s", seen.longest < WAIT_SECONDS_MAX)
 
 
-def _flooded(bench: Bench, rate: float, size: int, name: str) -> Iterator[Row]:
+def flooded(bench: Bench, rate: float, size: int, seconds: float) -> Waits:
+    """128 writes of that size in flight for so long, on a new server behind a link of that rate."""
     with SlowProxy(bench.minio.port) as proxy, contextlib.ExitStack() as stack:
         server = bench.server("minio", GIB, endpoint=f"http://127.0.0.1:{proxy.port}")
         stack.callback(lambda: setattr(proxy, "rate", None))  # what is left goes up quickly
         flood, single = (Flood(server, *what) for what in ((size, DEPTH), (4 * KIB, 1)))
         proxy.rate = rate
-        beside = threading.Thread(target=single.run, args=(SECONDS,))
+        beside = threading.Thread(target=single.run, args=(seconds,))
         beside.start()
-        flood.run(SECONDS)
+        flood.run(seconds)
         beside.join()
-        done = len(flood.waits) * size / SECONDS / 1e6
-    for what, figures in (("between replies", flood.gaps), ("for a reply", flood.waits), ("beside it", single.waits)):
+    return Waits(rate, flood.gaps, flood.waits, single.waits)
+
+
+def said(name: str, seen: Waits) -> None:
+    """To standard output, in words."""
+    for what, figures in (("between replies", seen.gaps), ("for a reply", seen.flood), ("beside it", seen.single)):
         print(f"    {name}: seconds {what:16} {histogram(figures)}", flush=True)
-    worst = max(*flood.gaps, *single.waits)
-    yield Row(f"longest wait, {name}", f"{worst:.1f} s, {done:.1f} MB/s", "under 5 s", worst < WAIT_SECONDS_MAX)
 
 
-def histogram(figures: list[float]) -> str:
+def histogram(figures: Sequence[float]) -> str:
     """How many are below 0.1, 0.5, 1, 2, 5, 10, 30 s and above, and the longest."""
     bounds = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
     counts = collections.Counter(
@@ -103,4 +137,62 @@ def histogram(figures: list[float]) -> str:
     return f"{shown} max {max(figures):.2f}"
 
 
+def drawn(all_seen: Sequence[Waits]) -> str:
+    """The picture, by gnuplot: of each rate how many waits were how long."""
+    rows, panels = [], []
+    for position, seen in enumerate(all_seen):
+        for kind, figures in (("gaps", seen.gaps), ("single", seen.single)):
+            rows.append(f"${kind}{position} << EOD\n{table(figures)}EOD")
+        key = "set key outside bottom center horizontal" if seen is all_seen[-1] else "unset key"
+        title = f"{seen.rate / 1e6:g} MB/s: at most {seen.longest:.1f} s without a reply"
+        panels.append(
+            f'{key}\nset title "{title}"\n'
+            f'plot $gaps{position} using ($1-{BIN_SECONDS / 4}):2 with boxes title "128 writes of 1 MiB in flight: '
+            f'from one reply to the next", $single{position} using ($1+{BIN_SECONDS / 4}):2 with boxes '
+            'title "beside them one write of 4 KiB at a time: to its reply"'
+        )
+    script = "\n".join(
+        (
+            *rows,
+            'set terminal svg size 800,1200 font "sans-serif,13" background "white"',
+            f"set multiplot layout {len(all_seen)},1",
+            f"set boxwidth {BIN_SECONDS / 2}\nset style fill solid 0.7\nset logscale y\nset yrange [0.7:*]",
+            f'set xrange [-0.1:{WAIT_SECONDS_MAX + 0.5}]\nset xtics 1\nset xlabel "seconds"\nset ylabel "replies"',
+            f"set arrow from {WAIT_SECONDS_MAX}, graph 0 to {WAIT_SECONDS_MAX}, graph 1 nohead dashtype 2",
+            *panels,
+            "unset multiplot",
+        )
+    )
+    return subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=True).stdout
+
+
+def table(figures: Sequence[float]) -> str:
+    """The middle of each quarter of a second, and how many figures lie in it."""
+    counts = collections.Counter(int(figure / BIN_SECONDS) for figure in figures)
+    return "".join(f"{(at + 0.5) * BIN_SECONDS} {count}\n" for at, count in sorted(counts.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="draw how long clients wait for replies behind slow links")
+    parser.add_argument("file", type=Path, metavar="FILE.svg")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    chosen = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="nbd-"))
+    minio = RunningMinio(folder)
+    minio.start()
+    all_seen = []
+    try:
+        for rate in RATES:
+            with Bench(folder, minio) as bench:
+                all_seen.append(flooded(bench, rate, MIB, chosen.seconds))
+            said(f"1 MiB at {rate / 1e6:g} MB/s", all_seen[-1])
+    finally:
+        minio.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    chosen.file.write_text(drawn(all_seen))
+
+
 ALL = (uplinks,)
+
+if __name__ == "__main__":
+    main()
