@@ -1,9 +1,10 @@
-"""The real program over TCP, behind a link to its store of 4 MB/s: a client with 128 MiB under way is answered steadily.
+"""The real program over TCP, behind a link to its store of 4 MB/s: with 128 MiB under way a client is answered steadily.
 
 How long it waits is counted in bytes that the link has passed meanwhile, which no busy machine makes more.
 """
 
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def test_a_client_with_much_under_way_is_answered_steadily(
                 sent.append(proxy.passed - before)
                 assert answered * MIB - sent[-1] <= HELD_BYTES_MAX, f"{answered} replies, and {sent[-1]} bytes sent"
             sending.join()
-            gaps = [later - earlier for earlier, later in zip(sent, sent[1:], strict=False)]
+            gaps = [later - earlier for earlier, later in itertools.pairwise(sent)]
             assert max(gaps) <= GAP_BYTES_MAX
             client.flush()
             assert proxy.passed - before > WRITES * MIB
