@@ -1,4 +1,4 @@
-"""The real program over TCP, behind a link to its store of 4 MB/s: with 128 MiB under way a client is answered steadily.
+"""The real program over TCP, behind a link of 4 MB/s: with 128 MiB under way a client is answered steadily.
 
 How long it waits is counted in bytes that the link has passed meanwhile, which no busy machine makes more.
 """
