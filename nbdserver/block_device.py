@@ -90,6 +90,11 @@ class BlockDevice(Protocol):
         """Whether it may not be written."""
 
     @property
+    def is_view(self) -> bool:
+        """Whether it shows what a disk that somebody else writes held at one moment: who attaches that again, or once
+        more, may get another one."""
+
+    @property
     def exclusive_user(self) -> str | None:
         """What has it for itself now, such as "an import", or None."""
 

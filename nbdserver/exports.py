@@ -1,7 +1,7 @@
 """The exports: which devices are served, under which names, to whom, and which clients each has."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from nbdserver.access import AccessList, Identity, Mode, Rights
@@ -60,6 +60,7 @@ class Export:
         self.read_only = read_only or device.read_only
         self.exclusive = exclusive
         """Only one connection may have it at a time."""
+        self.is_view = device.is_view
 
     def snapshots(self) -> Sequence[str]:
         """The snapshots since which it can say what changed."""
@@ -115,7 +116,7 @@ class Exports:
     `lookup` finds a device by name (NotFound, Invalid), `names` lists what there is, as the same object until that
     changes. `only` restricts what is served to these names; `read_only` makes all of it read-only; `exclusive` lets
     each device have one connection at a time; `default` is what a client gets that asks for no name. `access` says who
-    may use what; None: everybody everything.
+    may use what; None: everybody everything. `incarnation` gives that of what `lookup` finds.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Exports:
         default: str | None = None,
         exclusive: bool = False,
         access: AccessList | None = None,
-        incarnation: Incarnations | None = None,
+        incarnation: Callable[[], Incarnations] | None = None,
         attachments: Attachments | None = None,
     ) -> None:
         self._incarnation = incarnation
@@ -179,7 +180,8 @@ class Exports:
         except (NotFound, Invalid):
             return None
         only_read = self._read_only or read_only
-        return Export(name, device, read_only=only_read, exclusive=self._exclusive, incarnation=self._incarnation)
+        incarnation = None if self._incarnation is None else self._incarnation()
+        return Export(name, device, read_only=only_read, exclusive=self._exclusive, incarnation=incarnation)
 
     def refusal(self, export: Export) -> str | None:
         """Why the export cannot be attached now."""
@@ -205,6 +207,10 @@ class Exports:
         clients.remove(client)
         if not clients:
             del self._clients[export.device]
+
+    def held(self) -> Collection[BlockDevice]:
+        """The devices that clients have."""
+        return self._clients.keys()
 
     def clients_of(self, name: str) -> list[str]:
         """What the clients of the device of that name are called, under whichever names they attached it."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from storage.fs.check import CheckOptions, CheckReport
     from storage.fs.device import Device
+    from storage.fs.following import Follower, open_follower
     from storage.fs.opening import check_store, open_damaged, open_reader, open_store
-    from storage.fs.status import StoreStatus
-    from storage.fs.store import DeviceInfo, Store
+    from storage.fs.status import DeviceInfo, StoreStatus
+    from storage.fs.store import Store
     from storage.fs.store_options import Opening, StoreOptions
     from storage.lsm.memtable.gate import Gate
     from storage.lsm.options import EngineOptions
@@ -26,6 +27,7 @@ __all__ = [
     "DeviceInfo",
     "EngineOptions",
     "ExtentState",
+    "Follower",
     "Gate",
     "Opening",
     "Piece",
@@ -34,6 +36,7 @@ __all__ = [
     "StoreStatus",
     "check_store",
     "open_damaged",
+    "open_follower",
     "open_reader",
     "open_store",
 ]
@@ -42,8 +45,9 @@ _PLACES = {
     "CheckOptions": "storage.fs.check",
     "CheckReport": "storage.fs.check",
     "Device": "storage.fs.device",
-    "DeviceInfo": "storage.fs.store",
+    "DeviceInfo": "storage.fs.status",
     "EngineOptions": "storage.lsm.options",
+    "Follower": "storage.fs.following",
     "Gate": "storage.lsm.memtable.gate",
     "Opening": "storage.fs.store_options",
     "Piece": "storage.lsm.read.assemble",
@@ -53,6 +57,7 @@ _PLACES = {
     "StoreStatus": "storage.fs.status",
     "check_store": "storage.fs.opening",
     "open_damaged": "storage.fs.opening",
+    "open_follower": "storage.fs.following",
     "open_reader": "storage.fs.opening",
     "open_store": "storage.fs.opening",
 }

@@ -45,7 +45,7 @@ from nbdserver.admin.operations import decode_operation
 from nbdserver.admin.snapshot_stream import SourceFailed, StreamEncoder
 from nbdserver.admin.snapshot_transfer import READER, receive, send
 from nbdserver.admin.transfer import dump, import_device
-from storage import CheckOptions, Store
+from storage import CheckOptions, Device, Store
 from storage.check.read_run import CheckProgress
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError, Unavailable
 from storage.fs.check import READ_RATE
@@ -72,16 +72,18 @@ class Admin:
 
     def __init__(
         self,
-        store: Store,
+        newest: Callable[[], Store],
         serving: Callable[[], Answer],
         clients: Clients = NO_CLIENTS,
         *,
         process: Callable[[], Answer] = dict,
         metrics: Handler | None = None,
     ) -> None:
-        """`serving` tells what the server serves and to whom, for the status; `clients` are those of the server;
-        `process` tells how it was started."""
-        self._store = store
+        """`newest` gives the store that is asked about; of one that is followed, the newest view. `serving` tells what
+        the server serves and to whom, for the status; `clients` are those of the server; `process` tells how it was
+        started.
+        """
+        self._newest = newest
         self._clients = clients
         self._serving = serving
         self._process = process
@@ -156,9 +158,10 @@ class Admin:
             self._path = None
 
     async def _status(self, _: web.Request) -> web.Response:
-        await self._store.count_usage()
+        store = self._newest()
+        await store.count_usage()
         about = {"version": __version__, "pid": os.getpid()}
-        return _json({**about, **self._serving(), "store": self._store.status()})
+        return _json({**about, **self._serving(), "store": store.status()})
 
     async def _started(self, _: web.Request) -> web.Response:
         return _json(self._process())
@@ -168,7 +171,7 @@ class Admin:
             operation = decode_operation(await request.read())
         except msgspec.MsgspecError as error:
             raise Invalid(f"the server does not know this operation: {error}") from error
-        answer = await operation.perform(self._store, self._clients)
+        answer = await operation.perform(self._newest(), self._clients)
         if operation.writes:
             logger.info("operation_done", extra={"operation": type(operation).__name__})
         return _json(answer)
@@ -188,20 +191,20 @@ class Admin:
             await response.write(line.encode())
 
         progress = CheckProgress()
-        line = await last_line(watched(self._store.check(options, progress), progress, tell))
+        line = await last_line(watched(self._newest().check(options, progress), progress, tell))
         await response.write(line.encode())
         await response.write_eof()
         return response
 
     async def _read_content(self, request: web.Request) -> web.StreamResponse:
         name, _, snapshot = request.match_info["name"].partition("@")
+        store = self._newest()
         with contextlib.ExitStack() as kept:
             if snapshot:
-                kept.enter_context(self._store.snapshots.reading(name, snapshot, READER))
-            return await self._send_content(request)
+                kept.enter_context(store.snapshots.reading(name, snapshot, READER))
+            return await self._send_content(request, store.device(request.match_info["name"]))
 
-    async def _send_content(self, request: web.Request) -> web.StreamResponse:
-        device = self._store.device(request.match_info["name"])
+    async def _send_content(self, request: web.Request, device: Device) -> web.StreamResponse:
         size = device.size
         response = web.StreamResponse(headers={SIZE_HEADER: str(size)})
         response.enable_chunked_encoding()
@@ -224,7 +227,7 @@ class Admin:
         encoder = StreamEncoder()
         try:
             async with contextlib.aclosing(
-                send(self._store, device, snapshot, request.query.get("since"), encoder)
+                send(self._newest(), device, snapshot, request.query.get("since"), encoder)
             ) as parts:
                 async for part in parts:
                     if not response.prepared:
@@ -239,12 +242,12 @@ class Admin:
         return response
 
     async def _write_stream(self, request: web.Request) -> web.Response:
-        return _json(await receive(self._store, request.match_info["name"], request.content.iter_any()))
+        return _json(await receive(self._newest(), request.match_info["name"], request.content.iter_any()))
 
     async def _write_content(self, request: web.Request) -> web.Response:
         size = request.query.get("size")
         filled = await import_device(
-            self._store,
+            self._newest(),
             request.match_info["name"],
             lambda room: _received(request.content, room),
             size=None if size is None else int(size),

@@ -201,6 +201,14 @@ def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
     return _server_beside(store)
 
 
+def find_reader(store: str, environ: Mapping[str, str]) -> AdminClient | None:
+    """A server of this machine that serves a store which somebody else writes, or None."""
+    for path in sockets_to_try(environ, store, follower=True):
+        with contextlib.suppress(OSError, AccessDenied):
+            return _server_at(path)
+    return None
+
+
 def _server_beside(store: str) -> AdminClient | None:
     """The server that left a note in the folder of a store. None: there is no note, or the writer has no socket yet, or
     no more, or is a command; whoever opens the store then is told who holds it.

@@ -7,7 +7,7 @@ anyway: a scrape only turns numbers into text. What is used (live bytes and the 
 `USAGE_SECONDS`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -55,8 +55,8 @@ class Counted(Protocol):
 class Metrics(Collector):
     """The metrics of a served store. Owned by the event loop."""
 
-    def __init__(self, store: Store, server: Counted, env: Env) -> None:
-        self._store = store
+    def __init__(self, newest: Callable[[], Store], server: Counted, env: Env) -> None:
+        self._newest = newest
         self._server = server
         self._env = env
         self._used_at = float("-inf")
@@ -69,23 +69,29 @@ class Metrics(Collector):
         """
         now = self._env.monotonic()
         if now - self._used_at >= USAGE_SECONDS:
-            await self._store.count_usage()
+            await self._newest().count_usage()
             self._used_at = now
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """What `prometheus_client` calls when it writes the text: every metric family, read in one step."""
-        yield InfoMetricFamily("nbdserver", "what runs", {"version": __version__, "store": self._store.url})
-        status: dict[str, Any] = msgspec.to_builtins(self._store.status())
+        yield InfoMetricFamily("nbdserver", "what runs", {"version": __version__, "store": self._newest().url})
+        status: dict[str, Any] = msgspec.to_builtins(self._newest().status())
         yield from _numbers("nbdserver_", (*STORE_STATS, *ENGINE_STATS), status)
         yield from _numbers("nbdserver_store_", REQUEST_STATS[2:], status)
         yield from self._requests()
         yield from self._devices()
         yield from self._clients()
+        if status["view"]:
+            yield GaugeMetricFamily(
+                "nbdserver_view_age_seconds",
+                "how old what is shown is, of a store that another server writes",
+                status["view"]["age_seconds"],
+            )
         yield from _problems(status)
 
     def _requests(self) -> Iterator[Metric]:
-        stats = self._store.request_stats
+        stats = self._newest().request_stats
         requests, failed = REQUEST_STATS[:2]
         for stat, counts in ((requests, stats.requests), (failed, stats.failed)):
             yield _labelled(CounterMetricFamily, f"nbdserver_store_{stat.name}", stat.meaning, "verb", counts)
@@ -94,7 +100,9 @@ class Metrics(Collector):
         )
 
     def _devices(self) -> Iterator[Metric]:
-        usage = {info.name: msgspec.to_builtins(self._store.device_usage(info.name)) for info in self._store.devices()}
+        usage = {
+            info.name: msgspec.to_builtins(self._newest().device_usage(info.name)) for info in self._newest().devices()
+        }
         for stat in DEVICE_STATS:
             family = CounterMetricFamily if stat.kind is StatKind.COUNTER else GaugeMetricFamily
             values = {name: used[stat.name] for name, used in usage.items()}
@@ -115,7 +123,7 @@ class Metrics(Collector):
             ("sent", "bytes of data to clients", {name: of_one.sent for name, of_one in traffic.items()}),
         ):
             yield _labelled(CounterMetricFamily, f"nbdserver_device_{what}_bytes", meaning, "device", values)
-        attached: dict[str, int] = dict.fromkeys((info.name for info in self._store.devices()), 0)
+        attached: dict[str, int] = dict.fromkeys((info.name for info in self._newest().devices()), 0)
         for client in self._server.clients():
             if client["export"] is not None:
                 attached[client["export"]] = attached.get(client["export"], 0) + 1

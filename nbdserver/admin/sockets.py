@@ -24,12 +24,13 @@ def runtime_folder(environ: Mapping[str, str]) -> Path:
     return _folders(environ)[0]
 
 
-def socket_path(folder: Path, store: str) -> Path:
-    """The socket of the server of `store`, as `config.locate` writes it.
+def socket_path(folder: Path, store: str, *, follower: bool = False) -> Path:
+    """The socket of the server of `store`, as `config.locate` writes it; of the one that writes it, or of one that
+    follows that.
 
     Invalid: the path is too long for one.
     """
-    path = _join(folder, store)
+    path = folder / socket_name(store, follower=follower)
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise Invalid(
             f"a socket in {folder} would have a path of more than {SOCKET_PATH_BYTES_MAX} bytes: "
@@ -38,10 +39,11 @@ def socket_path(folder: Path, store: str) -> Path:
     return path
 
 
-def sockets_to_try(environ: Mapping[str, str], store: str) -> list[Path]:
+def sockets_to_try(environ: Mapping[str, str], store: str, *, follower: bool = False) -> list[Path]:
     """Where the socket of a store's server may lie: this user's own folder first, then the system's."""
     folders = dict.fromkeys([*_folders(environ), SYSTEM_FOLDER])
-    return [path for folder in folders if len(os.fsencode(path := _join(folder, store))) <= SOCKET_PATH_BYTES_MAX]
+    paths = [folder / socket_name(store, follower=follower) for folder in folders]
+    return [path for path in paths if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX]
 
 
 def make_runtime_folder(folder: Path) -> None:
@@ -73,13 +75,9 @@ def servers_trusted_in(folder: Path) -> frozenset[int]:
     return users
 
 
-def socket_name(store: str) -> str:
+def socket_name(store: str, *, follower: bool = False) -> str:
     """What the socket of a store's server is called, in whatever folder."""
-    return f"{hashlib.sha256(store.encode()).hexdigest()[:24]}.sock"
-
-
-def _join(folder: Path, store: str) -> Path:
-    return folder / socket_name(store)
+    return f"{hashlib.sha256(store.encode()).hexdigest()[:24]}{'-r' if follower else ''}.sock"
 
 
 def _folders(environ: Mapping[str, str]) -> list[Path]:

@@ -32,13 +32,16 @@ A server does for ever, but a person waits here.
 
 
 def perform(place: Place, operation: Operation, *, password: Secret | None = None) -> Answer:
-    """Have an operation carried out on a store, served or at rest. Raises what the operation raises.
+    """Have an operation carried out on a store, served or at rest. Raises what the operation raises. One that follows
+    the store's writer is asked for what changes nothing, where that writer is not on this host.
 
     The password is looked for only where it is needed, unless the command has it already.
     """
-    from nbdserver.admin.client import find_server
+    from nbdserver.admin.client import find_reader, find_server
 
     server = find_server(place.store, os.environ)
+    if server is None and not operation.writes:
+        server = find_reader(place.store, os.environ)
     if server is not None:
         with reminding(server):
             return server.perform(operation)

@@ -91,10 +91,10 @@ def accept(place: Place, export: str, as_json: bool) -> None:
 
 def _server(place: Place) -> AdminClient:
     """NotFound: there is no server, and so there are no clients."""
-    from nbdserver.admin.client import find_server
+    from nbdserver.admin.client import find_reader, find_server
     from storage.errors import NotFound
 
-    server = find_server(place.store, os.environ)
+    server = find_server(place.store, os.environ) or find_reader(place.store, os.environ)
     if server is None:
         raise NotFound(f"no server of {place.store} runs on this machine")
     return server

@@ -68,7 +68,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("-p", "--port", type=click.IntRange(0, 65535), help=f"TCP port.  [default: {DEFAULT_PORT}]")
 @option("--unix", type=FILE, help="Unix socket to listen on; alone, no TCP port is opened.")
 @option("--export", "exports", type=NAME, multiple=True, help="Serve only this device. Repeatable.")
-@option("-r", "--read-only", is_flag=True, help="Refuse every write, and make neither store nor device.")
+@option("-r", "--read-only", is_flag=True, help="Follow a store that others write; change nothing.")
 @option("--default-export", type=NAME, help="What a client gets that names no device.")
 @option("--exclusive", is_flag=True, help="Let each device have one connection at a time.")
 @option("--tls", type=click.Choice(["off", "on", "require"]), default="off", help="Offer or require TLS.")
@@ -124,7 +124,9 @@ def serve(
     nbdserver serve /srv/disks --unix /run/nbd.sock --export vol1
     nbdserver serve /srv/disks --run 'qemu-img info $uri'
 
-    A store that is not there yet is made, unless --no-create or --read-only is given. When it listens, it
+    A store that is not there yet is made, unless --no-create or --read-only is given. With --read-only it
+    takes the store from nobody: whoever attaches then gets a disk as it was committed last, which stays as it
+    is, also beside a server elsewhere that writes it; snapshots too. When it listens, it
     prints one line for every export on standard output: its URI, a tab, and the command that attaches it.
     It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it read
     certificates and access list again, and reopen the log file. In the background (--fork) it logs to
@@ -166,6 +168,8 @@ def _check(settings: ServeSettings, *, fork: bool) -> None:
     """UsageError: options that exclude or need each other."""
     if settings.read_only and settings.create:
         raise click.UsageError("--read-only and --create exclude each other")
+    if settings.read_only and (settings.take_over or settings.accept_rollback):
+        raise click.UsageError("--read-only takes no store from anybody, and accepts nothing of one: leave that away")
     if settings.read_only and settings.keep:
         raise click.UsageError("--read-only and --keep exclude each other")
     if fork and settings.run is not None:

@@ -13,7 +13,7 @@ from nbdserver.cli.backend import at_rest, perform
 from nbdserver.cli.client_words import sentence
 from nbdserver.cli.exit_status import PROBLEMS
 from nbdserver.cli.parameters import Place, json_option, store_option
-from nbdserver.service.condition import problems, refused, waits_for
+from nbdserver.service.condition import problems, refused, view, waits_for
 
 if TYPE_CHECKING:
     from nbdserver.admin.asked import Answer
@@ -35,14 +35,19 @@ def status(place: Place, as_json: bool) -> int:
     - something written is not durable after 30 seconds;
     - an object cannot be read, or sectors cannot leave the log for that;
     - what nothing needs any more cannot be deleted;
-    - a client is refused, since something that it was answered may be lost (see "client accept").
+    - a client is refused, since something that it was answered may be lost (see "client accept");
+    - a server that follows another one (serve --read-only) has clients whose view has lost parts, or gets no newer one.
     """
-    from nbdserver.admin.client import find_server
+    from nbdserver.admin.client import find_reader, find_server
 
-    server = find_server(place.store, os.environ)
-    answer = _at_rest(place) if server is None else {"served": True, **server.status()}
+    server, reader = find_server(place.store, os.environ), find_reader(place.store, os.environ)
+    followed = None if server is None or reader is None else reader.status()
+    server = server or reader
+    answer = {**(_at_rest(place) if server is None else {"served": True, **server.status()}), "follower": followed}
     store = answer["store"]
     wrong = [*problems(store), *map(refused, answer["refused"])]
+    if followed is not None:
+        wrong += problems(followed["store"])
     if as_json:
         output.document({**answer, "problems": wrong})
     else:
@@ -84,6 +89,10 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
         yield "listening", str(uri)
     for client in answer["clients"]:
         yield "client", sentence(client)
+    if store["view"]:
+        yield "view", view(store["view"])
+    if (follower := answer["follower"]) is not None:
+        yield "follower", f"process {follower['pid']} shows a view {view(follower['store']['view'])}"
     yield "devices", str(store["devices"])
     yield "epoch", str(store["epoch"])
     yield "incarnation", answer["incarnation"]
@@ -110,7 +119,10 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
 def _served(answer: Answer, store: Mapping[str, Any]) -> str:
     if not answer["served"]:
         return "not here" if answer["starting"] is None else f"not yet: process {answer['starting']} is starting"
-    return f"by process {answer['pid']}" + (", which is stopping" if store["closing"] or answer["stopping"] else "")
+    how = ", which follows its writer" if store["view"] else ""
+    return f"by process {answer['pid']}{how}" + (
+        ", which is stopping" if store["closing"] or answer["stopping"] else ""
+    )
 
 
 @click.command()

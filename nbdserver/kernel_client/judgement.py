@@ -28,8 +28,8 @@ def forgotten(since: str | None, lineage: Lineage) -> str | None:
         return None
     if disk_of(since) != disk_of(lineage.incarnation):
         return (
-            "the export is another disk now: it was deleted and made anew, rolled back, made smaller, or a link leads "
-            "elsewhere; if that is what you want, attach it again"
+            "the export is another disk now: it was deleted and made anew, rolled back, made smaller, a link leads "
+            "elsewhere, or its server only reads and shows a newer moment; if that is what you want, attach it again"
         )
     return (
         "the server was lost, and writes that it had answered and that were not flushed may be missing: have the "

@@ -72,6 +72,10 @@ class ExportInfo(Protocol):
     def exclusive(self) -> bool:
         """Whether only one connection may have it at a time."""
 
+    @property
+    def is_view(self) -> bool:
+        """Whether another connection may see the disk as it was at another moment."""
+
     def snapshots(self) -> Sequence[str]:
         """The snapshots since which it can say what changed, by name."""
 
@@ -136,12 +140,12 @@ def transmission_flags(export: ExportInfo, dialect: Dialect, *, block_status: bo
     """The transmission flags of an export ("Transmission flags").
 
     CAN_MULTI_CONN holds because all connections of an export share one device: a FLUSH on one covers the
-    completed writes of all. It is not said where a second connection would be refused. BLOCK_STATUS_PAYLOAD is
-    for clients that selected a context of this very export (`block_status`).
+    completed writes of all. It is not said where a second connection would be refused, or may show the disk as it was
+    at another moment. BLOCK_STATUS_PAYLOAD is for clients that selected a context of this very export (`block_status`).
     """
     flags = wire.FLAG_HAS_FLAGS | wire.FLAG_SEND_FLUSH | wire.FLAG_SEND_FUA
     flags |= wire.FLAG_SEND_CACHE
-    if not export.exclusive:
+    if not export.exclusive and not export.is_view:
         flags |= wire.FLAG_CAN_MULTI_CONN
     if export.read_only:
         flags |= wire.FLAG_READ_ONLY

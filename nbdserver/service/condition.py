@@ -42,6 +42,8 @@ def problems(store: Document) -> list[str]:
         found.append(f"{withheld['name']} cannot be read since {since}: {withheld['reason']}{_where(withheld)}")
     if kept := store["kept_bytes"]:
         found.append(f"{format_size(kept)} cannot leave the log, since what lies below them cannot be read")
+    if store["view"]:
+        found += _lags(store["view"])
     garbage = store["garbage"]
     if garbage["since"] is not None:
         found.append(
@@ -56,6 +58,8 @@ def summary(store: Document, clients: int) -> str:
     wrong = problems(store)
     if wrong:
         return f"{wrong[0]} (and {len(wrong) - 1} more: nbdserver status)" if wrong[1:] else wrong[0]
+    if store["view"]:
+        return f"{store['devices']} devices, {clients} connections; a view {view(store['view'])}"
     waiting = not_durable(store) if store["unlogged_bytes"] else "everything durable"
     return f"{store['devices']} devices, {clients} connections; {waiting}"
 
@@ -97,6 +101,25 @@ def not_durable(store: Document) -> str:
 def moment(seconds: float) -> str:
     """A time in the local zone, to the second."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def view(shown: Document) -> str:
+    """What a server shows that follows another one."""
+    older = f"; {shown['older']} older ones are attached" if shown["older"] else ""
+    return f"of {moment(shown['as_of'])}, {shown['age_seconds']:.0f} s old{older}"
+
+
+def _lags(shown: Document) -> list[str]:
+    """What is wrong with that."""
+    found = []
+    if shown["collected"]:
+        found.append(
+            "what a client has attached was read as it was at a moment of which the writer has deleted parts since: "
+            "its reads fail, until it attaches again"
+        )
+    if shown["reason"]:
+        found.append(f"what is shown is {shown['age_seconds']:.0f} s old: {shown['reason']}")
+    return found
 
 
 def _failing(request: Document) -> str:

@@ -22,8 +22,8 @@ from typing import TypeVar
 
 import msgspec
 
-from nbdserver.admin.sockets import runtime_folder, socket_path
 from nbdserver.admin.starting import starting
+from nbdserver.attachments import Attachments
 from nbdserver.config import STOP_SECONDS, ServeSettings
 from nbdserver.journal_folder import journal_folder
 from nbdserver.service import logs
@@ -33,10 +33,11 @@ from nbdserver.service.last_server import attachments_after, tell
 from nbdserver.service.predecessor import Predecessor, predecessor
 from nbdserver.service.rehearsal import NOWHERE, rehearse
 from nbdserver.service.serve_policy import ServePolicy
-from nbdserver.service.service import ENDED_BY_SIGNAL, Service
+from nbdserver.service.served import OwnStore, Served
+from nbdserver.service.service import ENDED_BY_SIGNAL, Service, admin_socket
 from nbdserver.service.service_manager import ServiceManager
 from nbdserver.service.waiting import saying
-from storage import EngineOptions, Opening, Store, StoreOptions, open_store
+from storage import EngineOptions, Opening, Store, StoreOptions, open_follower, open_store
 from storage.env import Env
 from storage.fs.early_unlock import EarlyUnlock
 from storage.secret import Secret
@@ -101,19 +102,21 @@ async def _open_and_serve(
     waits = partial(_waiting, manager)
     async with waits(say, "opening the store", lambda waited: opening(settings.store, told, waited)):
         with password:
-            store = await _unless(stopped, _open(settings, password, early, env, told))
-    if store is None:
+            served = await _unless(stopped, _open(settings, password, early, env, told))
+    if served is None:
         return ENDED_BY_SIGNAL
     service: Service | None = None
     try:
-        attachments = await attachments_after(store, settings.after_loss)
-        service = Service(store, settings, env, security, attachments, manager)
+        attachments = Attachments(None)
+        if not settings.read_only:
+            attachments = await attachments_after(served.newest, settings.after_loss)
+        service = Service(served, settings, env, security, attachments, manager)
         try:
-            async with waits(say, "making devices", lambda _: _waits_for(store)):
+            async with waits(say, "making devices", lambda _: _waits_for(served.newest)):
                 announcements = await service.start()
             ready(announcements)
             manager.ready(service.summary())
-            tell(store, attachments)
+            tell(served.newest, attachments)
             async with manager.alive(service.summary):
                 status = await service.until_the_end(stopped)
         except BaseException:
@@ -125,8 +128,8 @@ async def _open_and_serve(
         return status
     finally:
         try:
-            async with waits(_say_stopping, "closing the store", lambda _: _waits_for(store)):
-                await store.close()
+            async with waits(_say_stopping, "closing the store", lambda _: _waits_for(served.newest)):
+                await served.close()
         finally:
             if service is not None:
                 await service.end()
@@ -149,26 +152,30 @@ def _say_stopping(sentence: str) -> None:
     logger.warning("stopping", extra={"waits_for": sentence})
 
 
-async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Store:
+async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Served:
     cache = EngineOptions().cache_bytes if settings.cache_bytes is None else settings.cache_bytes
-    return await open_store(
+    options = StoreOptions(
+        engine=EngineOptions(cache_bytes=cache),
+        state_folder=settings.state_folder,
+        journal_folder=None if settings.read_only else journal_folder(settings.journal, os.environ),
+        admin_socket=admin_socket(settings),
+        keep=settings.keep,
+        scrub_seconds=settings.scrub_days * 24 * 3600.0 or None,
+        unlocked=early,
+        opening=told,
+    )
+    if settings.read_only:
+        return await open_follower(settings.store, password, env=env, options=options)
+    store = await open_store(
         settings.store,
         password,
         env=env,
         create=settings.make_store,
         take_over=settings.take_over,
         accept_rollback=settings.accept_rollback,
-        options=StoreOptions(
-            engine=EngineOptions(cache_bytes=cache),
-            state_folder=settings.state_folder,
-            journal_folder=journal_folder(settings.journal, os.environ),
-            admin_socket=socket_path(runtime_folder(os.environ), settings.store),
-            keep=settings.keep,
-            scrub_seconds=settings.scrub_days * 24 * 3600.0 or None,
-            unlocked=early,
-            opening=told,
-        ),
+        options=options,
     )
+    return OwnStore(store)
 
 
 def _stopped_by_signals() -> asyncio.Event:

@@ -27,6 +27,7 @@ from nbdserver.service.condition import summary
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
 from nbdserver.service.launch import launch
 from nbdserver.service.serve_policy import ServePolicy
+from nbdserver.service.served import Served, tell_of_clients
 from nbdserver.service.service_manager import ServiceManager
 from storage import Store
 from storage.env import Env
@@ -43,28 +44,28 @@ class Service:
 
     def __init__(
         self,
-        store: Store,
+        served: Served,
         settings: ServeSettings,
         env: Env,
         security: ServePolicy,
         attachments: Attachments,
         manager: ServiceManager,
     ) -> None:
-        self._store = store
+        self._served = served
         self._env = env
         self._manager = manager
         self._attachments = attachments
         self._security = security
         self._settings = settings
         self._exports = Exports(
-            store.device,
-            store.names,
+            lambda name: served.newest.device(name),
+            lambda: served.newest.names(),
             read_only=settings.read_only,
             only=list(settings.exports) or None,
             default=settings.default_export,
             exclusive=settings.exclusive,
             access=security.access,
-            incarnation=store.incarnation,
+            incarnation=lambda: served.newest.incarnation,
             attachments=attachments,
         )
         self._server = Listener(
@@ -74,10 +75,10 @@ class Service:
             credentials=security.credentials,
             tls_required=settings.tls == "require",
         )
-        self._metrics = MetricsListener(Metrics(store, self._server, env).text, CONTENT_TYPE)
+        self._metrics = MetricsListener(Metrics(lambda: served.newest, self._server, env).text, CONTENT_TYPE)
         started = launch(settings, os.environ, managed=manager.present)
         self._admin = Admin(
-            store,
+            lambda: served.newest,
             self._serving,
             self._server,
             process=lambda: msgspec.to_builtins(started),
@@ -86,17 +87,17 @@ class Service:
         self._addresses: list[Address] = []
         self._folder: Path | None = None
         """Holds the socket of --run, where no address was asked for."""
-        store.open_devices.clients_of = self._exports.clients_of
+        tell_of_clients(served, self._exports)
 
     async def start(self) -> list[Announcement]:
         """Make the devices that were asked for and listen; gives what there is to attach."""
-        await _make_devices(self._store, self._settings.create)
+        await _make_devices(self._served.newest, self._settings.create)
         for name in self._settings.exports:
-            self._store.device(name)
+            self._served.newest.device(name)
         if self._settings.default_export is not None:
             self._check_default(self._settings.default_export)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
-        await self._admin.start(socket_path(runtime_folder(os.environ), self._settings.store))
+        await self._admin.start(admin_socket(self._settings))
         if self._settings.metrics is not None:
             await self._metrics.listen(*self._settings.metrics)
         await self._listen()
@@ -116,9 +117,9 @@ class Service:
             command = asyncio.create_task(captive.run(self._settings.run, told))
             waiting.append(command)
         try:
-            await asyncio.wait([*waiting, self._store.failed], return_when=asyncio.FIRST_COMPLETED)
-            if self._store.failed.done():
-                raise self._store.failed.result()
+            await asyncio.wait([*waiting, self._served.failed], return_when=asyncio.FIRST_COMPLETED)
+            if self._served.failed.done():
+                raise self._served.failed.result()
             if command is None:
                 return 0
             return command.result() if command.done() else ENDED_BY_SIGNAL
@@ -149,7 +150,7 @@ class Service:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._addresses:
-            logger.info("stopped_serving", extra={"store": self._store.url})
+            logger.info("stopped_serving", extra={"store": self._served.newest.url})
 
     async def _listen(self) -> None:
         """Open the sockets that were asked for; --run has one of its own where none was."""
@@ -169,7 +170,7 @@ class Service:
 
     def _check_default(self, name: str) -> None:
         """NotFound, Invalid: the default export is not there, or not served."""
-        self._store.device(name)
+        self._served.newest.device(name)
         if name not in self._exports.names():
             raise Invalid(f"the default export {name!r} is not served: name it with --export too")
 
@@ -183,7 +184,7 @@ class Service:
 
     def summary(self) -> str:
         """How it does, in a sentence."""
-        return summary(msgspec.to_builtins(self._store.status()), len(self._server.clients()))
+        return summary(msgspec.to_builtins(self._served.newest.status()), len(self._server.clients()))
 
     def _serving(self) -> dict[str, object]:
         """The server's part of the status."""
@@ -192,9 +193,14 @@ class Service:
             "listening": [address.uri("") for address in self._addresses],
             "exports": self._exports.names(),
             "clients": self._server.clients(),
-            "incarnation": self._store.incarnation.id,
+            "incarnation": self._served.newest.incarnation.id,
             "refused": [{"export": each.export, "client": each.client} for each in self._attachments.refused],
         }
+
+
+def admin_socket(settings: ServeSettings) -> Path:
+    """Where commands of this host reach this server."""
+    return socket_path(runtime_folder(os.environ), settings.store, follower=settings.read_only)
 
 
 def _limits(settings: ServeSettings) -> Limits:

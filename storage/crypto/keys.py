@@ -199,6 +199,14 @@ class OldKeysLeft(Unfinished):
         self.name = name
 
 
+async def newest_number(store: ObjectStore) -> int:
+    """The number of the keys object in force. NotFound: there is none, so no store."""
+    numbers = await _numbers(store)
+    if not numbers:
+        raise NotFound(f"there is no store at {store.url}: it has no key object")
+    return max(numbers)
+
+
 async def older(store: ObjectStore, number: int) -> list[str]:
     """The keys objects below `number`, which a crash in a change of password, or a store that would not delete, may
     have left behind: they are garbage, which an older password still opens.

@@ -10,7 +10,15 @@ from storage.fs.check import device_names
 from storage.fs.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.namespace import Namespace
-from storage.fs.status import DeviceUsage, FailingRequest, GarbageStatus, StoreFailure, StoreStatus, unreadable
+from storage.fs.status import (
+    DeviceUsage,
+    FailingRequest,
+    GarbageStatus,
+    StoreFailure,
+    StoreStatus,
+    ViewStatus,
+    unreadable,
+)
 from storage.lsm.compaction.usage import LayerUsage
 from storage.lsm.engine import Engine
 from storage.lsm.gc.garbage import Garbage
@@ -26,10 +34,11 @@ def current_status(
     requests: RequestStats,
     env: Env,
     *,
+    view: ViewStatus | None,
     opened_at: float,
     damaged: list[str],
 ) -> StoreStatus:
-    """All of it; `opened_at` by the monotonic clock."""
+    """All of it, with that of a view; `opened_at` by the monotonic clock."""
     namespace = tree.namespace
 
     def moment(monotonic: float) -> float:
@@ -44,6 +53,7 @@ def current_status(
         store_id=engine.store_id.hex(),
         epoch=engine.epoch,
         read_only=engine.read_only,
+        view=view,
         devices=len(devices),
         logical_bytes=sum(namespace.size(inode) for _, inode in devices),
         allocated_bytes=sum(device_usage(engine, namespace, inode).allocated_bytes for _, inode in devices),

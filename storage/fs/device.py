@@ -33,6 +33,7 @@ class Device:
         size: int,
         read_only: bool,
         identity: Callable[[], str],
+        is_view: bool = False,
     ) -> None:
         self._layer = layer
         self._identity = identity
@@ -41,6 +42,8 @@ class Device:
         self.journal = journal
         self.history = history
         self.read_only = read_only
+        self.is_view = is_view
+        """Whether it is what a disk that somebody else writes held at one moment."""
         self.exclusive_user: str | None = None
         """What has it for itself, such as "an import"; no client should get it meanwhile."""
         self.read_cached: Callable[[int, int], list[Piece] | None] = layer.read_cached
@@ -50,7 +53,7 @@ class Device:
         self.want_durable = layer.queue.want_durable
         self.listen = layer.queue.listen
         self.unlisten = layer.queue.unlisten
-        self.write: Callable[[int, Buffer], int] = self._refuse if read_only else layer.write
+        self.write: Callable[[int, Buffer], int] = _refuse if read_only else layer.write
 
     @classmethod
     def of(cls, engine: Engine, tree: NameTree, record: LayerRow, identity: Callable[[], str]) -> "Device":
@@ -64,6 +67,7 @@ class Device:
             size=record.size,
             read_only=engine.read_only or record.frozen,
             identity=identity,
+            is_view=engine.read_only and not record.frozen,
         )
         device.exclusive_user = UNFINISHED if record.filling else None
         return device
@@ -85,7 +89,7 @@ class Device:
         operation.
         """
         if self.read_only:
-            self._refuse(offset, b"")
+            _refuse(offset, b"")
         if length <= 0:
             raise Invalid("a range to zero must not be empty")
         return self._layer.zero(offset, length, allocated=allocated)
@@ -93,7 +97,8 @@ class Device:
     def retire(self) -> None:
         """The device was deleted: who still holds it writes no more."""
         self.read_only = True
-        self.write = self._refuse
+        self.write = _refuse
 
-    def _refuse(self, offset: int, data: Buffer) -> int:
-        raise AccessDenied("this device is read-only, or was deleted")
+
+def _refuse(offset: int, data: Buffer) -> int:
+    raise AccessDenied("this device is read-only, or was deleted")

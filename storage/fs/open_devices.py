@@ -6,7 +6,7 @@ every client. Who holds one, or is attached to it, has it neither deleted, renam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from weakref import WeakValueDictionary
@@ -40,7 +40,7 @@ class OpenDevices:
             name = names[0]
         inode = self._tree.namespace.device(name)[1]
         record, key = self._tree.namespace.layers()[inode.layer], f"inode {inode.number}"
-        identity = partial(self._tree.namespace.identity, inode.number)
+        identity = partial(self._engine.identity, partial(self._tree.namespace.identity, inode.number))
         if snapshot:
             record = find_snapshot(self._tree.namespace, name, snapshot)
             key = f"layer {record.number}"
@@ -49,6 +49,10 @@ class OpenDevices:
         if device is None:
             device = self._devices[key] = Device.of(self._engine, self._tree, record, identity)
         return device
+
+    def has(self, devices: Collection[object]) -> bool:
+        """Whether one of these devices is one of its own."""
+        return any(device in devices for device in self._devices.values())
 
     def retire(self, inode: Inode) -> None:
         """The device goes: whoever has it can do nothing more with it."""

@@ -13,6 +13,7 @@ from functools import partial
 import msgspec
 
 from storage.bucket.listing import list_log, list_manifests, list_ssts
+from storage.cache.frame_cache import FrameCache
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import KeptReadTimes
 from storage.check.subject import Subject
@@ -92,7 +93,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
     opening = patient.with_deadline(options.store_deadline_seconds)
     told = options.opening
     told.health, told.step = options.unlocked.health if options.unlocked else patient.health, "its keys"
-    host = _host(patient.url, options)
+    host = remembered(patient.url, options)
     tree = NameTree()
     try:
         if host is not None and terms.accept_rollback:
@@ -153,7 +154,7 @@ async def check_store(
     objects = RetryingStore(open_location(location, env), env, options.store_deadline_seconds)
     options.opening.health, options.opening.step = objects.health, "its keys"
     try:
-        host = _host(objects.url, options)
+        host = remembered(objects.url, options)
         key, number, _ = await unlock(objects, password, env, None, create=False, accept_rollback=False)
         anchor = None if host is None else await env.run("store", host.load)
         options.opening.step = "everything that it refers to"
@@ -177,7 +178,7 @@ async def open_damaged(
     )
     options.opening.health, options.opening.step = objects.health, "everything that it refers to"
     try:
-        host = _host(objects.url, options)
+        host = remembered(objects.url, options)
         key, number, _ = await unlock(objects, password, env, None, create=False, accept_rollback=False)
         anchor = None if host is None else await env.run("store", host.load)
         surveyed = await survey(Subject(objects, key, number, env, NameTree, anchor))
@@ -186,7 +187,9 @@ async def open_damaged(
         if surveyed.tree_image is not None:
             tree.load(surveyed.tree_image)
         engine_options = msgspec.structs.replace(options.engine, patience_seconds=options.patience_seconds)
-        its = Context(opened, objects, objects.once(), key, tree, env, engine_options, None, surveyed.sst_numbers, True)
+        cache = FrameCache(engine_options.cache_bytes)
+        numbers = surveyed.sst_numbers
+        its = Context(opened, objects, objects.once(), key, tree, env, engine_options, None, numbers, cache, True)
         engine = await Engine.on_damaged(its, number)
     except BaseException:
         await objects.close()
@@ -194,7 +197,7 @@ async def open_damaged(
     return Store(objects=objects, stats=stats, engine=engine, tree=tree, env=env, options=options, created=False)
 
 
-def _host(url: str, options: StoreOptions) -> HostState | None:
+def remembered(url: str, options: StoreOptions) -> HostState | None:
     """What this host remembers of a store; a store in memory has no host."""
     if url == "memory://":
         return None

@@ -5,6 +5,7 @@ moments are seconds since 1970.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -56,6 +57,20 @@ class GarbageStatus(msgspec.Struct, frozen=True):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One device as listed; size in bytes, times in seconds since 1970."""
+
+    name: str
+    size: int
+    read_only: bool
+    created: float
+    modified: float
+    mode: int
+    uid: int
+    gid: int
+
+
 class DeviceUsage(msgspec.Struct, frozen=True):
     """What one device uses: the `DEVICE_STATS`."""
 
@@ -67,6 +82,21 @@ class DeviceUsage(msgspec.Struct, frozen=True):
     written_bytes: int
 
 
+class ViewStatus(msgspec.Struct, frozen=True):
+    """Of a store that somebody else writes: how old what is shown of it is."""
+
+    as_of: float
+    """When it was last known to be all that is committed."""
+    age_seconds: float
+    """Since then."""
+    older: int
+    """Views of earlier moments that clients still have."""
+    collected: int
+    """Views of which somebody met a part that the writer has deleted since."""
+    reason: str
+    """Why there is no newer view, though there may be something newer; else nothing."""
+
+
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a person wants to know of an open store."""
 
@@ -74,6 +104,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     store_id: str
     epoch: int
     read_only: bool
+    view: ViewStatus | None
+    """Of a server that follows another one; else None."""
     devices: int
     uptime_seconds: float
     failing: StoreFailure | None

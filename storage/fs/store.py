@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import KeptReadTimes
@@ -25,26 +24,12 @@ from storage.fs.name_tree import NameTree
 from storage.fs.open_devices import OpenDevices
 from storage.fs.scheduling import Scheduling
 from storage.fs.snapshots import Snapshots
-from storage.fs.status import DeviceUsage, StoreStatus
+from storage.fs.status import DeviceInfo, DeviceUsage, StoreStatus, ViewStatus
 from storage.fs.store_options import StoreOptions
 from storage.fs.store_passwords import StorePasswords
 from storage.lsm.engine import Engine
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceInfo:
-    """One device as listed; size in bytes, times in seconds since 1970."""
-
-    name: str
-    size: int
-    read_only: bool
-    created: float
-    modified: float
-    mode: int
-    uid: int
-    gid: int
 
 
 class Store:
@@ -63,6 +48,8 @@ class Store:
     ) -> None:
         self.created = created
         self.incarnation = Incarnation(engine.manifests, engine.host, env)
+        self.view: Callable[[], ViewStatus | None] = lambda: None
+        """How old it is, if it is one of the views of a store that somebody else writes."""
         self._objects = objects
         self.request_stats = stats
         """What went to the object store and came from it, by verb."""
@@ -212,6 +199,11 @@ class Store:
         finally:
             await self._objects.close()
 
+    async def end(self, error: StorageError) -> None:
+        """Fail what is still asked of it, without a word to where it lies."""
+        self._engine.fail(error)
+        await self._engine.close()
+
     async def count_usage(self) -> None:
         """Count what is used, for `status` and `device_usage`, unless nothing has changed since. In memory only, in
         pieces of half a millisecond: 60 ms for a terabyte of mapped blocks.
@@ -224,6 +216,7 @@ class Store:
 
     async def check(self, options: CheckOptions, progress: CheckProgress) -> CheckReport:
         """Whether all of the store is whole, and what is in memory the same as what lies there. Clients go on."""
+        self._engine.check_writer()
         objects = self._objects.with_deadline(self._options.store_deadline_seconds)
         return await check_running(self._engine, self._tree, objects, self._reads, options, progress)
 
@@ -235,6 +228,7 @@ class Store:
             self._objects,
             self.request_stats,
             self._env,
+            view=self.view(),
             opened_at=self._opened_at,
             damaged=self._reads.damaged,
         )

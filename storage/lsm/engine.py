@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from storage.cache.frame_cache import FrameCache
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError
@@ -32,7 +33,7 @@ from storage.lsm.recovery.take_over import Opened, Opener
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_state import TreeChange, TreeState, TrunkChange, TrunkPlan
 from storage.lsm.wal.queue import LayerQueue
-from storage.lsm.wiring import Context, new_sweeper, numbers, put_together
+from storage.lsm.wiring import Context, Frames, new_sweeper, numbers, put_together
 from storage.objects.base import ObjectStore
 from storage.stats import EngineNumbers
 
@@ -49,6 +50,10 @@ class Engine:
         self.epoch = opened.epoch
         self.host, self.read_only = its.host, its.read_only
         self.manifests = opened.manifests
+        self.log_end = opened.replay.end
+        """Where the log ended that was found: with the manifest, what a reader's view is of."""
+        self.collected = False
+        """Whether a reader met something that the store's writer has put elsewhere since."""
         self.failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
         self.closing = False
         self._single = its.single
@@ -93,12 +98,15 @@ class Engine:
         prepare: Callable[[], Awaitable[None]] | None = None,
         single_store: ObjectStore | None = None,
         journal: JournalFiles | None = None,
+        frames: Frames | None = None,
     ) -> Engine:
         """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only,
         `single_store` the same that tries each request once; `prepare` is awaited when the store was found whole, and
-        before anything is written. `journal` is where this host's journals of the store lie.
+        before anything is written. `journal` is where this host's journals of the store lie. `frames` are those of
+        another view of it, to be shared.
         """
-        sst_numbers = SstNumbers()
+        frames = frames or Frames(SstNumbers(), FrameCache(options.cache_bytes))
+        sst_numbers, cache = frames.sst_numbers, frames.cache
         kept = options.manifests_kept
         opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, journal, kept)
         opened: Opened | None = None
@@ -109,7 +117,8 @@ class Engine:
                 terms = {"take_over": take_over, "accept_rollback": accept_rollback}
                 opened = await opener.open_writer(tree, prepare=prepare, **terms)
             opened.manifests.use(store)
-            its = Context(opened, store, single_store or store, key, tree, env, options, host, sst_numbers, read_only)
+            single = single_store or store
+            its = Context(opened, store, single, key, tree, env, options, host, sst_numbers, cache, read_only)
             engine = cls(its, keys_number)
             await engine._replay(opened, sst_numbers)
             if not read_only:
@@ -176,8 +185,9 @@ class Engine:
             await self.manifests.look_for_newer()
         except Fenced as error:
             if self.read_only:
+                self.collected = True
                 raise Closed(
-                    f"{self._single.url} was changed by its writer, what was to be read lies elsewhere: open it anew"
+                    f"{self._single.url} is read as it was, and a part of that was deleted by its writer"
                 ) from None
             self.fail(error)
             raise
@@ -237,6 +247,11 @@ class Engine:
         """Raise what ended this engine, if anything did."""
         if self.failed.done():
             raise self.failed.result().with_traceback(None)  # it is raised again and again, and would grow
+
+    def identity(self, disk: Callable[[], str]) -> str:
+        """What a disk is known by: to a reader also by the moment that it shows it at."""
+        name = disk()
+        return f"{name}.{self.manifests.number}.{self.log_end}" if name and self.read_only else name
 
     def check_writer(self) -> None:
         """Raise AccessDenied if this engine may not change its store."""

@@ -75,6 +75,14 @@ class Supervisor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Frames:
+    """Decoded frames, and the numbers by which they are known: what several views of one store have in common."""
+
+    sst_numbers: SstNumbers
+    cache: FrameCache
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What is given to an engine, and what was found when its store was opened."""
 
@@ -88,6 +96,7 @@ class Context:
     options: EngineOptions
     host: HostState | None
     sst_numbers: SstNumbers
+    cache: FrameCache
     read_only: bool
 
 
@@ -111,7 +120,7 @@ class Parts:
 def put_together(its: Context, engine: Supervisor) -> Parts:
     """The parts of one engine, each knowing those before it."""
     opened, manifests = its.opened, its.opened.manifests
-    cache = FrameCache(its.options.cache_bytes)
+    cache = its.cache
     codec = FrameCodec(opened.ciphers.frames, its.key.store_id)
     writes, pace, journal = _writes(its)
     source = _source(its, codec, cache, engine)

@@ -48,6 +48,7 @@ class Export:
     size: int
     read_only: bool
     exclusive: bool = False
+    is_view: bool = False
 
     @property
     def description(self) -> str:

@@ -18,6 +18,31 @@ OPENING = [
         ),
     ),
     *mutants(
+        "storage/fs/following.py",
+        "tests/storage/fs/test_following.py",
+        (
+            "following: what is only in the log is not seen",
+            "            await objects.head(wal_name(self._engine.log_end))\n",
+            "            raise NotFound\n",
+        ),
+        (
+            "following: views that clients have are forgotten",
+            "if self.is_held(view.store)]\n        if",
+            "if False]\n        if",
+        ),
+        ("following: an older password is asked for", "await keys.newest_number(self._impatient)", "1"),
+    ),
+    *mutants(
+        "storage/lsm/engine.py",
+        "tests/storage/fs/test_following.py",
+        ("following: another moment is the same disk", "if name and self.read_only else", "if False else"),
+    ),
+    *mutants(
+        "nbdserver/protocol/agreement.py",
+        "tests/nbdserver/protocol/test_handshake.py",
+        ("following: several connections", " and not export.is_view", ""),
+    ),
+    *mutants(
         "storage/lsm/index/build.py",
         "tests/storage/lsm/index/test_build.py",
         (

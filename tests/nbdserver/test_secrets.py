@@ -221,7 +221,7 @@ MISTAKES: list[tuple[object, str]] = [
 
 @contextlib.asynccontextmanager
 async def served(store: storage.Store, env: RealEnv, work: Path) -> AsyncIterator[tuple[AdminClient, Path]]:
-    admin = Admin(store, dict)
+    admin = Admin(lambda: store, dict)
     server = Listener(Exports(store.device, store.names), env=env)
     await admin.start(work / "admin")
     await server.listen_unix(work / "nbd")

@@ -30,6 +30,8 @@ MUST_HAPPEN = (
     *(f"tree: {verb}" for verb in ON_TRUNKS),
     "check of a copy",
     "check of a running writer",
+    "reader saw the same again",
+    "what a reader saw was deleted",
     "change cancelled after it was made",
     "change cancelled before it was made",
     "late WAL PUT landed behind a fence",

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storage.errors import Closed, Fenced, StorageError
+from storage.errors import Closed, Fenced
 from tests.simulation.audits import recover
 from tests.simulation.disk_history import Violation
 from tests.simulation.env import SimEnv
@@ -26,9 +26,10 @@ from tests.simulation.host import SimHost
 from tests.simulation.limit import WORLD_SECONDS_MAX, Hung, time_limit
 from tests.simulation.loop import Process, Stuck
 from tests.simulation.profile import constants
-from tests.simulation.reading import check_memory, look, open_engine
+from tests.simulation.reader import Reader
+from tests.simulation.reading import check_memory
 from tests.simulation.store import HANG_SECONDS, Client, Faults
-from tests.simulation.writer import TROUBLES, Writer
+from tests.simulation.writer import Writer
 
 CALM_SECONDS_MAX = 400.0
 """Virtual seconds in which everything must come to its end once faults have ceased: the longest pause between two
@@ -216,30 +217,8 @@ class World(Happenings):
         process = Process(f"reader{self._readers}", self.chance.choice(HOSTS))
         chance = random.Random(f"{process} {self._seed}")
         env = SimEnv(self.loop, chance, skew=self.profile.skew_seconds, thread_seconds=self.profile.thread_seconds)
-        self.loop.spawn(process, self._read(process, env, chance))
-
-    async def _read(self, process: Process, env: SimEnv, chance: random.Random) -> None:
-        """Open the store to read it, beside whatever goes on, and look."""
-        since, floor = self.loop.time(), self.oracle.floor(self.oracle.newest())
-        self.note(f"{process} starts, {floor.session.name} is the newest")
-        try:
-            store, tree = await open_engine(Client(self.bucket, process), env, self.profile, read_only=True)
-            view = await look(store, tree, self.oracle, chance, self.damage)
-            if view.lost:
-                self.seen["reader cannot read everything"] += 1
-            else:
-                self.oracle.read(str(process), view, floor)
-                self.seen["reader saw a state"] += 1
-        except Violation as broken:
-            self.violate(str(broken))
-        except StorageError as error:
-            excused = isinstance(error, TROUBLES) and since < self.calm_since
-            # What it was to read was put elsewhere, and is gone from where it was.
-            excused = excused or (isinstance(error, Closed) and any(when >= since for when, *_ in self._commits))
-            if not excused and not self.damage.excuses_refusal(error):
-                self.violate(f"{process} failed with {type(error).__name__}: {error}")
-        except Exception as error:
-            self.violate(f"{process} failed with {type(error).__name__}: {error}")
+        reader = Reader(self, process, env, chance, lambda since: any(when >= since for when, *_ in self._commits))
+        self.loop.spawn(process, reader.read())
 
     # --- the end of faults
 

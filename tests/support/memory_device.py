@@ -104,6 +104,7 @@ class MemoryDevice:
         self.size = size
         self.read_only = read_only
         self.identity = "disk"
+        self.is_view = False
         self.exclusive_user: str | None = None
         self.gate = MemoryGate()
         self.journal = MemoryJournal()

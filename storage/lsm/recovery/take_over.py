@@ -140,23 +140,33 @@ class Opener:
         return Opened(manifests, ciphers, replay, view.forest, epoch, claim.lock, claim.journal)
 
     async def open_reader(self, tree: TreeState) -> Opened:
-        """A view of the newest state, which takes nothing from anybody. Unavailable: its writer commits faster than it
-        can be read.
+        """A view of the newest state, which takes nothing from anybody. Unavailable: its writer deletes what is to be
+        read, again and again.
         """
         ciphers, manifests, log = self._parts()
         anchor = await self._recall()
         await manifests.read_newest()
         anchor = await self._compare(anchor, manifests, accept_rollback=False)
-        view = await self._view(ciphers, manifests, log, anchor, tree)
+        view = await self._view(ciphers, manifests, log, anchor, tree, reader=True)
         if view is None:
             raise Unavailable(f"{self.store.url} changes faster than it can be read: ask the server that writes it")
         return Opened(manifests, ciphers, view.replay, view.forest, manifests.manifest.epoch, None)
 
     async def _view(
-        self, ciphers: Ciphers, manifests: Manifests, log: LogReader, anchor: Anchor | None, tree: TreeState
+        self,
+        ciphers: Ciphers,
+        manifests: Manifests,
+        log: LogReader,
+        anchor: Anchor | None,
+        tree: TreeState,
+        *,
+        reader: bool = False,
     ) -> View | None:
         """Everything the newest manifest and the log behind it say, once nothing is missing. A newer manifest at the
         end means: look again. None: there always was one. Then a writer lives and commits, and the store is whole.
+
+        To a `reader` a newer manifest matters only until the log was read: what that holds was not truncated before,
+        and all that was found says what the store held then.
         """
         for pause in pauses():
             await asyncio.sleep(pause)
@@ -167,6 +177,8 @@ class Opener:
                 replay = await log.read_to_gap()
                 if anchor is not None:
                     await log.check_known(replay, anchor.wal_number)
+                if reader:
+                    await manifests.look_for_newer()
                 await check_census(
                     census,
                     replay.reach,
@@ -178,7 +190,8 @@ class Opener:
                     checkpoint=ciphers.checkpoint,
                 )
                 view = await self._load(manifests, ciphers, replay, tree)
-                await manifests.look_for_newer()
+                if not reader:
+                    await manifests.look_for_newer()
                 return view
             except Fenced:
                 await manifests.read_newest()

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 async def client(store: Store, work: Path) -> AsyncIterator[AdminClient]:
-    admin = Admin(store, lambda: {"listening": ["nbd://somewhere/"]})
+    admin = Admin(lambda: store, lambda: {"listening": ["nbd://somewhere/"]})
     await admin.start(work / "a.sock")
     yield AdminClient(work / "a.sock")
     await admin.stop()
@@ -213,7 +213,7 @@ async def test_an_export_that_fails_says_why(
 async def test_a_server_is_found_by_its_store(store: Store, work: Path) -> None:
     environ = {"NBDSERVER_RUNTIME_FOLDER": str(work)}
     assert find_server("memory://", environ) is None
-    admin = Admin(store, dict)
+    admin = Admin(lambda: store, dict)
     await admin.start(socket_path(work, "memory://"))
     found = await ask(find_server, "memory://", environ)
     assert found is not None
@@ -225,7 +225,7 @@ async def test_a_server_is_found_by_its_store(store: Store, work: Path) -> None:
 
 async def test_a_dead_server_is_no_server(work: Path, store: Store) -> None:
     path = socket_path(work, "memory://")
-    admin = Admin(store, dict)
+    admin = Admin(lambda: store, dict)
     await admin.start(path)
     await admin.stop()
     path.touch()
@@ -234,7 +234,7 @@ async def test_a_dead_server_is_no_server(work: Path, store: Store) -> None:
 
 async def test_a_superseded_server_does_not_remove_the_socket_of_its_successor(store: Store, work: Path) -> None:
     path = work / "a.sock"
-    old, new = Admin(store, lambda: {"who": "old"}), Admin(store, lambda: {"who": "new"})
+    old, new = Admin(lambda: store, lambda: {"who": "old"}), Admin(lambda: store, lambda: {"who": "new"})
     await old.start(path)
     await new.start(path)
     await old.stop()
@@ -246,7 +246,7 @@ async def test_a_superseded_server_does_not_remove_the_socket_of_its_successor(s
 async def test_a_server_that_stops_does_not_wait_for_a_transfer(
     store: Store, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admin = Admin(store, dict)
+    admin = Admin(lambda: store, dict)
     await admin.start(work / "a.sock")
     client = AdminClient(work / "a.sock")
     started, stopped = asyncio.Event(), asyncio.Event()

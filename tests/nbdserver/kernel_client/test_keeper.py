@@ -94,7 +94,10 @@ class Place:
         self._device.identity = disk
         attachments = Attachments(None, refused=[Attachment("disk", HERE)] if refused else [])
         exports = Exports(
-            lambda name: self._device, lambda: ["disk"], incarnation=Incarnation(*lineage), attachments=attachments
+            lambda name: self._device,
+            lambda: ["disk"],
+            incarnation=lambda: Incarnation(*lineage),
+            attachments=attachments,
         )
         self._server = Listener(exports)
         await self._server.listen_unix(self._path)

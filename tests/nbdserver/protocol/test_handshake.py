@@ -25,6 +25,7 @@ class Offer:
     size: int = 1 << 20
     read_only: bool = False
     exclusive: bool = False
+    is_view: bool = False
     description: str = "a disk"
     lineage: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class Offers:
         self.found.append(name)
         if name not in self._names:
             return None
-        return Offer(name, read_only=name == "locked", exclusive=name == "single")
+        return Offer(name, read_only=name == "locked", exclusive=name == "single", is_view=name == "view")
 
     def refusal(self, export: Offer) -> str | None:
         return "somebody has it" if export.name == "taken" else None
@@ -67,7 +68,7 @@ def hear(handshake: Handshake[Offer], data: bytes | memoryview) -> None:
 
 def talk(data: bytes, *, cut: random.Random | None = None) -> tuple[bytes, HandshakeState, object, bytes]:
     """What a handshake makes of bytes: its output, state, agreement and the bytes left over."""
-    handshake = Handshake(Offers("disk", "locked", "single"))
+    handshake = Handshake(Offers("disk", "locked", "single", "view"))
     output = b""
     view = memoryview(data)
     try:
@@ -168,12 +169,13 @@ DF, MULTI_CONN, STATUS_PAYLOAD = 7, 8, 12
         ("locked", CHUNKS, LOCKED | {DF}),
         ("locked", LONG + m.option(SET, m.context_data("locked", m.BASE)), LOCKED | {DF, STATUS_PAYLOAD}),
         ("single", b"", WRITABLE - {MULTI_CONN}),
+        ("view", b"", WRITABLE - {MULTI_CONN}),
     ],
 )
 @pytest.mark.parametrize("option", [m.INFO, m.GO])
 def test_transmission_flags(name: str, before: bytes, bits: set[int], option: int) -> None:
     """DF only with replies in chunks; BLOCK_STATUS_PAYLOAD only for a client with extended headers that selected
-    a context of this very export; MULTI_CONN not where a second connection would be refused."""
+    a context of this very export; MULTI_CONN not where a second connection would be refused, or see another moment."""
     output, *_ = talk(m.FIXED_FLAGS + before + m.option(option, m.info_data(name)))
     flags = sum(1 << bit for bit in bits)
     assert output[-32:-20] == struct.pack(">HQH", wire.INFO_EXPORT, 1 << 20, flags)

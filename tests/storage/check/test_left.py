@@ -4,6 +4,7 @@ nothing is read.
 
 import pytest
 
+from storage.cache.frame_cache import FrameCache
 from storage.check.survey import survey
 from storage.errors import Corrupt, StorageError
 from storage.fs.check import readable_view
@@ -25,7 +26,17 @@ async def left(world: World) -> tuple[dict[int, bytes], set[int]]:
     if surveyed.tree_image is not None:
         tree.load(surveyed.tree_image)
     its = Context(
-        opened, world.store, world.store, KEY, tree, world.env, world.options, None, surveyed.sst_numbers, True
+        opened,
+        world.store,
+        world.store,
+        KEY,
+        tree,
+        world.env,
+        world.options,
+        None,
+        surveyed.sst_numbers,
+        FrameCache(world.options.cache_bytes),
+        True,
     )
     engine = await Engine.on_damaged(its, 1)
     found = {}
