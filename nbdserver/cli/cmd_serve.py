@@ -124,9 +124,8 @@ def serve(
     nbdserver serve /srv/disks --unix /run/nbd.sock --export vol1
     nbdserver serve /srv/disks --run 'qemu-img info $uri'
 
-    A store that is not there yet is made, unless --no-create or --read-only is given. With --read-only it
-    takes the store from nobody: whoever attaches then gets a disk as it was committed last, which stays as it
-    is, also beside a server elsewhere that writes it; snapshots too. When it listens, it
+    A store that is not there yet is made, unless --no-create or --read-only is given. With --read-only, also
+    beside a server that writes the store, whoever attaches gets a disk as it was committed last. When it listens, it
     prints one line for every export on standard output: its URI, a tab, and the command that attaches it.
     It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it read
     certificates and access list again, and reopen the log file. In the background (--fork) it logs to

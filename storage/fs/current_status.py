@@ -62,10 +62,7 @@ def current_status(
         garbage_objects=len(engine.garbage),
         uptime_seconds=round(env.monotonic() - opened_at, 3),
         failing=None if failing is None else StoreFailure(moment(failing.since), failing.reason),
-        failing_requests=[
-            FailingRequest(each.request, each.name, moment(each.since), each.reason)
-            for each in objects.health.failing_alone()
-        ],
+        failing_requests=_failing(objects, moment),
         **msgspec.structs.asdict(numbers),
         unreadable=[unreadable(one, device_names(tree), moment) for one in engine.suspects()],
         damaged=damaged,
@@ -95,6 +92,11 @@ def device_usage(engine: Engine, namespace: Namespace, inode: Inode) -> DeviceUs
         unlogged_bytes=layer.queue.unlogged_bytes,
         written_bytes=layer.written_bytes,
     )
+
+
+def _failing(objects: RetryingStore, moment: Callable[[float], float]) -> list[FailingRequest]:
+    alone = objects.health.failing_alone()
+    return [FailingRequest(each.request, each.name, moment(each.since), each.reason) for each in alone]
 
 
 def _garbage(garbage: Garbage, moment: Callable[[float], float]) -> GarbageStatus:

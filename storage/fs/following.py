@@ -54,7 +54,7 @@ VIEWS_MAX = 4
 _log = logging.getLogger("nbdserver")
 
 
-class View:
+class FollowedView:
     """One moment of a store, as a store that can be read."""
 
     def __init__(self, store: Store, engine: Engine) -> None:
@@ -106,7 +106,7 @@ class Follower:
         self._host = host
         self._options = options
         self._frames = Frames(SstNumbers(), FrameCache(options.engine.cache_bytes))
-        self._views: list[View] = []
+        self._views: list[FollowedView] = []
         """Those that are held, and the newest, which is the last."""
         self._known_at = env.monotonic()
         """When the newest one was last known to be what is committed."""
@@ -156,7 +156,7 @@ class Follower:
             created=False,
         )
         store.view, store.open_devices.clients_of = self.status, self.clients_of
-        view = View(store, engine)
+        view = FollowedView(store, engine)
         self._views.append(view)
         self._known_at, self._reason = began, ""
         took = self._env.monotonic() - began

@@ -11,7 +11,7 @@ from storage.fs.retention import Keep
 from storage.lsm.options import EngineOptions
 from storage.objects.health import Health
 
-LOOK_SECONDS = 5.0
+FOLLOW_SECONDS = 5.0
 """A look is a LIST and a HEAD, which at AWS are three dollars a month at this pace."""
 
 
@@ -46,7 +46,7 @@ class StoreOptions:
     scrub_seconds: float | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
-    look_seconds: float = LOOK_SECONDS
+    look_seconds: float = FOLLOW_SECONDS
     """So often who follows a writer looks whether it has gone on."""
     cost: Cost = DEFAULT_COST
     unlocked: EarlyUnlock | None = None

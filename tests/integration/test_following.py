@@ -162,6 +162,7 @@ def has_snapshot(server: Server) -> bool:
     return True
 
 
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_both_on_one_host(writing: Server, store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
     """Commands mean the one that writes, and neither is in the other's way."""
     follower = make_server(store, on=writing.host, arguments=["--read-only"])
@@ -187,6 +188,7 @@ def first_bytes(server: Server) -> bytes:
         return bytes(client.read(0, 5))
 
 
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_it_is_refused_what_it_cannot_be(store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
     follower = make_server(store, arguments=["--read-only"])
     host = follower.host
