@@ -101,7 +101,7 @@ class Attachments:
         self._refused = set(refused)
         self._attached: set[Attachment] = set()
         """Those that the record is to have."""
-        self._kept: set[Attachment] = set()
+        self._recorded: set[Attachment] = set()
         """Those of them that it has, and had ever since they attached."""
         self._connections: Counter[Attachment] = Counter()
         self._changed = False
@@ -127,13 +127,13 @@ class Attachments:
     def attach(self, who: Attachment) -> asyncio.Future[None] | None:
         """A client attached. Its requests are to wait for what this gives, if anything."""
         self._connections[who] += 1
-        if self._keep is None or who in self._kept:
+        if self._keep is None or who in self._recorded:
             return None
         self._attached.add(who)
-        kept = asyncio.get_running_loop().create_future()
-        self._waiting.append(kept)
+        recorded = asyncio.get_running_loop().create_future()
+        self._waiting.append(recorded)
         self._save_soon()
-        return kept
+        return recorded
 
     def leave(self, who: Attachment, device: WrittenDevice) -> None:
         """One of its connections is gone. With the last of them it is forgotten, once all that it wrote is durable."""
@@ -158,10 +158,10 @@ class Attachments:
         accepted = {each for each in self._refused if each.export == export}
         self._refused -= accepted
         if accepted and self._keep is not None:
-            kept = asyncio.get_running_loop().create_future()
-            self._waiting.append(kept)
+            recorded = asyncio.get_running_loop().create_future()
+            self._waiting.append(recorded)
             self._save_soon()
-            await kept
+            await recorded
         return sorted(each.client for each in accepted)
 
     async def write(self) -> None:
@@ -173,7 +173,7 @@ class Attachments:
     def _forget(self, who: Attachment) -> None:
         if not self._connections[who]:
             self._attached.discard(who)
-            self._kept.discard(who)
+            self._recorded.discard(who)
             self._save_soon()
 
     def _save_soon(self) -> None:
@@ -196,7 +196,7 @@ class Attachments:
                     if not self._failing:
                         logger.warning("attachments_not_kept", extra={"error": str(error)})
                     self._failing = True
-                self._kept |= attached & self._attached
+                self._recorded |= attached & self._attached
                 for each in waiting:
                     if not each.done():
                         each.set_result(None)

@@ -74,12 +74,14 @@ class Export:
         """This one, and those that are asked for since which this disk has lost nothing: each with the disk's identity,
         since a name may mean another one by now.
         """
-        its, disk = self._incarnation, self.device.identity
-        if its is None or not its.id or not disk:
+        incarnation, disk = self._incarnation, self.device.identity
+        if incarnation is None or not incarnation.id or not disk:
             return ()
         asked = [query.removeprefix(INCARNATION) for query in queries if query.startswith(INCARNATION)]
-        terms = dict.fromkeys([its.id, *(each.removesuffix(f"-{disk}") for each in asked if each.endswith(f"-{disk}"))])
-        return [f"{INCARNATION}{each}-{disk}" for each in terms if its.is_unbroken_since(each)]
+        terms = dict.fromkeys(
+            [incarnation.id, *(each.removesuffix(f"-{disk}") for each in asked if each.endswith(f"-{disk}"))]
+        )
+        return [f"{INCARNATION}{each}-{disk}" for each in terms if incarnation.is_unbroken_since(each)]
 
     def _map(self, context: MetaContext) -> StatusMap:
         if context.since:

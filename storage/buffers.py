@@ -14,7 +14,7 @@ compressed, say.
 """
 
 
-def kept_bytes(data: Buffer) -> int:
+def retained_bytes(data: Buffer) -> int:
     """Bytes that stay in memory as long as `data` does."""
     return memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
 
@@ -22,20 +22,20 @@ def kept_bytes(data: Buffer) -> int:
 def own(data: Buffer) -> Buffer:
     """The same bytes in a buffer that keeps little more than itself alive."""
     size = len(data)
-    return bytes(data) if kept_bytes(data) > size + size // SLACK else data
+    return bytes(data) if retained_bytes(data) > size + size // SLACK else data
 
 
-def kept_by_all(parts: Mapping[int, Buffer]) -> int:
+def retained_by_all(parts: Mapping[int, Buffer]) -> int:
     """Bytes that stay in memory as long as all of `parts` do: what several of them are cut from counts once."""
     kept: dict[int, int] = {}
     for data in parts.values():
-        kept[id(data.obj if isinstance(data, memoryview) else data)] = kept_bytes(data)
+        kept[id(data.obj if isinstance(data, memoryview) else data)] = retained_bytes(data)
     return sum(kept.values())
 
 
 def own_all(parts: Mapping[int, Buffer]) -> dict[int, Buffer]:
     """The same parts, keeping little more than themselves alive: copied, unless they make up what they are cut from."""
     size = sum(len(data) for data in parts.values())
-    if kept_by_all(parts) <= size + size // SLACK:
+    if retained_by_all(parts) <= size + size // SLACK:
         return dict(parts)
     return {key: own(data) for key, data in parts.items()}

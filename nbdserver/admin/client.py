@@ -69,7 +69,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = connect(self._path, self._users, CONNECT_SECONDS)
         self.sock.settimeout(self._seconds)
 
-    def whose(self) -> str:
+    def server_name(self) -> str:
         """Which process is on the other side, for people."""
         if self.sock is None:
             return "the server of this store"
@@ -176,8 +176,8 @@ def _translating_errors(connection: _UnixConnection | None = None) -> Iterator[N
     try:
         yield
     except TimeoutError as error:
-        whose = "the server of this store" if connection is None else connection.whose()
-        raise Unavailable(f"{whose} does not answer: it is stopped, or hangs; its log may say why") from error
+        server_name = "the server of this store" if connection is None else connection.server_name()
+        raise Unavailable(f"{server_name} does not answer: it is stopped, or hangs; its log may say why") from error
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"the server of this store stopped before it had answered ({error})") from error
 
@@ -241,7 +241,7 @@ def _server_beside(store: str) -> AdminClient | None:
 
 
 def _server_at(path: Path) -> AdminClient:
-    """The server whose socket is there. OSError: there is none. AccessDenied: it is not one to talk to."""
+    """The server server_name socket is there. OSError: there is none. AccessDenied: it is not one to talk to."""
     try:
         users = servers_trusted_in(path.parent)
     except AccessDenied as error:

@@ -20,7 +20,7 @@ class BlockStatus:
 
     def effort(self, length: int, only: Collection[int] | None) -> int:
         """How much work it is (`EFFORT_MAX` of `admission`)."""
-        each = sum(its.effort for number, its in self._maps.items() if only is None or number in only)
+        each = sum(status_map.effort for number, status_map in self._maps.items() if only is None or number in only)
         return min(1 + length // EFFORT_BYTES, LONG_EFFORT) * each
 
     def answer(

@@ -197,10 +197,10 @@ class Listener:
             self._haggling[connection] = None
         self._all_gone.clear()
 
-    def _make_room(self, haggling: list[Connection], newcomer: Connection, whose: str) -> bool:
+    def _make_room(self, haggling: list[Connection], newcomer: Connection, of_whom: str) -> bool:
         """Drop the first of those in the handshake, or else the newcomer. Whether it was the newcomer."""
         victim = haggling[0] if haggling else newcomer
-        self.refused(victim, "client_dropped", f"too many clients {whose}are connected", level=logging.WARNING)
+        self.refused(victim, "client_dropped", f"too many clients {of_whom}are connected", level=logging.WARNING)
         self._haggling.pop(victim, None)
         victim.fail()
         return victim is newcomer

@@ -70,13 +70,13 @@ def prepare(sock: socket.socket) -> Peer:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
     dead = KEEPALIVE_IDLE_SECONDS + KEEPALIVE_COUNT * KEEPALIVE_INTERVAL_SECONDS
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, dead * 1000)
-    theirs, ours = sock.getpeername()[:2], sock.getsockname()[:2]
-    peer = over_network(*theirs)
-    if theirs[0] == ours[0]:
+    peer_end, own_end = sock.getpeername()[:2], sock.getsockname()[:2]
+    peer = over_network(*peer_end)
+    if peer_end[0] == own_end[0]:
         peer = replace(peer, address=LOOPBACK)
     if peer.address != LOOPBACK:
         return peer
-    user = _user_on_loopback(theirs, ours)
+    user = _user_on_loopback(peer_end, own_end)
     return peer if user is None else replace(peer, address=f"{LOOPBACK}:uid={user}")
 
 
@@ -100,16 +100,17 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return address
 
 
-def _user_on_loopback(theirs: tuple[str, int], ours: tuple[str, int]) -> int | None:
+def _user_on_loopback(peer_end: tuple[str, int], own_end: tuple[str, int]) -> int | None:
     """Whose the socket is at the other end of a connection within this host (sock_diag(7)), or None: not known.
 
     The kernel is asked for this one, in 0.1 ms. Its table of all would take 5 us a line, of which a neighbour can make
     30,000, for each connection that is taken.
     """
-    family = socket.AF_INET6 if ":" in theirs[0] else socket.AF_INET
-    pair = b"".join(socket.inet_pton(family, host.partition("%")[0]).ljust(16, b"\0") for host, _ in (theirs, ours))
+    family = socket.AF_INET6 if ":" in peer_end[0] else socket.AF_INET
+    ends = peer_end, own_end
+    pair = b"".join(socket.inet_pton(family, host.partition("%")[0]).ljust(16, b"\0") for host, _ in ends)
     request = struct.pack("=BBxxI", family, socket.IPPROTO_TCP, ALL_STATES)
-    request += struct.pack("!HH", theirs[1], ours[1]) + pair + struct.pack("=III", 0, *NO_COOKIE)
+    request += struct.pack("!HH", peer_end[1], own_end[1]) + pair + struct.pack("=III", 0, *NO_COOKIE)
     header = struct.pack("=IHHII", NETLINK_HEADER_BYTES + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0)
     with (
         contextlib.suppress(OSError, struct.error),

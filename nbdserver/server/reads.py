@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from nbdserver.block_device import BlockDevice
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
 from nbdserver.server.nbd_errors import nbd_error
-from storage.buffers import kept_bytes
+from storage.buffers import retained_bytes
 from storage.errors import StorageError
 from storage.histogram import Histogram
 from storage.units import KIB, MIB
@@ -99,7 +99,7 @@ def copied(parts: Parts) -> Parts:
 
 
 def _keeps_much(part: memoryview) -> bool:
-    return len(part) <= COPY_BYTES_MAX or kept_bytes(part) > VIEWED_BYTES_MAX
+    return len(part) <= COPY_BYTES_MAX or retained_bytes(part) > VIEWED_BYTES_MAX
 
 
 def _failed(offset: int, length: int, error: StorageError) -> int:

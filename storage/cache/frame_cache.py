@@ -13,7 +13,7 @@ what it keeps in memory: all of what it is a view of, however little of that it 
 
 from collections import OrderedDict, deque
 
-from storage.buffers import Buffer, kept_by_all, kept_bytes
+from storage.buffers import Buffer, retained_by_all, retained_bytes
 
 Decoded = Buffer | dict[int, Buffer]
 
@@ -35,8 +35,8 @@ FRESH_KEYS = 2**64
 def weight(data: Decoded) -> int:
     """Bytes that a decoded frame keeps in memory."""
     if isinstance(data, dict):
-        return kept_by_all(data) + (len(data) + 1) * PART_OVERHEAD
-    return kept_bytes(data) + PART_OVERHEAD
+        return retained_by_all(data) + (len(data) + 1) * PART_OVERHEAD
+    return retained_bytes(data) + PART_OVERHEAD
 
 
 class CachedFrame:

@@ -73,7 +73,7 @@ class ReadTimes:
                 del table[sst]
 
 
-class KeptReadTimes:
+class StoredReadTimes:
     """The reads of one store as this host keeps them, loaded when they are first asked for. Owned by the event loop."""
 
     def __init__(self, host: HostState | None, env: Env) -> None:

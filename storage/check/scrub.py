@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from storage.check.read_data import DataReader
 from storage.check.read_run import ReadRun
-from storage.check.read_times import KeptReadTimes, ReadTimes
+from storage.check.read_times import ReadTimes, StoredReadTimes
 from storage.env import Env, first_id_at, written_at
 from storage.errors import StorageError
 from storage.format.blocks import SstRef
@@ -43,14 +43,14 @@ class Scrub:
         self,
         *,
         period_seconds: float,
-        kept: KeptReadTimes,
+        read_times: StoredReadTimes,
         reader: DataReader,
         listed: Callable[[], Iterable[SstRef]],
         env: Env,
     ) -> None:
         """`listed` gives the SSTs that count now."""
         self._period = period_seconds
-        self._kept = kept
+        self._read_times = read_times
         self._reader = reader
         self._listed = listed
         self._env = env
@@ -70,13 +70,13 @@ class Scrub:
     async def round(self) -> float:
         """Read for about ten minutes of what is due, the longest due first; the seconds until the next round."""
         began = self._env.monotonic()
-        reads = await self._kept.load()
+        reads = await self._read_times.load()
         listed = list(self._listed())
         reads.forget_all_but({ref.id for ref in listed})
         self._tried = {sst: at for sst, at in self._tried.items() if sst in reads.damaged}
         due = all_due(listed, reads, self._tried, now=self._env.wall_clock(), period=self._period)
         rate = scrub_rate(listed, self._period)
-        run = ReadRun(self._reader, reads, self._env, rate=rate, save=self._kept.save)
+        run = ReadRun(self._reader, reads, self._env, rate=rate, save=self._read_times.save)
         read = False
         for ref in due:
             started = self._env.monotonic()
@@ -95,7 +95,7 @@ class Scrub:
                 _log.error("scrub_found", extra=said)
             await asyncio.sleep(max(ref.index_offset / rate - (self._env.monotonic() - started), 0.0))
         if read:
-            await self._kept.save()
+            await self._read_times.save()
         return max(SCRUB_LOOK_SECONDS - (self._env.monotonic() - began), 0.0)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from storage.check.findings import Account, Finding, Kind
 from storage.check.read_data import DataReader
 from storage.check.read_run import CheckProgress, ReadRun
-from storage.check.read_times import KeptReadTimes
+from storage.check.read_times import StoredReadTimes
 from storage.check.running import held
 from storage.check.running import reader as running_reader
 from storage.check.scrub import Scrub
@@ -71,43 +71,47 @@ async def check_running(
     engine: Engine,
     tree: NameTree,
     objects: RetryingStore,
-    kept: KeptReadTimes,
+    read_times: StoredReadTimes,
     options: CheckOptions,
     progress: CheckProgress,
 ) -> CheckReport:
     """Check the store of an engine that writes it. Its clients go on; nothing is deleted while references are checked.
     `objects` gives up after a while.
     """
-    its, env = engine.compactor.context, engine.compactor.context.env
-    async with held(its) as moment:
+    context, env = engine.compactor.context, engine.compactor.context.env
+    async with held(context) as moment:
         subject = Subject(objects, engine.key, engine.keys_number, env, NameTree, moment=moment)
         surveyed = await survey(subject)
     if options.read_data:
-        run = ReadRun(_reader(engine, objects), await kept.load(), env, rate=options.rate, save=kept.save)
-        listed = [ref for ref, _ in its.manifests.listed()]
+        run = ReadRun(_reader(engine, objects), await read_times.load(), env, rate=options.rate, save=read_times.save)
+        listed = [ref for ref, _ in context.manifests.listed()]
         surveyed.findings.all += await run.run(listed, progress, resume=options.resume)
     return report(objects.url, surveyed, tree)
 
 
-def start_scrub(engine: Engine, objects: RetryingStore, kept: KeptReadTimes, period_seconds: float) -> None:
+def start_scrub(engine: Engine, objects: RetryingStore, read_times: StoredReadTimes, period_seconds: float) -> None:
     """From now on all data of the store is read once in a period, until the engine ends."""
-    its = engine.compactor.context
+    context = engine.compactor.context
     Scrub(
         period_seconds=period_seconds,
-        kept=kept,
+        read_times=read_times,
         reader=_reader(engine, objects),
-        listed=lambda: [ref for ref, _ in its.manifests.listed()],
-        env=its.env,
+        listed=lambda: [ref for ref, _ in context.manifests.listed()],
+        env=context.env,
     ).start(engine)
 
 
 def _reader(engine: Engine, objects: RetryingStore) -> DataReader:
-    its = engine.compactor.context
-    return running_reader(its, lambda: objects.get(manifest_name(its.manifests.number), 0, 1))
+    context = engine.compactor.context
+    return running_reader(context, lambda: objects.get(manifest_name(context.manifests.number), 0, 1))
 
 
 async def check_at_rest(
-    subject: Subject, objects: RetryingStore, kept: KeptReadTimes, options: CheckOptions, progress: CheckProgress
+    subject: Subject,
+    objects: RetryingStore,
+    read_times: StoredReadTimes,
+    options: CheckOptions,
+    progress: CheckProgress,
 ) -> CheckReport:
     """Check a store that no engine of this process writes. `objects` gives up after a while."""
     surveyed = await survey(subject)
@@ -132,7 +136,7 @@ async def check_at_rest(
             forest=lambda: surveyed.forest,
             is_listed=is_listed,
         )
-        run = ReadRun(reader, await kept.load(), env, rate=options.rate, save=kept.save)
+        run = ReadRun(reader, await read_times.load(), env, rate=options.rate, save=read_times.save)
         listed = [ref for ref, _ in manifests.listed()]
         surveyed.findings.all += await run.run(listed, progress, resume=options.resume)
     return report(objects.url, surveyed, surveyed.tree)

@@ -81,8 +81,8 @@ class Clearing:
 
     def _now(self) -> float | None:
         """The time at which both this host and the store have arrived: none of them alone has data deleted."""
-        its = self._engine.sweeper.store_clock()
-        return None if its is None else min(its, self._env.wall_clock())
+        store_time = self._engine.sweeper.store_clock()
+        return None if store_time is None else min(store_time, self._env.wall_clock())
 
     async def _delete(self, number: int) -> None:
         """Delete a snapshot if it can be; a crash leaves it, or not."""

@@ -75,7 +75,7 @@ def plan_rename_device(names: Namespace, old: str, new: str, now: float) -> byte
     edits.append(PutInode(msgspec.structs.replace(_at(names, trail), ctime=nanoseconds(now))))
     edits.append(Unlink(trail[-2][1], name))
     edits.append(Link(directory, last, number))
-    return encode_edits(edits + _leave(names, trail, now, kept={e.directory for e in edits if isinstance(e, Link)}))
+    return encode_edits(edits + _leave(names, trail, now, staying={e.directory for e in edits if isinstance(e, Link)}))
 
 
 def plan_delete_device(names: Namespace, name: str, now: float) -> bytes:
@@ -89,7 +89,7 @@ def plan_delete_device(names: Namespace, name: str, now: float) -> bytes:
         RemoveInode(inode.number),
         RemoveLayer(inode.layer),
     ]
-    return encode_edits(edits + _leave(names, trail, now, kept=set()))
+    return encode_edits(edits + _leave(names, trail, now, staying=set()))
 
 
 def plan_resize_device(names: Namespace, name: str, size: int, now: float, *, shrink: bool = False) -> bytes:
@@ -149,14 +149,14 @@ def _make_way(names: Namespace, parts: list[str], now: float, edits: list[Edit])
     return directory, last
 
 
-def _leave(names: Namespace, trail: Trail, now: float, *, kept: set[int]) -> list[Edit]:
+def _leave(names: Namespace, trail: Trail, now: float, *, staying: set[int]) -> list[Edit]:
     """What follows when a device's name goes: directories under `/.nbd/` that are empty now go too."""
     edits: list[Edit] = []
     gone = trail[-1][0]
     depth = len(trail) - 2
     while depth >= 2 and trail[1][0] == DEVICES:
         name, directory = trail[depth]
-        if directory in kept or set(names.table.entries[directory]) != {gone}:
+        if directory in staying or set(names.table.entries[directory]) != {gone}:
             break
         edits += [Unlink(trail[depth - 1][1], name), RemoveInode(directory)]
         gone = name

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from storage.check.read_times import KeptReadTimes
+from storage.check.read_times import StoredReadTimes
 from storage.env import Env, written_at
 from storage.fs.name_tree import NameTree
 from storage.lsm.compaction.forecast import Forecast
@@ -35,7 +35,7 @@ class CompactionStep(msgspec.Struct, frozen=True):
     """SSTs and blocks that are left as they are: they are damaged, or the store withholds them."""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class Retained(msgspec.Struct, frozen=True):
     """Objects that were not deleted."""
 
     objects: int
@@ -59,7 +59,7 @@ class GarbageCollection(msgspec.Struct, frozen=True):
     """Objects that nothing needs, and that are not deleted yet."""
     refused: bool
     """The store refuses to delete something."""
-    kept: list[Kept]
+    kept: list[Retained]
 
 
 class ReadSince(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ READ_AGES = (("within a day", 1.0), ("within 7 days", 7.0), ("within 30 days", 3
 class Maintenance:
     """Of one open store. Owned by the event loop."""
 
-    def __init__(self, engine: Engine, tree: NameTree, reads: KeptReadTimes, env: Env) -> None:
+    def __init__(self, engine: Engine, tree: NameTree, reads: StoredReadTimes, env: Env) -> None:
         self._engine = engine
         self._reads = reads
         self._env = env
@@ -158,7 +158,7 @@ class Maintenance:
         dead = droppable(snapshot)
         garbage = self._engine.garbage
         kept = [
-            Kept(len(infos), _size(infos), reason)
+            Retained(len(infos), _size(infos), reason)
             for infos, reason in (
                 (found.young, "nothing names them, and they are younger than a day: what is too young is not swept"),
                 (found.unclear, "nothing names them, and the store does not give their header"),
@@ -167,9 +167,10 @@ class Maintenance:
             if infos
         ]
         if garbage.failing is not None:
-            kept.append(Kept(len(garbage), 0, f"the store refuses to delete them: {garbage.failing.reason}"))
+            kept.append(Retained(len(garbage), 0, f"the store refuses to delete them: {garbage.failing.reason}"))
         if self._engine.compactor.awaiting_deletion:
-            kept.append(Kept(self._engine.compactor.awaiting_deletion, 0, "a read under way wants something of them"))
+            count = self._engine.compactor.awaiting_deletion
+            kept.append(Retained(count, 0, "a read under way wants something of them"))
         return GarbageCollection(
             dropped=len(dead),
             dropped_bytes=sum(sst.size for sst in dead),

@@ -15,7 +15,7 @@ import msgspec
 from storage.bucket.listing import list_log, list_manifests, list_ssts
 from storage.cache.frame_cache import FrameCache
 from storage.check.read_run import CheckProgress
-from storage.check.read_times import KeptReadTimes
+from storage.check.read_times import StoredReadTimes
 from storage.check.subject import Subject
 from storage.check.survey import survey
 from storage.crypto import keys
@@ -159,7 +159,7 @@ async def check_store(
         anchor = None if host is None else await env.run("store", host.load)
         options.opening.step = "everything that it refers to"
         subject = Subject(objects, key, number, env, NameTree, anchor)
-        return await check_at_rest(subject, objects, KeptReadTimes(host, env), check, progress)
+        return await check_at_rest(subject, objects, StoredReadTimes(host, env), check, progress)
     finally:
         await objects.close()
 
@@ -189,8 +189,8 @@ async def open_damaged(
         engine_options = msgspec.structs.replace(options.engine, patience_seconds=options.patience_seconds)
         cache = FrameCache(engine_options.cache_bytes)
         numbers = surveyed.sst_numbers
-        its = Context(opened, objects, objects.once(), key, tree, env, engine_options, None, numbers, cache, True)
-        engine = await Engine.on_damaged(its, number)
+        context = Context(opened, objects, objects.once(), key, tree, env, engine_options, None, numbers, cache, True)
+        engine = await Engine.on_damaged(context, number)
     except BaseException:
         await objects.close()
         raise

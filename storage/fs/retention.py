@@ -23,7 +23,7 @@ PERIODS: dict[str, Callable[[float], int]] = {
 """Which hour, day and so on a moment, in seconds since 1970, lies in; the shortest first."""
 
 
-def kept(keep: Keep, moments: Iterable[float]) -> set[float]:
+def retained(keep: Keep, moments: Iterable[float]) -> set[float]:
     """Of snapshots that were taken at these moments, those that the schedule keeps."""
     ordered, result = sorted(moments), set[float]()
     for period, count in keep.items():
@@ -39,7 +39,7 @@ def is_due(keep: Keep, moments: Collection[float], now: float) -> bool:
     shortest = next(period for period in PERIODS if period in keep)
     number = PERIODS[shortest](now)
     taken = any(PERIODS[shortest](moment) == number for moment in moments)
-    return not taken and now in kept(keep, [*moments, now])
+    return not taken and now in retained(keep, [*moments, now])
 
 
 def _month(moment: float) -> int:

@@ -13,7 +13,7 @@ from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, Unreadable
 from storage.fs.inodes import SnapshotOrigin
 from storage.fs.name_tree import NameTree
-from storage.fs.retention import Keep, is_due, kept
+from storage.fs.retention import Keep, is_due, retained
 from storage.fs.snapshots import Snapshots
 from storage.lsm.engine import Engine
 
@@ -52,7 +52,7 @@ class Scheduling:
         if is_due(self._keep, moments, now):
             await self._take(now)
         for taken in self._taken().values():
-            still = kept(self._keep, taken.values())
+            still = retained(self._keep, taken.values())
             for number, moment in taken.items():
                 if moment not in still:
                     # In use, or over what cannot be read now: the next look tries again.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
 from storage.check.read_run import CheckProgress
-from storage.check.read_times import KeptReadTimes
+from storage.check.read_times import StoredReadTimes
 from storage.env import Env
 from storage.errors import StorageError
 from storage.fs.check import CheckOptions, CheckReport, check_running, start_scrub
@@ -70,7 +70,7 @@ class Store:
             engine, tree, env, self.snapshots.pins, self.open_devices.device, self._delete, refuse_in_use
         )
         self.passwords = StorePasswords(engine, objects, env, options.cost)
-        self._reads = KeptReadTimes(engine.host, env)
+        self._reads = StoredReadTimes(engine.host, env)
         self.maintenance = Maintenance(engine, tree, self._reads, env)
         """Maintenance that somebody asks for."""
 

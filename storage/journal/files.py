@@ -212,8 +212,8 @@ class FolderFiles:
     def trim(self) -> None:
         self._drop_spares(SPARES_KEPT)
 
-    def _drop_spares(self, kept: int) -> None:
-        while len(self._spare) > kept:
+    def _drop_spares(self, count: int) -> None:
+        while len(self._spare) > count:
             number, memory = self._spare[0]
             self._spare_of(number).unlink()
             del self._spare[0]

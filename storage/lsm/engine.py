@@ -43,12 +43,12 @@ _log = logging.getLogger("nbdserver")
 class Engine:
     """A store opened by this process, as its writer or (`read_only`) to read it."""
 
-    def __init__(self, its: Context, keys_number: int) -> None:
-        opened = its.opened
-        self.key = its.key
+    def __init__(self, context: Context, keys_number: int) -> None:
+        opened = context.opened
+        self.key = context.key
         self.keys_number = keys_number
         self.epoch = opened.epoch
-        self.host, self.read_only = its.host, its.read_only
+        self.host, self.read_only = context.host, context.read_only
         self.manifests = opened.manifests
         self.log_end = opened.replay.end
         """Where the log ended that was found: with the manifest, what a reader's view is of."""
@@ -56,15 +56,15 @@ class Engine:
         """Whether a reader met something that the store's writer has put elsewhere since."""
         self.failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
         self.closing = False
-        self._single = its.single
-        self._env = its.env
-        self._options = its.options
-        self.flush_trigger = FlushTrigger(its.options)
+        self._single = context.single
+        self._env = context.env
+        self._options = context.options
+        self.flush_trigger = FlushTrigger(context.options)
         self.background = Background()
         """What goes on until the engine ends."""
         self._flushes = Background()
         """Memtable flushes and commits under way: each goes on to its end, whoever asked for it."""
-        parts = self._parts = put_together(its, self)
+        parts = self._parts = put_together(context, self)
         self.cache, self.writes = parts.cache, parts.writes
         self.journal = parts.journal
         self.opening = OpeningReport(0, None)
@@ -76,9 +76,9 @@ class Engine:
         self._layers = parts.layers
         self._flush = parts.flush
         self.compactor = parts.compactor
-        self._new_sweeper = partial(new_sweeper, its, parts)
+        self._new_sweeper = partial(new_sweeper, context, parts)
         self.sweeper: Sweeper
-        self.meter = Meter(self._layers, self.manifests, its.env, self._usage_state)
+        self.meter = Meter(self._layers, self.manifests, context.env, self._usage_state)
 
     @classmethod
     async def open(
@@ -118,8 +118,8 @@ class Engine:
                 opened = await opener.open_writer(tree, prepare=prepare, **terms)
             opened.manifests.use(store)
             single = single_store or store
-            its = Context(opened, store, single, key, tree, env, options, host, sst_numbers, cache, read_only)
-            engine = cls(its, keys_number)
+            context = Context(opened, store, single, key, tree, env, options, host, sst_numbers, cache, read_only)
+            engine = cls(context, keys_number)
             await engine._replay(opened, sst_numbers)
             if not read_only:
                 await engine._begin(opened)
@@ -132,10 +132,10 @@ class Engine:
         return engine
 
     @classmethod
-    async def on_damaged(cls, its: Context, keys_number: int) -> Engine:
+    async def on_damaged(cls, context: Context, keys_number: int) -> Engine:
         """Read what is left of a store whose data is damaged; what is not there is an error for who reads it."""
-        engine = cls(its, keys_number)
-        await engine._replay(its.opened, its.sst_numbers, insist=False)
+        engine = cls(context, keys_number)
+        await engine._replay(context.opened, context.sst_numbers, insist=False)
         return engine
 
     async def _replay(self, opened: Opened, sst_numbers: SstNumbers, *, insist: bool = True) -> None:

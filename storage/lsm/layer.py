@@ -90,7 +90,7 @@ class Layer:
         self._kept_bytes_max = kept_bytes_max
         self.written_bytes = 0
         """By clients since the store was opened, also what was overwritten."""
-        self.kept = 0
+        self.kept_bytes = 0
         """Bytes charged for parts of sectors that the last memtable flush could not complete."""
 
     # --- reading
@@ -232,7 +232,7 @@ class Layer:
         sectors are not taken while too many are kept over what cannot be read.
         """
         length = len(data)
-        if self.kept >= self._kept_bytes_max:
+        if self.kept_bytes >= self._kept_bytes_max:
             self._refuse_parts(offset, length)
         if length > ATOMIC_BYTES_MAX:
             view = memoryview(data)
@@ -251,13 +251,12 @@ class Layer:
 
     def _refuse_parts(self, offset: int, length: int) -> None:
         if (offset | length) & SECTOR_OFFSET:
-            raise Unreadable(
-                f"{self.kept} bytes of parts of sectors are kept already over what cannot be read: write whole sectors"
-            )
+            what = f"{self.kept_bytes} bytes of parts of sectors are kept already over what cannot be read"
+            raise Unreadable(f"{what}: write whole sectors")
 
     def zero(self, offset: int, length: int, *, allocated: bool) -> int:
         """Link a discard or a write of zeroes; any length is one operation. Gives its sequence number."""
-        if self.kept >= self._kept_bytes_max:
+        if self.kept_bytes >= self._kept_bytes_max:
             self._refuse_parts(offset, length)
         writes = self._writes
         sequence = writes.sequence = writes.sequence + 1
@@ -287,7 +286,7 @@ class Layer:
         """Show what that device does now, and keep what it keeps, as its snapshot."""
         self.own_memtables = device.own_memtables
         self.inherited, self.memtables = device.inherited, device.memtables
-        self.kept = device.kept
+        self.kept_bytes = device.kept_bytes
 
     def show_memtables(self) -> None:
         """Show its own parts of the memtables, and those that it inherited if there is anything in them."""
@@ -303,7 +302,7 @@ class Layer:
         self.queue.move_on(number, self.links, sequence)
         self.active = self.links.table
         self.own_memtables = [self.active]
-        self.kept = 0
+        self.kept_bytes = 0
 
     # --- replay
 

@@ -117,30 +117,30 @@ class Parts:
     compactor: Compactor
 
 
-def put_together(its: Context, engine: Supervisor) -> Parts:
+def put_together(context: Context, engine: Supervisor) -> Parts:
     """The parts of one engine, each knowing those before it."""
-    opened, manifests = its.opened, its.opened.manifests
-    cache = its.cache
-    codec = FrameCodec(opened.ciphers.frames, its.key.store_id)
-    writes, pace, journal = _writes(its)
-    source = _source(its, codec, cache, engine)
-    position = log_position(opened, read_only=its.read_only)
-    ownership = _ownership(its, position)
-    ssts = _ssts(its, codec, position, pace)
-    pacing = Pacing(pace, push_seconds=its.options.push_seconds)
-    log = _log(its, engine, position, ownership, writes, pace, pacing, cache, journal)
+    opened, manifests = context.opened, context.opened.manifests
+    cache = context.cache
+    codec = FrameCodec(opened.ciphers.frames, context.key.store_id)
+    writes, pace, journal = _writes(context)
+    source = _source(context, codec, cache, engine)
+    position = log_position(opened, read_only=context.read_only)
+    ownership = _ownership(context, position)
+    ssts = _ssts(context, codec, position, pace)
+    pacing = Pacing(pace, push_seconds=context.options.push_seconds)
+    log = _log(context, engine, position, ownership, writes, pace, pacing, cache, journal)
     commit = GroupCommit(
         log=log,
-        bulk=BulkWriter(ssts, its.sst_numbers.location),
+        bulk=BulkWriter(ssts, context.sst_numbers.location),
         journal=journal,
         writes=writes,
         pace=pace,
         pacing=pacing,
-        env=its.env,
+        env=context.env,
         on_failure=engine.fail,
     )
-    layers = _layers(its, writes, commit, source, cache)
-    garbage = Garbage(its.single, its.env)
+    layers = _layers(context, writes, commit, source, cache)
+    garbage = Garbage(context.single, context.env)
     flush = MemtableFlush(
         layers=layers,
         writes=writes,
@@ -148,7 +148,7 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         manifests=manifests,
         ssts=ssts,
         source=source,
-        installer=Installer(cache, its.sst_numbers.location),
+        installer=Installer(cache, context.sst_numbers.location),
         garbage=garbage,
         durable=engine.durable,
         on_truncated=ownership.remember,
@@ -156,33 +156,33 @@ def put_together(its: Context, engine: Supervisor) -> Parts:
         installing=(installing := asyncio.Lock()),
         cut=manifests.manifest.sequence,
     )
-    compactor = _compactor(its, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
+    compactor = _compactor(context, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
     return Parts(cache, ownership, writes, journal, source, log, commit, layers, garbage, flush, compactor)
 
 
-def new_sweeper(its: Context, parts: Parts) -> Sweeper:
+def new_sweeper(context: Context, parts: Parts) -> Sweeper:
     """What finds the leftovers of earlier writers. Made when the log was replayed, and before a memtable is sealed: it
     knows the SSTs that the log names. A reader's says what the next writer would find; its clock is that of the newest
     manifest.
     """
-    manifests, position = its.opened.manifests, parts.log.position
+    manifests, position = context.opened.manifests, parts.log.position
     return Sweeper(
-        store=its.single,
+        store=context.single,
         garbage=parts.garbage,
-        env=its.env,
-        store_id=its.key.store_id,
-        epoch=its.opened.epoch + its.read_only,
+        env=context.env,
+        store_id=context.key.store_id,
+        epoch=context.opened.epoch + context.read_only,
         takeover=manifests.number,
-        fence=position.next_number if its.read_only else position.fences[-1],
+        fence=position.next_number if context.read_only else position.fences[-1],
         listed=lambda: named_by(manifests),
         named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},
         below=lambda: (manifests.manifest.replay, position.fences),
-        leftover_seconds=its.options.leftover_seconds,
+        leftover_seconds=context.options.leftover_seconds,
     )
 
 
 def _compactor(
-    its: Context,
+    context: Context,
     engine: Supervisor,
     layers: Layers,
     writes: WriteState,
@@ -195,27 +195,27 @@ def _compactor(
 ) -> Compactor:
     jobs = JobContext(
         layers=layers,
-        manifests=its.opened.manifests,
+        manifests=context.opened.manifests,
         ssts=ssts,
-        store=its.single,
+        store=context.single,
         source=source,
         cache=source.cache,
         codec=codec,
-        sst_numbers=its.sst_numbers,
+        sst_numbers=context.sst_numbers,
         garbage=garbage,
-        env=its.env,
+        env=context.env,
         installing=installing,
         cut=lambda: flush.cut,
         tree_durable=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
         to_its_end=engine.to_its_end,
-        rows_per_part=its.options.maintenance.rows_per_part,
+        rows_per_part=context.options.maintenance.rows_per_part,
     )
-    options = its.options.maintenance
+    options = context.options.maintenance
     return Compactor(jobs, options, written=lambda: writes.sequence, on_debt=writes.maintenance_is_behind)
 
 
-def _writes(its: Context) -> tuple[WriteState, Pace, Journal]:
-    options, opened = its.options, its.opened
+def _writes(context: Context) -> tuple[WriteState, Pace, Journal]:
+    options, opened = context.options, context.opened
     gate = Gate(asyncio.get_running_loop().call_soon)
     pressure = Pressure(
         gate,
@@ -225,19 +225,19 @@ def _writes(its: Context) -> tuple[WriteState, Pace, Journal]:
         log_bytes_max=options.log_bytes_max,
     )
     sequence = max(opened.manifests.manifest.sequence, opened.replay.sequence)
-    writes, monotonic = WriteState(sequence=sequence, pressure=pressure), its.env.monotonic
+    writes, monotonic = WriteState(sequence=sequence, pressure=pressure), context.env.monotonic
     most = options.unlogged_bytes_max
     journal = Journal(writes.unkept, bytes_max=most, on_size=writes.journal_holds, monotonic=monotonic)
     return writes, Pace(monotonic, pressure.set_rate, options.sizes), journal
 
 
-def _ownership(its: Context, position: LogPosition) -> Ownership:
-    opened = its.opened
+def _ownership(context: Context, position: LogPosition) -> Ownership:
+    opened = context.opened
     return Ownership(
-        its.host,
+        context.host,
         opened.lock,
-        its.env,
-        store_id=its.key.store_id,
+        context.env,
+        store_id=context.key.store_id,
         epoch=opened.epoch,
         manifests=opened.manifests,
         position=position,
@@ -245,7 +245,7 @@ def _ownership(its: Context, position: LogPosition) -> Ownership:
 
 
 def _log(
-    its: Context,
+    context: Context,
     engine: Supervisor,
     position: LogPosition,
     ownership: Ownership,
@@ -255,9 +255,9 @@ def _log(
     cache: FrameCache,
     journal: Journal,
 ) -> LogWriter:
-    opened, store_id, env = its.opened, its.key.store_id, its.env
+    opened, store_id, env = context.opened, context.key.store_id, context.env
     return LogWriter(
-        store=its.store,
+        store=context.store,
         sealer=LogSealer(opened.ciphers.wal, store_id=store_id, epoch=opened.epoch, env=env, position=position),
         position=position,
         pace=pace,
@@ -272,31 +272,31 @@ def _log(
     )
 
 
-def _source(its: Context, codec: FrameCodec, cache: FrameCache, engine: Supervisor) -> FrameSource:
-    manifests = its.opened.manifests
+def _source(context: Context, codec: FrameCodec, cache: FrameCache, engine: Supervisor) -> FrameSource:
+    manifests = context.opened.manifests
     return FrameSource(
-        store=its.single,
+        store=context.single,
         codec=codec,
         cache=cache,
-        sst_numbers=its.sst_numbers,
-        env=its.env,
+        sst_numbers=context.sst_numbers,
+        env=context.env,
         on_missing=lambda _: engine.look_for_newer(),
-        witness=lambda: its.single.get(manifest_name(manifests.number), 0, 1),
-        patience_seconds=its.options.patience_seconds,
+        witness=lambda: context.single.get(manifest_name(manifests.number), 0, 1),
+        patience_seconds=context.options.patience_seconds,
     )
 
 
-def _ssts(its: Context, codec: FrameCodec, position: LogPosition, pace: Pace) -> SstWriter:
-    opened = its.opened
+def _ssts(context: Context, codec: FrameCodec, position: LogPosition, pace: Pace) -> SstWriter:
+    opened = context.opened
     return SstWriter(
-        store=its.store,
-        env=its.env,
+        store=context.store,
+        env=context.env,
         frames=codec,
         frame_cipher=opened.ciphers.frames,
         index_cipher=opened.ciphers.index,
         tree_cipher=opened.ciphers.tree,
         checkpoint_cipher=opened.ciphers.checkpoint,
-        store_id=its.key.store_id,
+        store_id=context.key.store_id,
         epoch=opened.epoch,
         acknowledged=lambda: position.acknowledged,
         look_for_newer=opened.manifests.look_for_newer,
@@ -304,17 +304,19 @@ def _ssts(its: Context, codec: FrameCodec, position: LogPosition, pace: Pace) ->
     )
 
 
-def _layers(its: Context, writes: WriteState, commit: GroupCommit, source: FrameSource, cache: FrameCache) -> Layers:
+def _layers(
+    context: Context, writes: WriteState, commit: GroupCommit, source: FrameSource, cache: FrameCache
+) -> Layers:
     return Layers(
-        tree=its.tree,
-        tree_stored=its.opened.manifests.manifest.tree is not None,
-        flushed=its.opened.manifests.manifest.sequence,
-        forest=its.opened.forest,
+        tree=context.tree,
+        tree_stored=context.opened.manifests.manifest.tree is not None,
+        flushed=context.opened.manifests.manifest.sequence,
+        forest=context.opened.forest,
         writes=writes,
         commit=commit,
         source=source,
         cache=cache,
-        kept_bytes_max=its.options.kept_bytes_max,
+        kept_bytes_max=context.options.kept_bytes_max,
     )
 
 
@@ -329,7 +331,7 @@ def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> Engin
         unlogged_seconds=0.0 if oldest is None else round(env.monotonic() - oldest, 3),
         journal_bytes=parts.journal.bytes,
         memtable_bytes=parts.writes.memtable_bytes,
-        kept_bytes=parts.writes.memtable.kept,
+        kept_bytes=parts.writes.memtable.kept_bytes,
         cached_bytes=parts.cache.bytes,
         wal_acknowledged=log.acknowledged,
         wal_objects=log.objects,

@@ -57,11 +57,11 @@ async def measure(tib: float) -> None:
     engine, _ = await world.start()
     await asyncio.sleep(0.2)  # maintenance has looked at the empty store, and does so no more
     fill(engine, layers_of(engine).forest.heads()[1], int(tib * BLOCKS_PER_TIB))
-    its, options = jobs_of(engine)
+    jobs, options = jobs_of(engine)
 
     async def plan() -> None:
         snapshot = await engine.compactor.look()
-        await its.ssts.encode(lambda: decide(snapshot, options))
+        await jobs.ssts.encode(lambda: decide(snapshot, options))
 
     async def victims() -> None:
         await live_frames({1: layers_of(engine).forest.heads()[1]}, range(1000, 1004))

@@ -99,8 +99,8 @@ MUTANTS = [
     *mutants(
         "storage/lsm/flush/trigger.py",
         "tests/storage/lsm/flush/test_trigger.py",
-        ("flush: what is kept counts as log", "position.logged_bytes - memtable.kept", "position.logged_bytes"),
-        ("flush: what is kept counts as written", "memtable.bytes - memtable.kept >=", "memtable.bytes >="),
+        ("flush: what is kept counts as log", "position.logged_bytes - memtable.kept_bytes", "position.logged_bytes"),
+        ("flush: what is kept counts as written", "memtable.bytes - memtable.kept_bytes >=", "memtable.bytes >="),
         (
             "flush: many objects ask for one, though nothing was written",
             "self._options.flush_objects and memtable.holds_more_than_kept",
@@ -187,7 +187,11 @@ MUTANTS = [
             "    deltas = trunk.deltas[low:high]\n",
             "    deltas = trunk.deltas[low : low + 1]\n",
         ),
-        ("changes: whole blocks", "                mask |= own & its\n", "                mask |= own | its\n"),
+        (
+            "changes: whole blocks",
+            "                mask |= sectors & other_sectors\n",
+            "                mask |= sectors | other_sectors\n",
+        ),
         ("changes: what is covered counts", "        own = found.mask & ~seen\n", "        own = found.mask\n"),
         (
             "changes: a part ends too late",

@@ -67,7 +67,7 @@ CHECKS = [
             "        reads.forget_all_but({ref.id for ref in listed})\n",
             "",
         ),
-        ("scrub: nothing is kept", "        if read:\n            await self._kept.save()\n", ""),
+        ("scrub: nothing is kept", "        if read:\n            await self._read_times.save()\n", ""),
         (
             "scrub: an answer of the store ends it",
             "            except StorageError as error:",

@@ -9,7 +9,7 @@ CLIENTS = [
         ("attachments: forgotten before its writes are durable", "if device.want_durable(wanted):", "if wanted >= 0:"),
         ("attachments: the first of two connections takes the other along", "if self._connections[who] or", "if"),
         ("attachments: one that comes back meanwhile is forgotten", "if not self._connections[who]:", "if who:"),
-        ("attachments: what is being forgotten counts as kept", "            self._kept.discard(who)\n", ""),
+        ("attachments: what is being forgotten counts as kept", "            self._recorded.discard(who)\n", ""),
         ("attachments: nobody is refused after a loss", "(*record.refused, *lost)", "record.refused"),
         ("attachments: a refusal ends with the next start", "(*record.refused, *lost)", "lost"),
         ("attachments: this machine's clients outlive its boot", " or record.boot == boot}", " or record.boot}"),
@@ -65,7 +65,7 @@ CLIENTS = [
         "nbdserver/exports.py",
         "tests/nbdserver/kernel_client/test_keeper.py",
         ("identity: the disk does not count", 'f"{INCARNATION}{each}-{disk}"', "INCARNATION + each"),
-        ("identity: no disk is a disk", "or not its.id or not disk:", "or not its.id:"),
+        ("identity: no disk is a disk", "or not incarnation.id or not disk:", "or not incarnation.id:"),
     ),
     *mutants(
         "storage/fs/inode_table.py",

@@ -92,7 +92,7 @@ MAINTENANCE = [
         "tests/storage/lsm/test_trunks.py",
         (
             "consolidation: it goes on after its head became a snapshot",
-            "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",
+            "        if not {item.block.layer for _, read in written for item in read} <= context.heads().keys():\n",
             "        if False:\n",
         ),
     ),

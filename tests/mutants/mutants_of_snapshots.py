@@ -16,8 +16,8 @@ SNAPSHOTS = [
     *mutants(
         "storage/fs/clearing.py",
         "tests/storage/fs/test_clearing.py",
-        ("expiry: the host's clock alone counts", "min(its, self._env.wall_clock())", "self._env.wall_clock()"),
-        ("expiry: the store's clock alone counts", "min(its, self._env.wall_clock())", "its"),
+        ("expiry: the host's clock alone counts", "min(store_time, self._env.wall_clock())", "self._env.wall_clock()"),
+        ("expiry: the store's clock alone counts", "min(store_time, self._env.wall_clock())", "store_time"),
     ),
     *mutants(
         "storage/fs/filling.py",
@@ -100,7 +100,7 @@ SNAPSHOTS = [
         "tests/storage/fs/test_retention.py",
         ("schedule: the last of each period is kept", "for moment in ordered:", "for moment in reversed(ordered):"),
         ("schedule: the oldest periods are kept", "sorted(first)[-count:]", "sorted(first)[:count]"),
-        ("schedule: what is not kept is taken", "not taken and now in kept(keep, [*moments, now])", "not taken"),
+        ("schedule: what is not kept is taken", "not taken and now in retained(keep, [*moments, now])", "not taken"),
     ),
     *mutants(
         "storage/fs/scheduling.py",

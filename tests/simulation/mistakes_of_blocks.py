@@ -208,13 +208,13 @@ BLOCKS = [
     Mutation(
         "a snapshot keeps what was replaced last",
         "storage/lsm/index/reverse_delta.py",
-        "        if page is not None and page.row(block & PAGE_MASK) >= 0:\n            return\n        its = source",
-        "        its = source",
+        "        if page is not None and page.row(block & PAGE_MASK) >= 0:\n            return\n        standing",
+        "        standing",
     ),
     Mutation(
         "a snapshot keeps bases and no patches",
         "storage/lsm/index/reverse_delta.py",
-        "        head = self.patches.copy_chain(source.patches, its.head, block)\n",
+        "        head = self.patches.copy_chain(source.patches, standing.head, block)\n",
         "        head = 0\n",
     ),
     Mutation(

@@ -62,7 +62,7 @@ MAINTENANCE = [
     Mutation(
         "checkpoint: frozen during an install",
         "storage/lsm/compaction/write_checkpoint.py",
-        "    async with its.installing:\n",
+        "    async with context.installing:\n",
         "    if True:\n",
     ),
     Mutation(
@@ -83,7 +83,7 @@ MAINTENANCE = [
         "        older = manifests.manifest.checkpoint\n",
         "        older = manifests.manifest.checkpoint\n"
         "        if older is not None:\n"
-        "            await its.store.delete([sst_name(older.id)])\n",
+        "            await context.store.delete([sst_name(older.id)])\n",
     ),
     Mutation(
         "checkpoint: positions of the older table stay gone",
@@ -112,9 +112,9 @@ MAINTENANCE = [
     Mutation(
         "repack: victims are deleted before the commit",
         "storage/lsm/compaction/repack.py",
-        "        manifests, gone = its.manifests, set(ids.values())\n",
-        "        manifests, gone = its.manifests, set(ids.values())\n"
-        "        its.garbage.add(sst_name(sst) for sst in sorted(gone))\n"
+        "        manifests, gone = context.manifests, set(ids.values())\n",
+        "        manifests, gone = context.manifests, set(ids.values())\n"
+        "        context.garbage.add(sst_name(sst) for sst in sorted(gone))\n"
         "        await asyncio.sleep(0.1)\n",
     ),
     Mutation(
@@ -144,14 +144,14 @@ MAINTENANCE = [
     Mutation(
         "consolidation: with a sequence that is yet to come",
         "storage/lsm/compaction/consolidate.py",
-        "index.take(block.block), data, its.cut())",
-        "index.take(block.block), data, its.cut() + 1000)",
+        "index.take(block.block), data, context.cut())",
+        "index.take(block.block), data, context.cut() + 1000)",
     ),
     Mutation(
         "consolidation: of what is not flushed yet",
         "storage/lsm/compaction/consolidate.py",
         "assembly.block([], index, block.block, 0, BLOCK_BYTES)",
-        "assembly.block(its.layers.by_number[block.layer].tables, index, block.block, 0, BLOCK_BYTES)",
+        "assembly.block(context.layers.by_number[block.layer].tables, index, block.block, 0, BLOCK_BYTES)",
     ),
     Mutation(
         "defragmentation: a block that was written meanwhile is what it was",
@@ -162,20 +162,20 @@ MAINTENANCE = [
     Mutation(
         "a snapshot does not keep what a consolidation replaces, and is moved to",
         "storage/lsm/compaction/consolidate.py",
-        "        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():\n",
+        "        if not {item.block.layer for _, read in written for item in read} <= context.heads().keys():\n",
         "        if False:\n",
     ),
     Mutation(
         "repack: copies what heads refer to",
         "storage/lsm/compaction/repack.py",
-        "            live = await live_frames(its.maps(), ids)\n",
-        "            live = await live_frames(its.heads(), ids)\n",
+        "            live = await live_frames(context.maps(), ids)\n",
+        "            live = await live_frames(context.heads(), ids)\n",
     ),
     Mutation(
         "repack: only heads are pointed to the new places",
         "storage/lsm/compaction/repack.py",
-        "        maps = list(its.maps().values())\n",
-        "        maps = list(its.heads().values())\n",
+        "        maps = list(context.maps().values())\n",
+        "        maps = list(context.heads().values())\n",
     ),
     Mutation(
         "drop: what only snapshots refer to is not counted",
@@ -186,7 +186,7 @@ MAINTENANCE = [
     Mutation(
         "drop: counted while flushes hand frames to snapshots",
         "storage/lsm/compaction/compactor.py",
-        "        async with its.installing:\n            # As listed",
+        "        async with context.installing:\n            # As listed",
         "        async with asyncio.Lock():\n            # As listed",
     ),
     Mutation(

@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from storage.buffers import Buffer, kept_by_all, kept_bytes, own, own_all
+from storage.buffers import Buffer, own, own_all, retained_by_all, retained_bytes
 
 KIB = 1024
 
@@ -18,10 +18,10 @@ def payload(size: int) -> memoryview:
 )
 def test_a_view_keeps_all_of_what_it_was_cut_from(whole: Buffer) -> None:
     view = memoryview(whole)[4 * KIB : 8 * KIB]
-    assert kept_bytes(whole) == kept_bytes(view) == kept_bytes(view[10:20]) == 100 * KIB
+    assert retained_bytes(whole) == retained_bytes(view) == retained_bytes(view[10:20]) == 100 * KIB
     mine = own(view)
     assert mine == view
-    assert kept_bytes(mine) == 4 * KIB
+    assert retained_bytes(mine) == 4 * KIB
     assert own(whole) is whole
 
 
@@ -35,11 +35,11 @@ def test_a_little_beside_it_is_no_reason_to_copy() -> None:
 def test_what_parts_share_counts_once() -> None:
     whole = payload(64 * KIB)
     sectors: dict[int, Buffer] = {at: whole[at * 4 * KIB : (at + 1) * 4 * KIB] for at in range(16)}
-    assert kept_by_all(sectors) == 64 * KIB
+    assert retained_by_all(sectors) == 64 * KIB
     assert own_all(sectors)[3] is sectors[3]
     few: dict[int, Buffer] = {3: sectors[3], 5: bytes(4 * KIB)}
-    assert kept_by_all(few) == 68 * KIB
+    assert retained_by_all(few) == 68 * KIB
     mine = own_all(few)
     assert mine == few
-    assert kept_by_all(mine) == 8 * KIB
+    assert retained_by_all(mine) == 8 * KIB
     assert mine[5] is few[5]

@@ -51,6 +51,25 @@ def test_classes() -> None:
     assert doubles(found) == {}
 
 
+NO_NOUNS = {"its", "kept", "mine", "theirs", "whose"}
+"""What says nothing of what it names."""
+
+
+def test_names_are_nouns() -> None:
+    """Of functions, classes, parameters and fields."""
+    found = set()
+    for path in FILES:
+        for node in nodes(path.read_text()):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add((node.name, place(path)))
+            elif isinstance(node, ast.arg):
+                found.add((node.arg, place(path)))
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add((node.attr, place(path)))
+    assert len(found) > 1000
+    assert {each for each in found if each[0].strip("_").lower() in NO_NOUNS} == set()
+
+
 def constants(source: str) -> list[str]:
     """The names that a module gives values to, written as constants are."""
     targets: list[ast.expr] = []

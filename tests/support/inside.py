@@ -100,7 +100,7 @@ def forget_usage(engine: Engine) -> None:
 
 def jobs_of(engine: Engine) -> tuple[JobContext, MaintenanceOptions]:
     """What maintenance works with."""
-    return engine.compactor._its, engine.compactor._options
+    return engine.compactor.context, engine.compactor._options
 
 
 def is_at_rest(engine: Engine) -> bool:

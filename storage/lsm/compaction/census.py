@@ -72,18 +72,18 @@ class ListedSsts:
     def __init__(self, sst_numbers: SstNumbers) -> None:
         self._sst_numbers = sst_numbers
         self._of: Sequence[SstRef] = ()
-        self._kept = SstTable.listed((), sst_numbers, merged=True)
+        self._merged = SstTable.listed((), sst_numbers, merged=True)
 
     def table(self, manifest: Manifest, table: Sequence[SstRef], live: NDArray[np.float64]) -> SstTable:
         """All that `manifest` and `table`, that of its checkpoint, list, with the bytes live by number; for one thread
         at a time.
         """
         if table is not self._of:
-            self._kept, self._of = SstTable.listed(table, self._sst_numbers, merged=True), table
-        listed = np.ones(len(self._kept), np.bool_)
+            self._merged, self._of = SstTable.listed(table, self._sst_numbers, merged=True), table
+        listed = np.ones(len(self._merged), np.bool_)
         listed[np.array(manifest.gone, np.int64) - 1] = False
         beside = SstTable.listed(manifest.ssts, self._sst_numbers, merged=False)
-        return self._kept.where(listed).beside(beside).counted(live)
+        return self._merged.where(listed).beside(beside).counted(live)
 
 
 @dataclass(frozen=True, slots=True)

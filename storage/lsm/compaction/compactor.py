@@ -62,7 +62,7 @@ class Compactor:
 
     def __init__(
         self,
-        its: JobContext,
+        context: JobContext,
         options: MaintenanceOptions,
         *,
         written: Callable[[], int],
@@ -71,13 +71,14 @@ class Compactor:
         """`written` gives the sequence of the newest operation; `on_debt` is told how far the store is beyond its
         space target.
         """
-        self._its = its
+        self.context = context
+        """What its jobs work with."""
         self._options = options
         self.thorough = thorough(options)
         """The thresholds of somebody who asks for maintenance now."""
         self._written = written
         self._on_debt = on_debt
-        self._listed = ListedSsts(its.sst_numbers)
+        self._listed = ListedSsts(context.sst_numbers)
         self._looking = asyncio.Lock()
         self._grown = 0
         """Bytes that flushes have listed since the debt was counted."""
@@ -105,20 +106,15 @@ class Compactor:
         self._over_target = False
         self._nothing_at: tuple[object, ...] | None = None
         """What the store was like (`_state`) when nothing was worth doing."""
-        self.progress = its.progress
+        self.progress = context.progress
         self.working = asyncio.Lock()
         """Held from a look at the store to the end of the job that was chosen then: one at a time."""
 
-    @property
-    def context(self) -> JobContext:
-        """What its jobs work with."""
-        return self._its
-
     async def run(self) -> None:
         """Do what is worth doing, for ever, with pauses while clients write. Its failure is the engine's."""
-        its = self._its
+        context = self.context
         while True:
-            began = its.env.monotonic()
+            began = context.env.monotonic()
             try:
                 pause = self._options.look_seconds if not await self.step() else 0.0
                 self._is_refused = False
@@ -133,7 +129,7 @@ class Compactor:
                 self.progress.job = None
             if not pause and not self._over_target and not self._at_rest():
                 # Clients come first: half of the time is theirs alone.
-                pause = min(its.env.monotonic() - began, JOB_PAUSE_SECONDS_MAX)
+                pause = min(context.env.monotonic() - began, JOB_PAUSE_SECONDS_MAX)
             self.delete_replaced()
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
@@ -153,7 +149,7 @@ class Compactor:
         while True:
             await self._has_grown.wait()
             snapshot = await self.look()
-            decision = await self._its.ssts.encode(partial(decide, snapshot, self._options))
+            decision = await self.context.ssts.encode(partial(decide, snapshot, self._options))
             self._note(snapshot, decision)
             if decision.over_target:
                 self._hurry.set()
@@ -167,12 +163,12 @@ class Compactor:
 
     def finish(self) -> None:
         """The engine closes: nobody reads any more."""
-        self._its.garbage.add(sst_name(sst) for sst in sorted(self._its.awaiting_deletion))
-        self._its.awaiting_deletion.clear()
+        self.context.garbage.add(sst_name(sst) for sst in sorted(self.context.awaiting_deletion))
+        self.context.awaiting_deletion.clear()
 
     def delete_replaced(self) -> None:
         """Delete what left the list and no read wants any more."""
-        self._its.delete_replaced()
+        self.context.delete_replaced()
 
     async def step(self) -> bool:
         """Do the job that is worth most; False if none is."""
@@ -181,7 +177,7 @@ class Compactor:
             return False  # to count a store of terabytes takes 50 ms
         async with self.working:
             snapshot = await self.look()
-            decision = await self._its.ssts.encode(partial(decide, snapshot, self._options))
+            decision = await self.context.ssts.encode(partial(decide, snapshot, self._options))
             self._note(snapshot, decision)
             self._nothing_at = state if decision.job is None else None
             if decision.job is None:
@@ -195,7 +191,7 @@ class Compactor:
         """
         async with self.working:
             snapshot = await self.look(self.thorough, layer)
-            job = await self._its.ssts.encode(partial(next_job, snapshot, self.thorough))
+            job = await self.context.ssts.encode(partial(next_job, snapshot, self.thorough))
             if job is None:
                 return None
             left = self.left
@@ -212,7 +208,7 @@ class Compactor:
     async def forecast(self, layer: int | None) -> Forecast:
         """What `thorough_step`, again and again, would do."""
         snapshot = await self.look(self.thorough, layer, to_the_end=True)
-        return await self._its.ssts.encode(partial(forecast, snapshot, self.thorough))
+        return await self.context.ssts.encode(partial(forecast, snapshot, self.thorough))
 
     @property
     def left(self) -> int:
@@ -222,20 +218,21 @@ class Compactor:
     @property
     def awaiting_deletion(self) -> int:
         """SSTs that left the list, and that a read under way may still want."""
-        return len(self._its.awaiting_deletion)
+        return len(self.context.awaiting_deletion)
 
     def _state(self) -> tuple[object, ...]:
         """What the next job depends on. The index changes when a flush or a job is installed, some time after its
         manifest, and when a disk goes.
         """
-        its, now = self._its, self._its.env.monotonic()
+        context, now = self.context, self.context.env.monotonic()
         left = sum(until > now for until in (*self._withheld.values(), *self._unreadable.values()))
-        often = sum(len(layer.gathered.often) for layer in its.layers.by_number.values())
-        return its.manifests.number, its.cut(), its.layers.tree_queue.last_sequence, self._at_rest(), left, often
+        often = sum(len(layer.gathered.often) for layer in context.layers.by_number.values())
+        manifest, tree = context.manifests.number, context.layers.tree_queue.last_sequence
+        return manifest, context.cut(), tree, self._at_rest(), left, often
 
     def _at_rest(self) -> bool:
         sequence, since = self._seen
-        now = self._its.env.monotonic()
+        now = self.context.env.monotonic()
         if self._written() != sequence:
             self._seen = (self._written(), now)
             return False
@@ -251,35 +248,35 @@ class Compactor:
             return await self._look(options or self._options, only, to_the_end=to_the_end)
 
     async def _look(self, options: MaintenanceOptions, only: int | None, *, to_the_end: bool) -> StoreFacts:
-        its = self._its
+        context = self.context
         others: set[str] = set()
-        async with its.installing:
+        async with context.installing:
             # As listed when the count began: what is committed meanwhile is another look's.
-            manifest, table = its.manifests.manifest, its.manifests.merged_ssts
-            numbers = len(its.sst_numbers)
-            referred = await look_up_live(its.layers.forest, numbers)
-            own_referred = None if only is None else await look_up_live(its.layers.forest, numbers, only=only)
-        live = await its.ssts.encode(referred.live)
-        own = None if own_referred is None else await its.ssts.encode(own_referred.live)
+            manifest, table = context.manifests.manifest, context.manifests.merged_ssts
+            numbers = len(context.sst_numbers)
+            referred = await look_up_live(context.layers.forest, numbers)
+            own_referred = None if only is None else await look_up_live(context.layers.forest, numbers, only=only)
+        live = await context.ssts.encode(referred.live)
+        own = None if own_referred is None else await context.ssts.encode(own_referred.live)
         patches, sectors = options.patches_max_at_rest, options.patched_sectors_max
-        often = {number: layer.gathered.often for number, layer in its.layers.by_number.items()}
+        often = {number: layer.gathered.often for number, layer in context.layers.by_number.items()}
         patched = await count_patches(
-            its.layers.forest.trunks(), patches=patches, sectors=sectors, often=often, run=its.ssts.encode
+            context.layers.forest.trunks(), patches=patches, sectors=sectors, often=often, run=context.ssts.encode
         )
-        now = its.env.monotonic()
+        now = context.env.monotonic()
         self._withheld = {sst: until for sst, until in self._withheld.items() if until > now}
         self._unreadable = {block: until for block, until in self._unreadable.items() if until > now}
-        ssts = await its.ssts.encode(partial(self._listed.table, manifest, table, live))
+        ssts = await context.ssts.encode(partial(self._listed.table, manifest, table, live))
         if own is not None:
             others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
             patched = Patched([block for block in patched.worth if block.layer == only], patched.covered)
         fragmented = await find_fragmented(
-            [trunk for trunk in its.layers.forest.trunks() if only in (None, trunk.head)],
+            [trunk for trunk in context.layers.forest.trunks() if only in (None, trunk.head)],
             pieces=options.window_pieces_max if options.defragment_always or self._at_rest() else None,
             behind=self._defragmented,
             bytes_max=None if to_the_end else options.job_bytes_max,
             skipped=self._unreadable.keys(),
-            run=its.ssts.encode,
+            run=context.ssts.encode,
         )
         return StoreFacts(
             ssts=ssts,
@@ -288,7 +285,7 @@ class Compactor:
             covered=patched.covered,
             checkpoint_rows=0 if manifest.checkpoint is None else manifest.checkpoint.entries,
             at_rest=self._at_rest(),
-            object_bytes=its.ssts.pace.object_bytes,
+            object_bytes=context.ssts.pace.object_bytes,
             skipped=self._skipped | self._withheld.keys() | others,
             skipped_blocks=self._unreadable.keys(),
             fragmented=fragmented,
@@ -300,23 +297,24 @@ class Compactor:
         """Carry out one job. A crash anywhere in it leaves orphans, and a store that says the same."""
         name = type(job).__name__
         self.progress.job = name
-        began, before = self._its.env.monotonic(), self.progress.uploaded_bytes
+        began, before = self.context.env.monotonic(), self.progress.uploaded_bytes
         if isinstance(job, Drop):
             await self._drop(job.ssts)
         elif isinstance(job, WriteCheckpoint):
-            await write_checkpoint(self._its)
+            await write_checkpoint(self.context)
         elif isinstance(job, Repack):
             await self._repack(job.ssts)
         elif isinstance(job, Defragment):
             self._defragmented = job.windows[-1].layer, job.windows[-1].first
-            await consolidate(self._its, blocks_of(job.windows, self._its.heads()), on_unreadable=self._leave_block)
+            blocks = blocks_of(job.windows, self.context.heads())
+            await consolidate(self.context, blocks, on_unreadable=self._leave_block)
             self._listed_bytes -= self.progress.uploaded_bytes - before
         else:
             last = job.blocks[-1]
             self._consolidated = last.layer, last.block
-            await consolidate(self._its, job.blocks, on_unreadable=self._leave_block)
+            await consolidate(self.context, job.blocks, on_unreadable=self._leave_block)
         self.progress.jobs[name] = self.progress.jobs.get(name, 0) + 1
-        seconds = round(self._its.env.monotonic() - began, 3)
+        seconds = round(self.context.env.monotonic() - began, 3)
         uploaded = self.progress.uploaded_bytes - before
         _log.info("maintenance_done", extra={"job": name, "seconds": seconds, "uploaded_bytes": uploaded})
 
@@ -324,24 +322,25 @@ class Compactor:
         """Take SSTs off the list that nothing refers to. They are in the checkpoint, which has their rows; so no start
         asks for them again.
         """
-        its = self._its
+        context = self.context
         ids = {sst.id for sst in ssts}
 
         async def commit() -> None:
-            await its.manifests.commit(dropped(its.manifests.manifest, table=its.manifests.merged_ssts, ids=ids))
-            its.awaiting_deletion |= ids
+            table = context.manifests.merged_ssts
+            await context.manifests.commit(dropped(context.manifests.manifest, table=table, ids=ids))
+            context.awaiting_deletion |= ids
 
-        await its.commit(commit)
+        await context.commit(commit)
 
     async def _repack(self, victims: tuple[SstFacts, ...]) -> None:
         try:
-            await repack(self._its, victims, on_withheld=self._leave_sst)
+            await repack(self.context, victims, on_withheld=self._leave_sst)
         except Corrupt as error:
             self._skipped |= {victim.id for victim in victims if sst_name(victim.id) == error.object_name}
             _log.warning("repack_left", extra={"object": error.object_name, "error": error.detail})
 
     def _leave_sst(self, sst: str) -> None:
-        self._withheld[sst] = self._its.env.monotonic() + LEFT_SECONDS
+        self._withheld[sst] = self.context.env.monotonic() + LEFT_SECONDS
 
     def _leave_block(self, block: PatchedBlock) -> None:
-        self._unreadable[block.layer, block.block] = self._its.env.monotonic() + LEFT_SECONDS
+        self._unreadable[block.layer, block.block] = self.context.env.monotonic() + LEFT_SECONDS

@@ -45,10 +45,10 @@ class AssembledBlock:
 
 
 async def consolidate(
-    its: JobContext, blocks: Sequence[PatchedBlock], *, on_unreadable: Callable[[PatchedBlock], None]
+    context: JobContext, blocks: Sequence[PatchedBlock], *, on_unreadable: Callable[[PatchedBlock], None]
 ) -> None:
     """Write `blocks` as one frame each, but for those that cannot be read, which `on_unreadable` is told."""
-    step = max(its.ssts.pace.object_bytes // BLOCK_BYTES, 1)
+    step = max(context.ssts.pace.object_bytes // BLOCK_BYTES, 1)
     room = asyncio.Semaphore(SSTS_IN_FLIGHT)
     written: list[tuple[SstRef, list[AssembledBlock]]] = []
 
@@ -57,7 +57,7 @@ async def consolidate(
             read = []
             for block in some:
                 try:
-                    found = await _read(its, block)
+                    found = await _read(context, block)
                 except (Corrupt, Unreadable) as error:
                     on_unreadable(block)
                     _say_left(block, error)
@@ -65,7 +65,7 @@ async def consolidate(
                 if found is not None:
                     read.append(found)
             if read:
-                written.append((await its.upload(partial(_build, its.ssts.builder(), read)), read))
+                written.append((await context.upload(partial(_build, context.ssts.builder(), read)), read))
 
     await do_all(write(blocks[start : start + step]) for start in range(0, len(blocks), step))
     if not written:
@@ -74,23 +74,23 @@ async def consolidate(
     async def commit() -> None:
         # One that became a snapshot meanwhile, or was rolled back, keeps what it had: what is written for it now would
         # be of the new layer at a start, and not in memory.
-        if not {item.block.layer for _, read in written for item in read} <= its.heads().keys():
-            its.garbage.add(sst_name(ref.id) for ref, _ in written)
+        if not {item.block.layer for _, read in written for item in read} <= context.heads().keys():
+            context.garbage.add(sst_name(ref.id) for ref, _ in written)
             return
-        await its.manifests.commit(consolidated(its.manifests.manifest, ssts=[ref for ref, _ in written]))
+        await context.manifests.commit(consolidated(context.manifests.manifest, ssts=[ref for ref, _ in written]))
         for ref, read in written:
             for item in read:
-                _install(its, item, ref)
+                _install(context, item, ref)
                 await asyncio.sleep(0)
 
-    await its.commit(commit)
+    await context.commit(commit)
 
 
 def _say_left(block: PatchedBlock, error: StorageError) -> None:
     _log.warning("consolidation_left", extra={"block": block.block, "error": str(error)})
 
 
-async def _read(its: JobContext, block: PatchedBlock) -> AssembledBlock | None:
+async def _read(context: JobContext, block: PatchedBlock) -> AssembledBlock | None:
     """The flushed content of a block, with the chain it stands in, as both are at one moment; None: its layer is gone.
     Corrupt, Unreadable.
 
@@ -99,19 +99,19 @@ async def _read(its: JobContext, block: PatchedBlock) -> AssembledBlock | None:
     fetched: dict[int, Decoded] = {}
     await asyncio.sleep(0)
     while True:
-        if its.installing.locked():
-            async with its.installing:
+        if context.installing.locked():
+            async with context.installing:
                 pass
             continue
-        index = its.heads().get(block.layer)
+        index = context.heads().get(block.layer)
         if index is None:
             return None
-        assembly = Assembly(its.cache.entries, fetched)
+        assembly = Assembly(context.cache.entries, fetched)
         pieces = assembly.block([], index, block.block, 0, BLOCK_BYTES)
         if not assembly.missing:
             data = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in pieces)
-            return AssembledBlock(block, index.take(block.block), data, its.cut())
-        fetched.update(await its.source.fetch(block.layer, assembly.missing))
+            return AssembledBlock(block, index.take(block.block), data, context.cut())
+        fetched.update(await context.source.fetch(block.layer, assembly.missing))
 
 
 def _build(builder: SstBuilder, read: list[AssembledBlock]) -> tuple[SstRef, bytearray]:
@@ -127,16 +127,16 @@ def _build(builder: SstBuilder, read: list[AssembledBlock]) -> tuple[SstRef, byt
     return builder.finish()
 
 
-def _install(its: JobContext, item: AssembledBlock, ref: SstRef) -> None:
+def _install(context: JobContext, item: AssembledBlock, ref: SstRef) -> None:
     """Put a consolidated block in place of the chain that it was made of, if that still stands (I5)."""
-    index, layer = its.heads().get(item.block.layer), its.layers.by_number.get(item.block.layer)
+    index, layer = context.heads().get(item.block.layer), context.layers.by_number.get(item.block.layer)
     if index is None:
         return
-    location = its.sst_numbers.location(ref.id, item.offset) if item.length else HOLE
+    location = context.sst_numbers.location(ref.id, item.offset) if item.length else HOLE
     if layer is not None:
         layer.gathered.forget(item.block.block)
     if index.rebase(item.block.block, item.chain, location=location, length=item.length, tag=item.tag):
         if item.length:
-            its.cache.put(location, item.data)
+            context.cache.put(location, item.data)
         for key in index.take_dead():
-            its.cache.discard(key)
+            context.cache.discard(key)

@@ -53,7 +53,7 @@ class Copied:
     places: list[tuple[int, int, int, int]]
 
 
-async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: Callable[[str], None]) -> None:
+async def repack(context: JobContext, victims: Sequence[SstFacts], *, on_withheld: Callable[[str], None]) -> None:
     """Copy what is live in `victims`, which leave the list. Corrupt: one of them is damaged, and nothing has changed.
     NotFound, REFUSALS: the store does not give one, which `on_withheld` was told.
     """
@@ -63,32 +63,32 @@ async def repack(its: JobContext, victims: Sequence[SstFacts], *, on_withheld: C
 
     async def copy(part: list[LiveFrame]) -> None:
         async with room:
-            copied.append(await _copy(its, part, ids, on_withheld))
+            copied.append(await _copy(context, part, ids, on_withheld))
 
     try:
-        async with its.installing:
+        async with context.installing:
             # At one moment: what is written over goes from a head to its snapshot, and must be found in one of them.
-            live = await live_frames(its.maps(), ids)
-        frames = await _read(its, live, ids, room, on_withheld)
-        await do_all(copy(part) for part in _in_objects(frames, its.ssts.pace.object_bytes))
+            live = await live_frames(context.maps(), ids)
+        frames = await _read(context, live, ids, room, on_withheld)
+        await do_all(copy(part) for part in _in_objects(frames, context.ssts.pace.object_bytes))
     except (Corrupt, NotFound, *REFUSALS):
-        its.garbage.add(sst_name(item.sst.id) for item in copied)
+        context.garbage.add(sst_name(item.sst.id) for item in copied)
         raise
 
     async def commit() -> None:
-        manifests, gone = its.manifests, set(ids.values())
+        manifests, gone = context.manifests, set(ids.values())
         ssts = [item.sst for item in copied]
         await manifests.commit(repacked(manifests.manifest, table=manifests.merged_ssts, ids=gone, ssts=ssts))
         # All maps there are now, not those that were looked through: a clone that was made since has the same frames.
-        maps = list(its.maps().values())
+        maps = list(context.maps().values())
         step = max(STEPS_AT_ONCE // max(len(maps), 1), 1)
-        for count, (old, new) in enumerate(_point(maps, copied, its.sst_numbers.location)):
-            its.cache.move(old, new)
+        for count, (old, new) in enumerate(_point(maps, copied, context.sst_numbers.location)):
+            context.cache.move(old, new)
             if count % step == step - 1:
                 await asyncio.sleep(0)
-        its.awaiting_deletion |= gone
+        context.awaiting_deletion |= gone
 
-    await its.commit(commit)
+    await context.commit(commit)
 
 
 async def live_frames(indexes: Mapping[int, AnyMap], numbers: Collection[int]) -> list[LiveFrame]:
@@ -104,7 +104,7 @@ async def live_frames(indexes: Mapping[int, AnyMap], numbers: Collection[int]) -
 
 
 async def _read(
-    its: JobContext,
+    context: JobContext,
     frames: list[LiveFrame],
     ids: Mapping[int, str],
     room: asyncio.Semaphore,
@@ -120,7 +120,7 @@ async def _read(
         length = last.location + last.length - first.location
         async with room:
             start = first.location & OFFSET_MASK
-            raw = await _of(sst, partial(its.store.get, sst_name(sst), start, length), on_withheld)
+            raw = await _of(sst, partial(context.store.get, sst_name(sst), start, length), on_withheld)
         for ref in group:
             at = ref.location - first.location
             read.append(LiveFrame(by_location[ref.location].layer, ref, raw[at : at + ref.length]))
@@ -143,35 +143,37 @@ def _in_objects(frames: list[LiveFrame], object_bytes: int) -> list[list[LiveFra
 
 
 async def _copy(
-    its: JobContext, part: list[LiveFrame], ids: Mapping[int, str], on_withheld: Callable[[str], None]
+    context: JobContext, part: list[LiveFrame], ids: Mapping[int, str], on_withheld: Callable[[str], None]
 ) -> Copied:
     """Put frames that were read into one new SST; each must open."""
     victims = sorted({ids[frame.ref.location >> 32] for frame in part})
-    listed = {ref.id: ref for ref, _ in its.manifests.listed()}
-    indexes = await asyncio.gather(*(_of(sst, partial(_read_index, its, listed[sst]), on_withheld) for sst in victims))
-    builder = its.ssts.builder()
+    listed = {ref.id: ref for ref, _ in context.manifests.listed()}
+    indexes = await asyncio.gather(
+        *(_of(sst, partial(_read_index, context, listed[sst]), on_withheld) for sst in victims)
+    )
+    builder = context.ssts.builder()
     places: list[tuple[int, int, int, int]] = []
 
     def build() -> tuple[SstRef, bytearray]:
         entries = {sst: _entries_by_offset(index) for sst, index in zip(victims, indexes, strict=True)}
         for frame in part:
             ref, victim = frame.ref, ids[frame.ref.location >> 32]
-            entry = _checked(its.codec, sst_name(victim), frame, entries[victim])
+            entry = _checked(context.codec, sst_name(victim), frame, entries[victim])
             offset = builder.add_moved(entry, victim, frame.sealed)
             places.append((frame.layer, ref.block, ref.location, offset))
         return builder.finish()
 
-    return Copied(await its.upload(build), places)
+    return Copied(await context.upload(build), places)
 
 
-async def _read_index(its: JobContext, ref: SstRef) -> SstIndex:
+async def _read_index(context: JobContext, ref: SstRef) -> SstIndex:
     (index,) = await read_indexes(
         [ref],
-        store=its.store,
-        cipher=its.ssts.index_cipher,
-        store_id=its.ssts.store_id,
-        env=its.env,
-        on_missing=its.manifests.look_for_newer,
+        store=context.store,
+        cipher=context.ssts.index_cipher,
+        store_id=context.ssts.store_id,
+        env=context.env,
+        on_missing=context.manifests.look_for_newer,
     )
     return index
 

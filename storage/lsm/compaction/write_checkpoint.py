@@ -24,25 +24,25 @@ from storage.lsm.index.image import parts_of
 from storage.lsm.index.rows import Frozen
 
 
-async def write_checkpoint(its: JobContext) -> None:
+async def write_checkpoint(context: JobContext) -> None:
     """Write the index as it is now. BrokenInvariant, RuntimeError: the index in memory is damaged."""
-    manifests = its.manifests
-    async with its.installing:
-        indexes = its.maps()
+    manifests = context.manifests
+    async with context.installing:
+        indexes = context.maps()
         frozen = {number: index.freeze() for number, index in indexes.items()}
-        trunks = its.layers.forest.refs()
+        trunks = context.layers.forest.refs()
         ssts = [ref for ref, _ in manifests.listed()]
-        sequence = its.cut()
+        sequence = context.cut()
     try:
-        positions = {its.sst_numbers.number(ref.id): at for at, ref in enumerate(ssts, 1)}
-        builder = its.ssts.checkpoint_builder()
+        positions = {context.sst_numbers.number(ref.id): at for at, ref in enumerate(ssts, 1)}
+        builder = context.ssts.checkpoint_builder()
         sealed = partial(_build, builder, frozen, trunks, ssts=ssts, positions=positions, sequence=sequence)
-        ref, content = await its.ssts.encode(partial(sealed, rows_per_part=its.rows_per_part))
+        ref, content = await context.ssts.encode(partial(sealed, rows_per_part=context.rows_per_part))
     finally:
         for index in indexes.values():
             index.thaw()
-    await its.ssts.create(ref.id, content)
-    its.progress.uploaded_bytes += len(content)
+    await context.ssts.create(ref.id, content)
+    context.progress.uploaded_bytes += len(content)
 
     def successor() -> Manifest:
         return checkpointed(manifests.manifest, ref=ref, table=ssts, sequence=sequence)
@@ -51,9 +51,9 @@ async def write_checkpoint(its: JobContext) -> None:
         older = manifests.manifest.checkpoint
         await manifests.commit(successor(), table=ssts)
         if older is not None:
-            its.garbage.add([sst_name(older.id)])
+            context.garbage.add([sst_name(older.id)])
 
-    await its.commit(commit)
+    await context.commit(commit)
 
 
 def _build(

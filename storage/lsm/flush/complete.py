@@ -74,7 +74,7 @@ async def complete_sectors(
         await asyncio.sleep(0)
     # Only now: what clients write meanwhile is bounded by what was kept before.
     for number, layer in layers.items():
-        layer.kept = kept[number]
+        layer.kept_bytes = kept[number]
     if again:
         _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
     return list(again.values())
@@ -154,10 +154,10 @@ def _write_again(table: LayerTable, layer: Layer, block: int, sector: int) -> No
         content[start : start + len(data)] = data
     offset = block * BLOCK_BYTES + sector * SECTOR_BYTES
     # These were taken already, and must be again, however much is kept.
-    bound, layer.kept = layer.kept, 0
+    bound, layer.kept_bytes = layer.kept_bytes, 0
     for start, end in _covered([(start, start + len(data)) for start, data in pieces]):
         layer.write(offset + start, bytes(content[start:end]))
-    layer.kept = bound
+    layer.kept_bytes = bound
 
 
 def _covered(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

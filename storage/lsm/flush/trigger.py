@@ -22,12 +22,12 @@ class FlushTrigger:
     def log_moved(self, position: LogPosition, memtable: Memtable) -> None:
         """Flush now, if either is long."""
         # What is kept would be written to the log again by a flush, which so could ask for the next one for ever.
-        size = position.logged_bytes - memtable.kept
+        size = position.logged_bytes - memtable.kept_bytes
         many = len(position.objects) >= self._options.flush_objects and memtable.holds_more_than_kept
         long = many or size >= self._options.log_bytes_max // 4
         uploaded = sum(max(sst.size, MIB) for sst in memtable.ssts)
         long = long or uploaded >= self._options.flush_uploaded_bytes
-        if long or memtable.bytes - memtable.kept >= self._options.flush_bytes:
+        if long or memtable.bytes - memtable.kept_bytes >= self._options.flush_bytes:
             self.pull()
 
     async def wait(self) -> None:

@@ -319,11 +319,11 @@ class BlockMap:
 
     def replace(self, block: int, source: Source) -> None:
         """The block is what stands in `source` from now on."""
-        its = source.standing(block)
-        chain = list(source.patches.chain(its.head, block))[::-1]
+        row = source.standing(block)
+        chain = list(source.patches.chain(row.head, block))[::-1]
         columns = source.patches
         rows = [(columns.mask[n], columns.location[n], columns.length[n], columns.tag[n]) for n in chain]
-        self.set_base(block, location=its.location, length=its.length, tag=its.tag)
+        self.set_base(block, location=row.location, length=row.length, tag=row.tag)
         for mask, location, length, tag in rows:
             self.add_patch(block, mask=mask, location=location, length=length, tag=tag)
 

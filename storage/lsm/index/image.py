@@ -22,7 +22,7 @@ from storage.format.names import MANIFESTS
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.index.map_scan import frames_in, numbers_mask
-from storage.lsm.index.page import ALLOCATED_PAGE, KeptPage
+from storage.lsm.index.page import ALLOCATED_PAGE, DeltaPage
 from storage.lsm.index.patch_table import CHAIN_MAX
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Frozen
@@ -87,7 +87,7 @@ def allocated_of(frozen: Frozen) -> Columns:
 def kept_blocks(frozen: Frozen) -> NDArray[np.uint32]:
     """The blocks that a reverse delta holds, ascending; none of a `BlockMap`, which knows all blocks."""
     pages = sorted(frozen.pages.items())
-    blocks = [page.blocks(number) for number, page in pages if isinstance(page, KeptPage)]
+    blocks = [page.blocks(number) for number, page in pages if isinstance(page, DeltaPage)]
     return np.concatenate(blocks) if blocks else np.zeros(0, np.uint32)
 
 

@@ -60,7 +60,7 @@ class Page:
         return _ALL_BLOCKS + np.uint32(number << PAGE_SHIFT)
 
 
-class KeptPage:
+class DeltaPage:
     """Entries of some of 4096 neighbouring blocks: `at` ascends, and the other columns belong to it row by row. It
     costs 26 bytes a block.
     """
@@ -74,9 +74,9 @@ class KeptPage:
         self.length = array("I")
         self.head = array("I")
 
-    def copy(self) -> "KeptPage":
+    def copy(self) -> "DeltaPage":
         """Another page with the same rows."""
-        page = KeptPage()
+        page = DeltaPage()
         page.at, page.location, page.tag = self.at[:], self.location[:], self.tag[:]
         page.length, page.head = self.length[:], self.head[:]
         return page

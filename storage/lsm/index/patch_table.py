@@ -141,7 +141,7 @@ class PatchTable:
         """Another table with the same rows under the same numbers."""
         table = PatchTable(dead)
         table._free = self._free[:]
-        for mine, its in (
+        for source, target in (
             (self._age, table._age),
             (self.block, table.block),
             (self.next, table.next),
@@ -150,7 +150,7 @@ class PatchTable:
             (self.length, table.length),
             (self.tag, table.tag),
         ):
-            its[:] = mine
+            target[:] = source
         return table
 
     def load(self, rows: Columns) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

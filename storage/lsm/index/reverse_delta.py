@@ -13,7 +13,7 @@ import numpy as np
 
 from storage.format.blocks import ALLOCATED
 from storage.format.columns import Columns
-from storage.lsm.index.page import PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, KeptPage, Page
+from storage.lsm.index.page import PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, DeltaPage, Page
 from storage.lsm.index.patch_table import PatchTable
 from storage.lsm.index.rows import Found, Frozen, Standing, found_in, frozen
 
@@ -33,7 +33,7 @@ class ReverseDelta:
     __slots__ = ("_freezes", "_shared", "dead", "pages", "patches")
 
     def __init__(self) -> None:
-        self.pages: dict[int, KeptPage] = {}
+        self.pages: dict[int, DeltaPage] = {}
         self.dead: list[int] = []
         """As in a `BlockMap`, but nobody asks: what is replaced here is shown elsewhere, or rarely read."""
         self.patches = PatchTable(self.dead)
@@ -70,10 +70,10 @@ class ReverseDelta:
         page = self.pages.get(block >> PAGE_SHIFT)
         if page is not None and page.row(block & PAGE_MASK) >= 0:
             return
-        its = source.standing(block)
-        head = self.patches.copy_chain(source.patches, its.head, block)
+        standing = source.standing(block)
+        head = self.patches.copy_chain(source.patches, standing.head, block)
         self._writable(block >> PAGE_SHIFT).insert(
-            block & PAGE_MASK, location=its.location, length=its.length, tag=its.tag, head=head
+            block & PAGE_MASK, location=standing.location, length=standing.length, tag=standing.tag, head=head
         )
         self.dead.clear()
 
@@ -89,7 +89,7 @@ class ReverseDelta:
         old = self.pages.get(number)
         if old is not None and len(old.at) == PAGE_BLOCKS:
             return
-        kept = KeptPage()
+        kept = DeltaPage()
         kept.at = array("H", range(PAGE_BLOCKS))
         if page is None:
             page = Page()
@@ -143,7 +143,7 @@ class ReverseDelta:
         self.dead.clear()
         return dead
 
-    def _row(self, block: int) -> tuple[KeptPage, int]:
+    def _row(self, block: int) -> tuple[DeltaPage, int]:
         """The page to write to, and the row of a block. KeyError: it is not held."""
         number = block >> PAGE_SHIFT
         row = self.pages[number].row(block & PAGE_MASK)
@@ -151,10 +151,10 @@ class ReverseDelta:
             raise KeyError(block)
         return self._writable(number), row
 
-    def _writable(self, number: int) -> KeptPage:
+    def _writable(self, number: int) -> DeltaPage:
         page = self.pages.get(number)
         if page is None:
-            page = self.pages[number] = KeptPage()
+            page = self.pages[number] = DeltaPage()
         elif number in self._shared:
             page = self.pages[number] = page.copy()
         self._shared.discard(number)

@@ -7,7 +7,7 @@ import msgspec
 
 from storage.format.blocks import ALLOCATED, FrameRef
 from storage.format.frame import FULL_MASK
-from storage.lsm.index.page import KeptPage, Page
+from storage.lsm.index.page import DeltaPage, Page
 from storage.lsm.index.patch_table import PatchTable
 
 
@@ -36,7 +36,7 @@ class Frozen(msgspec.Struct, frozen=True):
     which copies one before it writes to it; the columns of patches are copies.
     """
 
-    pages: Mapping[int, Page] | Mapping[int, KeptPage]
+    pages: Mapping[int, Page] | Mapping[int, DeltaPage]
     block: bytes
     next: bytes
     mask: bytes
@@ -45,7 +45,7 @@ class Frozen(msgspec.Struct, frozen=True):
     tag: bytes
 
 
-def frozen(pages: Mapping[int, Page] | Mapping[int, KeptPage], patches: PatchTable) -> Frozen:
+def frozen(pages: Mapping[int, Page] | Mapping[int, DeltaPage], patches: PatchTable) -> Frozen:
     """Some pages, which nobody writes to any more, and a copy of their patches."""
     return Frozen(
         pages,
@@ -58,9 +58,9 @@ def frozen(pages: Mapping[int, Page] | Mapping[int, KeptPage], patches: PatchTab
     )
 
 
-def found_in(its: Standing, patches: PatchTable, block: int) -> Iterator[Found]:
+def found_in(standing: Standing, patches: PatchTable, block: int) -> Iterator[Found]:
     """The chain of a block, newest first; the last entry covers the whole block."""
-    for row in patches.chain(its.head, block) if its.head else ():
+    for row in patches.chain(standing.head, block) if standing.head else ():
         location = patches.location[row]
         mask = patches.mask[row]
         if location <= ALLOCATED:
@@ -68,7 +68,7 @@ def found_in(its: Standing, patches: PatchTable, block: int) -> Iterator[Found]:
         else:
             tag = patches.tag[row]
             yield Found(mask, FrameRef(location, patches.length[row], tag, block, full=False))
-    if its.location <= ALLOCATED:
-        yield Found(FULL_MASK, its.location)
+    if standing.location <= ALLOCATED:
+        yield Found(FULL_MASK, standing.location)
     else:
-        yield Found(FULL_MASK, FrameRef(its.location, its.length, its.tag, block, full=True))
+        yield Found(FULL_MASK, FrameRef(standing.location, standing.length, standing.tag, block, full=True))

@@ -55,11 +55,11 @@ class Manifests:
         checkpoint_cipher: Cipher,
         store_id: bytes,
         env: Env,
-        kept: int = MANIFESTS_KEPT,
+        manifests_kept: int = MANIFESTS_KEPT,
     ) -> None:
-        """`kept`: so many of the newest manifests are no garbage, at least one."""
+        """`manifests_kept`: so many of the newest manifests are no garbage, at least one."""
         self._store = store
-        self._kept = kept
+        self._manifests_kept = manifests_kept
         self._cipher = cipher
         self._checkpoint_cipher = checkpoint_cipher
         self._store_id = store_id
@@ -263,6 +263,6 @@ class Manifests:
         once.
         """
         kept = set(self.manifest.takeovers)
-        old = {n for n in self._listed if n <= self.number - self._kept and n not in kept}
+        old = {n for n in self._listed if n <= self.number - self._manifests_kept and n not in kept}
         self._listed = [number for number in self._listed if number not in old]
         return [manifest_name(number) for number in sorted(old)]

@@ -248,7 +248,7 @@ class Memtable:
     __slots__ = (
         "bytes",
         "first_beyond",
-        "kept",
+        "kept_bytes",
         "layers",
         "located",
         "operations",
@@ -262,7 +262,7 @@ class Memtable:
         self.layers: dict[int, LayerTable] = {}
         self.bytes = 0
         """Bytes linked and not yet replaced by uploaded frames, with overhead."""
-        self.kept = 0
+        self.kept_bytes = 0
         """Of those, bytes that were written again because what lies below them is damaged."""
         self.zeroed = 0
         """Operations that zeroed: they weigh nothing but must be flushed too."""
@@ -282,7 +282,7 @@ class Memtable:
     @property
     def holds_more_than_kept(self) -> bool:
         """Whether a flush would leave less here than there is."""
-        return bool(self.bytes > self.kept or self.zeroed or self.located or self.ssts or self.tree is not None)
+        return bool(self.bytes > self.kept_bytes or self.zeroed or self.located or self.ssts or self.tree is not None)
 
     def __bool__(self) -> bool:
         return bool(self.bytes or self.zeroed or self.located or self.ssts or self.tree is not None)

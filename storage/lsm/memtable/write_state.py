@@ -86,7 +86,7 @@ class WriteState:
         """Of what was charged, `count` bytes are pieces that no flush can take: they neither ask for one nor close the
         gate, since only further writes can end that.
         """
-        self.memtable.kept += count
+        self.memtable.kept_bytes += count
         self._pressure.release(count)
 
     def replay(self, count: int) -> None:
@@ -121,4 +121,4 @@ class WriteState:
         sealed, self.sealed = self.sealed, None
         if sealed is None:
             raise BrokenInvariant("a memtable was flushed, and none is sealed")
-        self._pressure.flushed(sealed.bytes - sealed.kept)
+        self._pressure.flushed(sealed.bytes - sealed.kept_bytes)

@@ -80,10 +80,10 @@ def _differing(one: Iterable[Found], other: Iterable[Found]) -> int:
     """The sectors that two chains show from different places."""
     mask = 0
     others = _shown(other)
-    for own, place in _shown(one):
-        for its, its_place in others:
-            if place != its_place:
-                mask |= own & its
+    for sectors, place in _shown(one):
+        for other_sectors, other_place in others:
+            if place != other_place:
+                mask |= sectors & other_sectors
     return mask
 
 

@@ -206,7 +206,7 @@ class Opener:
             checkpoint_cipher=ciphers.checkpoint,
             store_id=store_id,
             env=self.env,
-            kept=self.manifests_kept,
+            manifests_kept=self.manifests_kept,
         )
         log = LogReader(store=self.store, cipher=ciphers.wal, store_id=store_id, env=self.env, manifests=manifests)
         return ciphers, manifests, log

@@ -4,7 +4,7 @@ What the memtable was charged for those bytes is given back, so nothing there ma
 write of 32 MiB that does not begin with a block leaves two parts of blocks behind, which are views of all of it.
 """
 
-from storage.buffers import kept_bytes
+from storage.buffers import retained_bytes
 from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import HOLE, FrameRef
 from storage.format.frame import BLOCK_SHIFT
@@ -47,7 +47,7 @@ def _own_rest(records: LayerLogRecords, table: LayerTable) -> None:
     touched = {
         block
         for op in records.ops
-        if len(op) == 3 and kept_bytes(op[2]) > len(op[2])
+        if len(op) == 3 and retained_bytes(op[2]) > len(op[2])
         for block in range(op[1] >> BLOCK_SHIFT, ((op[1] + len(op[2]) - 1) >> BLOCK_SHIFT) + 1)
     }
     for block in touched & table.blocks.keys():

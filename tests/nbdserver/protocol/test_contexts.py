@@ -44,8 +44,8 @@ def contexts(handshake: Handshake[Offer], option: int) -> list[tuple[int, str]]:
     """(number, name) of the contexts that it answers with."""
     return [
         (int.from_bytes(data[:4], "big"), data[4:].decode())
-        for its, kind, data in answered(handshake)
-        if (its, kind) == (option, m.REP_META_CONTEXT)
+        for answered_option, kind, data in answered(handshake)
+        if (answered_option, kind) == (option, m.REP_META_CONTEXT)
     ]
 
 

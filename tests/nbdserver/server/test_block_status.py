@@ -23,9 +23,9 @@ def status(*contexts: MetaContext) -> BlockStatus:
     return BlockStatus(Export("disk", device, read_only=False).maps(contexts))
 
 
-def answer(its: BlockStatus, layout: Layout, only: tuple[int, ...] | None = None) -> list[str]:
+def answer(block_status: BlockStatus, layout: Layout, only: tuple[int, ...] | None = None) -> list[str]:
     replies = ChunkedReplies(layout)
-    lines = read_answers(its.answer(replies, COOKIE[layout], 0, 1 << 20, one=False, only=only), greeted=True)
+    lines = read_answers(block_status.answer(replies, COOKIE[layout], 0, 1 << 20, one=False, only=only), greeted=True)
     return [line.partition(": ")[2] for line in lines]
 
 
@@ -44,15 +44,15 @@ def test_each_context_has_its_chunk(layout: Layout, only: tuple[int, ...] | None
 
 
 def test_a_snapshot_that_is_gone_is_an_error_and_only_its_own() -> None:
-    its = status(*CONTEXTS)
-    assert answer(its, STRUCTURED) == ["EINVAL"]
-    assert answer(its, STRUCTURED, (1, 2)) == ["status 1 1048576/3, 2 4096/0 8192/1"]
+    block_status = status(*CONTEXTS)
+    assert answer(block_status, STRUCTURED) == ["EINVAL"]
+    assert answer(block_status, STRUCTURED, (1, 2)) == ["status 1 1048576/3, 2 4096/0 8192/1"]
 
 
 def test_changes_are_more_work() -> None:
-    its = status(*CONTEXTS)
-    assert its.effort(4096, (1,)) == 1
-    assert its.effort(4096, (2,)) == CHANGES_EFFORT
-    assert its.effort(4096, None) == 1 + 2 * CHANGES_EFFORT
-    assert its.effort(3 * EFFORT_BYTES, (1,)) == 4
-    assert its.effort(1 << 50, (1,)) == LONG_EFFORT
+    block_status = status(*CONTEXTS)
+    assert block_status.effort(4096, (1,)) == 1
+    assert block_status.effort(4096, (2,)) == CHANGES_EFFORT
+    assert block_status.effort(4096, None) == 1 + 2 * CHANGES_EFFORT
+    assert block_status.effort(3 * EFFORT_BYTES, (1,)) == 4
+    assert block_status.effort(1 << 50, (1,)) == LONG_EFFORT

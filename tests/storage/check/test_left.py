@@ -25,7 +25,7 @@ async def left(world: World) -> tuple[dict[int, bytes], set[int]]:
     tree = Layers()
     if surveyed.tree_image is not None:
         tree.load(surveyed.tree_image)
-    its = Context(
+    context = Context(
         opened,
         world.store,
         world.store,
@@ -38,7 +38,7 @@ async def left(world: World) -> tuple[dict[int, bytes], set[int]]:
         FrameCache(world.options.cache_bytes),
         True,
     )
-    engine = await Engine.on_damaged(its, 1)
+    engine = await Engine.on_damaged(context, 1)
     found = {}
     for sector in range(SIZE // SECTOR):
         try:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.check.read_data import DataReader
-from storage.check.read_times import KeptReadTimes, ReadTimes
+from storage.check.read_times import ReadTimes, StoredReadTimes
 from storage.check.running import reader
 from storage.check.scrub import SCRUB_AGAIN_SECONDS, SCRUB_LOOK_SECONDS, Scrub, all_due, scrub_rate
 from storage.env import object_id
@@ -151,7 +151,7 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
         assert sentence.startswith(f"{name}: ")
         assert "scrub_found" in caplog.messages
         await world.crash(engine)
-        kept = KeptReadTimes(host, world.env)
+        kept = StoredReadTimes(host, world.env)
         await kept.load()
         assert kept.damaged == [sentence], "another process of this host knows, without another look"
         engine = await world.open()
@@ -189,7 +189,7 @@ def test_a_store_that_is_away_is_waited_for_and_is_no_damage() -> None:
 async def test_what_is_gone_is_forgotten() -> None:
     world = World(options=OPTIONS)
     engine = await written(world)
-    kept = KeptReadTimes(None, world.env)
+    kept = StoredReadTimes(None, world.env)
     reads = await kept.load()
     reads.sound("gone", NOW)
     reads.wrong("damaged and gone", "it was damaged")
@@ -199,22 +199,22 @@ async def test_what_is_gone_is_forgotten() -> None:
     await engine.close()
 
 
-def scrub_of(world: World, engine: Engine, kept: KeptReadTimes, *, period_seconds: float = PERIOD) -> Scrub:
+def scrub_of(world: World, engine: Engine, kept: StoredReadTimes, *, period_seconds: float = PERIOD) -> Scrub:
     async def whole() -> None:
         """Nobody else looks."""
 
     return Scrub(
         period_seconds=period_seconds,
-        kept=kept,
+        read_times=kept,
         reader=reader(engine.compactor.context, whole),
         listed=lambda: [ref for ref, _ in engine.manifests.listed()],
         env=world.env,
     )
 
 
-def scrubbed(world: World, engine: Engine) -> KeptReadTimes:
+def scrubbed(world: World, engine: Engine) -> StoredReadTimes:
     """From now on all is read once in a period; what is known of that."""
-    kept = KeptReadTimes(world.host, world.env)
+    kept = StoredReadTimes(world.host, world.env)
     scrub_of(world, engine, kept).start(engine)
     return kept
 
@@ -228,7 +228,7 @@ async def test_an_answer_that_ends_a_read_ends_no_scrub(monkeypatch: pytest.Monk
     world = World(options=OPTIONS)
     engine = await written(world)
     monkeypatch.setattr(DataReader, "read", closed)
-    kept = KeptReadTimes(None, world.env)
+    kept = StoredReadTimes(None, world.env)
     scrub = scrub_of(world, engine, kept, period_seconds=0.001)
     await asyncio.sleep(0.01)
     assert await scrub.round() == SCRUB_LOOK_SECONDS

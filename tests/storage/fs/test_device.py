@@ -15,9 +15,15 @@ SIZE = 1024 * 1024
 
 def make(engine: Engine, layer: Layer, *, read_only: bool) -> Device:
     history = History(engine, NameTree(), layer)
-    its = engine.writes.gate, engine.journal
+    gate_and_journal = engine.writes.gate, engine.journal
     return Device(
-        layer, gate=its[0], journal=its[1], history=history, size=SIZE, read_only=read_only, identity=lambda: "1.0"
+        layer,
+        gate=gate_and_journal[0],
+        journal=gate_and_journal[1],
+        history=history,
+        size=SIZE,
+        read_only=read_only,
+        identity=lambda: "1.0",
     )
 
 

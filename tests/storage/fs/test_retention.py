@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.fs.retention import PERIODS, is_due, kept
+from storage.fs.retention import PERIODS, is_due, retained
 
 moments = st.floats(0, 4e9, allow_nan=False)
 keeps = st.dictionaries(st.sampled_from(list(PERIODS)), st.integers(1, 30), min_size=1)
@@ -36,7 +36,7 @@ def test_where_periods_begin(period: str, last: str, first: str) -> None:
 @given(keeps, st.sets(moments))
 def test_what_is_kept(keep: Mapping[str, int], taken: set[float]) -> None:
     """The first of each of the newest periods in which there is one, and nothing else."""
-    still = kept(keep, taken)
+    still = retained(keep, taken)
     assert still <= taken
     assert len(still) <= sum(keep.values())
     for period, count in keep.items():
@@ -48,14 +48,14 @@ def test_what_is_kept(keep: Mapping[str, int], taken: set[float]) -> None:
             min(other for other in taken if PERIODS[period](other) == PERIODS[period](moment)) == moment
             for period in keep
         )
-    assert kept(keep, still) == still, "what is kept stays kept until another one is taken"
+    assert retained(keep, still) == still, "what is kept stays kept until another one is taken"
 
 
 @given(keeps, st.sets(moments), moments)
 def test_what_is_due_is_kept(keep: Mapping[str, int], taken: set[float], now: float) -> None:
     """Whatever the clock says: nothing is taken to be deleted at once, and nothing twice in one period."""
     if is_due(keep, taken, now):
-        assert now in kept(keep, {*taken, now})
+        assert now in retained(keep, {*taken, now})
         assert not is_due(keep, {*taken, now}, now)
 
 
@@ -73,7 +73,7 @@ def test_a_server_that_looks_now_and_then(keep: Mapping[str, int], pauses: list[
         seen.add(shortest(now))
         if due:
             taken.add(now)
-        taken = kept(keep, taken)
+        taken = retained(keep, taken)
         assert shortest(max(taken)) == shortest(now)
 
 
@@ -90,7 +90,7 @@ def test_a_month_of_hours_and_days() -> None:
     for minute in range(40 * 24 * 60):
         now = start + 60 * minute
         if is_due({"hourly": 24, "daily": 7}, taken, now):
-            taken = kept({"hourly": 24, "daily": 7}, {*taken, now})
+            taken = retained({"hourly": 24, "daily": 7}, {*taken, now})
     last = at("2026-12-10T23:00:30")
     hours = {last - 3600 * number for number in range(24)}
     days = {at("2026-12-10T00:00:30") - DAY * number for number in range(7)}

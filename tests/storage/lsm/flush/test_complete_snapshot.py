@@ -69,17 +69,17 @@ async def snapshot() -> AsyncIterator[Snapshot]:
     world, engine, layer, sound = await damaged()
     layer.write(100, b"piece")
     await world.change_trunks(engine, "freeze", 1, 2)
-    its = Snapshot(world, engine, sound)
-    yield its
-    await world.crash(its.engine)
+    pieced = Snapshot(world, engine, sound)
+    yield pieced
+    await world.crash(pieced.engine)
 
 
-async def check(its: Snapshot, head: bytes) -> None:
+async def check(pieced: Snapshot, head: bytes) -> None:
     for again in (False, True):
-        assert await read(its.frozen, 0, SECTOR) == PIECED
-        assert await read(its.head, 0, SECTOR) == head
+        assert await read(pieced.frozen, 0, SECTOR) == PIECED
+        assert await read(pieced.head, 0, SECTOR) == head
         if not again:
-            await its.reopen()
+            await pieced.reopen()
 
 
 async def test_both_show_it(snapshot: Snapshot) -> None:
@@ -148,14 +148,14 @@ async def test_a_crash_in_the_flush_of_a_snapshot(meanwhile: str, fails: bool) -
         await taking
     if not fails:
         world.store.objects.update(sound)
-    its = Snapshot(world, await world.open(), sound)
-    await its.engine.flush_memtable()
+    pieced = Snapshot(world, await world.open(), sound)
+    await pieced.engine.flush_memtable()
     if fails:
-        its.head.write(5 * SECTOR, b"w" * SECTOR)
-        await its.engine.flush_memtable()
-        await its.heal()
-    await check(its, want)
-    await world.crash(its.engine)
+        pieced.head.write(5 * SECTOR, b"w" * SECTOR)
+        await pieced.engine.flush_memtable()
+        await pieced.heal()
+    await check(pieced, want)
+    await world.crash(pieced.engine)
 
 
 @pytest.mark.parametrize(("verb", "number"), [("freeze", 2), ("clone", 1), ("rollback", 1), ("delete", 1)])

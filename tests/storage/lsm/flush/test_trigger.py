@@ -17,7 +17,7 @@ OPTIONS = EngineOptions(flush_bytes=1000, flush_objects=3, flush_uploaded_bytes=
 
 def memtable(size: int, kept: int = 0) -> Memtable:
     made = Memtable()
-    made.bytes, made.kept = size, kept
+    made.bytes, made.kept_bytes = size, kept
     return made
 
 

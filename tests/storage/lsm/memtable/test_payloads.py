@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 
-from storage.buffers import kept_by_all, kept_bytes
+from storage.buffers import retained_by_all, retained_bytes
 from storage.cache.frame_cache import FrameCache
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
@@ -38,7 +38,7 @@ class Payloads:
 
 def kept_by_cache(cache: FrameCache) -> int:
     frames = [frame.data for frame in cache.entries.values()]
-    return sum(kept_by_all(data) if isinstance(data, dict) else kept_bytes(data) for data in frames)
+    return sum(retained_by_all(data) if isinstance(data, dict) else retained_bytes(data) for data in frames)
 
 
 def held(engine: Engine) -> int:

@@ -23,7 +23,7 @@ def test_a_flush_does_without_what_is_withheld(error: StorageError | None) -> No
         began = now()
         await engine.flush_memtable()
         assert now() - began <= ATTEMPT_SECONDS_MAX + FLUSH_SECONDS_MAX + 2
-        assert there.engine.writes.memtable.kept or engine.flushing
+        assert there.engine.writes.memtable.kept_bytes or engine.flushing
         for _ in range(20):
             there.other.write(8 * SECTOR_BYTES, b"w" * SECTOR_BYTES)
             began = now()
@@ -58,7 +58,7 @@ def test_a_flush_waits_while_the_whole_store_is_away() -> None:
         assert not flushing.done()
         there.store.denials.clear()
         await asyncio.wait_for(flushing, 15)
-        assert not there.engine.writes.memtable.kept
+        assert not there.engine.writes.memtable.kept_bytes
 
     played(case)
 
@@ -70,7 +70,7 @@ def test_what_is_kept_over_a_withheld_object_is_bounded() -> None:
         for sector in range(200):
             there.layer.write(sector * SECTOR_BYTES + 100, b"piece")
         await there.engine.flush_memtable()
-        assert there.layer.kept >= 200 * SECTOR_BYTES
+        assert there.layer.kept_bytes >= 200 * SECTOR_BYTES
         before = there.engine.writes.sequence
         with pytest.raises(Unreadable, match="whole sectors"):
             there.layer.write(300 * SECTOR_BYTES + 1, b"x")
@@ -101,14 +101,14 @@ def test_what_is_kept_is_bounded_while_a_flush_looks_at_it_again() -> None:
             there.layer.write(sector * SECTOR_BYTES + 100, b"piece")
         await there.engine.flush_memtable()
         await there.engine.flush_memtable()
-        kept = there.layer.kept
+        kept = there.layer.kept_bytes
         assert kept >= 200 * SECTOR_BYTES
         flushing = asyncio.ensure_future(there.engine.flush_memtable())
         while not flushing.done():
             with pytest.raises(Unreadable, match="whole sectors"):
                 there.layer.write(300 * SECTOR_BYTES + 1, b"x")
             await asyncio.sleep(0.1)
-        assert there.layer.kept == kept
+        assert there.layer.kept_bytes == kept
 
     played(case, None, kept_bytes_max=100 * SECTOR_BYTES)
 
@@ -122,15 +122,15 @@ def test_a_flush_waits_for_a_withheld_object_once_however_much_is_kept_over_it(e
             there.layer.write(sector * SECTOR_BYTES + 100, b"piece")
         for _ in range(2):
             await there.engine.flush_memtable()
-        kept, began = there.layer.kept, now()
+        kept, began = there.layer.kept_bytes, now()
         await there.engine.flush_memtable()
         assert now() - began <= 2
-        assert there.layer.kept == kept > 0
+        assert there.layer.kept_bytes == kept > 0
         there.store.denials.clear()
         for held in there.store.holds:
             held.release()
         await there.engine.flush_memtable()
         await there.engine.flush_memtable()
-        assert not there.engine.writes.memtable.kept, "it is asked for once in each flush"
+        assert not there.engine.writes.memtable.kept_bytes, "it is asked for once in each flush"
 
     played(case, error)
