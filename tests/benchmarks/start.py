@@ -65,7 +65,7 @@ def measure(bench: Bench, endpoint: str, mapped: int, share: float) -> None:
     empty = bench.server("minio", TIB, endpoint=endpoint)
     empty.stop()
     beside = empty.start()
-    idle = resident_bytes(empty.pid)
+    idle, idle_most = (resident_bytes(empty.pid, field) for field in ("VmRSS", "VmHWM"))
     empty.stop()
     store = minio_store(bench.minio, "large")
     host = Host(bench.folder, store.environment)
@@ -83,10 +83,11 @@ def measure(bench: Bench, endpoint: str, mapped: int, share: float) -> None:
     bench.stack.callback(server.close)
     for what in ("after a stop", "again", "after kill -9"):
         seconds = server.start()
-        grown = resident_bytes(server.pid) - idle
+        grown, most = resident_bytes(server.pid) - idle, resident_bytes(server.pid, "VmHWM") - idle_most
         print(
             f"start {what}: {seconds:.2f} s ({beside:.2f} s with an empty device); {grown / MIB:.0f} MiB more memory, "
-            f"{grown * TIB / mapped / 1e6:.0f} MB a mapped TiB",
+            f"{grown * TIB / mapped / 1e6:.0f} MB a mapped TiB; at the highest {most / MIB:.0f} MiB more, "
+            f"{most * TIB / mapped / 1e6:.0f} MB a mapped TiB",
             flush=True,
         )
         client = bench.client(server)

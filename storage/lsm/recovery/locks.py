@@ -233,7 +233,8 @@ def is_locked(path: Path) -> bool:
 
 def neighbour(epoch: int, newest_tag: bytes, *, beside: Path | None, folders: list[Path]) -> LockHolder:
     """The process of another user of this host that holds `epoch`: by the note in the folder of the store, if it has
-    one, and by the lock files in other state folders, as far as this user may see them.
+    one, by the lock files in other state folders, as far as this user may see them, and by what processes have open,
+    which root may see. `folders` are named after the store, like its part of any state folder.
     """
     found = None if beside is None else read_note(beside)
     if found is not None and (found[1] or found[0].epoch == epoch):
@@ -247,6 +248,19 @@ def neighbour(epoch: int, newest_tag: bytes, *, beside: Path | None, folders: li
             continue
         if holder.state != "elsewhere":
             return LockHolder("held" if holder.state == "held" else "left", holder.pid, uid)
+    return _process_with_lock(epoch, folders[0].name)
+
+
+def _process_with_lock(epoch: int, store: str) -> LockHolder:
+    """The process that has a lock file of that epoch of the store open, in whatever state folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended, or is not ours to look into
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    opened = Path(os.readlink(descriptor))
+                    named = _LOCK_NAME.fullmatch(opened.name) if opened.parent.name == store else None
+                    if named is not None and int(named[1]) == epoch and is_locked(opened):
+                        return LockHolder("held", int(process.name), process.stat().st_uid)
     return LockHolder("elsewhere")
 
 
