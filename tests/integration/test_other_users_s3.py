@@ -64,13 +64,13 @@ def served_by_victim(store: StoreUnderTest, work: Path, **variables: str) -> Ite
         end(process)
 
 
-def given(folder: Path) -> dict[str, str]:
+def given(folder: Path) -> str:
     """A runtime folder that nobody but root can have made for that user."""
     folder.chmod(0o711)
     runtime = folder / "nbdserver"
     runtime.mkdir(mode=0o755)
     os.chown(runtime, VICTIM, VICTIM)
-    return {"NBDSERVER_RUNTIME_FOLDER": str(runtime)}
+    return str(runtime)
 
 
 def test_root_commands_a_server_in_the_folder_that_root_gave_it(s3: StoreUnderTest, work: Path) -> None:
@@ -78,10 +78,10 @@ def test_root_commands_a_server_in_the_folder_that_root_gave_it(s3: StoreUnderTe
     host = Host(work, s3.environment)
     with (
         tempfile.TemporaryDirectory(dir="/run", prefix=prefix_elsewhere()) as made,
-        served_by_victim(s3, work, **(found := given(Path(made)))) as server,
+        served_by_victim(s3, work, NBDSERVER_RUNTIME_FOLDER=(there := given(Path(made)))) as server,
     ):
-        host.run("device", "create", "b", "1M", "--store", s3.location, **found)
-        status = json.loads(host.run("status", "--json", "--store", s3.location, **found).stdout)
+        host.run("device", "create", "b", "1M", "--store", s3.location, NBDSERVER_RUNTIME_FOLDER=there)
+        status = json.loads(host.run("status", "--json", "--store", s3.location, NBDSERVER_RUNTIME_FOLDER=there).stdout)
         assert (status["pid"], status["exports"]) == (server.pid, ["a", "b"])
 
 
