@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nbdserver.admin.operations import Operation
     from storage import CheckOptions, Store, StoreOptions
     from storage.env import Env
+    from storage.objects.retry import RetryingStore
     from storage.secret import Secret
 
 T = TypeVar("T")
@@ -189,29 +190,42 @@ def without_opening(place: Place, check: CheckOptions, tell: Callable[[Line], No
 
 def is_there(location: str) -> bool:
     """Whether there are keys at a place, and so a store. Unavailable: it does not answer."""
+    from storage.crypto.keys import KEYS_PREFIX
+
+    async def ask(objects: RetryingStore, _: Env) -> bool:
+        return bool(await objects.list(KEYS_PREFIX, "", 1))
+
+    return without_keys(location, "its keys", ask)
+
+
+def without_keys(location: str, step: str, work: Callable[[RetryingStore, Env], Awaitable[T]]) -> T:
+    """Do something with the objects at a place; while that does not answer, it is said that `step` is waited for."""
     import asyncio
 
     from nbdserver.service.condition import opening
     from nbdserver.service.waiting import saying
-    from storage import Opening, StoreOptions
-    from storage.crypto.keys import KEYS_PREFIX
+    from storage import Opening
     from storage.env import RealEnv
     from storage.objects.locations import open_location
     from storage.objects.retry import RetryingStore
 
-    async def ask() -> bool:
+    async def run() -> T:
         env = RealEnv()
-        objects = RetryingStore(open_location(location, env), env, StoreOptions().store_deadline_seconds)
-        told = Opening("its keys", objects.health)
+        objects = RetryingStore(open_location(location, env), env, PATIENCE_SECONDS)
+        told = Opening(step, objects.health)
+
+        def waits(waited: float) -> str:
+            return opening(location, told, waited) if objects.health.failing is not None else ""
+
         try:
-            async with saying(complain, lambda waited: opening(location, told, waited)):
-                return bool(await objects.list(KEYS_PREFIX, "", 1))
+            async with saying(complain, waits):
+                return await work(objects, env)
         finally:
             await objects.close()
             env.close()
 
     _set_up_logs()
-    return asyncio.run(ask())
+    return asyncio.run(run())
 
 
 def _run(

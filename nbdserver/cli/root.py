@@ -9,6 +9,7 @@ import click
 
 from nbdserver import __version__
 from nbdserver.cli.cmd_attach import attach, attached, detach
+from nbdserver.cli.cmd_bench import bench
 from nbdserver.cli.cmd_check import check
 from nbdserver.cli.cmd_client import client
 from nbdserver.cli.cmd_completion import completion
@@ -91,6 +92,7 @@ for _command in (
     scrub,
     compact,
     gc,
+    bench,
     attach,
     detach,
     attached,

@@ -1,6 +1,7 @@
 """`nbdserver attach` with the kernel's own client in a guest: a filesystem outlives servers that end and are killed.
 
-The writer notes each file's checksum once its fsync returned. No request may fail, the filesystem must be whole, and
+The writer notes each file's checksum once its fsync returned, and beside it four others keep requests under way at any
+moment. No request may fail, the filesystem must be whole, and
 every file that was noted must be there. What was answered and not flushed when the server was killed is there too:
 this host has a journal, and a client that goes on must not go on over less.
 """
@@ -37,14 +38,21 @@ write() {
         echo $n > /tmp/count; n=$((n + 1))
     done
 }
+busy() {
+    while [ ! -e /tmp/enough ]; do
+        dd if=/tmp/noise of=/mnt/busy$1 bs=128k oflag=direct conv=notrunc 2> /tmp/dd$1 || { say FAILED; break; }
+    done
+}
 more() { was=$(cat /tmp/count); while [ "$(cat /tmp/count)" -lt $((was + 10)) ]; do sleep 0.1; done; }
+dd if=/dev/urandom of=/tmp/noise bs=128k count=32 2> /dev/null
+for each in 1 2 3 4; do busy $each & done
 write & writer=$!
 while [ ! -e /tmp/count ]; do sleep 0.1; done
 round=0
 for what in ROUNDS; do
     more; round=$((round + 1)); say "HOST $what"; until_logged connections_back $round
 done
-more; touch /tmp/enough; wait $writer
+more; touch /tmp/enough; wait
 say "$(wc -l < /tmp/sums) files"
 umount /mnt; check_fs ext4 && mount_fs ext4 && verify && say "every file is right"
 dmesg | grep -c 'I/O error' | { read count; say "I/O errors: $count"; }

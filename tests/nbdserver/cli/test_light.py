@@ -69,6 +69,7 @@ def test_the_commands() -> None:
         "init",
         "serve",
         "restart",
+        "bench store",
         "stats",
         "compact",
         "gc",
