@@ -28,7 +28,7 @@ class FailsLater(Wrapped):
 
 
 class Waits(Wrapped):
-    """Takes a turn of the loop for each object, as a store that is asked over a network does, and says when one came."""
+    """Takes a turn of the loop for each object, as a store over a network does, and says when one came."""
 
     def __init__(self, inner: ObjectStore) -> None:
         super().__init__(inner)
