@@ -7,6 +7,7 @@ from nbdserver.server.limits import Budget, Limits
 from tests.support import messages as m
 from tests.support.idle import idle
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
+from tests.support.waiting import until
 from tests.support.wired import Wire, answers, attach
 
 MIB = 1 << 20
@@ -106,7 +107,7 @@ async def test_delay_holds_the_reply_not_the_write(client: Wire, disk: MemoryDev
     await client.feed(m.structured() + m.write(0) + m.flush() + m.request(m.TRIM, 8192, 4096, cookie=4) + m.read())
     assert disk.last_sequence == 2
     assert answers(client) == ["3 ok", "2: read 0+4096 s*4096 (data)"]
-    await asyncio.sleep(0.1)
+    await until(lambda: len(answers(client)) == 4)
     assert sorted(answers(client)[2:]) == ["1 ok", "4 ok"]
 
 

@@ -301,9 +301,10 @@ async def test_a_stuck_handshake_is_dropped(disk: MemoryDevice) -> None:
 
 
 async def test_the_deadline_is_for_the_handshake_only(disk: MemoryDevice) -> None:
-    with attach(disk, Limits(handshake_seconds=0.01)) as client:
+    limits = Limits(handshake_seconds=0.01)
+    with attach(disk, limits) as client, attach(disk, limits) as later:
         await client.feed(m.structured())
-        await asyncio.sleep(0.03)
+        await later.gone()
         await client.feed(m.read())
         assert answers(client) == ["2: read 0+4096 0*4096 (hole)"]
 

@@ -147,7 +147,7 @@ async def test_stop_finishes_flushes_and_closes(running: Running) -> None:
     client.submit(m.FLUSH)
     await until(lambda: running.server.clients()[0]["requests"] == 2)
     stopping = asyncio.create_task(running.server.stop(grace_seconds=3600))
-    await asyncio.sleep(0.02)
+    await until(lambda: running.server.stopping)
     assert not stopping.done()
     running.disk.commit()
     assert (await asyncio.to_thread(client.receive)).error == 0

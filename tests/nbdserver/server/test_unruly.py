@@ -82,10 +82,11 @@ async def test_hostile_clients_cost_memory_that_is_bounded(make: Callable[..., R
 async def test_a_peer_that_resets_in_a_payload_changes_nothing(running: Running) -> None:
     reader, writer = await running.raw(tcp=True)
     sock = writer.get_extra_info("socket")
-    writer.write(m.structured() + m.request(m.WRITE, 0, MIB) + b"x" * 500_000)
+    sent = m.structured() + m.request(m.WRITE, 0, MIB) + b"x" * 500_000
+    writer.write(sent)
     await reader.readexactly(GREETING_BYTES)
-    await until(lambda: len(running.exports.clients_of("disk")) == 1)
-    await asyncio.sleep(0.02)
+    (connection,) = connections(running.server)
+    await until(lambda: connection.stream.bytes_received == len(sent))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     drop(writer)
     await until(lambda: not running.server.clients())
@@ -233,28 +234,41 @@ async def test_who_sends_nothing_of_what_it_announced_does_not_keep_the_memory_o
     drop(hoarder)
 
 
-async def test_who_sends_slowly_is_waited_for(make: Callable[..., Running]) -> None:
+async def is_looked_at(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Return when the server has looked so often at its client that it would have dropped one which is stuck."""
+    liveness, looks = transmission(connections(running.server)[0]).liveness, []
+    right = liveness.look
+
+    def look(now: float, received: int, *, reading: bool) -> None:
+        looks.append(now)
+        right(now, received, reading=reading)
+
+    monkeypatch.setattr(liveness, "look", look)
+    await until(lambda: len(looks) >= 10)
+
+
+async def test_who_sends_slowly_is_waited_for(make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that nobody waits for may be kept."""
     patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
     await patient.start()
     reader, writer = await patient.raw()
     writer.write(m.simple() + m.request(m.WRITE, 0, 4 * MIB))
     await until(lambda: budget_of(patient.server).taken == 3 * MIB)
-    await asyncio.sleep(0.2)
+    await is_looked_at(patient, monkeypatch)
     writer.write(bytes(4 * MIB))
     await until(lambda: patient.disk.last_sequence == 1)
     assert not reader.at_eof()
     drop(writer)
 
 
-async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running]) -> None:
+async def test_who_reads_slowly_is_waited_for(make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that nobody waits for may be kept."""
     patient = make(Limits(memory_bytes=32 * MIB, stuck_seconds=0.01))
     await patient.start()
     reader, writer = await patient.raw()
     writer.write(m.simple() + m.request(m.READ, 0, 32 * MIB))
     await until(lambda: budget_of(patient.server).taken > 30 * MIB)
-    await asyncio.sleep(0.2)
+    await is_looked_at(patient, monkeypatch)
     got = 0
     async with asyncio.timeout(20):
         while got < 32 * MIB and (data := await reader.read(1 << 20)):

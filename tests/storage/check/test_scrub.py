@@ -21,6 +21,7 @@ from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.lsm.recovery.anchor import HostState
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.lsm.worlds import MIB, InlineEnv, World
+from tests.support.waiting import until
 
 BLOCK = 256 * 1024
 DAY = 86400.0
@@ -230,7 +231,8 @@ async def test_an_answer_that_ends_a_read_ends_no_scrub(monkeypatch: pytest.Monk
     monkeypatch.setattr(DataReader, "read", closed)
     kept = StoredReadTimes(None, world.env)
     scrub = scrub_of(world, engine, kept, period_seconds=0.001)
-    await asyncio.sleep(0.01)
+    due = world.env.wall_clock() + 0.001
+    await until(lambda: world.env.wall_clock() > due)
     assert await scrub.round() == SCRUB_LOOK_SECONDS
     assert kept.damaged == []
     await engine.close()

@@ -91,16 +91,21 @@ async def test_the_watch_does_not_take_our_own_commit_for_a_newer_writer() -> No
     await world.crash(engine)
 
 
-async def test_an_idle_engine_asks_for_nothing_else() -> None:
+async def test_an_idle_engine_asks_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A memtable flush of nothing must not write a manifest a minute."""
     world = World(options=EngineOptions(flush_seconds=0.005))
     engine, layer = await world.start()
     layer.write(0, A)
     await until(lambda: len(engine.log.position.objects) == 0 and not engine.writes.memtable)
-    await asyncio.sleep(0.02)
-    world.store.calls.clear()
-    await asyncio.sleep(0.05)
-    assert world.store.calls == []
+    right, flushes = engine.flush_memtable, []
+
+    async def flush() -> None:
+        await right()
+        flushes.append(len(world.store.calls))
+
+    monkeypatch.setattr(engine, "flush_memtable", flush)
+    await until(lambda: len(flushes) >= 10)
+    assert flushes[-1] == flushes[2], "what came before it was idle may still end with the first"
     await world.crash(engine)
 
 

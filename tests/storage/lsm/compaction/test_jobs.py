@@ -23,6 +23,7 @@ from storage.lsm.options import MaintenanceOptions
 from storage.lsm.read.gathered import PIECES_MIN
 from tests.storage.lsm.worlds import World, durable, read, record
 from tests.support.examples import first_soon
+from tests.support.idle import idle
 
 BLOCK = 256 * 1024
 SECTOR = 4096
@@ -186,7 +187,7 @@ async def test_a_device_that_is_gone_takes_its_ssts_with_it_only_once_that_is_du
     numbers = engine.manifests.number
     task = asyncio.ensure_future(engine.compactor.do(Drop(facts)))
     await held.someone_waits()
-    await asyncio.sleep(0.01)
+    await idle()
     assert engine.manifests.number == numbers, "the SSTs left before the record that lets them go"
     task.cancel()
     engine, layer = await world.reopen(engine)
@@ -234,7 +235,7 @@ async def test_no_job_is_committed_before_the_tree_that_it_shows_is_durable(kind
     job = Repack(victims, "for the test") if kind is Repack else WriteCheckpoint("for the test")
     task = asyncio.ensure_future(engine.compactor.do(job))
     await held.someone_waits()
-    await asyncio.sleep(0.05)
+    await idle()
     assert engine.manifests.number == before, "a crash now would bring the layer back without its content"
     task.cancel()
     engine, layer = await world.reopen(engine)

@@ -201,7 +201,7 @@ async def test_a_victim_stays_as_long_as_a_read_waits_for_it() -> None:
     dead = tuple(sst for sst in (await engine.compactor.look()).ssts if sst.id == copy.id)
     await engine.compactor.do(Drop(dead))
     engine.compactor.delete_replaced()
-    await asyncio.sleep(0.02)
+    await idle()
     assert sst_name(copy.id) in world.store.objects
     held.release()
     assert await soon(reading) == bytes(20 * SECTOR)

@@ -14,7 +14,7 @@ from storage.lsm.recovery.derived_ciphers import Ciphers
 from tests.storage.lsm.wal.test_reader import contents, sector, written
 from tests.storage.lsm.worlds import KEY, World, durable, read, when_durable
 from tests.support.idle import idle
-from tests.support.waiting import soon
+from tests.support.waiting import soon, until
 
 
 async def test_an_object_that_never_landed_ends_the_log() -> None:
@@ -24,10 +24,12 @@ async def test_an_object_that_never_landed_ends_the_log() -> None:
     layer.write(0, sector(1))
     await durable(engine, layer)
     stuck = world.store.hold("create", wal_name(engine.log.position.next_number))
+    asked = world.store.count("create", WALS)
     for number in (2, 3, 4):
         layer.write(number * SECTOR_BYTES, sector(number))
         assert not when_durable(layer, layer.last_sequence, lambda: pytest.fail("acknowledged above a gap"))
-        await asyncio.sleep(0.02)
+        await until(lambda number=number: world.store.count("create", WALS) == asked + number - 1)
+    await idle()
     assert stuck.waiting == 1
     beyond = world.store.names(WALS)[-2:]
     await world.crash(engine)
