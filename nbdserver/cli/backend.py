@@ -151,6 +151,18 @@ def make_store(place: Place, password: Secret, work: Callable[[Store], Awaitable
     return _run(opened, work, options, place.store)
 
 
+def adopt_copy(place: Place, password: Secret, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Make the copy of a store a store of its own, do something with it and close it."""
+    from storage import open_store
+
+    options = _options(place)
+
+    def opened(env: Env) -> Awaitable[Store]:
+        return open_store(place.store, password, env=env, adopt=True, options=options)
+
+    return _run(opened, work, options, place.store)
+
+
 def without_opening(place: Place, check: CheckOptions, tell: Callable[[Line], None]) -> dict[str, Any]:
     """Check a store at rest, which may be one that does not open; `tell` is told how far that is. Its report."""
     import asyncio

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nbdserver import __version__
+from nbdserver.cli.cmd_adopt import adopt
 from nbdserver.cli.cmd_attach import attach, attached, detach
 from nbdserver.cli.cmd_bench import bench
 from nbdserver.cli.cmd_check import check
@@ -77,6 +78,7 @@ def cli(store: str | None) -> None:
 
 for _command in (
     init,
+    adopt,
     serve,
     restart,
     device,

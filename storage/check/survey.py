@@ -40,7 +40,7 @@ from storage.lsm.index.load import load_checkpoint, moved_frames
 from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.recovery.take_over import rolled_back
+from storage.lsm.recovery.turn import rolled_back
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
 

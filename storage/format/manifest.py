@@ -50,9 +50,13 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     """What was done to trunks up to `sequence`, and is not in the checkpoint; by sequence."""
     lineage: list[bytes] = []
     """Ids of the newest epochs, oldest first, this one's last, between which nothing that was answered was lost."""
+    identity: bytes = b""
+    """Which store this is, if it began as a copy of another one; else the id of the keys says that."""
 
 
 INCARNATION_BYTES = 8
+
+STORE_IDENTITY_BYTES = 16
 
 LINEAGE_MAX = 256
 """Epochs that are remembered: of an older one a client is told that something may be lost since."""
@@ -134,6 +138,10 @@ def _lineage_is_forged(old: Manifest, new: Manifest) -> bool:
     return not new.takeover and new.lineage not in (old.lineage, old.lineage[-1:])
 
 
+def _identity_changes(old: Manifest, new: Manifest) -> bool:
+    return not new.takeover and new.identity != old.identity
+
+
 def _keys_go_back(old: Manifest, new: Manifest) -> bool:
     return new.keys < old.keys
 
@@ -156,6 +164,7 @@ WAYS_TO_LOSE_DATA: tuple[tuple[Callable[[Manifest, Manifest], bool], str], ...] 
     (_operation_is_dropped, "it drops what was done to trunks of layers: a start would show other layers"),
     (_operation_is_out_of_order, "what was done to trunks is not in order: a start would do it in another one"),
     (_lineage_is_forged, "it says of an epoch that nothing was lost since: a client would go on over what is lost"),
+    (_identity_changes, "it is of another store: a copy of a store would pass for that one"),
     (_keys_go_back, "its number of keys goes back: a password that was replaced could be put back unnoticed"),
     (_tree_is_dropped, "it drops the tree of names, and all devices with it"),
 )

@@ -48,14 +48,16 @@ async def open_store(
     create: bool = False,
     take_over: bool = False,
     accept_rollback: bool = False,
+    adopt: bool = False,
     options: StoreOptions | None = None,
 ) -> Store:
-    """Open a store as its writer; with `create` an empty place becomes one.
+    """Open a store as its writer; with `create` an empty place becomes one, and with `adopt` the copy of a store is a
+    store of its own from now on (Conflict: it is the one that this host knows there).
 
     NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
     RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
     """
-    terms = _OpenMode(create=create, take_over=take_over, accept_rollback=accept_rollback, read_only=False)
+    terms = _OpenMode(create=create, take_over=take_over, accept_rollback=accept_rollback, adopt=adopt)
     store = await _open(location, password, env, options or StoreOptions(), terms)
     try:
         await store.filling.undo_new()
@@ -81,7 +83,8 @@ class _OpenMode:
     create: bool
     take_over: bool
     accept_rollback: bool
-    read_only: bool
+    read_only: bool = False
+    adopt: bool = False
 
 
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:
@@ -102,7 +105,6 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
         key, number, created = await to_unlock(
             opening, password, env, host, create=terms.create, accept_rollback=terms.accept_rollback
         )
-
         old_keys: list[str] = []
 
         async def prepare() -> None:
@@ -124,6 +126,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
             host=host,
             take_over=terms.take_over,
             accept_rollback=terms.accept_rollback,
+            adopt=terms.adopt,
             read_only=terms.read_only,
             prepare=prepare,
             journal=await env.run("store", _journal, patient.url, options, terms),

@@ -93,6 +93,7 @@ class Engine:
         host: HostState | None = None,
         take_over: bool = False,
         accept_rollback: bool = False,
+        adopt: bool = False,
         read_only: bool = False,
         opening_store: ObjectStore | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
@@ -114,7 +115,7 @@ class Engine:
             if read_only:
                 opened = await opener.open_reader(tree)
             else:
-                terms = {"take_over": take_over, "accept_rollback": accept_rollback}
+                terms = {"take_over": take_over, "accept_rollback": accept_rollback, "adopt": adopt}
                 opened = await opener.open_writer(tree, prepare=prepare, **terms)
             opened.manifests.use(store)
             single = single_store or store
@@ -335,8 +336,8 @@ class Engine:
 
     @property
     def store_id(self) -> bytes:
-        """What the store is known by, for its whole life."""
-        return self.key.store_id
+        """What the store is known by: for its whole life, unless it is a copy that was adopted."""
+        return self.manifests.manifest.identity or self.key.store_id
 
     @property
     def maintenance_job(self) -> str | None:

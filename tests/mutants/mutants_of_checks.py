@@ -9,7 +9,7 @@ CHECKS = [
     *mutants(
         "storage/lsm/recovery/take_over.py",
         RECOVERY + "test_lineage.py",
-        ("lineage: that of a store that was set back goes on", "not terms.rolled_back and (", "("),
+        ("lineage: that of a store that was set back goes on", "not terms.breaks and (", "("),
         ("lineage: grows for ever", "[*old, incarnation][-limit:]", "[*old, incarnation]"),
     ),
     *mutants(

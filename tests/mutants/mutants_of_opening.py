@@ -43,6 +43,31 @@ OPENING = [
         ("following: several connections", " and not export.is_view", ""),
     ),
     *mutants(
+        "storage/lsm/recovery/take_over.py",
+        "tests/storage/fs/test_adopt.py",
+        ("adopt: the identity stays", "STORE_IDENTITY_BYTES) if adopted else", "STORE_IDENTITY_BYTES) if False else"),
+        ("adopt: clients of the original go on", "return self.rolled_back or self.adopted", "return self.rolled_back"),
+        (
+            "adopt: what this host knows is a copy",
+            "        if anchor is not None:\n            raise Conflict(",
+            "        if False:\n            raise Conflict(",
+        ),
+        (
+            "adopt: a server of this host has it",
+            'if holder.state == "held":\n                raise',
+            "if False:\n                raise",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/turn.py",
+        "tests/storage/fs/test_adopt.py",
+        (
+            "adopt: the host does not know the identity",
+            "if anchor.identity != manifests.manifest.identity:",
+            "if False:",
+        ),
+    ),
+    *mutants(
         "storage/lsm/index/build.py",
         "tests/storage/lsm/index/test_build.py",
         (

@@ -69,9 +69,9 @@ _MARK_NAME = re.compile(r"acknowledged-(\d+)")
 class Anchor(msgspec.Struct, frozen=True):
     """The furthest state of a store that a writer of this host has seen.
 
-    `manifest_tag` is the tag of manifest `manifest_number`; `wal_number` the highest acknowledged; `probed`
-    says that the store has passed the probe. `exact`: nothing that was noted is forgotten, since the machine has not
-    stopped in between; it is not saved, but found when the anchor is loaded.
+    `manifest_tag` is the tag of manifest `manifest_number`, `identity` what that says; `wal_number` the highest
+    acknowledged; `probed`: the store has passed the probe. `exact`: nothing that was noted is forgotten, since the
+    machine has not stopped in between; not saved, but found when the anchor is loaded.
     """
 
     store_id: bytes
@@ -81,13 +81,13 @@ class Anchor(msgspec.Struct, frozen=True):
     wal_number: int
     probed: bool
     exact: bool = False
+    identity: bytes = b""
 
 
 class _AnchorFile(msgspec.Struct, frozen=True):
     version: int
     store: str
-    boot: str
-    """Which life of the machine it was saved in."""
+    boot: str  # which life of the machine it was saved in
     anchor: Anchor
 
 

@@ -70,6 +70,7 @@ class Ownership:
             epoch=self._epoch,
             wal_number=self._position.acknowledged,
             probed=True,
+            identity=self._manifests.manifest.identity,
         )
 
     async def leave(self) -> None:

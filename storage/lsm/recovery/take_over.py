@@ -16,8 +16,8 @@ import msgspec
 from storage.bucket.create_once import pauses
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import Corrupt, Fenced, RolledBack, Unavailable
-from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX, Manifest
+from storage.errors import Conflict, Corrupt, Fenced, RolledBack, Unavailable
+from storage.format.manifest import STORE_IDENTITY_BYTES, INCARNATION_BYTES, LINEAGE_MAX, Manifest
 from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -27,12 +27,12 @@ from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.locks import LockHolder, WriterLock
+from storage.lsm.recovery.turn import held_by, rolled_back
 from storage.lsm.recovery.view import View, ViewLoader
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore
-from storage.trusted_files import user_name
 
 JOURNAL_ID_BYTES = 16
 
@@ -63,10 +63,16 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a writer takes a store: `forced`, from whoever has it; `rolled_back`: somebody has agreed that it is older
-    than this host remembers."""
+    than this host remembers; `adopted`: it is a copy, and is a store of its own from now on."""
 
     forced: bool
     rolled_back: bool = False
+    adopted: bool = False
+
+    @property
+    def breaks(self) -> bool:
+        """Whether who was attached may miss what he was answered, however the last writer ended."""
+        return self.rolled_back or self.adopted
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class Opener:
         *,
         take_over: bool,
         accept_rollback: bool,
+        adopt: bool = False,
         prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> Opened:
         """Become the writer. Fenced: another one holds the store. RolledBack: it is older than this host remembers.
@@ -113,8 +120,10 @@ class Opener:
         anchor = await self._recall()
         await manifests.read_newest()
         anchor = await self._compare(anchor, manifests, accept_rollback=accept_rollback)
-        terms = Terms(forced=take_over, rolled_back=accept_rollback and anchor is None)
-        if not take_over:
+        terms = Terms(take_over or adopt, accept_rollback and anchor is None, adopt)
+        if adopt:
+            await self._check_copy(manifests, anchor)
+        elif not take_over:
             await self._check_turn(manifests)
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if prepare is not None:
@@ -241,8 +250,8 @@ class Opener:
             lock = carried = None
             if self.host is not None:
                 carried = await self.env.run("store", self._carry, self.host, manifests)
-            whole = not terms.rolled_back and (manifests.manifest.closed or (carried is not None and carried.found))
-            sealed = await manifests.seal(self._takeover(manifests, view, nothing_lost=whole))
+            whole = not terms.breaks and (manifests.manifest.closed or (carried is not None and carried.found))
+            sealed = await manifests.seal(self._takeover(manifests, view, nothing_lost=whole, adopted=terms.adopted))
             if self.host is not None:
                 named = None if carried is None else carried.id
                 lock = await self.env.run("store", self.host.lock_epoch, sealed.manifest.epoch, sealed.tag, named)
@@ -275,7 +284,7 @@ class Opener:
             return Carried(files, known, found=True)
         return Carried(files, self.env.random_bytes(JOURNAL_ID_BYTES), found=False, missing=known is not None)
 
-    def _takeover(self, manifests: Manifests, view: View | None, *, nothing_lost: bool) -> Manifest:
+    def _takeover(self, manifests: Manifests, view: View | None, *, nothing_lost: bool, adopted: bool) -> Manifest:
         """The newest manifest under the next epoch. What the log was seen to hold must be there from now on.
 
         `nothing_lost`: all that the last writer answered is in the store, or in a journal that this host has; else the
@@ -293,7 +302,21 @@ class Opener:
             takeovers=[*old.takeovers, manifests.number + 1],
             keys=self.keys_number,
             lineage=next_lineage(old.lineage if nothing_lost else [], incarnation),
+            identity=self.env.random_bytes(STORE_IDENTITY_BYTES) if adopted else old.identity,
         )
+
+    async def _check_copy(self, manifests: Manifests, anchor: Anchor | None) -> None:
+        """Conflict: it is the store that this host has opened there, and no copy. Fenced: a server of this host has
+        it."""
+        if anchor is not None:
+            raise Conflict(
+                f"this host has opened {self.store.url} before: it is no copy to this host; if it is one all the same, "
+                "adopt it with an empty --state-folder"
+            )
+        if self.host is not None:
+            holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
+            if holder.state == "held":
+                raise Fenced(held_by(self.store.url, holder))
 
     async def _check_turn(self, manifests: Manifests) -> None:
         """Fenced unless the last writer has closed the store, or was this host's own and is gone."""
@@ -307,7 +330,7 @@ class Opener:
         if self.host is not None:
             holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
         if holder.state != "gone":
-            raise Fenced(_refusal(self.store.url, holder))
+            raise Fenced(held_by(self.store.url, holder))
 
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> View:
         loader = ViewLoader(self.store, self.key.store_id, self.env, self.sst_numbers, manifests, ciphers)
@@ -317,30 +340,3 @@ class Opener:
 def next_lineage(old: Sequence[bytes], incarnation: bytes, *, limit: int = LINEAGE_MAX) -> list[bytes]:
     """The terms of writers since the last that may have lost something, and one more; the newest `limit` of them."""
     return [*old, incarnation][-limit:]
-
-
-def _refusal(url: str, holder: LockHolder) -> str:
-    """Why a store cannot be had now, and what to do."""
-    whose = "" if holder.uid is None else f" of {user_name(holder.uid)}"
-    if holder.state == "held":
-        return f"another server of this host (process {holder.pid}{whose}) holds {url}: stop it first"
-    if holder.state == "left":
-        return (
-            f"{url} was not closed, and its last server was a process{whose} on this host that is gone: "
-            "start it again as that user, or open the store with --take-over"
-        )
-    return (
-        f"{url} was not closed, and its last server ran elsewhere: "
-        "if that one is gone for good, open it with --take-over"
-    )
-
-
-def rolled_back(anchor: Anchor, store_id: bytes, manifests: Manifests) -> str | None:
-    """Why the store cannot be the one this host remembers, or None if it can."""
-    if anchor.store_id != store_id:
-        return "holds another store than the one this host remembers there"
-    if manifests.number < anchor.manifest_number:
-        return f"is older than this host remembers (manifest {manifests.number} instead of {anchor.manifest_number})"
-    if manifests.number == anchor.manifest_number and manifests.tag != anchor.manifest_tag:
-        return f"has another manifest {manifests.number} than this host remembers"
-    return None

@@ -67,6 +67,7 @@ def test_the_version_is_the_projects() -> None:
 def test_the_commands() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "init",
+        "adopt",
         "serve",
         "restart",
         "bench store",

@@ -50,7 +50,7 @@ def test_it_comes_back() -> None:
 def test_fields_that_an_older_writer_did_not_know_are_filled_in() -> None:
     fields = msgspec.msgpack.decode(encode(OLD))
     for count, missing in enumerate(
-        ("lineage", "operations", "gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")
+        ("identity", "lineage", "operations", "gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")
     ):
         old = decode(NAME, msgspec.msgpack.encode(fields[: len(fields) - count - 1]))
         assert getattr(old, missing) == getattr(EMPTY, missing)
@@ -80,6 +80,7 @@ def test_what_is_no_manifest_is_damage(body: bytes) -> None:
         changed(tree=TABLES[1]),
         changed(lineage=[b"own"]),
         changed(epoch=4, takeover=True, lineage=[b"next"]),
+        changed(epoch=4, takeover=True, identity=b"another"),
         changed(epoch=4, takeover=True, lineage=[b"before", b"own", b"next"]),
     ],
 )
@@ -106,6 +107,7 @@ def test_what_a_commit_may_do(new: Manifest) -> None:
         (changed(lineage=[b"before"]), "nothing was lost"),
         (changed(lineage=[]), "nothing was lost"),
         (changed(tree=None), "tree of names"),
+        (changed(identity=b"another"), "another store"),
     ],
 )
 def test_what_no_commit_may_do(new: Manifest, story: str) -> None:

@@ -1,0 +1,35 @@
+"""Whose turn it is: why a store cannot be had now, or is not what this host remembers, in sentences."""
+
+from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.recovery.anchor import Anchor
+from storage.lsm.recovery.locks import LockHolder
+from storage.trusted_files import user_name
+
+
+def held_by(url: str, holder: LockHolder) -> str:
+    """Why a store cannot be had now, and what to do."""
+    whose = "" if holder.uid is None else f" of {user_name(holder.uid)}"
+    if holder.state == "held":
+        return f"another server of this host (process {holder.pid}{whose}) holds {url}: stop it first"
+    if holder.state == "left":
+        return (
+            f"{url} was not closed, and its last server was a process{whose} on this host that is gone: "
+            "start it again as that user, or open the store with --take-over"
+        )
+    return (
+        f"{url} was not closed, and its last server ran elsewhere: "
+        "if that one is gone for good, open it with --take-over"
+    )
+
+
+def rolled_back(anchor: Anchor, store_id: bytes, manifests: Manifests) -> str | None:
+    """Why the store cannot be the one this host remembers, or None if it can."""
+    if anchor.store_id != store_id:
+        return "holds another store than the one this host remembers there"
+    if anchor.identity != manifests.manifest.identity:
+        return "is a copy that was adopted, or what one was adopted from: not the store that this host remembers there"
+    if manifests.number < anchor.manifest_number:
+        return f"is older than this host remembers (manifest {manifests.number} instead of {anchor.manifest_number})"
+    if manifests.number == anchor.manifest_number and manifests.tag != anchor.manifest_tag:
+        return f"has another manifest {manifests.number} than this host remembers"
+    return None
