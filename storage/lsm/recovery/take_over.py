@@ -17,7 +17,7 @@ from storage.bucket.create_once import pauses
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import Conflict, Corrupt, Fenced, RolledBack, Unavailable
-from storage.format.manifest import STORE_IDENTITY_BYTES, INCARNATION_BYTES, LINEAGE_MAX, Manifest
+from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX, STORE_IDENTITY_BYTES, Manifest
 from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
