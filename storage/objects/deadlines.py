@@ -45,8 +45,9 @@ class Call:
         self._moved = -1
         """Bytes that its connection had moved in all when it was last looked at; -1: it had none."""
         self._moved_at = float("inf")
+        self.is_ended = False
+        """Whether it was ended, for that or another reason."""
         self._sock: socket.socket | None = None
-        self._ended = False
         self._lock = threading.Lock()
 
     def asks(self, now: float) -> None:
@@ -60,9 +61,9 @@ class Call:
     def end(self, *, late: bool = False) -> None:
         """Shut its connection down, now or as soon as it has one. From any thread."""
         with self._lock:
-            if self._ended:
+            if self.is_ended:
                 return
-            self._ended = True
+            self.is_ended = True
             self.is_late = late
             _shut_down(self._sock)
 
@@ -70,12 +71,12 @@ class Call:
         """What it asks next goes over `sock`; None: it asks nothing more."""
         with self._lock:
             self._sock = sock
-            if self._ended:
+            if self.is_ended:
                 _shut_down(sock)
 
     def is_due(self, now: float) -> bool:
         """Whether it has taken longer than it may, and was not ended yet."""
-        return self._deadline <= now and not self._ended
+        return self._deadline <= now and not self.is_ended
 
     def look(self, now: float) -> None:
         """See whether any byte has moved since the last look."""
@@ -86,7 +87,7 @@ class Call:
 
     def is_swallowed(self, asked_before: float, now: float, still_seconds: float) -> bool:
         """Whether it was asked before that moment, and nothing of it has moved for so long."""
-        return self._asked_at < asked_before and now - self._moved_at >= still_seconds and not self._ended
+        return self._asked_at < asked_before and now - self._moved_at >= still_seconds and not self.is_ended
 
 
 class _ThisThread(threading.local):
@@ -200,6 +201,11 @@ def travels_on(sock: socket.socket | None) -> None:
 def is_late() -> bool:
     """Whether the calling thread's call was ended because it took too long."""
     return _this_thread.call is not None and _this_thread.call.is_late
+
+
+def is_ended() -> bool:
+    """Whether the calling thread's call was ended, because it took too long or was taken for swallowed."""
+    return _this_thread.call is not None and _this_thread.call.is_ended
 
 
 def _remember(names: dict[str, T], name: str, value: T) -> None:

@@ -234,7 +234,7 @@ class HttpTransport(urllib3.PoolManager):
         self._deadlines.allow(self._down.seconds(expected, self._deadlines.late()))
         try:
             data = response.read(size, decode_content=False)
-            if deadlines.is_late():  # a body that was cut off reads like one that ended
+            if deadlines.is_ended():  # a body that was cut off reads like one that ended
                 raise TimeoutError
             return data
         except (HTTPError, OSError):
@@ -324,7 +324,7 @@ def distrust(error: BaseException) -> str | None:
 
 def reason(error: BaseException) -> str:
     """What went wrong at the bottom of a chain of exceptions, in the words of the system."""
-    if deadlines.is_late():
+    if deadlines.is_ended():
         return "it took too long"
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

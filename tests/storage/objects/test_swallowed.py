@@ -59,10 +59,33 @@ async def test_what_was_asked_before_it_is_ended_and_asked_again_has_its_whole_t
         await stub.has_requests(count + 1)
         await a_silence_ends(s3, stub)
         if swallowed:
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match="it took too long"):
                 await soon(first)
     over.set()
     await soon(first)
+
+
+@pytest.mark.parametrize("part", [0, 1000])
+async def test_a_body_that_stops_took_too_long_and_is_no_strange_answer(
+    s3: S3Store, stub: StubServer, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    over = threading.Event()
+    small_seconds = 3600.0
+    monkeypatch.setattr(rates.Rate, "seconds", lambda _, size, late=0: small_seconds if size < len(LARGE) else 3600.0)
+
+    def stopping(connection: socket.socket) -> None:
+        connection.sendall(http(200, LARGE, ETag='"e"').removesuffix(LARGE) + LARGE[:part])
+        over.wait(60)
+
+    stub.answer(stopping)
+    reading = asyncio.ensure_future(s3.get("large"))
+    await stub.has_requests(1)
+    small_seconds = 0.5
+    await a_silence_ends(s3, stub)
+    with pytest.raises(Unavailable, match="it took too long") as found:
+        await soon(reading)
+    assert "not S3" not in str(found.value)
+    over.set()
 
 
 async def test_what_moves_is_not_ended(s3: S3Store, stub: StubServer) -> None:
