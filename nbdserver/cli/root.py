@@ -8,28 +8,28 @@ from pathlib import Path
 import click
 
 from nbdserver import __version__
-from nbdserver.cli.cmd_adopt import adopt
-from nbdserver.cli.cmd_attach import attach, attached, detach
-from nbdserver.cli.cmd_bench import bench
-from nbdserver.cli.cmd_check import check
-from nbdserver.cli.cmd_client import client
-from nbdserver.cli.cmd_completion import completion
-from nbdserver.cli.cmd_config import config
-from nbdserver.cli.cmd_device import device
-from nbdserver.cli.cmd_fs import fs
-from nbdserver.cli.cmd_init import init
-from nbdserver.cli.cmd_maintain import compact, gc
-from nbdserver.cli.cmd_password import password
-from nbdserver.cli.cmd_replicate import replicate
-from nbdserver.cli.cmd_restart import restart
-from nbdserver.cli.cmd_scrub import scrub
-from nbdserver.cli.cmd_serve import serve
-from nbdserver.cli.cmd_snapshot import snapshot
-from nbdserver.cli.cmd_stats import stats
-from nbdserver.cli.cmd_status import flush, status
-from nbdserver.cli.config_file import find, read
-from nbdserver.cli.exit_status import INTERRUPTED, report
-from nbdserver.cli.standard import open_standard, write_out
+from nbdserver.cli.devices.cmd_device import device
+from nbdserver.cli.devices.cmd_fs import fs
+from nbdserver.cli.serving.cmd_attach import attach, attached, detach
+from nbdserver.cli.serving.cmd_client import client
+from nbdserver.cli.serving.cmd_restart import restart
+from nbdserver.cli.serving.cmd_serve import serve
+from nbdserver.cli.serving.cmd_stats import stats
+from nbdserver.cli.serving.cmd_status import flush, status
+from nbdserver.cli.shared.config_file import find, read
+from nbdserver.cli.shared.exit_status import INTERRUPTED, report
+from nbdserver.cli.shared.standard import open_standard, write_out
+from nbdserver.cli.shell.cmd_completion import completion
+from nbdserver.cli.shell.cmd_config import config
+from nbdserver.cli.snapshots.cmd_replicate import replicate
+from nbdserver.cli.snapshots.cmd_snapshot import snapshot
+from nbdserver.cli.store_care.cmd_adopt import adopt
+from nbdserver.cli.store_care.cmd_bench import bench
+from nbdserver.cli.store_care.cmd_check import check
+from nbdserver.cli.store_care.cmd_init import init
+from nbdserver.cli.store_care.cmd_maintain import compact, gc
+from nbdserver.cli.store_care.cmd_password import password
+from nbdserver.cli.store_care.cmd_scrub import scrub
 from nbdserver.service.core_dumps import forbid_core_dumps
 
 

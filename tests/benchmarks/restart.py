@@ -27,9 +27,10 @@ from tests.support.successors import end_of, pid_of
 
 PARTS = {
     "the interpreter": "pass",
-    "with what opens the keys": "import nbdserver.cli.cmd_serve, storage.fs.early_unlock",
+    "with what opens the keys": "import nbdserver.cli.serving.cmd_serve, storage.fs.early_unlock",
     "with all that a server loads": (
-        "import nbdserver.cli.cmd_serve, storage.fs.early_unlock, uvloop, nbdserver.service.life, storage.fs.opening"
+        "import nbdserver.cli.serving.cmd_serve, storage.fs.early_unlock, uvloop, nbdserver.service.life\n"
+        "import storage.fs.opening"
     ),
 }
 ARGON2 = """

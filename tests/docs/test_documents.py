@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.cli.exit_status import STATUS_OF_KIND
+from nbdserver.cli.shared.exit_status import STATUS_OF_KIND
 from nbdserver.service.announce import CLIENT_OPTIONS
 from tests.support.program import COMMAND, REPOSITORY
 

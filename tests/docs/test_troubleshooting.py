@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from nbdserver.cli.exit_status import FAILED, INTERRUPTED, PROBLEMS, STATUS_OF_KIND, USAGE
+from nbdserver.cli.shared.exit_status import FAILED, INTERRUPTED, PROBLEMS, STATUS_OF_KIND, USAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()

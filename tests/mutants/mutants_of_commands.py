@@ -7,7 +7,7 @@ CONFIG = "tests/nbdserver/cli/test_config_file.py"
 
 COMMANDS = [
     *mutants(
-        "nbdserver/cli/cmd_fs.py",
+        "nbdserver/cli/devices/cmd_fs.py",
         "tests/nbdserver/cli/test_fs.py",
         ("fs: a link looks like a file", '"symlink": modes.S_IFLNK', '"symlink": modes.S_IFREG'),
         (
@@ -62,7 +62,7 @@ COMMANDS = [
         ("files: any mode will do", "    check_attributes(changed)\n", ""),
     ),
     *mutants(
-        "nbdserver/cli/config_file.py",
+        "nbdserver/cli/shared/config_file.py",
         CONFIG,
         ("config: others may write it", "        trusted_folder(path.parent)\n", ""),
         ("config: what is done once may stand in it", " and each.name not in NEVER:", ":"),
@@ -80,14 +80,14 @@ COMMANDS = [
         ),
     ),
     *mutants(
-        "nbdserver/cli/cmd_config.py",
+        "nbdserver/cli/shell/cmd_config.py",
         CONFIG,
         ("config: a password is shown", '"(not shown)", name)', "os.environ[name], name)"),
         ("config: the environment is nobody", "    if source is ParameterSource.ENVIRONMENT:\n", "    if False:\n"),
         ("config: no line is named", "line = file.line_of(table, name)", "line = None"),
     ),
     *mutants(
-        "nbdserver/cli/cmd_completion.py",
+        "nbdserver/cli/shell/cmd_completion.py",
         "tests/nbdserver/cli/test_completion.py",
         ("completion: every shell is bash", "get_completion_class(shell)", 'get_completion_class("bash")'),
         ("completion: nobody listens", 'VARIABLE = "_NBDSERVER_COMPLETE"', 'VARIABLE = "_NBDSERVER_COMPLETES"'),

@@ -67,7 +67,7 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
-        "nbdserver/cli/replication_plan.py",
+        "nbdserver/cli/snapshots/replication_plan.py",
         "tests/nbdserver/cli/test_replication_plan.py",
         ("replicate: what both have is deleted at the source", " if one != common[0]]", "]"),
         ("replicate: what both have is deleted at the target", " if one != common[1]]", "]"),
@@ -91,7 +91,7 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
-        "nbdserver/cli/pipe.py",
+        "nbdserver/cli/snapshots/pipe.py",
         "tests/nbdserver/cli/test_pipe.py",
         ("pipe: it has no bound", "self._bytes < PIPE_BYTES or self._closed", "True"),
     ),

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbdserver.cli import output
-from nbdserver.cli.client_words import sentence
-from nbdserver.cli.exit_status import report
+from nbdserver.cli.shared import output
+from nbdserver.cli.shared.client_words import sentence
+from nbdserver.cli.shared.exit_status import report
 from nbdserver.printable import printable, printable_lines, shell_word
 from nbdserver.service import logs
 from nbdserver.service.announce import Tcp, Unix, announce

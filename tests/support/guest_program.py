@@ -16,7 +16,7 @@ from tests.support.program import REPOSITORY
 LOADED = """
 import json, sys
 import runpy, shutil, importlib.util, encodings.idna, stringprep, unicodedata, traceback, logging.handlers, select
-import concurrent.futures.thread, nbdserver.cli.cmd_attach, nbdserver.kernel_client.staying
+import concurrent.futures.thread, nbdserver.cli.serving.cmd_attach, nbdserver.kernel_client.staying
 import nbdserver.service.logs, nbdserver.service.daemon
 print(json.dumps([file for file in (getattr(each, "__file__", None) for each in sys.modules.values()) if file]))
 """

@@ -25,7 +25,7 @@ from nbdserver.admin.operations import (
 )
 from nbdserver.admin.password_operations import ChangePassword
 from nbdserver.admin.sockets import socket_path
-from nbdserver.cli.exit_status import status_of
+from nbdserver.cli.shared.exit_status import status_of
 from storage import Store
 from storage.errors import (
     AccessDenied,

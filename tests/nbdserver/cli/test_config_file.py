@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.cli.config_file import CONFIG_NAME, NEVER, BadConfig, commands_under, find, options, read
 from nbdserver.cli.root import cli
+from nbdserver.cli.shared.config_file import CONFIG_NAME, NEVER, BadConfig, commands_under, find, options, read
 from storage.errors import AccessDenied
 from tests.support.program import Host
 from tests.support.requirements import require
@@ -95,7 +95,7 @@ def test_folders_that_cannot_be_looked_into_have_none(host: Host, work: Path) ->
     closed.mkdir(mode=0o700)
     written(closed, "wrong")
     gone = work / "gone"
-    look = "import os; from nbdserver.cli.config_file import find; print(find(dict(HOME=os.environ['LOOK'])))"
+    look = "import os; from nbdserver.cli.shared.config_file import find; print(find(dict(HOME=os.environ['LOOK'])))"
     for folder, prefix in ((gone, []), (closed, ["setpriv", "--reuid=65534", "--clear-groups"])):
         folder.mkdir(exist_ok=True)
         leave = f'cd {folder} && {f"rmdir {gone}" if folder == gone else "true"} && exec "$@"'

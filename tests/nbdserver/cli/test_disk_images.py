@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.cli.disk_images import HOLE_BYTES, PIECE_BYTES, ImageReader, ImageWriter, data_runs
-from nbdserver.cli.exit_status import CommandFailed
+from nbdserver.cli.devices.disk_images import HOLE_BYTES, PIECE_BYTES, ImageReader, ImageWriter, data_runs
+from nbdserver.cli.shared.exit_status import CommandFailed
 
 MIB = 1 << 20
 

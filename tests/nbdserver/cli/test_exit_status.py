@@ -6,7 +6,7 @@ import json
 import click
 import pytest
 
-from nbdserver.cli.exit_status import STATUS_OF_KIND, CommandFailed, report, status_of
+from nbdserver.cli.shared.exit_status import STATUS_OF_KIND, CommandFailed, report, status_of
 from storage import errors
 from storage.errors import AlreadyExists, Conflict, Corrupt, Fenced, OutOfSpace, StorageError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nbdserver.cli.mapfile import mapfile
+from nbdserver.cli.devices.mapfile import mapfile
 
 
 def ranges(text: str) -> list[tuple[int, int, str]]:

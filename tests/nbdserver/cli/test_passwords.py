@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.cli import passwords
-from nbdserver.cli.exit_status import CommandFailed
+from nbdserver.cli.shared import passwords
+from nbdserver.cli.shared.exit_status import CommandFailed
 from storage.secret import Secret
 from tests.support.processes import until
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nbdserver.cli.pipe import PIPE_BYTES, Pipe
-from nbdserver.cli.replication import carry
+from nbdserver.cli.snapshots.pipe import PIPE_BYTES, Pipe
+from nbdserver.cli.snapshots.replication import carry
 
 PARTS = [bytes([n]) * (PIPE_BYTES // 8) for n in range(40)]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.cli.exit_status import CommandFailed
-from nbdserver.cli.replication_plan import (
+from nbdserver.cli.shared.exit_status import CommandFailed
+from nbdserver.cli.snapshots.replication_plan import (
     TRY_AGAIN_SECONDS,
     Held,
     Round,

@@ -1,0 +1,49 @@
+"""`nbdserver restart`: a new server in the place of the one that runs, with a short pause."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+
+from nbdserver.cli.shared.parameters import Place, json_option, store_argument
+
+
+@click.command()
+@json_option
+@store_argument
+def restart(place: Place, as_json: bool) -> int:
+    """Restart the server of a store that runs on this host.
+
+    A new server is started as the old one was, with the same arguments, folder and NBDSERVER variables, by the program
+    that is installed now. It gets ready first: what keeps it from starting, as a wrong password or a faulty
+    configuration, shows while the old one still serves. Then the old one is asked to stop, ends what is under way and
+    makes everything durable, and the new one serves. Clients that attach again, as "nbdserver attach" does, see a
+    pause.
+
+    The password and the credentials of the bucket are those of this command's environment, and the new server runs in
+    the background. A server that systemd started is restarted by "systemctl restart".
+    """
+    from nbdserver.admin.client import find_server
+    from storage.errors import AccessDenied, Conflict, NotFound
+
+    server = find_server(place.store, os.environ)
+    if server is None:
+        raise NotFound(f"no server of {place.store} runs on this host: start one with nbdserver serve")
+    about = server.process()
+    if about["manager"]:
+        raise Conflict(f"process {about['pid']} was started by the service manager: use systemctl restart")
+    if about["command"]:
+        raise Conflict(f"process {about['pid']} serves for its command (--run) and ends with it")
+    if about["uid"] != os.geteuid():
+        raise AccessDenied(f"process {about['pid']} is user {about['uid']}'s: restart it as that user")
+    asked = ("--fork", "--replace", *(["--json"] if as_json else []))
+    wanted = [option for option in asked if option not in about["arguments"]]
+    return subprocess.run(
+        [sys.executable, "-m", "nbdserver", *about["arguments"], *wanted],
+        cwd=about["folder"],
+        env={**os.environ, **about["variables"], "NBDSERVER_STORE": place.store},
+        check=False,
+    ).returncode

@@ -1,0 +1,1 @@
+"""Commands about commands: the configuration file, and completion in a shell."""

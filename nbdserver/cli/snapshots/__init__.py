@@ -1,0 +1,1 @@
+"""Commands for snapshots, and the replication of a device into a second store."""
