@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +46,23 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
-    def server(self, kind: str, size: int, *arguments: str, endpoint: str | None = None) -> Server:
-        """A server on a new store of that kind ("folder" or "minio") with one device called `disk`."""
+    def server(
+        self,
+        kind: str,
+        size: int,
+        *arguments: str,
+        endpoint: str | None = None,
+        others: Mapping[str, int] | None = None,
+    ) -> Server:
+        """A server on a new store of that kind ("folder" or "minio") with a device called `disk`, and `others`."""
         if kind == "folder":
             store = folder_store(self.folder)
         else:
             store = minio_store(self.minio, f"bench-{uuid.uuid4().hex[:8]}", endpoint=endpoint)
         host = Host(self.folder, store.environment)
-        server = Server(host, store.location, create={"disk": str(size)}, arguments=arguments)
+        sizes = {"disk": size, **(others or {})}
+        create = {name: str(each) for name, each in sizes.items()}
+        server = Server(host, store.location, create=create, arguments=arguments)
         self.stack.callback(server.close)
         server.start()
         return server
