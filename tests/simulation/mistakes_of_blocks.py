@@ -27,11 +27,11 @@ BLOCKS = [
     Mutation(
         "ranges of zeros are repointed last",
         "storage/lsm/index/install.py",
-        "        for each in indexes.values():\n            self._discard_dead(each)\n",
+        "        for each in indexes.values():\n            yield from self._discard_dead(each)\n",
         "        for span in ranges:\n"
         "            if span.layer in indexes:\n"
         "                indexes[span.layer].zero_range(span.first, span.end, HOLE)\n"
-        "        for each in indexes.values():\n            self._discard_dead(each)\n",
+        "        for each in indexes.values():\n            yield from self._discard_dead(each)\n",
     ),
     Mutation(
         "loading lets a range of zeros win over newer entries",

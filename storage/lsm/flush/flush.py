@@ -35,9 +35,6 @@ from storage.lsm.sst.upload import SstWriter
 from storage.lsm.wal.log_writer import LogWriter
 from storage.lsm.wal.queue import LayerQueue
 
-DROP_SLICE = 1024
-"""Block entries freed between two turns of the event loop: about a millisecond."""
-
 
 class MemtableFlush:
     """The flushes of one writer, one after the other. An exception out of `run` must poison the engine: after half a
@@ -150,8 +147,7 @@ class MemtableFlush:
             self.cut = sealed.sequence
         del written
         self._on_listed(sum(sst.size for sst in ssts))
-        await _free(sealed)
-        await self._truncate(replay)
+        await self._let_go(sealed, replay)
 
     async def _seal(self) -> tuple[Memtable, dict[int, Layer]]:
         """The memtable, sealed and all of it in the log, and the layers that live; of others it holds nothing."""
@@ -200,19 +196,11 @@ class MemtableFlush:
             written.append(Written(sst, builder.entries, frames))
         return ranges, written
 
-    async def _truncate(self, replay: int) -> None:
-        """Let go of what no recovery will read again."""
+    async def _let_go(self, sealed: Memtable, replay: int) -> None:
+        """Give back the memory, and what of the log no recovery will read again."""
+        for _ in sealed.free_steps():
+            await asyncio.sleep(0)
         numbers = self._log.truncate(replay)
         self._garbage.add(wal_name(number) for number in numbers)
         self._garbage.add(self._manifests.take_old())
         await self._on_truncated()
-
-
-async def _free(sealed: Memtable) -> None:
-    """Give the memory back in slices: ten thousand blocks at once would hold the event loop for 20 ms."""
-    for table in sealed.layers.values():
-        blocks = table.blocks
-        while blocks:
-            for _ in range(min(len(blocks), DROP_SLICE)):
-                blocks.popitem()
-            await asyncio.sleep(0)

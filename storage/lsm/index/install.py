@@ -20,6 +20,9 @@ REPOINT_SLICE = 256
 REPOINT_PAGES = 4
 """Pages of zeroed blocks between two turns: as long."""
 
+DISCARD_SLICE = 64
+"""Frames that the cache gives back between two turns: 16 MiB at most, as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -51,7 +54,7 @@ class Installer:
         """
         for count, index in enumerate(_zeroed(ranges, indexes)):
             if count % REPOINT_PAGES == REPOINT_PAGES - 1:
-                self._discard_dead(index)
+                yield from self._discard_dead(index)
                 yield
         for count, (layer, block, ref) in enumerate(_located(sealed)):
             if layer in indexes:
@@ -65,11 +68,16 @@ class Installer:
                 if count % REPOINT_SLICE == REPOINT_SLICE - 1:
                     yield
         for each in indexes.values():
-            self._discard_dead(each)
+            yield from self._discard_dead(each)
 
-    def _discard_dead(self, index: BlockMap | Writing) -> None:
-        for key in index.take_dead() if isinstance(index, BlockMap) else ():
+    def _discard_dead(self, index: BlockMap | Writing) -> Iterator[None]:
+        """A frame in the cache that dies gives back up to 256 KiB: 768 of them at once took 5 ms. Those that wait for
+        their turn are of no use to anybody, and no harm.
+        """
+        for count, key in enumerate(index.take_dead() if isinstance(index, BlockMap) else ()):
             self._cache.discard(key)
+            if count % DISCARD_SLICE == DISCARD_SLICE - 1:
+                yield
 
     def _point(self, index: BlockMap | Writing, table_id: str, entry: SstEntry, frame: Decoded | None) -> None:
         if entry.kind in (EntryKind.ZERO, EntryKind.ZERO_ALLOCATED):

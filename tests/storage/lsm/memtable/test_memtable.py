@@ -11,6 +11,8 @@ from storage.buffers import Buffer
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, SECTORS
 from storage.lsm.memtable.memtable import (
+    FREED_AT_ONCE,
+    FREED_BLOCK,
     BlockEntry,
     LayerTable,
     Memtable,
@@ -182,3 +184,31 @@ def test_a_memtable_is_true_when_there_is_anything_to_flush() -> None:
     assert not memtable, "a layer nobody wrote to is nothing"
     assert memtable.layer(1) is memtable.layers[1]
     assert SECTORS == 64
+
+
+def test_memory_is_given_back_in_steps_however_it_is_held() -> None:
+    """Scattered small writes have a buffer for each sector; whole blocks have one, which is large."""
+    memtable = Memtable()
+    for layer in (1, 2):
+        table = memtable.layer(layer)
+        for block in range(300):
+            entry = table.entry(block)
+            if block % 2:
+                entry.link_block(b"")
+            else:
+                for sector in range(SECTORS):
+                    entry.link_sector(sector, bytes(SECTOR_BYTES))
+
+    def held() -> list[BlockEntry]:
+        return [entry for table in memtable.layers.values() for entry in table.blocks.values()]
+
+    before = held()
+    steps = 0
+    for _ in memtable.free_steps():
+        steps += 1
+        given = len(before) - len(held())
+        assert sum(len(entry.sectors) for entry in before[len(before) - given :]) <= FREED_AT_ONCE + SECTORS
+        assert given <= FREED_AT_ONCE // FREED_BLOCK
+        before = held()
+    assert not held()
+    assert steps >= 600 * (FREED_BLOCK + SECTORS // 2) // FREED_AT_ONCE - 2
