@@ -15,7 +15,7 @@ from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece, TooLong
 from nbdserver.block_device import BlockDevice
 from storage.errors import Conflict, Corrupt, Invalid, NotFound, StorageError, Unreadable
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.fs.inodes import SIZE_STEP_BYTES
+from storage.fs.metadata.inodes import SIZE_STEP_BYTES
 from storage.units import GIB, KIB
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ A *trunk* is a device: its snapshots, which are frozen layers, oldest first, and
 An operation has the sequence of the record of the tree of names that it came with.
 
 One deed has a word in each layer, where something else is done: what somebody asks for is *deleted* (a device, a
-snapshot); then its row in the tree of names is *removed* (`storage.fs.inodes`), and in the engine its blocks and its
+snapshot); then its row in the tree of names is *removed* (`storage.fs.metadata`), and in the engine its blocks and its
 place in the trunk are *dropped*, which is what operations say. An object that nothing needs is deleted from the bucket.
 """
 

@@ -7,9 +7,9 @@ import msgspec
 from storage.env import Env
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.check import device_names
-from storage.fs.inodes import Inode
+from storage.fs.metadata.inodes import Inode
+from storage.fs.metadata.namespace import Namespace
 from storage.fs.name_tree import NameTree
-from storage.fs.namespace import Namespace
 from storage.fs.status import (
     DeviceUsage,
     FailingRequest,

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from storage.env import Env
 from storage.errors import Conflict
-from storage.fs.device_plans import plan_rename_device
-from storage.fs.file_plans import plan_attributes, plan_mkdir, plan_move, plan_remove, plan_symlink
-from storage.fs.inodes import DEVICES, Inode, InodeKind
+from storage.fs.metadata.device_plans import plan_rename_device
+from storage.fs.metadata.file_plans import plan_attributes, plan_mkdir, plan_move, plan_remove, plan_symlink
+from storage.fs.metadata.inodes import DEVICES, Inode, InodeKind
+from storage.fs.metadata.path_walk import walk
 from storage.fs.name_tree import NameTree
-from storage.fs.path_walk import walk
 from storage.lsm.engine import Engine
 
 BELOW = f"/{DEVICES}/"

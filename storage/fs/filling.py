@@ -16,12 +16,21 @@ import msgspec
 from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
 from storage.fs.device import Device
-from storage.fs.device_plans import plan_create_device
 from storage.fs.history import History
-from storage.fs.inodes import SIZE_STEP_BYTES, Edit, FreezeLayer, Inode, LayerRow, PutInode, PutLayer, RollBackLayer
+from storage.fs.metadata.device_plans import plan_create_device
+from storage.fs.metadata.inodes import (
+    SIZE_STEP_BYTES,
+    Edit,
+    FreezeLayer,
+    Inode,
+    LayerRow,
+    PutInode,
+    PutLayer,
+    RollBackLayer,
+)
+from storage.fs.metadata.records import encode_edits
 from storage.fs.name_tree import NameTree
 from storage.fs.pins import Pins
-from storage.fs.records import encode_edits
 from storage.lsm.engine import Engine
 
 

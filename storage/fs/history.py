@@ -4,7 +4,7 @@ import asyncio
 
 from storage.errors import NotFound
 from storage.fs.changes import Changes
-from storage.fs.inodes import LayerRow
+from storage.fs.metadata.inodes import LayerRow
 from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer

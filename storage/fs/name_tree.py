@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from storage.fs.inode_table import ZeroRange
-from storage.fs.namespace import Namespace
+from storage.fs.metadata.inode_table import ZeroRange
+from storage.fs.metadata.namespace import Namespace
 from storage.lsm.tree_state import TreeEffects
 
 

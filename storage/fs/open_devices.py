@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 
 from storage.errors import Conflict, NotFound
 from storage.fs.device import Device
-from storage.fs.inodes import Inode
+from storage.fs.metadata.inodes import Inode
+from storage.fs.metadata.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.name_tree import NameTree
-from storage.fs.snapshot_plans import find_snapshot, split_snapshot
 from storage.lsm.engine import Engine
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, Unreadable
-from storage.fs.inodes import SnapshotOrigin
+from storage.fs.metadata.inodes import SnapshotOrigin
 from storage.fs.name_tree import NameTree
 from storage.fs.retention import Keep, is_due, retained
 from storage.fs.snapshots import Snapshots

@@ -14,10 +14,8 @@ from storage.env import Env
 from storage.errors import Conflict, StorageError
 from storage.fs.device import Device
 from storage.fs.history import History
-from storage.fs.inodes import LayerRow, SnapshotOrigin
-from storage.fs.name_tree import NameTree
-from storage.fs.pins import Pins
-from storage.fs.snapshot_plans import (
+from storage.fs.metadata.inodes import LayerRow, SnapshotOrigin
+from storage.fs.metadata.snapshot_plans import (
     SnapshotTerms,
     find_snapshot,
     head_above,
@@ -28,6 +26,8 @@ from storage.fs.snapshot_plans import (
     plan_snapshot,
     temporary_name,
 )
+from storage.fs.name_tree import NameTree
+from storage.fs.pins import Pins
 from storage.lsm.engine import Engine
 from storage.lsm.tree_state import TrunkPlan
 

@@ -14,12 +14,17 @@ from storage.fs.check import CheckOptions, CheckReport, check_running, start_scr
 from storage.fs.clearing import Clearing
 from storage.fs.current_status import current_status, device_usage
 from storage.fs.device import Device
-from storage.fs.device_plans import plan_create_device, plan_delete_device, plan_rename_device, plan_resize_device
 from storage.fs.file_tree import FileTree
 from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
-from storage.fs.inodes import Inode
 from storage.fs.maintenance import Maintenance
+from storage.fs.metadata.device_plans import (
+    plan_create_device,
+    plan_delete_device,
+    plan_rename_device,
+    plan_resize_device,
+)
+from storage.fs.metadata.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.open_devices import OpenDevices
 from storage.fs.scheduling import Scheduling

@@ -68,12 +68,12 @@ CLIENTS = [
         ("identity: no disk is a disk", "or not incarnation.id or not disk:", "or not incarnation.id:"),
     ),
     *mutants(
-        "storage/fs/inode_table.py",
+        "storage/fs/metadata/inode_table.py",
         "tests/storage/fs/test_identity.py",
         ("identity: a rollback leaves the same disk", "generation=inode.generation + 1", "generation=inode.generation"),
     ),
     *mutants(
-        "storage/fs/device_plans.py",
+        "storage/fs/metadata/device_plans.py",
         "tests/storage/fs/test_identity.py",
         ("identity: what was cut off is the same disk", "inode.generation + (size < layer.size)", "inode.generation"),
         ("identity: what grew is another disk", "+ (size < layer.size)", "+ (size != layer.size)"),

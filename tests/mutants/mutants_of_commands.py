@@ -47,7 +47,7 @@ COMMANDS = [
         ("files: changed is when it was modified", "changed=inode.ctime / 1e9", "changed=inode.mtime / 1e9"),
     ),
     *mutants(
-        "storage/fs/file_plans.py",
+        "storage/fs/metadata/file_plans.py",
         FILES,
         ("files: a full directory goes", "    if names.table.entries.get(inode.number):\n", "    if False:\n"),
         ("files: a device goes as a file", "    if inode.kind is InodeKind.DEVICE:\n", "    if False:\n"),

@@ -101,7 +101,7 @@ BLOCKS = [
     ),
     Mutation(
         "a shrink leaves half of what it cuts off",
-        "storage/fs/inode_table.py",
+        "storage/fs/metadata/inode_table.py",
         "ZeroRange(layer.number, layer.size, old.size - layer.size)",
         "ZeroRange(layer.number, layer.size, (old.size - layer.size + 1) // 2)",
     ),

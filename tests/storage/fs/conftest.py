@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.fs.namespace import Namespace
+from storage.fs.metadata.namespace import Namespace
 from tests.storage.fs.places import Place
 from tests.storage.fs.trees import NOW
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from storage.crypto.keyslots import Cost
 from storage.errors import Conflict
-from storage.fs.inodes import LayerRow, SnapshotOrigin
+from storage.fs.metadata.inodes import LayerRow, SnapshotOrigin
+from storage.fs.metadata.snapshot_plans import expired
 from storage.fs.opening import open_store
-from storage.fs.snapshot_plans import expired
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from tests.simulation.virtual import in_virtual_time

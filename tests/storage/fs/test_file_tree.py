@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound
-from storage.fs.file_plans import plan_mkdir, plan_move, plan_remove, plan_symlink
-from storage.fs.namespace import Namespace
+from storage.fs.metadata.file_plans import plan_mkdir, plan_move, plan_remove, plan_symlink
+from storage.fs.metadata.namespace import Namespace
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, kill
 from tests.storage.fs.trees import NOW

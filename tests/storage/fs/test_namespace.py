@@ -4,13 +4,18 @@ import pytest
 
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound, StorageError
 from storage.format.trunks import DropLayer
-from storage.fs.device_plans import plan_create_device, plan_delete_device, plan_rename_device, plan_resize_device
-from storage.fs.file_plans import plan_attributes, plan_mkdir, plan_remove, plan_symlink
-from storage.fs.inodes import (
+from storage.fs.metadata.device_plans import (
+    plan_create_device,
+    plan_delete_device,
+    plan_rename_device,
+    plan_resize_device,
+)
+from storage.fs.metadata.file_plans import plan_attributes, plan_mkdir, plan_remove, plan_symlink
+from storage.fs.metadata.inodes import (
     SIZE_BYTES_MAX,
     LayerRow,
 )
-from storage.fs.namespace import InodeKind, Namespace, ZeroRange
+from storage.fs.metadata.namespace import InodeKind, Namespace, ZeroRange
 from tests.storage.fs.trees import MIB, NOW, made, names
 
 

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from storage.errors import Corrupt, Unsupported
-from storage.fs.device_plans import plan_rename_device
-from storage.fs.file_plans import plan_mkdir
-from storage.fs.inodes import (
+from storage.fs.metadata.device_plans import plan_rename_device
+from storage.fs.metadata.file_plans import plan_mkdir
+from storage.fs.metadata.inodes import (
     LayerRow,
     Link,
     PutInode,
@@ -15,7 +15,7 @@ from storage.fs.inodes import (
     RemoveLayer,
     Unlink,
 )
-from storage.fs.namespace import InodeKind, Namespace
+from storage.fs.metadata.namespace import InodeKind, Namespace
 from tests.storage.fs.trees import MIB, NOW, inode, made
 
 

@@ -7,9 +7,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound
 from storage.format.trunks import DropLayer
-from storage.fs.device_plans import plan_create_device, plan_delete_device, plan_rename_device, plan_resize_device
-from storage.fs.file_plans import plan_attributes
-from storage.fs.namespace import Effect, Namespace, ZeroRange
+from storage.fs.metadata.device_plans import (
+    plan_create_device,
+    plan_delete_device,
+    plan_rename_device,
+    plan_resize_device,
+)
+from storage.fs.metadata.file_plans import plan_attributes
+from storage.fs.metadata.namespace import Effect, Namespace, ZeroRange
 from tests.storage.fs.trees import NOW
 from tests.support.examples import examples
 

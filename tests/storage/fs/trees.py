@@ -3,11 +3,11 @@
 import msgspec
 
 from storage.format.trunks import MakeLayer
-from storage.fs.device_plans import plan_create_device
-from storage.fs.inodes import (
+from storage.fs.metadata.device_plans import plan_create_device
+from storage.fs.metadata.inodes import (
     Inode,
 )
-from storage.fs.namespace import InodeKind, Namespace
+from storage.fs.metadata.namespace import InodeKind, Namespace
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000.25

@@ -7,8 +7,8 @@ absolute; times are seconds since 1970.
 import msgspec
 
 from storage.errors import AlreadyExists, Conflict, Invalid
-from storage.fs.inode_table import ROOT
-from storage.fs.inodes import (
+from storage.fs.metadata.inode_table import ROOT
+from storage.fs.metadata.inodes import (
     DEVICES,
     Edit,
     InodeKind,
@@ -21,9 +21,9 @@ from storage.fs.inodes import (
     check_target,
     split_device_name,
 )
-from storage.fs.namespace import Namespace
-from storage.fs.path_walk import Trail, walk
-from storage.fs.records import encode_edits, nanoseconds, new_inode
+from storage.fs.metadata.namespace import Namespace
+from storage.fs.metadata.path_walk import Trail, walk
+from storage.fs.metadata.records import encode_edits, nanoseconds, new_inode
 
 
 def plan_mkdir(names: Namespace, path: str, now: float, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> bytes:

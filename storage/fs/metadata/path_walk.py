@@ -1,8 +1,8 @@
 """Path walk: from the root of the tree of names along a path, through symbolic links. No I/O."""
 
 from storage.errors import Invalid, NotFound
-from storage.fs.inode_table import ROOT, InodeTable
-from storage.fs.inodes import LINKS_MAX, InodeKind
+from storage.fs.metadata.inode_table import ROOT, InodeTable
+from storage.fs.metadata.inodes import LINKS_MAX, InodeKind
 
 Trail = list[tuple[str, int]]
 """Names and inode numbers from the root (whose name is empty) to where a path leads, all links followed."""

@@ -19,8 +19,8 @@ Devices are the device files under `/.nbd/`, and their names are paths from ther
 import msgspec
 
 from storage.errors import Conflict, Invalid, NotFound
-from storage.fs.inode_table import ROOT, Effect, InodeTable, ZeroRange
-from storage.fs.inodes import (
+from storage.fs.metadata.inode_table import ROOT, Effect, InodeTable, ZeroRange
+from storage.fs.metadata.inodes import (
     DEVICES,
     LAYERS_MAX,
     Edit,
@@ -33,8 +33,8 @@ from storage.fs.inodes import (
     damaged,
     split_device_name,
 )
-from storage.fs.path_walk import Trail, walk
-from storage.fs.records import TREE_VERSION, nanoseconds, new_inode, versioned_body
+from storage.fs.metadata.path_walk import Trail, walk
+from storage.fs.metadata.records import TREE_VERSION, nanoseconds, new_inode, versioned_body
 
 __all__ = ["Effect", "Inode", "InodeKind", "LayerRow", "Namespace", "ZeroRange"]
 

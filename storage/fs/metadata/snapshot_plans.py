@@ -7,8 +7,8 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from storage.errors import AlreadyExists, Conflict, NotFound
-from storage.fs.device_plans import plan_device
-from storage.fs.inodes import (
+from storage.fs.metadata.device_plans import plan_device
+from storage.fs.metadata.inodes import (
     SNAPSHOT_IDENTITY_BYTES,
     CloneLayer,
     Edit,
@@ -20,8 +20,8 @@ from storage.fs.inodes import (
     SnapshotOrigin,
     check_snapshot_name,
 )
-from storage.fs.namespace import Namespace
-from storage.fs.records import encode_edits, nanoseconds
+from storage.fs.metadata.namespace import Namespace
+from storage.fs.metadata.records import encode_edits, nanoseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ names with slashes never has to meet a directory. Times are seconds since 1970.
 import msgspec
 
 from storage.errors import AlreadyExists, Conflict, NotFound
-from storage.fs.inode_table import ROOT
-from storage.fs.inodes import (
+from storage.fs.metadata.inode_table import ROOT
+from storage.fs.metadata.inodes import (
     DEVICES,
     Edit,
     Inode,
@@ -24,9 +24,9 @@ from storage.fs.inodes import (
     check_size,
     split_device_name,
 )
-from storage.fs.namespace import Namespace
-from storage.fs.path_walk import Trail, walk
-from storage.fs.records import encode_edits, nanoseconds, new_inode
+from storage.fs.metadata.namespace import Namespace
+from storage.fs.metadata.path_walk import Trail, walk
+from storage.fs.metadata.records import encode_edits, nanoseconds, new_inode
 
 
 def plan_create_device(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from storage.errors import Corrupt, Invalid
 from storage.format.trunks import CloneSnapshot, DropLayer, DropSnapshot, FreezeHead, MakeLayer, Operation, RollBack
-from storage.fs.inodes import (
+from storage.fs.metadata.inodes import (
     LAYERS_MAX,
     CloneLayer,
     Edit,

@@ -3,7 +3,7 @@
 import msgspec
 
 from storage.errors import Unsupported
-from storage.fs.inodes import Edit, Inode, InodeKind, check_attributes
+from storage.fs.metadata.inodes import Edit, Inode, InodeKind, check_attributes
 
 TREE_VERSION = 1
 
