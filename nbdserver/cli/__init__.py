@@ -1,4 +1,4 @@
-"""The command line: one file per command group. Nothing heavy is imported before a command runs."""
+"""The command line: one file per command group, in rooms. Nothing heavy is imported before a command runs."""
 
 from nbdserver.cli.root import main
 

@@ -1,4 +1,4 @@
-"""READs that memory cannot answer, answered from the store: at once, or in parts.
+"""One READ that memory cannot answer: how the store's answer becomes replies, at once or in parts.
 
 Where replies come in chunks, a long READ goes out in parts, each when it is there, and one that cannot be read
 does not spoil the others: it is named in an error with its offset. Simple replies and clients that forbade

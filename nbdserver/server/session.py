@@ -2,10 +2,10 @@
 
 A `Session` is the handler of a `Transmission`. What memory can answer is answered in the very call; replies gather in
 the `outbox`, which hands them to the transport in one go. Only a READ that memory cannot answer becomes a task
-(`store_reads`). When the session closes, nothing it took in but did not apply is applied later.
+(`read_tasks`). When the session closes, nothing it took in but did not apply is applied later.
 
 A request passes through parts that own what they decide by: `admission` (may one more be under way, with its bytes, in
-this turn of the loop), `store_reads`, `held_writes` (what waits for the gate), `durability_waiters` (FLUSH and FUA) and
+this turn of the loop), `read_tasks`, `held_writes` (what waits for the gate), `durability_waiters` (FLUSH and FUA) and
 `outbox` (what is ready). FLUSH asks for the newest write of the device, so it covers the completed writes of every
 connection.
 
@@ -35,7 +35,7 @@ from nbdserver.server.held_writes import HeldWrite, HeldWrites
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.nbd_errors import nbd_error
 from nbdserver.server.outbox import Outbox, ReplyTransport
-from nbdserver.server.store_reads import StoreReads
+from nbdserver.server.read_tasks import ReadTasks
 from nbdserver.traffic import Waits
 from storage.errors import StorageError
 
@@ -97,7 +97,7 @@ class Session:
         """The same list for the life of both."""
         self._device, self._gate = device, device.gate
         self._owner, self._replies, self._status, self._reply_bytes = owner, replies, status, limits.reply_bytes
-        self._store_reads = StoreReads(device, replies, self.admission, self.outbox, waited=waits.read, fail=owner.fail)
+        self._read_tasks = ReadTasks(device, replies, self.admission, self.outbox, waited=waits.read, fail=owner.fail)
         self._loop = asyncio.get_running_loop()
         self._limiter = device.gate.rate_limiter(self._loop.time)
         self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
@@ -113,7 +113,7 @@ class Session:
             return self._read_long(cookie, offset, length, dont_fragment=dont_fragment)
         pieces = self._device.read_cached(offset, length)
         if pieces is None:
-            return self._store_reads.take(cookie, offset, length, dont_fragment=dont_fragment)
+            return self._read_tasks.take(cookie, offset, length, dont_fragment=dont_fragment)
         outbox.queued = queued  # as `holds` does, without a call: reads from memory are the fast path
         self._replies.data(outbox.parts, cookie, offset, length, pieces, dont_fragment=dont_fragment)
         return True
@@ -200,7 +200,7 @@ class Session:
     def close(self) -> None:
         """The connection is gone: end everything that was under way for it."""
         self._closed = True
-        self._store_reads.close()
+        self._read_tasks.close()
         self.outbox.close()
         self._held.close()
         self._durability.close()
@@ -214,7 +214,7 @@ class Session:
             return False
         pieces = self._device.read_cached(offset, length)
         if pieces is None:
-            return self._store_reads.take(cookie, offset, length, dont_fragment=dont_fragment)
+            return self._read_tasks.take(cookie, offset, length, dont_fragment=dont_fragment)
         if not self.admission.take(length):
             return False
         self.outbox.leaves(length)

@@ -1,5 +1,7 @@
-"""So many records of one event a minute, so that whoever makes an event happen again and again (a client in a loop of
-attaching and leaving, a filesystem that asks for a broken block for ever) does not fill a disk with it.
+"""The flood filter of the log: so many records of one event a minute.
+
+So whoever makes an event happen again and again (a client in a loop of attaching and leaving, a filesystem that asks
+for a broken block for ever) does not fill a disk with it.
 
 What is left out is counted, and said with the next record of that event. Errors are never left out, nor is what is
 logged for who asked for all of it (`-v`).

@@ -1,4 +1,6 @@
-"""Whose turn it is: why a store cannot be had now, or is not what this host remembers, in sentences."""
+"""Sentences for who does not get a store: why not now, or how it differs from what this host remembers. It is decided
+in `take_over`.
+"""
 
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor

@@ -1,4 +1,4 @@
-"""The READs of one client that memory cannot answer, each a task while the store is asked.
+"""The tasks of one client: its READs that memory cannot answer, for as long as the store is asked (`reads`).
 
 The tasks belong to the client: when it goes they end. Each is counted by `admission` from when it is taken until its
 reply is ready, with its bytes, which stay counted until they are sent.
@@ -20,7 +20,7 @@ from storage.histogram import Histogram
 logger = logging.getLogger("nbdserver")
 
 
-class StoreReads:
+class ReadTasks:
     """Those that are under way."""
 
     def __init__(
