@@ -87,6 +87,11 @@ class AdminClient:
         """What the server serves, to whom, and how its store is doing. Unavailable: no answer within `seconds`."""
         return self._ask("GET", "/v1/status", seconds=seconds)
 
+    def metrics(self) -> str:
+        """All metrics as they are now, in the text format of Prometheus. Unavailable: no answer in time."""
+        with self._request("GET", "/metrics", seconds=ANSWER_SECONDS) as response, _translating_errors():
+            return response.read().decode()
+
     def process(self) -> Answer:
         """How the server was started (`service.launch`), and with that `pid` and `uid` as the kernel knows them here.
         Unavailable: no answer."""

@@ -16,6 +16,7 @@ from nbdserver.cli.serving.cmd_restart import restart
 from nbdserver.cli.serving.cmd_serve import serve
 from nbdserver.cli.serving.cmd_stats import stats
 from nbdserver.cli.serving.cmd_status import flush, status
+from nbdserver.cli.serving.cmd_top import top
 from nbdserver.cli.shared.config_file import find, read
 from nbdserver.cli.shared.exit_status import INTERRUPTED, report
 from nbdserver.cli.shared.standard import open_standard, write_out
@@ -89,6 +90,7 @@ for _command in (
     password,
     status,
     stats,
+    top,
     flush,
     check,
     scrub,

@@ -72,6 +72,7 @@ def test_the_commands() -> None:
         "restart",
         "bench store",
         "stats",
+        "top",
         "compact",
         "gc",
         "status",
