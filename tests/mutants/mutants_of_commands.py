@@ -100,4 +100,11 @@ COMMANDS = [
         ("cache: what went is not remembered", "        self._ghost[location] = None\n", ""),
         ("cache: what was asked for again goes all the same", "        if frame.hits:\n", "        if False:\n"),
     ),
+    *mutants(
+        "nbdserver/cli/snapshots/quiescing.py",
+        "tests/integration/test_quiescing.py",
+        ("quiescing: what failed stays frozen", "for _, descriptor in reversed(frozen)]", "for _, descriptor in []]"),
+        ("quiescing: it is frozen without an end", "FROZEN_SECONDS_MAX if frozen else None", "None"),
+        ("quiescing: commands find the password", "env=without_secrets(os.environ)", "env=None"),
+    ),
 ]

@@ -128,10 +128,10 @@ LOG = [
         "                view = await self._load(manifests, ciphers, replay, tree)\n        except BaseException:\n",
     ),
     Mutation(
-        "a reader does not look for a newer manifest at the end",
+        "a reader does not look for a newer manifest behind the log",
         "storage/lsm/recovery/take_over.py",
-        "                await manifests.look_for_newer()\n                return view\n",
-        "                return view\n",
+        "                if reader:\n                    await manifests.look_for_newer()\n",
+        "",
     ),
     Mutation(
         "acknowledged out of number order",

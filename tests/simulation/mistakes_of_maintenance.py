@@ -39,12 +39,6 @@ MAINTENANCE = [
         "        named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},\n",
         "        named=named_by(manifests).keys(),\n",
     ),
-    Mutation(
-        "a reader takes the end of a truncated log for the end",
-        "storage/lsm/recovery/take_over.py",
-        "                if reader:\n                    await manifests.look_for_newer()\n",
-        "",
-    ),
     # Mistakes that were really made, and found by the simulation or beside it.
     Mutation(
         "made: closing cancels a flush under way",

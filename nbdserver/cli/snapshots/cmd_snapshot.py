@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.backend import perform, perform_in_turn, way_to
-from nbdserver.cli.shared.exit_status import CommandFailed
-from nbdserver.cli.shared.parameters import DURATION, NAME, SNAPSHOT, Place, json_option, option, store_option
+from nbdserver.cli.shared.exit_status import PROBLEMS, CommandFailed
+from nbdserver.cli.shared.parameters import (
+    DURATION,
+    FOLDER_PATH,
+    NAME,
+    SNAPSHOT,
+    Place,
+    json_option,
+    option,
+    store_option,
+)
+from nbdserver.cli.shared.standard import complain
 from nbdserver.printable import printable
 
 if TYPE_CHECKING:
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
 
     from nbdserver.admin.asked import Answer
     from nbdserver.admin.operations import Operation
+    from nbdserver.admin.snapshot_operations import CreateSnapshot
 
 
 @click.group()
@@ -35,16 +48,35 @@ def snapshot() -> None:
 @option("--devices", metavar="A,B,...", help="Of these devices, at one moment; then NAME is @SNAPSHOT.")
 @option("--all", "every", is_flag=True, help="Of all devices, at one moment; then NAME is @SNAPSHOT.")
 @option("--expires", type=DURATION, metavar="7d", help="Delete it by itself so long from now: 30m, 12h, 7d or 4w.")
+@click.option(
+    "--freeze", "mounts", type=FOLDER_PATH, multiple=True, help="Freeze this file system meanwhile. Repeatable."
+)
+@click.option("--before", metavar="COMMAND", help="Run this in a shell first; if it fails, nothing is taken.")
+@click.option("--after", metavar="COMMAND", help="Run this in a shell afterwards, whatever came of it.")
 @json_option
 @store_option
-def create(place: Place, name: str, devices: str | None, every: bool, expires: float | None, as_json: bool) -> None:
+def create(
+    place: Place,
+    name: str,
+    devices: str | None,
+    every: bool,
+    expires: float | None,
+    mounts: tuple[Path, ...],
+    before: str | None,
+    after: str | None,
+    as_json: bool,
+) -> int:
     """Take a snapshot DEVICE@SNAPSHOT, or @SNAPSHOT of several devices at one moment.
 
     \b
     nbdserver snapshot create vol1@monday --expires 7d
     nbdserver snapshot create @before-upgrade --devices vol1,db
+    nbdserver snapshot create vol1@clean --freeze /mnt
 
-    Clients go on. It holds what they were answered for; what a file system has not written yet is not in it.
+    Clients go on. It holds what they were answered for; what a file system has not written yet is not in it,
+    unless that is frozen: it writes all it has, and programs that write to it wait until the snapshot is durable, a
+    minute at most (status 3: it took longer, so the file system went on before it was known to be taken). It is
+    thawed, and --after run, also if this command fails or is killed.
     """
     from nbdserver.admin.snapshot_operations import CreateSnapshot
 
@@ -56,12 +88,36 @@ def create(place: Place, name: str, devices: str | None, every: bool, expires: f
     chosen = [device] if device else [] if every else [one for one in (devices or "").split(",") if one]
     if not chosen and not every:
         raise click.UsageError("--devices names none")
-    answer = perform(place, CreateSnapshot(chosen, taken, expires))
+    operation = CreateSnapshot(chosen, taken, expires)
+    if not mounts and before is None and after is None:
+        answer, was_frozen = perform(place, operation), True
+    else:
+        answer, was_frozen = _take_quiesced(place, operation, mounts, before, after)
     if as_json:
         output.document(answer)
-        return
-    for one in answer["snapshots"]:
+    for one in () if as_json else answer["snapshots"]:
         output.line(f"{one}: taken")
+    if not was_frozen:
+        complain(f"taken, and {', '.join(map(str, mounts))} was not frozen any more when that was known")
+    return 0 if was_frozen else PROBLEMS
+
+
+def _take_quiesced(
+    place: Place, operation: CreateSnapshot, mounts: tuple[Path, ...], before: str | None, after: str | None
+) -> tuple[Answer, bool]:
+    """The answer, and whether the file systems were frozen until it came. Conflict: no server has the store, so nobody
+    has a file system on it, and what is frozen waits for a password."""
+    from nbdserver.admin.client import find_server
+    from nbdserver.cli.snapshots.quiescing import quiesced
+    from storage.errors import Conflict
+
+    server = find_server(place.store, os.environ)
+    if server is None:
+        raise Conflict(f"no server of {place.store} runs on this machine: --freeze, --before and --after go with one")
+    with quiesced([mount.absolute() for mount in mounts], before, after) as state:
+        answer = server.perform(operation)
+        was_frozen = state.release()
+    return answer, was_frozen
 
 
 @snapshot.command("list")

@@ -104,7 +104,20 @@ def test_every_command_takes_a_store_and_speaks_json(path: tuple[str, ...]) -> N
     assert COMMANDS[path].help
 
 
-SAID_EACH_TIME = {"discard", "force", "help", "overwrite", "raw", "shrink", "since", "stream", "yes"}
+SAID_EACH_TIME = {
+    "after",
+    "before",
+    "discard",
+    "force",
+    "help",
+    "mounts",
+    "overwrite",
+    "raw",
+    "shrink",
+    "since",
+    "stream",
+    "yes",
+}
 """What one command is told once, and no environment for all that follow."""
 
 
