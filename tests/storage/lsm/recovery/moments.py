@@ -19,12 +19,15 @@ from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from tests.storage.lsm.compaction.test_jobs import possible
-from tests.storage.lsm.worlds import KEY, Layers, StageStore, World, durable, read
+from tests.storage.lsm.worlds import KEY, Layers, StageStore, World, durable, read, record
 from tests.support.inside import contents
 
 BLOCK = 256 * 1024
 SECTOR = 4096
 SIZE = 2 * BLOCK
+
+TREE = 0
+"""No layer has this number."""
 
 NEXT = b"n" * SECTOR
 """What the next writer writes."""
@@ -58,12 +61,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Moment:
-    """A crash now finds `objects` and any part of `coming`; and a state from `acknowledged` to `newest`."""
+    """A crash now finds `objects` and any part of `coming`; and a state from `acknowledged` to `newest`, of each layer
+    none before that in `floors`, and of the trunks none before that of TREE.
+    """
 
     objects: Objects
     coming: tuple[Request, ...]
     acknowledged: int
     newest: int
+    floors: dict[int, int]
 
     def left(self) -> Iterator[tuple[Objects, tuple[Request, ...]]]:
         """Each bucket that a crash may leave, and what may arrive later."""
@@ -112,6 +118,8 @@ class History:
     store: RecordingStore
     states: list[State]
     acknowledged: int = 0
+    floors: dict[int, int] = field(default_factory=dict)
+    """By layer: the state up to which what was written to it was acknowledged."""
     moments: list[Moment] = field(default_factory=list)
 
     @classmethod
@@ -127,7 +135,13 @@ class History:
     def note(self) -> None:
         """A crash might come now."""
         self.moments.append(
-            Moment(contents(self.store.inner).copy(), tuple(self.store.coming), self.acknowledged, len(self.states) - 1)
+            Moment(
+                contents(self.store.inner).copy(),
+                tuple(self.store.coming),
+                self.acknowledged,
+                len(self.states) - 1,
+                dict(self.floors),
+            )
         )
 
     def layer(self, number: int) -> Layer:
@@ -153,6 +167,23 @@ class History:
         for layer in list(self.engine.layers.values()):
             await durable(self.engine, layer)
         self._all_is_acknowledged()
+
+    async def flush_one(self, number: int) -> None:
+        """What was written to one layer until now is durable; others may write meanwhile."""
+        upto, layer = len(self.states) - 1, self.layer(number)
+        await durable(self.engine, layer)
+        self.floors[number] = max(self.floors.get(number, 0), upto)
+        self.note()
+
+    async def create(self, number: int) -> None:
+        """A device of its own, beside whatever goes on."""
+        last = self.states[-1]
+        made = len(self.states)
+        layers, changed = last.layers | {number: bytes(SIZE)}, last.changed | {number: made}
+        self.states.append(State((*last.trunks, (number,)), layers, changed))
+        await self.engine.change_tree(record("create", number))
+        self.floors[TREE] = max(self.floors.get(TREE, 0), made)
+        self.note()
 
     async def flush_memtable(self) -> None:
         await self.engine.flush_memtable(always=True)
@@ -241,7 +272,7 @@ def unfit(moment: Moment, states: list[State], found: State) -> str | None:
     never holds anything else.
     """
     reasons = []
-    for number in range(moment.acknowledged, moment.newest + 1):
+    for number in range(max(moment.acknowledged, moment.floors.get(TREE, 0)), moment.newest + 1):
         state = states[number]
         if state.trunks != found.trunks:
             continue
@@ -252,7 +283,9 @@ def unfit(moment: Moment, states: list[State], found: State) -> str | None:
             if not any(
                 states[one].layers.get(layer) == content
                 for one in (
-                    range(max(moment.acknowledged, state.changed[layer]), moment.newest + 1)
+                    range(
+                        max(moment.acknowledged, state.changed[layer], moment.floors.get(layer, 0)), moment.newest + 1
+                    )
                     if layer in heads
                     else [number]
                 )
@@ -266,7 +299,7 @@ def unfit(moment: Moment, states: list[State], found: State) -> str | None:
 
 def digest(objects: Objects, late: Sequence[Request], moment: Moment) -> bytes:
     """The same for what need not be tried twice."""
-    hashed = hashlib.sha256(repr((moment.acknowledged, moment.newest)).encode())
+    hashed = hashlib.sha256(repr((moment.acknowledged, moment.newest, sorted(moment.floors.items()))).encode())
     for name in sorted(objects):
         hashed.update(name.encode() + hashlib.sha256(objects[name]).digest())
     for request in late:

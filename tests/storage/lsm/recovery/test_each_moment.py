@@ -2,12 +2,15 @@
 since. Exhaustive where the simulation draws: each request of each history, each part of those that are on their way.
 """
 
+import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from storage.lsm.compaction.plan import Consolidate, Drop, Repack
 from tests.storage.lsm.recovery.moments import BLOCK, SECTOR, History, digest, recovered, unfit
+from tests.support.idle import turns
 
 Script = Callable[[History], Awaitable[None]]
 
@@ -81,12 +84,48 @@ async def deletions(history: History) -> None:
     await history.jobs(Drop, Repack)
 
 
+async def two_devices(history: History) -> None:
+    """Two clients at once, over two memtables: a flush of one is on its way while others begin, objects of the log land
+    out of order, and a device is made while a memtable flush writes the tree.
+    """
+    commit = history.engine.commit
+    commit.pacing.usual = 0.0  # as in a store that answers at once: no PUT waits for another
+    commit.pace.bulk_bytes_min = BLOCK  # a block goes past the log
+    passes = itertools.cycle([60, 5, 25, 5])
+    history.store.passes = lambda: next(passes)
+    await history.create(2)
+    for number in range(2):
+        under_way = []
+        for device in (1, 2):
+            history.write(device, number * SECTOR, bytes([65 + number]))
+            under_way.append(asyncio.ensure_future(history.flush_one(device)))
+            await turns(2)
+        history.write(1, BLOCK, b"xz"[number : number + 1], BLOCK)
+        sealing = asyncio.ensure_future(history.engine.flush_memtable(always=True))
+        for sector in range(9, 13):
+            # One of them comes between the seal and the cut for it.
+            await turns(1)
+            history.write(1, BLOCK + sector * SECTOR, bytes([97 + number]))
+        under_way.append(asyncio.ensure_future(history.flush_one(1)))
+        if not number:
+            under_way.append(asyncio.ensure_future(history.create(3)))
+        await turns(3)
+        history.write(2, BLOCK, bytes([105 + number]))
+        under_way.append(asyncio.ensure_future(history.flush_one(2)))
+        await asyncio.gather(sealing, *under_way)
+        history.note()
+    history.write(2, 9 * SECTOR, b"y")
+    await history.flush_one(2)
+
+
 SCRIPTS = (overwrites, snapshots, deletions)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("passes", [1, 7])
-@pytest.mark.parametrize("script", SCRIPTS, ids=[script.__name__ for script in SCRIPTS])
+@pytest.mark.parametrize(
+    ("script", "passes"),
+    [(script, passes) for script in SCRIPTS for passes in (1, 7)] + [(two_devices, 1)],
+)
 async def test_a_crash_at_each_moment(script: Script, passes: int) -> None:
     history = await History.begin(passes)
     await script(history)
