@@ -12,6 +12,7 @@ FRESH = 500
 """In a run of all tests, others at each commit; `python -m tests.crash.copies` does as many as one likes."""
 
 
+@pytest.mark.thorough
 async def test_partial_copies() -> None:
     outcomes = Counter(outcome for _, outcome in await run_cases(1, FIXED, copies_each=4))
     assert min(outcomes[outcome] for outcome in ("whole", "older state", "refused", "empty place")) > 0, outcomes

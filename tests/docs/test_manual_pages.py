@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from nbdserver.cli.root import cli
 from tests.support.requirements import require
@@ -18,6 +19,7 @@ def pages_of(command: click.Command, name: str) -> Iterator[tuple[str, click.Com
         yield from pages_of(each, f"{name}-{inner}")
 
 
+@pytest.mark.thorough
 def test_every_command_has_a_page(tmp_path: Path) -> None:
     require("man")
     subprocess.run([REPOSITORY / "scripts" / "man", tmp_path], check=True, capture_output=True)

@@ -256,6 +256,7 @@ async def test_what_was_not_filled_to_its_end_is_no_disk(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("seed", first_soon([*range(4), fresh_seed()], soon=1))
+@pytest.mark.thorough
 async def test_whatever_happened(tmp_path: Path, seed: int) -> None:
     history = History(tmp_path, seed)
     await history.open()

@@ -32,6 +32,7 @@ def harmful(text: str, *, allowed: str = "") -> set[str]:
 
 @given(texts)
 @example(HOSTILE)
+@pytest.mark.thorough
 def test_nothing_harmful_is_left_and_nothing_is_hidden(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()

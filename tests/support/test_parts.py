@@ -21,6 +21,7 @@ def collected(*options: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
+@pytest.mark.thorough
 def test_every_test_is_in_one_part() -> None:
     every, first, second = collected(), collected("--part", "1/2"), collected("--part", "2/2")
     assert len(every) > 2

@@ -24,6 +24,7 @@ def keeps_its_promises(rules: Rules, bounds: Bounds) -> None:
     "name",
     [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in PROVEN if name not in LONG],
 )
+@pytest.mark.thorough
 def test_every_layer_shows_what_was_written_to_it(name: str) -> None:
     keeps_its_promises(Rules(), PROVEN[name])
 

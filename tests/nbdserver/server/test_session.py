@@ -57,6 +57,7 @@ async def answers(disk: MemoryDevice, said: bytes, *, reads: dict[int, int] | No
         return [line for line in read_answers(client.output, reads) if line[0].isdigit()]
 
 
+@pytest.mark.thorough
 async def test_a_long_read_is_answered_in_parts() -> None:
     disk = Damaged(None)
     disk.write(PART_BYTES, b"d" * PART_BYTES)

@@ -80,6 +80,7 @@ def names(store: Store) -> list[str]:
     return store.device("a").history.snapshots()
 
 
+@pytest.mark.thorough
 def test_it_goes_when_its_time_has_come() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "week", lasts=7 * DAY)
@@ -100,6 +101,7 @@ def test_it_goes_when_its_time_has_come() -> None:
 
 
 @pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])
+@pytest.mark.thorough
 def test_one_clock_that_jumps_deletes_nothing(jump: float) -> None:
     """The host's; the store's has not got there."""
 
@@ -116,6 +118,7 @@ def test_one_clock_that_jumps_deletes_nothing(jump: float) -> None:
     live(work)
 
 
+@pytest.mark.thorough
 def test_a_clock_that_is_behind_is_waited_for() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "day", lasts=DAY)
@@ -129,6 +132,7 @@ def test_a_clock_that_is_behind_is_waited_for() -> None:
     live(work)
 
 
+@pytest.mark.thorough
 def test_who_is_attached_keeps_it() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "hour", lasts=3600.0)
@@ -143,6 +147,7 @@ def test_who_is_attached_keeps_it() -> None:
     live(work)
 
 
+@pytest.mark.thorough
 def test_what_something_under_way_needs_is_kept() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "hour", lasts=3600.0)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import pytest
+
 from storage.crypto.keyslots import Cost
 from storage.fs.opening import open_store
 from storage.fs.store import Store
@@ -34,6 +36,7 @@ async def own(store: Store, device: str = "a") -> list[str]:
     return [one.name for one in await store.snapshots.list(device) if one.origin == "schedule"]
 
 
+@pytest.mark.thorough
 def test_they_are_taken_and_go() -> None:
     async def work(store: Store, env: Clock) -> None:
         await store.snapshots.create(["a"], "mine")
@@ -68,6 +71,7 @@ def test_each_holds_what_was_there_when_it_was_taken() -> None:
     live({"hourly": 4}, work)
 
 
+@pytest.mark.thorough
 def test_what_is_in_use_stays_until_it_is_not() -> None:
     async def work(store: Store, env: Clock) -> None:
         await asyncio.sleep(HOUR)
@@ -112,6 +116,7 @@ def test_a_clock_that_jumps_back_and_forth() -> None:
     live({"hourly": 3}, work)
 
 
+@pytest.mark.thorough
 def test_without_a_schedule_nothing_is_taken() -> None:
     async def work(store: Store, env: Clock) -> None:
         await asyncio.sleep(2 * DAY)

@@ -172,6 +172,7 @@ async def maintain(store: Store) -> None:
 
 
 @pytest.mark.parametrize("seed", first_soon(range(3)))
+@pytest.mark.thorough
 async def test_what_is_used_agrees_with_the_objects_in_the_store(tmp_path: Path, seed: int) -> None:
     """After overwrites, discards, each job of maintenance, restarts, and the deletion of a device."""
     place = Place(tmp_path)

@@ -221,6 +221,7 @@ RESTING = MaintenanceOptions(look_seconds=3600.0, rest_seconds=0.0, pack_count=1
 
 
 @pytest.mark.fast
+@pytest.mark.thorough
 async def test_a_disk_that_was_overwritten_at_random_lies_in_order_after_a_rest() -> None:
     world = World(options=EngineOptions(maintenance=RESTING))
     engine, layer = await world.start()

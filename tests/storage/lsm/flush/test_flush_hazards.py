@@ -216,6 +216,7 @@ async def test_a_flush_of_many_pieces_lets_others_run() -> None:
     await world.crash(engine)
 
 
+@pytest.mark.thorough
 async def test_a_flush_of_many_discards_lets_others_run() -> None:
     world = World()
     engine, layer = await world.start()

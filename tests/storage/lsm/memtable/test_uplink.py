@@ -81,6 +81,7 @@ class Writer:
 
 
 @pytest.mark.parametrize(("rate", "size"), [(1e6, MIB), (4e6, MIB), (10e6, MIB), (20e6, MIB), (1e6, 4 * KIB)])
+@pytest.mark.thorough
 def test_nobody_waits_long_for_a_reply(rate: float, size: int) -> None:
     """Who floods gets a reply now and then, and who writes one at a time beside it its own."""
 

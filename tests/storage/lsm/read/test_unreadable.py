@@ -169,6 +169,7 @@ def test_what_waits_ends_with_the_engine() -> None:
     played(case)
 
 
+@pytest.mark.thorough
 def test_a_slow_link_is_no_withheld_object(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 MiB are asked for at once over 512 KiB/s that all GETs share, and the first of them take longer than they may:
     what then waits for its turn is late, and no error."""

@@ -93,6 +93,7 @@ one_of_each_kind_soon = pytest.mark.parametrize("of_each_kind", [True, pytest.pa
 
 @one_of_each_kind_soon
 @reader_soon
+@pytest.mark.thorough
 async def test_no_header_can_be_changed(sample: Sample, writer: bool, of_each_kind: bool) -> None:
     for name in sample.some(of_each_kind=of_each_kind):
         if name in sample.merged:

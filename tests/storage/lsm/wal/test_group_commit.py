@@ -194,6 +194,7 @@ async def test_what_nobody_flushes_goes_by_itself() -> None:
     await world.crash(engine)
 
 
+@pytest.mark.thorough
 async def test_a_commit_that_waits_does_not_spin() -> None:
     """Bulk that waits for the uploads before it wakes nobody every half millisecond."""
     world = World(options=EngineOptions(push_seconds=0.01))
