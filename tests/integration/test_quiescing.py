@@ -57,9 +57,12 @@ class Load(threading.Thread):
         while not self._ended.is_set():
             number = self.written + 1
             path = self._folder / f"f{number % 50}"
-            path.with_suffix(".tmp").write_bytes(str(number).encode() * 10000)
+            self.write(path.with_suffix(".tmp"), str(number).encode() * 10000)
             path.with_suffix(".tmp").rename(path)
             self.written = number
+
+    def write(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
 
     def end(self) -> None:
         self._ended.set()
