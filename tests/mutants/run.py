@@ -21,7 +21,7 @@ TESTS_FAILED = 1
 """pytest's status; what is above it says that they did not run."""
 
 
-KINDS = "fast or integration"
+KINDS = "fast or thorough or integration"
 """Which of the tests a mutant names are run."""
 
 LIMIT = "--timeout=30"
