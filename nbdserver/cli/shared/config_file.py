@@ -22,7 +22,7 @@ import click
 from nbdserver.cli.shared.exit_status import USAGE, CommandFailed
 
 CONFIG_NAME = "nbdserver.toml"
-NEVER = {"accept_rollback", "take_over"}
+NEVER = {"accept_rollback", "replace", "take_over"}
 """Options that have a file go on doing what somebody wanted done once."""
 
 CONFIG_BYTES_MAX = 1 << 20
@@ -158,7 +158,7 @@ def _check(option: click.Option, value: Any, place: _SettingPlace) -> None:
     if option.multiple != isinstance(value, list):
         raise place.error("a list is expected" if option.multiple else "one value is expected, no list")
     for each in value if option.multiple else [value]:
-        if isinstance(each, bool) or not isinstance(each, str | int):
+        if isinstance(each, bool) or not isinstance(each, str | int | float):
             raise place.error("a text or a number is expected")
         try:
             option.type(str(each), param=option)

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.config_file import ConfigFile, commands_under, options
 from nbdserver.cli.shared.parameters import json_option
+from nbdserver.cli.shell.config_schema import schema
 
 PASSWORDS = ("NBDSERVER_PASSWORD", "NBDSERVER_PASSWORD_FILE", "NBDSERVER_PASSWORD_COMMAND")
 
@@ -31,6 +32,20 @@ def check(ctx: click.Context, as_json: bool) -> None:
         output.document({"file": path})
     else:
         output.line("there is no configuration file" if path is None else f"{path}: fine")
+
+
+@config.command("schema")
+@json_option
+@click.pass_context
+def show_schema(ctx: click.Context, as_json: bool) -> None:
+    """Print the JSON Schema of the configuration file, for editors and programs.
+
+    \b
+    nbdserver config schema > ~/.config/nbdserver/schema.json
+    """
+    root = ctx.find_root().command
+    if isinstance(root, click.Group):
+        output.document(schema(root))
 
 
 @config.command()

@@ -40,7 +40,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 COMMANDS = dict(commands(cli))
 
-ON_NO_STORE = {"attach", "attached", "detach", "config check", "config show", "completion"}
+ON_NO_STORE = {"attach", "attached", "detach", "config check", "config schema", "config show", "completion"}
 """What has to do with this machine, and with a store only through the server, or not at all."""
 
 
