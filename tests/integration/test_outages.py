@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from tests.support.minio import RunningMinio
 from tests.support.nbd import Client
 from tests.support.program import EXIT_NO_SPACE, Host, NotListening, Server
 from tests.support.requirements import require
-from tests.support.stores import StoreUnderTest, minio_store
+from tests.support.stores import StoreUnderTest, folder_store, minio_store
 
 MIB = 1 << 20
 EXIT_INTERRUPTED = 130
+EXIT_PROBLEMS = 3
 
 
 class Flush:
@@ -121,3 +123,46 @@ def test_a_store_that_is_away_for_a_while(work: Path, make_server: Callable[...,
         assert server.stop() == 0
     finally:
         minio.stop()
+
+
+class OnABadDisk(Server):
+    """A server on a folder in which writes fail while the file `control` is there."""
+
+    def __init__(self, work: Path, store: StoreUnderTest) -> None:
+        super().__init__(Host(work, store.environment), store.location, create={"disk": "64MiB"})
+        self.control = work / "control"
+
+    def command(self) -> list[str]:
+        words = super().command()
+        return [
+            *(sys.executable, "-m", "tests.soak.failing_writes", str(self.control)),
+            *words[words.index("serve") :],
+        ]
+
+
+def test_a_folder_that_fails_what_is_written(work: Path) -> None:
+    server = OnABadDisk(work, folder_store(work))
+    server.start()
+    try:
+        with server.connect() as client, server.connect() as other:
+            client.write(0, b"before" * 1000)
+            client.flush()
+            server.control.write_text("1")
+            client.write(MIB, b"during" * 1000)
+            flush = Flush(client)
+            assert flush.waits()
+            assert other.read(0, 6000) == b"before" * 1000
+            assert other.read(MIB, 6000) == b"during" * 1000
+            said = server.host.run("status", "--store", server.location, status=EXIT_PROBLEMS).stdout
+            assert "the store fails since" in said
+            assert "Input/output error" in said
+            server.control.unlink()
+            flush.answered()
+            assert server.host.run("status", "--store", server.location).returncode == 0
+        server.kill()
+        server.start()
+        with server.connect() as again:
+            assert again.read(MIB, 6000) == b"during" * 1000
+        assert server.stop() == 0
+    finally:
+        server.close()
