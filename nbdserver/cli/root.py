@@ -27,6 +27,7 @@ from nbdserver.cli.snapshots.cmd_snapshot import snapshot
 from nbdserver.cli.store_care.cmd_adopt import adopt
 from nbdserver.cli.store_care.cmd_bench import bench
 from nbdserver.cli.store_care.cmd_check import check
+from nbdserver.cli.store_care.cmd_debug import debug
 from nbdserver.cli.store_care.cmd_init import init
 from nbdserver.cli.store_care.cmd_maintain import compact, gc
 from nbdserver.cli.store_care.cmd_password import password
@@ -97,6 +98,7 @@ for _command in (
     compact,
     gc,
     bench,
+    debug,
     attach,
     detach,
     attached,

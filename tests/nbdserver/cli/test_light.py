@@ -71,6 +71,8 @@ def test_the_commands() -> None:
         "serve",
         "restart",
         "bench store",
+        "debug list",
+        "debug object",
         "stats",
         "top",
         "compact",
