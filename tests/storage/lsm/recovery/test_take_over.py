@@ -21,7 +21,8 @@ from tests.simulation.virtual import virtually
 from tests.storage.lsm.worlds import World, durable, read
 from tests.support.waiting import soon, until
 
-URL = "memory://"
+URL = f"memory://{os.getpid()}"
+"""As no other process has it: what those of this host have open is looked at."""
 A = b"a" * SECTOR_BYTES
 B = b"b" * SECTOR_BYTES
 
