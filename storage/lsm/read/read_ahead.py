@@ -10,6 +10,12 @@ STREAMS_MAX = 16
 WINDOW_BLOCKS_MAX = 64
 """How far a sequential reader is read ahead: 16 MiB, four ranged GETs."""
 
+OVERTAKEN_MAX = 4
+"""Blocks by which requests of a new stream may overtake each other; of one that has proven itself, its window. Sixteen
+streams that took all of the limit would reach over a whole small disk, and whoever read that at random would be taken
+for sequential.
+"""
+
 
 class _Stream:
     __slots__ = ("at", "until", "window")
@@ -31,7 +37,8 @@ class ReadAhead:
     def miss(self, first: int, end: int) -> range:
         """Blocks [first, end) were not in memory; gives the blocks to fetch ahead."""
         stream = next(
-            (s for s in reversed(self._streams) if s.at <= first <= max(s.at, s.until) + WINDOW_BLOCKS_MAX), None
+            (s for s in reversed(self._streams) if s.at <= first <= max(s.at, s.until) + max(s.window, OVERTAKEN_MAX)),
+            None,
         )
         if stream is None:
             if len(self._streams) == STREAMS_MAX:
