@@ -88,6 +88,35 @@ MAINTENANCE = [
         ),
     ),
     *mutants(
+        "storage/lsm/compaction/job_context.py",
+        f"{COMPACTION}test_jobs_cut_short.py",
+        (
+            "maintenance: what a job that fails has uploaded is left to the next writer",
+            "            self.garbage.add(names)\n            raise\n",
+            "            raise\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/compactor.py",
+        f"{COMPACTION}test_jobs_cut_short.py",
+        (
+            "defragmentation: one that failed counts for nothing",
+            "self._listed_bytes -= self.progress.uploaded_bytes - before\n",
+            "self._listed_bytes -= 0\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/consolidate.py",
+        f"{COMPACTION}test_jobs_cut_short.py",
+        (
+            "consolidation: what a manifest on its way names is garbage for who gives up waiting",
+            "    await context.commit(commit)\n",
+            "    with context.uncommitted() as names:\n"
+            "        names += [sst_name(ref.id) for ref, _ in written]\n"
+            "        await context.commit(commit)\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/compaction/consolidate.py",
         "tests/storage/lsm/test_trunks.py",
         (

@@ -307,8 +307,11 @@ class Compactor:
         elif isinstance(job, Defragment):
             self._defragmented = job.windows[-1].layer, job.windows[-1].first
             blocks = blocks_of(job.windows, self.context.heads())
-            await consolidate(self.context, blocks, on_unreadable=self._leave_block)
-            self._listed_bytes -= self.progress.uploaded_bytes - before
+            try:
+                await consolidate(self.context, blocks, on_unreadable=self._leave_block)
+            finally:
+                # Also of one that failed: the next one, of other windows, may fail as well, again and again.
+                self._listed_bytes -= self.progress.uploaded_bytes - before
         else:
             last = job.blocks[-1]
             self._consolidated = last.layer, last.block

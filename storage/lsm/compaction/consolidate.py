@@ -1,7 +1,8 @@
 """Consolidation: blocks that lie in many pieces are written as one frame each.
 
     1. put each block together, and note the chain it stands in      (both at one moment)
-    2. upload them as SSTs, each block with the sequence up to which all was in the index then        (crash: orphans)
+    2. upload them as SSTs, each block with the sequence up to which all was in the index then
+                                                                       (crash: orphans; failure: garbage)
     3. a manifest lists them                                          (the commit)
     4. each takes the place of its chain, where that still stands; what came later stays above
 
@@ -52,7 +53,7 @@ async def consolidate(
     room = asyncio.Semaphore(SSTS_IN_FLIGHT)
     written: list[tuple[SstRef, list[AssembledBlock]]] = []
 
-    async def write(some: Sequence[PatchedBlock]) -> None:
+    async def write(some: Sequence[PatchedBlock], names: list[str]) -> None:
         async with room:
             read = []
             for block in some:
@@ -65,9 +66,10 @@ async def consolidate(
                 if found is not None:
                     read.append(found)
             if read:
-                written.append((await context.upload(partial(_build, context.ssts.builder(), read)), read))
+                written.append((await context.upload(partial(_build, context.ssts.builder(), read), names), read))
 
-    await do_all(write(blocks[start : start + step]) for start in range(0, len(blocks), step))
+    with context.uncommitted() as names:
+        await do_all(write(blocks[start : start + step], names) for start in range(0, len(blocks), step))
     if not written:
         return
 

@@ -1,7 +1,8 @@
 """What jobs of maintenance work with, and the two things that all of them do: upload an SST, and commit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from storage.cache.frame_cache import FrameCache
@@ -32,6 +33,7 @@ class MaintenanceProgress:
     jobs: dict[str, int] = field(default_factory=dict)
     """How many of each kind were done."""
     uploaded_bytes: int = 0
+    """From when it is sent: what became of it may never be known."""
 
     @property
     def jobs_done(self) -> int:
@@ -76,11 +78,27 @@ class JobContext:
         """The index of each layer that is written to."""
         return self.layers.forest.heads()
 
-    async def upload(self, build: Callable[[], tuple[SstRef, bytearray]]) -> SstRef:
-        """Build an SST in a thread, and put it into the store. A crash leaves an orphan, which later writers sweep."""
+    @contextmanager
+    def uncommitted(self) -> Iterator[list[str]]:
+        """Takes the names of objects before they are sent; if the work in it fails or is cut short, they are garbage.
+
+        So whatever is to name them is committed behind it, never in it: a manifest that was sent may land at any time.
+        An upload of which nobody knows what became of it may land after its deletion, and is then an orphan, as after
+        a crash: later writers sweep those.
+        """
+        names: list[str] = []
+        try:
+            yield names
+        except BaseException:
+            self.garbage.add(names)
+            raise
+
+    async def upload(self, build: Callable[[], tuple[SstRef, bytearray]], names: list[str]) -> SstRef:
+        """Build an SST in a thread, and put it into the store, under one of the `names` that are `uncommitted`."""
         ref, content = await self.ssts.encode(build)
-        await self.ssts.upload(ref, content, len(content))
+        names.append(sst_name(ref.id))
         self.progress.uploaded_bytes += len(content)
+        await self.ssts.upload(ref, content, len(content))
         return ref
 
     async def commit(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,7 +1,7 @@
 """Repacking: what is still referred to in some SSTs is copied into new ones, as it is, and the old ones go.
 
     1. read the victims' own indexes and the frames that maps refer to; open each      (a copy never spreads damage)
-    2. upload them as new SSTs, with rows "old place, new place"      (crash: orphans)
+    2. upload them as new SSTs, with rows "old place, new place"      (crash: orphans; failure: garbage)
     3. a manifest lists the new SSTs and no longer the victims        (the commit)
     4. all maps are pointed to the new places, wherever an old one still stands
     5. the victims are deleted when no read under way wants anything of them      (crash: leftovers, swept)
@@ -61,19 +61,16 @@ async def repack(context: JobContext, victims: Sequence[SstFacts], *, on_withhel
     copied: list[Copied] = []
     room = asyncio.Semaphore(SSTS_IN_FLIGHT)
 
-    async def copy(part: list[LiveFrame]) -> None:
+    async def copy(part: list[LiveFrame], names: list[str]) -> None:
         async with room:
-            copied.append(await _copy(context, part, ids, on_withheld))
+            copied.append(await _copy(context, part, ids, on_withheld, names))
 
-    try:
-        async with context.installing:
-            # At one moment: what is written over goes from a head to its snapshot, and must be found in one of them.
-            live = await live_frames(context.maps(), ids)
-        frames = await _read(context, live, ids, room, on_withheld)
-        await do_all(copy(part) for part in _in_objects(frames, context.ssts.pace.object_bytes))
-    except (Corrupt, NotFound, *REFUSALS):
-        context.garbage.add(sst_name(item.sst.id) for item in copied)
-        raise
+    async with context.installing:
+        # At one moment: what is written over goes from a head to its snapshot, and must be found in one of them.
+        live = await live_frames(context.maps(), ids)
+    frames = await _read(context, live, ids, room, on_withheld)
+    with context.uncommitted() as names:
+        await do_all(copy(part, names) for part in _in_objects(frames, context.ssts.pace.object_bytes))
 
     async def commit() -> None:
         manifests, gone = context.manifests, set(ids.values())
@@ -143,7 +140,11 @@ def _in_objects(frames: list[LiveFrame], object_bytes: int) -> list[list[LiveFra
 
 
 async def _copy(
-    context: JobContext, part: list[LiveFrame], ids: Mapping[int, str], on_withheld: Callable[[str], None]
+    context: JobContext,
+    part: list[LiveFrame],
+    ids: Mapping[int, str],
+    on_withheld: Callable[[str], None],
+    names: list[str],
 ) -> Copied:
     """Put frames that were read into one new SST; each must open."""
     victims = sorted({ids[frame.ref.location >> 32] for frame in part})
@@ -163,7 +164,7 @@ async def _copy(
             places.append((frame.layer, ref.block, ref.location, offset))
         return builder.finish()
 
-    return Copied(await context.upload(build), places)
+    return Copied(await context.upload(build, names), places)
 
 
 async def _read_index(context: JobContext, ref: SstRef) -> SstIndex:

@@ -1,7 +1,8 @@
 """Writing a checkpoint: the index as it was at one moment, put into the store, and named by the manifest.
 
     1. freeze all maps in one step, with the list of SSTs whose rows they hold      (memory only)
-    2. seal and upload it                                  (crash: an orphan, which a later writer sweeps)
+    2. seal and upload it                                  (crash: an orphan, which a later writer sweeps;
+                                                            failure: garbage)
     3. wait until all changes of the tree that the maps show are in the log
     4. a manifest names it in place of the older one, and those SSTs as merged       (the commit)
     5. the older one is garbage                            (crash: a leftover, swept)
@@ -41,8 +42,10 @@ async def write_checkpoint(context: JobContext) -> None:
     finally:
         for index in indexes.values():
             index.thaw()
-    await context.ssts.create(ref.id, content)
-    context.progress.uploaded_bytes += len(content)
+    with context.uncommitted() as names:
+        names.append(sst_name(ref.id))
+        context.progress.uploaded_bytes += len(content)
+        await context.ssts.create(ref.id, content)
 
     def successor() -> Manifest:
         return checkpointed(manifests.manifest, ref=ref, table=ssts, sequence=sequence)
