@@ -35,6 +35,10 @@ ADDRESS_BYTES_MAX = 2000
 """Longest URI: the kernel shows it in a page of memory, with others' names in the path escaped threefold."""
 
 
+CONNECT_ROUNDS_MAX = 5
+"""To reach an export that stays what it is meanwhile: the server of a reader has a newer moment every few seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttachSettings:
     """What `nbdserver attach` was asked to do."""
@@ -73,30 +77,47 @@ async def attach(kernel: KernelClient, settings: AttachSettings) -> tuple[Kernel
     left = _left_behind(kernel, settings)
     if left is not None:
         return _adopt(kernel, settings, left)
-    first = await dial(settings.address)
-    connections = [first]
+    connections, incarnation = await connect_all(settings.address, settings.connections)
     with contextlib.ExitStack() as undo:
         undo.callback(_close, connections)
-        count = settings.connections if first.export.flags & wire.FLAG_CAN_MULTI_CONN else 1
-        while len(connections) < count:
-            connections.append(await dial(settings.address))
-        if any(each.export != first.export for each in connections):
-            raise Conflict("the export changed while it was being attached: try again")
-        incarnation = (await ask(settings.address, None)).incarnation
         # A crash from here on leaves the incarnation of a device that is not attached yet, or that is.
         remember(settings.address, incarnation)
         wanted = None if settings.device is None else settings.device.index
         sockets = [each.sock.fileno() for each in connections]
-        export, uri = first.export, settings.address.uri
+        export, uri = connections[0].export, settings.address.uri
         index = kernel.connect(wanted, export.size, export.flags, sockets, settings.waits, uri)
         # A crash from here on leaves a device that works and that nobody keeps: the same command takes it over.
         device = KernelDevice(index)
         lock = KeeperLock(index)
         device.tune()
-        attached = Attached(device, settings.address, export, count, settings.waits, incarnation)
+        attached = Attached(device, settings.address, export, len(connections), settings.waits, incarnation)
         kept = Keeper(kernel, attached, connections, lock)
         undo.pop_all()
         return device, kept, lock
+
+
+async def connect_all(address: ExportAddress, count: int) -> tuple[list[ExportConnection], str | None]:
+    """So many connections to an export, or one where it can have no more, and its incarnation. Conflict: it changes all
+    the time. What `dial` refuses with.
+
+    The incarnation is told on another connection (`lineage`), which gets what the name means then: another disk, or a
+    newer moment of it. So it is asked for before and after, and what was attached in between counts only if it stayed.
+    """
+    before = (await ask(address, None)).incarnation
+    for _ in range(CONNECT_ROUNDS_MAX):
+        with contextlib.ExitStack() as undo:
+            connections = [await dial(address)]
+            undo.callback(_close, connections)
+            export = connections[0].export
+            if export.flags & wire.FLAG_CAN_MULTI_CONN:
+                while len(connections) < count:
+                    connections.append(await dial(address))
+            after = (await ask(address, None)).incarnation
+            if after == before and all(each.export == export for each in connections):
+                undo.pop_all()
+                return connections, after
+            before = after
+    raise Conflict("the export changed while it was being attached: try again")
 
 
 def detach(kernel: KernelClient, device: KernelDevice, *, force: bool) -> None:

@@ -4,7 +4,8 @@ The table OPTIONS says for each in which states it is allowed, whether it may ca
 `OptionAnswers` answers it with an event. That holds what the options of one client negotiate.
 
 Promises: an export is looked up only when the client names it; an option that fails leaves no half-made state behind;
-a context counts only for the export whose name it was selected for; nothing that was said in clear counts under TLS.
+a context counts only for the export whose name it was selected for, and what is attached under that name has it;
+nothing that was said in clear counts under TLS.
 """
 
 from collections.abc import Callable
@@ -88,7 +89,7 @@ class OptionAnswers(Generic[ExportT]):
             raise ProtocolError("EXPORT_NAME after EXTENDED_HEADERS, which forbids it")
         try:
             name = option_data.decode_string(data)
-            export = self._attachable(self._find(name))
+            export = self._attachable(name)
         except OptionRefused as refused:
             raise ProtocolError(str(refused)) from None
         self.send(wire.EXPORT.pack(export.size, self._flags(name, export)) + self.padding)
@@ -110,7 +111,7 @@ class OptionAnswers(Generic[ExportT]):
 
     def _go(self, data: bytes) -> Event:
         request = option_data.decode_info(data)
-        export = self._attachable(self._find(request.name))
+        export = self._attachable(request.name)
         self._inform(wire.OPT_GO, request, export)
         self._acknowledge(wire.OPT_GO)
         return self._choose(request.name, export)
@@ -185,11 +186,17 @@ class OptionAnswers(Generic[ExportT]):
             raise OptionRefused(wire.REP_ERR_UNKNOWN, sentence)
         return export
 
-    def _attachable(self, export: ExportT) -> ExportT:
-        """The export, if it can be attached now."""
+    def _attachable(self, name: str) -> ExportT:
+        """The export of that name, if it can be attached now and has all contexts that were selected for the name."""
+        export = self._find(name)
         refusal = self._catalogue.refusal(export)
         if refusal is not None:
             raise OptionRefused(wire.REP_ERR_POLICY, refusal)
+        # By now the name may mean another disk, or a newer moment of it, than the one whose contexts were confirmed.
+        chosen = {each.name for each in self._contexts} if self._contexts_of == name else set()
+        if chosen and not chosen.issubset(each.name for each in contexts_of(export, list(chosen))):
+            sentence = "the export has changed since contexts of it were selected, and lacks one of them: select again"
+            raise OptionRefused(wire.REP_ERR_INVALID, sentence)
         return export
 
     def _flags(self, name: str, export: ExportT) -> int:

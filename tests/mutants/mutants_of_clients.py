@@ -45,6 +45,21 @@ CLIENTS = [
         ),
     ),
     *mutants(
+        "nbdserver/protocol/option_answers.py",
+        "tests/nbdserver/protocol/test_contexts.py",
+        (
+            "handshake: another disk than the one confirmed",
+            "if chosen and not chosen.issubset(",
+            "if False and not chosen.issubset(",
+        ),
+    ),
+    *mutants(
+        "nbdserver/kernel_client/attaching.py",
+        "tests/nbdserver/kernel_client/test_attaching.py",
+        ("attach: remembers another moment than it attaches", "if after == before and all(", "if all("),
+        ("attach: compares with the first answer for ever", "            before = after\n", ""),
+    ),
+    *mutants(
         "nbdserver/kernel_client/keeper.py",
         "tests/nbdserver/kernel_client/test_keeper.py",
         ("keeper: goes on over a loss", "lost = forgotten(attached.incarnation, lineage)", "lost = None"),

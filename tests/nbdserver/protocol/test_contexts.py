@@ -5,6 +5,7 @@ import pytest
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import CONTEXTS_MAX, INCARNATION, MetaContext
 from nbdserver.protocol.handshake import Handshake
+from nbdserver.protocol.wire import ProtocolError
 from tests.nbdserver.protocol.test_handshake import Offer, hear
 from tests.support import messages as m
 
@@ -30,8 +31,12 @@ class Catalogue:
 
 
 def answered(handshake: Handshake[Offer]) -> list[tuple[int, int, bytes]]:
-    """(option, kind, data) of the replies."""
-    output = b"".join(handshake.take_output())[18:]
+    """(option, kind, data) of the replies; of the first that are taken, which follow the greeting."""
+    return replies(b"".join(handshake.take_output())[18:])
+
+
+def replies(output: bytes) -> list[tuple[int, int, bytes]]:
+    """(option, kind, data) of each."""
     found = []
     while output:
         option, kind, length = (int.from_bytes(output[at : at + 4], "big") for at in (8, 12, 16))
@@ -148,3 +153,57 @@ def test_an_incarnation_is_selected_by_its_name() -> None:
     said = m.option(m.SET_META_CONTEXT, m.context_data("disk", LOST, BEFORE, INCARNATION, ALLOCATION))
     hear(handshake, HELLO + said)
     assert contexts(handshake, m.SET_META_CONTEXT) == [(1, ALLOCATION), (2, BEFORE)]
+
+
+class GoingOn(Catalogue):
+    """A name that means another disk, or another moment of it, when `then` is added: that one has these contexts."""
+
+    def __init__(self, *, then: Offer) -> None:
+        super().__init__("one")
+        self._now = Offer("disk", lineage=("before", "now"), known=("one",))
+        self._then = then
+
+    def go_on(self) -> None:
+        self._now = self._then
+
+    def find(self, name: str) -> Offer | None:
+        return self._now
+
+
+@pytest.mark.parametrize(
+    ("selected", "then", "refused"),
+    [
+        (NOW, Offer("disk", lineage=("later",)), True),
+        (BEFORE, Offer("disk", lineage=("now",)), True),
+        (CHANGED[0], Offer("disk"), True),
+        (NOW, Offer("disk", lineage=("now", "later")), False),
+        (ALLOCATION, Offer("disk", lineage=("later",)), False),
+    ],
+)
+def test_what_was_selected_holds_for_what_is_attached(selected: str, then: Offer, refused: bool) -> None:
+    """A client that was told that its disk is unbroken must not get another one with the next option."""
+    catalogue = GoingOn(then=then)
+    handshake = Handshake(catalogue)
+    hear(handshake, HELLO + m.set_contexts("disk", selected))
+    assert contexts(handshake, m.SET_META_CONTEXT) == [(1, selected)]
+    catalogue.go_on()
+    hear(handshake, m.go("disk"))
+    assert (handshake.agreement is None) == refused
+    if refused:
+        kind, sentence = next(
+            (kind, data) for option, kind, data in replies(b"".join(handshake.take_output())) if option == m.GO
+        )
+        assert kind == wire.REP_ERR_INVALID
+        assert b"select again" in sentence
+        with pytest.raises(ProtocolError, match="select again"):
+            hear(handshake, m.option(m.EXPORT_NAME, b"disk"))
+
+
+def test_who_selects_again_attaches_what_there_is_then() -> None:
+    catalogue = GoingOn(then=Offer("disk", lineage=("later",)))
+    handshake = Handshake(catalogue)
+    hear(handshake, HELLO + m.set_contexts("disk", NOW))
+    catalogue.go_on()
+    hear(handshake, m.go("disk") + m.set_contexts("disk", NOW, ALLOCATION) + m.go("disk"))
+    assert handshake.agreement is not None
+    assert [each.name for each in handshake.agreement.contexts] == [ALLOCATION]
