@@ -4,6 +4,20 @@ from tests.mutants.mutant import mutants
 
 OPENING = [
     *mutants(
+        "storage/lsm/wal/reader.py",
+        "tests/storage/lsm/wal/test_reader.py",
+        (
+            "opening: what counts for nothing behind a fence must open",
+            "            if number > replay.end:\n",
+            "            if number:\n",
+        ),
+        (
+            "opening: what comes next in the log may be damaged",
+            "            if replay.end in failed:\n                raise failed[replay.end]\n",
+            "",
+        ),
+    ),
+    *mutants(
         "storage/lsm/manifest/manifest_store.py",
         "tests/storage/lsm/test_engine.py",
         ("opening: a manifest is made in the loop", 'return await self._env.run("codec", seal)', "return seal()"),

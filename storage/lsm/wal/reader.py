@@ -20,7 +20,7 @@ from storage.bucket.missing import get_despite_missing
 from storage.bucket.whole import BytesSemaphore, read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
-from storage.errors import Corrupt, NotFound, Unavailable
+from storage.errors import Corrupt, NotFound, StorageError, Unavailable
 from storage.format.envelope import HEADER_BYTES, NO_LINK, Header, ObjectKind, decode_header, seal_object
 from storage.format.names import MANIFESTS, wal_name
 from storage.format.sizes import WAL_BYTES_MAX
@@ -56,16 +56,33 @@ class LogReader:
         start = manifest.replay
         listed = await list_log(self._store, above=start - 1)
         replay = Replay(end=start, tag=manifest.replay_tag)
+        failed: dict[int, StorageError] = {}
         while True:  # Each turn goes on to a higher number that is there.
             wanted = [n for n in range(replay.end, replay.end + READS_IN_FLIGHT) if n in listed]
-            await asyncio.gather(*(self._load(n, listed[n].size) for n in wanted if n not in self._read))
+            ahead = [n for n in wanted if n not in self._read]
+            outcomes = await asyncio.gather(*(self._load_ahead(n, listed[n].size) for n in ahead))
             while replay.end in self._read:
                 self._follow(replay, self._read[replay.end])
+            failed |= {n: error for n, error in zip(ahead, outcomes, strict=True) if error is not None}
+            if replay.end in failed:
+                raise failed[replay.end]
             # The listing may be old, and show what is gone or not show what is there: the number itself tells.
             if replay.end in wanted or not await self._load(replay.end):
                 break
+        # What lies behind a fence and counts for nothing may be damaged, or withheld; beyond the end nothing may.
+        for number in sorted(failed):
+            if number > replay.end:
+                raise failed[number]
         await self._check_end(replay, [n for n in listed if n > replay.end])
         return replay
+
+    async def _load_ahead(self, number: int, size: int) -> StorageError | None:
+        """`_load`, of an object that may turn out not to be wanted; gives why it cannot be read."""
+        try:
+            await self._load(number, size)
+        except StorageError as error:
+            return error
+        return None
 
     async def _load(self, number: int, size: int | None = None) -> bool:
         """Read and check an object of `size` bytes, as listed; False if it is not there."""

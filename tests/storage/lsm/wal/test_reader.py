@@ -1,6 +1,7 @@
 """The log as it is found again: where it ends, what it must still hold, and whose turn it is."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,37 @@ async def test_a_second_crash_before_anything_was_written_changes_nothing() -> N
     engine = await world.open(take_over=False)
     assert await contents(engine.layers[1], 4) == [1, 2, 3, 4]
     await world.crash(engine)
+
+
+@pytest.mark.parametrize("spoil", [lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), lambda raw: raw[:-7], lambda raw: b"?"])
+async def test_what_lies_behind_a_fence_and_counts_for_nothing_may_be_damaged(spoil: Callable[[bytes], bytes]) -> None:
+    """It was written too late by a writer that had lost the store, and nobody needs it."""
+    world = World()
+    numbers = await written(world, 3)
+    engine = await world.open()
+    fence = engine.log.position.fences[-1]
+    await world.crash(engine)
+    world.store.objects[wal_name(fence + 2)] = spoil(world.store.objects[wal_name(numbers[-1])])
+    engine = await world.open()
+    assert await contents(engine.layers[1], 3) == [1, 2, 3]
+    engine.layers[1].write(4 * SECTOR_BYTES, sector(4))
+    await durable(engine, engine.layers[1])
+    await world.crash(engine)
+    engine = await world.open()
+    assert await contents(engine.layers[1], 4) == [1, 2, 3, 4]
+    await world.crash(engine)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+async def test_a_damaged_object_is_never_the_end_of_the_log(position: int) -> None:
+    """Not the last one either, of which nothing else says that it was acknowledged."""
+    world = World()
+    numbers = await written(world, 3)
+    name = wal_name(numbers[position])
+    world.store.objects[name] = world.store.objects[name][:-1] + bytes([world.store.objects[name][-1] ^ 1])
+    with pytest.raises(Corrupt) as caught:
+        await world.open()
+    assert caught.value.object_name == name
 
 
 @pytest.mark.parametrize("position", [0, 1, 2, 3])
