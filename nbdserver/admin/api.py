@@ -2,6 +2,7 @@
 
     GET  /metrics                 metrics for Prometheus (see `metrics`)
     GET  /v1/process              how this server was started, and where it listens
+    POST /v1/stop                 end, as by SIGTERM; again and again it is the same stop
     GET  /v1/status               what is served, to whom, and how the store is doing
     POST /v1/operations           one operation as JSON (see `operations`); its answer
     GET  /v1/check                check the store, as lines of JSON (see `checking`); with ?read_data=1 all data too, at
@@ -61,6 +62,10 @@ STATUS_OF_ERROR = 422
 """Of the answer to every request that could not be done; what it means is in the body."""
 
 STATUS_PATH = "/v1/status"
+PROCESS_PATH = "/v1/process"
+STOP_PATH = "/v1/stop"
+ALWAYS_ANSWERED = (STATUS_PATH, PROCESS_PATH, STOP_PATH)
+"""Also while the server stops."""
 
 SIZE_HEADER = "X-Device-Size"
 
@@ -77,16 +82,18 @@ class Admin:
         clients: Clients = NO_CLIENTS,
         *,
         process: Callable[[], Answer] = dict,
+        stop: Callable[[], None] | None = None,
         metrics: Handler | None = None,
     ) -> None:
         """`newest` gives the store that is asked about; of one that is followed, the newest view. `serving` tells what
         the server serves and to whom, for the status; `clients` are those of the server; `process` tells how it was
-        started.
+        started; `stop` has the server end, however often it is called.
         """
         self._newest = newest
         self._clients = clients
         self._serving = serving
         self._process = process
+        self._stop_server = stop
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
@@ -99,7 +106,8 @@ class Admin:
         """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
         app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=MIB)
         app.router.add_get(STATUS_PATH, self._status)
-        app.router.add_get("/v1/process", self._started)
+        app.router.add_get(PROCESS_PATH, self._started)
+        app.router.add_post(STOP_PATH, self._stop)
         if self._metrics is not None:
             app.router.add_get("/metrics", self._metrics)
         app.router.add_post("/v1/operations", self._operation)
@@ -122,8 +130,8 @@ class Admin:
         await web.SockSite(self._runner, sock, backlog=unix_sockets.BACKLOG).start()
 
     async def quiesce(self) -> None:
-        """Answer nothing but the status from now on. Requests under way have API_STOP_SECONDS: what was not finished
-        then was not acknowledged, as if the command had been interrupted.
+        """Answer nothing but what is always answered from now on. Requests under way have API_STOP_SECONDS: what was
+        not finished then was not acknowledged, as if the command had been interrupted.
         """
         self._stopping = True
         busy = set(self._busy)
@@ -138,7 +146,7 @@ class Admin:
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what comes while the server stops, and know what is under way."""
         task = asyncio.current_task()
-        if task is None or request.path == STATUS_PATH:
+        if task is None or request.path in ALWAYS_ANSWERED:
             return await handler(request)
         if self._stopping:
             raise Unavailable("the server of this store is stopping: try again when it has ended")
@@ -165,6 +173,12 @@ class Admin:
 
     async def _started(self, _: web.Request) -> web.Response:
         return _json(self._process())
+
+    async def _stop(self, _: web.Request) -> web.Response:
+        if self._stop_server is None:
+            raise Conflict("this server is not one that a command can end")
+        self._stop_server()
+        return _json({})
 
     async def _operation(self, request: web.Request) -> web.Response:
         try:

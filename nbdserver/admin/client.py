@@ -99,6 +99,10 @@ class AdminClient:
             pid, uid = peer(sock)
         return {**self._ask("GET", "/v1/process", seconds=ANSWER_SECONDS), "pid": pid, "uid": uid}
 
+    def stop(self) -> None:
+        """Have the server end as by SIGTERM; one that is stopping goes on with that. Unavailable: no answer in time."""
+        self._ask("POST", "/v1/stop", b"", seconds=ANSWER_SECONDS)
+
     def perform(self, operation: Operation) -> Answer:
         """Have the server carry out an operation of `operations`. Its StorageError is raised here.
 
@@ -246,7 +250,7 @@ def _server_beside(store: str) -> AdminClient | None:
 
 
 def _server_at(path: Path) -> AdminClient:
-    """The server server_name socket is there. OSError: there is none. AccessDenied: it is not one to talk to."""
+    """The server whose socket is there. OSError: there is none. AccessDenied: it is not one to talk to."""
     try:
         users = servers_trusted_in(path.parent)
     except AccessDenied as error:

@@ -16,6 +16,11 @@ OPTION_VARIABLES = "NBDSERVER_"
 """How the variables begin that stand for options."""
 
 
+ONCE = frozenset(("--take-over", "--accept-rollback", "--replace"))
+ONCE_VARIABLES = frozenset(OPTION_VARIABLES + option[2:].replace("-", "_").upper() for option in ONCE)
+"""What a server was started with that its successors must not be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How a server was started. `manager`: by one that would take its end for a failure. `command`: for one alone."""
@@ -30,12 +35,15 @@ class Launch:
 
 
 def launch(settings: ServeSettings, environ: Mapping[str, str], *, managed: bool) -> Launch:
-    """That of this process. Without the password, and where it comes from: who starts a server knows it."""
+    """That of this process. Without the password, and where it comes from: who starts a server knows it; and without
+    what somebody has to want each time."""
     return Launch(
-        arguments=tuple(sys.argv[1:]),
+        arguments=tuple(argument for argument in sys.argv[1:] if argument not in ONCE),
         folder=os.getcwd(),
         variables={
-            name: value for name, value in without_secrets(environ).items() if name.startswith(OPTION_VARIABLES)
+            name: value
+            for name, value in without_secrets(environ).items()
+            if name.startswith(OPTION_VARIABLES) and name not in ONCE_VARIABLES
         },
         manager=managed,
         command=settings.run is not None,

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import msgspec
 
+from nbdserver.admin.client import find_reader, find_server
 from nbdserver.admin.starting import starting
 from nbdserver.attachments import Attachments
 from nbdserver.config import STOP_SECONDS, ServeSettings
@@ -60,7 +61,7 @@ async def serve(
     manager = ServiceManager(os.environ)
     security = ServePolicy(settings, env)
     with contextlib.ExitStack() as held:
-        old = held.enter_context(predecessor(settings.store, os.environ)) if settings.replace else None
+        old = _predecessor(held, settings)
         unique = env.random_bytes(4).hex()
         await rehearse(settings.tcp, settings.unix, unique, NOWHERE if old is None else old.held)
         if old is not None and not await _replace(old, early, stopped, say):
@@ -72,6 +73,14 @@ async def serve(
             ready(announcements)
 
         return await _open_and_serve(settings, password, early, env, security, stopped, ready_now, say, manager)
+
+
+def _predecessor(held: contextlib.ExitStack, settings: ServeSettings) -> Predecessor | None:
+    """Whose place it is to take: of its own kind, since one that only reads cannot do what the writer does."""
+    if not settings.replace:
+        return None
+    find = find_reader if settings.read_only else find_server
+    return held.enter_context(predecessor(find(settings.store, os.environ)))
 
 
 async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event, say: Callable[[str], None]) -> bool:
@@ -110,7 +119,7 @@ async def _open_and_serve(
         attachments = Attachments(None)
         if not settings.read_only:
             attachments = await attachments_after(served.newest, settings.after_loss)
-        service = Service(served, settings, env, security, attachments, manager)
+        service = Service(served, settings, env, security, attachments, manager, stopped.set)
         try:
             async with waits(say, "making devices", lambda _: _waits_for(served.newest)):
                 announcements = await service.start()

@@ -1,7 +1,7 @@
 """The predecessor: a server of this host whose place a new one takes.
 
 The new server gets ready first: its modules are loaded, its password is right, it could listen. Only then the
-predecessor is asked to stop, as by SIGTERM, and the store is opened when that process has ended. So the store has one
+predecessor is asked to stop, and the store is opened when that process has ended. So the store has one
 writer at any time, and whatever keeps the new server from starting shows while the old one still serves.
 
 What a crash leaves: of the new server before it asks, the old one, which serves; of either after that, a store that is
@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from nbdserver.admin.client import find_server
+from nbdserver.admin.client import AdminClient
 from nbdserver.service.rehearsal import Listening
 from storage.errors import AccessDenied, Unavailable
 
@@ -25,18 +24,22 @@ from storage.errors import AccessDenied, Unavailable
 class Predecessor:
     """A running server, held by a descriptor of its process, so that no other process is ever meant."""
 
-    def __init__(self, pid: int, held: Listening, descriptor: int) -> None:
+    def __init__(self, server: AdminClient, pid: int, held: Listening, descriptor: int) -> None:
         self.pid = pid
+        self._server = server
         self.held = held
         """What it listens on, and its successor will."""
         self._descriptor = descriptor
 
     async def stop(self) -> None:
-        """Ask it to stop, and return when it has ended, which takes as long as its store does."""
+        """Ask it to stop, and return when it has ended, which takes as long as its store does.
+
+        Not by a signal: the second one that a server gets ends it where it stands, and somebody may have sent one.
+        """
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._descriptor, signal.SIGTERM)
+        with contextlib.suppress(Unavailable):  # it may end before it has answered
+            await asyncio.to_thread(self._server.stop)
         loop.add_reader(self._descriptor, ended.set)
         try:
             await ended.wait()
@@ -45,10 +48,9 @@ class Predecessor:
 
 
 @contextlib.contextmanager
-def predecessor(store: str, environ: Mapping[str, str]) -> Iterator[Predecessor | None]:
-    """The server of a store on this host, if one runs. AccessDenied: it is another user's. Unavailable: it does not
-    answer, or cannot be seen as a process from here."""
-    server = find_server(store, environ)
+def predecessor(server: AdminClient | None) -> Iterator[Predecessor | None]:
+    """The process of a server of this host, if there is one. AccessDenied: it is another user's. Unavailable: it does
+    not answer, or cannot be seen as a process from here."""
     if server is None:
         yield None
         return
@@ -66,6 +68,6 @@ def predecessor(store: str, environ: Mapping[str, str]) -> Iterator[Predecessor 
         if server.process()["pid"] != pid:
             raise Unavailable("the server of this store was exchanged just now: try again")
         unix = about["unix"]
-        yield Predecessor(pid, Listening(about["port"], None if unix is None else Path(unix)), descriptor)
+        yield Predecessor(server, pid, Listening(about["port"], None if unix is None else Path(unix)), descriptor)
     finally:
         os.close(descriptor)

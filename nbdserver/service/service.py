@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ class Service:
         security: ServePolicy,
         attachments: Attachments,
         manager: ServiceManager,
+        stop: Callable[[], None],
     ) -> None:
+        """`stop` is what has it end, in the end by `until_the_end`."""
         self._served = served
         self._env = env
         self._manager = manager
@@ -82,6 +85,7 @@ class Service:
             self._serving,
             self._server,
             process=lambda: msgspec.to_builtins(started),
+            stop=stop,
             metrics=self._metrics.answer,
         )
         self._addresses: list[Address] = []

@@ -2,14 +2,19 @@
 starting leaves the old one as it is.
 """
 
+import contextlib
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.reconnecting import ReconnectingClient
-from tests.support.processes import until, unused_port
+from tests.support.messages import READ
+from tests.support.processes import kill_quietly, until, unused_port
 from tests.support.program import COMMAND, EXIT_CONFLICT, EXIT_WRONG_PASSWORD, Host, Server
+from tests.support.stores import StoreUnderTest
 from tests.support.successors import end_of, pid_of
 
 EXIT_NOT_FOUND = 10
@@ -84,6 +89,82 @@ def test_what_keeps_the_new_one_from_starting_leaves_the_old_one(served: Server,
         if stands == "port":
             assert other.stop() == 0
     assert pid_of(served.host, served.location) == served.pid
+
+
+def test_a_server_that_is_stopping_is_not_asked_twice(served: Server) -> None:
+    """The second signal would end it where it stands: whoever takes its place waits for the first."""
+    with served.connect(structured=False) as slow:
+        for _ in range(40):  # a client that reads only the first of its replies, so that the stop takes its time
+            slow.submit(READ, 0, 1 << 20)
+        slow.receive()
+        served.send(signal.SIGTERM)
+        until(lambda: is_stopping(served), seconds=30, what="the stop")
+        successor = subprocess.Popen(
+            [*COMMAND, "restart", served.location], env=served.host.environment(), cwd=served.host.folder
+        )
+        try:
+            assert served.wait() == 0, "it ended in its own time"
+            assert successor.wait(60) == 0
+        finally:
+            kill_quietly(successor)
+    assert "may_have_lost" not in (served.host.folder / "log").read_text()
+
+
+def is_stopping(server: Server) -> bool:
+    found = server.host.json("status", "--store", server.location)
+    assert isinstance(found, dict)
+    return bool(found.get("stopping"))
+
+
+def test_one_that_reads_does_not_take_the_place_of_one_that_writes(served: Server, work: Path) -> None:
+    follower = ("serve", served.location, "--read-only", "--replace", "--fork", "--log-file", str(work / "f"))
+    for number in range(2):
+        served.host.run(*follower, "--unix", str(work / f"f{number}"))
+    try:
+        assert served.running()
+        with served.connect() as client:
+            client.write(0, b"the writer writes" + bytes(495))
+        found = served.host.json("status", "--store", served.location)
+        assert isinstance(found, dict)
+        assert found["pid"] == served.pid
+        assert not (work / "f0").exists(), "the second follower came in the place of the first"
+        assert (work / "f1").exists()
+    finally:
+        for pid in followers_of(served):
+            end_of(pid)
+
+
+def followers_of(server: Server) -> list[int]:
+    """The processes that hold a follower's socket of this store."""
+    return [pid for pid in pids_with("--read-only", server.location) if pid != server.pid]
+
+
+def pids_with(*words: str) -> list[int]:
+    """Processes whose command line has all of these words."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            said = path.read_bytes().decode(errors="replace").split("\0")
+            if set(words) <= set(said):
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_what_was_wanted_once_is_not_repeated(local_store: StoreUnderTest, work: Path) -> None:
+    """Also of a server whose store stands behind "--"."""
+    host = Host(work)
+    server = Server(host, local_store.location, create={"disk": "1MiB"}, arguments=["--log-file", str(work / "log")])
+    server.start("--take-over", "--accept-rollback")
+    try:
+        server.host.run("restart", server.location)
+        assert server.wait() == 0
+        (pid,) = pids_with("serve", server.location)
+        said = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        assert {"--take-over", "--accept-rollback"}.isdisjoint(said)
+        assert {"--replace", "--fork", "--log-file"} <= set(said)
+        end_of(pid)
+    finally:
+        server.close()
 
 
 def test_with_nobody_to_replace_it_starts(work: Path) -> None:

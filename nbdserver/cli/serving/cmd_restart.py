@@ -24,12 +24,13 @@ def restart(place: Place, as_json: bool) -> int:
     pause.
 
     The password and the credentials of the bucket are those of this command's environment, and the new server runs in
-    the background. A server that systemd started is restarted by "systemctl restart".
+    the background, so it needs --log-file, or a system log. What was wanted once (--take-over, --accept-rollback) is
+    left out. A server that systemd started is restarted by "systemctl restart".
     """
-    from nbdserver.admin.client import find_server
+    from nbdserver.admin.client import find_reader, find_server
     from storage.errors import AccessDenied, Conflict, NotFound
 
-    server = find_server(place.store, os.environ)
+    server = find_server(place.store, os.environ) or find_reader(place.store, os.environ)
     if server is None:
         raise NotFound(f"no server of {place.store} runs on this host: start one with nbdserver serve")
     about = server.process()
@@ -39,11 +40,21 @@ def restart(place: Place, as_json: bool) -> int:
         raise Conflict(f"process {about['pid']} serves for its command (--run) and ends with it")
     if about["uid"] != os.geteuid():
         raise AccessDenied(f"process {about['pid']} is user {about['uid']}'s: restart it as that user")
-    asked = ("--fork", "--replace", *(["--json"] if as_json else []))
-    wanted = [option for option in asked if option not in about["arguments"]]
+    # Right behind the name of the command: behind "--" they would be no options.
+    behind = about["arguments"].index("serve") + 1
+    wanted = ["--replace", "--fork", *(["--json"] if as_json else [])]
+    arguments = [*about["arguments"][:behind], *wanted, *about["arguments"][behind:]]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("NBDSERVER_") or _is_password(name)}
     return subprocess.run(
-        [sys.executable, "-m", "nbdserver", *about["arguments"], *wanted],
+        [sys.executable, "-m", "nbdserver", *arguments],
         cwd=about["folder"],
-        env={**os.environ, **about["variables"], "NBDSERVER_STORE": place.store},
+        env={**own, **about["variables"], "NBDSERVER_STORE": place.store},
         check=False,
     ).returncode
+
+
+def _is_password(name: str) -> bool:
+    """Whether a variable is the password, or says where it comes from."""
+    from storage.secret import PASSWORD_VARIABLES
+
+    return name.startswith(PASSWORD_VARIABLES)
