@@ -53,21 +53,21 @@ MAINTENANCE = [
             "room = int(options.space_factor * snapshot.shown) - snapshot.stored\n",
             "room = int(options.space_factor * snapshot.shown) + options.space_slack_bytes - snapshot.stored\n",
         ),
-        (
-            "defragmentation: what small objects cannot bring together is written anew",
-            "        if window.pieces <= pieces_then:\n            continue\n",
-            "",
-        ),
     ),
     *mutants(
         "storage/lsm/compaction/fragments.py",
-        f"{COMPACTION}test_fragments.py",
+        f"{COMPACTION}test_fragments.py {COMPACTION}test_fragments_of_small_objects.py",
         (
             "defragmentation: what a snapshot shows is stored twice",
             "for trunk in trunks if trunk.is_alone}",
             "for trunk in trunks}",
         ),
         ("defragmentation: a run that goes on in the next window counts as one", "& (window[1:] == window[:-1])", ""),
+        (
+            "defragmentation: what small objects cannot bring together is written anew",
+            " & (counts > pieces_then)\n",
+            "\n",
+        ),
     ),
     *mutants(
         "storage/lsm/index/block_map.py",

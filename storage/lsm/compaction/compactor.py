@@ -275,6 +275,7 @@ class Compactor:
             pieces=options.window_pieces_max if options.defragment_always or self._at_rest() else None,
             behind=self._defragmented,
             bytes_max=None if to_the_end else options.job_bytes_max,
+            object_bytes=context.ssts.pace.object_bytes,
             skipped=self._unreadable.keys(),
             run=context.ssts.encode,
         )

@@ -1,6 +1,9 @@
 """Windows of neighbouring blocks that lie in many places: each costs a reader that goes through the disk as many
 requests as it has pieces. Counted from the index in memory, in steps between turns of the event loop. No I/O.
 
+Where objects are small a window that is written anew lies in several of them: one that has no more pieces than it may
+have then is not worth it, and would be found again, for ever.
+
 Only devices that share nothing with a snapshot or a clone are looked at: what is written anew for one of them would be
 stored twice.
 """
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED
 from storage.format.columns import Columns
+from storage.format.frame import BLOCK_BYTES
 from storage.lsm.compaction.plan import WINDOW_BLOCKS, PatchedBlock, Window
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_SHIFT
@@ -30,12 +34,13 @@ async def find_fragmented(
     pieces: int | None,
     behind: tuple[int, int],
     bytes_max: int | None,
+    object_bytes: int,
     skipped: Collection[tuple[int, int]],
     run: Callable[[Callable[[], list[Window]]], Awaitable[list[Window]]],
 ) -> list[Window]:
-    """The windows in at least so many `pieces`, in turn round all disks from the one `behind` (layer and first block)
-    on, until there are more than `bytes_max`; those with a block (layer, block) that is `skipped` are left out. `run`
-    counts in a thread. `pieces` None: nobody wants to know.
+    """The windows in at least so many `pieces` that objects of `object_bytes` make fewer, in turn round all disks from
+    the one `behind` (layer and first block) on, until there are more than `bytes_max`; those with a block (layer,
+    block) that is `skipped` are left out. `run` counts in a thread. `pieces` None: nobody wants to know.
     """
     if pieces is None:
         return []
@@ -43,8 +48,9 @@ async def find_fragmented(
     total = 0
     heads = {trunk.head: trunk.flat for trunk in trunks if trunk.is_alone}
     left_out = {(layer, block // WINDOW_BLOCKS * WINDOW_BLOCKS) for layer, block in skipped}
+    of_an_sst = max(object_bytes // BLOCK_BYTES, 1)
     for parts in _steps(heads, behind):
-        for window in await run(partial(_fragmented, parts, pieces)):
+        for window in await run(partial(_fragmented, parts, pieces, of_an_sst)):
             if (window.layer, window.first) not in left_out:
                 found.append(window)
                 total += window.size
@@ -103,11 +109,11 @@ def _bases(index: BlockMap, number: int) -> Columns:
     }
 
 
-def _fragmented(parts: list[tuple[int, Columns]], pieces: int) -> list[Window]:
-    return [window for layer, bases in parts for window in _of_page(layer, bases, pieces)]
+def _fragmented(parts: list[tuple[int, Columns]], pieces: int, of_an_sst: int) -> list[Window]:
+    return [window for layer, bases in parts for window in _of_page(layer, bases, pieces, of_an_sst)]
 
 
-def _of_page(layer: int, bases: Columns, pieces: int) -> Iterator[Window]:
+def _of_page(layer: int, bases: Columns, pieces: int, of_an_sst: int) -> Iterator[Window]:
     block, location, length = bases["block"], bases["location"], bases["length"]
     if len(block) < pieces:
         return
@@ -119,8 +125,11 @@ def _of_page(layer: int, bases: Columns, pieces: int) -> Iterator[Window]:
     window, location, length = window[order], location[order], length[order]
     starts = np.flatnonzero(np.concatenate(([True], window[1:] != window[:-1])))
     counts = np.add.reduceat(_begins(window, location, length), starts)
-    columns = (window[starts], np.diff(starts, append=len(window)), np.add.reduceat(length, starts), counts)
-    for first, blocks, size, count in zip(*(column[counts >= pieces].tolist() for column in columns), strict=True):
+    frames = np.diff(starts, append=len(window))
+    pieces_then = 1 + -(-(frames - 1) // of_an_sst)  # at most, wherever in an object it begins
+    worth = (counts >= pieces) & (counts > pieces_then)
+    columns = (window[starts], frames, np.add.reduceat(length, starts), counts)
+    for first, blocks, size, count in zip(*(column[worth].tolist() for column in columns), strict=True):
         yield Window(layer, first * WINDOW_BLOCKS, blocks, size, count)
 
 

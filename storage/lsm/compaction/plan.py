@@ -44,7 +44,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.format.frame import BLOCK_BYTES
 from storage.lsm.compaction.sst_table import SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 from storage.units import MIB
@@ -101,7 +100,7 @@ class StoreFacts:
     covered: int = 0
     """Bytes of live frames that patches cover: nothing shows them, and a consolidation makes them dead."""
     fragmented: Sequence[Window] = ()
-    """Windows in many pieces, in turn from where the last job ended; as many as a job may have, or more."""
+    """Windows that are worth it, in turn from where the last job ended; as many as a job may have, or more."""
     listed_bytes: int = 0
     """That flushes have listed and no defragmentation was set against yet."""
 
@@ -329,12 +328,8 @@ def _defragment(snapshot: StoreFacts, options: MaintenanceOptions) -> Defragment
             return None
         room = min(room, snapshot.listed_bytes)
     room = min(room, options.job_bytes_max)
-    of_an_sst = max(snapshot.object_bytes // BLOCK_BYTES, 1)
     taken: list[Window] = []
     for window in snapshot.fragmented:
-        pieces_then = 1 + -(-(window.blocks - 1) // of_an_sst)
-        if window.pieces <= pieces_then:
-            continue
         room -= window.size
         if room < 0:
             break

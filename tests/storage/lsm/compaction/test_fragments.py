@@ -42,24 +42,34 @@ def found_in(
     pieces: int | None = 3,
     behind: tuple[int, int] = (0, 0),
     bytes_max: int | None = None,
+    object_bytes: int = 16 * MIB,
     skipped: Collection[tuple[int, int]] = (),
 ) -> list[Window]:
     async def run(work: Callable[[], list[Window]]) -> list[Window]:
         return work()
 
     def found() -> Awaitable[list[Window]]:
-        return find_fragmented(trunks, pieces=pieces, behind=behind, bytes_max=bytes_max, skipped=skipped, run=run)
+        return find_fragmented(
+            trunks,
+            pieces=pieces,
+            behind=behind,
+            bytes_max=bytes_max,
+            object_bytes=object_bytes,
+            skipped=skipped,
+            run=run,
+        )
 
     return asyncio.run(found())  # type: ignore[arg-type]
 
 
-def one_by_one(layer: int, index: BlockMap, pieces: int) -> list[Window]:
-    """The same with what a reader would ask for."""
+def one_by_one(layer: int, index: BlockMap, pieces: int, blocks_of_an_object: int = 64) -> list[Window]:
+    """The same with what a reader would ask for, now and when it is written anew, wherever in an object it begins."""
     windows = []
     for first in range(0, 6 * PAGE_BLOCKS, WINDOW_BLOCKS):
         bases = [list(index.find(block))[-1].content for block in range(first, first + WINDOW_BLOCKS)]
         refs = sorted((base for base in bases if isinstance(base, FrameRef)), key=lambda ref: ref.location)
-        if len(coalesce(refs)) >= pieces:
+        ends = [start + len(refs) - 1 for start in range(blocks_of_an_object)]
+        if len(coalesce(refs)) >= max(pieces, 2 + max(ends) // blocks_of_an_object):
             size = sum(ref.length for ref in refs)
             windows.append(Window(layer, first, len(refs), size, len(coalesce(refs))))
     return windows
@@ -92,6 +102,9 @@ def test_those_are_found_that_a_reader_would_ask_for_in_many_requests(seed: int)
     index = scattered(seed)
     for pieces in (2, 3, 8):
         assert found_in(Trunk([7], index), pieces=pieces) == one_by_one(7, index, pieces)
+        for blocks in (1, 2, 3, 5, 16):
+            size = blocks * BLOCK_BYTES + 1000
+            assert found_in(Trunk([7], index), pieces=pieces, object_bytes=size) == one_by_one(7, index, pieces, blocks)
     assert one_by_one(7, index, 2)
     assert found_in(Trunk([7], index), pieces=None) == []
 
@@ -170,20 +183,6 @@ def test_it_never_takes_a_store_over_its_target() -> None:
         assert next_job(seen, options) == (Defragment((window(1),)) if expected else None)
 
 
-def test_it_must_be_worth_it_with_the_objects_of_a_slow_link() -> None:
-    """What is written anew lies in several of those: it would be found again, for ever."""
-    for pieces, blocks, object_bytes, worth in (
-        (6, 16, MIB, True),
-        (5, 16, MIB, False),
-        (16, 16, BLOCK_BYTES, False),
-        (3, 16, 4 * MIB, True),
-        (3, 4, MIB, True),
-        (3, 6, MIB, False),
-    ):
-        seen = replace(at_rest(window(1, pieces=pieces, blocks=blocks)), object_bytes=object_bytes)
-        assert (next_job(seen, OPTIONS) is not None) == worth, (pieces, blocks, object_bytes)
-
-
 # --- the job
 
 
@@ -207,10 +206,11 @@ async def flushed(engine: Engine, layer: Layer) -> None:
     await engine.flush_memtable(always=True)
 
 
-def pieces_of(layer: Layer) -> int:
-    """Requests that it takes to read the disk, window by window."""
+def pieces_of(layer: Layer, *windows: int) -> int:
+    """Requests that it takes to read these windows, or all of the disk, one by one."""
     total = 0
-    for first in range(0, BLOCKS, WINDOW_BLOCKS):
+    for window in windows or range(BLOCKS // WINDOW_BLOCKS):
+        first = window * WINDOW_BLOCKS
         bases = [list(layer.index.find(block))[-1].content for block in range(first, first + WINDOW_BLOCKS)]
         total += len(coalesce(sorted((b for b in bases if isinstance(b, FrameRef)), key=lambda ref: ref.location)))
     return total
