@@ -162,8 +162,8 @@ MAINTENANCE = [
     Mutation(
         "repack: copies what heads refer to",
         "storage/lsm/compaction/repack.py",
-        "            live = await live_frames(context.maps(), ids)\n",
-        "            live = await live_frames(context.heads(), ids)\n",
+        "        live = await live_frames(context.maps(), ids)\n",
+        "        live = await live_frames(context.heads(), ids)\n",
     ),
     Mutation(
         "repack: only heads are pointed to the new places",
