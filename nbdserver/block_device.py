@@ -91,8 +91,8 @@ class BlockDevice(Protocol):
 
     @property
     def is_view(self) -> bool:
-        """Whether it shows what a disk that somebody else writes held at one moment: who attaches that again, or once
-        more, may get another one."""
+        """Whether it is of a store that somebody else writes, as that was at one moment: who attaches it again, or once
+        more, may get another moment, or a snapshot that was taken anew under the name."""
 
     @property
     def exclusive_user(self) -> str | None:

@@ -74,7 +74,7 @@ class ExportInfo(Protocol):
 
     @property
     def is_view(self) -> bool:
-        """Whether another connection may see the disk as it was at another moment."""
+        """Whether another connection may get another moment of the disk, or another snapshot of the name."""
 
     def snapshots(self) -> Sequence[str]:
         """The snapshots since which it can say what changed, by name."""
@@ -140,8 +140,8 @@ def transmission_flags(export: ExportInfo, dialect: Dialect, *, block_status: bo
     """The transmission flags of an export ("Transmission flags").
 
     CAN_MULTI_CONN holds because all connections of an export share one device: a FLUSH on one covers the
-    completed writes of all. It is not said where a second connection would be refused, or may show the disk as it was
-    at another moment. BLOCK_STATUS_PAYLOAD is for clients that selected a context of this very export (`block_status`).
+    completed writes of all. It is not said where a second connection would be refused, or may show something else
+    under the name. BLOCK_STATUS_PAYLOAD is for clients that selected a context of this very export (`block_status`).
     """
     flags = wire.FLAG_HAS_FLAGS | wire.FLAG_SEND_FLUSH | wire.FLAG_SEND_FUA
     flags |= wire.FLAG_SEND_CACHE

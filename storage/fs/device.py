@@ -43,7 +43,7 @@ class Device:
         self.history = history
         self.read_only = read_only
         self.is_view = is_view
-        """Whether it is what a disk that somebody else writes held at one moment."""
+        """Whether somebody else writes the store, and its name may mean another disk, moment or snapshot by now."""
         self.exclusive_user: str | None = None
         """What has it for itself, such as "an import"; no client should get it meanwhile."""
         self.read_cached: Callable[[int, int], list[Piece] | None] = layer.read_cached
@@ -67,7 +67,7 @@ class Device:
             size=record.size,
             read_only=engine.read_only or record.frozen,
             identity=identity,
-            is_view=engine.read_only and not record.frozen,
+            is_view=engine.read_only,
         )
         device.exclusive_user = UNFINISHED if record.filling else None
         return device

@@ -57,6 +57,15 @@ OPENING = [
         ("following: several connections", " and not export.is_view", ""),
     ),
     *mutants(
+        "storage/fs/device.py",
+        "tests/storage/fs/test_following.py",
+        (
+            "following: several connections to a snapshot",
+            "is_view=engine.read_only,",
+            "is_view=engine.read_only and not record.frozen,",
+        ),
+    ),
+    *mutants(
         "storage/lsm/recovery/take_over.py",
         "tests/storage/fs/test_adopt.py",
         ("adopt: the identity stays", "STORE_IDENTITY_BYTES) if adopted else", "STORE_IDENTITY_BYTES) if False else"),
