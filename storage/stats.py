@@ -101,7 +101,7 @@ STORE_STATS = (
     Stat("logical_bytes", _GAUGE, "bytes", "logical: what clients may write", "sum of the sizes of all devices"),
     Stat("allocated_bytes", _GAUGE, "bytes", "allocated: written to devices and not discarded since, in whole sectors"),
     Stat("garbage_objects", _GAUGE, "objects", "that nothing needs, waiting to be deleted"),
-    Stat("uptime_seconds", _GAUGE, "seconds", "since the store was opened", "now - when it was opened"),
+    Stat("uptime_seconds", _GAUGE, "seconds", "since the process opened the store", "now - when it was opened"),
     Stat(
         "space_amplification",
         _GAUGE,

@@ -108,7 +108,8 @@ class Follower:
         self._frames = Frames(SstNumbers(), FrameCache(options.engine.cache_bytes))
         self._views: list[FollowedView] = []
         """Those that are held, and the newest, which is the last."""
-        self._known_at = env.monotonic()
+        self._opened_at = env.monotonic()
+        self._known_at = self._opened_at
         """When the newest one was last known to be what is committed."""
         self._pause = options.look_seconds
         self._reason = ""
@@ -156,6 +157,7 @@ class Follower:
             created=False,
         )
         store.view, store.open_devices.clients_of = self.status, self.clients_of
+        store.opened_at = self._opened_at  # counters of requests go on from one view to the next
         view = FollowedView(store, engine)
         self._views.append(view)
         self._known_at, self._reason = began, ""

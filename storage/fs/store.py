@@ -64,7 +64,8 @@ class Store:
         self._options = options
         self.open_devices = OpenDevices(engine, tree)
         self._resizes: set[asyncio.Task[None]] = set()
-        self._opened_at = env.monotonic()
+        self.opened_at = env.monotonic()
+        """By the monotonic clock; of a view, when the following of its store began."""
         self.opening = engine.opening
         refuse_in_use = self.open_devices.refuse_in_use
         self.snapshots = Snapshots(
@@ -234,6 +235,6 @@ class Store:
             self.request_stats,
             self._env,
             view=self.view(),
-            opened_at=self._opened_at,
+            opened_at=self.opened_at,
             damaged=self._reads.damaged,
         )

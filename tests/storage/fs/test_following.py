@@ -84,6 +84,19 @@ async def test_a_newer_view_comes_by_itself_and_an_older_one_stays_as_it_is(plac
     await store.close()
 
 
+async def test_it_is_as_old_as_the_following_and_no_view(place: Place) -> None:
+    """Or whoever reckons with its counters believes that they began anew."""
+    store = await written(place)
+    async with followed(place) as follower:
+        first = follower.newest
+        store.device("a").write(0, NEW)
+        await store.flush()
+        second = await newer(follower, first)
+        before = first.status().uptime_seconds
+        assert second.status().uptime_seconds >= before
+    await store.close()
+
+
 async def test_an_unchanged_store_is_known_to_be_seen_as_it_is(place: Place) -> None:
     store = await written(place)
     async with followed(place) as follower:
