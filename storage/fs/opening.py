@@ -52,7 +52,8 @@ async def open_store(
     options: StoreOptions | None = None,
 ) -> Store:
     """Open a store as its writer; with `create` an empty place becomes one, and with `adopt` the copy of a store is a
-    store of its own from now on (Conflict: it is the one that this host knows there).
+    store of its own from now on (Conflict: it is the one that this host knows there). `take_over`: also if its last
+    writer has not closed it, and may live elsewhere.
 
     NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
     RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.

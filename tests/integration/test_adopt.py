@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.program import EXIT_CONFLICT, EXIT_CORRUPT, REPOSITORY, Host, Server
+from tests.support.program import EXIT_CONFLICT, EXIT_CORRUPT, EXIT_FENCED, REPOSITORY, Host, Server
 from tests.support.stores import StoreUnderTest
 
 
@@ -33,6 +33,11 @@ def test_a_copied_folder(local_store: StoreUnderTest, work: Path, make_server: C
     assert "no copy" in first.host.run("adopt", local_store.location, status=EXIT_CONFLICT).stderr
     first.start()
     assert "is a store of its own now, with the id" in host.run("adopt", str(copy)).stdout
+    running = work / "copy of a running one"
+    shutil.copytree(folder, running)
+    refused = host.run("adopt", str(running), status=EXIT_FENCED).stderr
+    assert "looks as if its server ran elsewhere" in refused
+    assert "is a store of its own now" in host.run("adopt", str(running), "--take-over").stdout
     second = make_server(StoreUnderTest("file", f"file://{copy}"), on=host)
     second.start()
     for server, data in ((first, b"original"), (second, b"the copy")):

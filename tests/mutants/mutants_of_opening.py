@@ -70,6 +70,16 @@ OPENING = [
         "storage/lsm/recovery/take_over.py",
         "tests/storage/fs/test_adopt.py",
         ("adopt: the identity stays", "STORE_IDENTITY_BYTES) if adopted else", "STORE_IDENTITY_BYTES) if False else"),
+        (
+            "adopt: a store that runs elsewhere is taken",
+            "terms = Terms(take_over,",
+            "take_over = take_over or adopt\n        terms = Terms(take_over,",
+        ),
+        (
+            "adopt: one that is opened meanwhile is taken",
+            "if not terms.forced:",
+            "if not terms.forced and not terms.adopted:",
+        ),
         ("adopt: clients of the original go on", "return self.rolled_back or self.adopted", "return self.rolled_back"),
         (
             "adopt: what this host knows is a copy",

@@ -151,14 +151,15 @@ def make_store(place: Place, password: Secret, work: Callable[[Store], Awaitable
     return _run(opened, work, options, place.store)
 
 
-def adopt_copy(place: Place, password: Secret, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Make the copy of a store a store of its own, do something with it and close it."""
+def adopt_copy(place: Place, password: Secret, work: Callable[[Store], Awaitable[T]], *, take_over: bool) -> T:
+    """Make the copy of a store a store of its own, do something with it and close it. `take_over`: somebody has said
+    that it is a copy, though it looks like a store that runs elsewhere."""
     from storage import open_store
 
     options = _options(place)
 
     def opened(env: Env) -> Awaitable[Store]:
-        return open_store(place.store, password, env=env, adopt=True, options=options)
+        return open_store(place.store, password, env=env, adopt=True, take_over=take_over, options=options)
 
     return _run(opened, work, options, place.store)
 

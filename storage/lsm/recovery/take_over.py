@@ -120,11 +120,11 @@ class Opener:
         anchor = await self._recall()
         await manifests.read_newest()
         anchor = await self._compare(anchor, manifests, accept_rollback=accept_rollback)
-        terms = Terms(take_over or adopt, accept_rollback and anchor is None, adopt)
+        terms = Terms(take_over, accept_rollback and anchor is None, adopt)
         if adopt:
             await self._check_copy(manifests, anchor)
-        elif not take_over:
-            await self._check_turn(manifests)
+        if not take_over:
+            await self._check_turn(manifests, adopted=adopt)
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if prepare is not None:
             await prepare()
@@ -246,7 +246,7 @@ class Opener:
         for pause in pauses():
             await asyncio.sleep(pause)
             if not terms.forced:
-                await self._check_turn(manifests)
+                await self._check_turn(manifests, adopted=terms.adopted)
             lock = carried = None
             if self.host is not None:
                 carried = await self.env.run("store", self._carry, self.host, manifests)
@@ -318,19 +318,20 @@ class Opener:
             if holder.state == "held":
                 raise Fenced(held_by(self.store.url, holder))
 
-    async def _check_turn(self, manifests: Manifests) -> None:
-        """Fenced unless the last writer has closed the store, or was this host's own and is gone."""
+    async def _check_turn(self, manifests: Manifests, *, adopted: bool) -> None:
+        """Fenced unless the last writer has closed the store, or was this host's own and is gone. The original, taken
+        for its copy (`adopted`), looks the same as the copy of a running store does."""
         if not manifests.manifest.closed:
-            await self._check_holder(manifests)
+            await self._check_holder(manifests, adopted=adopted)
 
-    async def _check_holder(self, manifests: Manifests) -> None:
+    async def _check_holder(self, manifests: Manifests, *, adopted: bool) -> None:
         """Fenced unless the last writer was this host's own and is gone. Nobody is told to take a store from a writer
         that lives on this host."""
         holder = LockHolder("elsewhere")
         if self.host is not None:
             holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
         if holder.state != "gone":
-            raise Fenced(held_by(self.store.url, holder))
+            raise Fenced(held_by(self.store.url, holder, adopted=adopted))
 
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> View:
         loader = ViewLoader(self.store, self.key.store_id, self.env, self.sst_numbers, manifests, ciphers)

@@ -8,11 +8,16 @@ from storage.lsm.recovery.locks import LockHolder
 from storage.trusted_files import user_name
 
 
-def held_by(url: str, holder: LockHolder) -> str:
-    """Why a store cannot be had now, and what to do."""
+def held_by(url: str, holder: LockHolder, *, adopted: bool = False) -> str:
+    """Why a store cannot be had now, or not be adopted as the copy of one, and what to do."""
     whose = "" if holder.uid is None else f" of {user_name(holder.uid)}"
     if holder.state == "held":
         return f"another server of this host (process {holder.pid}{whose}) holds {url}: stop it first"
+    if adopted:
+        return (
+            f"{url} was not closed, and looks as if its server ran elsewhere: "
+            "if this is a complete copy of a running store, say so with --take-over"
+        )
     if holder.state == "left":
         return (
             f"{url} was not closed, and its last server was a process{whose} on this host that is gone: "

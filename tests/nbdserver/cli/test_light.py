@@ -113,6 +113,7 @@ SAID_EACH_TIME = {
     "force",
     "help",
     "mounts",
+    "of_running",
     "overwrite",
     "raw",
     "shrink",

@@ -7,7 +7,9 @@ import pytest
 
 from storage.errors import Conflict, Fenced, RolledBack
 from storage.fs.store import Store
+from storage.lsm.engine import Engine
 from tests.storage.fs.places import DATA, MIB, Place, contents, kill
+from tests.storage.lsm.worlds import World, durable
 
 NEW = b"what was written after the copy. " * 1000
 
@@ -68,23 +70,62 @@ async def test_what_this_host_knows_is_no_copy(place: Place) -> None:
     assert place.files() == before
 
 
-async def test_a_store_that_is_served_here_is_not_adopted(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_store_that_is_served_here_is_not_adopted(place: Place, tmp_path: Path, forced: bool) -> None:
     """By a server with another state folder."""
     store = await original(place)
     other = Place(tmp_path)
     other.state = tmp_path / "another state"
     with pytest.raises(Fenced, match="another server of this host"):
-        await other.open(adopt=True)
+        await other.open(adopt=True, take_over=forced)
     store.device("a").write(0, NEW)
     await store.close()
     other.env.close()
+
+
+async def test_a_running_store_is_not_taken_by_a_wrong_address() -> None:
+    """From another host, the original and its copy exchanged: it looks as the copy of a running store does."""
+    world = World()
+    engine, layer = await world.start()
+    with pytest.raises(Fenced, match=r"looks as if its server ran elsewhere.*--take-over"):
+        await world.open(take_over=False, adopt=True)
+    layer.write(0, bytes(4096))
+    await durable(engine, layer)
+    await engine.close()
+
+
+async def test_a_copy_of_a_running_store_is_adopted_by_who_says_so(place: Place, tmp_path: Path) -> None:
+    store = await original(place)
+    copied = CopiedPlace(tmp_path / "other", place)
+    with pytest.raises(Fenced, match="--take-over"):
+        await copied.open(adopt=True)
+    copy = await copied.open(adopt=True, take_over=True)
+    assert await contents(copy.device("a"), 0, len(DATA)) == DATA
+    await copy.close()
+    await store.close()
+    copied.env.close()
+
+
+async def test_a_copy_that_another_host_opens_meanwhile_is_its(tmp_path: Path) -> None:
+    """Closed when it was looked at, and in use when it is taken."""
+    world = World()
+    engine, _ = await world.start()
+    await engine.close()
+    other: list[Engine] = []
+
+    async def open_elsewhere() -> None:
+        other.append(await world.open(take_over=False))
+
+    with pytest.raises(Fenced, match=r"looks as if its server ran elsewhere.*--take-over"):
+        await world.open(take_over=False, adopt=True, prepare=open_elsewhere)
+    await other[0].close()
 
 
 @pytest.mark.parametrize("closed", [False, True])
 async def test_neither_takes_the_place_of_the_other(place: Place, tmp_path: Path, closed: bool) -> None:
     store = await original(place)
     copied = CopiedPlace(tmp_path / "other", place)
-    copy = await copied.open(adopt=True)
+    copy = await copied.open(adopt=True, take_over=True)
     copy.device("a").write(0, NEW)
     await (copy.close() if closed else kill(copy))
     for _ in range(5):  # it is further than the copy

@@ -3,7 +3,7 @@ failed, a tree of layers that is easy to read, and opening and crashing an engin
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -245,7 +245,9 @@ class World:
         *,
         take_over: bool = True,
         accept_rollback: bool = False,
+        adopt: bool = False,
         read_only: bool = False,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         keys_number: int = 1,
         key: DataKey = KEY,
     ) -> Engine:
@@ -260,7 +262,9 @@ class World:
             host=self.host,
             take_over=take_over,
             accept_rollback=accept_rollback,
+            adopt=adopt,
             read_only=read_only,
+            prepare=prepare,
             journal=None if self.journals is None else self.journals(),
         )
 
