@@ -77,4 +77,10 @@ STORES = [
             "        if True:\n",
         ),
     ),
+    *mutants(
+        "storage/objects/trial.py",
+        "tests/storage/objects/test_trial.py",
+        ("trial: what it writes has no bound", "            if size > self.room:\n", "            if False:\n"),
+        ("trial: all is deleted at once", "start : start + DELETED_AT_ONCE]", "start:]"),
+    ),
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nbdserver.cli.shared import output
-from nbdserver.cli.shared.parameters import Place, json_option, option, store_argument
+from nbdserver.cli.shared.parameters import Place, SecondsRange, json_option, option, store_argument
 from nbdserver.config import format_size
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ Row = tuple[str, ...]
 
 
 @click.command()
-@option(
-    "--seconds", type=click.FloatRange(0.2, 3600), default=SECONDS_BETWEEN, show_default=True, help="Between looks."
-)
+@option("--seconds", type=SecondsRange(0.2, 3600), default=SECONDS_BETWEEN, show_default=True, help="Between looks.")
 @option("--count", type=click.IntRange(1), help="End after so many.  [default: at Ctrl-C]")
 @json_option
 @store_argument

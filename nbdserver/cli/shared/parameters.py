@@ -3,6 +3,7 @@ too.
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ class DurationType(click.ParamType[float]):
 
 
 DURATION = DurationType()
+
+
+class SecondsRange(click.FloatRange):
+    """A number of seconds between two bounds, which alone would let pass what is no number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{seconds} is no number of seconds", param, ctx)
+        return seconds
 
 
 class KeepType(click.ParamType[dict[str, int]]):

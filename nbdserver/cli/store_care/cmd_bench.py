@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli.shared import output
-from nbdserver.cli.shared.parameters import Place, json_option, option, store_argument
+from nbdserver.cli.shared.parameters import Place, SecondsRange, json_option, option, store_argument
 from nbdserver.cli.shared.standard import complain
 from nbdserver.config import format_size
 
@@ -28,7 +28,7 @@ def bench() -> None:
 @bench.command()
 @option(
     "--seconds",
-    type=click.FloatRange(0.1, 600),
+    type=SecondsRange(0.1, 600),
     default=SECONDS_EACH,
     show_default=True,
     help="For each kind of request.",
@@ -45,8 +45,8 @@ def store(place: Place, seconds: float, as_json: bool) -> None:
     First what safety rests on, ten times: of creates that race exactly one wins, an object reads back as it was made,
     in all its ranges, and listings show at once what was made and deleted. A place that fails is named with the reason
     (status 14), and no server uses it. Then each kind of request is timed: a flush costs one create of a few KiB, a
-    read that the cache does not have one get. Objects are written below probe/ in the place, a few hundred MiB on a
-    fast one, and deleted again; what an interrupted run leaves there may be deleted. No password is needed.
+    read that the cache does not have one get. Objects are written below probe/ in the place, of 2 GiB in all at most,
+    and deleted again; what an interrupted run leaves there may be deleted. No password is needed.
     """
     from nbdserver.cli.shared.backend import without_keys
     from storage.objects.trial import PROBES, look_for_faults, measure

@@ -1,13 +1,14 @@
 """A trial of a place: faults are found, figures are those of what was asked, and nothing is left behind."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from storage.buffers import Buffer
 from storage.env import RealEnv
 from storage.errors import AlreadyExists, OutOfSpace, Unsupported
-from storage.objects.base import ObjectStore
+from storage.objects.base import ANSWER_BYTES_MAX, Listing, ObjectStore
 from storage.objects.memory import MemoryStore
 from storage.objects.trial import PROBES, Speed, look_for_faults, measure
 from tests.storage.objects.stubs import Wrapped
@@ -47,6 +48,58 @@ class Fills(Wrapped):
         if len(memoryview(data)) > 1 << 20:
             raise OutOfSpace("no room")
         await self.inner.create(name, data)
+
+
+class Clocked(RealEnv):
+    """A clock that moves with what is asked for, and a little with each look at it; what is drawn is counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.drawn: list[int] = []
+
+    def monotonic(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+    def random_bytes(self, count: int) -> bytes:
+        self.drawn.append(count)
+        return super().random_bytes(count)
+
+
+class Takes(Wrapped):
+    """Each request takes seconds by the clock of `env`; what is written is remembered by its head alone, and given back
+    as nothing.
+    """
+
+    def __init__(self, inner: ObjectStore, env: Clocked, *, create: float, others: float) -> None:
+        super().__init__(inner)
+        self.env, self.seconds, self.others = env, create, others
+        self.heads: list[bytes] = []
+        self.written = 0
+        self.deleted: list[int] = []
+
+    async def create(self, name: str, data: Buffer) -> None:
+        self.env.now += self.seconds
+        self.heads.append(bytes(data[:128]))
+        self.written += len(data)
+        assert self.written < 500 << 20, "it has no bound"
+        await self.inner.create(name, b"")
+        await asyncio.sleep(0)
+
+    async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
+        self.env.now += self.others
+        await asyncio.sleep(0)
+        return b""
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        self.env.now += self.others
+        return await self.inner.list(prefix, start_after, limit)
+
+    async def delete(self, names: Sequence[str]) -> None:
+        self.env.now += self.others
+        self.deleted.append(len(names))
+        await self.inner.delete(names)
 
 
 @pytest.fixture
@@ -105,3 +158,35 @@ async def test_what_ends_it_leaves_nothing_either(memory: MemoryStore) -> None:
         assert await memory.list("") == []
     finally:
         env.close()
+
+
+async def test_bytes_are_drawn_once_and_no_two_objects_have_the_same(memory: MemoryStore) -> None:
+    env, speeds = Clocked(), list[Speed]()
+    store = Takes(memory, env, create=0.1, others=0.1)
+    await measure(store, env, 1.0, speeds.append)
+    env.close()
+    assert len(env.drawn) == 2, "to draw takes longer than a fast store does: a name, and what objects are made of"
+    assert len(set(store.heads)) == len(store.heads) > 100
+
+
+async def test_deletes_end_when_nothing_is_left(memory: MemoryStore) -> None:
+    env, speeds = Clocked(), list[Speed]()
+    store = Takes(memory, env, create=0.1, others=0.001)
+    await measure(store, env, 1.0, speeds.append)
+    env.close()
+    assert speeds[-1].request == "delete"
+    assert speeds[-1].count == len(store.heads)
+    assert speeds[-1].median >= 0.001
+    assert set(store.deleted) == {1}
+
+
+async def test_however_long_it_may_take_what_it_writes_is_bounded(memory: MemoryStore) -> None:
+    env, speeds = Clocked(), list[Speed]()
+    store = Takes(memory, env, create=0.0, others=1.0)
+    await measure(store, env, 2.0, speeds.append, bytes_max=400 << 20)
+    env.close()
+    assert store.written <= 400 << 20
+    creates = [each for each in speeds if each.request == "create"]
+    assert all(each.count >= 3 * each.parallel for each in creates), "a kind has its part"
+    assert max(store.deleted) <= 100, "a folder that deletes them all at once seems not to answer"
+    assert await memory.list("") == []
