@@ -19,6 +19,7 @@ An error is answered with status 422 and an `error_transfer.Failure`.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -194,6 +195,8 @@ class Admin:
         query = request.query
         try:
             rate = float(query.get("rate", READ_RATE))
+            if not 0 <= rate < math.inf:  # nan is no number either
+                raise ValueError(rate)
         except ValueError as error:
             raise Invalid(f"{query['rate']!r} is no number of bytes a second") from error
         options = CheckOptions(query.get("read_data") == "1", rate, query.get("resume") == "1")

@@ -26,7 +26,7 @@ from nbdserver.admin.operations import (
 from nbdserver.admin.password_operations import ChangePassword
 from nbdserver.admin.sockets import socket_path
 from nbdserver.cli.shared.exit_status import status_of
-from storage import Store
+from storage import CheckOptions, Store
 from storage.errors import (
     AccessDenied,
     AlreadyExists,
@@ -59,6 +59,12 @@ async def client(store: Store, work: Path) -> AsyncIterator[AdminClient]:
 
 async def ask(function: Callable[..., T], *args: object, **options: object) -> T:
     return await asyncio.to_thread(function, *args, **options)
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1.0])
+async def test_a_check_at_a_rate_that_is_none_is_refused(client: AdminClient, rate: float) -> None:
+    with pytest.raises(Invalid, match="no number of bytes a second"):
+        await ask(client.check, CheckOptions(rate=rate), lambda _: None)
 
 
 async def test_the_life_of_a_device(client: AdminClient) -> None:
