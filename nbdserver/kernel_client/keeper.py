@@ -160,8 +160,10 @@ class Keeper:
     async def _try(self) -> ExportConnection | str:
         """A connection that may be used, or why there is none now. RolledBack: there never will be."""
         attached = self._attached
-        connection, complaint = None, None
+        connection, complaint, before = None, None, None
         try:
+            # Of a name that meant another disk until just now: see `connect_all`.
+            before = (await ask(attached.address, None)).incarnation
             connection = await dial(attached.address)
         except Unavailable as error:
             return str(error)
@@ -176,6 +178,8 @@ class Keeper:
                 complaint = hindrance(attached.export, connection.export)
             if attached.incarnation is not None and lineage.incarnation is None:
                 complaint = complaint or "the server does not say any more whether anything was lost"
+            if before != lineage.incarnation:
+                lost, complaint = None, complaint or "the export changed while it was being connected"
         except StorageError as error:
             lost, complaint = None, complaint or str(error)
         if lost is not None or complaint is not None or connection is None:

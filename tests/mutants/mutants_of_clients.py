@@ -68,6 +68,7 @@ CLIENTS = [
             "        except StorageError as error:\n            complaint = str(error)\n",
             "        except StorageError as error:\n            return str(error)\n",
         ),
+        ("keeper: asks only after it has connected", "if before != lineage.incarnation:", "if False:"),
         ("keeper: asks about its first incarnation for ever", "if incarnation != self._attached.incarnation:", "if 0:"),
         ("keeper: goes on where nobody says", "and lineage.incarnation is None:", "and lineage is None:"),
         (

@@ -22,12 +22,14 @@ from nbdserver.kernel_client.keeper_lock import KeeperLock
 from nbdserver.kernel_client.kernel_device import KernelDevice
 from nbdserver.kernel_client.lineage import Lineage, ask, recall, remember
 from nbdserver.kernel_client.nbd_family import Timeouts
+from nbdserver.protocol import wire
 from nbdserver.server.listener import Listener
 from storage.errors import RolledBack
 from tests.support.memory_device import MemoryDevice
 from tests.support.waiting import until
 
 WAIT_SECONDS = 20.0
+OTHER = b"of another disk "
 
 
 class Kernel:
@@ -88,13 +90,25 @@ class Place:
         self._device = MemoryDevice(1 << 20)
         self._server: Listener | None = None
 
-    async def serve(self, *lineage: str, refused: bool = False, disk: str = "1.0") -> None:
-        """A new server, of a store with that lineage, takes the place of the one before. The name means that disk."""
+    async def serve(self, *lineage: str, refused: bool = False, disk: str = "1.0", before: Sequence[str] = ()) -> None:
+        """A new server, of a store with that lineage, takes the place of the one before. The name means that disk, and
+        at the first look-ups those `before`, whose data is other than zeros."""
         await self.stop()
         self._device.identity = disk
+        others = iter(before)
+
+        def look_up(name: str) -> MemoryDevice:
+            identity = next(others, disk)
+            if identity == disk:
+                return self._device
+            other = MemoryDevice(1 << 20)
+            other.identity = identity
+            other.write(0, OTHER)
+            return other
+
         attachments = Attachments(None, refused=[Attachment("disk", HERE)] if refused else [])
         exports = Exports(
-            lambda name: self._device,
+            look_up,
             lambda: ["disk"],
             incarnation=lambda: Incarnation(*lineage),
             attachments=attachments,
@@ -186,6 +200,24 @@ async def test_another_disk_of_that_name_is_not_gone_on_with(
             await ended(task)
     assert kernel.taken == []
     assert not kernel.device.attached
+
+
+@pytest.mark.parametrize("before", [["2.0"], ["2.0", "2.0"], ["1.0"] * 3 + ["2.0"]])
+async def test_a_name_that_means_another_disk_for_a_moment(
+    place: Place, kernel: Kernel, work: Path, before: list[str]
+) -> None:
+    """It means the right one again when it is asked which one it is, and did not when it was connected."""
+    await place.serve("a")
+    async with kept(place, kernel, work, "a-1.0") as task:
+        kernel.forget()
+        await place.serve("a", before=before)
+        await until(lambda: len(kernel.taken) == 2 or task.done())
+        assert not task.done()
+        for sock in kernel.taken:
+            request = wire.REQUEST.pack(0x25609513_0000_0000, b"cookie!!", 0, len(OTHER))
+            await asyncio.to_thread(sock.sendall, request)
+            reply = await asyncio.to_thread(sock.recv, 16 + len(OTHER), socket.MSG_WAITALL)
+            assert reply[16:] == bytes(len(OTHER))
 
 
 async def test_what_was_noticed_once_is_asked_about_from_then_on(place: Place, kernel: Kernel, work: Path) -> None:
