@@ -165,6 +165,13 @@ def test_an_older_one_in_common_stays_where_the_newest_is_gone() -> None:
     assert brought([older], [older, newest], PREFIX) == [older.name, newest.name]
 
 
+def test_what_somebody_took_of_the_replica_was_not_brought() -> None:
+    mine = Held("mine", "of the replica", START)
+    assert brought([], [mine], PREFIX) == []
+    assert brought([Held("mine", "of the device", START)], [mine], PREFIX) == []
+    assert brought([Held("another", mine.identity, START)], [mine], PREFIX) == ["mine"]
+
+
 def test_what_passes_by_itself() -> None:
     assert passes(Unavailable("away"), begun=False)
     assert passes(Conflict("attached"), begun=False)
