@@ -13,7 +13,7 @@ kernel is asked whether the peer is still there (`peer_liveness`), and again in 
 received. If it has left, a `StaleRequests` takes the requests. And if the end of its stream could be out of sight,
 because its requests were not taken for long, no write of it is carried out until enough was read to know.
 
-A stop. What is under way is finished and answered; what arrives then is left in the socket, unanswered. The
+A stop. What is under way is finished and answered; what arrives then is dropped, unanswered. The
 specification allows ESHUTDOWN for it (proto.md, "Terminating the transmission phase"), but Linux and QEMU hand every
 error to who uses the disk, where a request without an answer is one that they send again, to the next server.
 """
@@ -130,8 +130,8 @@ class TransmissionPhase(Phase):
         if not self._admission.outstanding:
             return False
         self._draining = True
-        self.buffer = lambda: shared_buffer  # for what is handed over all the same
-        self._stream.stop_reading()
+        self.buffer = lambda: shared_buffer  # what comes is dropped, so that the end behind it is seen
+        self._stream.read_on()
         self.session.end_when_idle()
         return True
 

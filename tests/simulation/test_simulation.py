@@ -34,7 +34,7 @@ REPEATED = (51, 56, 80)
 HASHED = (57, 101, 102, 103)
 
 FIXED_IN_CHUNK = 5
-FIXED_CHUNKS_SOON = 2
+FIXED_CHUNKS_SOON = 7
 
 FOUND_SOON = (
     "acknowledged out of number order",

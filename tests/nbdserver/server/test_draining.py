@@ -25,6 +25,20 @@ async def test_draining_finishes_what_is_under_way(client: Wire, disk: MemoryDev
     assert disk.last_sequence == 1
 
 
+async def test_who_leaves_while_the_server_stops_is_not_waited_for(client: Wire, disk: MemoryDevice) -> None:
+    """Its end of the stream lies behind requests that nobody answers any more."""
+    disk.durable_at_once = False
+    await client.feed(m.structured() + m.write(0) + m.flush())
+    client.connection.drain()
+    client.offer(m.write(4096, cookie=8) + m.read(cookie=9))
+    assert not client.closed
+    client.end()
+    await idle()
+    assert client.lost
+    disk.commit()
+    assert answers(client) == ["1 ok"]
+
+
 async def test_draining_closes_the_idle_at_once(disk: MemoryDevice) -> None:
     for said in (b"", m.FIXED_FLAGS, m.structured(), m.simple() + m.read()):
         with attach(disk) as client:
