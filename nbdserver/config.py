@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from nbdserver.price_lists import Prices
+
 DEFAULT_BIND = "127.0.0.1"
 """The protocol knows no passwords: who can connect can read and write, so only this machine can by default.
 """
@@ -77,6 +79,8 @@ class ServeSettings:
     access: Path | None = None
     default_export: str | None = None
     exclusive: bool = False
+    prices: Prices = field(default_factory=dict)
+    """What the store costs; nothing is said of that if it is empty."""
     metrics: tuple[str, int] | None = None
     """Where Prometheus may ask for metrics."""
     max_connections: int | None = None

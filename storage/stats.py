@@ -121,6 +121,32 @@ STORE_STATS = (
 
 STATS = (*STORE_STATS, *ENGINE_STATS, *REQUEST_STATS)
 
+COST_STATS = (
+    Stat(
+        "requests_cost",
+        _COUNTER,
+        "currency",
+        "what requests to the store cost at the price list",
+        "price of a write * (create + put + list) + of a read * (get + head) + of a deletion * delete",
+    ),
+    Stat("fetched_cost", _COUNTER, "currency", "what fetching cost at the price list", "bytes_down * price of a GiB"),
+    Stat(
+        "stored_month_cost",
+        _GAUGE,
+        "currency",
+        "what a month costs of what is stored now",
+        "(stored_bytes + wal_bytes) * price of a GiB and month",
+    ),
+    Stat(
+        "month_cost",
+        _GAUGE,
+        "currency",
+        "what a month costs, if it goes on as since the process opened the store",
+        "stored_month_cost + (requests_cost + fetched_cost) / uptime_seconds * 730 hours",
+    ),
+)
+"""There with a price list only (see `storage.prices`): without one nobody knows."""
+
 DEVICE_STATS = (
     Stat("logical_bytes", _GAUGE, "bytes", "logical: the size of the device"),
     Stat("allocated_bytes", _GAUGE, "bytes", "allocated: written and not discarded since, in whole sectors"),

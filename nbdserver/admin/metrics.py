@@ -28,7 +28,7 @@ from nbdserver.traffic import Traffic, Waits
 from storage import Store
 from storage.env import Env
 from storage.histogram import Histogram
-from storage.stats import DEVICE_STATS, ENGINE_STATS, REQUEST_STATS, STORE_STATS, Stat, StatKind
+from storage.stats import COST_STATS, DEVICE_STATS, ENGINE_STATS, REQUEST_STATS, STORE_STATS, Stat, StatKind
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -79,6 +79,9 @@ class Metrics(Collector):
         status: dict[str, Any] = msgspec.to_builtins(self._newest().status())
         yield from _numbers("nbdserver_", (*STORE_STATS, *ENGINE_STATS), status)
         yield from _numbers("nbdserver_store_", REQUEST_STATS[2:], status)
+        if (costs := status["costs"]) is not None:
+            yield InfoMetricFamily("nbdserver_cost", "what the price list is in", {"currency": costs["currency"]})
+            yield from _numbers("nbdserver_", COST_STATS, costs)
         yield from self._requests()
         yield from self._devices()
         yield from self._clients()

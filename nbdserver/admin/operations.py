@@ -8,6 +8,7 @@ in seconds since 1970.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -33,7 +34,7 @@ from nbdserver.admin.snapshot_operations import (
     RollBackDevice,
 )
 from storage.secret import Secret
-from storage.stats import DEVICE_STATS, STATS, Stat
+from storage.stats import COST_STATS, DEVICE_STATS, STATS, Stat
 
 if TYPE_CHECKING:
     from storage import DeviceInfo, Store
@@ -72,7 +73,7 @@ class ShowStats(msgspec.Struct, frozen=True, tag="show-stats"):
         found = store.status() if self.device is None else store.device_usage(self.device)
         values = msgspec.to_builtins(found)
         stats = STATS if self.device is None else DEVICE_STATS
-        return {"stats": [{**_about(stat), "value": values[stat.name]} for stat in stats]}
+        return {"stats": [*_valued(stats, values), *_priced(values.get("costs"))]}
 
 
 class PlanCompaction(msgspec.Struct, frozen=True, tag="plan-compaction"):
@@ -290,6 +291,15 @@ def _describe(store: Store, info: DeviceInfo) -> Answer:
 
 def _with_usage(store: Store, facts: Answer) -> Answer:
     return {**facts, "usage": msgspec.to_builtins(store.device_usage(facts["name"]))}
+
+
+def _valued(stats: Iterable[Stat], values: Answer) -> list[Answer]:
+    return [{**_about(stat), "value": values[stat.name]} for stat in stats]
+
+
+def _priced(costs: Answer | None) -> list[Answer]:
+    """What the store costs, in its currency; nothing without a price list."""
+    return [] if costs is None else [{**each, "unit": costs["currency"]} for each in _valued(COST_STATS, costs)]
 
 
 def _about(stat: Stat) -> Answer:

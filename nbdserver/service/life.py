@@ -41,6 +41,7 @@ from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_follower, open_store
 from storage.env import Env
 from storage.fs.early_unlock import EarlyUnlock
+from storage.prices import PriceList
 from storage.secret import Secret
 
 logger = logging.getLogger("nbdserver")
@@ -170,6 +171,7 @@ async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, e
         admin_socket=admin_socket(settings),
         keep=settings.keep,
         scrub_seconds=settings.scrub_days * 24 * 3600.0 or None,
+        prices=PriceList(**settings.prices) if settings.prices else None,  # type: ignore[arg-type]
         unlocked=early,
         opening=told,
     )

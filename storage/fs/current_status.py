@@ -1,6 +1,7 @@
 """The state of an open store, taken now: what its parts say of themselves, in the structures of `status`."""
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -25,6 +26,8 @@ from storage.lsm.gc.garbage import Garbage
 from storage.lsm.read.extents import allocated_bytes
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
+from storage.prices import Costs, PriceList, costs
+from storage.stats import EngineNumbers
 
 
 def current_status(
@@ -37,17 +40,15 @@ def current_status(
     view: ViewStatus | None,
     opened_at: float,
     damaged: list[str],
+    prices: PriceList | None,
 ) -> StoreStatus:
     """All of it, with that of a view; `opened_at` by the monotonic clock."""
     namespace = tree.namespace
-
-    def moment(monotonic: float) -> float:
-        """The wall clock's time of a moment of the monotonic clock."""
-        return round(env.wall_clock() - (env.monotonic() - monotonic), 3)
-
+    moment = partial(_moment, env)
     failing = objects.health.failing
     numbers = engine.numbers()
     devices = namespace.devices()
+    uptime = round(env.monotonic() - opened_at, 3)
     return StoreStatus(
         url=objects.url,
         store_id=engine.store_id.hex(),
@@ -60,7 +61,7 @@ def current_status(
         space_amplification=_ratio(numbers.stored_bytes, numbers.live_bytes),
         write_amplification=_ratio(requests.bytes_up, numbers.written_bytes),
         garbage_objects=len(engine.garbage),
-        uptime_seconds=round(env.monotonic() - opened_at, 3),
+        uptime_seconds=uptime,
         failing=None if failing is None else StoreFailure(moment(failing.since), failing.reason),
         failing_requests=_failing(objects, moment),
         **msgspec.structs.asdict(numbers),
@@ -75,6 +76,7 @@ def current_status(
         request_errors=requests.errors,
         bytes_up=requests.bytes_up,
         bytes_down=requests.bytes_down,
+        costs=None if prices is None else _costs(prices, requests, numbers, uptime),
     )
 
 
@@ -91,6 +93,21 @@ def device_usage(engine: Engine, namespace: Namespace, inode: Inode) -> DeviceUs
         memtable_bytes=used.memtable,
         unlogged_bytes=layer.queue.unlogged_bytes,
         written_bytes=layer.written_bytes,
+    )
+
+
+def _moment(env: Env, monotonic: float) -> float:
+    """The wall clock's time of a moment of the monotonic clock."""
+    return round(env.wall_clock() - (env.monotonic() - monotonic), 3)
+
+
+def _costs(prices: PriceList, requests: RequestStats, numbers: EngineNumbers, uptime: float) -> Costs:
+    return costs(
+        prices,
+        requests=requests.requests,
+        bytes_down=requests.bytes_down,
+        bytes_kept=numbers.stored_bytes + numbers.wal_bytes,
+        uptime_seconds=uptime,
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from storage.format.frame import BLOCK_BYTES
 from storage.lsm.sst.suspects import Suspect
+from storage.prices import Costs
 
 
 class StoreFailure(msgspec.Struct, frozen=True):
@@ -164,6 +165,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     request_errors: int
     bytes_up: int
     bytes_down: int
+    costs: Costs | None
+    """None: there is no price list."""
 
 
 def unreadable(suspect: Suspect, names: Mapping[int, str], moment: Callable[[float], float]) -> UnreadableObject:

@@ -237,4 +237,5 @@ class Store:
             view=self.view(),
             opened_at=self.opened_at,
             damaged=self._reads.damaged,
+            prices=self._options.prices,
         )

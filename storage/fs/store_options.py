@@ -10,6 +10,7 @@ from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock
 from storage.fs.retention import Keep
 from storage.lsm.options import EngineOptions
 from storage.objects.health import Health
+from storage.prices import PriceList
 
 FOLLOW_SECONDS = 5.0
 """A look is a LIST and a HEAD, which at AWS are three dollars a month at this pace."""
@@ -34,6 +35,8 @@ class StoreOptions:
     `keep` is the schedule of snapshots that its writer takes and deletes, by period (see `retention`); empty: none.
     `scrub_seconds`: in so long all data is read once, beside its clients; None: never.
 
+    `prices` are those by which the status says what the store costs; None: it does not.
+
     `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
     None, for servers: for ever.
     """
@@ -44,6 +47,7 @@ class StoreOptions:
     journal_folder: Path | None = None
     keep: Keep = field(default_factory=dict)
     scrub_seconds: float | None = None
+    prices: PriceList | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     look_seconds: float = FOLLOW_SECONDS

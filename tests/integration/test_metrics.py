@@ -36,7 +36,8 @@ def promtool() -> str:
 
 def serve_with_metrics(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[Server, str]:
     port = unused_port()
-    server = make_server(store, create={"disk": "64MiB", "other": "1MiB"}, arguments=("--metrics", str(port)))
+    arguments = ("--metrics", str(port), "--prices", "aws-s3-standard,fetched=0/GiB")
+    server = make_server(store, create={"disk": "64MiB", "other": "1MiB"}, arguments=arguments)
     server.start()
     return server, f"http://127.0.0.1:{port}/metrics"
 
@@ -72,6 +73,14 @@ def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
     told: Any = server.host.json("stats", "--store", server.location)
     stats = {one["name"]: one["value"] for one in told["stats"]}
     assert seen['nbdserver_store_requests_total{verb="create"}'] <= stats["requests"]["create"]
+    asked = {verb: seen[f'nbdserver_store_requests_total{{verb="{verb}"}}'] for verb in stats["requests"]}
+    writes, reads = asked["create"] + asked["put"] + asked["list"], asked["get"] + asked["head"]
+    assert seen["nbdserver_requests_cost_total"] == pytest.approx((5 * writes + 0.4 * reads) / 1e6, rel=1e-6)
+    kept = seen["nbdserver_stored_bytes"] + seen["nbdserver_wal_bytes"]
+    assert seen["nbdserver_stored_month_cost"] == pytest.approx(0.023 * kept / (1 << 30), rel=1e-6)
+    assert seen["nbdserver_month_cost"] > seen["nbdserver_stored_month_cost"]
+    assert seen['nbdserver_cost_info{currency="USD"}'] == 1
+    assert stats["requests_cost"] >= seen["nbdserver_requests_cost_total"]
     for problem in (
         "store_failing",
         "failing_requests",

@@ -3,7 +3,8 @@
 import msgspec
 
 from storage.fs.status import DeviceUsage, StoreStatus
-from storage.stats import DEVICE_STATS, ENGINE_STATS, STATS
+from storage.prices import Costs
+from storage.stats import COST_STATS, DEVICE_STATS, ENGINE_STATS, STATS
 from tests.storage.lsm.worlds import World
 
 NOT_COUNTED = {"epoch"}
@@ -28,6 +29,13 @@ def test_every_number_of_a_status_is_in_the_list_and_the_other_way_round() -> No
 
 def test_every_number_of_a_device_is_in_its_list() -> None:
     assert [stat.name for stat in DEVICE_STATS] == [field.encode_name for field in msgspec.structs.fields(DeviceUsage)]
+
+
+def test_every_cost_is_in_its_list() -> None:
+    assert ["currency", *(stat.name for stat in COST_STATS)] == [
+        field.encode_name for field in msgspec.structs.fields(Costs)
+    ]
+    assert not {stat.name for stat in COST_STATS} & {stat.name for stat in STATS}
 
 
 async def test_an_engine_gives_all_of_its_numbers() -> None:

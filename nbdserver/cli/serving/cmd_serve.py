@@ -24,6 +24,7 @@ from nbdserver.cli.shared.parameters import (
     FOLDER_PATH,
     KEEP,
     NAME,
+    PRICES,
     SIZE,
     Place,
     json_option,
@@ -98,6 +99,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--cache-size", "cache_bytes", type=SIZE, help="Memory for decoded data.")
 @option("--keep", type=KEEP, default={}, metavar="hourly=24,daily=7", help="Take snapshots, and keep so many of each.")
 @option("--scrub-days", type=click.IntRange(0), default=SCRUB_DAYS, help="Read all data once in so long; 0: never.")
+@option("--prices", type=PRICES, default={}, metavar="LIST", help="What the store costs: aws-s3-standard, or prices.")
 @option("--metrics", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there, at /metrics.")
 @option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
 @option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")

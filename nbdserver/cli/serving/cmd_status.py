@@ -107,6 +107,8 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
         yield "uploaded", output.size(store["bytes_up"])
         yield "fetched", output.size(store["bytes_down"])
         yield "write amplification", f"{store['write_amplification']:.2f}"
+    if (costs := store["costs"]) is not None:
+        yield "cost of a month", f"{costs['month_cost']:.2f} {costs['currency']}, as since the server opened the store"
     yield "space amplification", f"{store['space_amplification']:.2f}"
     if store["maintenance"]:
         yield "maintenance", store["maintenance"]

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from nbdserver.config import DEFAULT_BIND, locate, parse_duration, parse_keep, parse_size
+from nbdserver.price_lists import parse_prices
 
 Command = Callable[..., Any]
 
@@ -89,6 +90,21 @@ class KeepType(click.ParamType[dict[str, int]]):
 
 
 KEEP = KeepType()
+
+
+class PricesType(click.ParamType[dict[str, float | str]]):
+    """`aws-s3-standard`, or prices by class with their units."""
+
+    name = "prices"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float | str]:
+        try:
+            return value if isinstance(value, dict) else parse_prices(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+PRICES = PricesType()
 
 
 class AddressType(click.ParamType[tuple[str, int]]):

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from nbdserver.cli.shared.config_file import commands_under, options
-from nbdserver.cli.shared.parameters import AddressType, DurationType, KeepType, SizeType
+from nbdserver.cli.shared.parameters import AddressType, DurationType, KeepType, PricesType, SizeType
+from nbdserver.price_lists import EXAMPLE
 
 Schema = dict[str, Any]
 
@@ -18,6 +19,7 @@ TYPES: Mapping[type, Schema] = {
     SizeType: {"type": ["string", "integer"], "examples": ["10GiB", 4096]},
     DurationType: {"type": "string", "examples": ["30m", "7d"]},
     KeepType: {"type": "string", "examples": ["hourly=24,daily=7"]},
+    PricesType: {"type": "string", "examples": ["aws-s3-standard", EXAMPLE]},
     AddressType: {"type": ["string", "integer"], "examples": [9100, "0.0.0.0:9100"]},
 }
 
