@@ -29,20 +29,21 @@ class ListSnapshots(msgspec.Struct, frozen=True, tag="list-snapshots"):
 
 class DiffSnapshot(msgspec.Struct, frozen=True, tag="diff-snapshot"):
     """What may differ between a snapshot and another one of its device, or, without one, what the device holds now: a
-    part of the ranges, from `offset` on, and where the next part begins.
+    part of the ranges, from `offset` on, `ranges_max` of them or somewhat more, and where the next part begins.
     """
 
     device: str
     snapshot: str
     other: str
     offset: int
+    ranges_max: int = RANGES_AT_ONCE
     writes: ClassVar[bool] = False
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
         device = store.device(f"{self.device}@{self.other}" if self.other else self.device)
         changes, size, at = device.history.since(self.snapshot), device.size, self.offset
         ranges: list[list[int]] = []
-        while at < size and len(ranges) < RANGES_AT_ONCE:
+        while at < size and len(ranges) < max(self.ranges_max, 1):
             for length, changed in changes.extents(at, size - at):
                 if changed and ranges and sum(ranges[-1]) == at:
                     ranges[-1][1] += length

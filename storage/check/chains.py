@@ -11,7 +11,6 @@ from storage.format.envelope import Header, ObjectKind, open_object
 from storage.format.manifest import decode
 from storage.format.names import manifest_name, wal_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
-from storage.lsm.options import MANIFESTS_KEPT
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 
@@ -28,7 +27,8 @@ async def check_manifests(asker: Asker, listed: Listed) -> None:
     wrong with them is a fault, but that a stalled writer could commit in the place of one that is gone.
     """
     number, manifest = asker.manifests.number, asker.manifests.manifest
-    wanted = sorted({*range(max(number - MANIFESTS_KEPT, 0) + 1, number + 1), *manifest.takeovers})
+    kept = asker.subject.options.manifests_kept
+    wanted = sorted({*range(max(number - kept, 0) + 1, number + 1), *manifest.takeovers})
     room = asyncio.Semaphore(CHAIN_READS_IN_FLIGHT)
 
     async def read(one: int) -> tuple[Header, bytes] | None:
@@ -119,6 +119,7 @@ async def read_log(asker: Asker) -> Replay | None:
         store_id=subject.key.store_id,
         env=subject.env,
         manifests=asker.manifests,
+        options=subject.options,
     )
     try:
         replay = await log.read_to_gap()

@@ -4,14 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from storage.check.findings import Kind
-from storage.check.subject import Asker, Findings
+from storage.check.subject import Asker
 from storage.crypto.keys import KEYS_PREFIX
 from storage.crypto.keyslots import keys_name
 from storage.env import epoch_of
 from storage.errors import Corrupt
 from storage.format.names import manifest_number, sst_id, sst_name, wal_number
-from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.options import MANIFESTS_KEPT
 from storage.lsm.recovery.completeness import Census, ask_headers, check_census, may_tell
 from storage.lsm.wal.log_object import Replay
 from storage.objects.base import ObjectInfo
@@ -46,14 +44,13 @@ def sorted_out(infos: Iterable[ObjectInfo]) -> Listed:
     return found
 
 
-def account(
-    findings: Findings, listed: Listed, manifests: Manifests, *, uses: Mapping[str, str], keys: int
-) -> list[str]:
+def account(asker: Asker, listed: Listed, *, uses: Mapping[str, str], keys: int) -> list[str]:
     """Count every object by its use; `uses` gives that of what is named under `compacted/`. Gives the ids of those that
     nothing names.
     """
-    manifest = manifests.manifest
-    kept = {*range(manifests.number - MANIFESTS_KEPT + 1, manifests.number + 1), *manifest.takeovers}
+    findings, manifests = asker.findings, asker.manifests
+    manifest, end = manifests.manifest, manifests.number + 1
+    kept = {*range(end - asker.subject.options.manifests_kept, end), *manifest.takeovers}
     for number, info in listed.manifests.items():
         findings.count(
             "manifests" if number in kept or number > manifests.number else "waiting to be deleted", info.size

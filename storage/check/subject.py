@@ -17,6 +17,7 @@ from storage.format.trunks import TrunkRef
 from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.tree_state import TreeState
@@ -56,6 +57,8 @@ class Subject:
     """What this host remembers of the store."""
     moment: Moment | None = None
     """None: the store is at rest, or its writer is elsewhere."""
+    options: EngineOptions = field(default_factory=EngineOptions)
+    """Those of its writers: how many manifests they keep."""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ class Asker:
             checkpoint_cipher=self.ciphers.checkpoint,
             store_id=subject.key.store_id,
             env=subject.env,
+            options=subject.options,
         )
 
     async def ask(self, name: str, ask: Callable[[], Awaitable[T]], who: str, *, fault: bool = False) -> T | None:

@@ -121,7 +121,7 @@ class _Survey:
             (self.manifests.manifest.tree, "tree of names"),
         ):
             uses |= {} if ref is None else {ref.id: use}
-        unnamed = account(self.findings, self.listed, self.manifests, uses=uses, keys=self.subject.keys_number)
+        unnamed = account(self.asker, self.listed, uses=uses, keys=self.subject.keys_number)
         await judge_unnamed(self.asker, unnamed, self.listed, self.found.replay)
         await self._rebuild(trailer)
         await self._analyse()

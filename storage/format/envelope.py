@@ -146,11 +146,15 @@ def decode_header(name: str, raw: Buffer, *, store_id: bytes, kinds: tuple[Objec
     )
 
 
-def seal_object(cipher: Cipher, header: Header, body: bytes | bytearray) -> tuple[bytes, bytes]:
-    """Seal `body` behind `header` (whose `size` and `parts` are filled in here). Gives the object and its tag."""
-    pieces = [memoryview(body)[i : i + PART_BYTES_MAX] for i in range(0, len(body), PART_BYTES_MAX)] or [
-        memoryview(b"")
-    ]
+def seal_object(
+    cipher: Cipher, header: Header, body: bytes | bytearray, part_bytes: int = PART_BYTES_MAX
+) -> tuple[bytes, bytes]:
+    """Seal `body`, in parts of `part_bytes`, behind `header` (whose `size` and `parts` are filled in here). Gives the
+    object and its tag.
+    """
+    if part_bytes > PART_BYTES_MAX:
+        raise BrokenInvariant(f"parts of {part_bytes} bytes are sealed, and whoever reads them refuses those")
+    pieces = [memoryview(body)[i : i + part_bytes] for i in range(0, len(body), part_bytes)] or [memoryview(b"")]
     packed = []
     for piece in pieces:
         codec, payload = compress(piece)

@@ -80,7 +80,7 @@ async def check_running(
     """
     context, env = engine.compactor.context, engine.compactor.context.env
     async with held(context) as moment:
-        subject = Subject(objects, engine.key, engine.keys_number, env, NameTree, moment=moment)
+        subject = Subject(objects, engine.key, engine.keys_number, env, NameTree, moment=moment, options=engine.options)
         surveyed = await survey(subject)
     if options.read_data:
         run = ReadRun(_reader(engine, objects), await read_times.load(), env, rate=options.rate, save=read_times.save)

@@ -162,7 +162,7 @@ async def check_store(
         key, number, _ = await unlock(objects, password, env, None, create=False, accept_rollback=False)
         anchor = None if host is None else await env.run("store", host.load)
         options.opening.step = "everything that it refers to"
-        subject = Subject(objects, key, number, env, NameTree, anchor)
+        subject = Subject(objects, key, number, env, NameTree, anchor, options=options.engine)
         return await check_at_rest(subject, objects, StoredReadTimes(host, env), check, progress)
     finally:
         await objects.close()
@@ -185,7 +185,7 @@ async def open_damaged(
         host = remembered(objects.url, options)
         key, number, _ = await unlock(objects, password, env, None, create=False, accept_rollback=False)
         anchor = None if host is None else await env.run("store", host.load)
-        surveyed = await survey(Subject(objects, key, number, env, NameTree, anchor))
+        surveyed = await survey(Subject(objects, key, number, env, NameTree, anchor, options=options.engine))
         opened = readable_view(surveyed, Ciphers.derive(key))
         tree = NameTree()
         if surveyed.tree_image is not None:

@@ -58,7 +58,7 @@ class Engine:
         self.closing = False
         self._single = context.single
         self._env = context.env
-        self._options = context.options
+        self.options = context.options
         self.flush_trigger = FlushTrigger(context.options)
         self.background = Background()
         """What goes on until the engine ends."""
@@ -108,8 +108,7 @@ class Engine:
         """
         frames = frames or Frames(SstNumbers(), FrameCache(options.cache_bytes))
         sst_numbers, cache = frames.sst_numbers, frames.cache
-        kept = options.manifests_kept
-        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, journal, kept)
+        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, options, journal)
         opened: Opened | None = None
         try:
             if read_only:
@@ -171,11 +170,11 @@ class Engine:
         self.garbage.add(self.manifests.take_old())
         start = partial(self.background.start, on_failure=self.fail)
         start("memtable flushes", self._flush_forever)
-        start("watch for a newer writer", partial(self.manifests.watch, self._options.watch_seconds))
+        start("watch for a newer writer", partial(self.manifests.watch, self.options.watch_seconds))
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
         start("watch of the space", self.compactor.watch)
-        start("sweep of leftovers", partial(self.sweeper.run, self._options.sweep_seconds))
+        start("sweep of leftovers", partial(self.sweeper.run, self.options.sweep_seconds))
         self.log_moved()
 
     async def look_for_newer(self) -> None:

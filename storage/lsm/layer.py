@@ -33,25 +33,16 @@ from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import Base, LayerTable, write_charge, zero_charge
 from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.options import EngineOptions
 from storage.lsm.read.assemble import Assembly, Piece
 from storage.lsm.read.extents import ExtentState, extents
 from storage.lsm.read.gathered import GatheredBlocks
-from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX, ReadAhead
+from storage.lsm.read.read_ahead import ReadAhead
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.queue import LayerQueue
-from storage.units import KIB, MIB
 
-ATOMIC_BYTES_MAX = 8 * MIB
-"""A write up to this size is one record of the log and so all there or not there after a crash."""
-
-FRAGMENTS_MAX = 4
-"""A block read from more entries of the index than this is put together once and kept."""
-
-ASSEMBLE_BYTES_MIN = 64 * KIB
-"""Smaller reads do not pay for putting a whole block together (about 50 us)."""
-
-LOADING_MAX = 8 * WINDOW_BLOCKS_MAX
-"""Frames on their way beyond which nothing is fetched ahead: 128 MiB."""
+LOADING_MAX = 512
+"""Frames on their way beyond which nothing is fetched ahead: 128 MiB, eight windows of read-ahead."""
 
 
 class Layer:
@@ -67,7 +58,7 @@ class Layer:
         index: LayerIndex,
         source: FrameSource,
         cache: FrameCache,
-        kept_bytes_max: int,
+        options: EngineOptions,
     ) -> None:
         self.number = number
         self.index = index
@@ -85,9 +76,13 @@ class Layer:
         """Parts of the memtables of the layer that it was made of, newest first, until they are in its index. What that
         layer keeps later (parts of sectors over what cannot be read) is not among them: it has its own of those."""
         self.memtables: list[LayerTable] = [self.active]
-        self._read_ahead = ReadAhead()
+        self._read_ahead = ReadAhead(options.reads.window_blocks_max)
         self.gathered = GatheredBlocks()
-        self._kept_bytes_max = kept_bytes_max
+        self._kept_bytes_max = options.kept_bytes_max
+        self._atomic_bytes_max = options.atomic_bytes_max
+        self._fragments_max = options.reads.fragments_max
+        self._assemble_bytes_min = options.reads.assemble_bytes_min
+        self._blocks_few = options.reads.blocks_few
         self.written_bytes = 0
         """By clients since the store was opened, also what was overwritten."""
         self.kept_bytes = 0
@@ -150,7 +145,7 @@ class Layer:
         pieces = self._gather(assembly, offset, length)
         if assembly.missing:
             return None
-        if assembly.fragments > FRAGMENTS_MAX and length >= ASSEMBLE_BYTES_MIN:
+        if assembly.fragments > self._fragments_max and length >= self._assemble_bytes_min:
             self._assemble(offset >> BLOCK_SHIFT)
         return pieces
 
@@ -210,7 +205,7 @@ class Layer:
     def prefetch(self, offset: int, length: int) -> None:
         """Bring a range into the cache in the background, at most as much of it as the read-ahead window holds."""
         first = offset >> BLOCK_SHIFT
-        end = min(((offset + length - 1) >> BLOCK_SHIFT) + 1, first + WINDOW_BLOCKS_MAX)
+        end = min(((offset + length - 1) >> BLOCK_SHIFT) + 1, first + self._read_ahead.window_blocks_max)
         if self._source.loading < LOADING_MAX:
             self._prefetch_blocks(range(first, end))
 
@@ -223,7 +218,7 @@ class Layer:
 
     def extents(self, offset: int, length: int) -> list[tuple[int, ExtentState]]:
         """Runs (bytes, state) of a range: data, allocated zeros, holes. May stop early, never awaits."""
-        return extents(self.memtables, self.index, offset, length)
+        return extents(self.memtables, self.index, offset, length, blocks_few=self._blocks_few)
 
     # --- writing
 
@@ -234,9 +229,9 @@ class Layer:
         length = len(data)
         if self.kept_bytes >= self._kept_bytes_max:
             self._refuse_parts(offset, length)
-        if length > ATOMIC_BYTES_MAX:
+        if length > self._atomic_bytes_max:
             view = memoryview(data)
-            step = ATOMIC_BYTES_MAX - (offset & BLOCK_OFFSET)
+            step = self._atomic_bytes_max - (offset & BLOCK_OFFSET)
             self.write(offset, view[:step])
             return self.write(offset + step, view[step:])
         writes = self._writes

@@ -28,6 +28,7 @@ from storage.lsm.layer import Layer
 from storage.lsm.memtable.link import Links
 from storage.lsm.memtable.memtable import OPERATION_OVERHEAD, Memtable
 from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.options import EngineOptions
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.tree_state import TreeEffects, TreeState
 from storage.lsm.wal.group_commit import GroupCommit
@@ -51,7 +52,7 @@ class Layers:
         commit: GroupCommit,
         source: FrameSource,
         cache: FrameCache,
-        kept_bytes_max: int,
+        options: EngineOptions,
     ) -> None:
         """`flushed`: the sequence up to which the manifest holds everything."""
         self.tree = tree
@@ -67,7 +68,7 @@ class Layers:
         self._commit = commit
         self._source = source
         self._cache = cache
-        self._kept_bytes_max = kept_bytes_max
+        self._options = options
         self._unknown: set[int] = set()
         """Layers that the stored tree has and the indexes have not: the log must say that they were dropped."""
         for trunk in tree.trunks():
@@ -87,7 +88,7 @@ class Layers:
             index=index,
             source=self._source,
             cache=self._cache,
-            kept_bytes_max=self._kept_bytes_max,
+            options=self._options,
         )
         return layer
 

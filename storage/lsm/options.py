@@ -1,10 +1,17 @@
-"""The options of an engine. Sizes in bytes, times in seconds; the defaults are those that servers run with."""
+"""The options of an engine. Sizes in bytes, times in seconds; the defaults are those that servers run with.
+
+They are those of whoever opens an engine, and the configuration of a server has `cache_bytes` alone of them. The others
+follow from what a request, a frame and a turn of the event loop cost, not from what a server is for: nobody who runs
+one has a reason to set them, and a wrong one costs speed that nobody would look for here. They are options since worlds
+of the simulation give each of them values that make rare situations common.
+"""
 
 import msgspec
 
 from storage.bucket.pace import ObjectSizes
 from storage.format.checkpoint import ROWS_PER_PART
-from storage.units import GIB, MIB
+from storage.format.envelope import PART_BYTES_MAX
+from storage.units import GIB, KIB, MIB
 
 MANIFESTS_KEPT = 16
 """The newest so many stay: a reader that is a few commits behind still finds the manifest that it has listed, and who
@@ -13,6 +20,65 @@ looks for the cause of damage has the last steps before it. One is enough for th
 
 LEFTOVER_SECONDS_MIN = 24 * 3600.0
 """Nothing younger is swept: somebody has a day to notice that a store is not all there."""
+
+GAP_BYTES_MAX = 64 * KIB
+"""Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
+
+PRUNE_AFTER = 16
+"""Patches added to a block between two prunings of its chain: pruning costs as much as adding ten."""
+
+BLOCKS_FEW = 256
+"""Who asks for the extents of so many has each looked at, without asking first where the memtables have anything: half
+a millisecond."""
+
+
+class LogOptions(msgspec.Struct, frozen=True):
+    """How the log is written, and how it is read when a store is opened: options of `wal/`."""
+
+    in_flight_max: int = 4
+    """PUTs under way at a time, at least one. Behind the window that a fence jumps over none begins, however many."""
+    usual_seconds_first: float = 0.01
+    """What a PUT is taken to need before one was seen: half of it is between two that flushes wait for."""
+    seal_inline_bytes_max: int = 64 * KIB
+    """Operations of a batch that is sealed on the event loop: 30 us there cost less than a trip to a thread."""
+    reads_in_flight: int = 32
+    """Objects asked for at a time, while a store is opened."""
+
+
+class ReadOptions(msgspec.Struct, frozen=True):
+    """How reads are answered: options of `layer`, `read/` and `sst/`."""
+
+    fragments_max: int = 4
+    """A block read from more entries of the index than this is put together once and kept."""
+    assemble_bytes_min: int = 64 * KIB
+    """Smaller reads do not pay for putting a whole block together (about 50 us)."""
+    window_blocks_max: int = 64
+    """How far a sequential reader is read ahead: 16 MiB, four ranged GETs."""
+    gap_bytes_max: int = GAP_BYTES_MAX
+    """See there."""
+    blocks_few: int = BLOCKS_FEW
+    """See there."""
+
+
+class IndexOptions(msgspec.Struct, frozen=True):
+    """How the index in memory is kept, and how it is read when a store is opened: options of `index/`."""
+
+    prune_after: int = PRUNE_AFTER
+    """See there: at most 256, since ages of chains are bytes."""
+    entries_in_step: int = 64
+    """Entries of a flush that are put into it between two turns of the event loop: 10 us each, with its frame put into
+    the cache."""
+    reads_in_flight: int = 32
+    """Indexes of SSTs asked for at a time, while a store is opened."""
+
+
+class FlushOptions(msgspec.Struct, frozen=True):
+    """What a memtable becomes: options of `flush/`."""
+
+    full_sectors_min: int = 32
+    """A block that is wholly known and has this many sectors of data is written as one full frame; fewer than all."""
+    sectors_together: int = 64
+    """Sectors completed together: 64 frames of 256 KiB at most, and about a millisecond of the event loop."""
 
 
 class MaintenanceOptions(msgspec.Struct, frozen=True):
@@ -63,6 +129,8 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     """That is done also while they write, and however little they have written."""
     rows_per_part: int = ROWS_PER_PART
     """Of a checkpoint: about so many rows are sealed as one, and opened as one by a start."""
+    frames_in_step: int = 256
+    """Frames pointed elsewhere between two turns of the event loop: about half a millisecond."""
     checkpoint_at_rest: bool = False
     """When nothing else is to be done, write a checkpoint if any SST is beside it: then all are movable."""
 
@@ -120,7 +188,15 @@ class EngineOptions(msgspec.Struct, frozen=True):
     sizes: ObjectSizes = ObjectSizes()
     """Of objects, between which the measured rate of uploads decides."""
     manifests_kept: int = MANIFESTS_KEPT
-    """The newest ones, which are no garbage. A check of the store expects the usual number."""
+    """The newest ones, which are no garbage, and which a check expects; at least one."""
     leftover_seconds: float = LEFTOVER_SECONDS_MIN
     """What lies in the store for less long is no leftover."""
+    atomic_bytes_max: int = 8 * MIB
+    """A write up to this size is one record of the log and so all there or not there after a crash."""
+    part_bytes: int = PART_BYTES_MAX
+    """Of what is sealed as one, in objects of the log, manifests and images of the tree; no more than the format's."""
+    log: LogOptions = LogOptions()
+    reads: ReadOptions = ReadOptions()
+    index: IndexOptions = IndexOptions()
+    flush: FlushOptions = FlushOptions()
     maintenance: MaintenanceOptions = MaintenanceOptions()

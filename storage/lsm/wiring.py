@@ -127,7 +127,7 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
     position = log_position(opened, read_only=context.read_only)
     ownership = _ownership(context, position)
     ssts = _ssts(context, codec, position, pace)
-    pacing = Pacing(pace, push_seconds=context.options.push_seconds)
+    pacing = Pacing(pace, context.options)
     log = _log(context, engine, position, ownership, writes, pace, pacing, cache, journal)
     commit = GroupCommit(
         log=log,
@@ -148,13 +148,14 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
         manifests=manifests,
         ssts=ssts,
         source=source,
-        installer=Installer(cache, context.sst_numbers.location),
+        installer=Installer(cache, context.sst_numbers.location, context.options.index.entries_in_step),
         garbage=garbage,
         durable=engine.durable,
         on_truncated=ownership.remember,
         on_listed=lambda size: compactor.grown(size),
         installing=(installing := asyncio.Lock()),
         cut=manifests.manifest.sequence,
+        options=context.options.flush,
     )
     compactor = _compactor(context, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
     return Parts(cache, ownership, writes, journal, source, log, commit, layers, garbage, flush, compactor)
@@ -208,25 +209,23 @@ def _compactor(
         cut=lambda: flush.cut,
         tree_durable=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
         to_its_end=engine.to_its_end,
-        rows_per_part=context.options.maintenance.rows_per_part,
+        options=context.options,
     )
-    options = context.options.maintenance
-    return Compactor(jobs, options, written=lambda: writes.sequence, on_debt=writes.maintenance_is_behind)
+    return Compactor(jobs, written=lambda: writes.sequence, on_debt=writes.maintenance_is_behind)
 
 
 def _writes(context: Context) -> tuple[WriteState, Pace, Journal]:
     options, opened = context.options, context.opened
+    most, monotonic = options.unlogged_bytes_max, context.env.monotonic
     gate = Gate(asyncio.get_running_loop().call_soon)
     pressure = Pressure(
         gate,
-        unlogged_max=options.unlogged_bytes_max,
+        unlogged_max=most,
         memtable_max=options.memtable_bytes_max,
         log_objects_max=options.log_objects_max,
         log_bytes_max=options.log_bytes_max,
     )
-    sequence = max(opened.manifests.manifest.sequence, opened.replay.sequence)
-    writes, monotonic = WriteState(sequence=sequence, pressure=pressure), context.env.monotonic
-    most = options.unlogged_bytes_max
+    writes = WriteState(sequence=max(opened.manifests.manifest.sequence, opened.replay.sequence), pressure=pressure)
     journal = Journal(writes.unkept, bytes_max=most, on_size=writes.journal_holds, monotonic=monotonic)
     return writes, Pace(monotonic, pressure.set_rate, options.sizes), journal
 
@@ -255,10 +254,11 @@ def _log(
     cache: FrameCache,
     journal: Journal,
 ) -> LogWriter:
-    opened, store_id, env = context.opened, context.key.store_id, context.env
+    opened, store_id, env, options = context.opened, context.key.store_id, context.env, context.options
+    sealer = LogSealer(opened.ciphers.wal, options, store_id=store_id, epoch=opened.epoch, env=env, position=position)
     return LogWriter(
         store=context.store,
-        sealer=LogSealer(opened.ciphers.wal, store_id=store_id, epoch=opened.epoch, env=env, position=position),
+        sealer=sealer,
         position=position,
         pace=pace,
         pacing=pacing,
@@ -283,6 +283,7 @@ def _source(context: Context, codec: FrameCodec, cache: FrameCache, engine: Supe
         on_missing=lambda _: engine.look_for_newer(),
         witness=lambda: context.single.get(manifest_name(manifests.number), 0, 1),
         patience_seconds=context.options.patience_seconds,
+        gap_bytes_max=context.options.reads.gap_bytes_max,
     )
 
 
@@ -301,6 +302,7 @@ def _ssts(context: Context, codec: FrameCodec, position: LogPosition, pace: Pace
         acknowledged=lambda: position.acknowledged,
         look_for_newer=opened.manifests.look_for_newer,
         pace=pace,
+        part_bytes=context.options.part_bytes,
     )
 
 
@@ -316,7 +318,7 @@ def _layers(
         commit=commit,
         source=source,
         cache=cache,
-        kept_bytes_max=context.options.kept_bytes_max,
+        options=context.options,
     )
 
 

@@ -37,8 +37,9 @@ FIRST_LATENCY_SECONDS = 0.2
 class Hedge:
     """When a create is sent once more; one for all who share a store."""
 
-    def __init__(self, env: Env) -> None:
+    def __init__(self, env: Env, seconds_min: float = HEDGE_SECONDS_MIN) -> None:
         self._env = env
+        self._seconds_min = seconds_min
         self._rate = Rate()
         self._latency = FIRST_LATENCY_SECONDS
         self._second_attempts = 0
@@ -46,7 +47,7 @@ class Hedge:
 
     def delay(self, size: int) -> float:
         """Seconds after which a create of `size` bytes that has no answer is sent again."""
-        return max(HEDGE_SECONDS_MIN, HEDGE_FACTOR * (self._latency + self._rate.expected(size)))
+        return max(self._seconds_min, HEDGE_FACTOR * (self._latency + self._rate.expected(size)))
 
     async def run(self, create: Callable[[], Awaitable[None]], size: int, on_second: Callable[[], None]) -> None:
         """`create()`, twice if need be; `on_second` is called before the second. Raises the first AlreadyExists, or

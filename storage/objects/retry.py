@@ -33,7 +33,7 @@ from storage.errors import (
 )
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo, ObjectStore
 from storage.objects.health import SILENT_SECONDS, Health
-from storage.objects.hedge import Hedge
+from storage.objects.hedge import HEDGE_SECONDS_MIN, Hedge
 from storage.units import KIB
 
 T = TypeVar("T")
@@ -60,13 +60,21 @@ class RetryingStore:
     At the deadline the last Unavailable is raised; what was under way then may still happen.
     """
 
-    def __init__(self, inner: ObjectStore, env: Env, deadline_seconds: float | None) -> None:
+    def __init__(
+        self,
+        inner: ObjectStore,
+        env: Env,
+        deadline_seconds: float | None,
+        *,
+        hedge_seconds_min: float = HEDGE_SECONDS_MIN,
+    ) -> None:
+        """No create is sent a second time before `hedge_seconds_min`: for worlds whose stores answer in their time."""
         self._inner = inner
         self._env = env
         self._deadline_seconds = deadline_seconds
         self._once = False
         self.health = Health(inner.url, env)
-        self._hedge = Hedge(env)
+        self._hedge = Hedge(env, hedge_seconds_min)
 
     def with_deadline(self, seconds: float | None) -> "RetryingStore":
         """The same store with another deadline; closing one of them closes it for all."""

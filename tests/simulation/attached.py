@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from storage.fs.device import Device
-from storage.lsm import layer as layer_module
 from storage.lsm.memtable.gate import RateLimiter
 from storage.lsm.read.assemble import Piece
 from tests.simulation import changes
@@ -107,7 +106,7 @@ class Attached:
         given = content if self._chance.random() < 0.5 else memoryview(bytearray(content))
         sequence = device.write(offset, given)
         # Longer writes than the limit are two operations, and a crash may fall between them.
-        limit = layer_module.ATOMIC_BYTES_MAX
+        limit = self._work.profile.options.atomic_bytes_max
         at = 0
         while length - at > limit:
             step = limit - ((offset + at) % BLOCK_BYTES)

@@ -133,7 +133,7 @@ def inspect(world: Audited) -> None:
 
     async def work(client: Client, env: SimEnv) -> None:
         store = RetryingStore(client, env, OPEN_SECONDS)
-        found = await survey(Subject(store, KEY, 1, env, Tree))
+        found = await survey(Subject(store, KEY, 1, env, Tree, options=world.profile.options))
         complain("a copy", found)
 
     in_copy(world, world.damage.healed(), work)

@@ -1,19 +1,23 @@
-"""What one world is like, drawn from its seed: sizes and limits, habits of clients, misbehaviour of the store.
+"""What one world is like, drawn from its seed: options of the engine, habits of clients, misbehaviour of the store.
 
-Worlds differ on purpose (swarm testing): each draws which faults there are at all, how large the engine's limits are,
+Worlds differ on purpose (swarm testing): each draws which faults there are at all, what the engine is opened with,
 and what its clients like to do. A rare situation is common in some of the worlds.
 """
 
 import random
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
 from storage.bucket.pace import ObjectSizes
-from storage.lsm.options import EngineOptions, MaintenanceOptions
+from storage.lsm.options import (
+    EngineOptions,
+    FlushOptions,
+    IndexOptions,
+    LogOptions,
+    MaintenanceOptions,
+    ReadOptions,
+)
 from tests.simulation.store import Faults
 
 KIB = 1024
@@ -43,24 +47,13 @@ SOUND_TIMES = 5
 """Worlds without damaged data are left sound, so many for one of each kind of those."""
 
 
-OPTIONS = {
-    "BULK_BYTES_MIN",
-    "INLINE_BYTES_MAX",
-    "LEFTOVER_SECONDS_MIN",
-    "LOG_OBJECTS_MAX",
-    "ROWS_PER_PART",
-    "SST_BYTES_MAX",
-    "SST_BYTES_MIN",
-}
-"""What is drawn under the name of a constant and is an option of the engine."""
-
-
 @dataclass(frozen=True)
 class Profile:
     """One world."""
 
-    constants: dict[str, Number]
     options: EngineOptions
+    hedge_seconds_min: float
+    """When a create that has no answer is sent again at the earliest."""
     faults: Faults
     damage: str
     """What happens to one object, one of DAMAGE or of DAMAGE_OF_PARTS (see `damage`)."""
@@ -93,7 +86,9 @@ def draw(chance: random.Random) -> Profile:
     flush_bytes = pick([64 * KIB, 300 * KIB, MIB, 4 * MIB, 64 * MIB])
     object_bytes = pick([BLOCK, 2 * BLOCK, MIB, 16 * MIB])
     stale = pick([0.0, 0.0, 0.0, 0.3, 2.0])
-    constants: dict[str, Number] = {
+    # The names are older than those of the options, and stay: seeds are made of them below, and what was found with one
+    # is to be found again.
+    drawn: dict[str, Number] = {
         "BULK_BYTES_MIN": pick([BLOCK, 2 * BLOCK, 2 * BLOCK, MIB, 4 * MIB]),
         "INLINE_BYTES_MAX": pick([64 * KIB, 300 * KIB, MIB, 8 * MIB]),
         "ATOMIC_BYTES_MAX": pick([600 * KIB, MIB, 8 * MIB, 8 * MIB]),
@@ -104,7 +99,6 @@ def draw(chance: random.Random) -> Profile:
         "push_seconds": pick([0.05, 1.0]),
         "IN_FLIGHT_MAX": pick([1, 2, 4, 16]),
         "USUAL_SECONDS_FIRST": pick([0.0005, 0.01, 0.1]),
-        # Of what a check expects; the engine itself is told by its options.
         "MANIFESTS_KEPT": 16 if stale else pick([1, 2, 16]),
         "READS_IN_FLIGHT": pick([2, 32]),
         "REPOINT_SLICE": pick([1, 1, 3, 256]),
@@ -125,39 +119,27 @@ def draw(chance: random.Random) -> Profile:
         "STEPS_AT_ONCE": pick([1, 256]),
         "HEDGE_SECONDS_MIN": pick([0.02, 0.2, 1.0]),
     }
-    constants["INDEX_READS_IN_FLIGHT"] = constants["READS_IN_FLIGHT"]
-    sizes = ObjectSizes(
-        bulk_bytes_min=int(constants["BULK_BYTES_MIN"]),
-        inline_bytes_max=int(constants["INLINE_BYTES_MAX"]),
-        sst_bytes_max=object_bytes,
-        sst_bytes_min=int(constants["SST_BYTES_MIN"]),
-    )
-    options = EngineOptions(
-        flush_objects=int(constants["LOG_OBJECTS_MAX"]),
-        log_objects_max=int(constants["LOG_OBJECTS_MAX"]),
-        sizes=sizes,
-        manifests_kept=int(constants["MANIFESTS_KEPT"]),
-        leftover_seconds=constants["LEFTOVER_SECONDS_MIN"],
-        flush_seconds=constants.pop("flush_seconds"),
-        push_seconds=constants.pop("push_seconds"),
-        sweep_seconds=constants.pop("sweep_seconds"),
+    drawn["INDEX_READS_IN_FLIGHT"] = drawn["READS_IN_FLIGHT"]
+    options = _options(
+        drawn,
+        flush_seconds=drawn.pop("flush_seconds"),
+        push_seconds=drawn.pop("push_seconds"),
+        sweep_seconds=drawn.pop("sweep_seconds"),
         cache_bytes=pick([0, 300 * KIB, 2 * MIB, 64 * MIB]),
         flush_bytes=flush_bytes,
         unlogged_bytes_max=pick([MIB, 4 * MIB, 256 * MIB]),
         memtable_bytes_max=max(4 * flush_bytes, pick([4 * MIB, 256 * MIB])),
-        maintenance=msgspec.structs.replace(
-            _maintenance(random.Random(chance.random())), rows_per_part=int(constants["ROWS_PER_PART"])
-        ),
+        maintenance=_maintenance(random.Random(chance.random())),
     )
     faults = _faults(chance, stale)
     damage = random.Random(chance.random()).choice(DAMAGE)
-    snapshots = _snapshots(random.Random(f"snapshots {damage} {faults.seconds} {constants}"), damage)
+    snapshots = _snapshots(random.Random(f"snapshots {damage} {faults.seconds} {drawn}"), damage)
     if not damage:
         parts = (*DAMAGE_OF_PARTS, *("",) * SOUND_TIMES)
-        damage = random.Random(f"parts {faults.seconds} {constants}").choice(parts)
+        damage = random.Random(f"parts {faults.seconds} {drawn}").choice(parts)
     return Profile(
-        constants={name: value for name, value in constants.items() if name not in OPTIONS},
         options=options,
+        hedge_seconds_min=drawn["HEDGE_SECONDS_MIN"],
         faults=faults,
         damage=damage,
         step_seconds=pick([0.0, 1e-5, 2e-4]),
@@ -176,6 +158,51 @@ def draw(chance: random.Random) -> Profile:
         cancels=pick([0.0, 0.1, 0.5]),
         audits=pick([0.015, 0.04, 0.08]),
         audit_steps=pick([300, 1000, 3000]),
+    )
+
+
+def _options(drawn: dict[str, Number], *, maintenance: MaintenanceOptions, **more: Number) -> EngineOptions:
+    """Those of an engine, of which some were drawn under names of their own."""
+    counts = {name: int(value) for name, value in drawn.items()}
+    return EngineOptions(
+        atomic_bytes_max=counts["ATOMIC_BYTES_MAX"],
+        part_bytes=counts["PART_BYTES_MAX"],
+        flush_objects=counts["LOG_OBJECTS_MAX"],
+        log_objects_max=counts["LOG_OBJECTS_MAX"],
+        manifests_kept=counts["MANIFESTS_KEPT"],
+        leftover_seconds=drawn["LEFTOVER_SECONDS_MIN"],
+        sizes=ObjectSizes(
+            bulk_bytes_min=counts["BULK_BYTES_MIN"],
+            inline_bytes_max=counts["INLINE_BYTES_MAX"],
+            sst_bytes_max=counts["SST_BYTES_MAX"],
+            sst_bytes_min=counts["SST_BYTES_MIN"],
+        ),
+        log=LogOptions(
+            in_flight_max=counts["IN_FLIGHT_MAX"],
+            usual_seconds_first=drawn["USUAL_SECONDS_FIRST"],
+            seal_inline_bytes_max=counts["SEAL_INLINE_BYTES_MAX"],
+            reads_in_flight=counts["READS_IN_FLIGHT"],
+        ),
+        reads=ReadOptions(
+            fragments_max=counts["FRAGMENTS_MAX"],
+            assemble_bytes_min=counts["ASSEMBLE_BYTES_MIN"],
+            window_blocks_max=counts["WINDOW_BLOCKS_MAX"],
+            gap_bytes_max=counts["GAP_BYTES_MAX"],
+            blocks_few=counts["BLOCKS_FEW"],
+        ),
+        index=IndexOptions(
+            prune_after=counts["PRUNE_AFTER"],
+            entries_in_step=counts["REPOINT_SLICE"],
+            reads_in_flight=counts["INDEX_READS_IN_FLIGHT"],
+        ),
+        flush=FlushOptions(
+            full_sectors_min=counts["FULL_SECTORS_MIN"],
+            sectors_together=counts["COMPLETE_SECTORS"],
+        ),
+        maintenance=msgspec.structs.replace(
+            maintenance, rows_per_part=counts["ROWS_PER_PART"], frames_in_step=counts["STEPS_AT_ONCE"]
+        ),
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -271,23 +298,3 @@ def _faults(chance: random.Random, stale: float) -> Faults:
         outages=outages,
         remote=chance.random() < 0.7,
     )
-
-
-@contextmanager
-def constants(values: dict[str, Number]) -> Iterator[None]:
-    """Set module constants of the engine, in every module that has imported them, for the time of a world."""
-    saved = []
-    known = set()
-    for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("storage."):
-            for name, value in values.items():
-                if isinstance(vars(module).get(name), int | float):
-                    known.add(name)
-                    saved.append((module, name, vars(module)[name]))
-                    setattr(module, name, value)
-    try:
-        assert known == set(values), f"the engine has no constants called {sorted(set(values) - known)}"
-        yield
-    finally:
-        for module, name, value in saved:
-            setattr(module, name, value)

@@ -44,7 +44,7 @@ async def open_engine(
     journal: SimFiles | None = None,
 ) -> tuple[Store, Tree]:
     """Open the store as `storage.fs.opening._open` does, with the key given."""
-    patient = RetryingStore(client, env, None)
+    patient = RetryingStore(client, env, None, hedge_seconds_min=profile.hedge_seconds_min)
     tree = Tree()
     engine = await Engine.open(
         store=patient,
@@ -79,12 +79,12 @@ def complain(where: str, found: Surveyed) -> None:
         raise Violation(f"a check of {where} finds {first.kind}: {first.object}: {first.sentence} {first.ranges[:3]}")
 
 
-async def check_memory(store: Store) -> None:
+async def check_memory(store: Store, profile: Profile) -> None:
     """Violation: what a writer has in memory is not what its store says, or that is not whole."""
     engine = engine_of(store)
     async with held(engine.compactor.context) as moment:
         objects = objects_of(store).with_deadline(OPEN_SECONDS)
-        found = await survey(Subject(objects, KEY, 1, env_of(store), Tree, moment=moment))
+        found = await survey(Subject(objects, KEY, 1, env_of(store), Tree, moment=moment, options=profile.options))
     complain("a running writer", found)
 
 

@@ -25,7 +25,6 @@ from tests.simulation.happenings import Happenings, Poison
 from tests.simulation.host import SimHost
 from tests.simulation.limit import WORLD_SECONDS_MAX, Hung, time_limit
 from tests.simulation.loop import Process, Stuck
-from tests.simulation.profile import constants
 from tests.simulation.reader import Reader
 from tests.simulation.reading import check_memory
 from tests.simulation.store import HANG_SECONDS, Client, Faults
@@ -80,21 +79,20 @@ class World(Happenings):
         propagated, engine_log.propagate = engine_log.propagate, False
         engine_log.addHandler(handler)
         try:
-            with constants(self.profile.constants):
-                try:
-                    with time_limit(WORLD_SECONDS_MAX, self._hangs):
-                        self.loop.run(self._life())
-                except Hung:
-                    pass
-                except Stuck as stuck:
-                    self.violate(f"{stuck}: {[(str(w.process), w.state) for w in self._writers]}")
-                if self.loop.complaints:
-                    self.violate(f"nobody looked at: {self.loop.complaints[0]}")
-                self.seen["flush answered after a later writer had opened"] += self.oracle.stale_acknowledgements
-                for writer in self._writers:
-                    self.seen.update({f"job: {job}": count for job, count in writer.jobs().items()})
-                result = Result(self._seed, self._digest.hexdigest(), self.violation, self.seen)
-                self.loop.wind_up()
+            try:
+                with time_limit(WORLD_SECONDS_MAX, self._hangs):
+                    self.loop.run(self._life())
+            except Hung:
+                pass
+            except Stuck as stuck:
+                self.violate(f"{stuck}: {[(str(w.process), w.state) for w in self._writers]}")
+            if self.loop.complaints:
+                self.violate(f"nobody looked at: {self.loop.complaints[0]}")
+            self.seen["flush answered after a later writer had opened"] += self.oracle.stale_acknowledgements
+            for writer in self._writers:
+                self.seen.update({f"job: {job}": count for job, count in writer.jobs().items()})
+            result = Result(self._seed, self._digest.hexdigest(), self.violation, self.seen)
+            self.loop.wind_up()
         finally:
             engine_log.removeHandler(handler)
             engine_log.propagate = propagated
@@ -283,7 +281,7 @@ class World(Happenings):
         try:
             await writer.store.flush()
             if not self.damage.name:
-                await check_memory(writer.store)
+                await check_memory(writer.store, self.profile)
                 self.count("check of a running writer")
         except (Fenced, Closed):
             return

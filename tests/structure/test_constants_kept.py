@@ -13,8 +13,6 @@ PROGRAM = ("storage", "nbdserver")
 
 ALLOWED = {
     "tests/structure/test_constants_kept.py": "its own examples",
-    "tests/simulation/profile.py": "worlds draw sizes that nobody else varies, for all modules at once",
-    "tests/nbdserver/cli/test_backend.py": "a command in a process of its own, whose answers come in smaller parts",
 }
 """Files that do so, and why."""
 

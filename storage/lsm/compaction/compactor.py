@@ -63,7 +63,6 @@ class Compactor:
     def __init__(
         self,
         context: JobContext,
-        options: MaintenanceOptions,
         *,
         written: Callable[[], int],
         on_debt: Callable[[float], None],
@@ -73,8 +72,8 @@ class Compactor:
         """
         self.context = context
         """What its jobs work with."""
-        self._options = options
-        self.thorough = thorough(options)
+        self._options = context.options.maintenance
+        self.thorough = thorough(self._options)
         """The thresholds of somebody who asks for maintenance now."""
         self._written = written
         self._on_debt = on_debt
@@ -276,6 +275,7 @@ class Compactor:
             behind=self._defragmented,
             bytes_max=None if to_the_end else options.job_bytes_max,
             object_bytes=context.ssts.pace.object_bytes,
+            gap_bytes_max=context.options.reads.gap_bytes_max,
             skipped=self._unreadable.keys(),
             run=context.ssts.encode,
         )

@@ -22,7 +22,6 @@ from storage.lsm.compaction.plan import WINDOW_BLOCKS, PatchedBlock, Window
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_SHIFT
 from storage.lsm.index.trunk import Trunk
-from storage.lsm.sst.ranges import GAP_BYTES_MAX
 
 WINDOW_PAGES_AT_ONCE = 32
 """Copied between two turns of the event loop: about half a millisecond."""
@@ -35,6 +34,7 @@ async def find_fragmented(
     behind: tuple[int, int],
     bytes_max: int | None,
     object_bytes: int,
+    gap_bytes_max: int,
     skipped: Collection[tuple[int, int]],
     run: Callable[[Callable[[], list[Window]]], Awaitable[list[Window]]],
 ) -> list[Window]:
@@ -50,7 +50,7 @@ async def find_fragmented(
     left_out = {(layer, block // WINDOW_BLOCKS * WINDOW_BLOCKS) for layer, block in skipped}
     of_an_sst = max(object_bytes // BLOCK_BYTES, 1)
     for parts in _steps(heads, behind):
-        for window in await run(partial(_fragmented, parts, pieces, of_an_sst)):
+        for window in await run(partial(_fragmented, parts, pieces, of_an_sst, gap_bytes_max)):
             if (window.layer, window.first) not in left_out:
                 found.append(window)
                 total += window.size
@@ -109,22 +109,24 @@ def _bases(index: BlockMap, number: int) -> Columns:
     }
 
 
-def _fragmented(parts: list[tuple[int, Columns]], pieces: int, of_an_sst: int) -> list[Window]:
-    return [window for layer, bases in parts for window in _of_page(layer, bases, pieces, of_an_sst)]
+def _fragmented(parts: list[tuple[int, Columns]], pieces: int, of_an_sst: int, gap_bytes_max: int) -> list[Window]:
+    return [window for layer, bases in parts for window in _of_page(layer, bases, pieces, of_an_sst, gap_bytes_max)]
 
 
-def _of_page(layer: int, bases: Columns, pieces: int, of_an_sst: int) -> Iterator[Window]:
+def _of_page(layer: int, bases: Columns, pieces: int, of_an_sst: int, gap_bytes_max: int) -> Iterator[Window]:
     block, location, length = bases["block"], bases["location"], bases["length"]
     if len(block) < pieces:
         return
     window = block // WINDOW_BLOCKS
     # In order there are at least as many pieces as when sorted: most pages end here.
-    if not (np.bincount((window - window[0]).astype(np.int64), _begins(window, location, length)) >= pieces).any():
+    if not (
+        np.bincount((window - window[0]).astype(np.int64), _begins(window, location, length, gap_bytes_max)) >= pieces
+    ).any():
         return
     order = np.lexsort((location, window))
     window, location, length = window[order], location[order], length[order]
     starts = np.flatnonzero(np.concatenate(([True], window[1:] != window[:-1])))
-    counts = np.add.reduceat(_begins(window, location, length), starts)
+    counts = np.add.reduceat(_begins(window, location, length, gap_bytes_max), starts)
     frames = np.diff(starts, append=len(window))
     pieces_then = 1 + -(-(frames - 1) // of_an_sst)  # at most, wherever in an object it begins
     worth = (counts >= pieces) & (counts > pieces_then)
@@ -137,8 +139,9 @@ def _begins(
     window: NDArray[np.unsignedinteger],
     location: NDArray[np.unsignedinteger],
     length: NDArray[np.unsignedinteger],
+    gap_bytes_max: int,
 ) -> NDArray[np.int64]:
     """1 for each frame that is the first of its window, or does not come with the one before it (`coalesce`)."""
     gap = location[1:].astype(np.int64) - (location[:-1] + length[:-1]).astype(np.int64)
-    near = (gap >= 0) & (gap <= GAP_BYTES_MAX) & (window[1:] == window[:-1])
+    near = (gap >= 0) & (gap <= gap_bytes_max) & (window[1:] == window[:-1])
     return np.concatenate(([1], (~near).astype(np.int64)))

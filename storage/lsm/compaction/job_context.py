@@ -16,6 +16,7 @@ from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.index.trunk import AnyMap
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.options import EngineOptions
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
 from storage.objects.base import ObjectStore
@@ -64,8 +65,7 @@ class JobContext:
     """Returns when all changes of the tree are durable."""
     to_its_end: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
     """Does what must not be left half done, under a name."""
-    rows_per_part: int
-    """Rows of a checkpoint that are sealed as one part, about."""
+    options: EngineOptions
     progress: MaintenanceProgress = field(default_factory=MaintenanceProgress)
     awaiting_deletion: set[str] = field(default_factory=set)
     """SSTs that no manifest lists any more, and that a read under way may still want."""

@@ -32,9 +32,6 @@ from storage.lsm.sst.ranges import coalesce, decode_frame
 
 T = TypeVar("T")
 
-STEPS_AT_ONCE = 256
-"""Frames pointed elsewhere between two turns of the event loop: about half a millisecond."""
-
 
 @dataclass(frozen=True, slots=True)
 class LiveFrame:
@@ -78,7 +75,7 @@ async def repack(context: JobContext, victims: Sequence[SstFacts], *, on_withhel
         await manifests.commit(repacked(manifests.manifest, table=manifests.merged_ssts, ids=gone, ssts=ssts))
         # All maps there are now, not those that were looked through: a clone that was made since has the same frames.
         maps = list(context.maps().values())
-        step = max(STEPS_AT_ONCE // max(len(maps), 1), 1)
+        step = max(context.options.maintenance.frames_in_step // max(len(maps), 1), 1)
         for count, (old, new) in enumerate(_point(maps, copied, context.sst_numbers.location)):
             context.cache.move(old, new)
             if count % step == step - 1:
@@ -122,7 +119,9 @@ async def _read(
             at = ref.location - first.location
             read.append(LiveFrame(by_location[ref.location].layer, ref, raw[at : at + ref.length]))
 
-    await do_all(fetch(group) for group in coalesce([frame.ref for frame in frames]))
+    await do_all(
+        fetch(group) for group in coalesce([frame.ref for frame in frames], context.options.reads.gap_bytes_max)
+    )
     return sorted(read, key=lambda frame: (frame.layer, frame.ref.block, frame.ref.location))
 
 

@@ -38,7 +38,9 @@ async def write_checkpoint(context: JobContext) -> None:
         positions = {context.sst_numbers.number(ref.id): at for at, ref in enumerate(ssts, 1)}
         builder = context.ssts.checkpoint_builder()
         sealed = partial(_build, builder, frozen, trunks, ssts=ssts, positions=positions, sequence=sequence)
-        ref, content = await context.ssts.encode(partial(sealed, rows_per_part=context.rows_per_part))
+        ref, content = await context.ssts.encode(
+            partial(sealed, rows_per_part=context.options.maintenance.rows_per_part)
+        )
     finally:
         for index in indexes.values():
             index.thaw()

@@ -25,17 +25,14 @@ from storage.lsm.wal.queue import LayerQueue
 
 _log = logging.getLogger("nbdserver")
 
-COMPLETE_SECTORS = 64
-"""Sectors completed together: 64 frames of 256 KiB at most, and about a millisecond of the event loop."""
-
 
 async def complete_sectors(
-    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource, writes: WriteState
+    sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource, writes: WriteState, *, together: int
 ) -> list[tuple[LayerQueue, int]]:
     """Leave no piece of a sector in a sealed memtable. Gives what was written again: queues, and up to which sequence.
 
     Those must be durable before the log is truncated, since the old record of the pieces goes with it. The frames of
-    many sectors are asked for at once, so neighbours come in one request and none waits for another.
+    `together` sectors are asked for at once, so neighbours come in one request and none waits for another.
     """
     again: dict[int, tuple[LayerQueue, int]] = {}
     kept: Counter[int] = Counter()
@@ -49,7 +46,7 @@ async def complete_sectors(
         for sector in entry.extents
     ]
     done = 0
-    while group := pending[done : done + COMPLETE_SECTORS]:
+    while group := pending[done : done + together]:
         done += len(group)
         fetched: dict[int, Decoded] = {}
         tried: set[int] = set()

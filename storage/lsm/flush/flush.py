@@ -30,6 +30,7 @@ from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.options import FlushOptions
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
 from storage.lsm.wal.log_writer import LogWriter
@@ -57,6 +58,7 @@ class MemtableFlush:
         on_listed: Callable[[int], None],
         installing: asyncio.Lock,
         cut: int,
+        options: FlushOptions,
     ) -> None:
         """`on_listed` is told the bytes of SSTs that a flush has listed, when the index points to them."""
         self._layers = layers
@@ -74,6 +76,7 @@ class MemtableFlush:
         """Held from a commit to the end of its install: nobody else commits meanwhile, and no map is frozen."""
         self.cut = cut
         """The sequence up to which everything written is in the index."""
+        self._options = options
         self._one_at_a_time = asyncio.Lock()
         self.waits_for: str | None = None
         """What the flush under way is busy with, for people; None if there is none."""
@@ -104,7 +107,8 @@ class MemtableFlush:
         layers = self._layers
         sealed, living = await self._seal()
         self.waits_for = "what lies below sectors that were written in part"
-        again = await complete_sectors(sealed, living, self._source, self._writes)
+        together = self._options.sectors_together
+        again = await complete_sectors(sealed, living, self._source, self._writes, together=together)
         for queue, sequence in again:
             # All before any is waited for: together they are one object of the log, which stays until they are read.
             queue.want_durable(sequence)
@@ -166,7 +170,7 @@ class MemtableFlush:
 
     async def _write(self, sealed: Memtable) -> tuple[list[RangeZero], list[Written]]:
         """Upload everything of a sealed, acknowledged and completed memtable."""
-        blocks, ranges = await self._ssts.encode(lambda: plan(sealed))
+        blocks, ranges = await self._ssts.encode(partial(plan, sealed, full_sectors_min=self._options.full_sectors_min))
         groups = list(chunks(blocks, self._ssts.pace.object_bytes))
         if ranges and not groups:
             groups = [[]]

@@ -13,14 +13,9 @@ from storage.buffers import Buffer, own, own_all
 from storage.cache.frame_cache import Decoded
 from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero, SstEntry
-from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, ZERO_SECTOR, is_zero, sectors_of
+from storage.format.frame import FULL_MASK, SECTOR_BYTES, ZERO_SECTOR, is_zero, sectors_of
 from storage.format.sst import SstBuilder
 from storage.lsm.memtable.memtable import BlockEntry, Content, Memtable
-
-FULL_SECTORS_MIN = 32
-"""A block that is wholly known and has this many sectors of data is written as one full frame."""
-
-assert FULL_SECTORS_MIN * SECTOR_BYTES < BLOCK_BYTES
 
 
 class FlushPlan(msgspec.Struct, frozen=True, gc=False):
@@ -37,9 +32,10 @@ class FlushPlan(msgspec.Struct, frozen=True, gc=False):
     zero_kind: EntryKind
 
 
-def plan(memtable: Memtable) -> tuple[list[FlushPlan], list[RangeZero]]:
-    """What a sealed memtable whose sectors are complete becomes, sorted by layer and block. Changes
-    nothing. BrokenInvariant: a sector is known in part only.
+def plan(memtable: Memtable, *, full_sectors_min: int) -> tuple[list[FlushPlan], list[RangeZero]]:
+    """What a sealed memtable whose sectors are complete becomes, sorted by layer and block; a block
+    of which so many sectors are data is one full frame. Changes nothing. BrokenInvariant: a sector is known in part
+    only.
     """
     blocks: list[FlushPlan] = []
     ranges: list[RangeZero] = []
@@ -48,11 +44,11 @@ def plan(memtable: Memtable) -> tuple[list[FlushPlan], list[RangeZero]]:
         for span in table.zeros.spans:
             ranges.append(RangeZero(layer, span.first, span.end, span.sequence, span.content == ALLOCATED))
         for block in sorted(table.blocks):
-            blocks += _plan_block(layer, block, table.blocks[block])
+            blocks += _plan_block(layer, block, table.blocks[block], full_sectors_min)
     return blocks, ranges
 
 
-def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[FlushPlan]:
+def _plan_block(layer: int, block: int, entry: BlockEntry, full_sectors_min: int) -> Iterator[FlushPlan]:
     if entry.extents:
         raise BrokenInvariant(f"pieces of sectors of block {block} are incomplete, and their log is truncated")
     base = entry.base
@@ -80,7 +76,7 @@ def _plan_block(layer: int, block: int, entry: BlockEntry) -> Iterator[FlushPlan
         else:
             zero_mask = FULL_MASK
     whole = buffer is not None or (entry.mask == FULL_MASK and not isinstance(base, FrameRef))
-    full = buffer is not None or (whole and data_mask.bit_count() >= FULL_SECTORS_MIN)
+    full = buffer is not None or (whole and data_mask.bit_count() >= full_sectors_min)
     if full:
         data_mask, zero_mask = FULL_MASK, 0
     elif whole:

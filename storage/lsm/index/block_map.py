@@ -13,6 +13,7 @@ from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_MASK, PAGE_
 from storage.lsm.index.patch_table import CHAIN_MAX, PatchTable, damaged
 from storage.lsm.index.reverse_delta import ReverseDelta, Source
 from storage.lsm.index.rows import HOLES, Found, Frozen, Standing, found_in, frozen
+from storage.lsm.options import PRUNE_AFTER
 
 _CHAIN = range(CHAIN_MAX)
 
@@ -46,14 +47,14 @@ class BlockMap:
         "patches",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, prune_after: int = PRUNE_AFTER) -> None:
         self.pages: dict[int, Page] = {}
         self.assembled: dict[int, tuple[int, int]] = {}
         """Patched blocks that were put together once: block to the cache key of the result, and its sectors that no
         later patch has replaced."""
         self.dead: list[int] = []
         """Cache keys that nothing here refers to any more; whoever owns the cache takes them away."""
-        self.patches = PatchTable(self.dead)
+        self.patches = PatchTable(self.dead, prune_after)
         # The columns that `locate` looks at, which are the same objects for the life of both.
         self._block = self.patches.block
         self._next = self.patches.next
@@ -307,7 +308,7 @@ class BlockMap:
 
     def copy(self) -> "BlockMap":
         """Another index that says the same. Pages are shared until one of both writes to them."""
-        other = BlockMap()
+        other = BlockMap(self.patches.prune_after)
         other.pages = dict(self.pages)
         other.patches = self.patches.copy(other.dead)
         other._block, other._next = other.patches.block, other.patches.next

@@ -21,6 +21,7 @@ from storage.format.trunks import (
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.trunk import AnyMap, LayerIndex, Trunk
+from storage.lsm.options import PRUNE_AFTER
 
 BLOCKS_IN_STEP = 256
 """Blocks looked at between two turns of the event loop: about half a millisecond."""
@@ -29,18 +30,23 @@ BLOCKS_IN_STEP = 256
 class Forest:
     """The trunks of a store, by the layers in them. Owned by the event loop."""
 
-    def __init__(self, trunks: Iterable[Trunk] = ()) -> None:
+    def __init__(self, trunks: Iterable[Trunk] = (), *, prune_after: int = PRUNE_AFTER) -> None:
+        self._prune_after = prune_after
         self._trunks: dict[int, Trunk] = {layer: trunk for trunk in trunks for layer in trunk.layers}
         """The trunk of each layer, by its number."""
         self._dropped: set[int] = set()
         """Layers that are gone ahead of their turn, and whose making may have its turn yet: that makes nothing."""
 
     @classmethod
-    def empty(cls, refs: Iterable[TrunkRef]) -> "Forest":
+    def empty(cls, refs: Iterable[TrunkRef], *, prune_after: int = PRUNE_AFTER) -> "Forest":
         """The trunks that a checkpoint names, with empty indexes; `hold` follows when those are read."""
-        return cls(
-            Trunk(list(ref.layers), BlockMap(), [ReverseDelta() for _ in ref.layers[1:]], ref.shares) for ref in refs
-        )
+        trunks = [
+            Trunk(
+                list(ref.layers), BlockMap(prune_after), [ReverseDelta(prune_after) for _ in ref.layers[1:]], ref.shares
+            )
+            for ref in refs
+        ]
+        return cls(trunks, prune_after=prune_after)
 
     def hold(self) -> None:
         """All indexes were read: from now on snapshots keep what is replaced."""
@@ -87,7 +93,7 @@ class Forest:
     def make(self, layer: int) -> None:
         """A new trunk of one layer, unless it is there: that may be done ahead of its turn."""
         if layer not in self._trunks:
-            self._trunks[layer] = Trunk([layer], BlockMap())
+            self._trunks[layer] = Trunk([layer], BlockMap(self._prune_after))
 
     def drop(self, layer: int) -> None:
         """A trunk of one layer goes, if it is there, ahead of its turn."""
@@ -128,7 +134,7 @@ class Forest:
         return trunk
 
     def _freeze(self, trunk: Trunk, child: int) -> None:
-        delta = ReverseDelta()
+        delta = ReverseDelta(self._prune_after)
         trunk.layers.append(child)
         trunk.deltas.append(delta)
         trunk.keep_what_changes()

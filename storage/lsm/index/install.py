@@ -14,11 +14,8 @@ from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.forest import Writing
 from storage.lsm.memtable.memtable import Memtable
 
-REPOINT_SLICE = 64
-"""Entries repointed between two turns of the event loop: 10 us each, with its frame put into the cache."""
-
 REPOINT_PAGES = 4
-"""Pages of zeroed blocks between two turns: as long."""
+"""Pages of zeroed blocks between two turns of the event loop: as long as the entries of one step."""
 
 DISCARD_SLICE = 64
 """Frames that the cache gives back between two turns: 16 MiB at most, as long."""
@@ -36,8 +33,9 @@ class Written:
 class Installer:
     """Points the indexes of layers at SSTs that a manifest lists. Owned by the event loop."""
 
-    def __init__(self, cache: FrameCache, location: Callable[[str, int], int]) -> None:
+    def __init__(self, cache: FrameCache, location: Callable[[str, int], int], entries_in_step: int) -> None:
         self._cache = cache
+        self._entries_in_step = entries_in_step
         self._location = location
 
     def steps(
@@ -52,6 +50,7 @@ class Installer:
         Ranges of zeros come first, then frames that were uploaded by the bulk bypass, then what the flush wrote: the
         order of their sequences in a block.
         """
+        step = self._entries_in_step
         for count, index in enumerate(_zeroed(ranges, indexes)):
             if count % REPOINT_PAGES == REPOINT_PAGES - 1:
                 yield from self._discard_dead(index)
@@ -59,12 +58,12 @@ class Installer:
         for count, (layer, block, ref) in enumerate(_located(sealed)):
             if layer in indexes:
                 indexes[layer].set_base(block, location=ref.location, length=ref.length, tag=ref.tag)
-            if count % REPOINT_SLICE == REPOINT_SLICE - 1:
+            if count % step == step - 1:
                 yield
         for count, (sst, entry, frame) in enumerate(_entries(written)):
             if entry.layer in indexes:
                 self._point(indexes[entry.layer], sst, entry, frame)
-            if count % REPOINT_SLICE == REPOINT_SLICE - 1:
+            if count % step == step - 1:
                 yield
         for each in indexes.values():
             yield from self._discard_dead(each)

@@ -18,7 +18,6 @@ from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.index.trunk import AnyMap
 from storage.objects.base import ObjectStore
 
-INDEX_READS_IN_FLIGHT = 32
 PART_READS_IN_FLIGHT = 4
 
 
@@ -30,11 +29,12 @@ async def read_indexes(
     store_id: bytes,
     env: Env,
     on_missing: Callable[[], Awaitable[None]],
+    reads_in_flight: int = 1,
 ) -> list[SstIndex]:
-    """The index of each SST, fetched in parallel and checked. Corrupt if one is missing or not the one that is
-    named.
+    """The index of each SST, `reads_in_flight` fetched at a time, each checked. Corrupt if one is missing or not the
+    one that is named.
     """
-    room = asyncio.Semaphore(INDEX_READS_IN_FLIGHT)
+    room = asyncio.Semaphore(reads_in_flight)
 
     async def read(sst: SstRef) -> SstIndex:
         name = sst_name(sst.id)

@@ -1,8 +1,8 @@
 """Patches: the rows of a layer's index that cover parts of blocks. No I/O.
 
 They stand in one growable table of columns, 37 bytes each. The rows of a block are a chain, newest first, whose head
-stands in the block's page. Every 16th patch of a block its chain is pruned, so it never has many more patches than a
-block has sectors, however often the block was written.
+stands in the block's page. Every so many patches of a block (`PRUNE_AFTER`) its chain is pruned, so it never has many
+more patches than a block has sectors, however often the block was written.
 
 Everything is `array.array`: indexing gives Python integers at half the cost of numpy, and slices assign zeros.
 """
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED, BLOCKS_MAX
 from storage.format.columns import Columns
-
-PRUNE_AFTER = 16
-"""Patches added to a block between two prunings of its chain: pruning costs as much as adding ten."""
+from storage.lsm.options import PRUNE_AFTER
 
 CHAIN_MAX = 64 + 256
 """No chain has more rows: one a sector after pruning, and an age of a byte until the next. A longer one is damaged."""
@@ -33,11 +31,12 @@ class PatchTable:
     that there is none.
     """
 
-    __slots__ = ("_age", "_dead", "_free", "block", "length", "location", "mask", "next", "tag")
+    __slots__ = ("_age", "_dead", "_free", "block", "length", "location", "mask", "next", "prune_after", "tag")
 
-    def __init__(self, dead: list[int]) -> None:
+    def __init__(self, dead: list[int], prune_after: int = PRUNE_AFTER) -> None:
         """`dead` gets the location of each frame that no row refers to any more."""
         self._dead = dead
+        self.prune_after = prune_after
         self._free: list[int] = []
         self._age = array("B", [0])
         """Of the newest row of a chain: how many were added since it was pruned."""
@@ -67,7 +66,7 @@ class PatchTable:
         self.tag[row] = tag
         self.next[row] = over
         age = self._age[row] = self._age[over] + 1 if over else 0
-        if age == PRUNE_AFTER:
+        if age == self.prune_after:
             self.prune(row)
         return row
 
@@ -139,7 +138,7 @@ class PatchTable:
 
     def copy(self, dead: list[int]) -> "PatchTable":
         """Another table with the same rows under the same numbers."""
-        table = PatchTable(dead)
+        table = PatchTable(dead, self.prune_after)
         table._free = self._free[:]
         for source, target in (
             (self._age, table._age),
@@ -170,7 +169,7 @@ class PatchTable:
             (self.length, rows["length"].astype(np.uint32)),
             (self.tag, rows["tag"].astype(np.uint64)),
             # As old as a chain may be, the next patch prunes it.
-            (self._age, np.minimum(position, PRUNE_AFTER - 1).astype(np.uint8)),
+            (self._age, np.minimum(position, self.prune_after - 1).astype(np.uint8)),
         ):
             column.frombytes(values.tobytes())
         newest = np.append(begins[1:], True)

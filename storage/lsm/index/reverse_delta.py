@@ -16,6 +16,7 @@ from storage.format.columns import Columns
 from storage.lsm.index.page import PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, DeltaPage, Page
 from storage.lsm.index.patch_table import PatchTable
 from storage.lsm.index.rows import Found, Frozen, Standing, found_in, frozen
+from storage.lsm.options import PRUNE_AFTER
 
 
 class Source(Protocol):
@@ -32,11 +33,11 @@ class ReverseDelta:
 
     __slots__ = ("_freezes", "_shared", "dead", "pages", "patches")
 
-    def __init__(self) -> None:
+    def __init__(self, prune_after: int = PRUNE_AFTER) -> None:
         self.pages: dict[int, DeltaPage] = {}
         self.dead: list[int] = []
         """As in a `BlockMap`, but nobody asks: what is replaced here is shown elsewhere, or rarely read."""
-        self.patches = PatchTable(self.dead)
+        self.patches = PatchTable(self.dead, prune_after)
         self._shared: set[int] = set()
         self._freezes = 0
 

@@ -24,7 +24,7 @@ from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object, se
 from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, decode, encode, merged
 from storage.format.names import manifest_name, sst_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
-from storage.lsm.options import MANIFESTS_KEPT
+from storage.lsm.options import EngineOptions
 from storage.objects.base import ObjectStore
 
 _KINDS = (ObjectKind.MANIFEST,)
@@ -55,11 +55,11 @@ class Manifests:
         checkpoint_cipher: Cipher,
         store_id: bytes,
         env: Env,
-        manifests_kept: int = MANIFESTS_KEPT,
+        options: EngineOptions,
     ) -> None:
-        """`manifests_kept`: so many of the newest manifests are no garbage, at least one."""
         self._store = store
-        self._manifests_kept = manifests_kept
+        self._manifests_kept = options.manifests_kept
+        self._part_bytes = options.part_bytes
         self._cipher = cipher
         self._checkpoint_cipher = checkpoint_cipher
         self._store_id = store_id
@@ -212,7 +212,7 @@ class Manifests:
 
         def seal() -> SealedManifest:
             check_successor(old, manifest)
-            content, tag = seal_object(self._cipher, header, encode(manifest))
+            content, tag = seal_object(self._cipher, header, encode(manifest), self._part_bytes)
             return SealedManifest(number, manifest, content, tag)
 
         return await self._env.run("codec", seal)

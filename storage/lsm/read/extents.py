@@ -13,15 +13,13 @@ from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.index.page import PAGE_SHIFT
 from storage.lsm.index.trunk import LayerIndex
 from storage.lsm.memtable.memtable import BlockEntry, LayerTable
+from storage.lsm.options import BLOCKS_FEW
 
 STEPS_MAX = 4096
 """Blocks, or whole pages of them, looked at in one call: about 10 ms, 30 if every one is written in part.
 
 The answer may be shorter than the question.
 """
-
-BLOCKS_FEW = 256
-"""So many are looked at one by one without asking first where the memtables have anything, half a millisecond."""
 
 
 class ExtentState(IntEnum):
@@ -32,13 +30,15 @@ class ExtentState(IntEnum):
     HOLE = 3
 
 
-def extents(tables: list[LayerTable], index: LayerIndex, offset: int, length: int) -> list[tuple[int, ExtentState]]:
+def extents(
+    tables: list[LayerTable], index: LayerIndex, offset: int, length: int, *, blocks_few: int = BLOCKS_FEW
+) -> list[tuple[int, ExtentState]]:
     """Runs (bytes, state) from `offset` on. They cover `length` bytes, or less if there is too much to walk; never
     nothing.
     """
     out: list[tuple[int, ExtentState]] = []
     end = offset + length
-    for start, stop, state in _walk(tables, index, offset, end):
+    for start, stop, state in _walk(tables, index, offset, end, blocks_few):
         size = min(stop, end) - max(start, offset)
         if size <= 0:
             continue
@@ -54,10 +54,12 @@ def allocated_bytes(runs_: list[tuple[int, ExtentState]]) -> int:
     return sum(size for size, state in runs_ if state is not ExtentState.HOLE)
 
 
-def _walk(tables: list[LayerTable], index: LayerIndex, offset: int, end: int) -> Iterator[tuple[int, int, ExtentState]]:
+def _walk(
+    tables: list[LayerTable], index: LayerIndex, offset: int, end: int, blocks_few: int
+) -> Iterator[tuple[int, int, ExtentState]]:
     block = offset // BLOCK_BYTES
     last = (end - 1) // BLOCK_BYTES
-    written = _written_pages(tables, block, last)
+    written = _written_pages(tables, block, last, blocks_few)
     for _ in range(STEPS_MAX):
         if block > last:
             return
@@ -80,9 +82,9 @@ def _walk(tables: list[LayerTable], index: LayerIndex, offset: int, end: int) ->
         block = stop
 
 
-def _written_pages(tables: list[LayerTable], first: int, last: int) -> Container[int]:
+def _written_pages(tables: list[LayerTable], first: int, last: int, blocks_few: int) -> Container[int]:
     """Pages in which memtables may have entries of single blocks: all of a short range, that is cheaper than to ask."""
-    if last - first < BLOCKS_FEW:
+    if last - first < blocks_few:
         return range(first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1)
     return {block >> PAGE_SHIFT for table in tables for block in table.blocks}
 

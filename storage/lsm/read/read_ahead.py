@@ -7,9 +7,6 @@ so that what is fetched ahead comes in large requests.
 
 STREAMS_MAX = 16
 
-WINDOW_BLOCKS_MAX = 64
-"""How far a sequential reader is read ahead: 16 MiB, four ranged GETs."""
-
 OVERTAKEN_MAX = 4
 """Blocks by which requests of a new stream may overtake each other; of one that has proven itself, its window. Sixteen
 streams that took all of the limit would reach over a whole small disk, and whoever read that at random would be taken
@@ -31,7 +28,9 @@ class _Stream:
 class ReadAhead:
     """The readers seen lately, the most recent last."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_blocks_max: int) -> None:
+        self.window_blocks_max = window_blocks_max
+        """How far the window of a stream grows."""
         self._streams: list[_Stream] = []
 
     def miss(self, first: int, end: int) -> range:
@@ -48,7 +47,7 @@ class ReadAhead:
         self._streams.remove(stream)
         self._streams.append(stream)
         stream.at = end
-        stream.window = min(stream.window * 2, WINDOW_BLOCKS_MAX)
+        stream.window = min(stream.window * 2, self.window_blocks_max)
         if stream.until >= end + stream.window // 2:
             return range(0)
         ahead = range(max(end, stream.until), end + stream.window)

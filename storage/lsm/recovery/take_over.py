@@ -22,7 +22,7 @@ from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.options import MANIFESTS_KEPT
+from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.derived_ciphers import Ciphers
@@ -98,8 +98,8 @@ class Opener:
     env: Env
     host: HostState | None
     sst_numbers: SstNumbers
+    options: EngineOptions
     journal: JournalFiles | None = None
-    manifests_kept: int = MANIFESTS_KEPT
 
     async def open_writer(
         self,
@@ -207,17 +207,19 @@ class Opener:
         return None
 
     def _parts(self) -> tuple[Ciphers, Manifests, LogReader]:
-        ciphers = Ciphers.derive(self.key)
-        store_id = self.key.store_id
+        ciphers, store, store_id = Ciphers.derive(self.key), self.store, self.key.store_id
+        env, options = self.env, self.options
         manifests = Manifests(
-            store=self.store,
+            store=store,
             cipher=ciphers.manifest,
             checkpoint_cipher=ciphers.checkpoint,
             store_id=store_id,
-            env=self.env,
-            manifests_kept=self.manifests_kept,
+            env=env,
+            options=options,
         )
-        log = LogReader(store=self.store, cipher=ciphers.wal, store_id=store_id, env=self.env, manifests=manifests)
+        log = LogReader(
+            store=store, cipher=ciphers.wal, store_id=store_id, env=env, manifests=manifests, options=options
+        )
         return ciphers, manifests, log
 
     async def _recall(self) -> Anchor | None:
@@ -334,7 +336,8 @@ class Opener:
             raise Fenced(held_by(self.store.url, holder, adopted=adopted))
 
     async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> View:
-        loader = ViewLoader(self.store, self.key.store_id, self.env, self.sst_numbers, manifests, ciphers)
+        store_id, options = self.key.store_id, self.options.index
+        loader = ViewLoader(self.store, store_id, self.env, self.sst_numbers, manifests, ciphers, options)
         return await loader.load(replay, tree)
 
 

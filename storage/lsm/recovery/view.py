@@ -17,6 +17,7 @@ from storage.lsm.index.image import PlaceReader
 from storage.lsm.index.load import load_checkpoint, moved_frames, read_indexes
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.options import IndexOptions
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
@@ -47,6 +48,7 @@ class ViewLoader:
     sst_numbers: SstNumbers
     manifests: Manifests
     ciphers: Ciphers
+    options: IndexOptions
 
     async def load(self, replay: Replay, tree: TreeState) -> View:
         """The newest manifest that was read, its SSTs, and those that the log names. Corrupt: one is damaged or
@@ -64,19 +66,21 @@ class ViewLoader:
             store_id=self.store_id,
             env=self.env,
             on_missing=manifests.look_for_newer,
+            reads_in_flight=self.options.reads_in_flight,
         )
         if manifest.tree is not None:
             tree.load(await self._read_tree(manifest.tree))
         numbered = [
             (self.sst_numbers.number(sst.id), index) for sst, index in zip(manifest.ssts, indexes, strict=False)
         ]
-        forest = Forest()
+        prune_after = self.options.prune_after
+        forest = Forest(prune_after=prune_after)
         if manifest.checkpoint is not None and manifests.trailer is not None:
             header, trailer = manifests.trailer
             places = PlaceReader(
                 [self.sst_numbers.number(sst.id) for sst in trailer.ssts], moved_frames(numbered, self.sst_numbers)
             )
-            forest = Forest.empty(trailer.trunks)
+            forest = Forest.empty(trailer.trunks, prune_after=prune_after)
             await load_checkpoint(
                 forest.maps(),
                 manifest.checkpoint,

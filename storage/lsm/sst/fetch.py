@@ -28,6 +28,7 @@ from storage.errors import Corrupt, StorageError, Unavailable, Unreadable
 from storage.format.blocks import FrameRef
 from storage.format.frame import FrameCodec
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.options import GAP_BYTES_MAX
 from storage.lsm.sst.frame_reader import FrameReader
 from storage.lsm.sst.get_slots import GetSlot, GetSlots
 from storage.lsm.sst.quarantine import NOBODY, Quarantine
@@ -59,6 +60,7 @@ class FrameSource:
         on_missing: Callable[[str], Awaitable[None]],
         witness: Callable[[], Awaitable[object]],
         patience_seconds: float | None = None,
+        gap_bytes_max: int = GAP_BYTES_MAX,
     ) -> None:
         """`store` tries each request once. `witness` asks it for a byte of an object that is there. `patience_seconds`
         is how long a read waits for a store that is away; None: for ever.
@@ -68,7 +70,8 @@ class FrameSource:
         self._sst_numbers = sst_numbers
         self._env = env
         self._patience = patience_seconds
-        self._quarantine = Quarantine(env, self._end)
+        self._gap_bytes_max = gap_bytes_max
+        self._quarantine = Quarantine(env, self._end, gap_bytes_max)
         self._waiting: dict[int, Wanted] = {}
         """All that is wanted, by location."""
         self._queue: list[FrameRef] = []
@@ -217,7 +220,7 @@ class FrameSource:
 
     def _start_gets(self) -> None:
         asked = {ref.location: place for place, ref in enumerate(self._queue)}
-        groups = coalesce(sorted(self._queue, key=lambda ref: ref.location))
+        groups = coalesce(sorted(self._queue, key=lambda ref: ref.location), self._gap_bytes_max)
         groups.sort(key=lambda group: min(asked[ref.location] for ref in group))
         self._queue = []
         for group in groups:

@@ -23,11 +23,12 @@ _log = logging.getLogger("nbdserver")
 class Quarantine:
     """What is wanted of suspects, by location, and the suspects. Owned by the event loop."""
 
-    def __init__(self, env: Env, end: Callable[[Wanted, Exception], None]) -> None:
+    def __init__(self, env: Env, end: Callable[[Wanted, Exception], None], gap_bytes_max: int) -> None:
         """`end` is called when a frame is not to be had, or is wanted no more; it has to `let_go` of it."""
         self.suspects = Suspects()
         self._env = env
         self._end = end
+        self._gap_bytes_max = gap_bytes_max
         self._apart: dict[int, Wanted] = {}
 
     def __len__(self) -> int:
@@ -51,7 +52,7 @@ class Quarantine:
 
     def next(self, now: float, room: int) -> list[list[Wanted]]:
         """Up to `room` groups to try now."""
-        return next_retries([*self._apart.values()], now, room)
+        return next_retries([*self._apart.values()], now, room, self._gap_bytes_max)
 
     def due(self, now: float, *, may_retry: bool) -> list[float]:
         """Moments to come back at; `may_retry`: there will be room then."""

@@ -6,10 +6,8 @@ from storage.errors import Corrupt, StorageError
 from storage.format.blocks import FrameRef
 from storage.format.frame import SECTOR_BYTES, FrameCodec, FrameKind, sectors_of, short_tag
 from storage.lsm.index.sst_numbers import OFFSET_MASK
+from storage.lsm.options import GAP_BYTES_MAX
 from storage.units import KIB, MIB
-
-GAP_BYTES_MAX = 64 * KIB
-"""Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
 
 GET_BYTES_MAX = 4 * MIB + 64 * KIB
 """Bytes of one ranged GET: sixteen whole blocks that do not compress, so that a deep queue still spreads over several
@@ -34,14 +32,14 @@ def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview
     return {sector: view[at * SECTOR_BYTES : (at + 1) * SECTOR_BYTES] for at, sector in enumerate(sectors_of(mask))}
 
 
-def coalesce(refs: list[FrameRef]) -> list[list[FrameRef]]:
+def coalesce(refs: list[FrameRef], gap_bytes_max: int = GAP_BYTES_MAX) -> list[list[FrameRef]]:
     """Cut frames sorted by location into groups that one ranged GET can bring."""
     groups: list[list[FrameRef]] = []
     for ref in refs:
         if groups:
             group = groups[-1]
             end = group[-1].location + group[-1].length
-            near = 0 <= ref.location - end <= GAP_BYTES_MAX
+            near = 0 <= ref.location - end <= gap_bytes_max
             if near and ref.location + ref.length - group[0].location <= GET_BYTES_MAX:
                 group.append(ref)
                 continue

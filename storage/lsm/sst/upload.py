@@ -43,6 +43,7 @@ class SstWriter:
         acknowledged: Callable[[], int],
         look_for_newer: Callable[[], Awaitable[None]],
         pace: Pace,
+        part_bytes: int,
     ) -> None:
         self._store = store
         self._env = env
@@ -56,6 +57,7 @@ class SstWriter:
         self._acknowledged = acknowledged
         self._look_for_newer = look_for_newer
         self.pace = pace
+        self._part_bytes = part_bytes
 
     def builder(self) -> SstBuilder:
         """A builder for a new SST, with a name and a nonce of its own."""
@@ -109,6 +111,6 @@ class SstWriter:
     async def write_tree(self, image: bytes) -> SstRef:
         """Put an image of the tree of names; returns when it is confirmed."""
         sst_id, header = self._draw(ObjectKind.METADATA)
-        content, tag = seal_object(self._tree_cipher, header, image)
+        content, tag = seal_object(self._tree_cipher, header, image, self._part_bytes)
         await self.create(sst_id, content)
         return SstRef(sst_id, len(content), 0, tag, 0)

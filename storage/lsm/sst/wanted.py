@@ -79,7 +79,7 @@ class Wanted:
                 waiter.future.set_exception(error)
 
 
-def next_retries(apart: list[Wanted], now: float, room: int) -> list[list[Wanted]]:
+def next_retries(apart: list[Wanted], now: float, room: int, gap_bytes_max: int) -> list[list[Wanted]]:
     """Up to `room` groups to try now. What was tried least goes first: parts of a suspect that can be read are not kept
     by those that cannot.
     """
@@ -91,16 +91,16 @@ def next_retries(apart: list[Wanted], now: float, room: int) -> list[list[Wanted
         if len(groups) == room:
             break
         if wanted.ref.location not in taken:
-            groups.append(_neighbours(wanted, [w for w in due if w.ref.location not in taken]))
+            groups.append(_neighbours(wanted, [w for w in due if w.ref.location not in taken], gap_bytes_max))
             taken.update(w.ref.location for w in groups[-1])
     return groups
 
 
-def _neighbours(first: Wanted, due: list[Wanted]) -> list[Wanted]:
+def _neighbours(first: Wanted, due: list[Wanted], gap_bytes_max: int) -> list[Wanted]:
     """The frames that go with one, fewer the more often it was tried."""
     alike = {w.ref.location: w for w in due if w.name == first.name and w.tries == first.tries}
     limit = max(GROUP_MAX >> 2 * first.tries, 1)
-    for group in coalesce(sorted((w.ref for w in alike.values()), key=lambda ref: ref.location)):
+    for group in coalesce(sorted((w.ref for w in alike.values()), key=lambda ref: ref.location), gap_bytes_max):
         for start in range(0, len(group), limit):
             part = group[start : start + limit]
             if first.ref in part:

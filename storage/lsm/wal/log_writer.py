@@ -24,15 +24,12 @@ from storage.format.names import wal_name
 from storage.format.wal import encode
 from storage.journal.journal import Journal
 from storage.lsm.memtable.write_state import WriteState
+from storage.lsm.options import EngineOptions
 from storage.lsm.wal.locate import locate
 from storage.lsm.wal.pacing import Flight, Pacing
 from storage.lsm.wal.position import LoggedObject, LogPosition
 from storage.lsm.wal.queue import Cut
 from storage.objects.base import ObjectStore
-from storage.units import KIB
-
-SEAL_INLINE_BYTES_MAX = 64 * KIB
-"""Smaller batches are sealed on the event loop: 30 us there cost less than a trip to a thread."""
 
 
 @dataclass(slots=True)
@@ -52,12 +49,16 @@ class Batch:
 class LogSealer:
     """Makes the bytes of WAL objects, each linked to the one before it. One at a time, in order of number (P4)."""
 
-    def __init__(self, cipher: Cipher, *, store_id: bytes, epoch: int, env: Env, position: LogPosition) -> None:
+    def __init__(
+        self, cipher: Cipher, options: EngineOptions, *, store_id: bytes, epoch: int, env: Env, position: LogPosition
+    ) -> None:
         self._cipher = cipher
         self._store_id = store_id
         self._epoch = epoch
         self._env = env
         self._position = position
+        self._inline_bytes_max = options.log.seal_inline_bytes_max
+        self._part_bytes = options.part_bytes
         self._sealing = asyncio.Lock()
 
     async def seal(self, batch: Batch) -> bytes:
@@ -75,9 +76,9 @@ class LogSealer:
 
             def seal() -> tuple[bytes, bytes]:
                 body = encode([cut.records for cut in batch.cuts], [meta for cut in batch.cuts for meta in cut.metas])
-                return seal_object(self._cipher, header, body)
+                return seal_object(self._cipher, header, body, self._part_bytes)
 
-            small = sum(cut.size for cut in batch.cuts) <= SEAL_INLINE_BYTES_MAX
+            small = sum(cut.size for cut in batch.cuts) <= self._inline_bytes_max
             content, batch.tag = seal() if small else await self._env.run("codec", seal)
             self._position.sealed(batch.tag)
             batch.size = len(content)

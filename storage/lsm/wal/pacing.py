@@ -11,15 +11,11 @@ from dataclasses import dataclass
 
 from storage.bucket.pace import Pace
 from storage.format.wal import WINDOW
+from storage.lsm.options import EngineOptions
 from storage.lsm.wal.queue import LayerQueue
-
-IN_FLIGHT_MAX = 4
 
 BULK_CUTS_MAX = 16
 """Cuts of one queue whose bulk is being uploaded, or waits to be: small ones are acknowledged in small steps."""
-
-USUAL_SECONDS_FIRST = 0.01
-"""What a PUT takes, before one was seen."""
 
 USUAL_SHARE = 0.2
 """What the latest PUT counts for in the usual time."""
@@ -42,11 +38,12 @@ class Flight:
 class Pacing:
     """Changes only by what it is told of PUTs that have ended (`measured`)."""
 
-    def __init__(self, pace: Pace, *, push_seconds: float) -> None:
-        self.usual = USUAL_SECONDS_FIRST
+    def __init__(self, pace: Pace, options: EngineOptions) -> None:
+        self.usual = options.log.usual_seconds_first
         """Seconds that a PUT of the log usually takes."""
         self._pace = pace
-        self._push_seconds = push_seconds
+        self._push_seconds = options.push_seconds
+        self._in_flight_max = options.log.in_flight_max
 
     def measured(self, seconds: float, size: int) -> None:
         """A PUT of `size` bytes took so long; one of much data says nothing of a small one."""
@@ -55,7 +52,7 @@ class Pacing:
 
     def may_send(self, flight: Flight) -> bool:
         """Whether one more PUT may be under way."""
-        if flight.count >= IN_FLIGHT_MAX or flight.next_number >= flight.lowest + WINDOW:
+        if flight.count >= self._in_flight_max or flight.next_number >= flight.lowest + WINDOW:
             return False
         return flight.count < 2 or flight.written < self._pace.abreast_bytes
 

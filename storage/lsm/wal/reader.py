@@ -26,10 +26,9 @@ from storage.format.names import MANIFESTS, wal_name
 from storage.format.sizes import WAL_BYTES_MAX
 from storage.format.wal import WINDOW
 from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.options import EngineOptions
 from storage.lsm.wal.log_object import WAL_KINDS, LogObject, Replay
 from storage.objects.base import ObjectStore
-
-READS_IN_FLIGHT = 32
 
 RESUME = WINDOW
 """Behind a fence at f the log goes on at f + 16."""
@@ -41,8 +40,18 @@ FENCE_TRIES_MAX = 12
 class LogReader:
     """Reads the log of one store."""
 
-    def __init__(self, *, store: ObjectStore, cipher: Cipher, store_id: bytes, env: Env, manifests: Manifests) -> None:
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        cipher: Cipher,
+        store_id: bytes,
+        env: Env,
+        manifests: Manifests,
+        options: EngineOptions,
+    ) -> None:
         self._store = store
+        self._reads_in_flight = options.log.reads_in_flight
         self._cipher = cipher
         self._store_id = store_id
         self._env = env
@@ -58,7 +67,7 @@ class LogReader:
         replay = Replay(end=start, tag=manifest.replay_tag)
         failed: dict[int, StorageError] = {}
         while True:  # Each turn goes on to a higher number that is there.
-            wanted = [n for n in range(replay.end, replay.end + READS_IN_FLIGHT) if n in listed]
+            wanted = [n for n in range(replay.end, replay.end + self._reads_in_flight) if n in listed]
             ahead = [n for n in wanted if n not in self._read]
             outcomes = await asyncio.gather(*(self._load_ahead(n, listed[n].size) for n in ahead))
             while replay.end in self._read:

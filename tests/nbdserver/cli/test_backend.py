@@ -12,12 +12,13 @@ from tests.support.stores import StoreUnderTest
 pytestmark = pytest.mark.integration
 
 PROGRAM = """
+import functools
 import sys
 import storage
-from nbdserver.admin import snapshot_operations
+from nbdserver.admin import operations, snapshot_operations
 from nbdserver.cli import main
 
-snapshot_operations.RANGES_AT_ONCE = 3
+snapshot_operations.DiffSnapshot = functools.partial(snapshot_operations.DiffSnapshot, ranges_max=3)
 open_reader = storage.open_reader
 
 async def counted(*args, **how):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.crypto.cipher import OVERHEAD_BYTES, Cipher
-from storage.errors import Corrupt, Unsupported
+from storage.errors import BrokenInvariant, Corrupt, Unsupported
 from storage.format.envelope import (
     HEADER,
     HEADER_BYTES,
@@ -60,6 +60,18 @@ def test_what_is_sealed_opens(size: int, noise: bool, seed: int) -> None:
         len(raw),
         max(-(-size // PART_BYTES_MAX), 1),
     )
+
+
+@given(st.integers(0, 20), st.integers(1, 8))
+def test_what_is_sealed_in_small_parts_opens(size: int, part_bytes: int) -> None:
+    raw, _ = seal_object(CIPHER, header(), bytes(range(size)), part_bytes)
+    found, opened, _ = open_object(CIPHER, NAME, raw, store_id=STORE_ID, kinds=(ObjectKind.WAL,), number=42)
+    assert (opened, found.parts) == (bytes(range(size)), max(-(-size // part_bytes), 1))
+
+
+def test_no_part_is_sealed_that_nobody_opens() -> None:
+    with pytest.raises(BrokenInvariant):
+        seal_object(CIPHER, header(), bytes(PART_BYTES_MAX + 1), PART_BYTES_MAX + 1)
 
 
 @pytest.mark.parametrize("body", [b"", b"body", bytes(PART_BYTES_MAX) + b"second part"])

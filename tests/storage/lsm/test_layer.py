@@ -7,16 +7,16 @@ import pytest
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.wal import Meta
 from storage.lsm.engine import Engine
-from storage.lsm.layer import ATOMIC_BYTES_MAX, FRAGMENTS_MAX, Layer
+from storage.lsm.layer import Layer
 from storage.lsm.options import EngineOptions
 from storage.lsm.read.extents import ExtentState
-from storage.lsm.read.read_ahead import WINDOW_BLOCKS_MAX
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record
 from tests.support.examples import first_soon
 from tests.support.idle import idle
 from tests.support.inside import layers_of
 
 TIB = 1024 * 1024 * MIB
+OPTIONS = EngineOptions()
 
 
 async def flushed(world: World, blocks: int) -> tuple[Engine, Layer, bytes]:
@@ -36,14 +36,15 @@ async def test_a_write_up_to_eight_mebibytes_is_one_operation() -> None:
     world = World()
     engine, layer = await world.start()
     before = engine.writes.sequence
-    layer.write(12345, bytes(ATOMIC_BYTES_MAX))
+    most = OPTIONS.atomic_bytes_max
+    layer.write(12345, bytes(most))
     assert engine.writes.sequence == before + 1
-    assert layer.write(100, b"x" * (3 * ATOMIC_BYTES_MAX + 1)) == engine.writes.sequence
+    assert layer.write(100, b"x" * (3 * most + 1)) == engine.writes.sequence
     assert engine.writes.sequence == before + 5, "a larger one is cut at the ends of blocks"
     starts = [op[1] for op in layer.queue.pending if not isinstance(op, Meta)]
     assert starts[:2] == [12345, 100]
     assert all(start % BLOCK_BYTES == 0 for start in starts[2:])
-    assert await read(layer, 99, 3 * ATOMIC_BYTES_MAX + 3) == b"\0" + b"x" * (3 * ATOMIC_BYTES_MAX + 1) + b"\0"
+    assert await read(layer, 99, 3 * most + 3) == b"\0" + b"x" * (3 * most + 1) + b"\0"
     await world.crash(engine)
 
 
@@ -88,7 +89,7 @@ async def test_a_prefetch_is_bounded_and_answers_at_once() -> None:
     engine, layer, _ = await flushed(world, 100)
     for _ in range(50):
         layer.prefetch(0, TIB)
-    assert engine.source.loading <= WINDOW_BLOCKS_MAX
+    assert engine.source.loading <= OPTIONS.reads.window_blocks_max
     await idle()
     assert layer.read_cached(5 * BLOCK_BYTES, BLOCK_BYTES) is not None
     await engine.close()
@@ -173,7 +174,7 @@ async def test_a_block_of_many_patches_is_put_together_once_and_kept() -> None:
             assert await read(layer, at, BLOCK_BYTES) == disk[at : at + BLOCK_BYTES], round_
             again = layer.read_cached(at, BLOCK_BYTES) or []
             assert join(again) == disk[at : at + BLOCK_BYTES]
-            assert len(again) <= 2 * 4 * FRAGMENTS_MAX + 1, "four sectors a patch, and what lies between"
+            assert len(again) <= 2 * 4 * OPTIONS.reads.fragments_max + 1, "four sectors a patch, and what lies between"
     assert layer.index.assembled
     await engine.close()
 

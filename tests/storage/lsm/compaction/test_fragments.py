@@ -26,7 +26,7 @@ from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.index.trunk import Trunk
 from storage.lsm.layer import Layer
-from storage.lsm.options import EngineOptions, MaintenanceOptions, thorough
+from storage.lsm.options import GAP_BYTES_MAX, EngineOptions, MaintenanceOptions, thorough
 from storage.lsm.sst.ranges import coalesce
 from storage.units import KIB, MIB
 from tests.storage.lsm.compaction.test_plan import OPTIONS, sst
@@ -55,6 +55,7 @@ def found_in(
             behind=behind,
             bytes_max=bytes_max,
             object_bytes=object_bytes,
+            gap_bytes_max=GAP_BYTES_MAX,
             skipped=skipped,
             run=run,
         )

@@ -4,9 +4,11 @@ import pytest
 
 from storage.format.blocks import ALLOCATED, HOLE, EntryKind, FrameRef, RangeZero
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
-from storage.lsm.flush.flush_plan import FULL_SECTORS_MIN, FlushPlan, chunks, frame_data, plan
+from storage.lsm.flush.flush_plan import FlushPlan, chunks, frame_data, plan
 from storage.lsm.memtable.memtable import BlockEntry, Memtable, Span
+from storage.lsm.options import FlushOptions
 
+FULL_SECTORS = FlushOptions().full_sectors_min
 SECTOR = b"s" * SECTOR_BYTES
 FRAME = FrameRef(1 << 32, 100, 0, 0, full=True)
 
@@ -15,7 +17,7 @@ def planned(entry: BlockEntry) -> FlushPlan | None:
     memtable = Memtable()
     entry.sequence = 7
     memtable.layer(1).blocks[5] = entry
-    blocks, ranges = plan(memtable)
+    blocks, ranges = plan(memtable, full_sectors_min=FULL_SECTORS)
     assert not ranges
     assert len(blocks) <= 1
     if blocks:
@@ -68,12 +70,12 @@ def test_sectors_lie_over_the_buffer() -> None:
     assert frame_data(found) == SECTOR + b"b" * (62 * SECTOR_BYTES) + bytes(SECTOR_BYTES)
 
 
-@pytest.mark.parametrize("count", [1, FULL_SECTORS_MIN - 1, FULL_SECTORS_MIN, 64])
+@pytest.mark.parametrize("count", [1, FULL_SECTORS - 1, FULL_SECTORS, 64])
 def test_a_block_known_wholly_is_full_from_half_of_its_sectors_on(count: int) -> None:
     """Below that, its zeros are an entry and its data a patch above them."""
     found = planned(entry(dict.fromkeys(range(count), SECTOR), HOLE))
     assert found is not None
-    full = count >= FULL_SECTORS_MIN
+    full = count >= FULL_SECTORS
     assert found.full == full
     assert found.zero_mask == (0 if full else FULL_MASK)
     assert found.data_mask == (FULL_MASK if full else (1 << count) - 1)
@@ -117,14 +119,15 @@ def test_spans_become_ranges() -> None:
     memtable = Memtable()
     memtable.layer(2).zeros.add(Span(5, 2**32 - 1, 9, ALLOCATED), newest_write=0)
     memtable.layer(1).zeros.add(Span(1, 3, 8, HOLE), newest_write=0)
-    assert plan(memtable) == ([], [RangeZero(1, 1, 3, 8, False), RangeZero(2, 5, 2**32 - 1, 9, True)])
+    blocks, ranges = plan(memtable, full_sectors_min=FULL_SECTORS)
+    assert (blocks, ranges) == ([], [RangeZero(1, 1, 3, 8, False), RangeZero(2, 5, 2**32 - 1, 9, True)])
 
 
 def test_the_order_is_by_layer_and_block() -> None:
     memtable = Memtable()
     for layer, block in ((2, 1), (1, 9), (1, 3)):
         memtable.layer(layer).blocks[block] = entry({0: SECTOR})
-    assert [(p.layer, p.block) for p in plan(memtable)[0]] == [(1, 3), (1, 9), (2, 1)]
+    assert [(p.layer, p.block) for p in plan(memtable, full_sectors_min=FULL_SECTORS)[0]] == [(1, 3), (1, 9), (2, 1)]
 
 
 def test_full_frames_and_the_rest_go_to_tables_of_their_own_and_none_is_too_large() -> None:
@@ -132,7 +135,7 @@ def test_full_frames_and_the_rest_go_to_tables_of_their_own_and_none_is_too_larg
     for block in range(40):
         memtable.layer(1).blocks[block] = entry({0: SECTOR}) if block % 2 else entry({}, b"b" * BLOCK_BYTES)
     memtable.layer(1).blocks[99] = entry({}, HOLE)
-    blocks, _ = plan(memtable)
+    blocks, _ = plan(memtable, full_sectors_min=FULL_SECTORS)
     groups = list(chunks(blocks, 4 * BLOCK_BYTES))
     assert sorted(p.block for group in groups for p in group) == [*range(40), 99]
     assert all(len({p.full for p in group}) == 1 for group in groups)

@@ -4,10 +4,12 @@ from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import EntryKind, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.install import REPOINT_SLICE, Installer, Written
+from storage.lsm.index.install import Installer, Written
 from storage.lsm.memtable.memtable import Memtable
+from storage.lsm.options import IndexOptions
 from storage.units import MIB
 
+IN_STEP = IndexOptions().entries_in_step
 SSTS = 40
 ENTRIES = 10
 """In each: fewer than a slice, as where each holds large blocks."""
@@ -27,12 +29,12 @@ def written() -> list[Written]:
 def test_a_step_is_a_slice_of_entries_whatever_ssts_they_are_in() -> None:
     index, cache = BlockMap(), FrameCache(MIB)
     pointed = 0
-    for _ in Installer(cache, lambda sst, offset: int(sst) + 1 << 32 | offset).steps(
+    for _ in Installer(cache, lambda sst, offset: int(sst) + 1 << 32 | offset, IN_STEP).steps(
         [], Memtable(), written(), {1: index}
     ):
         now = sum(index.standing(block).location != 0 for block in range(SSTS * ENTRIES))
-        assert 0 < now - pointed <= REPOINT_SLICE
+        assert 0 < now - pointed <= IN_STEP
         pointed = now
     now = sum(index.standing(block).location != 0 for block in range(SSTS * ENTRIES))
     assert now == SSTS * ENTRIES == len(cache.entries)
-    assert now - pointed <= REPOINT_SLICE
+    assert now - pointed <= IN_STEP

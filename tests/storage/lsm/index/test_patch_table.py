@@ -8,7 +8,7 @@ import pytest
 from storage.format.blocks import HOLE, FrameRef
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import PAGE_BLOCKS
-from storage.lsm.index.patch_table import PRUNE_AFTER
+from storage.lsm.options import PRUNE_AFTER
 
 
 def test_a_chain_stays_short_however_often_a_block_is_written() -> None:

@@ -15,9 +15,10 @@ from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCode
 from storage.format.names import TABLES, sst_name
 from storage.format.sst import SstBuilder
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.options import GAP_BYTES_MAX
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.get_slots import OBJECT_GETS_MAX, RETRIES_IN_FLIGHT
-from storage.lsm.sst.ranges import GAP_BYTES_MAX, GET_BYTES_MAX, coalesce
+from storage.lsm.sst.ranges import GET_BYTES_MAX, coalesce
 from storage.objects.base import Capabilities
 from tests.storage.lsm.worlds import KEY, InlineEnv, StageStore
 from tests.support.idle import idle

@@ -10,8 +10,7 @@ from storage.format.names import WALS, wal_name, wal_number
 from storage.format.wal import WINDOW
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
-from storage.lsm.options import EngineOptions
-from storage.lsm.wal.pacing import IN_FLIGHT_MAX
+from storage.lsm.options import EngineOptions, LogOptions
 from tests.storage.lsm.worlds import (
     MIB,
     World,
@@ -25,6 +24,7 @@ from tests.support.idle import idle
 from tests.support.inside import each_pass
 from tests.support.waiting import soon, until
 
+IN_FLIGHT_MAX = LogOptions().in_flight_max
 SECTOR = b"s" * SECTOR_BYTES
 
 

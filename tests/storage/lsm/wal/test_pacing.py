@@ -9,12 +9,14 @@ from storage.format.wal import WINDOW
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.write_state import WriteState
-from storage.lsm.wal.pacing import IN_FLIGHT_MAX, Flight, Pacing
+from storage.lsm.options import EngineOptions
+from storage.lsm.wal.pacing import Flight, Pacing
 from storage.lsm.wal.queue import LayerQueue
 from storage.units import MIB
 
 IDLE = Flight(0, 0, 7, 7, 0.0)
 ONE = Flight(1, 100, 7, 8, 50.0)
+OPTIONS = EngineOptions(push_seconds=1.0)
 
 
 class Committer:
@@ -47,7 +49,7 @@ def committer() -> Committer:
 
 @pytest.fixture
 def pacing(committer: Committer) -> Pacing:
-    found = Pacing(committer.pace, push_seconds=1.0)
+    found = Pacing(committer.pace, OPTIONS)
     found.usual = 0.4
     return found
 
@@ -81,14 +83,14 @@ def test_what_nobody_waits_for_goes_when_it_is_a_second_old(pacing: Pacing, queu
 
 def test_the_number_of_puts_the_window_and_a_slow_link_bound_what_is_under_way(pacing: Pacing) -> None:
     assert pacing.may_send(ONE)
-    assert not pacing.may_send(replace(ONE, count=IN_FLIGHT_MAX))
+    assert not pacing.may_send(replace(ONE, count=OPTIONS.log.in_flight_max))
     assert not pacing.may_send(replace(ONE, next_number=ONE.lowest + WINDOW))
     assert pacing.may_send(replace(ONE, next_number=ONE.lowest + WINDOW - 1))
     assert not pacing.may_send(replace(ONE, count=2, written=64 * MIB)), "at 1 MiB/s both would be a minute late"
 
 
 def test_nothing_is_looked_at_before_something_may_be_sent(pacing: Pacing, queue: LayerQueue) -> None:
-    assert pacing.look_again_at([queue], replace(ONE, count=IN_FLIGHT_MAX)) is None
+    assert pacing.look_again_at([queue], replace(ONE, count=OPTIONS.log.in_flight_max)) is None
     assert pacing.look_again_at([], IDLE) is None
 
 
