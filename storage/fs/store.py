@@ -160,19 +160,21 @@ class Store:
         changed = self._engine.change_tree(record)
         device.size = min(device.size, size)
         # To its end, also if who asked for it goes away: the log has the new size, and clients must come to see it.
-        task = asyncio.create_task(self._show_size(device, inode.number, size, changed))
+        disk = namespace.identity(inode.number)
+        task = asyncio.create_task(self._show_size(device, inode.number, disk, size, changed))
         self._resizes.add(task)
         task.add_done_callback(self._resizes.discard)
         await asyncio.shield(task)
 
-    async def _show_size(self, device: Device, number: int, size: int, changed: Awaitable[None]) -> None:
+    async def _show_size(self, device: Device, number: int, disk: str, size: int, changed: Awaitable[None]) -> None:
         """Let clients see a size that is in the tree, once that is durable: what they write behind the old end is then.
 
         A crash before that leaves the old size, and nobody has seen another one.
         """
         await changed
         now = self._tree.namespace.size_of(number)
-        if now is not None:  # it may be smaller again, or gone
+        # It may be smaller again, rolled back to a size that is shown already, or gone: then it is another disk.
+        if now is not None and self._tree.namespace.identity(number) == disk:
             device.size = min(size, now)
 
     async def rename_device(self, old: str, new: str) -> None:

@@ -14,6 +14,15 @@ SNAPSHOTS = [
         ("clone: one that was given up goes on", "            if given_up:\n", "            if False:\n"),
     ),
     *mutants(
+        "storage/fs/store.py",
+        "tests/storage/fs/test_store_devices.py",
+        (
+            "rollback: a size that the disk has no more is shown",
+            "if now is not None and self._tree.namespace.identity(number) == disk:",
+            "if now is not None:",
+        ),
+    ),
+    *mutants(
         "storage/fs/clearing.py",
         "tests/storage/fs/test_clearing.py",
         ("expiry: the host's clock alone counts", "min(store_time, self._env.wall_clock())", "self._env.wall_clock()"),

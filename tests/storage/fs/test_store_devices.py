@@ -97,6 +97,22 @@ async def test_growing_and_shrinking_at_once_end_with_the_last(place: Place) -> 
     await store.close()
 
 
+@pytest.mark.parametrize("size", [MIB, 3 * MIB], ids=["cut off", "grown"])
+async def test_a_disk_that_is_rolled_back_while_it_gets_another_size_has_that_of_its_snapshot(
+    place: Place, size: int
+) -> None:
+    """The other size is durable later than the rollback is shown, and is not that of the disk any more."""
+    store = await place.open(create=True)
+    await store.create_device("a", 4 * MIB)
+    await store.snapshots.create(["a"], "one")
+    await store.resize_device("a", 2 * MIB, shrink=True)
+    device = store.device("a")
+    await asyncio.gather(store.resize_device("a", size, shrink=True), store.snapshots.roll_back("a", "one", keep=False))
+    (info,) = store.devices()
+    assert (info.size, device.size) == (4 * MIB, 4 * MIB)
+    await store.close()
+
+
 async def test_a_deleted_device_leaves_nothing_to_its_successor(place: Place) -> None:
     store = await place.open(create=True)
     for flushed in (False, True):
