@@ -35,7 +35,7 @@ DURATION_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400
 _DURATION = re.compile(r"([0-9]{1,6})\s*([smhdw])", re.IGNORECASE)
 
 KEEP_PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
-"""What `storage.fs.retention` knows."""
+"""What `storage.fs.snapshots.retention` knows."""
 
 _COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from storage.fs.check import CheckOptions, CheckReport
-    from storage.fs.device import Device
+    from storage.fs.devices.device import Device
     from storage.fs.following import Follower, open_follower
     from storage.fs.opening import check_store, open_damaged, open_reader, open_store
     from storage.fs.status import DeviceInfo, StoreStatus
@@ -44,7 +44,7 @@ __all__ = [
 _PLACES = {
     "CheckOptions": "storage.fs.check",
     "CheckReport": "storage.fs.check",
-    "Device": "storage.fs.device",
+    "Device": "storage.fs.devices.device",
     "DeviceInfo": "storage.fs.status",
     "EngineOptions": "storage.lsm.options",
     "Follower": "storage.fs.following",

@@ -12,7 +12,7 @@ import msgspec
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.snapshot_stream import STREAM_VERSION, Range, StreamDecoder, StreamEncoder, StreamHeader
 from nbdserver.admin.transfer import EXCLUSIVE_USER, Filler, data_ranges, read_in_order
-from storage.fs.filling import IncomingSnapshot
+from storage.fs.devices.filling import IncomingSnapshot
 from storage.units import MIB
 
 if TYPE_CHECKING:

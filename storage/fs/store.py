@@ -11,11 +11,11 @@ from storage.check.read_times import StoredReadTimes
 from storage.env import Env
 from storage.errors import StorageError
 from storage.fs.check import CheckOptions, CheckReport, check_running, start_scrub
-from storage.fs.clearing import Clearing
 from storage.fs.current_status import current_status, device_usage
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
+from storage.fs.devices.filling import Filling
+from storage.fs.devices.open_devices import OpenDevices
 from storage.fs.file_tree import FileTree
-from storage.fs.filling import Filling
 from storage.fs.incarnation import Incarnation
 from storage.fs.maintenance import Maintenance
 from storage.fs.metadata.device_plans import (
@@ -26,9 +26,9 @@ from storage.fs.metadata.device_plans import (
 )
 from storage.fs.metadata.inodes import Inode
 from storage.fs.name_tree import NameTree
-from storage.fs.open_devices import OpenDevices
-from storage.fs.scheduling import Scheduling
-from storage.fs.snapshots import Snapshots
+from storage.fs.snapshots.clearing import Clearing
+from storage.fs.snapshots.scheduling import Scheduling
+from storage.fs.snapshots.snapshots import Snapshots
 from storage.fs.status import DeviceInfo, DeviceUsage, StoreStatus, ViewStatus
 from storage.fs.store_options import StoreOptions
 from storage.fs.store_passwords import StorePasswords

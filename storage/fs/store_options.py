@@ -7,7 +7,7 @@ from pathlib import Path
 
 from storage.crypto.keys import DEFAULT_COST, Cost
 from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock
-from storage.fs.retention import Keep
+from storage.fs.snapshots.retention import Keep
 from storage.lsm.options import EngineOptions
 from storage.objects.health import Health
 from storage.prices import PriceList

@@ -21,7 +21,7 @@ from unittest import mock
 
 from storage.env import RealEnv
 from storage.format.frame import BLOCK_BYTES
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.fs.opening import open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions

@@ -200,7 +200,7 @@ MUTANTS = [
         ),
     ),
     *mutants(
-        "storage/fs/changes.py",
+        "storage/fs/devices/changes.py",
         "tests/storage/fs/test_changes.py tests/storage/fs/test_history.py",
         (
             "changes: what a snapshot has in memory is none",

@@ -95,7 +95,7 @@ CLIENTS = [
         ("identity: what grew is another disk", "+ (size < layer.size)", "+ (size != layer.size)"),
     ),
     *mutants(
-        "storage/fs/open_devices.py",
+        "storage/fs/devices/open_devices.py",
         "tests/storage/fs/test_identity.py",
         ("identity: a snapshot is its name", 'partial("@{}".format, record.number)', 'partial("@{}".format, snapshot)'),
     ),

@@ -58,7 +58,7 @@ OPENING = [
         ("following: several connections", " and not export.is_view", ""),
     ),
     *mutants(
-        "storage/fs/device.py",
+        "storage/fs/devices/device.py",
         "tests/storage/fs/test_following.py",
         (
             "following: several connections to a snapshot",

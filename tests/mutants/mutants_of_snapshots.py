@@ -4,7 +4,7 @@ from tests.mutants.mutant import mutants
 
 SNAPSHOTS = [
     *mutants(
-        "storage/fs/snapshots.py",
+        "storage/fs/snapshots/snapshots.py",
         "tests/storage/fs/test_clones.py",
         (
             "clone: what it needs is cleared away under it",
@@ -23,13 +23,13 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
-        "storage/fs/clearing.py",
+        "storage/fs/snapshots/clearing.py",
         "tests/storage/fs/test_clearing.py",
         ("expiry: the host's clock alone counts", "min(store_time, self._env.wall_clock())", "self._env.wall_clock()"),
         ("expiry: the store's clock alone counts", "min(store_time, self._env.wall_clock())", "store_time"),
     ),
     *mutants(
-        "storage/fs/filling.py",
+        "storage/fs/devices/filling.py",
         "tests/storage/fs/test_filling.py",
         (
             "filling: a new device is not marked",
@@ -49,7 +49,7 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
-        "storage/fs/history.py",
+        "storage/fs/devices/history.py",
         "tests/storage/fs/test_filling.py",
         (
             "filling: what was put together counts as changed",
@@ -67,7 +67,7 @@ SNAPSHOTS = [
         ("stream: ranges may lie behind the end", " or offset + length > self.header.size", ""),
     ),
     *mutants(
-        "storage/fs/snapshots.py",
+        "storage/fs/snapshots/snapshots.py",
         "tests/storage/fs/test_snapshots.py",
         (
             "snapshots: a device of another size holds the same",
@@ -105,14 +105,14 @@ SNAPSHOTS = [
         ("pipe: it has no bound", "self._bytes < PIPE_BYTES or self._closed", "True"),
     ),
     *mutants(
-        "storage/fs/retention.py",
+        "storage/fs/snapshots/retention.py",
         "tests/storage/fs/test_retention.py",
         ("schedule: the last of each period is kept", "for moment in ordered:", "for moment in reversed(ordered):"),
         ("schedule: the oldest periods are kept", "sorted(first)[-count:]", "sorted(first)[:count]"),
         ("schedule: what is not kept is taken", "not taken and now in retained(keep, [*moments, now])", "not taken"),
     ),
     *mutants(
-        "storage/fs/scheduling.py",
+        "storage/fs/snapshots/scheduling.py",
         "tests/storage/fs/test_scheduling.py",
         ("schedule: it deletes what others took", "                if layer.origin is SnapshotOrigin.SCHEDULE\n", ""),
     ),

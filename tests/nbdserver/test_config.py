@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nbdserver.config import KEEP_PERIODS, format_size, locate, parse_duration, parse_keep, parse_size
 from storage.env import RealEnv
-from storage.fs import retention
+from storage.fs.snapshots import retention
 from storage.objects.locations import open_location
 
 

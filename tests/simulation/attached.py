@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.lsm.memtable.gate import RateLimiter
 from storage.lsm.read.assemble import Piece
 from tests.simulation import changes

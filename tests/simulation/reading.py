@@ -9,7 +9,7 @@ from storage.check.subject import Subject
 from storage.check.survey import Surveyed, survey
 from storage.crypto.keys import DataKey
 from storage.errors import StorageError
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.engine import Engine

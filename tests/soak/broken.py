@@ -6,7 +6,7 @@ from collections.abc import Callable
 from nbdserver.cli import main
 from nbdserver.server.session import Session
 from storage.buffers import Buffer
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.lsm.layer import Layer
 
 LATE_SECONDS = 2.0

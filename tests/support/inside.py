@@ -13,7 +13,7 @@ from storage.cache.frame_cache import FrameCache
 from storage.crypto import keyslots
 from storage.crypto.keyslots import Cost
 from storage.env import Env, RealEnv
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
 from storage.journal.files import FolderFiles

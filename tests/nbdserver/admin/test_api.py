@@ -40,7 +40,7 @@ from storage.errors import (
     Unfinished,
     WrongPassword,
 )
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.secret import Secret
 from tests.support.inside import objects_of
 

@@ -14,7 +14,7 @@ from nbdserver.server.listener import Listener
 from storage import ExtentState, Store
 from storage.errors import Conflict, Invalid, NotFound, StorageError
 from storage.format.frame import BLOCK_BYTES
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from tests.support.nbd import Client, NbdError
 
 MIB = 1 << 20

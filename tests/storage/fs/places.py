@@ -8,7 +8,7 @@ from pathlib import Path
 from storage.crypto.keyslots import Cost
 from storage.env import RealEnv
 from storage.errors import Closed
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from storage.errors import NotFound
-from storage.fs.changes import CHANGED, Changes
+from storage.fs.devices.changes import CHANGED, Changes
 from storage.lsm.engine import Engine
 from tests.storage.lsm.worlds import World
 from tests.support.waiting import soon

@@ -3,8 +3,8 @@
 import pytest
 
 from storage.errors import AccessDenied, Invalid
-from storage.fs.device import Device
-from storage.fs.history import History
+from storage.fs.devices.device import Device
+from storage.fs.devices.history import History
 from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from storage.errors import AlreadyExists, Conflict, NotFound
-from storage.fs.filling import IncomingSnapshot
+from storage.fs.devices.filling import IncomingSnapshot
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, contents, kill
 from tests.support.inside import engine_of

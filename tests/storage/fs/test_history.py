@@ -6,7 +6,7 @@ import pytest
 
 from storage.errors import NotFound
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.lsm.read.changed import COMPARED_AT_ONCE
 from tests.storage.fs.places import Place
 from tests.storage.fs.test_snapshots import SIZE, Disks

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.fs.retention import PERIODS, is_due, retained
+from storage.fs.snapshots.retention import PERIODS, is_due, retained
 
 moments = st.floats(0, 4e9, allow_nan=False)
 keeps = st.dictionaries(st.sampled_from(list(PERIODS)), st.integers(1, 30), min_size=1)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from storage.env import Env
 from storage.errors import Conflict, StorageError
-from storage.fs.device import Device
-from storage.fs.history import History
+from storage.fs.devices.device import Device
+from storage.fs.devices.history import History
+from storage.fs.devices.pins import Pins
 from storage.fs.metadata.inodes import LayerRow, SnapshotOrigin
 from storage.fs.metadata.snapshot_plans import (
     SnapshotTerms,
@@ -27,7 +28,6 @@ from storage.fs.metadata.snapshot_plans import (
     temporary_name,
 )
 from storage.fs.name_tree import NameTree
-from storage.fs.pins import Pins
 from storage.lsm.engine import Engine
 from storage.lsm.tree_state import TrunkPlan
 

@@ -15,8 +15,9 @@ import msgspec
 
 from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
-from storage.fs.device import Device
-from storage.fs.history import History
+from storage.fs.devices.device import Device
+from storage.fs.devices.history import History
+from storage.fs.devices.pins import Pins
 from storage.fs.metadata.device_plans import plan_create_device
 from storage.fs.metadata.inodes import (
     SIZE_STEP_BYTES,
@@ -30,7 +31,6 @@ from storage.fs.metadata.inodes import (
 )
 from storage.fs.metadata.records import encode_edits
 from storage.fs.name_tree import NameTree
-from storage.fs.pins import Pins
 from storage.lsm.engine import Engine
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from storage.buffers import Buffer
 from storage.errors import AccessDenied, Invalid
-from storage.fs.history import History
+from storage.fs.devices.history import History
 from storage.fs.metadata.inodes import LayerRow
 from storage.fs.name_tree import NameTree
 from storage.journal.journal import Journal

@@ -3,7 +3,7 @@
 import asyncio
 
 from storage.errors import NotFound
-from storage.fs.changes import Changes
+from storage.fs.devices.changes import Changes
 from storage.fs.metadata.inodes import LayerRow
 from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine

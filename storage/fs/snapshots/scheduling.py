@@ -13,8 +13,8 @@ from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, NotFound, Unreadable
 from storage.fs.metadata.inodes import SnapshotOrigin
 from storage.fs.name_tree import NameTree
-from storage.fs.retention import Keep, is_due, retained
-from storage.fs.snapshots import Snapshots
+from storage.fs.snapshots.retention import Keep, is_due, retained
+from storage.fs.snapshots.snapshots import Snapshots
 from storage.lsm.engine import Engine
 
 SCHEDULE_LOOK_SECONDS = 60.0

@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from storage.env import Env
 from storage.errors import Conflict, NotFound, Unreadable
-from storage.fs.filling import Filling
+from storage.fs.devices.filling import Filling
 from storage.fs.metadata.snapshot_plans import expired
 from storage.fs.name_tree import NameTree
-from storage.fs.snapshots import Snapshots
+from storage.fs.snapshots.snapshots import Snapshots
 from storage.lsm.engine import Engine
 
 AGAIN_SECONDS = 60.0

@@ -12,7 +12,7 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from storage.errors import Conflict, NotFound
-from storage.fs.device import Device
+from storage.fs.devices.device import Device
 from storage.fs.metadata.inodes import Inode
 from storage.fs.metadata.snapshot_plans import find_snapshot, split_snapshot
 from storage.fs.name_tree import NameTree
