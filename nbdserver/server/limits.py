@@ -15,6 +15,10 @@ class Limits:
     """Of those, clients of one network address, or of one user on Unix sockets: the rest is for others. Twenty disks
     with `-connections 4` fit."""
 
+    answer_seconds: float = 0.25
+    """What everybody has to answer the greeting before a newcomer may take the place. While a crowd comes that wants
+    places, newcomers wait as long in the kernel's queue: 300 a second and address are accepted then."""
+
     handshake_seconds: float = 10.0
     """From the first byte to the transmission phase, TLS included; a client that takes longer is stuck or hostile."""
 

@@ -16,7 +16,7 @@ from nbdserver.service.log_flood import FloodFilter
 
 def connections(server: Listener) -> list[Connection]:
     """Those that are there, in the order in which they came."""
-    return list(server._clients)
+    return list(server._connections)
 
 
 def budget_of(server: Listener) -> Budget:

@@ -17,7 +17,7 @@ from typing import Self
 
 from tests.support import messages as m
 
-Address = tuple[str, int] | Path
+Address = tuple[str, int] | Path | socket.socket
 
 
 class NbdError(OSError):
@@ -56,7 +56,10 @@ class Client:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """With `tls` the connection is upgraded before anything else is said."""
-        if isinstance(address, Path):
+        if isinstance(address, socket.socket):
+            self.socket = address
+            self.socket.settimeout(timeout)
+        elif isinstance(address, Path):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
             try:

@@ -6,9 +6,12 @@ import socket
 import struct
 from collections.abc import Callable
 
+import pytest
+
 from nbdserver.server.limits import Limits
 from tests.nbdserver.inside import new_connection
 from tests.support import messages as m
+from tests.support.nbd import Client
 from tests.support.running import GREETING_BYTES, Running, closed, drop
 from tests.support.waiting import until
 
@@ -48,6 +51,25 @@ async def test_a_crowd_of_sockets_costs_itself_its_places(make: Callable[..., Ru
     drop(writer)
     for _, each in others:
         drop(each)
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+async def test_a_client_in_the_midst_of_a_crowd_has_its_say(make: Callable[..., Running], tcp: bool) -> None:
+    """All of one user, and all there at once: who was accepted is not dropped before it could answer the greeting."""
+    crowded = make(Limits(connections=10, connections_per_address=8, answer_seconds=20))
+    await crowded.start()
+    with contextlib.ExitStack() as sockets:
+        # The event loop, and with it the server, stands still here.
+        good, *_ = [sockets.enter_context(_connect_now(crowded, tcp)) for _ in range(40)]
+        client = await asyncio.to_thread(Client, good, "disk", timeout=20)
+        assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
+        client.close()
+
+
+def _connect_now(crowded: Running, tcp: bool) -> socket.socket:
+    sock = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
+    sock.connect(crowded.address if tcp else str(crowded.path))
+    return sock
 
 
 async def test_attached_clients_are_not_driven_out(make: Callable[..., Running]) -> None:

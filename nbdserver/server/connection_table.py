@@ -1,0 +1,117 @@
+"""The connection table: who is connected, and whose place a newcomer takes when there are too many.
+
+Promises: a client that is attached never loses its place to another one; of those still in their handshake the one that
+is longest in it goes first, of the newcomer's own address if that has its share, or else of the address that has most.
+So a crowd of sockets that say nothing costs others nothing, and itself no more than its oldest. Whoever was accepted
+has Limits.answer_seconds to answer the greeting before any of this befalls it: `answer_time` says how long the next
+newcomer has to wait for that in the kernel's queue.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+from nbdserver.server.connection import Connection
+from nbdserver.server.limits import Limits
+from nbdserver.server.refusal_log import RefusalLog
+from storage.env import Env
+
+
+class ConnectionTable:
+    """The connections of one server. `env` gives the time of day at which they came."""
+
+    def __init__(self, limits: Limits, env: Env) -> None:
+        self.closed_to_all = False
+        """The server is stopping: whoever comes is dropped."""
+        self._limits = limits
+        self._env = env
+        self._loop = asyncio.get_running_loop()
+        self._since: dict[Connection, float] = {}
+        """Everybody who is connected: since when, or if attached since when that."""
+        self._haggling: dict[Connection, float] = {}
+        """Those in the handshake, longest first: when, by the loop's clock, they may lose their place."""
+        self._refusals = RefusalLog()
+        self._all_gone = asyncio.Event()
+        self._all_gone.set()
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Everybody, as it is now: who iterates may drop them."""
+        return iter(list(self._since))
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def items(self) -> list[tuple[Connection, float]]:
+        """Everybody, with the time of day since which they are attached, or else connected."""
+        return list(self._since.items())
+
+    async def wait_empty(self) -> None:
+        """Until nobody is connected."""
+        await self._all_gone.wait()
+
+    def answer_time(self) -> float:
+        """Seconds until nobody would lose a place to a newcomer, wherever that came from, who has not had the time to
+        answer. What a crowd can make others wait is that time, once for each of its shares that it fills."""
+        found = [crowd[0] for crowd in self._full_crowds() if crowd]
+        if len(self._since) >= self._limits.connections and (busiest := self._busiest()):
+            found.append(busiest[0])
+        now = self._loop.time()
+        return max((self._haggling[victim] - now for victim in found), default=0.0)
+
+    # What connections tell
+
+    def opened(self, connection: Connection) -> None:
+        """A client connected. If there are too many, of its address or in all, one goes, which may be this one."""
+        address = connection.client.peer.address
+        near = [each for each in self._since if each.client.peer.address == address]
+        refused = self.closed_to_all
+        if refused:
+            connection.fail()
+        elif len(near) >= self._limits.connections_per_address:
+            refused = self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
+        elif len(self._since) >= self._limits.connections:
+            refused = self._make_room(self._busiest(), connection, "")
+        self._since[connection] = self._env.wall_clock()
+        if not refused:  # or it would make room for the next one, though it has no place itself
+            self._haggling[connection] = self._loop.time() + self._limits.answer_seconds
+        self._all_gone.clear()
+
+    def attached(self, connection: Connection) -> None:
+        """Its handshake is over."""
+        self._haggling.pop(connection, None)
+        self._since[connection] = self._env.wall_clock()
+
+    def closed(self, connection: Connection) -> None:
+        """A client is gone."""
+        self._since.pop(connection, None)
+        self._haggling.pop(connection, None)
+        if not self._since:
+            self._all_gone.set()
+
+    def refused(self, connection: Connection, event: str, reason: str, *, level: int = logging.INFO) -> None:
+        """It did not get what it wanted."""
+        self._refusals.note(connection.client.peer, self._loop.time(), event, reason, level=level)
+
+    # Who goes
+
+    def _full_crowds(self) -> Iterator[list[Connection]]:
+        """For each address that has its share of connections, those in their handshake, longest first."""
+        counts = Counter(each.client.peer.address for each in self._since)
+        for address, count in counts.items():
+            if count >= self._limits.connections_per_address:
+                yield [each for each in self._haggling if each.client.peer.address == address]
+
+    def _busiest(self) -> list[Connection]:
+        """Those in their handshake of the address that has most of them, longest first."""
+        crowd = Counter(each.client.peer.address for each in self._haggling)
+        busiest = max(crowd, key=crowd.__getitem__, default=None)
+        return [each for each in self._haggling if each.client.peer.address == busiest]
+
+    def _make_room(self, haggling: list[Connection], newcomer: Connection, of_whom: str) -> bool:
+        """Drop the first of those in the handshake, or else the newcomer. Whether it was the newcomer."""
+        victim = haggling[0] if haggling else newcomer
+        self.refused(victim, "client_dropped", f"too many clients {of_whom}are connected", level=logging.WARNING)
+        self._haggling.pop(victim, None)
+        victim.fail()
+        return victim is newcomer
