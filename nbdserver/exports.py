@@ -148,6 +148,8 @@ class Exports:
         """What was counted of clients that left, by the name under which they had their export."""
         self._clients: dict[BlockDevice, list[str]] = {}
         """The clients of each device, by what they are called."""
+        self._meant: dict[Attachment, list[BlockDevice]] = {}
+        """What each name means to those of one address that have it: one device, as often as they are."""
 
     def use_access_list(self, access: AccessList | None) -> None:
         """From now on this one counts for every client that attaches; None: each may have everything."""
@@ -195,20 +197,38 @@ class Exports:
             return None
         return f"{export.name} is attached by {clients[0]}, and this server lets only one client have a device"
 
+    def means_another(self, export: Export, address: str) -> str | None:
+        """Why this is not what the name means to clients of that address that have it, if it is not: to one client with
+        several connections, two disks would be one."""
+        for device in self._meant.get(Attachment(export.name, address), ())[:1]:
+            # Other views of a disk are it, and so is what was made of it while they had it.
+            if device is not export.device and device.identity != export.device.identity:
+                return (
+                    f"{export.name} is another disk now than when clients at your address attached it: "
+                    "attach when they have left"
+                )
+        return None
+
     def attach(self, export: Export, client: str, address: str = HERE) -> asyncio.Future[None] | None:
         """A client, called so, has it from now on; its requests wait for what this gives, if anything."""
         self._clients.setdefault(export.device, []).append(client)
+        self._meant.setdefault(Attachment(export.name, address), []).append(export.device)
         return None if export.read_only else self.attachments.attach(Attachment(export.name, address))
 
     def detach(self, export: Export, client: str, traffic: Traffic, address: str = HERE) -> None:
         """That client is gone; `traffic` was counted of it."""
+        attachment = Attachment(export.name, address)
         if not export.read_only:
-            self.attachments.leave(Attachment(export.name, address), export.device)
+            self.attachments.leave(attachment, export.device)
         self.past[export.name] = self.past.get(export.name, Traffic()).plus(traffic)
         clients = self._clients[export.device]
         clients.remove(client)
         if not clients:
             del self._clients[export.device]
+        meant = self._meant[attachment]
+        meant.remove(export.device)
+        if not meant:
+            del self._meant[attachment]
 
     def held(self) -> Collection[BlockDevice]:
         """The devices that clients have."""
@@ -237,7 +257,7 @@ class _All:
 
     def refusal(self, export: Export) -> str | None:
         lost = self._exports.attachments.refusal(Attachment(export.name, self._address))
-        return lost or self._exports.refusal(export)
+        return lost or self._exports.means_another(export, self._address) or self._exports.refusal(export)
 
 
 class _PermittedExports(_All):

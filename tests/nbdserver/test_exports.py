@@ -210,3 +210,41 @@ def test_exclusive_holds_whatever_the_rights(devices: dict[str, MemoryDevice]) -
     assert seen.refusal(found) is None
     exports.attach(found, "client 1 (10.0.0.1:4000, admin)")
     assert seen.refusal(found) == "disk is in use, and cannot be attached now"
+
+
+def test_a_name_means_one_disk_to_all_connections_of_a_place() -> None:
+    """A client with several connections would write to two disks otherwise."""
+    first, second = MemoryDevice(4096), MemoryDevice(4096)
+    second.identity = "another disk"
+    names = {"current": first}
+    exports = Exports(lambda name: names[name], lambda: list(names))
+    everybody, elsewhere = exports.seen_by(Identity()), exports.seen_by(Identity(), "10.0.0.5")
+    before = everybody.find("current")
+    assert before is not None
+    exports.attach(before, "one")
+    exports.attach(before, "two")
+    names["current"] = second
+    after = everybody.find("current")
+    assert after is not None
+    assert elsewhere.refusal(after) is None
+    for client in ("one", "two"):
+        assert "another disk" in str(everybody.refusal(after))
+        exports.detach(before, client, Traffic())
+    assert everybody.refusal(after) is None
+
+
+def test_what_a_client_did_to_its_disk_makes_it_no_other() -> None:
+    """Its content was rolled back, say, so that it has another identity; or this is a later view of the same disk."""
+    device, later = MemoryDevice(4096), MemoryDevice(4096)
+    names = {"disk": device}
+    exports = Exports(lambda name: names[name], lambda: list(names))
+    before = exports.find("disk")
+    assert before is not None
+    exports.attach(before, "one")
+    device.identity = "rolled back"
+    assert exports.seen_by(Identity()).refusal(before) is None
+    device.identity = "disk"
+    names["disk"] = later
+    seen = exports.find("disk")
+    assert seen is not None
+    assert exports.seen_by(Identity()).refusal(seen) is None
