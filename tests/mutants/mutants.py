@@ -128,7 +128,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/index/sharing.py",
-        "tests/storage/fs/test_snapshots.py",
+        "tests/storage/fs/snapshots/test_snapshots.py",
         (
             "snapshots: what a clone shares is counted for each",
             "places, first = np.unique(location, return_index=True)",
@@ -144,7 +144,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/layers.py",
-        "tests/storage/lsm/test_trunks.py tests/storage/lsm/flush/test_complete_snapshot.py",
+        "tests/storage/lsm/test_trunks_while_flushing.py tests/storage/lsm/flush/test_complete_snapshot.py",
         (
             "snapshots: parts of sectors that wait are passed over",
             "        if self.keeping(heads):\n",
@@ -161,7 +161,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/layer.py",
-        "tests/storage/lsm/test_trunks.py",
+        "tests/storage/lsm/test_trunks_while_flushing.py",
         (
             "snapshots: what one keeps lies over its heir's index for ever",
             "        self.own_memtables, self.inherited = [self.active], []\n",
@@ -170,7 +170,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/lsm/read/changed.py",
-        "tests/storage/fs/test_history.py tests/storage/lsm/index/test_forest.py",
+        "tests/storage/fs/devices/test_history.py tests/storage/lsm/index/test_forest.py",
         ("changes: what is in memory is none", "        mask = _written(tables, block)\n", "        mask = 0\n"),
         (
             "changes: what was zeroed in memory is none",
@@ -201,7 +201,7 @@ MUTANTS = [
     ),
     *mutants(
         "storage/fs/devices/changes.py",
-        "tests/storage/fs/test_changes.py tests/storage/fs/test_history.py",
+        "tests/storage/fs/devices/test_changes.py tests/storage/fs/devices/test_history.py",
         (
             "changes: what a snapshot has in memory is none",
             "[*older.memtables, *layer.memtables]",

@@ -85,18 +85,18 @@ CLIENTS = [
     ),
     *mutants(
         "storage/fs/metadata/inode_table.py",
-        "tests/storage/fs/test_identity.py",
+        "tests/storage/fs/devices/test_identity.py",
         ("identity: a rollback leaves the same disk", "generation=inode.generation + 1", "generation=inode.generation"),
     ),
     *mutants(
         "storage/fs/metadata/device_plans.py",
-        "tests/storage/fs/test_identity.py",
+        "tests/storage/fs/devices/test_identity.py",
         ("identity: what was cut off is the same disk", "inode.generation + (size < layer.size)", "inode.generation"),
         ("identity: what grew is another disk", "+ (size < layer.size)", "+ (size != layer.size)"),
     ),
     *mutants(
         "storage/fs/devices/open_devices.py",
-        "tests/storage/fs/test_identity.py",
+        "tests/storage/fs/devices/test_identity.py",
         ("identity: a snapshot is its name", 'partial("@{}".format, record.number)', 'partial("@{}".format, snapshot)'),
     ),
 ]

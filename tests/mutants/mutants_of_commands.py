@@ -3,12 +3,12 @@
 from tests.mutants.mutant import mutants
 
 FILES = "tests/storage/fs/test_file_tree.py"
-CONFIG = "tests/nbdserver/cli/test_config_file.py"
+CONFIG = "tests/nbdserver/cli/shared/test_config_file.py"
 
 COMMANDS = [
     *mutants(
         "nbdserver/cli/devices/cmd_fs.py",
-        "tests/nbdserver/cli/test_fs.py",
+        "tests/nbdserver/cli/devices/test_fs.py",
         ("fs: a link looks like a file", '"symlink": modes.S_IFLNK', '"symlink": modes.S_IFREG'),
         (
             "fs: the tree ends with its first directory",
@@ -20,7 +20,7 @@ COMMANDS = [
     ),
     *mutants(
         "nbdserver/admin/file_operations.py",
-        "tests/nbdserver/cli/test_fs.py",
+        "tests/nbdserver/cli/devices/test_fs.py",
         ("fs: no directory is made", "        await store.files.make_directory(self.path)\n", ""),
         (
             "fs: what was moved is shown where it was",
@@ -88,7 +88,7 @@ COMMANDS = [
     ),
     *mutants(
         "nbdserver/cli/shell/cmd_completion.py",
-        "tests/nbdserver/cli/test_completion.py",
+        "tests/nbdserver/cli/shell/test_completion.py",
         ("completion: every shell is bash", "get_completion_class(shell)", 'get_completion_class("bash")'),
         ("completion: nobody listens", 'VARIABLE = "_NBDSERVER_COMPLETE"', 'VARIABLE = "_NBDSERVER_COMPLETES"'),
     ),

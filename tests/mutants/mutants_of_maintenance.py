@@ -118,7 +118,7 @@ MAINTENANCE = [
     ),
     *mutants(
         "storage/lsm/compaction/consolidate.py",
-        "tests/storage/lsm/test_trunks.py",
+        "tests/storage/lsm/test_trunks_while_flushing.py",
         (
             "consolidation: it goes on after its head became a snapshot",
             "        if not {item.block.layer for _, read in written for item in read} <= context.heads().keys():\n",
@@ -127,7 +127,7 @@ MAINTENANCE = [
     ),
     *mutants(
         "storage/lsm/compaction/usage.py",
-        "tests/storage/fs/test_usage.py",
+        "tests/storage/fs/test_what_is_used.py",
         (
             "usage: a frame's size is that of its object",
             "sum(ref.index_offset - HEADER_BYTES for ref in listed)",

@@ -5,7 +5,7 @@ from tests.mutants.mutant import mutants
 SNAPSHOTS = [
     *mutants(
         "storage/fs/snapshots/snapshots.py",
-        "tests/storage/fs/test_clones.py",
+        "tests/storage/fs/snapshots/test_clones.py",
         (
             "clone: what it needs is cleared away under it",
             '            pinned.enter_context(self.pins.pin(number, "a clone"))\n',
@@ -24,13 +24,13 @@ SNAPSHOTS = [
     ),
     *mutants(
         "storage/fs/snapshots/clearing.py",
-        "tests/storage/fs/test_clearing.py",
+        "tests/storage/fs/snapshots/test_clearing.py",
         ("expiry: the host's clock alone counts", "min(store_time, self._env.wall_clock())", "self._env.wall_clock()"),
         ("expiry: the store's clock alone counts", "min(store_time, self._env.wall_clock())", "store_time"),
     ),
     *mutants(
         "storage/fs/devices/filling.py",
-        "tests/storage/fs/test_filling.py",
+        "tests/storage/fs/devices/test_filling.py",
         (
             "filling: a new device is not marked",
             "self._env.wall_clock(), filling=True)",
@@ -50,7 +50,7 @@ SNAPSHOTS = [
     ),
     *mutants(
         "storage/fs/devices/history.py",
-        "tests/storage/fs/test_filling.py",
+        "tests/storage/fs/devices/test_filling.py",
         (
             "filling: what was put together counts as changed",
             'if b"".join(map(bytes, one)) != b"".join(map(bytes, other)):',
@@ -68,7 +68,7 @@ SNAPSHOTS = [
     ),
     *mutants(
         "storage/fs/snapshots/snapshots.py",
-        "tests/storage/fs/test_snapshots.py",
+        "tests/storage/fs/snapshots/test_snapshots.py",
         (
             "snapshots: a device of another size holds the same",
             "self._tree.namespace.size(inode) == layer.size and await history",
@@ -77,7 +77,7 @@ SNAPSHOTS = [
     ),
     *mutants(
         "nbdserver/cli/snapshots/replication_plan.py",
-        "tests/nbdserver/cli/test_replication_plan.py",
+        "tests/nbdserver/cli/snapshots/test_replication_plan.py",
         ("replicate: what both have is deleted at the source", " if one != common[0]]", "]"),
         ("replicate: what both have is deleted at the target", " if one != common[1]]", "]"),
         ("replicate: snapshots of others are deleted", "if pattern.fullmatch(one.name)]", "]"),
@@ -101,19 +101,19 @@ SNAPSHOTS = [
     ),
     *mutants(
         "nbdserver/cli/snapshots/pipe.py",
-        "tests/nbdserver/cli/test_pipe.py",
+        "tests/nbdserver/cli/snapshots/test_pipe.py",
         ("pipe: it has no bound", "self._bytes < PIPE_BYTES or self._closed", "True"),
     ),
     *mutants(
         "storage/fs/snapshots/retention.py",
-        "tests/storage/fs/test_retention.py",
+        "tests/storage/fs/snapshots/test_retention.py",
         ("schedule: the last of each period is kept", "for moment in ordered:", "for moment in reversed(ordered):"),
         ("schedule: the oldest periods are kept", "sorted(first)[-count:]", "sorted(first)[:count]"),
         ("schedule: what is not kept is taken", "not taken and now in retained(keep, [*moments, now])", "not taken"),
     ),
     *mutants(
         "storage/fs/snapshots/scheduling.py",
-        "tests/storage/fs/test_scheduling.py",
+        "tests/storage/fs/snapshots/test_scheduling.py",
         ("schedule: it deletes what others took", "                if layer.origin is SnapshotOrigin.SCHEDULE\n", ""),
     ),
 ]

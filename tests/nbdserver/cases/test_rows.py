@@ -14,7 +14,7 @@ from tests.support import messages as m
 from tests.support.answers import Answers
 
 ELSEWHERE = {
-    22: "tests/storage/fs/test_namespace.py::test_loops_of_links_end",
+    22: "tests/storage/fs/metadata/test_namespace.py::test_loops_of_links_end",
     26: "tests/nbdserver/cases/test_rows.py::test_listings_that_nobody_reads",
     31: "tests/nbdserver/cases/test_rows.py::test_what_was_negotiated_in_clear_does_not_count",
     50: "tests/nbdserver/server/test_connection.py::test_a_read_that_fails_is_an_error_of_that_request",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nbdserver.cli.test_terminal import on_a_terminal
+from tests.nbdserver.cli.shared.test_terminal import on_a_terminal
 from tests.support.processes import until
 from tests.support.program import COMMAND, Host, Server
 from tests.support.stores import StoreUnderTest

@@ -21,7 +21,7 @@ from storage.lsm.options import MANIFESTS_KEPT, EngineOptions, MaintenanceOption
 from storage.objects.local import LocalStore
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.fs.places import contents
-from tests.storage.fs.test_clearing import DAY, Clock
+from tests.storage.fs.snapshots.test_clearing import DAY, Clock
 from tests.support.inside import engine_of
 
 KIB = 1024

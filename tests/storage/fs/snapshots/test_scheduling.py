@@ -10,7 +10,7 @@ from storage.fs.opening import open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from tests.simulation.virtual import in_virtual_time
-from tests.storage.fs.test_clearing import DAY, Clock
+from tests.storage.fs.snapshots.test_clearing import DAY, Clock
 
 MIB = 1 << 20
 HOUR = 3600.0

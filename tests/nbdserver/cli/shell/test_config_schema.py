@@ -13,7 +13,7 @@ from nbdserver.cli.shared.config_file import CONFIG_NAME, BadConfig, commands_un
 from nbdserver.cli.shell.config_schema import schema
 from tests.support.program import Host
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = schema(cli)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 

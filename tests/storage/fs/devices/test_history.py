@@ -9,7 +9,7 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.fs.devices.device import Device
 from storage.lsm.read.changed import COMPARED_AT_ONCE
 from tests.storage.fs.places import Place
-from tests.storage.fs.test_snapshots import SIZE, Disks
+from tests.storage.fs.snapshots.test_snapshots import SIZE, Disks
 from tests.support.examples import first_soon
 
 
