@@ -53,6 +53,9 @@ class DropSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 Operation = MakeLayer | DropLayer | FreezeHead | CloneSnapshot | RollBack | DropSnapshot
 
+ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DropSnapshot)
+"""Operations that give layers another place."""
+
 
 class LoggedOperation(msgspec.Struct, frozen=True, array_like=True):
     """An operation, and when it happened."""

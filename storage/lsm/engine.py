@@ -209,11 +209,14 @@ class Engine:
         return TreeChange(partial(self.durable, self._layers.tree_queue, sequence))
 
     async def change_trunks(self, plan: TrunkPlan, applied: Callable[[], None] | None = None) -> None:
-        """Do something to trunks, with a memtable flush, for which no client waits: durable, and in the indexes."""
+        """Do something to trunks: durable when this returns, and in the indexes with the flush that follows."""
         self.check_alive()
+        self.check_writer()
         change = TrunkChange(plan, self._layers.change_trunks, applied)
-        await self.flush_memtable(always=True, change=change)
-        change.check()
+        await self.to_its_end("change of trunks", partial(self._flush.change_trunks, change, self.keys_number))
+        self.flush_trigger.pull()
+        for queue, sequence in change.logged():
+            await self.durable(queue, sequence)
 
     def keys_are(self, number: int) -> None:
         """The keys object in force has another number, which the next manifest says."""
@@ -299,12 +302,10 @@ class Engine:
             await self.flush_trigger.wait()
             await self.flush_memtable()
 
-    async def flush_memtable(
-        self, *, closing: bool = False, always: bool = False, change: TrunkChange | None = None
-    ) -> None:
+    async def flush_memtable(self, *, closing: bool = False, always: bool = False) -> None:
         """Move everything written so far into SSTs and truncate the log (see `flush`), to the end, whoever gives up."""
         self.check_writer()
-        flush = partial(self._flush.run, keys_number=self.keys_number, closing=closing, always=always, change=change)
+        flush = partial(self._flush.run, keys_number=self.keys_number, closing=closing, always=always)
         await self.to_its_end("memtable flush", flush)
 
     async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:

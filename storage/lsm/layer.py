@@ -267,8 +267,9 @@ class Layer:
         self.show_memtables()
 
     def drop_sealed(self) -> None:
-        """The sealed memtable is in the index now, and so is what was inherited."""
-        self.own_memtables, self.inherited = [self.active], []
+        """The sealed memtable is in the index now, and so is what was inherited of it."""
+        active, self.own_memtables = self._writes.memtable.layers, [self.active]
+        self.inherited = [table for table in self.inherited if active.get(table.layer) is table]
         self.show_memtables()
 
     def inherit(self, layer: Layer) -> None:

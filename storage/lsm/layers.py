@@ -11,6 +11,7 @@ from storage.cache.frame_cache import FrameCache
 from storage.errors import BrokenInvariant, Unreadable
 from storage.format.journal_batch import JournalEntry
 from storage.format.trunks import (
+    ON_TRUNKS,
     CloneSnapshot,
     DropLayer,
     DropSnapshot,
@@ -33,9 +34,6 @@ from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.tree_state import TreeEffects, TreeState
 from storage.lsm.wal.group_commit import GroupCommit
 from storage.lsm.wal.queue import LayerQueue
-
-ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DropSnapshot)
-"""Operations that give layers another place."""
 
 
 class Layers:
@@ -159,18 +157,23 @@ class Layers:
             # It is in the log before anything that is written to the new layers.
             self._commit.cut_all()
 
-    def change_trunks(self, record: bytes, heads: Collection[int]) -> None:
-        """The same of a record that does something to the trunks of these heads; the memtable is sealed in the same
-        step. Unreadable: it has to wait, since something that was written before a snapshot is not in an SST yet.
+    def change_trunks(self, record: bytes, heads: Collection[int]) -> list[tuple[LayerQueue, int]]:
+        """The same of a record that does something to the trunks of these heads. Gives what has to be in the log for it
+        to be durable: queues, and up to which sequence. Unreadable: it has to wait, since something that was written
+        before a snapshot is not in an SST yet.
         """
-        if any(isinstance(logged.operation, ON_TRUNKS) for logged in self._writes.memtable.operations):
+        if self._writes.sealed_has_to_be_installed or self._writes.memtable.changes_trunks:
             raise BrokenInvariant("something is done to trunks, and what was done before is not in the indexes yet")
         if self.keeping(heads):
             raise Unreadable(
                 "parts of sectors that were written before the newest snapshot lie over what cannot be read: "
                 "wait until the store gives that again"
             )
-        self.change_tree(record)
+        written = [(head, self.by_number[head].queue, self.by_number[head].last_sequence) for head in heads]
+        change = self.change_tree(record)
+        # What a head held that is a snapshot now: a crash could take some of that away while it is not in the log.
+        held = [(queue, sequence) for head, queue, sequence in written if head in self.by_number]
+        return [(self.tree_queue, change), *held]
 
     def keeping(self, heads: Collection[int]) -> bool:
         """Whether a snapshot of one of these heads has something in memory still: parts of sectors that could not be
@@ -178,12 +181,6 @@ class Layers:
         """
         snapshots = (number for trunk in self.tree.trunks() if trunk[-1] in heads for number in trunk[:-1])
         return any(any(self.by_number[number].own_memtables) for number in snapshots)
-
-    def has_to_flush_before_trunks_change(self) -> bool:
-        """Whether the active memtable has what a change of trunks has to find in the indexes: what a replay brought of
-        earlier ones, and what snapshots keep, which may be had again by now.
-        """
-        return bool(self._writes.memtable.operations) or self.keeping([trunk[-1] for trunk in self.tree.trunks()])
 
     def _take_effect(self, effects: TreeEffects, sequence: int) -> None:
         for operation in effects.operations:

@@ -57,33 +57,40 @@ TrunkPlan = Callable[[], tuple[bytes, list[int]]]
 """Gives a record that does something to trunks, and their heads, at the moment when it is applied."""
 
 
+Logged = list[tuple[Any, int]]
+"""What has to be in the log: queues of it, and up to which sequence."""
+
+
 class TrunkChange:
     """A change of trunks that is planned and made in one step, when its turn comes. A crash before its record is in the
     log leaves all as it was; after that a replay does it.
     """
 
     def __init__(
-        self, plan: TrunkPlan, apply: Callable[[bytes, list[int]], None], applied: Callable[[], None] | None
+        self, plan: TrunkPlan, apply: Callable[[bytes, list[int]], Logged], applied: Callable[[], None] | None
     ) -> None:
-        """`apply` takes what `plan` gives; `applied` is called in the same step, if it was not refused."""
+        """`apply` takes what `plan` gives, and gives what makes it durable; `applied` is called in the same step, if it
+        was not refused.
+        """
         self._plan = plan
         self._apply = apply
         self._applied = applied
+        self._logged: Logged = []
         self._refused: StorageError | None = None
 
-    def __call__(self) -> bool:
-        """Make it; False if it is refused, and nothing has changed. BrokenInvariant: it does not fit."""
+    def __call__(self) -> None:
+        """Make it, or refuse it: then nothing has changed. BrokenInvariant: it does not fit."""
         try:
-            self._apply(*self._plan())
+            self._logged = self._apply(*self._plan())
             if self._applied is not None:
                 self._applied()
         except BrokenInvariant:
             raise
         except StorageError as error:
             self._refused = error
-        return self._refused is None
 
-    def check(self) -> None:
-        """Raise why it was refused, if it was."""
+    def logged(self) -> Logged:
+        """What has to be in the log for it to be durable. Raises why it was refused, if it was."""
         if self._refused is not None:
             raise self._refused
+        return self._logged

@@ -35,7 +35,9 @@ BLOCK = 256 * 1024
 READS = 400
 READ_ROUNDS = 3
 GROUP = 16
-TAKEN = 6
+TAKEN = 8
+PAUSE_SECONDS = 2.5
+"""Between two snapshots: the next one waits until the memtable flush of the last one has ended."""
 REST_SECONDS = 120
 
 
@@ -206,6 +208,7 @@ def taken(server: Server, devices: list[str], name: str, count: int) -> list[flo
             began = time.monotonic()
             admin.perform(CreateSnapshot(devices, f"{name}-{number}", None))
             found.append(time.monotonic() - began)
+            time.sleep(PAUSE_SECONDS)
     return found
 
 

@@ -91,6 +91,7 @@ async def test_a_store_with_snapshots(tmp_path: Path) -> None:
 
     manifests.commit = copy_and_commit  # type: ignore[method-assign]
     await snapshot("three")
+    await store.maintenance.flush()
     manifests.commit = commit  # type: ignore[method-assign]
     assert reads_the_same(copy).origins
     await store.close()

@@ -199,6 +199,7 @@ class History:
         await self.store.flush()
         manifests.commit = copy_and_commit  # type: ignore[method-assign]
         await getattr(self, name)()
+        await self.it.engine.flush_memtable()
         manifests.commit = commit  # type: ignore[method-assign]
         if copy.exists():
             self.compare("copy")

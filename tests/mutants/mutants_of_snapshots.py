@@ -4,6 +4,71 @@ from tests.mutants.mutant import mutants
 
 SNAPSHOTS = [
     *mutants(
+        "storage/lsm/memtable/write_state.py",
+        "tests/storage/lsm/test_trunks_beside_flushes.py",
+        (
+            "trunks: an operation does not wait for one that is being flushed",
+            "sealed is not None and (sealed.changes_trunks or sealed.in_parts)",
+            "sealed is not None and sealed.in_parts",
+        ),
+        (
+            "trunks: an operation does not wait for parts of sectors",
+            "sealed is not None and (sealed.changes_trunks or sealed.in_parts)",
+            "sealed is not None and sealed.changes_trunks",
+        ),
+        (
+            "trunks: an operation waits for every flush",
+            "sealed is not None and (sealed.changes_trunks or sealed.in_parts)",
+            "sealed is not None",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/flush/flush.py",
+        "tests/storage/lsm/test_trunks_beside_flushes.py",
+        (
+            "trunks: an operation does not wait for one that is in memory",
+            "elif writes.memtable.changes_trunks or (",
+            "elif (",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/layers.py",
+        "tests/storage/lsm/test_trunks_beside_flushes.py",
+        (
+            "snapshots: one is durable with its record alone",
+            "        return [(self.tree_queue, change), *held]\n",
+            "        return [(self.tree_queue, change)]\n",
+        ),
+        (
+            "snapshots: one waits for what was written to other devices",
+            "        return [(self.tree_queue, change), *held]\n",
+            "        return [(queue, queue.last_sequence) for queue in self.queues()]\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/layer.py",
+        "tests/storage/lsm/test_trunks_beside_flushes.py",
+        (
+            "snapshots: the end of a flush takes what a head has of its snapshot and was not in it",
+            "[table for table in self.inherited if active.get(table.layer) is table]",
+            "[]",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/engine.py",
+        "tests/storage/lsm/test_trunks_beside_flushes.py",
+        (
+            "snapshots: nobody brings them into the indexes",
+            "        self.flush_trigger.pull()\n        for queue, sequence in change.logged():\n",
+            "        for queue, sequence in change.logged():\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/devices/changes.py",
+        "tests/storage/fs/test_history.py",
+        ("changes: what both show of memory counts", " if shown[id(table)] == 1]", "]"),
+    ),
+    *mutants(
         "storage/fs/snapshots/snapshots.py",
         "tests/storage/fs/snapshots/test_clones.py",
         (

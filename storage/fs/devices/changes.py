@@ -1,5 +1,6 @@
 """Changes of a layer since a snapshot of the same device: what may differ between the two."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from storage.errors import NotFound
@@ -36,7 +37,7 @@ class Changes:
         forest, layer = self._forest, self._layer
         trunk = forest.trunk(self._snapshot) if self._snapshot in forest else None
         if trunk is None:
-            return [(length, True)]  # it is being taken, and nobody was told that it is there
+            return [(length, True)]
         if layer.number in trunk.layers:
             high = trunk.layers.index(layer.number)
         elif layer.index is trunk.flat:
@@ -44,4 +45,7 @@ class Changes:
         else:
             return [(length, True)]
         low, high = sorted((trunk.layers.index(self._snapshot), high))
-        return changed(trunk, low, high, [*older.memtables, *layer.memtables], offset, length)
+        # What both show, of a snapshot that is being taken, lies over the same.
+        shown = Counter(map(id, [*older.memtables, *layer.memtables]))
+        tables = [table for table in [*older.memtables, *layer.memtables] if shown[id(table)] == 1]
+        return changed(trunk, low, high, tables, offset, length)

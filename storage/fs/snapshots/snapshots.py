@@ -1,7 +1,7 @@
 """Snapshots of an open store: taken, listed, cloned, rolled back to, deleted, while clients of all devices go on.
 
-Each change is one record of the tree of names, made in the step in which a memtable is sealed. When a call returns, the
-change is durable and in the indexes. One that was cancelled may have happened.
+Each change is one record of the tree of names. When a call returns, the change is durable; the memtable flush that
+brings it into the indexes is under way, and the next change waits for that. One that was cancelled may have happened.
 """
 
 from __future__ import annotations

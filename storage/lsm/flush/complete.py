@@ -72,6 +72,7 @@ async def complete_sectors(
     # Only now: what clients write meanwhile is bounded by what was kept before.
     for number, layer in layers.items():
         layer.kept_bytes = kept[number]
+    sealed.in_parts = False
     if again:
         _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
     return list(again.values())

@@ -9,6 +9,9 @@ The order of steps is the promise, and a crash between any two of them loses not
     5. WAL objects below the replay point are garbage, fences never     (crash: leftovers, swept by the next writer)
 
 Sectors written in part are completed between 1 and 2; what was written again there is acknowledged before 3.
+
+What is done to trunks (`change_trunks`) is done in the active memtable, in one step, also beside a flush, and is in the
+indexes when that memtable was flushed. Until then nothing else is done to trunks.
 """
 
 import asyncio
@@ -78,29 +81,41 @@ class MemtableFlush:
         """The sequence up to which everything written is in the index."""
         self._options = options
         self._one_at_a_time = asyncio.Lock()
+        self._changing_trunks = asyncio.Lock()
+        self._ended = asyncio.Event()
+        """Set when the flush under way has ended, if there is one."""
         self.waits_for: str | None = None
         """What the flush under way is busy with, for people; None if there is none."""
 
-    async def run(
-        self, *, keys_number: int, closing: bool, always: bool, change: Callable[[], bool] | None = None
-    ) -> None:
-        """Flush everything written so far. Without `closing` and `always` nothing happens if nothing was written.
-
-        `change` does something to trunks, in the step in which the memtable is sealed, unless it says that it did not.
-        What that has to find in the indexes is flushed before.
+    async def change_trunks(self, change: Callable[[], None], keys_number: int) -> None:
+        """Have `change` do something to trunks, when what that has to find in the indexes is there. A crash leaves it
+        done or not, as the log has its record or not.
         """
+        layers, writes = self._layers, self._writes
+        async with self._changing_trunks:
+            tried = False
+            while True:
+                if writes.sealed_has_to_be_installed:
+                    await self._ended.wait()
+                elif writes.memtable.changes_trunks or (layers.keeping(layers.heads()) and not tried):
+                    # What snapshots keep may be had again by now.
+                    tried = True
+                    await self.run(keys_number=keys_number, closing=False, always=False)
+                else:
+                    break
+            change()
+
+    async def run(self, *, keys_number: int, closing: bool, always: bool) -> None:
+        """Flush everything written so far. Without `closing` and `always` nothing happens if nothing was written."""
         async with self._one_at_a_time:
-            if change is not None:
-                if self._layers.has_to_flush_before_trunks_change():
-                    await self._flush(keys_number=keys_number, closing=False)
-                if not change():
-                    return
             if not (self._writes.memtable or self._layers.tree_changed or closing or always):
                 return
+            self._ended.clear()
             try:
                 await self._flush(keys_number=keys_number, closing=closing)
             finally:
                 self.waits_for = None
+                self._ended.set()
 
     async def _flush(self, *, keys_number: int, closing: bool) -> None:
         """One flush."""

@@ -22,7 +22,7 @@ from storage.buffers import Buffer, own
 from storage.errors import BrokenInvariant
 from storage.format.blocks import BLOCKS_MAX, HOLE, FrameRef, SstRef
 from storage.format.frame import FULL_MASK, SECTOR_BYTES
-from storage.format.trunks import LoggedOperation
+from storage.format.trunks import ON_TRUNKS, LoggedOperation
 
 Content = Buffer | int
 Base = Buffer | FrameRef | int | None
@@ -255,6 +255,7 @@ class Memtable:
     __slots__ = (
         "bytes",
         "first_beyond",
+        "in_parts",
         "kept_bytes",
         "layers",
         "located",
@@ -285,6 +286,18 @@ class Memtable:
         """The encoded tree of names at the moment of sealing, if it changed."""
         self.first_beyond: int | None = None
         """Lowest WAL number that may hold an operation newer than this (sealed) memtable."""
+        self.in_parts = False
+        """Whether this (sealed) memtable may have parts of sectors, which are not completed yet."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether it has parts of sectors: 16,000 blocks are looked at in a millisecond."""
+        return any(entry.extents for table in self.layers.values() for entry in table.blocks.values())
+
+    @property
+    def changes_trunks(self) -> bool:
+        """Whether something was done to trunks in this generation."""
+        return any(isinstance(logged.operation, ON_TRUNKS) for logged in self.operations)
 
     @property
     def holds_more_than_kept(self) -> bool:

@@ -103,8 +103,17 @@ class WriteState:
             raise BrokenInvariant("a memtable is sealed while another is being flushed: nobody would flush that one")
         sealed = self.sealed = self.memtable
         sealed.sequence = self.sequence
+        sealed.in_parts = sealed.has_parts
         self.memtable = Memtable()
         return sealed
+
+    @property
+    def sealed_has_to_be_installed(self) -> bool:
+        """Whether the memtable being flushed has what a change of trunks has to find in the indexes: an earlier one; or
+        parts of sectors that are being completed, or kept by the layer that they are of now.
+        """
+        sealed = self.sealed
+        return sealed is not None and (sealed.changes_trunks or sealed.in_parts)
 
     def sent(self, number: int, memtables: Iterable[Memtable]) -> None:
         """WAL object `number`, higher than all before it, holds operations of these memtables."""

@@ -5,7 +5,6 @@ from typing import Any
 from tests.model.layers.rules import Bounds, Rules
 
 FLUSH = ("seal", "flush commits", "install")
-FINISH = ("flush commits", "install")
 CHECKPOINT = ("checkpoint freezes", "checkpoint commits")
 
 DISK = ("write layer 1 block 0 sectors 3", *FLUSH, *CHECKPOINT)
@@ -15,10 +14,10 @@ SNAPSHOT = (*DISK, "freeze 1")
 SNAPSHOT_OF_TWO_BLOCKS = ("write layer 1 block 1 sectors 3", *SNAPSHOT)
 TWO = (
     *SNAPSHOT,
-    *FINISH,
+    *FLUSH,
     "write layer 2 block 0 sectors 1",
     "freeze 2",
-    *FINISH,
+    *FLUSH,
     *CHECKPOINT,
 )
 """Two snapshots of it, in a checkpoint, with a write between."""
@@ -66,6 +65,11 @@ PROVEN: dict[str, Bounds] = {
 }
 
 MISTAKES: dict[str, tuple[Rules, Bounds]] = {
+    "an operation does not wait for an earlier one that is being flushed": (
+        Rules(waits="active"),
+        bounds(SNAPSHOT, 1, 2, 1, 0, "sd"),
+    ),
+    "an operation does not wait for an earlier one": (Rules(waits="nothing"), bounds(SNAPSHOT, 1, 2, 0, 0, "sd")),
     "what was written to a layer before a crash is not put in after its making": (
         Rules(made="nobody"),
         bounds(SNAPSHOT, 1, 0, 1, 0, crashes=1),
@@ -125,9 +129,13 @@ EQUAL: dict[str, tuple[Rules, Bounds]] = {
         Rules(heir="listed"),
         bounds(DISK, 2, 1, 2, 2, "sko", trims=False),
     ),
-    "the memtable is not sealed with an operation": (
-        Rules(roll_seals=False),
+    "the memtable is sealed with an operation": (
+        Rules(roll_seals=True),
         bounds(SNAPSHOT, 2, 2, 2, 0, trims=False),
+    ),
+    "what goes while it is flushed is not written": (
+        Rules(gone="forgotten"),
+        bounds(SNAPSHOT, 2, 2, 2, 0, crashes=1, trims=False, masks=ONE),
     ),
 }
 """What the engine does not need for its promises: it is so for order and thrift."""

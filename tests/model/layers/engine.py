@@ -112,8 +112,9 @@ class Engine(Recovery):
     def flush(self) -> None:
         state, flush = self.state, self.state.flush
         if flush is None:
-            if state.left.flushes and (state.active.blocks or state.active.operations):
-                left = state.left._replace(flushes=state.left.flushes - 1)
+            due = any(logged.op.on_trunks for logged in state.active.operations)
+            if due or (state.left.flushes and (state.active.blocks or state.active.operations)):
+                left = state.left._replace(flushes=state.left.flushes - (not due))
                 self.out.append(("seal", self.sealed(state)._replace(left=left)))
         elif flush.committed:
             index = self.index(state)
@@ -121,6 +122,10 @@ class Engine(Recovery):
             index.install(flush.sst.entries, flush.memtable.operations, place)
             self.emit("install", flush=None, cut=flush.sequence, trunks=index.trunks, maps=index.frozen())
         elif not state.locked:
+            if self.rules.gone == "forgotten":
+                living = {layer for trunk in state.tree for layer in trunk}
+                rows = tuple(row for row in flush.sst.entries if row.layer in living)
+                flush = flush._replace(sst=flush.sst._replace(entries=rows))
             old = state.manifest
             listed = flush.memtable.operations if self.rules.listed else ()
             manifest = old._replace(
@@ -144,8 +149,11 @@ class Engine(Recovery):
                 self.change(f"drop {trunk[-1]}", Op("drop", trunk[-1]))
         if self.allowed("m"):
             self.change(f"make {new}", Op("make", new))
-        # One at a time: each seals the memtable, and is followed by the next one when that is installed.
-        if state.flush or any(logged.op.on_trunks for logged in state.active.operations):
+        # One at a time: each is followed by the next one when its memtable is installed.
+        waiting = list(state.active.operations) if self.rules.waits != "nothing" else []
+        if state.flush and self.rules.waits == "operation":
+            waiting += state.flush.memtable.operations
+        if (state.flush and self.rules.roll_seals) or any(logged.op.on_trunks for logged in waiting):
             return
         for trunk in state.tree:
             if self.allowed("s"):

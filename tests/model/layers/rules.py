@@ -34,8 +34,13 @@ class Rules(NamedTuple):
     """A layer that is not in the indexes yet shows the memtable of its "origin" too, or "nothing" of it."""
     roll_memtable: str = "forgotten"
     """What the head that a rollback takes away has in memory is "forgotten", or "kept" for the new one."""
-    roll_seals: bool = True
+    roll_seals: bool = False
     """The memtable is sealed in the step of an operation; else it goes on taking writes."""
+    waits: str = "operation"
+    """An operation waits for the installation of the memtables that have an earlier "operation"; or for that of
+    "active" ones only, or for "nothing"."""
+    gone: str = "written"
+    """What a memtable that is being flushed has of a layer that goes meanwhile is "written", or "forgotten"."""
     drop: str = "alone"
     """A device leaves the indexes at once only if these show it "alone", else at its turn; or "always" at once."""
     # checkpoints

@@ -275,13 +275,15 @@ class World:
         return engine, engine.layers[1]
 
     async def change_trunks(self, engine: Engine, verb: str, number: int, new: int = 0) -> None:
-        """Something that is done to the trunk of layer `number`: freeze, clone, rollback, delete."""
+        """Something that is done to the trunk of layer `number`: freeze, clone, rollback, delete; in the indexes when
+        this returns.
+        """
+        await engine.change_trunks(lambda: self.plan(verb, number, new))
+        await engine.flush_memtable()
 
-        def plan() -> tuple[bytes, list[int]]:
-            heads = [trunk[-1] for trunk in self.tree.trunks() if number in trunk]
-            return record(verb, number, new), heads
-
-        await engine.change_trunks(plan)
+    def plan(self, verb: str, number: int, new: int = 0) -> tuple[bytes, list[int]]:
+        """The record of that, and the heads that it is about."""
+        return record(verb, number, new), [trunk[-1] for trunk in self.tree.trunks() if number in trunk]
 
     async def crash(self, engine: Engine) -> None:
         """End an engine as kill -9 does: nothing more is sent, nothing is given back, what was held back is gone."""
