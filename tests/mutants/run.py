@@ -24,6 +24,9 @@ TESTS_FAILED = 1
 KINDS = "fast or thorough or integration"
 """Which of the tests a mutant names are run."""
 
+SEED = "--hypothesis-seed=0"
+"""What is noticed is noticed again, and not by the luck of a draw."""
+
 LIMIT = "--timeout=30"
 """Some mistakes make a loop that has no end; a test that is stopped has failed."""
 
@@ -59,6 +62,7 @@ def is_noticed(mutant: Mutant) -> bool:
                     KINDS,
                     "-p",
                     "no:cacheprovider",
+                    SEED,
                     LIMIT,
                     *mutant.tests,
                 ],
