@@ -155,6 +155,13 @@ class Exports:
         """From now on this one counts for every client that attaches; None: each may have everything."""
         self.access = access
 
+    def use(self, *, only: Sequence[str], default: str | None, exclusive: bool) -> None:
+        """From now on these are served, without any all of them, the default one is that, and each has one client at a
+        time or not. Who is attached stays."""
+        self._only = tuple(only) or None
+        self._default = default
+        self._exclusive = exclusive
+
     def seen_by(self, identity: Identity, address: str = HERE) -> Catalogue[Export]:
         """The exports as far as this client, which comes from there, may know of them."""
         return _All(self, address) if self.access is None else _PermittedExports(self, identity, address)

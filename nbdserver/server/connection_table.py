@@ -24,7 +24,7 @@ class ConnectionTable:
     def __init__(self, limits: Limits, env: Env) -> None:
         self.closed_to_all = False
         """The server is stopping: whoever comes is dropped."""
-        self._limits = limits
+        self.limits = limits
         self._env = env
         self._loop = asyncio.get_running_loop()
         self._since: dict[Connection, float] = {}
@@ -54,7 +54,7 @@ class ConnectionTable:
         """Seconds until nobody would lose a place to a newcomer, wherever that came from, who has not had the time to
         answer. What a crowd can make others wait is that time, once for each of its shares that it fills."""
         found = [crowd[0] for crowd in self._full_crowds() if crowd]
-        if len(self._since) >= self._limits.connections and (busiest := self._busiest()):
+        if len(self._since) >= self.limits.connections and (busiest := self._busiest()):
             found.append(busiest[0])
         now = self._loop.time()
         return max((self._haggling[victim] - now for victim in found), default=0.0)
@@ -68,13 +68,13 @@ class ConnectionTable:
         refused = self.closed_to_all
         if refused:
             connection.fail()
-        elif len(near) >= self._limits.connections_per_address:
+        elif len(near) >= self.limits.connections_per_address:
             refused = self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
-        elif len(self._since) >= self._limits.connections:
+        elif len(self._since) >= self.limits.connections:
             refused = self._make_room(self._busiest(), connection, "")
         self._since[connection] = self._env.wall_clock()
         if not refused:  # or it would make room for the next one, though it has no place itself
-            self._haggling[connection] = self._loop.time() + self._limits.answer_seconds
+            self._haggling[connection] = self._loop.time() + self.limits.answer_seconds
         self._all_gone.clear()
 
     def attached(self, connection: Connection) -> None:
@@ -99,7 +99,7 @@ class ConnectionTable:
         """For each address that has its share of connections, those in their handshake, longest first."""
         counts = Counter(each.client.peer.address for each in self._since)
         for address, count in counts.items():
-            if count >= self._limits.connections_per_address:
+            if count >= self.limits.connections_per_address:
                 yield [each for each in self._haggling if each.client.peer.address == address]
 
     def _busiest(self) -> list[Connection]:

@@ -106,6 +106,11 @@ class Listener:
         """Whether it accepts nobody any more."""
         return self._connections.closed_to_all
 
+    def use_limits(self, limits: Limits) -> None:
+        """From now on these count for who connects, but for the memory of all, which is what it was."""
+        self._limits = limits
+        self._connections.limits = limits
+
     def clients(self) -> list[dict[str, object]]:
         """Who is connected, as `clients.describe` does."""
         return [describe(connection, since) for connection, since in self._connections.items()]

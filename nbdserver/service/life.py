@@ -7,8 +7,8 @@ and waits for the first of:
 - the end of the command of --run: the same, with the command's status;
 - the failure of the store: clients are dropped at once and without an answer, for they were promised nothing.
 
-SIGHUP has it read certificates and access list again. A second signal of the others ends the process where it
-stands, which costs what was not flushed, as a power cut would.
+SIGHUP has it read certificates, access list and configuration again. A second signal of the others ends the process
+where it stands, which costs what was not flushed, as a power cut would.
 """
 
 import asyncio
@@ -33,15 +33,15 @@ from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.last_server import attachments_after, tell
 from nbdserver.service.predecessor import Predecessor, predecessor
 from nbdserver.service.rehearsal import NOWHERE, rehearse
+from nbdserver.service.rereading import Rereading
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import OwnStore, Served
-from nbdserver.service.service import ENDED_BY_SIGNAL, Service, admin_socket
+from nbdserver.service.service import ENDED_BY_SIGNAL, Service, admin_socket, price_list, scrub_seconds
 from nbdserver.service.service_manager import ServiceManager
 from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_follower, open_store
 from storage.env import Env
 from storage.fs.early_unlock import EarlyUnlock
-from storage.prices import PriceList
 from storage.secret import Secret
 
 logger = logging.getLogger("nbdserver")
@@ -51,10 +51,17 @@ T = TypeVar("T")
 
 
 async def serve(
-    settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, ready: Ready, say: Callable[[str], None]
+    settings: ServeSettings,
+    rereading: Rereading,
+    password: Secret,
+    early: EarlyUnlock,
+    env: Env,
+    ready: Ready,
+    say: Callable[[str], None],
 ) -> int:
     """Serve until the end; returns the exit status. The password is wiped once the store is open. `ready` is called
-    once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged.
+    once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged. At SIGHUP
+    `rereading` says what changed of the settings.
     Raises the StorageError for which it cannot start, or with which the store has failed.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
@@ -73,7 +80,9 @@ async def serve(
             started()
             ready(announcements)
 
-        return await _open_and_serve(settings, password, early, env, security, stopped, ready_now, say, manager)
+        return await _open_and_serve(
+            settings, rereading, password, early, env, security, stopped, ready_now, say, manager
+        )
 
 
 def _predecessor(held: contextlib.ExitStack, settings: ServeSettings) -> Predecessor | None:
@@ -98,6 +107,7 @@ async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event,
 
 async def _open_and_serve(
     settings: ServeSettings,
+    rereading: Rereading,
     password: Secret,
     early: EarlyUnlock,
     env: Env,
@@ -120,7 +130,7 @@ async def _open_and_serve(
         attachments = Attachments(None)
         if not settings.read_only:
             attachments = await attachments_after(served.newest, settings.after_loss)
-        service = Service(served, settings, env, security, attachments, manager, stopped.set)
+        service = Service(served, settings, rereading, env, security, attachments, manager, stopped.set)
         try:
             async with waits(say, "making devices", lambda _: _waits_for(served.newest)):
                 announcements = await service.start()
@@ -170,8 +180,8 @@ async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, e
         journal_folder=None if settings.read_only else journal_folder(settings.journal, os.environ),
         admin_socket=admin_socket(settings),
         keep=settings.keep,
-        scrub_seconds=settings.scrub_days * 24 * 3600.0 or None,
-        prices=PriceList(**settings.prices) if settings.prices else None,  # type: ignore[arg-type]
+        scrub_seconds=scrub_seconds(settings),
+        prices=price_list(settings),
         unlocked=early,
         opening=told,
     )

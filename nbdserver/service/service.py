@@ -27,12 +27,14 @@ from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announc
 from nbdserver.service.condition import summary
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
 from nbdserver.service.launch import launch
+from nbdserver.service.rereading import CHANGEABLE, OF_WRITERS, Rereading
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import Served, tell_of_clients
 from nbdserver.service.service_manager import ServiceManager
 from storage import Store
 from storage.env import Env
-from storage.errors import Conflict, Invalid, NotFound
+from storage.errors import Conflict, Invalid, NotFound, StorageError
+from storage.prices import PriceList
 
 logger = logging.getLogger("nbdserver")
 
@@ -47,6 +49,7 @@ class Service:
         self,
         served: Served,
         settings: ServeSettings,
+        rereading: Rereading,
         env: Env,
         security: ServePolicy,
         attachments: Attachments,
@@ -59,7 +62,7 @@ class Service:
         self._manager = manager
         self._attachments = attachments
         self._security = security
-        self._settings = settings
+        self._settings, self._rereading = settings, rereading
         self._exports = Exports(
             lambda name: served.newest.device(name),
             lambda: served.newest.names(),
@@ -96,10 +99,7 @@ class Service:
     async def start(self) -> list[Announcement]:
         """Make the devices that were asked for and listen; gives what there is to attach."""
         await _make_devices(self._served.newest, self._settings.create)
-        for name in self._settings.exports:
-            self._served.newest.device(name)
-        if self._settings.default_export is not None:
-            self._check_default(self._settings.default_export)
+        self._check_exports(self._settings)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await self._admin.start(admin_socket(self._settings))
         if self._settings.metrics is not None:
@@ -172,19 +172,48 @@ class Service:
             await self._server.listen_unix(unix)
             self._addresses.append(Unix(unix, tls=tls))
 
-    def _check_default(self, name: str) -> None:
-        """NotFound, Invalid: the default export is not there, or not served."""
-        self._served.newest.device(name)
-        if name not in self._exports.names():
-            raise Invalid(f"the default export {name!r} is not served: name it with --export too")
+    def _check_exports(self, settings: ServeSettings) -> None:
+        """NotFound, Invalid: a device that is to be served is not there, or the default one is not served."""
+        for name in settings.exports:
+            self._served.newest.device(name)
+        default = settings.default_export
+        if default is not None:
+            self._served.newest.device(default)
+            if settings.exports and default not in settings.exports:
+                raise Invalid(f"the default export {default!r} is not served: name it with --export too")
 
     def _reload(self) -> None:
-        """SIGHUP: read certificates and access list again, and reopen the log; clients that are attached stay."""
+        """SIGHUP: read certificates, access list and configuration again, and reopen the log; clients that are
+        attached stay."""
         self._manager.reloading(self._env.monotonic())
         logs.reopen_files()
         self._security.reload()
         self._exports.use_access_list(self._security.access)
+        try:
+            self._reread()
+        except StorageError as error:
+            logger.error("configuration_not_reloaded", extra={"error": str(error)})
         self._manager.ready(self.summary())
+
+    def _reread(self) -> None:
+        """Go by what changed in the configuration file. A StorageError, and nothing changes: it is not right."""
+        changes = self._rereading.changes()
+        changeable = CHANGEABLE - OF_WRITERS if self._settings.read_only else CHANGEABLE
+        taken = [change for change in changes if change.field in changeable]
+        settings = dataclasses.replace(self._settings, **{change.field: change.value for change in taken})
+        self._check_exports(settings)
+        self._settings = settings
+        self._exports.use(only=settings.exports, default=settings.default_export, exclusive=settings.exclusive)
+        self._server.use_limits(_limits(settings))
+        store = self._served.newest
+        store.upkeep.change(settings.keep, scrub_seconds(settings))
+        store.prices = price_list(settings)
+        self._rereading.accept(taken)
+        if taken:
+            logger.info("configuration_reloaded", extra={"options": [change.option for change in taken]})
+        if len(taken) < len(changes):
+            rest = [change.option for change in changes if change.field not in changeable]
+            logger.warning("configuration_needs_a_restart", extra={"options": rest})
 
     def summary(self) -> str:
         """How it does, in a sentence."""
@@ -205,6 +234,16 @@ class Service:
 def admin_socket(settings: ServeSettings) -> Path:
     """Where commands of this host reach this server."""
     return socket_path(runtime_folder(os.environ), settings.store, follower=settings.read_only)
+
+
+def scrub_seconds(settings: ServeSettings) -> float | None:
+    """In how long all data is read once; None: never."""
+    return settings.scrub_days * 24 * 3600.0 or None
+
+
+def price_list(settings: ServeSettings) -> PriceList | None:
+    """What the store costs; None: nobody said."""
+    return PriceList(**settings.prices) if settings.prices else None  # type: ignore[arg-type]
 
 
 def _limits(settings: ServeSettings) -> Limits:

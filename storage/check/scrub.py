@@ -57,9 +57,9 @@ class Scrub:
         self._tried: dict[str, float] = {}
         """When those that were not sound were read, by the wall clock."""
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Engine) -> asyncio.Task[None]:
         """Begin, on that writer; it ends this with itself."""
-        engine.background.start("scrub", self.run, on_failure=engine.fail)
+        return engine.background.start("scrub", self.run, on_failure=engine.fail)
 
     async def run(self) -> None:
         """Read what is due, for ever."""

@@ -2,6 +2,7 @@
 that is open.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,10 +90,12 @@ async def check_running(
     return report(objects.url, surveyed, tree)
 
 
-def start_scrub(engine: Engine, objects: RetryingStore, read_times: StoredReadTimes, period_seconds: float) -> None:
-    """From now on all data of the store is read once in a period, until the engine ends."""
+def start_scrub(
+    engine: Engine, objects: RetryingStore, read_times: StoredReadTimes, period_seconds: float
+) -> asyncio.Task[None]:
+    """From now on all data of the store is read once in a period, until the engine ends, or this task."""
     context = engine.compactor.context
-    Scrub(
+    return Scrub(
         period_seconds=period_seconds,
         read_times=read_times,
         reader=_reader(engine, objects),

@@ -32,6 +32,7 @@ from storage.fs.snapshots.snapshots import Snapshots
 from storage.fs.status import DeviceInfo, DeviceUsage, StoreStatus, ViewStatus
 from storage.fs.store_options import StoreOptions
 from storage.fs.store_passwords import StorePasswords
+from storage.fs.upkeep import Upkeep
 from storage.lsm.engine import Engine
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
@@ -77,16 +78,19 @@ class Store:
         )
         self.passwords = StorePasswords(engine, objects, env, options.cost)
         self._reads = StoredReadTimes(engine.host, env)
+        self.upkeep = Upkeep(
+            lambda keep: Scheduling(keep, self.snapshots, engine, tree, env).start(),
+            lambda seconds: start_scrub(engine, objects, self._reads, seconds),
+        )
+        self.prices = options.prices
+        """Those by which the status says what the store costs; None: it does not."""
         self.maintenance = Maintenance(engine, tree, self._reads, env)
         """Maintenance that somebody asks for."""
 
     def keep_up(self) -> None:
         """From now on, what is to go goes by itself, snapshots are taken as scheduled, and all data is scrubbed."""
         Clearing(self.snapshots, self.filling, self._engine, self._tree, self._env).start()
-        if self._options.keep:
-            Scheduling(self._options.keep, self.snapshots, self._engine, self._tree, self._env).start()
-        if self._options.scrub_seconds is not None:
-            start_scrub(self._engine, self._objects, self._reads, self._options.scrub_seconds)
+        self.upkeep.begin(self._options.keep, self._options.scrub_seconds)
 
     @property
     def url(self) -> str:
@@ -239,5 +243,5 @@ class Store:
             view=self.view(),
             opened_at=self.opened_at,
             damaged=self._reads.damaged,
-            prices=self._options.prices,
+            prices=self.prices,
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from nbdserver.cli.serving.command_log import CommandLog, check_system_log
+from nbdserver.cli.serving.file_options import FileOptions
 from nbdserver.cli.shared import passwords
 from nbdserver.cli.shared.exit_status import report
 from nbdserver.cli.shared.parameters import (
@@ -130,8 +131,8 @@ def serve(
     beside a server that writes the store, whoever attaches gets a disk as it was committed last. When it listens, it
     prints one line for every export on standard output: its URI, a tab, and the command that attaches it.
     It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it read
-    certificates and access list again, and reopen the log file. In the background (--fork) it logs to
-    --log-file or, without that, to the system's log.
+    certificates, access list and configuration file again, and reopen the log file. In the background (--fork) it logs
+    to --log-file or, without that, to the system's log.
     """
     settings = ServeSettings(
         **dataclasses.asdict(place),
@@ -149,7 +150,9 @@ def serve(
     password = _password(settings, fork=fork)
 
     make_log = partial(CommandLog, log_format, log_file, detached=fork)
-    child = partial(_serve, settings, password, make_log, verbose=verbose, as_json=as_json)
+    child = partial(
+        _serve, settings, FileOptions(click.get_current_context()), password, make_log, verbose=verbose, as_json=as_json
+    )
     with password:  # a fork has a copy of its own, which it wipes itself
         if not fork:
             return child(lambda: None)
@@ -203,6 +206,7 @@ def _password(settings: ServeSettings, *, fork: bool) -> Secret:
 
 def _serve(
     settings: ServeSettings,
+    rereading: FileOptions,
     password: Secret,
     make_log: Callable[[int], CommandLog],
     ready: Callable[[], None],
@@ -240,7 +244,7 @@ def _serve(
         from storage.env import RealEnv
 
         env = RealEnv()
-        return uvloop.run(life.serve(settings, password, early, env, partial(listening, log=log), complain))
+        return uvloop.run(life.serve(settings, rereading, password, early, env, partial(listening, log=log), complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:

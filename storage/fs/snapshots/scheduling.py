@@ -35,9 +35,9 @@ class Scheduling:
         self._tree = tree
         self._env = env
 
-    def start(self) -> None:
+    def start(self) -> asyncio.Task[None]:
         """Begin; the engine ends it with itself."""
-        self._engine.background.start("scheduled snapshots", self.run, on_failure=self._engine.fail)
+        return self._engine.background.start("scheduled snapshots", self.run, on_failure=self._engine.fail)
 
     async def run(self) -> None:
         """Take and delete snapshots, for ever."""

@@ -1,0 +1,47 @@
+"""Rereading: options of the server that the configuration file changed while it runs.
+
+What the command line or a variable says weighs more than the file, as ever, and is not in here. All that changed is
+taken, or nothing is: a file that is half right must not leave a server that is half of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+CHANGEABLE = frozenset(
+    {
+        "default_export",
+        "exclusive",
+        "exports",
+        "keep",
+        "max_connections",
+        "max_connections_per_address",
+        "prices",
+        "scrub_days",
+    }
+)
+"""Fields of the settings that count from the next client, or from the next look at what is due."""
+
+OF_WRITERS = frozenset({"keep", "prices", "scrub_days"})
+"""Of these, what a server that only follows a store does not do by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An option whose value in the file is another one than that by which the server runs."""
+
+    field: str
+    """Of the settings."""
+    option: str
+    """As people write it: `--max-connections`."""
+    value: Any
+
+
+class Rereading(Protocol):
+    """The file, as the server sees it."""
+
+    def changes(self) -> Sequence[Change]:
+        """What is in it now that the server does not run by. Invalid, AccessDenied: the file is not right."""
+
+    def accept(self, changes: Sequence[Change]) -> None:
+        """The server runs by these from now on."""
