@@ -150,9 +150,7 @@ def serve(
     password = _password(settings, fork=fork)
 
     make_log = partial(CommandLog, log_format, log_file, detached=fork)
-    child = partial(
-        _serve, settings, FileOptions(click.get_current_context()), password, make_log, verbose=verbose, as_json=as_json
-    )
+    child = partial(_serve, settings, password, make_log, verbose=verbose, as_json=as_json)
     with password:  # a fork has a copy of its own, which it wipes itself
         if not fork:
             return child(lambda: None)
@@ -206,7 +204,6 @@ def _password(settings: ServeSettings, *, fork: bool) -> Secret:
 
 def _serve(
     settings: ServeSettings,
-    rereading: FileOptions,
     password: Secret,
     make_log: Callable[[int], CommandLog],
     ready: Callable[[], None],
@@ -244,6 +241,7 @@ def _serve(
         from storage.env import RealEnv
 
         env = RealEnv()
+        rereading = FileOptions(click.get_current_context())
         return uvloop.run(life.serve(settings, rereading, password, early, env, partial(listening, log=log), complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
