@@ -4,6 +4,36 @@ from tests.mutants.mutant import mutants
 
 SNAPSHOTS = [
     *mutants(
+        "storage/lsm/index/block_map.py",
+        "tests/storage/lsm/index/test_clones_share.py",
+        ("clones: who takes a page over writes to it", "        self._lent.add(number)\n", ""),
+        ("clones: who gives a page away writes to it", "        other._lent.add(number)\n", ""),
+        ("clones: a page of a checkpoint is written to", "        self._shared |= {number} & other._shared\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/index/page.py",
+        "tests/storage/lsm/index/test_clones_share.py",
+        (
+            "clones: pages that differ in patches are one",
+            "return (self.head, self.location,",
+            "return (other.head, self.location,",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/forest.py",
+        "tests/storage/lsm/index/test_clones_share.py",
+        (
+            "clones: a start gives each its own pages",
+            "        _share_pages(trunk.flat for trunk in self.trunks() if trunk.shares)\n",
+            "",
+        ),
+        (
+            "clones: each has its own pages",
+            "        _share_pages([*(other.flat for other in others[-COMPARED_MAX:]), flat])\n",
+            "",
+        ),
+    ),
+    *mutants(
         "storage/lsm/memtable/write_state.py",
         "tests/storage/lsm/test_trunks_beside_flushes.py",
         (

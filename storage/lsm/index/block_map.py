@@ -149,9 +149,7 @@ class BlockMap:
         if location == HOLE and page.location[at] == HOLE:
             return
         page.make_bases()
-        page.location[at] = location
-        page.length[at] = length
-        page.tag[at] = tag
+        page.location[at], page.length[at], page.tag[at] = location, length, tag
 
     def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
         """The sectors of `mask` are this now, whatever older patches hold of them; the rest is as in `set_base`."""
@@ -317,6 +315,13 @@ class BlockMap:
         other._lent |= self.pages.keys()
         other._shared |= self._shared
         return other
+
+    def share(self, number: int, other: "BlockMap") -> None:
+        """Have that page of another index, which is equal, in place of the own one, until one of both writes to it."""
+        self.pages[number] = other.pages[number]
+        self._lent.add(number)
+        other._lent.add(number)
+        self._shared |= {number} & other._shared
 
     def replace(self, block: int, source: Source) -> None:
         """The block is what stands in `source` from now on."""

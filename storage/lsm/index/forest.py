@@ -19,12 +19,16 @@ from storage.format.trunks import (
     TrunkRef,
 )
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.page import ALLOCATED_PAGE
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.trunk import AnyMap, LayerIndex, Trunk
 from storage.lsm.options import PRUNE_AFTER
 
 BLOCKS_IN_STEP = 256
 """Blocks looked at between two turns of the event loop: about half a millisecond."""
+
+COMPARED_MAX = 8
+"""Pages that one is compared with: clones of other snapshots, or written to since, may be as many as there are."""
 
 
 class Forest:
@@ -49,9 +53,10 @@ class Forest:
         return cls(trunks, prune_after=prune_after)
 
     def hold(self) -> None:
-        """All indexes were read: from now on snapshots keep what is replaced."""
+        """All indexes were read: from now on snapshots keep what is replaced, and clones share what they have alike."""
         for trunk in self.trunks():
             trunk.keep_what_changes()
+        _share_pages(trunk.flat for trunk in self.trunks() if trunk.shares)
 
     def __contains__(self, layer: object) -> bool:
         return layer in self._trunks
@@ -151,8 +156,10 @@ class Forest:
             if holder is not trunk.flat:
                 flat.replace(block, holder)
         flat.dead.clear()
+        others = sorted((other for other in self.trunks() if other.shares), key=lambda other: other.origin == snapshot)
+        _share_pages([*(other.flat for other in others[-COMPARED_MAX:]), flat])
         trunk.shares = True
-        self._trunks[layer] = Trunk([layer], flat, shares=True)
+        self._trunks[layer] = Trunk([layer], flat, shares=True, origin=snapshot)
 
     def _roll_back(self, trunk: Trunk, snapshot: int, child: int) -> Iterator[None]:
         at = trunk.layers.index(snapshot)
@@ -238,6 +245,24 @@ def _in_steps(blocks: Iterable[int]) -> Iterator[int | None]:
         yield block
         if count % BLOCKS_IN_STEP == BLOCKS_IN_STEP - 1:
             yield None
+
+
+def _share_pages(maps: Iterable[BlockMap]) -> None:
+    """Have one page for all that are equal, so that clones cost nothing until they are written to."""
+    known: dict[int, list[BlockMap]] = {}
+    for part in maps:
+        for number, page in part.pages.items():
+            alike = known.setdefault(number, [])
+            for other in alike:
+                there = other.pages[number]
+                if there is page:
+                    break
+                if page is not ALLOCATED_PAGE is not there and page.equals(there):
+                    part.share(number, other)
+                    break
+            else:
+                if len(alike) < COMPARED_MAX:
+                    alike.append(part)
 
 
 def done(steps: Iterator[None]) -> None:

@@ -30,6 +30,8 @@ class Trunk:
     """What each snapshot shows otherwise than the next newer layer, oldest first."""
     shares: bool = False
     """Whether it was cloned, or is a clone: its frames may be another trunk's as well."""
+    origin: int = 0
+    """The snapshot that it was cloned from since the store was opened, 0 for none."""
 
     @property
     def head(self) -> int:
