@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator
@@ -109,10 +110,14 @@ def at_rest(
     If the store fails meanwhile, its error is raised, also where the work would have waited for ever. What is waited
     for is said, unless the work `shows_progress` itself and the store is well.
     """
+    from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock
+
+    secret = passwords.current(os.environ).secret if password is None else password
+    # All else is loaded while that is at work: half of what a command takes.
+    early = None if damaged else EarlyUnlock(place.store, secret, OPEN_SECONDS_MAX)
     from storage import open_damaged, open_reader, open_store
 
-    options = _options(place)
-    secret = passwords.current(os.environ).secret if password is None else password
+    options = dataclasses.replace(_options(place), unlocked=early)
 
     async def opened(env: Env) -> Store:
         if writes:
