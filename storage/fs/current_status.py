@@ -46,7 +46,8 @@ def current_status(
     namespace = tree.namespace
     moment = partial(_moment, env)
     failing = objects.health.failing
-    numbers = engine.numbers()
+    report = engine.report()
+    numbers = report.numbers
     devices = namespace.devices()
     uptime = round(env.monotonic() - opened_at, 3)
     return StoreStatus(
@@ -65,12 +66,12 @@ def current_status(
         failing=None if failing is None else StoreFailure(moment(failing.since), failing.reason),
         failing_requests=_failing(objects, moment),
         **msgspec.structs.asdict(numbers),
-        unreadable=[unreadable(one, device_names(tree), moment) for one in engine.suspects()],
+        unreadable=[unreadable(one, device_names(tree), moment) for one in report.suspects],
         damaged=damaged,
-        lost=engine.lost(),
+        lost=report.lost,
         garbage=_garbage(engine.garbage, moment),
-        maintenance=engine.maintenance_job,
-        flushing=engine.flushing,
+        maintenance=report.maintenance_job,
+        flushing=report.flushing,
         closing=engine.closing,
         requests=dict(requests.requests),
         request_errors=requests.errors,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,6 @@ from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError
 from storage.journal.files import JournalFiles
 from storage.lsm.background import Background
-from storage.lsm.compaction.usage import Meter
-from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -38,6 +37,22 @@ from storage.objects.base import ObjectStore
 from storage.stats import EngineNumbers
 
 _log = logging.getLogger("nbdserver")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What an engine says of itself at one moment, for people."""
+
+    numbers: EngineNumbers
+    """What it counts."""
+    suspects: list[Suspect]
+    """The objects that the store withholds, while it gives others."""
+    lost: list[str]
+    """What the manifest names and the store does not have, as the last sweep saw it: a sentence for each."""
+    flushing: str | None
+    """What the memtable flush under way waits for; None if there is none."""
+    maintenance_job: str | None
+    """The job that maintenance is busy with; None if there is none."""
 
 
 class Engine:
@@ -59,13 +74,12 @@ class Engine:
         self._single = context.single
         self._env = context.env
         self.options = context.options
-        self.flush_trigger = FlushTrigger(context.options)
         self.background = Background()
         """What goes on until the engine ends."""
         self._flushes = Background()
         """Memtable flushes and commits under way: each goes on to its end, whoever asked for it."""
         parts = self._parts = put_together(context, self)
-        self.cache, self.writes = parts.cache, parts.writes
+        self.cache, self.writes = context.cache, parts.writes
         self.journal = parts.journal
         self.opening = OpeningReport(0, None)
         self.source = parts.source
@@ -75,10 +89,10 @@ class Engine:
         self._ownership = parts.ownership
         self._layers = parts.layers
         self._flush = parts.flush
-        self.compactor = parts.compactor
+        self.flush_trigger, self.compactor = parts.flush_trigger, parts.compactor
         self._new_sweeper = partial(new_sweeper, context, parts)
         self.sweeper: Sweeper
-        self.meter = Meter(self._layers, self.manifests, context.env, self._usage_state)
+        self.meter = parts.meter
 
     @classmethod
     async def open(
@@ -169,13 +183,13 @@ class Engine:
     def _start(self) -> None:
         self.garbage.add(self.manifests.take_old())
         start = partial(self.background.start, on_failure=self.fail)
-        start("memtable flushes", self._flush_forever)
+        start("memtable flushes", partial(self.flush_trigger.run, self.flush_memtable))
         start("watch for a newer writer", partial(self.manifests.watch, self.options.watch_seconds))
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
         start("watch of the space", self.compactor.watch)
         start("sweep of leftovers", partial(self.sweeper.run, self.options.sweep_seconds))
-        self.log_moved()
+        self.flush_trigger.log_moved(self.log.position, self.writes.memtable)
 
     async def look_for_newer(self) -> None:
         """Something is missing that should be there. Fenced: a newer writer has taken it away, which is the end of this
@@ -293,15 +307,6 @@ class Engine:
 
     # --- memtable flush
 
-    def log_moved(self) -> None:
-        """The log moved: is it time to flush the memtable?"""
-        self.flush_trigger.log_moved(self.log.position, self.writes.memtable)
-
-    async def _flush_forever(self) -> None:
-        while True:
-            await self.flush_trigger.wait()
-            await self.flush_memtable()
-
     async def flush_memtable(self, *, closing: bool = False, always: bool = False) -> None:
         """Move everything written so far into SSTs and truncate the log (see `flush`), to the end, whoever gives up."""
         self.check_writer()
@@ -318,32 +323,16 @@ class Engine:
         self.check_alive()
 
     @property
-    def flushing(self) -> str | None:
-        """What the memtable flush under way waits for, for people; None if there is none."""
-        return self._flush.waits_for
-
-    def suspects(self) -> list[Suspect]:
-        """The objects that the store withholds, while it gives others."""
-        return self.source.suspects.all()
-
-    def lost(self) -> list[str]:
-        """What the manifest names and the store does not have, as the last sweep saw it: a sentence for each."""
-        return self.sweeper.lost
-
-    def _usage_state(self) -> tuple[object, ...]:
-        """Changes whenever the layers may hold something else, or it elsewhere."""
-        return self.manifests.number, self._flush.cut, self.writes.sequence, self.compactor.progress.jobs_done
-
-    @property
     def store_id(self) -> bytes:
         """What the store is known by: for its whole life, unless it is a copy that was adopted."""
         return self.manifests.manifest.identity or self.key.store_id
 
-    @property
-    def maintenance_job(self) -> str | None:
-        """The job that maintenance is busy with, for people; None if there is none."""
-        return self.compactor.progress.job
-
-    def numbers(self) -> EngineNumbers:
-        """What it counts, as it is now."""
-        return numbers(self._parts, self.manifests, self.meter, self._env)
+    def report(self) -> EngineReport:
+        """What it says of itself, as it is now."""
+        return EngineReport(
+            numbers=numbers(self._parts, self.manifests, self._env),
+            suspects=self.source.suspects.all(),
+            lost=self.sweeper.lost,
+            flushing=self._flush.waits_for,
+            maintenance_job=self.compactor.progress.job,
+        )

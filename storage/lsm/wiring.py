@@ -27,6 +27,7 @@ from storage.lsm.compaction.compactor import Compactor
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.compaction.usage import Meter
 from storage.lsm.flush.flush import MemtableFlush
+from storage.lsm.flush.trigger import FlushTrigger
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.install import Installer
@@ -60,9 +61,6 @@ class Supervisor(Protocol):
 
     def fail(self, error: BaseException) -> None:
         """A part has failed with `error`: the engine is poisoned, and nothing is acknowledged any more."""
-
-    def log_moved(self) -> None:
-        """The log has acknowledged something, or was truncated: who waits for that, and for a flush, looks again."""
 
     async def look_for_newer(self) -> None:
         """An object is missing that the manifest or the log names. Fenced: a newer writer has deleted it."""
@@ -104,7 +102,6 @@ class Context:
 class Parts:
     """The parts that an engine speaks to itself."""
 
-    cache: FrameCache
     ownership: Ownership
     writes: WriteState
     journal: Journal
@@ -114,21 +111,22 @@ class Parts:
     layers: Layers
     garbage: Garbage
     flush: MemtableFlush
+    flush_trigger: FlushTrigger
     compactor: Compactor
+    meter: Meter
 
 
 def put_together(context: Context, engine: Supervisor) -> Parts:
     """The parts of one engine, each knowing those before it."""
     opened, manifests = context.opened, context.opened.manifests
-    cache = context.cache
     codec = FrameCodec(opened.ciphers.frames, context.key.store_id)
     writes, pace, journal = _writes(context)
-    source = _source(context, codec, cache, engine)
+    source = _source(context, codec, engine)
     position = log_position(opened, read_only=context.read_only)
     ownership = _ownership(context, position)
     ssts = _ssts(context, codec, position, pace)
-    pacing = Pacing(pace, context.options)
-    log = _log(context, engine, position, ownership, writes, pace, pacing, cache, journal)
+    pacing, trigger = Pacing(pace, context.options), FlushTrigger(context.options)
+    log = _log(context, trigger, position, ownership, writes, pace, pacing, journal)
     commit = GroupCommit(
         log=log,
         bulk=BulkWriter(ssts, context.sst_numbers.location),
@@ -139,7 +137,7 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
         env=context.env,
         on_failure=engine.fail,
     )
-    layers = _layers(context, writes, commit, source, cache)
+    layers = _layers(context, writes, commit, source)
     garbage = Garbage(context.single, context.env)
     flush = MemtableFlush(
         layers=layers,
@@ -148,7 +146,7 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
         manifests=manifests,
         ssts=ssts,
         source=source,
-        installer=Installer(cache, context.sst_numbers.location, context.options.index.entries_in_step),
+        installer=Installer(context.cache, context.sst_numbers.location, context.options.index.entries_in_step),
         garbage=garbage,
         durable=engine.durable,
         on_truncated=ownership.remember,
@@ -158,7 +156,12 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
         options=context.options.flush,
     )
     compactor = _compactor(context, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
-    return Parts(cache, ownership, writes, journal, source, log, commit, layers, garbage, flush, compactor)
+
+    def state() -> tuple[object, ...]:
+        return manifests.number, flush.cut, writes.sequence, compactor.progress.jobs_done
+
+    meter = Meter(layers, manifests, context.env, state)
+    return Parts(ownership, writes, journal, source, log, commit, layers, garbage, flush, trigger, compactor, meter)
 
 
 def new_sweeper(context: Context, parts: Parts) -> Sweeper:
@@ -245,13 +248,12 @@ def _ownership(context: Context, position: LogPosition) -> Ownership:
 
 def _log(
     context: Context,
-    engine: Supervisor,
+    trigger: FlushTrigger,
     position: LogPosition,
     ownership: Ownership,
     writes: WriteState,
     pace: Pace,
     pacing: Pacing,
-    cache: FrameCache,
     journal: Journal,
 ) -> LogWriter:
     opened, store_id, env, options = context.opened, context.key.store_id, context.env, context.options
@@ -263,21 +265,21 @@ def _log(
         pace=pace,
         pacing=pacing,
         writes=writes,
-        cache=cache,
+        cache=context.cache,
         journal=journal,
         env=env,
         look_for_newer=opened.manifests.look_for_newer,
         on_acknowledged=ownership.note,
-        on_progress=engine.log_moved,
+        on_progress=lambda: trigger.log_moved(position, writes.memtable),
     )
 
 
-def _source(context: Context, codec: FrameCodec, cache: FrameCache, engine: Supervisor) -> FrameSource:
+def _source(context: Context, codec: FrameCodec, engine: Supervisor) -> FrameSource:
     manifests = context.opened.manifests
     return FrameSource(
         store=context.single,
         codec=codec,
-        cache=cache,
+        cache=context.cache,
         sst_numbers=context.sst_numbers,
         env=context.env,
         on_missing=lambda _: engine.look_for_newer(),
@@ -306,9 +308,7 @@ def _ssts(context: Context, codec: FrameCodec, position: LogPosition, pace: Pace
     )
 
 
-def _layers(
-    context: Context, writes: WriteState, commit: GroupCommit, source: FrameSource, cache: FrameCache
-) -> Layers:
+def _layers(context: Context, writes: WriteState, commit: GroupCommit, source: FrameSource) -> Layers:
     return Layers(
         tree=context.tree,
         tree_stored=context.opened.manifests.manifest.tree is not None,
@@ -317,16 +317,16 @@ def _layers(
         writes=writes,
         commit=commit,
         source=source,
-        cache=cache,
+        cache=context.cache,
         options=context.options,
     )
 
 
-def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> EngineNumbers:
+def numbers(parts: Parts, manifests: Manifests, env: Env) -> EngineNumbers:
     """What the engine counts, taken in one step of the event loop."""
     position = parts.log.position
     log = position.snapshot()
-    ssts, used = meter.ssts(), meter.usage
+    ssts, used = parts.meter.ssts(), parts.meter.usage
     oldest = parts.commit.oldest()
     return EngineNumbers(
         unlogged_bytes=parts.writes.unlogged_bytes,
@@ -334,7 +334,7 @@ def numbers(parts: Parts, manifests: Manifests, meter: Meter, env: Env) -> Engin
         journal_bytes=parts.journal.bytes,
         memtable_bytes=parts.writes.memtable_bytes,
         kept_bytes=parts.writes.memtable.kept_bytes,
-        cached_bytes=parts.cache.bytes,
+        cached_bytes=parts.source.cache.bytes,
         wal_acknowledged=log.acknowledged,
         wal_objects=log.objects,
         manifest=manifests.number,

@@ -41,5 +41,5 @@ def test_every_cost_is_in_its_list() -> None:
 async def test_an_engine_gives_all_of_its_numbers() -> None:
     world = World()
     engine, _ = await world.start()
-    assert msgspec.structs.asdict(engine.numbers()).keys() == {stat.name for stat in ENGINE_STATS}
+    assert msgspec.structs.asdict(engine.report().numbers).keys() == {stat.name for stat in ENGINE_STATS}
     await world.crash(engine)

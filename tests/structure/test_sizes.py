@@ -17,8 +17,6 @@ METHODS_MAX = 24
 """Of a class, with its properties: what has more is two things, or has parts with a state of their own."""
 
 MANY_METHODS = {
-    "Engine": "half of them hand on to a part in one line, or are the five that its parts call (`Supervisor`); what is"
-    " left shares one state, whether the engine lives",
     "BlockMap": "all of them read or keep one table of pages and one of patches, whose invariants stand at the class",
 }
 """Classes that have more methods, and why."""

@@ -1,6 +1,7 @@
 """The flush trigger: when a memtable is flushed."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.options import EngineOptions
@@ -29,6 +30,12 @@ class FlushTrigger:
         long = long or uploaded >= self._options.flush_uploaded_bytes
         if long or memtable.bytes - memtable.kept_bytes >= self._options.flush_bytes:
             self.pull()
+
+    async def run(self, flush: Callable[[], Awaitable[None]]) -> None:
+        """Flush whenever it is time, for ever."""
+        while True:
+            await self.wait()
+            await flush()
 
     async def wait(self) -> None:
         """Return when it is time; then it counts from the beginning."""

@@ -97,13 +97,13 @@ async def test_an_idle_engine_asks_for_nothing_else(monkeypatch: pytest.MonkeyPa
     engine, layer = await world.start()
     layer.write(0, A)
     await until(lambda: len(engine.log.position.objects) == 0 and not engine.writes.memtable)
-    right, flushes = engine.flush_memtable, []
+    right, flushes = engine.flush_trigger.wait, []
 
-    async def flush() -> None:
-        await right()
+    async def wait() -> None:
         flushes.append(len(world.store.calls))
+        await right()
 
-    monkeypatch.setattr(engine, "flush_memtable", flush)
+    monkeypatch.setattr(engine.flush_trigger, "wait", wait)
     await until(lambda: len(flushes) >= 10)
     assert flushes[-1] == flushes[2], "what came before it was idle may still end with the first"
     await world.crash(engine)

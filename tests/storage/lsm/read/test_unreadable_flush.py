@@ -23,7 +23,7 @@ def test_a_flush_does_without_what_is_withheld(error: StorageError | None) -> No
         began = now()
         await engine.flush_memtable()
         assert now() - began <= ATTEMPT_SECONDS_MAX + FLUSH_SECONDS_MAX + 2
-        assert there.engine.writes.memtable.kept_bytes or engine.flushing
+        assert there.engine.writes.memtable.kept_bytes or engine.report().flushing
         for _ in range(20):
             there.other.write(8 * SECTOR_BYTES, b"w" * SECTOR_BYTES)
             began = now()

@@ -214,8 +214,8 @@ async def test_a_host_that_wrote_last_serves_what_is_left_and_says_what_is_lost(
     _, sst = await large_store(world)
     del world.store.objects[sst]
     engine = await world.open(take_over=False)
-    await until(lambda: bool(engine.lost()))
-    assert engine.lost() == [f"{sst} is missing, though the manifest names it"]
+    await until(lambda: bool(engine.report().lost))
+    assert engine.report().lost == [f"{sst} is missing, though the manifest names it"]
     with pytest.raises(Corrupt, match="missing"):
         await engine.layers[1].read(0, SECTOR_BYTES)
     engine.layers[1].write(0, B * 64)
