@@ -279,13 +279,15 @@ class _Survey:
             header, trailer = opened
             found.forest = Forest.empty(trailer.trunks)
             table = [self.numbers.number(sst.id) for sst in trailer.ssts]
+            places: asyncio.Future[PlaceReader] = asyncio.get_running_loop().create_future()
+            places.set_result(PlaceReader(table, moved_frames(numbered, self.numbers)))
             try:
                 await load_checkpoint(
                     found.forest.maps(),
                     manifest.checkpoint,
                     header,
                     trailer,
-                    PlaceReader(table, moved_frames(numbered, self.numbers)),
+                    places,
                     store=self.subject.store,
                     cipher=self.asker.ciphers.checkpoint,
                     env=self.subject.env,

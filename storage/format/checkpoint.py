@@ -59,8 +59,8 @@ LAYOUTS: dict[PartKind, Layout] = {
     PartKind.KEPT: (("first", "<u4", True), ("end", "<u4", True)),
 }
 
-ROWS_PER_PART = 1 << 18
-"""Six megabytes before compression: what a thread opens at a time."""
+ROWS_PER_PART = 1 << 17
+"""Three megabytes before compression: what a thread opens at a time."""
 
 TRAILER_NUMBER = 2**32 - 1
 """The trailer's number in the nonce; parts count from 0 and never get here."""

@@ -6,6 +6,7 @@ over as `storage.lsm.recovery.take_over` says.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -99,6 +100,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
     told.health, told.step = options.unlocked.health if options.unlocked else patient.health, "its keys"
     host = remembered(patient.url, options)
     tree = NameTree()
+    older: asyncio.Future[list[str]] | None = None
     try:
         if host is not None and terms.accept_rollback:
             await env.run("store", host.forget_damaged)
@@ -107,12 +109,15 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
             opening, password, env, host, create=terms.create, accept_rollback=terms.accept_rollback
         )
         old_keys: list[str] = []
+        if not terms.read_only:
+            older = asyncio.ensure_future(keys.older(opening, number))
 
         async def prepare() -> None:
             """The store is whole, and nothing was written to it yet."""
             if not created and (host is None or await env.run("store", host.load) is None):
                 await probe(opening, env)
-            old_keys.extend(await keys.older(opening, number))
+            if older is not None:
+                old_keys.extend(await older)
 
         told.health, told.step = patient.health, "its log and its indexes"
         engine = await Engine.open(
@@ -135,6 +140,9 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
         # A password change that was cut short left the slot of the old password behind.
         engine.garbage.add(old_keys)
     except BaseException:
+        if older is not None:
+            older.cancel()
+            await asyncio.gather(older, return_exceptions=True)
         await patient.close()
         raise
     return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)

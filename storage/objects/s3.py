@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
@@ -41,6 +42,7 @@ from storage.objects.base import (
 )
 from storage.objects.credentials import FoundCredentials
 from storage.objects.deadlines import Call
+from storage.objects.list_pages import list_pages
 from storage.objects.refusals import StoreRefusal, Verb, error_for
 from storage.objects.transport import (
     HttpTransport,
@@ -262,21 +264,21 @@ class S3Store:
         if limit == 0:
             return found
         previous = self._root + start_after if start_after else ""
-        objects = self._client.list_objects(
-            self._bucket, prefix=self._root + prefix, recursive=True, start_after=previous or None
-        )
-        for item in objects:
-            key, size = item.object_name, item.size
-            if key is None or size is None or not key.startswith(self._root + prefix):
+        pages = list_pages(self._list_page, self._root + prefix, previous)
+        for key, size, modified in chain.from_iterable(page.found for page in pages):
+            if not key.startswith(self._root + prefix):
                 raise ValueError("a listing shows what was not asked for")
             if key <= previous:
                 raise Unsupported(f"{self.url} does not list objects in order of name; such a store cannot be used")
             previous = key
-            if is_name(key.removeprefix(self._root)):
-                found.append(ObjectInfo(key.removeprefix(self._root), size, _seconds(item.last_modified)))
+            if is_name(name := key.removeprefix(self._root)):
+                found.append(ObjectInfo(name, size, modified))
                 if len(found) == limit:
                     break
         return found
+
+    def _list_page(self, query: dict[str, str]) -> bytes:
+        return self._client._execute("GET", self._bucket, query_params=dict(query)).data
 
     def _delete(self, names: Sequence[str]) -> None:
         to_delete = [DeleteObject(self._root + name) for name in names]

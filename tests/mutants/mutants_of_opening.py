@@ -110,4 +110,53 @@ OPENING = [
             '{name: column[rows["layer"] == layer] for',
         ),
     ),
+    *mutants(
+        "storage/lsm/index/bulk_load.py",
+        "tests/storage/lsm/index/test_bulk_load.py",
+        (
+            "opening: patches replace those below",
+            "index.patches.load(part, heads[at_once])",
+            "index.patches.load(part)",
+        ),
+        (
+            "opening: a hole in a hole takes a page",
+            ' & (np.minimum.reduceat(rows["location"], starts) != HOLE)',
+            "",
+        ),
+        (
+            "opening: what is patched is not kept",
+            "        if index.below is not None:\n            for block in blocks[at_once]",
+            "        if False:\n            for block in blocks[at_once]",
+        ),
+        (
+            "opening: patches come one by one",
+            "    if at_once.any():\n",
+            "    at_once[:] = False\n    chosen[:] = False\n    if at_once.any():\n",
+        ),
+    ),
+    *mutants(
+        "storage/bucket/listing.py",
+        "tests/storage/bucket/test_listing.py",
+        (
+            "opening: a part of a listing ends too early",
+            "while not found or found[-1].name < last:",
+            "while not found:",
+        ),
+        ("opening: what lies behind all that is known is not listed", "if high < len(ids) else None", ""),
+        (
+            "opening: strangers are asked for one by one",
+            "max(expected - len(found), PAGE_NAMES)",
+            "max(expected - len(found), 1)",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/load.py",
+        "tests/storage/lsm/recovery/test_round_trips.py",
+        ("opening: parts come one by one", "PART_READS_IN_FLIGHT = 8", "PART_READS_IN_FLIGHT = 1"),
+    ),
+    *mutants(
+        "storage/lsm/recovery/view.py",
+        "tests/storage/lsm/recovery/test_round_trips.py",
+        ("opening: indexes come one by one", "reads_in_flight=self.options.reads_in_flight", "reads_in_flight=1"),
+    ),
 ]

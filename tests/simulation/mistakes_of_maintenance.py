@@ -217,19 +217,24 @@ MAINTENANCE = [
     Mutation(
         "a damaged tree counts as none",
         "storage/lsm/recovery/view.py",
-        "            tree.load(await self._read_tree(manifest.tree))\n",
-        "            try:\n"
-        "                tree.load(await self._read_tree(manifest.tree))\n"
-        "            except Corrupt:\n"
-        "                pass\n",
+        "    async def _read_tree(self) -> bytes | None:\n",
+        "    async def _read_tree(self) -> bytes | None:\n"
+        "        try:\n"
+        "            return await self._read_image()\n"
+        "        except Corrupt:\n"
+        "            return None\n\n"
+        "    async def _read_image(self) -> bytes | None:\n",
     ),
     Mutation(
         "a damaged part of a checkpoint is passed over",
         "storage/lsm/index/load.py",
-        '            rows = await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))\n',
-        "            try:\n"
-        '                rows = await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))\n'
-        "            except Corrupt:\n"
-        "                return\n",
+        "        rows = await fetch(number, part)\n",
+        "        try:\n"
+        "            rows = await fetch(number, part)\n"
+        "        except Corrupt:\n"
+        "            left[stage] -= 1\n"
+        "            if not left[stage]:\n"
+        "                done[stage].set()\n"
+        "            return room.release()\n",
     ),
 ]

@@ -21,7 +21,7 @@ from storage.format.frame import FULL_MASK
 from storage.format.sst import SstIndex
 from storage.format.trunks import Operation
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.bulk_load import load_bases
+from storage.lsm.index.bulk_load import add_patches, load_bases
 from storage.lsm.index.forest import Forest, Writing, done
 
 ROWS_AT_ONCE = 65536
@@ -138,7 +138,7 @@ def _build(found: BlockMap, entries: Columns, spans: Columns, rows_at_once: int)
         newest = _newest_base(part)
         rows = np.arange(len(newest))
         load_bases(found, {name: column[newest == rows] for name, column in part.items()})
-        _add_patches(found, {name: column[newest < rows] for name, column in part.items()})
+        add_patches(found, {name: column[newest < rows] for name, column in part.items()})
 
 
 def _edges(blocks: NDArray[np.unsignedinteger], rows: int) -> list[int]:
@@ -157,10 +157,3 @@ def _newest_base(entries: Columns) -> NDArray[np.signedinteger]:
     starts = np.searchsorted(blocks, blocks, side="left")
     newest = last[ends]
     return np.where(newest >= starts, newest, -1)
-
-
-def _add_patches(found: BlockMap, patches: Columns) -> None:
-    """In order of block and sequence, over the bases."""
-    columns = [patches[name] for name in ("block", "mask", "location", "length", "tag")]
-    for block, mask, location, length, tag in zip(*(column.tolist() for column in columns), strict=True):
-        found.add_patch(block, mask=mask, location=location, length=length, tag=tag)

@@ -1,7 +1,8 @@
 """Indexes of SSTs and the checkpoint as they are fetched when a store is opened: many at a time, each checked."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 
 from storage.bucket.missing import get_despite_missing
@@ -10,6 +11,7 @@ from storage.env import Env
 from storage.errors import Corrupt, NotFound
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Part, PartKind, Trailer, open_part
+from storage.format.columns import Columns
 from storage.format.envelope import Header
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex, open_index
@@ -18,7 +20,8 @@ from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.index.trunk import AnyMap
 from storage.objects.base import ObjectStore
 
-PART_READS_IN_FLIGHT = 4
+PART_READS_IN_FLIGHT = 8
+"""Of at most 4 MiB, as they are stored and as rows together."""
 
 
 async def read_indexes(
@@ -62,12 +65,16 @@ def moved_frames(numbered: Iterable[tuple[int, SstIndex]], sst_numbers: SstNumbe
     return moved
 
 
+_STAGES = ((PartKind.KEPT,), (PartKind.BASES, PartKind.ZEROS), (PartKind.PATCHES,))
+"""The kinds of parts in the order in which they are put into a map."""
+
+
 async def load_checkpoint(
     maps: Mapping[int, AnyMap],
     ref: SstRef,
     header: Header,
     trailer: Trailer,
-    places: PlaceReader,
+    places: "asyncio.Future[PlaceReader]",
     *,
     store: ObjectStore,
     cipher: Cipher,
@@ -75,30 +82,54 @@ async def load_checkpoint(
     on_missing: Callable[[], Awaitable[None]],
 ) -> None:
     """Read the parts of a checkpoint into empty maps, those of its trunks. Corrupt: one is damaged, or the object is
-    missing.
+    missing. Parts are fetched and opened while `places` is not known yet.
     """
     name = sst_name(ref.id)
-    room = asyncio.Semaphore(PART_READS_IN_FLIGHT)
-    turns = {layer: asyncio.Lock() for layer in maps}
-
-    async def read(number: int, part: Part) -> None:
-        async with room:
-            try:
-                sealed = await get_despite_missing(
-                    store, partial(store.get, name, part.offset, part.length), on_missing=on_missing
-                )
-            except NotFound:
-                raise Corrupt(name, "it is missing, though the manifest names it") from None
-            rows = await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))
-            try:
-                # One thread at a time writes to a map.
-                async with turns[part.layer]:
-                    await env.run("codec", load_part, maps[part.layer], PartKind(part.kind), rows, places)
-            except ValueError as error:
-                raise Corrupt(name, str(error)) from None
-
     if any(part.layer not in maps for part in trailer.parts):
         raise Corrupt(name, "it has a part of a layer that is not in its trunks")
-    for kinds in ((PartKind.KEPT,), (PartKind.BASES, PartKind.ZEROS), (PartKind.PATCHES,)):
-        wanted = [(n, part) for n, part in enumerate(trailer.parts) if part.kind in kinds]
-        await asyncio.gather(*(read(number, part) for number, part in wanted))
+    room = asyncio.Semaphore(PART_READS_IN_FLIGHT)
+    turns = {layer: asyncio.Lock() for layer in maps}
+    stages = [[(n, part) for n, part in enumerate(trailer.parts) if part.kind in kinds] for kinds in _STAGES]
+    left = [len(stage) for stage in stages]
+    done = [asyncio.Event() for _ in stages]
+
+    async def fetch(number: int, part: Part) -> Columns:
+        try:
+            sealed = await get_despite_missing(
+                store, partial(store.get, name, part.offset, part.length), on_missing=on_missing
+            )
+        except NotFound:
+            raise Corrupt(name, "it is missing, though the manifest names it") from None
+        return await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))
+
+    async def read(stage: int, number: int, part: Part) -> None:
+        rows = await fetch(number, part)
+        for earlier in (at for at in range(stage) if left[at]):
+            await done[earlier].wait()
+        placed = await asyncio.shield(places)
+        try:
+            # One thread at a time writes to a map.
+            async with turns[part.layer]:
+                await env.run("codec", load_part, maps[part.layer], PartKind(part.kind), rows, placed)
+        except ValueError as error:
+            raise Corrupt(name, str(error)) from None
+        left[stage] -= 1
+        if not left[stage]:
+            done[stage].set()
+        room.release()
+
+    async with first_error(), asyncio.TaskGroup() as group:
+        for stage, parts in enumerate(stages):
+            for number, part in parts:
+                # In order, since parts that have room wait for those of earlier stages.
+                await room.acquire()
+                group.create_task(read(stage, number, part))
+
+
+@asynccontextmanager
+async def first_error() -> AsyncIterator[None]:
+    """The first error of a group of tasks, in place of the group of them."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None

@@ -152,22 +152,39 @@ class PatchTable:
             target[:] = source
         return table
 
-    def load(self, rows: Columns) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def takes(self, over: NDArray[np.uint32], counts: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which chains, with the head `over` or empty (0), take so many more rows before they have to be pruned."""
+        found: NDArray[np.bool_] = np.where(over > 0, self._ages(over) + 1, 0) + counts <= self.prune_after
+        return found
+
+    def _ages(self, rows: NDArray[np.uint32]) -> NDArray[np.int64]:
+        return np.frombuffer(self._age, np.uint8)[rows].astype(np.int64)
+
+    def load(
+        self, rows: Columns, over: NDArray[np.uint32] | None = None
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Many chains at once: columns block, mask, location, length and tag, by block, and of each block from the
-        oldest patch to the newest; at least one row. The head of each chain, and its block.
+        oldest patch to the newest; at least one row. `over` is the head of what each goes on top of, 0 for nothing.
+        Nothing is pruned. The head of each chain, and its block.
         """
         blocks = rows["block"].astype(np.uint32)
         first = len(self.block)
         numbers = np.arange(first, first + len(blocks), dtype=np.uint32)
         begins = np.concatenate(([True], blocks[1:] != blocks[:-1]))
-        position = np.arange(len(blocks)) - np.maximum.accumulate(np.where(begins, np.arange(len(blocks)), 0))
+        starts = np.flatnonzero(begins)
+        counts = np.diff(np.append(starts, len(blocks)))
+        position = np.arange(len(blocks)) - np.repeat(starts, counts)
+        following = numbers - np.uint32(1)
+        following[starts] = 0 if over is None else over
+        if over is not None:
+            position += np.repeat(np.where(over > 0, self._ages(over) + 1, 0), counts)
         for column, values in (
             (self.block, blocks),
-            (self.next, np.where(begins, np.uint32(0), numbers - np.uint32(1)).astype(np.uint32)),
-            (self.mask, rows["mask"].astype(np.uint64)),
-            (self.location, rows["location"].astype(np.uint64)),
-            (self.length, rows["length"].astype(np.uint32)),
-            (self.tag, rows["tag"].astype(np.uint64)),
+            (self.next, following),
+            (self.mask, rows["mask"].astype(np.uint64, copy=False)),
+            (self.location, rows["location"].astype(np.uint64, copy=False)),
+            (self.length, rows["length"].astype(np.uint32, copy=False)),
+            (self.tag, rows["tag"].astype(np.uint64, copy=False)),
             # As old as a chain may be, the next patch prunes it.
             (self._age, np.minimum(position, self.prune_after - 1).astype(np.uint8)),
         ):

@@ -89,11 +89,8 @@ class Manifests:
             listed = await list_manifests(self._store)
             number = max(listed, default=0)
             size = listed[number].size if number else 0
-            # A listing may be old; the next number tells.
-            while (found := await self._size(number + 1)) is not None:
-                number, size = number + 1, found
             try:
-                manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)
+                number, (manifest, tag) = await self._read_from(number, size)
             except NotFound:
                 continue
             try:
@@ -106,6 +103,21 @@ class Manifests:
             self.merged_ssts = () if trailer is None else trailer[1].ssts
             return
         raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
+
+    async def _read_from(self, number: int, size: int) -> tuple[int, tuple[Manifest, bytes]]:
+        """The newest manifest and its number, which is `number` or above: a listing may be old, and the next number
+        tells. That is asked for while this one is read.
+        """
+        while True:
+            reading = asyncio.ensure_future(self._read(number, size))
+            try:
+                found = await self._size(number + 1)
+                if found is None:
+                    return number, await reading
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+            number, size = number + 1, found
 
     async def _size(self, number: int) -> int | None:
         """Bytes of a manifest; None if it is not there."""
@@ -150,6 +162,8 @@ class Manifests:
         return [self.merged_ssts[position - 1] for position in self.manifest.gone]
 
     async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:
+        if not number:
+            return EMPTY, NO_LINK
         name = manifest_name(number)
         raw = await read_whole(
             self._store,

@@ -23,7 +23,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from storage.bucket.listing import list_log, list_ssts
+from storage.bucket.listing import list_known_ssts, list_log, list_ssts
 from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import AuthenticationError, Cipher
 from storage.env import epoch_of
@@ -65,7 +65,7 @@ async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes,
     if seen_whole:
         there = await list_ssts(store, above=max(named, default=None))
     else:
-        there = await list_ssts(store)
+        there = await list_known_ssts(store, named)
         for sst, size in named.items():
             await _check_named(store, manifests, sst, size, there.get(sst))
     others = [sst for sst in there if sst not in named]

@@ -140,7 +140,7 @@ class Opener:
             await manifests.look_for_newer()
             replay = await log.put_fence(replay, epoch)
             if view is None or not view.still_holds(manifests, replay):
-                view = await self._load(manifests, ciphers, replay, tree)
+                view = await self._loader(manifests, ciphers).load(replay, tree)
             await manifests.look_for_newer()
         except BaseException:
             if claim.lock is not None:
@@ -179,6 +179,8 @@ class Opener:
         """
         for pause in pauses():
             await asyncio.sleep(pause)
+            loader = self._loader(manifests, ciphers)
+            stored = asyncio.ensure_future(loader.read())
             try:
                 # The SSTs before the log, see there.
                 own = anchor is not None and anchor.exact and anchor.epoch == manifests.manifest.epoch
@@ -198,12 +200,16 @@ class Opener:
                     tree=ciphers.tree,
                     checkpoint=ciphers.checkpoint,
                 )
-                view = await self._load(manifests, ciphers, replay, tree)
+                view = await loader.finish(await stored, replay, tree)
                 if not reader:
                     await manifests.look_for_newer()
                 return view
             except Fenced:
                 await manifests.read_newest()
+            finally:
+                # What is not all there is told by who asks whether it is; what it reads meanwhile changes nothing.
+                stored.cancel()
+                await asyncio.gather(stored, return_exceptions=True)
         return None
 
     def _parts(self) -> tuple[Ciphers, Manifests, LogReader]:
@@ -335,10 +341,9 @@ class Opener:
         if holder.state != "gone":
             raise Fenced(held_by(self.store.url, holder, adopted=adopted))
 
-    async def _load(self, manifests: Manifests, ciphers: Ciphers, replay: Replay, tree: TreeState) -> View:
+    def _loader(self, manifests: Manifests, ciphers: Ciphers) -> ViewLoader:
         store_id, options = self.key.store_id, self.options.index
-        loader = ViewLoader(self.store, store_id, self.env, self.sst_numbers, manifests, ciphers, options)
-        return await loader.load(replay, tree)
+        return ViewLoader(self.store, store_id, self.env, self.sst_numbers, manifests, ciphers, options)
 
 
 def next_lineage(old: Sequence[bytes], incarnation: bytes, *, limit: int = LINEAGE_MAX) -> list[bytes]:

@@ -1,6 +1,7 @@
 """The probe refuses stores that look right and are not; that it accepts good ones is part of the conformance suite."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from storage.buffers import Buffer
 from storage.env import RealEnv
 from storage.errors import AccessDenied, AlreadyExists, StorageError, Unavailable, Unsupported
-from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo
+from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo, ObjectStore
 from storage.objects.memory import MemoryStore
 from storage.objects.probe import probe
 from tests.storage.objects.stubs import Wrapped
@@ -37,11 +38,13 @@ class RefusesAll(Wrapped):
 class RightInARaceOnly(Wrapped):
     """Keeps the condition for a moment."""
 
-    created = 0
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.created: Counter[str] = Counter()
 
     async def create(self, name: str, data: Buffer) -> None:
-        self.created += 1
-        if self.created % 17:
+        self.created[name] += 1
+        if self.created[name] % 17:
             await self.inner.create(name, data)
         else:
             await self.inner.put(name, data)
