@@ -38,6 +38,7 @@ from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import OwnStore, Served
 from nbdserver.service.service import ENDED_BY_SIGNAL, Service, admin_socket, price_list, scrub_seconds
 from nbdserver.service.service_manager import ServiceManager
+from nbdserver.service.tuning import give_back
 from nbdserver.service.waiting import saying
 from storage import EngineOptions, Opening, Store, StoreOptions, open_follower, open_store
 from storage.env import Env
@@ -125,6 +126,7 @@ async def _open_and_serve(
             served = await _unless(stopped, _open(settings, password, early, env, told))
     if served is None:
         return ENDED_BY_SIGNAL
+    await env.run("store", give_back)
     service: Service | None = None
     try:
         attachments = Attachments(None)

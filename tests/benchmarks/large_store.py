@@ -112,6 +112,7 @@ class Bases:
             acknowledged=lambda: engine.log.position.acknowledged,
             look_for_newer=engine.manifests.look_for_newer,
             pace=self._context.ssts.pace,
+            part_bytes=EngineOptions().part_bytes,
         )
         self._room = asyncio.Semaphore(UPLOADS)
 

@@ -11,9 +11,9 @@ from storage.format.columns import Columns
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import add_patches
 from storage.lsm.index.page import PAGE_BLOCKS
-from storage.lsm.index.patch_table import PRUNE_AFTER
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Found
+from storage.lsm.options import PRUNE_AFTER
 from tests.support.examples import examples
 
 BLOCKS = [0, 1, PAGE_BLOCKS - 1, PAGE_BLOCKS, 2**32 - 2]
@@ -58,6 +58,9 @@ def test_it_is_what_one_by_one_comes_to(
     before: list[Patch], some: list[Patch], after: list[Patch], snapshot: bool
 ) -> None:
     single, many = BlockMap(), BlockMap()
+    if snapshot:
+        # A hole in a hole changes nothing, and may be kept or not.
+        some = [patch for patch in some if patch[2] != HOLE]
     for index in (single, many):
         put_each(index, before)
         if snapshot:
