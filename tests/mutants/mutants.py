@@ -136,6 +136,15 @@ MUTANTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/wal/pacing.py",
+        "tests/storage/lsm/wal/test_group_commit.py",
+        (
+            "pacing: who waits for uploads looks again and again",
+            "if queue.pending and not self._is_crowded(queue)",
+            "if queue.pending",
+        ),
+    ),
+    *mutants(
         "storage/lsm/memtable/gate.py",
         "tests/storage/lsm/memtable/test_gate.py",
         ("gate: a writer is slowed by one write alone", "max(self._until, now) + (length", "now + (length"),
