@@ -83,6 +83,10 @@ class ServeSettings:
     """What the store costs; nothing is said of that if it is empty."""
     metrics: tuple[str, int] | None = None
     """Where Prometheus may ask for metrics."""
+    dashboard: tuple[str, int] | None = None
+    """Where browsers get the dashboard."""
+    dashboard_hosts: tuple[str, ...] = ()
+    """Names of this machine under which they may ask for it, besides its addresses."""
     max_connections: int | None = None
     max_connections_per_address: int | None = None
 

@@ -75,6 +75,18 @@ class Credentials:
         """What one new connection is secured with."""
         return self._context(self._files)
 
+    def make_page_context(self) -> ssl.SSLContext:
+        """What a listener for browsers is secured with, which have no certificates: each connection gets those that
+        were read last.
+        """
+
+        def newest(secured: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context_: ssl.SSLContext) -> None:
+            secured.context = _context(self._files[SERVER_CERTIFICATE], self._files[SERVER_KEY])
+
+        context = _context(self._files[SERVER_CERTIFICATE], self._files[SERVER_KEY])
+        context.sni_callback = newest
+        return context
+
     def _read(self) -> dict[str, _File]:
         """The files that count, each checked by itself."""
         now = datetime.fromtimestamp(self._env.wall_clock(), UTC)

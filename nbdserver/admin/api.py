@@ -2,6 +2,7 @@
 
     GET  /metrics                 metrics for Prometheus (see `metrics`)
     GET  /v1/process              how this server was started, and where it listens
+    GET  /v1/dashboard            where its dashboard is, and the tokens for it
     POST /v1/stop                 end, as by SIGTERM; again and again it is the same stop
     GET  /v1/status               what is served, to whom, and how the store is doing
     POST /v1/operations           one operation as JSON (see `operations`); its answer
@@ -85,6 +86,7 @@ class Admin:
         process: Callable[[], Answer] = dict,
         stop: Callable[[], None] | None = None,
         metrics: Handler | None = None,
+        dashboard: Callable[[], Answer] = dict,
     ) -> None:
         """`newest` gives the store that is asked about; of one that is followed, the newest view. `serving` tells what
         the server serves and to whom, for the status; `clients` are those of the server; `process` tells how it was
@@ -96,6 +98,7 @@ class Admin:
         self._process = process
         self._stop_server = stop
         self._metrics = metrics
+        self._dashboard = dashboard
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
         self._made: unix_sockets.Identity = (0, 0)
@@ -108,6 +111,7 @@ class Admin:
         app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=MIB)
         app.router.add_get(STATUS_PATH, self._status)
         app.router.add_get(PROCESS_PATH, self._started)
+        app.router.add_get("/v1/dashboard", self._show_dashboard)
         app.router.add_post(STOP_PATH, self._stop)
         if self._metrics is not None:
             app.router.add_get("/metrics", self._metrics)
@@ -174,6 +178,9 @@ class Admin:
 
     async def _started(self, _: web.Request) -> web.Response:
         return _json(self._process())
+
+    async def _show_dashboard(self, _: web.Request) -> web.Response:
+        return _json(self._dashboard())
 
     async def _stop(self, _: web.Request) -> web.Response:
         if self._stop_server is None:

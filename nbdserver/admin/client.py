@@ -99,6 +99,10 @@ class AdminClient:
             pid, uid = peer(sock)
         return {**self._ask("GET", "/v1/process", seconds=ANSWER_SECONDS), "pid": pid, "uid": uid}
 
+    def dashboard(self) -> Answer:
+        """Where the server's dashboard is: `url`, and the tokens `full` and `read_only`. Conflict: it has none."""
+        return self._ask("GET", "/v1/dashboard", seconds=ANSWER_SECONDS)
+
     def stop(self) -> None:
         """Have the server end as by SIGTERM; one that is stopping goes on with that. Unavailable: no answer in time."""
         self._ask("POST", "/v1/stop", b"", seconds=ANSWER_SECONDS)

@@ -12,6 +12,7 @@ from nbdserver.cli.devices.cmd_device import device
 from nbdserver.cli.devices.cmd_fs import fs
 from nbdserver.cli.serving.cmd_attach import attach, attached, detach
 from nbdserver.cli.serving.cmd_client import client
+from nbdserver.cli.serving.cmd_dashboard import dashboard
 from nbdserver.cli.serving.cmd_restart import restart
 from nbdserver.cli.serving.cmd_serve import serve
 from nbdserver.cli.serving.cmd_stats import stats
@@ -92,6 +93,7 @@ for _command in (
     status,
     stats,
     top,
+    dashboard,
     flush,
     check,
     scrub,

@@ -31,7 +31,9 @@ class ServePolicy:
             self.credentials = Credentials(settings.tls_certificates, verify_peer=settings.tls_verify_peer, env=env)
         self.access = self._read_access_list()
         if settings.tcp is not None and settings.tls != "require" and not settings.allow_plaintext:
-            _refuse_other_machines(settings.tcp[0])
+            _refuse_other_machines(settings.tcp[0], "read and write the disks in clear: use --tls require")
+        if settings.dashboard is not None and settings.tls == "off" and not settings.allow_plaintext:
+            _refuse_other_machines(settings.dashboard[0], "see the token of the dashboard in clear: use --tls on")
 
     def reload(self) -> None:
         """Read the files again."""
@@ -59,9 +61,9 @@ class ServePolicy:
         return access
 
 
-def _refuse_other_machines(host: str) -> None:
-    """Invalid: other machines could connect to this address in clear. A name that cannot be resolved passes:
-    listening will say so."""
+def _refuse_other_machines(host: str, harm: str) -> None:
+    """Invalid: other machines could connect to this address in clear, which would do `harm`. A name that cannot be
+    resolved passes: listening will say so."""
     try:
         found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
@@ -69,6 +71,5 @@ def _refuse_other_machines(host: str) -> None:
     for *_, address in found:
         if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
             raise Invalid(
-                f"on {host or 'every address'} whoever is on the network could read and write the disks in clear: "
-                "use --tls require, or say --allow-plaintext"
+                f"on {host or 'every address'} whoever is on the network could {harm}, or say --allow-plaintext"
             )

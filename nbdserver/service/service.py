@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from nbdserver.service import captive, logs
 from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announce
 from nbdserver.service.condition import summary
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
+from nbdserver.service.dashboard_setup import make_dashboard
 from nbdserver.service.launch import launch
 from nbdserver.service.rereading import CHANGEABLE, OF_WRITERS, Rereading
 from nbdserver.service.serve_policy import ServePolicy
@@ -82,18 +84,18 @@ class Service:
             tls_required=settings.tls == "require",
         )
         self._metrics = MetricsListener(Metrics(lambda: served.newest, self._server, env).text, CONTENT_TYPE)
-        started = launch(settings, os.environ, managed=manager.present)
+        self._dashboard = make_dashboard(lambda: self._settings, env, served, self._server, security, self._serving)
         self._admin = Admin(
             lambda: served.newest,
             self._serving,
             self._server,
-            process=lambda: msgspec.to_builtins(started),
+            process=partial(msgspec.to_builtins, launch(settings, os.environ, managed=manager.present)),
             stop=stop,
             metrics=self._metrics.answer,
+            dashboard=self._show_dashboard,
         )
         self._addresses: list[Address] = []
-        self._folder: Path | None = None
-        """Holds the socket of --run, where no address was asked for."""
+        self._folder: Path | None = None  # of the socket of --run, where no address was asked for
         tell_of_clients(served, self._exports)
 
     async def start(self) -> list[Announcement]:
@@ -104,6 +106,9 @@ class Service:
         await self._admin.start(admin_socket(self._settings))
         if self._settings.metrics is not None:
             await self._metrics.listen(*self._settings.metrics)
+        if self._settings.dashboard is not None and self._dashboard is not None:
+            await self._dashboard.listen(*self._settings.dashboard)
+            logger.info("dashboard_listening", extra={"url": self._dashboard.url})
         await self._listen()
         if self._settings.pid_file is not None:
             write_pid_file(self._settings.pid_file)
@@ -139,6 +144,8 @@ class Service:
         """
         await self._server.stop(grace_seconds)
         await self._admin.quiesce()
+        if self._dashboard is not None:
+            await self._dashboard.quiesce()
 
     def waits_for(self, _: float) -> str:
         """What `stop` waits for."""
@@ -149,6 +156,8 @@ class Service:
         await self._attachments.write()
         await self._admin.stop()
         await self._metrics.stop()
+        if self._dashboard is not None:
+            await self._dashboard.stop()
         if self._settings.pid_file is not None:
             remove_pid_file(self._settings.pid_file)
         if self._folder is not None:
@@ -218,6 +227,12 @@ class Service:
     def summary(self) -> str:
         """How it does, in a sentence."""
         return summary(msgspec.to_builtins(self._served.newest.status()), len(self._server.clients()))
+
+    def _show_dashboard(self) -> dict[str, object]:
+        """Where the dashboard is, with its tokens; for who has the admin socket."""
+        if self._dashboard is None:
+            raise Conflict("this server has no dashboard: start it with --dashboard 10810")
+        return {"url": self._dashboard.url, **dataclasses.asdict(self._dashboard.tokens)}
 
     def _serving(self) -> dict[str, object]:
         """The server's part of the status."""

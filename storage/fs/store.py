@@ -26,6 +26,7 @@ from storage.fs.metadata.device_plans import (
 )
 from storage.fs.metadata.inodes import Inode
 from storage.fs.name_tree import NameTree
+from storage.fs.pictures import Pictures
 from storage.fs.snapshots.clearing import Clearing
 from storage.fs.snapshots.scheduling import Scheduling
 from storage.fs.snapshots.snapshots import Snapshots
@@ -76,6 +77,7 @@ class Store:
         self.filling = Filling(
             engine, tree, env, self.snapshots.pins, self.open_devices.device, self._delete, refuse_in_use
         )
+        self.pictures = Pictures(engine, tree, self.open_devices)
         self.passwords = StorePasswords(engine, objects, env, options.cost)
         self._reads = StoredReadTimes(engine.host, env)
         self.upkeep = Upkeep(

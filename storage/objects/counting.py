@@ -38,6 +38,8 @@ class RequestStats:
     """By verb: those that failed, "not found" and "already exists" being answers and not failures."""
     seconds: dict[str, Histogram] = field(default_factory=lambda: {verb: Histogram() for verb in VERBS})
     """How long they took by verb, all pages or names of one call together, those that failed too."""
+    answered: dict[str, float] = field(default_factory=dict)
+    """By verb: when the last one was answered that did not fail, by the monotonic clock; only verbs that had one."""
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -95,15 +97,21 @@ class CountingStore:
     async def _counted(self, verb: str, name: str, answer: Awaitable[T], *, requests: int = 1) -> T:
         self._stats.requests[verb] += requests
         began = self._clock()
-        outcome = "answered"
+        outcome, answered = "answered", False
         try:
-            return await answer
+            found = await answer
+            answered = True
+            return found
         except BaseException as error:
             outcome = type(error).__name__
-            if isinstance(error, StorageError) and not isinstance(error, NotFound | AlreadyExists):
+            answered = isinstance(error, NotFound | AlreadyExists)
+            if isinstance(error, StorageError) and not answered:
                 self._stats.failed[verb] += 1
             raise
         finally:
-            self._stats.seconds[verb].add(self._clock() - began)
+            now = self._clock()
+            self._stats.seconds[verb].add(now - began)
+            if answered:
+                self._stats.answered[verb] = now
             if _log.isEnabledFor(logging.DEBUG):
                 _log.debug("object_request", extra={"verb": verb, "object": name, "outcome": outcome})

@@ -36,6 +36,9 @@ def test_the_wheel_has_the_program_and_nothing_else(built: Path) -> None:
         for path in (REPOSITORY / top).rglob("*.py")
     }
     assert sources == {name for name in names if name.endswith(".py")}
+    assets = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "nbdserver/dashboard/assets").iterdir()}
+    assert len(assets) > 10
+    assert assets == {name for name in names if not name.endswith(".py") and ".dist-info/" not in name}
     assert any(name.endswith("/LICENSE") for name in names)
 
 

@@ -102,6 +102,8 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--scrub-days", type=click.IntRange(0), default=SCRUB_DAYS, help="Read all data once in so long; 0: never.")
 @option("--prices", type=PRICES, default={}, metavar="LIST", help="What the store costs: aws-s3-standard, or prices.")
 @option("--metrics", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there, at /metrics.")
+@option("--dashboard", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve the dashboard, a page for browsers, there.")
+@option("--dashboard-host", "dashboard_hosts", multiple=True, help="Further name of this machine for it. Repeatable.")
 @option("--log-file", type=FILE, help="Log there; below warnings not on standard error then. SIGHUP reopens it.")
 @option("--log-format", type=click.Choice(["console", "json"]), default="console", help="How the log looks.")
 @option("-v", "--verbose", is_flag=True, help="Log every connection and every request to the store too.")

@@ -4,6 +4,7 @@ import pytest
 
 from storage.buffers import Buffer
 from storage.errors import AlreadyExists, NotFound, Unavailable
+from storage.objects.base import ObjectInfo
 from storage.objects.counting import CountingStore, RequestStats
 from storage.objects.memory import MemoryStore
 from tests.storage.objects.stubs import Wrapped
@@ -57,6 +58,22 @@ async def test_all_attempts_are_timed_those_that_fail_too() -> None:
     assert stats.seconds["create"].count == stats.seconds["get"].count == 1
     assert stats.seconds["create"].seconds == pytest.approx(0.02)
     assert stats.seconds["get"].seconds == pytest.approx(8)
+
+
+async def test_the_last_answer_has_its_time_and_a_failure_none() -> None:
+    class Down(Wrapped):
+        async def head(self, name: str) -> ObjectInfo:
+            raise Unavailable("down")
+
+    times = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    stats = RequestStats()
+    store = CountingStore(Down(MemoryStore()), stats, lambda: next(times))
+    await store.create("a", b"1")
+    with pytest.raises(NotFound):
+        await store.get("b")
+    with pytest.raises(Unavailable):
+        await store.head("a")
+    assert stats.answered == {"create": 1.0, "get": 3.0}
 
 
 @pytest.mark.parametrize(("objects", "requests"), [(0, 1), (1000, 1), (1001, 2), (2500, 3)])

@@ -1,0 +1,57 @@
+"""The dashboard of a server, made from its settings: its tokens, its names, and what it shows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from nbdserver.admin.sockets import socket_name
+from nbdserver.config import ServeSettings
+from nbdserver.dashboard.access_tokens import kept_tokens
+from nbdserver.dashboard.samples import Sampler
+from nbdserver.dashboard.web import Dashboard
+from nbdserver.server.listener import Listener
+from nbdserver.service.condition import problems
+from nbdserver.service.serve_policy import ServePolicy
+from nbdserver.service.served import Served
+from storage.env import Env
+from storage.lsm.recovery.anchor import default_state_folder
+
+DAY = 86400.0
+SCHEDULE_SECONDS = {"hourly": 3600.0, "daily": DAY, "weekly": 7 * DAY, "monthly": 31 * DAY, "yearly": 366 * DAY}
+
+
+def make_dashboard(
+    newest: Callable[[], ServeSettings],
+    env: Env,
+    served: Served,
+    server: Listener,
+    security: ServePolicy,
+    serving: Callable[[], dict[str, Any]],
+) -> Dashboard | None:
+    """That of a server that was asked for one. Its settings may change. AccessDenied, Invalid: its tokens cannot be
+    kept.
+    """
+    settings = newest()
+    if settings.dashboard is None:
+        return None
+    folder = settings.state_folder or default_state_folder(os.environ)
+    tokens = kept_tokens(folder / f"dashboard-{socket_name(settings.store).removesuffix('.sock')}.secret", env)
+    sampler = Sampler(
+        lambda: served.newest,
+        server,
+        serving,
+        problems,
+        env,
+        scrub_days=lambda: newest().scrub_days,
+        snapshot_seconds=lambda: min((SCHEDULE_SECONDS[period] for period in newest().keep), default=None),
+    )
+    hosts = list(settings.dashboard_hosts)
+    credentials = security.credentials
+    if credentials is not None:
+        with contextlib.suppress(ValueError):  # it is to listen on a name, which is among its hosts anyway
+            hosts.append(credentials.name_for(settings.dashboard[0]) or "localhost")
+    context = None if credentials is None else credentials.make_page_context()
+    return Dashboard(lambda: served.newest, server, sampler, tokens, hosts=hosts, context=context)
