@@ -71,12 +71,16 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, expression: str, *, seconds: float = 20.0) -> Any:
-        """Wait until an expression is true in the page; its value."""
-        end = time.monotonic() + seconds
-        while not (value := self.evaluate(expression)):
-            assert time.monotonic() < end, f"{expression} is not so after {seconds:g} s; {self.complaints}"
+        """Wait until an expression is true in the page; its value. A page that is being loaded has nothing yet."""
+        end, last = time.monotonic() + seconds, ""
+        while True:
+            try:
+                if value := self.evaluate(expression):
+                    return value
+            except AssertionError as error:
+                last = str(error)
+            assert time.monotonic() < end, f"{expression} is not so after {seconds:g} s; {last} {self.complaints}"
             time.sleep(0.05)
-        return value
 
     def shape(self, width: int, height: int, *, dark: bool = False) -> None:
         """The size of the window, and what its reader likes."""
