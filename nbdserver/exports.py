@@ -207,8 +207,10 @@ class Exports:
     def means_another(self, export: Export, address: str) -> str | None:
         """Why this is not what the name means to clients of that address that have it, if it is not: to one client with
         several connections, two disks would be one."""
+        if export.is_view:
+            return None  # no client may have several: each shows the newest moment there was when it came
         for device in self._meant.get(Attachment(export.name, address), ())[:1]:
-            # Other views of a disk are it, and so is what was made of it while they had it.
+            # What was made of a disk while they had it is it too.
             if device is not export.device and device.identity != export.device.identity:
                 return (
                     f"{export.name} is another disk now than when clients at your address attached it: "

@@ -53,6 +53,11 @@ OPENING = [
         ("following: another moment is the same disk", "if name and self.read_only else", "if False else"),
     ),
     *mutants(
+        "nbdserver/exports.py",
+        "tests/nbdserver/test_exports.py",
+        ("following: an older moment keeps others of its address from the newest", "if export.is_view:", "if False:"),
+    ),
+    *mutants(
         "nbdserver/protocol/agreement.py",
         "tests/nbdserver/protocol/test_handshake.py",
         ("following: several connections", " and not export.is_view", ""),

@@ -234,7 +234,7 @@ def test_a_name_means_one_disk_to_all_connections_of_a_place() -> None:
 
 
 def test_what_a_client_did_to_its_disk_makes_it_no_other() -> None:
-    """Its content was rolled back, say, so that it has another identity; or this is a later view of the same disk."""
+    """Its content was rolled back, say, so that it has another identity; or this is another object of it."""
     device, later = MemoryDevice(4096), MemoryDevice(4096)
     names = {"disk": device}
     exports = Exports(lambda name: names[name], lambda: list(names))
@@ -248,3 +248,20 @@ def test_what_a_client_did_to_its_disk_makes_it_no_other() -> None:
     seen = exports.find("disk")
     assert seen is not None
     assert exports.seen_by(Identity()).refusal(seen) is None
+
+
+def test_another_moment_of_a_store_that_is_followed_is_no_other_disk() -> None:
+    """Whoever attaches gets the newest one, whatever others of its address have: a view promises no two connections
+    the same."""
+    earlier, later = MemoryDevice(4096), MemoryDevice(4096)
+    earlier.is_view = later.is_view = True
+    later.identity = "disk.another-moment"
+    names = {"disk": earlier}
+    exports = Exports(lambda name: names[name], lambda: list(names))
+    before = exports.find("disk")
+    assert before is not None
+    exports.attach(before, "one")
+    names["disk"] = later
+    after = exports.find("disk")
+    assert after is not None
+    assert exports.seen_by(Identity()).refusal(after) is None
