@@ -12,6 +12,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.support.browser import Browser, browser
+from tests.support.messages import FUA
+from tests.support.minio import RunningMinio
 from tests.support.nbd import Client
 from tests.support.processes import unused_port
 from tests.support.program import EXIT_CONFLICT, Server
@@ -24,6 +26,9 @@ MOVING = {"uptime_seconds", "month_cost", "unlogged_seconds"}
 """Figures that are others at each look."""
 
 TOLERANCE = 0.01
+
+WRITES = 200
+"""Each is a request to the store."""
 
 
 @pytest.fixture
@@ -57,8 +62,9 @@ def address(server: Server, *options: str) -> str:
     return server.host.run("dashboard", "--store", server.location, *options).stdout.strip()
 
 
-def asked(server: Server, path: str, token: str, body: object = None) -> tuple[int, Any]:
-    url = address(server).partition("#")[0].rstrip("/")
+def asked(place: str, path: str, body: object = None) -> tuple[int, Any]:
+    """Status and answer, as a page at that address would have them."""
+    url, _, token = place.partition("/#token=")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     request = Request(url + path, headers=headers, data=None if body is None else json.dumps(body).encode())
     try:
@@ -72,14 +78,14 @@ def asked(server: Server, path: str, token: str, body: object = None) -> tuple[i
 def test_the_address_and_what_its_tokens_may(local_store: StoreUnderTest, serve: Callable[..., Server]) -> None:
     server = serve(local_store)
     full, looking = address(server), address(server, "--look-only")
-    url, _, token = full.partition("#token=")
+    url = full.partition("#token=")[0]
     assert looking.startswith(f"{url}#token=")
     assert looking != full
     told: Any = server.host.json("dashboard", "--store", server.location)
     assert (told["address"], told["url"]) == (full, url)
     deed = {"type": "create-device", "name": "new", "size": 4096}
-    assert asked(server, "/v1/operations", looking.partition("=")[2], deed)[0] == 403
-    status, made = asked(server, "/v1/operations", token, deed)
+    assert asked(looking, "/v1/operations", deed)[0] == 403
+    status, made = asked(full, "/v1/operations", deed)
     assert (status, made["name"], made["size"]) == (200, "new", 4096)
     assert "new" in server.host.run("device", "list", "--store", server.location).stdout
     server.stop()
@@ -107,7 +113,8 @@ def load(server: Server) -> Client:
         if number % 10 == 9:
             client.flush()
             server.host.run("snapshot", "create", f"disk@s{number}", "--store", server.location)
-    for number in range(20):
+    for number in range(WRITES):
+        client.write(number % 7 * BLOCK, bytes([number % 255 + 1]) * 4096, flags=FUA)
         client.read(number % 7 * BLOCK, 4096)
     server.host.run("flush", "--store", server.location)
     return client
@@ -147,21 +154,24 @@ def differences(shown: dict[str, float], wanted: dict[str, float]) -> dict[str, 
 
 @pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_the_page_says_what_the_server_counts(
-    store: StoreUnderTest, serve: Callable[..., Server], page: Browser
+    store: StoreUnderTest, minio: RunningMinio, serve: Callable[..., Server], page: Browser
 ) -> None:
     page.shape(1280, 4000)
     server = serve(store)
+    place = address(server)
+    page.open(place)
+    page.until("document.querySelectorAll('[data-claim]').length === 5")
+    before = minio.counters(), requests_shown(page)
     with load(server) as client:
-        page.open(address(server))
-        page.until("document.querySelectorAll('[data-claim]').length === 5")
         page.until("document.querySelectorAll('#snapshots tbody tr').length === 3")
         assert page.evaluate("location.hash") == "", "the token does not stay in the address"
         client.write(0, b"z" * 8192)
         client.flush()
-        asked(server, "/v1/operations", address(server).partition("=")[2], {"type": "flush"})
+        asked(place, "/v1/operations", {"type": "flush"})
         end = time.monotonic() + 60
         while differing := differences(page.evaluate(FIGURES), counted(server)):
             assert time.monotonic() < end, differing
+            time.sleep(1)
         assert page.evaluate("document.querySelector('[data-map=allocated]').dataset.value") == "7"
         assert page.evaluate("document.querySelectorAll('#clients tbody tr').length") == 1
         assert page.evaluate(
@@ -173,7 +183,16 @@ def test_the_page_says_what_the_server_counts(
         page.until("innerWidth === 360")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone needs no scrolling aside"
         accessible(page)
+        # MinIO says what it counted some seconds ago, and the server asks something every ten.
+        counted_there = sum(minio.counters().since(before[0]).requests.values())
+        assert requests_shown(page) - before[1] == pytest.approx(counted_there, rel=TOLERANCE, abs=2)
+        assert counted_there > WRITES
     assert page.complaints == []
+
+
+def requests_shown(page: Browser) -> float:
+    """All requests to the store, as the page says it now."""
+    return float(sum(value for name, value in page.evaluate(FIGURES).items() if name.startswith("requests.")))
 
 
 def accessible(page: Browser) -> None:

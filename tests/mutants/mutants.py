@@ -8,6 +8,7 @@ from tests.mutants.mutant import mutants
 from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
+from tests.mutants.mutants_of_dashboard import DASHBOARD
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
@@ -271,6 +272,7 @@ MUTANTS = [
     *CHECKS,
     *CLIENTS,
     *COMMANDS,
+    *DASHBOARD,
     *MAINTENANCE,
     *OPENING,
     *SNAPSHOTS,
