@@ -35,7 +35,7 @@ assert False, "this line is not there under -O"
 STATEMENTS = {
     "a replay point that goes backwards": "check_successor(OLD, replace(OLD, replay=39))",
     "a dropped fence": "check_successor(OLD, replace(OLD, fences=[5]))",
-    "a flush of what is not whole": "plan(part_of_a_sector())",
+    "a flush of what is not whole": "plan(part_of_a_sector(), full_sectors_min=32)",
     "bulk of a block that is not whole": "snapshot(0, BlockEntry())",
     "a sector of another length": "overlay(bytes(4095), [])",
     "memory given back of no memtable": (
