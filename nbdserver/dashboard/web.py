@@ -94,7 +94,7 @@ class Dashboard:
         app.router.add_get("/", self._page)
         app.router.add_get("/assets/{name}", self._asset)
         app.router.add_get("/v1/about", self._about)
-        app.router.add_get("/v1/events", self._events)
+        app.router.add_get("/v1/events", self._events, allow_head=False)
         app.router.add_get("/v1/map/{name:.+}", self._map)
         app.router.add_post("/v1/operations", self._operation)
         self._runner = web.AppRunner(

@@ -8,6 +8,7 @@
 What the browser may do is said with each answer: load from here alone, run no other script, be in no frame.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from urllib.parse import urlsplit
 
@@ -15,9 +16,14 @@ from aiohttp import web
 
 from nbdserver.dashboard.access_tokens import AccessTokens
 
+logger = logging.getLogger("nbdserver")
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 API_PREFIX = "/v1/"
+READING = ("GET", "HEAD")
+"""Methods by which nothing is changed; of all others only POST leads anywhere (see `web`)."""
+
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -47,7 +53,10 @@ class WebGuard:
             refusal = self._refusal(request)
             answer = await handler(request) if refusal is None else refusal
         except web.HTTPException as error:
-            answer = web.Response(status=error.status, text=error.reason)
+            answer = _refused(error.status, error.reason)
+        except Exception:
+            logger.exception("dashboard_request_failed", extra={"path": request.path})
+            answer = _refused(500, "the server met an error of its own; its log says more")
         if not answer.prepared:
             answer.headers.update(HEADERS)
         return answer
@@ -61,9 +70,7 @@ class WebGuard:
         name = host_name(request.headers.get("Host", ""))
         if name is None or not (name in self._hosts or name == _own_address(request)):
             return _refused(421, "this server has another name: see --dashboard-host")
-        if request.method not in ("GET", "HEAD", "POST"):
-            return _refused(405, "GET and POST only")
-        if request.method == "POST" and not _is_same_origin(request):
+        if request.method not in READING and not _is_same_origin(request):
             return _refused(403, "only the dashboard's own page may ask for that")
         if not request.path.startswith(API_PREFIX):
             return None
@@ -72,7 +79,7 @@ class WebGuard:
             refused = _refused(401, "a token is needed: nbdserver dashboard prints the address with it")
             refused.headers["WWW-Authenticate"] = 'Bearer realm="nbdserver"'
             return refused
-        if request.method == "POST" and access != "full":
+        if request.method not in READING and access != "full":
             return _refused(403, "this token may only look")
         return None
 

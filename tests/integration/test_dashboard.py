@@ -75,7 +75,9 @@ def asked(place: str, path: str, body: object = None) -> tuple[int, Any]:
             return error.code, json.loads(error.read())
 
 
-def test_the_address_and_what_its_tokens_may(local_store: StoreUnderTest, serve: Callable[..., Server]) -> None:
+def test_the_address_and_what_its_tokens_may(
+    local_store: StoreUnderTest, serve: Callable[..., Server], make_server: Callable[..., Server]
+) -> None:
     server = serve(local_store)
     full, looking = address(server), address(server, "--look-only")
     url = full.partition("#token=")[0]
@@ -97,6 +99,10 @@ def test_the_address_and_what_its_tokens_may(local_store: StoreUnderTest, serve:
     server.start()
     said = server.host.run("dashboard", "--store", server.location, status=EXIT_CONFLICT).stderr
     assert "--dashboard 10810" in said
+    port = str(unused_port())
+    follower = make_server(local_store, on=server.host, arguments=("--read-only", "--dashboard", port), tcp=False)
+    follower.start()
+    assert address(server).startswith(f"http://127.0.0.1:{port}/#token="), "the writer has none, who follows it has"
     refused = server.host.run(
         "serve", f"{server.location}-2", "--dashboard", "0.0.0.0:10810", "--unix", "x", status=None
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.parameters import Place, json_option, option, store_argument
+
+if TYPE_CHECKING:
+    from nbdserver.admin.asked import Answer
 
 
 @click.command()
@@ -26,15 +30,25 @@ def dashboard(place: Place, look_only: bool, as_json: bool) -> None:
     deleted, unless it is that of --look-only. It stays the same until its file in the state folder is deleted. The part
     behind # is not sent to anybody; the page shows it in a header.
     """
-    from nbdserver.admin.client import find_reader, find_server
-    from storage.errors import NotFound
-
-    server = find_server(place.store, os.environ) or find_reader(place.store, os.environ)
-    if server is None:
-        raise NotFound(f"no server of {place.store} runs on this host: start one with serve --dashboard 10810")
-    found = server.dashboard()
+    found = _found(place)
     address = f"{found['url']}#token={found['read_only' if look_only else 'full']}"
     if as_json:
         output.document({**found, "address": address})
     else:
         click.echo(address)
+
+
+def _found(place: Place) -> Answer:
+    """Of the server that writes the store, or else of one that follows it. NotFound, Conflict: there is none."""
+    from nbdserver.admin.client import find_reader, find_server
+    from storage.errors import Conflict, NotFound
+
+    servers = [find(place.store, os.environ) for find in (find_server, find_reader)]
+    refusal: Exception = NotFound(f"no server of {place.store} runs on this host: start it with --dashboard 10810")
+    for server in servers:
+        try:
+            if server is not None:
+                return server.dashboard()
+        except Conflict as error:
+            refusal = error
+    raise refusal

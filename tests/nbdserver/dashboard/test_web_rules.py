@@ -124,9 +124,28 @@ async def test_nothing_changes_by_get_and_other_methods_are_none(asker: Asker, s
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"):
         for path in ("/", "/v1/about", "/v1/operations"):
             assert await asker.status(method, path, TOKENS.full) == 405
+            assert await asker.status(method, path, Origin="http://evil.example") == 403
     for path in GETS:
         assert await asker.status("POST", path, TOKENS.full) in (404, 405)
     assert store.names() == ()
+
+
+async def test_a_mistake_of_the_server_is_an_answer_like_any_other(
+    asker: Asker, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store.pictures, "device_map", fails)
+    status, headers, answer = await asker.ask("GET", "/v1/map/disk", TOKENS.full)
+    assert (status, answer["message"]) == (500, "the server met an error of its own; its log says more")
+    assert "Content-Security-Policy" in headers
+    assert "dashboard_request_failed" in caplog.text
+
+
+async def test_a_stream_has_no_head(asker: Asker) -> None:
+    assert await asker.status("HEAD", "/v1/events", TOKENS.full) == 405
+    assert await asker.status("HEAD", "/v1/about", TOKENS.full) == 200
 
 
 async def test_a_token_that_only_looks_changes_nothing(asker: Asker, store: Store) -> None:
