@@ -114,11 +114,19 @@ class Sampler:
 
     async def take(self) -> Sample:
         """The sample of now."""
-        store = self._newest()
-        if not store.status().closing:
+        await self.count()
+        return self.sample()
+
+    async def count(self) -> None:
+        """Count what takes long, where it is time; what is not done soon is in a later sample."""
+        if not self._newest().status().closing:
             counts = [count for slow in self._slow if (count := slow.refresh()) is not None]
             if counts:
                 await asyncio.wait(counts, timeout=COUNT_SECONDS_MAX)
+
+    def sample(self) -> Sample:
+        """What is in memory now, and what was counted last. A tenth of a millisecond, and 13 us for each device."""
+        store = self._newest()
         status: Sample = msgspec.to_builtins(store.status())
         now = self._env.wall_clock()
         problems = self._problems(status)

@@ -44,6 +44,12 @@ DEEDS = (CreateDevice, ResizeDevice, RenameDevice, DeleteDevice, CloneDevice, Cr
 """What may be done from a browser. Passwords, and what throws clients out, are for those who have the socket."""
 
 SECONDS_BETWEEN_SAMPLES = 1.0
+SAMPLING_SHARE = 0.02
+"""Of the event loop: of a store with very many devices samples come more seldom."""
+
+SECONDS_BETWEEN_SAMPLES_MAX = 3.0
+"""After five the page takes the server for silent."""
+
 STREAMS_MAX = 16
 STREAM_SECONDS_MAX = 30.0
 """A page that takes nothing for so long is given up: its computer sleeps, and it asks again when it wakes."""
@@ -221,17 +227,19 @@ class Dashboard:
     async def _sample(self) -> None:
         """Take samples as long as anybody looks."""
         while self._streams:
-            began = asyncio.get_running_loop().time()
+            taken, took = None, 0.0
             try:
-                taken = msgspec.json.encode(await self._sampler.take())
+                await self._sampler.count()
+                began = asyncio.get_running_loop().time()
+                taken = msgspec.json.encode(self._sampler.sample())
+                took = asyncio.get_running_loop().time() - began
             except Exception:
                 logger.exception("dashboard_sample_failed")
-                taken = None
             async with self._sampled:
                 self._latest = taken
                 self._sampled.notify_all()
-            took = asyncio.get_running_loop().time() - began
-            await asyncio.sleep(max(SECONDS_BETWEEN_SAMPLES - took, took))
+            seldom = min(took / SAMPLING_SHARE, SECONDS_BETWEEN_SAMPLES_MAX)
+            await asyncio.sleep(max(SECONDS_BETWEEN_SAMPLES - took, seldom))
 
 
 def _json(answer: Answer) -> web.Response:
