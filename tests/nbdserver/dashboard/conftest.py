@@ -87,5 +87,5 @@ async def board(store: Store, running: Running, sampler: Sampler) -> AsyncIterat
 
 @pytest.fixture
 async def asker(board: Dashboard) -> AsyncIterator[Asker]:
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
         yield Asker(session, board.url.rstrip("/"))

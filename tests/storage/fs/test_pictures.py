@@ -1,5 +1,6 @@
 """Pictures of a store: a map of a device says of each block what the device itself says of it."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 
@@ -35,7 +36,7 @@ def is_shown(device: Device, block: int) -> bool:
 
 
 async def test_a_map_says_what_the_device_says(opened: Store) -> None:
-    drawn = random.Random(6)
+    drawn = random.Random(5)
     size = BLOCKS * BLOCK
     await opened.create_device("disk", size)
     device = opened.device("disk")
@@ -63,6 +64,26 @@ async def test_a_map_says_what_the_device_says(opened: Store) -> None:
         if drawn.randrange(2):
             await opened.maintenance.flush()
             assert sum((await opened.pictures.device_map("disk", BLOCKS)).waiting) == 0
+
+
+async def test_what_was_discarded_while_older_writes_are_flushed_is_a_hole(opened: Store) -> None:
+    await opened.create_device("disk", SIZE)
+    device = opened.device("disk")
+    for block in range(BLOCKS - 1):
+        device.write(block * BLOCK, random.Random(block).randbytes(BLOCK))
+    flushing = asyncio.create_task(opened.maintenance.flush())
+    seen = 0
+    while not flushing.done():
+        await asyncio.sleep(0)
+        device.zero(0, 8 * BLOCK, allocated=False)
+        found = await opened.pictures.device_map("disk", BLOCKS)
+        assert found.allocated == [int(is_shown(device, block)) for block in range(BLOCKS)]
+        assert found.allocated[:8] == [0] * 8
+        device.write(0, b"x" * (4 * BLOCK))
+        assert (await opened.pictures.device_map("disk", BLOCKS)).allocated[:8] == [1] * 4 + [0] * 4
+        seen += 1
+    assert seen
+    await flushing
 
 
 async def test_cells_are_sums_of_blocks(opened: Store) -> None:
