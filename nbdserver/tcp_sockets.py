@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 
+from nbdserver import unix_sockets
 from nbdserver.listen_errors import listening_failed
 from storage.errors import Invalid
 
@@ -24,6 +25,20 @@ async def bind(host: str, port: int) -> list[socket.socket]:
         raise Invalid(f"{host!a} is no address that can be listened on") from None
     except OSError as error:
         raise listening_failed(error, f"port {port} on {host}") from error
+
+
+async def listen(host: str, port: int) -> list[socket.socket]:
+    """The same, listening and not blocking."""
+    bound = await bind(host, port)
+    try:
+        for sock in bound:
+            sock.listen(unix_sockets.BACKLOG)
+            sock.setblocking(False)
+    except OSError as error:
+        for sock in bound:
+            sock.close()
+        raise listening_failed(error, f"port {port} on {host}") from error
+    return bound
 
 
 def _bind_all(addresses: "list[tuple[socket.AddressFamily, tuple[object, ...]]]") -> list[socket.socket]:

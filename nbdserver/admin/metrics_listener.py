@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from nbdserver.listen_errors import listening_failed
+from nbdserver.web_port import WebPort
 
 Text = Callable[[], Awaitable[bytes]]
 
@@ -18,25 +18,21 @@ class MetricsListener:
     def __init__(self, text: Text, content_type: str) -> None:
         self._text = text
         self._content_type = content_type
-        self._runner: web.AppRunner | None = None
+        self._port: WebPort | None = None
 
     async def listen(self, host: str, port: int) -> None:
         """Conflict, AccessDenied, Invalid: that is not possible there."""
         app = web.Application()
         app.router.add_get("/metrics", self.answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError as error:
-            await self.stop()
-            raise listening_failed(error, f"port {port} on {host}") from error
+        opened = WebPort(app)
+        await opened.listen(host, port)
+        self._port = opened
 
     async def stop(self) -> None:
         """Listen no more."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._port is not None:
+            await self._port.stop()
+            self._port = None
 
     async def answer(self, _: web.Request) -> web.Response:
         """Also of the admin API."""

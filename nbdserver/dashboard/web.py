@@ -34,7 +34,7 @@ from nbdserver.dashboard.access_tokens import AccessTokens
 from nbdserver.dashboard.page_files import PAGE, page_files
 from nbdserver.dashboard.samples import Sampler, about
 from nbdserver.dashboard.web_guard import HEADERS, WebGuard
-from nbdserver.listen_errors import listening_failed
+from nbdserver.web_port import WebPort
 from storage import Store
 from storage.errors import Invalid, StorageError, Unavailable
 
@@ -82,7 +82,7 @@ class Dashboard:
         self._hosts = hosts
         self._context = context
         self._files = page_files()
-        self._runner: web.AppRunner | None = None
+        self._port: WebPort | None = None
         self._guard = WebGuard(tokens, hosts)
         self._latest: bytes | None = None
         self._sampled = asyncio.Condition()
@@ -103,17 +103,9 @@ class Dashboard:
         app.router.add_get("/v1/events", self._events, allow_head=False)
         app.router.add_get("/v1/map/{name:.+}", self._map)
         app.router.add_post("/v1/operations", self._operation)
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=1.0, handler_cancellation=True
-        )
-        await self._runner.setup()
-        try:
-            site = web.TCPSite(self._runner, host, port, ssl_context=self._context)
-            await site.start()
-        except OSError as error:
-            await self.stop()
-            raise listening_failed(error, f"port {port} on {host}") from error
-        bound = self._runner.addresses[0][1]
+        opened = WebPort(app, context=self._context, handler_cancellation=True)
+        bound = await opened.listen(host, port)
+        self._port = opened
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'http' if self._context is None else 'https'}://{shown}:{bound}/"
 
@@ -137,9 +129,9 @@ class Dashboard:
                 await self._sampling
         for stream in list(self._streams):
             stream.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._port is not None:
+            await self._port.stop()
+            self._port = None
 
     async def _page(self, _: web.Request) -> web.Response:
         return self._file(PAGE)

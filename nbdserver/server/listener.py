@@ -76,14 +76,7 @@ class Listener:
 
     async def listen_tcp(self, host: str, port: int) -> tuple[str, int]:
         """Listen on a TCP address; port 0 takes a free one. Returns the address in use."""
-        bound = await tcp_sockets.bind(host, port)
-        try:
-            for sock in bound:
-                sock.listen(unix_sockets.BACKLOG)
-        except OSError as error:
-            for sock in bound:
-                sock.close()
-            raise listening_failed(error, f"port {port} on {host}") from error
+        bound = await tcp_sockets.listen(host, port)
         bound_host, bound_port = bound[0].getsockname()[:2]
         for sock in bound:
             self._accept_from(sock)

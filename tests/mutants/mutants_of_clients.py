@@ -15,6 +15,21 @@ CLIENTS = [
         ("attachments: this machine's clients outlive its boot", " or record.boot == boot}", " or record.boot}"),
     ),
     *mutants(
+        "nbdserver/web_port.py",
+        "tests/nbdserver/test_web_port.py",
+        (
+            "web: a crowd has all the descriptors there are",
+            "if len(there) + len(self._beginning) < self._most:",
+            "if there is not None:",
+        ),
+        (
+            "web: a crowd that begins no handshake counts for nothing",
+            "if len(there) + len(self._beginning) < self._most:",
+            "if len(there) < self._most:",
+        ),
+        ("web: who waits for an answer is dropped", "if connection not in self._asking:", "if connection is not None:"),
+    ),
+    *mutants(
         "nbdserver/server/transmission_phase.py",
         "tests/nbdserver/server/test_attachment_record.py",
         ("attachments: requests go before the record", "        if recorded is None:\n", "        if not rest:\n"),

@@ -95,7 +95,7 @@ SNAPSHOTS = [
     ),
     *mutants(
         "storage/fs/devices/changes.py",
-        "tests/storage/fs/test_history.py",
+        "tests/storage/fs/devices/test_history.py",
         ("changes: what both show of memory counts", " if shown[id(table)] == 1]", "]"),
     ),
     *mutants(
