@@ -1,4 +1,4 @@
-"""Throughput, whether something moves, for those who hold what others wait for. No I/O."""
+"""Throughput: a client that holds what others wait for, and moves nothing or too little, is stuck. No I/O."""
 
 from nbdserver.server.limits import PROGRESS_RATE_MIN
 

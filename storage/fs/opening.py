@@ -91,12 +91,10 @@ class _OpenMode:
 
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:
     self_test()
-    stats = RequestStats()
-    patient = RetryingStore(
-        CountingStore(open_location(location, env), stats, env.monotonic), env, options.patience_seconds
-    )
+    stats, told = RequestStats(), options.opening
+    counted = CountingStore(open_location(location, env), stats, env.monotonic)
+    patient = RetryingStore(counted, env, options.patience_seconds)
     opening = patient.with_deadline(options.store_deadline_seconds)
-    told = options.opening
     told.health, told.step = options.unlocked.health if options.unlocked else patient.health, "its keys"
     host = remembered(patient.url, options)
     tree = NameTree()
@@ -104,20 +102,17 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
     try:
         if host is not None and terms.accept_rollback:
             await env.run("store", host.forget_damaged)
-        to_unlock = partial(unlock, cost=options.cost, early=options.unlocked)
-        key, number, created = await to_unlock(
-            opening, password, env, host, create=terms.create, accept_rollback=terms.accept_rollback
-        )
+        to_unlock = partial(unlock, cost=options.cost, early=options.unlocked, create=terms.create)
+        key, number, created = await to_unlock(opening, password, env, host, accept_rollback=terms.accept_rollback)
         old_keys: list[str] = []
         if not terms.read_only:
             older = asyncio.ensure_future(keys.older(opening, number))
 
         async def prepare() -> None:
             """The store is whole, and nothing was written to it yet."""
-            if not created and (host is None or await env.run("store", host.load) is None):
-                await probe(opening, env)
-            if older is not None:
-                old_keys.extend(await older)
+            if not created:
+                await _probe_once(opening, env, host)
+            old_keys.extend(await older if older is not None else [])
 
         told.health, told.step = patient.health, "its log and its indexes"
         engine = await Engine.open(
@@ -140,9 +135,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
         # A password change that was cut short left the slot of the old password behind.
         engine.garbage.add(old_keys)
     except BaseException:
-        if older is not None:
-            older.cancel()
-            await asyncio.gather(older, return_exceptions=True)
+        await _give_up(older)
         await patient.close()
         raise
     return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
@@ -207,6 +200,19 @@ async def open_damaged(
         await objects.close()
         raise
     return Store(objects=objects, stats=stats, engine=engine, tree=tree, env=env, options=options, created=False)
+
+
+async def _probe_once(store: ObjectStore, env: Env, host: HostState | None) -> None:
+    """Try a store that this host does not remember."""
+    if host is None or await env.run("store", host.load) is None:
+        await probe(store, env)
+
+
+async def _give_up(task: asyncio.Future[list[str]] | None) -> None:
+    """End what was begun ahead, if anything was."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def remembered(url: str, options: StoreOptions) -> HostState | None:

@@ -53,8 +53,10 @@ def test_no_folder_is_left_out_in_vain() -> None:
 
 
 def test_the_test() -> None:
-    assert misplaced(PurePosixPath("tests/storage/lsm/wal/test_pacing.py")) is None
-    assert misplaced(PurePosixPath("tests/nbdserver/server/tls_transport/test_tls_transport.py")) is None
-    assert misplaced(PurePosixPath("tests/storage/lsm/wal/test_a_story.py")) is None
-    assert misplaced(PurePosixPath("tests/storage/lsm/test_pacing.py")) is not None
-    assert misplaced(PurePosixPath("tests/storage/lsm/commit/test_a_story.py")) is not None
+    storage = PurePosixPath("tests", "storage", "lsm")
+    server = PurePosixPath("tests", "nbdserver", "server")
+    assert misplaced(storage / "wal" / "test_pacing.py") is None
+    assert misplaced(server / "tls_transport" / "test_tls_transport.py") is None
+    assert misplaced(storage / "wal" / "test_a_story.py") is None
+    assert misplaced(storage / "test_pacing.py") is not None
+    assert misplaced(storage / "commit" / "test_a_story.py") is not None

@@ -11,7 +11,6 @@ from storage.env import Env
 from storage.errors import Corrupt, NotFound
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Part, PartKind, Trailer, open_part
-from storage.format.columns import Columns
 from storage.format.envelope import Header
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex, open_index
@@ -93,17 +92,9 @@ async def load_checkpoint(
     left = [len(stage) for stage in stages]
     done = [asyncio.Event() for _ in stages]
 
-    async def fetch(number: int, part: Part) -> Columns:
-        try:
-            sealed = await get_despite_missing(
-                store, partial(store.get, name, part.offset, part.length), on_missing=on_missing
-            )
-        except NotFound:
-            raise Corrupt(name, "it is missing, though the manifest names it") from None
-        return await env.run("codec", lambda: open_part(cipher, name, header, number, part, sealed))
-
     async def read(stage: int, number: int, part: Part) -> None:
-        rows = await fetch(number, part)
+        sealed = await _part(store, name, part, on_missing)
+        rows = await env.run("codec", partial(open_part, cipher, name, header, number, part, sealed))
         for earlier in (at for at in range(stage) if left[at]):
             await done[earlier].wait()
         placed = await asyncio.shield(places)
@@ -124,6 +115,16 @@ async def load_checkpoint(
                 # In order, since parts that have room wait for those of earlier stages.
                 await room.acquire()
                 group.create_task(read(stage, number, part))
+
+
+async def _part(store: ObjectStore, name: str, part: Part, on_missing: Callable[[], Awaitable[None]]) -> bytes:
+    """One part of a checkpoint as it lies in the store."""
+    try:
+        return await get_despite_missing(
+            store, partial(store.get, name, part.offset, part.length), on_missing=on_missing
+        )
+    except NotFound:
+        raise Corrupt(name, "it is missing, though the manifest names it") from None
 
 
 @asynccontextmanager

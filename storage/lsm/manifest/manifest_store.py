@@ -1,4 +1,4 @@
-"""Manifests of a store: read, committed, and watched for a newer writer.
+"""Manifests of a store: read, committed, watched for a newer writer, and which of them are garbage.
 
 A commit creates the next number and nothing else; whoever finds that number taken by other bytes is superseded and
 stops. After each commit, before anything is deleted on its strength, the list above it is looked at: anything there,

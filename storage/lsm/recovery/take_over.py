@@ -213,8 +213,8 @@ class Opener:
         return None
 
     def _parts(self) -> tuple[Ciphers, Manifests, LogReader]:
-        ciphers, store, store_id = Ciphers.derive(self.key), self.store, self.key.store_id
-        env, options = self.env, self.options
+        ciphers = Ciphers.derive(self.key)
+        store, store_id, env, options = self.store, self.key.store_id, self.env, self.options
         manifests = Manifests(
             store=store,
             cipher=ciphers.manifest,
@@ -333,8 +333,7 @@ class Opener:
             await self._check_holder(manifests, adopted=adopted)
 
     async def _check_holder(self, manifests: Manifests, *, adopted: bool) -> None:
-        """Fenced unless the last writer was this host's own and is gone. Nobody is told to take a store from a writer
-        that lives on this host."""
+        """Fenced unless the last writer was this host's own and is gone. Nobody is told to take it from one alive."""
         holder = LockHolder("elsewhere")
         if self.host is not None:
             holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
@@ -342,8 +341,8 @@ class Opener:
             raise Fenced(held_by(self.store.url, holder, adopted=adopted))
 
     def _loader(self, manifests: Manifests, ciphers: Ciphers) -> ViewLoader:
-        store_id, options = self.key.store_id, self.options.index
-        return ViewLoader(self.store, store_id, self.env, self.sst_numbers, manifests, ciphers, options)
+        store_id, index = self.key.store_id, self.options.index
+        return ViewLoader(self.store, store_id, self.env, self.sst_numbers, manifests, ciphers, index)
 
 
 def next_lineage(old: Sequence[bytes], incarnation: bytes, *, limit: int = LINEAGE_MAX) -> list[bytes]:

@@ -1,5 +1,5 @@
-"""Sentences for who does not get a store: why not now, or how it differs from what this host remembers. It is decided
-in `take_over`.
+"""Whose turn it is instead, as a sentence for who does not get a store; or how it differs from what this host knew.
+It is decided in `take_over`.
 """
 
 from storage.lsm.manifest.manifest_store import Manifests

@@ -1,4 +1,4 @@
-"""How many GETs of frames may be in flight at once, together and of one object, and which of them hold one. No I/O."""
+"""Slots of GETs: how many may be in flight at once, together and of one object, and who holds one. No I/O."""
 
 from collections import Counter
 
