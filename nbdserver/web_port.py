@@ -2,7 +2,8 @@
 
 Promises: however many connect, no more than `connections` of them have a descriptor, so that a crowd that says nothing
 takes none from clients of disks and from the store. Of those the first one goes that asks for nothing just then, then
-the one that is longest in its TLS handshake; if all ask for something, the newcomer. So who does ask is answered.
+the one that is longest in its TLS handshake; if all ask for something, the newcomer. So who does ask is answered. And
+what is no HTTP is refused without a line in the log.
 """
 
 import asyncio
@@ -12,12 +13,22 @@ import socket
 import ssl
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from nbdserver import tcp_sockets
 
 logger = logging.getLogger("nbdserver")
+
+
+def _is_own_fault(record: logging.LogRecord) -> bool:
+    """Not that somebody sent what is no HTTP: anybody could fill the log with that, at a dozen lines each."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_faults = logging.getLogger("nbdserver.web")
+_faults.addFilter(_is_own_fault)
 
 WEB_CONNECTIONS_MAX = 64
 """A browser takes six, a scrape one."""
@@ -42,6 +53,7 @@ class WebPort:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_faults,
             handle_signals=False,
             shutdown_timeout=1.0,
             handler_cancellation=handler_cancellation,

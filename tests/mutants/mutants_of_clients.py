@@ -27,6 +27,7 @@ CLIENTS = [
             "if len(there) + len(self._beginning) < self._most:",
             "if len(there) < self._most:",
         ),
+        ("web: what is no HTTP fills the log", "_faults.addFilter(_is_own_fault)", ""),
         ("web: who waits for an answer is dropped", "if connection not in self._asking:", "if connection is not None:"),
     ),
     *mutants(

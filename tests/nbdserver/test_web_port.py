@@ -24,6 +24,7 @@ class Served:
         app = web.Application()
         app.router.add_get("/now", self._answer)
         app.router.add_get("/later", self._wait)
+        app.router.add_get("/broken", self._break)
         self.web = WebPort(app, context=context, connections=ROOM)
         self.release = asyncio.Event()
         self.waiting = 0
@@ -50,6 +51,9 @@ class Served:
 
     async def _answer(self, _: web.Request) -> web.Response:
         return web.Response(text="now")
+
+    async def _break(self, _: web.Request) -> web.Response:
+        raise RuntimeError("a fault of the server")
 
     async def _wait(self, _: web.Request) -> web.Response:
         self.waiting += 1
@@ -133,3 +137,18 @@ async def test_its_end_waits_for_nobody(make: Callable[..., Served]) -> None:
     await soon(asyncio.ensure_future(served.web.stop()))
     await ended(silent, 1)
     assert await asking == b""
+
+
+async def test_what_is_no_http_fills_no_log_and_a_fault_is_in_it(
+    make: Callable[..., Served], caplog: pytest.LogCaptureFixture
+) -> None:
+    served = make()
+    await served.listen()
+    assert b"200" in await asked(await served.connect())
+    for nonsense in (b"GET /now HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\r\n\r\n", b"GET *\r\n\r\n"):
+        reader, writer = await served.connect()
+        writer.write(nonsense)
+        assert b"400" in await soon(asyncio.ensure_future(reader.readline()))
+    assert not caplog.records
+    assert b"500" in await asked(await served.connect(), b"broken")
+    assert [record.name for record in caplog.records] == ["nbdserver.web"]
