@@ -59,6 +59,36 @@ STORES = [
         ),
     ),
     *mutants(
+        "storage/lsm/wal/group_commit.py",
+        "tests/storage/lsm/wal/test_group_commit.py",
+        (
+            "log: what others wrote comes along, however much",
+            "if size and not queue.is_awaited and size + queue.cuts[0].size > queue.full_bytes:",
+            "if False:",
+        ),
+        (
+            "log: who waits is as good as who does not",
+            "key=lambda queue: (queue.layer != TREE, not queue.is_awaited)",
+            "key=lambda queue: queue.layer != TREE",
+        ),
+        ("log: nobody is known to wait", "                self.pacing.waits(queue, now)\n", "                pass\n"),
+    ),
+    *mutants(
+        "storage/lsm/wal/pacing.py",
+        "tests/storage/lsm/wal/test_pacing.py",
+        (
+            "log: who waits has small objects himself",
+            "if not self._others_wait(queue, now):",
+            "if not self._others_wait(None, now):",
+        ),
+        (
+            "log: only the last who waited counts",
+            "latest = (self._waited, self._waited_before)",
+            "latest = (self._waited,)",
+        ),
+        ("log: without a PUT to spare for others there is none", "most = max(most - 1, 1)", "most = most - 1"),
+    ),
+    *mutants(
         "storage/objects/health.py",
         "tests/storage/objects/test_health.py",
         ("health: what has just failed fails for long", " and each.since <= latest", ""),

@@ -320,8 +320,8 @@ LOG = [
     Mutation(
         "what is written after a snapshot may be in the log before it",
         "storage/lsm/wal/group_commit.py",
-        "sorted(self._dirty, key=lambda queue: queue.layer != TREE)",
-        "sorted(self._dirty, key=lambda queue: queue.layer == TREE)",
+        "sorted(self._dirty, key=lambda queue: (queue.layer != TREE, not queue.is_awaited))",
+        "sorted(self._dirty, key=lambda queue: (queue.layer == TREE, not queue.is_awaited))",
     ),
     # One object is damaged, or cannot be read.
     Mutation(

@@ -58,7 +58,9 @@ class GroupCommit:
 
     def wake(self, queue: LayerQueue) -> None:
         """A queue got its first pending operation, now. It is cut `push_seconds` from now at the latest."""
-        queue.waits_from(self._env.monotonic())
+        now = self._env.monotonic()
+        queue.waits_from(now)
+        queue.full_bytes = self.pacing.inline_bytes(queue, now)
         self._dirty[queue] = None
         if self._timer is None and not self._stopped:
             self._timer = self._loop.call_later(self.pacing.push_at(queue) - queue.since, self._on_timer)
@@ -116,26 +118,37 @@ class GroupCommit:
     def _cut_and_send(self) -> None:
         now = self._env.monotonic()
         flight = self._log.flight()
+        for queue in self._dirty:
+            if queue.is_awaited:
+                self.pacing.waits(queue, now)
         for queue in list(self._dirty):
+            queue.full_bytes = self.pacing.inline_bytes(queue, now)
             while queue.pending and self.pacing.is_due(queue, flight, now):
                 self._start(queue.cut(self.writes.memtable))
-        while self.pacing.may_send(self._log.flight()) and (cuts := self._take_ready()):
-            self._send(cuts, now)
+        while True:
+            awaited = any(queue.is_awaited and queue.cuts and queue.cuts[0].ready for queue in self._dirty)
+            if not self.pacing.may_send(self._log.flight(), now, awaited=awaited) or not (cuts := self._take_ready()):
+                break
+            self._send(cuts, now, awaited=awaited)
         self._arm(now)
 
     def _take_ready(self) -> list[Cut]:
         """The cuts of the next object. A queue that had its turn goes behind the others, so none can fill them all.
 
         The tree of names is always first: what was written to a layer that it made is never in the log before that.
+        Then come those that somebody waits for; others come along as far as the object is small even so.
         """
         cuts: list[Cut] = []
         size = 0
         most = self.pace.inline_bytes
-        for queue in sorted(self._dirty, key=lambda queue: queue.layer != TREE):
+        for queue in sorted(self._dirty, key=lambda queue: (queue.layer != TREE, not queue.is_awaited)):
             if size >= most:
                 break
             while queue.cuts and queue.cuts[0].ready and size < most:
+                if size and not queue.is_awaited and size + queue.cuts[0].size > queue.full_bytes:
+                    break
                 cut = queue.cuts.popleft()
+                queue.sent_sequence = cut.last_sequence
                 cuts.append(cut)
                 size += cut.size
             del self._dirty[queue]
@@ -147,7 +160,7 @@ class GroupCommit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self.pacing.look_again_at(self._dirty, self._log.flight())
+        due = self.pacing.look_again_at(self._dirty, self._log.flight(), now)
         if due is not None:
             self._timer = self._loop.call_later(max(due - now, TIMER_SECONDS_MIN), self._on_timer)
 
@@ -166,8 +179,8 @@ class GroupCommit:
         cut.confirmed(upload)
         self.kick()
 
-    def _send(self, cuts: list[Cut], now: float) -> None:
-        batch = self._log.begin(cuts, now)
+    def _send(self, cuts: list[Cut], now: float, *, awaited: bool) -> None:
+        batch = self._log.begin(cuts, now, awaited=awaited)
         self._spawn(lambda: self._write(batch))
 
     async def _write(self, batch: Batch) -> None:

@@ -41,6 +41,8 @@ class Batch:
     sent_at: float
     written: int
     """Bytes of operations in it."""
+    awaited: bool = False
+    """Whether somebody waited for it when it was sent."""
     landed: bool = False
     size: int = 0
     tag: bytes = NO_LINK
@@ -120,10 +122,10 @@ class LogWriter:
         self._on_progress = on_progress
         self._in_flight: deque[Batch] = deque()
 
-    def begin(self, cuts: list[Cut], now: float) -> Batch:
+    def begin(self, cuts: list[Cut], now: float, *, awaited: bool) -> Batch:
         """The next object of the log: it has its number (P1), and must be written."""
         number = self.position.take_number()
-        batch = Batch(number, cuts, now, sum(cut.size for cut in cuts))
+        batch = Batch(number, cuts, now, sum(cut.size for cut in cuts), awaited)
         self._writes.sent(number, (cut.memtable for cut in cuts))
         self._in_flight.append(batch)
         return batch
@@ -164,9 +166,10 @@ class LogWriter:
         flight = self._in_flight
         number = self.position.next_number
         if not flight:
-            return Flight(0, 0, number, number, 0.0)
+            return Flight(0, 0, number, number, None)
         written = sum(batch.written for batch in flight)
-        return Flight(len(flight), written, flight[0].number, number, flight[-1].sent_at)
+        awaited = max((batch.sent_at for batch in flight if batch.awaited), default=None)
+        return Flight(len(flight), written, flight[0].number, number, awaited)
 
     def cuts(self) -> list[Cut]:
         """What is in objects that are not acknowledged yet."""

@@ -86,11 +86,13 @@ class LayerQueue:
         "acked_sequence",
         "cut_sequence",
         "cuts",
+        "full_bytes",
         "last_sequence",
         "layer",
         "made",
         "pending",
         "pending_bytes",
+        "sent_sequence",
         "since",
         "wanted",
     )
@@ -108,6 +110,10 @@ class LayerQueue:
         self.last_sequence = sequence
         self.cut_sequence = sequence
         self.acked_sequence = sequence
+        self.sent_sequence = sequence
+        """Up to which it is in objects of the log that were sent."""
+        self.full_bytes = commit.pace.inline_bytes
+        """What one cut puts into the log itself at most; the group commit sets it."""
         self.made = 0
         """Sequence of the change of the tree that made the layer, if the queue was another's before."""
         self.wanted = 0
@@ -128,7 +134,7 @@ class LayerQueue:
         self.last_sequence = op.sequence if isinstance(op, Meta) else op[0]
         self.pending_bytes += charge
         writes.charge(charge)
-        if self.pending_bytes >= commit.pace.inline_bytes:
+        if self.pending_bytes >= self.full_bytes:
             commit.kick()
 
     def waits_from(self, now: float) -> None:
@@ -137,7 +143,7 @@ class LayerQueue:
 
     def holds(self, sequence: int) -> None:
         """During a replay: the log has all of this queue up to `sequence`."""
-        self.last_sequence = self.cut_sequence = self.acked_sequence = sequence
+        self.last_sequence = self.cut_sequence = self.sent_sequence = self.acked_sequence = sequence
 
     def move_on(self, layer: int, links: Links, sequence: int) -> None:
         """What comes from now on is of another layer of the same device, which the change of the tree with this
@@ -207,9 +213,19 @@ class LayerQueue:
     @property
     def is_full(self) -> bool:
         """Whether enough waits to be cut without anybody asking for it."""
-        pace = self._commit.pace
-        bulk = self.has_bulk and self.bulk_bytes * 2 >= self.pending_bytes
-        return self.pending_bytes >= (pace.object_bytes if bulk else pace.inline_bytes)
+        whole = self.has_bulk and self.bulk_bytes * 2 >= self.pending_bytes
+        return self.pending_bytes >= (self._commit.pace.object_bytes if whole else self._inline_bytes)
+
+    @property
+    def _inline_bytes(self) -> int:
+        """Of one cut: what may become bulk is not cut before there is enough of it."""
+        whole = self.bulk_bytes * 2 >= self.pending_bytes
+        return self._commit.pace.inline_bytes if whole else self.full_bytes
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what is not on its way yet."""
+        return self.wanted > self.sent_sequence
 
     def cut(self, memtable: Memtable) -> Cut:
         """Take the head of the queue (Q1), which must not be empty, and put it behind `cuts`: all of it if it holds
@@ -250,7 +266,7 @@ class LayerQueue:
         return [snapshot(block, entry) for block, entry in self._links.whole_blocks()]
 
     def _take_inline(self) -> tuple[list[Op | Meta], int]:
-        most = self._commit.pace.inline_bytes
+        most = self._inline_bytes
         if self.pending_bytes <= most:
             ops, self.pending = self.pending, []
             charge, self.pending_bytes = self.pending_bytes, 0

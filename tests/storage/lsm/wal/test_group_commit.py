@@ -96,6 +96,33 @@ async def test_writers_who_flush_at_once_share_an_object() -> None:
     await world.crash(engine)
 
 
+async def test_a_flush_has_little_before_it_of_what_others_write() -> None:
+    """A second after the last one: there is a PUT left for it, and the objects on their way are small."""
+    world = World()
+    engine, first, second = await two_disks(world)
+    known_to_be_fast(engine)
+    second.write(0, SECTOR)
+    await durable(engine, second)
+    engine.commit.pacing.usual = 0.0
+    world.store.calls.clear()
+    log = world.store.hold("create", WALS)
+    data = noise(4 * MIB)
+    for at in range(0, len(data), SECTOR_BYTES):
+        first.write(2 * at, data[at : at + SECTOR_BYTES])
+    await log.someone_waits(IN_FLIGHT_MAX - 1)
+    await idle()
+    assert log.waiting == IN_FLIGHT_MAX - 1
+    second.write(0, SECTOR)
+    second.queue.want_durable(second.last_sequence)
+    await log.someone_waits(IN_FLIGHT_MAX)
+    *before, own = [size for _, _, size in world.store.calls]
+    assert sum(before) < 2 * MIB
+    assert own < 2 * SECTOR_BYTES, "what others wrote does not come along"
+    log.release()
+    await engine.flush()
+    await world.crash(engine)
+
+
 async def test_objects_count_in_the_order_of_their_numbers() -> None:
     """Whatever lands first: an answer needs every lower number too."""
     world = World()
