@@ -89,6 +89,17 @@ STORES = [
         ("log: without a PUT to spare for others there is none", "most = max(most - 1, 1)", "most = most - 1"),
     ),
     *mutants(
+        "storage/lsm/memtable/backpressure.py",
+        "tests/storage/lsm/memtable/test_backpressure.py",
+        (
+            "backlog: one that stands is let stand",
+            "self._standing = self._lowest > self._rate / 2",
+            "self._standing = False",
+        ),
+        ("backlog: a burst is one", "self._standing = self._lowest > self._rate / 2", "self._standing = True"),
+        ("backlog: one that has gone is still there", "self._standing = self.unlogged > self._rate / 8", "pass"),
+    ),
+    *mutants(
         "storage/objects/health.py",
         "tests/storage/objects/test_health.py",
         ("health: what has just failed fails for long", " and each.since <= latest", ""),

@@ -23,6 +23,13 @@ UPLOAD_SECONDS_MAX = 4
 """Unlogged bytes are no more than what the measured rate uploads in this time: a flush never has more before it, and
 nobody waits much longer for the next reply."""
 
+STANDING_SECONDS = 1
+"""Unlogged bytes are no more than what is uploaded in this time if they have stood there for long: that is no burst,
+which room makes short, but a writer that is faster than the link. Room gains it nothing, and who waits for it waits."""
+
+STANDING_BYTES = 64 * MIB
+"""But so much they may be: four of the largest objects on their way."""
+
 UNLOGGED_BYTES_MIN = MIB
 """They are never bound below this: two of the smallest batches in flight, and room to gather the next two."""
 
@@ -40,8 +47,12 @@ class Pressure:
         "_log_bytes_max",
         "_log_objects_max",
         "_log_share",
+        "_lowest",
+        "_passed",
         "_progress",
+        "_rate",
         "_soft",
+        "_standing",
         "_target",
         "debt",
         "gate",
@@ -66,6 +77,12 @@ class Pressure:
         self._target = unlogged_max
         """Where `unlogged_max` is going: it is above this after the rate has fallen, until enough was uploaded."""
         self._soft = unlogged_max // 2
+        self._rate = 0.0
+        self._standing = False
+        """Whether what is unlogged has stood there for long."""
+        self._passed = 0
+        """Bytes that were logged since it was looked at last, and the fewest that were unlogged meanwhile."""
+        self._lowest = 0
         self._log_share = 0.0
         self._journal_share = 0.0
         self._flushing: tuple[float, float] | None = None
@@ -86,9 +103,32 @@ class Pressure:
     def logged(self, count: int) -> None:
         """Operations of `count` bytes are acknowledged in the log; `update` follows."""
         self.unlogged -= count
+        self._look_at_backlog(count)
         if self.unlogged_max > self._target:
             # Half of what leaves is room for writers: they go on, at half the rate, while the backlog shrinks.
             self._limit(max(self.unlogged_max - (count + 1) // 2, self._target))
+
+    def _look_at_backlog(self, count: int) -> None:
+        """It stands if what half a second uploads was there through two seconds of uploads, and until an eighth of a
+        second's is left.
+        """
+        self._lowest = min(self._lowest, self.unlogged)
+        self._passed += count
+        before = self._standing
+        if self._standing:
+            self._standing = self.unlogged > self._rate / 8
+        elif self._passed >= 2 * self._rate:
+            self._standing = self._lowest > self._rate / 2
+            self._passed, self._lowest = 0, self.unlogged
+        if self._standing is not before:
+            self._passed, self._lowest = 0, self.unlogged
+            self._aim()
+            self._limit(max(self.unlogged_max, self._target))
+
+    def _aim(self) -> None:
+        self._target = min(self._configured, max(int(UPLOAD_SECONDS_MAX * self._rate), UNLOGGED_BYTES_MIN))
+        if self._standing:
+            self._target = min(self._target, max(int(STANDING_SECONDS * self._rate), STANDING_BYTES))
 
     def release(self, count: int) -> None:
         """So many bytes of memtables are no longer a flush's to give back; the gate follows with the next change."""
@@ -128,7 +168,8 @@ class Pressure:
 
     def set_rate(self, bytes_per_second: float) -> None:
         """Uploads reach this rate together, in bytes a second."""
-        self._target = min(self._configured, max(int(UPLOAD_SECONDS_MAX * bytes_per_second), UNLOGGED_BYTES_MIN))
+        self._rate = bytes_per_second
+        self._aim()
         self._limit(max(self._target, min(self.unlogged_max, self.unlogged)))
         self.update()
 

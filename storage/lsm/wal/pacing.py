@@ -12,13 +12,17 @@ device, what is written to others goes in objects that take no longer than a sma
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from storage.bucket.pace import INLINE_BYTES_MIN, SAMPLE_BYTES_MIN, Pace
+from storage.bucket.pace import SAMPLE_BYTES_MIN, Pace
 from storage.format.wal import WINDOW
 from storage.lsm.options import EngineOptions
 from storage.lsm.wal.queue import LayerQueue
+from storage.units import KIB
 
 BULK_CUTS_MAX = 16
 """Cuts of one queue whose bulk is being uploaded, or waits to be: small ones are acknowledged in small steps."""
+
+SMALL_CUT_BYTES = 512 * KIB
+"""The least that is cut of what nobody waits for while others wait: smaller objects cost more than they spare."""
 
 LATELY_SECONDS = 2.0
 """Who waited for a flush so long ago is expected to do so again."""
@@ -75,7 +79,7 @@ class Pacing:
         most = self._pace.inline_bytes
         if not self._others_wait(queue, now):
             return most
-        return min(max(INLINE_BYTES_MIN, int(self._pace.rate * self.usual / 2)), most)
+        return min(max(SMALL_CUT_BYTES, int(self._pace.rate * self.usual)), most)
 
     def may_send(self, flight: Flight, now: float, *, awaited: bool) -> bool:
         """Whether one more PUT may be under way, of what somebody waits for or not."""

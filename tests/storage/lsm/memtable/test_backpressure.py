@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from storage.lsm.memtable.backpressure import (
     DEBT_BYTES_PER_SECOND,
     DELAY_SECONDS_MAX,
+    STANDING_BYTES,
+    STANDING_SECONDS,
     UNLOGGED_BYTES_MIN,
     UPLOAD_SECONDS_MAX,
     Pressure,
@@ -93,6 +95,49 @@ def test_when_the_rate_falls_writers_go_on_at_half_of_what_leaves() -> None:
         assert written > before
     assert subject.unlogged_max == 1_000_000 * UPLOAD_SECONDS_MAX
     assert subject.unlogged <= subject.unlogged_max + 100_000
+
+
+def keeps_up(subject: Pressure, *, seconds: int, rate: int, share: float) -> None:
+    """A writer that fills the limit up to this share of it, beside uploads at this rate."""
+    for _ in range(seconds * 10):
+        subject.add(max(int(subject.unlogged_max * share) - subject.unlogged, 0))
+        subject.logged(rate // 10)
+        subject.update()
+
+
+def test_a_backlog_that_stands_is_made_small() -> None:
+    """Who flushes waits for it, and a writer at the rate of the link writes no faster with a large one."""
+    subject, rate = pressure(), 80_000_000
+    subject.set_rate(rate)
+    most = subject.unlogged_max
+    keeps_up(subject, seconds=10, rate=rate, share=0.6)
+    assert subject.unlogged_max == max(rate * STANDING_SECONDS, STANDING_BYTES) < most / 3
+    keeps_up(subject, seconds=10, rate=rate, share=0.6)
+    assert subject.unlogged_max == rate * STANDING_SECONDS, "and stays so while it stands"
+    subject.logged(subject.unlogged)
+    assert subject.unlogged_max == most, "the next one may be a burst"
+
+
+def test_bursts_have_all_the_room_there_is() -> None:
+    """What is uploaded in time before the next one, however often that comes."""
+    subject, rate = pressure(), 80_000_000
+    subject.set_rate(rate)
+    most = subject.unlogged_max
+    for _ in range(20):
+        subject.add(most * 11 // 20)
+        while subject.unlogged > rate // 5:
+            subject.logged(rate // 10)
+            subject.update()
+            assert subject.unlogged_max == most
+        subject.logged(subject.unlogged)
+
+
+def test_on_a_slow_link_it_is_small_anyway() -> None:
+    subject, rate = pressure(), 10_000_000
+    subject.set_rate(rate)
+    most = subject.unlogged_max
+    keeps_up(subject, seconds=20, rate=rate, share=0.9)
+    assert subject.unlogged_max == most == rate * UPLOAD_SECONDS_MAX
 
 
 def test_what_a_memtable_flush_gives_back_is_used_as_it_proceeds() -> None:

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from storage.bucket.pace import INLINE_BYTES_MIN, SAMPLE_BYTES_MIN, Pace
+from storage.bucket.pace import SAMPLE_BYTES_MIN, Pace
 from storage.format.wal import WINDOW
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.options import EngineOptions, LogOptions
-from storage.lsm.wal.pacing import LATELY_SECONDS, Flight, Pacing
+from storage.lsm.wal.pacing import LATELY_SECONDS, SMALL_CUT_BYTES, Flight, Pacing
 from storage.lsm.wal.queue import LayerQueue
 from storage.units import MIB
 
@@ -81,11 +81,16 @@ def test_beside_what_nobody_waits_for_it_is_sent_at_once(pacing: Pacing, queue: 
 
 
 def test_while_somebody_waits_others_have_small_cuts(committer: Committer, pacing: Pacing, queue: LayerQueue) -> None:
-    other, most = LayerQueue(2, committer, sequence=0), committer.pace.inline_bytes
+    committer.pace.rate = float(MIB)
+    committer.pace.inline_bytes = most = 4 * MIB
+    other = LayerQueue(2, committer, sequence=0)
     pacing.waits(queue, 50.0)
     assert pacing.inline_bytes(queue, 50.0) == most, "nobody else waits"
     small = pacing.inline_bytes(other, 50.0)
-    assert small == max(INLINE_BYTES_MIN, int(committer.pace.rate * pacing.usual / 2)) < most
+    assert small == SMALL_CUT_BYTES < most
+    pacing.usual = 1.0
+    assert pacing.inline_bytes(other, 50.0) == int(committer.pace.rate) < most
+    pacing.usual = 0.4
     pacing.waits(other, 50.5)
     assert pacing.inline_bytes(queue, 50.5) == pacing.inline_bytes(other, 50.5) == small, "each waits for the other"
     assert pacing.inline_bytes(other, 50.0 + LATELY_SECONDS) == most, "it waits no more"
