@@ -17,14 +17,14 @@ PAGE_BLOCKS = 1 << PAGE_SHIFT
 PAGE_MASK = PAGE_BLOCKS - 1
 
 
-_ZERO8 = bytes(8 * PAGE_BLOCKS)
-_ZERO4 = bytes(4 * PAGE_BLOCKS)
-
-
-_NO_LOCATIONS = array("Q", _ZERO8)
-_NO_TAGS = array("Q", _ZERO8)
-_NO_LENGTHS = array("I", _ZERO4)
+_NO_LOCATIONS = array("Q", [0]) * PAGE_BLOCKS
+_NO_TAGS = array("Q", [0]) * PAGE_BLOCKS
+_NO_LENGTHS = array("I", [0]) * PAGE_BLOCKS
 """Shared by all pages without base entries, never written to: scattered small writes make no full pages."""
+
+_NO_HEADS = array("I", [0]) * PAGE_BLOCKS
+"""Copied, never written to: a copy takes no more than it holds, where an array made of bytes has room to grow, a
+sixteenth of it."""
 
 _ALL_BLOCKS = np.arange(PAGE_BLOCKS, dtype=np.uint32)
 
@@ -38,7 +38,7 @@ class Page:
         self.location = _NO_LOCATIONS
         self.tag = _NO_TAGS
         self.length = _NO_LENGTHS
-        self.head = array("I", _ZERO4)
+        self.head = _NO_HEADS[:]
 
     def copy(self) -> "Page":
         """Another page with the same entries."""
@@ -60,9 +60,9 @@ class Page:
     def make_bases(self) -> None:
         """From now on this page has base entries of its own."""
         if self.location is _NO_LOCATIONS:
-            self.location = array("Q", _ZERO8)
-            self.tag = array("Q", _ZERO8)
-            self.length = array("I", _ZERO4)
+            self.location = _NO_LOCATIONS[:]
+            self.tag = _NO_TAGS[:]
+            self.length = _NO_LENGTHS[:]
 
     def blocks(self, number: int) -> NDArray[np.uint32]:
         """The block of each row, if this is page `number`."""
