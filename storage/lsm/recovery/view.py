@@ -93,10 +93,11 @@ class ViewLoader:
         that is stored.
         """
         manifest = self.manifests.manifest
-        listed = {sst.id for sst, _ in self.manifests.listed()}
-        # What the manifest holds was listed, and may have gone since.
-        logged = [item.sst for item in replay.ssts if item.sequence > manifest.sequence and item.sst.id not in listed]
-        await self._read_indexes(logged)
+        logged = [item.sst for item in replay.ssts if item.sequence > manifest.sequence]
+        if logged:
+            # What the manifest holds was listed, and may have gone since.
+            listed = {sst.id for sst, _ in self.manifests.listed()}
+            await self._read_indexes([sst for sst in logged if sst.id not in listed])
         if stored.tree is not None:
             tree.load(stored.tree)
         written = [(number, index) for number, index in stored.indexes if not index.victims]
