@@ -11,6 +11,7 @@ the engine, as a client's are, and its maintenance makes checkpoints until it fi
 import asyncio
 import random
 import time
+from pathlib import Path
 from struct import Struct
 
 import numpy as np
@@ -63,7 +64,7 @@ class OneBlock(FrameCodec):
         return sealer.seal(number, self._plain, self._associated(block, kind))
 
 
-async def generate(location: str, password: bytes, mapped: int, share: float) -> int:
+async def generate(location: str, password: bytes, mapped: int, share: float, state_folder: Path) -> int:
     """Fill the disk of a store that nobody has written to; gives the number of patches."""
     # As many SSTs as incompressible data needs: small ones are not packed.
     engine = EngineOptions(
@@ -71,7 +72,9 @@ async def generate(location: str, password: bytes, mapped: int, share: float) ->
         memtable_bytes_max=GIB,
         maintenance=MaintenanceOptions(pack_count=1 << 30, rest_seconds=1.0),
     )
-    store = await open_store(location, password, env=RealEnv(), options=StoreOptions(engine=engine))
+    store = await open_store(
+        location, password, env=RealEnv(), options=StoreOptions(engine=engine, state_folder=state_folder)
+    )
     device = store.device("disk")
     device.write(0, _WHOLE)  # the bases have its sequence
     await engine_of(store).flush_memtable()

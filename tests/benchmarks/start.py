@@ -99,7 +99,8 @@ def make(bench: Bench, mapped: int, share: float) -> None:
     maker.stop()
     began = time.monotonic()
     with mock.patch.dict(os.environ, host.environment()):
-        patches = asyncio.run(generate(store.location, host.password.encode(), mapped, share))
+        password, state = host.password.encode(), folder / "state"
+        patches = asyncio.run(generate(store.location, password, mapped, share, state))
     seconds = time.monotonic() - began
     objects = sum(1 for _ in bench.minio.client().list_objects(BUCKET, "large/", recursive=True))
     print(f"generated {mapped / GIB:.0f} GiB, {patches:,} patches, {objects:,} objects in {seconds:.0f} s", flush=True)

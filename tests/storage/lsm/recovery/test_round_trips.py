@@ -13,9 +13,9 @@ from tests.simulation.virtual import virtually
 from tests.storage.lsm.worlds import MIB, StageStore, World, durable
 from tests.support.inside import jobs_of
 
-ROUND_TRIPS_MAX = 17
-"""Of a writer; the newest manifest and its checkpoint's trailer, SSTs, log and its end, what they name, twice a look
-for a newer manifest, the take-over, the log and its end again, a look, the fence, and a last look."""
+ROUND_TRIPS_MAX = 14
+"""Of a writer: a list of manifests, the newest, its checkpoint's trailer, the SSTs, the log, an object of it, its end,
+a look for a newer manifest, the take-over, the log again and its end, a look, the fence, and a last look."""
 
 SECONDS = 1.0
 
