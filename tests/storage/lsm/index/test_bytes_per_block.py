@@ -3,8 +3,10 @@
 import tracemalloc
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.format.checkpoint import PartKind
+from storage.format.columns import Columns
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.image import PlaceReader, load_part
 from storage.lsm.index.page import PAGE_BLOCKS
@@ -24,9 +26,9 @@ def test_a_block_and_a_patch_take_what_their_columns_hold() -> None:
     places = PlaceReader(range(1, BLOCKS // BLOCKS_PER_SST + 2), {})
     index = BlockMap()
 
-    def load(kind: PartKind, some: "np.ndarray[tuple[int], np.dtype[np.uint32]]") -> int:
+    def load(kind: PartKind, some: NDArray[np.uint32]) -> int:
         before, _ = tracemalloc.get_traced_memory()
-        rows = {
+        rows: Columns = {
             "block": some,
             "mask": np.ones(len(some), np.uint64),
             "sst": some // np.uint32(BLOCKS_PER_SST) + np.uint32(1),
