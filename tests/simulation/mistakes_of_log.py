@@ -122,10 +122,11 @@ LOG = [
     Mutation(
         "no last look at the end of opening",
         "storage/lsm/recovery/take_over.py",
-        "                view = await self._load(manifests, ciphers, replay, tree)\n"
+        "                view = await self._loader(manifests, ciphers).load(replay, tree)\n"
         "            await manifests.look_for_newer()\n"
         "        except BaseException:\n",
-        "                view = await self._load(manifests, ciphers, replay, tree)\n        except BaseException:\n",
+        "                view = await self._loader(manifests, ciphers).load(replay, tree)\n"
+        "        except BaseException:\n",
     ),
     Mutation(
         "a reader does not look for a newer manifest behind the log",
@@ -302,14 +303,14 @@ LOG = [
     Mutation(
         "repack: at a start its entries count as new",
         "storage/lsm/recovery/view.py",
-        "for number, index in numbered if not index.victims]",
-        "for number, index in numbered]",
+        "for number, index in stored.indexes if not index.victims]",
+        "for number, index in stored.indexes]",
     ),
     Mutation(
         "a start does not put newer rows over the checkpoint",
         "storage/lsm/recovery/view.py",
-        "rebuild, forest, written, operations)",
-        "rebuild, forest, [], operations)",
+        "rebuild, stored.forest, written, operations)",
+        "rebuild, stored.forest, [], operations)",
     ),
     Mutation(
         "the log names SSTs without a sequence",

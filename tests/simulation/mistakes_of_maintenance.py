@@ -205,9 +205,9 @@ MAINTENANCE = [
     Mutation(
         "a damaged manifest: the one before counts",
         "storage/lsm/manifest/manifest_store.py",
-        "                manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)\n",
+        "                number, (manifest, tag) = await self._read_from(number, size)\n",
         "                try:\n"
-        "                    manifest, tag = await self._read(number, size) if number else (EMPTY, NO_LINK)\n"
+        "                    number, (manifest, tag) = await self._read_from(number, size)\n"
         "                except Corrupt:\n"
         "                    number -= 1\n"
         "                    there = number in listed\n"
