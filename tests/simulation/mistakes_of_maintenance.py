@@ -228,9 +228,9 @@ MAINTENANCE = [
     Mutation(
         "a damaged part of a checkpoint is passed over",
         "storage/lsm/index/load.py",
-        "        rows = await fetch(number, part)\n",
+        '        rows = await env.run("codec", partial(open_part, cipher, name, header, number, part, sealed))\n',
         "        try:\n"
-        "            rows = await fetch(number, part)\n"
+        '            rows = await env.run("codec", partial(open_part, cipher, name, header, number, part, sealed))\n'
         "        except Corrupt:\n"
         "            left[stage] -= 1\n"
         "            if not left[stage]:\n"

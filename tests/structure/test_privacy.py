@@ -11,7 +11,6 @@ ALLOWED = {
     "self._client._execute": "minio: what is public there makes a large object of each name that is listed, slowly",
     "self._client._put_object": "minio: what is public there takes neither bytes as they are nor If-None-Match",
     "client._put_object": "minio, to measure the same",
-    "self._client._execute": "minio: what is public there gives no page of a listing, and parses it at 40 us a name",
     "pytester._getpytestargs": "pytest's name for its own command line",
 }
 

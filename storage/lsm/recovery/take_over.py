@@ -207,8 +207,9 @@ class Opener:
             except Fenced:
                 await manifests.read_newest()
             finally:
+                # What is not all there is told by who asks whether it is; what it reads meanwhile changes nothing.
                 stored.cancel()
-                await asyncio.gather(stored, return_exceptions=True)  # what is missing the census tells
+                await asyncio.gather(stored, return_exceptions=True)
         return None
 
     def _parts(self) -> tuple[Ciphers, Manifests, LogReader]:
