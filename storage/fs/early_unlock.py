@@ -22,12 +22,15 @@ OPEN_SECONDS_MAX = 30.0
 class EarlyUnlock:
     """One attempt, begun when it is made. Nobody has to wait for it: its thread ends with the process."""
 
-    def __init__(self, location: str, password: bytes | bytearray, seconds: float) -> None:
+    def __init__(
+        self, location: str, password: bytes | bytearray, seconds: float, cost: keys.Cost = keys.DEFAULT_COST
+    ) -> None:
         """The password must not be wiped before `result` has returned. `seconds`: how long a store that does not answer
         is asked. Invalid: no such kind of place."""
         env = RealEnv()
         # Here and not in the thread: its modules are imported by one thread at a time.
         store = RetryingStore(open_location(location, env), env, seconds)
+        self._cost = cost
         self.health = store.health
         """Whether the store answers, as far as is known."""
         self._found: Future[tuple[DataKey, int]] = Future()
@@ -40,7 +43,7 @@ class EarlyUnlock:
     def _run(self, store: RetryingStore, password: bytes | bytearray, env: RealEnv) -> None:
         async def load() -> tuple[DataKey, int]:
             try:
-                return await keys.load(store, password, env)
+                return await keys.load(store, password, env, self._cost)
             finally:
                 await store.close()
 

@@ -31,6 +31,7 @@ from storage.crypto.cipher import Cipher, Sealer
 from storage.crypto.keys import Cost
 from storage.env import RealEnv
 from storage.errors import AccessDenied, StorageError
+from storage.fs import early_unlock
 from storage.fs.store_options import StoreOptions
 from storage.objects import locations
 from storage.objects.memory import MemoryStore
@@ -100,6 +101,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     monkeypatch.setattr(keyslots, "derive", derive)
     monkeypatch.setattr(RealEnv, "random_bytes", random_bytes)
     monkeypatch.setattr(storage, "StoreOptions", functools.partial(StoreOptions, cost=Cost.for_tests()))
+    unlock = functools.partial(early_unlock.EarlyUnlock, cost=Cost.for_tests())
+    monkeypatch.setattr(early_unlock, "EarlyUnlock", unlock)
     return secrets
 
 
@@ -171,7 +174,7 @@ def test_a_command_that_fails_at_a_request(
     made: dict[str, bytes] = {}
 
     def run(words: Sequence[str], password: bytes, store: Failing) -> int:
-        for module in (storage.fs.opening, locations):
+        for module in (storage.fs.opening, early_unlock, locations):
             monkeypatch.setattr(module, "open_location", lambda *_: store)
         for name, value in {
             "NBDSERVER_PASSWORD": password.decode(errors="surrogateescape"),
