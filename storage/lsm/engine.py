@@ -227,8 +227,13 @@ class Engine:
         self.check_alive()
         self.check_writer()
         change = TrunkChange(plan, self._layers.change_trunks, applied)
-        await self.to_its_end("change of trunks", partial(self._flush.change_trunks, change, self.keys_number))
-        self.flush_trigger.pull()
+
+        async def make() -> None:
+            await self._flush.change_trunks(change, self.keys_number)
+            if change.is_made:
+                self.flush_trigger.pull()
+
+        await self.to_its_end("change of trunks", make)
         for queue, sequence in change.logged():
             await self.durable(queue, sequence)
 

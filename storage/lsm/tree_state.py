@@ -89,6 +89,11 @@ class TrunkChange:
         except StorageError as error:
             self._refused = error
 
+    @property
+    def is_made(self) -> bool:
+        """Whether its turn came, and it was not refused."""
+        return bool(self._logged)
+
     def logged(self) -> Logged:
         """What has to be in the log for it to be durable. Raises why it was refused, if it was."""
         if self._refused is not None:

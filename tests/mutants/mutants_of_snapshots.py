@@ -89,8 +89,19 @@ SNAPSHOTS = [
         "tests/storage/lsm/test_trunks_beside_flushes.py",
         (
             "snapshots: nobody brings them into the indexes",
-            "        self.flush_trigger.pull()\n        for queue, sequence in change.logged():\n",
-            "        for queue, sequence in change.logged():\n",
+            "            if change.is_made:\n                self.flush_trigger.pull()\n",
+            "",
+        ),
+        (
+            "snapshots: a refused one makes an SST",
+            "            if change.is_made:\n",
+            "            if change is not None:\n",
+        ),
+        (
+            "snapshots: one whose command was interrupted stays in memory",
+            "            if change.is_made:\n                self.flush_trigger.pull()\n\n"
+            '        await self.to_its_end("change of trunks", make)\n',
+            '\n        await self.to_its_end("change of trunks", make)\n        self.flush_trigger.pull()\n',
         ),
     ),
     *mutants(

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from storage.bucket.pace import ObjectSizes
+from storage.errors import Conflict
 from storage.format.names import wal_name
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
@@ -169,4 +170,36 @@ async def test_it_waits_for_parts_of_sectors_that_are_being_completed() -> None:
     await soon(snapshot)
     await under_way
     await shows(engine, l1=A[:100] + b"piece" + A[105:])
+    await world.crash(engine)
+
+
+async def test_one_that_is_refused_flushes_nothing() -> None:
+    """Whoever asks for it again and again would make an SST each time."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.flush_memtable()
+    layer.write(0, A)
+    await engine.flush()
+    calls = len(world.store.calls)
+
+    def plan() -> tuple[bytes, list[int]]:
+        raise Conflict("it is in use")
+
+    with pytest.raises(Conflict):
+        await soon(asyncio.ensure_future(engine.change_trunks(plan)))
+    await idle()
+    assert world.store.calls[calls:] == []
+    await world.crash(engine)
+
+
+async def test_one_that_nobody_waits_for_any_more_comes_into_the_indexes_too() -> None:
+    """It was asked for by a command that was interrupted."""
+    world, engine, _, under_way = await flushing()
+    await soon(taking(world, engine, "freeze", 1, 2))
+    second = taking(world, engine, "freeze", 2, 3)
+    await idle()
+    second.cancel()
+    world.store.holds[0].release()
+    await until(lambda: 3 in engine.forest)
+    await soon(under_way)
     await world.crash(engine)
