@@ -250,10 +250,14 @@ async def unlock(
     except NotFound:
         manifests, log, ssts = await list_manifests(store), await list_log(store), await list_ssts(store)
         for found in (*manifests.values(), *log.values(), *ssts.values()):
-            raise Corrupt(
-                keys.KEYS_PREFIX,
-                f"it is empty, but {found.name} is there: restore the keys, without them nothing can be read",
-            ) from None
+            try:
+                # They come before all else: a store that was made between the two looks has them by now.
+                return *(await keys.load(store, password, env, cost)), False
+            except NotFound:
+                raise Corrupt(
+                    keys.KEYS_PREFIX,
+                    f"it is empty, but {found.name} is there: restore the keys, without them nothing can be read",
+                ) from None
         if anchor is not None and not accept_rollback:
             raise RolledBack(
                 f"{store.url} is empty, but this host remembers a store there: "

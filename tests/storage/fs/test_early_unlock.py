@@ -1,6 +1,7 @@
 """The keys of a store, opened beside the loading of the program."""
 
 import asyncio
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from storage.env import RealEnv
 from storage.errors import Invalid, NotFound, RolledBack, WrongPassword
 from storage.fs.early_unlock import EarlyUnlock
-from storage.fs.opening import open_store
+from storage.fs.opening import open_reader, open_store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.recovery.anchor import HostState
 from tests.support.keys import LEAST
@@ -77,3 +78,16 @@ async def test_its_thread_ends(location: str) -> None:
 def test_no_such_kind_of_place() -> None:
     with pytest.raises(Invalid):
         EarlyUnlock("ftp://somewhere", PASSWORD, SECONDS)
+
+
+async def test_a_store_that_is_made_meanwhile_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    """Its keys come before all else: who finds the rest and has found no keys looks for them again."""
+    location = str(tmp_path / "store")
+    options = StoreOptions(state_folder=tmp_path / "state", cost=LEAST)
+    early = EarlyUnlock(location, PASSWORD, SECONDS)
+    with pytest.raises(NotFound):
+        await early.result()
+    await (await open_store(location, PASSWORD, env=RealEnv(), create=True, options=options)).close()
+    store = await open_reader(location, PASSWORD, env=RealEnv(), options=dataclasses.replace(options, unlocked=early))
+    assert not store.created
+    await store.close()
