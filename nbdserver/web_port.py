@@ -27,7 +27,7 @@ def _is_own_fault(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-_faults = logging.getLogger("nbdserver.web")
+_faults = logging.getLogger("nbdserver.web_port")
 _faults.addFilter(_is_own_fault)
 
 WEB_CONNECTIONS_MAX = 64

@@ -151,4 +151,4 @@ async def test_what_is_no_http_fills_no_log_and_a_fault_is_in_it(
         assert b"400" in await soon(asyncio.ensure_future(reader.readline()))
     assert not caplog.records
     assert b"500" in await asked(await served.connect(), b"broken")
-    assert [record.name for record in caplog.records] == ["nbdserver.web"]
+    assert [record.name for record in caplog.records] == ["nbdserver.web_port"]
