@@ -85,6 +85,15 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/wal/group_commit.py",
+        "tests/storage/lsm/test_trunks_beside_flushes.py",
+        (
+            "log: who waits goes before the record of his layer",
+            "waits = queue.is_awaited or queue.layer == TREE",
+            "waits = queue.is_awaited",
+        ),
+    ),
+    *mutants(
         "storage/lsm/engine.py",
         "tests/storage/lsm/test_trunks_beside_flushes.py",
         (

@@ -63,7 +63,7 @@ STORES = [
         "tests/storage/lsm/wal/test_group_commit.py",
         (
             "log: what others wrote comes along, however much",
-            "if size and not queue.is_awaited and size + queue.cuts[0].size > queue.full_bytes:",
+            "if size and not waits and size + queue.cuts[0].size > queue.full_bytes:",
             "if False:",
         ),
         (

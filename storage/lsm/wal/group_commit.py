@@ -145,7 +145,9 @@ class GroupCommit:
             if size >= most:
                 break
             while queue.cuts and queue.cuts[0].ready and size < most:
-                if size and not queue.is_awaited and size + queue.cuts[0].size > queue.full_bytes:
+                # All of the tree that there is room for, or what follows it would go before the rest of it.
+                waits = queue.is_awaited or queue.layer == TREE
+                if size and not waits and size + queue.cuts[0].size > queue.full_bytes:
                     break
                 cut = queue.cuts.popleft()
                 queue.sent_sequence = cut.last_sequence

@@ -9,6 +9,7 @@ from storage.errors import Conflict
 from storage.format.names import wal_name
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
+from storage.lsm.memtable.memtable import OPERATION_OVERHEAD
 from storage.lsm.options import EngineOptions
 from storage.units import KIB
 from tests.storage.lsm.worlds import Hold, World, read, record
@@ -202,4 +203,29 @@ async def test_one_that_nobody_waits_for_any_more_comes_into_the_indexes_too() -
     world.store.holds[0].release()
     await until(lambda: 3 in engine.forest)
     await soon(under_way)
+    await world.crash(engine)
+
+
+async def test_what_is_written_after_it_is_never_in_the_log_before_it() -> None:
+    """However much of the tree goes before it, and whoever waits for what is written."""
+    world = World(options=EngineOptions(sizes=ObjectSizes(inline_bytes_max=256 * KIB)))
+    engine, device = await world.start()
+    await engine.flush()
+    beyond = world.store.hold("create", wal_name(engine.log.position.next_number + 1))
+    size, new = 0, 2
+    while (size := size + len(record("create", new)) + OPERATION_OVERHEAD) < 256 * KIB:
+        engine.change_tree(record("create", new))
+        new += 1
+
+    def write() -> None:
+        device.queue.want_durable(device.write(0, A))
+
+    change = asyncio.ensure_future(engine.change_trunks(lambda: world.plan("freeze", 1, new), write))
+    await beyond.someone_waits()
+    await idle()
+    answered = device.queue.want_durable(device.last_sequence)
+    assert not change.done()
+    await world.crash(engine)
+    engine = await world.open()
+    assert not answered or await read(engine.layers[new], 0, SECTOR) == A
     await world.crash(engine)
