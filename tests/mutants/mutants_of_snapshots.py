@@ -88,6 +88,11 @@ SNAPSHOTS = [
         "storage/lsm/wal/group_commit.py",
         "tests/storage/lsm/test_trunks_beside_flushes.py",
         (
+            "log: who waits goes before a device that was made",
+            "                while tree.pending:",
+            "                while False:",
+        ),
+        (
             "log: who waits goes before the record of his layer",
             "waits = queue.is_awaited or queue.layer == TREE",
             "waits = queue.is_awaited",

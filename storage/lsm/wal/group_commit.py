@@ -141,6 +141,10 @@ class GroupCommit:
         cuts: list[Cut] = []
         size = 0
         most = self.pace.inline_bytes
+        if any(queue.cuts and queue.cuts[0].ready for queue in self._dirty):
+            for tree in [queue for queue in self._dirty if queue.layer == TREE]:
+                while tree.pending:  # of a device that nobody waits for, and that is written to already
+                    self._start(tree.cut(self.writes.memtable))
         for queue in sorted(self._dirty, key=lambda queue: (queue.layer != TREE, not queue.is_awaited)):
             if size >= most:
                 break

@@ -220,12 +220,27 @@ async def test_what_is_written_after_it_is_never_in_the_log_before_it() -> None:
     def write() -> None:
         device.queue.want_durable(device.write(0, A))
 
-    change = asyncio.ensure_future(engine.change_trunks(lambda: world.plan("freeze", 1, new), write))
+    await soon(asyncio.ensure_future(engine.change_trunks(lambda: world.plan("freeze", 1, new), write)))
     await beyond.someone_waits()
     await idle()
     answered = device.queue.want_durable(device.last_sequence)
-    assert not change.done()
     await world.crash(engine)
     engine = await world.open()
     assert not answered or await read(engine.layers[new], 0, SECTOR) == A
+    await world.crash(engine)
+
+
+async def test_nothing_is_in_the_log_before_the_device_that_it_was_written_to() -> None:
+    """Whoever made it does not wait for that any more; who writes to it does."""
+    world = World()
+    engine, _ = await world.start()
+    await engine.flush()
+    world.store.hold("create", wal_name(engine.log.position.next_number + 1))
+    engine.change_tree(record("create", 2))
+    layer = engine.layers[2]
+    layer.queue.want_durable(layer.write(0, A))
+    await until(lambda: layer.queue.is_durable)
+    await world.crash(engine)
+    engine = await world.open()
+    await shows(engine, l2=A)
     await world.crash(engine)
