@@ -14,6 +14,8 @@ from storage.units import GIB
 MONTH_SECONDS = 730 * 3600.0
 """A twelfth of a year, as those who sell storage count it."""
 
+PACE_SECONDS_MIN = 3600.0
+
 WRITE_VERBS = ("create", "put", "list")
 READ_VERBS = ("get", "head")
 """Whoever sells storage charges for a listing as for a write. A deletion is charged for by few."""
@@ -44,7 +46,9 @@ class Costs(msgspec.Struct, frozen=True):
 def costs(
     prices: PriceList, *, requests: Mapping[str, int], bytes_down: int, bytes_kept: int, uptime_seconds: float
 ) -> Costs:
-    """What was asked for in `uptime_seconds` has cost, and what a month costs at that pace with `bytes_kept` stored."""
+    """What was asked for in `uptime_seconds` has cost, and what a month costs at that pace with `bytes_kept` stored. Of
+    less than an hour the pace is taken as if nothing more came in that hour: a start would be a month's bill else.
+    """
     of_requests = (
         prices.writes * sum(requests[verb] for verb in WRITE_VERBS)
         + prices.reads * sum(requests[verb] for verb in READ_VERBS)
@@ -52,5 +56,5 @@ def costs(
     )
     of_fetched = prices.fetched * bytes_down / GIB
     stored = prices.stored * bytes_kept / GIB
-    pace = MONTH_SECONDS / uptime_seconds if uptime_seconds > 0 else 0.0
+    pace = MONTH_SECONDS / max(uptime_seconds, PACE_SECONDS_MIN)
     return Costs(prices.currency, of_requests, of_fetched, stored, stored + (of_requests + of_fetched) * pace)

@@ -142,7 +142,7 @@ COST_STATS = (
         _GAUGE,
         "currency",
         "what a month costs, if it goes on as since the process opened the store",
-        "stored_month_cost + (requests_cost + fetched_cost) / uptime_seconds * 730 hours",
+        "stored_month_cost + (requests_cost + fetched_cost) / max(uptime_seconds, 1 hour) * 730 hours",
     ),
 )
 """There with a price list only (see `storage.prices`): without one nobody knows."""

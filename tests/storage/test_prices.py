@@ -23,6 +23,8 @@ def test_deletions_cost_where_they_do() -> None:
     assert costs(charged, requests=REQUESTS, bytes_down=0, bytes_kept=0, uptime_seconds=1).requests_cost == 7.0
 
 
-def test_the_first_moment_has_no_pace() -> None:
-    found = costs(LIST, requests=REQUESTS, bytes_down=0, bytes_kept=GIB, uptime_seconds=0.0)
-    assert found.month_cost == found.stored_month_cost == pytest.approx(0.02)
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 3600.0])
+def test_the_first_hour_is_taken_for_a_whole_one(seconds: float) -> None:
+    """What a start asks for is no pace."""
+    found = costs(LIST, requests=REQUESTS, bytes_down=0, bytes_kept=GIB, uptime_seconds=seconds)
+    assert found.month_cost == pytest.approx(0.02 + 730 * 0.024)
