@@ -4,6 +4,17 @@ from tests.mutants.mutant import mutants
 
 OPENING = [
     *mutants(
+        "storage/lsm/recovery/take_over.py",
+        "tests/storage/lsm/recovery/test_take_over.py",
+        (
+            # Worlds do not find it: who opens a store so commits nothing, and only shows what was true before.
+            "opening: no last look at its end",
+            "                view = await self._loader(manifests, ciphers).load(replay, tree)\n"
+            "            await manifests.look_for_newer()\n",
+            "                view = await self._loader(manifests, ciphers).load(replay, tree)\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/wal/reader.py",
         "tests/storage/lsm/wal/test_reader.py",
         (

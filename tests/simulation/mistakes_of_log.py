@@ -120,15 +120,6 @@ LOG = [
         "            replay = await log.put_fence",
     ),
     Mutation(
-        "no last look at the end of opening",
-        "storage/lsm/recovery/take_over.py",
-        "                view = await self._loader(manifests, ciphers).load(replay, tree)\n"
-        "            await manifests.look_for_newer()\n"
-        "        except BaseException:\n",
-        "                view = await self._loader(manifests, ciphers).load(replay, tree)\n"
-        "        except BaseException:\n",
-    ),
-    Mutation(
         "a reader does not look for a newer manifest behind the log",
         "storage/lsm/recovery/take_over.py",
         "                if reader:\n                    await manifests.look_for_newer()\n",
