@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from nbdserver.kernel_client.lineage import ask, recall, remember
 from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.kernel_client.netlink_socket import KernelClient
 from nbdserver.protocol import wire
-from storage.errors import Conflict, Invalid
+from storage.errors import AccessDenied, Conflict, Invalid
 
 CONNECTIONS = 3
 """The kernel serves each by one queue of its own."""
@@ -37,6 +38,9 @@ ADDRESS_BYTES_MAX = 2000
 
 CONNECT_ROUNDS_MAX = 5
 """To reach an export that stays what it is meanwhile: the server of a reader has a newer moment every few seconds."""
+
+LET_GO_SECONDS = 0.2
+"""Until a server has seen that connections are closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +108,35 @@ async def connect_all(address: ExportAddress, count: int) -> tuple[list[ExportCo
     newer moment of it. So it is asked for before and after, and what was attached in between counts only if it stayed.
     """
     before = (await ask(address, None)).incarnation
-    for _ in range(CONNECT_ROUNDS_MAX):
+    for number in range(CONNECT_ROUNDS_MAX):
         with contextlib.ExitStack() as undo:
-            connections = [await dial(address)]
+            connections: list[ExportConnection] = []
             undo.callback(_close, connections)
-            export = connections[0].export
-            if export.flags & wire.FLAG_CAN_MULTI_CONN:
-                while len(connections) < count:
-                    connections.append(await dial(address))
+            same = True
+            try:
+                await _dial_all(address, count, connections)
+            except AccessDenied:
+                # The name means another disk by now, and its server gives nobody both: until it has seen that the
+                # connections to the first one are closed, the other is refused.
+                if not connections and not number:
+                    raise
+                same = False
             after = (await ask(address, None)).incarnation
-            if after == before and all(each.export == export for each in connections):
+            if same and after == before and all(each.export == connections[0].export for each in connections):
                 undo.pop_all()
                 return connections, after
             before = after
+        if not same:
+            await asyncio.sleep(LET_GO_SECONDS)
     raise Conflict("the export changed while it was being attached: try again")
+
+
+async def _dial_all(address: ExportAddress, count: int, connections: list[ExportConnection]) -> None:
+    """Add as many as the export may have. What `dial` refuses with: those that were made before are there."""
+    connections.append(await dial(address))
+    if connections[0].export.flags & wire.FLAG_CAN_MULTI_CONN:
+        while len(connections) < count:
+            connections.append(await dial(address))
 
 
 def detach(kernel: KernelClient, device: KernelDevice, *, force: bool) -> None:

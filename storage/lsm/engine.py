@@ -25,7 +25,7 @@ from storage.lsm.index.image import check_listed
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import HostState
-from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, restore
+from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, go_on, in_turns, restore
 from storage.lsm.recovery.journal_replay import read as read_journal
 from storage.lsm.recovery.log_replay import replay_log
 from storage.lsm.recovery.take_over import Opened, Opener
@@ -172,7 +172,12 @@ class Engine:
         await self._ownership.begin()
         self.opening = OpeningReport(len(found.beyond), found.problem, self.manifests.is_broken)
         try:
-            restore(found, self._layers, self.journal)
+            *ahead, last = in_turns(found.beyond, self._layers)
+            for beyond in ahead:
+                restore(beyond, self._layers)
+                await self.flush()
+            restore(last, self._layers)
+            go_on(found, self._layers, self.journal)
             self._start()
             if found.beyond:
                 await self.flush()

@@ -180,7 +180,7 @@ def test_the_page_says_what_the_server_counts(
         while differing := differences(page.evaluate(FIGURES), counted(server)):
             assert time.monotonic() < end, differing
             time.sleep(1)
-        assert page.evaluate("document.querySelector('[data-map=allocated]').dataset.value") == "7"
+        page.until("document.querySelector('[data-map=allocated]').dataset.value === '7'")
         assert page.evaluate("document.querySelectorAll('#clients tbody tr').length") == 1
         assert page.evaluate(
             "[...document.querySelectorAll('[data-claim]')].every((one) => one.querySelector('.red').textContent)"

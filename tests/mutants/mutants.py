@@ -68,6 +68,20 @@ MUTANTS = [
         ("journal: what it restores of a snapshot shows there alone", "    layers.show_memtables()", "   "),
     ),
     *mutants(
+        "storage/lsm/engine.py",
+        "tests/storage/lsm/recovery/test_journal_snapshot.py",
+        (
+            "journal: what came after a snapshot may be in the log before what came earlier",
+            "                restore(beyond, self._layers)\n                await self.flush()\n",
+            "                restore(beyond, self._layers)\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/consolidate.py",
+        "tests/storage/lsm/compaction/test_jobs.py",
+        ("consolidation: zeros are written again", "in ([HOLE], [ALLOCATED]):", "in ():"),
+    ),
+    *mutants(
         "storage/format/journal_batch.py",
         "tests/storage/format/test_journal_batch.py",
         (

@@ -17,7 +17,7 @@ from functools import partial
 
 from storage.cache.frame_cache import Decoded
 from storage.errors import Corrupt, StorageError, Unreadable
-from storage.format.blocks import HOLE, SstRef
+from storage.format.blocks import ALLOCATED, HOLE, SstRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, is_zero
 from storage.format.manifest import consolidated
 from storage.format.names import sst_name
@@ -93,8 +93,9 @@ def _say_left(block: PatchedBlock, error: StorageError) -> None:
 
 
 async def _read(context: JobContext, block: PatchedBlock) -> AssembledBlock | None:
-    """The flushed content of a block, with the chain it stands in, as both are at one moment; None: its layer is gone.
-    Corrupt, Unreadable.
+    """The flushed content of a block, with the chain it stands in, as both are at one moment; None: its layer is gone,
+    or it is nothing but zeros by now, which are neither more nor less allocated for being written again. Corrupt,
+    Unreadable.
 
     That moment is not in the midst of an install, when the index holds more than its sequence says.
     """
@@ -107,6 +108,8 @@ async def _read(context: JobContext, block: PatchedBlock) -> AssembledBlock | No
             continue
         index = context.heads().get(block.layer)
         if index is None:
+            return None
+        if [found.content for found in index.find(block.block)] in ([HOLE], [ALLOCATED]):
             return None
         assembly = Assembly(context.cache.entries, fetched)
         pieces = assembly.block([], index, block.block, 0, BLOCK_BYTES)

@@ -2,9 +2,9 @@
 
 The order of steps is the promise. The journal was named in the lock before the take-over (see `Opener`), and the log is
 fenced and replayed. `read` decides what is beyond it, or sets the journal aside; `restore` links and queues that, under
-the numbers it had, in one step; then all of it goes into the log, and only then the first client gets in. The journal
-stays as it was meanwhile and loses its segments as the log gets them: a crash anywhere, and again in the next start,
-leaves what the log has, and the rest in the journal.
+the numbers it had, turn by turn (see `in_turns`); then all of it goes into the log, and only then the first client gets
+in. The journal stays as it was meanwhile and loses its segments as the log gets them: a crash anywhere, and again in
+the next start, leaves what the log has, and the rest in the journal.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from storage.crypto.mac import Authenticator
 from storage.env import Env
 from storage.errors import AccessDenied, Corrupt
 from storage.format.journal_batch import JournalEntry
+from storage.format.wal import Meta
 from storage.journal import unlogged as journals
 from storage.journal.journal import Journal, JournalPlace, Queue, Segment
 from storage.lsm.layers import Layers
@@ -120,13 +121,33 @@ def _seal(key: DataKey, journal_id: bytes) -> Authenticator:
     return Authenticator(key.purpose(f"journal {journal_id.hex()}"))
 
 
-def restore(found: FoundJournal, layers: Layers, journal: Journal) -> None:
-    """Do what the log lacks, in one step, and go on with the journal. What it raises must poison the engine: a part of
-    it may be done. A crash before the log has it: the journal has all of it.
+def in_turns(beyond: Sequence[JournalEntry], layers: Layers) -> list[list[JournalEntry]]:
+    """What the log lacks, in parts of which each has to be in the log before the next one goes there; the last is that
+    of the heads, and of the tree.
+
+    Where the log has a snapshot, what was written to its device before and after it is in two queues since the start,
+    and the log would take them in any order: with a crash in the midst of that, another host, which has no journal,
+    would find a later write without an earlier one. (No change of the tree comes before an operation of a layer that is
+    a snapshot in the log: the log has those in order.)
     """
-    for entry in found.beyond:
+    depths = {number: at for trunk in layers.tree.trunks() for at, number in enumerate(trunk[:-1])}
+    of_snapshots = [entry for entry in beyond if not isinstance(entry.op, Meta) and entry.layer in depths]
+    turns = sorted({depths[entry.layer] for entry in of_snapshots})
+    found = [[entry for entry in of_snapshots if depths[entry.layer] == turn] for turn in turns]
+    return [*found, [entry for entry in beyond if isinstance(entry.op, Meta) or entry.layer not in depths]]
+
+
+def restore(beyond: Sequence[JournalEntry], layers: Layers) -> None:
+    """Do what the log lacks, in one step. What it raises must poison the engine: a part of it may be done. A crash
+    before the log has it: the journal has all of it.
+    """
+    for entry in beyond:
         layers.restore(entry)
     layers.show_memtables()  # of a snapshot the log may lack operations, though it has the snapshot
+
+
+def go_on(found: FoundJournal, layers: Layers, journal: Journal) -> None:
+    """Go on with the journal that was found, once all of it was restored."""
     if found.place is None:
         return
     adopted = []

@@ -241,3 +241,19 @@ async def test_no_job_is_committed_before_the_tree_that_it_shows_is_durable(kind
     engine, layer = await world.reopen(engine)
     assert await read(layer, 0, SIZE) == disk.content
     await engine.close()
+
+
+@pytest.mark.parametrize("allocated", [True, False])
+async def test_a_block_that_was_zeroed_since_it_was_chosen_is_as_allocated_as_before(allocated: bool) -> None:
+    """The zeros count from the same moment as what the job would write of them: a start took the zeros, memory that."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, b"a" * SECTOR)
+    await engine.flush_memtable()
+    layer.zero(0, BLOCK, allocated=allocated)
+    await engine.flush_memtable()
+    before = layer.extents(0, BLOCK)
+    await engine.compactor.do(Consolidate((PatchedBlock(1, 0, 1, 1),)))
+    assert layer.extents(0, BLOCK) == before
+    _, layer = await world.reopen(engine)
+    assert layer.extents(0, BLOCK) == before

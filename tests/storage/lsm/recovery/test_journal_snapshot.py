@@ -10,6 +10,7 @@ from storage.errors import Closed
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.journal.files import FolderFiles
 from storage.lsm.recovery.anchor import HostState
+from tests.simulation.virtual import virtually
 from tests.storage.lsm.worlds import World, read
 from tests.support.idle import idle
 
@@ -17,7 +18,7 @@ URL = "memory://"
 BLOCKS = 48
 """Enough of them to travel as bulk."""
 
-OLD, NEW, PART = b"o" * BLOCK_BYTES, b"n" * BLOCK_BYTES, b"part"
+OLD, NEW, PART, LATER = b"o" * BLOCK_BYTES, b"n" * BLOCK_BYTES, b"part", b"l" * SECTOR_BYTES
 
 
 @pytest.fixture
@@ -67,4 +68,41 @@ async def test_the_log_has_a_snapshot_and_not_what_was_written_before(
     assert await read(head, BLOCKS * BLOCK_BYTES, 5) == b"later"
     if verb == "freeze":
         assert await read(engine.layers[1], 0, BLOCK_BYTES) == want
+    await world.crash(engine)
+
+
+@virtually
+async def test_what_came_after_a_snapshot_is_not_in_the_log_before_what_came_earlier(world: World) -> None:
+    """Where the log has the snapshot already, and a start does both again: another host has the log alone."""
+    engine, layer = await world.start()
+    layer.write(0, OLD)
+    await engine.flush_memtable()
+    for number in range(BLOCKS):
+        layer.write(number * BLOCK_BYTES, NEW)
+    gate = world.store.hold("create", "compacted/")
+    changing = asyncio.ensure_future(world.change_trunks(engine, "freeze", 1, 2))
+    await gate.someone_waits()
+    await idle()
+    engine.layers[2].write(0, LATER)
+    engine.journal.keep()
+    await world.crash(engine)
+    await engine.close()
+    with pytest.raises(Closed):
+        await changing
+    gate = world.store.hold("create", "compacted/")
+    opening = asyncio.ensure_future(world.open(take_over=False))
+    await gate.someone_waits()
+    await asyncio.sleep(60)  # by the virtual clock: nobody has to ask for a push
+    elsewhere = World()
+    for name, content in world.store.objects.items():
+        await elsewhere.store.inner.put(name, content)
+    found = await elsewhere.open()
+    assert sorted(found.layers) == [1, 2], "the log has no snapshot"
+    shown = [await read(found.layers[2], at, SECTOR_BYTES) for at in (0, BLOCK_BYTES)]
+    assert shown == [OLD[:SECTOR_BYTES], bytes(SECTOR_BYTES)]
+    await elsewhere.crash(found)
+    gate.release()
+    world.store.holds.clear()
+    engine = await opening
+    assert await read(engine.layers[2], 0, 2 * BLOCK_BYTES) == LATER + NEW[SECTOR_BYTES:] + NEW
     await world.crash(engine)
