@@ -72,7 +72,11 @@ CLIENTS = [
     *mutants(
         "nbdserver/kernel_client/attaching.py",
         "tests/nbdserver/kernel_client/test_attaching.py",
-        ("attach: remembers another moment than it attaches", "if after == before and all(", "if all("),
+        (
+            "attach: remembers another moment than it attaches",
+            "if same and after == before and all(",
+            "if same and all(",
+        ),
         ("attach: compares with the first answer for ever", "            before = after\n", ""),
     ),
     *mutants(

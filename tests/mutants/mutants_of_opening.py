@@ -5,7 +5,7 @@ from tests.mutants.mutant import mutants
 OPENING = [
     *mutants(
         "storage/lsm/recovery/take_over.py",
-        "tests/storage/lsm/recovery/test_take_over.py",
+        "tests/storage/lsm/recovery/test_taken_over.py",
         (
             # Worlds do not find it: who opens a store so commits nothing, and only shows what was true before.
             "opening: no last look at its end",

@@ -10,7 +10,7 @@ import pytest
 from storage.crypto.keys import DataKey
 from storage.errors import AccessDenied, Corrupt, Fenced, OutOfSpace, RolledBack, StorageError, Unavailable
 from storage.format.frame import SECTOR_BYTES
-from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name
+from storage.format.names import MANIFESTS, WALS, manifest_name
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.locks import WriterLock
@@ -345,25 +345,3 @@ async def test_a_take_over_that_lands_under_a_number_given_before_puts_no_fence(
     writer.layers[1].write(0, B)
     await durable(writer, writer.layers[1])
     await writer.close()
-
-
-async def test_who_is_taken_over_while_it_loads_is_told_so(world: World) -> None:
-    """Its own take-over and fence have landed, and it reads once more what the writer has added meanwhile."""
-    writer = await begin(world)
-    await writer.flush_memtable()
-    taking = world.store.hold("create", MANIFESTS)
-    opening = asyncio.ensure_future(world.open())
-    await taking.someone_waits()
-    world.store.holds.clear()
-    writer.layers[1].write(0, B)
-    await durable(writer, writer.layers[1])
-    loading = world.store.hold("get", TABLES)
-    taking.release()
-    await loading.someone_waits()
-    world.store.holds.clear()
-    newest = await world.open()
-    loading.release()
-    with pytest.raises(Fenced):
-        await soon(opening)
-    assert await read(newest.layers[1], 0, SECTOR_BYTES) == B
-    await newest.close()
