@@ -323,6 +323,8 @@ class _Survey:
         held = trunks if moment is None else moment.trunks
         for layers in [ref.layers for ref in held]:
             for at, layer in enumerate(layers):
+                if layer in self.dropped:
+                    continue  # after the moment at which memory was looked at
                 memory = None if moment is None else [moment.frozen[newer] for newer in layers[at:]]
                 again = _from(rebuilt, trunks, layer)
                 await self.subject.env.run("store", analysis.layer, layer, again, memory, self.found.complete)

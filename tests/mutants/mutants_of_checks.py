@@ -7,6 +7,15 @@ RECOVERY = "tests/storage/lsm/recovery/"
 
 CHECKS = [
     *mutants(
+        "storage/check/survey.py",
+        "tests/storage/check/test_survey.py",
+        (
+            "check: a disk that is deleted meanwhile is damage",
+            "                if layer in self.dropped:\n",
+            "                if False:\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/recovery/take_over.py",
         RECOVERY + "test_lineage.py",
         ("lineage: that of a store that was set back goes on", "not terms.breaks and (", "("),

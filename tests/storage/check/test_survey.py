@@ -11,7 +11,7 @@ from storage.check.survey import survey
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.compaction.test_jobs import Disk
-from tests.storage.lsm.worlds import KEY, MIB, Layers, World
+from tests.storage.lsm.worlds import KEY, MIB, Layers, World, record
 from tests.support.examples import first_soon
 from tests.support.idle import idle
 
@@ -44,3 +44,17 @@ async def test_a_store_with_every_job_done_has_no_finding(seed: int) -> None:
         assert await at_rest(world) == []
     await disk.engine.close()
     assert await at_rest(world) == []
+
+
+async def test_a_disk_that_is_deleted_during_a_check_is_no_finding() -> None:
+    """Its deletion is in the log, which is read when memory was looked at already."""
+    world = World(options=EngineOptions(cache_bytes=16 * MIB, maintenance=MaintenanceOptions(look_seconds=1e9)))
+    engine, layer = await world.start()
+    layer.write(0, b"a" * 4096)
+    await engine.flush_memtable()
+    async with held(engine.compactor.context) as moment:
+        await engine.change_tree(record("drop", 1))
+        await engine.flush()
+        assert (await survey(subject(world, moment=moment))).findings.all == []
+    assert await running(world, engine) == []
+    await world.crash(engine)
