@@ -309,12 +309,8 @@ class _Survey:
 
     async def _analyse(self) -> None:
         moment = self.subject.moment
-        analysis = Analysis(
-            numbers=self.numbers,
-            indexes=self.indexes,
-            listed=self.listed_ids,
-            wrong_size=self.wrong_size,
-        )
+        listed, wrong = self.listed_ids, self.wrong_size
+        analysis = Analysis(numbers=self.numbers, indexes=self.indexes, listed=listed, wrong_size=wrong)
         await self.subject.env.run("store", analysis.begin)
         if moment is None:
             self._tell_unknown()
