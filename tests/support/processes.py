@@ -4,19 +4,37 @@ name.
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+_reserved: list[socket.socket] = []
 
 
 def unused_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nothing listens on, and that nobody else gets before this process ends.
+
+    Not one that the kernel gives to connections that go out: between this answer and a server's `bind` it would
+    be any of theirs. A name in the abstract namespace keeps tests that run beside these apart; it ends with us.
+    """
+    lowest, highest = map(int, EPHEMERAL.read_text().split())
+    candidates = [port for port in range(10240, 65536) if not lowest <= port <= highest]
+    for port in random.SystemRandom().sample(candidates, 1000):
+        name = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            name.bind(f"\0nbdserver tests, port {port}")
+            probe.bind(("127.0.0.1", port))
+            _reserved.append(name)
+            return port
+        name.close()
+    raise OSError("no TCP port is left for a test")
 
 
 def end(process: "subprocess.Popen[bytes]", *, seconds: float = 60, sign: int = signal.SIGTERM) -> int:

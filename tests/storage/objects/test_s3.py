@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import hashlib
-import socket
 import ssl
 import uuid
 from collections.abc import AsyncIterator
@@ -29,6 +28,7 @@ from tests.storage.objects.calls import OPERATIONS, SECRET, ask
 from tests.storage.objects.stubs import Answer, StubServer, certificate, hang_up, http, refusal, send_and_hang_up
 from tests.support.examples import first_soon
 from tests.support.minio import BUCKET, PASSWORD, USER, RunningMinio
+from tests.support.processes import unused_port
 
 
 @pytest.fixture(autouse=True)
@@ -198,9 +198,7 @@ async def test_deletions_are_batched(store: S3Store, stub: StubServer) -> None:
 
 
 async def test_a_server_that_is_not_there_is_unavailable(env: RealEnv) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    store = S3Store.from_environment("bucket", "", env, endpoint=f"http://127.0.0.1:{port}")
+    store = S3Store.from_environment("bucket", "", env, endpoint=f"http://127.0.0.1:{unused_port()}")
     for operation in OPERATIONS:
         with pytest.raises(Unavailable, match=r"s3://bucket\?endpoint=.* did not answer: Connection refused"):
             await ask(store, operation)
