@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 _reserved: list[socket.socket] = []

@@ -48,9 +48,12 @@ async def test_a_port_in_use(taken: int) -> None:
 async def test_a_port_that_a_stopped_server_had_is_free() -> None:
     """Its connections may linger."""
     port = unused_port()
-    with socket.create_server(("127.0.0.1", port)) as before:
-        with socket.create_connection(("127.0.0.1", port)), before.accept()[0] as accepted:
-            accepted.shutdown(socket.SHUT_RDWR)
+    with (
+        socket.create_server(("127.0.0.1", port)) as before,
+        socket.create_connection(("127.0.0.1", port)),
+        before.accept()[0] as accepted,
+    ):
+        accepted.shutdown(socket.SHUT_RDWR)
     await rehearse(("127.0.0.1", port), None, "mine")
 
 
