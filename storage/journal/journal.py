@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Protocol
 
 from storage.crypto.mac import Authenticator
@@ -61,6 +62,9 @@ class Queue(Protocol):
 Unkept = tuple[Queue, int, int, Op | Meta]
 """An operation that is not in the journal yet: its queue, its layer when it was linked (a snapshot may be taken before
 it is kept), the operation before it there, and itself."""
+
+
+_QUEUE: Callable[[Unkept], Queue] = itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ class Journal:
         """Number of the newest segment there ever was."""
         self._active: Segment | None = None
         """The one that grows; the last one of `_segments`."""
-        self._memory: Memory = bytearray()
+        self._memory: Memory | None = None
         """The memory of the segment that grows."""
         self._end = 0
         """Where what was written to that segment ends, in bytes from its beginning."""
@@ -159,20 +163,20 @@ class Journal:
 
     def _append(self, place: JournalPlace, first: int) -> int:
         """Put what is pending, from `first` on, into the segment that grows, as far as that has room; gives how far."""
-        active, pending = self._active, self.pending
-        if active is None:
+        active, memory, pending = self._active, self._memory, self.pending
+        if active is None or memory is None:
             return first
-        kept, self._end = append(self._memory, self._end, place.seal, (active.number, self._batches), pending, first)
+        kept, self._end = append(memory, self._end, place.seal, (active.number, self._batches), pending, first)
         if kept > first:
             self._batches += 1
-            for queue in {queue for queue, _, _, _ in pending}:
+            for queue in set(map(_QUEUE, pending)):
                 active.newest[queue] = queue.last_sequence
         return kept
 
     def _begin_segment(self, place: JournalPlace, size: int) -> None:
         self._newest += 1
-        self._memory = place.files.map(self._newest, size)
-        self._end, self._batches = clear(self._memory), 0
+        memory = self._memory = place.files.map(self._newest, size)
+        self._end, self._batches = clear(memory), 0
         self._active = Segment(self._newest, size, {})
         self._segments.append(self._active)
         self._resized(size)
@@ -225,7 +229,7 @@ class Journal:
         self.on = False
         self._retry_at = self._monotonic() + OFF_SECONDS_MIN
         self._segments.clear()
-        self._active, self._memory = None, bytearray()
+        self._active = self._memory = None
         self._resized(-self.bytes)
         _log.warning("journal_off", extra={"reason": error.strerror or str(error)})
         place = self._place

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from storage.format.journal_batch import clear
+from storage.format.journal_batch import Memory, clear
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
 from tests.simulation.loop import Process
@@ -141,7 +141,7 @@ class SimJournal:
     """One journal: its segments, who has it, and what that process would write next."""
 
     process: Process
-    segments: dict[int, bytearray] = field(default_factory=dict)
+    segments: dict[int, Memory] = field(default_factory=dict)
     held: bool = True
     damaged: bool = False
     """It is not what was written any more, whoever took it first."""
@@ -162,7 +162,7 @@ class SimFiles:
         self._chance = chance
         self._room = room
         self._id: bytes | None = None
-        self._spare = bytearray()
+        self._spare: Memory | None = None
         """The segment that was dropped last."""
 
     def tears(self, next_batch: Callable[[], tuple[int, bytes, int]]) -> None:
@@ -189,11 +189,9 @@ class SimFiles:
                     kept[:8] = data[:8]
         if journal.segments and self._chance.random() < DAMAGED_SHARE:
             number = self._chance.choice(sorted(journal.segments))
-            struck = bytearray(journal.segments[number])
-            if struck:
-                struck[self._chance.randrange(len(struck))] ^= 1 << self._chance.randrange(8)
-                journal.segments[number] = struck
-                journal.damaged = True
+            struck = journal.segments[number]
+            struck[self._chance.randrange(len(struck))] ^= 1 << self._chance.randrange(8)
+            journal.damaged = True
         self.damaged = self.damaged or journal.damaged
         journal.process, journal.held, journal.torn = self._process, True, None
         self._id = journal_id
@@ -210,22 +208,22 @@ class SimFiles:
     def read(self, segment: int) -> bytes:
         return bytes(self._journal.segments[segment])
 
-    def map(self, segment: int, size: int) -> bytearray:
+    def map(self, segment: int, size: int) -> Memory:
         segments = self._journal.segments
         if sum(map(len, segments.values())) + size > self._room:
             self.full += 1
             raise OSError(28, "No space left on device")
         # With what lay there before, perhaps.
-        spare = self._spare if len(self._spare) == size else bytearray(size)
+        spare = self._spare if self._spare is not None and len(self._spare) == size else Memory(-1, size)
         clear(spare)
-        segments[segment], self._spare = spare, bytearray()
+        segments[segment], self._spare = spare, None
         return spare
 
     def remove(self, segment: int) -> None:
         self._spare = self._journal.segments.pop(segment)
 
     def trim(self) -> None:
-        self._spare = bytearray()
+        self._spare = None
 
     def end(self) -> None:
         if self.full and self._chance.random() < STUCK_SHARE:

@@ -251,9 +251,10 @@ class Writer:
         the batch begins."""
         journal = engine_of(self.store).journal
         place = place_of(journal)
-        if place is None or not journal.pending:
+        batch = next_batch(journal)
+        if place is None or batch is None or not journal.pending:
             return 0, b"", 0
-        number, position, memory, at = next_batch(journal)
+        number, position, memory, at = batch
         _, end = append(memory, at, place.seal, (number, position), journal.pending, 0)
         return (number, bytes(memory[:end]), at) if end > at else (0, b"", 0)
 

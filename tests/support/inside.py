@@ -13,6 +13,7 @@ from storage.cache.frame_cache import FrameCache
 from storage.crypto import keyslots
 from storage.crypto.keyslots import Cost
 from storage.env import Env, RealEnv
+from storage.format.journal_batch import Memory
 from storage.fs.devices.device import Device
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
@@ -129,11 +130,13 @@ def place_of(journal: Journal) -> JournalPlace | None:
     return journal._place
 
 
-def next_batch(journal: Journal) -> tuple[int, int, bytearray, int]:
+def next_batch(journal: Journal) -> tuple[int, int, Memory, int] | None:
     """Of the next batch, if there is a segment that grows: its number, the place in it, a copy of it, its end."""
-    if journal._active is None:
-        return 0, 0, bytearray(), 0
-    return journal._active.number, journal._batches, bytearray(journal._memory), journal._end
+    if journal._active is None or journal._memory is None:
+        return None
+    copy = Memory(-1, len(journal._memory))
+    copy[:] = journal._memory[:]
+    return journal._active.number, journal._batches, copy, journal._end
 
 
 def folder_of(files: FolderFiles) -> Path:

@@ -12,6 +12,7 @@ from storage.errors import Corrupt
 from storage.format.journal_batch import (
     SEGMENT_BYTES_MIN,
     JournalEntry,
+    Memory,
     append,
     clear,
     decode,
@@ -40,14 +41,21 @@ entries = st.builds(
 batches = st.lists(st.lists(entries, min_size=1, max_size=5), max_size=5)
 
 
+def memory_of(size: int) -> Memory:
+    """That has held something else."""
+    memory = Memory(-1, size)
+    memory[:] = b"\xa5" * size
+    return memory
+
+
 def segment_of(written: list[list[JournalEntry]], *, segment: int = SEGMENT, seal: Authenticator = SEAL) -> bytearray:
-    """A segment with these batches, in memory that has held something else."""
-    memory = bytearray(b"\xa5" * (ROOM + sum(room_for(entry.op) for batch in written for entry in batch)))
+    """A segment with these batches."""
+    memory = memory_of(ROOM + sum(room_for(entry.op) for batch in written for entry in batch))
     end = clear(memory)
     for position, batch in enumerate(written):
         kept, end = append(memory, end, seal, (segment, position), unkept(batch), 0)
         assert kept == len(batch)
-    return memory
+    return bytearray(memory)
 
 
 def unkept(batch: list[JournalEntry]) -> list[tuple[None, int, int, Op | Meta]]:
@@ -139,7 +147,7 @@ def test_what_has_no_room_is_left_for_the_next_segment(written: list[JournalEntr
     pending = unkept(written)
     kept, found = 0, []
     for segment in range(1, 2 * len(written) + 1):
-        memory = bytearray(max(size, room_for(pending[kept][3])))
+        memory = memory_of(max(size, room_for(pending[kept][3])))
         at, position = clear(memory), 0
         while kept < len(pending):
             size_before = len(memory)
