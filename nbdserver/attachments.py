@@ -1,4 +1,5 @@
-"""Attachments: who may have been answered what is not in the store, as this host remembers it, and who is refused.
+"""Attachments: which client that comes back is refused, because what it was answered may be lost: who was attached,
+as this host remembers it.
 
 The promise: after something that was answered may be lost, no client that was attached then goes on unaware. Whoever
 attaches an export and may write it is remembered, durably, before its first request is carried out, and until it has

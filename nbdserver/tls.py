@@ -1,4 +1,4 @@
-"""The server's certificates: how a folder of them becomes a TLS context, and whom a client's
+"""The server's certificates, and nobody else's: how a folder of them becomes a TLS context, and whom a client's
 certificate names.
 
     ca-cert.pem       who signs clients' certificates; needed with `verify_peer`, checked if it is there

@@ -1,4 +1,5 @@
-"""The options of the handshake: which there are, and what each is answered.
+"""The options of the handshake: which there are, and what each is answered. A new one is a number in `wire`, a layout
+in `option_data`, and a row here.
 
 The table OPTIONS says for each in which states it is allowed, whether it may carry data, and which method of
 `OptionAnswers` answers it with an event. That holds what the options of one client negotiate.

@@ -1,4 +1,5 @@
-"""Admission: which requests of one client are under way, how many, and how many bytes of data they hold.
+"""Admission: which requests of one client are under way, how many, and how many bytes of data they hold, within the
+`Allowance` of `limits`.
 
 Data of requests that wait (long WRITE payloads on their way in, READs from the store, replies longer than
 Limits.reply_bytes) is counted before it is allocated. The first Limits.reply_bytes of it are the client's own share;

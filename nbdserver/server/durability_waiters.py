@@ -1,4 +1,4 @@
-"""Replies of one client that wait until a write is durable: those of FLUSH, and of writes with FUA.
+"""Replies of one client that wait until a write is in the store: those of FLUSH, and of writes with FUA, and no others.
 
 They wait without tasks: the device tells its listeners up to which write it is durable. If the store fails nobody is
 told anything, no error either: the connection is dropped, because a client that was told its writes succeeded may

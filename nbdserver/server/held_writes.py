@@ -1,4 +1,5 @@
-"""The writes of one client that wait for their turn at the gate, in the order in which they came.
+"""The writes of one client that are not applied yet: they wait at the gate of the memtable, in the order in which they
+came.
 
 None is applied out of turn, or behind a later one, or after `close`. Before each, its client is asked after (`may_go`):
 an old copy of a write that comes to life here would undo a newer one (see `transmission_phase`).

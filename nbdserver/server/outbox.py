@@ -1,4 +1,4 @@
-"""Replies of one client on their way to its transport: they gather in a list that goes out in one call.
+"""Replies of one client on their way to its transport: they wait for the journal, and go out in one call.
 
 Promises: replies go out in the order in which they were added, and none after `close`.
 

@@ -1,4 +1,5 @@
-"""Rereading: options of the server that the configuration file changed while it runs.
+"""Rereading at SIGHUP: which options of a running server the configuration file may change. Each that is named here is
+applied by `Service._reread`.
 
 What the command line or a variable says weighs more than the file, as ever, and is not in here. All that changed is
 taken, or nothing is: a file that is half right must not leave a server that is half of it.

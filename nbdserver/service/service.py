@@ -1,4 +1,6 @@
-"""What runs on an open store: the NBD server, the admin API, the metrics, the command of --run."""
+"""What runs on an open store: the NBD server, the admin API, the metrics, the command of --run;
+and what `status` says of them.
+"""
 
 import asyncio
 import dataclasses

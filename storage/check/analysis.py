@@ -1,4 +1,6 @@
-"""All that the indexes of the layers show, beside what the SSTs say: findings by SST. No I/O; for a thread."""
+"""The fifth step of a check, and with another index the sixth: all that the indexes of the layers show, beside what the
+SSTs say: findings by SST. No I/O; for a thread.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,5 @@
-"""A survey of a store: everything its newest manifest names is looked at, and the index is made again from it.
+"""The check of a whole store, step by step: everything its newest manifest names is looked at, and the index is made
+again from it. A new check is a step here, and a kind in `findings`.
 
     1. list all that is there, and account for every byte
     2. the chains: manifests, and the log from the replay point

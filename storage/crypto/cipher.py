@@ -1,10 +1,11 @@
-"""Ciphers: XChaCha20-Poly1305 with fast parts, and the derivation of keys.
+"""Ciphers and nonces: XChaCha20-Poly1305 with fast parts, and the derivation of keys.
 
 It guarantees that what `Cipher.open` returns was sealed with the same key and the same associated data, byte
 for byte, and that no nonce is used twice under one sealer. It knows nothing of blocks, objects or passwords.
 
-A nonce is made in `Sealer.seal`: 16 random bytes, which whoever begins an object draws for it (an SST's
-are drawn in `storage.lsm.sst.upload`), and the number of the part within the object.
+A nonce is made in `Sealer.seal`: 16 random bytes, which whoever begins an object draws for it (of the log in
+`storage.lsm.wal.log_writer` and `fence`, of a manifest in `storage.lsm.manifest.manifest_store`, of an SST in
+`storage.lsm.sst.upload`), and the number of the part within the object.
 
 XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03, section 2) is HChaCha20 over the first 16 bytes of a 24-byte
 nonce, which gives a subkey, then ChaCha20-Poly1305 (RFC 8439, section 2.8) under that subkey with the nonce

@@ -1,4 +1,5 @@
-"""The names of objects in the bucket: how they are given, and which names are ours. Nothing else knows them.
+"""The names of objects in the bucket: how they are given, and which names are ours. Nothing else
+knows them; those of the keys, which are read before anything else can be, are in `storage.crypto.keyslots`.
 
 A name is ours only if it is exactly one that this program gives. Folders collect other things: what an interrupted copy
 left (`....manifest.1a2b3c.partial`), what a desktop or a network file system puts everywhere (`Thumbs.db`, `.nfs...`).

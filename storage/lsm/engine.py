@@ -1,4 +1,5 @@
-"""The running engine: its durability, its memtable flushes, its watch for a newer writer, and its end.
+"""The running engine: its start (take-over, then the log, then the journal, then the first client), its durability, its
+memtable flushes, its watch for a newer writer, and its end.
 
 It owns all mutable state on the event loop; threads read what nobody writes any more (buffers once linked, a sealed
 memtable once complete) and give back bytes. Any unexpected exception in one of its tasks poisons it: nothing is

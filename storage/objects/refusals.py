@@ -1,4 +1,4 @@
-"""Refusals: what an answer of an S3 store that is not a success means, as a table, and the error for each of its rows.
+"""Refusals: which answers of an S3 store are asked again and which are final, as a table, with the error of each row.
 
 Two rules come before the table. An answer without S3's error document is not S3's: a proxy, a load balancer or a
 restarting gateway spoke in its place, so whatever its status, it is asked again. And nothing about a single object is

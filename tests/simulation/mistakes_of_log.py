@@ -82,16 +82,17 @@ LOG = [
     ),
     Mutation(
         "no fence object, only the take-over manifest",
-        "storage/lsm/wal/reader.py",
+        "storage/lsm/wal/fence.py",
         "                await create_once("
-        "self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)\n",
+        "self.store, wal_name(number), content, on_gone=self.manifests.look_for_newer)\n",
         "                pass\n",
     ),
     Mutation(
         "fence above everything in the log instead of in the first gap",
-        "storage/lsm/wal/reader.py",
+        "storage/lsm/wal/fence.py",
         "            number = replay.end\n",
-        "            names = await list_log(self._store)\n"
+        "            from storage.bucket.listing import list_log\n"
+        "            names = await list_log(self.store)\n"
         "            number = replay.end = max([replay.end, *(n + 1 for n in names)])\n",
     ),
     Mutation(
@@ -116,8 +117,8 @@ LOG = [
     Mutation(
         "no look before the fence",
         "storage/lsm/recovery/take_over.py",
-        "            await manifests.look_for_newer()\n            replay = await log.put_fence",
-        "            replay = await log.put_fence",
+        "            await manifests.look_for_newer()\n            replay = await fence.put",
+        "            replay = await fence.put",
     ),
     Mutation(
         "a reader does not look for a newer manifest behind the log",

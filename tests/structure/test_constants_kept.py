@@ -17,10 +17,10 @@ ALLOWED = {
 """Files that do so, and why."""
 
 
-def imported(module: ast.Module) -> set[str]:
-    """Names of a module of tests under which it knows modules of the program, or may."""
+def imported(source: str) -> set[str]:
+    """Names under which a module of tests knows modules of the program, or may."""
     names = set()
-    for node in ast.walk(module):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             names |= {each.asname or each.name.split(".")[0] for each in node.names if is_ours(each.name)}
         elif isinstance(node, ast.ImportFrom) and node.module is not None and is_ours(node.module):
@@ -38,8 +38,7 @@ def may_be_a_program(text: str) -> bool:
 
 def changes(source: str) -> Iterator[str]:
     """Where a module gives a new value to an upper-case name of a module of the program."""
-    module = tree(source)
-    ours = imported(module)
+    ours = imported(source)
 
     def names_ours(owner: ast.expr) -> bool:
         return ast.unparse(owner).split(".")[0] in ours
@@ -50,14 +49,19 @@ def changes(source: str) -> Iterator[str]:
     for node in nodes(source):
         if isinstance(node, ast.Call) and len(node.args) >= 2:
             owner, name = node.args[:2]
-            method = ast.unparse(node.func).split(".")[-1]
+            method = _last_name(node.func)
             if method in ("setattr", "object", "setitem") and isinstance(name, ast.Constant) and names_ours(owner):
                 if CONSTANT.fullmatch(str(name.value)):
                     yield f"line {node.lineno}: {ast.unparse(owner)}.{name.value!s}"
             elif isinstance(owner, ast.Constant) and method in ("setattr", "patch"):
                 if is_ours(str(owner.value)) and CONSTANT.fullmatch(str(owner.value).split(".")[-1]):
                     yield f"line {node.lineno}: {owner.value!s}"
-            elif ast.unparse(node.func) == "setattr" and isinstance(name, ast.Name) and may_be_ours(owner):
+            elif (
+                method == "setattr"
+                and isinstance(node.func, ast.Name)
+                and isinstance(name, ast.Name)
+                and may_be_ours(owner)
+            ):
                 yield f"line {node.lineno}: {ast.unparse(owner)}, whatever the name"
         elif isinstance(node, ast.Assign | ast.AugAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
@@ -65,6 +69,13 @@ def changes(source: str) -> Iterator[str]:
                     yield f"line {node.lineno}: {ast.unparse(target)}"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and may_be_a_program(node.value):
             yield from _in_text(node)
+
+
+def _last_name(function: ast.expr) -> str:
+    """`c` of `a.b.c`; nothing of what is called without a name."""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
 
 
 def _in_text(node: ast.Constant) -> Iterator[str]:

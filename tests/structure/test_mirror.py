@@ -2,6 +2,7 @@
 them, and what is named for a module stands where that stands.
 """
 
+import functools
 from collections import defaultdict
 from pathlib import PurePosixPath
 
@@ -17,6 +18,7 @@ MODULES = {PurePosixPath(name_of(path)).with_suffix("") for path in FILES}
 PACKAGES = {module.parent for module in MODULES}
 
 
+@functools.cache
 def places() -> dict[str, set[PurePosixPath]]:
     """By the name of a module: where tests of it may stand."""
     found: defaultdict[str, set[PurePosixPath]] = defaultdict(set)

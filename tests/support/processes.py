@@ -24,8 +24,8 @@ def unused_port() -> int:
     be any of theirs. A name in the abstract namespace keeps tests that run beside these apart; it ends with us.
     """
     lowest, highest = map(int, EPHEMERAL.read_text().split())
-    candidates = [port for port in range(10240, 65536) if not lowest <= port <= highest]
-    for port in random.SystemRandom().sample(candidates, 1000):
+    others = range(10240, lowest) or range(highest + 1, 65536)
+    for port in random.Random().sample(others, 1000):
         name = socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError), socket.socket() as probe:
             name.bind(f"\0nbdserver tests, port {port}")

@@ -1,4 +1,4 @@
-"""`nbdserver attach`, `detach`, `attached`: exports as disks of this machine's kernel."""
+"""`nbdserver attach`, `detach`, `attached`: exports as disks of this machine's kernel (by which no TLS goes)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Snapshots of an open store: taken, listed, cloned, rolled back to, deleted, while clients of all devices go on.
 
-Each change is one record of the tree of names. When a call returns, the change is durable; the memtable flush that
-brings it into the indexes is under way, and the next change waits for that. One that was cancelled may have happened.
+Each change is one record of the tree of names. When a call returns, the change is durable (it waits for that in
+`Engine.change_trunks`); the memtable flush that brings it into the indexes is under way, and the next change waits for
+that. One that was cancelled may have happened.
 """
 
 from __future__ import annotations

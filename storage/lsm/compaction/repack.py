@@ -1,4 +1,5 @@
-"""Repacking: what is still referred to in some SSTs is copied into new ones, as it is, and the old ones go.
+"""Repacking: what is still referred to in some SSTs is copied into new ones, as it is, and the old ones go. Which
+SSTs that are, `plan` decides.
 
     1. read the victims' own indexes and the frames that maps refer to; open each      (a copy never spreads damage)
     2. upload them as new SSTs, with rows "old place, new place"      (crash: orphans; failure: garbage)

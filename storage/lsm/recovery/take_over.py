@@ -30,6 +30,7 @@ from storage.lsm.recovery.locks import LockHolder, WriterLock
 from storage.lsm.recovery.turn import held_by, rolled_back
 from storage.lsm.recovery.view import View, ViewLoader
 from storage.lsm.tree_state import TreeState
+from storage.lsm.wal.fence import Fence
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore
@@ -128,6 +129,7 @@ class Opener:
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if prepare is not None:
             await prepare()
+        fence = Fence(self.store, ciphers.wal, self.key.store_id, self.env, manifests)
         claim = await self._take_over(manifests, view, terms)
         try:
             epoch = manifests.manifest.epoch
@@ -138,7 +140,7 @@ class Opener:
             # Our manifest may have landed late, under a number that was deleted since: then the writer has gone on
             # above it, and a fence would stop that one for nobody.
             await manifests.look_for_newer()
-            replay = await log.put_fence(replay, epoch)
+            replay = await fence.put(log, replay, epoch)
             if view is None or not view.still_holds(manifests, replay):
                 view = await self._loader(manifests, ciphers).load(replay, tree)
             await manifests.look_for_newer()
@@ -229,9 +231,7 @@ class Opener:
         return ciphers, manifests, log
 
     async def _recall(self) -> Anchor | None:
-        """What this host remembers. Asked before the store is: a writer beside us may commit in between, and what it
-        remembers then is more than what we read.
-        """
+        """What this host remembers. Asked before the store is: a writer beside us may commit in between."""
         return None if self.host is None else await self.env.run("store", self.host.load)
 
     async def _compare(self, anchor: Anchor | None, manifests: Manifests, *, accept_rollback: bool) -> Anchor | None:

@@ -1,5 +1,5 @@
-"""Whose turn it is instead, as a sentence for who does not get a store; or how it differs from what this host knew.
-It is decided in `take_over`.
+"""Whose turn it is instead, as a sentence for who does not get a store; and whether it is older than this host knows,
+or another one. What follows from that is decided in `take_over`.
 """
 
 from storage.lsm.manifest.manifest_store import Manifests

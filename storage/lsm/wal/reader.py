@@ -1,9 +1,4 @@
-"""The log as an opener finds it: read up to its first gap, checked, and closed to earlier writers by a fence.
-
-The order of steps is the promise. The take-over manifest stops the old writer's next commit; the fence, put into the
-lowest free number of the log, stops its next acknowledgement, and everything it still has in flight lands in numbers
-nobody reads (up to fence + 16). Only then is the log known to end, and only if no newer manifest exists *after* all
-was read is it ours to serve.
+"""The log as an opener finds it: read up to its first gap, and checked. What closes it there is the `fence`.
 
 A missing object is never the end of the log by itself: a gap below a number that anything (a WAL header, the
 manifest, this host's anchor) knows to be acknowledged is a loss and an error. First a newer manifest is looked for: a
@@ -14,14 +9,13 @@ Objects are read before the fence as well as behind it: they are immutable, so w
 
 import asyncio
 
-from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_log
 from storage.bucket.missing import get_despite_missing
 from storage.bucket.whole import BytesSemaphore, read_whole
-from storage.crypto.cipher import PREFIX_BYTES, Cipher
+from storage.crypto.cipher import Cipher
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable
-from storage.format.envelope import HEADER_BYTES, NO_LINK, Header, ObjectKind, decode_header, seal_object
+from storage.format.envelope import HEADER_BYTES, NO_LINK, ObjectKind, decode_header
 from storage.format.names import MANIFESTS, wal_name
 from storage.format.sizes import WAL_BYTES_MAX
 from storage.format.wal import WINDOW
@@ -32,9 +26,6 @@ from storage.objects.base import ObjectStore
 
 RESUME = WINDOW
 """Behind a fence at f the log goes on at f + 16."""
-
-FENCE_TRIES_MAX = 12
-"""Times that an object of the old writer may land first: more than half a minute, of which it needs 10 s to notice."""
 
 
 class LogReader:
@@ -169,28 +160,3 @@ class LogReader:
                     f"it is missing, and it was acknowledged (up to number {acknowledged}): the log lost writes",
                 ) from None
             raise Unavailable(f"{self._store.url} said that {name} is not there, and now it is: open it again")
-
-    async def put_fence(self, replay: Replay, epoch: int) -> Replay:
-        """Close the log to every earlier writer. Gives the log as it ends at our fence. Fenced: a newer writer was
-        there. Unavailable: the old one goes on writing; it cannot for longer than it takes to notice.
-        """
-        for pause in pauses(FENCE_TRIES_MAX):
-            await asyncio.sleep(pause)
-            number = replay.end
-            header = Header(
-                kind=ObjectKind.FENCE,
-                epoch=epoch,
-                store_id=self._store_id,
-                nonce=self._env.random_bytes(PREFIX_BYTES),
-                number=number,
-            )
-            content, _ = seal_object(self._cipher, header, (number + RESUME).to_bytes(8, "little"))
-            try:
-                await create_once(self._store, wal_name(number), content, on_gone=self._manifests.look_for_newer)
-            except Taken:
-                # An object of the old writer landed first: it counts, and the fence goes behind it.
-                replay = await self.read_to_gap()
-                continue
-            replay.fences.append(number)
-            return replay
-        raise Unavailable("the old writer has not noticed that it lost the store, and goes on writing its log")

@@ -14,7 +14,7 @@ from storage.journal.journal import SEGMENT_BYTES_MAX
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.take_over import next_lineage
-from storage.lsm.wal.reader import LogReader
+from storage.lsm.wal.fence import Fence
 from tests.storage.lsm.worlds import World, durable
 
 URL = "memory://"
@@ -166,11 +166,11 @@ def test_there_are_not_too_many() -> None:
 async def test_an_opening_that_fails_leaves_the_journal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await die(world, await start(world))
 
-    def away(reader: LogReader, *args: object) -> None:
+    def away(fence: Fence, *args: object) -> None:
         raise Unavailable("the store does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LogReader, "put_fence", away)
+        patch.setattr(Fence, "put", away)
         with pytest.raises(Unavailable):
             await world.open(take_over=False)
     assert await goes_on_since(world, first)
