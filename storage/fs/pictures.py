@@ -180,7 +180,7 @@ def _of_page(page: Page | None, cached: NDArray[np.uint64]) -> tuple[Blocks, Blo
     if page is ALLOCATED_PAGE:
         return np.ones(PAGE_BLOCKS, np.bool_), np.zeros(PAGE_BLOCKS, np.bool_)
     location = np.array(page.location, np.uint64)
-    stored = (location != HOLE) | (np.array(page.head, np.uint32) != 0)
+    stored = (location != HOLE) | (page.heads() != 0)
     if not len(cached):
         return stored, np.zeros(PAGE_BLOCKS, np.bool_)
     at = np.minimum(np.searchsorted(cached, location), len(cached) - 1)

@@ -15,8 +15,8 @@ SNAPSHOTS = [
         "tests/storage/lsm/index/test_clones_share.py",
         (
             "clones: pages that differ in patches are one",
-            "return (self.head, self.location,",
-            "return (other.head, self.location,",
+            "return (self.chains, self.location,",
+            "return (other.chains, self.location,",
         ),
     ),
     *mutants(

@@ -105,7 +105,7 @@ def _bases(index: BlockMap, number: int) -> Columns:
     return {
         "block": page.blocks(number)[at].astype(np.uint64),
         "location": location[at],
-        "length": np.array(page.length, np.uint64)[at],
+        "length": page.lengths()[at].astype(np.uint64),
     }
 
 

@@ -1,15 +1,15 @@
 """The index of a layer in memory: where the newest flushed content of every block lies. No I/O.
 
-Base entries stand in dense pages of 4096 blocks, 24 bytes a block (location 8, tag 8, length 4, head of the patch
-chain 4), made when first written: a page that does not exist is a hole of 1 GiB, so a discard of terabytes drops
-pages. Patches stand in a `PatchTable`, chained newest first. A look-up costs about a microsecond at any number of SSTs.
+Base entries stand in dense pages of 4096 blocks, 20 bytes a block (location 8, tag 8, length and chain of patches 4),
+made when first written: a page that does not exist is a hole of 1 GiB, so a discard of terabytes drops pages. Patches
+stand in a `PatchTable`, chained newest first. A look-up costs about a microsecond at any number of SSTs.
 """
 
 from array import array
 from collections.abc import Iterator
 
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
-from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, Page, allocated_page
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, SEALED_MAX, Page, allocated_page
 from storage.lsm.index.patch_table import CHAIN_MAX, PatchTable, damaged
 from storage.lsm.index.reverse_delta import ReverseDelta, Source
 from storage.lsm.index.rows import HOLES, Found, Frozen, Standing, found_in, frozen
@@ -93,7 +93,7 @@ class BlockMap:
         if page is None:
             return HOLES
         at = block & PAGE_MASK
-        return Standing(page.location[at], page.length[at], page.tag[at], page.head[at])
+        return Standing(page.location[at], page.length(at), page.tag[at], page.head(at))
 
     def locate(self, block: int, sector: int) -> int:
         """The cache key of the newest content of one sector: what `find` would say, without building it."""
@@ -101,8 +101,8 @@ class BlockMap:
         if page is None:
             return HOLE
         at = block & PAGE_MASK
-        row = page.head[at]
-        if row:
+        # Most blocks have no patches, and are told without a call: every read comes here.
+        if page.span[at] > SEALED_MAX and (row := page.head(at)):
             key, mask = self.assembled.get(block, (0, 0))
             if mask >> sector & 1:
                 return key
@@ -121,7 +121,7 @@ class BlockMap:
     def is_patched(self, block: int) -> bool:
         """Whether a block has anything above its base."""
         page = self.pages.get(block >> PAGE_SHIFT)
-        return page is not None and page.head[block & PAGE_MASK] != 0
+        return page is not None and page.head(block & PAGE_MASK) != 0
 
     def uniform(self, number: int) -> int | None:
         """Whether all of a page is zeros of one kind: HOLE, ALLOCATED; None: ask for its blocks."""
@@ -142,14 +142,12 @@ class BlockMap:
         at = block & PAGE_MASK
         if page.location[at] > ALLOCATED:
             self.dead.append(page.location[at])
-        if page.head[at]:
-            self._forget_patches(page, at)
+        self._forget_patches(page, at)
         if self._taken:
             self._taken.discard(block)
         if location == HOLE and page.location[at] == HOLE:
             return
-        page.make_bases()
-        page.location[at], page.length[at], page.tag[at] = location, length, tag
+        page.set_base(at, location=location, length=length, tag=tag)
 
     def add_patch(self, block: int, *, mask: int, location: int, length: int, tag: int) -> None:
         """The sectors of `mask` are this now, whatever older patches hold of them; the rest is as in `set_base`."""
@@ -164,9 +162,8 @@ class BlockMap:
             self.assembled[block] = (key, valid & ~mask)
         elif valid:
             self.forget_assembled(block)
-        page.head[at] = self.patches.add(
-            block, over=page.head[at], mask=mask, location=location, length=length, tag=tag
-        )
+        over = page.head(at)
+        page.set_head(at, self.patches.add(block, over=over, mask=mask, location=location, length=length, tag=tag))
 
     def zero_range(self, first: int, end: int, content: int) -> None:
         """Blocks [first, end) are zeros now. Whole pages of holes are dropped, so any length is cheap."""
@@ -196,7 +193,7 @@ class BlockMap:
                     page = self.writable(n)
                     page.make_bases()
                     page.location[low:high] = array("Q", [content]) * (high - low)
-                    page.head[low:high] = array("I", [0]) * (high - low)
+                    page.clear_heads(low, high)
             elif content != HOLE:
                 self.pages[n] = ALLOCATED_PAGE
             elif page is not None:
@@ -205,10 +202,9 @@ class BlockMap:
 
     def _forget(self, page: Page, low: int, high: int) -> None:
         """Forget the patches and frames of the blocks [low, high) of a page, which is about to lose them."""
-        if any(page.head[low:high]):
-            for at in range(low, high):
-                if page.head[at]:
-                    self._forget_chain(page.head[at])
+        heads = page.heads()[low:high]
+        for head in heads[heads != 0].tolist():
+            self._forget_chain(head)
         self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
 
     def writable(self, number: int) -> Page:
@@ -226,13 +222,12 @@ class BlockMap:
 
     def forget_patches(self, block: int) -> None:
         """A block has nothing above its base any more."""
-        page = self.writable(block >> PAGE_SHIFT)
-        if page.head[block & PAGE_MASK]:
-            self._forget_patches(page, block & PAGE_MASK)
+        self._forget_patches(self.writable(block >> PAGE_SHIFT), block & PAGE_MASK)
 
     def _forget_patches(self, page: Page, at: int) -> None:
-        self._forget_chain(page.head[at])
-        page.head[at] = 0
+        if head := page.head(at):
+            self._forget_chain(head)
+            page.set_head(at, 0)
 
     def _forget_chain(self, head: int) -> None:
         block = self.patches.block[head]
@@ -243,8 +238,8 @@ class BlockMap:
     def prune(self, block: int) -> None:
         """Drop from a block's chain what newer patches cover."""
         page = self.pages.get(block >> PAGE_SHIFT)
-        if page is not None and page.head[block & PAGE_MASK]:
-            self.patches.prune(page.head[block & PAGE_MASK])
+        if page is not None and (head := page.head(block & PAGE_MASK)):
+            self.patches.prune(head)
 
     def move(self, block: int, old: int, new: int) -> bool:
         """The frame at location `old` lies at `new` from now on; False if nothing here refers to it."""
@@ -258,7 +253,7 @@ class BlockMap:
             # A page that clones have too is changed for all of them: the frame has moved for each.
             page.location[at] = new
             return True
-        return self.patches.move(page.head[at], block, old, new)
+        return self.patches.move(page.head(at), block, old, new)
 
     def take(self, block: int) -> list[Found]:
         """What `find` gives of a block that is to be written as one frame, for `rebase`. If that never comes, the block
@@ -285,7 +280,7 @@ class BlockMap:
         inputs = {_location(found.content) for found in chain[:-1]} - {HOLE, ALLOCATED}
         patches = self.patches
         above = 0
-        below = page.head[at]
+        below = page.head(at)
         for row in patches.chain(below, block):
             if patches.location[row] in inputs:
                 break
@@ -296,12 +291,11 @@ class BlockMap:
         if above:
             patches.next[above] = 0
         else:
-            page.head[at] = 0
+            page.set_head(at, 0)
             self.forget_assembled(block)
         if page.location[at] > ALLOCATED:
             self.dead.append(page.location[at])
-        page.make_bases()
-        page.location[at], page.length[at], page.tag[at] = location, length, tag
+        page.set_base(at, location=location, length=length, tag=tag)
         return True
 
     def copy(self) -> "BlockMap":

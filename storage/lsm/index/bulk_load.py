@@ -27,13 +27,11 @@ def load_bases(index: BlockMap, rows: Columns) -> None:
             for block in blocks[low:high].tolist():
                 index.below.record(block, index)
         page = index.writable(number)
-        page.make_bases()
         at = blocks[low:high] & PAGE_MASK
-        for block in blocks[low:high][np.frombuffer(page.head, np.uint32)[at] != 0].tolist():
+        for block in blocks[low:high][page.heads()[at] != 0].tolist():
             index.forget_patches(block)
-        np.frombuffer(page.location, np.uint64)[at] = rows["location"][low:high]
-        np.frombuffer(page.length, np.uint32)[at] = rows["length"][low:high]
-        np.frombuffer(page.tag, np.uint64)[at] = rows["tag"][low:high]
+        location, length, tag = (rows[name][low:high] for name in ("location", "length", "tag"))
+        page.set_bases(at, location=location, length=length, tag=tag)
 
 
 def load_patches(index: BlockMap, rows: Columns) -> None:
@@ -76,14 +74,14 @@ def _heads(index: BlockMap, blocks: NDArray[np.unsignedinteger]) -> NDArray[np.u
     for low, high in _pages(blocks):
         page = index.pages.get(int(blocks[low]) >> PAGE_SHIFT)
         if page is not None:
-            heads[low:high] = np.frombuffer(page.head, np.uint32)[blocks[low:high] & PAGE_MASK]
+            heads[low:high] = page.heads()[blocks[low:high] & PAGE_MASK]
     return heads
 
 
 def _point_heads(index: BlockMap, heads: NDArray[np.uint32], blocks: NDArray[np.uint32]) -> None:
     for low, high in _pages(blocks):
         page = index.writable(int(blocks[low]) >> PAGE_SHIFT)
-        np.frombuffer(page.head, np.uint32)[blocks[low:high] & PAGE_MASK] = heads[low:high]
+        page.set_heads(blocks[low:high] & PAGE_MASK, heads[low:high])
 
 
 def _pages(blocks: NDArray[np.unsignedinteger]) -> Iterator[tuple[int, int]]:

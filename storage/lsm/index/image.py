@@ -68,7 +68,7 @@ def bases_of(frozen: Frozen) -> Iterator[Columns]:
             yield {
                 "block": page.blocks(number)[at],
                 "location": location[at],
-                "length": np.frombuffer(page.length, np.uint32)[at],
+                "length": page.lengths()[at],
                 "tag": np.frombuffer(page.tag, np.uint64)[at],
             }
 
@@ -121,7 +121,7 @@ def patches_of(frozen: Frozen) -> Columns:
     blocks: list[NDArray[np.uint32]] = []
     heads, of = [], []
     for number in sorted(frozen.pages):
-        head = np.frombuffer(frozen.pages[number].head, np.uint32)
+        head = frozen.pages[number].heads()
         at = np.flatnonzero(head)
         heads.append(head[at])
         of.append(frozen.pages[number].blocks(number)[at])
@@ -216,7 +216,7 @@ class PlaceReader:
 
 def load_part(found: BlockMap | ReverseDelta, kind: PartKind, rows: Columns, places: PlaceReader) -> None:
     """Put one part into the map of its layer. Parts come in their order: what is kept, bases and zeros, patches.
-    ValueError: it does not fit.
+    ValueError: it does not fit. BrokenInvariant: it names a frame that is longer than any.
     """
     if isinstance(found, ReverseDelta):
         try:

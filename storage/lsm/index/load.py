@@ -8,7 +8,7 @@ from functools import partial
 from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import Cipher
 from storage.env import Env
-from storage.errors import Corrupt, NotFound
+from storage.errors import BrokenInvariant, Corrupt, NotFound
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Part, PartKind, Trailer, open_part
 from storage.format.envelope import Header
@@ -102,7 +102,7 @@ async def load_checkpoint(
             # One thread at a time writes to a map.
             async with turns[part.layer]:
                 await env.run("codec", load_part, maps[part.layer], PartKind(part.kind), rows, placed)
-        except ValueError as error:
+        except (ValueError, BrokenInvariant) as error:
             raise Corrupt(name, str(error)) from None
         left[stage] -= 1
         if not left[stage]:

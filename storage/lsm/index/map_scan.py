@@ -29,7 +29,7 @@ def referenced(index: AnyMap) -> Iterator[Columns]:
         some = pages[start : start + PAGES_AT_ONCE]
         yield {
             "location": np.concatenate([np.array(page.location, np.uint64) for page in some]),
-            "length": np.concatenate([np.array(page.length, np.uint32) for page in some]),
+            "length": np.concatenate([page.lengths() for page in some]),
         }
     for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
         part = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))
@@ -56,12 +56,12 @@ def bases_below(index: BlockMap) -> Iterator[Columns]:
             page = index.pages.get(number)
             if page is None or page is ALLOCATED_PAGE:
                 continue
-            below = np.frombuffer(page.head, np.uint32) != 0
+            below = page.heads() != 0
             below &= np.frombuffer(page.location, np.uint64) > ALLOCATED
             at = np.flatnonzero(below)
             if len(at):
                 block = page.blocks(number)[at]
-                yield {"block": block, "length": np.frombuffer(page.length, np.uint32)[at]}
+                yield {"block": block, "length": page.lengths()[at]}
 
 
 def numbers_mask(numbers: Collection[int]) -> NDArray[np.bool_]:
@@ -84,9 +84,9 @@ def frames_in(index: AnyMap, wanted: NDArray[np.bool_]) -> Iterator[list[FrameRe
                 continue
             # A copy: a page of a snapshot does not grow while numpy looks at it.
             hits = np.flatnonzero(_is_in(np.array(page.location, np.uint64), wanted))
-            for at, block in zip(hits.tolist(), page.blocks(number)[hits].tolist(), strict=True):
-                tag = page.tag[at]
-                found.append(FrameRef(page.location[at], page.length[at], tag, block, full=True))
+            lengths = page.lengths()[hits].tolist()
+            for at, length, block in zip(hits.tolist(), lengths, page.blocks(number)[hits].tolist(), strict=True):
+                found.append(FrameRef(page.location[at], length, page.tag[at], block, full=True))
         yield found
     for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
         columns = index.patches.columns(slice(start, start + PATCHES_AT_ONCE))

@@ -34,8 +34,7 @@ def shown_on(index: BlockMap, number: int) -> Shown:
     if page is ALLOCATED_PAGE:
         return Shown(PAGE_BLOCKS * SECTORS_PER_BLOCK, 0)
     location = np.frombuffer(page.location, np.uint64)
-    length = np.frombuffer(page.length, np.uint32)
-    head = np.frombuffer(page.head, np.uint32)
+    length, head = page.lengths(), page.heads()
     left = np.full(PAGE_BLOCKS, FULL_MASK, np.uint64)
     at = np.flatnonzero(head)
     above = _above(index, head[at], at, left) if len(at) else Shown(0, 0)

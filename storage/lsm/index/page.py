@@ -10,6 +10,7 @@ from bisect import bisect_left
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import BrokenInvariant
 from storage.format.blocks import ALLOCATED
 
 PAGE_SHIFT = 12
@@ -17,56 +18,153 @@ PAGE_BLOCKS = 1 << PAGE_SHIFT
 PAGE_MASK = PAGE_BLOCKS - 1
 
 
+LENGTH_BITS = 19
+SEALED_MAX = (1 << LENGTH_BITS) - 1
+"""Of a sealed frame, in bytes: one holds a block of 256 KiB at most, some bytes that say what it is, and a tag."""
+
+assert PAGE_BLOCKS < 1 << 32 - LENGTH_BITS, "each block of a page may have a chain, and 0 says that it has none"
+
 _NO_LOCATIONS = array("Q", [0]) * PAGE_BLOCKS
 _NO_TAGS = array("Q", [0]) * PAGE_BLOCKS
-_NO_LENGTHS = array("I", [0]) * PAGE_BLOCKS
-"""Shared by all pages without base entries, never written to: scattered small writes make no full pages."""
-
-_NO_HEADS = array("I", [0]) * PAGE_BLOCKS
-"""Copied, never written to: a copy takes no more than it holds, where an array made of bytes has room to grow, a
-sixteenth of it."""
+_NO_SPANS = array("I", [0]) * PAGE_BLOCKS
+_NO_CHAINS = array("I", [0])
+"""Copied, or shared by all pages that have nothing of it, and never written to: scattered small writes make no full
+pages. A copy takes no more than it holds, where an array made of bytes has room to grow, a sixteenth of it."""
 
 _ALL_BLOCKS = np.arange(PAGE_BLOCKS, dtype=np.uint32)
 
 
 class Page:
-    """Base entries of 4096 neighbouring blocks. `head` is the row of the newest patch, 0 for none."""
+    """Base entries of 4096 neighbouring blocks, and where the patches of each begin: 20 bytes a block, and 4 for each
+    that has patches.
 
-    __slots__ = ("head", "length", "location", "tag")
+    `span` is the length of the frame in its lower `LENGTH_BITS`, and above these the number of the block's chain in
+    `chains`, 0 for none. There stands the row of its newest patch, 0 for none: a chain that ended keeps its number for
+    the next patches of that block, so a page never has more than it has blocks.
+    """
+
+    __slots__ = ("chains", "location", "span", "tag")
 
     def __init__(self) -> None:
         self.location = _NO_LOCATIONS
         self.tag = _NO_TAGS
-        self.length = _NO_LENGTHS
-        self.head = _NO_HEADS[:]
+        self.span = _NO_SPANS
+        self.chains = _NO_CHAINS
 
     def copy(self) -> "Page":
         """Another page with the same entries."""
         page = Page()
         if self.location is not _NO_LOCATIONS:
-            page.location, page.tag, page.length = self.location[:], self.tag[:], self.length[:]
-        page.head = self.head[:]
+            page.location, page.tag = self.location[:], self.tag[:]
+        if self.span is not _NO_SPANS:
+            page.span = self.span[:]
+        if self.chains is not _NO_CHAINS:
+            page.chains = self.chains[:]
         return page
 
     def equals(self, other: "Page") -> bool:
         """Whether the other has the same entries: 20 us if so. Rows of patches are those of the own table of each."""
-        return (self.head, self.location, self.tag, self.length) == (
-            other.head,
+        return (self.chains, self.location, self.tag, self.span) == (
+            other.chains,
             other.location,
             other.tag,
-            other.length,
+            other.span,
         )
+
+    def length(self, at: int) -> int:
+        """Bytes of the sealed frame of a block; of zeros it says nothing."""
+        return self.span[at] & SEALED_MAX
+
+    def head(self, at: int) -> int:
+        """The row of the newest patch of a block, 0 for none."""
+        return self.chains[self.span[at] >> LENGTH_BITS]
+
+    def set_base(self, at: int, *, location: int, length: int, tag: int) -> None:
+        """Whatever patches a block has, this lies below them. BrokenInvariant: no frame is as long."""
+        if length > SEALED_MAX:
+            raise _too_long(length)
+        self.make_bases()
+        self.location[at], self.tag[at] = location, tag
+        self.span[at] = self.span[at] & ~SEALED_MAX | length
+
+    def set_head(self, at: int, row: int) -> None:
+        """The patches of a block begin at this row; 0: it has none."""
+        number = self.span[at] >> LENGTH_BITS
+        if number:
+            self.chains[number] = row
+        elif row:
+            self._make_chains()
+            self.span[at] |= len(self.chains) << LENGTH_BITS
+            self.chains.append(row)
+
+    # --- many at once, as columns
+
+    def lengths(self) -> NDArray[np.uint32]:
+        """`length` of each block."""
+        return np.frombuffer(self.span, np.uint32) & np.uint32(SEALED_MAX)
+
+    def heads(self) -> NDArray[np.uint32]:
+        """`head` of each block: a copy, since an array does not grow while numpy looks at it."""
+        found: NDArray[np.uint32] = np.frombuffer(self.chains, np.uint32)[self._numbers()]
+        return found
+
+    def set_bases(
+        self,
+        at: NDArray[np.integer],
+        *,
+        location: NDArray[np.unsignedinteger],
+        length: NDArray[np.unsignedinteger],
+        tag: NDArray[np.unsignedinteger],
+    ) -> None:
+        """`set_base` of several blocks, each at most once; at least one."""
+        if (longest := int(length.max())) > SEALED_MAX:
+            raise _too_long(longest)
+        self.make_bases()
+        np.frombuffer(self.location, np.uint64)[at] = location
+        np.frombuffer(self.tag, np.uint64)[at] = tag
+        span = np.frombuffer(self.span, np.uint32)
+        span[at] = span[at] & np.uint32(SEALED_MAX ^ 0xFFFFFFFF) | length.astype(np.uint32, copy=False)
+
+    def set_heads(self, at: NDArray[np.integer], rows: NDArray[np.uint32]) -> None:
+        """`set_head` of several blocks, each at most once, to rows that are none of them 0."""
+        self._make_chains()
+        numbers = self._numbers()[at]
+        new = np.flatnonzero(numbers == 0)
+        numbers[new] = np.arange(len(self.chains), len(self.chains) + len(new), dtype=np.uint32)
+        np.frombuffer(self.span, np.uint32)[at[new]] |= numbers[new] << np.uint32(LENGTH_BITS)
+        # All at once and no more: what is added one by one has room to grow.
+        self.chains = self.chains + array("I", bytes(4 * len(new)))
+        np.frombuffer(self.chains, np.uint32)[numbers] = rows
+
+    def clear_heads(self, low: int, high: int) -> None:
+        """The blocks [low, high) have no patches."""
+        if self.chains is not _NO_CHAINS:
+            np.frombuffer(self.chains, np.uint32)[self._numbers()[low:high]] = 0
+
+    def _numbers(self) -> NDArray[np.uint32]:
+        return np.frombuffer(self.span, np.uint32) >> np.uint32(LENGTH_BITS)
 
     def make_bases(self) -> None:
         """From now on this page has base entries of its own."""
         if self.location is _NO_LOCATIONS:
             self.location = _NO_LOCATIONS[:]
             self.tag = _NO_TAGS[:]
-            self.length = _NO_LENGTHS[:]
+        if self.span is _NO_SPANS:
+            self.span = _NO_SPANS[:]
+
+    def _make_chains(self) -> None:
+        if self.span is _NO_SPANS:
+            self.span = _NO_SPANS[:]
+        if self.chains is _NO_CHAINS:
+            self.chains = _NO_CHAINS[:]
 
     def blocks(self, number: int) -> NDArray[np.uint32]:
         """The block of each row, if this is page `number`."""
         return _ALL_BLOCKS + np.uint32(number << PAGE_SHIFT)
+
+
+def _too_long(length: int) -> BrokenInvariant:
+    return BrokenInvariant(f"no frame has {length} bytes, as is said of one")
 
 
 class DeltaPage:
@@ -107,6 +205,14 @@ class DeltaPage:
     def blocks(self, number: int) -> NDArray[np.uint32]:
         """The block of each row, if this is page `number`."""
         return np.array(self.at, np.uint32) + np.uint32(number << PAGE_SHIFT)
+
+    def lengths(self) -> NDArray[np.uint32]:
+        """The column: a copy, since an array does not grow while numpy looks at it."""
+        return np.array(self.length, np.uint32)
+
+    def heads(self) -> NDArray[np.uint32]:
+        """The column: a copy too."""
+        return np.array(self.head, np.uint32)
 
 
 def allocated_page() -> Page:

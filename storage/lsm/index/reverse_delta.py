@@ -94,8 +94,8 @@ class ReverseDelta:
         kept.at = array("H", range(PAGE_BLOCKS))
         if page is None:
             page = Page()
-        kept.location, kept.tag, kept.length = page.location[:], page.tag[:], page.length[:]
-        kept.head = page.head[:]
+        kept.location, kept.tag = page.location[:], page.tag[:]
+        kept.length, kept.head = array("I", page.lengths().tobytes()), array("I", page.heads().tobytes())
         held = [] if old is None else list(old.at)
         for row, at in enumerate(held):
             if old is not None:

@@ -87,7 +87,7 @@ def has_another_tag(engine: Engine, first: dict[int, FrameRef]) -> None:
 
 def widens_a_patch(engine: Engine, first: dict[int, FrameRef]) -> None:
     index = head(engine)
-    row = index.pages[0].head[PATCHED]
+    row = index.pages[0].head(PATCHED)
     masks(index)[row] |= 1 << 20
 
 

@@ -158,7 +158,7 @@ def test_allocated_zeros_of_terabytes_share_a_page() -> None:
     assert next(index.find(PAGE_BLOCKS * 9)).content == ALLOCATED
     assert next(index.find(PAGE_BLOCKS * 8 + 1)).content == ALLOCATED
     assert ALLOCATED_PAGE.location[1] == ALLOCATED, "the shared one is never written"
-    assert not any(ALLOCATED_PAGE.head)
+    assert not ALLOCATED_PAGE.heads().any()
     index.zero_range(0, blocks, HOLE)
     assert len(index.pages) == 1
 
@@ -189,5 +189,5 @@ def test_what_a_block_costs() -> None:
     index = BlockMap()
     index.set_base(0, location=1 << 32, length=1, tag=1)
     page = index.pages[0]
-    columns = sum(sys.getsizeof(column) for column in (page.location, page.tag, page.length, page.head))
-    assert columns / PAGE_BLOCKS < 26
+    columns = sum(sys.getsizeof(column) for column in (page.location, page.tag, page.span, page.chains))
+    assert columns / PAGE_BLOCKS < 22
