@@ -21,7 +21,11 @@ STORE_THREADS = 32
 """Requests to the store under way at once: at 25 ms a request this is 1,280 requests a second."""
 
 CODEC_THREADS = 2
-"""Compression and sealing. The AEAD holds the interpreter lock, so more threads than cores gain nothing."""
+"""Compression and sealing: as much as two cores do."""
+
+LOG_THREADS = 1
+"""The same of objects of the log, which are sealed one after the other: somebody may wait for one, and nobody for the
+SSTs that the others are busy with."""
 
 
 class Env(Protocol):
@@ -40,7 +44,7 @@ class Env(Protocol):
         """A number in [0, 1) that spreads retries."""
 
     async def run(self, pool: str, function: Callable[..., T], *args: object) -> T:
-        """Run `function(*args)` in the pool named "store" or "codec" and return its result."""
+        """Run `function(*args)` in the pool named "store", "codec" or "log" and return its result."""
 
     def close(self) -> None:
         """Stop the threads."""
@@ -53,6 +57,7 @@ class RealEnv:
         self._pools = {
             "store": ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store"),
             "codec": ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec"),
+            "log": ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="log"),
         }
 
     def monotonic(self) -> float:

@@ -41,7 +41,7 @@ HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 96
 
 PART_BYTES_MAX = 256 * KIB
-"""Plaintext of one part. The AEAD holds the interpreter lock, 66 us for this much: short enough for the event loop."""
+"""Plaintext of one part: 66 us of AEAD, short enough for the event loop."""
 
 _LENGTH = struct.Struct("<I")
 _PART_NUMBER = struct.Struct("<I")

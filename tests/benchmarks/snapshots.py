@@ -200,7 +200,7 @@ def under_load(server: Server) -> None:
         print(f"snapshot of {what} with nobody writing: {statistics.median(took) * 1e3:.0f} ms, {count:.1f} PUTs")
 
 
-def taken(server: Server, devices: list[str], name: str, count: int) -> list[float]:
+def taken(server: Server, devices: list[str], name: str, count: int, *, pause: float = PAUSE_SECONDS) -> list[float]:
     """Seconds that each of so many snapshots took."""
     found = []
     with asking(server) as admin:
@@ -208,7 +208,7 @@ def taken(server: Server, devices: list[str], name: str, count: int) -> list[flo
             began = time.monotonic()
             admin.perform(CreateSnapshot(devices, f"{name}-{number}", None))
             found.append(time.monotonic() - began)
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(pause)
     return found
 
 

@@ -25,7 +25,7 @@ from storage.format.manifest import flushed
 from storage.format.names import wal_name
 from storage.format.sst import SstBuilder
 from storage.lsm.flush.complete import complete_sectors
-from storage.lsm.flush.flush_plan import FlushPlan, add, block_bytes, chunks, plan
+from storage.lsm.flush.flush_plan import FlushPlan, add, plan_objects
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.index.install import Installer, Written
 from storage.lsm.layer import Layer
@@ -185,13 +185,16 @@ class MemtableFlush:
 
     async def _write(self, sealed: Memtable) -> tuple[list[RangeZero], list[Written]]:
         """Upload everything of a sealed, acknowledged and completed memtable."""
-        blocks, ranges = await self._ssts.encode(partial(plan, sealed, full_sectors_min=self._options.full_sectors_min))
-        groups = list(chunks(blocks, self._ssts.pace.object_bytes))
-        if ranges and not groups:
-            groups = [[]]
+        planned = partial(
+            plan_objects,
+            sealed,
+            full_sectors_min=self._options.full_sectors_min,
+            object_bytes=self._ssts.pace.object_bytes,
+        )
+        groups, ranges, total = await self._ssts.encode(planned)
         written = []
-        done, total = 0, max(block_bytes(blocks), 1)
-        for position, group in enumerate(groups):
+        done = 0
+        for position, (group, size) in enumerate(groups):
             spans = ranges if position == 0 else []
             builder = self._ssts.builder()
             frames: list[Decoded | None] = []
@@ -208,9 +211,8 @@ class MemtableFlush:
                 return builder.finish()
 
             sst, content = await self._ssts.encode(build)
-            size = block_bytes(group)
             done += size
-            self._writes.flushing(done / total)
+            self._writes.flushing(done / max(total, 1))
             await self._ssts.upload(sst, content, size)
             written.append(Written(sst, builder.entries, frames))
         return ranges, written

@@ -81,7 +81,7 @@ class LogSealer:
                 return seal_object(self._cipher, header, body, self._part_bytes)
 
             small = sum(cut.size for cut in batch.cuts) <= self._inline_bytes_max
-            content, batch.tag = seal() if small else await self._env.run("codec", seal)
+            content, batch.tag = seal() if small else await self._env.run("log", seal)
             self._position.sealed(batch.tag)
             batch.size = len(content)
             return content
