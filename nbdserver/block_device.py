@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from nbdserver.protocol.replies import Piece
+from storage.fetch_times import FetchTimes
 
 
 class WriteRateLimiter(Protocol):
@@ -117,8 +118,8 @@ class BlockDevice(Protocol):
     def read_cached(self, offset: int, length: int) -> Sequence[Piece] | None:
         """What memory can answer at once, or None."""
 
-    async def read(self, offset: int, length: int) -> Sequence[Piece]:
-        """The same from wherever it lies. StorageError if it cannot be had."""
+    async def read(self, offset: int, length: int, times: FetchTimes | None = None) -> Sequence[Piece]:
+        """The same from wherever it lies. StorageError if it cannot be had. `times` is told where the time went."""
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
         """Link `data` and return the sequence number of the write."""

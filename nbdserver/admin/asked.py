@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from nbdserver.slow_operations import SlowOperation
 from storage.errors import NotFound
 
 Answer = dict[str, Any]
@@ -20,6 +21,9 @@ class Clients(Protocol):
     def disconnect(self, number: int) -> str:
         """Drop one; what it was called. NotFound."""
 
+    def slow_operations(self, after: int = 0) -> list[SlowOperation]:
+        """What clients waited long for: what ended, with numbers above `after`, and then what is under way."""
+
     async def accept(self, export: str) -> list[str]:
         """Refuse nobody this export any more for what was lost; gives whom it was refused."""
 
@@ -35,6 +39,9 @@ class NoClients:
 
     def disconnect(self, number: int) -> str:
         raise NotFound("the store is not served here, so it has no clients")
+
+    def slow_operations(self, after: int = 0) -> list[SlowOperation]:
+        return []
 
     async def accept(self, export: str) -> list[str]:
         return []

@@ -18,6 +18,7 @@ from nbdserver.cli.serving.cmd_serve import serve
 from nbdserver.cli.serving.cmd_stats import stats
 from nbdserver.cli.serving.cmd_status import flush, status
 from nbdserver.cli.serving.cmd_top import top
+from nbdserver.cli.serving.cmd_trace import trace
 from nbdserver.cli.shared.config_file import find, read
 from nbdserver.cli.shared.exit_status import INTERRUPTED, report
 from nbdserver.cli.shared.standard import open_standard, write_out
@@ -93,6 +94,7 @@ for _command in (
     status,
     stats,
     top,
+    trace,
     dashboard,
     flush,
     check,

@@ -25,12 +25,13 @@ from nbdserver.server.byte_stream import ByteStream
 from nbdserver.server.client_identity import ClientIdentity
 from nbdserver.server.handshake_phase import HandshakePhase
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.operation_trace import Tracing
 from nbdserver.server.peer import prepare
 from nbdserver.server.peer_liveness import PeerLiveness
 from nbdserver.server.phase import Closing, Phase
 from nbdserver.server.transmission_phase import TransmissionPhase
 from nbdserver.tls import Credentials
-from nbdserver.traffic import Traffic, Waits
+from nbdserver.traffic import Traffic
 
 logger = logging.getLogger("nbdserver")
 
@@ -61,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         limits: Limits,
         budget: Budget,
         busy_poll: BusyPoll,
-        waits: Waits,
+        tracing: Tracing,
         *,
         number: int = 0,
         security: TlsMode = TlsMode.OFF,
@@ -79,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._limits = limits
         self._budget = budget
         self._busy_poll = busy_poll
-        self._waits = waits
+        self._tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._security = security
         self._credentials = credentials
@@ -178,7 +179,8 @@ class Connection(asyncio.BufferedProtocol):
     def attach(self, agreement: Agreement[Export], rest: bytes) -> None:
         """Enter the transmission phase."""
         export = agreement.export
-        shared = self._limits, self._budget, self._busy_poll, self._waits
+        tracer = self._tracing.of(self.client.number, self.client.peer.name, export.name)
+        shared = self._limits, self._budget, self._busy_poll, tracer
         phase = TransmissionPhase(self, self.stream, self._liveness, agreement, *shared)
         self.phase.leave()
         self.phase, self.agreement, self.export = phase, agreement, export

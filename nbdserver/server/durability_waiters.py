@@ -5,11 +5,11 @@ told anything, no error either: the connection is dropped, because a client that
 ignore the error of a FLUSH.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from nbdserver.block_device import BlockDevice
+from nbdserver.server.operation_trace import OperationTrace, TraceSpan
 from storage.histogram import Histogram
 
 
@@ -17,24 +17,33 @@ class DurabilityWaiters:
     """A queue of replies, each with the sequence number of the write it waits for, in ascending order of it."""
 
     def __init__(
-        self, device: BlockDevice, answer: Callable[[bytes], None], *, begin: Callable[[], None], waited: Histogram
+        self,
+        device: BlockDevice,
+        answer: Callable[[bytes, OperationTrace], None],
+        *,
+        begin: Callable[[], None],
+        waited: Histogram,
     ) -> None:
         """`begin`: a reply waits from now on; `answer`: it waits no longer, and `waited` knows for how long it did."""
         self._device = device
         self._answer = answer
         self._begin = begin
         self._waited = waited
-        self._clock = asyncio.get_running_loop().time
-        self._waiting: deque[tuple[int, bytes, float]] = deque()
+        self._waiting: deque[tuple[int, bytes, OperationTrace]] = deque()
         device.listen(self._became_durable)
 
-    def is_durable(self, sequence: int, reply: bytes) -> bool:
+    def is_durable(self, sequence: int, reply: bytes, trace: OperationTrace) -> bool:
         """Whether every write up to `sequence` is durable. If not, `reply` waits for that, and is given to `answer`."""
         if self._device.want_durable(sequence):
             return True
         self._begin()
-        self._waiting.append((sequence, reply, self._clock()))
+        trace.enter(TraceSpan.LOG)
+        self._waiting.append((sequence, reply, trace))
         return False
+
+    def traces(self) -> Iterator[OperationTrace]:
+        """Who waits, longest first."""
+        return (trace for _, _, trace in self._waiting)
 
     def close(self) -> None:
         """Answer nobody any more."""
@@ -45,6 +54,6 @@ class DurabilityWaiters:
         """Every write up to this one is durable."""
         waiting = self._waiting
         while waiting and waiting[0][0] <= sequence:
-            _, reply, since = waiting.popleft()
-            self._waited.add(self._clock() - since)
-            self._answer(reply)
+            _, reply, trace = waiting.popleft()
+            self._waited.add(trace.enter(TraceSpan.SENDING))
+            self._answer(reply, trace)

@@ -7,10 +7,11 @@ an old copy of a write that comes to life here would undo a newer one (see `tran
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nbdserver.block_device import WriteGate
+from nbdserver.server.operation_trace import OperationTrace
 
 logger = logging.getLogger("nbdserver")
 
@@ -23,6 +24,7 @@ class HeldWrite:
     change: Callable[[], int]
     length: int
     fua: bool
+    trace: OperationTrace
 
 
 class HeldWrites:
@@ -67,6 +69,10 @@ class HeldWrites:
         elif not self._at_gate:
             self._at_gate = True
             self._gate.when_open(self._turn, self._queue[0].length)
+
+    def traces(self) -> Iterator[OperationTrace]:
+        """Those that wait, longest first."""
+        return (held.trace for held in self._queue)
 
     def close(self) -> None:
         """None of them is applied any more."""

@@ -30,6 +30,8 @@ from nbdserver.server.client_report import describe
 from nbdserver.server.connection import Connection
 from nbdserver.server.connection_table import ConnectionTable
 from nbdserver.server.limits import RESERVE_BYTES, Budget, Limits
+from nbdserver.server.operation_trace import Tracing
+from nbdserver.slow_operations import SlowOperation, SlowOperations
 from nbdserver.tls import Credentials
 from nbdserver.traffic import Traffic, Waits
 from storage.env import Env, RealEnv
@@ -68,6 +70,8 @@ class Listener:
         self._busy_poll = BusyPoll()
         self.waits = Waits()
         """How long requests of all clients took that memory could not answer."""
+        self._slow = SlowOperations()
+        self._tracing = Tracing(self.waits, self._slow, self._env.monotonic, self._env.wall_clock)
         self._acceptors: list[Acceptor] = []
         self._sockets: list[tuple[Path, unix_sockets.Identity]] = []
         """Paths of our Unix sockets, and which file was there."""
@@ -115,6 +119,11 @@ class Listener:
             if (export := connection.export) is not None:
                 found[export.name] = found.get(export.name, Traffic()).plus(connection.traffic)
         return found
+
+    def slow_operations(self, after: int = 0) -> list[SlowOperation]:
+        """What clients waited long for: what ended, from number `after` on, and then what is under way."""
+        under_way = [each for connection in self._connections for each in connection.phase.slow_operations()]
+        return [*self._slow.remembered(after), *under_way]
 
     def clients_of(self, name: str) -> list[dict[str, object]]:
         """Those that have the device of that name, under whichever name they attached it."""
@@ -165,7 +174,7 @@ class Listener:
             self._limits,
             self._budget,
             self._busy_poll,
-            self.waits,
+            self._tracing,
             number=next(self._numbers),
             security=self._security,
             credentials=self._credentials,

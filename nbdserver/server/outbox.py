@@ -11,11 +11,12 @@ somebody was told of, or has read, outlives this process.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from nbdserver.block_device import WriteJournal
 from nbdserver.protocol.replies import Parts
+from nbdserver.server.operation_trace import OperationTrace, TraceSpan
 from nbdserver.server.reads import copied
 
 logger = logging.getLogger("nbdserver")
@@ -39,13 +40,15 @@ class Outbox:
         transport: ReplyTransport,
         journal: WriteJournal,
         give: Callable[[int], None],
+        traced: Callable[[OperationTrace], object],
         *,
         is_paused: Callable[[], bool],
         sent_all: Callable[[], None],
         fail: Callable[[], None],
     ) -> None:
-        """`give`: so many counted bytes are sent. `is_paused`: more than Limits.reply_bytes are unsent. `sent_all`:
-        `send_soon` has been done. `fail`: something happened that nobody foresaw.
+        """`give`: so many counted bytes are sent. `traced`: the reply of that operation is. `is_paused`: more than
+        Limits.reply_bytes are unsent. `sent_all`: `send_soon` has been done. `fail`: something happened that nobody
+        foresaw.
         """
         self.parts: Parts = []
         """What is ready; who adds data to it says so with `holds`."""
@@ -57,9 +60,10 @@ class Outbox:
         self._journal = journal
         self._unkept = journal.pending
         self._give = give
+        self._traced = traced
         self._is_paused = is_paused
-        self._leaving = 0
-        """Bytes that are counted for replies which the transport may not have sent yet."""
+        self._leaving: list[tuple[int, OperationTrace | None]] = []
+        """Of replies which the transport may not have sent yet: bytes that are counted for one, and its trace."""
         self._sent_all = sent_all
         self._fail = fail
         self._loop = asyncio.get_running_loop()
@@ -70,9 +74,12 @@ class Outbox:
         """Data of `length` bytes is among `parts`, or is about to be."""
         self.queued += length
 
-    def leaves(self, length: int) -> None:
-        """`length` bytes that were counted are in replies that are ready: count them until they are sent."""
-        self._leaving += length
+    def leaves(self, length: int, trace: OperationTrace | None = None) -> None:
+        """`length` bytes that were counted are in replies that are ready: count them until they are sent. So long the
+        operation that they answer takes."""
+        if trace is not None:
+            trace.enter(TraceSpan.SENDING)
+        self._leaving.append((length, trace))
 
     def send(self) -> None:
         """Hand everything that is ready to the transport."""
@@ -95,8 +102,15 @@ class Outbox:
 
     def sent(self) -> None:
         """The transport has sent (all but Limits.reply_bytes of) what it was given."""
-        leaving, self._leaving = self._leaving, 0
-        self._give(leaving)
+        leaving, self._leaving = self._leaving, []
+        self._give(sum(length for length, _ in leaving))
+        for _, trace in leaving:
+            if trace is not None:
+                self._traced(trace)
+
+    def traces(self) -> Iterator[OperationTrace]:
+        """The operations whose replies are ready and not sent."""
+        return (trace for _, trace in self._leaving if trace is not None)
 
     @property
     def bytes_taken(self) -> int:
@@ -108,7 +122,7 @@ class Outbox:
         """Send nothing more: what was not handed to the transport yet is dropped, and what comes is ignored."""
         self._closed = True
         self.parts.clear()
-        self._leaving = 0
+        self._leaving.clear()
 
     def _send_now(self) -> None:
         self._sending_soon = False

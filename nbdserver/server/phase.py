@@ -4,9 +4,10 @@ A `Connection` has one phase at a time and hands on to it what the event loop sa
 it: no session in the handshake, no deadline of the handshake in the transmission.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from nbdserver.slow_operations import SlowOperation
 from nbdserver.traffic import Traffic
 from storage.units import KIB
 
@@ -42,6 +43,8 @@ class Phase:
 
     buffer: Callable[[], memoryview]
     """Where the next bytes are to be put."""
+    slow_operations: Callable[[], Iterable[SlowOperation]] = tuple
+    """Those under way that are slow already."""
 
     @property
     def traffic(self) -> Traffic:

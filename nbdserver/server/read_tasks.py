@@ -6,16 +6,17 @@ reply is ready, with its bytes, which stay counted until they are sent.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from nbdserver.block_device import BlockDevice
+from nbdserver.protocol import wire
 from nbdserver.protocol.replies import Parts, Replies
 from nbdserver.server.admission import Admission
+from nbdserver.server.operation_trace import OperationTrace, Tracer, TraceSpan
 from nbdserver.server.outbox import Outbox
 from nbdserver.server.reads import StoreRead
 from storage import cancel
-from storage.histogram import Histogram
 
 logger = logging.getLogger("nbdserver")
 
@@ -29,27 +30,33 @@ class ReadTasks:
         replies: Replies,
         admission: Admission,
         outbox: Outbox,
+        tracer: Tracer,
         *,
-        waited: Histogram,
         fail: Callable[[], None],
     ) -> None:
-        """`waited` knows how long each took. `fail`: something happened that nobody foresaw."""
+        """`fail`: something happened that nobody foresaw."""
         self._admission = admission
         self._outbox = outbox
-        self._read = partial(StoreRead, device, replies, self._deliver, waited)
+        self._read = partial(StoreRead, device, replies, self._deliver, tracer.waits.read)
+        self._tracer = tracer
         self._fail = fail
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], OperationTrace] = {}
 
     def take(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool) -> bool:
         """Begin one, if there is room for it."""
+        trace = self._tracer.begin(cookie, wire.CMD_READ, offset, length, TraceSpan.STORE)
         if not self._admission.has_place() or not self._admission.take(length):
-            return False
+            return self._tracer.refused(cookie, trace)
         self._admission.begin()
-        task = self._loop.create_task(self._answer(self._read(cookie, offset, length, dont_fragment)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._loop.create_task(self._answer(self._read(cookie, offset, length, dont_fragment, trace)))
+        self._tasks[task] = trace
+        task.add_done_callback(self._tasks.pop)
         return True
+
+    def traces(self) -> Iterator[OperationTrace]:
+        """Those that are under way, longest first."""
+        return iter(self._tasks.values())
 
     def close(self) -> None:
         """End all of them."""
@@ -65,7 +72,7 @@ class ReadTasks:
             logger.exception("read_crashed", extra={"offset": read.offset, "length": read.length})
             self._fail()
             return
-        self._outbox.leaves(read.length)
+        self._outbox.leaves(read.length, read.trace)
         self._admission.end()
 
     def _deliver(self, parts: Parts, length: int) -> None:

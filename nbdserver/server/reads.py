@@ -7,14 +7,16 @@ fragments (DF) get all of it or an error.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nbdserver.block_device import BlockDevice
-from nbdserver.protocol.replies import ChunkedReplies, Parts, Replies
+from nbdserver.protocol.replies import ChunkedReplies, Parts, Piece, Replies
 from nbdserver.server.nbd_errors import nbd_error
+from nbdserver.server.operation_trace import OperationTrace
 from storage.buffers import retained_bytes
 from storage.errors import StorageError
+from storage.fetch_times import FetchTimes
 from storage.histogram import Histogram
 from storage.units import KIB, MIB
 
@@ -46,13 +48,12 @@ class StoreRead:
     offset: int
     length: int
     dont_fragment: bool
+    trace: OperationTrace
 
     async def answer(self) -> None:
         """Deliver the answer, data or error."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
         await self._answer()
-        self.waited.add(clock() - began)
+        self.waited.add(self.trace.read())
 
     async def _answer(self) -> None:
         replies = self.replies
@@ -73,9 +74,9 @@ class StoreRead:
     async def _at_once(self) -> None:
         parts: Parts = []
         try:
-            pieces = await self.device.read(self.offset, self.length)
+            pieces = await self._pieces(self.offset, self.length)
         except StorageError as error:
-            number = _failed(self.offset, self.length, error)
+            number = self._failed(self.offset, self.length, error)
             self.deliver([self.replies.error(self.cookie, number, _UNREAD)], 0)
         else:
             self.replies.data(parts, self.cookie, self.offset, self.length, pieces, dont_fragment=self.dont_fragment)
@@ -84,13 +85,25 @@ class StoreRead:
     async def _part(self, replies: ChunkedReplies, offset: int, length: int) -> None:
         parts: Parts = []
         try:
-            pieces = await self.device.read(offset, length)
+            pieces = await self._pieces(offset, length)
         except StorageError as error:
-            number = _failed(offset, length, error)
+            number = self._failed(offset, length, error)
             self.deliver([replies.error_at(self.cookie, number, _UNREAD, offset)], 0)
         else:
             replies.part(parts, self.cookie, offset, pieces)
             self.deliver(copied(parts), length)
+
+    async def _pieces(self, offset: int, length: int) -> Sequence[Piece]:
+        times = FetchTimes()
+        try:
+            return await self.device.read(offset, length, times)
+        finally:
+            self.trace.part_read(times)
+
+    def _failed(self, offset: int, length: int, error: StorageError) -> int:
+        self.trace.failed = True
+        logger.warning("read_failed", extra={"offset": offset, "length": length, "error": str(error)})
+        return nbd_error(error)
 
 
 def copied(parts: Parts) -> Parts:
@@ -100,8 +113,3 @@ def copied(parts: Parts) -> Parts:
 
 def _keeps_much(part: memoryview) -> bool:
     return len(part) <= COPY_BYTES_MAX or retained_bytes(part) > VIEWED_BYTES_MAX
-
-
-def _failed(offset: int, length: int, error: StorageError) -> int:
-    logger.warning("read_failed", extra={"offset": offset, "length": length, "error": str(error)})
-    return nbd_error(error)

@@ -18,8 +18,9 @@ and more than usual is taken of what follows, until the client is known to be th
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterator
 from functools import partial
+from itertools import chain, islice
 from typing import Protocol
 
 import numpy
@@ -34,9 +35,9 @@ from nbdserver.server.durability_waiters import DurabilityWaiters
 from nbdserver.server.held_writes import HeldWrite, HeldWrites
 from nbdserver.server.limits import Budget, Limits
 from nbdserver.server.nbd_errors import nbd_error
+from nbdserver.server.operation_trace import UNDER_WAY_MAX, OperationTrace, Tracer, TraceSpan
 from nbdserver.server.outbox import Outbox, ReplyTransport
 from nbdserver.server.read_tasks import ReadTasks
-from nbdserver.traffic import Waits
 from storage.errors import StorageError
 
 logger = logging.getLogger("nbdserver")
@@ -77,7 +78,7 @@ class Session:
         replies: Replies,
         limits: Limits,
         budget: Budget,
-        waits: Waits,
+        tracer: Tracer,
         status: BlockStatus,
     ) -> None:
         self.ending = False
@@ -89,6 +90,7 @@ class Session:
             transport,
             device.journal,
             self.admission.give,
+            tracer.sent,
             is_paused=lambda: owner.write_paused,
             sent_all=self._go_on,
             fail=owner.fail,
@@ -97,11 +99,14 @@ class Session:
         """The same list for the life of both."""
         self._device, self._gate = device, device.gate
         self._owner, self._replies, self._status, self._reply_bytes = owner, replies, status, limits.reply_bytes
-        self._read_tasks = ReadTasks(device, replies, self.admission, self.outbox, waited=waits.read, fail=owner.fail)
+        self._tracer = tracer
+        self._read_tasks = ReadTasks(device, replies, self.admission, self.outbox, tracer, fail=owner.fail)
         self._loop = asyncio.get_running_loop()
         self._limiter = device.gate.rate_limiter(self._loop.time)
         self._held = HeldWrites(device.gate, may_go=self._may_go, carry_out=self._carry_out_held, fail=owner.fail)
-        self._durability = DurabilityWaiters(device, self._finish, begin=self.admission.begin, waited=waits.flush)
+        self._durability = DurabilityWaiters(
+            device, self._finish, begin=self.admission.begin, waited=tracer.waits.flush
+        )
         self._closed = False
 
     # The handler's methods, which protocol.transmission.Handler describes
@@ -121,7 +126,8 @@ class Session:
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         gate = self._gate
         if fua or gate.closed or gate.slows or self._held.active:
-            return self._change(cookie, partial(self._device.write, offset, data), len(data), fua=fua)
+            trace = self._tracer.begin(cookie, wire.CMD_WRITE, offset, len(data), TraceSpan.GATE)
+            return self._change(HeldWrite(cookie, partial(self._device.write, offset, data), len(data), fua, trace))
         try:
             self._device.write(offset, data)
         except StorageError as error:
@@ -136,12 +142,15 @@ class Session:
         if self.admission.is_enough(1):
             return False
         change = partial(self._device.zero, offset, length, allocated=allocated)
-        return self._change(cookie, change, 0, fua=fua)
+        command = wire.CMD_WRITE_ZEROES if allocated else wire.CMD_TRIM
+        trace = self._tracer.begin(cookie, command, offset, length, TraceSpan.GATE)
+        return self._change(HeldWrite(cookie, change, 0, fua, trace))
 
     def flush(self, cookie: bytes) -> bool:
+        trace = self._tracer.begin(cookie, wire.CMD_FLUSH, 0, 0, TraceSpan.LOG)
         if not self.admission.has_place():
-            return False
-        self._answer_when_durable(cookie, self._device.last_sequence)
+            return self._tracer.refused(cookie, trace)
+        self._answer_when_durable(cookie, self._device.last_sequence, trace)
         return True
 
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
@@ -200,11 +209,17 @@ class Session:
     def close(self) -> None:
         """The connection is gone: end everything that was under way for it."""
         self._closed = True
+        self._tracer.dropped(self.traces())
         self._read_tasks.close()
         self.outbox.close()
         self._held.close()
         self._durability.close()
         self.admission.close()
+
+    def traces(self) -> Iterator[OperationTrace]:
+        """The oldest of each kind that is under way."""
+        kinds = self._held, self._durability, self._read_tasks, self.outbox
+        return chain.from_iterable(islice(kind.traces(), UNDER_WAY_MAX) for kind in kinds)
 
     # READs that take long
 
@@ -224,33 +239,37 @@ class Session:
 
     # Writes that are held, or answered later
 
-    def _change(self, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> bool:
-        """A write with data of `length`, whatever the gate says."""
+    def _change(self, write: HeldWrite) -> bool:
+        """A write, whatever the gate says."""
         if not self.admission.has_place():
-            return False
+            return self._tracer.refused(write.cookie, write.trace)
         if not self._gate.closed and not self._held.active:
-            self._carry_out(cookie, change, length, fua=fua)
+            self._carry_out(write)
             self.admission.release_payload()
             return True
-        if not self.admission.keep_payload(length):
-            return False
+        if not self.admission.keep_payload(write.length):
+            return self._tracer.refused(write.cookie, write.trace)
         self.admission.begin()
-        self._held.add(HeldWrite(cookie, change, length, fua))
+        self._held.add(write)
         return True
 
-    def _carry_out(self, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> None:
+    def _carry_out(self, write: HeldWrite) -> None:
         try:
-            sequence = change()
+            sequence = write.change()
         except StorageError as error:
-            self._failed(cookie, error)
+            self._failed(write.cookie, error)
+            write.trace.failed = True
+            self.outbox.leaves(0, write.trace)
             return
-        if fua:
-            self._answer_when_durable(cookie, sequence)
+        if write.fua:
+            self._answer_when_durable(write.cookie, sequence, write.trace)
         elif self._gate.slows:
             self.admission.begin()
-            self._loop.call_later(self._limiter.delay(length), self._finish, self._replies.done(cookie))
+            delay = self._limiter.delay(write.length)
+            self._loop.call_later(delay, self._finish, self._replies.done(write.cookie), write.trace)
         else:
-            self._parts.append(self._replies.done(cookie))
+            self._parts.append(self._replies.done(write.cookie))
+            self.outbox.leaves(0, write.trace)
 
     def _may_go(self) -> bool:
         """Whether a held write may be applied: not if its client has left without saying DISC, or may have.
@@ -269,7 +288,7 @@ class Session:
 
     def _carry_out_held(self, held: HeldWrite) -> None:
         self.admission.end()
-        self._carry_out(held.cookie, held.change, held.length, fua=held.fua)
+        self._carry_out(held)
         self.admission.give(held.length)
 
     def _failed(self, cookie: bytes, error: StorageError) -> None:
@@ -277,20 +296,18 @@ class Session:
         logger.warning("write_failed", extra={"error": str(error)})
         self.refuse(cookie, nbd_error(error), "the data could not be written")
 
-    def _answer_when_durable(self, cookie: bytes, sequence: int) -> None:
+    def _answer_when_durable(self, cookie: bytes, sequence: int, trace: OperationTrace) -> None:
         reply = self._replies.done(cookie)
-        if self._durability.is_durable(sequence, reply):
+        if self._durability.is_durable(sequence, reply, trace):
             self._parts.append(reply)
+            self.outbox.leaves(0, trace)
 
-    def _finish(self, reply: bytes) -> None:
+    def _finish(self, reply: bytes, trace: OperationTrace) -> None:
         """A reply that had to wait may go out."""
         if not self._closed:
             self._parts.append(reply)
+            self.outbox.leaves(0, trace)
             self.admission.end()
-
-    def end_when_idle(self) -> None:
-        """No further request will come."""
-        self.ending = True
 
     def _go_on(self) -> None:
         """All that was ready has been sent."""

@@ -27,13 +27,14 @@ from nbdserver.server.block_status import BlockStatus
 from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.byte_stream import ByteStream
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.operation_trace import Tracer
 from nbdserver.server.peer_liveness import PeerLiveness
 from nbdserver.server.phase import Phase, PhaseOwner, shared_buffer
 from nbdserver.server.read_only import ReadOnlySession
 from nbdserver.server.session import Session
 from nbdserver.server.stale_requests import StaleRequests
 from nbdserver.server.throughput import Progress
-from nbdserver.traffic import Traffic, Waits
+from nbdserver.traffic import Traffic
 
 
 class TransmissionPhase(Phase):
@@ -48,13 +49,14 @@ class TransmissionPhase(Phase):
         limits: Limits,
         budget: Budget,
         busy_poll: BusyPoll,
-        waits: Waits,
+        tracer: Tracer,
     ) -> None:
         export = agreement.export
         kind = ReadOnlySession if export.read_only else Session
         replies = replies_in(agreement.dialect)
         status = BlockStatus(export.maps(agreement.contexts))
-        self.session = kind(self, stream.transport, export.device, replies, limits, budget, waits, status)
+        self.session = kind(self, stream.transport, export.device, replies, limits, budget, tracer, status)
+        self.slow_operations = lambda: tracer.under_way(self.session.traces(), "under way")
         self._admission = self.session.admission
         self._outbox = self.session.outbox
         self._transmission = transmission_in(agreement, self.session)
@@ -132,7 +134,7 @@ class TransmissionPhase(Phase):
         self._draining = True
         self.buffer = lambda: shared_buffer  # what comes is dropped, so that the end behind it is seen
         self._stream.read_on()
-        self.session.end_when_idle()
+        self.session.ending = True
         return True
 
     @property

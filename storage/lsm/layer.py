@@ -18,6 +18,7 @@ from collections.abc import Callable
 from storage.buffers import Buffer
 from storage.cache.frame_cache import FRESH_KEYS, Decoded, FrameCache
 from storage.errors import Unreadable
+from storage.fetch_times import FetchTimes
 from storage.format.blocks import ALLOCATED, FrameRef
 from storage.format.frame import (
     BLOCK_BYTES,
@@ -170,9 +171,9 @@ class Layer:
                 if isinstance(found.content, FrameRef):
                     self._cache.discard(found.content.location)
 
-    async def read(self, offset: int, length: int) -> list[Piece]:
+    async def read(self, offset: int, length: int, times: FetchTimes | None = None) -> list[Piece]:
         """The pieces of a range, fetched if need be. Corrupt if any of it cannot be authenticated; Unreadable if the
-        store withholds an object that it needs.
+        store withholds an object that it needs. In `times` it is noted where the time went.
         """
         fetched: dict[int, Decoded] = {}
         while True:
@@ -185,7 +186,7 @@ class Layer:
                     self._read_ahead.miss(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
                 )
             self.gathered.fetched(assembly.missing)
-            fetched.update(await self._source.fetch(self.number, assembly.missing))
+            fetched.update(await self._source.fetch(self.number, assembly.missing, times))
 
     def _gather(self, assembly: Assembly, offset: int, length: int) -> list[Piece]:
         pieces: list[Piece] = []

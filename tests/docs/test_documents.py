@@ -38,6 +38,7 @@ MORE_PAGES = [
     ("detach",),
     ("gc",),
     ("replicate",),
+    ("trace",),
     ("snapshot", "create"),
     ("snapshot", "rollback"),
 ]

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from nbdserver.cli import main
+from nbdserver.server.operation_trace import OperationTrace
 from nbdserver.server.session import Session
 from storage.buffers import Buffer
 from storage.fs.devices.device import Device
@@ -14,7 +15,7 @@ BUFFER_BYTES = 4 << 20
 
 
 def flush_is_answered_before_it_is_durable() -> None:
-    def answer(self: Session, cookie: bytes, sequence: int) -> None:
+    def answer(self: Session, cookie: bytes, sequence: int, trace: OperationTrace) -> None:
         self._device.want_durable(sequence)
         self.outbox.parts.append(self._replies.done(cookie))
 
@@ -24,8 +25,8 @@ def flush_is_answered_before_it_is_durable() -> None:
 def a_flush_that_takes_long_drops_its_client() -> None:
     right = Session._answer_when_durable
 
-    def answer(self: Session, cookie: bytes, sequence: int) -> None:
-        right(self, cookie, sequence)
+    def answer(self: Session, cookie: bytes, sequence: int, trace: OperationTrace) -> None:
+        right(self, cookie, sequence, trace)
 
         def look() -> None:
             if any(waiting == sequence for waiting, *_ in self._durability._waiting):

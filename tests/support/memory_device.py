@@ -12,6 +12,7 @@ from nbdserver.access import AccessList
 from nbdserver.exports import Exports
 from nbdserver.protocol.replies import Piece
 from storage.errors import NotFound
+from storage.fetch_times import FetchTimes
 
 SECTOR = 4096
 BLOCK = 1 << 18
@@ -131,7 +132,7 @@ class MemoryDevice:
             return None
         return self._pieces(offset, length)
 
-    async def read(self, offset: int, length: int) -> list[Piece]:
+    async def read(self, offset: int, length: int, times: FetchTimes | None = None) -> list[Piece]:
         self.reads_under_way += 1
         try:
             if self.misses is not None:

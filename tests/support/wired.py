@@ -15,7 +15,9 @@ from nbdserver.exports import Exports
 from nbdserver.server.busy_poll import BusyPoll
 from nbdserver.server.connection import Connection
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.operation_trace import Tracing
 from nbdserver.server.transmission_phase import TransmissionPhase
+from nbdserver.slow_operations import SlowOperations
 from nbdserver.traffic import Waits
 from tests.support.answers import read_answers
 from tests.support.idle import comes_true, idle
@@ -42,7 +44,12 @@ class Wire:
         """The server has ended its stream."""
         self.busy_poll = BusyPoll()
         self.waits = Waits()
-        shared = budget or Budget(self.limits.memory_bytes), self.busy_poll, self.waits
+        self.slow = SlowOperations()
+        self.later = 0.0
+        """Seconds by which the clock of traces is ahead; whoever adds to it lets what is under way take so long."""
+        self.looks_at_clock = 0
+        tracing = Tracing(self.waits, self.slow, self._clock, lambda: 1e9 + self.later)
+        shared = budget or Budget(self.limits.memory_bytes), self.busy_poll, tracing
         self.connection = Connection(_Nobody(), exports, self.limits, *shared)
         self.connection.connection_made(cast(asyncio.BaseTransport, self))
 
@@ -56,6 +63,10 @@ class Wire:
             self._lose()
         self.ours.close()
         self._theirs.close()
+
+    def _clock(self) -> float:
+        self.looks_at_clock += 1
+        return self.later
 
     # What the client does
 

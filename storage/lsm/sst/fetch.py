@@ -25,6 +25,7 @@ from storage.bucket.outage import REFUSALS, Outage
 from storage.cache.frame_cache import Decoded, FrameCache
 from storage.env import Env
 from storage.errors import Corrupt, StorageError, Unavailable, Unreadable
+from storage.fetch_times import FetchTimes
 from storage.format.blocks import FrameRef
 from storage.format.frame import FrameCodec
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -34,7 +35,7 @@ from storage.lsm.sst.get_slots import GetSlot, GetSlots
 from storage.lsm.sst.quarantine import NOBODY, Quarantine
 from storage.lsm.sst.ranges import coalesce
 from storage.lsm.sst.suspects import Suspects
-from storage.lsm.sst.wanted import Waiter, Wanted
+from storage.lsm.sst.wanted import Waiter, Wanted, note_times
 from storage.objects.base import ObjectStore
 
 READ_SECONDS_MAX = 60.0
@@ -86,14 +87,18 @@ class FrameSource:
 
     # --- asking
 
-    async def fetch(self, layer: int, refs: Iterable[FrameRef]) -> dict[int, Decoded]:
+    async def fetch(self, layer: int, refs: Iterable[FrameRef], times: FetchTimes | None = None) -> dict[int, Decoded]:
         """The decoded frames by location. Corrupt if one of them does not open or is not there; Unreadable if its
-        object is withheld for a minute while the store gives others.
+        object is withheld for a minute while the store gives others. In `times` it is noted where the time went.
         """
+        asked = self._env.monotonic()
         waiters = [(ref.location, self._wait_for(ref, layer, READ_SECONDS_MAX)) for ref in refs]
+        waited = [self._waiting[location] for location, _ in waiters if location in self._waiting]
         try:
             return {location: await waiter.future for location, waiter in waiters}
         finally:
+            if times is not None:
+                note_times(times, waited, asked, self._env.monotonic())
             for _, waiter in waiters:
                 waiter.future.cancel()
 
@@ -237,8 +242,11 @@ class FrameSource:
                 self._start(wanted, slot)
 
     def _start(self, group: list[Wanted], slot: GetSlot) -> None:
+        now = self._env.monotonic()
         for wanted in group:
             wanted.under_way = True
+            wanted.gets += 1
+            wanted.began = now
 
         def done(task: asyncio.Task[None]) -> None:
             slot.end()
@@ -268,11 +276,15 @@ class FrameSource:
             slot.end()
             self._dispatch_soon()
 
+        def answered() -> None:
+            for wanted in group:
+                wanted.answered = self._env.monotonic()
+
         began = self._env.monotonic()
         results: list[Decoded | StorageError] | list[Exception]
         try:
             try:
-                results = await self._reader.read([wanted.ref for wanted in group], absent)
+                results = await self._reader.read([wanted.ref for wanted in group], absent, answered)
             except REFUSALS as error:
                 slot.leave()  # why it was refused may take seconds to find out, which others need not wait for
                 self._dispatch_soon()

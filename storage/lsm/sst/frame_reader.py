@@ -46,12 +46,14 @@ class FrameReader:
         self._on_missing = on_missing
         self._absent = asyncio.Semaphore(ABSENT_IN_FLIGHT)
 
-    async def read(self, group: list[FrameRef], leave: Callable[[], None]) -> list[Decoded | StorageError]:
+    async def read(
+        self, group: list[FrameRef], leave: Callable[[], None], answered: Callable[[], None]
+    ) -> list[Decoded | StorageError]:
         """What each frame of a group holds, or what is wrong with it alone. REFUSALS: the store did not give them, or
         not within a minute. Corrupt: the object is missing, and nothing explains that.
 
         `leave` is called where the store says that it is not there, before that is waited out: from then on the GET
-        needs no slot among the others.
+        needs no slot among the others. `answered` is called when bytes are there, and not opened yet.
         """
         name = self._sst_numbers.name(group[0].location)
         start = group[0].location & OFFSET_MASK
@@ -70,6 +72,7 @@ class FrameReader:
 
         async def attempt() -> list[Decoded | StorageError]:
             raw = await get_despite_missing(self._store, ask, on_missing=absent)
+            answered()
             return await self._env.run("codec", self._decode, name, raw, start, group)
 
         try:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from storage.cache.frame_cache import Decoded
+from storage.fetch_times import OBJECTS_MAX, FetchTimes
 from storage.format.blocks import FrameRef
 from storage.lsm.sst.ranges import coalesce
 
@@ -43,6 +44,12 @@ class Wanted:
     newest: float = 0.0
     """When the newest GET began that was in vain since then."""
     under_way: bool = False
+    gets: int = 0
+    """GETs that were begun for it."""
+    began: float = 0.0
+    """When the newest of them began."""
+    answered: float = 0.0
+    """When the store's answer with it was there; 0: it is not."""
 
     @property
     def missed(self) -> bool:
@@ -77,6 +84,24 @@ class Wanted:
         for waiter in self.waiters:
             if not waiter.future.done() and now - since >= waiter.patience and (proven or waiter.urgent):
                 waiter.future.set_exception(error)
+
+
+def note_times(times: FetchTimes, wanted: list[Wanted], asked: float, now: float) -> None:
+    """A round of fetching that began at `asked` is over: add where its time went, by the frame whose answer came last.
+    Who came to a GET that was under way waited for the rest of it alone.
+    """
+    if not wanted:
+        return
+    last = max(wanted, key=lambda each: (each.answered or now, each.began))
+    began = min(max(last.began, asked), now) if last.gets else now
+    answered = min(max(last.answered, began), now) if last.answered else now
+    times.waiting += began - asked
+    times.store += answered - began
+    times.decoding += now - answered
+    times.requests += len({(each.name, each.began) for each in wanted if each.gets})
+    times.tries = max(times.tries, *(each.gets for each in wanted))
+    names = dict.fromkeys(each.name for each in wanted)
+    times.objects += [name for name in names if name not in times.objects][: OBJECTS_MAX - len(times.objects)]
 
 
 def next_retries(apart: list[Wanted], now: float, room: int, gap_bytes_max: int) -> list[list[Wanted]]:

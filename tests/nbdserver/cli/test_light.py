@@ -75,6 +75,7 @@ def test_the_commands() -> None:
         "debug object",
         "stats",
         "top",
+        "trace",
         "dashboard",
         "compact",
         "gc",

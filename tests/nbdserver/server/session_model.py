@@ -22,8 +22,10 @@ import pytest
 from nbdserver.protocol.replies import Parts, SimpleReplies
 from nbdserver.server.block_status import BlockStatus
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.operation_trace import Tracing
 from nbdserver.server.outbox import Outbox
 from nbdserver.server.session import Session
+from nbdserver.slow_operations import SlowOperations
 from nbdserver.traffic import Waits
 from storage.lsm.memtable.gate import Gate
 from tests.support.memory_device import MemoryJournal
@@ -115,7 +117,8 @@ class World:
         self.durable_sequence = 0
         self.clients = [Client() for _ in range(CONNECTIONS)]
         self.devices = [_Device(self, number) for number in range(CONNECTIONS)]
-        shared = SimpleReplies(), Limits(), Budget(1 << 20), Waits(), BlockStatus({})
+        tracer = Tracing(Waits(), SlowOperations(), self.loop.time, self.loop.time).of(1, "a client", "disk")
+        shared = SimpleReplies(), Limits(), Budget(1 << 20), tracer, BlockStatus({})
         self.sessions = [
             Session(_Owner(), _Transport(self, number), self.devices[number], *shared)  # type: ignore[arg-type]
             for number in range(CONNECTIONS)

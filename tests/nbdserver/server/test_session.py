@@ -7,6 +7,7 @@ import pytest
 
 from nbdserver.server.reads import PART_BYTES
 from storage.errors import Corrupt
+from storage.fetch_times import FetchTimes
 from tests.support import messages as m
 from tests.support.answers import Answers, read_answers
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
@@ -27,9 +28,11 @@ class Damaged(MemoryDevice):
         self.bad = bad
         self.asked: list[tuple[int, int]] = []
 
-    async def read(self, offset: int, length: int) -> list[bytes | bytearray | memoryview | int]:
+    async def read(
+        self, offset: int, length: int, times: FetchTimes | None = None
+    ) -> list[bytes | bytearray | memoryview | int]:
         self.asked.append((offset, length))
-        pieces = await super().read(offset, length)
+        pieces = await super().read(offset, length, times)
         if self.bad is not None and offset <= self.bad < offset + length:
             raise Corrupt("objects/1", "a frame is damaged")
         return pieces
@@ -43,10 +46,12 @@ class Cancelling(MemoryDevice):
         self.misses = asyncio.Event()
         self.misses.set()
 
-    async def read(self, offset: int, length: int) -> list[bytes | bytearray | memoryview | int]:
+    async def read(
+        self, offset: int, length: int, times: FetchTimes | None = None
+    ) -> list[bytes | bytearray | memoryview | int]:
         if offset == 0:
             raise asyncio.CancelledError
-        return await super().read(offset, length)
+        return await super().read(offset, length, times)
 
 
 async def answers(disk: MemoryDevice, said: bytes, *, reads: dict[int, int] | None = None) -> list[str]:

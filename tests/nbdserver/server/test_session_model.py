@@ -2,12 +2,14 @@
 proof that mistakes in it are found."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nbdserver.server.durability_waiters import DurabilityWaiters
-from nbdserver.server.held_writes import HeldWrites
+from nbdserver.server.held_writes import HeldWrite, HeldWrites
+from nbdserver.server.operation_trace import TraceSpan
 from nbdserver.server.outbox import Outbox
 from nbdserver.server.session import Session
 from tests.nbdserver.server.session_model import Violation, explore
@@ -26,7 +28,7 @@ def test_every_order_of_six_events(monkeypatch: pytest.MonkeyPatch) -> None:
 def fua_forgotten(patch: pytest.MonkeyPatch) -> None:
     def carry_out_held(self: Any, held: Any) -> None:
         self.admission.end()
-        self._carry_out(held.cookie, held.change, held.length, fua=False)
+        self._carry_out(replace(held, fua=False))
         self.admission.give(held.length)
 
     patch.setattr(Session, "_carry_out_held", carry_out_held)
@@ -35,15 +37,16 @@ def fua_forgotten(patch: pytest.MonkeyPatch) -> None:
 def fua_answered_after_the_delay(patch: pytest.MonkeyPatch) -> None:
     original = Session._carry_out
 
-    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> None:
-        original(self, cookie, change, length, fua=fua and not self._gate.slows)
+    def carry_out(self: Any, write: HeldWrite) -> None:
+        original(self, replace(write, fua=write.fua and not self._gate.slows))
 
     patch.setattr(Session, "_carry_out", carry_out)
 
 
 def flush_of_its_own_writes(patch: pytest.MonkeyPatch) -> None:
     def flush(self: Any, cookie: bytes) -> bool:
-        self._answer_when_durable(cookie, self._device.own_sequence)
+        trace = self._tracer.begin(cookie, 3, 0, 0, TraceSpan.LOG)
+        self._answer_when_durable(cookie, self._device.own_sequence, trace)
         return True
 
     patch.setattr(Session, "flush", flush)
@@ -66,11 +69,11 @@ def carried_out_after_close(patch: pytest.MonkeyPatch) -> None:
 def past_those_who_wait(patch: pytest.MonkeyPatch) -> None:
     original = Session._change
 
-    def change(self: Any, cookie: bytes, apply: Callable[[], int], length: int, *, fua: bool) -> bool:
-        if fua:
-            self._carry_out(cookie, apply, length, fua=fua)
+    def change(self: Any, write: HeldWrite) -> bool:
+        if write.fua:
+            self._carry_out(write)
             return True
-        return original(self, cookie, apply, length, fua=fua)
+        return original(self, write)
 
     patch.setattr(Session, "_change", change)
 
@@ -78,10 +81,10 @@ def past_those_who_wait(patch: pytest.MonkeyPatch) -> None:
 def delay_forgotten(patch: pytest.MonkeyPatch) -> None:
     original = Session._carry_out
 
-    def carry_out(self: Any, cookie: bytes, change: Callable[[], int], length: int, *, fua: bool) -> None:
+    def carry_out(self: Any, write: HeldWrite) -> None:
         slows, self._gate.slows = self._gate.slows, False
         try:
-            original(self, cookie, change, length, fua=fua)
+            original(self, write)
         finally:
             self._gate.slows = slows
 
@@ -91,7 +94,7 @@ def delay_forgotten(patch: pytest.MonkeyPatch) -> None:
 def one_confirmation_at_a_time(patch: pytest.MonkeyPatch) -> None:
     def became_durable(self: Any, sequence: int) -> None:
         if self._waiting and self._waiting[0][0] <= sequence:
-            self._answer(self._waiting.popleft()[1])
+            self._answer(*self._waiting.popleft()[1:])
 
     patch.setattr(DurabilityWaiters, "_became_durable", became_durable)
 
@@ -100,10 +103,10 @@ def confirmed_twice(patch: pytest.MonkeyPatch) -> None:
     original = DurabilityWaiters._became_durable
 
     def became_durable(self: Any, sequence: int) -> None:
-        again = [reply for wanted, reply, _ in self._waiting if wanted <= sequence]
+        again = [(reply, trace) for wanted, reply, trace in self._waiting if wanted <= sequence]
         original(self, sequence)
-        for reply in again:
-            self._answer(reply)
+        for reply, trace in again:
+            self._answer(reply, trace)
 
     patch.setattr(DurabilityWaiters, "_became_durable", became_durable)
 
