@@ -59,6 +59,8 @@ class ServeSettings:
     take_over: bool = False
     replace: bool = False
     """The server of this store on this host is asked to stop, once this one is ready."""
+    standby: bool = False
+    """Beside another writer it waits for its turn; as the writer it gives signs of life to who waits elsewhere."""
     accept_rollback: bool = False
     after_loss: AfterLoss = "refuse"
     """What clients get that were attached when something that was answered may have been lost."""

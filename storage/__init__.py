@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from storage.fs.check import CheckOptions, CheckReport
     from storage.fs.devices.device import Device
     from storage.fs.following import Follower, open_follower
-    from storage.fs.opening import check_store, open_damaged, open_reader, open_store
+    from storage.fs.opening import check_store, open_damaged, open_reader, open_standby, open_store
     from storage.fs.status import DeviceInfo, StoreStatus
     from storage.fs.store import Store
     from storage.fs.store_options import Opening, StoreOptions
@@ -38,6 +38,7 @@ __all__ = [
     "open_damaged",
     "open_follower",
     "open_reader",
+    "open_standby",
     "open_store",
 ]
 
@@ -59,6 +60,7 @@ _PLACES = {
     "open_damaged": "storage.fs.opening",
     "open_follower": "storage.fs.following",
     "open_reader": "storage.fs.opening",
+    "open_standby": "storage.fs.opening",
     "open_store": "storage.fs.opening",
 }
 

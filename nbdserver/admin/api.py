@@ -87,10 +87,12 @@ class Admin:
         stop: Callable[[], None] | None = None,
         metrics: Handler | None = None,
         dashboard: Callable[[], Answer] = dict,
+        describe: Callable[[], Answer] | None = None,
     ) -> None:
         """`newest` gives the store that is asked about; of one that is followed, the newest view. `serving` tells what
         the server serves and to whom, for the status; `clients` are those of the server; `process` tells how it was
-        started; `stop` has the server end, however often it is called.
+        started; `stop` has the server end, however often it is called. `describe` is the whole status of a server that
+        has no store.
         """
         self._newest = newest
         self._clients = clients
@@ -99,6 +101,7 @@ class Admin:
         self._stop_server = stop
         self._metrics = metrics
         self._dashboard = dashboard
+        self._describe = describe
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
         self._made: unix_sockets.Identity = (0, 0)
@@ -171,6 +174,8 @@ class Admin:
             self._path = None
 
     async def _status(self, _: web.Request) -> web.Response:
+        if self._describe is not None:
+            return _json(self._describe())
         store = self._newest()
         await store.count_usage()
         about = {"version": __version__, "pid": os.getpid()}

@@ -216,7 +216,15 @@ def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
 
 def find_reader(store: str, environ: Mapping[str, str]) -> AdminClient | None:
     """A server of this machine that serves a store which somebody else writes, or None."""
-    for path in sockets_to_try(environ, store, follower=True):
+    for path in sockets_to_try(environ, store, role="follower"):
+        with contextlib.suppress(OSError, AccessDenied):
+            return _server_at(path)
+    return None
+
+
+def find_standby(store: str, environ: Mapping[str, str]) -> AdminClient | None:
+    """A server of this machine that stands by beside the writer of this store, or None."""
+    for path in sockets_to_try(environ, store, role="standby"):
         with contextlib.suppress(OSError, AccessDenied):
             return _server_at(path)
     return None

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from nbdserver.unix_sockets import SOCKET_PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
@@ -18,19 +19,23 @@ from storage.trusted_files import trusted_folder, users_trusted_in
 
 SYSTEM_FOLDER = Path("/run/nbdserver")
 
+Role = Literal["writer", "follower", "standby"]
+_SUFFIXES: Mapping[Role, str] = {"writer": "", "follower": "-r", "standby": "-s"}
+"""Servers of one store have a socket each."""
+
 
 def runtime_folder(environ: Mapping[str, str]) -> Path:
     """Where this user's servers put their sockets."""
     return _folders(environ)[0]
 
 
-def socket_path(folder: Path, store: str, *, follower: bool = False) -> Path:
-    """The socket of the server of `store`, as `config.locate` writes it; of the one that writes it, or of one that
-    follows that.
+def socket_path(folder: Path, store: str, *, role: Role = "writer") -> Path:
+    """The socket of the server of `store`, as `config.locate` writes it; of the one that writes it, of one that follows
+    that, or of one that stands by.
 
     Invalid: the path is too long for one.
     """
-    path = folder / socket_name(store, follower=follower)
+    path = folder / socket_name(store, role=role)
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise Invalid(
             f"a socket in {folder} would have a path of more than {SOCKET_PATH_BYTES_MAX} bytes: "
@@ -39,10 +44,10 @@ def socket_path(folder: Path, store: str, *, follower: bool = False) -> Path:
     return path
 
 
-def sockets_to_try(environ: Mapping[str, str], store: str, *, follower: bool = False) -> list[Path]:
+def sockets_to_try(environ: Mapping[str, str], store: str, *, role: Role = "writer") -> list[Path]:
     """Where the socket of a store's server may lie: this user's own folder first, then the system's."""
     folders = dict.fromkeys([*_folders(environ), SYSTEM_FOLDER])
-    paths = [folder / socket_name(store, follower=follower) for folder in folders]
+    paths = [folder / socket_name(store, role=role) for folder in folders]
     return [path for path in paths if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX]
 
 
@@ -75,9 +80,9 @@ def servers_trusted_in(folder: Path) -> frozenset[int]:
     return users
 
 
-def socket_name(store: str, *, follower: bool = False) -> str:
+def socket_name(store: str, *, role: Role = "writer") -> str:
     """What the socket of a store's server is called, in whatever folder."""
-    return f"{hashlib.sha256(store.encode()).hexdigest()[:24]}{'-r' if follower else ''}.sock"
+    return f"{hashlib.sha256(store.encode()).hexdigest()[:24]}{_SUFFIXES[role]}.sock"
 
 
 def _folders(environ: Mapping[str, str]) -> list[Path]:

@@ -109,6 +109,25 @@ def view(shown: Document) -> str:
     return f"of {moment(shown['as_of'])}, {shown['age_seconds']:.0f} s old{older}"
 
 
+def standing_by(found: Document) -> str:
+    """Beside whom a server stands by, and how it is known that he lives."""
+    if found["reason"]:
+        return f"stands by beside epoch {found['epoch']}, and cannot look: {found['reason']}"
+    if found["basis"] == "lock":
+        return f"stands by beside process {found['writer_pid']} of this host (epoch {found['epoch']}), which lives"
+    if not found["epoch"]:
+        return "stands by, and has not found the writer yet"
+    if found["basis"] == "nothing":
+        return (
+            f"stands by beside epoch {found['epoch']}, which gives no signs of life: it takes the store only when that "
+            "is closed; have its server started with --standby too"
+        )
+    return (
+        f"stands by beside epoch {found['epoch']}: {found['silent_seconds']:.1f} s without a sign of life, of "
+        f"{found['patience_seconds']:.1f} s after which it takes the store"
+    )
+
+
 def _lags(shown: Document) -> list[str]:
     """What is wrong with that."""
     found = []

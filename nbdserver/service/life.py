@@ -1,7 +1,7 @@
 """The life of `nbdserver serve`, from the opening of the store to its closing.
 
-It checks that it can listen, with --replace has its predecessor stop, opens the store, makes devices, listens, says so,
-and waits for the first of:
+It checks that it can listen, with --replace has its predecessor stop, with --standby waits for its turn, opens the
+store, makes devices, listens, says so, and waits for the first of:
 
 - a signal: clients finish what is under way, the store is flushed and closed, status 0;
 - the end of the command of --run: the same, with the command's status;
@@ -17,8 +17,10 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -38,17 +40,55 @@ from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import OwnStore, Served
 from nbdserver.service.service import ENDED_BY_SIGNAL, Service, admin_socket, price_list, scrub_seconds
 from nbdserver.service.service_manager import ServiceManager
+from nbdserver.service.standing_by import answering, neighbours_place, next_turn, turn_was_none
 from nbdserver.service.tuning import give_back
 from nbdserver.service.waiting import saying
-from storage import EngineOptions, Opening, Store, StoreOptions, open_follower, open_store
+from storage import EngineOptions, Opening, Store, StoreOptions, open_follower, open_standby, open_store
 from storage.env import Env
-from storage.fs.early_unlock import EarlyUnlock
+from storage.errors import Fenced, Unavailable
+from storage.format.sign import Word
+from storage.fs.early_unlock import EarlyUnlock, Unlocked
 from storage.secret import Secret
 
 logger = logging.getLogger("nbdserver")
 
-Ready = Callable[[list[Announcement]], None]
+Ready = Callable[[list[Announcement] | None], None]
 T = TypeVar("T")
+
+
+class EndOfService:
+    """How this process is to end."""
+
+    def __init__(self) -> None:
+        self.stopped = asyncio.Event()
+        """It is to end."""
+        self.replaced = False
+        """A successor on this host has asked for that."""
+
+    def stop(self) -> None:
+        """Somebody asked for it over the admin socket, which successors do."""
+        self.replaced = True
+        self.stopped.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What every step of a start needs; see `serve`."""
+
+    settings: ServeSettings
+    rereading: Rereading
+    env: Env
+    security: ServePolicy
+    ending: EndOfService
+    ready: Ready
+    say: Callable[[str], None]
+    manager: ServiceManager
+    starts: contextlib.ExitStack
+    """What is to be given up once clients can connect."""
+
+    def waits(self, usual: str, describe: Callable[[float], str]) -> AbstractAsyncContextManager[None]:
+        """While the block runs, whoever waits for the start is told what for."""
+        return _waiting(self.manager, self.say, usual, describe)
 
 
 async def serve(
@@ -61,29 +101,65 @@ async def serve(
     say: Callable[[str], None],
 ) -> int:
     """Serve until the end; returns the exit status. The password is wiped once the store is open. `ready` is called
-    once clients can connect; until then `say` tells who waits what for. What a stop waits for is logged. At SIGHUP
-    `rereading` says what changed of the settings.
+    once clients can connect, and before that with None once this process stands by; until then `say` tells who waits
+    what for. What a stop waits for is logged. At SIGHUP `rereading` says what changed of the settings.
     Raises the StorageError for which it cannot start, or with which the store has failed.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
-    stopped = _stopped_by_signals()
+    ending = EndOfService()
+    _end_by_signals(ending.stopped)
     manager = ServiceManager(os.environ)
     security = ServePolicy(settings, env)
     with contextlib.ExitStack() as held:
         old = _predecessor(held, settings)
+        beside = neighbours_place(settings) if settings.standby else NOWHERE
         unique = env.random_bytes(4).hex()
-        await rehearse(settings.tcp, settings.unix, unique, NOWHERE if old is None else old.held)
-        if old is not None and not await _replace(old, early, stopped, say):
+        await rehearse(settings.tcp, settings.unix, unique, beside if old is None else old.held)
+        if old is not None and not await _replace(old, early, ending.stopped, say):
             return ENDED_BY_SIGNAL
-    with starting(settings.store, os.environ) as started:
+    with contextlib.ExitStack() as starts:
+        start = _Start(settings, rereading, env, security, ending, ready, say, manager, starts)
+        if settings.standby:
+            return await _stand_by_and_serve(start, password, early, at_once=old is not None)
+        served = await _open_told(start, password, early, take_over=settings.take_over)
+        return ENDED_BY_SIGNAL if served is None else await _serve(start, served)
 
-        def ready_now(announcements: list[Announcement]) -> None:
-            started()
-            ready(announcements)
 
-        return await _open_and_serve(
-            settings, rereading, password, early, env, security, stopped, ready_now, say, manager
+async def _stand_by_and_serve(start: _Start, password: Secret, early: EarlyUnlock, *, at_once: bool) -> int:
+    """Wait for our turn, and serve from then on; `at_once`: the first one has come. As long as it turns out not to have
+    come, wait for the next."""
+    settings, ending = start.settings, start.ending
+    served: Served | None = None
+    with password:
+        standby = await _unless(
+            ending.stopped, open_standby(settings.store, early, env=start.env, options=StoreOptions(**_host(settings)))
         )
+    if standby is None:
+        return ENDED_BY_SIGNAL
+    try:
+        async with answering(settings, standby, start.manager, ending.stop):
+            while served is None:
+                force: bool | bytes = False
+                if not at_once:
+                    start.ready(None)
+                    start.manager.ready("stands by")
+                    turn = await _unless(ending.stopped, next_turn(standby, start.manager))
+                    if turn is None:
+                        return 0
+                    force = turn.tag or False
+                at_once = False
+                try:
+                    served = await _open_told(start, password, standby, take_over=force)
+                except (Fenced, Unavailable) as error:
+                    start.starts.close()
+                    await _unless(ending.stopped, turn_was_none(error))
+                    continue
+                if served is None:
+                    return ENDED_BY_SIGNAL
+    finally:
+        await standby.close()
+    start.security.reload()  # certificates of when it began may have run out
+    return await _serve(start, served)
 
 
 def _predecessor(held: contextlib.ExitStack, settings: ServeSettings) -> Predecessor | None:
@@ -106,55 +182,59 @@ async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event,
         return await _unless(stopped, stop()) is not None
 
 
-async def _open_and_serve(
-    settings: ServeSettings,
-    rereading: Rereading,
-    password: Secret,
-    early: EarlyUnlock,
-    env: Env,
-    security: ServePolicy,
-    stopped: asyncio.Event,
-    ready: Ready,
-    say: Callable[[str], None],
-    manager: ServiceManager,
-) -> int:
-    """`serve`, once everything is checked that does not need the store."""
-    told = Opening()
-    waits = partial(_waiting, manager)
-    async with waits(say, "opening the store", lambda waited: opening(settings.store, told, waited)):
+async def _open_told(start: _Start, password: Secret, early: Unlocked, *, take_over: bool | bytes) -> Served | None:
+    """Open the store, while commands of this host are told that this process starts; None: a signal came first."""
+    settings, told = start.settings, Opening()
+    start.starts.enter_context(starting(settings.store, os.environ))
+    async with start.waits("opening the store", lambda waited: opening(settings.store, told, waited)):
         with password:
-            served = await _unless(stopped, _open(settings, password, early, env, told))
-    if served is None:
-        return ENDED_BY_SIGNAL
-    await env.run("store", give_back)
+            work = _open(settings, password, early, start.env, told, take_over=take_over)
+            return await _unless(start.ending.stopped, work)
+
+
+async def _serve(start: _Start, served: Served) -> int:
+    """`serve`, once the store is open."""
+    settings, manager, ending = start.settings, start.manager, start.ending
+    await start.env.run("store", give_back)
     service: Service | None = None
+    stops = partial(_waiting, manager, _say_stopping)
     try:
         attachments = Attachments(None)
         if not settings.read_only:
             attachments = await attachments_after(served.newest, settings.after_loss)
-        service = Service(served, settings, rereading, env, security, attachments, manager, stopped.set)
+        service = Service(
+            served, settings, start.rereading, start.env, start.security, attachments, manager, ending.stop
+        )
         try:
-            async with waits(say, "making devices", lambda _: _waits_for(served.newest)):
+            async with start.waits("making devices", lambda _: _waits_for(served.newest)):
                 announcements = await service.start()
-            ready(announcements)
+            start.starts.close()
+            start.ready(announcements)
             manager.ready(service.summary())
             tell(served.newest, attachments)
             async with manager.alive(service.summary):
-                status = await service.until_the_end(stopped)
+                status = await service.until_the_end(ending.stopped)
         except BaseException:
             await service.stop(grace_seconds=0)
             raise
         manager.stopping("clients end what is under way")
-        async with waits(_say_stopping, "stopping", service.waits_for):
+        async with asyncio.TaskGroup() as group, stops("stopping", service.waits_for):
+            group.create_task(_say_how_it_ends(served, ending))
             await service.stop(grace_seconds=STOP_SECONDS)
         return status
     finally:
         try:
-            async with waits(_say_stopping, "closing the store", lambda _: _waits_for(served.newest)):
+            async with stops("closing the store", lambda _: _waits_for(served.newest)):
                 await served.close()
         finally:
             if service is not None:
                 await service.end()
+
+
+async def _say_how_it_ends(served: Served, ending: EndOfService) -> None:
+    """Who stands by elsewhere is told whether to come, or to leave the store to our successor on this host."""
+    if served.newest.signs is not None and not served.failed.done():
+        await served.newest.signs.say(Word.COMES_BACK if ending.replaced else Word.HANDS_OVER)
 
 
 @contextlib.asynccontextmanager
@@ -174,15 +254,23 @@ def _say_stopping(sentence: str) -> None:
     logger.warning("stopping", extra={"waits_for": sentence})
 
 
-async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, env: Env, told: Opening) -> Served:
+def _host(settings: ServeSettings) -> dict[str, Any]:
+    """Where things lie on this host, for `StoreOptions`."""
+    return {"state_folder": settings.state_folder, "admin_socket": admin_socket(settings)}
+
+
+async def _open(
+    settings: ServeSettings, password: Secret, early: Unlocked, env: Env, told: Opening, *, take_over: bool | bytes
+) -> Served:
     cache = EngineOptions().cache_bytes if settings.cache_bytes is None else settings.cache_bytes
     options = StoreOptions(
+        **_host(settings),
         engine=EngineOptions(cache_bytes=cache),
-        state_folder=settings.state_folder,
         journal_folder=None if settings.read_only else journal_folder(settings.journal, os.environ),
-        admin_socket=admin_socket(settings),
         keep=settings.keep,
         scrub_seconds=scrub_seconds(settings),
+        signs=settings.standby,
+        tried=settings.standby,
         prices=price_list(settings),
         unlocked=early,
         opening=told,
@@ -194,16 +282,15 @@ async def _open(settings: ServeSettings, password: Secret, early: EarlyUnlock, e
         password,
         env=env,
         create=settings.make_store,
-        take_over=settings.take_over,
+        take_over=take_over,
         accept_rollback=settings.accept_rollback,
         options=options,
     )
     return OwnStore(store)
 
 
-def _stopped_by_signals() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process."""
-    stopped = asyncio.Event()
+def _end_by_signals(stopped: asyncio.Event) -> None:
+    """The first SIGTERM or SIGINT sets it; the second ends the process."""
 
     def on_signal() -> None:
         if stopped.is_set():
@@ -215,7 +302,6 @@ def _stopped_by_signals() -> asyncio.Event:
         loop.add_signal_handler(number, on_signal)
     # Until there is more to read again. A handler, since "ignored" would be inherited by the command of --run.
     loop.add_signal_handler(signal.SIGHUP, logs.reopen_files)
-    return stopped
 
 
 async def _unless(stopped: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from nbdserver.admin.asked import Answer
 from nbdserver.admin.client import AdminClient
 from nbdserver.service.rehearsal import Listening
 from storage.errors import AccessDenied, Unavailable
@@ -67,7 +68,12 @@ def predecessor(server: AdminClient | None) -> Iterator[Predecessor | None]:
     try:
         if server.process()["pid"] != pid:
             raise Unavailable("the server of this store was exchanged just now: try again")
-        unix = about["unix"]
-        yield Predecessor(server, pid, Listening(about["port"], None if unix is None else Path(unix)), descriptor)
+        yield Predecessor(server, pid, listening_of(about), descriptor)
     finally:
         os.close(descriptor)
+
+
+def listening_of(about: Answer) -> Listening:
+    """Where a server listens, by what it says of its process."""
+    unix = about["unix"]
+    return Listening(about["port"], None if unix is None else Path(unix))

@@ -238,19 +238,21 @@ class Service:
 
     def _serving(self) -> dict[str, object]:
         """The server's part of the status."""
+        signs = self._served.newest.signs
         return {
             "stopping": self._server.stopping,
             "listening": [address.uri("") for address in self._addresses],
             "exports": self._exports.names(),
             "clients": self._server.clients(),
             "incarnation": self._served.newest.incarnation.id,
+            "sign_age_seconds": None if signs is None else signs.age_seconds,
             "refused": [{"export": each.export, "client": each.client} for each in self._attachments.refused],
         }
 
 
 def admin_socket(settings: ServeSettings) -> Path:
     """Where commands of this host reach this server."""
-    return socket_path(runtime_folder(os.environ), settings.store, follower=settings.read_only)
+    return socket_path(runtime_folder(os.environ), settings.store, role="follower" if settings.read_only else "writer")
 
 
 def scrub_seconds(settings: ServeSettings) -> float | None:

@@ -18,12 +18,15 @@ from storage.format import checkpoint, manifest, sst, wal
 from storage.format.blocks import SstRef
 from storage.format.columns import Columns
 from storage.format.envelope import Header, ObjectKind, decode_header, open_object
-from storage.format.names import manifest_number, sst_id, wal_number
+from storage.format.names import attached_numbers, manifest_number, sign_epoch, sst_id, wal_number
+from storage.format.sign import WRITER_PURPOSE, Sign
 from storage.lsm.recovery.derived_ciphers import Ciphers
 
 Document = dict[str, Any]
 
 ALL_KINDS = tuple(ObjectKind)
+NAMES = (manifest_number, wal_number, sst_id, sign_epoch, attached_numbers)
+"""What reads the names that objects have."""
 
 
 def anatomy(name: str, raw: bytes, key: DataKey, *, records: bool) -> Document:
@@ -32,7 +35,7 @@ def anatomy(name: str, raw: bytes, key: DataKey, *, records: bool) -> Document:
     """
     if name.startswith("keys/"):
         return _keys(name, raw, key)
-    if manifest_number(name) is None and wal_number(name) is None and sst_id(name) is None:
+    if all(read(name) is None for read in NAMES):
         raise Invalid(f"{name!r} is not the name of an object of a store, such as wal/{1:020d}.sst")
     header = decode_header(name, raw, store_id=key.store_id, kinds=ALL_KINDS)
     ciphers = Ciphers.derive(key)
@@ -46,6 +49,8 @@ def anatomy(name: str, raw: bytes, key: DataKey, *, records: bool) -> Document:
         return found | {"manifest": _plain(msgspec.structs.asdict(manifest.decode(name, body)))}
     if header.kind is ObjectKind.METADATA:
         return found | {"image_bytes": len(_body(name, raw, header, ciphers.tree))}
+    if header.kind in (ObjectKind.SIGN, ObjectKind.ATTACHED):
+        return found | _of_writer(header, _body(name, raw, header, Cipher(key.purpose(WRITER_PURPOSE))))
     body = _body(name, raw, header, ciphers.wal)
     if header.kind is ObjectKind.FENCE:
         return found | {"goes_on_at": int.from_bytes(body, "little")}
@@ -55,6 +60,13 @@ def anatomy(name: str, raw: bytes, key: DataKey, *, records: bool) -> Document:
 def _body(name: str, raw: bytes, header: Header, cipher: Cipher) -> bytes:
     store_id, number = header.store_id, header.number
     return open_object(cipher, name, raw, store_id=store_id, kinds=(header.kind,), number=number)[1]
+
+
+def _of_writer(header: Header, body: bytes) -> Document:
+    if header.kind is ObjectKind.ATTACHED:
+        return {"attached": msgspec.json.decode(body)}
+    sign = msgspec.msgpack.decode(body, type=Sign)
+    return {"count": sign.count, "lease_seconds": sign.lease_seconds, "word": sign.word.name.lower()}
 
 
 def _header(header: Header) -> Document:

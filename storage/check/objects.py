@@ -9,7 +9,7 @@ from storage.crypto.keys import KEYS_PREFIX
 from storage.crypto.keyslots import keys_name
 from storage.env import epoch_of
 from storage.errors import Corrupt
-from storage.format.names import manifest_number, sst_id, sst_name, wal_number
+from storage.format.names import attached_numbers, manifest_number, sign_epoch, sst_id, sst_name, wal_number
 from storage.lsm.recovery.completeness import Census, ask_headers, check_census, may_tell
 from storage.lsm.wal.log_object import Replay
 from storage.objects.base import ObjectInfo
@@ -23,13 +23,15 @@ class Listed:
     log: dict[int, ObjectInfo]
     ssts: dict[str, ObjectInfo]
     keys: list[ObjectInfo]
+    writers: list[ObjectInfo]
+    """Signs of life, and records of who is attached."""
     others: list[ObjectInfo]
     """Names that are none of ours."""
 
 
 def sorted_out(infos: Iterable[ObjectInfo]) -> Listed:
     """Objects by what their names say they are."""
-    found = Listed({}, {}, {}, [], [])
+    found = Listed({}, {}, {}, [], [], [])
     for info in infos:
         if (number := manifest_number(info.name)) is not None:
             found.manifests[number] = info
@@ -39,6 +41,8 @@ def sorted_out(infos: Iterable[ObjectInfo]) -> Listed:
             found.ssts[sst] = info
         elif info.name.startswith(KEYS_PREFIX):
             found.keys.append(info)
+        elif sign_epoch(info.name) is not None or attached_numbers(info.name) is not None:
+            found.writers.append(info)
         else:
             found.others.append(info)
     return found
@@ -60,6 +64,8 @@ def account(asker: Asker, listed: Listed, *, uses: Mapping[str, str], keys: int)
         findings.count("log" if needed else "waiting to be deleted", info.size)
     for info in listed.keys:
         findings.count("keys" if info.name == keys_name(keys) else "waiting to be deleted", info.size)
+    for info in listed.writers:
+        findings.count("signs of its writer", info.size)
     for info in listed.others:
         findings.count("of other programs", info.size)
     gone = {ref.id for ref in manifests.gone()}

@@ -62,6 +62,8 @@ class ObjectKind(IntEnum):
     DATA = 5
     METADATA = 6
     CHECKPOINT = 7
+    SIGN = 8
+    ATTACHED = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,15 @@ import re
 MANIFESTS = "manifest/"
 WALS = "wal/"
 TABLES = "compacted/"
+WRITERS = "writer/"
 
 _DIGITS = 20
 _NUMBER_MAX = 2**64 - 1
 
 _MANIFEST = re.compile(r"manifest/([0-9]{20})\.manifest")
 _WAL = re.compile(r"wal/([0-9]{20})\.sst")
+_SIGN = re.compile(r"writer/([0-9]{10})\.sign")
+_ATTACHED = re.compile(r"writer/([0-9]{10})-([0-9]{20})\.attached")
 _TABLE = re.compile(r"compacted/([0-7][0-9A-HJKMNP-TV-Z]{25})\.sst")
 
 
@@ -35,6 +38,16 @@ def sst_name(ulid: str) -> str:
     return f"{TABLES}{ulid}.sst"
 
 
+def sign_name(epoch: int) -> str:
+    """The sign of life of the writer of `epoch`: the one object that is written over."""
+    return f"{WRITERS}{epoch:010}.sign"
+
+
+def attached_name(epoch: int, number: int) -> str:
+    """The record of that number of who is attached to the writer of `epoch`, from 1."""
+    return f"{WRITERS}{epoch:010}-{number:0{_DIGITS}}.attached"
+
+
 def manifest_number(name: str) -> int | None:
     """The number of the manifest with this name; None for a name that is none of ours."""
     return _number(_MANIFEST, name)
@@ -49,6 +62,18 @@ def sst_id(name: str) -> str | None:
     """The ULID of the object with this name under `compacted/`; None for a name that is none of ours."""
     match = _TABLE.fullmatch(name)
     return match[1] if match else None
+
+
+def sign_epoch(name: str) -> int | None:
+    """Whose sign of life has this name; None for a name that is none of ours."""
+    match = _SIGN.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def attached_numbers(name: str) -> tuple[int, int] | None:
+    """Epoch and number of the record of clients with this name; None for a name that is none of ours."""
+    match = _ATTACHED.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _number(pattern: re.Pattern[str], name: str) -> int | None:

@@ -8,15 +8,28 @@ changes nothing.
 import asyncio
 from concurrent.futures import Future
 from threading import Thread
+from typing import Protocol
 
 from storage.crypto import keys
 from storage.crypto.keys import DataKey
 from storage.env import RealEnv
+from storage.objects.health import Health
 from storage.objects.locations import open_location
 from storage.objects.retry import RetryingStore
 
 OPEN_SECONDS_MAX = 30.0
 """How long opening asks a store that does not answer. Once open, a store is asked for ever."""
+
+
+class Unlocked(Protocol):
+    """The keys of a store, which come soon, or are here."""
+
+    @property
+    def health(self) -> Health:
+        """Whether the store answers, as far as is known."""
+
+    async def result(self) -> tuple[DataKey, int]:
+        """What `keys.load` gives, or raises."""
 
 
 class EarlyUnlock:

@@ -4,9 +4,11 @@ A new one begins with every opening by a writer. `is_unbroken_since` says whethe
 one began is there (see `Manifest.lineage`, which is where this lies, and decision 19).
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from storage.env import Env
+from storage.fs.succession.stored_attachments import StoredAttachments
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import HostState
 
@@ -14,10 +16,21 @@ from storage.lsm.recovery.anchor import HostState
 class Incarnation:
     """That of an open store."""
 
-    def __init__(self, manifests: Manifests, host: HostState | None, env: Env) -> None:
+    def __init__(
+        self,
+        manifests: Manifests,
+        host: HostState | None,
+        env: Env,
+        stored: StoredAttachments | None = None,
+        look_for_newer: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`stored` is the record in the store, of a writer that others stand by for. `look_for_newer` raises Fenced,
+        and ends this writer, if there is a newer one."""
         self._manifests = manifests
         self._host = host
         self._env = env
+        self._stored = stored
+        self._look_for_newer = look_for_newer
 
     @property
     def id(self) -> str:
@@ -37,12 +50,27 @@ class Incarnation:
             return False
 
     async def load_attached(self) -> bytes | None:
-        """What the newest writer of this host kept with `keep_attached`; None: nothing, or there is no host."""
-        return None if self._host is None else await self._env.run("store", self._host.load_attached)
+        """What the last writer kept with `keep_attached`: the last of this host, or one elsewhere that kept it in the
+        store, whichever came later. None: nobody did. To be asked behind the take-over, see there.
+        """
+        own = None if self._host is None else await self._env.run("store", self._host.load_attached)
+        stored = None if self._stored is None else await self._stored.load()
+        found = max(filter(None, (own, stored)), key=lambda record: record[0], default=None)
+        return None if found is None else found[1]
 
     async def keep_attached(self, data: bytes) -> None:
-        """Keep who is attached, durably on return, for the next writer of this host. A crash leaves this or what was
-        kept before. OutOfSpace, AccessDenied.
+        """Keep who is attached, durably on return, for the next writer of this host, and for one that stands by. A
+        crash leaves this or what was kept before. OutOfSpace, AccessDenied. Fenced: it may have come too late for that
+        one, which has the store already.
         """
+        epoch = self._manifests.manifest.epoch
         if self._host is not None:
-            await self._env.run("store", partial(self._host.save_attached, self._manifests.manifest.epoch, data))
+            await self._env.run("store", partial(self._host.save_attached, epoch, data))
+        if self._stored is not None and self._look_for_newer is not None:
+            await self._stored.keep(epoch, data)
+            # Without a newer manifest now, whoever makes one finds the record, since he looks for it behind that.
+            await self._look_for_newer()
+
+    def keep_here(self) -> None:
+        """The store is closed: what is kept from now on is for this host alone."""
+        self._stored = None

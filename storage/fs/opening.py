@@ -10,6 +10,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -25,14 +26,17 @@ from storage.crypto.keys import Cost, DataKey
 from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
 from storage.fs.check import CheckOptions, CheckReport, check_at_rest, readable_view
-from storage.fs.early_unlock import EarlyUnlock
+from storage.fs.early_unlock import Unlocked
 from storage.fs.name_tree import NameTree
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
+from storage.fs.succession.signs_of_life import SignsOfLife
+from storage.fs.succession.standby import Standby
 from storage.journal.files import FolderFiles, JournalFiles
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState, default_state_folder
 from storage.lsm.recovery.derived_ciphers import Ciphers
+from storage.lsm.recovery.turn import Force
 from storage.lsm.wiring import Context
 from storage.objects.base import ObjectStore
 from storage.objects.counting import CountingStore, RequestStats
@@ -47,14 +51,14 @@ async def open_store(
     *,
     env: Env,
     create: bool = False,
-    take_over: bool = False,
+    take_over: Force = False,
     accept_rollback: bool = False,
     adopt: bool = False,
     options: StoreOptions | None = None,
 ) -> Store:
     """Open a store as its writer; with `create` an empty place becomes one, and with `adopt` the copy of a store is a
     store of its own from now on (Conflict: it is the one that this host knows there). `take_over`: also if its last
-    writer has not closed it, and may live elsewhere.
+    writer has not closed it, and may live elsewhere (see `Force`).
 
     NotFound: there is no store. WrongPassword, AccessDenied, Unavailable: as they say. Fenced: another writer holds it.
     RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
@@ -83,22 +87,27 @@ class _OpenMode:
     """What may be done to open a store."""
 
     create: bool
-    take_over: bool
+    take_over: Force
     accept_rollback: bool
     read_only: bool = False
     adopt: bool = False
 
+    def for_engine(self) -> dict[str, Any]:
+        """What of it the engine is told."""
+        taken = {"take_over": self.take_over, "accept_rollback": self.accept_rollback, "adopt": self.adopt}
+        return {**taken, "read_only": self.read_only}
+
 
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:
     self_test()
-    stats, told = RequestStats(), options.opening
+    stats, told, tree = RequestStats(), options.opening, NameTree()
     counted = CountingStore(open_location(location, env), stats, env.monotonic)
     patient = RetryingStore(counted, env, options.patience_seconds)
     opening = patient.with_deadline(options.store_deadline_seconds)
     told.health, told.step = options.unlocked.health if options.unlocked else patient.health, "its keys"
     host = remembered(patient.url, options)
-    tree = NameTree()
     older: asyncio.Future[list[str]] | None = None
+    signs = SignsOfLife(patient.once(), env) if options.signs and not terms.read_only else None
     try:
         if host is not None and terms.accept_rollback:
             await env.run("store", host.forget_damaged)
@@ -110,7 +119,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
 
         async def prepare() -> None:
             """The store is whole, and nothing was written to it yet."""
-            if not created:
+            if not (created or options.tried):
                 await _probe_once(opening, env, host)
             old_keys.extend(await older if older is not None else [])
 
@@ -125,20 +134,36 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
             env=env,
             options=msgspec.structs.replace(options.engine, patience_seconds=options.patience_seconds),
             host=host,
-            take_over=terms.take_over,
-            accept_rollback=terms.accept_rollback,
-            adopt=terms.adopt,
-            read_only=terms.read_only,
             prepare=prepare,
             journal=await env.run("store", _journal, patient.url, options, terms),
+            taken=None if signs is None else partial(signs.begin, key),
+            **terms.for_engine(),
         )
         # A password change that was cut short left the slot of the old password behind.
         engine.garbage.add(old_keys)
     except BaseException:
-        await _give_up(older)
+        await _give_up(older, signs)
         await patient.close()
         raise
-    return Store(objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created)
+    return Store(
+        objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created, signs=signs
+    )
+
+
+async def open_standby(location: str, unlocked: Unlocked, *, env: Env, options: StoreOptions) -> Standby:
+    """Stand by beside whoever writes a store. NotFound: there is none. Unsupported: the place cannot do what
+    a store needs. WrongPassword, AccessDenied, Unavailable.
+    """
+    self_test()
+    key, _ = await unlocked.result()
+    objects = RetryingStore(open_location(location, env), env, options.store_deadline_seconds)
+    standby = Standby(objects, key, env, remembered(objects.url, options))
+    try:
+        await standby.rehearse()
+    except BaseException:
+        await objects.close()
+        raise
+    return standby
 
 
 async def check_store(
@@ -208,11 +233,13 @@ async def _probe_once(store: ObjectStore, env: Env, host: HostState | None) -> N
         await probe(store, env)
 
 
-async def _give_up(task: asyncio.Future[list[str]] | None) -> None:
-    """End what was begun ahead, if anything was."""
+async def _give_up(task: asyncio.Future[list[str]] | None, signs: SignsOfLife | None) -> None:
+    """End what was begun ahead, if anything was, and give no more signs of life."""
     if task is not None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    if signs is not None:
+        await signs.stop()
 
 
 def remembered(url: str, options: StoreOptions) -> HostState | None:
@@ -238,7 +265,7 @@ async def unlock(
     create: bool,
     accept_rollback: bool,
     cost: Cost = keys.DEFAULT_COST,
-    early: EarlyUnlock | None = None,
+    early: Unlocked | None = None,
 ) -> tuple[DataKey, int, bool]:
     """The data key, the number of its keys object, and whether it was drawn just now, which needs `create` and a place
     where nothing is. `early` has begun to open it. Corrupt: a store is there without its keys. RolledBack: this host

@@ -33,6 +33,8 @@ from storage.fs.snapshots.snapshots import Snapshots
 from storage.fs.status import DeviceInfo, DeviceUsage, StoreStatus, ViewStatus
 from storage.fs.store_options import StoreOptions
 from storage.fs.store_passwords import StorePasswords
+from storage.fs.succession.signs_of_life import SignsOfLife
+from storage.fs.succession.stored_attachments import StoredAttachments
 from storage.fs.upkeep import Upkeep
 from storage.lsm.engine import Engine
 from storage.objects.counting import RequestStats
@@ -52,9 +54,13 @@ class Store:
         env: Env,
         options: StoreOptions,
         created: bool,
+        signs: SignsOfLife | None = None,
     ) -> None:
         self.created = created
-        self.incarnation = Incarnation(engine.manifests, engine.host, env)
+        self.signs = signs
+        """Those that it gives for servers that stand by; None: it gives none."""
+        stored = None if signs is None else StoredAttachments(objects, engine.key, env)
+        self.incarnation = Incarnation(engine.manifests, engine.host, env, stored, engine.look_for_newer)
         self.view: Callable[[], ViewStatus | None] = lambda: None
         """How old it is, if it is one of the views of a store that somebody else writes."""
         self._objects = objects
@@ -208,9 +214,12 @@ class Store:
 
     async def close(self) -> None:
         """Flush, mark the store as closed, and give everything back. Closing a failed store only gives back."""
+        self.incarnation.keep_here()
         try:
             await self._engine.close()
         finally:
+            if self.signs is not None:
+                await self.signs.stop()
             await self._objects.close()
 
     async def end(self, error: StorageError) -> None:

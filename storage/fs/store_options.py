@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.crypto.keys import DEFAULT_COST, Cost
-from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock
+from storage.fs.early_unlock import OPEN_SECONDS_MAX, Unlocked
 from storage.fs.snapshots.retention import Keep
 from storage.lsm.options import EngineOptions
 from storage.objects.health import Health
@@ -35,6 +35,9 @@ class StoreOptions:
     `keep` is the schedule of snapshots that its writer takes and deletes, by period (see `retention`); empty: none.
     `scrub_seconds`: in so long all data is read once, beside its clients; None: never.
 
+    `signs`: its writer gives signs of life, for servers elsewhere that stand by. `tried`: the place was tried out, and
+    can do what a store needs.
+
     `prices` are those by which the status says what the store costs; None: it does not.
 
     `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
@@ -47,13 +50,15 @@ class StoreOptions:
     journal_folder: Path | None = None
     keep: Keep = field(default_factory=dict)
     scrub_seconds: float | None = None
+    signs: bool = False
+    tried: bool = False
     prices: PriceList | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     look_seconds: float = FOLLOW_SECONDS
     """So often who follows a writer looks whether it has gone on."""
     cost: Cost = DEFAULT_COST
-    unlocked: EarlyUnlock | None = None
+    unlocked: Unlocked | None = None
     """The keys of this very store, which somebody has begun to open with its password."""
     opening: Opening = field(default_factory=Opening)
     """Told of the opening of this one store."""

@@ -30,6 +30,7 @@ from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, go_
 from storage.lsm.recovery.journal_replay import read as read_journal
 from storage.lsm.recovery.log_replay import replay_log
 from storage.lsm.recovery.take_over import Opened, Opener
+from storage.lsm.recovery.turn import Force
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_state import TreeChange, TreeState, TrunkChange, TrunkPlan
 from storage.lsm.wal.queue import LayerQueue
@@ -106,7 +107,7 @@ class Engine:
         env: Env,
         options: EngineOptions,
         host: HostState | None = None,
-        take_over: bool = False,
+        take_over: Force = False,
         accept_rollback: bool = False,
         adopt: bool = False,
         read_only: bool = False,
@@ -115,22 +116,22 @@ class Engine:
         single_store: ObjectStore | None = None,
         journal: JournalFiles | None = None,
         frames: Frames | None = None,
+        taken: Callable[[int], None] | None = None,
     ) -> Engine:
         """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only,
         `single_store` the same that tries each request once; `prepare` is awaited when the store was found whole, and
         before anything is written. `journal` is where this host's journals of the store lie. `frames` are those of
-        another view of it, to be shared.
-        """
+        another view of it, to be shared. `taken` is told the epoch once the store is this writer's."""
         frames = frames or Frames(SstNumbers(), FrameCache(options.cache_bytes))
         sst_numbers, cache = frames.sst_numbers, frames.cache
-        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, options, journal)
+        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, options, journal, taken)
         opened: Opened | None = None
         try:
             if read_only:
                 opened = await opener.open_reader(tree)
             else:
-                terms = {"take_over": take_over, "accept_rollback": accept_rollback, "adopt": adopt}
-                opened = await opener.open_writer(tree, prepare=prepare, **terms)
+                terms = {"accept_rollback": accept_rollback, "adopt": adopt}
+                opened = await opener.open_writer(tree, take_over=take_over, prepare=prepare, **terms)
             opened.manifests.use(store)
             single = single_store or store
             context = Context(opened, store, single, key, tree, env, options, host, sst_numbers, cache, read_only)

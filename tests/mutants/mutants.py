@@ -13,6 +13,7 @@ from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
 from tests.mutants.mutants_of_stores import STORES
+from tests.mutants.mutants_of_succession import SUCCESSION
 
 MUTANTS = [
     *mutants(
@@ -291,4 +292,5 @@ MUTANTS = [
     *OPENING,
     *SNAPSHOTS,
     *STORES,
+    *SUCCESSION,
 ]

@@ -93,10 +93,9 @@ OPENING = [
         ),
         (
             "adopt: one that is opened meanwhile is taken",
-            "if not terms.forced:",
-            "if not terms.forced and not terms.adopted:",
+            "manifests.tag):\n                await self._check_turn(manifests, adopted=terms.adopted)",
+            "manifests.tag) and not terms.adopted:\n                await self._check_turn(manifests, adopted=True)",
         ),
-        ("adopt: clients of the original go on", "return self.rolled_back or self.adopted", "return self.rolled_back"),
         (
             "adopt: what this host knows is a copy",
             "        if anchor is not None:\n            raise Conflict(",
@@ -107,6 +106,11 @@ OPENING = [
             'if holder.state == "held":\n                raise',
             "if False:\n                raise",
         ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/turn.py",
+        "tests/storage/fs/test_adopt.py",
+        ("adopt: clients of the original go on", "return self.rolled_back or self.adopted", "return self.rolled_back"),
     ),
     *mutants(
         "storage/lsm/recovery/turn.py",

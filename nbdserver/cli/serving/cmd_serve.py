@@ -90,6 +90,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--run", metavar="COMMAND", help="Serve for this command only: $uri names the first export.")
 @option("--replace", is_flag=True, help="Get ready, then ask the server of this store on this host to stop.")
 @option("--take-over", is_flag=True, help="Take the store from a server that has not closed it.")
+@option("--standby", is_flag=True, help="Beside a server that has the store, wait until that has ended; one of a pair.")
 @rollback_option
 @option(
     "--after-loss",
@@ -128,6 +129,7 @@ def serve(
     nbdserver serve s3://bucket/disks --create vol1=10GiB
     nbdserver serve /srv/disks --unix /run/nbd.sock --export vol1
     nbdserver serve /srv/disks --run 'qemu-img info $uri'
+    nbdserver serve s3://bucket/disks --standby
 
     A store that is not there yet is made, unless --no-create or --read-only is given. With --read-only, also
     beside a server that writes the store, whoever attaches gets a disk as it was committed last. When it listens, it
@@ -135,14 +137,13 @@ def serve(
     It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it read
     certificates, access list and configuration file again, and reopen the log file. In the background (--fork) it logs
     to --log-file or, without that, to the system's log.
+
+    With --standby on two hosts, the first one serves and the other waits, with nothing open. It takes the store when
+    the first one has stopped, or 4 seconds after its last sign of life; on the same host when its process has ended.
     """
-    settings = ServeSettings(
-        **dataclasses.asdict(place),
-        tcp=_tcp(bind, port, wanted=unix is None and rest["run"] is None),
-        unix=unix,
-        make_store=not no_create and not rest["read_only"],
-        **rest,
-    )
+    tcp = _tcp(bind, port, wanted=unix is None and rest["run"] is None)
+    make_store = not (no_create or rest["read_only"] or rest["standby"])
+    settings = ServeSettings(**dataclasses.asdict(place), tcp=tcp, unix=unix, make_store=make_store, **rest)
     _check(settings, fork=fork)
     if fork and log_file is None:
         check_system_log()
@@ -176,6 +177,12 @@ def _check(settings: ServeSettings, *, fork: bool) -> None:
         raise click.UsageError("--read-only takes no store from anybody, and accepts nothing of one: leave that away")
     if settings.read_only and settings.keep:
         raise click.UsageError("--read-only and --keep exclude each other")
+    if settings.standby and (settings.read_only or settings.run is not None):
+        raise click.UsageError("--standby excludes --read-only and --run: it waits for the store of a writer")
+    if settings.standby and (settings.take_over or settings.accept_rollback):
+        raise click.UsageError(
+            "--standby waits until a store is free; --take-over and --accept-rollback do not: choose"
+        )
     if fork and settings.run is not None:
         raise click.UsageError("--fork and --run exclude each other")
     tls = settings.tls
@@ -219,14 +226,6 @@ def _serve(
     tune()
 
     log: CommandLog | None = None
-
-    def listening(announcements: list[Announcement], log: CommandLog) -> None:
-        if settings.run is None:
-            with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
-                _print(announcements, as_json=as_json)
-        log.serve()
-        ready()
-
     env = None
     try:
         # A command of --run has standard error for itself, unless something is wrong.
@@ -244,7 +243,8 @@ def _serve(
 
         env = RealEnv()
         rereading = FileOptions(click.get_current_context())
-        return uvloop.run(life.serve(settings, rereading, password, early, env, partial(listening, log=log), complain))
+        listening = _StartTold(log, ready, quiet=settings.run is not None, as_json=as_json)
+        return uvloop.run(life.serve(settings, rereading, password, early, env, listening, complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:
@@ -255,9 +255,35 @@ def _serve(
             env.close()
 
 
-def _print(announcements: list[Announcement], *, as_json: bool) -> None:
+class _StartTold:
+    """What is done when clients can connect, and before that when this process stands by; of both the first is the end
+    of its start."""
+
+    def __init__(self, log: CommandLog, ready: Callable[[], None], *, quiet: bool, as_json: bool) -> None:
+        self._log = log
+        self._ready: Callable[[], None] | None = ready
+        self._quiet = quiet
+        self._as_json = as_json
+
+    def __call__(self, announcements: list[Announcement] | None) -> None:
+        if not self._quiet:
+            with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
+                _print(announcements, as_json=self._as_json)
+        if self._ready is not None:
+            self._log.serve()
+            self._ready()
+        self._ready = None
+
+
+def _print(announcements: list[Announcement] | None, *, as_json: bool) -> None:
+    """What there is to attach; None: nothing yet, since it stands by."""
     from nbdserver.service.announce import PLACEHOLDER
 
+    if announcements is None:
+        if as_json:
+            click.echo(json.dumps({"message_type": "standing_by"}))
+        sys.stdout.flush()
+        return
     if as_json:
         exports = [{"name": each.name, "uri": each.uri, "attach": each.attach_line} for each in announcements]
         click.echo(json.dumps({"message_type": "listening", "exports": exports}))

@@ -13,7 +13,7 @@ from nbdserver.cli.shared.backend import at_rest, perform
 from nbdserver.cli.shared.client_words import sentence
 from nbdserver.cli.shared.exit_status import PROBLEMS
 from nbdserver.cli.shared.parameters import Place, json_option, store_option
-from nbdserver.service.condition import problems, refused, view, waits_for
+from nbdserver.service.condition import problems, refused, standing_by, view, waits_for
 
 if TYPE_CHECKING:
     from nbdserver.admin.asked import Answer
@@ -36,18 +36,27 @@ def status(place: Place, as_json: bool) -> int:
     - an object cannot be read, or sectors cannot leave the log for that;
     - what nothing needs any more cannot be deleted;
     - a client is refused, since something that it was answered may be lost (see "client accept");
+    - a server of this host stands by (serve --standby) and has nothing to go by, or gets no answer from the store;
     - a server that follows another one (serve --read-only) has clients whose view has lost parts, or gets no newer one.
     """
-    from nbdserver.admin.client import find_reader, find_server
+    from nbdserver.admin.client import find_reader, find_server, find_standby
 
     server, reader = find_server(place.store, os.environ), find_reader(place.store, os.environ)
     followed = None if server is None or reader is None else reader.status()
+    waiting = find_standby(place.store, os.environ)
+    standby = None if waiting is None else waiting.status()
     server = server or reader
-    answer = {**(_at_rest(place) if server is None else {"served": True, **server.status()}), "follower": followed}
+    answer = {
+        **(_at_rest(place) if server is None else {"served": True, **server.status()}),
+        "follower": followed,
+        "standby": None if standby is None else {"pid": standby["pid"], **standby["standby"]},
+    }
     store = answer["store"]
     wrong = [*problems(store), *map(refused, answer["refused"])]
     if followed is not None:
         wrong += problems(followed["store"])
+    if standby is not None and (standby["standby"]["reason"] or standby["standby"]["basis"] == "nothing"):
+        wrong.append(f"process {standby['pid']} {standing_by(standby['standby'])}")
     if as_json:
         output.document({**answer, "problems": wrong})
     else:
@@ -93,6 +102,10 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
         yield "view", view(store["view"])
     if (follower := answer["follower"]) is not None:
         yield "follower", f"process {follower['pid']} shows a view {view(follower['store']['view'])}"
+    if (standby := answer["standby"]) is not None:
+        yield "standby", f"process {standby['pid']} {standing_by(standby)}"
+    if (age := answer.get("sign_age_seconds")) is not None:
+        yield "sign of life", f"{age:.1f} s ago, for servers that stand by"
     yield "devices", str(store["devices"])
     yield "epoch", str(store["epoch"])
     yield "incarnation", answer["incarnation"]

@@ -225,12 +225,12 @@ class HostState:
             self._make_folder()
             self._replace(self._folder / _READS_NAME, data)
 
-    def load_attached(self) -> bytes | None:
-        """What the writer of the highest epoch kept with `save_attached`; None: nothing."""
+    def load_attached(self) -> tuple[int, bytes] | None:
+        """The highest epoch, and what its writer kept with `save_attached`; None: nothing."""
         with _explained(self._folder):
             self._check_folder()
             found = self._numbered(_ATTACHED_NAME)
-            return found[max(found)].read_bytes() if found else None
+            return (max(found), found[max(found)].read_bytes()) if found else None
 
     def save_attached(self, epoch: int, data: bytes) -> None:
         """Keep who is attached in `epoch`, durably on return. A crash leaves this or what was there before."""

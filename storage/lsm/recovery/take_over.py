@@ -27,7 +27,7 @@ from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.locks import LockHolder, WriterLock
-from storage.lsm.recovery.turn import held_by, rolled_back
+from storage.lsm.recovery.turn import Force, Terms, held_by, rolled_back
 from storage.lsm.recovery.view import View, ViewLoader
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.fence import Fence
@@ -62,21 +62,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """How a writer takes a store: `forced`, from whoever has it; `rolled_back`: somebody has agreed that it is older
-    than this host remembers; `adopted`: it is a copy, and is a store of its own from now on."""
-
-    forced: bool
-    rolled_back: bool = False
-    adopted: bool = False
-
-    @property
-    def breaks(self) -> bool:
-        """Whether who was attached may miss what he was answered, however the last writer ended."""
-        return self.rolled_back or self.adopted
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """Everything an engine starts from."""
 
@@ -101,12 +86,14 @@ class Opener:
     sst_numbers: SstNumbers
     options: EngineOptions
     journal: JournalFiles | None = None
+    taken: Callable[[int], None] | None = None
+    """Told the epoch when the store is this writer's, before its opening goes on."""
 
     async def open_writer(
         self,
         tree: TreeState,
         *,
-        take_over: bool,
+        take_over: Force,
         accept_rollback: bool,
         adopt: bool = False,
         prepare: Callable[[], Awaitable[None]] | None = None,
@@ -124,7 +111,7 @@ class Opener:
         terms = Terms(take_over, accept_rollback and anchor is None, adopt)
         if adopt:
             await self._check_copy(manifests, anchor)
-        if not take_over:
+        if not terms.forces(manifests.tag):
             await self._check_turn(manifests, adopted=adopt)
         view = await self._view(ciphers, manifests, log, anchor, tree)
         if prepare is not None:
@@ -253,7 +240,7 @@ class Opener:
     async def _take_over(self, manifests: Manifests, view: View | None, terms: Terms) -> Claim:
         for pause in pauses():
             await asyncio.sleep(pause)
-            if not terms.forced:
+            if not terms.forces(manifests.tag):
                 await self._check_turn(manifests, adopted=terms.adopted)
             lock = carried = None
             if self.host is not None:
@@ -267,6 +254,8 @@ class Opener:
                 if await manifests.create(sealed):
                     if lock is not None:
                         await self.env.run("store", lock.confirm)
+                    if self.taken is not None:
+                        self.taken(sealed.manifest.epoch)
                     return Claim(lock, carried)
             except BaseException:
                 if lock is not None:

@@ -1,11 +1,36 @@
-"""Whose turn it is instead, as a sentence for who does not get a store; and whether it is older than this host knows,
-or another one. What follows from that is decided in `take_over`.
+"""On what terms a writer takes a store; whose turn it is instead, as a sentence for who does not get it; and whether it
+is older than this host knows, or another one. What follows from that is decided in `take_over`.
 """
+
+from dataclasses import dataclass
 
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
 from storage.trusted_files import user_name
+
+Force = bool | bytes
+"""Whether a store is taken from a writer that has not closed it: from whoever has it, or from the writer of the
+manifest with this tag as long as that is the newest one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a writer takes a store: `forced`, from a writer that has not closed it; `rolled_back`: somebody has agreed
+    that it is older than this host remembers; `adopted`: it is a copy, and is a store of its own from now on."""
+
+    forced: Force
+    rolled_back: bool = False
+    adopted: bool = False
+
+    def forces(self, tag: bytes) -> bool:
+        """Whether it is taken from the writer of the newest manifest, which has this tag, closed or not."""
+        return self.forced == tag if isinstance(self.forced, bytes) else self.forced
+
+    @property
+    def breaks(self) -> bool:
+        """Whether who was attached may miss what he was answered, however the last writer ended."""
+        return self.rolled_back or self.adopted
 
 
 def held_by(url: str, holder: LockHolder, *, adopted: bool = False) -> str:

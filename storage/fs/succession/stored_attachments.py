@@ -1,0 +1,58 @@
+"""The record of who is attached to a writer, in the store: for a successor on another host.
+
+Each change is an object of its own, created once and never written over, since a PUT that was given up may land late:
+the highest epoch and number count. A record is there before anybody is answered who stands in it, and the one before it
+goes after that, so that a crash anywhere leaves one that names all of them, or one more that the next writer deletes.
+"""
+
+from storage.bucket.create_once import create_once
+from storage.crypto.cipher import PREFIX_BYTES, Cipher
+from storage.crypto.keys import DataKey
+from storage.env import Env
+from storage.errors import NotFound
+from storage.format.names import WRITERS, attached_name, attached_numbers
+from storage.format.sign import WRITER_PURPOSE, open_attached, seal_attached
+from storage.objects.base import ObjectStore
+
+
+class StoredAttachments:
+    """That of one store. Owned by the event loop."""
+
+    def __init__(self, store: ObjectStore, key: DataKey, env: Env) -> None:
+        self._store = store
+        self._cipher = Cipher(key.purpose(WRITER_PURPOSE))
+        self._store_id = key.store_id
+        self._env = env
+        self._number = 0
+        self._older: list[str] = []
+        """What the next record takes the place of."""
+
+    async def load(self) -> tuple[int, bytes] | None:
+        """The newest record, and the epoch of the writer that kept it; None: there is none. Corrupt."""
+        while True:
+            infos = await self._store.list(WRITERS)
+            found = {numbers: info.name for info in infos if (numbers := attached_numbers(info.name)) is not None}
+            self._older = list(found.values())
+            self._number = max((number for _, number in found), default=0)  # a store that is set back repeats epochs
+            if not found:
+                return None
+            epoch, number = max(found)
+            try:
+                raw = await self._store.get(found[epoch, number])
+            except NotFound:
+                continue  # its writer has just put a newer one in its place
+            return epoch, open_attached(self._cipher, raw, epoch, number, self._store_id)
+
+    async def keep(self, epoch: int, record: bytes) -> None:
+        """Durable on return."""
+        self._number += 1
+        name, nonce = attached_name(epoch, self._number), self._env.random_bytes(PREFIX_BYTES)
+
+        async def gone() -> None:
+            """Somebody deleted what was created: it is created again."""
+
+        sealed = seal_attached(self._cipher, record, epoch, self._number, self._store_id, nonce)
+        await create_once(self._store, name, sealed, on_gone=gone)
+        if self._older:
+            await self._store.delete(self._older)
+        self._older = [name]

@@ -1,0 +1,71 @@
+"""Mistakes in what a server that stands by takes for evidence, and in what a writer leaves for it."""
+
+from tests.mutants.mutant import mutants
+
+TESTS = "tests/storage/fs/succession/"
+
+SUCCESSION = [
+    *mutants(
+        "storage/fs/succession/evidence.py",
+        f"{TESTS}test_evidence.py",
+        (
+            "standby: no answer counts as silence",
+            "        self._last, self.silent_seconds = None, 0.0\n        self._more",
+            "        self._more",
+        ),
+        ("standby: the moment behind an outage is as good as any", "        self._more = OUTAGE_SECONDS\n", ""),
+        (
+            "standby: who was asleep has watched",
+            "            self.silent_seconds += min(now - self._last, PAUSE_SECONDS_MAX)\n",
+            "            self.silent_seconds += now - self._last\n",
+        ),
+        (
+            "standby: who gives no signs has ended",
+            "        return None if sign is None else sign.lease_seconds + self._more\n",
+            "        return (4.0 if sign is None else sign.lease_seconds) + self._more\n",
+        ),
+        (
+            "standby: a newer manifest is no sign of life",
+            "        if seen != self.seen:\n",
+            "        if self.seen is None or seen.sign != self.seen.sign:\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/succession/standby.py",
+        f"{TESTS}test_standby.py",
+        (
+            "standby: a log that grows is no sign of life",
+            "        if await self._end_of_log() != self._log_end:\n",
+            "        if not self._log_end:\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/succession/signs_of_life.py",
+        f"{TESTS}test_standby.py",
+        (
+            "standby: a writer on a bad line asks for no more patience",
+            "        return min(max(LEASE_SECONDS_MIN, LEASE_PAUSES * longest), LEASE_SECONDS_MAX)\n",
+            "        return LEASE_SECONDS_MIN\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/succession/stored_attachments.py",
+        f"{TESTS}test_standby.py",
+        (
+            "standby: the record of who is attached goes before the next is there",
+            "        await create_once(self._store, name, sealed, on_gone=gone)\n        if self._older:\n"
+            "            await self._store.delete(self._older)\n",
+            "        if self._older:\n            await self._store.delete(self._older)\n"
+            "        await create_once(self._store, name, sealed, on_gone=gone)\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/turn.py",
+        "tests/storage/lsm/recovery/test_turn.py",
+        (
+            "standby: the store is taken from whoever has it by then",
+            "        return self.forced == tag if isinstance(self.forced, bytes) else self.forced\n",
+            "        return bool(self.forced)\n",
+        ),
+    ),
+]
