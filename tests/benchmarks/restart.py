@@ -3,12 +3,16 @@
 A pause is what a client sees that attaches again: the longest time between two answers to reads of 4 KiB.
 
 On stores in a folder and in MinIO that the program made itself, so that the password costs what it costs. The parts are
-measured beside it, each in a process of its own: they overlap in a start, so they do not add up to it.
+measured beside it, each in a process of its own: they overlap in a start, so they do not add up to it. With `--mapped`
+it is a disk of 1 TiB that holds so many GiB (see `large_store`), in a folder, beside an empty one, with 512 MiB written
+over it at random and not flushed before each restart.
 """
 
 import argparse
+import asyncio
 import contextlib
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -19,7 +23,11 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
+from tests.benchmarks.bench import GIB, MIB, TIB
+from tests.benchmarks.large_store import generate
+from tests.support.messages import WRITE
 from tests.support.minio import RunningMinio
 from tests.support.program import COMMAND, Host, Server
 from tests.support.stores import StoreUnderTest, folder_store, minio_store
@@ -46,28 +54,77 @@ print(time.monotonic() - began)
 def main() -> int:
     parser = argparse.ArgumentParser(description="a restart of the server, and where its time goes, in one run")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--mapped", type=int, metavar="GIB", help="a disk of 1 TiB that holds so much")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        minio = RunningMinio(folder)
-        minio.start()
-        try:
-            for store in (folder_store(folder), minio_store(minio, "restart")):
-                restarts(folder / store.kind, store, chosen.rounds)
-                pauses(folder, store, chosen.rounds)
-        finally:
-            minio.stop()
-        host = Host(folder)
-        environment = host.environment()
-        for part, code in PARTS.items():
-            show(part, [elapsed([sys.executable, "-c", code], environment) for _ in range(chosen.rounds)])
-        said = [
-            subprocess.run([sys.executable, "-c", ARGON2], env=environment, check=True, capture_output=True, text=True)
-            for _ in range(chosen.rounds)
-        ]
-        show("Argon2id alone", [float(done.stdout) for done in said])
-        show("nbdserver --help", [elapsed([*COMMAND, "--help"], environment) for _ in range(chosen.rounds)])
+        if chosen.mapped:
+            large(folder, chosen.mapped * GIB, chosen.rounds)
+        else:
+            usual(folder, chosen.rounds)
+        parts(Host(folder), chosen.rounds)
     return 0
+
+
+def usual(folder: Path, rounds: int) -> None:
+    minio = RunningMinio(folder)
+    minio.start()
+    try:
+        for store in (folder_store(folder), minio_store(minio, "restart")):
+            restarts(folder / store.kind, store, rounds)
+            pauses(store.kind, Host(folder / store.kind, store.environment), store.location, rounds, write_32_mib)
+    finally:
+        minio.stop()
+
+
+def large(folder: Path, mapped: int, rounds: int) -> None:
+    for kind, holds in (("empty", 0), ("large", mapped)):
+        there = folder / kind
+        there.mkdir()
+        host, location = Host(there), str(there / "store")
+        host.run("init", location)
+        host.run("device", "create", "disk", str(TIB), "--store", location)
+        if holds:
+            with mock.patch.dict(os.environ, host.environment()):
+                asyncio.run(generate(f"file://{location}", host.password.encode(), holds, 0.05, there / "state"))
+        write = partial(write_at_random, size=512 * MIB, area=holds) if holds else write_nothing
+        pauses(kind, host, location, rounds, write)
+
+
+def write_nothing(server: Server) -> None:
+    """The start of a store without anything in it."""
+
+
+def write_32_mib(server: Server) -> None:
+    with server.connect() as client:
+        for number in range(128):
+            client.write(number << 18, os.urandom(1 << 18))
+        client.disconnect()
+
+
+def write_at_random(server: Server, *, size: int, area: int) -> None:
+    """In pieces of 4 KiB, 32 of them under way."""
+    with server.connect() as client:
+        for number in range(size // 4096):
+            client.submit(WRITE, random.randrange(area // 4096) * 4096, data=os.urandom(4096))
+            if number >= 32:
+                client.receive()
+        for _ in range(32):
+            client.receive()
+        client.disconnect()
+
+
+def parts(host: Host, rounds: int) -> None:
+    """What a start is made of, alone."""
+    environment = host.environment()
+    for part, code in PARTS.items():
+        show(part, [elapsed([sys.executable, "-c", code], environment) for _ in range(rounds)])
+    said = [
+        subprocess.run([sys.executable, "-c", ARGON2], env=environment, check=True, capture_output=True, text=True)
+        for _ in range(rounds)
+    ]
+    show("Argon2id alone", [float(done.stdout) for done in said])
+    show("nbdserver --help", [elapsed([*COMMAND, "--help"], environment) for _ in range(rounds)])
 
 
 def restarts(folder: Path, store: StoreUnderTest, rounds: int) -> None:
@@ -97,31 +154,37 @@ def restarts(folder: Path, store: StoreUnderTest, rounds: int) -> None:
     show(f"{store.kind}: device list at rest", [elapsed(ask, host.environment()) for _ in range(rounds)])
 
 
-def pauses(folder: Path, store: StoreUnderTest, rounds: int) -> None:
-    """What a client sees of each way to restart, after 32 MiB that were not flushed."""
-    host = Host(folder / store.kind, store.environment)
+def pauses(kind: str, host: Host, location: str, rounds: int, write: Callable[[Server], None]) -> None:
+    """What a client sees of each way to restart, after something was written and not flushed."""
     journal = Path(tempfile.mkdtemp(prefix="bench-", dir="/dev/shm"))
-    server = Server(host, store.location, arguments=["--log-file", str(folder / "log"), "--journal", str(journal)])
+    server = Server(host, location, arguments=["--log-file", str(host.folder / "log"), "--journal", str(journal)])
     server.start()
+    steps: dict[str, list[float]] = {}
+
+    def step(what: str, work: Callable[[], object]) -> Callable[[], None]:
+        return lambda: steps.setdefault(what, []).append(timed(work))
+
+    stop, start = step("stop", server.stop), step("start after a stop", server.start)
+    start_again = step("start after kill -9", server.start)
     try:
-        show(
-            f"{store.kind}: pause, SIGTERM and start", [pause(server, server.stop, server.start) for _ in range(rounds)]
-        )
-        show(
-            f"{store.kind}: pause, kill -9 and start", [pause(server, server.kill, server.start) for _ in range(rounds)]
-        )
-        again = partial(host.run, "restart", store.location)
-        seen = [pause(server, again)]
+        seen = [pause(server, write, stop, start) for _ in range(rounds)]
+        show(f"{kind}: pause, SIGTERM and start", seen)
+        seen = [pause(server, write, server.kill, start_again) for _ in range(rounds)]
+        show(f"{kind}: pause, kill -9 and start", seen)
+        again = step("nbdserver restart, all of it", partial(host.run, "restart", location))
+        seen = [pause(server, write, again)]
         server.wait()
-        seen += [pause(server, again) for _ in range(rounds - 1)]
-        show(f"{store.kind}: pause, nbdserver restart", seen)
-        end_of(pid_of(host, store.location) or 0)
+        seen += [pause(server, write, again) for _ in range(rounds - 1)]
+        show(f"{kind}: pause, nbdserver restart", seen)
+        for what, seconds in steps.items():
+            show(f"{kind}: {what}", seconds)
+        end_of(pid_of(host, location) or 0)
     finally:
         server.close()
         shutil.rmtree(journal)
 
 
-def pause(server: Server, *steps: Callable[[], object]) -> float:
+def pause(server: Server, write: Callable[[Server], None], *steps: Callable[[], object]) -> float:
     """The longest time between two answers while something is done to the server, and for a second behind it."""
     longest, stopping = 0.0, threading.Event()
 
@@ -136,10 +199,7 @@ def pause(server: Server, *steps: Callable[[], object]) -> float:
                     longest, last = max(longest, now - last), now
             time.sleep(0.005)
 
-    with server.connect() as client:
-        for number in range(128):
-            client.write(number << 18, os.urandom(1 << 18))
-        client.disconnect()
+    write(server)
     reader = threading.Thread(target=read)
     reader.start()
     try:

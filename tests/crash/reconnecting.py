@@ -1,10 +1,10 @@
 """A client that attaches again when its server dies, and sends again what was not answered:
 
-    python -m tests.crash.reconnecting --kills 1000 [--journal FOLDER]
+    python -m tests.crash.reconnecting --kills 1000 [--journal FOLDER] [--after-loss refuse]
 
 It writes stamped slots, reads them back and flushes now and then, as a kernel does over a disk that it believes in. The
 server is killed (-9) under it and started again, again and again. With a journal in memory it never notices; without
-one it reads old data, sooner or later (`Forgotten`).
+one it reads old data, sooner or later (`Forgotten`), unless the server does not let it go on (`Refused`).
 """
 
 import argparse
@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.support.messages import FLUSH, READ, WRITE
-from tests.support.nbd import Client
+from tests.support.nbd import Client, NbdError
 from tests.support.program import Host, Server
 from tests.support.stores import folder_store
 
@@ -34,8 +35,15 @@ AWAY_SECONDS_MAX = 60.0
 ANSWERS_BETWEEN_KILLS = (5, 600)
 
 
+REFUSAL = "was attached from here when its server was lost"
+
+
 class Forgotten(AssertionError):
     """A slot does not hold what was answered for it."""
+
+
+class Refused(AssertionError):
+    """The server says that something was lost, and lets it in no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +181,22 @@ class ReconnectingClient:
             raise Forgotten(f"slot {slot} holds write {number}, and write {self._holds[slot]} was answered")
 
 
+def connect(server: Server) -> Client:
+    """A connection, as soon as there can be one. Refused: there will be none."""
+    try:
+        return server.connect()
+    except NbdError as error:
+        if REFUSAL in str(error):
+            raise Refused(str(error)) from error
+        raise
+
+
 def survive(server: Server, *, kills: int, seed: int, told: Callable[[str], None] = lambda line: None) -> int:
-    """Kill and start a server under such a client; gives how many answers it got. Forgotten: it noticed."""
+    """Kill and start a server under such a client; gives how many answers it got. Forgotten: it noticed. Refused."""
     chance = random.Random(seed)
     if not server.running():
         server.start()
-    client = ReconnectingClient(server.connect, seed=seed)
+    client = ReconnectingClient(partial(connect, server), seed=seed)
     client.start()
     try:
         for kill in range(1, kills + 1):
@@ -200,12 +218,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--journal", default="off")
+    parser.add_argument("--after-loss", choices=("serve", "refuse"), default="serve")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
     with tempfile.TemporaryDirectory(prefix="nbd-") as name:
         store = folder_store(Path(name))
         options = ["--journal", arguments.journal]
-        server = Server(Host(Path(name)), store.location, create={"disk": str(SLOTS * SPACING)}, arguments=options)
+        server = Server(
+            Host(Path(name)),
+            store.location,
+            create={"disk": str(SLOTS * SPACING)},
+            arguments=options,
+            after_loss=arguments.after_loss,
+        )
         try:
             answers = survive(server, kills=arguments.kills, seed=arguments.seed, told=print)
         except AssertionError as error:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.lineage import Lineage, ask
 from nbdserver.protocol.agreement import INCARNATION
-from tests.crash.reconnecting import SLOTS, SPACING, ReconnectingClient
+from tests.crash.reconnecting import SLOTS, SPACING, ReconnectingClient, Refused, connect
 from tests.crash.test_journal import TRIES, kill_behind_answers, missing
 from tests.support.commands import SYSTEM_PYTHON, run
-from tests.support.nbd import Client, NbdError
+from tests.support.nbd import NbdError
 from tests.support.program import Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest
@@ -139,20 +140,13 @@ def test_a_client_that_attaches_again_is_stopped(server: Server) -> None:
     """The one that reads old data where nobody refuses it (see test_journal)."""
     server.arguments = ["--journal", "off"]
     server.start()
-
-    def connect() -> Client:
-        try:
-            return server.connect()
-        except NbdError as error:
-            raise AssertionError(str(error)) from error  # which it does not try again
-
-    client = ReconnectingClient(connect, seed=1)
+    client = ReconnectingClient(partial(connect, server), seed=1)
     client.start()
     while client.answered < 100 and client.failure is None:
         assert server.running()
     server.kill()
     server.start()
-    with pytest.raises(AssertionError, match=REFUSED):
+    with pytest.raises(Refused, match=REFUSED):
         client.stop()
 
 
