@@ -218,9 +218,10 @@ async def _serve(start: _Start, served: Served) -> int:
             await service.stop(grace_seconds=0)
             raise
         manager.stopping("clients end what is under way")
-        async with asyncio.TaskGroup() as group, stops("stopping", service.waits_for):
-            group.create_task(_say_how_it_ends(served, ending))
+        saying = asyncio.create_task(_say_how_it_ends(served, ending))
+        async with stops("stopping", service.waits_for):
             await service.stop(grace_seconds=STOP_SECONDS)
+        await saying
         return status
     finally:
         try:

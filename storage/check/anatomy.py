@@ -66,7 +66,12 @@ def _of_writer(header: Header, body: bytes) -> Document:
     if header.kind is ObjectKind.ATTACHED:
         return {"attached": msgspec.json.decode(body)}
     sign = msgspec.msgpack.decode(body, type=Sign)
-    return {"count": sign.count, "lease_seconds": sign.lease_seconds, "word": sign.word.name.lower()}
+    return {
+        "count": sign.count,
+        "manifest": sign.manifest,
+        "lease_seconds": sign.lease_seconds,
+        "word": sign.word.name.lower(),
+    }
 
 
 def _header(header: Header) -> Document:

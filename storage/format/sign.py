@@ -31,11 +31,12 @@ class Word(IntEnum):
 
 
 class Sign(msgspec.Struct, frozen=True, array_like=True):
-    """One sign of life: its `count` in this term of its writer, and for how many milliseconds the next one may keep
-    others waiting before that writer is taken for ended.
+    """One sign of life: its `count` in this term of its writer, the number of its newest manifest, and for how many
+    milliseconds the next one may keep others waiting before that writer is taken for ended.
     """
 
     count: int
+    manifest: int
     lease_milliseconds: int
     word: Word = Word.SERVES
 

@@ -59,7 +59,7 @@ class Store:
         self.created = created
         self.signs = signs
         """Those that it gives for servers that stand by; None: it gives none."""
-        stored = None if signs is None else StoredAttachments(objects, engine.key, env)
+        stored = None if signs is None else StoredAttachments(objects, engine.key, env, engine.failed)
         self.incarnation = Incarnation(engine.manifests, engine.host, env, stored, engine.look_for_newer)
         self.view: Callable[[], ViewStatus | None] = lambda: None
         """How old it is, if it is one of the views of a store that somebody else writes."""

@@ -29,7 +29,7 @@ from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.journal_replay import FoundJournal, OpeningReport, go_on, in_turns, restore
 from storage.lsm.recovery.journal_replay import read as read_journal
 from storage.lsm.recovery.log_replay import replay_log
-from storage.lsm.recovery.take_over import Opened, Opener
+from storage.lsm.recovery.take_over import OnTaken, Opened, Opener
 from storage.lsm.recovery.turn import Force
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_state import TreeChange, TreeState, TrunkChange, TrunkPlan
@@ -116,12 +116,12 @@ class Engine:
         single_store: ObjectStore | None = None,
         journal: JournalFiles | None = None,
         frames: Frames | None = None,
-        taken: Callable[[int], None] | None = None,
+        taken: OnTaken | None = None,
     ) -> Engine:
         """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only,
         `single_store` the same that tries each request once; `prepare` is awaited when the store was found whole, and
         before anything is written. `journal` is where this host's journals of the store lie. `frames` are those of
-        another view of it, to be shared. `taken` is told the epoch once the store is this writer's."""
+        another view of it, to be shared. `taken` is told once the store is this writer's."""
         frames = frames or Frames(SstNumbers(), FrameCache(options.cache_bytes))
         sst_numbers, cache = frames.sst_numbers, frames.cache
         opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, options, journal, taken)

@@ -7,6 +7,7 @@ Another host is a state folder of its own, and another way to the same MinIO: a 
 import contextlib
 import json
 import signal
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,32 @@ class Pair:
         first.start()
         stands_by(second)
         return first, second
+
+
+class Manager:
+    """A service manager, as far as it listens."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(SECONDS)
+
+    def told(self, beginning: str) -> bool:
+        """Whether a message comes that begins so."""
+        while not self._socket.recv(4096).decode().startswith(beginning):
+            pass
+        return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(work: Path) -> Iterator[Manager]:
+    made = Manager(work / "n")
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -172,16 +199,18 @@ def test_a_store_that_is_away_is_no_sign_of_an_end(pair: Pair) -> None:
 
 
 def test_beside_a_writer_of_the_same_host(
-    local_store: StoreUnderTest, make_server: Callable[..., Server], memory: Path
+    local_store: StoreUnderTest, make_server: Callable[..., Server], memory: Path, manager: Manager
 ) -> None:
     """Whether it lives says its lock, so one that stands still is left alone. The standby has its journal, port and
     socket, and nobody is refused; a restart by somebody else comes before it."""
     first = make_server(local_store, create={"disk": "64MiB"}, after_loss="refuse")
     first.arguments = [*STANDBY, "--journal", str(memory)]
     first.start()
-    second = make_server(local_store, on=first.host, arguments=first.arguments, after_loss="refuse")
+    same_host = Host(first.host.folder, {"NOTIFY_SOCKET": str(manager.path)})
+    second = make_server(local_store, on=same_host, arguments=first.arguments, after_loss="refuse")
     second.port, second.socket = first.port, first.socket
     stands_by(second)
+    assert manager.told("READY=1\nSTATUS=stands by")
     old = first.connect()
     fill(old, range(10))
     old.write(0, block(77))

@@ -38,6 +38,12 @@ SUCCESSION = [
             "        if await self._end_of_log() != self._log_end:\n",
             "        if not self._log_end:\n",
         ),
+        (
+            "standby: who is far behind does not see it",
+            "            if behind or await self._is_newer():\n",
+            "            if await self._is_newer():\n",
+        ),
+        ("standby: manifests are never listed", "if now - self._listed_at < LIST_SECONDS:", "if True:"),
     ),
     *mutants(
         "storage/fs/succession/signs_of_life.py",
@@ -50,7 +56,7 @@ SUCCESSION = [
     ),
     *mutants(
         "storage/fs/succession/stored_attachments.py",
-        f"{TESTS}test_standby.py",
+        f"{TESTS}test_stored_attachments.py",
         (
             "standby: the record of who is attached goes before the next is there",
             "        await create_once(self._store, name, sealed, on_gone=gone)\n        if self._older:\n"

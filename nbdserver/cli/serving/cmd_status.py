@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from storage import Store
 
 
+SIGN_SECONDS_LATE = 4.0
+"""The shortest lease of `storage.fs.succession.signs_of_life`, which is not loaded for this."""
+
+
 @click.command()
 @json_option
 @store_option
@@ -36,6 +40,7 @@ def status(place: Place, as_json: bool) -> int:
     - an object cannot be read, or sectors cannot leave the log for that;
     - what nothing needs any more cannot be deleted;
     - a client is refused, since something that it was answered may be lost (see "client accept");
+    - signs of life, of a server that others stand by for, do not reach the store;
     - a server of this host stands by (serve --standby) and has nothing to go by, or gets no answer from the store;
     - a server that follows another one (serve --read-only) has clients whose view has lost parts, or gets no newer one.
     """
@@ -55,6 +60,10 @@ def status(place: Place, as_json: bool) -> int:
     wrong = [*problems(store), *map(refused, answer["refused"])]
     if followed is not None:
         wrong += problems(followed["store"])
+    if (answer.get("sign_age_seconds") or 0.0) > SIGN_SECONDS_LATE:
+        wrong.append(
+            f"no sign of life has reached the store for {answer['sign_age_seconds']:.0f} s: who stands by may take it"
+        )
     if standby is not None and (standby["standby"]["reason"] or standby["standby"]["basis"] == "nothing"):
         wrong.append(f"process {standby['pid']} {standing_by(standby['standby'])}")
     if as_json:

@@ -24,6 +24,7 @@ from storage.errors import StorageError
 from storage.format.names import WRITERS, sign_epoch, sign_name
 from storage.format.sign import WRITER_PURPOSE, Sign, Word, seal_sign
 from storage.lsm.background import Background
+from storage.lsm.manifest.manifest_store import Manifests
 from storage.objects.base import ObjectStore
 
 SIGN_SECONDS = 1.0
@@ -55,6 +56,7 @@ class SignsOfLife:
         self._env = env
         self._background = Background()
         self._epoch = 0
+        self._manifests: Manifests | None = None
         self._count = 0
         self._word = Word.SERVES
         self._wake = asyncio.Event()
@@ -69,9 +71,10 @@ class SignsOfLife:
         """Since the last one landed; None: none has."""
         return None if self._landed is None else self._env.monotonic() - self._landed
 
-    def begin(self, key: DataKey, epoch: int) -> None:
-        """The store is this writer's, as that of `epoch`."""
-        self._epoch = epoch
+    def begin(self, key: DataKey, manifests: Manifests) -> None:
+        """The store is this writer's, whose manifests these are."""
+        self._manifests, self._epoch = manifests, manifests.manifest.epoch
+        epoch = self._epoch
         seal = partial(seal_sign, Cipher(key.purpose(WRITER_PURPOSE)), epoch=epoch, store_id=key.store_id)
         self._background.start("signs of life", partial(self._give, seal), on_failure=self._failed)
         self._background.start("deletion of earlier signs", self._tidy, on_failure=self._failed)
@@ -107,7 +110,8 @@ class SignsOfLife:
     async def _give_one(self, seal: Callable[..., bytes]) -> None:
         self._count += 1
         word, now = self._word, self._env.monotonic()
-        sign = Sign(self._count, int(self._lease(now) * 1000), word)
+        manifest = 0 if self._manifests is None else self._manifests.number
+        sign = Sign(self._count, manifest, int(self._lease(now) * 1000), word)
         sealed = seal(sign, nonce=self._env.random_bytes(PREFIX_BYTES))
         try:
             async with asyncio.timeout(SIGN_SECONDS_MAX):

@@ -48,6 +48,9 @@ QUESTION_SECONDS_MAX = 2.0
 MANIFEST_SECONDS_MAX = 30.0
 """The same for reading a manifest, which may be large."""
 
+LIST_SECONDS = 60.0
+"""So often manifests are listed, in the place of a question for the next one."""
+
 REREAD_SECONDS = 10.0
 """So often it is asked whether a writer of this host, which holds its lock, is still the store's."""
 
@@ -111,7 +114,7 @@ class Standby:
         self._log_end: int | None = None
         """The end of the log when the writer became suspect; None: it is not."""
         self._looked_at: float | None = None
-        self._reread_at = env.monotonic()
+        self._reread_at = self._listed_at = env.monotonic()
         self._reason = ""
 
     async def rehearse(self) -> None:
@@ -197,10 +200,14 @@ class Standby:
     async def _look_at_signs(self, now: float) -> Turn | None:
         sign = await self._sign()
         before = self._evidence.seen
-        if (sign is None or before is None or sign == before.sign) and await self._is_newer():
-            await self._read(now)
-            sign = await self._sign()
+        if sign is None or before is None or sign == before.sign:
+            behind = sign is not None and sign.manifest > self._manifests.number  # the next ones may be deleted
+            if behind or await self._is_newer():
+                await self._read(now)
+                sign = await self._sign()
         manifest, number = self._manifests.manifest, self._manifests.number
+        if sign is not None:
+            number = max(number, sign.manifest)
         self._evidence.answered(Sighting(number, manifest.epoch, manifest.closed, sign), now)
         if not self._evidence.is_suspect or manifest.closed:
             self._log_end = None
@@ -224,7 +231,7 @@ class Standby:
         """The newest manifest, and who on this host holds it."""
         async with asyncio.timeout(MANIFEST_SECONDS_MAX):
             await self._manifests.read_newest()
-        self._reread_at = now
+        self._reread_at = self._listed_at = now
         await self._ask_holder()
         self._known_tag = self._manifests.tag
 
@@ -234,11 +241,16 @@ class Standby:
             self._holder = await self._env.run("store", self._host.holder, epoch, tag)
 
     async def _is_newer(self) -> bool:
-        """Whether there is a newer manifest than the one that was read."""
-        self._reread_at = self._env.monotonic()
+        """Whether there is a newer manifest than the one that was read. Mostly that is asked of the next number;
+        but who has slept for long may be so far behind that it is deleted, so all are listed now and then."""
+        now = self._reread_at = self._env.monotonic()
         try:
             async with asyncio.timeout(QUESTION_SECONDS_MAX):
-                await self._manifests.probe_newer()
+                if now - self._listed_at < LIST_SECONDS:
+                    await self._manifests.probe_newer()
+                else:
+                    await self._manifests.look_for_newer()
+                    self._listed_at = now
         except Fenced:
             return True
         return False

@@ -5,11 +5,14 @@ the highest epoch and number count. A record is there before anybody is answered
 goes after that, so that a crash anywhere leaves one that names all of them, or one more that the next writer deletes.
 """
 
+import asyncio
+from typing import Any
+
 from storage.bucket.create_once import create_once
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import NotFound
+from storage.errors import NotFound, StorageError
 from storage.format.names import WRITERS, attached_name, attached_numbers
 from storage.format.sign import WRITER_PURPOSE, open_attached, seal_attached
 from storage.objects.base import ObjectStore
@@ -18,8 +21,12 @@ from storage.objects.base import ObjectStore
 class StoredAttachments:
     """That of one store. Owned by the event loop."""
 
-    def __init__(self, store: ObjectStore, key: DataKey, env: Env) -> None:
+    def __init__(
+        self, store: ObjectStore, key: DataKey, env: Env, failed: asyncio.Future[StorageError] | None = None
+    ) -> None:
+        """`failed` resolves when the writer can go on no more: then nobody waits for the store any longer."""
         self._store = store
+        self._failed = failed
         self._cipher = Cipher(key.purpose(WRITER_PURPOSE))
         self._store_id = key.store_id
         self._env = env
@@ -44,7 +51,19 @@ class StoredAttachments:
             return epoch, open_attached(self._cipher, raw, epoch, number, self._store_id)
 
     async def keep(self, epoch: int, record: bytes) -> None:
-        """Durable on return."""
+        """Durable on return. What the writer has failed with, if it does meanwhile."""
+        keeping = asyncio.ensure_future(self._keep(epoch, record))
+        try:
+            waited: set[asyncio.Future[Any]] = {keeping, *filter(None, (self._failed,))}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed is not None and not keeping.done():
+                raise self._failed.result()
+            keeping.result()
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep(self, epoch: int, record: bytes) -> None:
         self._number += 1
         name, nonce = attached_name(epoch, self._number), self._env.random_bytes(PREFIX_BYTES)
 

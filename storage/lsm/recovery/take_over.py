@@ -37,6 +37,8 @@ from storage.objects.base import ObjectStore
 
 JOURNAL_ID_BYTES = 16
 
+OnTaken = Callable[[Manifests], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -86,8 +88,8 @@ class Opener:
     sst_numbers: SstNumbers
     options: EngineOptions
     journal: JournalFiles | None = None
-    taken: Callable[[int], None] | None = None
-    """Told the epoch when the store is this writer's, before its opening goes on."""
+    taken: OnTaken | None = None
+    """Told when the store is this writer's, before its opening goes on."""
 
     async def open_writer(
         self,
@@ -255,7 +257,7 @@ class Opener:
                     if lock is not None:
                         await self.env.run("store", lock.confirm)
                     if self.taken is not None:
-                        self.taken(sealed.manifest.epoch)
+                        self.taken(manifests)
                     return Claim(lock, carried)
             except BaseException:
                 if lock is not None:

@@ -6,7 +6,7 @@ from storage.format.sign import Sign, Word
 from storage.fs.succession.evidence import OUTAGE_SECONDS, PAUSE_SECONDS_MAX, Evidence, Sighting
 
 LEASE = 4.0
-FIRST = Sign(1, 4000)
+FIRST = Sign(1, 7, 4000)
 SIGNED = Sighting(manifest=7, epoch=3, closed=False, sign=FIRST)
 
 
@@ -24,14 +24,14 @@ def test_a_lease_without_anything_new() -> None:
 
 
 def test_the_writer_says_how_long_its_sign_is_to_be_believed() -> None:
-    patient = Sighting(7, 3, closed=False, sign=Sign(1, 20_000))
+    patient = Sighting(7, 3, closed=False, sign=Sign(1, 7, 20_000))
     assert watched(patient, 19.5).verdict() == "wait"
     assert watched(patient, 20.0).verdict() == "silent"
 
 
 @pytest.mark.parametrize(
     "new",
-    [Sighting(7, 3, closed=False, sign=Sign(2, 4000)), Sighting(8, 3, closed=False, sign=FIRST)],
+    [Sighting(7, 3, closed=False, sign=Sign(2, 7, 4000)), Sighting(8, 3, closed=False, sign=FIRST)],
     ids=["sign", "manifest"],
 )
 def test_whatever_is_new_begins_it_anew(new: Sighting) -> None:
@@ -54,7 +54,7 @@ def test_no_answer_is_no_evidence() -> None:
     for look in range(100):
         evidence.answered(SIGNED, 100 + look * 0.5)
         assert (evidence.verdict() == "silent") == (look * 0.5 >= LEASE + OUTAGE_SECONDS)
-    evidence.answered(Sighting(7, 3, closed=False, sign=Sign(2, 4000)), 200.0)
+    evidence.answered(Sighting(7, 3, closed=False, sign=Sign(2, 7, 4000)), 200.0)
     assert evidence.patience_seconds == LEASE, "it is back"
 
 
@@ -74,7 +74,7 @@ def test_without_signs_never() -> None:
 
 @pytest.mark.parametrize(("word", "seconds"), [(Word.HANDS_OVER, 0.0), (Word.COMES_BACK, 30.0), (Word.SERVES, 2.0)])
 def test_a_closed_store_is_left_to_who_comes_first(word: Word, seconds: float) -> None:
-    closed = Sighting(7, 3, closed=True, sign=Sign(9, 4000, word))
+    closed = Sighting(7, 3, closed=True, sign=Sign(9, 7, 4000, word))
     assert watched(closed, seconds).verdict() == "closed"
     if seconds:
         assert watched(closed, seconds - 0.5).verdict() == "wait"

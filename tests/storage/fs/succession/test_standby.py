@@ -1,138 +1,25 @@
-"""Signs and who looks at them, in virtual time: a writer and a standby on two hosts, each with a line of its own."""
+"""Signs and who looks at them: whom a standby leaves alone, and whom it takes for ended."""
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
-import msgspec
 import pytest
 
-from storage.crypto.keys import DataKey
-from storage.errors import NotFound, Unavailable
-from storage.format.names import WRITERS, wal_name
+from storage.format.names import MANIFESTS, WRITERS, wal_name
 from storage.format.sign import Word
 from storage.fs.succession.evidence import OUTAGE_SECONDS
-from storage.fs.succession.signs_of_life import LEASE_SECONDS_MIN, SignsOfLife
-from storage.fs.succession.standby import Standby, Turn
-from storage.fs.succession.stored_attachments import StoredAttachments
-from storage.lsm.manifest.manifest_store import Manifests
-from storage.lsm.options import EngineOptions
-from storage.lsm.recovery.derived_ciphers import Ciphers
-from storage.objects.memory import MemoryStore
-from storage.objects.retry import RetryingStore
-from storage.secret import Secret
-from tests.simulation.env import SimEnv
-from tests.simulation.loop import Process, VirtualLoop
-
-T = TypeVar("T")
+from storage.fs.succession.signs_of_life import LEASE_SECONDS_MIN
+from tests.storage.fs.succession.pair import World, play
 
 SOON = 5.0
 """From the end of a writer to the turn of who stands by."""
-
-
-class Line(MemoryStore):
-    """One host's line to a store in memory: `seconds` there and back, or none."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store.url)
-        self._store = store
-        self.seconds = 0.02
-        self.away = False
-
-    async def _over(self, request: Callable[[], Awaitable[T]]) -> T:
-        await asyncio.sleep(self.seconds)
-        if self.away:
-            raise Unavailable("no line")
-        return await request()
-
-    async def create(self, name: str, data: Any) -> None:
-        await self._over(lambda: self._store.create(name, data))
-
-    async def put(self, name: str, data: Any) -> None:
-        await self._over(lambda: self._store.put(name, data))
-
-    async def get(self, name: str, *rest: Any, **named: Any) -> bytes:
-        return await self._over(lambda: self._store.get(name, *rest, **named))
-
-    async def head(self, name: str) -> Any:
-        return await self._over(lambda: self._store.head(name))
-
-    async def list(self, *rest: Any) -> Any:
-        return await self._over(lambda: self._store.list(*rest))
-
-    async def delete(self, names: Any) -> None:
-        await self._over(lambda: self._store.delete(names))
-
-
-class World:
-    """A store with a manifest, its writer and who stands by."""
-
-    def __init__(self) -> None:
-        self.loop = VirtualLoop(steps_max=1_000_000)
-        self.env = SimEnv(self.loop, random.Random(1), skew=1.0, thread_seconds=0.001)
-        self.store = MemoryStore()
-        self.key = DataKey(bytes(16), Secret(bytes(32)))
-        self.writer, self.other = Process("writer", "a"), Process("standby", "b")
-        self.lines = {"a": Line(self.store), "b": Line(self.store)}
-        self.signs = SignsOfLife(self.patient("a").once(), self.env)
-        self.standby = Standby(self.patient("b"), self.key, self.env, None)
-        self.epoch = 0
-
-    def patient(self, host: str) -> RetryingStore:
-        return RetryingStore(self.lines[host], self.env, 30.0)
-
-    async def commit(self, **changes: object) -> None:
-        """Another manifest."""
-        ciphers = Ciphers.derive(self.key)
-        manifests = Manifests(
-            store=self.store,
-            cipher=ciphers.manifest,
-            checkpoint_cipher=ciphers.checkpoint,
-            store_id=self.key.store_id,
-            env=self.env,
-            options=EngineOptions(),
-        )
-        await manifests.read_newest()
-        takes = "epoch" in changes
-        takeovers = [*manifests.manifest.takeovers, *([manifests.number + 1] if takes else [])]
-        await manifests.commit(
-            msgspec.structs.replace(manifests.manifest, takeover=takes, takeovers=takeovers, **changes)
-        )
-
-    async def begin(self, *, signs: bool = True) -> None:
-        """A writer takes the store."""
-        self.epoch += 1
-        await self.commit(epoch=self.epoch, closed=False)
-        if signs:
-            self.loop.spawn(self.writer, self._give())
-
-    async def _give(self) -> None:
-        self.signs.begin(self.key, self.epoch)
-
-    def wait(self) -> "asyncio.Task[Turn]":
-        return self.loop.spawn(self.other, self.standby.wait())
-
-    async def nobody_comes(self, turn: "asyncio.Task[Turn]", seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        assert not turn.done(), turn.result()
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
     made = World()
     yield made
-    for process in (made.writer, made.other):
-        made.loop.resume(process)
-    made.loop.wind_up()
-
-
-def play(world: World, scene: Coroutine[Any, Any, None]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(10_000):
-            await scene
-
-    world.loop.run(limited())
+    made.end()
 
 
 def test_a_writer_that_lives_is_left_alone_and_one_that_ended_is_not(world: World) -> None:
@@ -146,6 +33,39 @@ def test_a_writer_that_lives_is_left_alone_and_one_that_ended_is_not(world: Worl
         assert (await turn).why == "silent"
         assert LEASE_SECONDS_MIN - 1.0 <= world.loop.time() - began < SOON
         assert turn.result().tag is not None
+
+    play(world, scene())
+
+
+async def go_on(world: World, commits: int) -> None:
+    """The writer commits, and deletes all manifests but its last and that of its take-over."""
+    for _ in range(commits):
+        await world.commit()
+        names = [info.name for info in await world.store.list(MANIFESTS)]
+        await world.store.delete(names[1:-1])
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_a_writer_that_has_gone_on_for_long(world: World, signs: bool) -> None:
+    """What was its newest manifest is long gone: who stands by knows the one that counts, and loses no lease by it."""
+
+    async def scene() -> None:
+        await world.begin(signs=signs)
+        turn = world.wait()
+        await world.nobody_comes(turn, 5)
+        world.other.stalled = not signs  # it looks at nothing meanwhile
+        await go_on(world, 40)
+        world.loop.resume(world.other)
+        await world.nobody_comes(turn, 5)
+        began = world.loop.time()
+        if signs:
+            world.writer.kill()
+            tag = (await turn).tag
+            assert world.loop.time() - began < SOON
+            assert tag == (await world.newest()).tag
+        else:
+            await world.commit(closed=True)
+            assert (await turn).why == "closed"
 
     play(world, scene())
 
@@ -269,24 +189,6 @@ def test_the_last_word(world: World, word: Word, least: float, most: float) -> N
     play(world, scene())
 
 
-def test_a_record_is_never_missing(world: World) -> None:
-    """Wherever the writer dies: there is one that names who was attached."""
-
-    async def scene() -> None:
-        await StoredAttachments(world.store, world.key, world.env).keep(3, b"one")
-        for seconds in range(20):
-            dying = Process("dying", "a")
-            kept = StoredAttachments(world.patient("a"), world.key, world.env)
-            await kept.load()
-            world.loop.spawn(dying, kept.keep(3, b"two"))
-            await asyncio.sleep(seconds * 0.005)
-            dying.kill()
-            found = await StoredAttachments(world.store, world.key, world.env).load()
-            assert found in ((3, b"one"), (3, b"two"))
-
-    play(world, scene())
-
-
 def test_earlier_signs_are_deleted(world: World) -> None:
     async def scene() -> None:
         await world.begin()
@@ -295,26 +197,5 @@ def test_earlier_signs_are_deleted(world: World) -> None:
         await world.begin()
         await asyncio.sleep(3)
         assert [info.name for info in await world.store.list(WRITERS)] == ["writer/0000000002.sign"]
-
-    play(world, scene())
-
-
-def test_the_record_of_who_is_attached(world: World) -> None:
-    """The newest one counts, and is there before the one before it goes."""
-
-    async def scene() -> None:
-        first = StoredAttachments(world.store, world.key, world.env)
-        assert await first.load() is None
-        for record in (b"one", b"two"):
-            await first.keep(3, record)
-            assert await StoredAttachments(world.store, world.key, world.env).load() == (3, record)
-        second = StoredAttachments(world.store, world.key, world.env)
-        assert await second.load() == (3, b"two")
-        await second.keep(4, b"three")
-        assert len(await world.store.list(WRITERS)) == 1
-        await second.keep(2, b"of a store that was set back")
-        assert await second.load() == (2, b"of a store that was set back")
-        with pytest.raises(NotFound):
-            await world.store.get("writer/0000000004-00000000000000000003.attached")
 
     play(world, scene())

@@ -1,0 +1,78 @@
+"""The record of who is attached, in the store: there as long as it is needed, whoever dies."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from storage.errors import Closed, NotFound, StorageError
+from storage.format.names import WRITERS
+from storage.fs.succession.stored_attachments import StoredAttachments
+from storage.objects.retry import RetryingStore
+from tests.simulation.loop import Process
+from tests.storage.fs.succession.pair import World, play
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.end()
+
+
+def test_a_record_is_given_up_with_its_writer(world: World) -> None:
+    """Who failed while the store is away ends, and does not wait for it."""
+
+    async def scene() -> None:
+        world.lines["a"].away = True
+        failed: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
+        patient = RetryingStore(world.lines["a"], world.env, None)
+        keeping = world.loop.spawn(
+            world.writer, StoredAttachments(patient, world.key, world.env, failed).keep(3, b"one")
+        )
+        await asyncio.sleep(100)
+        assert not keeping.done()
+        failed.set_result(Closed("a mistake"))
+        with pytest.raises(Closed, match="a mistake"):
+            await keeping
+
+    play(world, scene())
+
+
+def test_a_record_is_never_missing(world: World) -> None:
+    """Wherever the writer dies: there is one that names who was attached."""
+
+    async def scene() -> None:
+        await StoredAttachments(world.store, world.key, world.env).keep(3, b"one")
+        for seconds in range(20):
+            dying = Process("dying", "a")
+            kept = StoredAttachments(world.patient("a"), world.key, world.env)
+            await kept.load()
+            world.loop.spawn(dying, kept.keep(3, b"two"))
+            await asyncio.sleep(seconds * 0.005)
+            dying.kill()
+            found = await StoredAttachments(world.store, world.key, world.env).load()
+            assert found in ((3, b"one"), (3, b"two"))
+
+    play(world, scene())
+
+
+def test_the_record_of_who_is_attached(world: World) -> None:
+    """The newest one counts, and is there before the one before it goes."""
+
+    async def scene() -> None:
+        first = StoredAttachments(world.store, world.key, world.env)
+        assert await first.load() is None
+        for record in (b"one", b"two"):
+            await first.keep(3, record)
+            assert await StoredAttachments(world.store, world.key, world.env).load() == (3, record)
+        second = StoredAttachments(world.store, world.key, world.env)
+        assert await second.load() == (3, b"two")
+        await second.keep(4, b"three")
+        assert len(await world.store.list(WRITERS)) == 1
+        await second.keep(2, b"of a store that was set back")
+        assert await second.load() == (2, b"of a store that was set back")
+        with pytest.raises(NotFound):
+            await world.store.get("writer/0000000004-00000000000000000003.attached")
+
+    play(world, scene())
