@@ -63,6 +63,7 @@ class Credentials:
         self._revokes = False
         """A list of revoked certificates is in force."""
         self._files: dict[str, _File] = {}
+        self._expiry: dict[str, Any] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -70,6 +71,7 @@ class Credentials:
         files = self._read()
         self._context(files)
         self._files, self._revokes = files, REVOKED in files
+        self._expiry = _expiry(files)
 
     def make_context(self) -> ssl.SSLContext:
         """What one new connection is secured with."""
@@ -114,6 +116,10 @@ class Credentials:
         if self.verify_peer:
             _verify_clients(context, files[CA_CERTIFICATE], files.get(REVOKED))
         return context
+
+    def expiry(self) -> dict[str, Any]:
+        """The `path` of the certificate in use that expires first, and `until` when it is valid, seconds since 1970."""
+        return self._expiry
 
     def name_for(self, address: str) -> str | None:
         """What the certificate calls a server that listens on this address, as far as it can be told: a client that
@@ -192,6 +198,14 @@ def _certificates(file: _File) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(file.content)
     except ValueError:
         raise Invalid(f"{file} is not a certificate in PEM") from None
+
+
+def _expiry(files: dict[str, _File]) -> dict[str, Any]:
+    used = [(files[SERVER_CERTIFICATE], _certificates(files[SERVER_CERTIFICATE])[0])]
+    if (authority := files.get(CA_CERTIFICATE)) is not None:
+        used += [(authority, each) for each in _certificates(authority)]
+    file, first = min(used, key=lambda one: one[1].not_valid_after_utc)
+    return {"path": str(file.path), "until": first.not_valid_after_utc.timestamp()}
 
 
 def _check_dates(file: _File, certificate: x509.Certificate, now: datetime) -> None:

@@ -25,6 +25,9 @@ SAMPLE_SECONDS = 5.0
 SILENCE_SECONDS_MAX = 30.0
 """Who writes a store asks it something every ten seconds."""
 
+CERTIFICATE_SECONDS_MIN = 7 * 86400.0
+"""Certificates are renewed weeks before they expire: one that has not been by now will not be by itself."""
+
 READ_REPORT_SECONDS = 600.0
 """The report of what was read is made anew every half minute, or, of a very large store, less often."""
 
@@ -58,12 +61,15 @@ class Seen(msgspec.Struct, frozen=True):
     """`count`, `newest` (when it was taken, or None), and `at`, when that was seen."""
     snapshot_seconds: float | None = None
     """So often one is to be taken; None: there is no schedule."""
+    certificate: Document | None = None
+    """The `path` of the certificate that expires first, and `until` when it is valid; None: there is no TLS."""
 
 
 def claims(seen: Seen) -> list[SafetyClaim]:
     """All of them, the gravest question first."""
     found = [_view(seen)] if seen.store["view"] else [_durable(seen), _writer(seen)]
-    return [*found, _answers(seen), _sound(seen), _snapshots(seen)]
+    found += [_answers(seen), _sound(seen), _snapshots(seen)]
+    return found if seen.certificate is None else [*found, _certificate(seen, seen.certificate)]
 
 
 def _durable(seen: Seen) -> SafetyClaim:
@@ -211,6 +217,22 @@ def _snapshots(seen: Seen) -> SafetyClaim:
     evidence: list[Part] = [f"{found['count']} snapshots; they lie in the same store, and a copy elsewhere is safer"]
     return SafetyClaim(
         "snapshots", title, "bad" if late else "good", says, evidence, found["at"], READ_REPORT_SECONDS, red
+    )
+
+
+def _certificate(seen: Seen, certificate: Document) -> SafetyClaim:
+    """What the server shows clients is that which it read last, whatever lies in the folder now."""
+    left = certificate["until"] - seen.now
+    says: list[Part] = ["valid for ", {"seconds": left}] if left > 0 else ["expired ", {"age": certificate["until"]}]
+    return SafetyClaim(
+        "certificate",
+        "Clients can check who this server is",
+        "bad" if left < CERTIFICATE_SECONDS_MIN else "good",
+        says,
+        [f"{certificate['path']}, as it was read last, until ", {"time": certificate["until"]}],
+        seen.now,
+        SAMPLE_SECONDS,
+        "less than 7 days are left: renew it, and have the server read it (SIGHUP)",
     )
 
 

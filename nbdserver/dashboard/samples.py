@@ -7,7 +7,7 @@ SSTs are live, snapshots, when data was last read) is counted so seldom that it 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,6 +15,7 @@ from nbdserver import __version__
 from nbdserver.admin.metrics import Counted
 from nbdserver.dashboard.claims import Seen, claims, verdict
 from nbdserver.protocol.commands import COMMANDS
+from nbdserver.slow_operations import SlowOperation
 from storage import Store
 from storage.env import Env
 from storage.errors import StorageError
@@ -26,6 +27,9 @@ SST_GROUPS = 240
 
 SLOW_SECONDS = 15.0
 LOOKING_SHARE = 0.01
+SLOW_SHOWN_MAX = 40
+"""Of the slow operations that ended: the newest. `nbdserver trace` shows more."""
+
 COUNT_SECONDS_MAX = 0.5
 """A sample waits so long for what is being counted, and then shows what was counted before."""
 
@@ -72,22 +76,31 @@ class _SlowFigure:
             await asyncio.wait([self._counting])
 
 
+class WatchedServer(Counted, Protocol):
+    """The NBD server, as the dashboard sees it."""
+
+    def slow_operations(self, after: int = 0) -> list[SlowOperation]:
+        """What clients waited long for: what ended, and then what is under way."""
+
+
 class Sampler:
     """Makes samples of one server. Owned by the event loop."""
 
     def __init__(
         self,
         newest: Callable[[], Store],
-        server: Counted,
+        server: WatchedServer,
         serving: Callable[[], Sample],
         problems: Callable[[Mapping[str, Any]], list[str]],
         env: Env,
         *,
         scrub_days: Callable[[], float],
         snapshot_seconds: Callable[[], float | None],
+        certificate: Callable[[], Sample | None] = lambda: None,
     ) -> None:
         """`serving` gives the server's part of the status, `problems` what is wrong by the status of a store.
         `snapshot_seconds`: so often the server takes a snapshot; None: it does not. It may change, as `scrub_days` may.
+        `certificate`: the `path` of that which expires first, and `until` when it is valid; None: there is no TLS.
         """
         self._newest = newest
         self._server = server
@@ -96,6 +109,7 @@ class Sampler:
         self._env = env
         self._scrub_days = scrub_days
         self._snapshot_seconds = snapshot_seconds
+        self._certificate = certificate
         self._usage = _SlowFigure(self._count_usage, env)
         self._ssts = _SlowFigure(self._list_ssts, env)
         self._snapshots = _SlowFigure(self._list_snapshots, env)
@@ -143,6 +157,7 @@ class Sampler:
             "devices": self._devices(store),
             "waits": {"flush": _histogram(self._server.waits.flush), "read": _histogram(self._server.waits.read)},
             "requests": self._requests(store),
+            "slow": self._slow_operations(),
             "usage_at": None if self._usage.found is None else self._usage.found["at"],
             "ssts": self._ssts.found,
             "snapshots": self._snapshots.found,
@@ -163,6 +178,7 @@ class Sampler:
             scrub_days=self._scrub_days(),
             snapshots=self._snapshot_summary(),
             snapshot_seconds=self._snapshot_seconds(),
+            certificate=self._certificate(),
         )
 
     def _snapshot_summary(self) -> Sample | None:
@@ -190,6 +206,13 @@ class Sampler:
                 }
             )
         return found
+
+    def _slow_operations(self) -> list[Sample]:
+        """The newest that ended, newest first, behind those that are under way."""
+        found = self._server.slow_operations()
+        ended = [each for each in found if each.number]
+        shown = [*(each for each in found if not each.number), *ended[: -SLOW_SHOWN_MAX - 1 : -1]]
+        return [msgspec.to_builtins(each) for each in shown]
 
     def _clients_by_export(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -3,6 +3,7 @@
     GET  /                   the page; /assets/NAME what belongs to it. Nothing of the server is in these.
     GET  /v1/about           the list of figures with their formulas
     GET  /v1/events          samples as server-sent events, one a second
+    GET  /v1/curves          two hours in steps of ten seconds, with ?after=SECONDS those later than that
     GET  /v1/map/NAME        the map of a device in ?cells=N, with ?since=SNAPSHOT what changed since that
     POST /v1/operations      one of DEEDS, as the admin API takes it, and its answer
 
@@ -31,6 +32,7 @@ from nbdserver.admin.operations import (
 )
 from nbdserver.admin.snapshot_operations import CloneDevice, CreateSnapshot, DeleteSnapshot
 from nbdserver.dashboard.access_tokens import AccessTokens
+from nbdserver.dashboard.curves import Curves
 from nbdserver.dashboard.page_files import PAGE, page_files
 from nbdserver.dashboard.samples import Sampler, about
 from nbdserver.dashboard.web_guard import HEADERS, WebGuard
@@ -69,6 +71,7 @@ class Dashboard:
         newest: Callable[[], Store],
         clients: Clients,
         sampler: Sampler,
+        curves: Curves,
         tokens: AccessTokens,
         *,
         hosts: Collection[str],
@@ -79,6 +82,8 @@ class Dashboard:
         self._newest = newest
         self._clients = clients
         self._sampler = sampler
+        self._curves = curves
+        self._looking: asyncio.Task[None] | None = None
         self._hosts = hosts
         self._context = context
         self._files = page_files()
@@ -100,12 +105,14 @@ class Dashboard:
         app.router.add_get("/", self._page)
         app.router.add_get("/assets/{name}", self._asset)
         app.router.add_get("/v1/about", self._about)
+        app.router.add_get("/v1/curves", self._two_hours)
         app.router.add_get("/v1/events", self._events, allow_head=False)
         app.router.add_get("/v1/map/{name:.+}", self._map)
         app.router.add_post("/v1/operations", self._operation)
         opened = WebPort(app, context=self._context, handler_cancellation=True)
         bound = await opened.listen(host, port)
         self._port = opened
+        self._looking = asyncio.create_task(self._curves.run())
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'http' if self._context is None else 'https'}://{shown}:{bound}/"
 
@@ -123,10 +130,11 @@ class Dashboard:
         """Listen no more, and end all streams."""
         self._stopping = True
         await self._sampler.stop()
-        if self._sampling is not None:
-            self._sampling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sampling
+        for task in (self._sampling, self._looking):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         for stream in list(self._streams):
             stream.cancel()
         if self._port is not None:
@@ -184,6 +192,13 @@ class Dashboard:
         logger.info("operation_done", extra={"operation": type(operation).__name__, "from": str(request.remote)})
         self._sampler.expire()
         return _json(answer)
+
+    async def _two_hours(self, request: web.Request) -> web.Response:
+        try:
+            after = float(request.query.get("after", 0))
+        except ValueError:
+            return _failed(Invalid(f"{request.query['after']!r} is no number of seconds since 1970"))
+        return _json(self._curves.after(after))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if self._stopping or len(self._streams) >= STREAMS_MAX:

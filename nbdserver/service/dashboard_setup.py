@@ -10,6 +10,7 @@ from typing import Any
 from nbdserver.admin.sockets import socket_name
 from nbdserver.config import ServeSettings
 from nbdserver.dashboard.access_tokens import kept_tokens
+from nbdserver.dashboard.curves import Curves
 from nbdserver.dashboard.samples import Sampler
 from nbdserver.dashboard.web import Dashboard
 from nbdserver.server.listener import Listener
@@ -39,6 +40,7 @@ def make_dashboard(
         return None
     folder = settings.state_folder or default_state_folder(os.environ)
     tokens = kept_tokens(folder / f"dashboard-{socket_name(settings.store).removesuffix('.sock')}.secret", env)
+    credentials = security.credentials
     sampler = Sampler(
         lambda: served.newest,
         server,
@@ -47,11 +49,12 @@ def make_dashboard(
         env,
         scrub_days=lambda: newest().scrub_days,
         snapshot_seconds=lambda: min((SCHEDULE_SECONDS[period] for period in newest().keep), default=None),
+        certificate=lambda: None if credentials is None else credentials.expiry(),
     )
     hosts = list(settings.dashboard_hosts)
-    credentials = security.credentials
     if credentials is not None:
         with contextlib.suppress(ValueError):  # it is to listen on a name, which is among its hosts anyway
             hosts.append(credentials.name_for(settings.dashboard[0]) or "localhost")
     context = None if credentials is None else credentials.make_page_context()
-    return Dashboard(lambda: served.newest, server, sampler, tokens, hosts=hosts, context=context)
+    curves = Curves(server, lambda: served.newest.request_stats.requests, env)
+    return Dashboard(lambda: served.newest, server, sampler, curves, tokens, hosts=hosts, context=context)

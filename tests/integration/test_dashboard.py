@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from nbdserver.protocol.wire import CMD_FLUSH
 from tests.support.browser import Browser, browser
 from tests.support.messages import FUA
 from tests.support.minio import RunningMinio
 from tests.support.nbd import Client
 from tests.support.processes import unused_port
 from tests.support.program import EXIT_CONFLICT, Server
-from tests.support.stores import Away, StoreUnderTest
+from tests.support.stores import Away, StoreUnderTest, minio_store
+from tests.support.wayward import WaywardProxy
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -181,7 +184,7 @@ def test_the_page_says_what_the_server_counts(
             assert time.monotonic() < end, differing
             time.sleep(1)
         page.until("document.querySelector('[data-map=allocated]').dataset.value === '7'")
-        assert page.evaluate("document.querySelectorAll('#clients tbody tr').length") == 1
+        assert page.evaluate("document.querySelector('#clients tbody').rows.length") == 1
         assert page.evaluate(
             "[...document.querySelectorAll('[data-claim]')].every((one) => one.querySelector('.red').textContent)"
         )
@@ -289,3 +292,33 @@ def test_what_goes_wrong_is_seen(local_store: StoreUnderTest, serve: Callable[..
         client.flush()
     server.stop()
     page.until("document.getElementById('live').textContent.includes('cannot be reached')")
+
+
+AWAY = b"HTTP/1.1 503 So\r\nContent-Length: 0\r\n\r\n"
+SLOW_ROWS = """[...document.querySelectorAll("[data-slow]")].map((one) =>
+    [one.dataset.slow, Number(one.dataset.value), one.closest("tr").textContent])"""
+
+
+def test_what_a_client_waited_for_is_seen(minio: RunningMinio, serve: Callable[..., Server], page: Browser) -> None:
+    """A flush while the store is away, and after it; and the curves, which begin before the page is opened."""
+    with WaywardProxy(minio.endpoint) as proxy:
+        server = serve(minio_store(minio, f"slow-{uuid.uuid4().hex[:12]}", endpoint=proxy.endpoint))
+        with server.connect("disk") as client:
+            proxy.decide = lambda method, path: AWAY
+            client.write(0, b"x" * 4096)
+            client.submit(CMD_FLUSH)
+            page.open(address(server))
+            page.until("document.querySelector('[data-slow=flush]')?.closest('tr').textContent.includes('under way')")
+            assert "under way for" in page.evaluate("document.querySelector('#clients tbody tr').textContent")
+            proxy.decide = lambda method, path: None
+            assert not client.receive().error
+            page.until("document.querySelector('[data-slow=flush]')?.closest('tr').textContent.includes('done')")
+            told: Any = server.host.json("trace", "--store", server.location)
+            shown = page.evaluate(SLOW_ROWS)
+            assert [(one["operation"], pytest.approx(one["seconds"])) for one in reversed(told)] == [
+                (name, took) for name, took, _ in shown
+            ]
+            assert "log " in shown[-1][2]
+            page.until("document.querySelector('[data-curve=received] .line').getAttribute('d').startsWith('M')")
+            accessible(page)
+    assert page.complaints == []

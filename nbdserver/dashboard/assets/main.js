@@ -3,6 +3,7 @@
 
 import * as clients from "./clients.js";
 import * as cost from "./cost.js";
+import { Curves } from "./curves.js";
 import * as deeds from "./deeds.js";
 import * as devices from "./devices.js";
 import { byId, moment } from "./dom.js";
@@ -15,15 +16,15 @@ import { Refused, ask, dropToken, follow, keepToken, takeToken } from "./stream.
 import * as tree from "./tree.js";
 
 const PANELS = [safety, speed, cost, tree, devices, map, snapshots, clients];
-const TICK = 500;
+const TICK = 500, CATCH_UP = 5000;
 
-const state = { about: null, history: new History(), heard: 0, skew: 0, reason: "connecting" };
+const state = { about: null, history: new History(), curves: new Curves(), heard: 0, skew: 0, reason: "connecting" };
 
 function context() {
-  const { about, history } = state, sample = history.newest;
+  const { about, history, curves } = state, sample = history.newest;
   const within = (stats) => (name) => stats.find((stat) => stat.name === name) ?? { name, meaning: "" };
   return {
-    sample, about, history, access: about.access, now: Date.now() / 1000 + state.skew,
+    sample, about, history, curves, access: about.access, now: Date.now() / 1000 + state.skew,
     unheard: (performance.now() - state.heard) / 1000, listed: within(about.stats.store), listedOfDevice: within(about.stats.device),
   };
 }
@@ -54,10 +55,17 @@ function onSample(sample) {
   tick();
 }
 
+// What the server kept while nobody looked, and then each step as it is over; without it the page shows the rest.
+async function catchUp() {
+  if (document.hidden) return;
+  try { state.curves.add(await ask(`/v1/curves?after=${state.curves.newest}`)); } catch { /* the header says it */ }
+}
+
 async function run() {
   byId("ask").hidden = true;
   try {
     state.about = await ask("/v1/about");
+    await catchUp();
     await follow(onSample, (reason) => { state.reason = reason; });
   } catch (error) {
     if (error instanceof Refused) { dropToken(); askForToken(error.message); } else {
@@ -84,4 +92,5 @@ addEventListener("hashchange", () => { if (takeToken()) location.reload(); });
 map.begin();
 deeds.begin();
 setInterval(tick, TICK);
+setInterval(() => { if (state.about) catchUp(); }, CATCH_UP);
 if (takeToken()) run(); else askForToken("a token is needed");

@@ -1,5 +1,6 @@
 // Is it fast? What clients do, how long they wait, and how long the store takes.
 
+import { charts } from "./curves.js";
 import { byId, drawing, element, figures, percent, rate, seconds, show, size, table } from "./dom.js";
 import { POINTS } from "./history.js";
 
@@ -30,14 +31,15 @@ function chart(title, words, [oneName, one], [twoName, two]) {
 
 const timed = (name, one, more) => [name, ...more, one.count ? seconds(one.median) : "none", one.count ? seconds(one.p99) : "none"];
 
-export function draw({ sample, history, about }) {
+export function draw({ sample, history, about, curves, now }) {
   const bytes = (value) => `${size(value)}/s`, requests = (value) => `${rate(value)}/s`;
   const missed = history.rate((each) => counted(each.waits.read)), asked = history.rate(reads);
   const verbs = Object.keys(sample.requests);
   show(byId("fast"), element("h2", { id: "fast-title" }, "Is it fast?"),
     element("div", { class: "charts" },
       chart("Bytes of clients", bytes, ["written", history.rates(received)], ["read", history.rates(sent)]),
-      chart("Requests of clients", requests, ["writes", history.rates(writes)], ["reads", history.rates(reads)])),
+      chart("Requests of clients", requests, ["writes", history.rates(writes)], ["reads", history.rates(reads)]),
+      charts(curves, now)),
     figures(["reads, last 10 s", requests(asked)], ["writes, last 10 s", requests(history.rate(writes))],
       ["reads that memory answered", asked ? percent(Math.max(asked - missed, 0), asked) : "no reads"],
       ["flushes, last 10 s", requests(history.rate(commands(["flush"])))]),

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from nbdserver.dashboard.access_tokens import AccessTokens, tokens_of
+from nbdserver.dashboard.curves import Curves
 from nbdserver.dashboard.samples import Sampler
 from nbdserver.dashboard.web import Dashboard
 from nbdserver.server.listener import Listener
@@ -79,7 +80,8 @@ Serve = Callable[..., Any]
 
 @pytest.fixture
 async def board(store: Store, running: Running, sampler: Sampler) -> AsyncIterator[Dashboard]:
-    made = Dashboard(lambda: store, running.server, sampler, TOKENS, hosts=["disks.example"], context=None)
+    curves = Curves(running.server, lambda: store.request_stats.requests, RealEnv())
+    made = Dashboard(lambda: store, running.server, sampler, curves, TOKENS, hosts=["disks.example"], context=None)
     await made.listen("127.0.0.1", 0)
     yield made
     await made.stop()

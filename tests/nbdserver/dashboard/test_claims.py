@@ -148,3 +148,12 @@ def test_a_follower_says_how_old_its_view_is(status: dict[str, Any]) -> None:
     assert words(found["view"]).startswith(f"a view of <time={NOW - 3:.0f}>")
     for fault in ({"reason": "it does not answer"}, {"collected": 1}):
         assert by_name(claims(seen({**status, "view": {**view, **fault}})))["view"].state == "bad"
+
+
+@pytest.mark.parametrize(("days", "state"), [(20.0, "good"), (7.1, "good"), (6.9, "bad"), (-1.0, "bad")])
+def test_a_certificate_that_ends_soon(status: dict[str, Any], days: float, state: str) -> None:
+    until = NOW + days * DAY
+    claim = by_name(claims(seen(status, certificate={"path": "/tls/server-cert.pem", "until": until})))["certificate"]
+    assert (claim.state, claim.at) == (state, NOW)
+    says = f"valid for <seconds={days * DAY:.0f}>" if days > 0 else f"expired <age={until:.0f}>"
+    assert words(claim) == f"{says} | /tls/server-cert.pem, as it was read last, until <time={until:.0f}>"

@@ -10,8 +10,11 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from nbdserver.dashboard.curves import Curves
 from nbdserver.dashboard.samples import Sampler, about
 from nbdserver.dashboard.web import Dashboard
+from nbdserver.protocol import wire
+from nbdserver.slow_operations import SLOW_OPERATION_SECONDS
 from nbdserver.tls import Credentials
 from storage import Store
 from storage.env import RealEnv
@@ -19,6 +22,7 @@ from storage.stats import COST_STATS, DEVICE_STATS, STATS
 from tests.nbdserver.dashboard.conftest import TOKENS, Asker, sampler_of
 from tests.support.certificates import Authority, write_folder
 from tests.support.running import Running
+from tests.support.waiting import until
 
 MIB = 1 << 20
 STATUS_ONLY_MOVES = {"uptime_seconds"}
@@ -56,6 +60,25 @@ async def test_a_sample_is_the_status_and_the_counters(store: Store, running: Ru
         assert told["counts"] == requests.seconds[verb].counts
     assert sample["serving"]["clients"] == clients
     assert clients[0]["requests"] == 1
+
+
+async def test_slow_operations_are_those_of_the_server(running: Running, sampler: Sampler) -> None:
+    """The newest first, behind what is under way."""
+    running.disk.durable_at_once = False
+    client = await running.client()
+    await asyncio.to_thread(client.write, 0, b"x" * 4096)
+    client.submit(wire.CMD_FLUSH)
+    await until(lambda: bool(running.server.slow_operations()))
+    (waits,) = sampler.sample()["slow"]
+    assert (waits["operation"], waits["outcome"], waits["client"], waits["number"]) == ("flush", "under way", 1, 0)
+    running.disk.commit()
+    await asyncio.to_thread(client.receive)
+    client.submit(wire.CMD_FLUSH)
+    await asyncio.to_thread(client.receive)
+    (ended,) = sampler.sample()["slow"]
+    assert (ended["outcome"], ended["number"], next(iter(ended["spent"]))) == ("done", 1, "log")
+    assert ended["seconds"] >= waits["seconds"] >= SLOW_OPERATION_SECONDS
+    await asyncio.to_thread(client.close)
 
 
 async def test_every_figure_has_its_formula_from_the_one_list() -> None:
@@ -118,7 +141,9 @@ async def test_under_tls_with_the_certificates_that_were_read_last(
     write_folder(folder, authority)
     credentials = Credentials(folder, verify_peer=verify_peer, env=RealEnv())
     sampler = sampler_of(store, running.server)
-    board = Dashboard(lambda: store, running.server, sampler, TOKENS, hosts=[], context=credentials.make_page_context())
+    curves = Curves(running.server, lambda: store.request_stats.requests, RealEnv())
+    context = credentials.make_page_context()
+    board = Dashboard(lambda: store, running.server, sampler, curves, TOKENS, hosts=[], context=context)
     await board.listen("127.0.0.1", 0)
     assert board.url.startswith("https://")
 
@@ -128,6 +153,9 @@ async def test_under_tls_with_the_certificates_that_were_read_last(
 
     try:
         assert await seen_by(authority) == 200
+        before = credentials.expiry()
+        assert before["path"] == str(folder / "server-cert.pem")
+        assert before["until"] - RealEnv().wall_clock() == pytest.approx(20 * 86400, rel=0.01)
         other = Authority()
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await seen_by(other)
