@@ -185,7 +185,15 @@ FOLDER_PATH = AbsolutePath(file_okay=False)
 
 def store_option(command: Command) -> Command:
     """`--store`, `--state-folder` and `--journal`; the command gets them as `place`."""
+    return _with_place(command, needed=True)
 
+
+def optional_store_option(command: Command) -> Command:
+    """The same, and `place` may be None."""
+    return _with_place(command, needed=False)
+
+
+def _with_place(command: Command, *, needed: bool) -> Command:
     @option("--store", metavar="STORE", help="Where the store is: s3://BUCKET/PREFIX, file:///FOLDER or a path.")
     @option(
         "--state-folder",
@@ -207,6 +215,8 @@ def store_option(command: Command) -> Command:
         if len(given) > 1:
             raise click.UsageError("two different stores are given", ctx)
         store = given.pop() if given else store
+        if not store and not needed:
+            return command(*args, place=None, **rest)
         if not store:
             raise click.UsageError(
                 "which store? Give --store (s3://BUCKET/PREFIX, file:///FOLDER or a path), or set NBDSERVER_STORE",

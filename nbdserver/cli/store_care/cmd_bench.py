@@ -1,28 +1,48 @@
-"""`nbdserver bench`: what a place for a store can do, before anything rests on it."""
+"""`nbdserver bench`: what a place for a store can do, before anything rests on it, and what a client of a disk gets."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli.shared import output
-from nbdserver.cli.shared.parameters import Place, SecondsRange, json_option, option, store_argument
+from nbdserver.cli.shared.parameters import (
+    NAME,
+    SIZE,
+    Place,
+    SecondsRange,
+    json_option,
+    option,
+    optional_store_option,
+    store_argument,
+)
 from nbdserver.cli.shared.standard import complain
 from nbdserver.config import format_size
 
 if TYPE_CHECKING:
+    from nbdserver.admin.client import AdminClient
+    from nbdserver.cli.store_care.device_trial import TrialLoad, TrialResult
+    from nbdserver.kernel_client.export_address import ExportAddress
     from storage.env import Env
     from storage.objects.retry import RetryingStore
     from storage.objects.trial import Speed
 
 SECONDS_EACH = 2.0
 
+GONE_LOOKS, GONE_SECONDS = 200, 0.05
+"""So often, with such pauses, it is looked whether the server has seen that the client of a trial has left."""
+
 
 @click.group()
 def bench() -> None:
-    """Try what a bucket or a folder can do."""
+    """Try what a bucket, a folder or a disk can do."""
 
 
 @bench.command()
@@ -77,3 +97,130 @@ def _sentence(speed: Speed) -> str:
     rate = f", {format_size(int(speed.bytes_per_second))}/s" if speed.size else ""
     times = f"median {1000 * speed.median:.1f} ms, slowest of 100 {1000 * speed.slowest:.1f} ms"
     return f"{what}, {speed.parallel} at a time: {times}{rate} ({speed.count} requests)"
+
+
+@bench.command()
+@click.argument("export", metavar="[EXPORT|URI]", type=NAME, required=False)
+@option("--size", type=SIZE, default="256MiB", show_default=True, help="Of the disk that is made for the trial.")
+@option("--seconds", type=SecondsRange(0.1, 600), default=SECONDS_EACH, show_default=True, help="For each load.")
+@json_option
+@optional_store_option
+def device(place: Place | None, export: str | None, size: int, seconds: float, as_json: bool) -> None:
+    """Measure what one client gets of a running server: reads of a disk, or all that a new disk can do.
+
+    \b
+    nbdserver bench device --store /srv/disks
+    nbdserver bench device vol1 --store /srv/disks
+    nbdserver bench device nbd://10.0.0.5/vol1
+
+    A disk that is named is only read: nothing that is there is ever written to. Without a name a disk of its own is
+    made (bench- and eight digits), written, flushed, read, and deleted; what it writes goes into the store, and is paid
+    for. Reads of what was never written, or is in the server's memory, ask the store nothing. The disk is reached over
+    TCP or a Unix socket, without TLS, on one connection; this process takes its part of the time.
+
+    In a pipe: load, block in bytes, how many at a time, requests a second, bytes a second, median and the time within
+    which 99 of 100 were done in seconds, requests, separated by tabs.
+    """
+    from nbdserver.cli.store_care.device_trial import READS, WRITES
+    from nbdserver.kernel_client.export_address import is_uri, parse_uri
+
+    if export is not None and is_uri(export):
+        try:
+            address = parse_uri(export)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        _try_loads(address, READS, seconds, as_json=as_json)
+        return
+    if place is None:
+        raise click.UsageError("which server? Give --store, or the disk as nbd://HOST/NAME")
+    server = _server_of(place)
+    if export is not None:
+        _try_loads(_address(server, export), READS, seconds, as_json=as_json)
+        return
+    with _disk_of_its_own(server, size) as name:
+        _try_loads(_address(server, name), (*WRITES, *READS), seconds, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _disk_of_its_own(server: AdminClient, size: int) -> Iterator[str]:
+    """The name of a new disk, which is deleted at the end. A crash leaves it: its name says what it was."""
+    from nbdserver.admin.operations import CreateDevice, DeleteDevice
+    from storage.env import RealEnv
+    from storage.errors import Conflict
+
+    env = RealEnv()
+    name = f"bench-{env.random_bytes(4).hex()}"
+    env.close()
+    server.perform(CreateDevice(name, size))  # a name that is there already is refused
+    complain(f"made the disk {name}; it is deleted at the end")
+    try:
+        yield name
+    finally:
+        for left in reversed(range(GONE_LOOKS)):
+            try:
+                server.perform(DeleteDevice(name))
+                break
+            except Conflict:  # the client has left, and the server has not seen it yet
+                if not left:
+                    raise
+                time.sleep(GONE_SECONDS)
+
+
+def _server_of(place: Place) -> AdminClient:
+    from nbdserver.admin.client import find_reader, find_server
+    from storage.errors import NotFound
+
+    server = find_server(place.store, os.environ) or find_reader(place.store, os.environ)
+    if server is None:
+        raise NotFound(f"no server of {place.store} runs on this machine: nbdserver serve {place.store}")
+    return server
+
+
+def _address(server: AdminClient, name: str) -> ExportAddress:
+    """Where a server of this machine has a disk; a Unix socket is rather taken. Invalid: nowhere without TLS."""
+    from nbdserver.kernel_client.export_address import NO_TLS, parse_uri
+    from storage.errors import Invalid
+
+    found = []
+    for uri in sorted(server.status()["listening"], key=lambda uri: "+unix" not in uri):
+        with contextlib.suppress(ValueError):
+            found.append(parse_uri(uri))
+    if not found:
+        raise Invalid(f"the server listens nowhere without TLS, and {NO_TLS}")
+    return dataclasses.replace(found[0], export=name)
+
+
+def _try_loads(address: ExportAddress, loads: tuple[TrialLoad, ...], seconds: float, *, as_json: bool) -> None:
+    import asyncio
+
+    from nbdserver.cli.store_care.device_trial import DeviceTrial
+    from nbdserver.kernel_client.dialing import dial
+    from storage.env import RealEnv
+
+    env = RealEnv()
+    connection = asyncio.run(dial(address))
+    complain(f"trying {address.uri}, for about {len(loads) * seconds:.0f} s")
+    with connection.sock:
+        trial = DeviceTrial(connection.sock, connection.export.size, env)
+        results = []
+        for load in loads:
+            results.append(trial.run(load, seconds))
+            if not as_json:
+                _tell(results[-1])
+        trial.leave()
+    env.close()
+    if as_json:
+        document = [{**dataclasses.asdict(each), "rate": each.rate} for each in results]
+        output.document({"export": address.uri, "size": connection.export.size, "loads": document})
+
+
+def _tell(result: TrialResult) -> None:
+    bandwidth = result.rate * result.block_bytes
+    if not sys.stdout.isatty():
+        figures = (f"{result.rate:.1f}", f"{bandwidth:.0f}", f"{result.median:.6f}", f"{result.p99:.6f}")
+        click.echo("\t".join((result.name, str(result.block_bytes), str(result.depth), *figures, str(result.count))))
+    else:
+        times = f"median {1000 * result.median:.2f} ms, 99 of 100 within {1000 * result.p99:.2f} ms"
+        what = f"{result.name} of {format_size(result.block_bytes)}, {result.depth} at a time"
+        output.line(f"{what}: {result.rate:,.0f} a second, {format_size(int(bandwidth))}/s, {times}")
+    sys.stdout.flush()

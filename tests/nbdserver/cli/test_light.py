@@ -71,6 +71,7 @@ def test_the_commands() -> None:
         "serve",
         "restart",
         "bench store",
+        "bench device",
         "debug list",
         "debug object",
         "stats",
