@@ -5,8 +5,9 @@ something may be lost all the same, the clients that were attached to it are ref
 """
 
 import logging
+from functools import partial
 
-from nbdserver.attachments import Attachments, read_record, refused_after
+from nbdserver.attachments import HERE, Attachment, Attachments, read_record, refused_after
 from nbdserver.config import AfterLoss
 from storage import Store
 from storage.journal.files import boot
@@ -19,10 +20,15 @@ async def attachments_after(store: Store, after_loss: AfterLoss) -> Attachments:
     leaves the record of before, of which the next start makes the same.
     """
     now, incarnation = boot(), store.incarnation
-    record = read_record(await incarnation.load_attached())
-    refused = refused_after(record, now, incarnation.is_unbroken_since) if after_loss == "refuse" else set()
+    kept = await incarnation.load_attached()
+    records = [record for raw in kept.newest if (record := read_record(raw)) is not None]
+    refused: set[Attachment] = set()
+    if after_loss == "refuse":
+        after = partial(refused_after, boot=now, is_unbroken_since=incarnation.is_unbroken_since)
+        refused.update(*map(after, records))
+        refused.update(each for each in after(read_record(kept.own)) if each.client == HERE)
     attachments = Attachments(incarnation.keep_attached, incarnation=incarnation.id, boot=now, refused=refused)
-    if record is not None:
+    if records:
         await attachments.write()
     return attachments
 

@@ -5,12 +5,25 @@ one began is there (see `Manifest.lineage`, which is where this lies, and decisi
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 from storage.env import Env
+from storage.errors import StorageError
 from storage.fs.succession.stored_attachments import StoredAttachments
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import HostState
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAttached:
+    """Who was attached, as former writers kept it."""
+
+    newest: list[bytes]
+    """By the last one, of this host or elsewhere: on its host, in the store, or in both, of which one may have failed
+    it. Who stands in either counts."""
+    own: bytes | None
+    """By this host's last one, if one elsewhere came after it: that knows nothing of clients of this machine."""
 
 
 class Incarnation:
@@ -49,27 +62,32 @@ class Incarnation:
         except ValueError:
             return False
 
-    async def load_attached(self) -> bytes | None:
-        """What the last writer kept with `keep_attached`: the last of this host, or one elsewhere that kept it in the
-        store, whichever came later. None: nobody did. To be asked behind the take-over, see there.
-        """
+    async def load_attached(self) -> KeptAttached:
+        """What was kept with `keep_attached` before: to be asked behind the take-over, see there."""
         own = None if self._host is None else await self._env.run("store", self._host.load_attached)
         stored = None if self._stored is None else await self._stored.load()
-        found = max(filter(None, (own, stored)), key=lambda record: record[0], default=None)
-        return None if found is None else found[1]
+        found = [record for record in (own, stored) if record is not None]
+        last = max((epoch for epoch, _ in found), default=0)
+        older = own[1] if own is not None and own[0] < last else None
+        return KeptAttached([raw for epoch, raw in found if epoch == last], older)
 
     async def keep_attached(self, data: bytes) -> None:
         """Keep who is attached, durably on return, for the next writer of this host, and for one that stands by. A
-        crash leaves this or what was kept before. OutOfSpace, AccessDenied. Fenced: it may have come too late for that
-        one, which has the store already.
+        crash leaves this or what was kept before. OutOfSpace, AccessDenied: this host has not kept it, the store has.
+        Fenced: it may have come too late for that one, which has the store already.
         """
-        epoch = self._manifests.manifest.epoch
+        epoch, failed = self._manifests.manifest.epoch, None
         if self._host is not None:
-            await self._env.run("store", partial(self._host.save_attached, epoch, data))
+            try:
+                await self._env.run("store", partial(self._host.save_attached, epoch, data))
+            except StorageError as error:
+                failed = error  # which is no reason to keep it from the other host
         if self._stored is not None and self._look_for_newer is not None:
             await self._stored.keep(epoch, data)
             # Without a newer manifest now, whoever makes one finds the record, since he looks for it behind that.
             await self._look_for_newer()
+        if failed is not None:
+            raise failed
 
     def keep_here(self) -> None:
         """The store is closed: what is kept from now on is for this host alone."""

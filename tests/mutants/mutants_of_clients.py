@@ -15,6 +15,24 @@ CLIENTS = [
         ("attachments: this machine's clients outlive its boot", " or record.boot == boot}", " or record.boot}"),
     ),
     *mutants(
+        "nbdserver/service/last_server.py",
+        "tests/nbdserver/service/test_last_server.py",
+        (
+            "attachments: another host's record is all there is",
+            "        refused.update(each for each in after(read_record(kept.own)) if each.client == HERE)\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/fs/incarnation.py",
+        "tests/nbdserver/service/test_last_server.py",
+        (
+            "attachments: a host that is full keeps the record from the other",
+            "                failed = error  # which is no reason to keep it from the other host\n",
+            "                raise error\n",
+        ),
+    ),
+    *mutants(
         "nbdserver/web_port.py",
         "tests/nbdserver/test_web_port.py",
         (
