@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.format.names import MANIFESTS, WRITERS, wal_name
+from storage.check.anatomy import anatomy
+from storage.format.names import MANIFESTS, WRITERS, attached_name, sign_name, wal_name
 from storage.format.sign import Word
 from storage.fs.succession.evidence import OUTAGE_SECONDS
 from storage.fs.succession.signs_of_life import LEASE_SECONDS_MIN
+from storage.fs.succession.stored_attachments import StoredAttachments
 from tests.storage.fs.succession.pair import World, play
 
 SOON = 5.0
@@ -185,6 +187,23 @@ def test_the_last_word(world: World, word: Word, least: float, most: float) -> N
         found = await turn
         assert (found.why, found.tag) == ("closed", None)
         assert least <= world.loop.time() - began <= most
+
+    play(world, scene())
+
+
+def test_what_they_say_can_be_looked_at(world: World) -> None:
+    """As by `debug object`."""
+
+    async def scene() -> None:
+        await world.begin()
+        await asyncio.sleep(3)
+        name = sign_name(1)
+        found = anatomy(name, await world.store.get(name), world.key, records=False)
+        assert (found["kind"], found["epoch"], found["word"], found["manifest"]) == ("sign", 1, "serves", 1)
+        await StoredAttachments(world.store, world.key, world.env).keep(1, b'{"attached": []}')
+        name = attached_name(1, 1)
+        found = anatomy(name, await world.store.get(name), world.key, records=False)
+        assert found["attached"] == {"attached": []}
 
     play(world, scene())
 
