@@ -1,7 +1,7 @@
 """What lies in the store's folders, by number or id. Names that are not ours are passed over, whatever they are."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable
 from itertools import pairwise
 
 from storage.format.names import (
@@ -15,6 +15,7 @@ from storage.format.names import (
     wal_name,
     wal_number,
 )
+from storage.format.sst_list import Ids
 from storage.objects.base import ObjectInfo, ObjectStore
 
 
@@ -47,26 +48,26 @@ NAMES_APART_MIN = 2 * PAGE_NAMES
 """So many names are listed by one."""
 
 
-async def list_known_ssts(store: ObjectStore, known: Collection[str]) -> dict[str, ObjectInfo]:
-    """All that `list_ssts` gives, where many of them are known: those say where to begin, so that several parts are
-    listed at once.
+async def list_known_ssts(store: ObjectStore, known: Ids, note: Callable[[list[ObjectInfo]], None]) -> None:
+    """All that lies in the folder of SSTs, in parts, in no order; `known` are ids that are thought to lie there,
+    ascending: those say where to begin, so that several parts are listed at once.
     """
-    ids = sorted(known)
-    count = min(LISTINGS_AT_ONCE, len(ids) // NAMES_APART_MIN) or 1
-    cuts = [len(ids) * part // count for part in range(count + 1)]
-    parts = (
-        _list_between(
-            store,
-            sst_name(ids[low - 1]) if low else "",
-            sst_name(ids[high - 1]) if high < len(ids) else None,
-            high - low,
-        )
-        for low, high in pairwise(cuts)
+    count = min(LISTINGS_AT_ONCE, len(known) // NAMES_APART_MIN) or 1
+    cuts = [len(known) * part // count for part in range(count + 1)]
+    names = ["", *(sst_name(known[cut - 1].decode()) for cut in cuts[1:-1]), None]
+
+    async def between(after: str, last: str | None, expected: int) -> None:
+        note(await _list_between(store, after, last, expected))
+
+    sizes = (high - low for low, high in pairwise(cuts))
+    await asyncio.gather(
+        *(between(low or "", high, size) for (low, high), size in zip(pairwise(names), sizes, strict=True))
     )
-    found: dict[str, ObjectInfo] = {}
-    for infos in await asyncio.gather(*parts):
-        found |= {ulid: info for info in infos if (ulid := sst_id(info.name)) is not None}
-    return found
+
+
+async def list_all_ssts(store: ObjectStore) -> list[ObjectInfo]:
+    """All that lies in the folder of SSTs, by name."""
+    return await store.list(TABLES, "")
 
 
 async def _list_between(store: ObjectStore, after: str, last: str | None, expected: int) -> list[ObjectInfo]:

@@ -21,7 +21,7 @@ async def held(context: JobContext) -> AsyncIterator[Moment]:
                 number=manifests.number,
                 manifest=manifests.manifest,
                 tag=manifests.tag,
-                table=tuple(manifests.merged_ssts),
+                table=manifests.merged_ssts,
                 frozen={number: index.freeze() for number, index in indexes.items()},
                 trunks=context.layers.forest.refs(),
                 sst_numbers=context.sst_numbers,
@@ -37,7 +37,7 @@ def reader(context: JobContext, witness: Callable[[], Awaitable[object]]) -> Dat
     """Reads the data of a running writer. `witness` waits until the store gives something."""
 
     async def is_listed(sst: str) -> bool:
-        return any(ref.id == sst for ref, _ in context.manifests.listed())
+        return context.manifests.listed().has(sst)
 
     return DataReader(
         store=context.store,

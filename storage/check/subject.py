@@ -10,9 +10,9 @@ from storage.check.findings import Account, Finding, Kind, LayerRange
 from storage.crypto.keys import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, NotFound
-from storage.format.blocks import SstRef
 from storage.format.manifest import Manifest
 from storage.format.names import manifest_name
+from storage.format.sst_list import SstList
 from storage.format.trunks import TrunkRef
 from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -35,7 +35,7 @@ class Moment:
     number: int
     manifest: Manifest
     tag: bytes
-    table: tuple[SstRef, ...]
+    table: SstList
     frozen: Mapping[int, Frozen]
     """The index of each layer."""
     trunks: Sequence[TrunkRef]

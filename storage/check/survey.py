@@ -107,7 +107,8 @@ class _Survey:
         """Check everything, in the order in which one thing rests on another."""
         if not await self._begin():
             return self.found
-        self.listed_ids = {ref.id: merged for ref, merged in self.manifests.listed()}
+        own = {ref.id for ref in self.manifests.manifest.ssts}
+        self.listed_ids = {ref.id: ref.id not in own for ref in self.manifests.listed()}
         self.listed = sorted_out(await self.subject.store.list(""))
         await check_manifests(self.asker, self.listed)
         await check_fences(self.asker)
@@ -152,7 +153,7 @@ class _Survey:
     def _refs(self) -> list[SstRef]:
         """Every data SST that manifest, checkpoint and log name."""
         manifests, replay = self.manifests, self.found.replay
-        listed = {ref.id: ref for ref, _ in manifests.listed()}
+        listed = {ref.id: ref for ref in manifests.listed()}
         done = manifests.manifest.sequence
         logged = [item.sst for item in (replay.ssts if replay is not None else ()) if item.sequence > done]
         return [*listed.values(), *{ref.id: ref for ref in logged if ref.id not in listed}.values()]
@@ -279,7 +280,7 @@ class _Survey:
         if opened is not None and manifest.checkpoint is not None:
             header, trailer = opened
             found.forest = Forest.empty(trailer.trunks)
-            table = [self.numbers.number(sst.id) for sst in trailer.ssts]
+            table = self.numbers.numbers(trailer.ssts.ids)
             places: asyncio.Future[PlaceReader] = asyncio.get_running_loop().create_future()
             places.set_result(PlaceReader(table, moved_frames(numbered, self.numbers)))
             try:

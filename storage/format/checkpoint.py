@@ -16,6 +16,7 @@ older than every row of an SST that it does not (docs/decisions, "checkpoints").
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -29,6 +30,7 @@ from storage.format.columns import Columns, Layout, pack_columns, row_bytes, unp
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
 from storage.format.frame import compress, decompress
 from storage.format.names import sst_name
+from storage.format.sst_list import SstList
 from storage.format.trunks import TrunkRef
 
 
@@ -81,16 +83,26 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     """16 bytes: the tag of the part, which pins it."""
 
 
-class Trailer(msgspec.Struct, frozen=True, array_like=True):
+@dataclass(frozen=True, slots=True)
+class Trailer:
     """What a checkpoint says of itself."""
 
     sequence: int
     """Every operation in it has a sequence up to this one, and all of those of trunks are."""
-    ssts: list[SstRef]
+    ssts: SstList
     """The data SSTs whose entries it holds; places refer to them by position, from 1."""
     parts: list[Part]
     trunks: list[TrunkRef]
     """All layers. A part of one that is not among them would be damage."""
+
+
+class _TrailerRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A `Trailer` as it is packed."""
+
+    sequence: int
+    ssts: list[SstRef]
+    parts: list[Part]
+    trunks: list[TrunkRef]
 
 
 @dataclass(slots=True)
@@ -120,10 +132,10 @@ class CheckpointBuilder:
         self.parts.append(Part(layer, int(kind), rows, len(self.out), len(sealed), sealed[-TAG_BYTES:]))
         self.out += sealed
 
-    def finish(self, *, sequence: int, ssts: list[SstRef], trunks: list[TrunkRef]) -> tuple[SstRef, bytearray]:
+    def finish(self, *, sequence: int, ssts: Sequence[SstRef], trunks: list[TrunkRef]) -> tuple[SstRef, bytearray]:
         """Seal the trailer and fill in the header. Gives the reference for the manifest, and the object."""
         offset = len(self.out)
-        packed = msgspec.msgpack.encode(Trailer(sequence, ssts, self.parts, trunks))
+        packed = msgspec.msgpack.encode(_TrailerRecord(sequence, list(ssts), self.parts, trunks))
         codec, payload = compress(packed)
         plain = _HEAD.pack(codec, len(packed)) + payload
         header = Header(
@@ -152,7 +164,8 @@ def open_trailer(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) ->
     if header.size != ref.size or header.index_offset != ref.index_offset or sealed[-TAG_BYTES:] != ref.tag:
         raise Corrupt(name, "it is not the checkpoint that the manifest names")
     try:
-        return header, msgspec.msgpack.decode(_opened(cipher, sealed, raw), type=Trailer)
+        found = msgspec.msgpack.decode(_opened(cipher, sealed, raw), type=_TrailerRecord)
+        return header, Trailer(found.sequence, SstList.of(found.ssts), found.parts, found.trunks)
     except AuthenticationError as error:
         raise Corrupt(name, "its trailer fails authentication") from error
     except (ValueError, struct.error, msgspec.MsgspecError) as error:

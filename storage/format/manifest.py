@@ -9,9 +9,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from storage.errors import BrokenInvariant, Corrupt
 from storage.format.blocks import SstRef
+from storage.format.sst_list import SstList
 from storage.format.trunks import LoggedOperation
 
 
@@ -213,17 +215,18 @@ def flushed(
     )
 
 
-def merged(manifest: Manifest, table: Sequence[SstRef]) -> list[SstRef]:
+def merged(manifest: Manifest, table: SstList) -> SstList:
     """The SSTs of the checkpoint's table that are listed still."""
-    gone = set(manifest.gone)
-    return [sst for position, sst in enumerate(table, 1) if position not in gone]
+    if not manifest.gone:
+        return table
+    return table.where(~np.isin(np.arange(1, len(table) + 1), manifest.gone))
 
 
-def checkpointed(old: Manifest, *, ref: SstRef, table: Sequence[SstRef], sequence: int) -> Manifest:
+def checkpointed(old: Manifest, *, ref: SstRef, table: SstList, sequence: int) -> Manifest:
     """The manifest with a new checkpoint, which holds the rows of all SSTs in `table`, and what was done to trunks up
     to `sequence`: what was there when it was frozen. What a flush has listed since stays as it is.
     """
-    held = {sst.id for sst in table}
+    held = table.held(sst.id for sst in old.ssts)
     return _edited(
         old,
         checkpoint=ref,
@@ -233,13 +236,13 @@ def checkpointed(old: Manifest, *, ref: SstRef, table: Sequence[SstRef], sequenc
     )
 
 
-def check_table(old: Manifest, old_table: Sequence[SstRef], table: Sequence[SstRef]) -> None:
+def check_table(old: Manifest, old_table: SstList, table: SstList) -> None:
     """A new checkpoint's table holds all that the older one's did and that is listed still. BrokenInvariant."""
-    if not {sst.id for sst in merged(old, old_table)} <= {sst.id for sst in table}:
+    if not table.includes(merged(old, old_table)):
         raise BrokenInvariant("a manifest is not committed, since its checkpoint does not hold what the older one did")
 
 
-def repacked(old: Manifest, *, table: Sequence[SstRef], ids: Collection[str], ssts: Sequence[SstRef]) -> Manifest:
+def repacked(old: Manifest, *, table: SstList, ids: Collection[str], ssts: Sequence[SstRef]) -> Manifest:
     """The manifest after a repack: `ssts` hold what was live in those with `ids`."""
     return _edited(old, gone=_without(old, table, ids), ssts=[*old.ssts, *ssts])
 
@@ -249,7 +252,7 @@ def consolidated(old: Manifest, *, ssts: Sequence[SstRef]) -> Manifest:
     return _edited(old, ssts=[*old.ssts, *ssts])
 
 
-def dropped(old: Manifest, *, table: Sequence[SstRef], ids: Collection[str]) -> Manifest:
+def dropped(old: Manifest, *, table: SstList, ids: Collection[str]) -> Manifest:
     """The manifest without the SSTs that have `ids`, to which nothing refers."""
     return _edited(old, gone=_without(old, table, ids))
 
@@ -258,9 +261,9 @@ def _edited(old: Manifest, **changes: Any) -> Manifest:
     return msgspec.structs.replace(old, takeover=False, closed=False, **changes)
 
 
-def _without(old: Manifest, table: Sequence[SstRef], ids: Collection[str]) -> list[int]:
+def _without(old: Manifest, table: SstList, ids: Collection[str]) -> list[int]:
     """Positions of what is gone, with those of `ids`. BrokenInvariant: one of them is not merged, or gone already."""
-    leaving = {position for position, sst in enumerate(table, 1) if sst.id in ids} - set(old.gone)
+    leaving = set((np.flatnonzero(table.are(ids)) + 1).tolist()) - set(old.gone)
     if len(leaving) != len(ids):
         raise BrokenInvariant(
             "a manifest is not committed, since it takes an SST off the list whose rows no checkpoint holds"

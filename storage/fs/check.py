@@ -85,7 +85,7 @@ async def check_running(
         surveyed = await survey(subject)
     if options.read_data:
         run = ReadRun(_reader(engine, objects), await read_times.load(), env, rate=options.rate, save=read_times.save)
-        listed = [ref for ref, _ in context.manifests.listed()]
+        listed = context.manifests.listed()
         surveyed.findings.all += await run.run(listed, progress, resume=options.resume)
     return report(objects.url, surveyed, tree)
 
@@ -99,7 +99,7 @@ def start_scrub(
         period_seconds=period_seconds,
         read_times=read_times,
         reader=_reader(engine, objects),
-        listed=lambda: [ref for ref, _ in context.manifests.listed()],
+        listed=context.manifests.listed,
         env=context.env,
     ).start(engine)
 
@@ -125,7 +125,7 @@ async def check_at_rest(
             """A writer elsewhere may have taken it off the list."""
             if await is_changed(manifests):
                 await manifests.read_newest()
-            return any(ref.id == sst for ref, _ in manifests.listed())
+            return manifests.listed().has(sst)
 
         ciphers = Ciphers.derive(subject.key)
         reader = DataReader(
@@ -140,7 +140,7 @@ async def check_at_rest(
             is_listed=is_listed,
         )
         run = ReadRun(reader, await read_times.load(), env, rate=options.rate, save=read_times.save)
-        listed = [ref for ref, _ in manifests.listed()]
+        listed = manifests.listed()
         surveyed.findings.all += await run.run(listed, progress, resume=options.resume)
     return report(objects.url, surveyed, surveyed.tree)
 

@@ -118,7 +118,7 @@ class Maintenance:
         reads, now = await self._reads.load(), self._env.wall_clock()
         counts = {age: [0, 0] for age, _ in READ_AGES} | {"never": [0, 0]}
         oldest = None
-        for ref, _ in self._engine.manifests.listed():
+        for ref in self._engine.manifests.listed():
             read = reads.read.get(ref.id)
             days = None if read is None else (now - read) / 86400
             count = counts["never" if days is None else next(age for age, most in READ_AGES if days <= most)]

@@ -179,7 +179,7 @@ def new_sweeper(context: Context, parts: Parts) -> Sweeper:
         takeover=manifests.number,
         fence=position.next_number if context.read_only else position.fences[-1],
         listed=lambda: named_by(manifests),
-        named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},
+        named=named_by(manifests, parts.writes.memtable.ssts),
         below=lambda: (manifests.manifest.replay, position.fences),
         leftover_seconds=context.options.leftover_seconds,
     )

@@ -20,6 +20,7 @@ import numpy as np
 from nbdserver.service.tuning import tune
 from storage.format.blocks import SstRef
 from storage.format.columns import Columns
+from storage.format.sst_list import SstList
 from storage.lsm.compaction.plan import decide
 from storage.lsm.compaction.repack import live_frames
 from storage.lsm.engine import Engine
@@ -84,13 +85,11 @@ async def measure(tib: float) -> None:
 def fill(engine: Engine, index: BlockMap, blocks: int) -> None:
     """Put `blocks` mapped blocks into an index, one in twenty of them patched, and the SSTs of all that on the list."""
     numbers = jobs_of(engine)[0].sst_numbers
-    table = [
+    table = SstList.of(
         SstRef(f"{n:026d}", FRAMES_PER_SST * FRAME_BYTES + 8192, FRAMES_PER_SST * FRAME_BYTES + 64, bytes(16), 64)
         for n in range(blocks * 21 // 20 // FRAMES_PER_SST + 1)
-    ]
-    first = numbers.number(table[0].id)
-    for ref in table:
-        numbers.number(ref.id)
+    )
+    first = int(numbers.numbers(table.ids)[0])
     frame = np.arange(blocks, dtype=np.uint64)
     location = (frame // FRAMES_PER_SST + first) << np.uint64(32) | frame % FRAMES_PER_SST * FRAME_BYTES
     size = np.full(blocks, FRAME_BYTES, np.uint32)

@@ -160,7 +160,7 @@ class Life:
         sample = self._sample
         sample.objects = {**self._world.store.objects, KEYS_NAME: b"the keys"}
         reader = await self._world.open(read_only=True)
-        sample.named = {sst_name(table) for table in named_by(reader.manifests)}
+        sample.named = {sst_name(sst.decode()) for sst in named_by(reader.manifests).ids.tolist()}
         sample.named |= {sst_name(table.id) for table in reader.writes.memtable.ssts}
         assert await look(reader) == sample.states[-1]
         return sample

@@ -24,16 +24,17 @@ CHECKS = [
     *mutants(
         "storage/lsm/gc/sweep.py",
         "tests/storage/lsm/gc/test_sweep.py",
-        ("sweep: what is gone is not said", "            if size != now[sst]:", "            if False:"),
+        ("sweep: what is gone is not said", "            if size != named and sst in now:", "            if False:"),
         (
             "sweep: what was dropped meanwhile is lost",
-            "for sst in [sst for sst in now if sst in before]:",
-            "for sst in before:",
+            "            if sst in now:\n",
+            "            if True:\n",
         ),
         (
             "sweep: what was committed meanwhile is lost",
-            "for sst in [sst for sst in now if sst in before]:",
-            "for sst in now:",
+            "        call = RollCall(self._listed())\n        call.note(await list_all_ssts(self._store))\n",
+            "        there = await list_all_ssts(self._store)\n"
+            "        call = RollCall(self._listed())\n        call.note(there)\n",
         ),
         (
             "sweep: the young go",

@@ -130,13 +130,13 @@ MAINTENANCE = [
         "tests/storage/fs/test_what_is_used.py",
         (
             "usage: a frame's size is that of its object",
-            "sum(ref.index_offset - HEADER_BYTES for ref in listed)",
-            "sum(ref.size for ref in listed)",
+            "int((listed.index_offset - HEADER_BYTES).sum())",
+            "int(listed.size.sum())",
         ),
         (
             "usage: what a checkpoint names is not stored",
-            "listed = [*merged(manifest, table), *manifest.ssts]",
-            "listed = [*manifest.ssts]",
+            "merged(manifest, table).beside(SstList.of(manifest.ssts))",
+            "SstList.of(manifest.ssts)",
         ),
         ("usage: what a memtable covers counts twice", " - allocated_bytes(extents([], index, *place))", ""),
         (

@@ -162,12 +162,48 @@ OPENING = [
             "while not found or found[-1].name < last:",
             "while not found:",
         ),
-        ("opening: what lies behind all that is known is not listed", "if high < len(ids) else None", ""),
+        (
+            "opening: what lies behind all that is known is not listed",
+            "for cut in cuts[1:-1]), None]",
+            "for cut in cuts[1:])]",
+        ),
         (
             "opening: strangers are asked for one by one",
             "max(expected - len(found), PAGE_NAMES)",
             "max(expected - len(found), 1)",
         ),
+    ),
+    *mutants(
+        "storage/bucket/named_ssts.py",
+        "tests/storage/bucket/test_named_ssts.py",
+        (
+            "opening: what has another size than was named is as it was",
+            "elif info.size != (named := ",
+            "elif -1 == (named := ",
+        ),
+        ("opening: what is not named is taken for a neighbour", "np.where(self.ids[row] == ids, row, -1)", "row"),
+        (
+            "opening: names in another order are not found",
+            'order = np.argsort(ids, kind="stable")',
+            "order = np.arange(len(ids))",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/sst_numbers.py",
+        "tests/storage/lsm/index/test_sst_numbers.py",
+        ("numbers: a number is given again", "self._settled.ids, recent, new)", "self._settled.ids, new, recent)"),
+        ("numbers: what is not there has a neighbour's", "np.where(self.ids[number] == ids, number, 0)", "number"),
+    ),
+    *mutants(
+        "storage/lsm/index/page.py",
+        "tests/storage/lsm/index/test_page.py",
+        (
+            "index: a frame that is too long is taken for a chain",
+            "        if length > SEALED_MAX:\n",
+            "        if False:\n",
+        ),
+        ("index: the same of many", "if (longest := int(length.max())) > SEALED_MAX:", "if (longest := 0):"),
+        ("index: a base takes the chain above it", "self.span[at] & ~SEALED_MAX | length", "length"),
     ),
     *mutants(
         "storage/lsm/index/load.py",

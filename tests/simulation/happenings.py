@@ -64,7 +64,7 @@ class Happenings:
             names = strikeable(self.bucket.objects, way, part, newest=newest, confirmed=confirmed)
             struck = self.damage.strike_part(way, names)
         else:
-            tables = [sst for sst, _ in engine.manifests.listed()]
+            tables = list(engine.manifests.listed())
             struck = self.damage.strike(way, tables, self.oracle.sessions)
         if struck:
             self.seen[f"fault: {kind}"] += 1

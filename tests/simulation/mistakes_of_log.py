@@ -289,8 +289,8 @@ LOG = [
     Mutation(
         "checkpoint: the sweep does not know its table",
         "storage/lsm/recovery/completeness.py",
-        "[*(sst for sst, _ in manifests.listed()), *others]",
-        "[*manifest.ssts, *others]",
+        "NamedSsts.of(manifests.listed(), others)",
+        "NamedSsts.of(manifests.listed()[:0], [*manifest.ssts, *others])",
     ),
     Mutation(
         "repack: at a start its entries count as new",

@@ -36,8 +36,8 @@ MAINTENANCE = [
     Mutation(
         "the sweep forgets the locators of the log",
         "storage/lsm/wiring.py",
-        "        named=named_by(manifests).keys() | {sst.id for sst in parts.writes.memtable.ssts},\n",
-        "        named=named_by(manifests).keys(),\n",
+        "        named=named_by(manifests, parts.writes.memtable.ssts),\n",
+        "        named=named_by(manifests),\n",
     ),
     # Mistakes that were really made, and found by the simulation or beside it.
     Mutation(
@@ -132,8 +132,8 @@ MAINTENANCE = [
     Mutation(
         "drop: what went before is listed again",
         "storage/format/manifest.py",
-        "    gone = set(manifest.gone)\n",
-        "    gone = set(manifest.gone[1:])\n",
+        "len(table) + 1), manifest.gone))",
+        "len(table) + 1), manifest.gone[1:]))",
     ),
     Mutation(
         "consolidation: with a sequence that is yet to come",

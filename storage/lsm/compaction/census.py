@@ -7,17 +7,18 @@ something refers to already. So one that was seen without any has none, and neve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.format.blocks import ALLOCATED, SstRef
+from storage.format.blocks import ALLOCATED
 from storage.format.columns import Columns
 from storage.format.frame import SECTORS
 from storage.format.manifest import Manifest
+from storage.format.sst_list import NO_SSTS, SstList
 from storage.lsm.compaction.plan import PatchedBlock
 from storage.lsm.compaction.sst_table import SstTable
 from storage.lsm.index.forest import Forest
@@ -71,10 +72,10 @@ class ListedSsts:
 
     def __init__(self, sst_numbers: SstNumbers) -> None:
         self._sst_numbers = sst_numbers
-        self._of: Sequence[SstRef] = ()
-        self._merged = SstTable.listed((), sst_numbers, merged=True)
+        self._of = NO_SSTS
+        self._merged = SstTable.listed(NO_SSTS, sst_numbers, merged=True)
 
-    def table(self, manifest: Manifest, table: Sequence[SstRef], live: NDArray[np.float64]) -> SstTable:
+    def table(self, manifest: Manifest, table: SstList, live: NDArray[np.float64]) -> SstTable:
         """All that `manifest` and `table`, that of its checkpoint, list, with the bytes live by number; for one thread
         at a time.
         """
@@ -82,7 +83,7 @@ class ListedSsts:
             self._merged, self._of = SstTable.listed(table, self._sst_numbers, merged=True), table
         listed = np.ones(len(self._merged), np.bool_)
         listed[np.array(manifest.gone, np.int64) - 1] = False
-        beside = SstTable.listed(manifest.ssts, self._sst_numbers, merged=False)
+        beside = SstTable.listed(SstList.of(manifest.ssts), self._sst_numbers, merged=False)
         return self._merged.where(listed).beside(beside).counted(live)
 
 

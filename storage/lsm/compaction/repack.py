@@ -148,9 +148,10 @@ async def _copy(
 ) -> Copied:
     """Put frames that were read into one new SST; each must open."""
     victims = sorted({ids[frame.ref.location >> 32] for frame in part})
-    listed = {ref.id: ref for ref, _ in context.manifests.listed()}
+    listed = context.manifests.listed()
+    refs = {ref.id: ref for ref in listed.where(listed.are(victims))}
     indexes = await asyncio.gather(
-        *(_of(sst, partial(_read_index, context, listed[sst]), on_withheld) for sst in victims)
+        *(_of(sst, partial(_read_index, context, refs[sst]), on_withheld) for sst in victims)
     )
     builder = context.ssts.builder()
     places: list[tuple[int, int, int, int]] = []

@@ -1,13 +1,13 @@
 """What is known of the listed SSTs, as columns: a store of a terabyte lists 65,000 of them. No I/O."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.format.blocks import SstRef
 from storage.format.envelope import HEADER_BYTES
+from storage.format.sst_list import Ids, SstList, ids_in, ids_of
 from storage.lsm.index.sst_numbers import SstNumbers
 
 
@@ -36,7 +36,7 @@ class SstTable:
 
     def __init__(
         self,
-        ids: Sequence[str],
+        ids: Ids,
         number: NDArray[np.int64],
         size: NDArray[np.int64],
         frames: NDArray[np.int64],
@@ -61,22 +61,14 @@ class SstTable:
             for name in ("number", "size", "frames", "live", "rows")
         )
         merged = np.array([sst.merged for sst in found], np.bool_)
-        return cls([sst.id for sst in found], number, size, frames, live, rows, merged)
+        return cls(ids_of(sst.id for sst in found), number, size, frames, live, rows, merged)
 
     @classmethod
-    def listed(cls, refs: Sequence[SstRef], sst_numbers: SstNumbers, *, merged: bool) -> "SstTable":
+    def listed(cls, refs: SstList, sst_numbers: SstNumbers, *, merged: bool) -> "SstTable":
         """What is known of some before anything is counted: all of each is live. For a thread."""
-        count = len(refs)
-        frames = np.fromiter((ref.index_offset - HEADER_BYTES for ref in refs), np.int64, count)
-        return cls(
-            [ref.id for ref in refs],
-            np.fromiter((sst_numbers.given(ref.id) or 0 for ref in refs), np.int64, count),
-            np.fromiter((ref.size for ref in refs), np.int64, count),
-            frames,
-            frames,
-            np.fromiter((ref.entries for ref in refs), np.int64, count),
-            np.full(count, merged),
-        )
+        frames = refs.index_offset - HEADER_BYTES
+        number = sst_numbers.given_all(refs.ids)
+        return cls(refs.ids, number, refs.size, frames, frames, refs.entries, np.full(len(refs), merged))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,7 +79,7 @@ class SstTable:
     def facts(self, at: int) -> SstFacts:
         """The row at position `at`, as an object."""
         return SstFacts(
-            self.ids[at],
+            self.ids[at].decode(),
             int(self.number[at]),
             int(self.size[at]),
             int(self.frames[at]),
@@ -109,23 +101,20 @@ class SstTable:
 
     def are(self, ids: Collection[str]) -> NDArray[np.bool_]:
         """Which of them have one of these ids."""
-        if not ids:
-            return np.zeros(len(self), np.bool_)
-        return np.fromiter((sst in ids for sst in self.ids), np.bool_, len(self))
+        return ids_in(self.ids, ids)
 
     def where(self, mask: NDArray[np.bool_]) -> "SstTable":
         """The rows for which `mask` is true, in the same order."""
-        ids = [self.ids[at] for at in np.flatnonzero(mask).tolist()]
         rest = (self.number, self.size, self.frames, self.live, self.rows, self.merged)
-        return SstTable(ids, *(column[mask] for column in rest))  # type: ignore[arg-type]
+        return SstTable(self.ids[mask], *(column[mask] for column in rest))  # type: ignore[arg-type]
 
     def beside(self, other: "SstTable") -> "SstTable":
         """These, and then those."""
         columns = (
             np.concatenate((getattr(self, name), getattr(other, name)))
-            for name in ("number", "size", "frames", "live", "rows", "merged")
+            for name in ("ids", "number", "size", "frames", "live", "rows", "merged")
         )
-        return SstTable([*self.ids, *other.ids], *columns)
+        return SstTable(*columns)
 
     def all_merged(self) -> "SstTable":
         """As they are after a checkpoint."""

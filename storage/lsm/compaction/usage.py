@@ -12,15 +12,16 @@ SSTs hold frames of several devices, so what is stored or dead belongs to the st
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from storage.env import Env
-from storage.format.blocks import HOLE, SstRef
+from storage.format.blocks import HOLE
 from storage.format.envelope import HEADER_BYTES
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.manifest import Manifest, merged
+from storage.format.sst_list import SstList
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.map_usage import shown_on
 from storage.lsm.index.page import PAGE_BLOCKS, PAGE_SHIFT
@@ -131,19 +132,17 @@ class Meter:
                 part.thaw()
 
     def ssts(self) -> SstUsage:
-        """Of the SSTs that are listed now; of 60,000 it takes 20 ms if they were not counted since the last commit."""
+        """Of the SSTs that are listed now; of 60,000 a millisecond if they were not counted since the last commit."""
         if self._ssts_of != self._manifests.number:
             self._ssts = sst_usage(self._manifests.manifest, self._manifests.merged_ssts)
             self._ssts_of = self._manifests.number
         return self._ssts
 
 
-def sst_usage(manifest: Manifest, table: Sequence[SstRef]) -> SstUsage:
+def sst_usage(manifest: Manifest, table: SstList) -> SstUsage:
     """Of all SSTs that `manifest` and `table`, that of its checkpoint, list."""
-    listed = [*merged(manifest, table), *manifest.ssts]
-    return SstUsage(
-        len(listed), sum(ref.size for ref in listed), sum(ref.index_offset - HEADER_BYTES for ref in listed)
-    )
+    listed = merged(manifest, table).beside(SstList.of(manifest.ssts))
+    return SstUsage(len(listed), int(listed.size.sum()), int((listed.index_offset - HEADER_BYTES).sum()))
 
 
 async def _of_layer(layer: Layer, index: BlockMap) -> LayerUsage:

@@ -15,10 +15,14 @@ done to trunks after the last flush the maps do not show, but that layers were m
 from collections.abc import Mapping
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import CheckpointBuilder
 from storage.format.manifest import Manifest, checkpointed
 from storage.format.names import sst_name
+from storage.format.sst_list import SstList
 from storage.format.trunks import TrunkRef
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.index.image import parts_of
@@ -32,12 +36,12 @@ async def write_checkpoint(context: JobContext) -> None:
         indexes = context.maps()
         frozen = {number: index.freeze() for number, index in indexes.items()}
         trunks = context.layers.forest.refs()
-        ssts = [ref for ref, _ in manifests.listed()]
+        ssts = manifests.listed()
         sequence = context.cut()
     try:
-        positions = {context.sst_numbers.number(ref.id): at for at, ref in enumerate(ssts, 1)}
+        numbers = context.sst_numbers.numbers(ssts.ids)
         builder = context.ssts.checkpoint_builder()
-        sealed = partial(_build, builder, frozen, trunks, ssts=ssts, positions=positions, sequence=sequence)
+        sealed = partial(_build, builder, frozen, trunks, ssts=ssts, numbers=numbers, sequence=sequence)
         ref, content = await context.ssts.encode(
             partial(sealed, rows_per_part=context.options.maintenance.rows_per_part)
         )
@@ -66,13 +70,13 @@ def _build(
     frozen: Mapping[int, Frozen],
     trunks: list[TrunkRef],
     *,
-    ssts: list[SstRef],
-    positions: Mapping[int, int],
+    ssts: SstList,
+    numbers: NDArray[np.int64],
     sequence: int,
     rows_per_part: int,
 ) -> tuple[SstRef, bytearray]:
     """Seal what was frozen of each layer; for a thread."""
     for layer, index in sorted(frozen.items()):
-        for kind, rows in parts_of(index, positions, rows_per_part):
+        for kind, rows in parts_of(index, numbers, rows_per_part):
             builder.add(layer, kind, rows)
     return builder.finish(sequence=sequence, ssts=ssts, trunks=trunks)

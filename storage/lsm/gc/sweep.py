@@ -14,11 +14,12 @@ clock, which measures how long something took and is not asked what time it is. 
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from storage.bucket.listing import list_log, list_manifests, list_ssts
+from storage.bucket.listing import list_all_ssts, list_log, list_manifests
+from storage.bucket.named_ssts import NamedSsts, RollCall
 from storage.bucket.outage import REFUSALS
 from storage.env import Env, epoch_of
 from storage.errors import NotFound
@@ -60,8 +61,8 @@ class Sweeper:
         epoch: int,
         takeover: int,
         fence: int,
-        named: Collection[str],
-        listed: Callable[[], Mapping[str, int]],
+        named: NamedSsts,
+        listed: Callable[[], NamedSsts],
         below: Callable[[], tuple[int, Collection[int]]],
         leftover_seconds: float = LEFTOVER_SECONDS_MIN,
     ) -> None:
@@ -77,7 +78,7 @@ class Sweeper:
         self._epoch = epoch
         self._takeover = takeover
         self._fence = fence
-        self._named = frozenset(named)
+        self._named = named
         self._listed = listed
         self.lost: list[str] = []
         """What the manifest names and the store does not have, or not as it was written: a sentence for each."""
@@ -128,10 +129,10 @@ class Sweeper:
 
     async def _ssts(self, found: Leftovers) -> None:
         """SSTs of crashed and fenced writers."""
-        before = self._listed()
-        there = await list_ssts(self._store)
-        await self._look_for_lost(before, there)
-        for sst, info in there.items():
+        call = RollCall(self._listed())
+        call.note(await list_all_ssts(self._store))
+        await self._look_for_lost(call)
+        for sst, info in call.others.items():
             if sst in self._named or epoch_of(sst) >= self._epoch:
                 continue
             if not self._is_old(info):
@@ -151,18 +152,19 @@ class Sweeper:
                 continue
             found.old.append(info)
 
-    async def _look_for_lost(self, before: Mapping[str, int], there: Mapping[str, ObjectInfo]) -> None:
+    async def _look_for_lost(self, there: RollCall) -> None:
         """Say what is gone of that which was named before and is named now: the listing came in between."""
         now, lost = self._listed(), []
-        for sst in [sst for sst in now if sst in before]:
-            name = sst_name(sst)
-            try:
-                size = there[sst].size if sst in there else (await self._store.head(name)).size
-            except NotFound:
-                lost.append(f"{name} is missing, though the manifest names it")
-                continue
-            if size != now[sst]:
-                lost.append(f"{name} has {size} bytes, and the manifest names one of {now[sst]}")
+        resized = dict(there.resized)
+        for sst, size in there.missing():
+            if sst in now:
+                try:
+                    resized[sst] = (await self._store.head(sst_name(sst))).size, size
+                except NotFound:
+                    lost.append(f"{sst_name(sst)} is missing, though the manifest names it")
+        for sst, (size, named) in resized.items():
+            if size != named and sst in now:
+                lost.append(f"{sst_name(sst)} has {size} bytes, and the manifest names one of {named}")
         self.lost = sorted(lost)[:NAMES_SAID_MAX]
         if lost:
             _log.error("objects_lost", extra={"count": len(lost), "objects": self.lost})

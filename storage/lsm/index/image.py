@@ -8,7 +8,7 @@ was moved to say. A place in an SST that is gone since may stand in a checkpoint
 checked for when all newer rows are in (`check_listed`).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -27,17 +27,17 @@ from storage.lsm.index.patch_table import CHAIN_MAX
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Frozen
 
-Positions = Mapping[int, int]
-"""SST number of this process to its position in the table of a checkpoint, from 1."""
+TableNumbers = Sequence[int] | NDArray[np.int64]
+"""Those that the SSTs of a checkpoint's table have in this process, in its order."""
 
 _LOW = np.uint64(32)
 
 
 def parts_of(
-    frozen: Frozen, positions: Positions, rows_per_part: int = ROWS_PER_PART
+    frozen: Frozen, numbers: TableNumbers, rows_per_part: int = ROWS_PER_PART
 ) -> Iterator[tuple[PartKind, Columns]]:
     """The rows of one layer in parts, as a checkpoint holds them. RuntimeError: the index is damaged."""
-    lookup = _lookup(positions)
+    lookup = _lookup(np.asarray(numbers, np.int64))
     kept = kept_of(frozen)
     if len(kept["first"]):
         yield PartKind.KEPT, kept
@@ -48,11 +48,10 @@ def parts_of(
     yield from _cut(PartKind.PATCHES, iter([patches_of(frozen)]), lookup, rows_per_part)
 
 
-def _lookup(positions: Positions) -> NDArray[np.uint64]:
-    """Position by number of an SST, 0 for those that are not in the table."""
-    found = np.zeros(max(positions, default=0) + 1, dtype=np.uint64)
-    for number, position in positions.items():
-        found[number] = position
+def _lookup(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Position in the table, from 1, by number of an SST; 0 for those that are not in it."""
+    found = np.zeros(numbers.max(initial=0) + 1, dtype=np.uint64)
+    found[numbers] = np.arange(1, len(numbers) + 1, dtype=np.uint64)
     return found
 
 
@@ -193,11 +192,11 @@ def _placed(rows: Columns, lookup: NDArray[np.uint64]) -> Columns:
 class PlaceReader:
     """Turns the places of a checkpoint into locations of this process."""
 
-    def __init__(self, numbers: Iterable[int], moved: Mapping[tuple[int, int], int]) -> None:
-        """`numbers` are those of the SSTs of its table, in order; `moved` gives the location of what was copied since:
+    def __init__(self, numbers: TableNumbers, moved: Mapping[tuple[int, int], int]) -> None:
+        """`numbers` are those of its table; `moved` gives the location of what was copied since:
         (number of the SST it lay in, offset there) to where it lies now.
         """
-        self._numbers = np.array([0, *numbers], dtype=np.uint64)
+        self._numbers = np.concatenate(([0], np.asarray(numbers, np.int64))).astype(np.uint64)
         old = sorted(moved)
         self._old = np.array([number << 32 | offset for number, offset in old], dtype=np.uint64)
         self._new = np.array([moved[place] for place in old], dtype=np.uint64)

@@ -7,7 +7,6 @@ newest 16 stay.
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object, se
 from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, decode, encode, merged
 from storage.format.names import manifest_name, sst_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
+from storage.format.sst_list import NO_SSTS, SstList
 from storage.lsm.options import EngineOptions
 from storage.objects.base import ObjectStore
 
@@ -72,7 +72,7 @@ class Manifests:
         self.tag = NO_LINK
         self.trailer: tuple[Header, Trailer] | None = None
         """Header and trailer of the manifest's checkpoint, as it was read when the store was opened."""
-        self.merged_ssts: Sequence[SstRef] = ()
+        self.merged_ssts = NO_SSTS
         """The SSTs whose rows the checkpoint of the newest manifest holds."""
 
     def use(self, store: ObjectStore) -> None:
@@ -100,7 +100,7 @@ class Manifests:
             self._listed = list(listed)
             self.number, self.manifest, self.tag = number, manifest, tag
             self.trailer = trailer
-            self.merged_ssts = () if trailer is None else trailer[1].ssts
+            self.merged_ssts = NO_SSTS if trailer is None else trailer[1].ssts
             return
         raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
 
@@ -148,12 +148,11 @@ class Manifests:
             "codec", lambda: open_trailer(self._checkpoint_cipher, ref, end, store_id=self._store_id)
         )
 
-    def listed(self) -> list[tuple[SstRef, bool]]:
-        """All data SSTs that count: what any layer shows of the store lies in them or in the log. Of each whether the
-        checkpoint holds its rows; those come first, in the order of its table.
+    def listed(self) -> SstList:
+        """All data SSTs that count: what any layer shows of the store lies in them or in the log. Those whose rows the
+        checkpoint holds come first, in the order of its table; the manifest's own are the others.
         """
-        merged_ssts = [(sst, True) for sst in merged(self.manifest, self.merged_ssts)]
-        return merged_ssts + [(sst, False) for sst in self.manifest.ssts]
+        return merged(self.manifest, self.merged_ssts).beside(SstList.of(self.manifest.ssts))
 
     def gone(self) -> list[SstRef]:
         """The data SSTs of the checkpoint's table that do not count any more: nothing refers to them, and they may have
@@ -198,7 +197,7 @@ class Manifests:
         """Whether something may be lost that was answered before this term."""
         return self.manifest.epoch > 1 and len(self.manifest.lineage) == 1
 
-    async def commit(self, manifest: Manifest, *, table: Sequence[SstRef] | None = None) -> None:
+    async def commit(self, manifest: Manifest, *, table: SstList | None = None) -> None:
         """Make `manifest` the next one; `table` is that of its checkpoint, if that is a new one. Fenced if another
         writer has that number.
         """

@@ -20,19 +20,21 @@ older state that was acknowledged. Only a host that has seen more can tell (the 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from storage.bucket.listing import list_known_ssts, list_log, list_ssts
 from storage.bucket.missing import get_despite_missing
+from storage.bucket.named_ssts import NamedSsts, RollCall
 from storage.crypto.cipher import AuthenticationError, Cipher
 from storage.env import epoch_of
 from storage.errors import AccessDenied, Corrupt, NotFound, Unavailable
+from storage.format.blocks import SstRef
 from storage.format.envelope import FIRST_PART_BYTES, HEADER_BYTES, ObjectKind, check_first_part, decode_header
 from storage.format.manifest import Manifest
 from storage.format.names import MANIFESTS, sst_name
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.objects.base import ObjectInfo, ObjectStore
+from storage.objects.base import ObjectStore
 
 HEADERS_IN_FLIGHT = 32
 
@@ -63,12 +65,15 @@ async def take_census(store: ObjectStore, manifests: Manifests, store_id: bytes,
     manifest = manifests.manifest
     named = named_by(manifests)
     if seen_whole:
-        there = await list_ssts(store, above=max(named, default=None))
+        others = list(await list_ssts(store, above=named.ids[-1].decode() if len(named) else None))
     else:
-        there = await list_known_ssts(store, named)
-        for sst, size in named.items():
-            await _check_named(store, manifests, sst, size, there.get(sst))
-    others = [sst for sst in there if sst not in named]
+        found = RollCall(named)
+        await list_known_ssts(store, named.ids, found.note)
+        for sst, size in found.missing():
+            await _check_missing(store, manifests, sst, size)
+        for sst, (there, size) in found.resized.items():
+            _check_size(sst, there, size)
+        others = list(found.others)
     for sst in others:
         if epoch_of(sst) > manifest.epoch:
             await manifests.look_for_newer()
@@ -104,11 +109,11 @@ async def check_census(
             )
 
 
-def named_by(manifests: Manifests) -> dict[str, int]:
-    """Id to size of all that the newest manifest and its checkpoint name under `compacted/`."""
+def named_by(manifests: Manifests, logged: Iterable[SstRef] = ()) -> NamedSsts:
+    """All that the newest manifest and its checkpoint name under `compacted/`, and what the log names there."""
     manifest = manifests.manifest
-    others = [ref for ref in (manifest.tree, manifest.checkpoint) if ref is not None]
-    return {sst.id: sst.size for sst in [*(sst for sst, _ in manifests.listed()), *others]}
+    others = [*(ref for ref in (manifest.tree, manifest.checkpoint) if ref is not None), *logged]
+    return NamedSsts.of(manifests.listed(), others)
 
 
 def may_tell(sst: str, manifest: Manifest) -> bool:
@@ -179,13 +184,16 @@ async def _check_nothing_else(store: ObjectStore, manifests: Manifests) -> None:
         )
 
 
-async def _check_named(store: ObjectStore, manifests: Manifests, sst: str, size: int, found: ObjectInfo | None) -> None:
-    """The listing shows what the manifest names, with its size; where it does not, the name itself is asked."""
+async def _check_missing(store: ObjectStore, manifests: Manifests, sst: str, size: int) -> None:
+    """The listing does not show what the manifest names: the name itself is asked."""
     name = sst_name(sst)
-    if found is None:
-        try:
-            found = await get_despite_missing(store, lambda: store.head(name), on_missing=manifests.look_for_newer)
-        except NotFound:
-            raise Corrupt(name, "it is missing, though the manifest names it") from None
-    if found.size != size:
-        raise Corrupt(name, f"it has {found.size} bytes, and the manifest names one of {size}")
+    try:
+        found = await get_despite_missing(store, lambda: store.head(name), on_missing=manifests.look_for_newer)
+    except NotFound:
+        raise Corrupt(name, "it is missing, though the manifest names it") from None
+    _check_size(sst, found.size, size)
+
+
+def _check_size(sst: str, there: int, named: int) -> None:
+    if there != named:
+        raise Corrupt(sst_name(sst), f"it has {there} bytes, and the manifest names one of {named}")

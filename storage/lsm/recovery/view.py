@@ -84,7 +84,7 @@ class ViewLoader:
                 for sst, index in zip(self.manifests.manifest.ssts, indexes, strict=True)
             ]
             if self.manifests.trailer is not None:
-                table = [self.sst_numbers.number(sst.id) for sst in self.manifests.trailer[1].ssts]
+                table = self.sst_numbers.numbers(self.manifests.trailer[1].ssts.ids)
                 placed.set_result(PlaceReader(table, moved_frames(numbered, self.sst_numbers)))
         return Stored(numbered, forest.result(), tree.result())
 
@@ -96,7 +96,7 @@ class ViewLoader:
         logged = [item.sst for item in replay.ssts if item.sequence > manifest.sequence]
         if logged:
             # What the manifest holds was listed, and may have gone since.
-            listed = {sst.id for sst, _ in self.manifests.listed()}
+            listed = self.manifests.listed().held(sst.id for sst in logged)
             await self._read_indexes([sst for sst in logged if sst.id not in listed])
         if stored.tree is not None:
             tree.load(stored.tree)

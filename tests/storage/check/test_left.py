@@ -56,7 +56,7 @@ async def test_what_is_left_is_right_and_the_rest_is_said() -> None:
     lost = 0
     others = await unmerged_in(world) | {await checkpoint_of(world)}
     reader = await world.open(read_only=True)
-    listed = {f"compacted/{ref.id}.sst" for ref, _ in reader.manifests.listed()}
+    listed = {f"compacted/{ref.id}.sst" for ref in reader.manifests.listed()}
     for name in sorted(listed - others):
         kept = world.store.objects.pop(name)
         found, bad = await left(world)

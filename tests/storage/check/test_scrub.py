@@ -124,7 +124,7 @@ async def written(world: World) -> Engine:
 
 
 def listed(engine: Engine) -> set[str]:
-    return {ref.id for ref, _ in engine.manifests.listed()}
+    return {ref.id for ref in engine.manifests.listed()}
 
 
 def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
@@ -144,7 +144,7 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
         asked = world.store.count("get", "compacted/")
         await asyncio.sleep(PERIOD * 0.3)
         assert world.store.count("get", "compacted/") == asked, "what was read is not due yet"
-        ref = next(ref for ref, _ in engine.manifests.listed())
+        ref = next(ref for ref in engine.manifests.listed())
         name, sound = f"compacted/{ref.id}.sst", world.store.objects[f"compacted/{ref.id}.sst"]
         world.store.objects[name] = sound[:150] + bytes([sound[150] ^ 1]) + sound[151:]
         await asyncio.sleep(PERIOD * 0.6)
@@ -208,7 +208,7 @@ def scrub_of(world: World, engine: Engine, kept: StoredReadTimes, *, period_seco
         period_seconds=period_seconds,
         read_times=kept,
         reader=reader(engine.compactor.context, whole),
-        listed=lambda: [ref for ref, _ in engine.manifests.listed()],
+        listed=engine.manifests.listed,
         env=world.env,
     )
 

@@ -73,7 +73,7 @@ async def test_an_sst_that_is_withheld_keeps_no_others(error: StorageError) -> N
                 pass
         except type(error):
             pass
-    listed = {ref.id for ref, _ in engine.manifests.listed()}
+    listed = {ref.id for ref in engine.manifests.listed()}
     assert little[0].id in listed
     assert little[1].id not in listed, "one SST that is withheld keeps another from being repacked"
     world.store.denials.clear()

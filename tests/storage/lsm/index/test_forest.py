@@ -233,7 +233,7 @@ class Forests(RuleBasedStateMachine):
         refs = [trunk.ref() for trunk in self.forest.trunks()]
         again = Forest.empty(refs)
         for layer, part in self.forest.maps().items():
-            for kind, rows in parts_of(part.freeze(), {SST: 1}):
+            for kind, rows in parts_of(part.freeze(), [SST]):
                 load_part(again.maps()[layer], kind, rows, PlaceReader([SST], {}))
             part.thaw()
         again.hold()
@@ -249,8 +249,7 @@ class Forests(RuleBasedStateMachine):
     @staticmethod
     def rows(frozen: Any) -> list[Any]:
         return [
-            (kind, {name: column.tolist() for name, column in rows.items()})
-            for kind, rows in parts_of(frozen, {SST: 1})
+            (kind, {name: column.tolist() for name, column in rows.items()}) for kind, rows in parts_of(frozen, [SST])
         ]
 
     @precondition(lambda self: self.frozen)

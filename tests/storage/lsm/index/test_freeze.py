@@ -79,7 +79,7 @@ def test_a_checkpoint_is_the_map_of_the_moment_of_its_freeze(seed: int, rows: in
     frozen = found.freeze()
     # All that comes from here on lies in SSTs that the checkpoint does not know.
     writes.some(60, SSTS + 3)
-    parts = list(parts_of(frozen, {number: SSTS + 1 - number for number in range(1, SSTS + 1)}, rows))
+    parts = list(parts_of(frozen, range(SSTS, 0, -1), rows))
     found.thaw()
     loaded = BlockMap()
     places = PlaceReader(range(SSTS, 0, -1), {})
@@ -95,7 +95,7 @@ def test_a_chain_that_was_loaded_is_pruned_as_any_other() -> None:
     for sector in range(20):
         found.add_patch(0, mask=1 << sector, location=1 << 32 | 100, length=80, tag=1)
     for _ in range(10):
-        parts = list(parts_of(found.freeze(), {1: 1}))
+        parts = list(parts_of(found.freeze(), [1]))
         found = BlockMap()
         for kind, columns in parts:
             load_part(found, kind, columns, PlaceReader([1], {}))

@@ -17,7 +17,7 @@ from storage.lsm.index.rows import Found, Frozen
 from tests.support.examples import examples
 
 BLOCKS = [0, 1, 2, 7, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 1, 3 * PAGE_BLOCKS, 2**32 - 2]
-SSTS = {5: 1, 2: 2, 9: 3}
+NUMBERS = [5, 2, 9]
 """Number in the process that writes, and position in the table."""
 LENGTH = 100
 steps = st.lists(
@@ -26,7 +26,7 @@ steps = st.lists(
         st.sampled_from(BLOCKS),
         st.sampled_from(BLOCKS),
         st.one_of(st.integers(1, FULL_MASK), st.sampled_from([1, 2, 3])),
-        st.sampled_from(sorted(SSTS)),
+        st.sampled_from(sorted(NUMBERS)),
     ),
     max_size=60,
 )
@@ -67,13 +67,13 @@ def chains(found: BlockMap) -> dict[int, list[Found]]:
 
 
 def parts(frozen: Frozen, rows: int = ROWS_PER_PART) -> list[tuple[PartKind, Columns]]:
-    return list(parts_of(frozen, SSTS, rows))
+    return list(parts_of(frozen, NUMBERS, rows))
 
 
 def load(some: Iterable[tuple[PartKind, Columns]], moved: dict[tuple[int, int], int] | None = None) -> BlockMap:
     """Into a process that gives the SSTs the same numbers, so that the maps compare."""
     found = BlockMap()
-    places = PlaceReader(sorted(SSTS, key=lambda number: SSTS[number]), moved or {})
+    places = PlaceReader(NUMBERS, moved or {})
     for kind, rows in some:
         load_part(found, kind, dict(rows), places)
     return found

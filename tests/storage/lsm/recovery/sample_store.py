@@ -117,7 +117,8 @@ async def make(state: Path, *, compacted: bool) -> Sample:
         for name in world.store.names(WALS)
         if (wal_number(name) or 0) < manifest.replay
     }
-    listed = {sst_name(sst.id): merged for sst, merged in engine.manifests.listed()}
+    own = {sst.id for sst in manifest.ssts}
+    listed = {sst_name(sst.id): sst.id not in own for sst in engine.manifests.listed()}
     named = {*listed, *(sst_name(sst.id) for sst in engine.writes.memtable.ssts)}
     assert manifest.tree is not None
     named.add(sst_name(manifest.tree.id))
