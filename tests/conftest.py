@@ -1,7 +1,7 @@
 """Fixtures for all tests: the markers, the need of tools, MinIO, and the real program on a store.
 
 Markers: a test is `fast` unless it is `integration` (runs the real program or real clients), `guest` (boots a
-virtual machine), `slow` or `thorough` (half a second of processor). `scripts/check` runs the fast ones,
+virtual machine), `slow` or `thorough` (half a second or more). `scripts/check` runs the fast ones,
 `scripts/test` all.
 """
 
@@ -30,7 +30,7 @@ MARKERS = {
     "integration": "runs the real program, real clients or MinIO",
     "guest": "boots a virtual machine with the kernel's NBD client",
     "slow": "takes more than a few seconds",
-    "thorough": "takes half a second of processor or more, and has quicker ones beside it: for a run of all tests",
+    "thorough": "takes half a second or more, and has quicker ones beside it: for a run of all tests",
 }
 
 

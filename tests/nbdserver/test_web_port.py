@@ -128,6 +128,7 @@ async def test_who_does_not_begin_its_handshake_has_no_place_for_ever(
     assert b"200" in await asked(await served.connect(trusting))
 
 
+@pytest.mark.thorough
 async def test_its_end_waits_for_nobody(make: Callable[..., Served]) -> None:
     served = make()
     await served.listen()

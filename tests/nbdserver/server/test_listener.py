@@ -39,6 +39,7 @@ async def test_a_client_reads_what_it_wrote(running: Running, tcp: bool, is_stru
     await until(lambda: not running.server.clients())
 
 
+@pytest.mark.thorough
 async def test_many_requests_at_once_over_several_connections(running: Running) -> None:
     """More replies than sockets hold, written and read back by pipelining clients."""
 

@@ -88,6 +88,7 @@ async def test_a_body_that_stops_took_too_long_and_is_no_strange_answer(
     over.set()
 
 
+@pytest.mark.thorough
 async def test_what_moves_is_not_ended(s3: S3Store, stub: StubServer) -> None:
     """A large object arrives byte by byte meanwhile."""
 

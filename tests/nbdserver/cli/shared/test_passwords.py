@@ -22,6 +22,7 @@ def secret_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.thorough
 def test_a_command_may_take_its_time_and_what_is_waited_for_is_said(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
