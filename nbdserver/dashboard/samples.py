@@ -139,7 +139,7 @@ class Sampler:
                 await asyncio.wait(counts, timeout=COUNT_SECONDS_MAX)
 
     def sample(self) -> Sample:
-        """What is in memory now, and what was counted last. A tenth of a millisecond, and 13 us for each device."""
+        """What is in memory now, and what was counted last. Up to 0.15 ms, and 13 us for each device."""
         store = self._newest()
         status: Sample = msgspec.to_builtins(store.status())
         now = self._env.wall_clock()

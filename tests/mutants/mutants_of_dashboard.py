@@ -63,6 +63,51 @@ DASHBOARD = [
             '"snapshots", title, "bad" if late else "good"',
             '"snapshots", title, "good"',
         ),
+        (
+            "claims: a certificate is well to its last hour",
+            "if left < CERTIFICATE_SECONDS_MIN else",
+            "if left < 0 else",
+        ),
+    ),
+    *mutants(
+        "nbdserver/dashboard/curves.py",
+        "tests/nbdserver/dashboard/test_curves.py",
+        ("curves: all that was ever counted is new", "max(b - a, 0) / took", "b / took"),
+    ),
+    *mutants(
+        "nbdserver/slow_operations.py",
+        "tests/nbdserver/test_slow_operations.py",
+        ("slow: a storm pushes out the slowest", "heapq.heappushpop(self._slowest, entry)", "self._slowest.clear()"),
+    ),
+    *mutants(
+        "nbdserver/server/operation_trace.py",
+        "tests/nbdserver/server/test_operation_trace.py",
+        ("trace: a request waits from when it was taken", "            trace.waited_since(self._refused[1])\n", ""),
+        (
+            "trace: the gate takes no time",
+            "self._since, self._span = now, span\n        return",
+            "self._since = now\n        return",
+        ),
+        ("trace: who left waited for nothing", "            self._tracing.slow.add(story)\n", "            pass\n"),
+    ),
+    *mutants(
+        "storage/lsm/sst/wanted.py",
+        "tests/storage/lsm/sst/test_wanted.py",
+        (
+            "trace: a GET that others began counts from there",
+            "min(max(last.began, asked), now)",
+            "min(last.began, now)",
+        ),
+    ),
+    *mutants(
+        "nbdserver/cli/store_care/cmd_bench.py",
+        "tests/integration/test_bench_device.py",
+        (
+            "bench: a disk that is there is written to",
+            "_try_loads(_address(server, export), READS,",
+            "_try_loads(_address(server, export), (*WRITES, *READS),",
+        ),
+        ("bench: its own disk stays", "                server.perform(DeleteDevice(name))\n", ""),
     ),
     *mutants(
         "nbdserver/dashboard/samples.py",
