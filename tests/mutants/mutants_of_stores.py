@@ -86,7 +86,6 @@ STORES = [
             "latest = (self._waited, self._waited_before)",
             "latest = (self._waited,)",
         ),
-        ("log: what is slow may be larger for it", "self._pace.rate * self.quickest", "self._pace.rate * self.usual"),
         ("log: without a PUT to spare for others there is none", "most = max(most - 1, 1)", "most = most - 1"),
     ),
     *mutants(

@@ -6,11 +6,9 @@ and none at or above the lowest unresolved number + 16: that window is what a fe
 "Opening and recovery").
 
 Objects count in the order of their numbers, so a flush waits for what was sent before it. While somebody waits for one
-device, what is written to others goes in objects that take no longer than a small one does alone, and leaves one PUT
-free.
+device, what is written to others goes in objects that take no longer than a small one does, and leaves one PUT free.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -31,9 +29,6 @@ LATELY_SECONDS = 2.0
 
 USUAL_SHARE = 0.2
 """What the latest PUT counts for in the usual time."""
-
-QUICKEST_OF = 32
-"""So many of the latest small PUTs are looked through for the quickest: the others waited, for what is beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +51,6 @@ class Pacing:
     def __init__(self, pace: Pace, options: EngineOptions) -> None:
         self.usual = options.log.usual_seconds_first
         """Seconds that a small PUT of the log usually takes."""
-        self._latest: deque[float] = deque([self.usual], QUICKEST_OF)
-        """Seconds that the latest small PUTs took."""
         self._waited: tuple[LayerQueue | None, float] = (None, 0.0)
         """The queue that somebody waited for last, and when; then the last other one."""
         self._waited_before: tuple[LayerQueue | None, float] = (None, 0.0)
@@ -69,14 +62,6 @@ class Pacing:
         """A PUT of `size` bytes took so long; one of much data says nothing of a small one."""
         if size < SAMPLE_BYTES_MIN:
             self.usual += USUAL_SHARE * (seconds - self.usual)
-            self._latest.append(seconds)
-
-    @property
-    def quickest(self) -> float:
-        """Seconds that a small PUT takes where nothing is in its way. Large ones of ours make the usual time long, and
-        would be allowed to be the larger for it.
-        """
-        return min(self._latest)
 
     def waits(self, queue: LayerQueue, now: float) -> None:
         """Somebody waits for what is in this queue."""
@@ -94,7 +79,7 @@ class Pacing:
         most = self._pace.inline_bytes
         if not self._others_wait(queue, now):
             return most
-        return min(max(SMALL_CUT_BYTES, int(self._pace.rate * self.quickest)), most)
+        return min(max(SMALL_CUT_BYTES, int(self._pace.rate * self.usual)), most)
 
     def may_send(self, flight: Flight, now: float, *, awaited: bool) -> bool:
         """Whether one more PUT may be under way, of what somebody waits for or not."""

@@ -103,7 +103,7 @@ async def test_a_flush_has_little_before_it_of_what_others_write() -> None:
     known_to_be_fast(engine)
     second.write(0, SECTOR)
     await durable(engine, second)
-    engine.commit.pacing.measured(0.0, SECTOR_BYTES)
+    engine.commit.pacing.usual = 0.0
     world.store.calls.clear()
     log = world.store.hold("create", WALS)
     data = noise(4 * MIB)
