@@ -51,6 +51,7 @@ def test_a_block_has_what_it_was_given_last(seed: int) -> None:
             heads[at : at + 20] = [0] * 20
         if not chance.randrange(20):
             page = page.copy()
+        assert [page.head(one) for one in range(84)] == heads[:84]
     assert heads_of(page) == heads
     assert page.lengths().tolist() == lengths == [page.length(at) for at in range(PAGE_BLOCKS)]
 
