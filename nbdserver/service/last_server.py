@@ -26,7 +26,8 @@ async def attachments_after(store: Store, after_loss: AfterLoss) -> Attachments:
     if after_loss == "refuse":
         after = partial(refused_after, boot=now, is_unbroken_since=incarnation.is_unbroken_since)
         refused.update(*map(after, records))
-        refused.update(each for each in after(read_record(kept.own)) if each.client == HERE)
+        if all(record.boot != now for record in records):
+            refused.update(each for each in after(read_record(kept.own)) if each.client == HERE)
     attachments = Attachments(incarnation.keep_attached, incarnation=incarnation.id, boot=now, refused=refused)
     if records:
         await attachments.write()

@@ -48,6 +48,7 @@ from storage.env import Env
 from storage.errors import Fenced, Unavailable
 from storage.format.sign import Word
 from storage.fs.early_unlock import EarlyUnlock, Unlocked
+from storage.fs.store_options import LastLook, no_look
 from storage.secret import Secret
 
 logger = logging.getLogger("nbdserver")
@@ -149,7 +150,8 @@ async def _stand_by_and_serve(start: _Start, password: Secret, early: EarlyUnloc
                     force = turn.tag or False
                 at_once = False
                 try:
-                    served = await _open_told(start, password, standby, take_over=force)
+                    last_look = standby.still_due if force else no_look
+                    served = await _open_told(start, password, standby, take_over=force, last_look=last_look)
                 except (Fenced, Unavailable) as error:
                     start.starts.close()
                     await _unless(ending.stopped, turn_was_none(error))
@@ -182,13 +184,15 @@ async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event,
         return await _unless(stopped, stop()) is not None
 
 
-async def _open_told(start: _Start, password: Secret, early: Unlocked, *, take_over: bool | bytes) -> Served | None:
+async def _open_told(
+    start: _Start, password: Secret, early: Unlocked, *, take_over: bool | bytes, last_look: LastLook = no_look
+) -> Served | None:
     """Open the store, while commands of this host are told that this process starts; None: a signal came first."""
     settings, told = start.settings, Opening()
     start.starts.enter_context(starting(settings.store, os.environ))
     async with start.waits("opening the store", lambda waited: opening(settings.store, told, waited)):
         with password:
-            work = _open(settings, password, early, start.env, told, take_over=take_over)
+            work = _open(settings, password, early, start.env, told, take_over=take_over, last_look=last_look)
             return await _unless(start.ending.stopped, work)
 
 
@@ -261,7 +265,14 @@ def _host(settings: ServeSettings) -> dict[str, Any]:
 
 
 async def _open(
-    settings: ServeSettings, password: Secret, early: Unlocked, env: Env, told: Opening, *, take_over: bool | bytes
+    settings: ServeSettings,
+    password: Secret,
+    early: Unlocked,
+    env: Env,
+    told: Opening,
+    *,
+    take_over: bool | bytes,
+    last_look: LastLook,
 ) -> Served:
     cache = EngineOptions().cache_bytes if settings.cache_bytes is None else settings.cache_bytes
     options = StoreOptions(
@@ -272,6 +283,7 @@ async def _open(
         scrub_seconds=scrub_seconds(settings),
         signs=settings.standby,
         tried=settings.standby,
+        last_look=last_look,
         prices=price_list(settings),
         unlocked=early,
         opening=told,

@@ -100,9 +100,8 @@ class _OpenMode:
 
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:
     self_test()
-    stats, told, tree = RequestStats(), options.opening, NameTree()
-    counted = CountingStore(open_location(location, env), stats, env.monotonic)
-    patient = RetryingStore(counted, env, options.patience_seconds)
+    place, stats, told, tree = open_location(location, env), RequestStats(), options.opening, NameTree()
+    patient = RetryingStore(CountingStore(place, stats, env.monotonic), env, options.patience_seconds)
     opening = patient.with_deadline(options.store_deadline_seconds)
     told.health, told.step = options.unlocked.health if options.unlocked else patient.health, "its keys"
     host = remembered(patient.url, options)
@@ -122,6 +121,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
             if not (created or options.tried):
                 await _probe_once(opening, env, host)
             old_keys.extend(await older if older is not None else [])
+            await options.last_look()
 
         told.health, told.step = patient.health, "its log and its indexes"
         engine = await Engine.open(

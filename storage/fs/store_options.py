@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from storage.prices import PriceList
 
 FOLLOW_SECONDS = 5.0
 """A look is a LIST and a HEAD, which at AWS are three dollars a month at this pace."""
+
+
+LastLook = Callable[[], Awaitable[None]]
+
+
+async def no_look() -> None:
+    """Nothing is looked at."""
 
 
 @dataclass(slots=True)
@@ -36,7 +44,7 @@ class StoreOptions:
     `scrub_seconds`: in so long all data is read once, beside its clients; None: never.
 
     `signs`: its writer gives signs of life, for servers elsewhere that stand by. `tried`: the place was tried out, and
-    can do what a store needs.
+    can do what a store needs. `last_look`: awaited when all is read; if it raises, the store is not taken.
 
     `prices` are those by which the status says what the store costs; None: it does not.
 
@@ -52,6 +60,7 @@ class StoreOptions:
     scrub_seconds: float | None = None
     signs: bool = False
     tried: bool = False
+    last_look: LastLook = no_look
     prices: PriceList | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None

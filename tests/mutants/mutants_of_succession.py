@@ -16,8 +16,13 @@ SUCCESSION = [
         ("standby: the moment behind an outage is as good as any", "        self._more = OUTAGE_SECONDS\n", ""),
         (
             "standby: who was asleep has watched",
-            "            self.silent_seconds += min(now - self._last, PAUSE_SECONDS_MAX)\n",
-            "            self.silent_seconds += now - self._last\n",
+            "            self.silent_seconds += min(max(began - self._last, 0.0), PAUSE_SECONDS_MAX)\n",
+            "            self.silent_seconds += began - self._last\n",
+        ),
+        (
+            "standby: a look that lasted has watched meanwhile",
+            "            self._more, self._last = 0.0, ended\n",
+            "            self._more, self._last = 0.0, began\n",
         ),
         (
             "standby: who gives no signs has ended",
@@ -44,6 +49,24 @@ SUCCESSION = [
             "            if await self._is_newer():\n",
         ),
         ("standby: manifests are never listed", "if now - self._listed_at < LIST_SECONDS:", "if True:"),
+    ),
+    *mutants(
+        "storage/fs/succession/standby.py",
+        f"{TESTS}test_standby.py",
+        (
+            "standby: who came back meanwhile has ended all the same",
+            "        if alive:\n",
+            "        if seen is None:\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/opening.py",
+        f"{TESTS}test_last_look.py",
+        (
+            "standby: the store is taken without a last look",
+            "            await options.last_look()\n",
+            "",
+        ),
     ),
     *mutants(
         "storage/fs/succession/signs_of_life.py",

@@ -58,15 +58,18 @@ class Evidence:
         self.fresh_at: float | None = None
         """When something was new."""
 
-    def answered(self, seen: Sighting, now: float) -> None:
-        """The store answered a look that began at `now`."""
+    def answered(self, seen: Sighting, began: float, ended: float) -> None:
+        """The store answered a look. What was there before it began is silence, and behind its end: when in between a
+        sign was read is not known."""
         if seen != self.seen:
             self.seen = seen
-            self._begin_anew(now)
-            self._more = 0.0
-        elif self._last is not None:
-            self.silent_seconds += min(now - self._last, PAUSE_SECONDS_MAX)
-        self._last = now
+            self._begin_anew(ended)
+            self._more, self._last = 0.0, ended
+        elif self._last is None:
+            self._last = ended
+        else:
+            self.silent_seconds += min(max(began - self._last, 0.0), PAUSE_SECONDS_MAX)
+            self._last = max(began, self._last)
 
     def unanswered(self) -> None:
         """The store did not answer."""

@@ -2,7 +2,7 @@
 
 They begin with the take-over, before anything else is done, and end behind the manifest that closes the store. A sign
 that does not land is given up after two seconds, and the next one is tried: nothing waits for them, and nothing ends
-for them. Each says how long it is to be believed, its *lease*: four seconds, or four times the longest pause between
+for them. Each says how long it is to be believed, its *lease*: four seconds, or three times the longest pause between
 two that landed in the last minute, up to a minute. So a writer on a bad line asks for more patience before it needs it.
 
 Nothing that was written rests on them, nor on any clock: two writers are kept apart by the take-over manifest and the
@@ -139,9 +139,10 @@ class SignsOfLife:
         return min(max(LEASE_SECONDS_MIN, LEASE_PAUSES * longest), LEASE_SECONDS_MAX)
 
     async def _tidy(self) -> None:
-        """Delete the signs of earlier writers, each of which has its own. A crash leaves them to the next one."""
+        """Delete the signs of other writers, each of which has its own: of earlier ones, and of later ones, for a store
+        that was set back will have those epochs again. A crash leaves them; a successor gives another one."""
         with contextlib.suppress(*REFUSALS):
             names = [info.name for info in await self._store.list(WRITERS)]
-            old = [name for name in names if (epoch := sign_epoch(name)) is not None and epoch < self._epoch]
+            old = [name for name in names if (epoch := sign_epoch(name)) is not None and epoch != self._epoch]
             if old:
                 await self._store.delete(old)

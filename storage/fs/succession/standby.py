@@ -20,7 +20,7 @@ from storage.crypto import keys
 from storage.crypto.cipher import Cipher
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import Corrupt, Fenced, NotFound, StorageError
+from storage.errors import Corrupt, Fenced, NotFound, StorageError, Unavailable
 from storage.format.names import sign_name
 from storage.format.sign import SIGN_BYTES_MAX, WRITER_PURPOSE, Sign, open_sign
 from storage.fs.succession.evidence import Evidence, Sighting
@@ -140,6 +140,18 @@ class Standby:
                     return turn
             await asyncio.sleep(max(0.0, began + self._pause() - self._env.monotonic()))
 
+    async def still_due(self) -> None:
+        """The last look behind a silence, when all is read and before the store is taken: that may have lasted minutes,
+        or this process may have been stopped. Fenced: the writer has given a sign of life. Unavailable: not known.
+        """
+        seen = self._evidence.seen
+        try:
+            alive = seen is None or await self._sign() != seen.sign or await self._end_of_log() != self._log_end
+        except (TimeoutError, StorageError) as error:
+            raise Unavailable(f"{self._objects.url} did not say whether its writer lives: {error}") from error
+        if alive:
+            raise Fenced(f"the writer of {self._objects.url} has given a sign of life: it is not taken from it")
+
     @property
     def health(self) -> Health:
         """Whether the store answers, as far as is known."""
@@ -208,7 +220,8 @@ class Standby:
         manifest, number = self._manifests.manifest, self._manifests.number
         if sign is not None:
             number = max(number, sign.manifest)
-        self._evidence.answered(Sighting(number, manifest.epoch, manifest.closed, sign), now)
+        sighting = Sighting(number, manifest.epoch, manifest.closed, sign)
+        self._evidence.answered(sighting, now, self._env.monotonic())
         if not self._evidence.is_suspect or manifest.closed:
             self._log_end = None
         elif self._log_end is None:

@@ -14,7 +14,7 @@ def watched(seen: Sighting, seconds: float, *, step: float = 0.5) -> Evidence:
     """As `seen`, for so long, without a gap."""
     evidence = Evidence()
     for look in range(round(seconds / step) + 1):
-        evidence.answered(seen, look * step)
+        evidence.answered(seen, look * step, look * step)
     return evidence
 
 
@@ -36,7 +36,7 @@ def test_the_writer_says_how_long_its_sign_is_to_be_believed() -> None:
 )
 def test_whatever_is_new_begins_it_anew(new: Sighting) -> None:
     evidence = watched(SIGNED, LEASE - 0.5)
-    evidence.answered(new, LEASE)
+    evidence.answered(new, LEASE, LEASE)
     assert (evidence.silent_seconds, evidence.verdict()) == (0.0, "wait")
 
 
@@ -52,19 +52,31 @@ def test_no_answer_is_no_evidence() -> None:
     evidence.unanswered()
     assert evidence.verdict() == "wait"
     for look in range(100):
-        evidence.answered(SIGNED, 100 + look * 0.5)
+        evidence.answered(SIGNED, 100 + look * 0.5, 100 + look * 0.5)
         assert (evidence.verdict() == "silent") == (look * 0.5 >= LEASE + OUTAGE_SECONDS)
-    evidence.answered(Sighting(7, 3, closed=False, sign=Sign(2, 7, 4000)), 200.0)
+    evidence.answered(Sighting(7, 3, closed=False, sign=Sign(2, 7, 4000)), 200.0, 200.0)
     assert evidence.patience_seconds == LEASE, "it is back"
 
 
 def test_who_did_not_look_has_not_watched() -> None:
     """Stopped, or asleep for an hour."""
     evidence = Evidence()
-    evidence.answered(SIGNED, 0.0)
-    evidence.answered(SIGNED, 3600.0)
+    evidence.answered(SIGNED, 0.0, 0.0)
+    evidence.answered(SIGNED, 3600.0, 3600.0)
     assert evidence.silent_seconds == PAUSE_SECONDS_MAX
     assert evidence.verdict() == "wait"
+
+
+def test_a_look_that_lasts_has_not_watched_meanwhile() -> None:
+    """The sign that it found may have been given at its very end, and the next one be missing from there on."""
+    evidence = Evidence()
+    evidence.answered(SIGNED, 0.0, 20.0)
+    for look in range(9):
+        began = 20.0 + look * 0.5
+        assert evidence.verdict() == "wait"
+        evidence.answered(SIGNED, began, began + 0.4)
+        assert evidence.silent_seconds == look * 0.5
+    assert evidence.verdict() == "silent"
 
 
 def test_without_signs_never() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from storage.check.anatomy import anatomy
+from storage.errors import Fenced, Unavailable
 from storage.format.names import MANIFESTS, WRITERS, attached_name, sign_name, wal_name
 from storage.format.sign import Word
 from storage.fs.succession.evidence import OUTAGE_SECONDS
@@ -68,6 +69,28 @@ def test_a_writer_that_has_gone_on_for_long(world: World, signs: bool) -> None:
         else:
             await world.commit(closed=True)
             assert (await turn).why == "closed"
+
+    play(world, scene())
+
+
+def test_one_that_comes_back_while_the_other_reads_is_left_alone(world: World) -> None:
+    """To read all that a store holds may take minutes, in which nobody watches."""
+
+    async def scene() -> None:
+        await world.begin()
+        turn = world.wait()
+        await world.nobody_comes(turn, 5)
+        world.writer.stalled = True
+        assert (await turn).why == "silent"
+        await world.loop.spawn(world.other, world.standby.still_due())
+        world.lines["b"].away = True
+        with pytest.raises(Unavailable, match="did not say whether its writer lives"):
+            await world.loop.spawn(world.other, world.standby.still_due())
+        world.lines["b"].away = False
+        world.loop.resume(world.writer)
+        await asyncio.sleep(2)
+        with pytest.raises(Fenced, match="has given a sign of life"):
+            await world.loop.spawn(world.other, world.standby.still_due())
 
     play(world, scene())
 
@@ -208,8 +231,11 @@ def test_what_they_say_can_be_looked_at(world: World) -> None:
     play(world, scene())
 
 
-def test_earlier_signs_are_deleted(world: World) -> None:
+def test_signs_of_other_writers_are_deleted(world: World) -> None:
+    """Also one of a later epoch, when the store was set back: who has that epoch next may give none."""
+
     async def scene() -> None:
+        await world.store.put("writer/0000000009.sign", b"of a store that was set back")
         await world.begin()
         await asyncio.sleep(3)
         await world.signs.stop()
