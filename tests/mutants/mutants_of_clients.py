@@ -24,6 +24,15 @@ CLIENTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/recovery/anchor.py",
+        "tests/nbdserver/service/test_last_server.py",
+        (
+            "attachments: a record of a life before the store was set back counts for ever",
+            'path.rename(self._folder / "attached-0.json")',
+            "path.stat()",
+        ),
+    ),
+    *mutants(
         "storage/fs/incarnation.py",
         "tests/nbdserver/service/test_last_server.py",
         (

@@ -103,10 +103,7 @@ class HostState:
         self._beside = Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def load(self) -> Anchor | None:
-        """The newest anchor, or None if this host has never written the store.
-
-        Corrupt if it cannot be read.
-        """
+        """The newest anchor, or None if this host has never written the store. Corrupt if it cannot be read."""
         with _explained(self._folder):
             self._check_folder()
             for _ in range(READS_MAX):
@@ -143,8 +140,11 @@ class HostState:
             self._sweep_locks(below=anchor.epoch)
 
     def forget(self) -> None:
-        """Drop the anchor and all locks of processes that are gone: a rolled-back store uses its epochs again."""
+        """Drop the anchor and all locks of processes that are gone: a rolled-back store uses its epochs again, so that
+        who was attached is kept as by epoch 0."""
         with _explained(self._folder):
+            for _, path in sorted(self._numbered(_ATTACHED_NAME).items()):
+                path.rename(self._folder / "attached-0.json")  # the newest, as the last: older than any of its new life
             for pattern in (_ANCHOR_NAME, _MARK_NAME):
                 for path in self._numbered(pattern).values():
                     path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@ what this one alone can know does too.
 """
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,33 @@ async def test_clients_of_this_machine_are_not_forgotten_for_another_hosts_recor
     await taken_elsewhere(there, monkeypatch)
     store = await here.open()
     assert (await attachments_after(store, "refuse")).refused == [REMOTE, LOCAL]
+    await store.close()
+
+
+async def test_a_store_that_was_set_back_has_its_epochs_again(tmp_path: Path) -> None:
+    """The record of a later epoch is of the life before: it counts once, and then what is kept from now on."""
+    here = OneOfAPair(tmp_path, "here")
+    store = await here.open(create=True)
+    await store.create_device("a", 4 * MIB)
+    await store.close()
+    backup = tmp_path / "backup"
+    shutil.copytree(here.folder, backup)
+    for _ in range(2):
+        store = await here.open()
+        await attach(store, LOCAL)
+        await kill(store)
+    shutil.rmtree(here.folder)
+    shutil.copytree(backup, here.folder)
+    store = await here.open(accept_rollback=True)
+    attachments = await attachments_after(store, "refuse")
+    assert attachments.refused == [LOCAL]
+    await attachments.accept("a")
+    recorded = attachments.attach(REMOTE)
+    assert recorded is not None
+    await recorded
+    await kill(store)
+    store = await here.open()
+    assert (await attachments_after(store, "refuse")).refused == [REMOTE]
     await store.close()
 
 
