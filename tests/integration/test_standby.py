@@ -6,6 +6,7 @@ Another host is a state folder of its own, and another way to the same MinIO: a 
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import uuid
@@ -29,6 +30,8 @@ SECONDS = 60
 """Far above what a take-over takes: a lease of four seconds, and a start."""
 
 STANDBY = ("--standby",)
+
+PROBLEMS = 3
 
 
 class Pair:
@@ -221,6 +224,11 @@ def test_beside_a_writer_of_the_same_host(
     old.write(0, block(77))
     found = standby_of(second)
     assert (found["basis"], found["writer_pid"]) == ("lock", first.pid)
+    second.send(signal.SIGSTOP)
+    told = first.host.run("status", "--store", first.location, status=PROBLEMS).stdout
+    assert f"by process {first.pid}" in told
+    assert re.search(rf"of one which stands by: .*process {second.pid}.* does not answer", told)
+    second.send(signal.SIGCONT)
     first.send(signal.SIGSTOP)
     watched = AdminClient(socket_path(first.host.runtime, locate(first.location, {}), role="standby"))
     asked = [watched.status()["standby"] for _ in range(50)]

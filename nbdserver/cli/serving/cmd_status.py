@@ -17,6 +17,7 @@ from nbdserver.service.condition import problems, refused, standing_by, view, wa
 
 if TYPE_CHECKING:
     from nbdserver.admin.asked import Answer
+    from nbdserver.admin.client import AdminClient
     from storage import Store
 
 
@@ -47,9 +48,9 @@ def status(place: Place, as_json: bool) -> int:
     from nbdserver.admin.client import find_reader, find_server, find_standby
 
     server, reader = find_server(place.store, os.environ), find_reader(place.store, os.environ)
-    followed = None if server is None or reader is None else reader.status()
-    waiting = find_standby(place.store, os.environ)
-    standby = None if waiting is None else waiting.status()
+    silent: list[str] = []
+    followed = None if server is None else _beside(reader, "which follows", silent)
+    standby = _beside(find_standby(place.store, os.environ), "which stands by", silent)
     server = server or reader
     answer = {
         **(_at_rest(place) if server is None else {"served": True, **server.status()}),
@@ -57,7 +58,7 @@ def status(place: Place, as_json: bool) -> int:
         "standby": None if standby is None else {"pid": standby["pid"], **standby["standby"]},
     }
     store = answer["store"]
-    wrong = [*problems(store), *map(refused, answer["refused"])]
+    wrong = [*problems(store), *map(refused, answer["refused"]), *silent]
     if followed is not None:
         wrong += problems(followed["store"])
     if (answer.get("sign_age_seconds") or 0.0) > SIGN_SECONDS_LATE:
@@ -71,6 +72,17 @@ def status(place: Place, as_json: bool) -> int:
     else:
         output.facts(list(_facts(answer, store, wrong)))
     return PROBLEMS if wrong else 0
+
+
+def _beside(client: AdminClient | None, who: str, silent: list[str]) -> Answer | None:
+    """What another server of this store on this machine says; one that does not answer is a problem, and no more."""
+    from storage.errors import Unavailable
+
+    try:
+        return None if client is None else client.status()
+    except Unavailable as error:
+        silent.append(f"of one {who}: {error}")
+        return None
 
 
 def _at_rest(place: Place) -> Answer:

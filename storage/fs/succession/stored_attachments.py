@@ -12,7 +12,7 @@ from storage.bucket.create_once import create_once
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import NotFound, StorageError
+from storage.errors import Corrupt, NotFound, StorageError
 from storage.format.names import WRITERS, attached_name, attached_numbers
 from storage.format.sign import WRITER_PURPOSE, open_attached, seal_attached
 from storage.objects.base import ObjectStore
@@ -48,7 +48,14 @@ class StoredAttachments:
                 raw = await self._store.get(found[epoch, number])
             except NotFound:
                 continue  # its writer has just put a newer one in its place
-            return epoch, open_attached(self._cipher, raw, epoch, number, self._store_id)
+            try:
+                return epoch, open_attached(self._cipher, raw, epoch, number, self._store_id)
+            except Corrupt as error:
+                raise Corrupt(
+                    error.object_name,
+                    f"{error.detail}; it says which clients the last server had, and nothing of the store rests on it. "
+                    "Detach those, delete it, and start again: else they may go on over writes that are lost",
+                ) from None
 
     async def keep(self, epoch: int, record: bytes) -> None:
         """Durable on return. What the writer has failed with, if it does meanwhile."""

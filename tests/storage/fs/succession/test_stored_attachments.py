@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.errors import Closed, NotFound, StorageError
+from storage.errors import Closed, Corrupt, NotFound, StorageError
 from storage.format.names import WRITERS
 from storage.fs.succession.stored_attachments import StoredAttachments
 from storage.objects.retry import RetryingStore
@@ -53,6 +53,21 @@ def test_a_record_is_never_missing(world: World) -> None:
             dying.kill()
             found = await StoredAttachments(world.store, world.key, world.env).load()
             assert found in ((3, b"one"), (3, b"two"))
+
+    play(world, scene())
+
+
+def test_who_meets_a_damaged_record_is_told_what_to_do(world: World) -> None:
+    """Without it nobody knows who is to be refused: people have to say."""
+
+    async def scene() -> None:
+        await StoredAttachments(world.store, world.key, world.env).keep(3, b"one")
+        name = "writer/0000000003-00000000000000000001.attached"
+        damaged = bytearray(await world.store.get(name))
+        damaged[-1] ^= 1
+        await world.store.put(name, bytes(damaged))
+        with pytest.raises(Corrupt, match=f"{name} is damaged.* Detach those, delete it, and start again"):
+            await StoredAttachments(world.store, world.key, world.env).load()
 
     play(world, scene())
 
