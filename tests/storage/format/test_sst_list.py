@@ -34,7 +34,7 @@ def test_it_is_what_the_objects_are(some: list[SstRef], others: list[SstRef], da
     wanted = {ref.id for ref in data.draw(st.permutations(some + others))[::2]}
     assert listed.are(wanted).tolist() == [ref.id in wanted for ref in some]
     assert listed.held(wanted) == {ref.id for ref in some} & wanted
-    assert [listed.has(ref.id) for ref in others] == [ref in some for ref in others]
+    assert [listed.has(ref.id) for ref in others] == [ref.id in {each.id for each in some} for ref in others]
     assert list(listed.where(listed.are(wanted))) == [ref for ref in some if ref.id in wanted]
     assert listed.beside(rest).includes(listed)
     assert rest.beside(listed).includes(listed)
