@@ -6,6 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+import pytest
+
 from tests.structure.sources import TESTS, name_of, nodes, tree
 
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]+")
@@ -88,6 +90,7 @@ def _in_text(node: ast.Constant) -> Iterator[str]:
     yield from (f"line {node.lineno}, {change}" for change in changes(inner))
 
 
+@pytest.mark.thorough
 def test_no_test_changes_a_constant() -> None:
     found = {name_of(path): list(changes(path.read_text())) for path in TESTS}
     assert {place: wrong for place, wrong in found.items() if wrong and place not in ALLOWED} == {}

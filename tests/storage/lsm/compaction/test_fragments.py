@@ -32,6 +32,7 @@ from storage.units import KIB, MIB
 from tests.storage.lsm.compaction.test_plan import OPTIONS, sst
 from tests.storage.lsm.compaction.test_plan import snapshot as facts
 from tests.storage.lsm.worlds import World, durable, read
+from tests.support.examples import first_soon
 
 WINDOW_BYTES = WINDOW_BLOCKS * BLOCK_BYTES
 BLOCKS = 48
@@ -97,8 +98,7 @@ def scattered(seed: int, blocks: int = 5 * PAGE_BLOCKS) -> BlockMap:
     return index
 
 
-@pytest.mark.fast
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", first_soon(range(10)))
 def test_those_are_found_that_a_reader_would_ask_for_in_many_requests(seed: int) -> None:
     index = scattered(seed)
     for pieces in (2, 3, 8):
