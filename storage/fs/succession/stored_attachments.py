@@ -8,24 +8,28 @@ goes after that, so that a crash anywhere leaves one that names all of them, or 
 import asyncio
 from typing import Any
 
-from storage.bucket.create_once import create_once
+from storage.bucket.create_once import create_once, pauses
+from storage.bucket.outage import REFUSALS
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import Corrupt, NotFound, StorageError
+from storage.errors import Corrupt, NotFound, StorageError, Unavailable
 from storage.format.names import WRITERS, attached_name, attached_numbers
 from storage.format.sign import WRITER_PURPOSE, open_attached, seal_attached
-from storage.objects.base import ObjectStore
+from storage.objects.retry import RetryingStore
+
+OLDER_SECONDS_MAX = 2.0
+"""How long a client that attaches may wait for the deletion of a record that counts no more."""
 
 
 class StoredAttachments:
     """That of one store. Owned by the event loop."""
 
     def __init__(
-        self, store: ObjectStore, key: DataKey, env: Env, failed: asyncio.Future[StorageError] | None = None
+        self, store: RetryingStore, key: DataKey, env: Env, failed: asyncio.Future[StorageError] | None = None
     ) -> None:
         """`failed` resolves when the writer can go on no more: then nobody waits for the store any longer."""
-        self._store = store
+        self._store, self._once = store, store.once()
         self._failed = failed
         self._cipher = Cipher(key.purpose(WRITER_PURPOSE))
         self._store_id = key.store_id
@@ -35,8 +39,11 @@ class StoredAttachments:
         """What the next record takes the place of."""
 
     async def load(self) -> tuple[int, bytes] | None:
-        """The newest record, and the epoch of the writer that kept it; None: there is none. Corrupt."""
-        while True:
+        """The newest record, and the epoch of the writer that kept it; None: there is none. Corrupt. Unavailable: one
+        is listed that is not there, again and again.
+        """
+        for pause in pauses():
+            await asyncio.sleep(pause)
             infos = await self._store.list(WRITERS)
             found = {numbers: info.name for info in infos if (numbers := attached_numbers(info.name)) is not None}
             self._older = list(found.values())
@@ -48,14 +55,18 @@ class StoredAttachments:
                 raw = await self._store.get(found[epoch, number])
             except NotFound:
                 continue  # its writer has just put a newer one in its place
-            try:
-                return epoch, open_attached(self._cipher, raw, epoch, number, self._store_id)
-            except Corrupt as error:
-                raise Corrupt(
-                    error.object_name,
-                    f"{error.detail}; it says which clients the last server had, and nothing of the store rests on it. "
-                    "Detach those, delete it, and start again: else they may go on over writes that are lost",
-                ) from None
+            return epoch, self._open(raw, epoch, number)
+        raise Unavailable(f"{self._store.url} lists a record of clients that is not there")
+
+    def _open(self, raw: bytes, epoch: int, number: int) -> bytes:
+        try:
+            return open_attached(self._cipher, raw, epoch, number, self._store_id)
+        except Corrupt as error:
+            raise Corrupt(
+                error.object_name,
+                f"{error.detail}; it says which clients the last server had, and nothing of the store rests on it. "
+                "Detach those, delete it, and start again: else they may go on over writes that are lost",
+            ) from None
 
     async def keep(self, epoch: int, record: bytes) -> None:
         """Durable on return. What the writer has failed with, if it does meanwhile."""
@@ -79,6 +90,15 @@ class StoredAttachments:
 
         sealed = seal_attached(self._cipher, record, epoch, self._number, self._store_id, nonce)
         await create_once(self._store, name, sealed, on_gone=gone)
-        if self._older:
-            await self._store.delete(self._older)
-        self._older = [name]
+        self._older = [*await self._left(), name]
+
+    async def _left(self) -> list[str]:
+        """Delete what a record has taken the place of; gives what the store does not let go, which is tried again with
+        the next one: no client waits for a deletion. A crash leaves it to the next writer.
+        """
+        try:
+            async with asyncio.timeout(OLDER_SECONDS_MAX):
+                await self._once.delete(self._older)
+        except (TimeoutError, *REFUSALS):
+            return self._older
+        return []

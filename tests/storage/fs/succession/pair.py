@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from storage.crypto.keys import DataKey
-from storage.errors import Unavailable
+from storage.errors import AccessDenied, Unavailable
 from storage.fs.succession.signs_of_life import SignsOfLife
 from storage.fs.succession.standby import Standby, Turn
 from storage.lsm.manifest.manifest_store import Manifests
@@ -31,6 +31,10 @@ class Line(MemoryStore):
         self._store = store
         self.seconds = 0.02
         self.away = False
+        self.keeps_all = False
+        """Deletions are refused."""
+        self.hides_all = False
+        """What is listed cannot be got."""
 
     async def _over(self, request: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(self.seconds)
@@ -45,6 +49,8 @@ class Line(MemoryStore):
         await self._over(lambda: self._store.put(name, data))
 
     async def get(self, name: str, *rest: Any, **named: Any) -> bytes:
+        if self.hides_all:
+            await self._over(lambda: self._store.get("nothing"))
         return await self._over(lambda: self._store.get(name, *rest, **named))
 
     async def head(self, name: str) -> Any:
@@ -54,6 +60,8 @@ class Line(MemoryStore):
         return await self._over(lambda: self._store.list(*rest))
 
     async def delete(self, names: Any) -> None:
+        if self.keeps_all:
+            raise AccessDenied("nothing may be deleted")
         await self._over(lambda: self._store.delete(names))
 
 

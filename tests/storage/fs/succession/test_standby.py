@@ -223,7 +223,7 @@ def test_what_they_say_can_be_looked_at(world: World) -> None:
         name = sign_name(1)
         found = anatomy(name, await world.store.get(name), world.key, records=False)
         assert (found["kind"], found["epoch"], found["word"], found["manifest"]) == ("sign", 1, "serves", 1)
-        await StoredAttachments(world.store, world.key, world.env).keep(1, b'{"attached": []}')
+        await StoredAttachments(world.patient("a"), world.key, world.env).keep(1, b'{"attached": []}')
         name = attached_name(1, 1)
         found = anatomy(name, await world.store.get(name), world.key, records=False)
         assert found["attached"] == {"attached": []}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.errors import Closed, Corrupt, NotFound, StorageError
+from storage.errors import Closed, Corrupt, NotFound, StorageError, Unavailable
 from storage.format.names import WRITERS
 from storage.fs.succession.stored_attachments import StoredAttachments
 from storage.objects.retry import RetryingStore
@@ -39,11 +39,41 @@ def test_a_record_is_given_up_with_its_writer(world: World) -> None:
     play(world, scene())
 
 
+def test_a_deletion_that_is_refused_keeps_no_client_waiting(world: World) -> None:
+    """What is to go is no more than garbage; the next record tries again."""
+
+    async def scene() -> None:
+        line = world.lines["a"]
+        kept = StoredAttachments(RetryingStore(line, world.env, None), world.key, world.env)
+        line.keeps_all = True
+        for record in (b"one", b"two"):
+            async with asyncio.timeout(100):
+                await kept.keep(3, record)
+        assert await StoredAttachments(world.patient("a"), world.key, world.env).load() == (3, b"two")
+        line.keeps_all = False
+        await kept.keep(3, b"three")
+        assert len(await world.store.list(WRITERS)) == 1
+
+    play(world, scene())
+
+
+def test_a_record_that_is_listed_and_not_there_is_not_asked_for_for_ever(world: World) -> None:
+    """A listing may be old for a moment. One that stays so is no reason to ask without an end."""
+
+    async def scene() -> None:
+        await StoredAttachments(world.patient("a"), world.key, world.env).keep(3, b"one")
+        world.lines["a"].hides_all = True
+        with pytest.raises(Unavailable, match="lists a record of clients that is not there"):
+            await StoredAttachments(world.patient("a"), world.key, world.env).load()
+
+    play(world, scene())
+
+
 def test_a_record_is_never_missing(world: World) -> None:
     """Wherever the writer dies: there is one that names who was attached."""
 
     async def scene() -> None:
-        await StoredAttachments(world.store, world.key, world.env).keep(3, b"one")
+        await StoredAttachments(world.patient("a"), world.key, world.env).keep(3, b"one")
         for seconds in range(20):
             dying = Process("dying", "a")
             kept = StoredAttachments(world.patient("a"), world.key, world.env)
@@ -51,7 +81,7 @@ def test_a_record_is_never_missing(world: World) -> None:
             world.loop.spawn(dying, kept.keep(3, b"two"))
             await asyncio.sleep(seconds * 0.005)
             dying.kill()
-            found = await StoredAttachments(world.store, world.key, world.env).load()
+            found = await StoredAttachments(world.patient("a"), world.key, world.env).load()
             assert found in ((3, b"one"), (3, b"two"))
 
     play(world, scene())
@@ -61,13 +91,13 @@ def test_who_meets_a_damaged_record_is_told_what_to_do(world: World) -> None:
     """Without it nobody knows who is to be refused: people have to say."""
 
     async def scene() -> None:
-        await StoredAttachments(world.store, world.key, world.env).keep(3, b"one")
+        await StoredAttachments(world.patient("a"), world.key, world.env).keep(3, b"one")
         name = "writer/0000000003-00000000000000000001.attached"
         damaged = bytearray(await world.store.get(name))
         damaged[-1] ^= 1
         await world.store.put(name, bytes(damaged))
         with pytest.raises(Corrupt, match=f"{name} is damaged.* Detach those, delete it, and start again"):
-            await StoredAttachments(world.store, world.key, world.env).load()
+            await StoredAttachments(world.patient("a"), world.key, world.env).load()
 
     play(world, scene())
 
@@ -76,12 +106,12 @@ def test_the_record_of_who_is_attached(world: World) -> None:
     """The newest one counts, and is there before the one before it goes."""
 
     async def scene() -> None:
-        first = StoredAttachments(world.store, world.key, world.env)
+        first = StoredAttachments(world.patient("a"), world.key, world.env)
         assert await first.load() is None
         for record in (b"one", b"two"):
             await first.keep(3, record)
-            assert await StoredAttachments(world.store, world.key, world.env).load() == (3, record)
-        second = StoredAttachments(world.store, world.key, world.env)
+            assert await StoredAttachments(world.patient("a"), world.key, world.env).load() == (3, record)
+        second = StoredAttachments(world.patient("a"), world.key, world.env)
         assert await second.load() == (3, b"two")
         await second.keep(4, b"three")
         assert len(await world.store.list(WRITERS)) == 1
