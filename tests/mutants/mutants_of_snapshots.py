@@ -12,7 +12,7 @@ SNAPSHOTS = [
     ),
     *mutants(
         "storage/lsm/index/page.py",
-        "tests/storage/lsm/index/test_clones_share.py",
+        "tests/storage/lsm/index/test_page.py",
         (
             "clones: pages that differ in patches are one",
             "return (self.chains, self.location,",

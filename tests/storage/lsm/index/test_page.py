@@ -79,6 +79,17 @@ def test_a_copy_is_another_page() -> None:
     assert (page.head(3), page.head(4), page.length(3), page.location[3]) == (9, 0, 0, 0)
 
 
+def test_pages_that_differ_in_the_rows_of_patches_alone_are_not_equal() -> None:
+    """The spans have the numbers of chains: they are the same for other rows."""
+    page = Page()
+    page.set_head(3, 9)
+    other = page.copy()
+    assert page.equals(other)
+    other.set_head(3, 8)
+    assert other.span == page.span
+    assert not page.equals(other)
+
+
 def test_the_longest_frame_is_not_as_long_as_a_page_can_say() -> None:
     cipher = Cipher(bytes(range(32)))
     sealed = FrameCodec(cipher, bytes(16)).encode(
