@@ -79,6 +79,17 @@ MAINTENANCE = [
         ),
     ),
     *mutants(
+        "storage/lsm/index/block_map.py",
+        "tests/storage/lsm/index/test_rebase.py",
+        (
+            # Worlds have it too seldom: a row of zeros in the chain, another that is flushed above it while the block
+            # is written, and a read before the next start, which lays rows by their sequences.
+            "consolidation: zeros that came later are taken for those it was made of",
+            " for found in chain[:-1]} - {HOLE, ALLOCATED}\n",
+            " for found in chain[:-1]}\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/compaction/consolidate.py",
         f"{COMPACTION}test_jobs.py",
         (

@@ -181,12 +181,6 @@ BLOCKS = [
         "            pass\n",
     ),
     Mutation(
-        "consolidation: zeros that look like those it was made of are taken for them",
-        "storage/lsm/index/block_map.py",
-        " for found in chain[:-1]} - {HOLE, ALLOCATED}\n",
-        " for found in chain[:-1]}\n",
-    ),
-    Mutation(
         "a start does not put newer zeros over the checkpoint",
         "storage/lsm/index/build.py",
         '        found.zero_range(first, end, ALLOCATED if spans["allocated"][row] else HOLE)\n',

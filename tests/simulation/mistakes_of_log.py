@@ -115,12 +115,6 @@ LOG = [
         "            epoch = manifests.manifest.epoch\n",
     ),
     Mutation(
-        "no look before the fence",
-        "storage/lsm/recovery/take_over.py",
-        "            await manifests.look_for_newer()\n            replay = await fence.put",
-        "            replay = await fence.put",
-    ),
-    Mutation(
         "a reader does not look for a newer manifest behind the log",
         "storage/lsm/recovery/take_over.py",
         "                if reader:\n                    await manifests.look_for_newer()\n",
@@ -251,12 +245,6 @@ LOG = [
     ),
     # Mistakes of other hands, which the simulation or the tests once missed.
     Mutation(
-        "a flush does not wait until the drop of a layer is durable",
-        "storage/lsm/flush/flush.py",
-        "        if sealed.layers.keys() - living.keys():\n",
-        "        if False:\n",
-    ),
-    Mutation(
         "all objects of the log share a nonce",
         "storage/lsm/wal/log_writer.py",
         "                nonce=self._env.random_bytes(PREFIX_BYTES),\n",
@@ -309,12 +297,6 @@ LOG = [
         "storage/format/wal.py",
         "pack(RecordType.TABLE, 0, layer, records.sequence, 0, 0)",
         "pack(RecordType.TABLE, 0, layer, 0, 0, 0)",
-    ),
-    Mutation(
-        "what is written after a snapshot may be in the log before it",
-        "storage/lsm/wal/group_commit.py",
-        "sorted(self._dirty, key=lambda queue: (queue.layer != TREE, not queue.is_awaited))",
-        "sorted(self._dirty, key=lambda queue: (queue.layer == TREE, not queue.is_awaited))",
     ),
     # One object is damaged, or cannot be read.
     Mutation(

@@ -153,6 +153,19 @@ def test_a_row_of_zeros_that_was_in_the_chain_may_stay_above_it() -> None:
     assert [item.mask for item in found.find(3)] == [4, FULL_MASK]
 
 
+def test_zeros_that_came_later_hide_what_it_was_made_of() -> None:
+    """They stand where a row of zeros of the chain stands: told apart by what lies between them."""
+    found = patched((2, 200), (4, 250))
+    found.add_patch(3, mask=8, location=HOLE, length=0, tag=0)
+    chain = found.take(3)
+    found.add_patch(3, mask=1, **frame(400))
+    found.add_patch(3, mask=2, location=HOLE, length=0, tag=0)
+    assert found.rebase(3, chain, **NEW)
+    assert found.locate(3, 1) == HOLE, "zeroed after it was read"
+    assert found.locate(3, 0) == 5 << 32 | 400, "written after it was read"
+    assert found.locate(3, 2) == NEW["location"]
+
+
 def test_rebase_does_not_change_what_is_frozen() -> None:
     found = patched((1, 200), (2, 300))
     was = found.take(3)
