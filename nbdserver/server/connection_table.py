@@ -9,10 +9,10 @@ newcomer has to wait for that in the kernel's queue.
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Iterator
 
 from nbdserver.server.connection import Connection
+from nbdserver.server.crowds import Crowds
 from nbdserver.server.limits import Limits
 from nbdserver.server.refusal_log import RefusalLog
 from storage.env import Env
@@ -29,8 +29,8 @@ class ConnectionTable:
         self._loop = asyncio.get_running_loop()
         self._since: dict[Connection, float] = {}
         """Everybody who is connected: since when, or if attached since when that."""
-        self._haggling: dict[Connection, float] = {}
-        """Those in the handshake, longest first: when, by the loop's clock, they may lose their place."""
+        self._crowds: Crowds[Connection] = Crowds(limits.connections_per_address)
+        """Until when they keep their place is by the loop's clock."""
         self._refusals = RefusalLog()
         self._all_gone = asyncio.Event()
         self._all_gone.set()
@@ -53,39 +53,39 @@ class ConnectionTable:
     def answer_time(self) -> float:
         """Seconds until nobody would lose a place to a newcomer, wherever that came from, who has not had the time to
         answer. What a crowd can make others wait is that time, once for each of its shares that it fills."""
-        found = [crowd[0] for crowd in self._full_crowds() if crowd]
-        if len(self._since) >= self.limits.connections and (busiest := self._busiest()):
-            found.append(busiest[0])
-        now = self._loop.time()
-        return max((self._haggling[victim] - now for victim in found), default=0.0)
+        until = self._crowds.full_until()
+        if len(self._since) >= self.limits.connections and (busiest := self._crowds.busiest()) is not None:
+            until = max(until, self._crowds.kept_until(busiest))
+        return until - self._loop.time() if until else 0.0
 
     # What connections tell
 
     def opened(self, connection: Connection) -> None:
         """A client connected. If there are too many, of its address or in all, one goes, which may be this one."""
-        address = connection.client.peer.address
-        near = [each for each in self._since if each.client.peer.address == address]
+        address, crowds = connection.client.peer.address, self._crowds
         refused = self.closed_to_all
         if refused:
             connection.fail()
-        elif len(near) >= self.limits.connections_per_address:
-            refused = self._make_room([each for each in near if each in self._haggling], connection, f"of {address} ")
+        elif crowds.is_full(address):
+            refused = self._make_room(crowds.longest_of(address), connection, f"of {address} ")
         elif len(self._since) >= self.limits.connections:
-            refused = self._make_room(self._busiest(), connection, "")
+            busiest = crowds.busiest()
+            refused = self._make_room(None if busiest is None else crowds.longest_of(busiest), connection, "")
         self._since[connection] = self._env.wall_clock()
+        crowds.opened(connection, address)
         if not refused:  # or it would make room for the next one, though it has no place itself
-            self._haggling[connection] = self._loop.time() + self.limits.answer_seconds
+            crowds.haggles(connection, self._loop.time() + self.limits.answer_seconds)
         self._all_gone.clear()
 
     def attached(self, connection: Connection) -> None:
         """Its handshake is over."""
-        self._haggling.pop(connection, None)
+        self._crowds.settled(connection)
         self._since[connection] = self._env.wall_clock()
 
     def closed(self, connection: Connection) -> None:
         """A client is gone."""
         self._since.pop(connection, None)
-        self._haggling.pop(connection, None)
+        self._crowds.closed(connection)
         if not self._since:
             self._all_gone.set()
 
@@ -95,23 +95,10 @@ class ConnectionTable:
 
     # Who goes
 
-    def _full_crowds(self) -> Iterator[list[Connection]]:
-        """For each address that has its share of connections, those in their handshake, longest first."""
-        counts = Counter(each.client.peer.address for each in self._since)
-        for address, count in counts.items():
-            if count >= self.limits.connections_per_address:
-                yield [each for each in self._haggling if each.client.peer.address == address]
-
-    def _busiest(self) -> list[Connection]:
-        """Those in their handshake of the address that has most of them, longest first."""
-        crowd = Counter(each.client.peer.address for each in self._haggling)
-        busiest = max(crowd, key=crowd.__getitem__, default=None)
-        return [each for each in self._haggling if each.client.peer.address == busiest]
-
-    def _make_room(self, haggling: list[Connection], newcomer: Connection, of_whom: str) -> bool:
-        """Drop the first of those in the handshake, or else the newcomer. Whether it was the newcomer."""
-        victim = haggling[0] if haggling else newcomer
+    def _make_room(self, longest: Connection | None, newcomer: Connection, of_whom: str) -> bool:
+        """Drop the one that is longest in its handshake, or else the newcomer. Whether it was the newcomer."""
+        victim = newcomer if longest is None else longest
         self.refused(victim, "client_dropped", f"too many clients {of_whom}are connected", level=logging.WARNING)
-        self._haggling.pop(victim, None)
+        self._crowds.settled(victim)
         victim.fail()
         return victim is newcomer

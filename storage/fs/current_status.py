@@ -63,6 +63,7 @@ def current_status(
         write_amplification=_ratio(requests.bytes_up, numbers.written_bytes),
         garbage_objects=len(engine.garbage),
         uptime_seconds=uptime,
+        sole_writer_at=_sole_writer_at(engine, moment),
         failing=None if failing is None else StoreFailure(moment(failing.since), failing.reason),
         failing_requests=_failing(objects, moment),
         **msgspec.structs.asdict(numbers),
@@ -110,6 +111,11 @@ def _costs(prices: PriceList, requests: RequestStats, numbers: EngineNumbers, up
         bytes_kept=numbers.stored_bytes + numbers.wal_bytes,
         uptime_seconds=uptime,
     )
+
+
+def _sole_writer_at(engine: Engine, moment: Callable[[float], float]) -> float | None:
+    looked = None if engine.read_only else engine.manifests.sole_at
+    return None if looked is None else moment(looked)
 
 
 def _failing(objects: RetryingStore, moment: Callable[[float], float]) -> list[FailingRequest]:

@@ -127,6 +127,9 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     wal_objects: int
     wal_bytes: int
     manifest: int
+    sole_writer_at: float | None
+    """When nobody else had written to the store since: the last look that would have found the manifest of another
+    writer began then, and found none. None: not looked yet, or somebody else is the writer."""
     ssts: int
     stored_bytes: int
     logical_bytes: int

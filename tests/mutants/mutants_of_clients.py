@@ -4,6 +4,21 @@ from tests.mutants.mutant import mutants
 
 CLIENTS = [
     *mutants(
+        "nbdserver/server/crowds.py",
+        "tests/nbdserver/server/test_crowds_in_order.py",
+        (
+            "crowds: whoever was dropped is still waited for",
+            "            self._keep_order(address)\n\n    def closed",
+            "\n    def closed",
+        ),
+        ("crowds: every crowd is full", "longest if self.is_full(address) else None", "longest"),
+        (
+            "crowds: of several the newest is the busiest",
+            "len(haggling), -longest[1], address",
+            "len(haggling), longest[1], address",
+        ),
+    ),
+    *mutants(
         "nbdserver/attachments.py",
         "tests/nbdserver/test_attachments.py",
         ("attachments: forgotten before its writes are durable", "if device.want_durable(wanted):", "if wanted >= 0:"),

@@ -7,6 +7,20 @@ CLAIMS = "tests/nbdserver/dashboard/test_claims.py"
 
 DASHBOARD = [
     *mutants(
+        "storage/lsm/manifest/manifest_store.py",
+        "tests/storage/lsm/test_sole_writer.py",
+        (
+            "sole writer: by the answer",
+            "            raise Fenced\n        self.sole_at = began\n",
+            "            raise Fenced\n        self.sole_at = self._env.monotonic()\n",
+        ),
+        (
+            "sole writer: by a look that found another one",
+            "        if await self._size(number + 1) is None:\n            self.sole_at = began\n        elif",
+            "        self.sole_at = began\n        if await self._size(number + 1) is not None and",
+        ),
+    ),
+    *mutants(
         "nbdserver/dashboard/web_guard.py",
         RULES,
         ("guard: every name is its own", "if name is None or not (name in", "if not (True or name in"),

@@ -74,6 +74,9 @@ class Manifests:
         """Header and trailer of the manifest's checkpoint, as it was read when the store was opened."""
         self.merged_ssts = NO_SSTS
         """The SSTs whose rows the checkpoint of the newest manifest holds."""
+        self.sole_at: float | None = None
+        """When this was the newest manifest of all, by the monotonic clock: the last look that would have found the
+        manifest of another writer, and found none, began then. None: nobody has looked."""
 
     def use(self, store: ObjectStore) -> None:
         """From now on speak to the same store through `store` (opening has a deadline, running has none)."""
@@ -253,15 +256,19 @@ class Manifests:
             await self._look()
 
     async def _look(self) -> None:
+        began = self._env.monotonic()
         if await list_manifests(self._store, above=self.number):
             raise Fenced
+        self.sole_at = began
 
     async def probe_newer(self) -> None:
         """The same by one HEAD of the next number; a commit of our own under way is not somebody else's."""
-        number = self.number
+        number, began = self.number, self._env.monotonic()
         if self._committing.locked():
             return
-        if await self._size(number + 1) is not None and self.number == number and not self._committing.locked():
+        if await self._size(number + 1) is None:
+            self.sole_at = began
+        elif self.number == number and not self._committing.locked():
             raise Fenced
 
     async def watch(self, seconds: float) -> None:

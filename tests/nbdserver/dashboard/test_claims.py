@@ -17,7 +17,7 @@ DAY = 86400.0
 async def status(store: Store) -> dict[str, Any]:
     """That of a store where all is well."""
     found: dict[str, Any] = msgspec.to_builtins(store.status())
-    return {**found, "wal_acknowledged": 4711, "epoch": 3, "uptime_seconds": 9999.0}
+    return {**found, "wal_acknowledged": 4711, "epoch": 3, "uptime_seconds": 9999.0, "sole_writer_at": NOW - 4}
 
 
 def seen(status: dict[str, Any], **more: Any) -> Seen:
@@ -91,6 +91,7 @@ def test_writes_under_way_are_no_fault(status: dict[str, Any]) -> None:
 
 
 def test_without_evidence_nothing_is_good(status: dict[str, Any]) -> None:
+    status["sole_writer_at"] = None
     found = by_name(claims(seen(status, answered={}, reads=None, snapshots=None)))
     assert {name: claim.state for name, claim in found.items()} == {
         "durable": "good",  # its evidence is this very look
@@ -103,8 +104,18 @@ def test_without_evidence_nothing_is_good(status: dict[str, Any]) -> None:
     assert verdict(found.values()) == "unknown"
 
 
+def test_that_nobody_else_writes_is_seen_by_no_other_request(status: dict[str, Any]) -> None:
+    """A HEAD of the log, or of an object that is gone, is answered whoever has the store."""
+    status["sole_writer_at"] = NOW - 500
+    writer = by_name(claims(seen(status, answered={"head": NOW - 1, "list": NOW - 1})))["writer"]
+    assert writer.at == NOW - 500
+    status["sole_writer_at"] = None
+    assert by_name(claims(seen(status, answered={"head": NOW - 1})))["writer"].state == "unknown"
+
+
 def test_what_a_silent_store_answered_long_ago_says_nothing(status: dict[str, Any]) -> None:
     """The page shows a claim grey whose evidence is older than it may be: it must be told when that was."""
+    status["sole_writer_at"] = NOW - 100
     found = by_name(claims(seen(status, answered={"head": NOW - 100})))
     for name in ("writer", "answers"):
         assert found[name].at == NOW - 100
