@@ -5,7 +5,8 @@
     GET  /v1/dashboard            where its dashboard is, and the tokens for it
     POST /v1/stop                 end, as by SIGTERM; again and again it is the same stop
     GET  /v1/status               what is served, to whom, and how the store is doing
-    POST /v1/operations           one operation as JSON (see `operations`); its answer
+    POST /v1/operations           one operation as JSON (see `operations`); its answer, of a server that follows another
+                                  one with `view`: how old what is shown is
     GET  /v1/check                check the store, as lines of JSON (see `checking`); with ?read_data=1 all data too, at
                                   ?rate=BYTES a second, and ?resume=1 goes on where the last run was cut short
     GET  /v1/content/NAME         the content of a device, as frames (see `content_frames`); its size in X-Device-Size
@@ -198,7 +199,11 @@ class Admin:
             operation = decode_operation(await request.read())
         except msgspec.MsgspecError as error:
             raise Invalid(f"the server does not know this operation: {error}") from error
-        answer = await operation.perform(self._newest(), self._clients)
+        store = self._newest()
+        view = store.view()  # before the answer: it is no older than this says
+        answer = await operation.perform(store, self._clients)
+        if view is not None:
+            answer["view"] = msgspec.to_builtins(view)
         if operation.writes:
             logger.info("operation_done", extra={"operation": type(operation).__name__})
         return _json(answer)

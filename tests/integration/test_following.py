@@ -5,6 +5,7 @@ one moment of a disk, the newest when it came; and where that was deleted, an er
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,6 +149,9 @@ def test_snapshots_and_commands_beside_it(writing: Server, reading: Server) -> N
     if location.startswith("s3:"):
         assert len(host.run("client", "list", "--store", location).stdout.splitlines()) == 1
         assert "disk" in host.run("device", "list", "--store", location).stdout
+        told = host.run("device", "show", "disk", "--store", location).stdout
+        assert re.search(r"^view\tof .*, \d+ s old", told, re.MULTILINE), told
+        assert json.loads(host.run("device", "show", "disk", "--store", location, "--json").stdout)["view"]["as_of"]
         host.run("device", "create", "other", "1MiB", "--store", location, status=EXIT_FENCED)
     writing.host.run("device", "create", "other", "1MiB", "--store", location)
     # Its name may mean another one, so that two connections would show different disks.

@@ -230,19 +230,6 @@ BLOCKS = [
         "        flat, head = trunk.flat, trunk.head\n        flat.below = None\n",
     ),
     Mutation(
-        "a rollback keeps the writes of the head that goes",
-        "storage/lsm/layers.py",
-        "                device = layers.pop(head)\n                self._drop_written(head)\n"
-        "                device.move_on(child, sequence)\n"
-        "                device.inherit(layers[snapshot])\n",
-        "                device = layers.pop(head)\n"
-        "                tables = device.own_memtables\n"
-        "                device.move_on(child, sequence)\n"
-        "                device.inherit(layers[snapshot])\n"
-        "                device.inherited = tables\n"
-        "                device.show_memtables()\n",
-    ),
-    Mutation(
         "a snapshot that is deleted hands nothing down",
         "storage/lsm/index/forest.py",
         "                    trunk.deltas[at - 1].record(block, gone)\n",

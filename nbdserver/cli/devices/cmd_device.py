@@ -72,16 +72,21 @@ def list_command(place: Place, as_json: bool) -> None:
 @json_option
 @store_option
 def show(place: Place, name: str, as_json: bool) -> None:
-    """Show one device, what it uses, and who is attached to it."""
-    from nbdserver.admin.operations import ShowDevice
+    """Show one device, what it uses, and who is attached to it.
 
-    answer = perform(place, ShowDevice(name))
+    A server that follows another one (serve --read-only) says with "view" how old what it shows is.
+    """
+    from nbdserver.admin.operations import ShowDevice
+    from nbdserver.service.condition import view
+
+    answer = {"view": None, **perform(place, ShowDevice(name), shows_view=True)}
     if as_json:
         output.document(answer)
         return
     output.facts(
         [
             ("name", str(answer["name"])),
+            *([("view", view(answer["view"]))] if answer["view"] else []),
             ("size", output.size(answer["size"])),
             ("allocated", output.size(answer["usage"]["allocated_bytes"])),
             ("live", output.size(answer["usage"]["live_bytes"])),

@@ -33,20 +33,25 @@ A server does for ever, but a person waits here.
 """
 
 
-def perform(place: Place, operation: Operation, *, password: Secret | None = None) -> Answer:
+def perform(place: Place, operation: Operation, *, password: Secret | None = None, shows_view: bool = False) -> Answer:
     """Have an operation carried out on a store, served or at rest. Raises what the operation raises. One that follows
-    the store's writer is asked for what changes nothing, where that writer is not on this host.
+    the store's writer is asked for what changes nothing, where that writer is not on this host; how old its view is, a
+    person is told here unless the command `shows_view` itself.
 
     The password is looked for only where it is needed, unless the command has it already.
     """
     from nbdserver.admin.client import find_reader, find_server
+    from nbdserver.service.condition import view
 
     server = find_server(place.store, os.environ)
     if server is None and not operation.writes:
         server = find_reader(place.store, os.environ)
     if server is not None:
         with reminding(server):
-            return server.perform(operation)
+            answer = server.perform(operation)
+        if not shows_view and "view" in answer and sys.stderr.isatty():
+            complain(f"a view {view(answer['view'])}")
+        return answer
     return at_rest(place, operation.perform, writes=operation.writes, password=password)
 
 

@@ -41,6 +41,7 @@ from storage.errors import (
     WrongPassword,
 )
 from storage.fs.devices.device import Device
+from storage.fs.status import ViewStatus
 from storage.secret import Secret
 from tests.support.inside import objects_of
 
@@ -78,6 +79,16 @@ async def test_the_life_of_a_device(client: AdminClient) -> None:
     await ask(client.perform, Flush())
     await ask(client.perform, DeleteDevice("ü c"))
     assert await ask(client.perform, ListDevices()) == {"devices": []}
+
+
+async def test_one_that_follows_says_how_old_its_answer_is(client: AdminClient, store: Store) -> None:
+    await ask(client.perform, CreateDevice("disk", MIB))
+    assert "view" not in await ask(client.perform, ShowDevice("disk"))
+    ages = iter((3.5, 0.5))
+    store.view = lambda: ViewStatus(as_of=1.0, age_seconds=next(ages), older=0, collected=0, reason="")
+    assert (await ask(client.perform, ShowDevice("disk")))["view"]["age_seconds"] == 3.5, "as it was before the answer"
+    assert (await ask(client.perform, ListDevices()))["view"]["age_seconds"] == 0.5
+    store.view = lambda: None
 
 
 async def test_errors_arrive_as_themselves(client: AdminClient, store: Store) -> None:
