@@ -4,7 +4,7 @@
 
 Two disks. One has a client that attaches again when its server dies, sends again what was not answered, and checks what
 it reads (`tests.crash.reconnecting`). On the other fio writes at random and verifies, each minute anew; while it does,
-MinIO is killed and started again, of which it must not notice anything. Then the server is killed and started again, fio
+MinIO is killed and started again, of which it must not notice anything. Then the server is killed and started, fio
 verifies what it wrote before, and every fifth minute `nbdserver check` looks at the store. Anything wrong ends it.
 
 Drawn are memory and file descriptors of the server, and objects and bytes in the bucket, every two seconds.

@@ -44,7 +44,7 @@ MAINTENANCE = [
         "made: closing cancels a flush under way",
         "storage/lsm/engine.py",
         "        task = self._flushes.start(",
-        "        await flush()\n        return\n        task = self._flushes.start(",
+        "        await work()\n        return\n        task = self._flushes.start(",
     ),
     # Checkpoints and maintenance: the rules of `lsm/compaction`, and what a start does with them.
     Mutation(
