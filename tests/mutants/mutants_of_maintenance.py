@@ -112,8 +112,8 @@ MAINTENANCE = [
         f"{COMPACTION}test_jobs_cut_short.py",
         (
             "defragmentation: one that failed counts for nothing",
-            "self._listed_bytes -= self.progress.uploaded_bytes - before\n",
-            "self._listed_bytes -= 0\n",
+            "self._turns.listed_bytes -= self.progress.uploaded_bytes - before\n",
+            "self._turns.listed_bytes -= 0\n",
         ),
     ),
     *mutants(

@@ -179,7 +179,7 @@ MAINTENANCE = [
     ),
     Mutation(
         "drop: counted while flushes hand frames to snapshots",
-        "storage/lsm/compaction/compactor.py",
+        "storage/lsm/compaction/store_look.py",
         "        async with context.installing:\n            # As listed",
         "        async with asyncio.Lock():\n            # As listed",
     ),

@@ -18,17 +18,15 @@ from storage.bucket.outage import REFUSALS
 from storage.errors import Closed, Corrupt, Fenced, NotFound, StorageError
 from storage.format.manifest import dropped
 from storage.format.names import sst_name
-from storage.lsm.compaction.census import ListedSsts, Patched, count_patches, look_up_live
 from storage.lsm.compaction.consolidate import consolidate
 from storage.lsm.compaction.forecast import Forecast, forecast
-from storage.lsm.compaction.fragments import blocks_of, find_fragmented
+from storage.lsm.compaction.fragments import blocks_of
 from storage.lsm.compaction.job_context import JobContext
 from storage.lsm.compaction.plan import (
     Decision,
     Defragment,
     Drop,
     Job,
-    PatchedBlock,
     Repack,
     StoreFacts,
     WriteCheckpoint,
@@ -37,6 +35,7 @@ from storage.lsm.compaction.plan import (
 )
 from storage.lsm.compaction.repack import repack
 from storage.lsm.compaction.sst_table import SstFacts
+from storage.lsm.compaction.store_look import LeftAlone, StoreLook, Turns
 from storage.lsm.compaction.write_checkpoint import write_checkpoint
 from storage.lsm.options import MaintenanceOptions, thorough
 from storage.units import MIB
@@ -49,9 +48,6 @@ RETRY_SECONDS = 30.0
 GROWN_BYTES_MIN = 32 * MIB
 GROWN_SHARE = 1 / 32
 """When the store has grown by so much, its debt is counted anew, also in the midst of a job or of a pause."""
-
-LEFT_SECONDS = 600.0
-"""For so long what could not be read is not tried again: the next job is another's."""
 
 JOB_PAUSE_SECONDS_MAX = 60.0
 """Between two jobs, however long the first one had to wait for the store."""
@@ -77,8 +73,9 @@ class Compactor:
         """The thresholds of somebody who asks for maintenance now."""
         self._written = written
         self._on_debt = on_debt
-        self._listed = ListedSsts(context.sst_numbers)
-        self._looking = asyncio.Lock()
+        self._left = LeftAlone(context.env.monotonic)
+        self._turns = Turns()
+        self._looks = StoreLook(context, self._left, self._at_rest)
         self._grown = 0
         """Bytes that flushes have listed since the debt was counted."""
         self._stored = 0
@@ -88,18 +85,6 @@ class Compactor:
         self._has_grown = asyncio.Event()
         self._hurry = asyncio.Event()
         """It is over its target: a pause ends."""
-        self._skipped: set[str] = set()
-        """SSTs with damage."""
-        self._withheld: dict[str, float] = {}
-        """SSTs that the store refused, and until when each is left alone."""
-        self._unreadable: dict[tuple[int, int], float] = {}
-        """Blocks (layer, block) of which the store refused something, and until when each is left alone."""
-        self._consolidated = (0, 0)
-        """Layer and block of the last one that was consolidated."""
-        self._defragmented = (0, 0)
-        """Layer and first block of the last window that was defragmented."""
-        self._listed_bytes = 0
-        """That flushes have listed, less what defragmentations have uploaded."""
         self._seen = (0, 0.0)
         """Sequence of the newest operation at some moment, and since when it is that."""
         self._over_target = False
@@ -137,7 +122,7 @@ class Compactor:
     def grown(self, size: int) -> None:
         """A flush has listed SSTs of `size` bytes."""
         self._grown += size
-        self._listed_bytes += size
+        self._turns.listed_bytes += size
         if self._grown >= max(GROWN_BYTES_MIN, self._stored * GROWN_SHARE):
             self._has_grown.set()
 
@@ -212,7 +197,7 @@ class Compactor:
     @property
     def left(self) -> int:
         """SSTs and blocks that are left as they are: damaged, or withheld by the store."""
-        return len(self._skipped) + len(self._withheld) + len(self._unreadable)
+        return len(self._left)
 
     @property
     def awaiting_deletion(self) -> int:
@@ -223,8 +208,8 @@ class Compactor:
         """What the next job depends on. The index changes when a flush or a job is installed, some time after its
         manifest, and when a disk goes.
         """
-        context, now = self.context, self.context.env.monotonic()
-        left = sum(until > now for until in (*self._withheld.values(), *self._unreadable.values()))
+        context = self.context
+        left = self._left.waiting()
         often = sum(len(layer.gathered.often) for layer in context.layers.by_number.values())
         manifest, tree = context.manifests.number, context.layers.tree_queue.last_sequence
         return manifest, context.cut(), tree, self._at_rest(), left, often
@@ -240,59 +225,8 @@ class Compactor:
     async def look(
         self, options: MaintenanceOptions | None = None, only: int | None = None, *, to_the_end: bool = False
     ) -> StoreFacts:
-        """What is known of the store now; with `only`, all but one layer is left as it is. `to_the_end`: all that is
-        fragmented, not what a job may have of it.
-        """
-        async with self._looking:
-            return await self._look(options or self._options, only, to_the_end=to_the_end)
-
-    async def _look(self, options: MaintenanceOptions, only: int | None, *, to_the_end: bool) -> StoreFacts:
-        context = self.context
-        others: set[str] = set()
-        async with context.installing:
-            # As listed when the count began: what is committed meanwhile is another look's.
-            manifest, table = context.manifests.manifest, context.manifests.merged_ssts
-            numbers = len(context.sst_numbers)
-            referred = await look_up_live(context.layers.forest, numbers)
-            own_referred = None if only is None else await look_up_live(context.layers.forest, numbers, only=only)
-        live = await context.ssts.encode(referred.live)
-        own = None if own_referred is None else await context.ssts.encode(own_referred.live)
-        patches, sectors = options.patches_max_at_rest, options.patched_sectors_max
-        often = {number: layer.gathered.often for number, layer in context.layers.by_number.items()}
-        patched = await count_patches(
-            context.layers.forest.trunks(), patches=patches, sectors=sectors, often=often, run=context.ssts.encode
-        )
-        now = context.env.monotonic()
-        self._withheld = {sst: until for sst, until in self._withheld.items() if until > now}
-        self._unreadable = {block: until for block, until in self._unreadable.items() if until > now}
-        ssts = await context.ssts.encode(partial(self._listed.table, manifest, table, live))
-        if own is not None:
-            others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
-            patched = Patched([block for block in patched.worth if block.layer == only], patched.covered)
-        fragmented = await find_fragmented(
-            [trunk for trunk in context.layers.forest.trunks() if only in (None, trunk.head)],
-            pieces=options.window_pieces_max if options.defragment_always or self._at_rest() else None,
-            behind=self._defragmented,
-            bytes_max=None if to_the_end else options.job_bytes_max,
-            object_bytes=context.ssts.pace.object_bytes,
-            gap_bytes_max=context.options.reads.gap_bytes_max,
-            skipped=self._unreadable.keys(),
-            run=context.ssts.encode,
-        )
-        return StoreFacts(
-            ssts=ssts,
-            patched=patched.worth,
-            consolidated=self._consolidated,
-            covered=patched.covered,
-            checkpoint_rows=0 if manifest.checkpoint is None else manifest.checkpoint.entries,
-            at_rest=self._at_rest(),
-            object_bytes=context.ssts.pace.object_bytes,
-            skipped=self._skipped | self._withheld.keys() | others,
-            skipped_blocks=self._unreadable.keys(),
-            fragmented=fragmented,
-            listed_bytes=self._listed_bytes,
-            operations=len(manifest.operations),
-        )
+        """What is known of the store now (see `StoreLook.take`)."""
+        return await self._looks.take(options or self._options, self._turns, only, to_the_end=to_the_end)
 
     async def do(self, job: Job) -> None:
         """Carry out one job. A crash anywhere in it leaves orphans, and a store that says the same."""
@@ -306,17 +240,17 @@ class Compactor:
         elif isinstance(job, Repack):
             await self._repack(job.ssts)
         elif isinstance(job, Defragment):
-            self._defragmented = job.windows[-1].layer, job.windows[-1].first
+            self._turns.defragmented = job.windows[-1].layer, job.windows[-1].first
             blocks = blocks_of(job.windows, self.context.heads())
             try:
-                await consolidate(self.context, blocks, on_unreadable=self._leave_block)
+                await consolidate(self.context, blocks, on_unreadable=self._left.unreadable_block)
             finally:
                 # Also of one that failed: the next one, of other windows, may fail as well, again and again.
-                self._listed_bytes -= self.progress.uploaded_bytes - before
+                self._turns.listed_bytes -= self.progress.uploaded_bytes - before
         else:
             last = job.blocks[-1]
-            self._consolidated = last.layer, last.block
-            await consolidate(self.context, job.blocks, on_unreadable=self._leave_block)
+            self._turns.consolidated = last.layer, last.block
+            await consolidate(self.context, job.blocks, on_unreadable=self._left.unreadable_block)
         self.progress.jobs[name] = self.progress.jobs.get(name, 0) + 1
         seconds = round(self.context.env.monotonic() - began, 3)
         uploaded = self.progress.uploaded_bytes - before
@@ -338,13 +272,7 @@ class Compactor:
 
     async def _repack(self, victims: tuple[SstFacts, ...]) -> None:
         try:
-            await repack(self.context, victims, on_withheld=self._leave_sst)
+            await repack(self.context, victims, on_withheld=self._left.withheld_sst)
         except Corrupt as error:
-            self._skipped |= {victim.id for victim in victims if sst_name(victim.id) == error.object_name}
+            self._left.damaged |= {victim.id for victim in victims if sst_name(victim.id) == error.object_name}
             _log.warning("repack_left", extra={"object": error.object_name, "error": error.detail})
-
-    def _leave_sst(self, sst: str) -> None:
-        self._withheld[sst] = self.context.env.monotonic() + LEFT_SECONDS
-
-    def _leave_block(self, block: PatchedBlock) -> None:
-        self._unreadable[block.layer, block.block] = self.context.env.monotonic() + LEFT_SECONDS
