@@ -37,6 +37,8 @@ _DURATION = re.compile(r"([0-9]{1,6})\s*([smhdw])", re.IGNORECASE)
 KEEP_PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 """What `storage.fs.snapshots.retention` knows."""
 
+_REQUESTS = re.compile(r"([0-9]{1,12})\s*([kMG])?(?:/month)?", re.IGNORECASE | re.ASCII)
+
 _COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
@@ -83,6 +85,8 @@ class ServeSettings:
     exclusive: bool = False
     prices: Prices = field(default_factory=dict)
     """What the store costs; nothing is said of that if it is empty."""
+    request_budget: int | None = None
+    """Requests to the store that a month may have, as background work goes by; None: as many as come."""
     metrics: tuple[str, int] | None = None
     """Where Prometheus may ask for metrics."""
     dashboard: tuple[str, int] | None = None
@@ -127,6 +131,14 @@ def parse_keep(text: str) -> dict[str, int]:
             raise ValueError(f"{text!r} is no schedule: write hourly=24,daily=7, of {', '.join(KEEP_PERIODS)}")
         keep[period] = int(count)
     return keep
+
+
+def parse_request_budget(text: str) -> int:
+    """Requests of a month that `5M/month`, `800k` or `5000000` mean; ValueError for anything else."""
+    match = _REQUESTS.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise ValueError(f"{text!r} is no budget of requests: write 5M/month, 800k or plain requests")
+    return int(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[(match[2] or "").upper()]
 
 
 def format_size(count: int) -> str:

@@ -147,6 +147,26 @@ COST_STATS = (
 )
 """There with a price list only (see `storage.prices`): without one nobody knows."""
 
+BUDGET_STATS = (
+    Stat("request_budget", _GAUGE, "requests", "what a month may have (serve --request-budget)"),
+    Stat("month_requests", _GAUGE, "requests", "since the month began (UTC), as this host has counted them"),
+    Stat(
+        "month_requests_projected",
+        _GAUGE,
+        "requests",
+        "of the whole month, if it goes on as in the last six hours",
+        "month_requests + requests of six hours / six hours * what is left of the month",
+    ),
+    Stat(
+        "background_slowdown",
+        _GAUGE,
+        "ratio",
+        "how many times longer background work that can wait takes, so that the budget will do",
+        "2 ^ ((month_requests_projected / request_budget - 1) / 0.05), from 1 to 16",
+    ),
+)
+"""There with a budget of requests only (see `storage.request_budget`)."""
+
 DEVICE_STATS = (
     Stat("logical_bytes", _GAUGE, "bytes", "logical: the size of the device"),
     Stat("allocated_bytes", _GAUGE, "bytes", "allocated: written and not discarded since, in whole sectors"),

@@ -28,7 +28,16 @@ from nbdserver.traffic import Traffic, Waits
 from storage import Store
 from storage.env import Env
 from storage.histogram import Histogram
-from storage.stats import COST_STATS, DEVICE_STATS, ENGINE_STATS, REQUEST_STATS, STORE_STATS, Stat, StatKind
+from storage.stats import (
+    BUDGET_STATS,
+    COST_STATS,
+    DEVICE_STATS,
+    ENGINE_STATS,
+    REQUEST_STATS,
+    STORE_STATS,
+    Stat,
+    StatKind,
+)
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -82,6 +91,8 @@ class Metrics(Collector):
         if (costs := status["costs"]) is not None:
             yield InfoMetricFamily("nbdserver_cost", "what the price list is in", {"currency": costs["currency"]})
             yield from _numbers("nbdserver_", COST_STATS, costs)
+        if status["budget"] is not None:
+            yield from _numbers("nbdserver_", BUDGET_STATS, status["budget"])
         yield from self._requests()
         yield from self._devices()
         yield from self._clients()

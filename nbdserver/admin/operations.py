@@ -34,7 +34,7 @@ from nbdserver.admin.snapshot_operations import (
     RollBackDevice,
 )
 from storage.secret import Secret
-from storage.stats import COST_STATS, DEVICE_STATS, STATS, Stat
+from storage.stats import BUDGET_STATS, COST_STATS, DEVICE_STATS, STATS, Stat
 
 if TYPE_CHECKING:
     from storage import DeviceInfo, Store
@@ -73,7 +73,8 @@ class ShowStats(msgspec.Struct, frozen=True, tag="show-stats"):
         found = store.status() if self.device is None else store.device_usage(self.device)
         values = msgspec.to_builtins(found)
         stats = STATS if self.device is None else DEVICE_STATS
-        return {"stats": [*_valued(stats, values), *_priced(values.get("costs"))]}
+        priced, budgeted = _priced(values.get("costs")), _budgeted(values.get("budget"))
+        return {"stats": [*_valued(stats, values), *priced, *budgeted]}
 
 
 class PlanCompaction(msgspec.Struct, frozen=True, tag="plan-compaction"):
@@ -321,6 +322,11 @@ def _valued(stats: Iterable[Stat], values: Answer) -> list[Answer]:
 def _priced(costs: Answer | None) -> list[Answer]:
     """What the store costs, in its currency; nothing without a price list."""
     return [] if costs is None else [{**each, "unit": costs["currency"]} for each in _valued(COST_STATS, costs)]
+
+
+def _budgeted(outlook: Answer | None) -> list[Answer]:
+    """How the month stands; nothing without a budget."""
+    return [] if outlook is None else _valued(BUDGET_STATS, outlook)
 
 
 def _about(stat: Stat) -> Answer:

@@ -20,7 +20,7 @@ from storage import Store
 from storage.env import Env
 from storage.errors import StorageError
 from storage.histogram import BOUNDS, Histogram
-from storage.stats import COST_STATS, DEVICE_STATS, STATS
+from storage.stats import BUDGET_STATS, COST_STATS, DEVICE_STATS, STATS
 
 SST_GROUPS = 240
 """As many as one sees side by side."""
@@ -255,7 +255,7 @@ def about() -> Sample:
             }
             for stat in stats
         ]
-        for name, stats in (("store", (*STATS, *COST_STATS)), ("device", DEVICE_STATS))
+        for name, stats in (("store", (*STATS, *COST_STATS, *BUDGET_STATS)), ("device", DEVICE_STATS))
     }
     return {"stats": listed, "bounds": list(BOUNDS)}
 

@@ -64,6 +64,16 @@ def summary(store: Document, clients: int) -> str:
     return f"{store['devices']} devices, {clients} connections; {waiting}"
 
 
+def budget_words(outlook: Document) -> str:
+    """How the month stands beside its budget of requests."""
+    spent, budget, projected = (
+        outlook[name] for name in ("month_requests", "request_budget", "month_requests_projected")
+    )
+    slow = outlook["background_slowdown"]
+    slowed = f"; background work is {slow:.1f} times slower" if slow > 1.0 else ""
+    return f"{spent:,} of {budget:,}, {projected:,} as in the last six hours{slowed}"
+
+
 def refused(client: Document) -> str:
     """A client that is refused an export for what was lost, as a sentence."""
     export = client["export"]

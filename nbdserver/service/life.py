@@ -285,6 +285,7 @@ async def _open(
         tried=settings.standby,
         last_look=last_look,
         prices=price_list(settings),
+        request_budget=settings.request_budget,
         unlocked=early,
         opening=told,
     )

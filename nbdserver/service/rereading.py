@@ -18,12 +18,13 @@ CHANGEABLE = frozenset(
         "max_connections",
         "max_connections_per_address",
         "prices",
+        "request_budget",
         "scrub_days",
     }
 )
 """Fields of the settings that count from the next client, or from the next look at what is due."""
 
-OF_WRITERS = frozenset({"keep", "prices", "scrub_days"})
+OF_WRITERS = frozenset({"keep", "prices", "request_budget", "scrub_days"})
 """Of these, what a server that only follows a store does not do by itself."""
 
 

@@ -218,6 +218,7 @@ class Service:
         self._server.use_limits(_limits(settings))
         store = self._served.newest
         store.upkeep.change(settings.keep, scrub_seconds(settings))
+        store.governor.change(settings.request_budget)
         store.prices = price_list(settings)
         self._rereading.accept(taken)
         if taken:

@@ -94,7 +94,7 @@ class StoredReadTimes:
             raw = None
             if self._host is not None:
                 try:
-                    raw = await self._env.run("store", self._host.load_reads)
+                    raw = await self._env.run("store", self._host.load_memory, "reads")
                 except (OutOfSpace, AccessDenied) as error:
                     _log.warning("reads_not_kept", extra={"error": str(error)})
             self._reads = self._reads or ReadTimes.decode(raw)
@@ -105,6 +105,6 @@ class StoredReadTimes:
         if self._host is None or self._reads is None:
             return
         try:
-            await self._env.run("store", self._host.save_reads, self._reads.encode())
+            await self._env.run("store", self._host.save_memory, "reads", self._reads.encode())
         except (OutOfSpace, AccessDenied) as error:
             _log.warning("reads_not_kept", extra={"error": str(error)})

@@ -3,8 +3,8 @@ a copy of what was there may still exist.
 
 An SST is due when half a period has passed since it was written, or was last read and was sound. Those that are due
 are read one after the other, the longest due first, at a pace at which half a period is enough for the whole store. So
-while a server runs nothing goes unread for longer than a period. One that is damaged, or that the store withholds, is
-read again after a day.
+while a server runs nothing goes unread for longer than a period, unless a budget of requests slows it. One that is
+damaged, or that the store withholds, is read again after a day.
 
 A crash forgets what was read in the last ten minutes. What is found is logged, and said by `status`
 until the SST was read and was sound, or is gone.
@@ -47,13 +47,15 @@ class Scrub:
         reader: DataReader,
         listed: Callable[[], Iterable[SstRef]],
         env: Env,
+        slowdown: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """`listed` gives the SSTs that count now."""
+        """`listed` gives the SSTs that count now, `slowdown` how many times slower than it should be it may read."""
         self._period = period_seconds
         self._read_times = read_times
         self._reader = reader
         self._listed = listed
         self._env = env
+        self._slowdown = slowdown
         self._tried: dict[str, float] = {}
         """When those that were not sound were read, by the wall clock."""
 
@@ -75,7 +77,7 @@ class Scrub:
         reads.forget_all_but({ref.id for ref in listed})
         self._tried = {sst: at for sst, at in self._tried.items() if sst in reads.damaged}
         due = all_due(listed, reads, self._tried, now=self._env.wall_clock(), period=self._period)
-        rate = scrub_rate(listed, self._period)
+        rate = scrub_rate(listed, self._period) / self._slowdown()
         run = ReadRun(self._reader, reads, self._env, rate=rate, save=self._read_times.save)
         read = False
         for ref in due:

@@ -101,6 +101,7 @@ def start_scrub(
         reader=_reader(engine, objects),
         listed=context.manifests.listed,
         env=context.env,
+        slowdown=lambda: engine.compactor.slowdown,
     ).start(engine)
 
 

@@ -27,6 +27,7 @@ from storage.lsm.read.extents import allocated_bytes
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
 from storage.prices import Costs, PriceList, costs
+from storage.request_budget import Outlook
 from storage.stats import EngineNumbers
 
 
@@ -41,14 +42,14 @@ def current_status(
     opened_at: float,
     damaged: list[str],
     prices: PriceList | None,
+    budget: Outlook | None,
 ) -> StoreStatus:
     """All of it, with that of a view; `opened_at` by the monotonic clock."""
     namespace = tree.namespace
     moment = partial(_moment, env)
-    failing = objects.health.failing
+    devices, failing = namespace.devices(), objects.health.failing
     report = engine.report()
     numbers = report.numbers
-    devices = namespace.devices()
     uptime = round(env.monotonic() - opened_at, 3)
     return StoreStatus(
         url=objects.url,
@@ -79,6 +80,7 @@ def current_status(
         bytes_up=requests.bytes_up,
         bytes_down=requests.bytes_down,
         costs=None if prices is None else _costs(prices, requests, numbers, uptime),
+        budget=budget,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from storage.format.frame import BLOCK_BYTES
 from storage.lsm.sst.suspects import Suspect
 from storage.prices import Costs
+from storage.request_budget import Outlook
 
 
 class StoreFailure(msgspec.Struct, frozen=True):
@@ -170,6 +171,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes_down: int
     costs: Costs | None
     """None: there is no price list."""
+    budget: Outlook | None
+    """None: there is no budget of requests."""
 
 
 def unreadable(suspect: Suspect, names: Mapping[int, str], moment: Callable[[float], float]) -> UnreadableObject:

@@ -27,6 +27,7 @@ from storage.fs.metadata.device_plans import (
 from storage.fs.metadata.inodes import Inode
 from storage.fs.name_tree import NameTree
 from storage.fs.pictures import Pictures
+from storage.fs.request_governor import RequestGovernor
 from storage.fs.snapshots.clearing import Clearing
 from storage.fs.snapshots.scheduling import Scheduling
 from storage.fs.snapshots.snapshots import Snapshots
@@ -66,9 +67,7 @@ class Store:
         self._objects = objects
         self.request_stats = stats
         """What went to the object store and came from it, by verb."""
-        self._engine = engine
-        self._tree = tree
-        self._env = env
+        self._engine, self._tree, self._env = engine, tree, env
         self._options = options
         self.open_devices = OpenDevices(engine, tree)
         self._resizes: set[asyncio.Task[None]] = set()
@@ -92,6 +91,7 @@ class Store:
         )
         self.prices = options.prices
         """Those by which the status says what the store costs; None: it does not."""
+        self.governor = RequestGovernor(engine, stats, env)
         self.maintenance = Maintenance(engine, tree, self._reads, env)
         """Maintenance that somebody asks for."""
 
@@ -99,6 +99,7 @@ class Store:
         """From now on, what is to go goes by itself, snapshots are taken as scheduled, and all data is scrubbed."""
         Clearing(self.snapshots, self.filling, self._engine, self._tree, self._env).start()
         self.upkeep.begin(self._options.keep, self._options.scrub_seconds)
+        self.governor.begin(self._options.request_budget)
 
     @property
     def url(self) -> str:
@@ -216,6 +217,7 @@ class Store:
         """Flush, mark the store as closed, and give everything back. Closing a failed store only gives back."""
         self.incarnation.keep_here()
         try:
+            await self.governor.save()
             await self._engine.close()
         finally:
             if self.signs is not None:
@@ -255,4 +257,5 @@ class Store:
             opened_at=self.opened_at,
             damaged=self._reads.damaged,
             prices=self.prices,
+            budget=self.governor.outlook,
         )

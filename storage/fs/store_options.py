@@ -46,7 +46,8 @@ class StoreOptions:
     `signs`: its writer gives signs of life, for servers elsewhere that stand by. `tried`: the place was tried out, and
     can do what a store needs. `last_look`: awaited when all is read; if it raises, the store is not taken.
 
-    `prices` are those by which the status says what the store costs; None: it does not.
+    `prices` are those by which the status says what the store costs; None: it does not. `request_budget`: background
+    work slows down where a month would have more requests; None: it does not.
 
     `patience_seconds` is how long an open store keeps asking one that does not answer, or is full, before it fails.
     None, for servers: for ever.
@@ -62,6 +63,7 @@ class StoreOptions:
     tried: bool = False
     last_look: LastLook = no_look
     prices: PriceList | None = None
+    request_budget: int | None = None
     store_deadline_seconds: float = OPEN_SECONDS_MAX
     patience_seconds: float | None = None
     look_seconds: float = FOLLOW_SECONDS

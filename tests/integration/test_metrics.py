@@ -36,7 +36,8 @@ def promtool() -> str:
 
 def serve_with_metrics(store: StoreUnderTest, make_server: Callable[..., Server]) -> tuple[Server, str]:
     port = unused_port()
-    arguments = ("--metrics", str(port), "--prices", "aws-s3-standard,fetched=0/GiB")
+    budget = ("--request-budget", "5M/month")
+    arguments = ("--metrics", str(port), "--prices", "aws-s3-standard,fetched=0/GiB", *budget)
     server = make_server(store, create={"disk": "64MiB", "other": "1MiB"}, arguments=arguments)
     server.start()
     return server, f"http://127.0.0.1:{port}/metrics"
@@ -80,6 +81,11 @@ def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
     assert seen["nbdserver_stored_month_cost"] == pytest.approx(0.023 * kept / (1 << 30), rel=1e-6)
     assert seen["nbdserver_month_cost"] > seen["nbdserver_stored_month_cost"]
     assert seen['nbdserver_cost_info{currency="USD"}'] == 1
+    assert stats["request_budget"] == seen["nbdserver_request_budget"] == 5e6
+    assert 0 < seen["nbdserver_month_requests"] <= seen["nbdserver_month_requests_projected"] < 5e6
+    assert seen["nbdserver_background_slowdown_ratio"] == 1
+    facts = server.host.run("status", "--store", server.location).stdout
+    assert " of 5,000,000, " in facts
     assert stats["requests_cost"] >= seen["nbdserver_requests_cost_total"]
     for problem in (
         "store_failing",

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdserver.config import KEEP_PERIODS, format_size, locate, parse_duration, parse_keep, parse_size
+from nbdserver.config import (
+    KEEP_PERIODS,
+    format_size,
+    locate,
+    parse_duration,
+    parse_keep,
+    parse_request_budget,
+    parse_size,
+)
 from storage.env import RealEnv
 from storage.fs.snapshots import retention
 from storage.objects.locations import open_location
@@ -65,6 +73,20 @@ def test_schedules() -> None:
 def test_what_is_no_schedule(text: str) -> None:
     with pytest.raises(ValueError, match="no schedule"):
         parse_keep(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "requests"),
+    [("5M/month", 5 * 10**6), (" 800k ", 800_000), ("5000000", 5 * 10**6), ("2 g/MONTH", 2 * 10**9), ("1/month", 1)],
+)
+def test_budgets_of_requests(text: str, requests: int) -> None:
+    assert parse_request_budget(text) == requests
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "M", "5M/day", "5M/", "1.5M", "5MiB", "1e6", "\u0665", "9" * 13])
+def test_what_is_no_budget_of_requests(text: str) -> None:
+    with pytest.raises(ValueError, match="no budget of requests"):
+        parse_request_budget(text)
 
 
 @given(st.integers(0, 2**60))

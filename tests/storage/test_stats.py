@@ -4,7 +4,8 @@ import msgspec
 
 from storage.fs.status import DeviceUsage, StoreStatus
 from storage.prices import Costs
-from storage.stats import COST_STATS, DEVICE_STATS, ENGINE_STATS, STATS
+from storage.request_budget import Outlook
+from storage.stats import BUDGET_STATS, COST_STATS, DEVICE_STATS, ENGINE_STATS, STATS
 from tests.storage.lsm.worlds import World
 
 NOT_COUNTED = {"epoch"}
@@ -36,6 +37,11 @@ def test_every_cost_is_in_its_list() -> None:
         field.encode_name for field in msgspec.structs.fields(Costs)
     ]
     assert not {stat.name for stat in COST_STATS} & {stat.name for stat in STATS}
+
+
+def test_every_number_of_a_budget_is_in_its_list() -> None:
+    assert [stat.name for stat in BUDGET_STATS] == [field.encode_name for field in msgspec.structs.fields(Outlook)]
+    assert not {stat.name for stat in BUDGET_STATS} & {stat.name for stat in (*STATS, *COST_STATS)}
 
 
 async def test_an_engine_gives_all_of_its_numbers() -> None:

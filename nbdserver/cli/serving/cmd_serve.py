@@ -26,6 +26,7 @@ from nbdserver.cli.shared.parameters import (
     KEEP,
     NAME,
     PRICES,
+    REQUESTS,
     SIZE,
     Place,
     json_option,
@@ -102,6 +103,7 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 @option("--keep", type=KEEP, default={}, metavar="hourly=24,daily=7", help="Take snapshots, and keep so many of each.")
 @option("--scrub-days", type=click.IntRange(0), default=SCRUB_DAYS, help="Read all data once in so long; 0: never.")
 @option("--prices", type=PRICES, default={}, metavar="LIST", help="What the store costs: aws-s3-standard, or prices.")
+@option("--request-budget", type=REQUESTS, metavar="N[/month]", help="Slow background work to keep a month to it.")
 @option("--metrics", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there, at /metrics.")
 @option("--dashboard", type=ADDRESS, metavar="[ADDRESS:]PORT", help="Serve the dashboard, a page for browsers, there.")
 @option("--dashboard-host", "dashboard_hosts", multiple=True, help="Further name of this machine for it. Repeatable.")
@@ -177,6 +179,8 @@ def _check(settings: ServeSettings, *, fork: bool) -> None:
         raise click.UsageError("--read-only takes no store from anybody, and accepts nothing of one: leave that away")
     if settings.read_only and settings.keep:
         raise click.UsageError("--read-only and --keep exclude each other")
+    if settings.read_only and settings.request_budget is not None:
+        raise click.UsageError("--read-only and --request-budget exclude each other: it has no work that can wait")
     if settings.standby and (settings.read_only or settings.run is not None):
         raise click.UsageError("--standby excludes --read-only and --run: it waits for the store of a writer")
     if settings.standby and (settings.take_over or settings.accept_rollback):

@@ -13,7 +13,7 @@ from nbdserver.cli.shared.backend import at_rest, perform
 from nbdserver.cli.shared.client_words import sentence
 from nbdserver.cli.shared.exit_status import PROBLEMS
 from nbdserver.cli.shared.parameters import Place, json_option, store_option
-from nbdserver.service.condition import problems, refused, standing_by, view, waits_for
+from nbdserver.service.condition import budget_words, problems, refused, standing_by, view, waits_for
 
 if TYPE_CHECKING:
     from nbdserver.admin.asked import Answer
@@ -143,6 +143,8 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
         yield "write amplification", f"{store['write_amplification']:.2f}"
     if (costs := store["costs"]) is not None:
         yield "cost of a month", f"{costs['month_cost']:.2f} {costs['currency']}, as since the server opened the store"
+    if (budget := store["budget"]) is not None:
+        yield "requests of the month", budget_words(budget)
     yield "space amplification", f"{store['space_amplification']:.2f}"
     if store["maintenance"]:
         yield "maintenance", store["maintenance"]

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from nbdserver.config import DEFAULT_BIND, locate, parse_duration, parse_keep, parse_size
+from nbdserver.config import DEFAULT_BIND, locate, parse_duration, parse_keep, parse_request_budget, parse_size
 from nbdserver.price_lists import parse_prices
 
 Command = Callable[..., Any]
@@ -105,6 +105,21 @@ class PricesType(click.ParamType[dict[str, float | str]]):
 
 
 PRICES = PricesType()
+
+
+class RequestsType(click.ParamType[int]):
+    """`5M/month`: requests of a month."""
+
+    name = "requests"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else parse_request_budget(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+REQUESTS = RequestsType()
 
 
 class AddressType(click.ParamType[tuple[str, int]]):

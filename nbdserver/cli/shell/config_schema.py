@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from nbdserver.cli.shared.config_file import commands_under, options
-from nbdserver.cli.shared.parameters import AddressType, DurationType, KeepType, PricesType, SizeType
+from nbdserver.cli.shared.parameters import AddressType, DurationType, KeepType, PricesType, RequestsType, SizeType
 from nbdserver.price_lists import EXAMPLE
 
 Schema = dict[str, Any]
@@ -20,6 +20,7 @@ TYPES: Mapping[type, Schema] = {
     DurationType: {"type": "string", "examples": ["30m", "7d"]},
     KeepType: {"type": "string", "examples": ["hourly=24,daily=7"]},
     PricesType: {"type": "string", "examples": ["aws-s3-standard", EXAMPLE]},
+    RequestsType: {"type": ["string", "integer"], "examples": ["5M/month", 5000000]},
     AddressType: {"type": ["string", "integer"], "examples": [9100, "0.0.0.0:9100"]},
 }
 

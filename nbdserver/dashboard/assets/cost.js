@@ -13,6 +13,14 @@ function priced({ costs, uptime_seconds }, history, listed) {
     ["of that, what is stored", shown("stored_month_cost")], ["requests so far", shown("requests_cost")], ["fetched so far", shown("fetched_cost")]);
 }
 
+function budgeted({ budget }, listed) {
+  const shown = (name, text) => figure(listed(name), budget[name], text);
+  return figures(["requests of this month (UTC)", shown("month_requests", count(budget.month_requests))],
+    ["of the whole month, as in the last six hours", shown("month_requests_projected", count(budget.month_requests_projected))],
+    ["budget of a month", shown("request_budget", count(budget.request_budget))],
+    ["background work takes longer", shown("background_slowdown", `${budget.background_slowdown.toFixed(1)} times`)]);
+}
+
 export function draw({ sample, history, listed }) {
   const { store, requests, devices } = sample;
   const shown = (name) => figure(listed(name), store[name], size(store[name]));
@@ -21,6 +29,7 @@ export function draw({ sample, history, listed }) {
   show(byId("cost"), element("h2", { id: "cost-title" }, "What does it cost?"),
     store.costs ? priced(store, history, listed)
       : element("p", { class: "note" }, "There is no price list, so no cost: serve --prices aws-s3-standard, or prices of your own."),
+    ...(store.budget ? [budgeted(store, listed)] : []),
     figures(["uploaded", shown("bytes_up")], ["fetched", shown("bytes_down")], ["stored", shown("stored_bytes")],
       ["uploaded for each byte written", figure(listed("write_amplification"), store.write_amplification, store.write_amplification.toFixed(2))],
       ["stored for each live byte", figure(listed("space_amplification"), store.space_amplification, store.space_amplification.toFixed(2))]),

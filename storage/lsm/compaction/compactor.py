@@ -6,6 +6,8 @@ that the maps show are made durable: else a crash could bring a device back whos
 
 A job that meets damage leaves it where it is, and what it concerns is passed over from then on; an object that the
 store refuses is left alone for a while, and so keeps no others. Anything unforeseen is an error of the engine.
+
+A budget of requests slows jobs that can wait (`slowdown`). Those that keep a store from growing cannot (`can_wait`).
 """
 
 import asyncio
@@ -34,10 +36,12 @@ from storage.lsm.compaction.plan import (
     next_job,
 )
 from storage.lsm.compaction.repack import repack
+from storage.lsm.compaction.slowing import can_wait
 from storage.lsm.compaction.sst_table import SstFacts
 from storage.lsm.compaction.store_look import LeftAlone, StoreLook, Turns
 from storage.lsm.compaction.write_checkpoint import write_checkpoint
 from storage.lsm.options import MaintenanceOptions, thorough
+from storage.request_budget import rest_after
 from storage.units import MIB
 
 _log = logging.getLogger("nbdserver")
@@ -88,6 +92,14 @@ class Compactor:
         self._seen = (0, 0.0)
         """Sequence of the newest operation at some moment, and since when it is that."""
         self._over_target = False
+        self.slowdown = 1.0
+        """So many times longer jobs take that can wait, with the rests behind them."""
+        self._others_at = float("-inf")
+        """When jobs that can wait may begin again."""
+        self._could_wait = False
+        """The last job that was done here."""
+        self._deferred_at: tuple[object, ...] | None = None
+        """What the store was like when the job that was worth most had to wait."""
         self._nothing_at: tuple[object, ...] | None = None
         """What the store was like (`_state`) when nothing was worth doing."""
         self.progress = context.progress
@@ -111,9 +123,14 @@ class Compactor:
                 pause = RETRY_SECONDS
             finally:
                 self.progress.job = None
-            if not pause and not self._over_target and not self._at_rest():
+            if not pause:
+                now = context.env.monotonic()
+                took = min(now - began, JOB_PAUSE_SECONDS_MAX)
                 # Clients come first: half of the time is theirs alone.
-                pause = min(context.env.monotonic() - began, JOB_PAUSE_SECONDS_MAX)
+                rest = rest_after(took, 0.0 if self._over_target or self._at_rest() else took, self.slowdown)
+                pause = rest.usual_seconds
+                if self._could_wait:  # the others are so frequent that nothing else would ever have its turn
+                    self._others_at = now + rest.slowed_seconds
             self.delete_replaced()
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
@@ -155,17 +172,19 @@ class Compactor:
         self.context.delete_replaced()
 
     async def step(self) -> bool:
-        """Do the job that is worth most; False if none is."""
+        """Do the job that is worth most; False if none is, or it is to wait."""
         state = self._state()
-        if state == self._nothing_at:
+        if state == self._nothing_at or (self._others_wait() and state == self._deferred_at):
             return False  # to count a store of terabytes takes 50 ms
         async with self.working:
             snapshot = await self.look()
             decision = await self.context.ssts.encode(partial(decide, snapshot, self._options))
             self._note(snapshot, decision)
             self._nothing_at = state if decision.job is None else None
-            if decision.job is None:
+            self._deferred_at = state if self._others_wait() and can_wait(decision) else None
+            if decision.job is None or self._deferred_at is not None:
                 return False
+            self._could_wait = can_wait(decision)
             await self.do(decision.job)
             return True
 
@@ -213,6 +232,9 @@ class Compactor:
         often = sum(len(layer.gathered.often) for layer in context.layers.by_number.values())
         manifest, tree = context.manifests.number, context.layers.tree_queue.last_sequence
         return manifest, context.cut(), tree, self._at_rest(), left, often
+
+    def _others_wait(self) -> bool:
+        return self.context.env.monotonic() < self._others_at
 
     def _at_rest(self) -> bool:
         sequence, since = self._seen

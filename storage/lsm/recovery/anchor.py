@@ -4,15 +4,16 @@ Guarantees: what `save` has returned for is found by `load` after any crash; a p
 taken for alive, nor a living one for gone; and nobody is taken for this host's own who was not. All
 functions block on the local disk: call them through `env.run("store", ...)`.
 
-In the state folder every store has a folder of its own, named by a hash of its URL, with five kinds of files:
+In the state folder every store has a folder of its own, named by a hash of its URL, with six kinds of files:
 
     anchor-<epoch>.json          what the writer of that epoch has seen last; the highest epoch counts
     acknowledged-<epoch>         the highest WAL number that writer acknowledged, 8 bytes, written and never synced
     writer-<epoch>-<tag>.lock    a process of this host that took, or tried to take, the store with that epoch
     attached-<epoch>.json        who had attached which export when that writer was last seen (`nbdserver.attachments`)
     reads.msgpack                when the data in each SST was last read by a check or a scrub (`storage.check`)
+    requests.msgpack             what was asked of the store this month, of a server with a budget (`request_budget`)
 
-Every file but the last, which may be lost, has one writer, so no two processes ever disturb each other. A lock file
+Every file but the last two, which may be lost, has one writer, so no two processes ever disturb each other. A lock file
 is made, locked (`flock`) and synced *before* its take-over manifest is sent, and confirmed after that has landed. The
 stories this prevents:
 
@@ -31,16 +32,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
+from storage.lsm.recovery.durable_files import create_hidden, give_folder, replace, sync_folder, write
 from storage.lsm.recovery.locks import (
     LockHolder,
     WriterLock,
     first_lines,
-    give_to_owner,
     is_locked,
     journal_in,
     leave_note,
@@ -51,18 +53,19 @@ from storage.lsm.recovery.locks import (
     other_state_folders,
 )
 from storage.lsm.recovery.mark import MARK, Mark
-from storage.trusted_files import create_new, trusted_folder, users_trusted_in
+from storage.trusted_files import trusted_folder, users_trusted_in
 
 ANCHOR_VERSION = 1
 
 READS_MAX = 100
 """Times in a row that a newer writer may replace the anchor while it is read."""
 
+Memory = Literal["reads", "requests"]
+
 _ADVICE = "name another folder with --state-folder or NBDSERVER_STATE_FOLDER"
 
 _ANCHOR_NAME = re.compile(r"anchor-(\d+)\.json")
 _ATTACHED_NAME = re.compile(r"attached-(\d+)\.json")
-_READS_NAME = "reads.msgpack"
 _MARK_NAME = re.compile(r"acknowledged-(\d+)")
 
 
@@ -132,7 +135,7 @@ class HostState:
         data = msgspec.json.encode(_AnchorFile(ANCHOR_VERSION, self._store_url, _boot(), anchor))
         with _explained(self._folder):
             self._make_folder()
-            self._replace(self._folder / f"anchor-{anchor.epoch}.json", data)
+            replace(self._folder / f"anchor-{anchor.epoch}.json", data)
             for pattern in (_ANCHOR_NAME, _MARK_NAME):
                 for epoch, old in self._numbered(pattern).items():
                     if epoch < anchor.epoch:
@@ -150,7 +153,7 @@ class HostState:
                     path.unlink(missing_ok=True)
             self._sweep_locks(below=None)
             if self._folder.is_dir():
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
 
     def forget_damaged(self) -> None:
         """Drop an anchor that cannot be read: somebody has agreed to trust the store instead."""
@@ -189,12 +192,12 @@ class HostState:
             path = lock_path(self._folder, epoch, takeover_tag)
             # Locked under a name nobody looks for, so that a look never meets it unlocked.
             hidden = path.with_suffix(".tmp")
-            descriptor = _create(hidden)
+            descriptor = create_hidden(hidden)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _write(descriptor, first_lines(os.getpid(), journal_id))
+                write(descriptor, first_lines(os.getpid(), journal_id))
                 hidden.rename(path)
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -210,20 +213,20 @@ class HostState:
         others = [folder / self._folder.name for folder in other_state_folders()]
         return neighbour(epoch, newest_tag, beside=self._beside, folders=others)
 
-    def load_reads(self) -> bytes | None:
-        """What `save_reads` kept; None: nothing yet."""
+    def load_memory(self, of: Memory) -> bytes | None:
+        """What `save_memory` kept; None: nothing yet."""
         with _explained(self._folder):
             self._check_folder()
             try:
-                return (self._folder / _READS_NAME).read_bytes()
+                return (self._folder / f"{of}.msgpack").read_bytes()
             except FileNotFoundError:
                 return None
 
-    def save_reads(self, data: bytes) -> None:
-        """Keep when data was last read. A crash leaves this or what was there before."""
+    def save_memory(self, of: Memory, data: bytes) -> None:
+        """Keep it. A crash leaves this or what was there before."""
         with _explained(self._folder):
             self._make_folder()
-            self._replace(self._folder / _READS_NAME, data)
+            replace(self._folder / f"{of}.msgpack", data)
 
     def load_attached(self) -> tuple[int, bytes] | None:
         """The highest epoch, and what its writer kept with `save_attached`; None: nothing."""
@@ -237,20 +240,10 @@ class HostState:
         with _explained(self._folder):
             self._make_folder()
             path = self._folder / f"attached-{epoch}.json"
-            self._replace(path, data)
+            replace(path, data)
             for number, old in self._numbered(_ATTACHED_NAME).items():
                 if number < epoch:
                     old.unlink(missing_ok=True)
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        """Give a file this content, durably."""
-        descriptor = _create(path.with_suffix(".tmp"))
-        try:
-            _write(descriptor, data)
-        finally:
-            os.close(descriptor)
-        path.with_suffix(".tmp").rename(path)
-        _sync_folder(self._folder)
 
     def _make_folder(self) -> None:
         """Make the store's folder, durably with its parents, readable by its owner only."""
@@ -258,8 +251,8 @@ class HostState:
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
             if folder == self._folder:
-                _give_folder(folder)
-            _sync_folder(folder.parent)
+                give_folder(folder)
+            sync_folder(folder.parent)
         self._check_folder()
 
     def _check_folder(self) -> None:
@@ -302,37 +295,6 @@ def _boot() -> str:
 
 def _damaged_anchor(reason: object) -> str:
     return f"{reason}; if the store is as it should be, start once with --accept-rollback to write a new one"
-
-
-def _create(path: Path) -> int:
-    """An empty file under a temporary name; what a crash may have left there goes."""
-    path.unlink(missing_ok=True)
-    descriptor = create_new(path, 0o600)
-    give_to_owner(descriptor, path.parent)
-    return descriptor
-
-
-def _give_folder(folder: Path) -> None:
-    """Have a folder that root made belong to the owner of the one it is in."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        give_to_owner(descriptor, folder.parent)
-    finally:
-        os.close(descriptor)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-    os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

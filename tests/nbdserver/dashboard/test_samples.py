@@ -18,7 +18,7 @@ from nbdserver.slow_operations import SLOW_OPERATION_SECONDS
 from nbdserver.tls import Credentials
 from storage import Store
 from storage.env import RealEnv
-from storage.stats import COST_STATS, DEVICE_STATS, STATS
+from storage.stats import BUDGET_STATS, COST_STATS, DEVICE_STATS, STATS
 from tests.nbdserver.dashboard.conftest import TOKENS, Asker, sampler_of
 from tests.support.certificates import Authority, write_folder
 from tests.support.running import Running
@@ -83,7 +83,7 @@ async def test_slow_operations_are_those_of_the_server(running: Running, sampler
 
 async def test_every_figure_has_its_formula_from_the_one_list() -> None:
     told = about()["stats"]
-    assert [one["name"] for one in told["store"]] == [stat.name for stat in (*STATS, *COST_STATS)]
+    assert [one["name"] for one in told["store"]] == [stat.name for stat in (*STATS, *COST_STATS, *BUDGET_STATS)]
     assert [one["name"] for one in told["device"]] == [stat.name for stat in DEVICE_STATS]
 
 

@@ -140,7 +140,7 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
         reads = await kept.load()
         assert reads.read.keys() == listed(engine)
         assert kept.damaged == []
-        assert ReadTimes.decode(host.load_reads()).read == reads.read
+        assert ReadTimes.decode(host.load_memory("reads")).read == reads.read
         asked = world.store.count("get", "compacted/")
         await asyncio.sleep(PERIOD * 0.3)
         assert world.store.count("get", "compacted/") == asked, "what was read is not due yet"
@@ -200,7 +200,26 @@ async def test_what_is_gone_is_forgotten() -> None:
     await engine.close()
 
 
-def scrub_of(world: World, engine: Engine, kept: StoredReadTimes, *, period_seconds: float = PERIOD) -> Scrub:
+@pytest.mark.parametrize("slowdown", [1.0, 16.0])
+def test_a_budget_of_requests_slows_it(slowdown: float) -> None:
+    async def case() -> None:
+        world = World(options=OPTIONS)
+        world.env = Clock()
+        engine = await written(world)
+        scrub = scrub_of(world, engine, StoredReadTimes(None, world.env), slowdown=slowdown)
+        await asyncio.sleep(PERIOD)
+        began = world.env.monotonic()
+        await scrub.round()
+        size = sum(ref.index_offset for ref in engine.manifests.listed())
+        assert world.env.monotonic() - began == pytest.approx(slowdown * size / MIB)
+        await world.crash(engine)
+
+    in_virtual_time(case())
+
+
+def scrub_of(
+    world: World, engine: Engine, kept: StoredReadTimes, *, period_seconds: float = PERIOD, slowdown: float = 1.0
+) -> Scrub:
     async def whole() -> None:
         """Nobody else looks."""
 
@@ -210,6 +229,7 @@ def scrub_of(world: World, engine: Engine, kept: StoredReadTimes, *, period_seco
         reader=reader(engine.compactor.context, whole),
         listed=engine.manifests.listed,
         env=world.env,
+        slowdown=lambda: slowdown,
     )
 
 
