@@ -16,9 +16,9 @@ OPTION_VARIABLES = "NBDSERVER_"
 """How the variables begin that stand for options."""
 
 
-ONCE = frozenset(("--take-over", "--accept-rollback", "--replace"))
+ONCE = frozenset(("--take-over", "--accept-rollback", "--replace", "--fork", "--json"))
 ONCE_VARIABLES = frozenset(OPTION_VARIABLES + option[2:].replace("-", "_").upper() for option in ONCE)
-"""What a server was started with that its successors must not be."""
+"""What a server was started with that its successors must not be, or that is for whoever starts them to say."""
 
 
 @dataclass(frozen=True, slots=True)

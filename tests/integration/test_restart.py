@@ -161,10 +161,29 @@ def test_what_was_wanted_once_is_not_repeated(local_store: StoreUnderTest, work:
         (pid,) = pids_with("serve", server.location)
         said = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         assert {"--take-over", "--accept-rollback"}.isdisjoint(said)
-        assert {"--replace", "--fork", "--log-file"} <= set(said)
+        assert "--log-file" in said
         end_of(pid)
     finally:
         server.close()
+
+
+def test_a_value_that_is_called_as_the_command_is(work: Path) -> None:
+    """Before the command and behind it; and restarts leave no more behind each time."""
+    host, location = Host(work), str(work / "store")
+    (host.folder / "serve").write_text("")
+    rest = ["--create", "serve=1MiB", "--unix", str(work / "s"), "--log-file", "log", "--fork"]
+    host.run("--config", "serve", "serve", location, *rest)
+    try:
+        for as_json in ((), ("--json",), ()):
+            before = pid_of(host, location)
+            printed = host.run("restart", location, *as_json).stdout
+            assert printed.startswith("{") == bool(as_json)
+            assert pid_of(host, location) not in (None, before)
+        (pid,) = pids_with("serve", location)
+        said = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        assert said[said.index("--config") : -1] == ["--config", "serve", "serve", location, *rest[:-1]]
+    finally:
+        end_of(pid_of(host, location) or 0)
 
 
 def test_with_nobody_to_replace_it_starts(work: Path) -> None:

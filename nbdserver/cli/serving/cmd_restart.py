@@ -40,15 +40,18 @@ def restart(place: Place, as_json: bool) -> int:
         raise Conflict(f"process {about['pid']} serves for its command (--run) and ends with it")
     if about["uid"] != os.geteuid():
         raise AccessDenied(f"process {about['pid']} is user {about['uid']}'s: restart it as that user")
-    # Right behind the name of the command: behind "--" they would be no options.
-    behind = about["arguments"].index("serve") + 1
-    wanted = ["--replace", "--fork", *(["--json"] if as_json else [])]
-    arguments = [*about["arguments"][:behind], *wanted, *about["arguments"][behind:]]
+    # As variables: among the arguments they would need a place, and any of those may be a value, or stand behind "--".
+    wanted = ["REPLACE", "FORK", *(["JSON"] if as_json else [])]
     own = {name: value for name, value in os.environ.items() if not name.startswith("NBDSERVER_") or _is_password(name)}
     return subprocess.run(
-        [sys.executable, "-m", "nbdserver", *arguments],
+        [sys.executable, "-m", "nbdserver", *about["arguments"]],
         cwd=about["folder"],
-        env={**own, **about["variables"], "NBDSERVER_STORE": place.store},
+        env={
+            **own,
+            **about["variables"],
+            "NBDSERVER_STORE": place.store,
+            **{f"NBDSERVER_{option}": "1" for option in wanted},
+        },
         check=False,
     ).returncode
 
