@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nbdserver.admin.client import find_reader, find_server
+from nbdserver.admin.client import find_reader, find_server, find_standby
 from nbdserver.admin.starting import starting
 from nbdserver.attachments import Attachments
 from nbdserver.config import STOP_SECONDS, ServeSettings
@@ -115,13 +115,13 @@ async def serve(
         old = _predecessor(held, settings)
         beside = neighbours_place(settings) if settings.standby else NOWHERE
         unique = env.random_bytes(4).hex()
-        await rehearse(settings.tcp, settings.unix, unique, beside if old is None else old.held)
+        await rehearse(settings.tcp, settings.unix, unique, beside if old is None or old.kind else old.held)
         if old is not None and not await _replace(old, early, ending.stopped, say):
             return ENDED_BY_SIGNAL
     with contextlib.ExitStack() as starts:
         start = _Start(settings, rereading, env, security, ending, ready, say, manager, starts)
         if settings.standby:
-            return await _stand_by_and_serve(start, password, early, at_once=old is not None)
+            return await _stand_by_and_serve(start, password, early, at_once=old is not None and not old.kind)
         served = await _open_told(start, password, early, take_over=settings.take_over)
         return ENDED_BY_SIGNAL if served is None else await _serve(start, served)
 
@@ -165,11 +165,12 @@ async def _stand_by_and_serve(start: _Start, password: Secret, early: EarlyUnloc
 
 
 def _predecessor(held: contextlib.ExitStack, settings: ServeSettings) -> Predecessor | None:
-    """Whose place it is to take: of its own kind, since one that only reads cannot do what the writer does."""
+    """Whose place it is to take: of its own kind, since one that only reads cannot do what the writer does. One that
+    is to stand by takes that of the writer, or where that is elsewhere of one that stands by."""
     if not settings.replace:
         return None
-    find = find_reader if settings.read_only else find_server
-    return held.enter_context(predecessor(find(settings.store, os.environ)))
+    kinds = [find_reader] if settings.read_only else [find_server, *([find_standby] if settings.standby else [])]
+    return held.enter_context(predecessor([partial(find, settings.store, os.environ) for find in kinds]))
 
 
 async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event, say: Callable[[str], None]) -> bool:
@@ -180,7 +181,7 @@ async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event,
         await old.stop()
         return True
 
-    async with saying(say, lambda waited: f"waiting for process {old.pid}, which is stopping, for {waited:.0f} s"):
+    async with saying(say, old.waiting):
         return await _unless(stopped, stop()) is not None
 
 

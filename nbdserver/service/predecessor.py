@@ -13,45 +13,104 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.client import AdminClient
 from nbdserver.service.rehearsal import Listening
-from storage.errors import AccessDenied, Unavailable
+from storage.errors import AccessDenied, StorageError, Unavailable
+
+Find = Callable[[], AdminClient | None]
+"""Looks for a server of one kind: one that writes, one that reads, or one that stands by."""
+
+ASKED_TIMES = 3
+"""To stop. Each time it has its own seconds to answer, if anybody listens."""
+
+ENDING_SECONDS = 5.0
+"""How long a process that answers nobody may be about to end, each time."""
 
 
 class Predecessor:
     """A running server, held by a descriptor of its process, so that no other process is ever meant."""
 
-    def __init__(self, server: AdminClient, pid: int, held: Listening, descriptor: int) -> None:
+    def __init__(self, find: Sequence[Find], kind: int, pid: int, held: Listening, descriptor: int) -> None:
+        """`find` all kinds that it may be, the one that it is now at `kind`."""
         self.pid = pid
-        self._server = server
+        self._find = find
+        self._descriptor = descriptor
+        self.kind = kind
+        """As `find` has them; one that stood by may be the writer by the time that it is asked to stop."""
         self.held = held
         """What it listens on, and its successor will."""
-        self._descriptor = descriptor
 
     async def stop(self) -> None:
-        """Ask it to stop, and return when it has ended, which takes as long as its store does.
+        """Ask it to stop, and return when it has ended, which takes as long as its store does. Unavailable: it cannot
+        be asked, or does not answer.
 
         Not by a signal: the second one that a server gets ends it where it stands, and somebody may have sent one.
         """
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        with contextlib.suppress(Unavailable):  # it may end before it has answered
-            await asyncio.to_thread(self._server.stop)
         loop.add_reader(self._descriptor, ended.set)
         try:
+            await self._ask(ended)
             await ended.wait()
         finally:
             loop.remove_reader(self._descriptor)
 
+    async def _ask(self, ended: asyncio.Event) -> None:
+        """Until it has answered, or ended before that."""
+        reason = "nobody listens for it"
+        for _ in range(ASKED_TIMES):
+            if is_halted(self.pid):
+                # Nor may it find the question when it goes on: by then nobody waits to take its place.
+                raise Unavailable(
+                    f"the server of this store (process {self.pid}) is halted by a signal, and was not asked to stop: "
+                    f"let it go on (kill -CONT {self.pid}) and try again, or end it (kill -KILL {self.pid}), which "
+                    "costs what it has not flushed"
+                )
+            try:
+                if (server := await asyncio.to_thread(self._server)) is not None:
+                    await asyncio.to_thread(server.stop)
+                    return
+            except StorageError as error:  # it may end before it has answered
+                reason = str(error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDING_SECONDS):
+                    await ended.wait()
+                    return
+        raise Unavailable(
+            f"the server of this store (process {self.pid}) was asked to stop and has neither answered nor ended "
+            f"({reason}): its log may say why; if it stops yet, start a server then, and if it hangs, end it "
+            f"(kill -KILL {self.pid}), which costs what it has not flushed"
+        )
+
+    def _server(self) -> AdminClient | None:
+        """Where this process can be asked now. Unavailable: it does not answer."""
+        for kind in sorted(range(len(self._find)), key=lambda kind: kind != self.kind):
+            server = self._find[kind]()
+            if server is not None and server.process()["pid"] == self.pid:
+                self.kind = kind
+                return server
+        return None
+
+    def waiting(self, seconds: float) -> str:
+        """What its successor waits for, for so long already."""
+        if is_halted(self.pid):
+            return (
+                f"waiting for process {self.pid}, which is halted by a signal and cannot end, for {seconds:.0f} s: "
+                f"let it go on (kill -CONT {self.pid})"
+            )
+        return f"waiting for process {self.pid}, which is stopping, for {seconds:.0f} s"
+
 
 @contextlib.contextmanager
-def predecessor(server: AdminClient | None) -> Iterator[Predecessor | None]:
-    """The process of a server of this host, if there is one. AccessDenied: it is another user's. Unavailable: it does
-    not answer, or cannot be seen as a process from here."""
+def predecessor(find: Sequence[Find]) -> Iterator[Predecessor | None]:
+    """The process of a server of this host, if there is one: of the first kind of which there is. AccessDenied: it is
+    another user's. Unavailable: it does not answer, or cannot be seen as a process from here."""
+    found = ((kind, server) for kind, each in enumerate(find) if (server := each()) is not None)
+    kind, server = next(found, (0, None))
     if server is None:
         yield None
         return
@@ -68,9 +127,17 @@ def predecessor(server: AdminClient | None) -> Iterator[Predecessor | None]:
     try:
         if server.process()["pid"] != pid:
             raise Unavailable("the server of this store was exchanged just now: try again")
-        yield Predecessor(server, pid, listening_of(about), descriptor)
+        yield Predecessor(find, kind, pid, listening_of(about), descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_halted(pid: int) -> bool:
+    """Whether a signal (SIGSTOP), or a debugger, has a process stand still."""
+    with contextlib.suppress(OSError):
+        # Behind its name, which may have spaces and brackets.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    return False
 
 
 def listening_of(about: Answer) -> Listening:

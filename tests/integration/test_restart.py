@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from nbdserver.admin.client import AdminClient
+from nbdserver.admin.sockets import socket_path
+from nbdserver.config import locate
+from nbdserver.service.predecessor import is_halted, predecessor
+from storage.errors import Unavailable
 from tests.crash.reconnecting import ReconnectingClient
 from tests.support.messages import READ
 from tests.support.processes import kill_quietly, until, unused_port
@@ -108,6 +113,27 @@ def test_a_server_that_is_stopping_is_not_asked_twice(served: Server) -> None:
         finally:
             kill_quietly(successor)
     assert "may_have_lost" not in (served.host.folder / "log").read_text()
+
+
+async def test_one_that_is_halted_is_left_alone_and_said_to_be(served: Server) -> None:
+    """It was halted after it was found: nobody may say that it is stopping, nor ask it to when nobody will wait."""
+    find = AdminClient(socket_path(served.host.runtime, locate(served.location, {})))
+    with predecessor([lambda: find]) as old:
+        assert old is not None
+        assert "which is stopping" in old.waiting(5.0)
+        served.send(signal.SIGSTOP)
+        try:
+            until(lambda: is_halted(served.pid), seconds=30, what="the halt")
+            assert f"kill -CONT {served.pid}" in old.waiting(5.0)
+            with pytest.raises(Unavailable, match=f"is halted by a signal, and was not asked.*-CONT {served.pid}"):
+                await old.stop()
+        finally:
+            served.send(signal.SIGCONT)
+        with served.connect() as client:
+            client.write(0, b"still served" + bytes(500))
+        assert pid_of(served.host, served.location) == served.pid
+        await old.stop()
+    assert served.wait() == 0
 
 
 def is_stopping(server: Server) -> bool:

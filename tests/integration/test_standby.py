@@ -24,6 +24,7 @@ from tests.support.nbd import NbdError
 from tests.support.processes import until
 from tests.support.program import EXIT_FENCED, Host, Server
 from tests.support.stores import StoreUnderTest, minio_store
+from tests.support.successors import end_of
 from tests.support.wayward import CUT, WaywardProxy
 
 SECONDS = 60
@@ -146,6 +147,28 @@ def test_a_writer_elsewhere_is_killed(pair: Pair) -> None:
     with first.connect() as client:
         holds(client, range(1, 21))
     assert first.stop() == 0
+
+
+def test_one_that_stands_by_is_replaced_by_another(pair: Pair) -> None:
+    """By hand and by a restart: the writer elsewhere goes on, and the newcomer waits for its turn as it did."""
+    first, second = pair.start()
+    host, location = second.host, second.location
+    store = locate(location, host.store_environment)
+    admin = AdminClient(socket_path(host.runtime, store, role="standby"))
+    pids = [second.pid]
+    log = ("--log-file", str(host.folder / "log"))
+    try:
+        for how in (("serve", location, "--standby", "--replace", "--fork", *log), ("restart", location)):
+            host.run(*how)
+            pids.append(admin.process()["pid"])
+            assert pids[-1] not in pids[:-1]
+        assert second.wait() == 0, "it was asked, and ended well"
+        with first.connect() as client:
+            fill(client, range(4))
+        assert standby_of(second)["epoch"] == 1
+    finally:
+        if pids[-1] != pids[0]:
+            end_of(pids[-1])
 
 
 def test_a_stopped_writer_that_wakes_up_is_superseded(pair: Pair) -> None:

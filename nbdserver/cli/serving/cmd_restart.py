@@ -25,12 +25,14 @@ def restart(place: Place, as_json: bool) -> int:
 
     The password and the credentials of the bucket are those of this command's environment, and the new server runs in
     the background, so it needs --log-file, or a system log. What was wanted once (--take-over, --accept-rollback) is
-    left out. A server that systemd started is restarted by "systemctl restart".
+    left out. Of several servers of a store on this host it is the one that writes, or else the one that reads, or else
+    the one that stands by. A server that systemd started is restarted by "systemctl restart".
     """
-    from nbdserver.admin.client import find_reader, find_server
+    from nbdserver.admin.client import find_reader, find_server, find_standby
     from storage.errors import AccessDenied, Conflict, NotFound
 
-    server = find_server(place.store, os.environ) or find_reader(place.store, os.environ)
+    kinds = (find_server, find_reader, find_standby)
+    server = next((found for find in kinds if (found := find(place.store, os.environ)) is not None), None)
     if server is None:
         raise NotFound(f"no server of {place.store} runs on this host: start one with nbdserver serve")
     about = server.process()

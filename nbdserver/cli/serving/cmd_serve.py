@@ -140,8 +140,9 @@ def serve(
     certificates, access list and configuration file again, and reopen the log file. In the background (--fork) it logs
     to --log-file or, without that, to the system's log.
 
-    With --standby on two hosts, the first one serves and the other waits, with nothing open. It takes the store when
-    the first one has stopped, or 4 seconds after its last sign of life; on the same host when its process has ended.
+    With --standby on two hosts, one serves and the other waits, with nothing open. It takes the store when the first
+    has stopped, or 4 seconds after its last sign of life; on the same host when its process has ended. With --replace
+    it takes the place of the server of this host that has the store, or else of the one that waits.
     """
     tcp = _tcp(bind, port, wanted=unix is None and rest["run"] is None)
     make_store = not (no_create or rest["read_only"] or rest["standby"])
