@@ -48,8 +48,7 @@ def current_status(
     namespace = tree.namespace
     moment = partial(_moment, env)
     devices, failing = namespace.devices(), objects.health.failing
-    report = engine.report()
-    numbers = report.numbers
+    numbers = (report := engine.report()).numbers
     uptime = round(env.monotonic() - opened_at, 3)
     return StoreStatus(
         url=objects.url,

@@ -136,9 +136,8 @@ def serve(
     A store that is not there yet is made, unless --no-create or --read-only is given. With --read-only, also
     beside a server that writes the store, whoever attaches gets a disk as it was committed last. When it listens, it
     prints one line for every export on standard output: its URI, a tab, and the command that attaches it.
-    It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it read
-    certificates, access list and configuration file again, and reopen the log file. In the background (--fork) it logs
-    to --log-file or, without that, to the system's log.
+    It ends at SIGTERM or Ctrl-C, after everything written is safe in the store. SIGHUP has it read certificates, access
+    list and configuration file again, and reopen the log file; with --fork and no --log-file the system's log is used.
 
     With --standby on two hosts, one serves and the other waits, with nothing open. It takes the store when the first
     has stopped, or 4 seconds after its last sign of life; on the same host when its process has ended. With --replace
