@@ -1,14 +1,17 @@
 """What snapshots and clones cost: a disk with many of them beside one that was written alike without, in one run.
 
-    scripts/bench snapshots [--size MIB] [--snapshots N] [--rewritten PERCENT] [--clones N] [--store folder|minio]
+    scripts/bench snapshots [--size MIB | --mapped GIB] [--snapshots N] [--rewritten PERCENT] [--clones N]
+                            [--store folder|minio]
 
 Two stores are filled with what does not compress, and blocks are rewritten at random; in one of them a snapshot is
-taken before each round. Compared are reads of whole blocks with an empty cache, the start, and memory. Then snapshots
+taken before each round. With `--mapped` the disks have 1 TiB and hold so much, made by `large_store`: what is written
+to these compresses to a kilobyte a block, so everything but bulk data is as large as ever. Compared are reads of whole blocks with an empty cache, the start, and memory. Then snapshots
 are taken beside a writer at full speed, of one disk and of sixteen, while flushes of another disk are timed, and with
 nobody writing, to count requests. Then all snapshots are deleted in random order.
 """
 
 import argparse
+import asyncio
 import os
 import random
 import shutil
@@ -26,7 +29,8 @@ from nbdserver.admin.client import AdminClient, find_server
 from nbdserver.admin.operations import DeleteDevice
 from nbdserver.admin.snapshot_operations import CloneDevice, CreateSnapshot, DeleteSnapshot, ListSnapshots
 from nbdserver.config import locate
-from tests.benchmarks.bench import MIB, Bench
+from tests.benchmarks.bench import GIB, MIB, TIB, Bench
+from tests.benchmarks.large_store import generate
 from tests.support.minio import RunningMinio
 from tests.support.processes import resident_bytes, until
 from tests.support.program import Server
@@ -44,6 +48,7 @@ REST_SECONDS = 120
 def main() -> None:
     parser = argparse.ArgumentParser(description="what snapshots and clones cost")
     parser.add_argument("--size", type=int, default=4096, metavar="MIB")
+    parser.add_argument("--mapped", type=int, default=0, metavar="GIB", help="of a disk of 1 TiB")
     parser.add_argument("--snapshots", type=int, default=100)
     parser.add_argument("--rewritten", type=float, default=1.0, metavar="PERCENT")
     parser.add_argument("--clones", type=int, default=100)
@@ -61,12 +66,16 @@ def main() -> None:
 
 
 def measure(bench: Bench, chosen: argparse.Namespace) -> None:
-    size, chance = chosen.size * MIB, random.Random(1)
+    size, chance = chosen.mapped * GIB or chosen.size * MIB, random.Random(1)
+    content = repeated if chosen.mapped else os.urandom
     group = {f"g{number}": MIB * 64 for number in range(GROUP)}
-    plain, kept = (bench.server(chosen.store, size, others=others) for others in (None, {"other": 64 * MIB, **group}))
+    plain, kept = (
+        bench.server(chosen.store, TIB if chosen.mapped else size, others=others)
+        for others in ({}, {"other": 64 * MIB, **group})
+    )
     share = max(1, int(size // BLOCK * chosen.rewritten / 100))
     for server in (plain, kept):
-        fill(server, size)
+        make(server, size) if chosen.mapped else fill(server, size)
     oldest = ""
     for number in range(chosen.snapshots):
         with asking(kept) as admin:
@@ -74,22 +83,39 @@ def measure(bench: Bench, chosen: argparse.Namespace) -> None:
         oldest = oldest or f"disk@s{number}"
         blocks = chance.sample(range(size // BLOCK), share)
         for server in (plain, kept):
-            rewrite(server, blocks)
+            rewrite(server, blocks, content)
     for server in (plain, kept):
         until(lambda: at_rest(server), seconds=REST_SECONDS, what="the rest of maintenance")  # noqa: B023
     # In turns, so that what else the machine does comes over all three alike.
-    turns = [(read_anew(plain, "disk"), read_anew(kept, "disk"), read_anew(kept, oldest)) for _ in range(READ_ROUNDS)]
+    turns = [
+        tuple(read_anew(server, export, size) for server, export in ((plain, "disk"), (kept, "disk"), (kept, oldest)))
+        for _ in range(READ_ROUNDS)
+    ]
     without, head, old = (statistics.median(one[at].rate for one in turns) for at in range(3))
     start, start_kept = (statistics.median(one[at].start_seconds for one in turns) for at in (0, 1))
     memory, memory_kept = (statistics.median(one[at].memory for one in turns) for at in (0, 1))
-    print(f"{chosen.size} MiB, {chosen.snapshots} snapshots with {share} blocks of 256 KiB rewritten behind each:")
+    print(f"{size // MIB} MiB, {chosen.snapshots} snapshots with {share} blocks of 256 KiB rewritten behind each:")
     print(
         f"reads without {without / MIB:.0f} MiB/s, of the head {head / without:.2f}, of the oldest {old / without:.2f}"
     )
     print(f"start {start:.2f} s without, {start_kept:.2f} s; memory {(memory_kept - memory) / 1e6:+.1f} MB", flush=True)
-    under_load(kept)
+    under_load(kept, size, content)
     clones(kept, chosen.clones)
     delete_all(kept, chance)
+
+
+def repeated(size: int) -> bytes:
+    """What compresses to a kilobyte for each 256 KiB, and is never the same."""
+    return (os.urandom(256) * (size // 256 + 1))[:size]
+
+
+def make(server: Server, mapped: int) -> None:
+    """Fill the first so many bytes of the disk, past the server."""
+    server.stop()
+    host = server.host
+    with mock.patch.dict(os.environ, host.environment()):
+        asyncio.run(generate(server.location, host.password.encode(), mapped, 0.0, host.folder / "state"))
+    server.start()
 
 
 def fill(server: Server, size: int) -> None:
@@ -99,10 +125,10 @@ def fill(server: Server, size: int) -> None:
         client.flush()
 
 
-def rewrite(server: Server, blocks: list[int]) -> None:
+def rewrite(server: Server, blocks: list[int], content: Callable[[int], bytes]) -> None:
     with server.connect() as client:
         for block in blocks:
-            client.write(block * BLOCK, os.urandom(BLOCK))
+            client.write(block * BLOCK, content(BLOCK))
         client.flush()
 
 
@@ -135,25 +161,25 @@ class Anew(NamedTuple):
     memory: int
 
 
-def read_anew(server: Server, export: str) -> Anew:
+def read_anew(server: Server, export: str, size: int) -> Anew:
     server.stop()
     seconds = server.start()
     memory = resident_bytes(server.pid)
     with server.connect(export) as client:
-        places = random.Random(2).sample(range(client.size // BLOCK), min(READS, client.size // BLOCK))
+        places = random.Random(2).sample(range(size // BLOCK), min(READS, size // BLOCK))
         began = time.monotonic()
         for place in places:
             client.read(place * BLOCK, BLOCK)
         return Anew(len(places) * BLOCK / (time.monotonic() - began), seconds, memory)
 
 
-def under_load(server: Server) -> None:
+def under_load(server: Server, size: int, content: Callable[[int], bytes]) -> None:
     """Snapshots beside a writer, and how flushes of another disk fare; then their requests, with nobody writing."""
     ended = threading.Event()
 
     def write() -> None:
         with server.connect() as client:
-            data, places = os.urandom(1 << 16), range(client.size >> 16)
+            data, places = content(1 << 16), range(size >> 16)
             while not ended.is_set():
                 client.write(random.choice(places) << 16, data)
 
