@@ -64,8 +64,16 @@ class Counted(Protocol):
 class Metrics(Collector):
     """The metrics of a served store. Owned by the event loop."""
 
-    def __init__(self, newest: Callable[[], Store], server: Counted, env: Env) -> None:
+    def __init__(
+        self,
+        newest: Callable[[], Store],
+        server: Counted,
+        env: Env,
+        certificate: Callable[[], Mapping[str, Any] | None] = lambda: None,
+    ) -> None:
+        """`certificate`: `until` when that is valid which expires first (see `Credentials.expiry`); None: no TLS."""
         self._newest = newest
+        self._certificate = certificate
         self._server = server
         self._env = env
         self._used_at = float("-inf")
@@ -102,7 +110,22 @@ class Metrics(Collector):
                 "how old what is shown is, of a store that another server writes",
                 status["view"]["age_seconds"],
             )
+        yield from self._others()
         yield from _problems(status)
+
+    def _others(self) -> Iterator[Metric]:
+        """What is there only with certificates, or beside servers that stand by."""
+        if (certificate := self._certificate()) is not None:
+            yield GaugeMetricFamily(
+                "nbdserver_certificate_valid_seconds",
+                "for how long the certificate in use is valid that expires first; negative: since when it is not",
+                certificate["until"] - self._env.wall_clock(),
+            )
+        signs = self._newest().signs
+        if signs is not None and signs.age_seconds is not None:
+            yield GaugeMetricFamily(
+                "nbdserver_sign_age_seconds", "since a sign of life landed, for who stands by", signs.age_seconds
+            )
 
     def _requests(self) -> Iterator[Metric]:
         stats = self._newest().request_stats

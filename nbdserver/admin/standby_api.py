@@ -9,16 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 from nbdserver import __version__
-from nbdserver.admin.api import Admin
+from nbdserver.admin.api import Admin, Handler
 from nbdserver.admin.asked import Answer
 from storage import Store
 from storage.errors import Unavailable
 
 
-def standby_admin(status: Callable[[], Answer], process: Callable[[], Answer], stop: Callable[[], None]) -> Admin:
+def standby_admin(
+    status: Callable[[], Answer], process: Callable[[], Answer], stop: Callable[[], None], metrics: Handler
+) -> Admin:
     """One that is to be started at `socket_path(..., standby=True)`."""
     about: dict[str, Any] = {"version": __version__, "pid": os.getpid()}
-    return Admin(_no_store, dict, process=process, stop=stop, describe=lambda: {**about, **status()})
+    return Admin(_no_store, dict, process=process, stop=stop, metrics=metrics, describe=lambda: {**about, **status()})
 
 
 def _no_store() -> Store:

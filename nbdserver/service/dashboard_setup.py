@@ -49,7 +49,7 @@ def make_dashboard(
         env,
         scrub_days=lambda: newest().scrub_days,
         snapshot_seconds=lambda: min((SCHEDULE_SECONDS[period] for period in newest().keep), default=None),
-        certificate=lambda: None if credentials is None else credentials.expiry(),
+        certificate=security.expiry,
     )
     hosts = list(settings.dashboard_hosts)
     if credentials is not None:

@@ -8,6 +8,7 @@ stays as it was.
 import ipaddress
 import logging
 import socket
+from typing import Any
 
 from nbdserver.access import AccessList, read_access_list
 from nbdserver.config import ServeSettings
@@ -34,6 +35,10 @@ class ServePolicy:
             _refuse_other_machines(settings.tcp[0], "read and write the disks in clear: use --tls require")
         if settings.dashboard is not None and settings.tls == "off" and not settings.allow_plaintext:
             _refuse_other_machines(settings.dashboard[0], "see the token of the dashboard in clear: use --tls on")
+
+    def expiry(self) -> dict[str, Any] | None:
+        """The certificate in use that expires first (see `Credentials.expiry`); None: there is no TLS."""
+        return None if self.credentials is None else self.credentials.expiry()
 
     def reload(self) -> None:
         """Read the files again."""

@@ -85,7 +85,8 @@ class Service:
             credentials=security.credentials,
             tls_required=settings.tls == "require",
         )
-        self._metrics = MetricsListener(Metrics(lambda: served.newest, self._server, env).text, CONTENT_TYPE)
+        metrics = Metrics(lambda: served.newest, self._server, env, security.expiry)
+        self._metrics = MetricsListener(metrics.text, CONTENT_TYPE)
         self._dashboard = make_dashboard(lambda: self._settings, env, served, self._server, security, self._serving)
         self._admin = Admin(
             lambda: served.newest,

@@ -18,15 +18,18 @@ import msgspec
 
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.client import find_server
+from nbdserver.admin.metrics import CONTENT_TYPE
+from nbdserver.admin.metrics_listener import MetricsListener
 from nbdserver.admin.sockets import make_runtime_folder, runtime_folder, socket_path
 from nbdserver.admin.standby_api import standby_admin
+from nbdserver.admin.standby_metrics import StandbyMetrics
 from nbdserver.config import ServeSettings
 from nbdserver.service.condition import standing_by
 from nbdserver.service.launch import launch
 from nbdserver.service.predecessor import listening_of
 from nbdserver.service.rehearsal import NOWHERE, Listening
 from nbdserver.service.service_manager import ServiceManager
-from storage.errors import StorageError
+from storage.errors import Conflict, StorageError
 from storage.fs.succession.standby import Standby, Turn
 
 logger = logging.getLogger("nbdserver")
@@ -56,11 +59,18 @@ async def answering(
     folder = runtime_folder(os.environ)
     make_runtime_folder(folder)
     process = partial(msgspec.to_builtins, launch(settings, os.environ, managed=manager.present))
-    admin = standby_admin(status, process, stop)
+    metrics = MetricsListener(StandbyMetrics(settings.store, standby.status).text, CONTENT_TYPE)
+    admin = standby_admin(status, process, stop, metrics.answer)
     await admin.start(socket_path(folder, settings.store, role="standby"))
     try:
+        if settings.metrics is not None:
+            try:
+                await metrics.listen(*settings.metrics)
+            except Conflict as error:  # the server that has the store is on this host, with the same options
+                logger.warning("standby_without_metrics", extra={"error": str(error)})
         yield
     finally:
+        await metrics.stop()
         await admin.stop()
 
 
