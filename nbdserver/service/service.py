@@ -61,9 +61,7 @@ class Service:
         stop: Callable[[], None],
     ) -> None:
         """`stop` is what has it end, in the end by `until_the_end`."""
-        self._served = served
-        self._env = env
-        self._manager = manager
+        self._served, self._env, self._manager = served, env, manager
         self._attachments = attachments
         self._security = security
         self._settings, self._rereading = settings, rereading

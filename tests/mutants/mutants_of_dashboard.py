@@ -118,10 +118,19 @@ DASHBOARD = [
         "tests/integration/test_bench_device.py",
         (
             "bench: a disk that is there is written to",
-            "_try_loads(_address(server, export), READS,",
-            "_try_loads(_address(server, export), (*WRITES, *READS),",
+            "_try_loads(_target(server, export, tls_certificates), READS,",
+            "_try_loads(_target(server, export, tls_certificates), (*WRITES, *READS),",
         ),
         ("bench: its own disk stays", "                server.perform(DeleteDevice(name))\n", ""),
+    ),
+    *mutants(
+        "nbdserver/cli/store_care/tls_trial.py",
+        "tests/integration/test_bench_device.py",
+        (
+            "bench: whatever name a certificate has is right",
+            "context = ssl.create_default_context(cafile=authority)\n",
+            "context = ssl.create_default_context(cafile=authority)\n        context.check_hostname = False\n",
+        ),
     ),
     *mutants(
         "nbdserver/dashboard/samples.py",

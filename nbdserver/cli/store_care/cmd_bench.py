@@ -8,12 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.parameters import (
+    FOLDER_PATH,
     NAME,
     SIZE,
     Place,
@@ -29,7 +31,7 @@ from nbdserver.config import format_size
 if TYPE_CHECKING:
     from nbdserver.admin.client import AdminClient
     from nbdserver.cli.store_care.device_trial import TrialLoad, TrialResult
-    from nbdserver.kernel_client.export_address import ExportAddress
+    from nbdserver.cli.store_care.tls_trial import TrialTarget
     from storage.env import Env
     from storage.objects.retry import RetryingStore
     from storage.objects.trial import Speed
@@ -103,42 +105,53 @@ def _sentence(speed: Speed) -> str:
 @click.argument("export", metavar="[EXPORT|URI]", type=NAME, required=False)
 @option("--size", type=SIZE, default="256MiB", show_default=True, help="Of the disk that is made for the trial.")
 @option("--seconds", type=SecondsRange(0.1, 600), default=SECONDS_EACH, show_default=True, help="For each load.")
+@option("--tls-certificates", type=FOLDER_PATH, help="Folder with ca-cert.pem, and client-cert.pem and client-key.pem.")
 @json_option
 @optional_store_option
-def device(place: Place | None, export: str | None, size: int, seconds: float, as_json: bool) -> None:
+def device(
+    place: Place | None,
+    export: str | None,
+    size: int,
+    seconds: float,
+    tls_certificates: Path | None,
+    as_json: bool,
+) -> None:
     """Measure what one client gets of a running server: reads of a disk, or all that a new disk can do.
 
     \b
     nbdserver bench device --store /srv/disks
     nbdserver bench device vol1 --store /srv/disks
     nbdserver bench device nbd://10.0.0.5/vol1
+    nbdserver bench device nbds://disks.example.com/vol1 --tls-certificates ~/pki
 
     A disk that is named is only read: nothing that is there is ever written to. Without a name a disk of its own is
     made (bench- and eight digits), written, flushed, read, and deleted; what it writes goes into the store, and is paid
     for. Reads of what was never written, or is in the server's memory, ask the store nothing. The disk is reached over
-    TCP or a Unix socket, without TLS, on one connection; this process takes its part of the time.
+    TCP or a Unix socket, on one connection; this process takes its part of the time. With TLS only where the server
+    requires it, or the URI says nbds: then the server's certificate is checked, against --tls-certificates if given.
 
     In a pipe: load, block in bytes, how many at a time, requests a second, bytes a second, median and the time within
     which 99 of 100 were done in seconds, requests, separated by tabs.
     """
     from nbdserver.cli.store_care.device_trial import READS, WRITES
-    from nbdserver.kernel_client.export_address import is_uri, parse_uri
+    from nbdserver.cli.store_care.tls_trial import parse_target
+    from nbdserver.kernel_client.export_address import is_uri
 
     if export is not None and is_uri(export):
         try:
-            address = parse_uri(export)
+            target = parse_target(export, tls_certificates)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        _try_loads(address, READS, seconds, as_json=as_json)
+        _try_loads(target, READS, seconds, as_json=as_json)
         return
     if place is None:
         raise click.UsageError("which server? Give --store, or the disk as nbd://HOST/NAME")
     server = _server_of(place)
     if export is not None:
-        _try_loads(_address(server, export), READS, seconds, as_json=as_json)
+        _try_loads(_target(server, export, tls_certificates), READS, seconds, as_json=as_json)
         return
     with _disk_of_its_own(server, size) as name:
-        _try_loads(_address(server, name), (*WRITES, *READS), seconds, as_json=as_json)
+        _try_loads(_target(server, name, tls_certificates), (*WRITES, *READS), seconds, as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -176,30 +189,24 @@ def _server_of(place: Place) -> AdminClient:
     return server
 
 
-def _address(server: AdminClient, name: str) -> ExportAddress:
-    """Where a server of this machine has a disk; a Unix socket is rather taken. Invalid: nowhere without TLS."""
-    from nbdserver.kernel_client.export_address import NO_TLS, parse_uri
-    from storage.errors import Invalid
+def _target(server: AdminClient, name: str, certificates: Path | None) -> TrialTarget:
+    """Where a server of this machine has a disk; a Unix socket is rather taken."""
+    from nbdserver.cli.store_care.tls_trial import parse_target
 
-    found = []
-    for uri in sorted(server.status()["listening"], key=lambda uri: "+unix" not in uri):
-        with contextlib.suppress(ValueError):
-            found.append(parse_uri(uri))
-    if not found:
-        raise Invalid(f"the server listens nowhere without TLS, and {NO_TLS}")
-    return dataclasses.replace(found[0], export=name)
+    first = min(server.status()["listening"], key=lambda uri: "+unix" not in uri)
+    return parse_target(first, certificates).named(name)
 
 
-def _try_loads(address: ExportAddress, loads: tuple[TrialLoad, ...], seconds: float, *, as_json: bool) -> None:
+def _try_loads(target: TrialTarget, loads: tuple[TrialLoad, ...], seconds: float, *, as_json: bool) -> None:
     import asyncio
 
     from nbdserver.cli.store_care.device_trial import DeviceTrial
-    from nbdserver.kernel_client.dialing import dial
+    from nbdserver.cli.store_care.tls_trial import reach
     from storage.env import RealEnv
 
     env = RealEnv()
-    connection = asyncio.run(dial(address))
-    complain(f"trying {address.uri}, for about {len(loads) * seconds:.0f} s")
+    connection = asyncio.run(reach(target))
+    complain(f"trying {target.uri}, for about {len(loads) * seconds:.0f} s")
     with connection.sock:
         trial = DeviceTrial(connection.sock, connection.export.size, env)
         results = []
@@ -211,7 +218,7 @@ def _try_loads(address: ExportAddress, loads: tuple[TrialLoad, ...], seconds: fl
     env.close()
     if as_json:
         document = [{**dataclasses.asdict(each), "rate": each.rate} for each in results]
-        output.document({"export": address.uri, "size": connection.export.size, "loads": document})
+        output.document({"export": target.uri, "size": connection.export.size, "loads": document})
 
 
 def _tell(result: TrialResult) -> None:
