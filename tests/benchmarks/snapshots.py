@@ -5,7 +5,8 @@
 
 Two stores are filled with what does not compress, and blocks are rewritten at random; in one of them a snapshot is
 taken before each round. With `--mapped` the disks have 1 TiB and hold so much, made by `large_store`: what is written
-to these compresses to a kilobyte a block, so everything but bulk data is as large as ever. Compared are reads of whole blocks with an empty cache, the start, and memory. Then snapshots
+to these compresses to a kilobyte a block, so everything but bulk data is as large as ever. Compared are reads of whole
+blocks with an empty cache, the start, and memory. Then snapshots
 are taken beside a writer at full speed, of one disk and of sixteen, while flushes of another disk are timed, and with
 nobody writing, to count requests. Then all snapshots are deleted in random order.
 """
