@@ -117,9 +117,9 @@ async def import_device(
     """Fill the device `name` with what `pieces`, told how many bytes there is room for, gives; durable on
     return.
 
-    A device that is not there is made with `size` bytes, the size of the source where that is known, and is
-    gone again if the source fails. Conflict: the device is too small, attached, or holds data and not
-    `overwrite`.
+    A device that is not there is made with `size` bytes, the size of the source where that is known, and is gone again
+    if the source fails; one that is there is then as it was. Conflict: the device is too small, attached, or holds data
+    and not `overwrite`.
     """
     try:
         store.device(name)
@@ -128,22 +128,23 @@ async def import_device(
             raise Invalid(f"how large is {name!r} to be? Make it with device create before it is filled") from None
         room = -(-size // SIZE_STEP_BYTES) * SIZE_STEP_BYTES
         async with store.filling.new(name, room, EXCLUSIVE_USER) as device:
-            await _fill(device, pieces(device.size), overwrite=overwrite)
+            await _fill(device, pieces(device.size))
     else:
-        with store.hold(name, EXCLUSIVE_USER) as device:
+
+        async def check(device: BlockDevice) -> None:
             if size is not None and size > device.size:
                 raise Conflict(f"{name!r} has {device.size} bytes, {size} are to be written: make it larger first")
-            await _fill(device, pieces(device.size), overwrite=overwrite)
-            await store.flush()
+            if not (overwrite or await _is_empty(device)):
+                raise Conflict("there is data on this device already: give --overwrite to replace all of it")
+
+        async with store.filling.over(name, EXCLUSIVE_USER, check) as device:
+            device.zero(0, device.size, allocated=False)
+            await _fill(device, pieces(device.size))
     return {"name": name, "size": device.size}
 
 
-async def _fill(device: BlockDevice, pieces: AsyncIterable[Piece], *, overwrite: bool) -> None:
-    """Make the device hold exactly `pieces`, and zeros elsewhere."""
-    if not await _is_empty(device):
-        if not overwrite:
-            raise Conflict("there is data on this device already: give --overwrite to replace all of it")
-        device.zero(0, device.size, allocated=False)
+async def _fill(device: BlockDevice, pieces: AsyncIterable[Piece]) -> None:
+    """Have a device of zeros hold exactly `pieces`."""
     filler = Filler(device)
     async for offset, data in pieces:
         if offset + len(data) > device.size:

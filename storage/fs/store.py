@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import StoredReadTimes
@@ -140,10 +139,6 @@ class Store:
         """A device or, `NAME@SNAPSHOT`, a snapshot; no name means the only device. Links are followed. NotFound."""
         return self.open_devices.device(name)
 
-    def hold(self, name: str, user: str) -> AbstractContextManager[Device]:
-        """See `OpenDevices.hold`."""
-        return self.open_devices.hold(name, user)
-
     async def create_device(self, name: str, size: int) -> None:
         """A new device of `size` bytes that reads as zeros; durable when this returns. AlreadyExists; Invalid: no such
         name or size may be; AccessDenied: the store was opened to be read only.
@@ -160,6 +155,8 @@ class Store:
         while True:
             # Looked up again after each wait: the name may mean another device by then.
             own_name, inode = namespace.device(name)
+            # Whoever fills it may have to give it back as it was.
+            self.open_devices.refuse_exclusive(own_name, "give it another size")
             if size >= namespace.size(inode):
                 break
             self.open_devices.refuse_in_use(own_name, "make it smaller")

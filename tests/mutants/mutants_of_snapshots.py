@@ -106,6 +106,36 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
+        "storage/fs/devices/filling.py",
+        "tests/storage/fs/devices/test_filling.py",
+        ("import: nothing says that it is not done", "size=size, filling=True, base=origin.number", "size=size"),
+        ("import: what was kept for it stays needed", "filling=False, base=0)", "filling=False)"),
+        (
+            "import: it goes on from what was before the last write",
+            "                origin = await self._set_aside(name, user, pinned)\n",
+            "                names = self._tree.namespace\n"
+            "                origin = names.table.trunk(names.device(name)[1].layer)[0]\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/devices/filling.py",
+        "tests/nbdserver/admin/test_transfer.py",
+        (
+            "import: it ends before all is durable",
+            "        await self._engine.flush()\n        if arrival is None:\n",
+            "        if arrival is None:\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/store.py",
+        "tests/storage/fs/test_store_devices.py",
+        (
+            "import: another size is given to what it may have to give back",
+            '            self.open_devices.refuse_exclusive(own_name, "give it another size")\n',
+            "",
+        ),
+    ),
+    *mutants(
         "storage/lsm/layers.py",
         "tests/storage/lsm/test_trunks_while_flushing.py",
         (

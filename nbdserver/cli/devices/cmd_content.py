@@ -40,11 +40,10 @@ def import_command(place: Place, name: str, file: str, overwrite: bool, raw: str
     nbdserver device import vol1 disk.img
     nbdserver device import copy vol1-tuesday.stream
 
-    A device that is not there is made with the size of FILE. One that is there must be large enough and,
-    unless --overwrite is given, must hold nothing yet; what FILE does not fill becomes zeros. With --overwrite
-    what the device held is gone from the first moment on, and if the import fails or is interrupted it holds a
-    part of FILE: take a snapshot first, or import into a new device, of which a failed import leaves nothing. Holes
-    and zeros of FILE take no space in the store. Images in other formats (qcow2, VMDK, VDI, VHDX) and compressed
+    A device that is not there is made with the size of FILE. One that is there must be large enough and, unless
+    --overwrite is given, must hold nothing yet; what FILE does not fill becomes zeros. It takes over all of FILE, or
+    stays as it was, also if the import is interrupted or the server crashes; until its end the store has both contents.
+    Holes and zeros of FILE take no space in the store. Images in other formats (qcow2, VMDK, VDI, VHDX) and compressed
     ones are refused, with the way to convert them.
 
     FILE may also be a stream of a snapshot, as device export makes it: of all that it holds, which makes a device

@@ -4,11 +4,14 @@ A new device is `filling` in the tree of names from the record that makes it on,
 from a record before the first write. One record ends that, or makes a snapshot of what was filled in, when all of it
 is durable. So after a crash the tree says of a device that it has not all: nobody gets it then, and the next writer
 deletes it, or rolls it back to the snapshot it went on from. What has failed is undone in the same way at once.
+
+A device whose content another one is to replace goes on from a snapshot that is taken for that, and that is deleted by
+itself when nothing goes on from it any more.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -28,8 +31,16 @@ from storage.fs.metadata.inodes import (
     PutInode,
     PutLayer,
     RollBackLayer,
+    SnapshotOrigin,
 )
 from storage.fs.metadata.records import encode_edits
+from storage.fs.metadata.snapshot_plans import (
+    SnapshotTerms,
+    head_above,
+    plan_delete_snapshot,
+    plan_snapshot,
+    temporary_name,
+)
 from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 
@@ -131,21 +142,90 @@ class Filling:
         try:
             origin = await self._origin(name, base, arrival)
             with self._pins.pin(origin.number, user):
-                try:
-                    await self._begin(number, origin, arrival)
-                    device.size = arrival.size
+                async with self._going_on(device, number, origin, arrival.size, arrival):
                     yield device
-                    await self._finish(number, arrival)
-                except BaseException:
-                    with suppress(StorageError):
-                        await asyncio.shield(self.undo(number))
-                    raise
         finally:
-            self._under_way.discard(number)
-            unfinished = number in self.left()
-            if not unfinished:
-                device.exclusive_user = None
-            self.on_cut_short()
+            self._give_back(device, number)
+
+    @asynccontextmanager
+    async def over(self, name: str, user: str, check: Callable[[Device], Awaitable[None]]) -> AsyncIterator[Device]:
+        """A device whose content is replaced in here, once `check` has raised nothing. It is as it was if that fails;
+        until the end the store has both. Nobody else changes it meanwhile, nor attaches it. Conflict: somebody has it.
+        """
+        self._refuse_in_use(name, f"hand it to {user}")
+        device = self._device(name)
+        device.exclusive_user = user
+        number = 0
+        try:
+            await check(device)
+            with ExitStack() as pinned:
+                origin = await self._set_aside(name, user, pinned)
+                number = self._tree.namespace.device(name)[1].layer
+                self._under_way.add(number)
+                async with self._going_on(device, number, origin, device.size, None):
+                    yield device
+            with suppress(StorageError):  # what has come about is not taken back for what has to be deleted later
+                await self._delete_aside(origin.number)
+        finally:
+            self._give_back(device, number)
+
+    @asynccontextmanager
+    async def _going_on(
+        self, device: Device, number: int, origin: LayerRow, size: int, arrival: IncomingSnapshot | None
+    ) -> AsyncIterator[None]:
+        """What is filled in from `origin` on, which is what the device is again if that fails."""
+        try:
+            await self._begin(number, origin, size)
+            device.size = size
+            yield
+            await self._finish(number, arrival)
+        except BaseException:
+            with suppress(StorageError):
+                await asyncio.shield(self.undo(number))
+            raise
+
+    def _give_back(self, device: Device, number: int) -> None:
+        """Nobody fills it any more; what could not be undone is nobody's until it is."""
+        self._under_way.discard(number)
+        if number not in self.left():
+            device.exclusive_user = None
+        self.on_cut_short()
+
+    async def _set_aside(self, name: str, user: str, pinned: ExitStack) -> LayerRow:
+        """A snapshot of a device as it is now, which stays as long as it is `pinned`. A crash leaves one that is
+        deleted by itself.
+        """
+        names, taken, given_up = self._tree.namespace, list[int](), False
+
+        def plan() -> tuple[bytes, list[int]]:
+            if given_up:
+                raise Conflict(f"{name!r} is not filled any more: who asked for it has gone away")
+            number = names.device(name)[1].layer
+            terms = SnapshotTerms(self._env.wall_clock(), self._env.random_bytes, SnapshotOrigin.CLONE, None)
+            record = plan_snapshot(names, [name], temporary_name(names, name, "import-under-way"), terms)
+            pinned.enter_context(self._pins.pin(number, user))
+            taken.append(number)
+            return record, [number]
+
+        try:
+            await self._engine.change_trunks(plan)
+        finally:
+            given_up = True
+        return names.layers()[taken[0]]
+
+    async def _delete_aside(self, number: int) -> None:
+        """It has served its turn. NotFound: it went already; Conflict: somebody has it, and it goes later."""
+        names = self._tree.namespace
+
+        def plan() -> tuple[bytes, list[int]]:
+            head = head_above(names, number)
+            device = next(name for name, inode in names.devices() if inode.layer == head)
+            self._refuse_in_use(f"{device}@{names.layers()[number].name}", "delete it")
+            if number in self._pins:
+                raise Conflict("somebody reads it")
+            return plan_delete_snapshot(names, number), [head]
+
+        await self._engine.change_trunks(plan)
 
     async def _origin(self, name: str, base: bytes, arrival: IncomingSnapshot) -> LayerRow:
         """The snapshot to go on from, which is what the device holds."""
@@ -170,12 +250,12 @@ class Filling:
             )
         return origin
 
-    async def _begin(self, number: int, origin: LayerRow, arrival: IncomingSnapshot) -> None:
+    async def _begin(self, number: int, origin: LayerRow, size: int) -> None:
         """The layer is being filled from now on, and has its size to be. A crash after that has it rolled back."""
         # The record must come behind every earlier write of the layer, in the log too: it may cut something off.
         await self._engine.flush()
         layer, inode = self._layer(number), self._inode(number)
-        changed = msgspec.structs.replace(layer, size=arrival.size, filling=True, base=origin.number)
+        changed = msgspec.structs.replace(layer, size=size, filling=True, base=origin.number)
         other = msgspec.structs.replace(inode, generation=inode.generation + 1)
         await self._engine.change_tree(encode_edits([PutLayer(changed), PutInode(other)]))
 
@@ -185,7 +265,7 @@ class Filling:
         """
         await self._engine.flush()
         if arrival is None:
-            whole = msgspec.structs.replace(self._layer(number), filling=False)
+            whole = msgspec.structs.replace(self._layer(number), filling=False, base=0)
             await self._engine.change_tree(encode_edits([PutLayer(whole)]))
             return
 

@@ -6,8 +6,7 @@ every client. Who holds one, or is attached to it, has it neither deleted, renam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -59,19 +58,6 @@ class OpenDevices:
         device = self._devices.pop(f"inode {inode.number}", None)
         if device is not None:
             device.retire()
-
-    @contextmanager
-    def hold(self, name: str, user: str) -> Iterator[Device]:
-        """The device of that name, which is neither deleted, renamed nor made smaller meanwhile, nor should be attached
-        (see `Device.exclusive_user`). `user` is what refusals say. NotFound; Conflict if it is attached or held.
-        """
-        self.refuse_in_use(name, f"hand it to {user}")
-        device = self.device(name)
-        device.exclusive_user = user
-        try:
-            yield device
-        finally:
-            device.exclusive_user = None
 
     def refuse_exclusive(self, name: str, action: str) -> None:
         """Raise Conflict if somebody holds the device; `action` is what refusals say cannot be done."""

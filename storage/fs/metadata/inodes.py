@@ -76,7 +76,8 @@ class SnapshotOrigin(IntEnum):
     ROLLBACK = 1
     """A rollback, which kept what it replaced."""
     CLONE = 2
-    """The cloning of a device: it is deleted when that has ended, however it did."""
+    """The cloning of a device, or an import that replaces what it holds: it is deleted when that has ended, however it
+    did."""
     SCHEDULE = 3
     """The schedule of a server, which deletes it when it is not kept any more."""
 

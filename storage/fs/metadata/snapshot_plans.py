@@ -107,9 +107,9 @@ def plan_clone(names: Namespace, snapshot: int, new: str, now: float) -> bytes:
     return plan_device(names, new, making, layer, now)
 
 
-def temporary_name(names: Namespace, device: str) -> str:
-    """A name for a snapshot that is to be deleted soon. NotFound."""
-    return _free_name(names, names.device(device)[1], "clone-under-way")
+def temporary_name(names: Namespace, device: str, wanted: str) -> str:
+    """A name for a snapshot that is to be deleted soon: `wanted`, or one like it. NotFound."""
+    return _free_name(names, names.device(device)[1], wanted)
 
 
 def plan_rollback(

@@ -183,7 +183,7 @@ class Snapshots:
             self._refuse_exclusive(device, "clone it")
             number = names.device(device)[1].layer
             plan_clone(names, number, new, 0.0)  # what it would be refused for is known before anything is made
-            name = temporary_name(names, device)
+            name = temporary_name(names, device, "clone-under-way")
             record = plan_snapshot(names, [device], name, self._taking(SnapshotOrigin.CLONE))
             taken.append(number)
             pinned.enter_context(self.pins.pin(number, "a clone"))

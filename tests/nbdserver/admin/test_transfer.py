@@ -16,6 +16,7 @@ from storage.errors import Conflict, Invalid, NotFound, StorageError
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.devices.device import Device
 from tests.support.nbd import Client, NbdError
+from tests.support.waiting import until
 
 MIB = 1 << 20
 
@@ -167,6 +168,23 @@ async def test_a_device_whose_source_fails_is_gone_again(store: Store, failing: 
     with pytest.raises(type(failing)):
         await import_device(store, "b", source((0, b"half"), failing=failing), size=MIB, overwrite=False)
     assert store.device("b").size == MIB, "it was there before"
+
+
+@pytest.mark.parametrize("failing", [ValueError("the source broke"), asyncio.CancelledError()])
+async def test_a_device_keeps_what_it_held_if_the_source_fails(store: Store, failing: BaseException) -> None:
+    """Of what was there nothing is lost, and of what came nothing stays; nor does what was kept for that."""
+    await import_device(store, "a", source((MIB, b"old" * 1000)), size=4 * MIB, overwrite=False)
+    await store.create_device("empty", MIB)
+    before = await content(store, "a")
+    for name, overwrite in (("a", True), ("empty", False)):
+        with pytest.raises(type(failing)):
+            await import_device(store, name, source((0, b"half"), failing=failing), size=MIB, overwrite=overwrite)
+    with pytest.raises(Conflict, match="make it larger"):
+        await import_device(store, "a", source((0, b"half"), (4 * MIB, b"x")), size=None, overwrite=True)
+    assert await content(store, "a") == before
+    assert await content(store, "empty") == bytes(MIB)
+    assert store.device("a").exclusive_user is None
+    await until(lambda: not any(store.device(name).history.snapshots() for name in ("a", "empty")))
 
 
 async def test_what_was_imported_is_durable(store: Store) -> None:

@@ -51,6 +51,10 @@ async def contents(device: Device, offset: int = 0, length: int | None = None) -
     return b"".join(bytes(piece) for piece in pieces)
 
 
+async def nothing(_: Device) -> None:
+    """Is wrong with a device whose content is to be replaced."""
+
+
 async def kill(store: Store) -> None:
     """As kill -9 does, except that this process lives on."""
     engine_of(store).fail(Closed("killed by the test"))

@@ -7,7 +7,7 @@ import pytest
 
 from storage.errors import AccessDenied, AlreadyExists, Conflict, Invalid, NotFound
 from storage.format.frame import BLOCK_BYTES
-from tests.storage.fs.places import DATA, MIB, Place, contents, kill
+from tests.storage.fs.places import DATA, MIB, Place, contents, kill, nothing
 from tests.support.inside import engine_of, open_devices
 from tests.support.waiting import until
 
@@ -182,22 +182,24 @@ async def test_an_attached_device_is_not_deleted_renamed_or_made_smaller(place: 
     await store.close()
 
 
-async def test_what_is_held_is_not_deleted_renamed_or_made_smaller(place: Place) -> None:
+async def test_what_is_held_is_not_deleted_renamed_or_resized(place: Place) -> None:
     """An import writes for a while: whoever deleted its device meanwhile would pull the ground from under it."""
     store = await place.open(create=True)
     await store.create_device("a", 4 * MIB)
-    with store.hold("a", "an import") as device:
+    async with store.filling.over("a", "an import", nothing) as device:
         assert device is store.device("a")
         assert device.exclusive_user == "an import"
         for change in (
             store.delete_device("a"),
             store.rename_device("a", "b"),
             store.resize_device("a", MIB, shrink=True),
+            store.resize_device("a", 5 * MIB),
         ):
             with pytest.raises(Conflict, match="'a' is in use by an import: wait"):
                 await change
-        with pytest.raises(Conflict), store.hold("a", "another"):
-            pass
+        with pytest.raises(Conflict):
+            async with store.filling.over("a", "another", nothing):
+                pass
     assert store.device("a").exclusive_user is None
     await store.rename_device("a", "b")
     await store.close()

@@ -8,7 +8,7 @@ import pytest
 from storage.errors import AlreadyExists, Conflict, NotFound
 from storage.fs.devices.filling import IncomingSnapshot
 from storage.fs.store import Store
-from tests.storage.fs.places import MIB, Place, contents, kill
+from tests.storage.fs.places import MIB, Place, contents, kill, nothing
 from tests.support.inside import engine_of
 from tests.support.waiting import until
 
@@ -144,6 +144,95 @@ async def test_a_new_device_whose_server_is_killed(place: Place, store: Store, d
     store = await place.open()
     assert await contents(store.device("b@one"), 0, len(NEW)) == NEW
     assert store.device("b").exclusive_user is None
+    await store.close()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_one_that_is_replaced_when_its_server_is_killed(place: Place, store: Store, durable: bool) -> None:
+    """It is rolled back to what it held, which is kept for that, and then is not."""
+    held = OLD + bytes(4 * MIB - len(OLD) - 9) + b"unflushed"
+    store.device("a").write(4 * MIB - 9, b"unflushed")
+    filling = store.filling.over("a", FILLER, nothing)
+    device = await filling.__aenter__()
+    device.zero(0, device.size, allocated=False)
+    device.write(0, NEW)
+    if durable:
+        await store.flush()
+    await kill(store)
+    with pytest.raises(Exception, match="killed"):
+        await filling.__aexit__(None, None, None)
+    reader = await place.reader()
+    assert reader.device("a").exclusive_user == "an import that is not done"
+    await reader.close()
+    store = await place.open()
+    await until(lambda: store.device("a").exclusive_user is None)
+    assert await contents(store.device("a")) == held
+    await until(lambda: store.device("a").history.snapshots() == ["one"])
+    await store.close()
+
+
+@pytest.mark.parametrize("step", [*range(12), *range(12, 140, 9)])
+async def test_one_that_is_replaced_when_that_is_cancelled(store: Store, step: int) -> None:
+    """In any step it is as before, or whole."""
+
+    async def fill() -> None:
+        async with store.filling.over("a", FILLER, nothing) as device:
+            device.zero(0, device.size, allocated=False)
+            device.write(0, NEW)
+
+    filling = asyncio.ensure_future(fill())
+    for _ in range(step):
+        await asyncio.sleep(0)
+    filling.cancel()
+    await asyncio.wait({filling})
+    await engine_of(store).flush_memtable()
+    await until(lambda: store.device("a").exclusive_user is None)
+    found = await contents(store.device("a"))
+    assert found in (content + bytes(4 * MIB - len(content)) for content in (OLD, NEW))
+    assert filling.cancelled() or found.startswith(NEW)
+    await until(lambda: store.device("a").history.snapshots() == ["one"])
+    await store.close()
+
+
+@pytest.mark.parametrize("step", range(3, 150, 7))
+async def test_one_that_is_replaced_when_its_server_is_killed_in_any_step(
+    place: Place, store: Store, step: int
+) -> None:
+    async def fill() -> None:
+        async with store.filling.over("a", FILLER, nothing) as device:
+            device.zero(0, device.size, allocated=False)
+            device.write(0, NEW)
+
+    filling = asyncio.ensure_future(fill())
+    for _ in range(step):
+        await asyncio.sleep(0)
+    done = filling.done()
+    await kill(store)
+    await asyncio.wait({filling})
+    again = await place.open()
+    await until(lambda: again.device("a").exclusive_user is None)
+    found = await contents(again.device("a"))
+    assert found in (content + bytes(4 * MIB - len(content)) for content in (OLD, NEW))
+    assert found.startswith(NEW) or not done
+    await until(lambda: again.device("a").history.snapshots() == ["one"])
+    await again.close()
+
+
+async def test_one_that_is_replaced_is_there_for_ever(place: Place, store: Store) -> None:
+    async with store.filling.over("a", FILLER, nothing) as device:
+        device.zero(0, device.size, allocated=False)
+        device.write(0, NEW)
+        with pytest.raises(Conflict, match="an import"):
+            await store.resize_device("a", 5 * MIB)
+        with pytest.raises(Conflict, match="an import"):
+            await store.snapshots.delete("a", "import-under-way")
+    assert store.device("a").history.snapshots() == ["one"], "who is told of the end finds nothing left"
+    await kill(store)
+    store = await place.open()
+    assert await contents(store.device("a")) == NEW + bytes(4 * MIB - len(NEW))
+    assert store.device("a").exclusive_user is None
+    await store.resize_device("a", 5 * MIB)
+    await store.snapshots.delete("a", "one")
     await store.close()
 
 

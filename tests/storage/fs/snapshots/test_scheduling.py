@@ -10,6 +10,7 @@ from storage.fs.opening import open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from tests.simulation.virtual import in_virtual_time
+from tests.storage.fs.places import nothing
 from tests.storage.fs.snapshots.test_clearing import DAY, Clock
 
 MIB = 1 << 20
@@ -91,7 +92,7 @@ def test_a_device_that_somebody_has_is_left_out() -> None:
     async def work(store: Store, env: Clock) -> None:
         await asyncio.sleep(100)
         before = [len(await own(store, name)) for name in ("a", "b")]
-        with store.hold("a", "an import"):
+        async with store.filling.over("a", "an import", nothing):
             await asyncio.sleep(3 * HOUR)
             after = [len(await own(store, name)) for name in ("a", "b")]
             assert after == [before[0], before[1] + 3]
