@@ -188,7 +188,9 @@ async def test_a_device_keeps_what_it_held_if_the_source_fails(store: Store, fai
 
 
 async def test_what_was_imported_is_durable(store: Store) -> None:
-    await import_device(store, "a", source((0, b"x" * MIB)), size=MIB, overwrite=False)
+    """More than goes into one object of the log: the record that all is there is in the first one."""
+    megabytes = source(*((number * MIB, os.urandom(MIB)) for number in range(16)))
+    await import_device(store, "a", megabytes, size=16 * MIB, overwrite=False)
     assert store.status().unlogged_bytes == 0
 
 
