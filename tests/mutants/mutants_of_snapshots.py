@@ -108,7 +108,6 @@ SNAPSHOTS = [
     *mutants(
         "storage/fs/devices/filling.py",
         "tests/storage/fs/devices/test_filling.py",
-        ("import: nothing says that it is not done", "size=size, filling=True, base=origin.number", "size=size"),
         ("import: what was kept for it stays needed", "filling=False, base=0)", "filling=False)"),
         (
             "import: it goes on from what was before the last write",
@@ -222,8 +221,8 @@ SNAPSHOTS = [
         ),
         (
             "filling: one that goes on from a snapshot is not marked",
-            "size=arrival.size, filling=True, base=origin.number)",
-            "size=arrival.size)",
+            "size=size, filling=True, base=origin.number)",
+            "size=size)",
         ),
         ("filling: a change is not looked for", "or not await history.equals(origin)", "or False"),
         (
