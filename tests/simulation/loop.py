@@ -27,6 +27,9 @@ else:
 PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("process", default=None)
 """The process a callback belongs to; None for the world outside."""
 
+TASKS_KEPT = 1 << 16
+"""Of so many, and as many as live, all are remembered: no world of the simulation has as many."""
+
 
 class Stuck(Exception):
     """Nothing can happen any more, or too much happened without an end."""
@@ -65,6 +68,7 @@ class VirtualLoop(Loop):
         self._order = 0
         self._steps_left = steps_max
         self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks_kept = TASKS_KEPT
         self._dropped: list[asyncio.Handle] = []
         """Steps of dead processes: kept, so that their tasks can be ended properly when all is over."""
         self.stopped = False
@@ -123,6 +127,10 @@ class VirtualLoop(Loop):
         context: contextvars.Context | None = None,
     ) -> asyncio.Task[T]:
         task = asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
+        if len(self._tasks) >= self._tasks_kept:
+            # In months of virtual time those that have ended are what takes the memory, with their results.
+            self._tasks = [task for task in self._tasks if not task.done() or task._exception is not None]
+            self._tasks_kept = 2 * len(self._tasks) + TASKS_KEPT
         self._tasks.append(task)
         return task
 
