@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,7 @@ from nbdserver.cli.shared import output
 from nbdserver.cli.shared.backend import at_rest, way_to
 from nbdserver.cli.shared.parameters import NAME, SNAPSHOT, Place, json_option, store_option
 from nbdserver.cli.shared.reminding import reminding
+from nbdserver.cli.shared.standard import complain
 from nbdserver.cli.shared.streams import export_stream, import_stream
 from nbdserver.config import format_size
 from nbdserver.printable import printable
@@ -121,7 +122,7 @@ def _import(place: Place, name: str, reader: ImageReader, progress: ProgressDisp
     from nbdserver.admin.client import find_server
     from nbdserver.admin.content_frames import TooLong, encode, encode_end
     from nbdserver.admin.transfer import import_device
-    from storage.errors import Conflict
+    from storage.errors import Conflict, Unavailable
 
     reached = 0
 
@@ -141,16 +142,22 @@ def _import(place: Place, name: str, reader: ImageReader, progress: ProgressDisp
         if reached > room:  # only zeros lay behind the end: that was no mistake of ours, but may be one
             raise Conflict(str(TooLong(room)))
 
-    async def work(store: Store) -> dict[str, object]:
+    async def work(store: Store) -> dict[str, Any]:
         return await import_device(store, name, pieces, size=reader.size, overwrite=overwrite)
 
     server = find_server(place.store, os.environ)
-    if server is not None:
+    try:
+        if server is None:
+            return int(at_rest(place, work, writes=True, shows_progress=True)["size"])
         with reminding(server, shows_progress=True):
-            answer = server.write_content(name, frames(), size=reader.size, overwrite=overwrite)
-    else:
-        answer = at_rest(place, work, writes=True, shows_progress=True)
-    return int(answer["size"])
+            return int(server.write_content(name, frames(), size=reader.size, overwrite=overwrite)["size"])
+    except (Unavailable, KeyboardInterrupt):
+        if reached:  # and nobody has said what became of it
+            complain(
+                f"if {printable(name)} was not filled to its end, it is as it was before, or will be once its server "
+                "is back, or a command has opened its store to write"
+            )
+        raise
 
 
 def _export(place: Place, name: str, writer: ImageWriter, progress: ProgressDisplay) -> int:
