@@ -100,6 +100,11 @@ MAINTENANCE = [
     ),
     *mutants(
         "storage/lsm/compaction/job_context.py",
+        f"{COMPACTION}test_commit_behind_the_tree.py",
+        ("maintenance: it commits before the tree that the maps show", "        await self.tree_durable()\n\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
         f"{COMPACTION}test_jobs_cut_short.py",
         (
             "maintenance: what a job that fails has uploaded is left to the next writer",
