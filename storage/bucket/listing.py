@@ -6,10 +6,12 @@ from itertools import pairwise
 
 from storage.format.names import (
     MANIFESTS,
+    SPARES,
     TABLES,
     WALS,
     manifest_name,
     manifest_number,
+    spare_manifest_number,
     sst_id,
     sst_name,
     wal_name,
@@ -23,6 +25,22 @@ async def list_manifests(store: ObjectStore, *, above: int = 0) -> dict[int, Obj
     """The manifests with numbers above `above`, ascending."""
     infos = await store.list(MANIFESTS, manifest_name(above))
     return {number: info for info in infos if (number := manifest_number(info.name)) is not None}
+
+
+async def list_spare_manifests(store: ObjectStore) -> dict[int, ObjectInfo]:
+    """The copies of manifests, by number."""
+    infos = await store.list(SPARES)
+    return {number: info for info in infos if (number := spare_manifest_number(info.name)) is not None}
+
+
+async def list_manifests_and_copies(store: ObjectStore) -> tuple[dict[int, ObjectInfo], dict[int, ObjectInfo]]:
+    """All manifests and all their copies, asked for at once."""
+    copies = asyncio.ensure_future(list_spare_manifests(store))
+    try:
+        return await list_manifests(store), await copies
+    finally:
+        copies.cancel()
+        await asyncio.gather(copies, return_exceptions=True)
 
 
 async def list_log(store: ObjectStore, *, above: int = 0) -> dict[int, ObjectInfo]:

@@ -13,19 +13,27 @@ import msgspec
 from storage.crypto import keyslots
 from storage.crypto.cipher import Cipher
 from storage.crypto.keys import DataKey
+from storage.crypto.spare_keys import spare_keys_number
 from storage.errors import Invalid
 from storage.format import checkpoint, manifest, sst, wal
 from storage.format.blocks import SstRef
 from storage.format.columns import Columns
 from storage.format.envelope import Header, ObjectKind, decode_header, open_object
-from storage.format.names import attached_numbers, manifest_number, sign_epoch, sst_id, wal_number
+from storage.format.names import (
+    attached_numbers,
+    manifest_number,
+    sign_epoch,
+    spare_manifest_number,
+    sst_id,
+    wal_number,
+)
 from storage.format.sign import WRITER_PURPOSE, Sign
 from storage.lsm.recovery.derived_ciphers import Ciphers
 
 Document = dict[str, Any]
 
 ALL_KINDS = tuple(ObjectKind)
-NAMES = (manifest_number, wal_number, sst_id, sign_epoch, attached_numbers)
+NAMES = (manifest_number, spare_manifest_number, wal_number, sst_id, sign_epoch, attached_numbers)
 """What reads the names that objects have."""
 
 
@@ -33,7 +41,7 @@ def anatomy(name: str, raw: bytes, key: DataKey, *, records: bool) -> Document:
     """What the object `name` says. `records`: also each record of a log object, each entry of an SST, each part of a
     checkpoint. Corrupt: it is not what it should be. Invalid: no object of a store has such a name.
     """
-    if name.startswith("keys/"):
+    if name.startswith("keys/") or spare_keys_number(name) is not None:
         return _keys(name, raw, key)
     if all(read(name) is None for read in NAMES):
         raise Invalid(f"{name!r} is not the name of an object of a store, such as wal/{1:020d}.sst")
@@ -86,8 +94,8 @@ def _header(header: Header) -> Document:
 
 
 def _keys(name: str, raw: bytes, key: DataKey) -> Document:
-    digits = name.removeprefix("keys/").removesuffix(".keys")
-    if not digits.isdigit() or keyslots.keys_name(int(digits)) != name:
+    digits = name.removeprefix("keys/").removeprefix("spare/").removesuffix(".keys")
+    if not digits.isdigit() or keyslots.keys_name(int(digits)).partition("/")[2] != name.partition("/")[2]:
         raise Invalid(f"{name!r} is not the name of a keys object, such as {keyslots.keys_name(1)}")
     content = keyslots.decode(raw, int(digits), keyslots.MEMORY_KIB_MIN)
     return {

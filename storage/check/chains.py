@@ -55,6 +55,8 @@ async def _open_manifest(asker: Asker, number: int, size: int | None) -> tuple[H
     name = manifest_name(number)
     subject = asker.subject
     newest = number == asker.manifests.number
+    if newest and asker.manifests.from_copy is not None:
+        return None  # see `copies`
     try:
         if size is None:
             size = (await subject.store.head(name)).size

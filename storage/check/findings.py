@@ -48,6 +48,8 @@ class Kind(StrEnum):
     """What a running server has in memory is not what its store says."""
     FRAME = "frame"
     """A frame does not open."""
+    COPY = "copy"
+    """The copy of the newest manifest, or of the keys, is missing, or is not what it is a copy of."""
 
 
 class LayerRange(msgspec.Struct, frozen=True, order=True):

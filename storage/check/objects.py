@@ -7,9 +7,19 @@ from storage.check.findings import Kind
 from storage.check.subject import Asker
 from storage.crypto.keys import KEYS_PREFIX
 from storage.crypto.keyslots import keys_name
+from storage.crypto.spare_keys import spare_keys_name, spare_keys_number
 from storage.env import epoch_of
 from storage.errors import Corrupt
-from storage.format.names import attached_numbers, manifest_number, sign_epoch, sst_id, sst_name, wal_number
+from storage.format.names import (
+    attached_numbers,
+    manifest_number,
+    sign_epoch,
+    spare_manifest_name,
+    spare_manifest_number,
+    sst_id,
+    sst_name,
+    wal_number,
+)
 from storage.lsm.recovery.completeness import Census, ask_headers, check_census, may_tell
 from storage.lsm.wal.log_object import Replay
 from storage.objects.base import ObjectInfo
@@ -25,13 +35,15 @@ class Listed:
     keys: list[ObjectInfo]
     writers: list[ObjectInfo]
     """Signs of life, and records of who is attached."""
+    copies: list[ObjectInfo]
+    """Of manifests and keys."""
     others: list[ObjectInfo]
     """Names that are none of ours."""
 
 
 def sorted_out(infos: Iterable[ObjectInfo]) -> Listed:
     """Objects by what their names say they are."""
-    found = Listed({}, {}, {}, [], [], [])
+    found = Listed({}, {}, {}, [], [], [], [])
     for info in infos:
         if (number := manifest_number(info.name)) is not None:
             found.manifests[number] = info
@@ -43,6 +55,8 @@ def sorted_out(infos: Iterable[ObjectInfo]) -> Listed:
             found.keys.append(info)
         elif sign_epoch(info.name) is not None or attached_numbers(info.name) is not None:
             found.writers.append(info)
+        elif spare_manifest_number(info.name) is not None or spare_keys_number(info.name) is not None:
+            found.copies.append(info)
         else:
             found.others.append(info)
     return found
@@ -66,6 +80,9 @@ def account(asker: Asker, listed: Listed, *, uses: Mapping[str, str], keys: int)
         findings.count("keys" if info.name == keys_name(keys) else "waiting to be deleted", info.size)
     for info in listed.writers:
         findings.count("signs of its writer", info.size)
+    copies = spare_manifest_name(manifests.number), spare_keys_name(keys)
+    for info in listed.copies:
+        findings.count("copies" if info.name in copies else "waiting to be deleted", info.size)
     for info in listed.others:
         findings.count("of other programs", info.size)
     gone = {ref.id for ref in manifests.gone()}

@@ -2,7 +2,7 @@
 again from it. A new check is a step here, and a kind in `findings`.
 
     1. list all that is there, and account for every byte
-    2. the chains: manifests, and the log from the replay point
+    2. the chains: manifests, and the log from the replay point; and the copies of the newest manifest and the keys
     3. each SST: is it there, of the right size, does its index open, does that speak of every byte
     4. the index of each layer, from checkpoint and SSTs, as a start makes it
     5. all that can be seen in it: is it what the SSTs' own indexes say, and the newest that they have
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from storage.bucket.create_once import pauses
 from storage.check.analysis import Analysis
 from storage.check.chains import check_fences, check_manifests, read_log
+from storage.check.copies import check_copies
 from storage.check.findings import Finding, Kind
 from storage.check.layout import checkpoint_misfits, sst_misfits
 from storage.check.objects import Listed, account, judge_unnamed, sorted_out
@@ -73,8 +74,12 @@ async def survey(subject: Subject) -> Surveyed:
         attempt = _Survey(subject)
         try:
             found = await attempt.run()
-            number = attempt.manifests.number
-            if number and found.findings.all and subject.moment is None and await is_changed(attempt.manifests):
+            if (
+                attempt.manifests.number
+                and found.findings.all
+                and subject.moment is None
+                and await is_changed(attempt.manifests)
+            ):
                 continue
         except Fenced:
             continue
@@ -112,16 +117,15 @@ class _Survey:
         self.listed = sorted_out(await self.subject.store.list(""))
         await check_manifests(self.asker, self.listed)
         await check_fences(self.asker)
+        await check_copies(self.asker, self.listed)
         self.found.replay = await read_log(self.asker)
         await self._tree()
         refs = self._refs()
         await self._each(refs)
         trailer = await self._checkpoint()
         uses = {ref.id: "SSTs" for ref in refs}
-        for ref, use in (
-            (self.manifests.manifest.checkpoint, "checkpoint"),
-            (self.manifests.manifest.tree, "tree of names"),
-        ):
+        manifest = self.manifests.manifest
+        for ref, use in (manifest.checkpoint, "checkpoint"), (manifest.tree, "tree of names"):
             uses |= {} if ref is None else {ref.id: use}
         unnamed = account(self.asker, self.listed, uses=uses, keys=self.subject.keys_number)
         await judge_unnamed(self.asker, unnamed, self.listed, self.found.replay)
@@ -169,10 +173,8 @@ class _Survey:
                 if raw is None:
                     self.found.complete = False
                     return
-                key = self.subject.key
-                _, body, tag = open_object(
-                    self.asker.ciphers.tree, name, raw, store_id=key.store_id, kinds=(ObjectKind.METADATA,)
-                )
+                tree_cipher, store_id = self.asker.ciphers.tree, self.subject.key.store_id
+                _, body, tag = open_object(tree_cipher, name, raw, store_id=store_id, kinds=(ObjectKind.METADATA,))
                 if tag != ref.tag:
                     raise Corrupt(name, "it is not the object that the manifest names")
                 tree.load(body)
@@ -188,8 +190,6 @@ class _Survey:
                     self.dropped |= {one.layer for one in operations if isinstance(one, DropLayer)}
         except Corrupt as error:
             self.findings.corrupt(Kind.LOG, error)
-
-    # --- objects
 
     async def _each(self, refs: list[SstRef]) -> None:
         room = asyncio.Semaphore(SURVEY_SSTS_IN_FLIGHT)

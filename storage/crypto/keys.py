@@ -21,8 +21,9 @@ The highest number wins. A change writes the next number with a conditional crea
 ones. A crash before the create leaves the old password valid. A crash after it leaves the new one valid and
 an old object behind, which whoever reads the bucket and knows the old password could still open: the next
 change deletes it, and `delete_older` does. A damaged newest object is never passed over for an older one,
-since that would let an old password back in. Who can write to the bucket can delete the newest and put back
-an older one: that is why `load` returns the number, and why every manifest records the highest.
+since that would let an old password back in: nothing but its own copy stands in for it (`spare_keys`). Who can
+write to the bucket can delete the newest and put back an older one: that is why `load` returns the number, and why
+every manifest records the highest.
 
 Passwords come as bytes or bytearray and are never copied here; who made one wipes it, which for a `Secret`, as all of
 the program are, is a `with`. The key-encryption key is wiped, and Argon2 clears its memory. What Python cannot wipe:
@@ -32,6 +33,7 @@ encrypted.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -39,20 +41,26 @@ from contextlib import suppress
 from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES, STORE_ID_BYTES, AuthenticationError
 from storage.crypto.keyslots import (
     DEFAULT_COST,
-    KEYS_BYTES_MAX,
     SALT_BYTES,
     Cost,
     DataKey,
     KeysObject,
     Password,
     Slot,
-    decode,
     encode,
     keys_name,
     label_of,
     open_slot,
     seal_fits,
     seal_slot,
+)
+from storage.crypto.spare_keys import (
+    copies,
+    differing_copy,
+    read_either,
+    said_of_copy,
+    spare_keys_name,
+    write_copy,
 )
 from storage.env import Env
 from storage.errors import (
@@ -77,6 +85,7 @@ __all__ = [
     "DataKey",
     "OldKeysLeft",
     "check_password",
+    "copy_keys",
     "create",
     "delete_older",
     "keys_name",
@@ -86,7 +95,10 @@ __all__ = [
     "refuse_known",
     "replace_slots",
     "unlock_newest",
+    "write_next",
 ]
+
+_log = logging.getLogger("nbdserver")
 
 KEYS_PREFIX = "keys/"
 
@@ -98,6 +110,9 @@ PASSWORD_BYTES_MAX = 65536
 
 DELETE_SECONDS_MAX = 10.0
 """How long a change of password waits for the deletion of what the old one opens: an open store asks for ever."""
+
+COPY_SECONDS_MAX = 10.0
+"""How long a change of password waits for the copy of what it wrote."""
 
 RACES_MAX = 10
 """Times in a row that a listed object may be gone when it is read. Each time somebody changed a password."""
@@ -118,7 +133,7 @@ async def create(store: ObjectStore, password: Password, env: Env, cost: Cost = 
     data_key = DataKey(store_id=env.random_bytes(STORE_ID_BYTES), key=Secret(env.random_bytes(KEY_BYTES)))
     slot = await new_slot(data_key, 1, FIRST_LABEL, password, env, cost)
     try:
-        await _write(store, 1, encode(data_key, 1, (slot,), cost.memory_kib_min))
+        await write_next(store, 1, encode(data_key, 1, (slot,), cost.memory_kib_min))
     except Conflict:
         raise AlreadyExists(f"another process has just made a store at {store.url}") from None
     return data_key
@@ -140,7 +155,16 @@ async def unlock_newest(
     """The newest keys object, the data key, and the slot that the password opens. Raises what `load` does."""
     check_password(password)
     content = await _newest(store, cost)
-    data_key, slot = await _unlock(store, content, password, env)
+    try:
+        data_key, slot = await _unlock(store, content, password, env)
+    except (Corrupt, WrongPassword):
+        # Whoever altered it may have made its checksum anew.
+        other = await differing_copy(store, content, cost.memory_kib_min)
+        if other is None:
+            raise
+        data_key, slot = await _unlock(store, other, password, env)
+        said_of_copy(content.number, "it was altered since it was written")
+        content = other
     return content, data_key, slot
 
 
@@ -176,7 +200,7 @@ async def replace_slots(
     content, data_key, opened = await unlock_newest(store, password, env, cost)
     slots = await edit(data_key, content.slots, opened)
     number, name = content.number + 1, keys_name(content.number)
-    await _write(store, number, encode(data_key, number, slots, cost.memory_kib_min))
+    await write_next(store, number, encode(data_key, number, slots, cost.memory_kib_min))
     try:
         async with asyncio.timeout(delete_seconds):
             await delete_older(store, number)
@@ -192,8 +216,9 @@ class OldKeysLeft(Unfinished):
 
     def __init__(self, number: int, name: str, reason: str) -> None:
         super().__init__(
-            f"the change is in force, but {name}, which the passwords from before it open, could not be deleted "
-            f"({reason}): delete it yourself, or have the store opened again, which tries it again"
+            f"the change is in force, but {name} or its copy {spare_keys_name(number - 1)}, which the passwords from "
+            f"before it open, could not be deleted ({reason}): delete both yourself, or have the store opened again, "
+            "which tries it again"
         )
         self.number = number
         self.name = name
@@ -208,27 +233,31 @@ async def newest_number(store: ObjectStore) -> int:
 
 
 async def older(store: ObjectStore, number: int) -> list[str]:
-    """The keys objects below `number`, which a crash in a change of password, or a store that would not delete, may
-    have left behind: they are garbage, which an older password still opens.
+    """The keys objects below `number` and their copies, which a crash in a change of password, or a store that would
+    not delete, may have left behind: they are garbage, which an older password still opens.
     """
-    return [keys_name(n) for n in await _numbers(store) if n < number]
+    old = [keys_name(n) for n in await _objects(store) if n < number]
+    return old + [spare_keys_name(n) for n in await copies(store) if n < number]
 
 
 async def delete_older(store: ObjectStore, number: int) -> None:
-    """Delete the keys objects below `number`."""
+    """Delete the keys objects below `number`, and their copies."""
     names = await older(store, number)
     if names:
         await store.delete(names)
 
 
-async def _numbers(store: ObjectStore) -> dict[int, int]:
-    """Number -> size of each keys object there is. Other names under the prefix are none of ours."""
-    found = {}
-    for info in await store.list(KEYS_PREFIX):
-        match = _KEYS_NAME.match(info.name)
-        if match and int(match[1]) <= _NUMBER_MAX:
-            found[int(match[1])] = info.size
-    return found
+async def _objects(store: ObjectStore) -> set[int]:
+    """The number of each keys object there is. Other names under the prefix are none of ours."""
+    matches = [_KEYS_NAME.match(info.name) for info in await store.list(KEYS_PREFIX)]
+    return {int(match[1]) for match in matches if match and int(match[1]) <= _NUMBER_MAX}
+
+
+async def _numbers(store: ObjectStore) -> set[int]:
+    """The numbers of all that is there of keys, be it the object or its copy. A copy counts as if the object were
+    there: else one that is deleted would let an older one back in.
+    """
+    return await _objects(store) | set(await copies(store))
 
 
 async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
@@ -236,18 +265,13 @@ async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
         numbers = await _numbers(store)
         if not numbers:
             raise NotFound(f"there is no store at {store.url}: it has no key object")
-        number = max(numbers)
-        name = keys_name(number)
-        try:
-            data = await store.get(name, limit=KEYS_BYTES_MAX)
-        except NotFound:
-            continue
-        return decode(data, number, cost.memory_kib_min)
+        with suppress(NotFound):
+            return await read_either(store, max(numbers), cost.memory_kib_min)
     raise Unavailable(f"{store.url} lists key objects that are gone when they are read")
 
 
-async def _write(store: ObjectStore, number: int, data: bytes) -> None:
-    """Create keys object `number`; Conflict if another process wrote this number or a higher one.
+async def write_next(store: ObjectStore, number: int, data: bytes) -> None:
+    """Create keys object `number`, and its copy; Conflict if another process wrote this number or a higher one.
 
     The second listing is for a process that slept before its create: a faster one may have written this
     number and the next and deleted this one again, so that the late create succeeds and yet means nothing.
@@ -269,6 +293,22 @@ async def _write(store: ObjectStore, number: int, data: bytes) -> None:
             async with asyncio.timeout(DELETE_SECONDS_MAX):
                 await store.delete([name])
         raise Conflict(conflict)
+    await copy_keys(store, number, data)
+
+
+async def copy_keys(store: ObjectStore, number: int, data: bytes) -> None:
+    """The copy of keys object `number`, which holds `data`: within a while, and if the store takes none, there is none.
+
+    A process that slept before it may copy what a faster one has replaced, and deleted: so all are listed again.
+    """
+    try:
+        async with asyncio.timeout(COPY_SECONDS_MAX):
+            await write_copy(store, number, data)
+            if max(await _numbers(store), default=number) > number:
+                await store.delete([spare_keys_name(number)])
+    except (TimeoutError, StorageError) as error:
+        said = str(error) or f"the store did not take it within {COPY_SECONDS_MAX:g} s"
+        _log.warning("spare_copy_failed", extra={"object": spare_keys_name(number), "error": said})
 
 
 async def _unlock(store: ObjectStore, content: KeysObject, password: Password, env: Env) -> tuple[DataKey, Slot]:

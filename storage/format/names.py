@@ -12,11 +12,13 @@ MANIFESTS = "manifest/"
 WALS = "wal/"
 TABLES = "compacted/"
 WRITERS = "writer/"
+SPARES = "spare/"
 
 _DIGITS = 20
 _NUMBER_MAX = 2**64 - 1
 
 _MANIFEST = re.compile(r"manifest/([0-9]{20})\.manifest")
+_SPARE_MANIFEST = re.compile(r"spare/([0-9]{20})\.manifest")
 _WAL = re.compile(r"wal/([0-9]{20})\.sst")
 _SIGN = re.compile(r"writer/([0-9]{10})\.sign")
 _ATTACHED = re.compile(r"writer/([0-9]{10})-([0-9]{20})\.attached")
@@ -26,6 +28,11 @@ _TABLE = re.compile(r"compacted/([0-7][0-9A-HJKMNP-TV-Z]{25})\.sst")
 def manifest_name(number: int) -> str:
     """The object of manifest `number`, from 1."""
     return f"{MANIFESTS}{number:0{_DIGITS}}.manifest"
+
+
+def spare_manifest_name(number: int) -> str:
+    """The copy of manifest `number`."""
+    return f"{SPARES}{number:0{_DIGITS}}.manifest"
 
 
 def wal_name(number: int) -> str:
@@ -51,6 +58,11 @@ def attached_name(epoch: int, number: int) -> str:
 def manifest_number(name: str) -> int | None:
     """The number of the manifest with this name; None for a name that is none of ours."""
     return _number(_MANIFEST, name)
+
+
+def spare_manifest_number(name: str) -> int | None:
+    """The number of the manifest whose copy has this name; None for a name that is none of ours."""
+    return _number(_SPARE_MANIFEST, name)
 
 
 def wal_number(name: str) -> int | None:

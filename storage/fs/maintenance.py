@@ -139,6 +139,7 @@ class Maintenance:
         """Delete what nothing needs, now. REFUSALS: the store does not say what there is. A dry run writes nothing."""
         engine = self._engine
         engine.check_alive()
+        await engine.copies.settled()  # until then nothing is deleted
         if dry_run:
             snapshot = await engine.compactor.look()
             found = await engine.sweeper.find()
@@ -148,6 +149,7 @@ class Maintenance:
             snapshot = await engine.compactor.look()
             if dead := droppable(snapshot):
                 await engine.compactor.do(Drop(dead))
+        await engine.copies.settled()
         engine.compactor.delete_replaced()
         engine.garbage.add(engine.manifests.take_old())
         found = await engine.sweeper.sweep()

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from storage.bucket.listing import list_log, list_manifests, list_ssts
+from storage.bucket.listing import list_log, list_manifests_and_copies, list_ssts
 from storage.cache.frame_cache import FrameCache
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import StoredReadTimes
@@ -275,8 +275,8 @@ async def unlock(
     try:
         key, number = await (keys.load(store, password, env, cost) if early is None else early.result())
     except NotFound:
-        manifests, log, ssts = await list_manifests(store), await list_log(store), await list_ssts(store)
-        for found in (*manifests.values(), *log.values(), *ssts.values()):
+        manifests, log, ssts = await list_manifests_and_copies(store), await list_log(store), await list_ssts(store)
+        for found in (*manifests[0].values(), *manifests[1].values(), *log.values(), *ssts.values()):
             try:
                 # They come before all else: a store that was made between the two looks has them by now.
                 return *(await keys.load(store, password, env, cost)), False

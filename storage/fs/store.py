@@ -97,6 +97,7 @@ class Store:
     def keep_up(self) -> None:
         """From now on, what is to go goes by itself, snapshots are taken as scheduled, and all data is scrubbed."""
         Clearing(self.snapshots, self.filling, self._engine, self._tree, self._env).start()
+        self.passwords.keep_twice()
         self.upkeep.begin(self._options.keep, self._options.scrub_seconds)
         self.governor.begin(self._options.request_budget)
 

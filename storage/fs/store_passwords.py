@@ -2,16 +2,24 @@
 what is there then.
 """
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 from storage.crypto import keys, password_slots
 from storage.crypto.keyslots import Cost, Password
+from storage.crypto.mend_keys import mend_keys
 from storage.crypto.password_slots import PasswordInfo
 from storage.env import Env
-from storage.errors import Unfinished
+from storage.errors import StorageError, Unfinished
 from storage.lsm.engine import Engine
-from storage.objects.base import ObjectStore
+from storage.objects.retry import RetryingStore
+
+MEND_PAUSE_SECONDS = 300.0
+"""Between two tries to have the keys twice, where the store refuses it."""
+
+_log = logging.getLogger("nbdserver")
 
 
 class StorePasswords:
@@ -19,7 +27,7 @@ class StorePasswords:
     the function of the same name in `storage.crypto` does.
     """
 
-    def __init__(self, engine: Engine, objects: ObjectStore, env: Env, cost: Cost) -> None:
+    def __init__(self, engine: Engine, objects: RetryingStore, env: Env, cost: Cost) -> None:
         self._engine = engine
         self._objects = objects
         self._env = env
@@ -44,6 +52,22 @@ class StorePasswords:
         await self._changed(
             partial(password_slots.remove_password, self._objects, password, label, self._env, self._cost)
         )
+
+    def keep_twice(self) -> None:
+        """From now on see to it that the keys are there twice, until they are."""
+        self._engine.background.start("copy of the keys", self._mend, on_failure=self._engine.fail)
+
+    async def _mend(self) -> None:
+        while True:
+            try:
+                number = await mend_keys(self._objects.once(), self._engine.key, self._cost.memory_kib_min)
+            except StorageError as error:
+                _log.warning("keys_not_mended", extra={"error": str(error)})
+                await asyncio.sleep(MEND_PAUSE_SECONDS)
+                continue
+            # What a change of passwords noted meanwhile is newer.
+            self._engine.keys_are(max(number, self._engine.keys_number))
+            return
 
     async def _changed(self, change: Callable[[], Awaitable[int]]) -> None:
         """Unfinished: the change is in force, and the object from before could not be deleted."""

@@ -87,7 +87,7 @@ class Engine:
         self.source = parts.source
         self.log, self.commit = parts.log, parts.commit
         self.layers, self.forest = parts.layers.by_number, parts.layers.forest
-        self.garbage = parts.garbage
+        self.garbage, self.copies = parts.garbage, parts.copies
         self._ownership = parts.ownership
         self._layers = parts.layers
         self._flush = parts.flush
@@ -192,6 +192,7 @@ class Engine:
         start = partial(self.background.start, on_failure=self.fail)
         start("memtable flushes", partial(self.flush_trigger.run, self.flush_memtable))
         start("watch for a newer writer", partial(self.manifests.watch, self.options.watch_seconds))
+        start("copies of manifests", self.copies.run)
         start("deletion of garbage", self.garbage.collect)
         start("maintenance", self.compactor.run)
         start("watch of the space", self.compactor.watch)
@@ -212,8 +213,6 @@ class Engine:
                 ) from None
             self.fail(error)
             raise
-
-    # --- the tree of names
 
     def change_tree(self, record: bytes) -> TreeChange:
         """Apply one record to the tree, now; it is durable when what this returns was awaited."""
@@ -309,6 +308,7 @@ class Engine:
                 await self.background.stop()
                 await self.flush_memtable(closing=True)
                 self.compactor.finish()
+                await self.copies.finish()
                 await self.garbage.finish()
                 self.fail(Closed("the store was closed"))
                 self.journal.close(clean=not self.writes.unlogged_bytes)

@@ -5,8 +5,6 @@ whom.
       │                    └─ bulk ──> ssts         source    frames from the store, through the cache
       ├── flush ──> ssts, manifests, index ──> garbage
       └── compactor ──> the same, and checkpoints
-
-What ends the engine, and what it is told, goes to its `Supervisor`, which is the engine itself.
 """
 
 from __future__ import annotations
@@ -34,6 +32,7 @@ from storage.lsm.index.install import Installer
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.manifest.spare_copies import SpareCopies
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.write_state import WriteState
@@ -60,7 +59,7 @@ class Supervisor(Protocol):
     """What the parts of an engine tell it, and ask of it."""
 
     def fail(self, error: BaseException) -> None:
-        """A part has failed with `error`: the engine is poisoned, and nothing is acknowledged any more."""
+        """A part has failed: the engine is poisoned, and nothing is acknowledged any more."""
 
     async def look_for_newer(self) -> None:
         """An object is missing that the manifest or the log names. Fenced: a newer writer has deleted it."""
@@ -110,6 +109,7 @@ class Parts:
     commit: GroupCommit
     layers: Layers
     garbage: Garbage
+    copies: SpareCopies
     flush: MemtableFlush
     flush_trigger: FlushTrigger
     compactor: Compactor
@@ -139,6 +139,7 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
     )
     layers = _layers(context, writes, commit, source)
     garbage = Garbage(context.single, context.env)
+    copies = SpareCopies(context.single, manifests, context.env, keep=garbage.held, discard=garbage.add)
     flush = MemtableFlush(
         layers=layers,
         writes=writes,
@@ -161,13 +162,13 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
         return manifests.number, flush.cut, writes.sequence, compactor.progress.jobs_done
 
     meter = Meter(layers, manifests, context.env, state)
-    return Parts(ownership, writes, journal, source, log, commit, layers, garbage, flush, trigger, compactor, meter)
+    begun = ownership, writes, journal, source, log, commit, layers, garbage, copies
+    return Parts(*begun, flush, trigger, compactor, meter)
 
 
 def new_sweeper(context: Context, parts: Parts) -> Sweeper:
-    """What finds the leftovers of earlier writers. Made when the log was replayed, and before a memtable is sealed: it
-    knows the SSTs that the log names. A reader's says what the next writer would find; its clock is that of the newest
-    manifest.
+    """What finds leftovers. Made when the log was replayed, and before a memtable is sealed: it knows the SSTs that the
+    log names. A reader's says what the next writer would find; its clock is that of the newest manifest.
     """
     manifests, position = context.opened.manifests, parts.log.position
     return Sweeper(
@@ -181,6 +182,7 @@ def new_sweeper(context: Context, parts: Parts) -> Sweeper:
         listed=lambda: named_by(manifests),
         named=named_by(manifests, parts.writes.memtable.ssts),
         below=lambda: (manifests.manifest.replay, position.fences),
+        spare=lambda: (manifests.number, manifests.manifest.keys),
         leftover_seconds=context.options.leftover_seconds,
     )
 
@@ -324,10 +326,8 @@ def _layers(context: Context, writes: WriteState, commit: GroupCommit, source: F
 
 def numbers(parts: Parts, manifests: Manifests, env: Env) -> EngineNumbers:
     """What the engine counts, taken in one step of the event loop."""
-    position = parts.log.position
-    log = position.snapshot()
-    ssts, used = parts.meter.ssts(), parts.meter.usage
-    oldest = parts.commit.oldest()
+    position, oldest = parts.log.position, parts.commit.oldest()
+    log, ssts, used = position.snapshot(), parts.meter.ssts(), parts.meter.usage
     return EngineNumbers(
         unlogged_bytes=parts.writes.unlogged_bytes,
         unlogged_seconds=0.0 if oldest is None else round(env.monotonic() - oldest, 3),

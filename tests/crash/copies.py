@@ -196,9 +196,9 @@ def cut(sample: Sample, chance: random.Random) -> Copy:
         kept = kept[::-1] if how == "reversed" else chance.sample(kept, len(kept)) if how == "shuffled" else kept
         kept = kept[: chance.randrange(len(kept) + 1)]
     elif how in ("folder by folder", "folders"):
-        folders = chance.sample(["compacted", "keys", "manifest", "wal"], 4)
+        folders = chance.sample(["compacted", "keys", "manifest", "spare", "wal"], 5)
         if how == "folders":
-            folders = folders[: chance.randrange(1, 5)]
+            folders = folders[: chance.randrange(1, 6)]
         kept = [name for folder in folders for name in names if name.startswith(folder + "/")]
         if how == "folder by folder":
             kept = kept[: chance.randrange(len(kept) + 1)]
@@ -211,6 +211,7 @@ def cut(sample: Sample, chance: random.Random) -> Copy:
     else:
         manifests = [name for name in names if name.startswith("manifest/")]
         gone = set(manifests[chance.randrange(len(manifests)) :])
+        gone |= {name for name in names if name.startswith("spare/") and chance.random() < 0.7}
         share = chance.choice([0.0, 0.1, 0.5])
         kept = [name for name in names if name not in gone and (chance.random() >= share or name == KEYS_NAME)]
     return Copy(how, frozenset(kept))

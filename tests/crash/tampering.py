@@ -93,7 +93,7 @@ class StoreAtRest:
     def objects(self) -> list[str]:
         """Names of the objects in the store, as docs/format.md lays them out; temporary files are none."""
         found = (path.relative_to(self.root) for path in self.root.rglob("*.*") if path.is_file())
-        return sorted(str(name) for name in found if name.parts[0] in {"keys", "manifest", "wal", "compacted"})
+        return sorted(str(name) for name in found if name.parts[0] in {"keys", "manifest", "spare", "wal", "compacted"})
 
     def restore(self) -> None:
         """Undo the last damage, and what the host remembered of it."""
@@ -140,7 +140,7 @@ class StoreAtRest:
 
     def cuts_losses_and_swaps(self) -> Iterator[Damage]:
         """The first, a middle and the last object of each kind: cut short, emptied, lost, exchanged."""
-        for kind in ("keys", "manifest", "wal", "compacted"):
+        for kind in ("keys", "manifest", "spare", "wal", "compacted"):
             names = [name for name in self.objects() if name.startswith(kind + "/")]
             for name in sorted({names[0], names[len(names) // 2], names[-1]}):
                 path = self.root / name

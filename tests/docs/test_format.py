@@ -170,7 +170,7 @@ def test_the_reader_notices_a_flipped_bit(running: Server, local_store: StoreUnd
         except ValueError:
             noticed[kind] = noticed.get(kind, 0) + 1
         path.write_bytes(whole)
-    assert set(noticed) == {"keys", "manifest", "wal", "compacted"}
+    assert set(noticed) == {"keys", "manifest", "spare", "wal", "compacted"}
     compare(FormatReader(folder, host.password.encode()), "disk", content)
 
 

@@ -128,7 +128,7 @@ async def make(golden: Path) -> None:
         await maker.maintained()
         await maker.in_the_log()
         shutil.rmtree(golden, ignore_errors=True)
-        for part in ("keys", "manifest", "wal", "compacted"):
+        for part in ("keys", "manifest", "spare", "wal", "compacted"):
             shutil.copytree(maker.folder / "store" / part, golden / "store" / part)
     disks = {
         name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -118,7 +118,7 @@ def test_every_byte_of_a_store_is_accounted_for(server: Server, objects: Objects
     assert server.stop() == 0
     objects.write("compacted/Thumbs.db", b"of another program")
     accounts = check(server)["accounts"]
-    names = [name for kind in ("keys/", "manifest/", "wal/", "compacted/") for name in objects.names(kind)]
+    names = [name for kind in ("keys/", "manifest/", "spare/", "wal/", "compacted/") for name in objects.names(kind)]
     assert sum(account["objects"] for account in accounts.values()) == len(names)
     assert sum(account["bytes"] for account in accounts.values()) == sum(len(objects.read(name)) for name in names)
     assert accounts["of other programs"] == {"objects": 1, "bytes": 18}
@@ -162,13 +162,16 @@ def test_what_keeps_a_store_from_opening_is_a_finding(server: Server, objects: O
     assert server.stop() == 0
     for name in (objects.names("compacted/")[0], objects.names("manifest/")[-1]):
         kept = objects.read(name)
+        copy = name.replace("manifest/", "spare/")
         objects.delete(name)
+        objects.delete(copy)
         found = check(server, status=EXIT_CORRUPT)["findings"]
         assert name in {finding["object"] for finding in found} or name.startswith("manifest/")
         objects.write(name, kept[:-7])
         found = check(server, status=EXIT_CORRUPT)["findings"]
         assert name in {finding["object"] for finding in found}
         objects.write(name, kept)
+        objects.write(copy, kept)
     assert check(server)["findings"] == []
 
 

@@ -54,15 +54,13 @@ def check(server: Server) -> None:
         assert client.read(0, 8192) == BLOCK * 2
 
 
-@pytest.mark.parametrize("lost", [["manifest"], ["manifest", "wal"], ["manifest", "compacted"], ["keys"]])
-def test_a_store_without_a_folder_is_no_empty_store(
-    store: Path, elsewhere: Host, server: Server, lost: list[str]
-) -> None:
-    for folder in lost:
+@pytest.mark.parametrize("lost", ["manifest", "manifest wal", "manifest compacted", "keys"])
+def test_a_store_without_a_folder_is_no_empty_store(store: Path, elsewhere: Host, server: Server, lost: str) -> None:
+    for folder in (*lost.split(), "spare"):
         shutil.rmtree(store / folder)
     before = contents(store)
     for _ in range(2):
-        with pytest.raises(NotListening, match=rf"{lost[0]}/ is damaged") as refused:
+        with pytest.raises(NotListening, match=rf"{lost.split()[0]}/ is damaged") as refused:
             server.start()
         assert refused.value.status == EXIT_CORRUPT
         server.process = None
@@ -74,7 +72,8 @@ def test_a_copy_with_an_older_manifest_is_refused_and_keeps_its_data(store: Path
     manifests = sorted((store / "manifest").iterdir())
     for manifest in manifests[1:]:
         manifest.unlink()
-    shutil.rmtree(store / "wal")
+    for folder in ("wal", "spare"):
+        shutil.rmtree(store / folder)
     before = contents(store)
     with pytest.raises(NotListening, match=r"compacted/\w+\.sst was made when the log was acknowledged") as refused:
         server.start()
@@ -91,7 +90,7 @@ def test_names_of_others_are_passed_over(store: Path, server: Server) -> None:
     and at the next start.
     """
     newest = max(int(path.name.split(".")[0]) for path in (store / "manifest").iterdir())
-    foreign = [f"{folder}/{name}" for folder in ("keys", "manifest", "wal", "compacted") for name in FOREIGN]
+    foreign = [f"{folder}/{name}" for folder in ("keys", "manifest", "spare", "wal", "compacted") for name in FOREIGN]
     foreign += [f"{manifest_name(newest + ahead)}.1a2b3c.partial" for ahead in range(5)]
     foreign += ["keys/00000000000000000002.keys.1a2b3c.partial", "~mine/0", "lost+found"]
     (store / "~mine").mkdir()

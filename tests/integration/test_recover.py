@@ -246,7 +246,7 @@ def test_what_it_refuses(local_store: StoreUnderTest, host: Host, work: Path) ->
     (work / "image").write_text("precious")
     assert "exists" in refused(1, "export", "vol1", str(work / "image"))
     assert (work / "image").read_text() == "precious"
-    for manifest in folder.glob("manifest/*"):
+    for manifest in (*folder.glob("manifest/*"), *folder.glob("spare/*.manifest")):
         manifest.unlink()
     assert "there is no manifest: this is a part of a store" in refused(CORRUPT, "list")
     assert "holds no store" in recover(work, "list").stderr

@@ -15,7 +15,7 @@ from tests.support.stores import StoreUnderTest
 
 pytestmark = pytest.mark.integration
 
-ORDER = ("keys", "manifest", "wal", "compacted")
+ORDER = ("keys", "spare", "manifest", "wal", "compacted")
 SECTOR = 4096
 SECTORS = 512
 FILLER = 1 << 20

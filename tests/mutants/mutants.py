@@ -9,6 +9,7 @@ from tests.mutants.mutants_of_budget import BUDGET
 from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
+from tests.mutants.mutants_of_copies import COPIES
 from tests.mutants.mutants_of_dashboard import DASHBOARD
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
@@ -289,6 +290,7 @@ MUTANTS = [
     *BUDGET,
     *CLIENTS,
     *COMMANDS,
+    *COPIES,
     *DASHBOARD,
     *MAINTENANCE,
     *OPENING,

@@ -207,14 +207,16 @@ MAINTENANCE = [
     Mutation(
         "a damaged manifest: the one before counts",
         "storage/lsm/manifest/manifest_store.py",
-        "                number, (manifest, tag) = await self._read_from(number, size)\n",
+        "                number, found = await self._read_from("
+        "number, listed[number].size if number in listed else None)\n",
         "                try:\n"
-        "                    number, (manifest, tag) = await self._read_from(number, size)\n"
+        "                    number, found = await self._read_from("
+        "number, listed[number].size if number in listed else None)\n"
         "                except Corrupt:\n"
         "                    number -= 1\n"
-        "                    there = number in listed\n"
-        "                    manifest, tag = "
-        "await self._read(number, listed[number].size) if there else (EMPTY, NO_LINK)\n",
+        "                    found = FoundManifest(EMPTY, NO_LINK)\n"
+        "                    if number in listed:\n"
+        "                        found = await self._reader().read(number, None)\n",
     ),
     Mutation(
         "a damaged tree counts as none",

@@ -43,6 +43,7 @@ MUST_HAPPEN = (
     "refused for what is spoiled: index, flip",
     "opened with what is spoiled: log, missing",
     "opened with what is spoiled: manifest, missing",
+    *(f"opened with what is spoiled: manifest, {way}, with its copy" for way in ("flip", "missing")),
     *(f"opened with what is spoiled: {NOT_NEEDED}, {way}" for way in WAYS),
 )
 """What a run of many worlds must have seen, or its faults have no teeth: each happens in one of twenty at least."""

@@ -8,6 +8,9 @@ manifest, a fence that the log has left behind, what nothing names): the opening
 
 Where an object is gone, what is left may be an older state of the store, whole by itself: the end of a log that nothing
 else speaks of, the newest manifest. Then the opening is refused, or shows a state that there was.
+
+The newest manifest has a copy, unless its writer has only just committed it. With that, damage and loss of the manifest
+are noticed by nobody: the opening shows everything.
 """
 
 import random
@@ -18,7 +21,16 @@ from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Uns
 from storage.format.blocks import SstRef
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header, open_object
 from storage.format.manifest import Manifest, decode
-from storage.format.names import MANIFESTS, WALS, manifest_name, manifest_number, sst_name, wal_name, wal_number
+from storage.format.names import (
+    MANIFESTS,
+    WALS,
+    manifest_name,
+    manifest_number,
+    spare_manifest_name,
+    sst_name,
+    wal_name,
+    wal_number,
+)
 from storage.format.wal import WINDOW
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from tests.simulation.disk_history import Violation
@@ -127,6 +139,8 @@ def spoil(objects: Mapping[str, bytes], chance: random.Random) -> Spoiled | None
         del changed[name]
     else:
         unreadable[name] = chance.choice([Unavailable(f"{name}: a sector is bad"), AccessDenied(f"{name} is archived")])
+    if part == "manifest" and way != "unreadable" and spare_manifest_name(needed.newest) in objects:
+        return Spoiled(part, f"{way}, with its copy", name, changed, unreadable, must_refuse=False, may_be_older=False)
     older = way == "missing" and (part == "manifest" or (part == "log" and not _is_known(objects, manifest, name)))
     return Spoiled(part, way, name, changed, unreadable, part != NOT_NEEDED and not older, older)
 

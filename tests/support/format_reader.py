@@ -72,6 +72,16 @@ class FormatReader(BlockReader):
         if self.manifest[8] is not None:
             self._read_tree(self.manifest[8])
         self._replay(replay_tag)
+        self._check_copies()
+
+    def _check_copies(self) -> None:
+        """The copy of the newest of a kind is the same bytes, and there is none of a higher number."""
+        for folder, suffix in ("keys", ".keys"), ("manifest", ".manifest"):
+            newest = self._highest(f"{folder}/")
+            copies = [name for name in self.names if name.startswith("spare/") and name.endswith(suffix)]
+            check(all(int(name[6:26]) <= newest for name in copies), "a copy is newer than what it is a copy of")
+            if (copy := f"spare/{newest:020}{suffix}") in copies:
+                check(self._read(copy) == self._read(f"{folder}/{newest:020}{suffix}"), "a copy differs")
 
     def _highest(self, prefix: str) -> int:
         return max(int(name[len(prefix) :][:20]) for name in self.names if name.startswith(prefix))

@@ -37,6 +37,12 @@ def engine_of(store: Store) -> Engine:
     return store._engine
 
 
+async def at_rest(store: Store) -> None:
+    """Return when what a commit leaves to be done behind it is done: its copy is there, and its garbage is gone."""
+    await store._engine.copies.settled()
+    await store._engine.garbage.delete_now()
+
+
 def tree_of(store: Store) -> NameTree:
     """The tree of names of a store."""
     return store._tree

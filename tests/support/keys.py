@@ -44,7 +44,7 @@ def prepare(location: str, variables: Mapping[str, str], password: str) -> None:
 
 
 def _into_folder(folder: Path, password: str) -> None:
-    if any(folder.glob(f"{keys.KEYS_PREFIX}*")):
+    if any(folder.glob(f"{keys.KEYS_PREFIX}*")) or any(folder.glob("spare/*.keys")):
         return
     env = RealEnv()
 
@@ -66,7 +66,7 @@ def _into_bucket(bucket: str, prefix: str, variables: Mapping[str, str], passwor
         secure=False,
         http_client=PoolManager(timeout=10, retries=False),
     )
-    if any(client.list_objects(bucket, prefix=f"{prefix}/{keys.KEYS_PREFIX}")):
+    if any(any(client.list_objects(bucket, prefix=f"{prefix}/{part}")) for part in (keys.KEYS_PREFIX, "spare/")):
         return
     env = RealEnv()
 

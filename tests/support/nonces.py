@@ -46,6 +46,7 @@ class Nonces:
         """An object is on its way to the store. NonceRepeated; an object that was sent before may be sent again."""
         if content[:8] != MAGIC or len(content) < HEADER_BYTES or content[10] == KEYS:
             return
+        name = name.replace("spare/", "manifest/", 1)  # a copy is the same object once more
         self._use(content[32:48], name, content)
         for start, end in self._sealed(name, content):
             nonce = content[start : start + NONCE_BYTES]

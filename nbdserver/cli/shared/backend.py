@@ -212,11 +212,12 @@ def without_opening(place: Place, check: CheckOptions, tell: Callable[[Line], No
 
 
 def is_there(location: str) -> bool:
-    """Whether there are keys at a place, and so a store. Unavailable: it does not answer."""
+    """Whether there are keys at a place, or their copy, and so a store. Unavailable: it does not answer."""
     from storage.crypto.keys import KEYS_PREFIX
+    from storage.crypto.spare_keys import copies
 
     async def ask(objects: RetryingStore, _: Env) -> bool:
-        return bool(await objects.list(KEYS_PREFIX, "", 1))
+        return bool(await objects.list(KEYS_PREFIX, "", 1) or await copies(objects))
 
     return without_keys(location, "its keys", ask)
 

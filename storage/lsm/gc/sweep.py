@@ -10,6 +10,9 @@ Three rules, and each has to allow it:
 
 The store's clock is told by what it says of this writer's take-over manifest, and goes on with this host's monotonic
 clock, which measures how long something took and is not asked what time it is. What is swept is said in the log.
+
+Copies of manifests and keys that are not the newest any more need none of the rules: nothing reads them, whatever is
+missing elsewhere. What is newer than this writer knows of is left alone.
 """
 
 import asyncio
@@ -21,9 +24,10 @@ from dataclasses import dataclass, field
 from storage.bucket.listing import list_all_ssts, list_log, list_manifests
 from storage.bucket.named_ssts import NamedSsts, RollCall
 from storage.bucket.outage import REFUSALS
+from storage.crypto.spare_keys import spare_keys_number
 from storage.env import Env, epoch_of
 from storage.errors import NotFound
-from storage.format.names import sst_name
+from storage.format.names import SPARES, spare_manifest_number, sst_name
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.options import LEFTOVER_SECONDS_MIN
 from storage.lsm.recovery.completeness import acknowledged_by
@@ -64,12 +68,14 @@ class Sweeper:
         named: NamedSsts,
         listed: Callable[[], NamedSsts],
         below: Callable[[], tuple[int, Collection[int]]],
+        spare: Callable[[], tuple[int, int]],
         leftover_seconds: float = LEFTOVER_SECONDS_MIN,
     ) -> None:
         """`store` tries each request once: a leftover that cannot be read keeps no others. `takeover` is the number of
         the writer's first manifest, `fence` that of its fence; `named` are the SSTs that manifest and log named when it
         opened. `listed` gives those that the manifest names now, with their sizes in bytes; `below` gives the replay
-        point and all fences as they are now. What lies there for less than `leftover_seconds` is young.
+        point and all fences as they are now, `spare` the number of the newest manifest, and of the keys that it knows.
+        What lies there for less than `leftover_seconds` is young.
         """
         self._store = store
         self._garbage = garbage
@@ -82,7 +88,7 @@ class Sweeper:
         self._listed = listed
         self.lost: list[str] = []
         """What the manifest names and the store does not have, or not as it was written: a sentence for each."""
-        self._below = below
+        self._below, self._spare = below, spare
         self._leftover_seconds = leftover_seconds
         self._began = env.monotonic()
         self._clock: float | None = None
@@ -101,6 +107,7 @@ class Sweeper:
         not deleted yet to the next sweep.
         """
         found = await self.find()
+        self._garbage.add(await self.dead_copies())
         if found.old:
             names = [info.name for info in found.old]
             self._garbage.add(names)
@@ -176,3 +183,14 @@ class Sweeper:
         for number, info in (await list_log(self._store)).items():
             if number < replay and number not in kept:
                 (found.old if self._is_old(info) else found.young).append(info)
+
+    async def dead_copies(self) -> list[str]:
+        """Copies of older manifests, and of keys that older passwords open: they landed late, or a crash left them."""
+        infos = await self._store.list(SPARES)
+        manifest, keys = self._spare()  # now: what was listed may be older, and is never newer
+        dead = []
+        for info in infos:
+            number, of_keys = spare_manifest_number(info.name), spare_keys_number(info.name)
+            if (number is not None and number < manifest) or (of_keys is not None and of_keys < keys):
+                dead.append(info.name)
+        return dead

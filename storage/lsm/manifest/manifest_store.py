@@ -4,30 +4,34 @@ A commit creates the next number and nothing else; whoever finds that number tak
 stops. After each commit, before anything is deleted on its strength, the list above it is looked at: anything there,
 stop. Take-over manifests are never deleted, since a stalled writer must collide with one for ever; of the others the
 newest 16 stay.
+
+The newest manifest has a copy (`spare_copies`), which is read where its object is damaged or gone (`read_manifest`).
+Whoever takes the store over puts one that is gone back first.
 """
 
 import asyncio
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from storage.bucket.create_once import Taken, create_once, pauses
-from storage.bucket.listing import list_manifests
+from storage.bucket.listing import list_manifests, list_manifests_and_copies
 from storage.bucket.missing import get_despite_missing
-from storage.bucket.whole import read_whole
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
 from storage.errors import BrokenInvariant, Corrupt, Fenced, NotFound, Unavailable
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Trailer, open_trailer
-from storage.format.envelope import NO_LINK, Header, ObjectKind, open_object, seal_object
-from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, decode, encode, merged
+from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
+from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, encode, merged
 from storage.format.names import manifest_name, sst_name
-from storage.format.sizes import MANIFEST_BYTES_MAX
 from storage.format.sst_list import NO_SSTS, SstList
+from storage.lsm.manifest.read_manifest import FoundManifest, FromCopy, ManifestReader, NewerManifest
 from storage.lsm.options import EngineOptions
 from storage.objects.base import ObjectStore
 
-_KINDS = (ObjectKind.MANIFEST,)
+_log = logging.getLogger("nbdserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,6 @@ class SealedManifest:
     manifest: Manifest
     content: bytes
     tag: bytes
-
-
-class _Newer(Exception):
-    """There is a newer manifest than the one that is being read."""
 
 
 class Manifests:
@@ -77,6 +77,14 @@ class Manifests:
         self.sole_at: float | None = None
         """When this was the newest manifest of all, by the monotonic clock: the last look that would have found the
         manifest of another writer, and found none, began then. None: nobody has looked."""
+        self.from_copy: FromCopy | None = None
+        """Not None: the newest manifest was read from its copy."""
+        self.copies: list[int] = []
+        """Numbers of the copies that lay there when the newest manifest was read."""
+        self.uncopied: SealedManifest | None = None
+        """The newest manifest that this writer won, until it has a copy. A lost race leaves nothing here."""
+        self.on_won: Callable[[], None] = lambda: None
+        """Told when that is another one."""
 
     def use(self, store: ObjectStore) -> None:
         """From now on speak to the same store through `store` (opening has a deadline, running has none)."""
@@ -89,32 +97,30 @@ class Manifests:
         """
         for pause in pauses():
             await asyncio.sleep(pause)
-            listed = await list_manifests(self._store)
-            number = max(listed, default=0)
-            size = listed[number].size if number else 0
+            listed, copies = await list_manifests_and_copies(self._store)
+            number = max([*listed, *copies], default=0)
             try:
-                number, (manifest, tag) = await self._read_from(number, size)
-            except NotFound:
+                number, found = await self._read_from(number, listed[number].size if number in listed else None)
+                checkpoint = found.manifest.checkpoint
+                trailer = None if checkpoint is None else await self._read_trailer(checkpoint, number)
+            except (NotFound, NewerManifest):
                 continue
-            try:
-                trailer = None if manifest.checkpoint is None else await self._read_trailer(manifest.checkpoint, number)
-            except _Newer:
-                continue
-            self._listed = list(listed)
-            self.number, self.manifest, self.tag = number, manifest, tag
+            self._listed, self.copies = list(listed), list(copies)
+            self.number, self.manifest, self.tag, self.from_copy = number, found.manifest, found.tag, found.from_copy
             self.trailer = trailer
             self.merged_ssts = NO_SSTS if trailer is None else trailer[1].ssts
             return
         raise Unavailable(f"{self._store.url} lists manifests that are gone when they are read")
 
-    async def _read_from(self, number: int, size: int) -> tuple[int, tuple[Manifest, bytes]]:
+    async def _read_from(self, number: int, size: int | None) -> tuple[int, FoundManifest]:
         """The newest manifest and its number, which is `number` or above: a listing may be old, and the next number
         tells. That is asked for while this one is read.
         """
+        reader = self._reader()
         while True:
-            reading = asyncio.ensure_future(self._read(number, size))
+            reading = asyncio.ensure_future(reader.read(number, size))
             try:
-                found = await self._size(number + 1)
+                found = await reader.size(number + 1)
                 if found is None:
                     return number, await reading
             finally:
@@ -122,28 +128,22 @@ class Manifests:
                 await asyncio.gather(reading, return_exceptions=True)
             number, size = number + 1, found
 
+    def _reader(self) -> ManifestReader:
+        return ManifestReader(self._store, self._cipher, self._store_id, self._env)
+
     async def _size(self, number: int) -> int | None:
-        """Bytes of a manifest; None if it is not there."""
-        try:
-            return (await self._store.head(manifest_name(number))).size
-        except NotFound:
-            return None
+        return await self._reader().size(number)
 
     async def _read_trailer(self, ref: SstRef, number: int) -> tuple[Header, Trailer]:
-        """What a checkpoint says of itself. Corrupt: it is missing or damaged. _Newer: manifest `number`, which names
-        it, is not the newest any more.
+        """What a checkpoint says of itself. Corrupt: it is missing or damaged. NewerManifest: manifest `number`, which
+        names it, is not the newest any more.
         """
         name = sst_name(ref.id)
-
-        async def look() -> None:
-            if await list_manifests(self._store, above=number):
-                raise _Newer
-
         try:
             end = await get_despite_missing(
                 self._store,
                 lambda: self._store.get(name, ref.index_offset, ref.size - ref.index_offset),
-                on_missing=look,
+                on_missing=lambda: self._reader().check_newest(number),
             )
         except NotFound:
             raise Corrupt(name, "it is missing, though the manifest names it") from None
@@ -162,28 +162,6 @@ class Manifests:
         been deleted.
         """
         return [self.merged_ssts[position - 1] for position in self.manifest.gone]
-
-    async def _read(self, number: int, size: int) -> tuple[Manifest, bytes]:
-        if not number:
-            return EMPTY, NO_LINK
-        name = manifest_name(number)
-        raw = await read_whole(
-            self._store,
-            name,
-            size,
-            limit=MANIFEST_BYTES_MAX,
-            cipher=self._cipher,
-            store_id=self._store_id,
-            kinds=_KINDS,
-            number=number,
-            env=self._env,
-        )
-
-        def open_it() -> tuple[Manifest, bytes]:
-            _, body, tag = open_object(self._cipher, name, raw, store_id=self._store_id, kinds=_KINDS, number=number)
-            return decode(name, body), tag
-
-        return await self._env.run("codec", open_it)
 
     @property
     def incarnation(self) -> bytes:
@@ -207,11 +185,35 @@ class Manifests:
         async with self._committing:
             if table is not None:
                 check_table(self.manifest, self.merged_ssts, table)
-            if not await self.create(await self.seal(manifest)):
+            sealed = await self.seal(manifest)
+            if not await self.create(sealed):
                 raise Fenced
             if table is not None:
                 self.merged_ssts = table
             await self._look()
+            self.won(sealed)
+
+    def won(self, sealed: SealedManifest) -> None:
+        """This manifest is the newest, and its copy may be written."""
+        self.uncopied = sealed
+        self.on_won()
+
+    async def put_back(self) -> None:
+        """If the newest manifest was gone, and read from its copy, it is there again under its own name: whoever had a
+        PUT of that number on its way meets it, as if it had never been gone. Fenced: another one was quicker.
+
+        A crash in here leaves it gone or there, and the copy as it was.
+        """
+        if self.from_copy is None or self.from_copy.missing is None:
+            return
+        name = manifest_name(self.number)
+        try:
+            await create_once(self._store, name, self.from_copy.missing, on_gone=self._look)
+        except Taken:
+            raise Fenced(f"another server wrote {name}, which was missing, at this very moment: try again") from None
+        self.from_copy = None
+        self._listed.append(self.number)
+        _log.warning("manifest_put_back", extra={"object": name})
 
     async def seal(self, manifest: Manifest) -> SealedManifest:
         """The bytes of the next manifest, bound to its number: made in a thread, since it may list 100,000 SSTs."""
@@ -244,7 +246,7 @@ class Manifests:
             await create_once(self._store, manifest_name(sealed.number), sealed.content, on_gone=self._look)
         except Taken:
             return False
-        self.number, self.manifest, self.tag = sealed.number, sealed.manifest, sealed.tag
+        self.number, self.manifest, self.tag, self.from_copy = sealed.number, sealed.manifest, sealed.tag, None
         self._listed.append(sealed.number)
         return True
 

@@ -248,6 +248,7 @@ class Opener:
             if self.host is not None:
                 carried = await self.env.run("store", self._carry, self.host, manifests)
             whole = not terms.breaks and (manifests.manifest.closed or (carried is not None and carried.found))
+            await manifests.put_back()
             sealed = await manifests.seal(self._takeover(manifests, view, nothing_lost=whole, adopted=terms.adopted))
             if self.host is not None:
                 named = None if carried is None else carried.id
@@ -256,6 +257,7 @@ class Opener:
                 if await manifests.create(sealed):
                     if lock is not None:
                         await self.env.run("store", lock.confirm)
+                    manifests.won(sealed)
                     if self.taken is not None:
                         self.taken(manifests)
                     return Claim(lock, carried)

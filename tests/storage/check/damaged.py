@@ -29,6 +29,8 @@ async def maintained(seed: int = 3) -> World:
     await disk.crash()
     disk.layer.write(5 * SECTOR, b"the log" * 100)
     await durable(disk.engine, disk.layer)
+    await disk.engine.copies.settled()
+    await disk.engine.garbage.finish()
     await world.crash(disk.engine)
     return world
 

@@ -13,7 +13,16 @@ FIRST = "keys/00000000000000000001.keys"
 
 
 async def names(store: MemoryStore) -> list[str]:
-    return [info.name for info in await store.list("")]
+    """The names of all keys objects. No copy is there of another one."""
+    found = [info.name for info in await store.list("")]
+    own = [name for name in found if not name.startswith("spare/")]
+    assert {name.replace("spare/", "keys/") for name in found if name not in own} <= set(own)
+    return own
+
+
+async def alone(store: MemoryStore) -> None:
+    """The keys have no copy any more."""
+    await store.delete([info.name for info in await store.list("spare/")])
 
 
 # What follows was made by somebody who also repairs the checksum: where it can be known, it is damage.

@@ -26,6 +26,7 @@ from tests.storage.crypto.key_samples import (
     OLD,
     OTHER,
     SLOT_BYTES,
+    alone,
     slot,
     with_checksum,
 )
@@ -49,6 +50,7 @@ async def test_every_flipped_bit_is_damage(env: RealEnv) -> None:
 
 async def test_every_truncation_and_an_extra_byte_are_damage(store: MemoryStore, env: RealEnv) -> None:
     await create(store, OLD, env, CHEAP)
+    await alone(store)
     data = await store.get(FIRST)
     for size in range(len(data)):
         await store.put(FIRST, data[:size])
@@ -96,6 +98,7 @@ async def test_what_cannot_be_read_is_not_passed_over_for_an_older_object(
 
 async def test_a_newer_format_is_named(store: MemoryStore, env: RealEnv) -> None:
     await create(store, OLD, env, CHEAP)
+    await alone(store)
     data = bytearray(await store.get(FIRST))
     data[8] = 2
     await store.put(FIRST, data)
@@ -109,6 +112,7 @@ async def test_a_newer_format_is_named(store: MemoryStore, env: RealEnv) -> None
 async def test_every_forged_byte_is_noticed(store: MemoryStore, env: RealEnv, at: int) -> None:
     """With the right password. Salt, check value and cost read as a wrong password: that nobody can know."""
     await create(store, OLD, env, CHEAP)
+    await alone(store)
     data = bytearray(await store.get(FIRST))
     data[at] ^= 1
     await store.put(FIRST, with_checksum(data[:-32]))
@@ -148,6 +152,7 @@ async def test_a_slot_cannot_be_added_or_dropped(store: MemoryStore, env: RealEn
 
 async def test_a_slot_of_another_store_does_not_fit(store: MemoryStore, env: RealEnv) -> None:
     await create(store, OLD, env, CHEAP)
+    await alone(store)
     mine = await store.get(FIRST)
     foreign_store = MemoryStore()
     await create(foreign_store, OLD, env, CHEAP)
@@ -160,6 +165,7 @@ async def test_a_slot_of_another_store_does_not_fit(store: MemoryStore, env: Rea
 @pytest.mark.parametrize("count", [0, 17, 255])
 async def test_the_number_of_slots_is_bounded(store: MemoryStore, env: RealEnv, count: int) -> None:
     await create(store, OLD, env, CHEAP)
+    await alone(store)
     data = await store.get(FIRST)
     forged = data[:35] + bytes([count]) + data[HEADER_BYTES : HEADER_BYTES + SLOT_BYTES] * count
     forged = with_checksum(forged + data[-64:-32])
@@ -230,6 +236,7 @@ async def test_a_cheap_slot_is_refused_outside_of_tests(store: MemoryStore, env:
 
 async def test_an_unknown_password_function_is_named(store: MemoryStore, env: RealEnv) -> None:
     await create(store, OLD, env, CHEAP)
+    await alone(store)
     data = await store.get(FIRST)
     await store.put(FIRST, with_checksum(data[: HEADER_BYTES + 2] + b"\x02" + data[HEADER_BYTES + 3 : -32]))
     with pytest.raises(Unsupported, match="password function"):
@@ -238,6 +245,7 @@ async def test_an_unknown_password_function_is_named(store: MemoryStore, env: Re
 
 async def test_another_kind_of_object_is_refused(store: MemoryStore, env: RealEnv) -> None:
     await create(store, OLD, env, CHEAP)
+    await alone(store)
     data = await store.get(FIRST)
     await store.put(FIRST, with_checksum(data[:10] + b"\x02" + data[11:-32]))
     with pytest.raises(Corrupt, match="kind 2"):

@@ -26,8 +26,10 @@ CRASH_POINTS = [
     ("get", "before", 1, OLD),
     ("create", "before", 1, OLD),
     ("create", "after", 1, NEW),
-    ("list", "before", 2, NEW),
-    ("list", "before", 3, NEW),
+    ("list", "before", 2, OLD),
+    *(("list", "before", nth, NEW) for nth in range(3, 9)),
+    ("create", "before", 2, NEW),
+    ("create", "after", 2, NEW),
     ("delete", "before", 1, NEW),
     ("delete", "after", 1, NEW),
 ]

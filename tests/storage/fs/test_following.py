@@ -16,7 +16,7 @@ from storage.fs.following import Follower, open_follower
 from storage.fs.store import Store
 from storage.lsm.recovery.anchor import HostState
 from tests.storage.fs.places import DATA, MIB, PASSWORD, Place, contents, kill
-from tests.support.inside import engine_of
+from tests.support.inside import at_rest, engine_of
 from tests.support.waiting import until
 
 BLOCK = 256 * 1024
@@ -207,6 +207,7 @@ async def test_so_many_views_and_no_more(place: Place) -> None:
 
 async def test_it_takes_and_changes_nothing(place: Place) -> None:
     store = await written(place)
+    await at_rest(store)
     before = place.files()
     async with followed(place) as follower:
         for refused in (

@@ -22,7 +22,7 @@ from storage.objects.local import LocalStore
 from tests.simulation.virtual import in_virtual_time
 from tests.storage.fs.places import contents
 from tests.storage.fs.snapshots.test_clearing import DAY, Clock
-from tests.support.inside import engine_of
+from tests.support.inside import at_rest, engine_of
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -62,6 +62,7 @@ class Place:
                     store.device(name).write(4 * KIB * draw.randrange(SIZE // 4 // KIB), draw.randbytes(4 * KIB))
                 store.device(name).write(BLOCK * draw.randrange(8), draw.randbytes(BLOCK * 4))
                 await store.maintenance.flush()
+        await at_rest(store)
         return store, await contents(store.device("a"))
 
 
@@ -195,6 +196,7 @@ async def test_a_dry_run_deletes_no_leftover(tmp_path: Path, monkeypatch: pytest
     now = msgspec.structs.replace(place.options.engine, leftover_seconds=0.0)
     place.options = replace(place.options, engine=now)
     store = await place.open()
+    await at_rest(store)
     plan = await store.maintenance.collect(dry_run=True)
     assert plan.leftovers > 0
     assert (plan.waiting, plan.deleted) == (0, 0)

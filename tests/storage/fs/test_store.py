@@ -11,7 +11,7 @@ from storage.format.frame import SECTOR_BYTES
 from storage.fs.store import Store
 from storage.lsm.read.extents import ExtentState
 from tests.storage.fs.places import DATA, MIB, PASSWORD, Place, contents, kill
-from tests.support.inside import engine_of
+from tests.support.inside import at_rest, engine_of
 
 
 async def test_a_new_store_has_nothing_and_keeps_what_is_written(place: Place) -> None:
@@ -129,7 +129,8 @@ async def test_a_password_change_changes_one_object_and_no_data(place: Place) ->
     store = await place.open(b"new")
     assert await contents(store.device("a"), 0, len(DATA)) == DATA
     await store.close()
-    (place.folder / "keys" / "00000000000000000002.keys").unlink()
+    for folder in ("keys", "spare"):
+        (place.folder / folder / "00000000000000000002.keys").unlink()
     (place.folder / "keys" / "00000000000000000001.keys").write_bytes(old_keys)
     with pytest.raises(Corrupt, match="older password was put back"):
         await place.open()
@@ -140,6 +141,7 @@ async def test_a_reader_takes_nothing_and_changes_nothing(place: Place) -> None:
     await store.create_device("a", MIB)
     store.device("a").write(0, DATA)
     await store.flush()
+    await at_rest(store)
     before = place.files()
     reader = await place.reader()
     device = reader.device("")

@@ -14,6 +14,7 @@ async def test_data_without_keys_is_not_taken_for_an_empty_place(place: Place) -
     keys = place.folder / "keys" / "00000000000000000001.keys"
     content = keys.read_bytes()
     keys.unlink()
+    (place.folder / "spare" / keys.name).unlink()
     before = place.files()
     for opening in (place.open(create=True), place.open(create=True, accept_rollback=True), place.open()):
         with pytest.raises(Corrupt, match="restore the keys"):

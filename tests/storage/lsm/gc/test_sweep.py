@@ -8,6 +8,7 @@ import pytest
 
 from storage.bucket.named_ssts import NamedSsts
 from storage.crypto.cipher import PREFIX_BYTES
+from storage.crypto.spare_keys import spare_keys_name
 from storage.env import object_id
 from storage.errors import AccessDenied, StorageError, Unavailable
 from storage.format.envelope import Header, ObjectKind
@@ -16,6 +17,7 @@ from storage.format.names import (
     WALS,
     manifest_name,
     manifest_number,
+    spare_manifest_name,
     sst_id,
     sst_name,
     wal_name,
@@ -96,6 +98,7 @@ async def sweeper(
         named=of_sizes(dict.fromkeys(named, 0)),
         listed=lambda: of_sizes(listed()),
         below=lambda: (replay, set(fences)),
+        spare=lambda: (TAKEOVER, 3),
     )
 
 
@@ -278,3 +281,11 @@ async def test_what_is_named_and_gone_is_said(store: StageStore, env: Clocks, ca
         ]
     )
     assert [record.message for record in caplog.records] == ["objects_lost"]
+
+
+async def test_copies_that_are_not_the_newest_go_at_once_and_newer_ones_stay(store: StageStore, env: Clocks) -> None:
+    kept = [spare_manifest_name(TAKEOVER), spare_manifest_name(TAKEOVER + 1), spare_keys_name(3), spare_keys_name(4)]
+    dead = [spare_manifest_name(TAKEOVER - 1), spare_manifest_name(1), spare_keys_name(2)]
+    for name in (*kept, *dead, "spare/00000000000000000001.manifest.partial", "spare/Thumbs.db"):
+        await store.put(name, b"a copy")
+    assert sorted(await (await sweeper(store, env)).dead_copies()) == sorted(dead)

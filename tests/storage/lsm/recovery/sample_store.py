@@ -7,7 +7,7 @@ from pathlib import Path
 from storage.crypto import keys
 from storage.crypto.keyslots import Cost
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.format.names import MANIFESTS, TABLES, WALS, sst_name, wal_number
+from storage.format.names import MANIFESTS, SPARES, TABLES, WALS, sst_name, wal_number
 from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
@@ -26,6 +26,8 @@ class Sample:
     """A store as its killed writer left it, what it holds, and what its host remembers of it."""
 
     objects: dict[str, bytes]
+    """All but the copies of keys and manifest: without those, damage is not survived."""
+    copies: dict[str, bytes]
     truth: dict[int, bytes]
     state: Path
     irrelevant: dict[str, str]
@@ -128,4 +130,6 @@ async def make(state: Path, *, compacted: bool) -> Sample:
     irrelevant |= {name: "an older tree" for name in world.store.names(TABLES) if name not in named}
     merged = {name for name, merged in listed.items() if merged}
     assert bool(merged) == compacted
-    return Sample(dict(world.store.objects), {1: bytes(truth), 2: b"", 3: b""}, state, irrelevant, merged)
+    objects = dict(world.store.objects)
+    copies = {name: objects.pop(name) for name in world.store.names(SPARES)}
+    return Sample(objects, copies, {1: bytes(truth), 2: b"", 3: b""}, state, irrelevant, merged)

@@ -8,7 +8,7 @@ import pytest
 from storage.check.findings import Kind
 from storage.errors import Corrupt
 from storage.format.frame import SECTOR_BYTES
-from storage.format.names import MANIFESTS, TABLES, WALS, manifest_name, sst_name
+from storage.format.names import MANIFESTS, SPARES, TABLES, WALS, manifest_name, sst_name
 from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
@@ -35,6 +35,13 @@ async def write(engine: Engine, layer: Layer, data: bytes) -> None:
     await durable(engine, layer)
 
 
+def forget_manifests(world: World, *, above: int) -> None:
+    """Later manifests are gone, and their copies."""
+    for name in world.store.names():
+        if name.startswith(SPARES) or (name.startswith(MANIFESTS) and name > manifest_name(above)):
+            del world.store.objects[name]
+
+
 @pytest.mark.parametrize("left", [WALS, TABLES])
 async def test_without_a_manifest_there_is_nothing_else(left: str) -> None:
     world = World()
@@ -59,9 +66,7 @@ async def test_a_table_of_a_later_epoch_than_any_manifest() -> None:
     engine = await world.open()
     await write(engine, engine.layers[1], A)
     await engine.close()
-    for name in world.store.names(MANIFESTS):
-        if name > manifest_name(number):
-            del world.store.objects[name]
+    forget_manifests(world, above=number)
     for name in world.store.names(WALS):
         del world.store.objects[name]
     await refused(world, "of epoch 2, and no manifest")
@@ -75,9 +80,7 @@ async def test_a_log_of_a_later_epoch_than_any_manifest() -> None:
     number = engine.manifests.number
     await world.crash(engine)
     await world.crash(await world.open())
-    for name in world.store.names(MANIFESTS):
-        if name > manifest_name(number):
-            del world.store.objects[name]
+    forget_manifests(world, above=number)
     await refused(world, "epoch 2, and no manifest", Kind.LOG)
 
 
@@ -93,7 +96,7 @@ async def test_a_table_made_of_a_longer_log_than_there_is(kind: str) -> None:
     else:
         await engine.change_tree(record("create", 2))
     await engine.close()
-    del world.store.objects[manifest_name(number + 1)]
+    forget_manifests(world, above=number)
     for name in world.store.names(WALS):
         del world.store.objects[name]
     await refused(world, "was made when the log was acknowledged up to number")
@@ -113,7 +116,7 @@ async def test_a_checkpoint_made_of_a_longer_log_than_there_is() -> None:
     assert checkpoint is not None
     await world.crash(engine)
     for name in world.store.names():
-        newer = name.startswith(MANIFESTS) and name > manifest_name(number)
+        newer = name.startswith(SPARES) or (name.startswith(MANIFESTS) and name > manifest_name(number))
         table = name.startswith(TABLES) and name not in {*older, sst_name(checkpoint.id)}
         if newer or table or name.startswith(WALS):
             del world.store.objects[name]
@@ -156,7 +159,7 @@ async def test_a_fence_proves_all_below_it() -> None:
     number = engine.manifests.number
     await world.crash(await world.open())
     del world.store.objects[last]
-    del world.store.objects[manifest_name(number + 1)]
+    forget_manifests(world, above=number)
     await refused(world, f"{last} is damaged: it is missing, and it was acknowledged", Kind.LOG)
 
 
@@ -253,9 +256,7 @@ async def test_a_later_writer_whose_manifests_are_gone_is_seen_by_who_wrote_befo
     await write(later, later.layers[1], B * 64)
     await later.close()
     world.host = own
-    for name in world.store.names(MANIFESTS):
-        if name > manifest_name(engine.manifests.number):
-            del world.store.objects[name]
+    forget_manifests(world, above=engine.manifests.number)
     for name in world.store.names(WALS):
         del world.store.objects[name]
     await refused(world, "of epoch 2, and no manifest")

@@ -69,6 +69,8 @@ async def test_a_write_over_flushed_data_reads_nothing() -> None:
     engine, layer = await world.start()
     layer.write(0, noise(4 * BLOCK_BYTES))
     await engine.flush_memtable()
+    await engine.copies.settled()
+    await engine.garbage.delete_now()
     world.store.calls.clear()
     for number in range(8):
         layer.write(number * 64 * 1024 + number * 512, noise(512 * (number + 1)))

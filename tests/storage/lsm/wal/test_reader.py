@@ -9,7 +9,7 @@ import pytest
 from storage.errors import Corrupt, RolledBack
 from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.frame import SECTOR_BYTES
-from storage.format.names import WALS, manifest_name, wal_name, wal_number
+from storage.format.names import WALS, manifest_name, spare_manifest_name, wal_name, wal_number
 from storage.format.wal import Meta, encode
 from storage.lsm.layer import Layer
 from storage.lsm.recovery.anchor import HostState
@@ -250,6 +250,7 @@ async def test_an_older_manifest_is_not_opened_by_a_host_that_saw_the_newer_one(
     number = engine.manifests.number
     await world.crash(engine)
     newest = world.store.objects.pop(manifest_name(number))
+    world.store.objects.pop(spare_manifest_name(number))
     with pytest.raises(RolledBack, match="older than this host remembers"):
         await world.open()
     world.store.objects[manifest_name(number)] = newest

@@ -1,0 +1,97 @@
+"""The spare copy of the keys object: the same bytes under a name of their own. Without the keys all data is lost for
+ever, and they are one small object.
+
+A copy is written by whoever won the create of that number, behind that and before older objects are deleted; so it says
+nothing that its object did not say first, and the rule that the highest number wins goes for both together. Copies of
+older keys are as dangerous as those: an old password opens them. They are deleted with them, and who cannot says so.
+"""
+
+import logging
+import re
+from contextlib import suppress
+
+from storage.crypto.keyslots import KEYS_BYTES_MAX, KeysObject, decode, keys_name
+from storage.errors import AlreadyExists, Corrupt, NotFound, Unsupported
+from storage.objects.base import ObjectStore
+
+SPARE_PREFIX = "spare/"
+
+_COPY_NAME = re.compile(r"spare/([0-9]{20})\.keys\Z")
+_NUMBER_MAX = (1 << 64) - 1
+
+_log = logging.getLogger("nbdserver")
+
+
+def spare_keys_name(number: int) -> str:
+    """The name of the copy of keys object `number`."""
+    return f"{SPARE_PREFIX}{number:020d}.keys"
+
+
+def spare_keys_number(name: str) -> int | None:
+    """The number of the keys whose copy has this name; None for a name that is none of ours."""
+    match = _COPY_NAME.match(name)
+    return int(match[1]) if match and 1 <= int(match[1]) <= _NUMBER_MAX else None
+
+
+async def copies(store: ObjectStore) -> list[int]:
+    """The numbers of the copies that are there."""
+    infos = await store.list(SPARE_PREFIX)
+    return [number for info in infos if (number := spare_keys_number(info.name)) is not None]
+
+
+async def read_either(store: ObjectStore, number: int, memory_kib_min: int) -> KeysObject:
+    """Keys object `number`, or its copy where that is damaged or gone. NotFound: neither is there. Corrupt,
+    Unsupported: it does not open, and neither does its copy.
+    """
+    name, copy = keys_name(number), spare_keys_name(number)
+    refusal: Corrupt | Unsupported | NotFound
+    try:
+        return decode(await store.get(name, limit=KEYS_BYTES_MAX), number, memory_kib_min)
+    except (Corrupt, Unsupported, NotFound) as error:
+        refusal = error
+    reason = refusal.detail if isinstance(refusal, Corrupt) else "it is missing"
+    try:
+        content = decode(await store.get(copy, limit=KEYS_BYTES_MAX), number, memory_kib_min)
+    except NotFound:
+        if isinstance(refusal, Corrupt):
+            raise Corrupt(name, f"{reason}, and its copy {copy} is missing") from None
+        raise refusal from None
+    except (Corrupt, Unsupported):
+        if isinstance(refusal, Unsupported):
+            raise refusal from None
+        raise Corrupt(name, f"{reason}, and its copy {copy} is damaged too") from None
+    said_of_copy(number, reason)
+    return content
+
+
+def said_of_copy(number: int, reason: str) -> None:
+    """Log that the copy of keys object `number` was read, and why."""
+    what = {"object": keys_name(number), "copy": spare_keys_name(number), "reason": reason}
+    _log.error("keys_read_from_copy", extra={**what, "advice": "a server that opens the store mends it; then check it"})
+
+
+async def differing_copy(store: ObjectStore, content: KeysObject, memory_kib_min: int) -> KeysObject | None:
+    """The copy of keys that can be read and that no password opens, if it can be read and is another one."""
+    try:
+        raw = await store.get(spare_keys_name(content.number), limit=KEYS_BYTES_MAX)
+        other = decode(raw, content.number, memory_kib_min)
+    except (Corrupt, Unsupported, NotFound):
+        return None
+    return None if (other.sealed, other.seal) == (content.sealed, content.seal) else other
+
+
+async def write_copy(store: ObjectStore, number: int, data: bytes) -> None:
+    """The copy of keys object `number`, which was won. A crash in here leaves it without one: whoever opens the store
+    next writes it.
+    """
+    name = spare_keys_name(number)
+    with suppress(AlreadyExists):
+        await store.create(name, data)
+        return
+    with suppress(NotFound, Corrupt):
+        if await store.get(name, limit=KEYS_BYTES_MAX) == data:
+            return  # a try of ours that had no answer
+    # What lies there is damaged, or somebody else's.
+    await store.delete([name])
+    with suppress(AlreadyExists):
+        await store.create(name, data)

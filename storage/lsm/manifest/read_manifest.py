@@ -1,0 +1,127 @@
+"""One manifest of a store, read from under its own name, or from its copy where that object is damaged or gone.
+
+A copy counts exactly as if the object of that number lay in its place, and for nothing else: it must have that number,
+and be sealed by a writer of this store. Where both are there and sound, the copy is not looked at.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from storage.bucket.listing import list_manifests
+from storage.bucket.missing import get_despite_missing
+from storage.bucket.whole import read_whole
+from storage.crypto.cipher import Cipher
+from storage.env import Env
+from storage.errors import Corrupt, NotFound, Unsupported
+from storage.format.envelope import NO_LINK, ObjectKind, open_object
+from storage.format.manifest import EMPTY, Manifest, decode
+from storage.format.names import manifest_name, spare_manifest_name
+from storage.format.sizes import MANIFEST_BYTES_MAX
+from storage.objects.base import ObjectStore
+
+_KINDS = (ObjectKind.MANIFEST,)
+
+_log = logging.getLogger("nbdserver")
+
+
+class NewerManifest(Exception):
+    """There is a newer manifest than the one that is being read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromCopy:
+    """Why a manifest was read from its copy, and the bytes of that if nothing lies under its own name."""
+
+    reason: str
+    missing: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundManifest:
+    """A manifest as it was read."""
+
+    manifest: Manifest
+    tag: bytes
+    from_copy: FromCopy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestReader:
+    """Reads the manifests of one store."""
+
+    store: ObjectStore
+    cipher: Cipher
+    store_id: bytes
+    env: Env
+
+    async def size(self, number: int) -> int | None:
+        """Bytes of a manifest; None if it is not there."""
+        try:
+            return (await self.store.head(manifest_name(number))).size
+        except NotFound:
+            return None
+
+    async def check_newest(self, number: int) -> None:
+        """NewerManifest: there is one above this number, which explains what is missing of it."""
+        if await list_manifests(self.store, above=number):
+            raise NewerManifest
+
+    async def read(self, number: int, size: int | None) -> FoundManifest:
+        """A manifest of so many bytes, None: that is not known. NotFound: neither it nor its copy is there.
+        NewerManifest: nor has it to be.
+        """
+        if not number:
+            return FoundManifest(EMPTY, NO_LINK)
+        name = manifest_name(number)
+        try:
+            return (await self.open(name, number, size))[0]
+        except (Corrupt, Unsupported) as error:
+            return await self._read_copy(number, error)
+        except NotFound:
+            # Writers delete old ones, and their copies: only where there is no newer one it has to be here.
+            await self.check_newest(number)
+            await self.store.head(spare_manifest_name(number))
+        try:
+            again = await get_despite_missing(
+                self.store, lambda: self.open(name, number, None), on_missing=lambda: self.check_newest(number)
+            )
+            return again[0]
+        except (Corrupt, Unsupported, NotFound) as error:
+            return await self._read_copy(number, error)
+
+    async def _read_copy(self, number: int, error: Corrupt | Unsupported | NotFound) -> FoundManifest:
+        """The copy of a manifest that does not open, for `error`. Corrupt, Unsupported: its copy does not either."""
+        name, copy = manifest_name(number), spare_manifest_name(number)
+        missing = isinstance(error, NotFound)
+        reason = "it is missing" if missing else error.detail if isinstance(error, Corrupt) else str(error)
+        try:
+            found, raw = await self.open(copy, number, None)
+        except (Corrupt, Unsupported, NotFound) as second:
+            if isinstance(error, Unsupported):
+                raise error from None
+            is_gone = isinstance(second, NotFound)
+            raise Corrupt(name, f"{reason}, and its copy {copy} is {'missing' if is_gone else 'damaged too'}") from None
+        advice = "the next server that takes the store needs it no more; check the store"
+        what = {"object": name, "copy": copy, "reason": reason, "advice": advice}
+        _log.error("manifest_read_from_copy", extra=what)
+        return FoundManifest(found.manifest, found.tag, FromCopy(reason, raw if missing else None))
+
+    async def open(self, name: str, number: int, size: int | None) -> tuple[FoundManifest, bytes]:
+        """What lies under this name, which has to be manifest `number`; and its bytes."""
+        raw = await read_whole(
+            self.store,
+            name,
+            (await self.store.head(name)).size if size is None else size,
+            limit=MANIFEST_BYTES_MAX,
+            cipher=self.cipher,
+            store_id=self.store_id,
+            kinds=_KINDS,
+            number=number,
+            env=self.env,
+        )
+
+        def open_it() -> FoundManifest:
+            _, body, tag = open_object(self.cipher, name, raw, store_id=self.store_id, kinds=_KINDS, number=number)
+            return FoundManifest(decode(name, body), tag)
+
+        return await self.env.run("codec", open_it), raw

@@ -1,0 +1,167 @@
+"""Spare copies: the newest manifest a second time, under a name of its own, for the day on which its object is damaged
+or gone.
+
+    1. the manifest is created under its number                   (crash: it has no copy; the next writer's has one)
+    2. no newer one is there, so it was won
+    3. its bytes are created under its copy's name                             (crash: the copy of before is left)
+    4. copies of older manifests are garbage                                   (crash: leftovers, swept)
+
+So a copy never says anything that its manifest did not say first: whoever loses the race for a number writes none. The
+bytes of a number are bound to it for ever, and a copy that lands late is an old one, which nothing reads.
+
+Nobody waits for a copy, but the deletion of what the manifest gave up, and the end of the process, each for a while.
+One that the store refuses is tried again, more and more seldom; `failing` says why there is none.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+
+from storage.env import Env
+from storage.errors import AlreadyExists, Closed, Fenced, NotFound, StorageError
+from storage.format.names import spare_manifest_name
+from storage.lsm.manifest.manifest_store import Manifests, SealedManifest
+from storage.objects.base import ObjectStore
+
+_log = logging.getLogger("nbdserver")
+
+HOLD_SECONDS_MAX = 10.0
+"""How long nothing is deleted because a copy is on its way."""
+
+FINISH_SECONDS_MAX = 5.0
+"""How long the end of a process may be spent on a copy."""
+
+COPY_PAUSE_SECONDS_MIN = 1.0
+COPY_PAUSE_SECONDS_MAX = 300.0
+"""Between two tries, doubling, where copies are refused."""
+
+
+class SpareCopies:
+    """Copies what one writer commits: of several, the newest. Owned by the event loop."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        manifests: Manifests,
+        env: Env,
+        *,
+        keep: Callable[[], AbstractContextManager[None]],
+        discard: Callable[[Iterable[str]], None],
+    ) -> None:
+        """`store` tries each request once. In the context that `keep` gives nothing is deleted; what is told to
+        `discard` is garbage.
+        """
+        self._store = store
+        self._manifests = manifests
+        self._keep = keep
+        self._discard = discard
+        self._env = env
+        self._won = asyncio.Event()
+        """There is a manifest without a copy."""
+        self._settled = asyncio.Event()
+        """There is none, or the last try failed."""
+        self._settled.set()
+        self._hold = ExitStack()
+        self._older = set(manifests.copies)
+        """Numbers of the copies that may lie there."""
+        self.written = 0
+        self.failing: str | None = None
+        """Why the newest manifest has no copy; None: it has one, or it is on its way."""
+        manifests.on_won = self._begin
+        if manifests.uncopied is not None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """A manifest was won. What it gave up stays until it has a copy, unless copies are refused."""
+        if self.failing is None and self._settled.is_set():
+            self._settled.clear()
+            self._hold.enter_context(self._keep())
+        self._won.set()
+
+    async def run(self) -> None:
+        """Copy what is won, for ever."""
+        pause = COPY_PAUSE_SECONDS_MIN
+        while True:
+            await self._won.wait()
+            copying = asyncio.ensure_future(self._copy())
+            try:
+                await asyncio.wait({copying}, timeout=HOLD_SECONDS_MAX)
+                self._settle()
+                done = await copying
+            finally:
+                copying.cancel()
+                await asyncio.gather(copying, return_exceptions=True)
+            if done:
+                pause = COPY_PAUSE_SECONDS_MIN
+                continue
+            await asyncio.sleep(pause * (0.5 + self._env.jitter() / 2))
+            pause = min(pause * 2, COPY_PAUSE_SECONDS_MAX)
+
+    async def settled(self) -> None:
+        """Return when the newest manifest has its copy, or the store refuses it or takes long."""
+        await self._settled.wait()
+
+    async def finish(self) -> None:
+        """Copy what was won last, or try for a few seconds; `run` has ended."""
+        try:
+            async with asyncio.timeout(FINISH_SECONDS_MAX):
+                if self._won.is_set():
+                    await self._copy()
+        except TimeoutError:
+            self._failed("the store did not take it in time")
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._settled.set()
+        self._hold.close()
+
+    async def _copy(self) -> bool:
+        """Copy the newest manifest that was won. False: the store refuses it. A crash in here leaves the copy or none,
+        and older ones.
+        """
+        sealed = self._manifests.uncopied
+        if sealed is None:
+            self._won.clear()
+            return True
+        try:
+            await self._create(sealed)
+        except (Fenced, Closed):
+            raise
+        except StorageError as error:
+            self._failed(str(error))
+            return False
+        self._discard(spare_manifest_name(number) for number in sorted(self._older) if number < sealed.number)
+        self._older = {sealed.number}
+        self.written += 1
+        if self.failing is not None:
+            self.failing = None
+            _log.warning("spare_copy_written", extra={"object": spare_manifest_name(sealed.number)})
+        if self._manifests.uncopied is sealed:
+            self._manifests.uncopied = None
+            self._won.clear()
+        return True
+
+    async def _create(self, sealed: SealedManifest) -> None:
+        name = spare_manifest_name(sealed.number)
+        try:
+            await self._store.create(name, sealed.content)
+            return
+        except AlreadyExists:
+            pass
+        try:
+            info = await self._store.head(name)
+            if info.size == len(sealed.content) and await self._store.get(name, limit=info.size) == sealed.content:
+                return  # an earlier try of ours that had no answer
+            # The number is ours: what else lies under its copy's name was put there, or is damaged.
+            await self._store.delete([name])
+        except NotFound:
+            pass
+        await self._store.create(name, sealed.content)
+
+    def _failed(self, reason: str) -> None:
+        if self.failing is None:
+            number = 0 if self._manifests.uncopied is None else self._manifests.uncopied.number
+            _log.warning("spare_copy_failed", extra={"object": spare_manifest_name(number), "error": reason})
+        self.failing = reason

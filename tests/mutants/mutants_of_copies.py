@@ -1,0 +1,117 @@
+"""Mistakes in the copies of the newest manifest and the keys: who writes them, when they count, and when they go."""
+
+from tests.mutants.mutant import mutants
+
+COPIES = [
+    *mutants(
+        "storage/lsm/manifest/manifest_store.py",
+        "tests/storage/lsm/recovery/test_spare_manifest.py",
+        (
+            "copies: of a manifest before it has won",
+            "            if not await self.create(sealed):\n                raise Fenced\n",
+            "            self.won(sealed)\n"
+            "            if not await self.create(sealed):\n"
+            "                await asyncio.sleep(0.1)\n"
+            "                raise Fenced\n",
+        ),
+        (
+            "copies: of a lost race",
+            "            if not await self.create(sealed):\n                raise Fenced\n",
+            "            if not await self.create(sealed):\n"
+            "                self.won(sealed)\n"
+            "                await asyncio.sleep(0.1)\n"
+            "                raise Fenced\n",
+        ),
+        (
+            "copies: a deleted newest manifest is an older state",
+            "            number = max([*listed, *copies], default=0)\n",
+            "            number = max(listed, default=0)\n",
+        ),
+        (
+            "copies: who was quicker with the number of a deleted manifest is passed over",
+            "        except Taken:\n            raise Fenced(f",
+            "        except Taken:\n            return\n            raise Fenced(f",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/manifest/read_manifest.py",
+        "tests/storage/lsm/recovery/test_spare_manifest.py",
+        (
+            "copies: a copy is not compared with the number",
+            "raw, store_id=self.store_id, kinds=_KINDS, number=number)\n",
+            "raw, store_id=self.store_id, kinds=_KINDS)\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/take_over.py",
+        "tests/storage/lsm/recovery/test_spare_manifest.py",
+        ("copies: a deleted manifest is not put back", "            await manifests.put_back()\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/manifest/spare_copies.py",
+        "tests/storage/lsm/recovery/test_spare_manifest.py",
+        (
+            "copies: what the manifest gave up goes before it has a copy",
+            "            self._hold.enter_context(self._keep())\n",
+            "",
+        ),
+        ("copies: older ones stay", "        self._discard(", "        list("),
+        (
+            "copies: what lies under the name is taken for it",
+            "info.size == len(sealed.content) and await self._store.get(name, limit=info.size) == sealed.content",
+            "info.size >= 0",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/engine.py",
+        "tests/storage/lsm/recovery/test_spare_manifest.py",
+        ("copies: the last manifest has none", "                await self.copies.finish()\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/gc/sweep.py",
+        "tests/storage/lsm/gc/test_sweep.py",
+        ("copies: the sweep takes the newest", "number is not None and number < manifest", "number is not None"),
+        ("copies: the sweep leaves those of old keys", "of_keys is not None and of_keys < keys", "False"),
+    ),
+    *mutants(
+        "storage/crypto/keys.py",
+        "tests/storage/crypto/test_spare_keys.py",
+        (
+            "copies: of the keys of a lost race",
+            "    try:\n        await store.create(name, data)\n    except AlreadyExists:\n",
+            "    await copy_keys(store, number, data)\n"
+            "    try:\n        await store.create(name, data)\n    except AlreadyExists:\n",
+        ),
+        (
+            "copies: those of old keys are left",
+            "    return old + [spare_keys_name(n) for n in await copies(store) if n < number]\n",
+            "    return old\n",
+        ),
+        (
+            "copies: deleted keys let an older password in",
+            "    return await _objects(store) | set(await copies(store))\n",
+            "    return await _objects(store)\n",
+        ),
+        (
+            "copies: who copies keys late does not look again",
+            "            if max(await _numbers(store), default=number) > number:\n"
+            "                await store.delete([spare_keys_name(number)])\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/crypto/mend_keys.py",
+        "tests/storage/crypto/test_spare_keys.py",
+        (
+            "copies: keys that were altered are taken for sound",
+            "        return seal_fits(decode(raw, number, memory_kib_min), data_key)\n",
+            "        return bool(decode(raw, number, memory_kib_min))\n",
+        ),
+    ),
+    *mutants(
+        "storage/check/copies.py",
+        "tests/storage/check/test_spare_findings.py",
+        ("check: a copy is not compared", "        if own != other:\n", "        if False:\n"),
+        ("check: a copy that is missing is not missed", "    if subject.moment is None:\n", "    if False:\n"),
+    ),
+]
