@@ -105,6 +105,24 @@ MAINTENANCE = [
     ),
     *mutants(
         "storage/lsm/compaction/job_context.py",
+        f"{COMPACTION}test_jobs_end.py",
+        (
+            "maintenance: a victim goes while a read waits for it",
+            "if self.sst_numbers.number(sst) not in wanted}",
+            "if wanted is not None}",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/compactor.py",
+        f"{COMPACTION}test_jobs_end.py",
+        (
+            "maintenance: the store is counted while a flush points elsewhere",
+            "        async with context.installing:\n            # As listed",
+            "        async with asyncio.Lock():\n            # As listed",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
         f"{COMPACTION}test_jobs_cut_short.py",
         (
             "maintenance: what a job that fails has uploaded is left to the next writer",
