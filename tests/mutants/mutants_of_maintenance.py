@@ -113,7 +113,7 @@ MAINTENANCE = [
         ),
     ),
     *mutants(
-        "storage/lsm/compaction/compactor.py",
+        "storage/lsm/compaction/store_look.py",
         f"{COMPACTION}test_jobs_end.py",
         (
             "maintenance: the store is counted while a flush points elsewhere",
