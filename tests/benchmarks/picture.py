@@ -2,7 +2,8 @@
 
     scripts/bench picture [--size MIB] [--rounds N] [--store folder|minio] FILE.svg
 
-Each workload has a store of its own on the real server with a cache of 16 MiB. After each round: bytes stored for each
+Each workload has a store of its own on the real server with a cache of 16 MiB, and a disk of the size that is said;
+those that were recorded have one of 512 MiB. After each round: bytes stored for each
 that the disk has (in whole sectors of 4 KiB), bytes uploaded for each that was written in it, and bytes fetched for
 each of 500 reads of 4 KiB at random places that have data. The figures go to standard output as well, as JSON lines.
 """
@@ -21,7 +22,7 @@ import numpy as np
 
 from tests.benchmarks.amplification import replies, stored
 from tests.benchmarks.bench import MIB, Bench
-from tests.benchmarks.workloads import WORKLOADS, Workload
+from tests.benchmarks.workloads import TRACED, TRACED_BYTES, WORKLOADS, Workload
 from tests.support.messages import FLUSH, READ, WRITE
 from tests.support.minio import RunningMinio
 from tests.support.nbd import Client
@@ -62,7 +63,8 @@ def main() -> None:
     try:
         for name, workload in WORKLOADS.items():
             with Bench(folder, minio) as bench:
-                seen += measure(bench, chosen.store, name, workload, size=chosen.size * MIB, rounds=chosen.rounds)
+                size = TRACED_BYTES if name in TRACED else chosen.size * MIB
+                seen += measure(bench, chosen.store, name, workload, size=size, rounds=chosen.rounds)
     finally:
         minio.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -67,14 +67,21 @@ def trace(name: str) -> Workload:
     return requests
 
 
+TRACED_BYTES = 512 * MIB
+"""Of the disk on which traces were recorded."""
+
+TRACED: dict[str, Workload] = {
+    "ext4: trees unpacked and deleted": trace("ext4-untar"),
+    "ext4: SQLite": trace("sqlite"),
+}
+
 WORKLOADS: dict[str, Workload] = {
     "in order": sequential,
     "4 KiB at random": uniform(4 * KIB),
     "16 KiB at random": uniform(16 * KIB),
     "64 KiB at random": uniform(64 * KIB),
     "4 KiB by Zipf's law": zipf,
-    "ext4: trees unpacked and deleted": trace("ext4-untar"),
-    "ext4: SQLite": trace("sqlite"),
+    **TRACED,
 }
 
 
