@@ -64,8 +64,8 @@ def test_a_server_whose_store_breaks(
     with Client(server.socket, "disk", timeout=20) as disk:
         disk.write(0, CONTENT * 1000 + bytes(-len(CONTENT) * 1000 % 512))
         disk.flush()
-    (keys,) = Path(local_store.location.removeprefix("file://")).rglob("*.keys")
-    keys.write_bytes(b"damaged")
+    for keys in Path(local_store.location.removeprefix("file://")).rglob("*.keys"):
+        keys.write_bytes(b"damaged")
     change(OLD)
     server.kill()
     output = "".join([*said, server.said()]).encode() + log.read_bytes()

@@ -10,7 +10,7 @@ Where an object is gone, what is left may be an older state of the store, whole 
 else speaks of, the newest manifest. Then the opening is refused, or shows a state that there was.
 
 The newest manifest has a copy, unless its writer has only just committed it. With that, damage and loss of the manifest
-are noticed by nobody: the opening shows everything.
+are noticed by nobody: the opening shows everything. Half of the time the copy is gone too.
 """
 
 import random
@@ -139,8 +139,11 @@ def spoil(objects: Mapping[str, bytes], chance: random.Random) -> Spoiled | None
         del changed[name]
     else:
         unreadable[name] = chance.choice([Unavailable(f"{name}: a sector is bad"), AccessDenied(f"{name} is archived")])
-    if part == "manifest" and way != "unreadable" and spare_manifest_name(needed.newest) in objects:
-        return Spoiled(part, f"{way}, with its copy", name, changed, unreadable, must_refuse=False, may_be_older=False)
+    copy = spare_manifest_name(needed.newest)
+    if part == "manifest" and way != "unreadable" and copy in objects:
+        if chance.random() < 0.5:
+            return Spoiled(part, f"{way}, with its copy", name, changed, unreadable, False, False)
+        del changed[copy]
     older = way == "missing" and (part == "manifest" or (part == "log" and not _is_known(objects, manifest, name)))
     return Spoiled(part, way, name, changed, unreadable, part != NOT_NEEDED and not older, older)
 
