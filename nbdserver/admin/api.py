@@ -3,7 +3,7 @@
     GET  /metrics                 metrics for Prometheus (see `metrics`)
     GET  /v1/process              how this server was started, and where it listens
     GET  /v1/dashboard            where its dashboard is, and the tokens for it
-    POST /v1/stop                 end, as by SIGTERM; again and again it is the same stop
+    POST /v1/stop                 end, as by SIGTERM; again and again it is the same stop, and answered when it is over
     GET  /v1/status               what is served, to whom, and how the store is doing
     POST /v1/operations           one operation as JSON (see `operations`); its answer, of a server that follows another
                                   one with `view`: how old what is shown is
@@ -31,7 +31,7 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from nbdserver import __version__, unix_sockets
-from nbdserver.admin.asked import NO_CLIENTS, Answer, Clients
+from nbdserver.admin.asked import NO_CLIENTS, RELEASED, Answer, Clients
 from nbdserver.admin.checking import Line, last_line, watched
 from nbdserver.admin.content_frames import (
     FRAME_HEADER,
@@ -65,8 +65,7 @@ STATUS_OF_ERROR = 422
 """Of the answer to every request that could not be done; what it means is in the body."""
 
 STATUS_PATH = "/v1/status"
-PROCESS_PATH = "/v1/process"
-STOP_PATH = "/v1/stop"
+PROCESS_PATH, STOP_PATH = "/v1/process", "/v1/stop"
 ALWAYS_ANSWERED = (STATUS_PATH, PROCESS_PATH, STOP_PATH)
 """Also while the server stops."""
 
@@ -107,6 +106,7 @@ class Admin:
         self._path: Path | None = None
         self._made: unix_sockets.Identity = (0, 0)
         self._stopping = False
+        self._ended, self._word = asyncio.Event(), b""
         self._busy: set[asyncio.Task[Any]] = set()
         """Requests under way, but for the status."""
 
@@ -165,14 +165,17 @@ class Admin:
         finally:
             self._busy.discard(task)
 
-    async def stop(self) -> None:
-        """Stop listening, and remove the socket unless another server has put its own there."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+    async def stop(self, *, released: bool = False) -> None:
+        """Stop listening, and remove the socket unless another server has put its own there. `released`: all else was
+        let go of, which those are told who asked for the end of this server."""
         if self._path is not None:
             unix_sockets.remove(self._path, self._made)
             self._path = None
+        self._word = RELEASED if released else b""
+        self._ended.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
 
     async def _status(self, _: web.Request) -> web.Response:
         if self._describe is not None:
@@ -188,11 +191,14 @@ class Admin:
     async def _show_dashboard(self, _: web.Request) -> web.Response:
         return _json(self._dashboard())
 
-    async def _stop(self, _: web.Request) -> web.Response:
+    async def _stop(self, request: web.Request) -> web.StreamResponse:
         if self._stop_server is None:
             raise Conflict("this server is not one that a command can end")
         self._stop_server()
-        return _json({})
+        await (response := web.StreamResponse()).prepare(request)
+        await self._ended.wait()
+        await response.write(self._word)
+        return response
 
     async def _operation(self, request: web.Request) -> web.Response:
         try:

@@ -8,6 +8,9 @@ from storage.errors import NotFound
 Answer = dict[str, Any]
 """A JSON document, of which the operation says what is in it."""
 
+RELEASED = b"released"
+"""The answer to a stop, at its end: the server has let go of everything. One that dies before that does not say it."""
+
 
 class Clients(Protocol):
     """The clients of a server, as operations see them."""

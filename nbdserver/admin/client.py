@@ -18,11 +18,12 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from nbdserver.admin.asked import Answer
+from nbdserver.admin.asked import RELEASED, Answer
 from nbdserver.admin.checking import Line, decode
 from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
 from nbdserver.admin.operations import (
+    FlushAhead,
     Operation,
     PlanCollection,
     PlanCompaction,
@@ -47,6 +48,8 @@ ANSWER_SECONDS = 10.0
 """How long what a server knows by itself, such as its status, may take. What the store must answer may take for ever.
 """
 
+AHEAD_SECONDS = 30.0
+"""How long a flush before a stop is waited for: the store may be away."""
 
 STREAM_PART_BYTES = 1 << 18
 """Of a stream, handed on at once."""
@@ -95,7 +98,7 @@ class AdminClient:
     def process(self) -> Answer:
         """How the server was started (`service.launch`), and with that `pid` and `uid` as the kernel knows them here.
         Unavailable: no answer."""
-        with contextlib.closing(connect(self.path, self._users, CONNECT_SECONDS)) as sock:
+        with _translating_errors(), contextlib.closing(connect(self.path, self._users, CONNECT_SECONDS)) as sock:
             pid, uid = peer(sock)
         return {**self._ask("GET", "/v1/process", seconds=ANSWER_SECONDS), "pid": pid, "uid": uid}
 
@@ -103,9 +106,24 @@ class AdminClient:
         """Where the server's dashboard is: `url`, and the tokens `full` and `read_only`. Conflict: it has none."""
         return self._ask("GET", "/v1/dashboard", seconds=ANSWER_SECONDS)
 
-    def stop(self) -> None:
-        """Have the server end as by SIGTERM; one that is stopping goes on with that. Unavailable: no answer in time."""
-        self._ask("POST", "/v1/stop", b"", seconds=ANSWER_SECONDS)
+    def stop(self) -> Callable[[], None]:
+        """Have the server end as by SIGTERM; one that is stopping goes on with that. Unavailable: no answer in time.
+
+        What this gives returns, called once, when the server has let go of its store and of all that it listened on,
+        though its process may need a moment more. Unavailable: that ended without saying so."""
+        asked = contextlib.ExitStack()
+        response = asked.enter_context(self._request("POST", "/v1/stop", b"", ANSWER_SECONDS, patient=True))
+
+        def word() -> None:
+            with asked, _translating_errors():
+                if response.read() != RELEASED:
+                    raise Unavailable("the server of this store ends, and has not said that it has let go of it")
+
+        return word
+
+    def flush_ahead(self) -> None:
+        """Have the server put into SSTs what a stop would. Unavailable: not within AHEAD_SECONDS. Any StorageError."""
+        self._ask("POST", "/v1/operations", encode_operation(FlushAhead()), seconds=AHEAD_SECONDS)
 
     def perform(self, operation: Operation) -> Answer:
         """Have the server carry out an operation of `operations`. Its StorageError is raised here.
@@ -168,8 +186,15 @@ class AdminClient:
 
     @contextmanager
     def _request(
-        self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, seconds: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        seconds: float | None = None,
+        *,
+        patient: bool = False,
     ) -> Iterator[http.client.HTTPResponse]:
+        """`patient`: once it has begun to answer that may take for ever."""
         connection = _UnixConnection(self.path, self._users, seconds)
         try:
             with _translating_errors(connection):
@@ -179,6 +204,8 @@ class AdminClient:
                 response = connection.getresponse()
                 if response.status != 200:
                     raise _error(response.read())
+                if patient and connection.sock is not None:
+                    connection.sock.settimeout(None)
             yield response
         finally:
             connection.close()

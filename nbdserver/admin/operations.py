@@ -190,6 +190,16 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
         return {"flushed": True}
 
 
+class FlushAhead(msgspec.Struct, frozen=True, tag="flush-ahead"):
+    """What a stop would have to put into SSTs goes there now, beside the clients."""
+
+    writes: ClassVar[bool] = True
+
+    async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        await store.maintenance.flush_ahead()
+        return {"flushed": True}
+
+
 class ListClients(msgspec.Struct, frozen=True, tag="list-clients"):
     """Everybody who is connected."""
 
@@ -269,6 +279,7 @@ Operation = (
     | RemoveFile
     | ChangeFile
     | Flush
+    | FlushAhead
     | ListPasswords
     | ChangePassword
     | AddPassword

@@ -178,6 +178,7 @@ async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event,
 
     async def stop() -> bool:
         await early.result()  # or it raises: a wrong password stops nobody
+        await old.flush_ahead()
         await old.stop()
         return True
 

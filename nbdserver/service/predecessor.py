@@ -1,11 +1,13 @@
 """The predecessor: a server of this host whose place a new one takes.
 
 The new server gets ready first: its modules are loaded, its password is right, it could listen. Only then the
-predecessor is asked to stop, and the store is opened when that process has ended. So the store has one
-writer at any time, and whatever keeps the new server from starting shows while the old one still serves.
+predecessor is asked to flush, beside its clients, and then to stop. The store is opened when it says that it has let go
+of everything, or when its process has ended. So the store has one writer at any time, and whatever keeps the new server
+from starting shows while the old one still serves.
 
-What a crash leaves: of the new server before it asks, the old one, which serves; of either after that, a store that is
-at rest or was not closed, as ever.
+What a crash leaves: of the new server before it asks for the stop, the old one, which serves, and has flushed early; of
+either after that, a store that is at rest or was not closed, as ever. The old one gives its word behind all that it
+does to the store and on this host: one that dies in front of that gives none, and its end is waited for.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.client import AdminClient
@@ -44,9 +47,18 @@ class Predecessor:
         self.held = held
         """What it listens on, and its successor will."""
 
+    async def flush_ahead(self) -> None:
+        """Have it flush, while it serves, what it would have to flush when it stops. If it cannot, its stop does."""
+        with contextlib.suppress(StorageError):
+            server = None if is_halted(self.pid) else await asyncio.to_thread(self._server)
+            if server is not None:
+                done = asyncio.Event()
+                _in_thread(server.flush_ahead, done, always=True)
+                await done.wait()
+
     async def stop(self) -> None:
-        """Ask it to stop, and return when it has ended, which takes as long as its store does. Unavailable: it cannot
-        be asked, or does not answer.
+        """Ask it to stop, and return when it has let go of everything, which takes as long as its store does, or has
+        ended: to give back its memory takes it longer. Unavailable: it cannot be asked, or does not answer.
 
         Not by a signal: the second one that a server gets ends it where it stands, and somebody may have sent one.
         """
@@ -54,13 +66,14 @@ class Predecessor:
         ended = asyncio.Event()
         loop.add_reader(self._descriptor, ended.set)
         try:
-            await self._ask(ended)
+            if (word := await self._ask(ended)) is not None:
+                _in_thread(word, ended, always=False)
             await ended.wait()
         finally:
             loop.remove_reader(self._descriptor)
 
-    async def _ask(self, ended: asyncio.Event) -> None:
-        """Until it has answered, or ended before that."""
+    async def _ask(self, ended: asyncio.Event) -> Callable[[], None] | None:
+        """Until it has answered, or ended before that; gives what waits for its word (see `AdminClient.stop`)."""
         reason = "nobody listens for it"
         for _ in range(ASKED_TIMES):
             if is_halted(self.pid):
@@ -72,14 +85,13 @@ class Predecessor:
                 )
             try:
                 if (server := await asyncio.to_thread(self._server)) is not None:
-                    await asyncio.to_thread(server.stop)
-                    return
+                    return await asyncio.to_thread(server.stop)
             except StorageError as error:  # it may end before it has answered
                 reason = str(error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ENDING_SECONDS):
                     await ended.wait()
-                    return
+                    return None
         raise Unavailable(
             f"the server of this store (process {self.pid}) was asked to stop and has neither answered nor ended "
             f"({reason}): its log may say why; if it stops yet, start a server then, and if it hangs, end it "
@@ -103,6 +115,22 @@ class Predecessor:
                 f"let it go on (kill -CONT {self.pid})"
             )
         return f"waiting for process {self.pid}, which is stopping, for {seconds:.0f} s"
+
+
+def _in_thread(work: Callable[[], None], done: asyncio.Event, *, always: bool) -> None:
+    """In one that keeps no process from ending. `done` is set when it is, and with `always` when it fails."""
+    loop = asyncio.get_running_loop()
+
+    def run() -> None:
+        try:
+            work()
+        except StorageError:
+            if not always:
+                return
+        with contextlib.suppress(RuntimeError):  # nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    Thread(target=run, name="predecessor", daemon=True).start()
 
 
 @contextlib.contextmanager

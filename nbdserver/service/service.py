@@ -155,7 +155,6 @@ class Service:
     async def end(self) -> None:
         """The store is closed: leave nothing behind but who may miss something."""
         await self._attachments.write()
-        await self._admin.stop()
         await self._metrics.stop()
         if self._dashboard is not None:
             await self._dashboard.stop()
@@ -165,6 +164,8 @@ class Service:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._addresses:
             logger.info("stopped_serving", extra={"store": self._served.newest.url})
+        # Last: who waits for our end goes on right behind it.
+        await self._admin.stop(released=True)
 
     async def _listen(self) -> None:
         """Open the sockets that were asked for; --run has one of its own where none was."""

@@ -18,6 +18,7 @@ from storage.lsm.compaction.plan import Drop, StoreFacts, droppable
 from storage.lsm.engine import Engine
 from storage.lsm.gc.sweep import Leftovers
 from storage.objects.base import ObjectInfo
+from storage.units import MIB
 
 
 class CompactionStep(msgspec.Struct, frozen=True):
@@ -84,6 +85,14 @@ READ_AGES = (("within a day", 1.0), ("within 7 days", 7.0), ("within 30 days", 3
 """In days; an SST counts where it fits first."""
 
 
+AHEAD_FLUSHES_MAX = 3
+"""While one lasts clients write: what that leaves is about a tenth of what the one before had, or they write as fast as
+it is flushed, and more of them would leave no less."""
+
+AHEAD_BYTES = 4 * MIB
+"""What is left then takes no longer than the rest of a close."""
+
+
 class Maintenance:
     """Of one open store. Owned by the event loop."""
 
@@ -134,6 +143,15 @@ class Maintenance:
     async def flush(self) -> None:
         """Put what is in memory into SSTs, so that maintenance sees it."""
         await self._engine.flush_memtable()
+
+    async def flush_ahead(self) -> None:
+        """The same while clients write, until there is little left: a close right behind it has no more to do.
+        AccessDenied: it is open to be read only.
+        """
+        for _ in range(AHEAD_FLUSHES_MAX):
+            await self._engine.flush_memtable()
+            if self._engine.writes.memtable.bytes < AHEAD_BYTES:
+                break
 
     async def collect(self, *, dry_run: bool) -> GarbageCollection:
         """Delete what nothing needs, now. REFUSALS: the store does not say what there is. A dry run writes nothing."""

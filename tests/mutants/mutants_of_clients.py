@@ -103,6 +103,29 @@ CLIENTS = [
         ),
     ),
     *mutants(
+        "nbdserver/admin/api.py",
+        "tests/nbdserver/service/test_predecessor.py",
+        ("restart: the word comes before the end", "        await self._ended.wait()\n", ""),
+    ),
+    *mutants(
+        "nbdserver/service/predecessor.py",
+        "tests/nbdserver/service/test_predecessor.py",
+        (
+            "restart: no answer is taken for the word",
+            "                if not always:\n",
+            "                if not always and False:\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/maintenance.py",
+        "tests/nbdserver/service/test_predecessor.py",
+        (
+            "restart: everything is left to the last flush",
+            "        for _ in range(AHEAD_FLUSHES_MAX):\n",
+            "        for _ in range(0):\n",
+        ),
+    ),
+    *mutants(
         "nbdserver/protocol/option_answers.py",
         "tests/nbdserver/protocol/test_contexts.py",
         (

@@ -1,0 +1,111 @@
+"""A predecessor: when its successor goes on, and what it does before."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from nbdserver.admin.api import Admin
+from nbdserver.admin.client import AdminClient
+from nbdserver.service.predecessor import Predecessor
+from nbdserver.service.rehearsal import NOWHERE
+from storage import Store, StoreOptions, open_store
+from storage.crypto.keys import Cost
+from storage.env import RealEnv
+from tests.support.processes import kill_quietly
+
+MIB = 1 << 20
+
+
+class Server:
+    """The admin socket of a server that lives in this process, and so goes on living when it has stopped."""
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self.asked = asyncio.Event()
+        self.store = store
+        about = {"port": None, "unix": None}
+        self.admin = Admin(lambda: store, dict, process=lambda: dict(about), stop=self.asked.set)
+        self.client = AdminClient(path)
+
+
+@pytest.fixture
+async def server(work: Path) -> AsyncIterator[Server]:
+    env = RealEnv()
+    options = StoreOptions(cost=Cost.for_tests())
+    store = await open_store("memory://", b"password", env=env, create=True, options=options)
+    made = Server(work / "a.sock", store)
+    await made.admin.start(work / "a.sock")
+    yield made
+    await made.admin.stop()
+    await store.close()
+    env.close()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does nothing, and answers nobody."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    kill_quietly(process)
+
+
+@pytest.fixture
+def old(server: Server) -> Iterator[Predecessor]:
+    descriptor = os.pidfd_open(os.getpid())
+    yield Predecessor([lambda: server.client], 0, os.getpid(), NOWHERE, descriptor)
+    os.close(descriptor)
+
+
+async def test_it_is_waited_for_until_it_has_let_go_and_not_for_its_process(
+    server: Server, old: Predecessor, work: Path
+) -> None:
+    async with asyncio.timeout(30):
+        stopping = asyncio.create_task(old.stop())
+        await server.asked.wait()
+        await server.admin.quiesce()
+        done, _ = await asyncio.wait({stopping}, timeout=0.2)
+        assert not done, "it has not let go yet"
+        assert (work / "a.sock").exists()
+        ended = asyncio.create_task(server.admin.stop(released=True))
+        await stopping
+        assert not (work / "a.sock").exists(), "its successor puts its own there"
+        await ended
+
+
+async def test_what_a_stop_would_flush_is_flushed_before(server: Server, old: Predecessor) -> None:
+    await server.store.create_device("disk", MIB)
+    server.store.device("disk").write(0, b"\x01" * MIB)
+    assert server.store.status().memtable_bytes
+    async with asyncio.timeout(30):
+        await old.flush_ahead()
+    assert not server.store.status().memtable_bytes
+    assert not server.asked.is_set(), "it serves"
+
+
+async def test_one_that_says_nothing_is_waited_for_until_its_process_has_ended(
+    server: Server, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """It has answered, and its admin socket ends without the word: as when it dies, and when one that stood by has
+    become a writer meanwhile."""
+    descriptor = os.pidfd_open(sleeper.pid)
+    try:
+        async with asyncio.timeout(30):
+            old = Predecessor([lambda: server.client], 0, os.getpid(), NOWHERE, descriptor)
+            stopping = asyncio.create_task(old.stop())
+            await server.asked.wait()
+            await server.admin.stop()
+            done, _ = await asyncio.wait({stopping}, timeout=0.2)
+            assert not done, "an end is no word"
+            sleeper.kill()
+            await stopping
+    finally:
+        os.close(descriptor)
+
+
+async def test_one_that_cannot_flush_now_is_asked_to_stop_all_the_same(old: Predecessor, server: Server) -> None:
+    await server.admin.stop()
+    async with asyncio.timeout(30):
+        await old.flush_ahead()
