@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from storage.fs.check import CheckOptions, CheckReport
     from storage.fs.devices.device import Device
     from storage.fs.following import Follower, open_follower
-    from storage.fs.opening import check_store, open_damaged, open_reader, open_standby, open_store
+    from storage.fs.opening import check_store, open_damaged, open_reader, open_standby, open_store, view_ahead
     from storage.fs.status import DeviceInfo, StoreStatus
     from storage.fs.store import Store
     from storage.fs.store_options import Opening, StoreOptions
@@ -40,6 +40,7 @@ __all__ = [
     "open_reader",
     "open_standby",
     "open_store",
+    "view_ahead",
 ]
 
 _PLACES = {
@@ -62,6 +63,7 @@ _PLACES = {
     "open_reader": "storage.fs.opening",
     "open_standby": "storage.fs.opening",
     "open_store": "storage.fs.opening",
+    "view_ahead": "storage.fs.opening",
 }
 
 

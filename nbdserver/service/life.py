@@ -33,7 +33,7 @@ from nbdserver.service import logs
 from nbdserver.service.announce import Announcement
 from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.last_server import attachments_after, tell
-from nbdserver.service.predecessor import Predecessor, predecessor
+from nbdserver.service.predecessor import Predecessor, give_way, predecessor
 from nbdserver.service.rehearsal import NOWHERE, rehearse
 from nbdserver.service.rereading import Rereading
 from nbdserver.service.serve_policy import ServePolicy
@@ -49,6 +49,7 @@ from storage.errors import Fenced, Unavailable
 from storage.format.sign import Word
 from storage.fs.early_unlock import EarlyUnlock, Unlocked
 from storage.fs.store_options import LastLook, no_look
+from storage.lsm.recovery.view import ViewAhead
 from storage.secret import Secret
 
 logger = logging.getLogger("nbdserver")
@@ -86,6 +87,8 @@ class _Start:
     manager: ServiceManager
     starts: contextlib.ExitStack
     """What is to be given up once clients can connect."""
+    ahead: ViewAhead | None
+    """What was read of the store while the predecessor had it."""
 
     def waits(self, usual: str, describe: Callable[[float], str]) -> AbstractAsyncContextManager[None]:
         """While the block runs, whoever waits for the start is told what for."""
@@ -116,10 +119,13 @@ async def serve(
         beside = neighbours_place(settings) if settings.standby else NOWHERE
         unique = env.random_bytes(4).hex()
         await rehearse(settings.tcp, settings.unix, unique, beside if old is None or old.kind else old.held)
-        if old is not None and not await _replace(old, early, ending.stopped, say):
+        ahead: list[ViewAhead | None] | None = []
+        if old is not None:
+            ahead = await _replace(old, settings, early, env, ending.stopped, say)
+        if ahead is None:
             return ENDED_BY_SIGNAL
     with contextlib.ExitStack() as starts:
-        start = _Start(settings, rereading, env, security, ending, ready, say, manager, starts)
+        start = _Start(settings, rereading, env, security, ending, ready, say, manager, starts, next(iter(ahead), None))
         if settings.standby:
             return await _stand_by_and_serve(start, password, early, at_once=old is not None and not old.kind)
         served = await _open_told(start, password, early, take_over=settings.take_over)
@@ -173,17 +179,18 @@ def _predecessor(held: contextlib.ExitStack, settings: ServeSettings) -> Predece
     return held.enter_context(predecessor([partial(find, settings.store, os.environ) for find in kinds]))
 
 
-async def _replace(old: Predecessor, early: EarlyUnlock, stopped: asyncio.Event, say: Callable[[str], None]) -> bool:
-    """Have a predecessor stop once all is ready that needs no store; False if a signal came before it had ended."""
-
-    async def stop() -> bool:
-        await early.result()  # or it raises: a wrong password stops nobody
-        await old.flush_ahead()
-        await old.stop()
-        return True
-
+async def _replace(
+    old: Predecessor,
+    settings: ServeSettings,
+    early: EarlyUnlock,
+    env: Env,
+    stopped: asyncio.Event,
+    say: Callable[[str], None],
+) -> list[ViewAhead | None] | None:
+    """Have a predecessor stop once all is ready that needs no store, or its writer to have closed it: what was read of
+    that ahead. None: a signal came before it had ended."""
     async with saying(say, old.waiting):
-        return await _unless(stopped, stop()) is not None
+        return await _unless(stopped, give_way(old, settings, early, env))
 
 
 async def _open_told(
@@ -194,8 +201,12 @@ async def _open_told(
     start.starts.enter_context(starting(settings.store, os.environ))
     async with start.waits("opening the store", lambda waited: opening(settings.store, told, waited)):
         with password:
-            work = _open(settings, password, early, start.env, told, take_over=take_over, last_look=last_look)
-            return await _unless(start.ending.stopped, work)
+            work = _open(start, password, early, told, take_over=take_over, last_look=last_look)
+            try:
+                return await _unless(start.ending.stopped, work)
+            finally:
+                if start.ahead is not None:
+                    start.ahead.drop()
 
 
 async def _serve(start: _Start, served: Served) -> int:
@@ -267,15 +278,15 @@ def _host(settings: ServeSettings) -> dict[str, Any]:
 
 
 async def _open(
-    settings: ServeSettings,
+    start: _Start,
     password: Secret,
     early: Unlocked,
-    env: Env,
     told: Opening,
     *,
     take_over: bool | bytes,
     last_look: LastLook,
 ) -> Served:
+    settings, env = start.settings, start.env
     cache = EngineOptions().cache_bytes if settings.cache_bytes is None else settings.cache_bytes
     options = StoreOptions(
         **_host(settings),
@@ -289,6 +300,7 @@ async def _open(
         prices=price_list(settings),
         request_budget=settings.request_budget,
         unlocked=early,
+        ahead=start.ahead,
         opening=told,
     )
     if settings.read_only:

@@ -21,8 +21,13 @@ from threading import Thread
 
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.client import AdminClient
+from nbdserver.config import ServeSettings
 from nbdserver.service.rehearsal import Listening
+from storage import StoreOptions, view_ahead
+from storage.env import Env
 from storage.errors import AccessDenied, StorageError, Unavailable
+from storage.fs.early_unlock import EarlyUnlock
+from storage.lsm.recovery.view import ViewAhead
 
 Find = Callable[[], AdminClient | None]
 """Looks for a server of one kind: one that writes, one that reads, or one that stands by."""
@@ -115,6 +120,19 @@ class Predecessor:
                 f"let it go on (kill -CONT {self.pid})"
             )
         return f"waiting for process {self.pid}, which is stopping, for {seconds:.0f} s"
+
+
+async def give_way(old: Predecessor, settings: ServeSettings, early: EarlyUnlock, env: Env) -> list[ViewAhead | None]:
+    """Have a predecessor give way once all is ready that needs no store, or its writer to have closed it; gives what
+    was read of that ahead. Any StorageError of the password, which stops nobody.
+    """
+    await early.result()
+    await old.flush_ahead()
+    ahead = None
+    if not settings.read_only and not old.kind:
+        ahead = await view_ahead(settings.store, early, env=env, options=StoreOptions())
+    await old.stop()
+    return [ahead]
 
 
 def _in_thread(work: Callable[[], None], done: asyncio.Event, *, always: bool) -> None:

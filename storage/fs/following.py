@@ -35,7 +35,7 @@ from storage.lsm.background import Background
 from storage.lsm.engine import Engine
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.recovery.anchor import HostState
-from storage.lsm.wiring import Frames
+from storage.lsm.recovery.view import Frames
 from storage.objects.counting import CountingStore, RequestStats
 from storage.objects.locations import open_location
 from storage.objects.retry import RetryingStore

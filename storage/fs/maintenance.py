@@ -6,6 +6,8 @@ names, which a later writer sweeps.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Collection
 
 import msgspec
@@ -89,6 +91,12 @@ AHEAD_FLUSHES_MAX = 3
 """While one lasts clients write: what that leaves is about a tenth of what the one before had, or they write as fast as
 it is flushed, and more of them would leave no less."""
 
+AHEAD_REST_SECONDS = 15.0
+"""What a successor reads of a terabyte takes a few, and has to be read again if a job commits behind that."""
+
+JOB_SECONDS_MAX = 5.0
+"""Most jobs take less."""
+
 AHEAD_BYTES = 4 * MIB
 """What is left then takes no longer than the rest of a close."""
 
@@ -101,6 +109,8 @@ class Maintenance:
         self._reads = reads
         self._env = env
         self._tree = tree
+        self._resting: asyncio.Task[None] | None = None
+        """While that lasts no job is begun in the background."""
 
     async def plan_compaction(self, device: str | None) -> Forecast:
         """What `compact_step`, again and again, would do; of one device, or of all. Nothing is written. NotFound."""
@@ -146,12 +156,30 @@ class Maintenance:
 
     async def flush_ahead(self) -> None:
         """The same while clients write, until there is little left: a close right behind it has no more to do.
-        AccessDenied: it is open to be read only.
+        Maintenance rests meanwhile and for AHEAD_REST_SECONDS, so that what somebody reads of the store now is what a
+        close leaves, but for what is written. AccessDenied: it is open to be read only.
         """
+        self._engine.check_writer()
+        await self._rest()
         for _ in range(AHEAD_FLUSHES_MAX):
             await self._engine.flush_memtable()
             if self._engine.writes.memtable.bytes < AHEAD_BYTES:
                 break
+
+    async def _rest(self) -> None:
+        """Have maintenance rest, from the end of its job, for which nobody waits longer than JOB_SECONDS_MAX."""
+        rests = asyncio.Event()
+
+        async def rest() -> None:
+            async with self._engine.compactor.working:
+                rests.set()
+                await asyncio.sleep(AHEAD_REST_SECONDS)
+
+        if self._resting is None or self._resting.done():
+            self._resting = self._engine.background.start("rest of maintenance", rest, on_failure=self._engine.fail)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(JOB_SECONDS_MAX):
+                    await rests.wait()
 
     async def collect(self, *, dry_run: bool) -> GarbageCollection:
         """Delete what nothing needs, now. REFUSALS: the store does not say what there is. A dry run writes nothing."""

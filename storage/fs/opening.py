@@ -24,7 +24,7 @@ from storage.crypto import keys
 from storage.crypto.cipher import self_test
 from storage.crypto.keys import Cost, DataKey
 from storage.env import Env
-from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
+from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack, StorageError
 from storage.fs.check import CheckOptions, CheckReport, check_at_rest, readable_view
 from storage.fs.early_unlock import Unlocked
 from storage.fs.name_tree import NameTree
@@ -34,9 +34,12 @@ from storage.fs.succession.signs_of_life import SignsOfLife
 from storage.fs.succession.standby import Standby
 from storage.journal.files import FolderFiles, JournalFiles
 from storage.lsm.engine import Engine
+from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.recovery.anchor import HostState, default_state_folder
 from storage.lsm.recovery.derived_ciphers import Ciphers
+from storage.lsm.recovery.take_over import Opener
 from storage.lsm.recovery.turn import Force
+from storage.lsm.recovery.view import Frames, ViewAhead
 from storage.lsm.wiring import Context
 from storage.objects.base import ObjectStore
 from storage.objects.counting import CountingStore, RequestStats
@@ -92,10 +95,10 @@ class _OpenMode:
     read_only: bool = False
     adopt: bool = False
 
-    def for_engine(self) -> dict[str, Any]:
-        """What of it the engine is told."""
+    def for_engine(self, options: StoreOptions) -> dict[str, Any]:
+        """What of it, and of what was read ahead, the engine is told."""
         taken = {"take_over": self.take_over, "accept_rollback": self.accept_rollback, "adopt": self.adopt}
-        return {**taken, "read_only": self.read_only}
+        return {**taken, "read_only": self.read_only, "frames": _frames(options)}
 
 
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:
@@ -137,7 +140,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
             prepare=prepare,
             journal=await env.run("store", _journal, patient.url, options, terms),
             taken=None if signs is None else partial(signs.begin, key),
-            **terms.for_engine(),
+            **terms.for_engine(options),
         )
         # A password change that was cut short left the slot of the old password behind.
         engine.garbage.add(old_keys)
@@ -148,6 +151,27 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
     return Store(
         objects=patient, stats=stats, engine=engine, tree=tree, env=env, options=options, created=created, signs=signs
     )
+
+
+async def view_ahead(location: str, unlocked: Unlocked, *, env: Env, options: StoreOptions) -> ViewAhead | None:
+    """What opening the store will need of it when its present writer has closed it, for `StoreOptions.ahead`. None: it
+    cannot be had now; why that is will be said by who opens the store.
+    """
+    key, number = await unlocked.result()
+    objects = RetryingStore(open_location(location, env), env, options.store_deadline_seconds)
+    try:
+        frames = Frames(SstNumbers(), FrameCache(options.engine.cache_bytes))
+        return await Opener(objects, key, number, env, None, frames, options.engine).view_ahead()
+    except StorageError:
+        return None
+    finally:
+        await objects.close()
+
+
+def _frames(options: StoreOptions) -> Frames | None:
+    """By which numbers SSTs are known, if some are already."""
+    ahead, cache_bytes = options.ahead, options.engine.cache_bytes
+    return None if ahead is None else Frames(ahead.sst_numbers, FrameCache(cache_bytes), ahead)
 
 
 async def open_standby(location: str, unlocked: Unlocked, *, env: Env, options: StoreOptions) -> Standby:

@@ -10,6 +10,7 @@ from storage.crypto.keys import DEFAULT_COST, Cost
 from storage.fs.early_unlock import OPEN_SECONDS_MAX, Unlocked
 from storage.fs.snapshots.retention import Keep
 from storage.lsm.options import EngineOptions
+from storage.lsm.recovery.view import ViewAhead
 from storage.objects.health import Health
 from storage.prices import PriceList
 
@@ -71,5 +72,7 @@ class StoreOptions:
     cost: Cost = DEFAULT_COST
     unlocked: Unlocked | None = None
     """The keys of this very store, which somebody has begun to open with its password."""
+    ahead: ViewAhead | None = None
+    """What was read of this very store while another writer had it (see `view_ahead`)."""
     opening: Opening = field(default_factory=Opening)
     """Told of the opening of this one store."""

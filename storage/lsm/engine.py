@@ -31,10 +31,11 @@ from storage.lsm.recovery.journal_replay import read as read_journal
 from storage.lsm.recovery.log_replay import replay_log
 from storage.lsm.recovery.take_over import OnTaken, Opened, Opener
 from storage.lsm.recovery.turn import Force
+from storage.lsm.recovery.view import Frames
 from storage.lsm.sst.suspects import Suspect
 from storage.lsm.tree_state import TreeChange, TreeState, TrunkChange, TrunkPlan
 from storage.lsm.wal.queue import LayerQueue
-from storage.lsm.wiring import Context, Frames, new_sweeper, numbers, put_together
+from storage.lsm.wiring import Context, new_sweeper, numbers, put_together
 from storage.objects.base import ObjectStore
 from storage.stats import EngineNumbers
 
@@ -118,13 +119,12 @@ class Engine:
         frames: Frames | None = None,
         taken: OnTaken | None = None,
     ) -> Engine:
-        """Open a store whose keys are known. `opening_store` is the same store with a deadline, for opening only,
-        `single_store` the same that tries each request once; `prepare` is awaited when the store was found whole, and
-        before anything is written. `journal` is where this host's journals of the store lie. `frames` are those of
-        another view of it, to be shared. `taken` is told once the store is this writer's."""
+        """Open a store whose keys are known: by `opening_store`, which has a deadline, and `single_store`, which tries
+        once. `prepare` is awaited when all was read, before anything is written. `journal`: where this host's journals
+        lie. `frames`: another view's, or with one read ahead. `taken` is told that the store is this writer's."""
         frames = frames or Frames(SstNumbers(), FrameCache(options.cache_bytes))
         sst_numbers, cache = frames.sst_numbers, frames.cache
-        opener = Opener(opening_store or store, key, keys_number, env, host, sst_numbers, options, journal, taken)
+        opener = Opener(opening_store or store, key, keys_number, env, host, frames, options, journal, taken)
         opened: Opened | None = None
         try:
             if read_only:

@@ -72,14 +72,6 @@ class Supervisor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """Decoded frames, and the numbers by which they are known: what several views of one store have in common."""
-
-    sst_numbers: SstNumbers
-    cache: FrameCache
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
     """What is given to an engine, and what was found when its store was opened."""
 

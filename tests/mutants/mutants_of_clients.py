@@ -94,12 +94,12 @@ CLIENTS = [
         ("draining: it ends at once", "        if not self._admission.outstanding:\n            return False\n", ""),
     ),
     *mutants(
-        "nbdserver/service/life.py",
+        "nbdserver/service/predecessor.py",
         "tests/integration/test_restart.py",
         (
             "restart: the old server is asked before the password is known",
-            "        await early.result()",
-            "        pass",
+            "    await early.result()\n",
+            "",
         ),
     ),
     *mutants(
@@ -112,8 +112,8 @@ CLIENTS = [
         "tests/nbdserver/service/test_predecessor.py",
         (
             "restart: no answer is taken for the word",
-            "                if not always:\n",
-            "                if not always and False:\n",
+            "            if not always:\n",
+            "            if not always and False:\n",
         ),
     ),
     *mutants(

@@ -226,4 +226,29 @@ OPENING = [
         "tests/storage/lsm/recovery/test_round_trips.py",
         ("opening: indexes come one by one", "reads_in_flight=self.options.reads_in_flight", "reads_in_flight=1"),
     ),
+    *mutants(
+        "storage/lsm/recovery/view.py",
+        "tests/storage/fs/test_view_ahead.py",
+        (
+            "ahead: rows that are put together of older ones go over newer ones",
+            "if index.victims or (len(rows) and int(rows.min()) <= self._manifest.sequence):",
+            "if index.victims:",
+        ),
+        (
+            "ahead: frames that were repacked lie where they lay",
+            "if index.victims or (len(rows) and",
+            "if (len(rows) and",
+        ),
+        ("ahead: whoever has had the store since", "known = (old.epoch, ", "known = (manifest.epoch, "),
+        (
+            "ahead: snapshots that were taken since are none",
+            " old.operations, old.ssts)",
+            " manifest.operations, old.ssts)",
+        ),
+        (
+            "ahead: two write to one index",
+            "        forest, self._forest = self._forest, None\n",
+            "        forest = self._forest\n",
+        ),
+    ),
 ]

@@ -72,14 +72,22 @@ def rebuild(
     when all of its own rows are in, and a layer that lives no more has those that others were made of.
     """
     forest.hold()
-    rows = NewRows(indexes, rows_at_once=rows_at_once)
-    for layer in sorted(forest.maps()):
-        rows.put(layer, forest.writing(layer))
+    rows = put_newer(forest, indexes, rows_at_once=rows_at_once)
     for operation in operations:
         there = forest.maps().keys()
         done(forest.steps(operation))
         for layer in sorted(forest.maps().keys() - there):
             rows.put(layer, forest.writing(layer))
+
+
+def put_newer(forest: Forest, indexes: Iterable[tuple[int, SstIndex]], *, rows_at_once: int = ROWS_AT_ONCE) -> NewRows:
+    """Bring a forest that is held up to what SSTs say of the layers that are there; gives the rows, for those to come.
+    What it says already is older than all of these rows.
+    """
+    rows = NewRows(indexes, rows_at_once=rows_at_once)
+    for layer in sorted(forest.maps()):
+        rows.put(layer, forest.writing(layer))
+    return rows
 
 
 def _put_each(writing: Writing, entries: Columns) -> None:

@@ -20,7 +20,6 @@ from storage.errors import Conflict, Corrupt, Fenced, RolledBack, Unavailable
 from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX, STORE_IDENTITY_BYTES, Manifest
 from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
-from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
@@ -28,7 +27,7 @@ from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.locks import LockHolder, WriterLock
 from storage.lsm.recovery.turn import Force, Terms, held_by, rolled_back
-from storage.lsm.recovery.view import View, ViewLoader
+from storage.lsm.recovery.view import Frames, View, ViewAhead, ViewLoader
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.fence import Fence
 from storage.lsm.wal.log_object import Replay
@@ -85,7 +84,7 @@ class Opener:
     keys_number: int
     env: Env
     host: HostState | None
-    sst_numbers: SstNumbers
+    frames: Frames
     options: EngineOptions
     journal: JournalFiles | None = None
     taken: OnTaken | None = None
@@ -138,6 +137,12 @@ class Opener:
                 claim.lock.release()
             raise
         return Opened(manifests, ciphers, replay, view.forest, epoch, claim.lock, claim.journal)
+
+    async def view_ahead(self) -> ViewAhead:
+        """What is needed of the store when its writer has ended. It takes nothing from anybody, and writes nothing."""
+        ciphers, manifests, _ = self._parts()
+        await manifests.read_newest()
+        return await self._loader(manifests, ciphers).load_ahead()
 
     async def open_reader(self, tree: TreeState) -> Opened:
         """A view of the newest state, which takes nothing from anybody. Unavailable: its writer deletes what is to be
@@ -335,7 +340,7 @@ class Opener:
 
     def _loader(self, manifests: Manifests, ciphers: Ciphers) -> ViewLoader:
         store_id, index = self.key.store_id, self.options.index
-        return ViewLoader(self.store, store_id, self.env, self.sst_numbers, manifests, ciphers, index)
+        return ViewLoader(self.store, store_id, self.env, self.frames, manifests, ciphers, index)
 
 
 def next_lineage(old: Sequence[bytes], incarnation: bytes, *, limit: int = LINEAGE_MAX) -> list[bytes]:

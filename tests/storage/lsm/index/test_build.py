@@ -14,7 +14,7 @@ from storage.format.sst import SstIndex, decode_index, encode_index
 from storage.format.trunks import MakeLayer
 from storage.lsm.index import build as load
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.build import ROWS_AT_ONCE, rebuild
+from storage.lsm.index.build import ROWS_AT_ONCE, put_newer, rebuild
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.page import PAGE_BLOCKS
 from tests.support.examples import examples
@@ -115,6 +115,31 @@ def test_any_order_of_the_tables_gives_what_the_running_engine_had(
         for block in BLOCKS:
             assert seen(found[layer], block) == seen(expected[layer], block)
         assert found[layer].take_dead() == [], "nothing was cached yet"
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(steps, st.permutations(range(5)), st.integers(0, 50))
+def test_what_is_put_over_it_later_gives_the_same_if_all_of_it_is_newer(
+    some: list[Step], order: list[int], cut: int
+) -> None:
+    _, tables = history(some)
+    halves = [
+        [
+            (
+                [entry for entry in entries if (entry.sequence > cut) == newer],
+                [span for span in spans if (span.sequence > cut) == newer],
+            )
+            for entries, spans in tables
+        ]
+        for newer in (False, True)
+    ]
+    forest = Forest()
+    rebuild(forest, decoded(halves[0], order), [MakeLayer(layer) for layer in LAYERS])
+    put_newer(forest, decoded(halves[1], order))
+    whole = build_maps(decoded(tables, order), LAYERS)
+    for layer in LAYERS:
+        for block in BLOCKS:
+            assert seen(forest.heads()[layer], block) == seen(whole[layer], block)
 
 
 def test_entries_of_layers_that_are_gone_are_passed_over() -> None:
