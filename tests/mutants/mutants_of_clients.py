@@ -126,6 +126,11 @@ CLIENTS = [
         ),
     ),
     *mutants(
+        "storage/fs/maintenance.py",
+        "tests/storage/fs/test_maintenance.py",
+        ("restart: jobs change what the successor reads", "        await self._rest()\n", ""),
+    ),
+    *mutants(
         "nbdserver/protocol/option_answers.py",
         "tests/nbdserver/protocol/test_contexts.py",
         (

@@ -224,3 +224,19 @@ def test_who_asked_for_a_scrub_has_all_read_in_time_and_nobody_else(scrub_second
         env.close()
 
     in_virtual_time(case())
+
+
+async def test_maintenance_rests_behind_a_flush_ahead_and_a_close_waits_for_no_rest(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    store, content = await place.overwritten()
+    engine = engine_of(store)
+    await store.maintenance.flush_ahead()
+    assert engine.compactor.working.locked(), "no job begins"
+    number = engine.manifests.number
+    await store.maintenance.flush_ahead()
+    assert engine.manifests.number == number, "again it is the same rest"
+    async with asyncio.timeout(10):
+        await store.close()
+    store = await place.open()
+    assert await contents(store.device("a")) == content
+    await store.close()
