@@ -22,7 +22,7 @@ def damages(content: bytes) -> dict[str, bytes]:
     flipped = bytearray(content)
     flipped[80] ^= 4
     altered = bytearray(content)
-    altered[45] ^= 1  # the salt of the first slot
+    altered[50] ^= 1  # the salt of the first slot
     version = content[:8] + b"\x02" + content[9:]
     made = {
         "flipped": bytes(flipped),
