@@ -33,7 +33,7 @@ from nbdserver.service import logs
 from nbdserver.service.announce import Announcement
 from nbdserver.service.condition import opening, waits_for
 from nbdserver.service.last_server import attachments_after, tell
-from nbdserver.service.predecessor import Predecessor, give_way, predecessor
+from nbdserver.service.predecessor import Ahead, Predecessor, give_way, predecessor
 from nbdserver.service.rehearsal import NOWHERE, rehearse
 from nbdserver.service.rereading import Rereading
 from nbdserver.service.serve_policy import ServePolicy
@@ -119,20 +119,20 @@ async def serve(
         beside = neighbours_place(settings) if settings.standby else NOWHERE
         unique = env.random_bytes(4).hex()
         await rehearse(settings.tcp, settings.unix, unique, beside if old is None or old.kind else old.held)
-        ahead: list[ViewAhead | None] | None = []
+        ahead: Ahead | None = Ahead(early, None)
         if old is not None:
             ahead = await _replace(old, settings, early, env, ending.stopped, say)
         if ahead is None:
             return ENDED_BY_SIGNAL
     with contextlib.ExitStack() as starts:
-        start = _Start(settings, rereading, env, security, ending, ready, say, manager, starts, next(iter(ahead), None))
+        start = _Start(settings, rereading, env, security, ending, ready, say, manager, starts, ahead.view)
         if settings.standby:
-            return await _stand_by_and_serve(start, password, early, at_once=old is not None and not old.kind)
-        served = await _open_told(start, password, early, take_over=settings.take_over)
+            return await _stand_by_and_serve(start, password, ahead.unlocked, at_once=old is not None and not old.kind)
+        served = await _open_told(start, password, ahead.unlocked, take_over=settings.take_over)
         return ENDED_BY_SIGNAL if served is None else await _serve(start, served)
 
 
-async def _stand_by_and_serve(start: _Start, password: Secret, early: EarlyUnlock, *, at_once: bool) -> int:
+async def _stand_by_and_serve(start: _Start, password: Secret, early: Unlocked, *, at_once: bool) -> int:
     """Wait for our turn, and serve from then on; `at_once`: the first one has come. As long as it turns out not to have
     come, wait for the next."""
     settings, ending = start.settings, start.ending
@@ -186,9 +186,9 @@ async def _replace(
     env: Env,
     stopped: asyncio.Event,
     say: Callable[[str], None],
-) -> list[ViewAhead | None] | None:
-    """Have a predecessor stop once all is ready that needs no store, or its writer to have closed it: what was read of
-    that ahead. None: a signal came before it had ended."""
+) -> Ahead | None:
+    """Have a predecessor stop once all is ready that needs no store, or its writer to have closed it. None: a signal
+    came before it had ended."""
     async with saying(say, old.waiting):
         return await _unless(stopped, give_way(old, settings, early, env))
 

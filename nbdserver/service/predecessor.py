@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
@@ -26,7 +27,7 @@ from nbdserver.service.rehearsal import Listening
 from storage import StoreOptions, view_ahead
 from storage.env import Env
 from storage.errors import AccessDenied, StorageError, Unavailable
-from storage.fs.early_unlock import EarlyUnlock
+from storage.fs.early_unlock import OPEN_SECONDS_MAX, EarlyUnlock, Unlocked, UnlockedBefore
 from storage.lsm.recovery.view import ViewAhead
 
 Find = Callable[[], AdminClient | None]
@@ -122,17 +123,25 @@ class Predecessor:
         return f"waiting for process {self.pid}, which is stopping, for {seconds:.0f} s"
 
 
-async def give_way(old: Predecessor, settings: ServeSettings, early: EarlyUnlock, env: Env) -> list[ViewAhead | None]:
-    """Have a predecessor give way once all is ready that needs no store, or its writer to have closed it; gives what
-    was read of that ahead. Any StorageError of the password, which stops nobody.
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What was read of a store while a predecessor had it."""
+
+    unlocked: Unlocked
+    view: ViewAhead | None
+
+
+async def give_way(old: Predecessor, settings: ServeSettings, early: EarlyUnlock, env: Env) -> Ahead:
+    """Have a predecessor give way once all is ready that needs no store, or its writer to have closed it. Any
+    StorageError of the password, which stops nobody.
     """
     await early.result()
     await old.flush_ahead()
-    ahead = None
+    view = None
     if not settings.read_only and not old.kind:
-        ahead = await view_ahead(settings.store, early, env=env, options=StoreOptions())
+        view = await view_ahead(settings.store, early, env=env, options=StoreOptions())
     await old.stop()
-    return [ahead]
+    return Ahead(UnlockedBefore(settings.store, early, OPEN_SECONDS_MAX), view)
 
 
 def _in_thread(work: Callable[[], None], done: asyncio.Event, *, always: bool) -> None:

@@ -32,6 +32,34 @@ class Unlocked(Protocol):
         """What `keys.load` gives, or raises."""
 
 
+class UnlockedBefore:
+    """Keys that were opened while another server had the store. It may have changed passwords since, which the store
+    says; its key stays the same for its whole life.
+    """
+
+    def __init__(self, location: str, unlocked: Unlocked, seconds: float) -> None:
+        """`seconds`: how long a store that does not answer is asked."""
+        self._location = location
+        self._unlocked = unlocked
+        self._seconds = seconds
+
+    @property
+    def health(self) -> Health:
+        """Whether the store answers, as far as is known."""
+        return self._unlocked.health
+
+    async def result(self) -> tuple[DataKey, int]:
+        """The key of the store, and the number of the keys object that is in force now."""
+        key, number = await self._unlocked.result()
+        env = RealEnv()
+        store = RetryingStore(open_location(self._location, env), env, self._seconds)
+        try:
+            return key, max(number, await keys.newest_number(store))
+        finally:
+            await store.close()
+            env.close()
+
+
 class EarlyUnlock:
     """One attempt, begun when it is made. Nobody has to wait for it: its thread ends with the process."""
 

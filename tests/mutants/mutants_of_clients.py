@@ -115,6 +115,11 @@ CLIENTS = [
             "            if not always:\n",
             "            if not always and False:\n",
         ),
+        (
+            "restart: passwords that change meanwhile are taken for older ones that were put back",
+            "UnlockedBefore(settings.store, early, OPEN_SECONDS_MAX)",
+            "early",
+        ),
     ),
     *mutants(
         "storage/fs/maintenance.py",

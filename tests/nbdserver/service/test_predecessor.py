@@ -4,17 +4,20 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient
-from nbdserver.service.predecessor import Predecessor
+from nbdserver.config import ServeSettings
+from nbdserver.service.predecessor import Predecessor, give_way
 from nbdserver.service.rehearsal import NOWHERE
 from storage import Store, StoreOptions, open_store
 from storage.crypto.keys import Cost
 from storage.env import RealEnv
+from storage.fs.early_unlock import EarlyUnlock
 from tests.support.processes import kill_quietly
 
 MIB = 1 << 20
@@ -109,3 +112,32 @@ async def test_one_that_cannot_flush_now_is_asked_to_stop_all_the_same(old: Pred
     await server.admin.stop()
     async with asyncio.timeout(30):
         await old.flush_ahead()
+
+
+class Changing(Predecessor):
+    """Changes the passwords at the last moment, and lets go of its store."""
+
+    store: Store
+
+    async def flush_ahead(self) -> None:
+        await self.store.maintenance.flush_ahead()
+
+    async def stop(self) -> None:
+        await self.store.passwords.add(b"password", b"another", "second")
+        await self.store.close()
+
+
+async def test_passwords_that_change_while_it_gives_way_keep_no_successor_from_the_store(work: Path) -> None:
+    env = RealEnv()
+    options = StoreOptions(cost=Cost.for_tests(), state_folder=work / "state")
+    location = str(work / "store")
+    old = Changing([], 0, 0, NOWHERE, 0)
+    old.store = await open_store(location, b"password", env=env, create=True, options=options)
+    early = EarlyUnlock(location, b"password", 30.0, Cost.for_tests())
+    ahead = await give_way(old, ServeSettings(store=location), early, env)
+    assert ahead.view is not None
+    unlocked = replace(options, unlocked=ahead.unlocked, ahead=ahead.view)
+    store = await open_store(location, b"password", env=env, options=unlocked)
+    assert [entry.label for entry in await store.passwords.list(b"another")] == ["main", "second"]
+    await store.close()
+    env.close()
