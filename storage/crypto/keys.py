@@ -270,8 +270,9 @@ async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
     raise Unavailable(f"{store.url} lists key objects that are gone when they are read")
 
 
-async def write_next(store: ObjectStore, number: int, data: bytes) -> None:
-    """Create keys object `number`, and its copy; Conflict if another process wrote this number or a higher one.
+async def write_next(store: ObjectStore, number: int, data: bytes) -> bool:
+    """Create keys object `number`, and its copy; whether it has that. Conflict if another process wrote this number or
+    a higher one.
 
     The second listing is for a process that slept before its create: a faster one may have written this
     number and the next and deleted this one again, so that the late create succeeds and yet means nothing.
@@ -293,11 +294,12 @@ async def write_next(store: ObjectStore, number: int, data: bytes) -> None:
             async with asyncio.timeout(DELETE_SECONDS_MAX):
                 await store.delete([name])
         raise Conflict(conflict)
-    await copy_keys(store, number, data)
+    return await copy_keys(store, number, data)
 
 
-async def copy_keys(store: ObjectStore, number: int, data: bytes) -> None:
-    """The copy of keys object `number`, which holds `data`: within a while, and if the store takes none, there is none.
+async def copy_keys(store: ObjectStore, number: int, data: bytes) -> bool:
+    """The copy of keys object `number`, which holds `data`: within a while, and if the store takes none, there is none,
+    which is logged. False: so it was.
 
     A process that slept before it may copy what a faster one has replaced, and deleted: so all are listed again.
     """
@@ -309,6 +311,8 @@ async def copy_keys(store: ObjectStore, number: int, data: bytes) -> None:
     except (TimeoutError, StorageError) as error:
         said = str(error) or f"the store did not take it within {COPY_SECONDS_MAX:g} s"
         _log.warning("spare_copy_failed", extra={"object": spare_keys_name(number), "error": said})
+        return False
+    return True
 
 
 async def _unlock(store: ObjectStore, content: KeysObject, password: Password, env: Env) -> tuple[DataKey, Slot]:

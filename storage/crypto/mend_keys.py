@@ -9,7 +9,7 @@ import asyncio
 from storage.crypto.keys import DataKey, copy_keys, delete_older, newest_number, write_next
 from storage.crypto.keyslots import KEYS_BYTES_MAX, decode, encode, keys_name, seal_fits
 from storage.crypto.spare_keys import spare_keys_name
-from storage.errors import Corrupt, NotFound, Unsupported
+from storage.errors import Corrupt, NotFound, Unfinished, Unsupported
 from storage.objects.base import ObjectStore
 
 
@@ -23,16 +23,18 @@ async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) 
     names = keys_name(number), spare_keys_name(number)
     found = await asyncio.gather(*(_read(store, name) for name in names))
     own, copy = (raw if raw is not None and _is_sound(raw, number, data_key, memory_kib_min) else None for raw in found)
+    copied = True
     if own is not None:
-        if copy != own:
-            await copy_keys(store, number, own)
+        copied = copy == own or await copy_keys(store, number, own)
     elif copy is not None and found[0] is None:
         await write_next(store, number, copy)
     elif copy is not None:
         slots = decode(copy, number, memory_kib_min).slots
         number += 1
-        await write_next(store, number, encode(data_key, number, slots, memory_kib_min))
+        copied = await write_next(store, number, encode(data_key, number, slots, memory_kib_min))
         await delete_older(store, number)
+    if not copied:
+        raise Unfinished(f"{keys_name(number)} has no copy yet")
     return number
 
 

@@ -32,6 +32,7 @@ class StorePasswords:
         self._objects = objects
         self._env = env
         self._cost = cost
+        self._mending: asyncio.Task[None] | None = None
 
     async def list(self, password: Password) -> list[PasswordInfo]:
         """All passwords of the store, in order of their slots."""
@@ -55,7 +56,9 @@ class StorePasswords:
 
     def keep_twice(self) -> None:
         """From now on see to it that the keys are there twice, until they are."""
-        self._engine.background.start("copy of the keys", self._mend, on_failure=self._engine.fail)
+        if self._mending is None or self._mending.done():
+            start = self._engine.background.start
+            self._mending = start("copy of the keys", self._mend, on_failure=self._engine.fail)
 
     async def _mend(self) -> None:
         while True:
@@ -80,5 +83,6 @@ class StorePasswords:
         self._engine.keys_are(number)
         # From here on nobody can put the old object back unnoticed. A crash before it leaves the new slots valid.
         await self._engine.flush_memtable(always=True)
+        self.keep_twice()  # the store may have taken no copy of them
         if left is not None:
             raise left

@@ -41,6 +41,11 @@ COPIES = [
             "raw, store_id=self.store_id, kinds=_KINDS, number=number)\n",
             "raw, store_id=self.store_id, kinds=_KINDS)\n",
         ),
+        (
+            "copies: one that went with its manifest is missed",
+            "            await self.check_newest(number)  # its writer",
+            "            # its writer",
+        ),
     ),
     *mutants(
         "storage/lsm/recovery/take_over.py",
@@ -60,6 +65,11 @@ COPIES = [
             "copies: what lies under the name is taken for it",
             "info.size == len(sealed.content) and await self._store.get(name, limit=info.size) == sealed.content",
             "info.size >= 0",
+        ),
+        (
+            "copies: that of a manifest which was won before is replaced",
+            "            await self._manifests.check_copy(sealed)\n",
+            "",
         ),
     ),
     *mutants(
@@ -106,6 +116,16 @@ COPIES = [
             "copies: keys that were altered are taken for sound",
             "        return seal_fits(decode(raw, number, memory_kib_min), data_key)\n",
             "        return bool(decode(raw, number, memory_kib_min))\n",
+        ),
+        ("copies: keys that have none are taken for mended", "    if not copied:\n", "    if False:\n"),
+    ),
+    *mutants(
+        "storage/fs/store_passwords.py",
+        "tests/storage/fs/test_copies_of_keys.py",
+        (
+            "copies: of changed keys only if the store takes it at once",
+            "        self.keep_twice()  # the store may have taken no copy of them\n",
+            "",
         ),
     ),
     *mutants(

@@ -20,12 +20,12 @@ from storage.bucket.listing import list_manifests, list_manifests_and_copies
 from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
-from storage.errors import BrokenInvariant, Corrupt, Fenced, NotFound, Unavailable
+from storage.errors import BrokenInvariant, Corrupt, Fenced, NotFound, Unavailable, Unsupported
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Trailer, open_trailer
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, encode, merged
-from storage.format.names import manifest_name, sst_name
+from storage.format.names import manifest_name, spare_manifest_name, sst_name
 from storage.format.sst_list import NO_SSTS, SstList
 from storage.lsm.manifest.read_manifest import FoundManifest, FromCopy, ManifestReader, NewerManifest
 from storage.lsm.options import EngineOptions
@@ -197,6 +197,17 @@ class Manifests:
         """This manifest is the newest, and its copy may be written."""
         self.uncopied = sealed
         self.on_won()
+
+    async def check_copy(self, sealed: SealedManifest) -> None:
+        """Fenced: what lies under the name of its copy is another manifest of that number. So another writer won the
+        number before, and somebody deleted that manifest: the copy is all that is left of it.
+        """
+        try:
+            found, _ = await self._reader().open(spare_manifest_name(sealed.number), sealed.number, None)
+        except (Corrupt, Unsupported, NotFound):
+            return
+        if found.tag != sealed.tag:
+            raise Fenced
 
     async def put_back(self) -> None:
         """If the newest manifest was gone, and read from its copy, it is there again under its own name: whoever had a

@@ -90,7 +90,9 @@ class ManifestReader:
             return await self._read_copy(number, error)
 
     async def _read_copy(self, number: int, error: Corrupt | Unsupported | NotFound) -> FoundManifest:
-        """The copy of a manifest that does not open, for `error`. Corrupt, Unsupported: its copy does not either."""
+        """The copy of a manifest that does not open, for `error`. Corrupt, Unsupported: its copy does not either.
+        NewerManifest: nor has it to.
+        """
         name, copy = manifest_name(number), spare_manifest_name(number)
         missing = isinstance(error, NotFound)
         reason = "it is missing" if missing else error.detail if isinstance(error, Corrupt) else str(error)
@@ -99,6 +101,7 @@ class ManifestReader:
         except (Corrupt, Unsupported, NotFound) as second:
             if isinstance(error, Unsupported):
                 raise error from None
+            await self.check_newest(number)  # its writer deletes a copy when the next one is there
             is_gone = isinstance(second, NotFound)
             raise Corrupt(name, f"{reason}, and its copy {copy} is {'missing' if is_gone else 'damaged too'}") from None
         advice = "the next server that takes the store needs it no more; check the store"

@@ -7,7 +7,8 @@ or gone.
     4. copies of older manifests are garbage                                   (crash: leftovers, swept)
 
 So a copy never says anything that its manifest did not say first: whoever loses the race for a number writes none. The
-bytes of a number are bound to it for ever, and a copy that lands late is an old one, which nothing reads.
+bytes of a number are bound to it for ever, and a copy that lands late is an old one, which nothing reads. A sound copy
+of another manifest of that number says that this one should not have won it: its writer ends, and deletes nothing.
 
 Nobody waits for a copy, but the deletion of what the manifest gave up, and the end of the process, each for a while.
 One that the store refuses is tried again, more and more seldom; `failing` says why there is none.
@@ -154,6 +155,7 @@ class SpareCopies:
             info = await self._store.head(name)
             if info.size == len(sealed.content) and await self._store.get(name, limit=info.size) == sealed.content:
                 return  # an earlier try of ours that had no answer
+            await self._manifests.check_copy(sealed)
             # The number is ours: what else lies under its copy's name was put there, or is damaged.
             await self._store.delete([name])
         except NotFound:

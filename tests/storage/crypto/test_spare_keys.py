@@ -181,6 +181,23 @@ async def test_the_loser_of_a_race_writes_no_copy(env: RealEnv) -> None:
     assert await load(store, OTHER, env, CHEAP) == (made, 2)
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+async def test_keys_without_a_copy_are_not_mended(env: RealEnv, *, damaged: bool) -> None:
+    """Who mends them is told, and tries it again."""
+    store = Trapped()
+    made = await create(store, OLD, env, CHEAP)
+    await (store.put(FIRST, b"") if damaged else store.delete([COPY]))
+
+    async def refuse() -> None:
+        raise AccessDenied("no")
+
+    store.trap("create", "before", refuse, nth=2 if damaged else 1)
+    with pytest.raises(StorageError, match="has no copy"):
+        await mend_keys(store, made, FLOOR)
+    number = await mend_keys(store, made, FLOOR)
+    assert await store.get(keys_name(number)) == await store.get(spare_keys_name(number))
+
+
 UNREACHED = {("delete", "before", 1), ("delete", "after", 1), ("create", "after", 2)}
 """Where a copy is there already, none is created, and nothing deleted."""
 

@@ -136,6 +136,59 @@ async def test_a_deleted_take_over_manifest_is_put_back_before_anything_rests_on
     await world.crash(third)
 
 
+async def test_who_wins_a_number_that_was_won_before_leaves_the_copy_of_that_and_ends() -> None:
+    """The take-over manifest is deleted, and the stalled writer's PUT of its number lands: the copy, and the log that
+    was not flushed by who took over, are all that is left of him.
+    """
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, DATA)
+    await durable(engine, layer)
+    held = world.store.hold("create", manifest_name(engine.manifests.number + 1))
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await held.someone_waits()
+    world.store.holds.remove(held)
+    second = await world.open()
+    number = second.manifests.number
+    await second.copies.settled()
+    await world.crash(second)
+    log = world.store.names("wal/")
+    copy = world.store.objects[spare_manifest_name(number)]
+    del world.store.objects[manifest_name(number)]
+    held.release()
+    await asyncio.gather(flushing, return_exceptions=True)
+    assert isinstance(await engine.failed, Fenced)
+    assert world.store.objects[spare_manifest_name(number)] == copy
+    assert world.store.names("wal/") == log
+    with pytest.raises(Corrupt):
+        await world.open()
+    del world.store.objects[manifest_name(number)]
+    third = await world.open()
+    assert await read(third.layers[1], 0, len(DATA)) == DATA
+    await world.crash(third)
+
+
+async def test_a_damaged_manifest_that_is_followed_meanwhile_is_not_missed() -> None:
+    """The copy of it goes when the next one has its own."""
+    world = World()
+    engine, layer = await world.start()
+    await engine.flush_memtable()
+    await engine.copies.settled()
+    number = engine.manifests.number
+    world.store.objects[manifest_name(number)] = b"damaged"
+    held = world.store.hold("head", spare_manifest_name(number))
+    reading = asyncio.ensure_future(world.open(read_only=True))
+    await held.someone_waits()
+    layer.write(0, DATA)
+    await engine.flush_memtable()
+    await until(lambda: spare_manifest_name(number) not in world.store.objects)
+    held.release()
+    reader = await reading
+    assert await read(reader.layers[1], 0, len(DATA)) == DATA
+    await world.crash(reader)
+    await world.crash(engine)
+
+
 async def test_who_was_quicker_with_the_number_of_a_deleted_manifest_is_not_passed_over() -> None:
     """It was committed once, and then by another one: what the copy says is not what the store holds."""
     world = World()
