@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from storage.buffers import Buffer
+from storage.check.findings import Kind
 from storage.check.subject import Subject
 from storage.check.survey import survey
 from storage.lsm.compaction.plan import WriteCheckpoint
@@ -233,13 +234,16 @@ class History:
 
 async def recovered(objects: Objects, late: Sequence[Request]) -> State:
     """What the next writer finds. It writes itself; the one after it finds that too, also when what was still on its
-    way has arrived meanwhile. A crash is no damage.
+    way has arrived meanwhile. A crash is no damage; one right behind a commit leaves a manifest without its copy.
     """
     world = World()
     store = contents(world.store.inner)
     store.update(objects)
     surveyed = await survey(Subject(world.store, KEY, 1, world.env, Layers, None))
-    assert not surveyed.findings.all, [str(finding) for finding in surveyed.findings.all]
+    found_wrong = [
+        str(each) for each in surveyed.findings.all if each.kind is not Kind.COPY or "has no copy" not in each.sentence
+    ]
+    assert not found_wrong
     engine = await world.open()
     found = await shown(world, engine)
     want = dict(found.layers)
