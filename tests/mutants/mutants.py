@@ -69,6 +69,7 @@ MUTANTS = [
         "storage/lsm/recovery/journal_replay.py",
         "tests/storage/lsm/recovery/test_journal_snapshot.py",
         ("journal: what it restores of a snapshot shows there alone", "    layers.show_memtables()", "   "),
+        ("journal: a device that writes nothing keeps it full", "min(sequence, each.last_sequence))", "sequence)"),
     ),
     *mutants(
         "storage/lsm/engine.py",

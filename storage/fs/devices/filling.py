@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from storage.env import Env
-from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
+from storage.errors import AccessDenied, AlreadyExists, Conflict, NotFound, StorageError
 from storage.fs.devices.device import Device
 from storage.fs.devices.history import History
 from storage.fs.devices.pins import Pins
@@ -39,6 +39,7 @@ from storage.fs.metadata.snapshot_plans import (
     head_above,
     plan_delete_snapshot,
     plan_snapshot,
+    split_snapshot,
     temporary_name,
 )
 from storage.fs.name_tree import NameTree
@@ -151,7 +152,10 @@ class Filling:
     async def over(self, name: str, user: str, check: Callable[[Device], Awaitable[None]]) -> AsyncIterator[Device]:
         """A device whose content is replaced in here, once `check` has raised nothing. It is as it was if that fails;
         until the end the store has both. Nobody else changes it meanwhile, nor attaches it. Conflict: somebody has it.
+        AccessDenied: it is a snapshot.
         """
+        if split_snapshot(name)[1]:
+            raise AccessDenied(f"{name!r} is a snapshot, and read-only: import into a device")
         self._refuse_in_use(name, f"hand it to {user}")
         device = self._device(name)
         device.exclusive_user = user

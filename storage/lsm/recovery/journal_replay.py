@@ -159,8 +159,9 @@ def go_on(found: FoundJournal, layers: Layers, journal: Journal) -> None:
                 # Its layer went. Before the log knows that, the next start would miss what is dropped here.
                 queue = layers.tree_queue
                 sequence = queue.last_sequence
-            # What was written before a snapshot is on its way to the log with its device.
+            # What was written before a snapshot is on its way to the log with its device. A queue is never waited for
+            # beyond what it has: it would not move before somebody writes, and nobody may while segments take all room.
             for each in {queue, layers.device_queue(entry.layer) or queue}:
-                newest[each] = max(newest.get(each, 0), sequence)
+                newest[each] = max(newest.get(each, 0), min(sequence, each.last_sequence))
         adopted.append(Segment(segment.number, segment.size, newest))
     journal.start(found.place, adopted)

@@ -106,3 +106,26 @@ async def test_what_came_after_a_snapshot_is_not_in_the_log_before_what_came_ear
     engine = await opening
     assert await read(engine.layers[2], 0, 2 * BLOCK_BYTES) == LATER + NEW[SECTOR_BYTES:] + NEW
     await world.crash(engine)
+
+
+async def test_a_device_that_writes_nothing_behind_its_snapshot_keeps_no_journal(world: World) -> None:
+    """It acknowledges nothing; and where segments take all the room that they may, it cannot write."""
+    engine, layer = await world.start()
+    for number in range(BLOCKS):
+        layer.write(number * BLOCK_BYTES, NEW)
+    gate = world.store.hold("create", "compacted/")
+    changing = asyncio.ensure_future(world.change_trunks(engine, "freeze", 1, 2))
+    await gate.someone_waits()
+    await idle()
+    engine.journal.keep()
+    await world.crash(engine)
+    await engine.close()
+    with pytest.raises(Closed):
+        await changing
+    gate.release()
+    world.store.holds.clear()
+
+    engine = await world.open(take_over=False)
+    await engine.flush_memtable()
+    assert not engine.journal.bytes
+    await world.crash(engine)
