@@ -123,11 +123,11 @@ def read_some(client: Client, sectors: list[int], chance: random.Random) -> None
 def drawn(seen: list[Round]) -> str:
     """The picture, by gnuplot."""
     names = list(dict.fromkeys(one.workload for one in seen))
-    rows = [f"${position} << EOD\n{table(seen, name)}EOD" for position, name in enumerate(names)]
+    rows = [f"$round{position} << EOD\n{table(seen, name)}EOD" for position, name in enumerate(names)]
     panels = []
     for column, (_, title) in enumerate(PANELS, start=2):
         lines = (
-            f'${position} using 1:{column} with linespoints linewidth 2 pointtype 7 pointsize 0.4 title "{name}"'
+            f'$round{position} using 1:{column} with linespoints linewidth 2 pointtype 7 pointsize 0.4 title "{name}"'
             for position, name in enumerate(names)
         )
         key = "set key outside bottom center horizontal" if column == len(PANELS) + 1 else "unset key"
