@@ -147,7 +147,7 @@ MAINTENANCE = [
         "consolidation: of what is not flushed yet",
         "storage/lsm/compaction/consolidate.py",
         "assembly.block([], index, block.block, 0, BLOCK_BYTES)",
-        "assembly.block(context.layers.by_number[block.layer].tables, index, block.block, 0, BLOCK_BYTES)",
+        "assembly.block(context.layers.by_number[block.layer].memtables, index, block.block, 0, BLOCK_BYTES)",
     ),
     Mutation(
         "defragmentation: a block that was written meanwhile is what it was",

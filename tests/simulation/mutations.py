@@ -52,7 +52,9 @@ class Finding:
 
 
 def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0, fixed: bool = False) -> Finding:
-    """Run worlds on a copy with the mistake until one breaks: those from `first` on, or the `fixed` ones."""
+    """Run worlds on a copy with the mistake until one breaks: those from `first` on, or the `fixed` ones. RuntimeError:
+    none did by what it is named for.
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nbd-mutation-") as folder:
         apply(mutation, Path(folder))
@@ -71,6 +73,8 @@ def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0, fixed:
         seed = int(found[1])
         last = [line for line in done.stdout.splitlines() if re.match(r"\w*(Error|Exception)\b", line)]
         message = f"{found[2][:150]} {last[-1] if last else ''}".strip()
+        if re.search(r"NameError|AttributeError: '(?!NoneType)", message):
+            raise RuntimeError(f"{mutation.name}: it names what is not there, and proves nothing: {message}")
         return Finding(mutation, FIXED.index(seed) + 1 if fixed else seed - first + 1, seconds, seed, message)
     if done.returncode:
         raise RuntimeError(f"{mutation.name}: the worlds did not run: {done.stderr[-2000:]}")
