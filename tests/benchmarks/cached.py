@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.beside import table
+from tests.support.processes import listens
 from tests.support.program import Host, Server
 
 GOALS = {"4k randread QD1": 1.0, "4k randread QD32": 0.7, "4k randwrite QD32": 0.5, "256k read QD8": 0.6}
@@ -77,7 +78,7 @@ def main() -> int:
     server = Server(Host(folder), str(folder / "store"), create={"disk": str(size)}, tcp=False)
     try:
         server.start()
-        while not peer_socket.exists():
+        while not listens(peer_socket):
             time.sleep(0.05)
         uris = {"nbdkit": f"nbd+unix:///?socket={peer_socket}", "ours": server.unix_uri()}
         for uri in uris.values():

@@ -14,7 +14,7 @@ from tests.integration.images import MIB, make_image
 from tests.integration.ways import WAYS, Way
 from tests.support.certificates import Authority, write_folder
 from tests.support.commands import SYSTEM_PYTHON, run
-from tests.support.processes import end, until
+from tests.support.processes import end, listens, until
 from tests.support.program import Host, Server
 from tests.support.requirements import require
 
@@ -209,7 +209,7 @@ def test_qemu_nbd_as_a_client(way: Way, image: Path, work: Path) -> None:
          way.qemu_image()]
     )  # fmt: skip
     try:
-        until(lambda: process.poll() is not None or (work / "again").exists(), seconds=20, what="qemu-nbd's socket")
+        until(lambda: process.poll() is not None or listens(work / "again"), seconds=20, what="qemu-nbd's socket")
         run("nbdcopy", "--flush", image, again)
         run("nbdcopy", again, work / "back.raw")
     finally:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.messages import FUA
 from tests.support.nbd import Client, NbdError
-from tests.support.processes import end, until
+from tests.support.processes import end, listens, until
 from tests.support.requirements import require
 
 EINVAL = 22
@@ -19,7 +19,7 @@ def nbdkit(work: Path) -> Iterator[Path]:
     require("nbdkit")
     socket = work / "nbdkit"
     process = subprocess.Popen(["nbdkit", "--foreground", "--unix", str(socket), "memory", "64M"])
-    until(socket.exists, seconds=20, what="nbdkit's socket")
+    until(lambda: listens(socket), seconds=20, what="nbdkit's socket")
     yield socket
     end(process)
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.commands import run
-from tests.support.processes import end, kill_quietly, until
+from tests.support.processes import end, kill_quietly, listens, until
 from tests.support.requirements import SYSTEM_PATH, require
 
 BLOCK_BYTES = 4096
@@ -95,7 +95,7 @@ class BadDisk:
         socket, exported = self._folder / "kit", self._fuse / "disk"
         exports = [f"{name}={body.format(folder=self._folder)}" for name, body in _CALLBACKS.items()]
         self._start("nbdkit", "--foreground", "--unix", str(socket), "eval", *exports)
-        until(socket.exists, seconds=30, what="nbdkit")
+        until(lambda: listens(socket), seconds=30, what="nbdkit")
         self._start("nbdfuse", str(exported), f"nbd+unix:///?socket={socket}")
         until(exported.exists, seconds=30, what="nbdfuse")
         self._loop = run("losetup", "--find", "--show", "--direct-io=on", exported).strip()

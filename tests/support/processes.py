@@ -16,6 +16,9 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 _reserved: list[socket.socket] = []
 
+ACCEPTS = 0x10000
+"""The flag of a socket that listens, in /proc/net/unix (SO_ACCEPTCON)."""
+
 
 def unused_port() -> int:
     """A TCP port of 127.0.0.1 that nothing listens on, and that nobody else gets before this process ends.
@@ -58,6 +61,13 @@ def until(happened: Callable[[], bool], *, seconds: float, what: str) -> None:
     while not happened():
         assert time.monotonic() < limit, f"{what} did not happen within {seconds} s"
         time.sleep(0.02)
+
+
+def listens(path: Path) -> bool:
+    """Whether a process listens on a Unix socket: its file is there a moment sooner."""
+    with open("/proc/net/unix") as table:
+        rows = [line.split(maxsplit=7) for line in table]
+    return any(len(row) == 8 and row[7].rstrip("\n") == str(path) and int(row[3], 16) & ACCEPTS for row in rows[1:])
 
 
 def resident_bytes(pid: int, field: str = "VmRSS") -> int:
