@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from storage.lsm.compaction.plan import Consolidate, Drop, Repack
+from tests.simulation.virtual import virtually
 from tests.storage.lsm.recovery.moments import BLOCK, SECTOR, History, digest, recovered, unfit
 from tests.support.idle import turns
 
@@ -126,6 +127,7 @@ SCRIPTS = (overwrites, snapshots, deletions)
     ("script", "passes"),
     [(script, passes) for script in SCRIPTS for passes in (1, 7)] + [(two_devices, 1)],
 )
+@virtually
 async def test_a_crash_at_each_moment(script: Script, passes: int) -> None:
     history = await History.begin(passes)
     await script(history)
