@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from storage.lsm.recovery.view import ViewAhead
 
 Find = Callable[[], AdminClient | None]
 """Looks for a server of one kind: one that writes, one that reads, or one that stands by."""
+
+_log = logging.getLogger("nbdserver")
 
 ASKED_TIMES = 3
 """To stop. Each time it has its own seconds to answer, if anybody listens."""
@@ -149,13 +152,17 @@ def _in_thread(work: Callable[[], None], done: asyncio.Event, *, always: bool) -
     loop = asyncio.get_running_loop()
 
     def run() -> None:
+        over = always
         try:
             work()
+            over = True
         except StorageError:
-            if not always:
-                return
-        with contextlib.suppress(RuntimeError):  # nobody waits any more
-            loop.call_soon_threadsafe(done.set)
+            pass
+        except Exception as error:  # nobody foresaw it, and nobody is to wait for ever for it
+            _log.warning("predecessor_not_understood", extra={"error": f"{type(error).__name__}: {error}"})
+        if over:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more
+                loop.call_soon_threadsafe(done.set)
 
     Thread(target=run, name="predecessor", daemon=True).start()
 

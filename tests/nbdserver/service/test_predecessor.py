@@ -114,6 +114,19 @@ async def test_one_that_cannot_flush_now_is_asked_to_stop_all_the_same(old: Pred
         await old.flush_ahead()
 
 
+class Odd(AdminClient):
+    """Gets an answer that nobody foresaw."""
+
+    def flush_ahead(self) -> None:
+        raise ValueError("an answer that is none")
+
+
+async def test_an_answer_that_nobody_foresaw_is_not_waited_for(old: Predecessor, server: Server) -> None:
+    server.client = Odd(server.client.path)
+    async with asyncio.timeout(30):
+        await old.flush_ahead()
+
+
 class Changing(Predecessor):
     """Changes the passwords at the last moment, and lets go of its store."""
 
