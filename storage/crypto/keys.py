@@ -17,13 +17,12 @@ Poly1305 alone would not. Three things protect the clear fields:
   wrong password: without it a flipped bit in a salt would read as "wrong password" and send the owner looking
   for another one. Who changes a salt and the checksum with it can still cause that, as can who deletes.
 
-The highest number wins. A change writes the next number with a conditional create, then deletes all lower
-ones. A crash before the create leaves the old password valid. A crash after it leaves the new one valid and
-an old object behind, which whoever reads the bucket and knows the old password could still open: the next
-change deletes it, and `delete_older` does. A damaged newest object is never passed over for an older one,
-since that would let an old password back in: nothing but its own copy stands in for it (`spare_keys`). Who can
-write to the bucket can delete the newest and put back an older one: that is why `load` returns the number, and why
-every manifest records the highest.
+The highest number wins. A change writes the next number with a conditional create, then deletes all lower ones. A
+crash before the create leaves the old password valid. A crash after it leaves the new one valid and an old object
+behind, which whoever reads the bucket and knows the old password could still open: the next change deletes it, and
+`delete_older` does. A damaged newest object is never passed over for an older one, since that would let an old
+password back in: nothing but its own copy stands in for it (`spare_keys`). Who can write to the bucket can delete the
+newest and put back an older one: that is why `load` returns the number, and why every manifest records the highest.
 
 Passwords come as bytes or bytearray and are never copied here; who made one wipes it, which for a `Secret`, as all of
 the program are, is a `with`. The key-encryption key is wiped, and Argon2 clears its memory. What Python cannot wipe:
@@ -55,8 +54,11 @@ from storage.crypto.keyslots import (
     seal_slot,
 )
 from storage.crypto.spare_keys import (
+    IsSound,
     copies,
     differing_copy,
+    holds,
+    may_be_keys,
     read_either,
     said_of_copy,
     spare_keys_name,
@@ -271,10 +273,8 @@ async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
 
 
 async def write_next(store: ObjectStore, number: int, data: bytes) -> bool:
-    """Create keys object `number`, and its copy; whether it has that. Conflict if another process wrote this number or
-    a higher one.
-
-    The second listing is for a process that slept before its create: a faster one may have written this
+    """Create keys object `number`, and its copy; whether it has that. Conflict: another process wrote this number or a
+    higher one. The second listing is for a process that slept before its create: a faster one may have written this
     number and the next and deleted this one again, so that the late create succeeds and yet means nothing.
     """
     name = keys_name(number)
@@ -283,31 +283,31 @@ async def write_next(store: ObjectStore, number: int, data: bytes) -> bool:
         await store.create(name, data)
     except AlreadyExists:
         # Perhaps by the lost first attempt of this very call: salt and nonce make our bytes unmistakable.
-        try:
-            ours = (await store.head(name)).size == len(data) and await store.get(name, limit=len(data)) == data
-        except NotFound:
-            ours = False
-        if not ours:
+        if not await holds(store, name, data):
             raise Conflict(conflict) from None
-    if max(await _numbers(store), default=number) > number:
-        with suppress(TimeoutError, StorageError):  # the next change deletes it, or who opens the store
-            async with asyncio.timeout(DELETE_SECONDS_MAX):
+    with suppress(Conflict):
+        if max(await _numbers(store), default=number) <= number:
+            return await copy_keys(store, number, data)
+    with suppress(TimeoutError, StorageError):  # the next change deletes it, or who opens the store
+        async with asyncio.timeout(DELETE_SECONDS_MAX):
+            if await holds(store, name, data):
                 await store.delete([name])
-        raise Conflict(conflict)
-    return await copy_keys(store, number, data)
+    raise Conflict(conflict)
 
 
-async def copy_keys(store: ObjectStore, number: int, data: bytes) -> bool:
+async def copy_keys(store: ObjectStore, number: int, data: bytes, is_sound: IsSound = may_be_keys) -> bool:
     """The copy of keys object `number`, which holds `data`: within a while, and if the store takes none, there is none,
-    which is logged. False: so it was.
+    which is logged. False: so it was. Conflict: there is a copy of other keys, which `is_sound`.
 
     A process that slept before it may copy what a faster one has replaced, and deleted: so all are listed again.
     """
     try:
         async with asyncio.timeout(COPY_SECONDS_MAX):
-            await write_copy(store, number, data)
+            await write_copy(store, number, data, is_sound)
             if max(await _numbers(store), default=number) > number:
                 await store.delete([spare_keys_name(number)])
+    except Conflict:
+        raise
     except (TimeoutError, StorageError) as error:
         said = str(error) or f"the store did not take it within {COPY_SECONDS_MAX:g} s"
         _log.warning("spare_copy_failed", extra={"object": spare_keys_name(number), "error": said})

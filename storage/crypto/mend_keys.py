@@ -5,6 +5,7 @@ is damaged is left behind: the same slots go into the next number, as in a chang
 """
 
 import asyncio
+from functools import partial
 
 from storage.crypto.keys import DataKey, copy_keys, delete_older, newest_number, write_next
 from storage.crypto.keyslots import KEYS_BYTES_MAX, decode, encode, keys_name, seal_fits
@@ -14,7 +15,8 @@ from storage.objects.base import ObjectStore
 
 
 async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) -> int:
-    """Have the keys in force twice; their number. Conflict: somebody changes passwords. StorageError: it is not done.
+    """Have the keys in force twice; their number. Conflict: somebody changes passwords, or both are sound and
+    differ. StorageError: it is not done.
 
     A crash between two requests leaves what there was, or two numbers of which the higher one counts, as a change of
     passwords does.
@@ -25,7 +27,8 @@ async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) 
     own, copy = (raw if raw is not None and _is_sound(raw, number, data_key, memory_kib_min) else None for raw in found)
     copied = True
     if own is not None:
-        copied = copy == own or await copy_keys(store, number, own)
+        is_sound = partial(_is_sound, data_key=data_key, memory_kib_min=memory_kib_min)
+        copied = copy == own or await copy_keys(store, number, own, is_sound)
     elif copy is not None and found[0] is None:
         await write_next(store, number, copy)
     elif copy is not None:

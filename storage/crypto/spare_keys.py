@@ -3,15 +3,17 @@ ever, and they are one small object.
 
 A copy is written by whoever won the create of that number, behind that and before older objects are deleted; so it says
 nothing that its object did not say first, and the rule that the highest number wins goes for both together. Copies of
-older keys are as dangerous as those: an old password opens them. They are deleted with them, and who cannot says so.
+older keys are as dangerous as those: an old password opens them. They are deleted with them, and who cannot says so. A
+sound copy of other keys of that number says that the create should not have been won: whoever finds one has lost.
 """
 
 import logging
 import re
+from collections.abc import Callable
 from contextlib import suppress
 
 from storage.crypto.keyslots import KEYS_BYTES_MAX, KeysObject, decode, keys_name
-from storage.errors import AlreadyExists, Corrupt, NotFound, Unsupported
+from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound, Unsupported
 from storage.objects.base import ObjectStore
 
 SPARE_PREFIX = "spare/"
@@ -80,18 +82,51 @@ async def differing_copy(store: ObjectStore, content: KeysObject, memory_kib_min
     return None if (other.sealed, other.seal) == (content.sealed, content.seal) else other
 
 
-async def write_copy(store: ObjectStore, number: int, data: bytes) -> None:
+IsSound = Callable[[bytes, int], bool]
+"""Whether bytes are those of the keys object of a number."""
+
+
+def may_be_keys(raw: bytes, number: int) -> bool:
+    """Whether somebody may have written it as keys object `number`: as far as can be told without the data key."""
+    try:
+        decode(raw, number, 0)
+    except Corrupt:
+        return False
+    except Unsupported:
+        return True  # a newer program
+    return True
+
+
+async def write_copy(store: ObjectStore, number: int, data: bytes, is_sound: IsSound) -> None:
     """The copy of keys object `number`, which was won. A crash in here leaves it without one: whoever opens the store
     next writes it.
+
+    Conflict: there is a sound one of other keys. So somebody else won that number before and their object was deleted
+    from outside: this copy is all that is left of it, and stays.
     """
     name = spare_keys_name(number)
     with suppress(AlreadyExists):
         await store.create(name, data)
         return
     with suppress(NotFound, Corrupt):
-        if await store.get(name, limit=KEYS_BYTES_MAX) == data:
+        found = await store.get(name, limit=KEYS_BYTES_MAX)
+        if found == data:
             return  # a try of ours that had no answer
-    # What lies there is damaged, or somebody else's.
+        if is_sound(found, number):
+            raise Conflict(
+                f"{keys_name(number)} and its copy {name} are both sound and hold different passwords: somebody "
+                "deleted one of them while passwords were changed. Passwords of both open the store; change a "
+                "password, which makes what is in force then the only one"
+            )
+    # What lies there is damaged.
     await store.delete([name])
     with suppress(AlreadyExists):
         await store.create(name, data)
+
+
+async def holds(store: ObjectStore, name: str, data: bytes) -> bool:
+    """Whether these bytes lie under that name."""
+    try:
+        return (await store.head(name)).size == len(data) and await store.get(name, limit=len(data)) == data
+    except NotFound:
+        return False

@@ -112,8 +112,8 @@ CLIENTS = [
         "tests/nbdserver/service/test_predecessor.py",
         (
             "restart: no answer is taken for the word",
-            "            if not always:\n",
-            "            if not always and False:\n",
+            "        over = always\n",
+            "        over = True\n",
         ),
         (
             "restart: passwords that change meanwhile are taken for older ones that were put back",

@@ -110,6 +110,24 @@ COPIES = [
         ),
     ),
     *mutants(
+        "storage/crypto/spare_keys.py",
+        "tests/storage/crypto/test_keys_recreated.py",
+        (
+            "copies: a sound one of keys that somebody else won is written over",
+            "        if is_sound(found, number):\n",
+            "        if False:\n",
+        ),
+    ),
+    *mutants(
+        "storage/crypto/keys.py",
+        "tests/storage/crypto/test_keys_recreated.py",
+        (
+            "copies: keys that came after a sound copy stay",
+            "            if await holds(store, name, data):\n",
+            "            if False:\n",
+        ),
+    ),
+    *mutants(
         "storage/crypto/mend_keys.py",
         "tests/storage/crypto/test_spare_keys.py",
         (
