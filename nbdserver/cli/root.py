@@ -8,32 +8,10 @@ from pathlib import Path
 import click
 
 from nbdserver import __version__
-from nbdserver.cli.devices.cmd_device import device
-from nbdserver.cli.devices.cmd_fs import fs
-from nbdserver.cli.serving.cmd_attach import attach, attached, detach
-from nbdserver.cli.serving.cmd_client import client
-from nbdserver.cli.serving.cmd_dashboard import dashboard
-from nbdserver.cli.serving.cmd_restart import restart
-from nbdserver.cli.serving.cmd_serve import serve
-from nbdserver.cli.serving.cmd_stats import stats
-from nbdserver.cli.serving.cmd_status import flush, status
-from nbdserver.cli.serving.cmd_top import top
-from nbdserver.cli.serving.cmd_trace import trace
+from nbdserver.cli.late_commands import LateCommands, LateGroup
 from nbdserver.cli.shared.config_file import find, read
 from nbdserver.cli.shared.exit_status import INTERRUPTED, report
 from nbdserver.cli.shared.standard import open_standard, write_out
-from nbdserver.cli.shell.cmd_completion import completion
-from nbdserver.cli.shell.cmd_config import config
-from nbdserver.cli.snapshots.cmd_replicate import replicate
-from nbdserver.cli.snapshots.cmd_snapshot import snapshot
-from nbdserver.cli.store_care.cmd_adopt import adopt
-from nbdserver.cli.store_care.cmd_bench import bench
-from nbdserver.cli.store_care.cmd_check import check
-from nbdserver.cli.store_care.cmd_debug import debug
-from nbdserver.cli.store_care.cmd_init import init
-from nbdserver.cli.store_care.cmd_maintain import compact, gc
-from nbdserver.cli.store_care.cmd_password import password
-from nbdserver.cli.store_care.cmd_scrub import scrub
 from nbdserver.service.core_dumps import forbid_core_dumps
 
 
@@ -47,7 +25,12 @@ def _configure(ctx: click.Context, _: click.Parameter, path: Path | None) -> Non
         ctx.default_map = ctx.obj.defaults
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.group(
+    cls=LateGroup,
+    commands=LateCommands(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
 @click.version_option(__version__, "-V", "--version", message="nbdserver %(version)s")
 @click.option(
     "--config",
@@ -78,38 +61,6 @@ def cli(store: str | None) -> None:
     20 data damaged, 21 store unavailable, 22 store full, 130 interrupted.
     More may come: take an unknown one as failed.
     """
-
-
-for _command in (
-    init,
-    adopt,
-    serve,
-    restart,
-    device,
-    snapshot,
-    replicate,
-    fs,
-    client,
-    password,
-    status,
-    stats,
-    top,
-    trace,
-    dashboard,
-    flush,
-    check,
-    scrub,
-    compact,
-    gc,
-    bench,
-    debug,
-    attach,
-    detach,
-    attached,
-    config,
-    completion,
-):
-    cli.add_command(_command)
 
 
 def main() -> int:

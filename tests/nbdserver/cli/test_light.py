@@ -10,6 +10,7 @@ import click
 import pytest
 
 from nbdserver import __version__
+from nbdserver.cli.late_commands import ROOT_COMMANDS
 from nbdserver.cli.root import cli
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -58,6 +59,33 @@ def test_help_and_version_import_nothing_heavy() -> None:
             [sys.executable, "-c", program.format(arguments)], cwd=REPOSITORY, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_a_command_is_imported_when_it_is_wanted() -> None:
+    program = """if True:
+        import sys
+        from nbdserver.cli import main
+        sys.argv = ["nbdserver", *{}]
+        assert main() == 0
+        print({{name.rpartition(".")[2] for name in sys.modules if ".cmd_" in name}})
+    """
+    for arguments, wanted in ([["--help"], set()], [["status", "--help"], {"cmd_status"}]):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(arguments)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines()[-1] == str(wanted)
+
+
+@pytest.mark.parametrize("name", ROOT_COMMANDS)
+def test_the_page_of_all_commands_says_what_each_says_of_itself(name: str) -> None:
+    command = cli.commands[name]
+    assert command.name == name
+    assert command.get_short_help_str(1000) == ROOT_COMMANDS[name][1]
+    assert list(ROOT_COMMANDS) == sorted(ROOT_COMMANDS)
 
 
 def test_the_version_is_the_projects() -> None:
