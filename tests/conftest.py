@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 from tests.support.failures import FailuresAtOnce
+from tests.support.interleaved import Interleaved
 from tests.support.leftovers import Leftovers
 from tests.support.memory import folder_in_memory
 from tests.support.minio import RunningMinio
@@ -52,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Leftovers())
         config.pluginmanager.register(FailuresAtOnce(config))
         config.pluginmanager.register(Sightings())
+    else:
+        config.pluginmanager.register(Interleaved())
     if config.option.part is not None:
         config.pluginmanager.register(Parts(config.option.part))
     # Before a commit a quarter of the examples; `tests.support.examples` has those of tests that have their own number.

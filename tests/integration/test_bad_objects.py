@@ -6,6 +6,8 @@ import os
 import uuid
 from collections.abc import Callable
 
+import pytest
+
 from tests.storage.objects.stubs import refusal
 from tests.support.messages import READ
 from tests.support.minio import RunningMinio
@@ -47,6 +49,7 @@ def write_much(client: Client) -> None:
             client.flush()
 
 
+@pytest.mark.slow
 def test_an_object_that_is_withheld_stops_its_range_alone(
     minio: RunningMinio, make_server: Callable[..., Server]
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_frame_that_was_changed_is_found_by_reading_data(server: Server, objec
     assert server.host.run("scrub", "--store", server.location).stdout == shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_what_keeps_a_store_from_opening_is_a_finding(server: Server, objects: Objects) -> None:
     fill(server)

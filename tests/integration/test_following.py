@@ -71,6 +71,7 @@ def shown(server: Server, at_least: int) -> Client:
     return clients[-1]
 
 
+@pytest.mark.slow
 def test_each_connection_has_one_moment(writing: Server, reading: Server) -> None:
     writer = Writer(writing)
     writer.start()

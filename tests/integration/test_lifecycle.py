@@ -137,6 +137,7 @@ def test_a_store_that_is_not_there(local_store: StoreUnderTest, make_server: Cal
     assert not Path(local_store.location.removeprefix("file://")).exists(), "something was created"
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_reached(host: Host, minio: RunningMinio, work: Path) -> None:
     nowhere = minio_store(minio, "unreachable", endpoint=f"http://127.0.0.1:{unused_port()}")
     host.store_environment = nowhere.environment

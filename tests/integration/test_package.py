@@ -11,7 +11,7 @@ import pytest
 from tests.support.commands import run
 from tests.support.program import REPOSITORY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("package")]
 
 TOOLS = ("pytest", "hypothesis", "mypy", "ruff", "import-linter", "coverage")
 

@@ -50,6 +50,7 @@ def test_several_passwords_of_a_store_that_is_served(store: StoreUnderTest, make
     assert [opens(server, password) for password in (Host.password, "second", "changed")] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_a_recovery_sheet_of_a_store_at_rest(local_store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
     """What stands on it is what to type."""
     server = make_server(local_store, create={"disk": "1MiB"})

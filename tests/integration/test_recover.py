@@ -104,6 +104,7 @@ def scribble(server: Server, name: str, size: int, chance: random.Random, count:
                     client.write(offset, chance.randbytes(length))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_every_disk_is_recovered(
     store: StoreUnderTest, make_server: Callable[..., Server], copied: Callable[[], Path], work: Path

@@ -178,6 +178,7 @@ def test_an_end_in_the_midst_of_a_transfer(pair: Pair, victim: str) -> None:
         assert pair.snapshots(pair.source, "disk") == pair.snapshots(pair.target, "copy") == [done["snapshot"]]
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_command_has_the_store_open(pair: Pair) -> None:
     """The second store is at rest: who opens it next finds the replica not there, or as it was."""
     assert pair.target.stop() == 0

@@ -193,6 +193,7 @@ def test_a_stopped_writer_that_wakes_up_is_superseded(pair: Pair) -> None:
         holds(again, range(30))
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_is_no_sign_of_an_end(
     minio: RunningMinio, work: Path, make_server: Callable[..., Server]
 ) -> None:

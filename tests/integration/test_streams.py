@@ -76,6 +76,7 @@ def pair(server: Server, make_server: Callable[..., Server], work: Path) -> Pair
     return Pair(server, target, work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["minio"], indirect=True)
 def test_two_chains(pair: Pair) -> None:
     """One served on both sides; then one at rest, which begins elsewhere and leaves some out."""

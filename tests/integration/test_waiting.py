@@ -54,6 +54,7 @@ def first_line(process: "subprocess.Popen[bytes]") -> str:
     return process.stderr.readline().decode()
 
 
+@pytest.mark.slow
 def test_an_outage_is_seen_and_said(work: Path, make_server: Callable[..., Server]) -> None:
     require("minio")
     minio = RunningMinio(work)

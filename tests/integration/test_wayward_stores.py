@@ -121,6 +121,7 @@ def test_what_is_refused_for_ever_while_the_rest_goes_on_is_in_status(server: Se
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_silence_under_load_ends_for_all_when_it_is_over(
     minio: RunningMinio, proxy: WaywardProxy, make_server: Callable[..., Server]
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_silence_under_load_ends_for_all_when_it_is_over(
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_silence_ends_when_it_is_over(server: Server, proxy: WaywardProxy) -> None:
     """After 45 s without answers a flush once had none for 150 s more, and SIGTERM did not end the server."""
     first, data = os.urandom(4096), os.urandom(MIB)

@@ -86,6 +86,7 @@ def test_rounds(stores: Stores) -> None:
     stores.run("check", store=stores.two)
 
 
+@pytest.mark.slow
 def test_a_chain_that_was_cut(stores: Stores) -> None:
     """An older common snapshot serves; without any, and on what somebody wrote, one sentence says what to do."""
     first = stores.replicate()["snapshot"]
