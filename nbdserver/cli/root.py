@@ -10,6 +10,7 @@ import click
 from nbdserver import __version__
 from nbdserver.cli.late_commands import LateCommands, LateGroup
 from nbdserver.cli.shared.config_file import find, read
+from nbdserver.cli.shared.event_sentences import say_events
 from nbdserver.cli.shared.exit_status import INTERRUPTED, report
 from nbdserver.cli.shared.standard import open_standard, write_out
 from nbdserver.service.core_dumps import forbid_core_dumps
@@ -67,6 +68,7 @@ def main() -> int:
     """Run the command line of this process; returns the exit status."""
     forbid_core_dumps()
     open_standard()
+    say_events()
     status_ = write_out(_run())
     if threading.active_count() > 1:
         # A request to a store that does not answer must not keep a finished command waiting.

@@ -7,6 +7,11 @@ CONFIG = "tests/nbdserver/cli/shared/test_config_file.py"
 
 COMMANDS = [
     *mutants(
+        "nbdserver/cli/root.py",
+        "tests/nbdserver/cli/shared/test_event_sentences.py",
+        ("commands: what is logged before all is loaded is a bare word", "    say_events()\n", ""),
+    ),
+    *mutants(
         "nbdserver/cli/devices/cmd_fs.py",
         "tests/nbdserver/cli/devices/test_fs.py",
         ("fs: a link looks like a file", '"symlink": modes.S_IFLNK', '"symlink": modes.S_IFREG'),

@@ -204,7 +204,6 @@ def without_opening(place: Place, check: CheckOptions, tell: Callable[[Line], No
         finally:
             env.close()
 
-    _set_up_logs()
     try:
         return asyncio.run(run())
     finally:
@@ -248,7 +247,6 @@ def without_keys(location: str, step: str, work: Callable[[RetryingStore, Env], 
             await objects.close()
             env.close()
 
-    _set_up_logs()
     return asyncio.run(run())
 
 
@@ -268,8 +266,6 @@ def _run(
     from nbdserver.service.condition import opening, waits_for
     from nbdserver.service.waiting import saying
     from storage.env import RealEnv
-
-    _set_up_logs()
 
     async def run() -> T:
         asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
@@ -293,16 +289,6 @@ def _run(
             env.close()
 
     return asyncio.run(run())
-
-
-def _set_up_logs() -> None:
-    """Somebody who waits is told why; a script gets the one sentence at the end."""
-    import logging
-
-    from nbdserver.service import logs
-
-    level = logging.WARNING if sys.stderr.isatty() else logging.ERROR
-    logs.set_up("console", level, [logs.standard_error(level)])
 
 
 async def until_failed(store: Store, work: Awaitable[T]) -> T:
