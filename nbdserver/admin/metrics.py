@@ -184,6 +184,11 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Metric]:
         ("damaged_ssts", "SSTs that were read and are damaged", len(status["damaged"])),
         ("lost_objects", "objects that are missing, 20 at most", len(status["lost"])),
         (
+            "uncopied_objects",
+            "of the newest manifest and the keys those whose copy is refused",
+            len(status["uncopied"]),
+        ),
+        (
             "undeletable_objects",
             "objects that the store does not delete",
             0 if garbage["since"] is None else garbage["objects"],

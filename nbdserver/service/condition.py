@@ -44,6 +44,11 @@ def problems(store: Document) -> list[str]:
         found.append(f"{format_size(kept)} cannot leave the log, since what lies below them cannot be read")
     if store["view"]:
         found += _lags(store["view"])
+    found += [
+        f"{each['name']} has no sound copy since {moment(each['since'])}, and damage to it would be the loss of the "
+        f"store: {each['reason']} (unless that says otherwise, let this server write below spare/)"
+        for each in store["uncopied"]
+    ]
     garbage = store["garbage"]
     if garbage["since"] is not None:
         found.append(

@@ -5,6 +5,7 @@ is damaged is left behind: the same slots go into the next number, as in a chang
 """
 
 import asyncio
+import logging
 from functools import partial
 
 from storage.crypto.keys import DataKey, copy_keys, delete_older, newest_number, write_next
@@ -13,10 +14,12 @@ from storage.crypto.spare_keys import spare_keys_name
 from storage.errors import Corrupt, NotFound, Unfinished, Unsupported
 from storage.objects.base import ObjectStore
 
+_log = logging.getLogger("nbdserver")
+
 
 async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) -> int:
     """Have the keys in force twice; their number. Conflict: somebody changes passwords, or both are sound and
-    differ. StorageError: it is not done.
+    differ. Corrupt: neither is sound. StorageError: it is not done. What was damaged, and is not now, is logged.
 
     A crash between two requests leaves what there was, or two numbers of which the higher one counts, as a change of
     passwords does.
@@ -36,8 +39,17 @@ async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) 
         number += 1
         copied = await write_next(store, number, encode(data_key, number, slots, memory_kib_min))
         await delete_older(store, number)
+    else:
+        raise Corrupt(
+            names[0],
+            f"its copy {names[1]} is too: put either back from a copy of the store before this "
+            "server ends, since only its memory has the data key",
+        )
     if not copied:
-        raise Unfinished(f"{keys_name(number)} has no copy yet")
+        raise Unfinished(f"{keys_name(number)} has no copy yet: spare_copy_failed in the log says why")
+    for name, raw, sound in zip(names, found, (own, copy), strict=True):
+        if sound is None:
+            _log.warning("keys_mended", extra={"object": name, "finding": "missing" if raw is None else "damaged"})
     return number
 
 

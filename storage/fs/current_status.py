@@ -5,8 +5,10 @@ from functools import partial
 
 import msgspec
 
+from storage.crypto.keyslots import keys_name
 from storage.env import Env
 from storage.format.frame import BLOCK_BYTES
+from storage.format.names import manifest_name
 from storage.fs.check import device_names
 from storage.fs.metadata.inodes import Inode
 from storage.fs.metadata.namespace import Namespace
@@ -17,9 +19,11 @@ from storage.fs.status import (
     GarbageStatus,
     StoreFailure,
     StoreStatus,
+    UncopiedObject,
     ViewStatus,
     unreadable,
 )
+from storage.fs.store_passwords import StorePasswords
 from storage.lsm.compaction.usage import LayerUsage
 from storage.lsm.engine import Engine
 from storage.lsm.gc.garbage import Garbage
@@ -41,15 +45,14 @@ def current_status(
     view: ViewStatus | None,
     opened_at: float,
     damaged: list[str],
+    passwords: StorePasswords,
     prices: PriceList | None,
     budget: Outlook | None,
 ) -> StoreStatus:
     """All of it, with that of a view; `opened_at` by the monotonic clock."""
-    namespace = tree.namespace
-    moment = partial(_moment, env)
+    namespace, moment = tree.namespace, partial(_moment, env)
     devices, failing = namespace.devices(), objects.health.failing
-    numbers = (report := engine.report()).numbers
-    uptime = round(env.monotonic() - opened_at, 3)
+    report, uptime = engine.report(), round(env.monotonic() - opened_at, 3)
     return StoreStatus(
         url=objects.url,
         store_id=engine.store_id.hex(),
@@ -59,17 +62,18 @@ def current_status(
         devices=len(devices),
         logical_bytes=sum(namespace.size(inode) for _, inode in devices),
         allocated_bytes=sum(device_usage(engine, namespace, inode).allocated_bytes for _, inode in devices),
-        space_amplification=_ratio(numbers.stored_bytes, numbers.live_bytes),
-        write_amplification=_ratio(requests.bytes_up, numbers.written_bytes),
+        space_amplification=_ratio(report.numbers.stored_bytes, report.numbers.live_bytes),
+        write_amplification=_ratio(requests.bytes_up, report.numbers.written_bytes),
         garbage_objects=len(engine.garbage),
         uptime_seconds=uptime,
         sole_writer_at=_sole_writer_at(engine, moment),
         failing=None if failing is None else StoreFailure(moment(failing.since), failing.reason),
         failing_requests=_failing(objects, moment),
-        **msgspec.structs.asdict(numbers),
+        **msgspec.structs.asdict(report.numbers),
         unreadable=[unreadable(one, device_names(tree), moment) for one in report.suspects],
         damaged=damaged,
         lost=report.lost,
+        uncopied=_uncopied(engine, passwords, moment),
         garbage=_garbage(engine.garbage, moment),
         maintenance=report.maintenance_job,
         flushing=report.flushing,
@@ -78,7 +82,7 @@ def current_status(
         request_errors=requests.errors,
         bytes_up=requests.bytes_up,
         bytes_down=requests.bytes_down,
-        costs=None if prices is None else _costs(prices, requests, numbers, uptime),
+        costs=None if prices is None else _costs(prices, requests, report.numbers, uptime),
         budget=budget,
     )
 
@@ -122,6 +126,17 @@ def _sole_writer_at(engine: Engine, moment: Callable[[float], float]) -> float |
 def _failing(objects: RetryingStore, moment: Callable[[float], float]) -> list[FailingRequest]:
     alone = objects.health.failing_alone()
     return [FailingRequest(each.request, each.name, moment(each.since), each.reason) for each in alone]
+
+
+def _uncopied(engine: Engine, passwords: StorePasswords, moment: Callable[[float], float]) -> list[UncopiedObject]:
+    found = []
+    for name, of in (
+        (manifest_name(engine.manifests.number), engine.copies),
+        (keys_name(engine.keys_number), passwords),
+    ):
+        if of.failing is not None:
+            found.append(UncopiedObject(name, moment(of.failing_since), of.failing))
+    return found
 
 
 def _garbage(garbage: Garbage, moment: Callable[[float], float]) -> GarbageStatus:

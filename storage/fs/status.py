@@ -50,6 +50,14 @@ class UnreadableObject(msgspec.Struct, frozen=True):
     """Where somebody met it: not all there is in the object."""
 
 
+class UncopiedObject(msgspec.Struct, frozen=True):
+    """An object without which the store does not open, and that lies there once only, since its copy is refused."""
+
+    name: str
+    since: float
+    reason: str
+
+
 class GarbageStatus(msgspec.Struct, frozen=True):
     """Objects that nothing needs and that could not be deleted yet. They cost space and harm nobody."""
 
@@ -161,6 +169,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the scrub, or a check of all data, found and did not find sound since: a sentence for each SST."""
     lost: list[str]
     """What is missing of the store, as the last sweep saw it: a sentence for each object, twenty at most."""
+    uncopied: list[UncopiedObject]
+    """Of the newest manifest and the keys those that have no sound copy, and get none."""
     garbage: GarbageStatus
     flushing: str | None
     """What the memtable flush under way waits for; None if there is none. Closing the store ends with one."""

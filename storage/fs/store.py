@@ -254,6 +254,7 @@ class Store:
             view=self.view(),
             opened_at=self.opened_at,
             damaged=self._reads.damaged,
+            passwords=self.passwords,
             prices=self.prices,
             budget=self.governor.outlook,
         )

@@ -5,6 +5,7 @@ what is there then.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 from storage.crypto import keys, password_slots
@@ -18,6 +19,9 @@ from storage.objects.retry import RetryingStore
 
 MEND_PAUSE_SECONDS = 300.0
 """Between two tries to have the keys twice, where the store refuses it."""
+
+VERIFY_KEYS_SECONDS = 24 * 3600.0
+"""After which the keys and their copy are read again."""
 
 _log = logging.getLogger("nbdserver")
 
@@ -33,6 +37,11 @@ class StorePasswords:
         self._env = env
         self._cost = cost
         self._mending: asyncio.Task[None] | None = None
+        self._again = asyncio.Event()
+        self.failing: str | None = None
+        """Why the keys are not there twice; None: they are, or soon will be."""
+        self.failing_since = 0.0
+        """Since when, by the monotonic clock."""
 
     async def list(self, password: Password) -> list[PasswordInfo]:
         """All passwords of the store, in order of their slots."""
@@ -55,22 +64,34 @@ class StorePasswords:
         )
 
     def keep_twice(self) -> None:
-        """From now on see to it that the keys are there twice, until they are."""
+        """From now on see to it that the keys are there twice: at once, and now and then."""
+        self._again.set()
         if self._mending is None or self._mending.done():
             start = self._engine.background.start
             self._mending = start("copy of the keys", self._mend, on_failure=self._engine.fail)
 
     async def _mend(self) -> None:
         while True:
+            self._again.clear()
             try:
                 number = await mend_keys(self._objects.once(), self._engine.key, self._cost.memory_kib_min)
             except StorageError as error:
-                _log.warning("keys_not_mended", extra={"error": str(error)})
-                await asyncio.sleep(MEND_PAUSE_SECONDS)
-                continue
-            # What a change of passwords noted meanwhile is newer.
-            self._engine.keys_are(max(number, self._engine.keys_number))
-            return
+                self._failed(str(error))
+                pause = MEND_PAUSE_SECONDS
+            else:
+                self.failing = None
+                # What a change of passwords noted meanwhile is newer.
+                self._engine.keys_are(max(number, self._engine.keys_number))
+                pause = VERIFY_KEYS_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._again.wait()
+
+    def _failed(self, reason: str) -> None:
+        if self.failing is None:
+            self.failing_since = self._env.monotonic()
+        self.failing = reason
+        _log.warning("keys_not_mended", extra={"error": reason})
 
     async def _changed(self, change: Callable[[], Awaitable[int]]) -> None:
         """Unfinished: the change is in force, and the object from before could not be deleted."""

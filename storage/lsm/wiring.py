@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from storage.bucket.pace import Pace
@@ -69,6 +70,9 @@ class Supervisor(Protocol):
 
     async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work`, all of it, even if who asked for it gives up."""
+
+    async def flush_memtable(self, *, always: bool) -> None:
+        """Flush, and commit a manifest even (`always`) if there is nothing to flush."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
     )
     layers = _layers(context, writes, commit, source)
     garbage = Garbage(context.single, context.env)
-    copies = SpareCopies(context.single, manifests, context.env, keep=garbage.held, discard=garbage.add)
+    renew = partial(engine.flush_memtable, always=True)
+    copies = SpareCopies(context.single, manifests, context.env, keep=garbage.held, discard=garbage.add, renew=renew)
     flush = MemtableFlush(
         layers=layers,
         writes=writes,

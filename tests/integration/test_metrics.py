@@ -93,6 +93,7 @@ def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
         "unreadable_objects",
         "damaged_ssts",
         "lost_objects",
+        "uncopied_objects",
         "undeletable_objects",
     ):
         assert seen[f"nbdserver_{problem}"] == 0

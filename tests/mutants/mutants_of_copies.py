@@ -128,6 +128,22 @@ COPIES = [
         ),
     ),
     *mutants(
+        "storage/lsm/manifest/spare_copies.py",
+        "tests/storage/lsm/recovery/test_verified_copies.py",
+        ("copies: one that was damaged since is left so", "            self._manifests.won(own)\n", ""),
+        (
+            "copies: a manifest that was damaged since stays the newest",
+            "            self._renewing = asyncio.ensure_future(self._renew())\n"
+            "            self._renewing.add_done_callback(lambda done: done.cancelled() or done.exception())\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/fs/store_passwords.py",
+        "tests/storage/fs/test_copies_of_keys.py",
+        ("copies: keys that are there twice are never looked at again", "pause = VERIFY_KEYS_SECONDS", "return"),
+    ),
+    *mutants(
         "storage/crypto/mend_keys.py",
         "tests/storage/crypto/test_spare_keys.py",
         (

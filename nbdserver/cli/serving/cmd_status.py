@@ -39,6 +39,7 @@ def status(place: Place, as_json: bool) -> int:
     - the store fails: it does not answer, is full, or denies access;
     - something written is not durable after 30 seconds;
     - an object cannot be read, or sectors cannot leave the log for that;
+    - the newest manifest or the keys have no copy, since the store does not take it;
     - what nothing needs any more cannot be deleted;
     - a client is refused, since something that it was answered may be lost (see "client accept");
     - signs of life, of a server that others stand by for, do not reach the store;

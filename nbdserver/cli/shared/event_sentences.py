@@ -37,11 +37,14 @@ SENTENCES = {
     "journal_left": "the journal's files could not be taken away ({reason}): delete them once no server runs here",
     "journal_off": "the journal cannot be written ({reason}): make room for it, since without it what was answered and "
     "not flushed is lost if this process is killed",
+    "keys_mended": "{object} was {finding}, and was made anew: find out what did that; nothing else has to be done",
     "keys_not_mended": "the keys are there only once, since they could not be written a second time ({error}): allow "
     "the store to be written below keys/ and spare/; it is tried again",
     "keys_read_from_copy": "{object} was read from its copy {copy} ({reason}): nothing is lost; have a server open the "
     "store, which mends it, and then check the store with nbdserver check",
     "maintenance_failed": f"the compaction could not go on ({{error}}): {NOTHING_TO_DO}, it is tried again",
+    "manifest_found_damaged": "{object} is not as it was written ({finding}; its copy: {copy}): another manifest is "
+    "written now; find out what damaged it",
     "manifest_put_back": "{object} was gone, and was written again from its copy: check the store with nbdserver "
     "check, and find out who deleted it",
     "manifest_read_from_copy": "{object} was read from its copy {copy} ({reason}): nothing is lost; have a server take "
@@ -76,6 +79,8 @@ SENTENCES = {
     "please report it; NBDSERVER_DEBUG=1 shows where",
     "snapshot_not_deleted": "the snapshot {snapshot}, whose time is over, could not be deleted ({reason}): it stays "
     "until that is otherwise; it is tried again",
+    "spare_copy_damaged": "{object} is not as it was written ({finding}): it is written again now; find out what "
+    "damaged it",
     "spare_copy_failed": "{object}, the copy of an object without which the store does not open, could not be written "
     "({error}): allow the store to be written below spare/; it is tried again",
     "spare_copy_written": f"{{object}} was written now: {NOTHING_TO_DO}",

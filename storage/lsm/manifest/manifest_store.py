@@ -209,6 +209,19 @@ class Manifests:
         if found.tag != sealed.tag:
             raise Fenced
 
+    async def stored(self, name: str) -> SealedManifest | str:
+        """The newest manifest, as it lies under this name; or what is wrong with what lies there."""
+        number, tag = self.number, self.tag
+        try:
+            found, raw = await self._reader().open(name, number, None)
+        except NotFound:
+            return "it is missing"
+        except Corrupt as error:
+            return error.detail
+        except Unsupported as error:
+            return str(error)
+        return SealedManifest(number, found.manifest, raw, tag) if found.tag == tag else "it is another manifest"
+
     async def put_back(self) -> None:
         """If the newest manifest was gone, and read from its copy, it is there again under its own name: whoever had a
         PUT of that number on its way meets it, as if it had never been gone. Fenced: another one was quicker.

@@ -12,16 +12,20 @@ of another manifest of that number says that this one should not have won it: it
 
 Nobody waits for a copy, but the deletion of what the manifest gave up, and the end of the process, each for a while.
 One that the store refuses is tried again, more and more seldom; `failing` says why there is none.
+
+A store that nobody changes keeps its newest manifest and the copy for long, so now and then both are read. A copy that
+is damaged or gone is written anew. A manifest that is stays as it is, and its copy too: another one is committed, which
+has both; a crash before that leaves the copy, which stands in for it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 from storage.env import Env
 from storage.errors import AlreadyExists, Closed, Fenced, NotFound, StorageError
-from storage.format.names import spare_manifest_name
+from storage.format.names import manifest_name, spare_manifest_name
 from storage.lsm.manifest.manifest_store import Manifests, SealedManifest
 from storage.objects.base import ObjectStore
 
@@ -38,6 +42,10 @@ COPY_PAUSE_SECONDS_MAX = 300.0
 """Between two tries, doubling, where copies are refused."""
 
 
+VERIFY_SECONDS = 24 * 3600.0
+"""After which the newest manifest and its copy are read again, if they are still those."""
+
+
 class SpareCopies:
     """Copies what one writer commits: of several, the newest. Owned by the event loop."""
 
@@ -49,14 +57,17 @@ class SpareCopies:
         *,
         keep: Callable[[], AbstractContextManager[None]],
         discard: Callable[[Iterable[str]], None],
+        renew: Callable[[], Awaitable[None]],
     ) -> None:
         """`store` tries each request once. In the context that `keep` gives nothing is deleted; what is told to
-        `discard` is garbage.
+        `discard` is garbage; `renew` commits another manifest.
         """
         self._store = store
         self._manifests = manifests
         self._keep = keep
         self._discard = discard
+        self._renew = renew
+        self._renewing: asyncio.Future[None] | None = None
         self._env = env
         self._won = asyncio.Event()
         """There is a manifest without a copy."""
@@ -69,6 +80,8 @@ class SpareCopies:
         self.written = 0
         self.failing: str | None = None
         """Why the newest manifest has no copy; None: it has one, or it is on its way."""
+        self.failing_since = 0.0
+        """Since when, by the monotonic clock."""
         manifests.on_won = self._begin
         if manifests.uncopied is not None:
             self._begin()
@@ -81,10 +94,12 @@ class SpareCopies:
         self._won.set()
 
     async def run(self) -> None:
-        """Copy what is won, for ever."""
+        """Copy what is won, for ever; where nothing is, see whether it is still there."""
         pause = COPY_PAUSE_SECONDS_MIN
         while True:
-            await self._won.wait()
+            if not await self._is_won_within(VERIFY_SECONDS):
+                await self._verify()
+                continue
             copying = asyncio.ensure_future(self._copy())
             try:
                 await asyncio.wait({copying}, timeout=HOLD_SECONDS_MAX)
@@ -98,6 +113,34 @@ class SpareCopies:
                 continue
             await asyncio.sleep(pause * (0.5 + self._env.jitter() / 2))
             pause = min(pause * 2, COPY_PAUSE_SECONDS_MAX)
+
+    async def _is_won_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._won.wait()
+        return self._won.is_set()
+
+    async def _verify(self) -> None:
+        """Read the newest manifest and its copy. What is not as it was written is said, and written anew."""
+        number = self._manifests.number
+        try:
+            async with asyncio.timeout(HOLD_SECONDS_MAX):
+                own = await self._manifests.stored(manifest_name(number))
+                copy = await self._manifests.stored(spare_manifest_name(number))
+        except (Fenced, Closed):
+            raise
+        except (TimeoutError, StorageError):
+            return  # the store is not well: another time
+        if not number or self._manifests.number != number:
+            return
+        if isinstance(own, str):
+            what = {"object": manifest_name(number), "finding": own}
+            _log.error("manifest_found_damaged", extra={**what, "copy": copy if isinstance(copy, str) else "sound"})
+            self._renewing = asyncio.ensure_future(self._renew())
+            self._renewing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        elif isinstance(copy, str):
+            _log.error("spare_copy_damaged", extra={"object": spare_manifest_name(number), "finding": copy})
+            self._manifests.won(own)
 
     async def settled(self) -> None:
         """Return when the newest manifest has its copy, or the store refuses it or takes long."""
@@ -164,6 +207,7 @@ class SpareCopies:
 
     def _failed(self, reason: str) -> None:
         if self.failing is None:
+            self.failing_since = self._env.monotonic()
             number = 0 if self._manifests.uncopied is None else self._manifests.uncopied.number
             _log.warning("spare_copy_failed", extra={"object": spare_manifest_name(number), "error": reason})
         self.failing = reason

@@ -4,8 +4,12 @@ import asyncio
 import errno
 import os
 
+import msgspec
 import pytest
 
+from nbdserver.service.condition import problems
+from storage.buffers import Buffer
+from storage.errors import AccessDenied
 from storage.objects.local import LocalStore
 from tests.storage.fs.places import DATA, MIB, Place, contents
 from tests.support.inside import engine_of
@@ -74,3 +78,35 @@ async def test_a_store_that_does_not_let_us_delete_works_and_says_so(
     store = await place.open()
     assert await contents(store.device("a"), 4 * 4096, len(DATA)) == DATA
     await soon(asyncio.ensure_future(store.close()))
+
+
+async def test_a_store_that_takes_no_copies_works_and_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the newest manifest and the keys, until it takes them."""
+    store = await place.open(create=True)
+    assert store.status().uncopied == []
+    create = LocalStore.create
+
+    async def refused(self: LocalStore, name: str, data: Buffer) -> None:
+        if name.startswith("spare/"):
+            raise AccessDenied("the folder spare may not be written")
+        await create(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "create", refused)
+        for spare in (place.folder / "spare").iterdir():
+            spare.unlink()
+        store.passwords.keep_twice()
+        await store.create_device("a", MIB)
+        await engine_of(store).flush_memtable()
+        await until(lambda: len(store.status().uncopied) == 2)
+        status = store.status()
+        assert [each.name.partition("/")[0] for each in status.uncopied] == ["manifest", "keys"]
+        assert all(place.env.wall_clock() - 60 < each.since <= place.env.wall_clock() for each in status.uncopied)
+        assert status.uncopied[0].reason == "the folder spare may not be written"
+        said = problems(msgspec.to_builtins(status))
+        assert len(said) == 2
+        assert all("has no sound copy since" in sentence and "below spare/" in sentence for sentence in said)
+    store.passwords.keep_twice()
+    await until(lambda: store.status().uncopied == [])
+    assert problems(msgspec.to_builtins(store.status())) == []
+    await store.close()

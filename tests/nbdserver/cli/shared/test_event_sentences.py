@@ -42,7 +42,7 @@ def events_of(path: Path) -> Iterator[str | None]:
 
 @functools.cache
 def storage_events() -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for path in (ROOT / "storage").rglob("*.py"):
         where = str(path.relative_to(ROOT))
         for event in events_of(path):
