@@ -15,13 +15,20 @@ from storage.format.sizes import MANIFEST_BYTES_MAX
 COPY_TRIES = 6
 """With the pauses of `pauses` three seconds: a copy comes a little later than its manifest."""
 
+COPY_TRIES_OLD = 2
+"""Of one whose manifest has been there for long: its writer has written it, or does not."""
+
+COPY_SECONDS_MAX = 60.0
+"""So old is a manifest whose copy is not waited for, if the clocks of this host and the store agree. Where they do not,
+a copy that was on its way may be missed, and is there at the next check."""
+
 
 async def check_copies(asker: Asker, listed: Listed) -> None:
     """Both are there, and are what they are copies of."""
-    await asyncio.gather(_manifest(asker), _keys(asker, listed))
+    await asyncio.gather(_manifest(asker, listed), _keys(asker, listed))
 
 
-async def _manifest(asker: Asker) -> None:
+async def _manifest(asker: Asker, listed: Listed) -> None:
     number, subject = asker.manifests.number, asker.subject
     if not number:
         return
@@ -30,7 +37,7 @@ async def _manifest(asker: Asker) -> None:
         sentence = f"{asker.manifests.from_copy.reason}; its copy {copy} is sound, and stands in for it"
         asker.findings.add(Kind.MANIFEST, name, sentence, fault=True)
         return
-    for pause in pauses(COPY_TRIES):
+    for pause in pauses(_tries(asker, listed)):
         await asyncio.sleep(pause)
         try:
             own, other = await asyncio.gather(
@@ -47,6 +54,14 @@ async def _manifest(asker: Asker) -> None:
     if subject.moment is None:
         await asker.manifests.look_for_newer()
         asker.findings.add(Kind.COPY, copy, "the newest manifest has no copy", fault=True)
+
+
+def _tries(asker: Asker, listed: Listed) -> int:
+    """How often to look for the copy of the newest manifest."""
+    info = listed.manifests.get(asker.manifests.number)
+    if info is None or info.modified is None:
+        return COPY_TRIES
+    return COPY_TRIES_OLD if asker.subject.env.wall_clock() - info.modified > COPY_SECONDS_MAX else COPY_TRIES
 
 
 async def _keys(asker: Asker, listed: Listed) -> None:

@@ -1,5 +1,7 @@
 """What a check says of the copies: a fault that costs no data, as long as of an object and its copy one is sound."""
 
+import asyncio
+
 import pytest
 
 from storage.check.findings import Finding, Kind
@@ -10,6 +12,7 @@ from storage.crypto.keys import keys_name
 from storage.crypto.keyslots import Cost
 from storage.crypto.spare_keys import spare_keys_name
 from storage.format.names import manifest_name, spare_manifest_name
+from tests.simulation.virtual import in_virtual_time, virtually
 from tests.storage.lsm.worlds import Layers, World
 
 COST = Cost.for_tests()
@@ -18,8 +21,10 @@ COST = Cost.for_tests()
 class Place:
     """A store at rest, with keys."""
 
-    async def make(self) -> None:
+    async def make(self, age: float = 0.0) -> None:
+        """Everything was written so many seconds ago."""
         self.world = World()
+        self.world.now = self.world.env.wall_clock() - age
         self.key = await keys.create(self.world.store, b"password", self.world.env, COST)
         engine = await self.world.open(key=self.key)
         await engine.close()
@@ -35,7 +40,7 @@ class Place:
 @pytest.fixture
 async def place() -> Place:
     made = Place()
-    await made.make()
+    await made.make(3600)
     assert await made.found() == []
     return made
 
@@ -79,3 +84,27 @@ async def test_every_copy_is_accounted_for(place: Place) -> None:
     assert accounts["copies"].objects == 2
     assert accounts["copies"].bytes == len(objects[place.copy]) + len(objects[place.keys_copy])
     assert accounts["waiting to be deleted"].objects == 1
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(0.0, 3.1), (3600.0, 0.1)])
+def test_a_copy_is_waited_for_only_where_its_writer_may_just_have_won_the_manifest(age: float, seconds: float) -> None:
+    async def case() -> None:
+        place = Place()
+        await place.make(age)
+        del place.world.store.objects[place.copy]
+        began = asyncio.get_running_loop().time()
+        assert [each.object for each in await place.found()] == [place.copy]
+        assert asyncio.get_running_loop().time() - began == pytest.approx(seconds, abs=0.01)
+
+    in_virtual_time(case())
+
+
+@virtually
+async def test_one_that_comes_a_little_later_is_no_fault() -> None:
+    place = Place()
+    await place.make()
+    copy = place.world.store.objects.pop(place.copy)
+    looking = asyncio.ensure_future(place.found())
+    await asyncio.sleep(2)
+    place.world.store.objects[place.copy] = copy
+    assert await looking == []
