@@ -104,12 +104,12 @@ def _view(seen: Seen) -> SafetyClaim:
     return SafetyClaim(
         "view",
         "What is shown is what the writer committed",
-        "bad" if view["reason"] or view["collected"] else "good",
+        "bad" if view["reason"] or view["collected"] or view["missing"] else "good",
         ["a view of ", {"time": view["as_of"]}, ", ", {"age": view["as_of"]}],
-        [f"by manifest/{store_number(seen.store)}", *([f"; {view['reason']}"] if view["reason"] else [])],
+        [f"by manifest/{store_number(seen.store)}", *(f"; {view[why]}" for why in ("reason", "missing") if view[why])],
         seen.now,
         SAMPLE_SECONDS,
-        "there is no newer view though there may be something newer, or the writer deleted parts of one in use",
+        "there is no newer view though there may be something newer, or parts of one in use were deleted",
     )
 
 

@@ -153,6 +153,8 @@ def _lags(shown: Document) -> list[str]:
         )
     if shown["reason"]:
         found.append(f"what is shown is {shown['age_seconds']:.0f} s old: {shown['reason']}")
+    if shown["missing"]:
+        found.append(shown["missing"])
     return found
 
 

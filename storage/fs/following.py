@@ -24,8 +24,8 @@ from storage.crypto import keys
 from storage.crypto.cipher import self_test
 from storage.crypto.keys import DataKey
 from storage.env import Env
-from storage.errors import Closed, Fenced, NotFound, StorageError
-from storage.format.names import wal_name
+from storage.errors import Closed, NotFound, RolledBack, StorageError
+from storage.format.names import manifest_name, spare_manifest_name, wal_name
 from storage.fs.name_tree import NameTree
 from storage.fs.opening import remembered, unlock
 from storage.fs.status import ViewStatus
@@ -63,14 +63,35 @@ class FollowedView:
 
     async def is_newest(self, objects: RetryingStore) -> bool:
         """Whether nothing was committed since, to the manifest or to the log."""
+        if not await self._engine.manifests.is_newest():
+            return False
         try:
-            await self._engine.manifests.look_for_newer()
             await objects.head(wal_name(self._engine.log_end))
         except NotFound:
             return True
-        except Fenced:
-            pass
         return False
+
+    @property
+    def moment(self) -> tuple[int, int]:
+        """What it is of: the number of the manifest, and where the log ended."""
+        return self._engine.manifests.number, self._engine.log_end
+
+    @property
+    def missing(self) -> str:
+        """What somebody has deleted of what says that it is the newest, as a sentence; else nothing."""
+        name, copy = (of(self._engine.manifests.number) for of in (manifest_name, spare_manifest_name))
+        match self._engine.manifests.deleted:
+            case True, True:
+                return (
+                    f"{name} and its copy are gone: what is shown is right, and a server that opens the store now "
+                    "finds an older state; put one of the two back from a copy of it before anything writes to it"
+                )
+            case True, False:
+                return (
+                    f"{name} is gone, and its copy {copy} stands in for it: nothing is lost; the server that writes "
+                    "the store replaces it within a day, or the next one when it opens it; find out who deleted it"
+                )
+        return ""
 
     @property
     def collected(self) -> bool:
@@ -147,6 +168,11 @@ class Follower:
             read_only=True,
             frames=self._frames,
         )
+        if self._views and (engine.manifests.number, engine.log_end) < self._views[-1].moment:
+            raise RolledBack(
+                f"{self._objects.url} shows an older state than it did: put back what was deleted there, or start this "
+                "server again if it was set back on purpose"
+            )
         store = Store(
             objects=self._objects,
             stats=self._stats,
@@ -187,6 +213,7 @@ class Follower:
             older=len(shown) - 1,
             collected=sum(view.collected for view in shown),
             reason=self._reason,
+            missing=self._views[-1].missing,
         )
 
     async def _follow(self) -> None:

@@ -105,6 +105,8 @@ class ViewStatus(msgspec.Struct, frozen=True):
     """Views of which somebody met a part that the writer has deleted since."""
     reason: str
     """Why there is no newer view, though there may be something newer; else nothing."""
+    missing: str
+    """What somebody has deleted of what says that the view is the newest state, and what to do; else nothing."""
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):

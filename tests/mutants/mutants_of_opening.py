@@ -55,6 +55,30 @@ OPENING = [
     ),
     *mutants(
         "storage/fs/following.py",
+        "tests/storage/fs/test_following_deletions.py",
+        (
+            "following: a view may be older than the one before",
+            "        if self._views and (engine.manifests.number, engine.log_end) < self._views[-1].moment:\n",
+            "        if False:\n",
+        ),
+        (
+            "following: a deleted manifest is not said",
+            "            missing=self._views[-1].missing,\n",
+            '            missing="",\n',
+        ),
+    ),
+    *mutants(
+        "storage/lsm/manifest/manifest_store.py",
+        "tests/storage/fs/test_following_deletions.py",
+        ("following: a newer manifest that was deleted is none", "or copy_of_next is not None", "or False"),
+        (
+            "following: newer manifests that were deleted are none",
+            "        return copy is not None or max(await list_spare_manifests(self._store), default=0) <= number\n",
+            "        return True\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/following.py",
         "tests/storage/fs/test_following.py",
         (
             "following: what is only in the log is not seen",

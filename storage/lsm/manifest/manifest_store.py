@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from storage.bucket.create_once import Taken, create_once, pauses
-from storage.bucket.listing import list_manifests, list_manifests_and_copies
+from storage.bucket.listing import list_manifests, list_manifests_and_copies, list_spare_manifests
 from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
@@ -79,6 +79,8 @@ class Manifests:
         manifest of another writer, and found none, began then. None: nobody has looked."""
         self.from_copy: FromCopy | None = None
         """Not None: the newest manifest was read from its copy."""
+        self.deleted = False, False
+        """Of a reader: whether its manifest was deleted, and the copy, as `is_newest` last saw it."""
         self.copies: list[int] = []
         """Numbers of the copies that lay there when the newest manifest was read."""
         self.uncopied: SealedManifest | None = None
@@ -273,6 +275,29 @@ class Manifests:
         self.number, self.manifest, self.tag, self.from_copy = sealed.number, sealed.manifest, sealed.tag, None
         self._listed.append(sealed.number)
         return True
+
+    async def is_newest(self) -> bool:
+        """Whether a reader still shows the newest manifest: none above it is there, nor a copy of one, all that may be
+        left of it. `deleted` says from then on whether its own is there, and its copy.
+        """
+        number = self.number
+        looks = (
+            list_manifests(self._store, above=max(number - 1, 0)),
+            self._copy_size(number),
+            self._copy_size(number + 1),
+        )
+        listed, copy, copy_of_next = await asyncio.gather(*looks)
+        self.deleted = number > 0 and number not in listed, number > 0 and copy is None
+        if max(listed, default=0) > number or copy_of_next is not None:
+            return False
+        # The copy goes when that of a newer one is there.
+        return copy is not None or max(await list_spare_manifests(self._store), default=0) <= number
+
+    async def _copy_size(self, number: int) -> int | None:
+        try:
+            return (await self._store.head(spare_manifest_name(number))).size
+        except NotFound:
+            return None
 
     async def look_for_newer(self) -> None:
         """Fenced if any manifest has a number above ours. A commit of our own under way may have landed, and is not

@@ -85,7 +85,7 @@ async def test_one_that_follows_says_how_old_its_answer_is(client: AdminClient, 
     await ask(client.perform, CreateDevice("disk", MIB))
     assert "view" not in await ask(client.perform, ShowDevice("disk"))
     ages = iter((3.5, 0.5))
-    store.view = lambda: ViewStatus(as_of=1.0, age_seconds=next(ages), older=0, collected=0, reason="")
+    store.view = lambda: ViewStatus(as_of=1.0, age_seconds=next(ages), older=0, collected=0, reason="", missing="")
     assert (await ask(client.perform, ShowDevice("disk")))["view"]["age_seconds"] == 3.5, "as it was before the answer"
     assert (await ask(client.perform, ListDevices()))["view"]["age_seconds"] == 0.5
     store.view = lambda: None

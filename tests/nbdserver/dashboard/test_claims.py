@@ -151,13 +151,13 @@ def test_a_schedule_that_takes_none_is_red(status: dict[str, Any]) -> None:
 
 
 def test_a_follower_says_how_old_its_view_is(status: dict[str, Any]) -> None:
-    view = {"as_of": NOW - 3, "age_seconds": 3.0, "older": 0, "collected": 0, "reason": ""}
+    view = {"as_of": NOW - 3, "age_seconds": 3.0, "older": 0, "collected": 0, "reason": "", "missing": ""}
     found = by_name(claims(seen({**status, "view": view})))
     assert "durable" not in found
     assert "writer" not in found
     assert found["view"].state == "good"
     assert words(found["view"]).startswith(f"a view of <time={NOW - 3:.0f}>")
-    for fault in ({"reason": "it does not answer"}, {"collected": 1}):
+    for fault in ({"reason": "it does not answer"}, {"collected": 1}, {"missing": "it is gone"}):
         assert by_name(claims(seen({**status, "view": {**view, **fault}})))["view"].state == "bad"
 
 
