@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from storage.crypto.mac import Authenticator
 from storage.errors import Corrupt
 from storage.format.journal_batch import JournalEntry, decode
+from storage.format.wal import TREE
 from storage.journal.files import JournalFiles
 
 
@@ -36,8 +37,11 @@ def beyond_log(entries: Iterable[JournalEntry], logged: Callable[[int], int | No
     """The entries that the log lacks, in order. `logged` gives the newest operation of a layer that the log holds;
     None: there is no such layer, now.
 
-    Corrupt: one is missing. Of a layer that is not there, what is taken has no effect, or an entry here makes it.
+    Corrupt: one is missing. A layer that is not there, while the log has a later change of the tree, was dropped by the
+    log: its entries are passed over, and of those there may be some, since segments go one by one. Else an entry here
+    makes it.
     """
+    changed = logged(TREE) or 0
     reached: dict[int, int] = {}
     taken = []
     for entry in entries:
@@ -45,6 +49,8 @@ def beyond_log(entries: Iterable[JournalEntry], logged: Callable[[int], int | No
         have = reached.get(layer)
         if have is None:
             found = logged(layer)
+            if found is None and sequence < changed:
+                continue
             have = entry.previous if found is None else found
         if sequence > have:
             if entry.previous > have:

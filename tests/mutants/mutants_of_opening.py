@@ -54,6 +54,16 @@ OPENING = [
         ),
     ),
     *mutants(
+        "storage/journal/unlogged.py",
+        "tests/storage/journal/test_unlogged.py",
+        (
+            "journal: what is missing of a layer that went is damage",
+            "            if found is None and sequence < changed:\n                continue\n",
+            "",
+        ),
+        ("journal: of a layer that is to be made parts may be missing", "and sequence < changed", "and sequence"),
+    ),
+    *mutants(
         "storage/fs/following.py",
         "tests/storage/fs/test_following_deletions.py",
         (

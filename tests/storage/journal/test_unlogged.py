@@ -67,3 +67,30 @@ def test_what_a_first_try_got_into_the_log_is_not_taken_again(turns: list[int], 
 def test_a_layer_that_is_not_there_asks_for_nothing() -> None:
     dropped = [JournalEntry(9, 55, (60, 0, b"x")), JournalEntry(9, 60, (61, 0, b"x"))]
     assert beyond_log(dropped, lambda layer: None) == dropped
+
+
+def test_what_the_log_has_dropped_is_passed_over_though_parts_of_it_are_missing() -> None:
+    """The journal lets go of each segment for itself: of a layer whose end the log has, what lies in one may be gone,
+    and what was written before and behind that still there.
+    """
+    op = 0, b"data"
+    entries = [
+        JournalEntry(3, 5, (6, *op)),
+        JournalEntry(3, 7, (8, *op)),  # 7 lay in a segment that is not there any more
+        JournalEntry(TREE, 4, Meta(9, b"layer 3 goes")),
+        JournalEntry(TREE, 9, Meta(10, b"layer 4 is made")),
+        JournalEntry(4, 10, (11, *op)),
+    ]
+    assert beyond_log(entries, {TREE: 10, 3: None, 4: 10}.__getitem__) == entries[4:]
+    assert beyond_log(entries, {TREE: 9, 3: None, 4: None}.__getitem__) == entries[3:], "the log has not made layer 4"
+
+
+def test_a_part_that_is_missing_of_a_layer_which_the_log_has_not_made_is_noticed() -> None:
+    op = 0, b"data"
+    entries = [
+        JournalEntry(TREE, 4, Meta(9, b"layer 4 is made")),
+        JournalEntry(4, 9, (10, *op)),
+        JournalEntry(4, 11, (12, *op)),
+    ]
+    with pytest.raises(Corrupt, match="operation 11 of layer 4"):
+        beyond_log(entries, {TREE: 4, 4: None}.__getitem__)
