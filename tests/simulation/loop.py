@@ -60,7 +60,7 @@ class Process:
 class VirtualLoop(Loop):
     """The loop. `stopped` ends a run from within: a violation was found."""
 
-    def __init__(self, *, steps_max: int, step_seconds: float = 0.0) -> None:
+    def __init__(self, *, steps_max: int, step_seconds: float = 0.0, tasks_kept: int = TASKS_KEPT) -> None:
         self._now = 1000.0
         self._step_seconds = step_seconds
         self._ready: deque[asyncio.Handle] = deque()
@@ -68,7 +68,9 @@ class VirtualLoop(Loop):
         self._order = 0
         self._steps_left = steps_max
         self._tasks: list[asyncio.Task[Any]] = []
-        self._tasks_kept = TASKS_KEPT
+        self._tasks_more = tasks_kept
+        """Beside those that live."""
+        self._tasks_kept = tasks_kept
         self._dropped: list[asyncio.Handle] = []
         """Steps of dead processes: kept, so that their tasks can be ended properly when all is over."""
         self.stopped = False
@@ -130,7 +132,7 @@ class VirtualLoop(Loop):
         if len(self._tasks) >= self._tasks_kept:
             # In months of virtual time those that have ended are what takes the memory, with their results.
             self._tasks = [task for task in self._tasks if not task.done() or task._exception is not None]
-            self._tasks_kept = 2 * len(self._tasks) + TASKS_KEPT
+            self._tasks_kept = 2 * len(self._tasks) + self._tasks_more
         self._tasks.append(task)
         return task
 

@@ -11,10 +11,13 @@ T = TypeVar("T")
 
 STEPS_MAX = 2_000_000
 
+ENDED_TASKS_KEPT = 512
+"""A test with a thousand crashes looks at all tasks in each of them."""
+
 
 def in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`. Whatever it leaves behind is ended; exceptions that nobody looked at are an error."""
-    loop = VirtualLoop(steps_max=STEPS_MAX)
+    loop = VirtualLoop(steps_max=STEPS_MAX, tasks_kept=ENDED_TASKS_KEPT)
     try:
         result = loop.run(work)
         assert not loop.complaints, loop.complaints

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 
 from storage.buffers import Buffer
@@ -305,7 +306,13 @@ def digest(objects: Objects, late: Sequence[Request], moment: Moment) -> bytes:
     """The same for what need not be tried twice."""
     hashed = hashlib.sha256(repr((moment.acknowledged, moment.newest, sorted(moment.floors.items()))).encode())
     for name in sorted(objects):
-        hashed.update(name.encode() + hashlib.sha256(objects[name]).digest())
+        hashed.update(name.encode() + _fingerprint(objects[name]))
     for request in late:
         hashed.update(f"late {request.name} {request.data is None}".encode())
     return hashed.digest()
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(data: bytes) -> bytes:
+    """Moments share their objects, and Python keeps the hash by which one is found again."""
+    return hashlib.sha256(data).digest()
