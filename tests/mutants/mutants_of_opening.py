@@ -190,8 +190,8 @@ OPENING = [
         ),
         (
             "opening: what is patched is not kept",
-            "        if index.below is not None:\n            for block in blocks[at_once]",
-            "        if False:\n            for block in blocks[at_once]",
+            "        if index.below is not None:\n            some = blocks[at_once]",
+            "        if False:\n            some = blocks[at_once]",
         ),
         (
             "opening: patches come one by one",

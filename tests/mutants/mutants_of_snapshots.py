@@ -4,11 +4,45 @@ from tests.mutants.mutant import mutants
 
 SNAPSHOTS = [
     *mutants(
-        "storage/lsm/index/block_map.py",
+        "storage/lsm/index/lent_pages.py",
         "tests/storage/lsm/index/test_clones_share.py",
         ("clones: who takes a page over writes to it", "        self._lent.add(number)\n", ""),
         ("clones: who gives a page away writes to it", "        other._lent.add(number)\n", ""),
         ("clones: a page of a checkpoint is written to", "        self._shared |= {number} & other._shared\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/index/block_map.py",
+        "tests/storage/lsm/index/test_clones_share.py",
+        ("clones: patches that the head alone has stay in the table", "        self._have(table)\n", ""),
+        (
+            "clones: a page of holes stays",
+            "            del self.pages[number]\n\n    def rows",
+            "            pass\n\n    def rows",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/reverse_delta.py",
+        "tests/storage/lsm/index/test_reverse_delta.py",
+        ("snapshots: what is kept is kept once more", "            rows = rows.where(~own[rows.at])\n", ""),
+        (
+            "snapshots: many blocks are kept without their patches",
+            "patches, rows.head, blocks)",
+            "patches, rows.head * 0, blocks)",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/trunk.py",
+        "tests/storage/lsm/index/test_forest.py",
+        (
+            "snapshots: a clone gets what the newest of several kept",
+            "for delta in self.deltas[at:] if number in delta.pages",
+            "for delta in self.deltas[:at:-1] if number in delta.pages",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/page.py",
+        "tests/storage/lsm/index/test_reverse_delta.py",
+        ("snapshots: rows are not in the order of their blocks", "(own.tag, rows.tag))[order]", "(own.tag, rows.tag))"),
     ),
     *mutants(
         "storage/lsm/index/page.py",

@@ -125,7 +125,7 @@ BLOCKS = [
     ),
     Mutation(
         "checkpoint: its pages are written to while they are sealed",
-        "storage/lsm/index/block_map.py",
+        "storage/lsm/index/lent_pages.py",
         "elif number in self._shared or number in self._lent:",
         "elif number in self._lent:",
     ),
@@ -140,7 +140,7 @@ BLOCKS = [
     ),
     Mutation(
         "checkpoint: chains newest first",
-        "storage/lsm/index/image.py",
+        "storage/lsm/index/patch_table.py",
         "np.lexsort((-depths, all_blocks))",
         "np.lexsort((depths, all_blocks))",
     ),
@@ -188,9 +188,9 @@ BLOCKS = [
     ),
     Mutation(
         "a start keeps the checkpoint's patches under newer blocks",
-        "storage/lsm/index/bulk_load.py",
-        "            index.forget_patches(block)\n",
-        "            pass\n",
+        "storage/lsm/index/block_map.py",
+        "        self._forget_chains(number, page, rows.at)\n        page.clear_heads(rows.at)\n",
+        "",
     ),
     Mutation(
         "a start takes what is covered for what is missing",
@@ -214,7 +214,7 @@ BLOCKS = [
     Mutation(
         "a snapshot does not keep what is discarded",
         "storage/lsm/index/block_map.py",
-        "                self.below.record_range(n, page, low, high, self)\n",
+        "                self.below.record_rows(n, (page or Page()).rows(np.arange(low, high)), self.patches)\n",
         "                pass\n",
     ),
     Mutation(
@@ -232,18 +232,18 @@ BLOCKS = [
     Mutation(
         "a snapshot that is deleted hands nothing down",
         "storage/lsm/index/forest.py",
-        "                    trunk.deltas[at - 1].record(block, gone)\n",
-        "                    pass\n",
+        "                trunk.deltas[at - 1].record_rows(number, gone.pages[number].rows(), gone.patches)\n",
+        "",
     ),
     Mutation(
         "a clone begins with what the head shows",
         "storage/lsm/index/forest.py",
-        "            if holder is not trunk.flat:\n                flat.replace(block, holder)\n",
-        "            pass\n",
+        "            put_rows(flat, number, trunk.rows_held(at, number))\n",
+        "",
     ),
     Mutation(
         "a clone writes to the pages of its origin",
-        "storage/lsm/index/block_map.py",
+        "storage/lsm/index/lent_pages.py",
         "elif number in self._shared or number in self._lent:",
         "elif number in self._shared:",
     ),

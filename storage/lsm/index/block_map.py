@@ -8,17 +8,32 @@ stand in a `PatchTable`, chained newest first. A look-up costs about a microseco
 from array import array
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.format.blocks import ALLOCATED, HOLE, FrameRef
-from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, SEALED_MAX, Page, allocated_page
+from storage.lsm.index.lent_pages import LentPages
+from storage.lsm.index.page import (
+    ALLOCATED_PAGE,
+    PAGE_BLOCKS,
+    PAGE_MASK,
+    PAGE_SHIFT,
+    SEALED_MAX,
+    Page,
+    PageRows,
+)
 from storage.lsm.index.patch_table import CHAIN_MAX, PatchTable, damaged
-from storage.lsm.index.reverse_delta import ReverseDelta, Source
+from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import HOLES, Found, Frozen, Standing, found_in, frozen
 from storage.lsm.options import PRUNE_AFTER
 
 _CHAIN = range(CHAIN_MAX)
 
+COMPACT_MIN = 256
+"""Rows of patches that are not in use and no loss."""
 
-class BlockMap:
+
+class BlockMap(LentPages):
     """The index of one layer.
 
     Invariants, by number:
@@ -33,55 +48,37 @@ class BlockMap:
 
     __slots__ = (
         "_block",
-        "_freezes",
-        "_lent",
         "_location",
         "_mask",
         "_next",
-        "_shared",
         "_taken",
         "assembled",
         "below",
         "dead",
-        "pages",
         "patches",
     )
 
     def __init__(self, prune_after: int = PRUNE_AFTER) -> None:
-        self.pages: dict[int, Page] = {}
+        super().__init__()
         self.assembled: dict[int, tuple[int, int]] = {}
         """Patched blocks that were put together once: block to the cache key of the result, and its sectors that no
         later patch has replaced."""
         self.dead: list[int] = []
         """Cache keys that nothing here refers to any more; whoever owns the cache takes them away."""
         self.patches = PatchTable(self.dead, prune_after)
-        # The columns that `locate` looks at, which are the same objects for the life of both.
+        # The columns that `locate` looks at, which are the same objects for the life of a table.
         self._block = self.patches.block
         self._next = self.patches.next
         self._mask = self.patches.mask
         self._location = self.patches.location
-        self._shared: set[int] = set()
-        """Pages that a `Frozen` has too."""
-        self._freezes = 0
-        """How many `Frozen` of it there are that were not thawed yet."""
         self._taken: set[int] = set()
         """Blocks that are being put together, see `take`."""
-        self._lent: set[int] = set()
-        """Pages that the map of a clone may have too."""
         self.below: ReverseDelta | None = None
         """That of the newest snapshot of the device, if it has any."""
 
     def freeze(self) -> Frozen:
         """All of it as it is now, in one step: a pointer for each page, a copy of the patches. It ends with `thaw`."""
-        self._freezes += 1
-        self._shared |= set(self.pages)
-        return frozen(dict(self.pages), self.patches)
-
-    def thaw(self) -> None:
-        """What was frozen is not looked at any more; called once for each `freeze`."""
-        self._freezes -= 1
-        if not self._freezes:
-            self._shared.clear()
+        return frozen(self.freeze_pages(), self.patches)
 
     def find(self, block: int) -> Iterator[Found]:
         """What is known of a block, newest first; the last one covers the whole block."""
@@ -183,9 +180,10 @@ class BlockMap:
             high = min(end - (n << PAGE_SHIFT), PAGE_BLOCKS)
             page = self.pages.get(n)
             if self.below is not None and (page is not None or content != HOLE):
-                self.below.record_range(n, page, low, high, self)
+                self.below.record_rows(n, (page or Page()).rows(np.arange(low, high)), self.patches)
             if page is not None and page is not ALLOCATED_PAGE:
-                self._forget(page, low, high)
+                self._forget_chains(n, page, np.arange(low, high))
+                self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
             if self._taken:
                 self._taken.difference_update(range((n << PAGE_SHIFT) + low, (n << PAGE_SHIFT) + high))
             if high - low < PAGE_BLOCKS:
@@ -193,47 +191,53 @@ class BlockMap:
                     page = self.writable(n)
                     page.make_bases()
                     page.location[low:high] = array("Q", [content]) * (high - low)
-                    page.clear_heads(low, high)
+                    page.clear_heads(slice(low, high))
             elif content != HOLE:
                 self.pages[n] = ALLOCATED_PAGE
             elif page is not None:
                 del self.pages[n]
             yield
 
-    def _forget(self, page: Page, low: int, high: int) -> None:
-        """Forget the patches and frames of the blocks [low, high) of a page, which is about to lose them."""
-        heads = page.heads()[low:high]
-        for head in heads[heads != 0].tolist():
-            self._forget_chain(head)
-        self.dead += [location for location in page.location[low:high] if location > ALLOCATED]
+    def set_bases(self, number: int, rows: PageRows) -> None:
+        """`set_base` of several blocks of page `number` at once, whatever their `head` says. Nobody is told that what
+        was there is dead: it is another layer's now, or nothing was read of it yet.
+        """
+        if self.below is not None:
+            self.below.record_rows(number, self.rows(number, rows.at), self.patches)
+        page = self.writable(number)
+        self._forget_chains(number, page, rows.at)
+        page.clear_heads(rows.at)
+        if self._taken:
+            self._taken.difference_update((rows.at + np.uint32(number << PAGE_SHIFT)).tolist())
+        page.set_bases(rows.at, location=rows.location, length=rows.length, tag=rows.tag)
 
-    def writable(self, number: int) -> Page:
-        """A page to write to, which neither anything frozen nor a clone has."""
-        page = self.pages.get(number)
-        if page is None:
-            page = self.pages[number] = Page()
-        elif page is ALLOCATED_PAGE:
-            page = self.pages[number] = allocated_page()
-        elif number in self._shared or number in self._lent:
-            page = self.pages[number] = page.copy()
-        self._shared.discard(number)
-        self._lent.discard(number)
-        return page
+    def drop_if_hole(self, number: int) -> None:
+        """A page of nothing but holes costs nothing if it is not there."""
+        page = self.pages[number]
+        if not np.frombuffer(page.location, np.uint64).any() and not page.heads().any():
+            del self.pages[number]
 
-    def forget_patches(self, block: int) -> None:
-        """A block has nothing above its base any more."""
-        self._forget_patches(self.writable(block >> PAGE_SHIFT), block & PAGE_MASK)
+    def rows(self, number: int, at: NDArray[np.integer]) -> PageRows:
+        """What stands of some blocks of page `number`, which ascend."""
+        return self.pages.get(number, Page()).rows(at)
+
+    def _forget_chains(self, number: int, page: Page, at: NDArray[np.integer]) -> None:
+        """The rows of the patches of some blocks are free, and what was put together of these is dead."""
+        heads = page.heads()[at]
+        patched = heads != 0
+        if patched.any():
+            blocks = at[patched].astype(np.uint32) + np.uint32(number << PAGE_SHIFT)
+            for block in blocks.tolist() if self.assembled else ():
+                self.forget_assembled(block)
+            self.patches.release_chains(heads[patched], blocks)
 
     def _forget_patches(self, page: Page, at: int) -> None:
         if head := page.head(at):
-            self._forget_chain(head)
+            block = self.patches.block[head]
+            self.forget_assembled(block)
+            for row in self.patches.chain(head, block):
+                self.patches.release(row)
             page.set_head(at, 0)
-
-    def _forget_chain(self, head: int) -> None:
-        block = self.patches.block[head]
-        self.forget_assembled(block)
-        for row in self.patches.chain(head, block):
-            self.patches.release(row)
 
     def prune(self, block: int) -> None:
         """Drop from a block's chain what newer patches cover."""
@@ -248,7 +252,7 @@ class BlockMap:
             return False
         at = block & PAGE_MASK
         if page.location[at] == old:
-            if block >> PAGE_SHIFT in self._shared:
+            if self.is_frozen(block >> PAGE_SHIFT):
                 page = self.writable(block >> PAGE_SHIFT)
             # A page that clones have too is changed for all of them: the frame has moved for each.
             page.location[at] = new
@@ -301,31 +305,27 @@ class BlockMap:
     def copy(self) -> "BlockMap":
         """Another index that says the same. Pages are shared until one of both writes to them."""
         other = BlockMap(self.patches.prune_after)
-        other.pages = dict(self.pages)
-        other.patches = self.patches.copy(other.dead)
-        other._block, other._next = other.patches.block, other.patches.next
-        other._mask, other._location = other.patches.mask, other.patches.location
-        self._lent |= self.pages.keys()
-        other._lent |= self.pages.keys()
-        other._shared |= self._shared
+        other.lend_all(self)
+        other._have(self.patches.copy(other.dead))
         return other
 
-    def share(self, number: int, other: "BlockMap") -> None:
-        """Have that page of another index, which is equal, in place of the own one, until one of both writes to it."""
-        self.pages[number] = other.pages[number]
-        self._lent.add(number)
-        other._lent.add(number)
-        self._shared |= {number} & other._shared
+    def compact(self) -> None:
+        """Give back the rows of patches that are not in use, if most are not; the others get other numbers."""
+        if self.patches.rows < 2 * len(self.patches) + COMPACT_MIN:
+            return
+        table = PatchTable(self.dead, self.patches.prune_after)
+        for number, page in list(self.pages.items()):
+            heads = page.heads()
+            at = np.flatnonzero(heads)
+            page = self.writable(number) if page.has_chains else page
+            page.forget_chains()
+            if len(at):
+                page.set_heads(at, table.copy_chains(self.patches, heads[at], page.blocks(number)[at]))
+        self._have(table)
 
-    def replace(self, block: int, source: Source) -> None:
-        """The block is what stands in `source` from now on."""
-        row = source.standing(block)
-        chain = list(source.patches.chain(row.head, block))[::-1]
-        columns = source.patches
-        rows = [(columns.mask[n], columns.location[n], columns.length[n], columns.tag[n]) for n in chain]
-        self.set_base(block, location=row.location, length=row.length, tag=row.tag)
-        for mask, location, length, tag in rows:
-            self.add_patch(block, mask=mask, location=location, length=length, tag=tag)
+    def _have(self, table: PatchTable) -> None:
+        self.patches = table
+        self._block, self._next, self._mask, self._location = table.block, table.next, table.mask, table.location
 
     def forget_assembled(self, block: int) -> None:
         """The block changed as a whole, or the cache has dropped what was put together of it."""

@@ -1,7 +1,6 @@
 """Bulk load: many rows at once into the index of a layer, as columns. No I/O."""
 
-from collections.abc import Iterator
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,29 +8,46 @@ from numpy.typing import NDArray
 from storage.format.blocks import HOLE
 from storage.format.columns import Columns
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.page import PAGE_MASK, PAGE_SHIFT
+from storage.lsm.index.page import PAGE_MASK, PAGE_SHIFT, PageRows, by_page
+from storage.lsm.index.patch_table import PatchTable
 
 
 def load_bases(index: BlockMap, rows: Columns) -> None:
     """Many whole blocks: columns block (ascending, each at most once), location, length and tag."""
-    blocks = rows["block"]
-    pages = blocks >> PAGE_SHIFT
-    edges = np.flatnonzero(np.diff(pages)) + 1
-    for low, high in pairwise([0, *edges.tolist(), len(pages)]):
-        if low == high:
-            continue
-        number = int(pages[low])
-        if number not in index.pages and not rows["location"][low:high].any():
+    for number, part in by_page(rows["block"]):
+        if number not in index.pages and not rows["location"][part].any():
             continue  # holes, where all are
-        if index.below is not None:
-            for block in blocks[low:high].tolist():
-                index.below.record(block, index)
-        page = index.writable(number)
-        at = blocks[low:high] & PAGE_MASK
-        for block in blocks[low:high][page.heads()[at] != 0].tolist():
-            index.forget_patches(block)
-        location, length, tag = (rows[name][low:high] for name in ("location", "length", "tag"))
-        page.set_bases(at, location=location, length=length, tag=tag)
+        at = (rows["block"][part] & PAGE_MASK).astype(np.uint16)
+        location, length, tag = (rows[name][part] for name in ("location", "length", "tag"))
+        index.set_bases(number, PageRows(at, location, length, tag, np.zeros(len(at), np.uint32)))
+
+
+class HeldRows(NamedTuple):
+    """What stands of some blocks of one page in several maps."""
+
+    rows: PageRows
+    of: NDArray[np.integer]
+    """Which of the tables has the patches of each."""
+    tables: list[PatchTable]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "HeldRows":
+        """Some of them."""
+        return HeldRows(self.rows.where(chosen), self.of[chosen], self.tables)
+
+
+def put_rows(index: BlockMap, number: int, held: HeldRows) -> None:
+    """What stands of some blocks of page `number` elsewhere stands in this index from now on."""
+    rows = held.rows
+    if not len(rows.at):
+        return
+    index.set_bases(number, rows)
+    patched = np.flatnonzero(rows.head)
+    for table in np.unique(held.of[patched]).tolist():
+        some = patched[held.of[patched] == table]
+        blocks = rows.at[some] + np.uint32(number << PAGE_SHIFT)
+        heads = index.patches.copy_chains(held.tables[table], rows.head[some], blocks)
+        index.writable(number).set_heads(rows.at[some], heads)
+    index.drop_if_hole(number)
 
 
 def load_patches(index: BlockMap, rows: Columns) -> None:
@@ -59,8 +75,9 @@ def add_patches(index: BlockMap, rows: Columns) -> None:
     chosen = np.repeat(at_once, counts)
     if at_once.any():
         if index.below is not None:
-            for block in blocks[at_once].tolist():
-                index.below.record(block, index)
+            some = blocks[at_once]
+            for number, span in by_page(some):
+                index.below.record_rows(number, index.rows(number, some[span] & PAGE_MASK), index.patches)
         part = {name: column[chosen] for name, column in rows.items()}
         _point_heads(index, *index.patches.load(part, heads[at_once]))
     columns = (rows[name][~chosen].tolist() for name in ("block", "mask", "location", "length", "tag"))
@@ -71,20 +88,13 @@ def add_patches(index: BlockMap, rows: Columns) -> None:
 def _heads(index: BlockMap, blocks: NDArray[np.unsignedinteger]) -> NDArray[np.uint32]:
     """The newest patch of each block, 0 for none; the blocks ascend."""
     heads = np.zeros(len(blocks), np.uint32)
-    for low, high in _pages(blocks):
-        page = index.pages.get(int(blocks[low]) >> PAGE_SHIFT)
+    for number, part in by_page(blocks):
+        page = index.pages.get(number)
         if page is not None:
-            heads[low:high] = page.heads()[blocks[low:high] & PAGE_MASK]
+            heads[part] = page.heads()[blocks[part] & PAGE_MASK]
     return heads
 
 
 def _point_heads(index: BlockMap, heads: NDArray[np.uint32], blocks: NDArray[np.uint32]) -> None:
-    for low, high in _pages(blocks):
-        page = index.writable(int(blocks[low]) >> PAGE_SHIFT)
-        page.set_heads(blocks[low:high] & PAGE_MASK, heads[low:high])
-
-
-def _pages(blocks: NDArray[np.unsignedinteger]) -> Iterator[tuple[int, int]]:
-    """Where the blocks of one page begin and end; the blocks ascend, and there is one at least."""
-    edges = np.flatnonzero(np.diff(blocks >> PAGE_SHIFT)) + 1
-    return pairwise([0, *edges.tolist(), len(blocks)])
+    for number, part in by_page(blocks):
+        index.writable(number).set_heads(blocks[part] & PAGE_MASK, heads[part])

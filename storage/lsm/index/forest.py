@@ -7,6 +7,9 @@ loop; between two of them every layer shows what it did, but a head that goes, a
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.errors import BrokenInvariant
 from storage.format.trunks import (
     CloneSnapshot,
@@ -19,13 +22,12 @@ from storage.format.trunks import (
     TrunkRef,
 )
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.page import ALLOCATED_PAGE
+from storage.lsm.index.bulk_load import HeldRows, put_rows
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_SHIFT
 from storage.lsm.index.reverse_delta import ReverseDelta
+from storage.lsm.index.rows import Standing, found_in
 from storage.lsm.index.trunk import AnyMap, LayerIndex, Trunk
 from storage.lsm.options import PRUNE_AFTER
-
-BLOCKS_IN_STEP = 256
-"""Blocks looked at between two turns of the event loop: about half a millisecond."""
 
 COMPARED_MAX = 8
 """Pages that one is compared with: clones of other snapshots, or written to since, may be as many as there are."""
@@ -111,8 +113,8 @@ class Forest:
             del self._trunks[layer]
 
     def steps(self, operation: Operation) -> Iterator[None]:
-        """Do an operation, at its turn, in steps of at most BLOCKS_IN_STEP blocks, about half a millisecond each:
-        others may run between two of them, and none is left out. BrokenInvariant: it does not fit what is there.
+        """Do an operation, at its turn, in steps of one page, about a millisecond with a hundred snapshots: others
+        may run between two of them, and none is left out. BrokenInvariant: it does not fit what is there.
         """
         match operation:
             case MakeLayer(layer):
@@ -148,14 +150,11 @@ class Forest:
     def _clone(self, trunk: Trunk, snapshot: int, layer: int) -> Iterator[None]:
         at = trunk.layers.index(snapshot)
         flat = trunk.flat.copy()
-        for block in _in_steps(_held(trunk, at)):
-            if block is None:
-                yield
-                continue
-            holder = trunk.holder(at, block)
-            if holder is not trunk.flat:
-                flat.replace(block, holder)
+        for number in trunk.pages_held(at):
+            put_rows(flat, number, trunk.rows_held(at, number))
+            yield
         flat.dead.clear()
+        flat.compact()
         others = sorted((other for other in self.trunks() if other.shares), key=lambda other: other.origin == snapshot)
         _share_pages([*(other.flat for other in others[-COMPARED_MAX:]), flat])
         trunk.shares = True
@@ -164,14 +163,11 @@ class Forest:
     def _roll_back(self, trunk: Trunk, snapshot: int, child: int) -> Iterator[None]:
         at = trunk.layers.index(snapshot)
         flat, head = trunk.flat, trunk.head
-        for block in _in_steps(_held(trunk, at)):
-            if block is None:
-                yield
-                continue
-            holder = trunk.holder(at, block)
-            if list(holder.find(block)) != list(flat.find(block)):
-                # What the newest snapshot shows of it by way of the head stands in it from here on (I6).
-                flat.replace(block, holder)
+        for number in trunk.pages_held(at):
+            held = trunk.rows_held(at, number)
+            # What the newest snapshot shows of them by way of the head stands in it from here on (I6).
+            put_rows(flat, number, held.where(_differs(flat, number, held)))
+            yield
         trunk.layers[-1] = child
         del self._trunks[head]
         self._trunks[child] = trunk
@@ -180,11 +176,9 @@ class Forest:
         at = trunk.layers.index(snapshot)
         gone = trunk.deltas[at]
         if at:
-            for block in _in_steps(gone.blocks()):
-                if block is None:
-                    yield
-                else:
-                    trunk.deltas[at - 1].record(block, gone)
+            for number in sorted(gone.pages):
+                trunk.deltas[at - 1].record_rows(number, gone.pages[number].rows(), gone.patches)
+                yield
         del trunk.layers[at], trunk.deltas[at]
         trunk.keep_what_changes()
         del self._trunks[snapshot]
@@ -234,17 +228,15 @@ class Writing:
         return holder
 
 
-def _held(trunk: Trunk, at: int) -> list[int]:
-    """The blocks of which the snapshot at that position may show something else than the head."""
-    return sorted({block for delta in trunk.deltas[at:] for block in delta.blocks()})
-
-
-def _in_steps(blocks: Iterable[int]) -> Iterator[int | None]:
-    """The blocks, with None where others may have their turn."""
-    for count, block in enumerate(blocks):
-        yield block
-        if count % BLOCKS_IN_STEP == BLOCKS_IN_STEP - 1:
-            yield None
+def _differs(flat: BlockMap, number: int, held: HeldRows) -> NDArray[np.bool_]:
+    """Of which blocks of a page something else stands in `flat`."""
+    rows, there = held.rows, flat.rows(number, held.rows.at)
+    found: NDArray[np.bool_] = rows.location != there.location
+    for row in np.flatnonzero(~found & ((rows.head | there.head) != 0)).tolist():
+        block = number << PAGE_SHIFT | int(rows.at[row])
+        stands = Standing(*(int(column[row]) for column in rows[1:]))
+        found[row] = list(found_in(stands, held.tables[held.of[row]], block)) != list(flat.find(block))
+    return found
 
 
 def _share_pages(maps: Iterable[BlockMap]) -> None:

@@ -23,7 +23,7 @@ from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.index.map_scan import frames_in, numbers_mask
 from storage.lsm.index.page import ALLOCATED_PAGE, DeltaPage
-from storage.lsm.index.patch_table import CHAIN_MAX
+from storage.lsm.index.patch_table import rows_of_chains
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Frozen
 
@@ -114,39 +114,24 @@ def _runs(parts: Iterable[NDArray[np.uint32]]) -> Columns:
 
 def patches_of(frozen: Frozen) -> Columns:
     """All chains, by block, each from its oldest row to its newest."""
-    following = np.frombuffer(frozen.next, np.uint32)
-    owner = np.frombuffer(frozen.block, np.uint32)
-    rows: list[NDArray[np.uint32]] = []
-    blocks: list[NDArray[np.uint32]] = []
-    heads, of = [], []
+    heads, of = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint32)]
     for number in sorted(frozen.pages):
         head = frozen.pages[number].heads()
         at = np.flatnonzero(head)
         heads.append(head[at])
         of.append(frozen.pages[number].blocks(number)[at])
-    row = np.concatenate(heads) if heads else np.zeros(0, np.uint32)
-    block = np.concatenate(of) if of else np.zeros(0, np.uint32)
-    depth = 0
-    while len(row):
-        if depth == CHAIN_MAX or (owner[row] != block).any():
-            raise RuntimeError("the index in memory is damaged: a chain of patches leads nowhere")
-        rows.append(row)
-        blocks.append(block)
-        row = following[row]
-        block, row = block[row != 0], row[row != 0]
-        depth += 1
-    if not rows:
-        return {name: np.zeros(0, np.uint64) for name in ("block", "mask", "location", "length", "tag")}
-    depths = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
-    all_rows, all_blocks = np.concatenate(rows), np.concatenate(blocks)
-    order = np.lexsort((-depths, all_blocks))
-    all_rows = all_rows[order]
+    rows, blocks = rows_of_chains(
+        np.concatenate(heads),
+        np.concatenate(of),
+        following=np.frombuffer(frozen.next, np.uint32),
+        owner=np.frombuffer(frozen.block, np.uint32),
+    )
     return {
-        "block": all_blocks[order],
-        "mask": np.frombuffer(frozen.mask, np.uint64)[all_rows],
-        "location": np.frombuffer(frozen.location, np.uint64)[all_rows],
-        "length": np.frombuffer(frozen.length, np.uint32)[all_rows],
-        "tag": np.frombuffer(frozen.tag, np.uint64)[all_rows],
+        "block": blocks,
+        "mask": np.frombuffer(frozen.mask, np.uint64)[rows],
+        "location": np.frombuffer(frozen.location, np.uint64)[rows],
+        "length": np.frombuffer(frozen.length, np.uint32)[rows],
+        "tag": np.frombuffer(frozen.tag, np.uint64)[rows],
     }
 
 
@@ -234,14 +219,22 @@ def load_part(found: BlockMap | ReverseDelta, kind: PartKind, rows: Columns, pla
 
 
 def _load_kept(found: ReverseDelta, kind: PartKind, rows: Columns, places: PlaceReader) -> None:
-    if kind in (PartKind.KEPT, PartKind.ZEROS):
-        load = found.keep_range if kind is PartKind.KEPT else found.load_zeros
-        for first, end in zip(rows["first"].tolist(), rows["end"].tolist(), strict=True):
-            load(first, end)
+    if kind is PartKind.KEPT:
+        found.keep(_blocks_of(rows))
+    elif kind is PartKind.ZEROS:
+        found.load_zeros(_blocks_of(rows))
     elif kind is PartKind.BASES:
         found.load_bases(places.locations(rows))
     else:
         found.load_patches(places.locations(rows))
+
+
+def _blocks_of(runs: Columns) -> NDArray[np.uint32]:
+    """The blocks of runs [first, end), which ascend: a snapshot has a row in memory for each."""
+    first, count = runs["first"].astype(np.int64), runs["end"].astype(np.int64) - runs["first"]
+    before = np.cumsum(count) - count
+    found: NDArray[np.uint32] = (np.repeat(first - before, count) + np.arange(count.sum())).astype(np.uint32)
+    return found
 
 
 def check_listed(found: BlockMap | ReverseDelta, gone: Collection[int]) -> None:

@@ -6,6 +6,9 @@ A page that does not exist is a hole of 1 GiB; one of nothing but allocated zero
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,24 @@ _NO_CHAINS = array("I", [0])
 pages. A copy takes no more than it holds, where an array made of bytes has room to grow, a sixteenth of it."""
 
 _ALL_BLOCKS = np.arange(PAGE_BLOCKS, dtype=np.uint32)
+
+
+class PageRows(NamedTuple):
+    """What stands of some blocks of one page, as columns; none is an array that may grow."""
+
+    at: NDArray[np.uint16]
+    """The blocks, as positions in the page; they ascend."""
+    location: NDArray[np.uint64]
+    length: NDArray[np.uint32]
+    tag: NDArray[np.uint64]
+    head: NDArray[np.uint32]
+    """The row of the newest patch of each, 0 for none, in the table of the map that they are of."""
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> "PageRows":
+        """Some of them."""
+        return PageRows(
+            self.at[chosen], self.location[chosen], self.length[chosen], self.tag[chosen], self.head[chosen]
+        )
 
 
 class Page:
@@ -70,6 +91,11 @@ class Page:
             other.tag,
             other.span,
         )
+
+    @property
+    def has_chains(self) -> bool:
+        """Whether any block has patches, or had."""
+        return self.chains is not _NO_CHAINS
 
     def length(self, at: int) -> int:
         """Bytes of the sealed frame of a block; of zeros it says nothing."""
@@ -136,10 +162,26 @@ class Page:
         self.chains = self.chains + array("I", bytes(4 * len(new)))
         np.frombuffer(self.chains, np.uint32)[numbers] = rows
 
-    def clear_heads(self, low: int, high: int) -> None:
-        """The blocks [low, high) have no patches."""
+    def clear_heads(self, at: slice | NDArray[np.integer]) -> None:
+        """These blocks have no patches."""
         if self.chains is not _NO_CHAINS:
-            np.frombuffer(self.chains, np.uint32)[self._numbers()[low:high]] = 0
+            np.frombuffer(self.chains, np.uint32)[self._numbers()[at]] = 0
+
+    def forget_chains(self) -> None:
+        """No block has patches, or the number of a chain that ended."""
+        if self.chains is not _NO_CHAINS:
+            self.span = _column("I", self.lengths())
+            self.chains = _NO_CHAINS
+
+    def rows(self, at: NDArray[np.integer]) -> PageRows:
+        """What stands of some blocks, which ascend."""
+        return PageRows(
+            at.astype(np.uint16, copy=False),
+            np.frombuffer(self.location, np.uint64)[at],
+            self.lengths()[at],
+            np.frombuffer(self.tag, np.uint64)[at],
+            self.heads()[at],
+        )
 
     def _numbers(self) -> NDArray[np.uint32]:
         return np.frombuffer(self.span, np.uint32) >> np.uint32(LENGTH_BITS)
@@ -161,6 +203,19 @@ class Page:
     def blocks(self, number: int) -> NDArray[np.uint32]:
         """The block of each row, if this is page `number`."""
         return _ALL_BLOCKS + np.uint32(number << PAGE_SHIFT)
+
+
+def by_page(blocks: NDArray[np.unsignedinteger]) -> Iterator[tuple[int, slice]]:
+    """The pages of some blocks, which ascend, and which of them each has."""
+    edges = np.flatnonzero(np.diff(blocks >> PAGE_SHIFT)) + 1
+    for low, high in pairwise([0, *edges.tolist(), len(blocks)]):
+        if low < high:
+            yield int(blocks[low]) >> PAGE_SHIFT, slice(low, high)
+
+
+def _column(kind: str, values: NDArray[np.unsignedinteger]) -> "array[int]":
+    """As an array without the room to grow that one has which is made of bytes."""
+    return array(kind, values.tobytes())[:]
 
 
 def _too_long(length: int) -> BrokenInvariant:
@@ -201,6 +256,34 @@ class DeltaPage:
         self.length.insert(row, length)
         self.tag.insert(row, tag)
         self.head.insert(row, head)
+
+    def merge(self, rows: PageRows) -> None:
+        """Rows for blocks that have none."""
+        own = self.rows()
+        order = np.argsort(np.concatenate((own.at, rows.at)), kind="stable")
+        self.at = _column("H", np.concatenate((own.at, rows.at))[order])
+        self.location = _column("Q", np.concatenate((own.location, rows.location))[order])
+        self.length = _column("I", np.concatenate((own.length, rows.length))[order])
+        self.tag = _column("Q", np.concatenate((own.tag, rows.tag))[order])
+        self.head = _column("I", np.concatenate((own.head, rows.head))[order])
+
+    def rows(self) -> PageRows:
+        """All of them: copies, since an array does not grow while numpy looks at it."""
+        return PageRows(
+            np.array(self.at, np.uint16),
+            np.array(self.location, np.uint64),
+            np.array(self.length, np.uint32),
+            np.array(self.tag, np.uint64),
+            np.array(self.head, np.uint32),
+        )
+
+    def rows_of(self, at: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The row of each of these blocks. KeyError: one has none."""
+        own = np.array(self.at, np.uint16)
+        found: NDArray[np.int64] = np.minimum(np.searchsorted(own, at), max(len(own) - 1, 0))
+        if len(at) and not (len(own) and (own[found] == at).all()):
+            raise KeyError("a block has no row")
+        return found
 
     def blocks(self, number: int) -> NDArray[np.uint32]:
         """The block of each row, if this is page `number`."""

@@ -128,6 +128,43 @@ class PatchTable:
             )
         return row
 
+    # --- many chains at once
+
+    def chains(self, heads: NDArray[np.uint32], blocks: NDArray[np.uint32]) -> Columns:
+        """The chains that begin at `heads`, none of them 0, of `blocks`, which ascend: columns as `load` takes them.
+        RuntimeError: one leads nowhere.
+        """
+        rows, of = rows_of_chains(
+            heads, blocks, following=np.frombuffer(self.next, np.uint32), owner=np.frombuffer(self.block, np.uint32)
+        )
+        return {
+            "block": of,
+            "mask": np.frombuffer(self.mask, np.uint64)[rows],
+            "location": np.frombuffer(self.location, np.uint64)[rows],
+            "length": np.frombuffer(self.length, np.uint32)[rows],
+            "tag": np.frombuffer(self.tag, np.uint64)[rows],
+        }
+
+    def copy_chains(
+        self, other: "PatchTable", heads: NDArray[np.uint32], blocks: NDArray[np.uint32]
+    ) -> NDArray[np.uint32]:
+        """The chains of some blocks, which ascend, of another table's, here as well: their heads, 0 where that is 0."""
+        found = np.zeros(len(heads), np.uint32)
+        at = np.flatnonzero(heads)
+        if len(at):
+            found[at] = self.load(other.chains(heads[at], blocks[at]))[0]
+        return found
+
+    def release_chains(self, heads: NDArray[np.uint32], blocks: NDArray[np.uint32]) -> None:
+        """All rows of these chains, none of them empty, are free, and their frames dead."""
+        rows, _ = rows_of_chains(
+            heads, blocks, following=np.frombuffer(self.next, np.uint32), owner=np.frombuffer(self.block, np.uint32)
+        )
+        location = np.frombuffer(self.location, np.uint64)[rows]
+        self._dead += location[location > ALLOCATED].tolist()
+        np.frombuffer(self.block, np.uint32)[rows] = _NO_BLOCK
+        self._free += rows.tolist()
+
     def move(self, head: int, block: int, old: int, new: int) -> bool:
         """In the chain that begins at `head`, the frame at `old` lies at `new` from now on; False if it has none."""
         for row in self.chain(head, block):
@@ -216,6 +253,32 @@ class PatchTable:
             "location": np.frombuffer(self.location, np.uint64)[rows],
             "length": np.frombuffer(self.length, np.uint32)[rows],
         }
+
+
+def rows_of_chains(
+    heads: NDArray[np.uint32],
+    blocks: NDArray[np.uint32],
+    *,
+    following: NDArray[np.uint32],
+    owner: NDArray[np.uint32],
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The rows of the chains that begin at `heads`, none of them 0, and the block of each: by block, and of each block
+    from the oldest to the newest. RuntimeError: one leads to another block's, or has no end.
+    """
+    rows, of = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint32)]
+    row, block = heads, blocks
+    while len(row):
+        wrong = owner[row] != block
+        if len(rows) > CHAIN_MAX or wrong.any():
+            raise damaged(int(block[np.argmax(wrong)]))
+        rows.append(row)
+        of.append(block)
+        row = following[row]
+        block, row = block[row != 0], row[row != 0]
+    depths = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+    all_blocks = np.concatenate(of)
+    order = np.lexsort((-depths, all_blocks))
+    return np.concatenate(rows)[order], all_blocks[order]
 
 
 def damaged(block: int) -> RuntimeError:

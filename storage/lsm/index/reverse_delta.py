@@ -5,15 +5,15 @@ which moves frames. Blocks stand in sorted pages, 26 bytes each, so a snapshot c
 the device holds.
 """
 
-from array import array
 from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED
 from storage.format.columns import Columns
-from storage.lsm.index.page import PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, DeltaPage, Page
+from storage.lsm.index.page import PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, DeltaPage, PageRows, by_page
 from storage.lsm.index.patch_table import PatchTable
 from storage.lsm.index.rows import Found, Frozen, Standing, found_in, frozen
 from storage.lsm.options import PRUNE_AFTER
@@ -78,35 +78,18 @@ class ReverseDelta:
         )
         self.dead.clear()
 
-    def record_range(self, number: int, page: Page | None, low: int, high: int, source: Source) -> None:
-        """The same for the blocks [low, high) of a page of `source`, which is about to lose them (None: holes)."""
-        if high - low < PAGE_BLOCKS:
-            for at in range(low, high):
-                self.record(number << PAGE_SHIFT | at, source)
-        else:
-            self._record_page(number, page, source.patches)
-
-    def _record_page(self, number: int, page: Page | None, patches: PatchTable) -> None:
-        old = self.pages.get(number)
-        if old is not None and len(old.at) == PAGE_BLOCKS:
-            return
-        kept = DeltaPage()
-        kept.at = array("H", range(PAGE_BLOCKS))
-        if page is None:
-            page = Page()
-        kept.location, kept.tag = page.location[:], page.tag[:]
-        kept.length, kept.head = array("I", page.lengths().tobytes()), array("I", page.heads().tobytes())
-        held = [] if old is None else list(old.at)
-        for row, at in enumerate(held):
-            if old is not None:
-                kept.location[at], kept.tag[at], kept.length[at] = old.location[row], old.tag[row], old.length[row]
-                kept.head[at] = old.head[row]
-        own = set(held)
-        for at in np.flatnonzero(np.array(kept.head, np.uint32)).tolist():
-            if at not in own:
-                kept.head[at] = self.patches.copy_chain(patches, kept.head[at], number << PAGE_SHIFT | at)
-        self.pages[number] = kept
-        self._shared.discard(number)
+    def record_rows(self, number: int, rows: PageRows, patches: PatchTable) -> None:
+        """The same of some blocks of page `number`; the chains of their patches are in `patches`."""
+        page = self.pages.get(number)
+        if page is not None:
+            own = np.zeros(PAGE_BLOCKS, bool)
+            own[np.array(page.at, np.uint16)] = True
+            rows = rows.where(~own[rows.at])
+        if len(rows.at):
+            blocks = rows.at + np.uint32(number << PAGE_SHIFT)
+            rows = rows._replace(head=self.patches.copy_chains(patches, rows.head, blocks))
+            self._writable(number).merge(rows)
+        self.dead.clear()
 
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
         """The whole of a block that it holds is this: what was written before the snapshot, and flushed late."""
@@ -175,32 +158,33 @@ class ReverseDelta:
         if not self._freezes:
             self._shared.clear()
 
-    def keep_range(self, first: int, end: int) -> None:
-        """From a checkpoint: the blocks [first, end) are held, as holes until further rows say more."""
-        for number in range(first >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1):
-            low = max(first - (number << PAGE_SHIFT), 0)
-            high = min(end - (number << PAGE_SHIFT), PAGE_BLOCKS)
-            page = self._writable(number)
-            page.at.extend(range(low, high))
-            for column in (page.location, page.tag, page.length, page.head):
-                column.extend([0] * (high - low))
+    def keep(self, blocks: NDArray[np.uint32]) -> None:
+        """From a checkpoint: these blocks, which ascend, are held, as holes until further rows say more."""
+        for number, part in by_page(blocks):
+            at = (blocks[part] & PAGE_MASK).astype(np.uint16)
+            wide, narrow = np.zeros(len(at), np.uint64), np.zeros(len(at), np.uint32)
+            self._writable(number).merge(PageRows(at, wide, narrow, wide, narrow))
 
-    def load_zeros(self, first: int, end: int) -> None:
-        """From a checkpoint: the blocks [first, end), which are held, are zeros and allocated."""
-        for block in range(first, end):
-            self.set_base(block, location=ALLOCATED, length=0, tag=0)
+    def load_zeros(self, blocks: NDArray[np.uint32]) -> None:
+        """From a checkpoint: these blocks, which are held, are zeros and allocated. KeyError: one is not."""
+        for number, part in by_page(blocks):
+            page = self._writable(number)
+            np.frombuffer(page.location, np.uint64)[page.rows_of(blocks[part] & PAGE_MASK)] = ALLOCATED
 
     def load_bases(self, rows: Columns) -> None:
-        """From a checkpoint: the bases of blocks, which are held. KeyError: one is not."""
-        columns = (rows[name].tolist() for name in ("block", "location", "length", "tag"))
-        for block, location, length, tag in zip(*columns, strict=True):
-            self.set_base(block, location=location, length=length, tag=tag)
+        """From a checkpoint: the bases of blocks, which ascend and are held. KeyError: one is not."""
+        for number, part in by_page(rows["block"]):
+            page = self._writable(number)
+            at = page.rows_of(rows["block"][part] & PAGE_MASK)
+            np.frombuffer(page.location, np.uint64)[at] = rows["location"][part]
+            np.frombuffer(page.length, np.uint32)[at] = rows["length"][part]
+            np.frombuffer(page.tag, np.uint64)[at] = rows["tag"][part]
 
     def load_patches(self, rows: Columns) -> None:
-        """From a checkpoint: chains of blocks, which are held and have none yet."""
+        """From a checkpoint: chains of blocks, which ascend, are held, and have none yet. KeyError: one is not held."""
         if not len(rows["block"]):
             return
         heads, blocks = self.patches.load(rows)
-        for block, head in zip(blocks.tolist(), heads.tolist(), strict=True):
-            page, row = self._row(block)
-            page.head[row] = head
+        for number, part in by_page(blocks):
+            page = self._writable(number)
+            np.frombuffer(page.head, np.uint32)[page.rows_of(blocks[part] & PAGE_MASK)] = heads[part]

@@ -45,11 +45,19 @@ def exclusive_bytes(frozen: Mapping[int, Frozen], trunks: Sequence[TrunkRef]) ->
         older: NDArray[np.uint32] | None = None
         for layer in ref.layers[:-1]:
             own = rows[layer]
-            freed = np.isin(own["location"], alone)
+            freed = _among(own["location"], alone)
             if older is not None:
-                freed &= np.isin(own["block"], older)
+                freed &= _among(own["block"], older)
             found[layer] = int(own["length"][freed].sum(dtype=np.int64))
             older = kept_blocks(frozen[layer])
+    return found
+
+
+def _among(values: NDArray[np.unsignedinteger], ascending: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
+    """Which of them are among others that ascend: looked up, where `np.isin` sorts all of those for each snapshot."""
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    found: NDArray[np.bool_] = ascending[np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)] == values
     return found
 
 

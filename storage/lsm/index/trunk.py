@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from storage.errors import BrokenInvariant, NotFound
 from storage.format.trunks import TrunkRef
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.bulk_load import HeldRows
+from storage.lsm.index.page import DeltaPage, PageRows
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Found, Standing
 
@@ -68,6 +72,28 @@ class Trunk:
         """The index of one of its layers, for readers."""
         at = self.layers.index(layer)
         return self.flat if at == len(self.deltas) else SnapshotIndex(self, self.deltas[at])
+
+    def pages_held(self, at: int) -> list[int]:
+        """The pages on which the layer at position `at` may show something else than the head."""
+        return sorted({number for delta in self.deltas[at:] for number in delta.pages})
+
+    def rows_held(self, at: int, number: int) -> HeldRows:
+        """What the layer at position `at` shows of a page by its own delta, and by those of newer layers."""
+        parts = [(delta.pages[number].rows(), delta.patches) for delta in self.deltas[at:] if number in delta.pages]
+        tables = [patches for _, patches in parts]
+        of = np.repeat(np.arange(len(parts)), [len(rows.at) for rows, _ in parts])
+        if not parts:
+            return HeldRows(DeltaPage().rows(), of, tables)
+        joined = PageRows(
+            np.concatenate([rows.at for rows, _ in parts]),
+            np.concatenate([rows.location for rows, _ in parts]),
+            np.concatenate([rows.length for rows, _ in parts]),
+            np.concatenate([rows.tag for rows, _ in parts]),
+            np.concatenate([rows.head for rows, _ in parts]),
+        )
+        # Of each block the first, which is what the oldest of them keeps.
+        _, first = np.unique(joined.at, return_index=True)
+        return HeldRows(joined.where(first), of[first], tables)
 
     def holder(self, at: int, block: int) -> AnyMap:
         """Where it stands what the layer at position `at` shows of a block."""

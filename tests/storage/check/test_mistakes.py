@@ -9,6 +9,7 @@ from storage.format.blocks import FrameRef
 from storage.lsm.compaction.plan import WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.page import PAGE_MASK, PAGE_SHIFT
 from tests.storage.check.test_survey import at_rest, running
 from tests.storage.lsm.compaction.test_jobs import BLOCK, SECTOR
 from tests.storage.lsm.worlds import World, durable
@@ -59,7 +60,7 @@ def forgets_a_block(engine: Engine, first: dict[int, FrameRef]) -> None:
 
 
 def forgets_a_patch(engine: Engine, first: dict[int, FrameRef]) -> None:
-    head(engine).forget_patches(PATCHED)
+    head(engine).writable(PATCHED >> PAGE_SHIFT).set_head(PATCHED & PAGE_MASK, 0)
 
 
 def forgets_a_discard(engine: Engine, first: dict[int, FrameRef]) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from storage.format.trunks import CloneSnapshot, FreezeHead
-from storage.lsm.index.block_map import BlockMap
+from storage.format.trunks import CloneSnapshot, FreezeHead, RollBack
+from storage.lsm.index.block_map import COMPACT_MIN, BlockMap
 from storage.lsm.index.forest import Forest, done
 from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.index.trunk import Trunk
@@ -107,3 +107,30 @@ def test_after_a_start_too() -> None:
     assert forest.trunk(HEAD).flat.pages[0] is not forest.trunk(ONE).flat.pages[0], "what was never cloned is let alone"
     forest.trunk(OTHER).flat.set_base(0, location=place(0, 8), length=1, tag=1)
     assert forest.trunk(ONE).flat.locate(0, 0) == place(0)
+
+
+def test_patches_of_the_head_alone_cost_a_clone_nothing(forest: Forest) -> None:
+    """Its table begins as a copy of the head's."""
+    head = forest.trunk(HEAD).flat
+    for number in range(2 * COMPACT_MIN):
+        head.add_patch(number, mask=1, location=place(number, 7), length=1, tag=1)
+    done(forest.steps(CloneSnapshot(SNAPSHOT, OTHER + 1)))
+    late = forest.trunk(OTHER + 1).flat
+    assert late.patches.rows == PAGES + 1
+    assert all(late.pages[number] is forest.trunk(ONE).flat.pages[number] for number in range(1, PAGES))
+    assert [list(late.find(block)) for block in range(20)] == [
+        list(forest.trunk(ONE).flat.find(block)) for block in range(20)
+    ]
+    assert late.locate(PATCHED, 0) == place(PATCHED, 2)
+
+
+def test_a_clone_of_what_was_empty_has_no_pages() -> None:
+    forest = Forest([Trunk([SNAPSHOT], BlockMap())])
+    forest.hold()
+    done(forest.steps(FreezeHead(SNAPSHOT, HEAD)))
+    forest.trunk(HEAD).flat.set_base(7, location=place(7), length=1, tag=1)
+    forest.trunk(HEAD).flat.add_patch(8, mask=1, location=place(8), length=1, tag=1)
+    done(forest.steps(CloneSnapshot(SNAPSHOT, ONE)))
+    assert forest.trunk(ONE).flat.pages == {}
+    done(forest.steps(RollBack(SNAPSHOT, HEAD, OTHER)))
+    assert forest.trunk(OTHER).flat.pages == {}

@@ -47,7 +47,7 @@ def test_a_block_has_what_it_was_given_last(seed: int) -> None:
             for one in some.tolist():
                 lengths[one] = SEALED_MAX
         else:
-            page.clear_heads(at, at + 20)
+            page.clear_heads(slice(at, at + 20))
             heads[at : at + 20] = [0] * 20
         if not chance.randrange(20):
             page = page.copy()
@@ -62,7 +62,7 @@ def test_every_block_of_a_page_may_have_patches_again_and_again() -> None:
         for at in range(PAGE_BLOCKS):
             page.set_head(at, round << 16 | at + 1)
         assert heads_of(page) == [round << 16 | at + 1 for at in range(PAGE_BLOCKS)]
-        page.clear_heads(0, PAGE_BLOCKS // 2)
+        page.clear_heads(slice(0, PAGE_BLOCKS // 2))
         for at in range(PAGE_BLOCKS // 2, PAGE_BLOCKS):
             page.set_head(at, 0)
         assert not page.heads().any()
