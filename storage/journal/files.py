@@ -39,13 +39,16 @@ _SEGMENT = re.compile(r"(\d{20})\.segment")
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 SPARES_MAX = 64
-"""Segments whose memory is kept for others while the log lags behind: with what is in use no more than ever was."""
+"""Segments whose memory is kept for others: with what is in use no more than ever was."""
 
 SPARE_BYTES_MAX = 4 * MIB
 """Of one: larger segments hold one large operation each, of any size, and would hardly be taken again."""
 
 SPARES_KEPT = 4
-"""And when the log has everything: with the usual size 16 MiB."""
+"""And when nobody writes: with the usual size 16 MiB."""
+
+TRIMMED_MAX = 8
+"""Spares that are given back at once: of each that takes about a millisecond."""
 
 
 class JournalFiles(Protocol):
@@ -70,8 +73,9 @@ class JournalFiles(Protocol):
     def remove(self, segment: int) -> None:
         """Drop a segment, to which nobody writes any more. OSError."""
 
-    def trim(self) -> None:
-        """The log has everything: give back most of the memory that is kept for other segments. OSError."""
+    def trim(self) -> bool:
+        """Give back some of the memory that is kept for other segments and that none took since this was called last.
+        False: the rest stays. OSError."""
 
     def end(self) -> None:
         """Drop the journal: nobody will take it any more. OSError."""
@@ -112,6 +116,8 @@ class FolderFiles:
         """The segments that this process has begun."""
         self._spare: list[tuple[int, mmap.mmap]] = []
         """What became of those that were dropped, the last one last, each under the number that it had."""
+        self._untaken = 0
+        """The fewest that there were of these since `trim` was called last: so many, the first ones, nobody took."""
 
     def take(self, journal_id: bytes) -> bool:
         path = self._path_of(journal_id)
@@ -173,6 +179,7 @@ class FolderFiles:
     def _take_spare(self, size: int) -> tuple[int, mmap.mmap] | None:
         for index in reversed(range(len(self._spare))):
             if len(self._spare[index][1]) == size:
+                self._untaken = min(self._untaken, index)
                 return self._spare.pop(index)
         return None
 
@@ -191,7 +198,8 @@ class FolderFiles:
         descriptor = create_new(path, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, size)
-            return mmap.mmap(descriptor, size)
+            # With all its pages: half the time of one fault for each.
+            return mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         except OSError:
             path.unlink()
             raise
@@ -209,8 +217,11 @@ class FolderFiles:
             # Without a name it has its pages until nobody maps it, and the one who wrote to it may hold it for long.
             memory.close()
 
-    def trim(self) -> None:
-        self._drop_spares(SPARES_KEPT)
+    def trim(self) -> bool:
+        count = len(self._spare)
+        self._drop_spares(max(count - min(self._untaken, TRIMMED_MAX), min(count, SPARES_KEPT)))
+        self._untaken = len(self._spare)
+        return self._untaken > SPARES_KEPT
 
     def _drop_spares(self, count: int) -> None:
         while len(self._spare) > count:
@@ -218,6 +229,7 @@ class FolderFiles:
             self._spare_of(number).unlink()
             del self._spare[0]
             memory.close()
+        self._untaken = min(self._untaken, count)
 
     def end(self) -> None:
         if self._lock < 0:
@@ -231,6 +243,7 @@ class FolderFiles:
     def leave(self) -> None:
         self._mapped.clear()
         self._spare.clear()
+        self._untaken = 0
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

@@ -42,6 +42,11 @@ RESTART_BYTES_MIN = 256 * KIB
 OFF_SECONDS_MIN = 10.0
 """How long a journal stays off at least."""
 
+TRIM_SECONDS = 10.0
+"""Memory of segments that none took for so long is given back. At the size it may have at most, all of it but what is
+kept for good is back a minute and a half after the last write; so that the next burst, if it comes earlier, need not
+find it again."""
+
 
 class Queue(Protocol):
     """A queue on its way to the log."""
@@ -108,9 +113,10 @@ class Journal:
         bytes_max: int,
         on_size: Callable[[float], None],
         monotonic: Callable[[], float],
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         """`pending` gets every operation as it is linked. `on_size` is told which share of `bytes_max` the segments
-        take, which slows writers before it is all of it."""
+        take, which slows writers before it is all of it. `later` calls back after so many seconds."""
         self.pending = pending
         self.bytes = 0
         """Memory that all segments take together, used or not."""
@@ -120,6 +126,9 @@ class Journal:
         self._segment_bytes = min(SEGMENT_BYTES_MAX, max(bytes_max // SEGMENTS_MIN, 1))
         self._on_size = on_size
         self._monotonic = monotonic
+        self._later = later
+        self._trims = False
+        """Whether `_trim` is to come."""
         self._retry_at = 0.0
         self._segments: deque[Segment] = deque()
         self._newest = 0
@@ -203,8 +212,21 @@ class Journal:
                 place.files.remove(segment.number)
                 self._segments.remove(segment)
                 self._resized(-segment.size)
-            if everything:
-                place.files.trim()
+                self._trim_later()
+        except OSError as error:
+            self._turn_off(error)
+
+    def _trim_later(self) -> None:
+        if not self._trims:
+            self._trims = True
+            self._later(TRIM_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        """Not whenever the log has everything: who syncs often would find the same memory again and again."""
+        self._trims = False
+        try:
+            if self.on and self._place is not None and self._place.files.trim():
+                self._trim_later()
         except OSError as error:
             self._turn_off(error)
 

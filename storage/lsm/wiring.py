@@ -219,7 +219,8 @@ def _compactor(
 def _writes(context: Context) -> tuple[WriteState, Pace, Journal]:
     options, opened = context.options, context.opened
     most, monotonic = options.unlogged_bytes_max, context.env.monotonic
-    gate = Gate(asyncio.get_running_loop().call_soon)
+    loop = asyncio.get_running_loop()
+    gate = Gate(loop.call_soon)
     pressure = Pressure(
         gate,
         unlogged_max=most,
@@ -228,7 +229,9 @@ def _writes(context: Context) -> tuple[WriteState, Pace, Journal]:
         log_bytes_max=options.log_bytes_max,
     )
     writes = WriteState(sequence=max(opened.manifests.manifest.sequence, opened.replay.sequence), pressure=pressure)
-    journal = Journal(writes.unkept, bytes_max=most, on_size=writes.journal_holds, monotonic=monotonic)
+    journal = Journal(
+        writes.unkept, bytes_max=most, on_size=writes.journal_holds, monotonic=monotonic, later=loop.call_later
+    )
     return writes, Pace(monotonic, pressure.set_rate, options.sizes), journal
 
 

@@ -102,7 +102,10 @@ MUTANTS = [
         ("journal: a segment begins with what lay there", "        clear(memory)\n", ""),
         ("journal: spares are kept without end", " and len(self._spare) < SPARES_MAX", ""),
         ("journal: what large operations took is kept", " and len(memory) <= SPARE_BYTES_MAX", ""),
-        ("journal: all of the memory stays in use", "self._drop_spares(SPARES_KEPT)", "pass"),
+        ("journal: all of the memory stays in use", "min(self._untaken, TRIMMED_MAX)", "0"),
+        ("journal: memory that was just in use is given back", "min(self._untaken, TRIMMED_MAX)", "TRIMMED_MAX"),
+        ("journal: all memory is given back at once", "min(self._untaken, TRIMMED_MAX)", "self._untaken"),
+        ("journal: none is kept for the next write", ", min(count, SPARES_KEPT)))", ", 0))"),
         ("journal: what others left takes room for ever", 'path.glob("*.spare")', 'path.glob("*.spares")'),
         (
             "journal: memory that is not there ends the process",
@@ -114,6 +117,8 @@ MUTANTS = [
         "storage/journal/journal.py",
         "tests/storage/journal/",
         ("journal: a place in a segment is used twice", "            self._batches += 1\n", ""),
+        ("journal: memory is given back once only", ".files.trim():", ".files.trim() and False:"),
+        ("journal: it wakes up for ever", ".files.trim():", ".files.trim() in (True, False):"),
     ),
     *mutants(
         "storage/lsm/flush/trigger.py",

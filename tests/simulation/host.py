@@ -222,8 +222,9 @@ class SimFiles:
     def remove(self, segment: int) -> None:
         self._spare = self._journal.segments.pop(segment)
 
-    def trim(self) -> None:
+    def trim(self) -> bool:
         self._spare = None
+        return False
 
     def end(self) -> None:
         if self.full and self._chance.random() < STUCK_SHARE:

@@ -12,7 +12,14 @@ from storage.crypto.mac import Authenticator
 from storage.errors import AccessDenied, Invalid
 from storage.format.journal_batch import decode
 from storage.journal import files as files_module
-from storage.journal.files import SPARE_BYTES_MAX, SPARES_KEPT, SPARES_MAX, FolderFiles, lies_in_memory
+from storage.journal.files import (
+    SPARE_BYTES_MAX,
+    SPARES_KEPT,
+    SPARES_MAX,
+    TRIMMED_MAX,
+    FolderFiles,
+    lies_in_memory,
+)
 from storage.secret import Secret
 from tests.storage.objects.children import child, finish
 from tests.support.requirements import require
@@ -113,10 +120,37 @@ def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) 
     other[:4] = b"same"
     assert files.read(2000)[:4] == b"same"
     assert files.segments() == [2000, 2100]
-    files.trim()
-    assert len(list(folder.glob("*.spare"))) == SPARES_KEPT
+
+
+def test_memory_that_no_segment_took_lately_is_given_back_piece_by_piece(memory: Path) -> None:
+    files = FolderFiles(memory, URL)
+    files.begin(ID)
+    (folder,) = memory.iterdir()
+
+    def spares() -> int:
+        return len(list(folder.glob("*.spare")))
+
+    for number in range(1, SPARES_MAX + 1):
+        files.map(number, 100)
+    for number in range(1, SPARES_MAX + 1):
+        files.remove(number)
+    assert files.trim()
+    assert spares() == SPARES_MAX, "all of it was in use since"
+    taken = SPARES_MAX - TRIMMED_MAX // 2
+    for number in range(1000, 1000 + taken):
+        files.map(number, 100)
+    for number in range(1000, 1000 + taken):
+        files.remove(number)
+    assert files.trim()
+    left = SPARES_MAX - TRIMMED_MAX // 2
+    assert spares() == left, "only what nobody took goes"
+    while files.trim():
+        left -= TRIMMED_MAX
+        assert spares() == left, "no more at once: each takes a millisecond of the event loop"
+    assert spares() == SPARES_KEPT
+    assert not files.trim()
     files.map(2200, 100)
-    assert len(list(folder.glob("*.spare"))) == SPARES_KEPT - 1
+    assert spares() == SPARES_KEPT - 1
 
 
 def test_the_memory_of_a_large_one_is_given_back(memory: Path) -> None:

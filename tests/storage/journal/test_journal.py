@@ -2,15 +2,16 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
 
 from storage.crypto.mac import Authenticator
 from storage.format.journal_batch import JournalEntry, Memory
-from storage.journal.files import FolderFiles
-from storage.journal.journal import OFF_SECONDS_MIN, Journal, JournalPlace, Segment, Unkept
+from storage.journal.files import SPARES_KEPT, FolderFiles
+from storage.journal.journal import OFF_SECONDS_MIN, TRIM_SECONDS, Journal, JournalPlace, Segment, Unkept
 from storage.journal.unlogged import ReadSegment, read
 from storage.secret import Secret
 from tests.support.inside import folder_of
@@ -58,7 +59,10 @@ class Writer:
         self.now = 0.0
         self.shares: list[float] = []
         pending: list[Unkept] = []
-        self.journal = Journal(pending, bytes_max=bytes_max, on_size=self.shares.append, monotonic=lambda: self.now)
+        self.due: list[tuple[float, Callable[[], None]]] = []
+        self.journal = Journal(
+            pending, bytes_max=bytes_max, on_size=self.shares.append, monotonic=lambda: self.now, later=self.later
+        )
         self.journal.start(JournalPlace(self.files, ID, SEAL, no_lock), [])
         self.sequence = 0
 
@@ -69,6 +73,20 @@ class Writer:
             self.journal.pending.append((queue, queue.layer, queue.last_sequence, op))
             queue.last_sequence = self.sequence
         return self.sequence
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.due.append((self.now + seconds, call))
+
+    def passes(self, seconds: float) -> None:
+        """So much time goes by, and what is due in it is called."""
+        end = self.now + seconds
+        while True:
+            self.due.sort(key=itemgetter(0))
+            if not self.due or self.due[0][0] > end:
+                break
+            self.now, call = self.due.pop(0)
+            call()
+        self.now = end
 
     def entries(self) -> list[JournalEntry]:
         """What the next process finds."""
@@ -226,6 +244,35 @@ def test_memory_is_used_again(writer: Writer, memory: Path) -> None:
     assert len(list(memory.rglob("*.s*"))) < 10
 
 
+def test_memory_is_used_again_after_the_log_had_everything_and_given_back_when_nobody_writes(memory: Path) -> None:
+    """Who syncs after each burst would find the same memory again each time."""
+    writer, a = Writer(memory), Queue(1)
+
+    def burst() -> set[int]:
+        """The memory that there was before the log got it."""
+        writer.write(a, 100)
+        writer.journal.keep()
+        had = {path.stat().st_ino for path in memory.rglob("*.s*")}
+        a.acked_sequence = writer.sequence
+        writer.journal.logged(everything=True)
+        return had
+
+    first = burst()
+    assert len(first) > 2 * SPARES_KEPT
+    writer.passes(TRIM_SECONDS / 2)
+    assert first <= burst()
+    for _ in range(3):
+        writer.passes(TRIM_SECONDS)
+        assert first <= burst()
+    writer.passes(90)
+    assert writer.due == [], "nobody is woken up at rest"
+    assert len(list(memory.rglob("*.spare"))) == SPARES_KEPT
+    assert not first <= burst()
+    writer.journal.close(clean=True)
+    writer.passes(90)
+    assert list(memory.iterdir()) == []
+
+
 def test_segments_that_the_log_has_go_at_the_start(writer: Writer) -> None:
     """A server was killed with a full journal, and its log had everything: the next one must not wait for room."""
     queue, other = Queue(1), Queue(2)
@@ -239,7 +286,9 @@ def test_segments_that_the_log_has_go_at_the_start(writer: Writer) -> None:
     ]
     queue.acked_sequence = 200
     shares: list[float] = []
-    next_one = Journal([], bytes_max=BYTES_MAX, on_size=shares.append, monotonic=lambda: 0.0)
+    next_one = Journal(
+        [], bytes_max=BYTES_MAX, on_size=shares.append, monotonic=lambda: 0.0, later=lambda seconds, call: None
+    )
     next_one.start(JournalPlace(writer.files, ID, SEAL, no_lock), segments)
     assert shares[0] > 1
     assert shares[-1] < 0.5
