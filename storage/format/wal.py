@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import final
 
 import msgspec
 from ulid import ULID
@@ -74,6 +75,7 @@ class Uploaded(msgspec.Struct, frozen=True, gc=False):
     sst: SstRef
 
 
+@final
 class Meta(msgspec.Struct, frozen=True, gc=False):
     """A change of the tree of names, opaque here."""
 

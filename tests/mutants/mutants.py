@@ -94,6 +94,8 @@ MUTANTS = [
             "if at != end:",
         ),
         ("journal: a batch that is not answered is damage", "answered not in (end, last)", "answered != end"),
+        ("journal: the last byte of a large batch is not vouched for", "view[start:end]", "view[start : end - 1]"),
+        ("journal: a batch is vouched for by its header", "seal.tag(nonce, [body])", "seal.tag(nonce, parts[:1])"),
         ("journal: a batch counts before it is answered only", "    _END.pack_into(memory, 0, end)\n", ""),
     ),
     *mutants(

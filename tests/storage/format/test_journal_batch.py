@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from storage.crypto.mac import Authenticator
 from storage.errors import Corrupt
 from storage.format.journal_batch import (
+    JOINED_BYTES_MAX,
     SEGMENT_BYTES_MIN,
     JournalEntry,
     Memory,
@@ -80,6 +81,18 @@ def joined(written: list[list[JournalEntry]]) -> list[tuple[int, int, object]]:
 @given(batches)
 def test_what_was_written_is_read(written: list[list[JournalEntry]]) -> None:
     assert plain(decode("segment", bytes(segment_of(written)), SEAL, SEGMENT)) == joined(written)
+
+
+@pytest.mark.parametrize("length", range(JOINED_BYTES_MAX - 150, JOINED_BYTES_MAX + 50, 8))
+def test_a_batch_that_is_not_joined_is_the_same(length: int) -> None:
+    """Around the length from which on its parts are written each by itself, between two small ones."""
+    large = [JournalEntry(1, 3, (4, 0, b"\x5a" * length)), JournalEntry(1, 4, (5, 8192, memoryview(b"behind")))]
+    written = [[JournalEntry(1, 2, (3, 0, b"before"))], large, [JournalEntry(1, 5, (6, 0, 8192, True))]]
+    raw = segment_of(written)
+    assert plain(decode("segment", bytes(raw), SEAL, SEGMENT)) == joined(written)
+    raw[end_of(raw) // 2] ^= 1
+    with pytest.raises(Corrupt):
+        decode("segment", bytes(raw), SEAL, SEGMENT)
 
 
 @given(batches.filter(bool), st.data())
