@@ -18,7 +18,7 @@ COPY_TRIES = 6
 COPY_TRIES_OLD = 2
 """Of one whose manifest has been there for long: its writer has written it, or does not."""
 
-COPY_SECONDS_MAX = 60.0
+MANIFEST_YOUNG_SECONDS = 60.0
 """So old is a manifest whose copy is not waited for, if the clocks of this host and the store agree. Where they do not,
 a copy that was on its way may be missed, and is there at the next check."""
 
@@ -61,7 +61,7 @@ def _tries(asker: Asker, listed: Listed) -> int:
     info = listed.manifests.get(asker.manifests.number)
     if info is None or info.modified is None:
         return COPY_TRIES
-    return COPY_TRIES_OLD if asker.subject.env.wall_clock() - info.modified > COPY_SECONDS_MAX else COPY_TRIES
+    return COPY_TRIES_OLD if asker.subject.env.wall_clock() - info.modified > MANIFEST_YOUNG_SECONDS else COPY_TRIES
 
 
 async def _keys(asker: Asker, listed: Listed) -> None:

@@ -34,6 +34,7 @@ from storage.fs.store_options import StoreOptions
 from storage.lsm.background import Background
 from storage.lsm.engine import Engine
 from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.manifest.read_manifest import NewestLook
 from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.view import Frames
 from storage.objects.counting import CountingStore, RequestStats
@@ -60,10 +61,13 @@ class FollowedView:
     def __init__(self, store: Store, engine: Engine) -> None:
         self.store = store
         self._engine = engine
+        self._look = NewestLook(is_newest=True, deleted=False, copy_deleted=False)
 
     async def is_newest(self, objects: RetryingStore) -> bool:
         """Whether nothing was committed since, to the manifest or to the log."""
-        if not await self._engine.manifests.is_newest():
+        manifests = self._engine.manifests
+        self._look = await manifests.reader().look(manifests.number)
+        if not self._look.is_newest:
             return False
         try:
             await objects.head(wal_name(self._engine.log_end))
@@ -80,13 +84,13 @@ class FollowedView:
     def missing(self) -> str:
         """What somebody has deleted of what says that it is the newest, as a sentence; else nothing."""
         name, copy = (of(self._engine.manifests.number) for of in (manifest_name, spare_manifest_name))
-        match self._engine.manifests.deleted:
-            case True, True:
+        match self._look:
+            case NewestLook(deleted=True, copy_deleted=True):
                 return (
                     f"{name} and its copy are gone: what is shown is right, and a server that opens the store now "
                     "finds an older state; put one of the two back from a copy of it before anything writes to it"
                 )
-            case True, False:
+            case NewestLook(deleted=True):
                 return (
                     f"{name} is gone, and its copy {copy} stands in for it: nothing is lost; the server that writes "
                     "the store replaces it within a day, or the next one when it opens it; find out who deleted it"

@@ -130,7 +130,11 @@ COPIES = [
     *mutants(
         "storage/lsm/manifest/spare_copies.py",
         "tests/storage/lsm/recovery/test_verified_copies.py",
-        ("copies: one that was damaged since is left so", "            self._manifests.won(own)\n", ""),
+        (
+            "copies: one that was damaged since is left so",
+            "            manifests.won(SealedManifest(number, manifest, content, tag))\n",
+            "",
+        ),
         (
             "copies: a manifest that was damaged since stays the newest",
             "            self._renewing = asyncio.ensure_future(self._renew())\n"

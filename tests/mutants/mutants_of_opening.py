@@ -78,13 +78,13 @@ OPENING = [
         ),
     ),
     *mutants(
-        "storage/lsm/manifest/manifest_store.py",
+        "storage/lsm/manifest/read_manifest.py",
         "tests/storage/fs/test_following_deletions.py",
-        ("following: a newer manifest that was deleted is none", "or copy_of_next is not None", "or False"),
+        ("following: a newer manifest that was deleted is none", " and copy_of_next is None", ""),
         (
             "following: newer manifests that were deleted are none",
-            "        return copy is not None or max(await list_spare_manifests(self._store), default=0) <= number\n",
-            "        return True\n",
+            "            newest = max(await list_spare_manifests(self.store), default=0) <= number\n",
+            "            pass\n",
         ),
     ),
     *mutants(

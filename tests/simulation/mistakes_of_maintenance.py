@@ -216,7 +216,7 @@ MAINTENANCE = [
         "                    number -= 1\n"
         "                    found = FoundManifest(EMPTY, NO_LINK)\n"
         "                    if number in listed:\n"
-        "                        found = await self._reader().read(number, None)\n",
+        "                        found = await self.reader().read(number, None)\n",
     ),
     Mutation(
         "a damaged tree counts as none",

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from storage.bucket.create_once import Taken, create_once, pauses
-from storage.bucket.listing import list_manifests, list_manifests_and_copies, list_spare_manifests
+from storage.bucket.listing import list_manifests, list_manifests_and_copies
 from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
@@ -79,8 +79,6 @@ class Manifests:
         manifest of another writer, and found none, began then. None: nobody has looked."""
         self.from_copy: FromCopy | None = None
         """Not None: the newest manifest was read from its copy."""
-        self.deleted = False, False
-        """Of a reader: whether its manifest was deleted, and the copy, as `is_newest` last saw it."""
         self.copies: list[int] = []
         """Numbers of the copies that lay there when the newest manifest was read."""
         self.uncopied: SealedManifest | None = None
@@ -118,7 +116,7 @@ class Manifests:
         """The newest manifest and its number, which is `number` or above: a listing may be old, and the next number
         tells. That is asked for while this one is read.
         """
-        reader = self._reader()
+        reader = self.reader()
         while True:
             reading = asyncio.ensure_future(reader.read(number, size))
             try:
@@ -130,11 +128,12 @@ class Manifests:
                 await asyncio.gather(reading, return_exceptions=True)
             number, size = number + 1, found
 
-    def _reader(self) -> ManifestReader:
+    def reader(self) -> ManifestReader:
+        """What reads single manifests of this store."""
         return ManifestReader(self._store, self._cipher, self._store_id, self._env)
 
     async def _size(self, number: int) -> int | None:
-        return await self._reader().size(number)
+        return await self.reader().size(number)
 
     async def _read_trailer(self, ref: SstRef, number: int) -> tuple[Header, Trailer]:
         """What a checkpoint says of itself. Corrupt: it is missing or damaged. NewerManifest: manifest `number`, which
@@ -145,7 +144,7 @@ class Manifests:
             end = await get_despite_missing(
                 self._store,
                 lambda: self._store.get(name, ref.index_offset, ref.size - ref.index_offset),
-                on_missing=lambda: self._reader().check_newest(number),
+                on_missing=lambda: self.reader().check_newest(number),
             )
         except NotFound:
             raise Corrupt(name, "it is missing, though the manifest names it") from None
@@ -205,24 +204,11 @@ class Manifests:
         number before, and somebody deleted that manifest: the copy is all that is left of it.
         """
         try:
-            found, _ = await self._reader().open(spare_manifest_name(sealed.number), sealed.number, None)
+            found, _ = await self.reader().open(spare_manifest_name(sealed.number), sealed.number, None)
         except (Corrupt, Unsupported, NotFound):
             return
         if found.tag != sealed.tag:
             raise Fenced
-
-    async def stored(self, name: str) -> SealedManifest | str:
-        """The newest manifest, as it lies under this name; or what is wrong with what lies there."""
-        number, tag = self.number, self.tag
-        try:
-            found, raw = await self._reader().open(name, number, None)
-        except NotFound:
-            return "it is missing"
-        except Corrupt as error:
-            return error.detail
-        except Unsupported as error:
-            return str(error)
-        return SealedManifest(number, found.manifest, raw, tag) if found.tag == tag else "it is another manifest"
 
     async def put_back(self) -> None:
         """If the newest manifest was gone, and read from its copy, it is there again under its own name: whoever had a
@@ -275,29 +261,6 @@ class Manifests:
         self.number, self.manifest, self.tag, self.from_copy = sealed.number, sealed.manifest, sealed.tag, None
         self._listed.append(sealed.number)
         return True
-
-    async def is_newest(self) -> bool:
-        """Whether a reader still shows the newest manifest: none above it is there, nor a copy of one, all that may be
-        left of it. `deleted` says from then on whether its own is there, and its copy.
-        """
-        number = self.number
-        looks = (
-            list_manifests(self._store, above=max(number - 1, 0)),
-            self._copy_size(number),
-            self._copy_size(number + 1),
-        )
-        listed, copy, copy_of_next = await asyncio.gather(*looks)
-        self.deleted = number > 0 and number not in listed, number > 0 and copy is None
-        if max(listed, default=0) > number or copy_of_next is not None:
-            return False
-        # The copy goes when that of a newer one is there.
-        return copy is not None or max(await list_spare_manifests(self._store), default=0) <= number
-
-    async def _copy_size(self, number: int) -> int | None:
-        try:
-            return (await self._store.head(spare_manifest_name(number))).size
-        except NotFound:
-            return None
 
     async def look_for_newer(self) -> None:
         """Fenced if any manifest has a number above ours. A commit of our own under way may have landed, and is not

@@ -4,10 +4,11 @@ A copy counts exactly as if the object of that number lay in its place, and for 
 and be sealed by a writer of this store. Where both are there and sound, the copy is not looked at.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 
-from storage.bucket.listing import list_manifests
+from storage.bucket.listing import list_manifests, list_spare_manifests
 from storage.bucket.missing import get_despite_missing
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import Cipher
@@ -46,6 +47,17 @@ class FoundManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class NewestLook:
+    """What was seen of the manifest that a reader shows."""
+
+    is_newest: bool
+    """None above it is there, nor a copy of one: that may be all that is left of it."""
+    deleted: bool
+    """It is not there."""
+    copy_deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestReader:
     """Reads the manifests of one store."""
 
@@ -60,6 +72,36 @@ class ManifestReader:
             return (await self.store.head(manifest_name(number))).size
         except NotFound:
             return None
+
+    async def copy_size(self, number: int) -> int | None:
+        """Bytes of the copy of a manifest; None if there is none."""
+        try:
+            return (await self.store.head(spare_manifest_name(number))).size
+        except NotFound:
+            return None
+
+    async def look(self, number: int) -> NewestLook:
+        """Whether this is still the newest manifest."""
+        listed, copy, copy_of_next = await asyncio.gather(
+            list_manifests(self.store, above=max(number - 1, 0)), self.copy_size(number), self.copy_size(number + 1)
+        )
+        newest = max(listed, default=0) <= number and copy_of_next is None
+        if newest and copy is None:
+            # The copy goes when that of a newer one is there.
+            newest = max(await list_spare_manifests(self.store), default=0) <= number
+        return NewestLook(newest, number > 0 and number not in listed, number > 0 and copy is None)
+
+    async def misfit(self, name: str, number: int, tag: bytes) -> tuple[bytes, str]:
+        """What lies under this name, and what keeps it from being the manifest of that number and tag; else nothing."""
+        try:
+            found, raw = await self.open(name, number, None)
+        except NotFound:
+            return b"", "it is missing"
+        except Corrupt as error:
+            return b"", error.detail
+        except Unsupported as error:
+            return b"", str(error)
+        return raw, "" if found.tag == tag else "it is another manifest"
 
     async def check_newest(self, number: int) -> None:
         """NewerManifest: there is one above this number, which explains what is missing of it."""

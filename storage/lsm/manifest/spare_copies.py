@@ -122,25 +122,26 @@ class SpareCopies:
 
     async def _verify(self) -> None:
         """Read the newest manifest and its copy. What is not as it was written is said, and written anew."""
-        number = self._manifests.number
+        manifests = self._manifests
+        number, manifest, tag, reader = manifests.number, manifests.manifest, manifests.tag, manifests.reader()
         try:
             async with asyncio.timeout(HOLD_SECONDS_MAX):
-                own = await self._manifests.stored(manifest_name(number))
-                copy = await self._manifests.stored(spare_manifest_name(number))
+                content, own = await reader.misfit(manifest_name(number), number, tag)
+                _, copy = await reader.misfit(spare_manifest_name(number), number, tag)
         except (Fenced, Closed):
             raise
         except (TimeoutError, StorageError):
             return  # the store is not well: another time
-        if not number or self._manifests.number != number:
+        if not number or manifests.number != number:
             return
-        if isinstance(own, str):
+        if own:
             what = {"object": manifest_name(number), "finding": own}
-            _log.error("manifest_found_damaged", extra={**what, "copy": copy if isinstance(copy, str) else "sound"})
+            _log.error("manifest_found_damaged", extra={**what, "copy": copy or "it is sound"})
             self._renewing = asyncio.ensure_future(self._renew())
             self._renewing.add_done_callback(lambda done: done.cancelled() or done.exception())
-        elif isinstance(copy, str):
+        elif copy:
             _log.error("spare_copy_damaged", extra={"object": spare_manifest_name(number), "finding": copy})
-            self._manifests.won(own)
+            manifests.won(SealedManifest(number, manifest, content, tag))
 
     async def settled(self) -> None:
         """Return when the newest manifest has its copy, or the store refuses it or takes long."""

@@ -48,7 +48,7 @@ async def test_a_newer_manifest_of_which_only_the_copy_is_left_is_newer(place: P
     await flushed(store, NEW)
     (place.folder / names(store)[0]).unlink()
     await until(lambda: not copy.exists())
-    (place.folder / spare_manifest_name(view.moment[0])).unlink()
+    (place.folder / spare_manifest_name(view.moment[0])).unlink(missing_ok=True)
     assert not await view.is_newest(objects)
     async with followed(place) as follower:
         assert await contents(follower.newest.device("a"), 0, len(NEW)) == NEW
