@@ -57,6 +57,19 @@ class Process:
         return self.name
 
 
+class NumberedTask(asyncio.Task[T]):
+    """A task whose place in a set does not depend on where it lies in memory: what ends several (a group of tasks, one
+    of which failed) ends them in the order of a set.
+    """
+
+    def __init__(self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], number: int, **how: Any) -> None:
+        self._number = number
+        super().__init__(coro, **how)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(Loop):
     """The loop. `stopped` ends a run from within: a violation was found."""
 
@@ -66,6 +79,7 @@ class VirtualLoop(Loop):
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.Handle]] = []
         self._order = 0
+        self._made = 0
         self._steps_left = steps_max
         self._tasks: list[asyncio.Task[Any]] = []
         self._tasks_more = tasks_kept
@@ -128,7 +142,9 @@ class VirtualLoop(Loop):
         name: object = None,
         context: contextvars.Context | None = None,
     ) -> asyncio.Task[T]:
-        task = asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
+        self._made += 1
+        own_name = None if name is None else str(name)
+        task: asyncio.Task[T] = NumberedTask(coro, self._made, loop=self, name=own_name, context=context)
         if len(self._tasks) >= self._tasks_kept:
             # In months of virtual time those that have ended are what takes the memory, with their results.
             self._tasks = [task for task in self._tasks if not task.done() or task._exception is not None]

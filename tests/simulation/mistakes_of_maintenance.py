@@ -241,4 +241,15 @@ MAINTENANCE = [
         "                done[stage].set()\n"
         "            return room.release()\n",
     ),
+    Mutation(
+        "what was read ahead is gone on with though the manifest has moved on",
+        "storage/lsm/recovery/view.py",
+        "        if self._forest is None or known != (\n"
+        "            manifest.epoch,\n"
+        "            manifest.checkpoint,\n"
+        "            manifest.operations,\n"
+        "            manifest.ssts[:there],\n"
+        "        ):\n",
+        "        if self._forest is None or not known:\n",
+    ),
 ]

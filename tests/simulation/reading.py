@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterable
 
+from storage.cache.frame_cache import FrameCache
 from storage.check.findings import Kind
 from storage.check.running import held
 from storage.check.subject import Subject
@@ -14,6 +15,9 @@ from storage.fs.devices.device import Device
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.engine import Engine
+from storage.lsm.index.sst_numbers import SstNumbers
+from storage.lsm.recovery.take_over import Opener
+from storage.lsm.recovery.view import Frames, ViewAhead
 from storage.objects.base import ObjectStore
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
@@ -43,8 +47,10 @@ async def open_engine(
     take_over: bool = False,
     read_only: bool = False,
     journal: SimFiles | None = None,
+    ahead: ViewAhead | None = None,
 ) -> tuple[Store, Tree]:
     """Open the store as `storage.fs.opening._open` does, with the key given."""
+    cache = FrameCache(profile.options.cache_bytes)
     patient = RetryingStore(client, env, None, hedge_seconds_min=profile.hedge_seconds_min)
     tree = Tree()
     engine = await Engine.open(
@@ -60,6 +66,7 @@ async def open_engine(
         take_over=take_over,
         read_only=read_only,
         journal=journal,
+        frames=None if ahead is None else Frames(ahead.sst_numbers, cache, ahead),
     )
     store = Store(
         objects=patient,
@@ -71,6 +78,18 @@ async def open_engine(
         created=False,
     )
     return store, tree
+
+
+async def read_ahead(client: ObjectStore, env: SimEnv, profile: Profile) -> ViewAhead | None:
+    """What a store says now, as `storage.fs.opening.view_ahead` reads it while somebody else writes it; None: it cannot
+    be had.
+    """
+    objects = RetryingStore(client, env, OPEN_SECONDS, hedge_seconds_min=profile.hedge_seconds_min)
+    frames = Frames(SstNumbers(), FrameCache(profile.options.cache_bytes))
+    try:
+        return await Opener(objects, KEY, 1, env, None, frames, profile.options).view_ahead()
+    except StorageError:
+        return None
 
 
 def complain(where: str, found: Surveyed) -> None:

@@ -28,6 +28,7 @@ MUST_HAPPEN = (
     "ending: restart",
     "opened with what was answered and not flushed",
     *(f"tree: {verb}" for verb in ON_TRUNKS),
+    *(f"what was read ahead was {end}" for end in ("gone on with", "of no use")),
     "check of a copy",
     "check of a running writer",
     "reader saw the same again",

@@ -5,6 +5,7 @@ first seed of all chunks; without it the commit does.
 """
 
 import ast
+import asyncio
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tests.simulation.fixed import FIXED
 from tests.simulation.mutation import ROOT, mutated
 from tests.simulation.mutations import MUTATIONS, hunt
 from tests.simulation.run import MUST_HAPPEN, WORLDS_THAT_SEE_ALL
+from tests.simulation.virtual import in_virtual_time
 from tests.simulation.world import run_world
 from tests.support.examples import first_soon
 from tests.support.seeds import fresh_seed
@@ -92,6 +94,19 @@ def test_one_seed_is_one_world(seed: int) -> None:
     assert len(events) > 100
     assert run_world(seed).digest == first.digest
     assert run_world(seed + 1).digest != first.digest
+
+
+def test_the_order_in_which_several_tasks_end_is_always_the_same() -> None:
+    """A group of them has them in a set."""
+    kept: list[set[asyncio.Task[None]]] = []
+
+    async def order() -> list[str]:
+        tasks = {asyncio.ensure_future(asyncio.sleep(at), loop=asyncio.get_running_loop()): None for at in range(50)}
+        kept.append(set(tasks))
+        numbers = {task: str(at) for at, task in enumerate(tasks)}
+        return [numbers[task] for task in kept[-1]]
+
+    assert in_virtual_time(order()) == in_virtual_time(order()) == in_virtual_time(order())
 
 
 @pytest.mark.parametrize("seed", first_soon([SMALL, *HASHED]))

@@ -1,11 +1,12 @@
 """One seed, one world: a bucket, hosts, servers that come, stall, crash and are superseded, and what became of it.
 
 A run has three parts. *Trouble*: writers follow one another, each take-over begins in some moment of the life of the
-one before, which has crashed, stalls, or goes on unaware; readers look on; at random changes of the bucket a recovery
-is tried on a copy of it, as if everybody died at that moment. *Calm*: faults end and stalled processes go on; every
-process must come to an end of what it does in bounded virtual time, those that were superseded notice, and the newest
-writer flushes and closes. *Aftermath*: the store is opened again and holds exactly what was closed; then everything
-that is still on its way arrives, and it does so still.
+one before, which has crashed, stalls, or goes on unaware; in half of the worlds most writers have read the store's
+indexes before that, as the successor in a restart does, and the one before has gone on for a while; readers look on; at
+random changes of the bucket a recovery is tried on a copy of it, as if everybody died at that moment. *Calm*: faults
+end and stalled processes go on; every process must come to an end of what it does in bounded virtual time, those that
+were superseded notice, and the newest writer flushes and closes. *Aftermath*: the store is opened again and holds
+exactly what was closed; then everything that is still on its way arrives, and it does so still.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from storage.errors import Closed, Fenced
+from storage.lsm.recovery.view import ViewAhead
 from tests.simulation.audits import recover
 from tests.simulation.disk_history import Violation
 from tests.simulation.env import SimEnv
@@ -26,7 +28,7 @@ from tests.simulation.host import SimHost
 from tests.simulation.limit import WORLD_SECONDS_MAX, Hung, time_limit
 from tests.simulation.loop import Process, Stuck
 from tests.simulation.reader import Reader
-from tests.simulation.reading import check_memory
+from tests.simulation.reading import check_memory, read_ahead
 from tests.simulation.store import HANG_SECONDS, Client, Faults
 from tests.simulation.writer import Writer
 
@@ -42,6 +44,13 @@ JOURNAL_ROOMS = (0, 400_000, 1 << 40, 1 << 40, 1 << 40, 1 << 40)
 
 RESTARTS_SHARE = 0.4
 """Of the ends of writers, in worlds with journals."""
+
+AHEAD_WORLDS_SHARE = 0.5
+AHEAD_SHARE = 0.7
+"""Of the worlds, and in those of the ends of writers: the next one has read ahead."""
+
+AHEAD_SECONDS_MAX = 5.0
+"""How long it does so at most."""
 
 JOBS = ("Drop", "WriteCheckpoint", "Repack", "Consolidate", "Defragment")
 """The kinds of job that maintenance has."""
@@ -67,6 +76,10 @@ class World(Happenings):
         self._journal_room = random.Random(f"journal {seed}").choice(JOURNAL_ROOMS)
         self._restarts = random.Random(f"restarts {seed}")
         self._aim = random.Random(f"aim {seed}")
+        self._early = random.Random(f"ahead {seed}")
+        self._reads_ahead = self._early.random() < AHEAD_WORLDS_SHARE
+        self._ahead: ViewAhead | None = None
+        """What was read for the writer that starts next, while another one has the store."""
         self._hosts = {name: SimHost() for name in HOSTS}
         self._readers = 0
 
@@ -130,7 +143,9 @@ class World(Happenings):
             take_over=take_over,
             journal=view.journals(random.Random(f"journal of {process} {self._seed}"), room) if room else None,
             gone=frozenset(each.process for each in self._writers if not each.process.alive),
+            ahead=self._ahead,
         )
+        self._ahead = None
         self._writers.append(writer)
         self.note(f"{process} starts on {process.host}, take-over {take_over}")
         self.loop.spawn(process, writer.run())
@@ -151,6 +166,8 @@ class World(Happenings):
             if self._journal_room and self._restarts.random() < RESTARTS_SHARE:
                 how = "restart"
             self.seen[f"ending: {how}"] += 1
+            if self._reads_ahead and self._early.random() < AHEAD_SHARE:
+                await self._read_ahead(writer)
             writer = await self._hand_over(writer, how)
         await asyncio.sleep(profile.handover_seconds * chance.expovariate(1.0) * 3)
 
@@ -185,6 +202,20 @@ class World(Happenings):
             if successor.state == "refused":
                 successor = self._start(take_over=True)
         return successor
+
+    async def _read_ahead(self, writer: Writer) -> None:
+        """Have the next writer read what it can while this one has the store, which goes on for a while."""
+        chance, process = self._early, Process(f"{writer.process}'s successor", writer.process.host)
+        own = random.Random(f"{process} {self._seed}")
+        env = SimEnv(self.loop, own, skew=self.profile.skew_seconds, thread_seconds=self.profile.thread_seconds)
+        if chance.random() < 0.5:
+            await self._in_a_job(writer)
+        reading = self.loop.spawn(process, read_ahead(Client(self.bucket, process), env, self.profile))
+        if await self._wait(reading.done, AHEAD_SECONDS_MAX):
+            self._ahead = reading.result()
+            await asyncio.sleep(chance.choice([0.0, self.profile.handover_seconds * chance.expovariate(1.0)]))
+        else:
+            process.kill()
 
     async def _restart(self, writer: Writer) -> Writer:
         """A writer dies among its writes, and the next one begins on its host at once; some of those die opening."""

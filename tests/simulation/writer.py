@@ -7,6 +7,7 @@ from typing import Protocol
 from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
 from storage.format.journal_batch import append
 from storage.fs.store import Store
+from storage.lsm.recovery.view import ViewAhead
 from storage.objects.base import ObjectStore
 from tests.simulation.actors import Actor
 from tests.simulation.damage import Damage
@@ -74,8 +75,10 @@ class Writer:
         take_over: bool,
         journal: SimFiles | None,
         gone: frozenset[Process],
+        ahead: ViewAhead | None,
     ) -> None:
-        """`gone`: the processes that had died before it began."""
+        """`gone`: the processes that had died before it began. `ahead`: what was read before that."""
+        self._ahead = ahead
         self.journal = journal
         self.gone = gone
         self.world = world
@@ -200,8 +203,16 @@ class Writer:
 
     async def _open(self) -> None:
         self.store, self._tree = await open_engine(
-            self._client, self._env, self.profile, host=self._host, take_over=self.take_over, journal=self.journal
+            self._client,
+            self._env,
+            self.profile,
+            host=self._host,
+            take_over=self.take_over,
+            journal=self.journal,
+            ahead=self._ahead,
         )
+        if self._ahead is not None:
+            self.seen("what was read ahead was " + ("gone on with" if self._ahead.take([]) is None else "of no use"))
         if self.journal is not None:
             self.journal.tears(self._next_batch)
         self.store.open_devices.clients_of = lambda name: ["a client"] * self.users.get(name, 0)
