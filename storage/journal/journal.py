@@ -31,7 +31,7 @@ from storage.units import KIB, MIB
 _log = logging.getLogger("nbdserver")
 
 SEGMENT_BYTES_MAX = 4 * MIB
-"""To find the memory of a new one takes about a millisecond of the event loop."""
+"""To find the memory of a new one takes milliseconds of the event loop: 5 at load 6."""
 
 SEGMENTS_MIN = 8
 """Into so many the allowed size is divided, at least."""
