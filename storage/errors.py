@@ -14,6 +14,7 @@ person.
     ├── AccessDenied     credentials or permissions: fix the set-up
     ├── WrongPassword    no key slot opens with this password
     ├── Corrupt          authentication or an invariant failed: never data, never zeros
+    │   └── KeyChanged   it is sealed under a newer data key than this process has: start it again
     ├── RolledBack       the store is not, or not any more, what this host remembers of it
     ├── Unsupported      format version or capability this program does not have
     ├── OutOfSpace       the local disk or the bucket's quota is full
@@ -102,6 +103,20 @@ class Corrupt(StorageError):
         super().__init__(f"{object_name} is damaged: {detail}")
         self.object_name = object_name
         self.detail = detail
+
+
+class KeyChanged(Corrupt):
+    """The object names a data key that is newer than all that this process has: the key was rotated since it asked for
+    it. To whoever has just asked for it that is damage like any other, since nothing vouches for the name of a key.
+    """
+
+    def __init__(self, object_name: str, key_id: int) -> None:
+        super().__init__(object_name, f"it is sealed under data key {key_id}, and no such key is known")
+        self.key_id = key_id
+        self.args = (
+            f"{object_name} is sealed under data key {key_id}, which this process does not have: the data key was "
+            "changed since it was started; start it again (if that says the same, the object is damaged)",
+        )
 
 
 class RolledBack(StorageError):

@@ -52,6 +52,7 @@ ENGINE_STATS = (
     Stat("dead_bytes", _GAUGE, "bytes", "dead: of frames in SSTs that no device shows anything of", "frames - live"),
     Stat("written_bytes", _COUNTER, "bytes", "written: by clients, also what was overwritten since"),
     Stat("unmerged_ssts", _GAUGE, "objects", "SSTs beside the newest checkpoint: what a start reads one by one"),
+    Stat("older_key_bytes", _GAUGE, "bytes", "SSTs that a rotated data key sealed: maintenance seals them anew"),
     Stat("maintenance_bytes", _COUNTER, "bytes", "uploaded by checkpoints, repacking and consolidation"),
     Stat("patches", _GAUGE, "entries", "entries of the index over the base of a block", "sum over all layers"),
     Stat(
@@ -84,6 +85,7 @@ class EngineNumbers(msgspec.Struct, frozen=True, kw_only=True):
     dead_bytes: int
     written_bytes: int
     unmerged_ssts: int
+    older_key_bytes: int
     maintenance_bytes: int
     patches: int
 

@@ -22,6 +22,7 @@ from nbdserver.admin.asked import RELEASED, Answer
 from nbdserver.admin.checking import Line, decode
 from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
+from nbdserver.admin.key_operations import KEY_OPERATIONS
 from nbdserver.admin.operations import (
     FlushAhead,
     Operation,
@@ -131,7 +132,7 @@ class AdminClient:
         What changes the store is waited for as long as that takes, everything else for ANSWER_SECONDS (Unavailable). A
         password is told to nobody but a server of this user's, of root's, or of the system's own service.
         """
-        if isinstance(operation, PASSWORD_OPERATIONS) and not trusted_users() & self._users:
+        if isinstance(operation, (*PASSWORD_OPERATIONS, *KEY_OPERATIONS)) and not trusted_users() & self._users:
             (user,) = self._users
             raise AccessDenied(f"the server of this store is {user_name(user)}'s: change its passwords as that user")
         seconds = None if operation.writes or isinstance(operation, _SLOW) else ANSWER_SECONDS

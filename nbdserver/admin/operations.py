@@ -23,6 +23,7 @@ from nbdserver.admin.file_operations import (
     RemoveFile,
     ShowFile,
 )
+from nbdserver.admin.key_operations import RotateKey, ShowKey
 from nbdserver.admin.password_operations import AddPassword, ChangePassword, ListPasswords, RemovePassword
 from nbdserver.admin.replica_operations import DeleteUnneeded, FindHeld, ShowHistory
 from nbdserver.admin.snapshot_operations import (
@@ -281,6 +282,8 @@ Operation = (
     | Flush
     | FlushAhead
     | ListPasswords
+    | ShowKey
+    | RotateKey
     | ChangePassword
     | AddPassword
     | RemovePassword

@@ -44,6 +44,7 @@ ROOT_COMMANDS: Final = {
     ),
     "gc": ("store_care.cmd_maintain", "Delete now what nothing needs any more, and say what is kept and why."),
     "init": ("store_care.cmd_init", "Make a new, empty store."),
+    "key": ("store_care.cmd_key", "See and rotate the data key of a store."),
     "password": ("store_care.cmd_password", "See, add, change and remove the passwords of a store."),
     "replicate": (
         "snapshots.cmd_replicate",

@@ -12,7 +12,7 @@ import msgspec
 
 from storage.crypto import keyslots
 from storage.crypto.cipher import Cipher
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.crypto.spare_keys import spare_keys_number
 from storage.errors import Invalid
 from storage.format import checkpoint, manifest, sst, wal
@@ -58,7 +58,7 @@ def anatomy(name: str, raw: bytes, key: DataKey, *, records: bool) -> Document:
     if header.kind is ObjectKind.METADATA:
         return found | {"image_bytes": len(_body(name, raw, header, ciphers.tree))}
     if header.kind in (ObjectKind.SIGN, ObjectKind.ATTACHED):
-        return found | _of_writer(header, _body(name, raw, header, Cipher(key.purpose(WRITER_PURPOSE))))
+        return found | _of_writer(header, _body(name, raw, header, key.cipher(WRITER_PURPOSE)))
     body = _body(name, raw, header, ciphers.wal)
     if header.kind is ObjectKind.FENCE:
         return found | {"goes_on_at": int.from_bytes(body, "little")}

@@ -6,8 +6,9 @@ from storage.bucket.whole import read_whole
 from storage.check.findings import Kind
 from storage.check.objects import Listed
 from storage.check.subject import Asker
+from storage.crypto.cipher import FIRST_KEY_ID, Cipher
 from storage.errors import Corrupt, Fenced, NotFound, Unavailable
-from storage.format.envelope import Header, ObjectKind, open_object
+from storage.format.envelope import Header, ObjectKind, decode_header, is_retired, open_object
 from storage.format.manifest import decode
 from storage.format.names import manifest_name, wal_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
@@ -51,7 +52,7 @@ async def check_manifests(asker: Asker, listed: Listed) -> None:
 
 
 async def _open_manifest(asker: Asker, number: int, size: int | None) -> tuple[Header, bytes] | None:
-    """Header and tag of a manifest. None: a finding."""
+    """Header and tag of a manifest. None: a finding, or it stays for its name alone."""
     name = manifest_name(number)
     subject = asker.subject
     newest = number == asker.manifests.number
@@ -73,7 +74,9 @@ async def _open_manifest(asker: Asker, number: int, size: int | None) -> tuple[H
             env=subject.env,
         )
 
-        def open_it() -> tuple[Header, bytes]:
+        def open_it() -> tuple[Header, bytes] | None:
+            if not newest and _is_tombstone(cipher, name, raw, store_id, _KINDS):
+                return None
             header, body, tag = open_object(cipher, name, raw, store_id=store_id, kinds=_KINDS, number=number)
             decode(name, body)
             return header, tag
@@ -81,10 +84,18 @@ async def _open_manifest(asker: Asker, number: int, size: int | None) -> tuple[H
         return await subject.env.run("codec", open_it)
     except NotFound:
         await asker.manifests.look_for_newer()
+        takeovers = asker.manifests.manifest.takeovers
+        if subject.key.key_id != FIRST_KEY_ID and number not in takeovers and number < max(takeovers, default=0):
+            return None  # a rotation of the data key lets none stay from before its writer but take-overs
         asker.findings.add(Kind.MANIFEST, name, "it is missing, and manifests like it are kept", fault=not newest)
     except Corrupt as error:
         asker.findings.corrupt(Kind.MANIFEST, error, fault=not newest)
     return None
+
+
+def _is_tombstone(cipher: Cipher, name: str, raw: bytes, store_id: bytes, kinds: tuple[ObjectKind, ...]) -> bool:
+    """Whether a data key sealed it that was retired: nobody can open it any more, and only its name counts."""
+    return is_retired(cipher, decode_header(name, raw, store_id=store_id, kinds=kinds).key_id)
 
 
 async def check_fences(asker: Asker) -> None:
@@ -102,7 +113,7 @@ async def check_fences(asker: Asker) -> None:
                 name, lambda: subject.store.get(name, limit=FENCE_BYTES_MAX), "the manifest", fault=True
             )
         try:
-            if raw is not None:
+            if raw is not None and not _is_tombstone(cipher, name, raw, store_id, (ObjectKind.FENCE,)):
                 open_object(cipher, name, raw, store_id=store_id, kinds=(ObjectKind.FENCE,), number=number)
         except Corrupt as error:
             asker.findings.corrupt(Kind.LOG, error, fault=True)

@@ -90,9 +90,10 @@ class DataReader:
         try:
             end = await self._get(name, ref.index_offset, ref.size - ref.index_offset)
             opened = await self._env.run("codec", partial(self._open, ref, end))
-            layers = {frame.location: layer for layer, frame in opened}
+            layers, codec = {frame.location: layer for layer, frame in opened}, self._codec.under(ref.key_id)
             for group in coalesce([frame for _, frame in opened]):
-                bad += [(layers[frame.location], frame, what) for what, frame in await self._group(name, group, pacer)]
+                wrong = await self._group(name, codec, group, pacer)
+                bad += [(layers[frame.location], frame, what) for what, frame in wrong]
                 note(_span(group)[1])
         except (Corrupt, NotFound, *REFUSALS) as error:
             # What only the index says of its frames: a check of references tells where it shows.
@@ -120,13 +121,17 @@ class DataReader:
             await self._witness()
             raise
 
-    async def _group(self, name: str, group: list[FrameRef], pacer: Pacer) -> list[tuple[str, FrameRef]]:
+    async def _group(
+        self, name: str, codec: FrameCodec, group: list[FrameRef], pacer: Pacer
+    ) -> list[tuple[str, FrameRef]]:
         """What is wrong with each of some neighbouring frames. What the store says but once is not: something on the
         way may have answered in its place.
         """
-        return await self._attempt(name, group, pacer) and await self._attempt(name, group, pacer)
+        return await self._attempt(name, codec, group, pacer) and await self._attempt(name, codec, group, pacer)
 
-    async def _attempt(self, name: str, group: list[FrameRef], pacer: Pacer) -> list[tuple[str, FrameRef]]:
+    async def _attempt(
+        self, name: str, codec: FrameCodec, group: list[FrameRef], pacer: Pacer
+    ) -> list[tuple[str, FrameRef]]:
         start, length = _span(group)
         await pacer.wait(length)
         try:
@@ -137,14 +142,14 @@ class DataReader:
             if len(group) == 1:
                 return [(error.detail if isinstance(error, Corrupt) else str(error), group[0])]
             # It ends in the midst of the range, or a sector below it is bad: each frame for itself.
-            return [wrong for frame in group for wrong in await self._attempt(name, [frame], pacer)]
+            return [wrong for frame in group for wrong in await self._attempt(name, codec, [frame], pacer)]
 
         def open_all() -> list[tuple[str, FrameRef]]:
             wrong = []
             view = memoryview(raw)
             for frame in group:
                 at = (frame.location & OFFSET_MASK) - start
-                result = decode_frame(self._codec, name, frame, view[at : at + frame.length])
+                result = decode_frame(codec, name, frame, view[at : at + frame.length])
                 if isinstance(result, StorageError):
                     wrong.append((result.detail if isinstance(result, Corrupt) else str(result), frame))
             return wrong

@@ -7,7 +7,7 @@ from typing import TypeVar
 from storage.bucket.missing import get_despite_missing
 from storage.bucket.outage import REFUSALS
 from storage.check.findings import Account, Finding, Kind, LayerRange
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, NotFound
 from storage.format.manifest import Manifest

@@ -174,8 +174,8 @@ class _Survey:
                     self.found.complete = False
                     return
                 tree_cipher, store_id = self.asker.ciphers.tree, self.subject.key.store_id
-                _, body, tag = open_object(tree_cipher, name, raw, store_id=store_id, kinds=(ObjectKind.METADATA,))
-                if tag != ref.tag:
+                header, body, tag = open_object(tree_cipher, name, raw, store_id=store_id, kinds=(ObjectKind.METADATA,))
+                if (header.key_id, tag) != (ref.key_id, ref.tag):
                     raise Corrupt(name, "it is not the object that the manifest names")
                 tree.load(body)
                 self.found.tree_image = body

@@ -20,6 +20,7 @@ forked since it was made.
 """
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from struct import Struct
 
@@ -40,6 +41,9 @@ NONCE_BYTES = 24
 TAG_BYTES = 16
 OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
 STORE_ID_BYTES = 16
+
+FIRST_KEY_ID = 1
+"""Of the data key that a store begins with; the next one has the next number."""
 
 SUBKEYS_MAX = 1024
 """Prefixes whose subkey `Cipher.open` remembers: 5 us saved a frame for some 2 KiB each; more objects than
@@ -72,6 +76,15 @@ class AuthenticationError(ValueError):
     """The bytes were not sealed with this key and this associated data, or were changed since."""
 
 
+class UnknownKey(LookupError):
+    """Something is sealed under a data key that this process does not have; `newer`: one that came after all it has."""
+
+    def __init__(self, key_id: int, *, newer: bool) -> None:
+        super().__init__(f"data key {key_id}")
+        self.key_id = key_id
+        self.newer = newer
+
+
 class Sealer:
     """Seals the parts of one object under one prefix; no number twice. Thread-safe."""
 
@@ -98,13 +111,28 @@ class Sealer:
 
 
 class Cipher:
-    """XChaCha20-Poly1305 under one key. Thread-safe."""
+    """XChaCha20-Poly1305 under one key: that with the number `key_id`. Beside it stand those of older keys, under which
+    some of the same store may be sealed still: nothing is sealed under them any more. Thread-safe.
+    """
 
-    def __init__(self, key: Buffer, *, subkeys_max: int = SUBKEYS_MAX) -> None:
+    def __init__(
+        self, key: Buffer, *, key_id: int = FIRST_KEY_ID, older: "Iterable[Cipher]" = (), subkeys_max: int = SUBKEYS_MAX
+    ) -> None:
         """`subkeys_max`: of so many prefixes the keys are remembered."""
         _check_lengths(key)
+        self.key_id = key_id
+        self._older = {cipher.key_id: cipher for cipher in older}
         self._key = Secret(key)
         self._aead_of = lru_cache(maxsize=subkeys_max)(partial(_aead, self._key))
+
+    def under(self, key_id: int) -> "Cipher":
+        """The one that opens what is sealed under this key. UnknownKey."""
+        if key_id == self.key_id:
+            return self
+        found = self._older.get(key_id)
+        if found is None:
+            raise UnknownKey(key_id, newer=key_id > self.key_id)
+        return found
 
     def sealer(self, prefix: bytes) -> Sealer:
         """A sealer for one new object. `prefix` is 16 bytes fresh from the operating system, never used

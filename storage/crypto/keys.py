@@ -4,11 +4,11 @@ It guarantees that a store is opened by a password of one of its slots and by no
 passwords touches no data, and that a wrong password and a damaged object are told apart. How slots are added and
 removed is in `storage.crypto.password_slots`.
 
-A store has one random data key for its whole life. A password gives a key-encryption key by Argon2id
-(RFC 9106); HKDF splits that into a check value, stored in the slot, and a wrap key, which seals the data key
-(XChaCha20-Poly1305). The check value is compared first, in constant time: no match in any slot is a wrong
-password, a match whose sealed key does not open is damage. It also commits the slot to one password, which
-Poly1305 alone would not. Three things protect the clear fields:
+A store has one random data key, until that is rotated (`storage.crypto.key_rotation`). A password gives a
+key-encryption key by Argon2id (RFC 9106); HKDF splits that into a check value, stored in the slot, and a wrap key,
+which seals the data key (XChaCha20-Poly1305). The check value is compared first, in constant time: no match in
+any slot is a wrong password, a match whose sealed key does not open is damage. It also commits the slot to one
+password, which Poly1305 alone would not. Three things protect the clear fields:
 
 - the associated data of the sealed key: format, store id, slot number, Argon2id parameters, salt, time;
 - a seal over the whole object, HMAC-SHA256 under a key derived from the data key: who cannot open the store
@@ -34,21 +34,19 @@ encrypted.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES, STORE_ID_BYTES, AuthenticationError
+from storage.crypto.data_key import DataKey, with_ring
 from storage.crypto.keyslots import (
     DEFAULT_COST,
     SALT_BYTES,
     Cost,
-    DataKey,
     KeysObject,
     Password,
     Slot,
     encode,
     keys_name,
-    label_of,
     open_slot,
     seal_fits,
     seal_slot,
@@ -73,7 +71,6 @@ from storage.errors import (
     NotFound,
     StorageError,
     Unavailable,
-    Unfinished,
     WrongPassword,
 )
 from storage.objects.base import ObjectStore
@@ -84,8 +81,6 @@ __all__ = [
     "FIRST_LABEL",
     "KEYS_PREFIX",
     "Cost",
-    "DataKey",
-    "OldKeysLeft",
     "check_password",
     "copy_keys",
     "create",
@@ -93,9 +88,8 @@ __all__ = [
     "keys_name",
     "load",
     "new_slot",
+    "newest_object",
     "older",
-    "refuse_known",
-    "replace_slots",
     "unlock_newest",
     "write_next",
 ]
@@ -156,7 +150,7 @@ async def unlock_newest(
 ) -> tuple[KeysObject, DataKey, Slot]:
     """The newest keys object, the data key, and the slot that the password opens. Raises what `load` does."""
     check_password(password)
-    content = await _newest(store, cost)
+    content = await newest_object(store, cost)
     try:
         data_key, slot = await _unlock(store, content, password, env)
     except (Corrupt, WrongPassword):
@@ -168,62 +162,6 @@ async def unlock_newest(
         said_of_copy(content.number, "it was altered since it was written")
         content = other
     return content, data_key, slot
-
-
-Edit = Callable[[DataKey, tuple[Slot, ...], Slot], Awaitable[tuple[Slot, ...]]]
-"""What becomes of the slots: given the data key, all slots, and the one that the password opens."""
-
-
-async def refuse_known(data_key: DataKey, slots: Iterable[Slot], new: Password, env: Env) -> None:
-    """AlreadyExists: the password is that of one of these slots, and would go on to open the store when one of the two
-    is removed.
-    """
-    for slot in slots:
-        if await env.run("codec", open_slot, slot, data_key.store_id, new) is not None:
-            label = label_of(slot, data_key)
-            raise AlreadyExists(f"this password opens the store already, as {label!r}: take another")
-
-
-async def replace_slots(
-    store: ObjectStore,
-    password: Password,
-    edit: Edit,
-    env: Env,
-    cost: Cost,
-    *,
-    delete_seconds: float = DELETE_SECONDS_MAX,
-) -> int:
-    """Write the next keys object with what `edit` makes of the slots of the newest; its number.
-
-    Conflict: another change came first, and this one has no effect. Unavailable: the change may have happened, `load`
-    tells. OldKeysLeft: it has, and the store did not delete the older objects, for which it has `delete_seconds`.
-    Otherwise as `load`.
-    """
-    content, data_key, opened = await unlock_newest(store, password, env, cost)
-    slots = await edit(data_key, content.slots, opened)
-    number, name = content.number + 1, keys_name(content.number)
-    await write_next(store, number, encode(data_key, number, slots, cost.memory_kib_min))
-    try:
-        async with asyncio.timeout(delete_seconds):
-            await delete_older(store, number)
-    except TimeoutError as error:
-        raise OldKeysLeft(number, name, f"the store did not do it within {delete_seconds:g} s") from error
-    except StorageError as error:
-        raise OldKeysLeft(number, name, str(error)) from error
-    return number
-
-
-class OldKeysLeft(Unfinished):
-    """Keys object `number` is in force, and the one before, `name`, which passwords of then open, is still there."""
-
-    def __init__(self, number: int, name: str, reason: str) -> None:
-        super().__init__(
-            f"the change is in force, but {name} or its copy {spare_keys_name(number - 1)}, which the passwords from "
-            f"before it open, could not be deleted ({reason}): delete both yourself, or have the store opened again, "
-            "which tries it again"
-        )
-        self.number = number
-        self.name = name
 
 
 async def newest_number(store: ObjectStore) -> int:
@@ -262,7 +200,8 @@ async def _numbers(store: ObjectStore) -> set[int]:
     return await _objects(store) | set(await copies(store))
 
 
-async def _newest(store: ObjectStore, cost: Cost) -> KeysObject:
+async def newest_object(store: ObjectStore, cost: Cost) -> KeysObject:
+    """The keys object in force, which nobody has opened yet. Raises what `load` does, but WrongPassword."""
     for _ in range(RACES_MAX):
         numbers = await _numbers(store)
         if not numbers:
@@ -320,14 +259,17 @@ async def _unlock(store: ObjectStore, content: KeysObject, password: Password, e
     name = keys_name(content.number)
     for slot in content.slots:
         try:
-            data_key = await env.run("codec", open_slot, slot, content.store_id, password)
+            data_key = await env.run("codec", open_slot, slot, content.store_id, password, content.key_id)
         except AuthenticationError as error:
             raise Corrupt(name, f"the password is right, but in slot {slot.number} {error}") from None
         if data_key is None:
             continue
         if not seal_fits(content, data_key):
             raise Corrupt(name, "the password is right, but the object was altered since it was written")
-        return data_key, slot
+        try:
+            return with_ring(data_key, content.ring), slot
+        except AuthenticationError as error:
+            raise Corrupt(name, f"the password is right, but {error}") from None
     raise WrongPassword(f"the password does not open the store at {store.url}")
 
 

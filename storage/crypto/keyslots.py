@@ -21,12 +21,12 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
-from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES, OVERHEAD_BYTES, AuthenticationError, derive
+from storage.crypto.cipher import FIRST_KEY_ID, KEY_BYTES, NONCE_BYTES, OVERHEAD_BYTES, AuthenticationError
+from storage.crypto.data_key import KEYS_VERSION, RING_BYTES_MAX, DataKey, OlderKey, pack_ring, unpack_ring
 from storage.errors import BrokenInvariant, Corrupt, Invalid, Unsupported
 from storage.secret import Secret
 
 MAGIC = b"NBDSTORE"
-KEYS_VERSION = 1
 KIND_KEYS = 1
 
 MEMORY_KIB_MIN = 19 * 1024
@@ -55,7 +55,7 @@ _SLOTS_HEADER = Struct("<8sHB16sQB")
 _SLOT = Struct("<HBIIB16sQ32s72s72s")
 _SLOT_ASSOCIATED = Struct("<18sH16sHBIIB16sQ")
 _DOMAIN = b"nbdserver key slot"
-KEYS_BYTES_MAX = _SLOTS_HEADER.size + SLOTS_MAX * _SLOT.size + SEAL_BYTES + CHECKSUM_BYTES
+KEYS_BYTES_MAX = _SLOTS_HEADER.size + SLOTS_MAX * _SLOT.size + RING_BYTES_MAX + SEAL_BYTES + CHECKSUM_BYTES
 
 assert WRAPPED_BYTES == 72
 assert OVERHEAD_BYTES + LABEL_BYTES_MAX == 72
@@ -90,18 +90,6 @@ class Cost:
 
 DEFAULT_COST = Cost()
 assert SLOTS_MAX * DEFAULT_COST.work_kib <= WORK_KIB_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class DataKey:
-    """The data key of a store, from which every other key is derived."""
-
-    store_id: bytes
-    key: Secret
-
-    def purpose(self, name: str) -> Secret:
-        """32 bytes for one purpose, ready for a `Cipher`; different names give independent keys."""
-        return derive(self.key, name, self.store_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +130,10 @@ class KeysObject:
     slots: tuple[Slot, ...]
     sealed: bytes
     seal: bytes
+    key_id: int = FIRST_KEY_ID
+    """Of the newest data key, which the slots hold."""
+    ring: tuple[OlderKey, ...] = ()
+    """Older ones that something may be sealed under still."""
 
 
 def keys_name(number: int) -> str:
@@ -189,7 +181,7 @@ def _label_key(data_key: DataKey) -> bytes:
     return bytes(data_key.purpose("labels"))
 
 
-def open_slot(slot: Slot, store_id: bytes, password: Password) -> DataKey | None:
+def open_slot(slot: Slot, store_id: bytes, password: Password, key_id: int = FIRST_KEY_ID) -> DataKey | None:
     """The data key, or None if this is not the slot's password. Takes as long as the slot's cost says.
 
     AuthenticationError: it is the password, and yet the sealed key does not open: damage.
@@ -202,7 +194,7 @@ def open_slot(slot: Slot, store_id: bytes, password: Password) -> DataKey | None
         key = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, slot.associated(store_id), nonce, bytes(wrap))
     except CryptoError:
         raise AuthenticationError("the sealed data key does not open") from None
-    return DataKey(store_id=store_id, key=Secret(key))
+    return DataKey(store_id=store_id, key=Secret(key), key_id=key_id)
 
 
 def seal_fits(content: KeysObject, data_key: DataKey) -> bool:
@@ -210,13 +202,17 @@ def seal_fits(content: KeysObject, data_key: DataKey) -> bool:
     return hmac.compare_digest(_seal(data_key, content.sealed), content.seal)
 
 
-def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_min: int) -> bytes:
+def encode(
+    data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_min: int, ring: tuple[OlderKey, ...] = ()
+) -> bytes:
     """The bytes of a keys object, all numbers little-endian:
 
         magic "NBDSTORE" 8 | format version u16 | kind u8 = 1 | store id 16 | own number u64 | slots u8
         each slot: number u16 | function u8 = 1 (Argon2id, version 0x13) | memory in KiB u32 | passes u32
                    lanes u8 | salt 16 | created u64 (s) | check value 32
                    sealed data key: nonce 24, ciphertext 32, tag 16 | sealed label: the same
+        if the data key was rotated: key id u8 | older keys u8
+        each older key: key id u8 | nonce 24, ciphertext 32, tag 16
         seal 32 | checksum 32
 
     A slot keeps its number when its password changes. Invalid: the slots together cost more than anybody
@@ -242,6 +238,7 @@ def encode(data_key: DataKey, number: int, slots: tuple[Slot, ...], memory_kib_m
             slot.wrapped,
             slot.sealed_label,
         )
+    sealed += pack_ring(data_key.key_id, ring)
     body = sealed + _seal(data_key, sealed)
     return body + sha256(body).digest()
 
@@ -261,16 +258,18 @@ def decode(data: bytes, number: int, memory_kib_min: int) -> KeysObject:
         raise Corrupt(name, "its checksum does not fit")
     if kind != KIND_KEYS or own_number != number:
         raise Corrupt(name, f"it was written as object {own_number} of kind {kind}")
-    if not 1 <= count <= SLOTS_MAX or len(body) != _SLOTS_HEADER.size + count * _SLOT.size + SEAL_BYTES:
-        raise Corrupt(name, f"{count} slots in {len(data)} bytes make no sense")
     sealed, seal = body[:-SEAL_BYTES], body[-SEAL_BYTES:]
-    slots = tuple(_decode_slot(name, fields) for fields in _SLOT.iter_unpack(sealed[_SLOTS_HEADER.size :]))
+    end = _SLOTS_HEADER.size + count * _SLOT.size
+    if not 1 <= count <= SLOTS_MAX or len(sealed) < end:
+        raise Corrupt(name, f"{count} slots in {len(data)} bytes make no sense")
+    slots = tuple(_decode_slot(name, fields) for fields in _SLOT.iter_unpack(sealed[_SLOTS_HEADER.size : end]))
+    key_id, ring = unpack_ring(name, sealed[end:])
     if len({slot.number for slot in slots}) != count:
         raise Corrupt(name, "two slots have the same number")
     refusal = _refusal([slot.cost for slot in slots], memory_kib_min)
     if refusal:
         raise Unsupported(f"{name}: {refusal}")
-    return KeysObject(store_id=store_id, number=number, slots=slots, sealed=sealed, seal=seal)
+    return KeysObject(store_id, number, slots, sealed, seal, key_id, ring)
 
 
 def _decode_slot(name: str, fields: tuple[int, int, int, int, int, bytes, int, bytes, bytes, bytes]) -> Slot:

@@ -8,7 +8,8 @@ import asyncio
 import logging
 from functools import partial
 
-from storage.crypto.keys import DataKey, copy_keys, delete_older, newest_number, write_next
+from storage.crypto.data_key import DataKey
+from storage.crypto.keys import copy_keys, delete_older, newest_number, write_next
 from storage.crypto.keyslots import KEYS_BYTES_MAX, decode, encode, keys_name, seal_fits
 from storage.crypto.spare_keys import spare_keys_name
 from storage.errors import Corrupt, NotFound, Unfinished, Unsupported
@@ -35,9 +36,9 @@ async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) 
     elif copy is not None and found[0] is None:
         await write_next(store, number, copy)
     elif copy is not None:
-        slots = decode(copy, number, memory_kib_min).slots
+        content = decode(copy, number, memory_kib_min)
         number += 1
-        copied = await write_next(store, number, encode(data_key, number, slots, memory_kib_min))
+        copied = await write_next(store, number, encode(data_key, number, content.slots, memory_kib_min, content.ring))
         await delete_older(store, number)
     else:
         raise Corrupt(

@@ -8,16 +8,15 @@ password, and of two changes at once one is a Conflict: a keys object is created
 
 from dataclasses import dataclass
 
+from storage.crypto.data_key import DataKey
 from storage.crypto.keys import (
     DELETE_SECONDS_MAX,
     Cost,
-    DataKey,
     check_password,
     new_slot,
-    refuse_known,
-    replace_slots,
     unlock_newest,
 )
+from storage.crypto.keys_change import refuse_known, replace_slots
 from storage.crypto.keyslots import LABEL_BYTES_MAX, SLOTS_MAX, Password, Slot, label_of
 from storage.env import Env
 from storage.errors import AlreadyExists, Conflict, Invalid, NotFound

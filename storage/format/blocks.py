@@ -9,6 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
+from storage.crypto.cipher import FIRST_KEY_ID
 from storage.errors import BrokenInvariant
 from storage.format.frame import SECTORS
 
@@ -44,6 +45,8 @@ class SstRef(msgspec.Struct, frozen=True, array_like=True):
     """16 bytes."""
     entries: int
     """Rows of the index."""
+    key_id: int = FIRST_KEY_ID
+    """Of the data key that all of it is sealed under."""
 
 
 class FrameRef(msgspec.Struct, frozen=True, gc=False):

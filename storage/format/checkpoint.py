@@ -27,7 +27,7 @@ from storage.crypto.cipher import OVERHEAD_BYTES, TAG_BYTES, AuthenticationError
 from storage.errors import Corrupt
 from storage.format.blocks import SstRef
 from storage.format.columns import Columns, Layout, pack_columns, row_bytes, unpack_columns
-from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
+from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header, opener
 from storage.format.frame import compress, decompress
 from storage.format.names import sst_name
 from storage.format.sst_list import SstList
@@ -147,13 +147,14 @@ class CheckpointBuilder:
             acknowledged=self.header.acknowledged,
             size=offset + HEADER_BYTES + len(plain) + OVERHEAD_BYTES,
             index_offset=offset,
+            key_id=self.cipher.key_id,
         ).encode()
         sealed = self.cipher.sealer(self.header.nonce).seal(TRAILER_NUMBER, plain, header)
         self.out[:HEADER_BYTES] = header
         self.out += header
         self.out += sealed
         rows = sum(part.rows for part in self.parts)
-        return SstRef(self.id, len(self.out), offset, sealed[-TAG_BYTES:], rows), self.out
+        return SstRef(self.id, len(self.out), offset, sealed[-TAG_BYTES:], rows, self.cipher.key_id), self.out
 
 
 def open_trailer(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) -> tuple[Header, Trailer]:
@@ -161,10 +162,13 @@ def open_trailer(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) ->
     name = sst_name(ref.id)
     raw, sealed = end[:HEADER_BYTES], memoryview(end)[HEADER_BYTES:]
     header = decode_header(name, raw, store_id=store_id, kinds=(ObjectKind.CHECKPOINT,))
-    if header.size != ref.size or header.index_offset != ref.index_offset or sealed[-TAG_BYTES:] != ref.tag:
+    if (header.size, header.index_offset, header.key_id) != (ref.size, ref.index_offset, ref.key_id) or (
+        sealed[-TAG_BYTES:] != ref.tag
+    ):
         raise Corrupt(name, "it is not the checkpoint that the manifest names")
     try:
-        found = msgspec.msgpack.decode(_opened(cipher, sealed, raw), type=_TrailerRecord)
+        plain = _opened(opener(cipher, name, ref.key_id), sealed, raw)
+        found = msgspec.msgpack.decode(plain, type=_TrailerRecord)
         return header, Trailer(found.sequence, SstList.of(found.ssts), found.parts, found.trunks)
     except AuthenticationError as error:
         raise Corrupt(name, "its trailer fails authentication") from error
@@ -178,7 +182,7 @@ def open_part(cipher: Cipher, name: str, header: Header, number: int, part: Part
         raise Corrupt(name, f"its part {number} is not the one that its trailer names")
     try:
         layout = LAYOUTS[PartKind(part.kind)]
-        packed = _opened(cipher, sealed, _label(header, number))
+        packed = _opened(opener(cipher, name, header.key_id), sealed, _label(header, number))
         if len(packed) != part.rows * row_bytes(layout):
             raise ValueError("the columns have the wrong length")
         return unpack_columns(packed, 0, part.rows, layout)[0]

@@ -21,20 +21,21 @@ from enum import IntEnum
 
 from storage.buffers import Buffer
 from storage.crypto.cipher import (
+    FIRST_KEY_ID,
     OVERHEAD_BYTES,
     PREFIX_BYTES,
     STORE_ID_BYTES,
     TAG_BYTES,
     AuthenticationError,
     Cipher,
+    UnknownKey,
 )
-from storage.errors import BrokenInvariant, Corrupt, Unsupported
+from storage.errors import BrokenInvariant, Corrupt, KeyChanged, Unsupported
 from storage.format.frame import compress, decompress
 from storage.units import KIB
 
 OBJECT_MAGIC = b"NBDSTORE"
 FORMAT_VERSION = 1
-KEY_ID = 1
 
 HEADER = struct.Struct("<8sHBBI16s16sQ16sQQII")
 HEADER_BYTES = HEADER.size
@@ -80,6 +81,8 @@ class Header:
     size: int = 0
     parts: int = 1
     index_offset: int = 0
+    key_id: int = FIRST_KEY_ID
+    """Of the data key that all of the object is sealed under: whoever seals it fills that in."""
 
     def encode(self) -> bytes:
         """The 96 bytes of this header."""
@@ -89,7 +92,7 @@ class Header:
             OBJECT_MAGIC,
             FORMAT_VERSION,
             self.kind,
-            KEY_ID,
+            self.key_id,
             self.epoch,
             self.store_id,
             self.nonce,
@@ -132,7 +135,7 @@ def decode_header(name: str, raw: Buffer, *, store_id: bytes, kinds: tuple[Objec
         )
     if owner != store_id:
         raise Corrupt(name, "it belongs to another store")
-    if kind not in kinds or key_id != KEY_ID:
+    if kind not in kinds or not key_id:
         raise Corrupt(name, "it is not the kind of object its name says")
     return Header(
         kind=ObjectKind(kind),
@@ -145,7 +148,31 @@ def decode_header(name: str, raw: Buffer, *, store_id: bytes, kinds: tuple[Objec
         size=size,
         parts=parts,
         index_offset=index_offset,
+        key_id=key_id,
     )
+
+
+def opener(cipher: Cipher, name: str, key_id: int) -> Cipher:
+    """What opens an object whose header names this data key. KeyChanged: it is newer than all that are known. Corrupt:
+    it is none that the store uses any more.
+    """
+    try:
+        return cipher.under(key_id)
+    except UnknownKey as error:
+        if error.newer:
+            raise KeyChanged(name, key_id) from None
+        raise Corrupt(name, f"it is sealed under data key {key_id}, which was retired") from None
+
+
+def is_retired(cipher: Cipher, key_id: int) -> bool:
+    """Whether what this data key sealed can be opened no more: a rotation has ended since. So it is with the take-overs
+    and fences from before it, which stay for their names alone, and with leftovers.
+    """
+    try:
+        cipher.under(key_id)
+    except UnknownKey as error:
+        return not error.newer
+    return False
 
 
 def seal_object(
@@ -172,6 +199,7 @@ def seal_object(
         acknowledged=header.acknowledged,
         size=size,
         parts=len(packed),
+        key_id=cipher.key_id,
     ).encode()
     sealer = cipher.sealer(header.nonce)
     out = [clear]
@@ -189,6 +217,7 @@ def open_object(
     reason.
     """
     header = _check_header(name, raw, len(raw), store_id=store_id, kinds=kinds, number=number)
+    cipher = opener(cipher, name, header.key_id)
     body: list[Buffer] = []
     position = HEADER_BYTES
     for part_number in range(header.parts):
@@ -213,8 +242,8 @@ def check_first_part(
 
     The header is bound to the part, so the object was made with this number and size.
     """
-    _check_header(name, first, size, store_id=store_id, kinds=kinds, number=number)
-    _open_part(cipher, name, first, HEADER_BYTES, 0)
+    header = _check_header(name, first, size, store_id=store_id, kinds=kinds, number=number)
+    _open_part(opener(cipher, name, header.key_id), name, first, HEADER_BYTES, 0)
 
 
 def _check_header(

@@ -134,6 +134,18 @@ class FrameCodec:
         self._cipher = cipher
         self._store_id = store_id
 
+    def under(self, key_id: int) -> "FrameCodec":
+        """That of frames which this data key sealed. UnknownKey."""
+        cipher = self._cipher.under(key_id)
+        return self if cipher is self._cipher else FrameCodec(cipher, self._store_id)
+
+    def reseal(self, sealed: Buffer, sealer: Sealer, number: int, *, block: int, full: bool) -> bytes:
+        """A frame sealed anew, as number `number` of another object: its content is as it was, and so is its length.
+        AuthenticationError: it does not open.
+        """
+        associated = self._associated(block, FrameKind.FULL if full else FrameKind.PATCH)
+        return sealer.seal(number, self._cipher.open(sealed, associated), associated)
+
     def encode(self, sealer: Sealer, number: int, *, block: int, kind: FrameKind, mask: int, data: Buffer) -> bytes:
         """One frame: the sectors of `mask`, ascending and contiguous in `data`, sealed as number `number` of
         an object.

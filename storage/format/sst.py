@@ -33,7 +33,7 @@ from storage.crypto.cipher import OVERHEAD_BYTES, TAG_BYTES, AuthenticationError
 from storage.errors import BrokenInvariant, Corrupt
 from storage.format.blocks import EntryKind, RangeZero, SstEntry, SstRef
 from storage.format.columns import Columns, Layout, pack_columns, unpack_columns
-from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header
+from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header, opener
 from storage.format.frame import FULL_MASK, FrameCodec, FrameKind, compress, decompress, short_tag
 from storage.format.names import sst_name
 
@@ -94,6 +94,8 @@ class SstBuilder:
         if header.kind is not ObjectKind.DATA:
             raise BrokenInvariant("an SST under the header of another kind would not be read again")
         self._frames = frames
+        if frame_cipher.key_id != index_cipher.key_id:
+            raise BrokenInvariant("an SST is of one data key, which its header names")
         self._sealer = frame_cipher.sealer(header.nonce)
         self._index_cipher = index_cipher
         self._header = header
@@ -132,13 +134,20 @@ class SstBuilder:
         self.entries.append(entry)
         return entry
 
-    def add_moved(self, entry: SstEntry, victim: str, sealed: Buffer) -> int:
-        """Copy a frame as it lies in another SST, whose own entry says what it is. Gives its offset here."""
-        offset = len(self._out)
+    def add_moved(self, entry: SstEntry, victim: str, sealed: Buffer, codec: FrameCodec | None = None) -> SstEntry:
+        """Copy a frame as it lies in another SST, whose own entry says what it is; with `codec`, that of an older data
+        key, it is sealed anew. Gives its entry here.
+        """
+        if codec is not None:
+            sealed = codec.reseal(
+                sealed, self._sealer, self._count, block=entry.block, full=entry.kind is EntryKind.FULL
+            )
+        self._count += 1
+        moved = msgspec.structs.replace(entry, offset=len(self._out), tag=short_tag(sealed))
         self._out += sealed
-        self.entries.append(msgspec.structs.replace(entry, offset=offset))
-        self.moved.append(Moved(victim, entry.offset, offset))
-        return offset
+        self.entries.append(moved)
+        self.moved.append(Moved(victim, entry.offset, moved.offset))
+        return moved
 
     def finish(self) -> tuple[SstRef, bytearray]:
         """Seal the index and fill in the header. Gives the reference to list and the object to upload."""
@@ -155,13 +164,15 @@ class SstBuilder:
             acknowledged=self._header.acknowledged,
             size=index_offset + HEADER_BYTES + len(plain) + OVERHEAD_BYTES,
             index_offset=index_offset,
+            key_id=self._index_cipher.key_id,
         ).encode()
         sealed = self._index_cipher.sealer(self._header.nonce).seal(INDEX_NUMBER, plain, header)
         self._out[:HEADER_BYTES] = header
         self._out += header
         self._out += sealed
         rows = len(self.entries) + len(self.ranges)
-        return SstRef(self._id, len(self._out), index_offset, sealed[-TAG_BYTES:], rows), self._out
+        tag, key_id = sealed[-TAG_BYTES:], self._index_cipher.key_id
+        return SstRef(self._id, len(self._out), index_offset, tag, rows, key_id), self._out
 
 
 def open_index(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) -> SstIndex:
@@ -169,10 +180,12 @@ def open_index(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) -> S
     name = sst_name(ref.id)
     header, sealed = end[:HEADER_BYTES], memoryview(end)[HEADER_BYTES:]
     parsed = decode_header(name, header, store_id=store_id, kinds=(ObjectKind.DATA,))
-    if parsed.size != ref.size or parsed.index_offset != ref.index_offset or sealed[-TAG_BYTES:] != ref.tag:
+    if (parsed.size, parsed.index_offset, parsed.key_id) != (ref.size, ref.index_offset, ref.key_id) or (
+        sealed[-TAG_BYTES:] != ref.tag
+    ):
         raise Corrupt(name, "it is not the object that the manifest or the log names")
     try:
-        plain = cipher.open(sealed, header)
+        plain = opener(cipher, name, ref.key_id).open(sealed, header)
         codec, size = _INDEX_HEAD.unpack_from(plain)
         return decode_index(decompress(codec, memoryview(plain)[_INDEX_HEAD.size :], size))
     except AuthenticationError as error:

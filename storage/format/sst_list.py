@@ -1,7 +1,7 @@
 """Many SSTs as columns: what a checkpoint or a manifest lists. No I/O.
 
 A store of a terabyte lists 65,000 SSTs. As objects each takes 300 bytes of memory, with the numbers and strings it
-refers to; here 66.
+refers to; here 67.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ def ids_in(ids: Ids, wanted: Collection[str]) -> NDArray[np.bool_]:
 class SstList(Sequence[SstRef]):
     """SSTs in some order. It never changes, and makes an `SstRef` of a row when it is asked for one."""
 
-    __slots__ = ("_tags", "entries", "ids", "index_offset", "size")
+    __slots__ = ("_tags", "entries", "ids", "index_offset", "key_id", "size")
 
     def __init__(
         self,
@@ -42,12 +42,15 @@ class SstList(Sequence[SstRef]):
         index_offset: NDArray[np.int64],
         entries: NDArray[np.int64],
         tags: bytes,
+        key_id: NDArray[np.uint8],
     ) -> None:
         self.ids = ids
         self.size = size
         self.index_offset = index_offset
         self.entries = entries
         self._tags = tags
+        self.key_id = key_id
+        """Of the data key that each is sealed under."""
 
     @classmethod
     def of(cls, refs: "Iterable[SstRef] | SstList") -> "SstList":
@@ -61,9 +64,11 @@ class SstList(Sequence[SstRef]):
             size, index_offset, entries = (
                 np.array([getattr(ref, name) for ref in some], np.int64) for name in ("size", "index_offset", "entries")
             )
+            key_id = np.array([ref.key_id for ref in some], np.uint8)
         except OverflowError:
             raise ValueError("an SST has a size that none can have") from None
-        return cls(ids_of(ref.id for ref in some), size, index_offset, entries, b"".join(ref.tag for ref in some))
+        tags = b"".join(ref.tag for ref in some)
+        return cls(ids_of(ref.id for ref in some), size, index_offset, entries, tags, key_id)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,6 +87,7 @@ class SstList(Sequence[SstRef]):
             int(self.index_offset[at]),
             self._tags[at * TAG_BYTES : (at + 1) * TAG_BYTES],
             int(self.entries[at]),
+            int(self.key_id[at]),
         )
 
     def __iter__(self) -> Iterator[SstRef]:
@@ -116,16 +122,18 @@ class SstList(Sequence[SstRef]):
     def where(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "SstList":
         """Some of them, as numpy chooses rows."""
         tags = np.frombuffer(self._tags, f"V{TAG_BYTES}")[rows].tobytes()
-        return SstList(self.ids[rows], self.size[rows], self.index_offset[rows], self.entries[rows], tags)
+        rest = self.size[rows], self.index_offset[rows], self.entries[rows]
+        return SstList(self.ids[rows], *rest, tags, self.key_id[rows])
 
     def beside(self, other: "SstList") -> "SstList":
         """These, and then those."""
         if not len(other):
             return self
-        size, index_offset, entries = (
-            np.concatenate((getattr(self, name), getattr(other, name))) for name in ("size", "index_offset", "entries")
+        ids, size, index_offset, entries, key_id = (
+            np.concatenate((getattr(self, name), getattr(other, name)))
+            for name in ("ids", "size", "index_offset", "entries", "key_id")
         )
-        return SstList(np.concatenate((self.ids, other.ids)), size, index_offset, entries, self._tags + other._tags)
+        return SstList(ids, size, index_offset, entries, self._tags + other._tags, key_id)
 
 
 NO_SSTS = SstList.of(())

@@ -21,6 +21,7 @@ import msgspec
 from ulid import ULID
 
 from storage.buffers import Buffer
+from storage.crypto.cipher import FIRST_KEY_ID
 from storage.errors import Corrupt
 from storage.format.blocks import EntryKind, SstEntry, SstRef
 
@@ -139,8 +140,10 @@ def _pack_locator(sst_id: str, entry: SstEntry) -> tuple[bytes, bytes]:
     )
 
 
-def decode(name: str, body: bytes) -> Iterator[Replayed]:
-    """The records of the WAL object `name`, in order. Write payloads are views of `body`."""
+def decode(name: str, body: bytes, key_id: int = FIRST_KEY_ID) -> Iterator[Replayed]:
+    """The records of the WAL object `name`, in order. Write payloads are views of `body`. `key_id`: of the data key
+    that the object is sealed under, and so are the SSTs that it refers to, which its writer made.
+    """
     view = memoryview(body)
     position = 0
     while position < len(body):
@@ -160,7 +163,8 @@ def decode(name: str, body: bytes) -> Iterator[Replayed]:
             elif kind == RecordType.TABLE:
                 raw, size, index_offset, tag, entries = _SST.unpack_from(body, position)
                 position += _SST.size
-                yield layer, Uploaded(sequence, SstRef(str(ULID.from_bytes(raw)), size, index_offset, tag, entries))
+                ref = SstRef(str(ULID.from_bytes(raw)), size, index_offset, tag, entries, key_id)
+                yield layer, Uploaded(sequence, ref)
             elif kind == RecordType.LOCATOR:
                 raw, entry_kind, mask, frame_offset, frame_length, tag = _LOCATOR.unpack_from(body, position)
                 position += _LOCATOR.size

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Protocol
 
 from storage.crypto import keys
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import RealEnv
 from storage.objects.health import Health
 from storage.objects.locations import open_location

@@ -22,9 +22,9 @@ import msgspec
 from storage.cache.frame_cache import FrameCache
 from storage.crypto import keys
 from storage.crypto.cipher import self_test
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import Env
-from storage.errors import Closed, NotFound, RolledBack, StorageError
+from storage.errors import Closed, KeyChanged, NotFound, RolledBack, StorageError
 from storage.format.names import manifest_name, spare_manifest_name, wal_name
 from storage.fs.name_tree import NameTree
 from storage.fs.opening import remembered, unlock
@@ -228,6 +228,8 @@ class Follower:
                 pause = 0.0 if self._views[-1].collected else pause - self._options.look_seconds
             try:
                 await self._look()
+            except KeyChanged:
+                raise  # no newer view can be read with the key that was asked for at the start
             except StorageError as error:
                 if str(error) != self._reason:
                     _log.warning("view_not_loaded", extra={"reason": str(error)})

@@ -22,9 +22,10 @@ from storage.check.subject import Subject
 from storage.check.survey import survey
 from storage.crypto import keys
 from storage.crypto.cipher import self_test
-from storage.crypto.keys import Cost, DataKey
+from storage.crypto.data_key import DataKey
+from storage.crypto.keys import Cost
 from storage.env import Env
-from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack, StorageError
+from storage.errors import AlreadyExists, Corrupt, KeyChanged, NotFound, RolledBack, StorageError
 from storage.fs.check import CheckOptions, CheckReport, check_at_rest, readable_view
 from storage.fs.early_unlock import Unlocked
 from storage.fs.name_tree import NameTree
@@ -67,7 +68,7 @@ async def open_store(
     RolledBack: it is not what this host remembers. Unsupported: the place cannot do what a store needs.
     """
     terms = _OpenMode(create=create, take_over=take_over, accept_rollback=accept_rollback, adopt=adopt)
-    store = await _open(location, password, env, options or StoreOptions(), terms)
+    store = await _open_or_say_why(location, password, env, options or StoreOptions(), terms)
     try:
         await store.filling.undo_new()
     except BaseException:
@@ -82,7 +83,7 @@ async def open_reader(
 ) -> Store:
     """Open a store to read its newest durable state; takes nothing from a writer."""
     terms = _OpenMode(create=False, take_over=False, accept_rollback=False, read_only=True)
-    return await _open(location, password, env, options or StoreOptions(), terms)
+    return await _open_or_say_why(location, password, env, options or StoreOptions(), terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,32 @@ class _OpenMode:
         """What of it, and of what was read ahead, the engine is told."""
         taken = {"take_over": self.take_over, "accept_rollback": self.accept_rollback, "adopt": self.adopt}
         return {**taken, "read_only": self.read_only, "frames": _frames(options)}
+
+
+async def _open_or_say_why(
+    location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode
+) -> Store:
+    try:
+        return await _open(location, password, env, options, terms)
+    except KeyChanged as error:
+        raise await _why_no_key(location, error, env, options) from None
+
+
+async def _why_no_key(location: str, error: KeyChanged, env: Env, options: StoreOptions) -> Corrupt:
+    """Why a store has an object of a key that is not known: that was rotated since it was asked for, or somebody put an
+    older keys object back.
+    """
+    objects = RetryingStore(open_location(location, env), env, options.store_deadline_seconds)
+    try:
+        if (await keys.newest_object(objects, options.cost)).key_id >= error.key_id:
+            return error
+    finally:
+        await objects.close()
+    return Corrupt(
+        keys.KEYS_PREFIX,
+        f"{error.object_name} is sealed under data key {error.key_id}, which no keys object there holds: an older one "
+        "was put back, or that object was changed",
+    )
 
 
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:

@@ -109,6 +109,19 @@ class ViewStatus(msgspec.Struct, frozen=True):
     """What somebody has deleted of what says that the view is the newest state, and what to do; else nothing."""
 
 
+class RotationStatus(msgspec.Struct, frozen=True):
+    """A rotation of the data key that has not ended."""
+
+    key: int
+    """The id of the newest key, which all is sealed under that is written."""
+    older_keys: list[int]
+    left_objects: int
+    """That count and that an older key sealed; the log is one."""
+    left_bytes: int
+    waits_for: str
+    """Why it has not ended, where nothing of these is left; else nothing."""
+
+
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a person wants to know of an open store."""
 
@@ -161,6 +174,10 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Objects that nothing needs, waiting to be deleted."""
     unmerged_ssts: int
     """SSTs beside the newest checkpoint: a start reads the index of each."""
+    older_key_bytes: int
+    """Of SSTs that an older data key sealed."""
+    rotation: RotationStatus | None = None
+    """Set while the data key is rotated."""
     maintenance_bytes: int
     """Uploaded by maintenance since the store was opened."""
     maintenance: str | None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import StoredReadTimes
 from storage.env import Env
@@ -16,6 +18,7 @@ from storage.fs.devices.filling import Filling
 from storage.fs.devices.open_devices import OpenDevices
 from storage.fs.file_tree import FileTree
 from storage.fs.incarnation import Incarnation
+from storage.fs.key_retirement import KeyRetirement
 from storage.fs.maintenance import Maintenance
 from storage.fs.metadata.device_plans import (
     plan_create_device,
@@ -83,6 +86,7 @@ class Store:
         )
         self.pictures = Pictures(engine, tree, self.open_devices)
         self.passwords = StorePasswords(engine, objects, env, options.cost)
+        self._retirement = KeyRetirement(engine, objects, env, options.cost)
         self._reads = StoredReadTimes(engine.host, env)
         self.upkeep = Upkeep(
             lambda keep: Scheduling(keep, self.snapshots, engine, tree, env).start(),
@@ -95,16 +99,24 @@ class Store:
         """Maintenance that somebody asks for."""
 
     def keep_up(self) -> None:
-        """From now on, what is to go goes by itself, snapshots are taken as scheduled, and all data is scrubbed."""
+        """From now on, what is to go goes by itself, snapshots are taken as scheduled, all data is
+        scrubbed, and a rotation of the data key comes to its end.
+        """
         Clearing(self.snapshots, self.filling, self._engine, self._tree, self._env).start()
         self.passwords.keep_twice()
         self.upkeep.begin(self._options.keep, self._options.scrub_seconds)
         self.governor.begin(self._options.request_budget)
+        self._retirement.start()
 
     @property
     def url(self) -> str:
         """Where the store is, without secrets."""
         return self._objects.url
+
+    @property
+    def key_id(self) -> int:
+        """Of the data key that this process seals under."""
+        return self._engine.key.key_id
 
     @property
     def epoch(self) -> int:
@@ -245,7 +257,7 @@ class Store:
 
     def status(self) -> StoreStatus:
         """The state of the store now; it may be asked for while the store is closing."""
-        return current_status(
+        status = current_status(
             self._engine,
             self._tree,
             self._objects,
@@ -258,3 +270,4 @@ class Store:
             prices=self.prices,
             budget=self.governor.outlook,
         )
+        return msgspec.structs.replace(status, rotation=self._retirement.status())

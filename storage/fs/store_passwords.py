@@ -4,11 +4,13 @@ what is there then.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from storage.crypto import keys, password_slots
+from storage.crypto import key_rotation, password_slots
+from storage.crypto.key_rotation import KeyInfo, Rotated
+from storage.crypto.keys_change import OldKeysLeft
 from storage.crypto.keyslots import Cost, Password
 from storage.crypto.mend_keys import mend_keys
 from storage.crypto.password_slots import PasswordInfo
@@ -93,13 +95,34 @@ class StorePasswords:
         self.failing = reason
         _log.warning("keys_not_mended", extra={"error": reason})
 
+    async def show_key(self, password: Password) -> KeyInfo:
+        """The data keys that these passwords hold."""
+        return await key_rotation.show_key(self._objects, password, self._env, self._cost)
+
+    async def rotate_key(self, password: Password, others: Sequence[Password], *, drop_others: bool) -> Rotated:
+        """Draw the next data key: what was written is sealed anew under it by the writers from the next start on. This
+        one goes on under the key that it has.
+        """
+        rotated: list[Rotated] = []
+
+        async def rotate() -> int:
+            rotated.append(
+                await key_rotation.rotate(
+                    self._objects, password, others, self._env, self._cost, drop_others=drop_others
+                )
+            )
+            return rotated[0].number
+
+        await self._changed(rotate)
+        return rotated[0]
+
     async def _changed(self, change: Callable[[], Awaitable[int]]) -> None:
         """Unfinished: the change is in force, and the object from before could not be deleted."""
         left = None
         self._engine.check_writer()
         try:
             number = await change()
-        except keys.OldKeysLeft as error:
+        except OldKeysLeft as error:
             number, left = error.number, Unfinished(str(error))
         self._engine.keys_are(number)
         # From here on nobody can put the old object back unnoticed. A crash before it leaves the new slots valid.

@@ -24,12 +24,24 @@ class ReadSegment:
     entries: list[JournalEntry]
 
 
-def read(files: JournalFiles, seal: Authenticator) -> list[ReadSegment]:
-    """All of the journal that `files` has. Corrupt: a part of it is not what was written. OSError."""
+def read(files: JournalFiles, seal: Authenticator, *older: Authenticator) -> list[ReadSegment]:
+    """All of the journal that `files` has. Corrupt: a part of it is not what was written. OSError.
+
+    `older` vouch for segments that writers began before the data key was rotated: a segment is of one writer.
+    """
     found = []
     for number in files.segments():
-        raw = files.read(number)
-        found.append(ReadSegment(number, len(raw), decode(f"segment {number} of the journal", raw, seal, number)))
+        raw, error = files.read(number), None
+        for each in (seal, *older):
+            try:
+                entries = decode(f"segment {number} of the journal", raw, each, number)
+            except Corrupt as unsound:
+                error = error or unsound
+            else:
+                found.append(ReadSegment(number, len(raw), entries))
+                break
+        else:
+            raise error or Corrupt("the journal", f"nothing vouches for segment {number}")
     return found
 
 

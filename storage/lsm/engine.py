@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from storage.cache.frame_cache import FrameCache
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import Env
 from storage.errors import AccessDenied, BrokenInvariant, Closed, Fenced, StorageError
 from storage.journal.files import JournalFiles

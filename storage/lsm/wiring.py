@@ -1,10 +1,9 @@
-"""Wiring: how an engine is put together, and the numbers of its parts. Nothing happens here; a reader sees who knows
-whom.
+"""Wiring: how an engine is put together, and the numbers of its parts. Nothing happens here; one sees who knows whom:
 
-    layers ── queues ──> commit ──> log            writes    sequence, memtables, pressure: shared by all that write
-      │                    └─ bulk ──> ssts         source    frames from the store, through the cache
-      ├── flush ──> ssts, manifests, index ──> garbage
-      └── compactor ──> the same, and checkpoints
+layers ── queues ──> commit ──> log            writes    sequence, memtables, pressure: shared by all that write
+  │                    └─ bulk ──> ssts         source    frames from the store, through the cache
+  ├── flush ──> ssts, manifests, index ──> garbage
+  └── compactor ──> the same, and checkpoints
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Protocol
 
 from storage.bucket.pace import Pace
 from storage.cache.frame_cache import FrameCache
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import Env
 from storage.format.frame import FrameCodec
 from storage.format.names import manifest_name
@@ -32,7 +31,7 @@ from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.install import Installer
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.layers import Layers
-from storage.lsm.manifest.manifest_store import Manifests
+from storage.lsm.manifest.manifest_store import Manifests, of_older_keys
 from storage.lsm.manifest.spare_copies import SpareCopies
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
@@ -158,15 +157,13 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
     def state() -> tuple[object, ...]:
         return manifests.number, flush.cut, writes.sequence, compactor.progress.jobs_done
 
-    meter = Meter(layers, manifests, context.env, state)
+    meter = Meter(layers, manifests, context.env, context.key.key_id, state)
     begun = ownership, writes, journal, source, log, commit, layers, garbage, copies
     return Parts(*begun, flush, trigger, compactor, meter)
 
 
 def new_sweeper(context: Context, parts: Parts) -> Sweeper:
-    """What finds leftovers. Made when the log was replayed, and before a memtable is sealed: it knows the SSTs that the
-    log names. A reader's says what the next writer would find; its clock is that of the newest manifest.
-    """
+    """What finds leftovers; a reader's, what the next writer would. Made before a memtable with the log is sealed."""
     manifests, position = context.opened.manifests, parts.log.position
     return Sweeper(
         store=context.single,
@@ -288,6 +285,7 @@ def _source(context: Context, codec: FrameCodec, engine: Supervisor) -> FrameSou
         witness=lambda: context.single.get(manifest_name(manifests.number), 0, 1),
         patience_seconds=context.options.patience_seconds,
         gap_bytes_max=context.options.reads.gap_bytes_max,
+        older=of_older_keys(manifests, context.key.key_id, (logged.sst for logged in context.opened.replay.ssts)),
     )
 
 
@@ -313,7 +311,7 @@ def _ssts(context: Context, codec: FrameCodec, position: LogPosition, pace: Pace
 def _layers(context: Context, writes: WriteState, commit: GroupCommit, source: FrameSource) -> Layers:
     return Layers(
         tree=context.tree,
-        tree_stored=context.opened.manifests.manifest.tree is not None,
+        tree_stored=(tree := context.opened.manifests.manifest.tree) is not None and tree.key_id == context.key.key_id,
         flushed=context.opened.manifests.manifest.sequence,
         forest=context.opened.forest,
         writes=writes,
@@ -345,6 +343,7 @@ def numbers(parts: Parts, manifests: Manifests, env: Env) -> EngineNumbers:
         dead_bytes=used.dead,
         written_bytes=parts.layers.written_bytes,
         unmerged_ssts=len(manifests.manifest.ssts),
+        older_key_bytes=ssts.older_key,
         maintenance_bytes=parts.compactor.progress.uploaded_bytes,
         patches=sum(len(part.patches) for part in parts.layers.forest.maps().values()),
     )

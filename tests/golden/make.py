@@ -12,7 +12,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from storage.crypto.keyslots import KEYS_VERSION, MEMORY_KIB_MIN, Cost
+from storage.crypto.data_key import KEYS_VERSION
+from storage.crypto.keyslots import MEMORY_KIB_MIN, Cost
 from storage.env import RealEnv
 from storage.errors import Closed
 from storage.fs.opening import open_store

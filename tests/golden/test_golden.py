@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from storage.crypto.keyslots import KEYS_VERSION
+from storage.crypto.data_key import KEYS_VERSION
 from storage.env import RealEnv
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store

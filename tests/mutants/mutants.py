@@ -13,6 +13,7 @@ from tests.mutants.mutants_of_copies import COPIES
 from tests.mutants.mutants_of_dashboard import DASHBOARD
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
+from tests.mutants.mutants_of_rotation import ROTATION
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
 from tests.mutants.mutants_of_stores import STORES
 from tests.mutants.mutants_of_succession import SUCCESSION
@@ -304,5 +305,6 @@ MUTANTS = [
     *OPENING,
     *SNAPSHOTS,
     *STORES,
+    *ROTATION,
     *SUCCESSION,
 ]

@@ -82,10 +82,10 @@ SUCCESSION = [
         f"{TESTS}test_stored_attachments.py",
         (
             "standby: the record of who is attached goes before the next is there",
-            "        await create_once(self._store, name, sealed, on_gone=gone)\n"
+            "        await create_once(self._store, name, sealed, on_gone=_nothing)\n"
             "        self._older = [*await self._left(), name]\n",
             "        left = await self._left()\n"
-            "        await create_once(self._store, name, sealed, on_gone=gone)\n"
+            "        await create_once(self._store, name, sealed, on_gone=_nothing)\n"
             "        self._older = [*left, name]\n",
         ),
         (

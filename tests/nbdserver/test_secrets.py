@@ -26,7 +26,7 @@ from nbdserver.exports import Exports
 from nbdserver.server.listener import Listener
 from nbdserver.service import logs
 from storage.crypto import cipher as crypto
-from storage.crypto import keys, keyslots
+from storage.crypto import data_key, keys, keyslots
 from storage.crypto.cipher import Cipher, Sealer
 from storage.crypto.keys import Cost
 from storage.env import RealEnv
@@ -98,7 +98,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
         return derived
 
     original = crypto.derive
-    monkeypatch.setattr(keyslots, "derive", derive)
+    monkeypatch.setattr(data_key, "derive", derive)
     monkeypatch.setattr(RealEnv, "random_bytes", random_bytes)
     monkeypatch.setattr(storage, "StoreOptions", functools.partial(StoreOptions, cost=Cost.for_tests()))
     unlock = functools.partial(early_unlock.EarlyUnlock, cost=Cost.for_tests())

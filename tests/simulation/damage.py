@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 
 from storage.crypto.cipher import Cipher
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable, Unreadable, Unsupported
 from storage.format.blocks import EntryKind, SstRef
 from storage.format.envelope import HEADER_BYTES

@@ -9,7 +9,7 @@ from storage.check.findings import Kind
 from storage.check.running import held
 from storage.check.subject import Subject
 from storage.check.survey import Surveyed, survey
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.errors import StorageError
 from storage.fs.devices.device import Device
 from storage.fs.store import Store

@@ -14,7 +14,7 @@ import pytest
 
 from nbdserver.admin.operations import decode_operation, encode_operation
 from nbdserver.admin.password_operations import ChangePassword
-from storage.crypto.keyslots import DataKey
+from storage.crypto.data_key import DataKey
 from storage.secret import Secret, taken, without_passwords, without_secrets
 from tests.support.planted import found_in, unique
 from tests.support.requirements import require

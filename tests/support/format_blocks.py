@@ -56,7 +56,8 @@ class BlockReader:
     """The blocks of a store in `folder`. Whoever inherits it sets the rest: keys first, then `_read_blocks`."""
 
     store_id: bytes
-    data_key: bytes
+    data_keys: dict[int, bytes]
+    """By id: the newest, and the older ones of its ring."""
     sequence: int
 
     def __init__(self, folder: Path) -> None:
@@ -74,12 +75,13 @@ class BlockReader:
     def _read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
 
-    def _key(self, purpose: str) -> bytes:
-        return hkdf(self.data_key, self.store_id, b"nbdserver 1 " + purpose.encode())
+    def _key(self, key_id: int, purpose: str) -> bytes:
+        check(key_id in self.data_keys, "something is sealed under a data key that is not in use")
+        return hkdf(self.data_keys[key_id], self.store_id, b"nbdserver 1 " + purpose.encode())
 
     def _header(self, raw: bytes, kinds: tuple[int, ...], number: int) -> tuple[Any, ...]:
         fields = struct.unpack_from("<8sHBBI16s16sQ16sQQII", raw)
-        check(fields[:2] == (b"NBDSTORE", 1) and fields[2] in kinds and fields[3] == 1, "not such an object")
+        check(fields[:2] == (b"NBDSTORE", 1) and fields[2] in kinds, "not such an object")
         check(fields[5] == self.store_id, "an object of another store")
         check(fields[7] == number and fields[10] == len(raw), "a header with a wrong number or size")
         return fields
@@ -87,7 +89,7 @@ class BlockReader:
     # 7: data SSTs
 
     def _sst(self, reference: Any) -> Sst:
-        ulid, _, _, _, rows = reference
+        ulid, _, _, _, rows, _ = reference
         if ulid in self.opened:
             return self.opened[ulid]
         raw, header, packed = self._open_end(reference, DATA, "index")
@@ -105,13 +107,14 @@ class BlockReader:
 
     def _open_end(self, reference: Any, kind: int, purpose: str) -> tuple[bytes, tuple[Any, ...], bytes]:
         """7, 8: the object, its header, and what its second header and the sealed rest say."""
-        ulid, size, offset, tag, _ = reference
+        ulid, size, offset, tag, _, key_id = reference
         raw = self._read(f"compacted/{ulid}.sst")
         header = self._header(raw, (kind,), 0)
-        check((len(raw), header[12], raw[-16:]) == (size, offset, tag), f"{ulid} is not what is referred to")
+        found = (len(raw), header[12], raw[-16:], header[3])
+        check(found == (size, offset, tag, key_id), f"{ulid} is not what is referred to")
         check(raw[offset : offset + 96] == raw[:96], "an object with two different headers")
         check(ulid_text(header[8]) == ulid and header[11] == 1, "an object under another name")
-        plain = open_sealed(self._key(purpose), raw[offset + 96 :], raw[:96], header[6], SEALED_LAST)
+        plain = open_sealed(self._key(key_id, purpose), raw[offset + 96 :], raw[:96], header[6], SEALED_LAST)
         codec, length = struct.unpack_from("<BI", plain)
         return raw, header, unpack(codec, plain[5:], length)
 
@@ -124,7 +127,7 @@ class BlockReader:
         # What was moved has the nonce it was sealed with.
         check(frame.offset in sst.moved.values() or sealed[:16] == sst.prefix, "a frame of another object")
         associated = struct.pack("<H16sIB", 1, self.store_id, frame.block, frame.kind)
-        plain = open_sealed(self._key("frames"), sealed, associated, None)
+        plain = open_sealed(self._key(frame.reference[5], "frames"), sealed, associated, None)
         codec, mask = struct.unpack_from("<BQ", plain)
         data = unpack(codec, plain[9:], mask.bit_count() * SECTOR)
         whole = bytearray(BLOCK)
@@ -142,7 +145,11 @@ class BlockReader:
         check(sequence <= self.sequence, "a checkpoint of what the manifest does not hold")
         check(sum(part[2] for part in parts) == reference[4], "a checkpoint with a wrong number of rows")
         self.gone = {table[position - 1][0] for position in gone}
-        moved = {place: (tuple(newer), offset) for newer in ssts for place, offset in self._sst(newer).moved.items()}
+        moved = {}
+        for newer in ssts:
+            tags = {entry[5]: entry[7] for entry in self._sst(newer).entries}
+            for old, new in self._sst(newer).moved.items():
+                moved[old] = tuple(newer), new, tags[new]
 
         def frame(place: tuple[int, ...], block: int, kind: int) -> Frame | None:
             position, offset, length, tag = place
@@ -151,7 +158,7 @@ class BlockReader:
                 return None
             lies = tuple(table[position - 1])
             if (lies[0], offset) in moved:
-                lies, offset = moved[lies[0], offset]
+                lies, offset, tag = moved[lies[0], offset]
                 self.followed += 1
             return Frame(lies, offset, length, tag, block, kind)
 
@@ -179,7 +186,7 @@ class BlockReader:
         sealed = raw[offset : offset + length]
         check(sealed[-16:] == tag and kind in PART_COLUMNS, "a part is not the one that the trailer means")
         associated = struct.pack("<4s16s16sI", b"part", self.store_id, header[8], number)
-        plain = open_sealed(self._key("checkpoint"), sealed, associated, header[6], number)
+        plain = open_sealed(self._key(header[3], "checkpoint"), sealed, associated, header[6], number)
         codec, size = struct.unpack_from("<BI", plain)
         packed = unpack(codec, plain[5:], size)
         found, end = unshuffle(packed, 0, rows, PART_COLUMNS[kind])

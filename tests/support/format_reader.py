@@ -41,7 +41,7 @@ class FormatReader(BlockReader):
     def __init__(self, folder: Path, password: bytes) -> None:
         super().__init__(folder)
         self.names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        self.keys_number, self.store_id, self.data_key = self._open_keys(password)
+        self.keys_number, self.store_id, self.data_keys = self._open_keys(password)
         self.manifest_number = self._highest("manifest/")
         header, body, self.manifest_tag = self._open_object(
             f"manifest/{self.manifest_number:020}.manifest", "manifest", (MANIFEST,), self.manifest_number
@@ -88,13 +88,16 @@ class FormatReader(BlockReader):
 
     # 3: keys
 
-    def _open_keys(self, password: bytes) -> tuple[int, bytes, bytes]:
+    def _open_keys(self, password: bytes) -> tuple[int, bytes, dict[int, bytes]]:
         number = self._highest("keys/")
         raw = self._read(f"keys/{number:020}.keys")
         check(hashlib.sha256(raw[:-32]).digest() == raw[-32:], "the keys object has the wrong checksum")
         magic, version, kind, store_id, own, slots = struct.unpack_from("<8sHB16sQB", raw)
         check((magic, version, kind, own) == (b"NBDSTORE", 1, 1, number), "not the keys object of its name")
-        check(len(raw) == 36 + slots * 212 + 64, "the keys object has the wrong length")
+        ring = raw[36 + slots * 212 : -64] or b"\1\0"
+        newest, older = ring[:2]
+        check(len(raw) >= 36 + slots * 212 + 64, "the keys object has the wrong length")
+        check(len(ring) == 2 + older * 73, "the keys object has the wrong length")
         for at in range(36, 36 + slots * 212, 212):
             slot, function, memory, passes, lanes, salt, created, value = struct.unpack_from("<HBIIB16sQ32s", raw, at)
             sealed = raw[at + 68 : at + 140]
@@ -109,7 +112,12 @@ class FormatReader(BlockReader):
             key = open_sealed(both[32:], sealed, associated, None)
             seal = hmac.digest(hkdf(key, store_id, b"nbdserver 1 keys object"), raw[:-64], "sha256")
             check(hmac.compare_digest(seal, raw[-64:-32]), "the keys object was altered")
-            return number, store_id, key
+            keys, ring_key = {newest: key}, hkdf(key, store_id, b"nbdserver 1 older keys")
+            for place in range(2, len(ring), 73):
+                bound = b"nbdserver older key" + struct.pack("<H16sBB", 1, store_id, newest, ring[place])
+                keys[ring[place]] = open_sealed(ring_key, ring[place + 1 : place + 73], bound, None)
+            check(len(keys) == older + 1 and max(keys) == newest, "the data keys have impossible ids")
+            return number, store_id, keys
         raise ValueError("no slot opens with this password")
 
     # 4: header and body
@@ -123,7 +131,9 @@ class FormatReader(BlockReader):
         for part in range(header[11]):
             (length,) = struct.unpack_from("<I", raw, at)
             sealed = raw[at + 4 : at + 4 + length]
-            plain = open_sealed(self._key(purpose), sealed, raw[:96] + struct.pack("<I", part), header[6], part)
+            plain = open_sealed(
+                self._key(header[3], purpose), sealed, raw[:96] + struct.pack("<I", part), header[6], part
+            )
             codec, size = struct.unpack_from("<BI", plain)
             check(size <= BLOCK, "a part is too large")
             body += unpack(codec, plain[5:], size)
@@ -147,7 +157,7 @@ class FormatReader(BlockReader):
                 number, tag = number + 16, ZEROS
                 continue
             check(header[8] == tag, "a WAL object does not follow the one before it")
-            found += self._records(body)
+            found += self._records(body, header[3])
             number, tag = number + 1, own_tag
         check(known < number, "the log ends below an acknowledged number")
         found.sort(key=lambda record: record[0])
@@ -155,7 +165,7 @@ class FormatReader(BlockReader):
             if sequence > self.sequence:
                 act(sequence, layer, place)
 
-    def _records(self, body: bytes) -> Iterator[tuple[int, int, Any]]:
+    def _records(self, body: bytes, key_id: int) -> Iterator[tuple[int, int, Any]]:
         at = 0
         tables: dict[bytes, tuple[Any, ...]] = {}
         while at < len(body):
@@ -174,7 +184,7 @@ class FormatReader(BlockReader):
                 yield sequence, layer, lambda seq, _, place, change=payload: self._change(change, seq, place)
             elif kind == 4:
                 ulid, size, index_offset, tag, rows = struct.unpack("<16sQI16sI", payload)
-                tables[ulid] = (ulid_text(ulid), size, index_offset, tag, rows)
+                tables[ulid] = (ulid_text(ulid), size, index_offset, tag, rows, key_id)
             elif sequence > self.sequence:
                 ulid, entry_kind, mask, place, frame_length, tag_start = struct.unpack("<16sBQIIQ", payload)
                 check(entry_kind == 1 and mask == ALL, "a locator of less than a block")
@@ -193,7 +203,8 @@ class FormatReader(BlockReader):
     def _read_tree(self, reference: list[Any]) -> None:
         name = f"compacted/{reference[0]}.sst"
         header, body, tag = self._open_object(name, "tree", (TREE,), 0)
-        check(tag == reference[3] and ulid_text(header[8]) == reference[0], "not the tree that the manifest means")
+        check((tag, header[3]) == (reference[3], reference[5]), "not the tree that the manifest means")
+        check(ulid_text(header[8]) == reference[0], "not the tree of that name")
         version, (_, _, inodes, entries, layers) = msgspec.msgpack.decode(body)
         check(version == 1, "an unknown version of the tree")
         self.inodes = {inode[0]: inode for inode in inodes}

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from storage.crypto.cipher import NONCE_BYTES, Cipher
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.format.blocks import EntryKind, SstRef
 from storage.format.checkpoint import open_trailer
 from storage.format.sst import open_index

@@ -149,6 +149,8 @@ def _facts(answer: Answer, store: Mapping[str, Any], wrong: Sequence[str]) -> It
     yield "space amplification", f"{store['space_amplification']:.2f}"
     if store["maintenance"]:
         yield "maintenance", store["maintenance"]
+    if store["rotation"]:
+        yield "rotation", output.rotation(store["rotation"])
     yield "garbage", str(store["garbage"]["objects"])
     yield "cached", output.size(store["cached_bytes"])
     if store["closing"] or store["flushing"]:

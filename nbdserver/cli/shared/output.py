@@ -53,6 +53,14 @@ def size(count: int) -> str:
     return format_size(count) if sys.stdout.isatty() else str(count)
 
 
+def rotation(found: Mapping[str, object]) -> str:
+    """How far a rotation of the data key is, for people."""
+    objects, count = found["left_objects"], found["left_bytes"]
+    if not objects:
+        return f"to key {found['key']}: waits for {found['waits_for'] or 'its last steps'}"
+    return f"to key {found['key']}: {objects} objects of {size(int(str(count)))} are left"
+
+
 def time(seconds: float) -> str:
     """A time in the local zone, to the second."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -55,6 +55,11 @@ def of_second_store(environ: MutableMapping[str, str]) -> Password | None:
     return _find(environ, "TO_PASSWORD", "to-password", "Password of the second store")
 
 
+def of_file(path: Path) -> Secret:
+    """The password in a file that a command names."""
+    return _checked(_read(path), str(path))
+
+
 def confirm(password: Password) -> None:
     """Ask for a typed password again. CommandFailed if it differs."""
     with _ask("The same once more") as again:

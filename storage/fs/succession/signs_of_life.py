@@ -17,8 +17,8 @@ from collections.abc import Callable
 from functools import partial
 
 from storage.bucket.outage import REFUSALS
-from storage.crypto.cipher import PREFIX_BYTES, Cipher
-from storage.crypto.keys import DataKey
+from storage.crypto.cipher import PREFIX_BYTES
+from storage.crypto.data_key import DataKey
 from storage.env import Env
 from storage.errors import StorageError
 from storage.format.names import WRITERS, sign_epoch, sign_name
@@ -75,7 +75,7 @@ class SignsOfLife:
         """The store is this writer's, whose manifests these are."""
         self._manifests, self._epoch = manifests, manifests.manifest.epoch
         epoch = self._epoch
-        seal = partial(seal_sign, Cipher(key.purpose(WRITER_PURPOSE)), epoch=epoch, store_id=key.store_id)
+        seal = partial(seal_sign, key.cipher(WRITER_PURPOSE), epoch=epoch, store_id=key.store_id)
         self._background.start("signs of life", partial(self._give, seal), on_failure=self._failed)
         self._background.start("deletion of earlier signs", self._tidy, on_failure=self._failed)
 

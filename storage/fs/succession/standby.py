@@ -17,10 +17,9 @@ import msgspec
 
 from storage.bucket.listing import list_log
 from storage.crypto import keys
-from storage.crypto.cipher import Cipher
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import Env
-from storage.errors import Corrupt, Fenced, NotFound, StorageError, Unavailable
+from storage.errors import Corrupt, Fenced, KeyChanged, NotFound, StorageError, Unavailable
 from storage.format.names import sign_name
 from storage.format.sign import SIGN_BYTES_MAX, WRITER_PURPOSE, Sign, open_sign
 from storage.fs.succession.evidence import Evidence, Sighting
@@ -98,7 +97,7 @@ class Standby:
         self._env = env
         self._host = host
         ciphers = Ciphers.derive(key)
-        self._sign_cipher = Cipher(key.purpose(WRITER_PURPOSE))
+        self._sign_cipher = key.cipher(WRITER_PURPOSE)
         self._manifests = Manifests(
             store=self._once,
             cipher=ciphers.manifest,
@@ -130,6 +129,8 @@ class Standby:
             began = self._env.monotonic()
             try:
                 turn = await self._look(began)
+            except KeyChanged:
+                raise  # what is written from now on cannot be read with the key that was asked for at the start
             except (TimeoutError, StorageError) as error:
                 self._reason = str(error) or "no answer in time"
                 self._evidence.unanswered()

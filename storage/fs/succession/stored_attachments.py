@@ -10,10 +10,11 @@ from typing import Any
 
 from storage.bucket.create_once import create_once, pauses
 from storage.bucket.outage import REFUSALS
-from storage.crypto.cipher import PREFIX_BYTES, Cipher
-from storage.crypto.keys import DataKey
+from storage.crypto.cipher import PREFIX_BYTES
+from storage.crypto.data_key import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable
+from storage.format.envelope import ObjectKind, decode_header
 from storage.format.names import WRITERS, attached_name, attached_numbers
 from storage.format.sign import WRITER_PURPOSE, open_attached, seal_attached
 from storage.objects.retry import RetryingStore
@@ -31,7 +32,7 @@ class StoredAttachments:
         """`failed` resolves when the writer can go on no more: then nobody waits for the store any longer."""
         self._store, self._once = store, store.once()
         self._failed = failed
-        self._cipher = Cipher(key.purpose(WRITER_PURPOSE))
+        self._cipher = key.cipher(WRITER_PURPOSE)
         self._store_id = key.store_id
         self._env = env
         self._number = 0
@@ -68,6 +69,30 @@ class StoredAttachments:
                 "Detach those, delete it, and start again: else they may go on over writes that are lost",
             ) from None
 
+    async def reseal(self) -> None:
+        """Put the record that counts in place of itself if an older data key sealed it, and delete the others that one
+        sealed. A crash behind the create leaves both, and the higher number counts.
+        """
+        infos = await self._store.list(WRITERS)
+        found = {numbers: info.name for info in infos if (numbers := attached_numbers(info.name)) is not None}
+        newest = max(found, default=None)
+        old: list[str] = []
+        for (epoch, number), name in sorted(found.items()):
+            try:
+                raw = await self._store.get(name)
+            except NotFound:
+                continue  # a newer one was put in its place
+            header = decode_header(name, raw, store_id=self._store_id, kinds=(ObjectKind.ATTACHED,))
+            if header.key_id == self._cipher.key_id:
+                continue
+            if (epoch, number) == newest:
+                record, nonce = self._open(raw, epoch, number), self._env.random_bytes(PREFIX_BYTES)
+                sealed = seal_attached(self._cipher, record, epoch, number + 1, self._store_id, nonce)
+                await create_once(self._store, attached_name(epoch, number + 1), sealed, on_gone=_nothing)
+            old.append(name)
+        if old:
+            await self._store.delete(old)
+
     async def keep(self, epoch: int, record: bytes) -> None:
         """Durable on return. What the writer has failed with, if it does meanwhile."""
         keeping = asyncio.ensure_future(self._keep(epoch, record))
@@ -85,11 +110,8 @@ class StoredAttachments:
         self._number += 1
         name, nonce = attached_name(epoch, self._number), self._env.random_bytes(PREFIX_BYTES)
 
-        async def gone() -> None:
-            """Somebody deleted what was created: it is created again."""
-
         sealed = seal_attached(self._cipher, record, epoch, self._number, self._store_id, nonce)
-        await create_once(self._store, name, sealed, on_gone=gone)
+        await create_once(self._store, name, sealed, on_gone=_nothing)
         self._older = [*await self._left(), name]
 
     async def _left(self) -> list[str]:
@@ -102,3 +124,7 @@ class StoredAttachments:
         except (TimeoutError, *REFUSALS):
             return self._older
         return []
+
+
+async def _nothing() -> None:
+    """Somebody deleted what was created: it is created again."""

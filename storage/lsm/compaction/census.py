@@ -70,20 +70,25 @@ async def look_up_live(forest: Forest, numbers: int, *, only: int | None = None)
 class ListedSsts:
     """The SSTs of a manifest as a table. Those of a checkpoint are kept: only its successor changes them."""
 
-    def __init__(self, sst_numbers: SstNumbers) -> None:
+    def __init__(self, sst_numbers: SstNumbers, newest_key: int) -> None:
+        """`newest_key` is the id of the data key that all is sealed under now."""
         self._sst_numbers = sst_numbers
+        self._newest_key = newest_key
         self._of = NO_SSTS
-        self._merged = SstTable.listed(NO_SSTS, sst_numbers, merged=True)
+        self._merged = self._table_of(NO_SSTS, merged=True)
+
+    def _table_of(self, refs: SstList, *, merged: bool) -> SstTable:
+        return SstTable.listed(refs, self._sst_numbers, merged=merged, newest_key=self._newest_key)
 
     def table(self, manifest: Manifest, table: SstList, live: NDArray[np.float64]) -> SstTable:
         """All that `manifest` and `table`, that of its checkpoint, list, with the bytes live by number; for one thread
         at a time.
         """
         if table is not self._of:
-            self._merged, self._of = SstTable.listed(table, self._sst_numbers, merged=True), table
+            self._merged, self._of = self._table_of(table, merged=True), table
         listed = np.ones(len(self._merged), np.bool_)
         listed[np.array(manifest.gone, np.int64) - 1] = False
-        beside = SstTable.listed(SstList.of(manifest.ssts), self._sst_numbers, merged=False)
+        beside = self._table_of(SstList.of(manifest.ssts), merged=False)
         return self._merged.where(listed).beside(beside).counted(live)
 
 

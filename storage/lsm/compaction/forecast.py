@@ -63,7 +63,7 @@ def _after(seen: StoreFacts, job: Job, told: Forecast) -> StoreFacts:
         told.checkpoints += 1
         rows = int(ssts.rows.sum())
         told.uploaded_bytes += rows * CHECKPOINT_ROW_BYTES
-        return replace(seen, ssts=ssts.all_merged(), checkpoint_rows=rows, operations=0)
+        return replace(seen, ssts=ssts.all_merged(), checkpoint_rows=rows, operations=0, checkpoint_older_key=False)
     if isinstance(job, Consolidate):
         told.consolidated += len(job.blocks)
         told.consolidated_bytes_max += len(job.blocks) * BLOCK_BYTES

@@ -17,5 +17,7 @@ async def live_shares(context: JobContext) -> SstTable:
         referred = await look_up_live(context.layers.forest, len(context.sst_numbers))
     await asyncio.sleep(0)
     live = await context.ssts.encode(referred.live)
-    found = await context.ssts.encode(partial(ListedSsts(context.sst_numbers).table, manifest, table, live))
+    found = await context.ssts.encode(
+        partial(ListedSsts(context.sst_numbers, context.ssts.key_id).table, manifest, table, live)
+    )
     return found

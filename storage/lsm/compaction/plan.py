@@ -17,6 +17,7 @@ The figures, and why:
 - Space target: 1.5 times what is shown and 128 MiB, so that a small store does not work all the time. What patches
   cover is referred to, and not shown: where blocks are overwritten in parts, that is the larger half. Then it is
   consolidation that makes room: while more is covered than dead it goes before a repack, which would copy it.
+- While the data key is rotated, what an older key sealed is due, whatever is live of it: repacks seal it anew.
 - Beyond the target writers are delayed, at 2.25 times what is shown and 128 MiB so much that they hardly write: with
   the log, and what waits to be deleted, a store of a GiB stays below 3 times what is shown.
 - A block of 64 sectors is consolidated at 16 patches, or at 32 patched sectors: then at least half of what is written
@@ -101,6 +102,7 @@ class StoreFacts:
     """Bytes of live frames that patches cover: nothing shows them, and a consolidation makes them dead."""
     fragmented: Sequence[Window] = ()
     """Windows that are worth it, in turn from where the last job ended; as many as a job may have, or more."""
+    checkpoint_older_key: bool = False
     listed_bytes: int = 0
     """That flushes have listed and no defragmentation was set against yet."""
 
@@ -237,6 +239,8 @@ def _settle(snapshot: StoreFacts, options: MaintenanceOptions) -> WriteCheckpoin
 def _checkpoint(snapshot: StoreFacts, options: MaintenanceOptions) -> WriteCheckpoint | None:
     if snapshot.operations >= options.operations_max:
         return WriteCheckpoint(f"{snapshot.operations} changes of layers beside it")
+    if snapshot.checkpoint_older_key or (snapshot.ssts.older_key & ~snapshot.ssts.merged).any():
+        return WriteCheckpoint("an older data key sealed it, or what lies beside it")
     unmerged = snapshot.ssts.where(~snapshot.ssts.merged)
     if not len(unmerged):
         return None
@@ -256,11 +260,12 @@ def _repack(snapshot: StoreFacts, options: MaintenanceOptions) -> Repack | None:
     share = options.repack_share_at_rest if snapshot.at_rest else options.repack_share
     if is_over_target(snapshot, options):
         share = options.repack_share_over_target
-    movable = snapshot.ssts.where(_movable(snapshot) & (snapshot.ssts.share < share))
+    movable = snapshot.ssts.where(_movable(snapshot) & ((snapshot.ssts.share < share) | snapshot.ssts.older_key))
     if not len(movable):
         return None
     order = np.argsort(movable.share, kind="stable").tolist()
-    return Repack(_some(map(movable.facts, order), options), "little of them is live")
+    why = "an older data key sealed some of them" if movable.older_key.any() else "little of them is live"
+    return Repack(_some(map(movable.facts, order), options), why)
 
 
 def _pack(snapshot: StoreFacts, options: MaintenanceOptions) -> Repack | None:

@@ -1,5 +1,5 @@
 """Repacking: what is still referred to in some SSTs is copied into new ones, as it is, and the old ones go. Which
-SSTs that are, `plan` decides.
+SSTs that are, `plan` decides. What an older data key sealed is sealed anew: so a rotation of the key comes to its end.
 
     1. read the victims' own indexes and the frames that maps refer to; open each      (a copy never spreads damage)
     2. upload them as new SSTs, with rows "old place, new place"      (crash: orphans; failure: garbage)
@@ -45,7 +45,7 @@ class LiveFrame:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One new SST, and where what is in it lay before: (layer, block, old location, offset in the new SST)."""
+    """One new SST, and where what is in it lay before: (block, old location, offset in the new SST, tag there)."""
 
     sst: SstRef
     places: list[tuple[int, int, int, int]]
@@ -160,9 +160,10 @@ async def _copy(
         entries = {sst: _entries_by_offset(index) for sst, index in zip(victims, indexes, strict=True)}
         for frame in part:
             ref, victim = frame.ref, ids[frame.ref.location >> 32]
-            entry = _checked(context.codec, sst_name(victim), frame, entries[victim])
-            offset = builder.add_moved(entry, victim, frame.sealed)
-            places.append((frame.layer, ref.block, ref.location, offset))
+            codec = context.codec.under(refs[victim].key_id)
+            entry = _checked(codec, sst_name(victim), frame, entries[victim])
+            moved = builder.add_moved(entry, victim, frame.sealed, None if codec is context.codec else codec)
+            places.append((ref.block, ref.location, moved.offset, moved.tag))
         return builder.finish()
 
     return Copied(await context.upload(build, names), places)
@@ -218,8 +219,8 @@ def _point(
 ) -> Iterable[tuple[int, int]]:
     """Point all maps to the copies, a frame at a time; gives (old location, new one) of each."""
     for item in copied:
-        for _, block, old, offset in item.places:
+        for block, old, offset, tag in item.places:
             new = location(item.sst.id, offset)
             for part in maps:
-                part.move(block, old, new)
+                part.move(block, old, new, tag)
             yield old, new

@@ -27,12 +27,14 @@ class SstFacts:
     rows: int
     merged: bool
     """The newest checkpoint has what it says, so a start does not read it."""
+    older_key: bool = False
+    """It is sealed under an older data key than the newest."""
 
 
 class SstTable:
     """`SstFacts` in columns, in the order in which they are listed. What it is made of must not change."""
 
-    __slots__ = ("frames", "ids", "live", "merged", "number", "rows", "size")
+    __slots__ = ("frames", "ids", "live", "merged", "number", "older_key", "rows", "size")
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class SstTable:
         live: NDArray[np.int64],
         rows: NDArray[np.int64],
         merged: NDArray[np.bool_],
+        older_key: NDArray[np.bool_],
     ) -> None:
         self.ids = ids
         self.number = number
@@ -51,6 +54,7 @@ class SstTable:
         self.live = live
         self.rows = rows
         self.merged = merged
+        self.older_key = older_key
 
     @classmethod
     def of(cls, facts: Iterable[SstFacts]) -> "SstTable":
@@ -60,15 +64,16 @@ class SstTable:
             np.array([getattr(sst, name) for sst in found], np.int64)
             for name in ("number", "size", "frames", "live", "rows")
         )
-        merged = np.array([sst.merged for sst in found], np.bool_)
-        return cls(ids_of(sst.id for sst in found), number, size, frames, live, rows, merged)
+        merged, older = (np.array([getattr(sst, name) for sst in found], np.bool_) for name in ("merged", "older_key"))
+        return cls(ids_of(sst.id for sst in found), number, size, frames, live, rows, merged, older)
 
     @classmethod
-    def listed(cls, refs: SstList, sst_numbers: SstNumbers, *, merged: bool) -> "SstTable":
+    def listed(cls, refs: SstList, sst_numbers: SstNumbers, *, merged: bool, newest_key: int) -> "SstTable":
         """What is known of some before anything is counted: all of each is live. For a thread."""
         frames = refs.index_offset - HEADER_BYTES
         number = sst_numbers.given_all(refs.ids)
-        return cls(refs.ids, number, refs.size, frames, frames, refs.entries, np.full(len(refs), merged))
+        known = np.full(len(refs), merged), refs.key_id != newest_key
+        return cls(refs.ids, number, refs.size, frames, frames, refs.entries, *known)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,6 +91,7 @@ class SstTable:
             int(self.live[at]),
             int(self.rows[at]),
             bool(self.merged[at]),
+            bool(self.older_key[at]),
         )
 
     @property
@@ -105,21 +111,24 @@ class SstTable:
 
     def where(self, mask: NDArray[np.bool_]) -> "SstTable":
         """The rows for which `mask` is true, in the same order."""
-        rest = (self.number, self.size, self.frames, self.live, self.rows, self.merged)
+        rest = (self.number, self.size, self.frames, self.live, self.rows, self.merged, self.older_key)
         return SstTable(self.ids[mask], *(column[mask] for column in rest))  # type: ignore[arg-type]
 
     def beside(self, other: "SstTable") -> "SstTable":
         """These, and then those."""
         columns = (
             np.concatenate((getattr(self, name), getattr(other, name)))
-            for name in ("ids", "number", "size", "frames", "live", "rows", "merged")
+            for name in ("ids", "number", "size", "frames", "live", "rows", "merged", "older_key")
         )
         return SstTable(*columns)
 
     def all_merged(self) -> "SstTable":
         """As they are after a checkpoint."""
         merged = np.ones(len(self), np.bool_)
-        return SstTable(self.ids, self.number, self.size, self.frames, self.live, self.rows, merged)
+        return self._with(self.live, merged)
+
+    def _with(self, live: NDArray[np.int64], merged: NDArray[np.bool_]) -> "SstTable":
+        return SstTable(self.ids, self.number, self.size, self.frames, live, self.rows, merged, self.older_key)
 
     def counted(self, live: NDArray[np.float64]) -> "SstTable":
         """With what is live of each, given by number. One that has no number, or a later one than was counted, is new,
@@ -128,4 +137,4 @@ class SstTable:
         known = (self.number > 0) & (self.number < len(live))
         found = live[np.where(known, self.number, 0)].astype(np.int64)
         bytes_live = np.where(known, found, self.frames)
-        return SstTable(self.ids, self.number, self.size, self.frames, bytes_live, self.rows, self.merged)
+        return self._with(bytes_live, self.merged)

@@ -73,7 +73,7 @@ class StoreLook:
         self._context = context
         self._left = left
         self._at_rest = at_rest
-        self._listed = ListedSsts(context.sst_numbers)
+        self._listed = ListedSsts(context.sst_numbers, context.ssts.key_id)
         self._looking = asyncio.Lock()
 
     async def take(
@@ -127,6 +127,7 @@ class StoreLook:
             fragmented=fragmented,
             listed_bytes=turns.listed_bytes,
             operations=len(manifest.operations),
+            checkpoint_older_key=manifest.checkpoint is not None and manifest.checkpoint.key_id != context.ssts.key_id,
         )
 
     async def _patched(self, options: MaintenanceOptions) -> Patched:

@@ -55,6 +55,8 @@ class SstUsage:
     """Bytes of the objects."""
     frames: int
     """Bytes of the sealed frames in them; the rest are their indexes."""
+    older_key: int = 0
+    """Bytes of those that an older data key sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,11 @@ class Usage:
 class Meter:
     """Counts what is used. Owned by the event loop."""
 
-    def __init__(self, layers: Layers, manifests: Manifests, env: Env, state: Callable[[], tuple[object, ...]]) -> None:
-        """`state` changes whenever the layers may hold something else."""
+    def __init__(
+        self, layers: Layers, manifests: Manifests, env: Env, key_id: int, state: Callable[[], tuple[object, ...]]
+    ) -> None:
+        """`state` changes whenever the layers may hold something else; `key_id` is that of the newest data key."""
+        self._key_id = key_id
         self._layers = layers
         self._manifests = manifests
         self._env = env
@@ -97,7 +102,7 @@ class Meter:
             state = self._state()
             if state != self._counted:
                 number, manifest, table = self._manifests.number, self._manifests.manifest, self._manifests.merged_ssts
-                self._ssts = await self._env.run("codec", partial(sst_usage, manifest, table))
+                self._ssts = await self._env.run("codec", partial(sst_usage, manifest, table, self._key_id))
                 self._ssts_of = number
                 layers = {}
                 for number, layer in self._layers.heads().items():
@@ -134,15 +139,16 @@ class Meter:
     def ssts(self) -> SstUsage:
         """Of the SSTs that are listed now; of 60,000 a millisecond if they were not counted since the last commit."""
         if self._ssts_of != self._manifests.number:
-            self._ssts = sst_usage(self._manifests.manifest, self._manifests.merged_ssts)
+            self._ssts = sst_usage(self._manifests.manifest, self._manifests.merged_ssts, self._key_id)
             self._ssts_of = self._manifests.number
         return self._ssts
 
 
-def sst_usage(manifest: Manifest, table: SstList) -> SstUsage:
-    """Of all SSTs that `manifest` and `table`, that of its checkpoint, list."""
+def sst_usage(manifest: Manifest, table: SstList, key_id: int) -> SstUsage:
+    """Of all SSTs that `manifest` and `table`, that of its checkpoint, list; `key_id`: the newest data key's."""
     listed = merged(manifest, table).beside(SstList.of(manifest.ssts))
-    return SstUsage(len(listed), int(listed.size.sum()), int((listed.index_offset - HEADER_BYTES).sum()))
+    frames, older = int((listed.index_offset - HEADER_BYTES).sum()), int(listed.size[listed.key_id != key_id].sum())
+    return SstUsage(len(listed), int(listed.size.sum()), frames, older)
 
 
 async def _of_layer(layer: Layer, index: BlockMap) -> LayerUsage:

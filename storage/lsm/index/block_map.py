@@ -245,8 +245,8 @@ class BlockMap(LentPages):
         if page is not None and (head := page.head(block & PAGE_MASK)):
             self.patches.prune(head)
 
-    def move(self, block: int, old: int, new: int) -> bool:
-        """The frame at location `old` lies at `new` from now on; False if nothing here refers to it."""
+    def move(self, block: int, old: int, new: int, tag: int) -> bool:
+        """The frame at location `old` lies at `new` from now on, with this tag; False if nothing here refers to it."""
         page = self.pages.get(block >> PAGE_SHIFT)
         if page is None:
             return False
@@ -255,9 +255,9 @@ class BlockMap(LentPages):
             if self.is_frozen(block >> PAGE_SHIFT):
                 page = self.writable(block >> PAGE_SHIFT)
             # A page that clones have too is changed for all of them: the frame has moved for each.
-            page.location[at] = new
+            page.location[at], page.tag[at] = new, tag
             return True
-        return self.patches.move(page.head(at), block, old, new)
+        return self.patches.move(page.head(at), block, old, new, tag)
 
     def take(self, block: int) -> list[Found]:
         """What `find` gives of a block that is to be written as one frame, for `rebase`. If that never comes, the block

@@ -177,23 +177,27 @@ def _placed(rows: Columns, lookup: NDArray[np.uint64]) -> Columns:
 class PlaceReader:
     """Turns the places of a checkpoint into locations of this process."""
 
-    def __init__(self, numbers: TableNumbers, moved: Mapping[tuple[int, int], int]) -> None:
-        """`numbers` are those of its table; `moved` gives the location of what was copied since:
-        (number of the SST it lay in, offset there) to where it lies now.
+    def __init__(self, numbers: TableNumbers, moved: Mapping[tuple[int, int], tuple[int, int]]) -> None:
+        """`numbers` are those of its table; `moved` gives the location and the tag of what was copied since, by (number
+        of the SST it lay in, offset there).
         """
         self._numbers = np.concatenate(([0], np.asarray(numbers, np.int64))).astype(np.uint64)
         old = sorted(moved)
         self._old = np.array([number << 32 | offset for number, offset in old], dtype=np.uint64)
-        self._new = np.array([moved[place] for place in old], dtype=np.uint64)
+        self._new = np.array([moved[place][0] for place in old], dtype=np.uint64)
+        self._tags = np.array([moved[place][1] for place in old], dtype=np.uint64)
 
     def locations(self, rows: Columns) -> Columns:
-        """The rows with a column `location` in place of their places; ValueError: a place is beyond the table."""
+        """The rows with a column `location` in place of their places, and the tags that their frames have there;
+        ValueError: a place is beyond the table.
+        """
         sst, offset = rows.pop("sst").astype(np.int64), rows.pop("offset").astype(np.uint64)
         if len(sst) and int(sst.max()) >= len(self._numbers):
             raise ValueError("it refers to an SST beyond its table")
         location = self._numbers[sst] << _LOW | offset
         if len(self._old) and len(location):
             at = np.minimum(np.searchsorted(self._old, location), len(self._old) - 1)
+            rows = {**rows, "tag": np.where(self._old[at] == location, self._tags[at], rows["tag"])}
             location = np.where(self._old[at] == location, self._new[at], location)
         return {**rows, "location": location}
 

@@ -53,14 +53,22 @@ async def read_indexes(
     return list(await asyncio.gather(*(read(sst) for sst in ssts)))
 
 
-def moved_frames(numbered: Iterable[tuple[int, SstIndex]], sst_numbers: SstNumbers) -> dict[tuple[int, int], int]:
-    """Where frames lie that were repacked: (number of the SST each lay in, its offset there) to its location now."""
+def moved_frames(
+    numbered: Iterable[tuple[int, SstIndex]], sst_numbers: SstNumbers
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Where frames lie that were repacked: (number of the SST each lay in, its offset there) to its location now, and
+    its tag there, which is another one where it was sealed anew under another key.
+    """
     moved = {}
     for number, index in numbered:
+        if not index.victims:
+            continue
         victims = [sst_numbers.number(victim) for victim in index.victims]
+        tags = dict(zip(index.entries["offset"].tolist(), index.entries["tag"].tolist(), strict=True))
         rows = zip(*(index.moved[name].tolist() for name in ("victim", "old", "offset")), strict=True)
         for victim, old, offset in rows:
-            moved[victims[victim], old] = number << 32 | offset
+            # Without an entry nothing says what it is: that does not open, which the first reader is told.
+            moved[victims[victim], old] = number << 32 | offset, tags.get(offset, 0)
     return moved
 
 

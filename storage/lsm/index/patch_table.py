@@ -165,11 +165,13 @@ class PatchTable:
         np.frombuffer(self.block, np.uint32)[rows] = _NO_BLOCK
         self._free += rows.tolist()
 
-    def move(self, head: int, block: int, old: int, new: int) -> bool:
-        """In the chain that begins at `head`, the frame at `old` lies at `new` from now on; False if it has none."""
+    def move(self, head: int, block: int, old: int, new: int, tag: int) -> bool:
+        """In the chain that begins at `head`, the frame at `old` lies at `new` from now on, with this tag; False if it
+        has none.
+        """
         for row in self.chain(head, block):
             if self.location[row] == old:
-                self.location[row] = new
+                self.location[row], self.tag[row] = new, tag
                 return True
         return False
 

@@ -105,16 +105,17 @@ class ReverseDelta:
             block, over=page.head[row], mask=mask, location=location, length=length, tag=tag
         )
 
-    def move(self, block: int, old: int, new: int) -> bool:
-        """The frame at location `old` lies at `new` from now on; False if nothing here refers to it."""
+    def move(self, block: int, old: int, new: int, tag: int) -> bool:
+        """The frame at location `old` lies at `new` from now on, with this tag; False if nothing here refers to it."""
         page = self.pages.get(block >> PAGE_SHIFT)
         row = -1 if page is None else page.row(block & PAGE_MASK)
         if page is None or row < 0:
             return False
         if page.location[row] == old:
-            self._writable(block >> PAGE_SHIFT).location[row] = new
+            page = self._writable(block >> PAGE_SHIFT)
+            page.location[row], page.tag[row] = new, tag
             return True
-        return self.patches.move(page.head[row], block, old, new)
+        return self.patches.move(page.head[row], block, old, new, tag)
 
     def prune(self, block: int) -> None:
         """Drop from a block's chain what newer patches cover."""

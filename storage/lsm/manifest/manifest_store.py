@@ -11,7 +11,7 @@ Whoever takes the store over puts one that is gone back first.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -292,6 +292,13 @@ class Manifests:
             with suppress(Unavailable):
                 await self.probe_newer()
 
+    def take_before(self, number: int) -> list[str]:
+        """The names of those below `number`, but for take-overs, as garbage: also of the newest that stay else."""
+        takeovers = self.manifest.takeovers
+        old = {n for n in self._listed if n < number and n not in takeovers}
+        self._listed = [each for each in self._listed if each not in old]
+        return [manifest_name(each) for each in sorted(old)]
+
     def take_old(self) -> list[str]:
         """The names of the manifests that are neither among the newest ones that stay nor a take-over: garbage, told
         once.
@@ -300,3 +307,12 @@ class Manifests:
         old = {n for n in self._listed if n <= self.number - self._manifests_kept and n not in kept}
         self._listed = [number for number in self._listed if number not in old]
         return [manifest_name(number) for number in sorted(old)]
+
+
+def of_older_keys(manifests: Manifests, newest: int, logged: Iterable[SstRef]) -> dict[str, int]:
+    """What is named under `compacted/`, with what the log names there, and sealed under another data key than the
+    newest: its id by name. All there will ever be: what this process seals is under the newest.
+    """
+    listed, manifest = manifests.listed(), manifests.manifest
+    others = (manifest.tree, manifest.checkpoint, *logged, *listed.where(listed.key_id != newest))
+    return {sst_name(ref.id): ref.key_id for ref in others if ref is not None and ref.key_id != newest}

@@ -13,7 +13,7 @@ from storage.bucket.missing import get_despite_missing
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import Cipher
 from storage.env import Env
-from storage.errors import Corrupt, NotFound, Unsupported
+from storage.errors import Corrupt, KeyChanged, NotFound, Unsupported
 from storage.format.envelope import NO_LINK, ObjectKind, open_object
 from storage.format.manifest import EMPTY, Manifest, decode
 from storage.format.names import manifest_name, spare_manifest_name
@@ -141,9 +141,11 @@ class ManifestReader:
         try:
             found, raw = await self.open(copy, number, None)
         except (Corrupt, Unsupported, NotFound) as second:
-            if isinstance(error, Unsupported):
+            if isinstance(error, Unsupported | KeyChanged):
                 raise error from None
             await self.check_newest(number)  # its writer deletes a copy when the next one is there
+            if isinstance(second, KeyChanged):
+                raise
             is_gone = isinstance(second, NotFound)
             raise Corrupt(name, f"{reason}, and its copy {copy} is {'missing' if is_gone else 'damaged too'}") from None
         advice = "the next server that takes the store needs it no more; check the store"

@@ -30,7 +30,7 @@ from storage.crypto.cipher import AuthenticationError, Cipher
 from storage.env import epoch_of
 from storage.errors import AccessDenied, Corrupt, NotFound, Unavailable
 from storage.format.blocks import SstRef
-from storage.format.envelope import FIRST_PART_BYTES, HEADER_BYTES, ObjectKind, check_first_part, decode_header
+from storage.format.envelope import FIRST_PART_BYTES, HEADER_BYTES, ObjectKind, check_first_part, decode_header, opener
 from storage.format.manifest import Manifest
 from storage.format.names import MANIFESTS, sst_name
 from storage.lsm.manifest.manifest_store import Manifests
@@ -153,7 +153,9 @@ async def ask_headers(store: ObjectStore, ssts: list[str], store_id: bytes) -> C
 async def _is_authentic(
     store: ObjectStore, sst: str, store_id: bytes, *, index: Cipher, tree: Cipher, checkpoint: Cipher
 ) -> bool:
-    """Whether a writer of this store made the object, header and all."""
+    """Whether a writer of this store made the object, header and all. One that is sealed under a data key which was
+    retired proves nothing: all that it knew of was in what is sealed anew before that.
+    """
     name = sst_name(sst)
     try:
         raw = await store.get(name, 0, HEADER_BYTES)
@@ -165,7 +167,7 @@ async def _is_authentic(
         elif HEADER_BYTES <= header.index_offset < header.size:
             end = await store.get(name, header.index_offset, header.size - header.index_offset)
             cipher = checkpoint if header.kind is ObjectKind.CHECKPOINT else index
-            cipher.open(memoryview(end)[HEADER_BYTES:], raw)
+            opener(cipher, name, header.key_id).open(memoryview(end)[HEADER_BYTES:], raw)
         else:
             return False
     except (NotFound, Corrupt, AuthenticationError):

@@ -1,11 +1,11 @@
-"""The ciphers of a store: one key per purpose, all derived from the data key."""
+"""The ciphers of a store: one key per purpose, all derived from the data key; each opens what older keys sealed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from storage.crypto.cipher import Cipher
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 
 PURPOSES = ("manifest", "wal", "index", "frames", "tree", "checkpoint")
 
@@ -24,4 +24,4 @@ class Ciphers:
     @staticmethod
     def derive(key: DataKey) -> Ciphers:
         """The ciphers of a store."""
-        return Ciphers(*(Cipher(key.purpose(name)) for name in PURPOSES))
+        return Ciphers(*(key.cipher(name) for name in PURPOSES))

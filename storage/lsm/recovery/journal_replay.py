@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.crypto.mac import Authenticator
 from storage.env import Env
 from storage.errors import AccessDenied, Corrupt
@@ -74,7 +74,8 @@ async def read(
 def _read(carried: Carried, lock: WriterLock, layers: Layers, key: DataKey) -> FoundJournal:
     files, seal = carried.files, _seal(key, carried.id)
     try:
-        segments = journals.read(files, seal)
+        # All of those of older keys are in the log, and gone, before the first client gets in.
+        segments = journals.read(files, seal, *(_seal(older, carried.id) for older in key.older))
         entries = [entry for segment in segments for entry in segment.entries]
         beyond = journals.beyond_log(entries, lambda number: _logged(layers, number))
     except (Corrupt, OSError, AccessDenied) as error:

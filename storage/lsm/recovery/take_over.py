@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from storage.bucket.create_once import pauses
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import Env
 from storage.errors import Conflict, Corrupt, Fenced, RolledBack, Unavailable
 from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX, STORE_IDENTITY_BYTES, Manifest

@@ -239,7 +239,8 @@ class ViewLoader:
             )
         except NotFound:
             raise Corrupt(name, "it is missing, though the manifest names it") from None
-        _, body, tag = open_object(self.ciphers.tree, name, raw, store_id=self.store_id, kinds=(ObjectKind.METADATA,))
-        if tag != ref.tag:
+        kinds = (ObjectKind.METADATA,)
+        header, body, tag = open_object(self.ciphers.tree, name, raw, store_id=self.store_id, kinds=kinds)
+        if (header.key_id, tag) != (ref.key_id, ref.tag):
             raise Corrupt(name, "it is not the object that the manifest names")
         return body

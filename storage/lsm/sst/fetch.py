@@ -18,7 +18,7 @@ The memtable flush has a slot of its own, and little patience: what it cannot ha
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from storage import cancel
 from storage.bucket.outage import REFUSALS, Outage
@@ -62,12 +62,16 @@ class FrameSource:
         witness: Callable[[], Awaitable[object]],
         patience_seconds: float | None = None,
         gap_bytes_max: int = GAP_BYTES_MAX,
+        older: Mapping[str, int] | None = None,
     ) -> None:
         """`store` tries each request once. `witness` asks it for a byte of an object that is there. `patience_seconds`
-        is how long a read waits for a store that is away; None: for ever.
+        is how long a read waits for a store that is away; None: for ever. `older` names the objects that an older data
+        key sealed, and that key's id.
         """
-        self._reader = FrameReader(store, codec, sst_numbers, env, on_missing)
         self.cache = cache
+        self.older = older or {}
+        """The objects that an older data key sealed when the store was opened."""
+        self._reader = FrameReader(store, codec, sst_numbers, env, on_missing, self.older)
         self._sst_numbers = sst_numbers
         self._env = env
         self._patience = patience_seconds

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from storage.bucket.missing import get_despite_missing
 from storage.cache.frame_cache import Decoded
@@ -37,13 +37,17 @@ class FrameReader:
         sst_numbers: SstNumbers,
         env: Env,
         on_missing: Callable[[str], Awaitable[None]],
+        older: Mapping[str, int],
     ) -> None:
-        """`on_missing` is awaited with the name of an object that is not there, and raises what explains that."""
+        """`on_missing` is awaited with the name of an object that is not there, and raises what explains that. `older`
+        names the objects that an older data key sealed, and that.
+        """
         self._store = store
         self._codec = codec
         self._sst_numbers = sst_numbers
         self._env = env
         self._on_missing = on_missing
+        self._older = older
         self._absent = asyncio.Semaphore(ABSENT_IN_FLIGHT)
 
     async def read(
@@ -88,9 +92,10 @@ class FrameReader:
 
     def _decode(self, name: str, raw: bytes, start: int, group: list[FrameRef]) -> list[Decoded | StorageError]:
         view = memoryview(raw)
+        older = self._older.get(name)
+        codec = self._codec if older is None else self._codec.under(older)
         return [
-            decode_frame(self._codec, name, ref, view[(ref.location & OFFSET_MASK) - start :][: ref.length])
-            for ref in group
+            decode_frame(codec, name, ref, view[(ref.location & OFFSET_MASK) - start :][: ref.length]) for ref in group
         ]
 
 

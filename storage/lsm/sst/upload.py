@@ -53,6 +53,8 @@ class SstWriter:
         self._tree_cipher = tree_cipher
         self._checkpoint_cipher = checkpoint_cipher
         self.store_id = store_id
+        self.key_id = index_cipher.key_id
+        """Of the data key that all of it is sealed under."""
         self._epoch = epoch
         self._acknowledged = acknowledged
         self._look_for_newer = look_for_newer
@@ -113,4 +115,4 @@ class SstWriter:
         sst_id, header = self._draw(ObjectKind.METADATA)
         content, tag = seal_object(self._tree_cipher, header, image, self._part_bytes)
         await self.create(sst_id, content)
-        return SstRef(sst_id, len(content), 0, tag, 0)
+        return SstRef(sst_id, len(content), 0, tag, 0, self._tree_cipher.key_id)

@@ -40,7 +40,7 @@ class LogObject:
         header, body, tag = open_object(cipher, name, raw, store_id=store_id, kinds=WAL_KINDS, number=number)
         found = cls(number, header, raw, tag, len(raw), [], [], 0)
         if header.kind is ObjectKind.WAL:
-            for _, record in decode(name, body):
+            for _, record in decode(name, body, header.key_id):
                 found.sequence = max(found.sequence, sequence_of(record))
                 if isinstance(record, Uploaded):
                     found.ssts.append(record)

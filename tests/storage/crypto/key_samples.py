@@ -3,7 +3,8 @@
 from hashlib import sha256
 
 from storage.buffers import Buffer
-from storage.crypto.keys import Cost, DataKey
+from storage.crypto.data_key import DataKey
+from storage.crypto.keys import Cost
 from storage.crypto.keyslots import Slot, seal_slot
 from storage.objects.memory import MemoryStore
 

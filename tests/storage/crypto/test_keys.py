@@ -7,7 +7,8 @@ from argon2.low_level import ARGON2_VERSION, Type, core, ffi
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from storage.crypto import keyslots
-from storage.crypto.keys import Cost, DataKey, create, keys_name, load
+from storage.crypto.data_key import DataKey
+from storage.crypto.keys import Cost, create, keys_name, load
 from storage.crypto.keyslots import decode, encode
 from storage.crypto.password_slots import change_password
 from storage.env import RealEnv

@@ -3,7 +3,8 @@
 import pytest
 
 from storage.crypto import keyslots
-from storage.crypto.keys import Cost, DataKey, create, keys_name, load
+from storage.crypto.data_key import DataKey
+from storage.crypto.keys import Cost, create, keys_name, load
 from storage.crypto.keyslots import Slot, decode, encode
 from storage.crypto.password_slots import change_password
 from storage.env import RealEnv

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from storage.buffers import Buffer
-from storage.crypto.keys import DataKey, OldKeysLeft, create, delete_older, keys_name, load
+from storage.crypto.data_key import DataKey
+from storage.crypto.keys import create, delete_older, keys_name, load
+from storage.crypto.keys_change import OldKeysLeft
 from storage.crypto.password_slots import change_password
 from storage.env import RealEnv
 from storage.errors import (

@@ -4,7 +4,8 @@ two is made anew from the other.
 
 import pytest
 
-from storage.crypto.keys import OldKeysLeft, create, keys_name, load, newest_number, older
+from storage.crypto.keys import create, keys_name, load, newest_number, older
+from storage.crypto.keys_change import OldKeysLeft
 from storage.crypto.mend_keys import mend_keys
 from storage.crypto.password_slots import change_password
 from storage.crypto.spare_keys import spare_keys_name

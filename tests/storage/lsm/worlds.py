@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from storage.buffers import Buffer
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.env import RealEnv
 from storage.errors import Closed, Corrupt, StorageError
 from storage.format.trunks import (

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.errors import AccessDenied, Unavailable
 from storage.fs.succession.signs_of_life import SignsOfLife
 from storage.fs.succession.standby import Standby, Turn

@@ -25,7 +25,7 @@ def kept_of(count: int) -> tuple[object, ...]:
     )
     numbers = SstNumbers()
     numbers.numbers(listed.ids)
-    return numbers, NamedSsts.of(listed), SstTable.listed(listed, numbers, merged=True)
+    return numbers, NamedSsts.of(listed), SstTable.listed(listed, numbers, merged=True, newest_key=1)
 
 
 def test_an_sst_takes_what_its_columns_hold() -> None:

@@ -70,8 +70,8 @@ def test_what_is_written_to_one_is_its_own(forest: Forest, writer: int, reader: 
 
 def test_a_frame_moves_for_both(forest: Forest) -> None:
     for layer in (ONE, OTHER):
-        forest.trunk(layer).flat.move(0, place(0), place(0, 8))
-        forest.trunk(layer).flat.move(PATCHED, place(PATCHED, 2), place(PATCHED, 8))
+        forest.trunk(layer).flat.move(0, place(0), place(0, 8), 1)
+        forest.trunk(layer).flat.move(PATCHED, place(PATCHED, 2), place(PATCHED, 8), 1)
     for layer in (ONE, OTHER):
         assert forest.trunk(layer).flat.locate(0, 0) == place(0, 8)
         assert forest.trunk(layer).flat.locate(PATCHED, 0) == place(PATCHED, 8)
@@ -83,7 +83,7 @@ def test_one_that_is_made_while_a_checkpoint_is_written_changes_nothing_of_that(
     late = OTHER + 1
     done(forest.steps(CloneSnapshot(SNAPSHOT, late)))
     assert forest.trunk(late).flat.pages[0] is forest.trunk(ONE).flat.pages[0]
-    forest.trunk(late).flat.move(0, place(0), place(0, 8))
+    forest.trunk(late).flat.move(0, place(0), place(0, 8), 1)
     assert frozen.pages[0].location[0] == place(0)
 
 

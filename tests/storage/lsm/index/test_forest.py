@@ -199,7 +199,7 @@ class Forests(RuleBasedStateMachine):
         old, new = data.draw(st.sampled_from(used)), self.place()
         for part in self.forest.maps().values():
             for block in BLOCKS:
-                part.move(block, old, new)
+                part.move(block, old, new, 1)
         for content in self.truth.values():
             content.update({at: new for at, place in content.items() if place == old})
 
@@ -302,7 +302,7 @@ def test_a_clone_shares_pages_until_it_is_written() -> None:
     one, other = (part for part in (forest.heads()[2], forest.heads()[3]) if isinstance(part, BlockMap))
     assert one.pages[0] is other.pages[0]
     for part in (one, other):
-        part.move(7, SST << 32 | 5, SST << 32 | 6)
+        part.move(7, SST << 32 | 5, SST << 32 | 6, 1)
     assert one.pages[0] is other.pages[0]
     other.set_base(7, location=SST << 32 | 8, length=1, tag=1)
     assert one.pages[0] is not other.pages[0]

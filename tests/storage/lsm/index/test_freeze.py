@@ -51,7 +51,8 @@ class Writes:
             chain = list(found.find(block))
             frames = [one.content for one in chain if isinstance(one.content, FrameRef)]
             if verb == "move" and frames:
-                found.move(block, chance.choice(frames).location, chance.randint(1, ssts) << 32 | self.offset + 50)
+                new = chance.randint(1, ssts) << 32 | self.offset + 50
+                found.move(block, chance.choice(frames).location, new, self.offset + 50)
                 self.offset += 100
             elif frames:
                 chain = found.take(block)

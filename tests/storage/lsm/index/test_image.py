@@ -70,7 +70,9 @@ def parts(frozen: Frozen, rows: int = ROWS_PER_PART) -> list[tuple[PartKind, Col
     return list(parts_of(frozen, NUMBERS, rows))
 
 
-def load(some: Iterable[tuple[PartKind, Columns]], moved: dict[tuple[int, int], int] | None = None) -> BlockMap:
+def load(
+    some: Iterable[tuple[PartKind, Columns]], moved: dict[tuple[int, int], tuple[int, int]] | None = None
+) -> BlockMap:
     """Into a process that gives the SSTs the same numbers, so that the maps compare."""
     found = BlockMap()
     places = PlaceReader(NUMBERS, moved or {})
@@ -125,7 +127,7 @@ def test_what_is_frozen_does_not_change(before: list[Step], after: list[Step]) -
     for block in BLOCKS:
         for item in found.find(block):
             if isinstance(item.content, FrameRef):
-                found.move(block, item.content.location, item.content.location + 2**31)
+                found.move(block, item.content.location, item.content.location + 2**31, 9)
     assert chains(load(parts(frozen))) == was
 
 
@@ -169,9 +171,10 @@ def test_a_place_beyond_the_table_is_an_error() -> None:
 def test_what_was_moved_is_found_where_it_lies_now() -> None:
     found = BlockMap()
     apply(found, [("base", 1, 1, 1, 5), ("patch", 1, 1, 6, 2), ("base", 2, 2, 1, 5)])
-    loaded = load(parts(found.freeze()), {(5, 96): 77 << 32 | 500, (2, 196): 77 << 32 | 900, (2, 96): 1})
+    loaded = load(parts(found.freeze()), {(5, 96): (77 << 32 | 500, 4), (2, 196): (77 << 32 | 900, 5), (2, 96): (1, 0)})
     assert [item.content.location for item in loaded.find(1) if isinstance(item.content, FrameRef)] == [
         77 << 32 | 900,
         77 << 32 | 500,
     ]
+    assert [item.content.tag for item in loaded.find(1) if isinstance(item.content, FrameRef)] == [5, 4]
     assert list(loaded.find(2)) == list(found.find(2))

@@ -27,13 +27,15 @@ def test_move_points_a_base_or_a_patch_elsewhere_and_nothing_else() -> None:
     found.add_patch(3, mask=1, **frame(200))
     found.add_patch(3, mask=2, **frame(300))
     masks = [item.mask for item in found.find(3)]
-    assert found.move(3, 5 << 32 | 200, 6 << 32 | 1)
-    assert found.move(3, 5 << 32 | 100, 6 << 32 | 2)
+    assert found.move(3, 5 << 32 | 200, 6 << 32 | 1, 1)
+    assert found.move(3, 5 << 32 | 100, 6 << 32 | 2, 2)
     assert locations(found, 3) == [5 << 32 | 300, 6 << 32 | 1, 6 << 32 | 2]
     assert [item.mask for item in found.find(3)] == masks
-    assert not found.move(3, 5 << 32 | 200, 6 << 32 | 3), "it is there no more"
-    assert not found.move(4, 5 << 32 | 300, 6 << 32 | 3), "another block"
-    assert not found.move(PAGE_BLOCKS, 5 << 32 | 300, 6 << 32 | 3), "a page that is not there"
+    tags = [item.content.tag for item in found.find(3) if not isinstance(item.content, int)]
+    assert tags == [300, 1, 2], "where it lies now it may have been sealed anew"
+    assert not found.move(3, 5 << 32 | 200, 6 << 32 | 3, 3), "it is there no more"
+    assert not found.move(4, 5 << 32 | 300, 6 << 32 | 3, 3), "another block"
+    assert not found.move(PAGE_BLOCKS, 5 << 32 | 300, 6 << 32 | 3, 3), "a page that is not there"
     assert locations(found, 3) == [5 << 32 | 300, 6 << 32 | 1, 6 << 32 | 2]
     assert found.take_dead() == [], "moved is not dead: whoever moved it moves it in the cache"
 

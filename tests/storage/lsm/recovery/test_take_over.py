@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from storage.crypto.keys import DataKey
+from storage.crypto.data_key import DataKey
 from storage.errors import AccessDenied, Corrupt, Fenced, OutOfSpace, RolledBack, StorageError, Unavailable
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, WALS, manifest_name

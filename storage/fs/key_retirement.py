@@ -1,0 +1,189 @@
+"""The end of a rotation of the data key: the older keys leave when nothing of the store is sealed under them any more.
+
+Compaction seals the SSTs and the checkpoint anew (`storage.lsm.compaction.plan`), a flush the tree of names and what
+the log holds. All of that lies in the store alone, so a crash at any moment loses nothing: the next writer finds what
+is left, by the key ids in its manifest, and goes on.
+
+    1. a flush moves the replay point past all that earlier writers logged       (crash: as after any flush)
+    2. wait until no object that the newest manifest names is of an older key    (compaction's own commits)
+    3. who was attached is kept anew; manifests from before are deleted          (crash: two records, the newer counts)
+    4. wait until nothing of an older key lies there, but fences and take-overs, which stay for their names alone
+    5. the keys object without the older keys   (crash before it: the ring stays, and the next writer does the same;
+                                                 behind it: it counts, the next start deletes the one before it)
+    6. a manifest that knows its number                       (crash before it: the next writer's take-over says it)
+
+What the newest manifest does not name may be of an older key only if it was made before this writer took the store;
+and whoever takes it from this one reads this one's manifests, for which he needs the newest key. So what was true in 2
+stays true, also of a writer that is superseded and does not know it yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from storage.bucket.listing import list_log, list_manifests, list_spare_manifests, list_ssts
+from storage.crypto import key_rotation
+from storage.crypto.keys_change import OldKeysLeft
+from storage.crypto.keyslots import Cost
+from storage.crypto.spare_keys import spare_keys_name
+from storage.env import Env, epoch_of
+from storage.errors import Closed, Conflict, Corrupt, Fenced, NotFound, StorageError
+from storage.format.envelope import HEADER_BYTES, ObjectKind, decode_header
+from storage.format.names import WRITERS, manifest_name, sign_epoch, spare_manifest_name, sst_name, wal_name
+from storage.format.wal import WINDOW
+from storage.fs.status import RotationStatus
+from storage.fs.succession.stored_attachments import StoredAttachments
+from storage.lsm.engine import Engine
+from storage.lsm.recovery.completeness import named_by
+from storage.objects.retry import RetryingStore
+
+ROTATION_LOOK_SECONDS = 2.0
+"""Between two looks at what is left in the manifest: it is in memory."""
+
+LIST_SECONDS_MAX = 60.0
+"""Between two listings, doubling, where something that is to be deleted is there still."""
+
+_ANY_KIND = tuple(ObjectKind)
+_log = logging.getLogger("nbdserver")
+
+
+@dataclass(frozen=True, slots=True)
+class RotationLeft:
+    """What of the newest manifest, and of the log, is sealed under older data keys."""
+
+    objects: int
+    size: int
+    """In bytes."""
+
+
+def left_of_rotation(engine: Engine) -> RotationLeft:
+    """Of an open store, as it is now; of a terabyte a millisecond."""
+    newest = engine.key.key_id
+    manifest, listed = engine.manifests.manifest, engine.manifests.listed()
+    older = listed.key_id != newest
+    others = [ref for ref in (manifest.tree, manifest.checkpoint) if ref is not None and ref.key_id != newest]
+    size = int(listed.size[older].sum()) + sum(ref.size for ref in others)
+    log = int(bool(engine.key.older) and manifest.replay <= engine.log_end)
+    return RotationLeft(int(older.sum()) + len(others) + log, size)
+
+
+class KeyRetirement:
+    """Of one writer; of who only reads it tells what is left. Owned by the event loop."""
+
+    def __init__(self, engine: Engine, objects: RetryingStore, env: Env, cost: Cost) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._env = env
+        self._cost = cost
+        self._waits_for = ""
+        """What is left when all that counts is sealed anew, for people."""
+        self._list_seconds = ROTATION_LOOK_SECONDS
+        self._is_done = False
+
+    def status(self) -> RotationStatus | None:
+        """How far it is; None: no key is rotated."""
+        key = self._engine.key
+        if not key.older or self._is_done:
+            return None
+        left = left_of_rotation(self._engine)
+        waits_for = "" if left.objects else self._waits_for
+        return RotationStatus(key.key_id, [each.key_id for each in key.older], left.objects, left.size, waits_for)
+
+    def start(self) -> None:
+        """Begin, if a rotation is under way; the engine ends it with itself."""
+        if self._engine.key.older:
+            self._engine.background.start("rotation of the data key", self.run, on_failure=self._engine.fail)
+
+    async def run(self) -> None:
+        """Go on until the older keys are gone."""
+        while True:
+            try:
+                pause = await self.step()
+            except (Fenced, Closed):
+                raise
+            except StorageError as error:
+                self._waits_for, pause = str(error), LIST_SECONDS_MAX
+            if pause is None:
+                return
+            await asyncio.sleep(pause)
+
+    async def step(self) -> float | None:
+        """The next step, if it can be taken now; for so many seconds there is none. None: all is done."""
+        engine = self._engine
+        if engine.manifests.manifest.replay <= engine.log_end:
+            await engine.flush_memtable(always=True)
+        if left_of_rotation(engine).objects:
+            return ROTATION_LOOK_SECONDS
+        await StoredAttachments(self._objects, engine.key, self._env, engine.failed).reseal()
+        engine.garbage.add(engine.manifests.take_before(engine.manifests.manifest.takeovers[-1]))
+        await self._delete_signs()
+        await engine.garbage.delete_now()
+        found = await self._lying()
+        if not found:
+            return await self._retire()
+        # What this writer let go is deleted at once, and a leftover of a crash when it is a day old.
+        self._waits_for = f"{len(found)} objects that are to be deleted, such as {found[0]}"
+        pause, self._list_seconds = self._list_seconds, min(2 * self._list_seconds, LIST_SECONDS_MAX)
+        return pause
+
+    async def _retire(self) -> float | None:
+        engine = self._engine
+        try:
+            number = await key_rotation.retire(self._objects, engine.key, self._cost)
+        except Conflict:
+            return ROTATION_LOOK_SECONDS  # a change of passwords came first
+        except OldKeysLeft as error:
+            engine.garbage.add([error.name, spare_keys_name(error.number - 1)])
+            number = error.number
+        if number is None:
+            return None  # somebody has rotated the key once more, and the next writer goes on from there
+        engine.keys_are(number)
+        self._is_done = True
+        await engine.flush_memtable(always=True)
+        _log.info("key_rotated", extra={"key": engine.key.key_id, "keys_object": number})
+        return None
+
+    async def _delete_signs(self) -> None:
+        """Those of earlier writers, which nobody asks for."""
+        names = [info.name for info in await self._objects.list(WRITERS)]
+        old = [name for name in names if (epoch := sign_epoch(name)) is not None and epoch < self._engine.epoch]
+        if old:
+            await self._objects.delete(old)
+
+    async def _lying(self) -> list[str]:
+        """The objects that an older key sealed and that are there still, but fences and take-overs."""
+        engine, store = self._engine, self._objects
+        manifest, named = engine.manifests.manifest, named_by(engine.manifests)
+        below = manifest.takeovers[-1]
+        found = [
+            manifest_name(number)
+            for number in await list_manifests(store)
+            if number < below and number not in manifest.takeovers
+        ]
+        found += [spare_manifest_name(number) for number in await list_spare_manifests(store) if number < below]
+        log = await list_log(store)
+        # Behind the fence lies what earlier writers had on its way.
+        ended = engine.log_end + WINDOW
+        found += [wal_name(number) for number in log if number < ended and number not in manifest.fences]
+        for sst in await list_ssts(store):
+            if sst not in named and epoch_of(sst) < engine.epoch and await self._is_older(sst_name(sst)):
+                found.append(sst_name(sst))
+        return found
+
+    async def _is_older(self, name: str) -> bool:
+        """Whether an older key sealed what nothing names. An image of the tree of names, of which each change left one,
+        goes at once; what else a crash left waits for the sweep (`storage.lsm.gc.sweep`).
+        """
+        engine = self._engine
+        try:
+            raw = await self._objects.get(name, 0, HEADER_BYTES)
+            header = decode_header(name, raw, store_id=engine.key.store_id, kinds=_ANY_KIND)
+        except (NotFound, Corrupt):
+            return False  # gone, or nothing that this store's writers made
+        if header.key_id == engine.key.key_id:
+            return False
+        if header.kind is ObjectKind.METADATA and header.acknowledged <= engine.log_end:
+            engine.garbage.add([name])
+        return True
