@@ -34,6 +34,7 @@ from nbdserver.admin.password_operations import PASSWORD_OPERATIONS
 from nbdserver.admin.replica_operations import FindHeld
 from nbdserver.admin.snapshot_stream import SourceFailed, StreamDecoder
 from nbdserver.admin.sockets import servers_trusted_in, socket_name, sockets_to_try
+from nbdserver.admin.unix_http import CONNECT_SECONDS, UnixConnection, translating_errors
 from nbdserver.unix_sockets import connect, peer
 from storage.errors import AccessDenied, Corrupt, StorageError, Unavailable
 from storage.lsm.recovery.locks import read_note
@@ -41,9 +42,6 @@ from storage.trusted_files import trusted_folder, trusted_users, user_name
 
 if TYPE_CHECKING:
     from storage import CheckOptions
-
-CONNECT_SECONDS = 10.0
-"""To a process on this machine; it answers within milliseconds unless it is stopped."""
 
 ANSWER_SECONDS = 10.0
 """How long what a server knows by itself, such as its status, may take. What the store must answer may take for ever.
@@ -59,27 +57,6 @@ _SLOW = (FindHeld, PlanCollection, PlanCompaction)
 """What changes nothing, and asks the store, reads or counts for long."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, to a process of one of `users`."""
-
-    def __init__(self, path: Path, users: frozenset[int], seconds: float | None) -> None:
-        """`seconds` is how long an answer may take."""
-        super().__init__("localhost")
-        self._path = path
-        self._users = users
-        self._seconds = seconds
-
-    def connect(self) -> None:
-        self.sock = connect(self._path, self._users, CONNECT_SECONDS)
-        self.sock.settimeout(self._seconds)
-
-    def server_name(self) -> str:
-        """Which process is on the other side, for people."""
-        if self.sock is None:
-            return "the server of this store"
-        return f"the server of this store (process {peer(self.sock)[0]})"
-
-
 class AdminClient:
     """The admin API of one running server, which is a process of one of `users`: this user and root, unless given."""
 
@@ -93,13 +70,13 @@ class AdminClient:
 
     def metrics(self) -> str:
         """All metrics as they are now, in the text format of Prometheus. Unavailable: no answer in time."""
-        with self._request("GET", "/metrics", seconds=ANSWER_SECONDS) as response, _translating_errors():
+        with self._request("GET", "/metrics", seconds=ANSWER_SECONDS) as response, translating_errors():
             return response.read().decode()
 
     def process(self) -> Answer:
         """How the server was started (`service.launch`), and with that `pid` and `uid` as the kernel knows them here.
         Unavailable: no answer."""
-        with _translating_errors(), contextlib.closing(connect(self.path, self._users, CONNECT_SECONDS)) as sock:
+        with translating_errors(), contextlib.closing(connect(self.path, self._users, CONNECT_SECONDS)) as sock:
             pid, uid = peer(sock)
         return {**self._ask("GET", "/v1/process", seconds=ANSWER_SECONDS), "pid": pid, "uid": uid}
 
@@ -116,7 +93,7 @@ class AdminClient:
         response = asked.enter_context(self._request("POST", "/v1/stop", b"", ANSWER_SECONDS, patient=True))
 
         def word() -> None:
-            with asked, _translating_errors():
+            with asked, translating_errors():
                 if response.read() != RELEASED:
                     raise Unavailable("the server of this store ends, and has not said that it has let go of it")
 
@@ -169,7 +146,7 @@ class AdminClient:
         query = f"read_data={int(options.read_data)}&rate={options.rate:.0f}&resume={int(options.resume)}"
         with self._request("GET", f"/v1/check?{query}") as response:
             while True:
-                with _translating_errors():
+                with translating_errors():
                     raw = response.readline()
                 if not raw:
                     raise Unavailable("the server of this store stopped in the midst of the check")
@@ -181,7 +158,7 @@ class AdminClient:
     def _ask(
         self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, *, seconds: float | None = None
     ) -> Answer:
-        with self._request(method, path, body, seconds) as response, _translating_errors():
+        with self._request(method, path, body, seconds) as response, translating_errors():
             answer: Answer = json.loads(response.read())
             return answer
 
@@ -196,9 +173,9 @@ class AdminClient:
         patient: bool = False,
     ) -> Iterator[http.client.HTTPResponse]:
         """`patient`: once it has begun to answer that may take for ever."""
-        connection = _UnixConnection(self.path, self._users, seconds)
+        connection = UnixConnection(self.path, self._users, seconds)
         try:
-            with _translating_errors(connection):
+            with translating_errors(connection):
                 # The server may refuse before it has read all: what it says is in its answer.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.request(method, path, body)
@@ -210,17 +187,6 @@ class AdminClient:
             yield response
         finally:
             connection.close()
-
-
-@contextmanager
-def _translating_errors(connection: _UnixConnection | None = None) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        server_name = "the server of this store" if connection is None else connection.server_name()
-        raise Unavailable(f"{server_name} does not answer: it is stopped, or hangs; its log may say why") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"the server of this store stopped before it had answered ({error})") from error
 
 
 def find_server(store: str, environ: Mapping[str, str]) -> AdminClient | None:
@@ -319,7 +285,7 @@ def _checked(response: http.client.HTTPResponse) -> Iterator[bytes]:
     decoder = StreamDecoder()
     try:
         while True:
-            with _translating_errors():
+            with translating_errors():
                 part = response.read1(STREAM_PART_BYTES)
             if not part:
                 decoder.finish()
@@ -335,13 +301,13 @@ def _checked(response: http.client.HTTPResponse) -> Iterator[bytes]:
 def _pieces(response: http.client.HTTPResponse, size: int) -> Iterator[Piece]:
     decoder = Decoder(size)
     while True:
-        with _translating_errors():
+        with translating_errors():
             header = response.read(FRAME_HEADER.size)
         try:
             length = decoder.body_length(header)
             if not length:
                 return
-            with _translating_errors():
+            with translating_errors():
                 body = response.read(length)
             piece = decoder.piece(header, body)
         except SenderFailed as failed:

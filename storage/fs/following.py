@@ -27,10 +27,10 @@ from storage.env import Env
 from storage.errors import Closed, KeyChanged, NotFound, RolledBack, StorageError
 from storage.format.names import manifest_name, spare_manifest_name, wal_name
 from storage.fs.name_tree import NameTree
-from storage.fs.opening import remembered, unlock
 from storage.fs.status import ViewStatus
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
+from storage.fs.unlocking import remembered, unlock
 from storage.lsm.background import Background
 from storage.lsm.engine import Engine
 from storage.lsm.index.sst_numbers import SstNumbers

@@ -7,14 +7,12 @@ over as `storage.lsm.recovery.take_over` says.
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from storage.bucket.listing import list_log, list_manifests_and_copies, list_ssts
 from storage.cache.frame_cache import FrameCache
 from storage.check.read_run import CheckProgress
 from storage.check.read_times import StoredReadTimes
@@ -22,10 +20,8 @@ from storage.check.subject import Subject
 from storage.check.survey import survey
 from storage.crypto import keys
 from storage.crypto.cipher import self_test
-from storage.crypto.data_key import DataKey
-from storage.crypto.keys import Cost
 from storage.env import Env
-from storage.errors import AlreadyExists, Corrupt, KeyChanged, NotFound, RolledBack, StorageError
+from storage.errors import KeyChanged, StorageError
 from storage.fs.check import CheckOptions, CheckReport, check_at_rest, readable_view
 from storage.fs.early_unlock import Unlocked
 from storage.fs.name_tree import NameTree
@@ -33,10 +29,11 @@ from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.fs.succession.signs_of_life import SignsOfLife
 from storage.fs.succession.standby import Standby
+from storage.fs.unlocking import remembered, unlock, why_no_key
 from storage.journal.files import FolderFiles, JournalFiles
 from storage.lsm.engine import Engine
 from storage.lsm.index.sst_numbers import SstNumbers
-from storage.lsm.recovery.anchor import HostState, default_state_folder
+from storage.lsm.recovery.anchor import HostState
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.take_over import Opener
 from storage.lsm.recovery.turn import Force
@@ -108,24 +105,11 @@ async def _open_or_say_why(
     try:
         return await _open(location, password, env, options, terms)
     except KeyChanged as error:
-        raise await _why_no_key(location, error, env, options) from None
-
-
-async def _why_no_key(location: str, error: KeyChanged, env: Env, options: StoreOptions) -> Corrupt:
-    """Why a store has an object of a key that is not known: that was rotated since it was asked for, or somebody put an
-    older keys object back.
-    """
-    objects = RetryingStore(open_location(location, env), env, options.store_deadline_seconds)
-    try:
-        if (await keys.newest_object(objects, options.cost)).key_id >= error.key_id:
-            return error
-    finally:
-        await objects.close()
-    return Corrupt(
-        keys.KEYS_PREFIX,
-        f"{error.object_name} is sealed under data key {error.key_id}, which no keys object there holds: an older one "
-        "was put back, or that object was changed",
-    )
+        objects = RetryingStore(open_location(location, env), env, options.store_deadline_seconds)
+        try:
+            raise await why_no_key(objects, error, options.cost) from None
+        finally:
+            await objects.close()
 
 
 async def _open(location: str, password: bytes | bytearray, env: Env, options: StoreOptions, terms: _OpenMode) -> Store:
@@ -293,63 +277,8 @@ async def _give_up(task: asyncio.Future[list[str]] | None, signs: SignsOfLife | 
         await signs.stop()
 
 
-def remembered(url: str, options: StoreOptions) -> HostState | None:
-    """What this host remembers of a store; a store in memory has no host."""
-    if url == "memory://":
-        return None
-    return HostState(options.state_folder or default_state_folder(os.environ), url, options.admin_socket)
-
-
 def _journal(url: str, options: StoreOptions, terms: _OpenMode) -> JournalFiles | None:
     """Where a writer of this host has its journal; a store in memory ends with its process, and has none."""
     if options.journal_folder is None or terms.read_only or url == "memory://":
         return None
     return FolderFiles(options.journal_folder, url)
-
-
-async def unlock(
-    store: ObjectStore,
-    password: bytes | bytearray,
-    env: Env,
-    host: HostState | None,
-    *,
-    create: bool,
-    accept_rollback: bool,
-    cost: Cost = keys.DEFAULT_COST,
-    early: Unlocked | None = None,
-) -> tuple[DataKey, int, bool]:
-    """The data key, the number of its keys object, and whether it was drawn just now, which needs `create` and a place
-    where nothing is. `early` has begun to open it. Corrupt: a store is there without its keys. RolledBack: this host
-    remembers one.
-    """
-    anchor = None if host is None else await env.run("store", host.load)
-    try:
-        key, number = await (keys.load(store, password, env, cost) if early is None else early.result())
-    except NotFound:
-        manifests, log, ssts = await list_manifests_and_copies(store), await list_log(store), await list_ssts(store)
-        for found in (*manifests[0].values(), *manifests[1].values(), *log.values(), *ssts.values()):
-            try:
-                # They come before all else: a store that was made between the two looks has them by now.
-                return *(await keys.load(store, password, env, cost)), False
-            except NotFound:
-                raise Corrupt(
-                    keys.KEYS_PREFIX,
-                    f"it is empty, but {found.name} is there: restore the keys, without them nothing can be read",
-                ) from None
-        if anchor is not None and not accept_rollback:
-            raise RolledBack(
-                f"{store.url} is empty, but this host remembers a store there: "
-                "restore it, or open it with --accept-rollback"
-            ) from None
-        if not create:
-            raise NotFound(f"there is no store at {store.url}; make one with: nbdserver init {store.url}") from None
-    else:
-        return key, number, False
-    if host is not None and anchor is not None:
-        await env.run("store", host.forget)
-    await probe(store, env)
-    try:
-        return await keys.create(store, password, env, cost), 1, True
-    except AlreadyExists:
-        key, number = await keys.load(store, password, env, cost)
-        return key, number, False

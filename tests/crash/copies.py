@@ -25,7 +25,7 @@ from storage.crypto import keys
 from storage.errors import Corrupt, NotFound
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.names import sst_name
-from storage.fs.opening import unlock
+from storage.fs.unlocking import unlock
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from storage.lsm.options import LEFTOVER_SECONDS_MIN, EngineOptions

@@ -28,7 +28,7 @@ def list_command(place: Place, as_json: bool) -> None:
     In a pipe: id, peer, device, since when, flags, requests, bytes received, bytes sent, separated by tabs.
     A client without a device is in its handshake.
     """
-    from nbdserver.admin.operations import ListClients
+    from nbdserver.admin.client_operations import ListClients
 
     clients = _server(place).perform(ListClients())["clients"]
     if as_json:
@@ -61,7 +61,7 @@ def disconnect(place: Place, number: int, as_json: bool) -> None:
 
     What it has sent and was not carried out is not carried out any more. Nothing keeps it from connecting again.
     """
-    from nbdserver.admin.operations import DisconnectClient
+    from nbdserver.admin.client_operations import DisconnectClient
 
     answer = _server(place).perform(DisconnectClient(number))
     if as_json:
@@ -80,7 +80,7 @@ def accept(place: Place, export: str, as_json: bool) -> None:
     They are refused it until then, since writes that they were answered and had not flushed may be missing. Detach the
     disk first where it was attached, and have its filesystem checked before it is mounted.
     """
-    from nbdserver.admin.operations import AcceptClients
+    from nbdserver.admin.client_operations import AcceptClients
 
     answer = _server(place).perform(AcceptClients(export))
     if as_json:

@@ -79,7 +79,7 @@ def trace(place: Place, device: str | None, slow: float, follow: bool, as_json: 
 
 
 def _look(server: AdminClient, device: str | None, slow: float, after: int) -> dict[str, Any]:
-    from nbdserver.admin.operations import ShowSlow
+    from nbdserver.admin.client_operations import ShowSlow
 
     return server.perform(ShowSlow(device, slow, after))
 
