@@ -144,7 +144,7 @@ def _record(layer: int, record: Any) -> Document:
 
 def _named(raw: bytes, name: str, header: Header) -> SstRef:
     """What would name this object, if its end is whole."""
-    return SstRef(sst_id(name) or "", len(raw), header.index_offset, raw[-16:], 0)
+    return SstRef(sst_id(name) or "", len(raw), header.index_offset, raw[-16:], 0, header.key_id)
 
 
 def _sst(name: str, raw: bytes, header: Header, ciphers: Ciphers, *, records: bool) -> Document:

@@ -34,7 +34,8 @@ class Unlocked(Protocol):
 
 class UnlockedBefore:
     """Keys that were opened while another server had the store. It may have changed passwords since, which the store
-    says; its key stays the same for its whole life.
+    says. A data key that it drew since is taken at the next start, as by every server that runs (decision 26); if a
+    writer has taken it already, what that wrote is refused, as sealed under a key that this process does not have.
     """
 
     def __init__(self, location: str, unlocked: Unlocked, seconds: float) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage.bucket.listing import list_log, list_manifests, list_spare_manifests, list_ssts
@@ -40,7 +41,7 @@ from storage.lsm.recovery.completeness import named_by
 from storage.objects.retry import RetryingStore
 
 ROTATION_LOOK_SECONDS = 2.0
-"""Between two looks at what is left in the manifest: it is in memory."""
+"""Between two looks at what is left in the manifest, at most: it is in memory."""
 
 LIST_SECONDS_MAX = 60.0
 """Between two listings, doubling, where something that is to be deleted is there still."""
@@ -72,14 +73,19 @@ def left_of_rotation(engine: Engine) -> RotationLeft:
 class KeyRetirement:
     """Of one writer; of who only reads it tells what is left. Owned by the event loop."""
 
-    def __init__(self, engine: Engine, objects: RetryingStore, env: Env, cost: Cost) -> None:
+    def __init__(
+        self, engine: Engine, objects: RetryingStore, env: Env, cost: Cost, on_new_keys: Callable[[], None]
+    ) -> None:
+        """`on_new_keys` is called when the keys object without the older keys is there."""
         self._engine = engine
         self._objects = objects
         self._env = env
         self._cost = cost
+        self._on_new_keys = on_new_keys
         self._waits_for = ""
         """What is left when all that counts is sealed anew, for people."""
-        self._list_seconds = ROTATION_LOOK_SECONDS
+        self._look_seconds = min(ROTATION_LOOK_SECONDS, engine.options.maintenance.look_seconds)
+        self._list_seconds = self._look_seconds
         self._is_done = False
 
     def status(self) -> RotationStatus | None:
@@ -115,9 +121,9 @@ class KeyRetirement:
         if engine.manifests.manifest.replay <= engine.log_end:
             await engine.flush_memtable(always=True)
         if left_of_rotation(engine).objects:
-            return ROTATION_LOOK_SECONDS
+            return self._look_seconds
         await StoredAttachments(self._objects, engine.key, self._env, engine.failed).reseal()
-        engine.garbage.add(engine.manifests.take_before(engine.manifests.manifest.takeovers[-1]))
+        await self._delete_manifests()
         await self._delete_signs()
         await engine.garbage.delete_now()
         found = await self._lying()
@@ -133,7 +139,7 @@ class KeyRetirement:
         try:
             number = await key_rotation.retire(self._objects, engine.key, self._cost)
         except Conflict:
-            return ROTATION_LOOK_SECONDS  # a change of passwords came first
+            return self._look_seconds  # a change of passwords came first
         except OldKeysLeft as error:
             engine.garbage.add([error.name, spare_keys_name(error.number - 1)])
             number = error.number
@@ -141,9 +147,16 @@ class KeyRetirement:
             return None  # somebody has rotated the key once more, and the next writer goes on from there
         engine.keys_are(number)
         self._is_done = True
+        self._on_new_keys()  # the store may have taken no copy of them
         await engine.flush_memtable(always=True)
         _log.info("key_rotated", extra={"key": engine.key.key_id, "keys_object": number})
         return None
+
+    async def _delete_manifests(self) -> None:
+        """Those from before this writer but for take-overs, also such as landed late: nobody asks for them any more."""
+        kept = self._engine.manifests.manifest.takeovers
+        old = [number for number in await list_manifests(self._objects) if number < kept[-1] and number not in kept]
+        self._engine.garbage.add(map(manifest_name, old))
 
     async def _delete_signs(self) -> None:
         """Those of earlier writers, which nobody asks for."""
@@ -173,8 +186,9 @@ class KeyRetirement:
         return found
 
     async def _is_older(self, name: str) -> bool:
-        """Whether an older key sealed what nothing names. An image of the tree of names, of which each change left one,
-        goes at once; what else a crash left waits for the sweep (`storage.lsm.gc.sweep`).
+        """Whether an older key sealed what nothing names. What this writer has let go is deleted once more if it landed
+        late, and so is an image of the tree of names, of which each change left one. What else a crash left waits for
+        the sweep (`storage.lsm.gc.sweep`).
         """
         engine = self._engine
         try:
@@ -184,6 +198,7 @@ class KeyRetirement:
             return False  # gone, or nothing that this store's writers made
         if header.key_id == engine.key.key_id:
             return False
-        if header.kind is ObjectKind.METADATA and header.acknowledged <= engine.log_end:
+        was_named = name in engine.source.older
+        if was_named or (header.kind is ObjectKind.METADATA and header.acknowledged <= engine.log_end):
             engine.garbage.add([name])
         return True

@@ -86,7 +86,7 @@ class Store:
         )
         self.pictures = Pictures(engine, tree, self.open_devices)
         self.passwords = StorePasswords(engine, objects, env, options.cost)
-        self._retirement = KeyRetirement(engine, objects, env, options.cost)
+        self._retirement = KeyRetirement(engine, objects, env, options.cost, self.passwords.keep_twice)
         self._reads = StoredReadTimes(engine.host, env)
         self.upkeep = Upkeep(
             lambda keep: Scheduling(keep, self.snapshots, engine, tree, env).start(),

@@ -83,7 +83,7 @@ class StorePasswords:
             else:
                 self.failing = None
                 # What a change of passwords noted meanwhile is newer.
-                self._engine.keys_are(max(number, self._engine.keys_number))
+                self._engine.keys_are(number)
                 pause = VERIFY_KEYS_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -244,8 +244,8 @@ class Engine:
             await self.durable(queue, sequence)
 
     def keys_are(self, number: int) -> None:
-        """The keys object in force has another number, which the next manifest says."""
-        self.keys_number = number
+        """The keys object in force has another number, which the next manifest says. Of two any may be said first."""
+        self.keys_number = max(self.keys_number, number)
 
     # --- durability
 

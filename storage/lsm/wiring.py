@@ -31,14 +31,14 @@ from storage.lsm.gc.sweep import Sweeper
 from storage.lsm.index.install import Installer
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.layers import Layers
-from storage.lsm.manifest.manifest_store import Manifests, of_older_keys
+from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.manifest.spare_copies import SpareCopies
 from storage.lsm.memtable.backpressure import Pressure
 from storage.lsm.memtable.gate import Gate
 from storage.lsm.memtable.write_state import WriteState
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import HostState
-from storage.lsm.recovery.completeness import named_by
+from storage.lsm.recovery.completeness import named_by, of_older_keys
 from storage.lsm.recovery.log_replay import log_position
 from storage.lsm.recovery.ownership import Ownership
 from storage.lsm.recovery.take_over import Opened

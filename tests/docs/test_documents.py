@@ -37,6 +37,7 @@ MORE_PAGES = [
     ("compact",),
     ("detach",),
     ("gc",),
+    ("key", "rotate"),
     ("replicate",),
     ("trace",),
     ("snapshot", "create"),

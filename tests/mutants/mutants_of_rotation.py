@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutants
 
 KEYS = "tests/storage/crypto/test_key_rotation.py"
+BESIDE = "tests/storage/fs/test_rotation_beside_others.py"
 STORE = "tests/storage/fs/test_key_rotation_of_a_store.py"
 
 ROTATION = [
@@ -117,6 +118,89 @@ ROTATION = [
             "rotation: the journal of the older key is set aside",
             "(_seal(older, carried.id) for older in key.older)",
             "()",
+        ),
+    ),
+    *mutants(
+        "storage/fs/key_retirement.py",
+        BESIDE,
+        (
+            "rotation: manifests that are kept else keep the older key for ever",
+            "        self._engine.garbage.add(map(manifest_name, old))\n",
+            "",
+        ),
+        (
+            "rotation: who was attached is known under the older key only",
+            "        await StoredAttachments(self._objects, engine.key, self._env, engine.failed).reseal()\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/engine.py",
+        BESIDE,
+        (
+            "rotation: of two changes at once the older number counts",
+            "        self.keys_number = max(self.keys_number, number)\n",
+            "        self.keys_number = number\n",
+        ),
+    ),
+    *mutants(
+        "storage/check/copies.py",
+        BESIDE,
+        (
+            "rotation: a check of a server with the older key finds the new one altered",
+            "        if content.key_id > key.key_id:\n",
+            "        if False:\n",
+        ),
+    ),
+    *mutants(
+        "storage/crypto/mend_keys.py",
+        KEYS,
+        (
+            "rotation: mended keys have lost the older key",
+            "content.slots, memory_kib_min, content.ring)",
+            "content.slots, memory_kib_min)",
+        ),
+        (
+            "rotation: keys of another data key are taken for damaged ones, and written over",
+            "lambda *it: is_sound(*it) or is_anothers(*it))",
+            "is_sound)",
+        ),
+        (
+            "rotation: keys of another data key are taken for damaged ones, and left behind",
+            "    elif copy is not None and found[0] is not None and is_anothers(found[0], number):\n",
+            "    elif False:\n",
+        ),
+        (
+            "rotation: a writer with the older key leaves the new one without a copy",
+            "    if own and copy is None:\n",
+            "    if False:\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/take_over.py",
+        "tests/storage/lsm/recovery/test_taken_over.py",
+        (
+            "rotation: a store is taken with keys that were changed meanwhile",
+            "            if self.keys_number < manifests.manifest.keys:\n                raise Fenced(",
+            "            if False:\n                raise Fenced(",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/manifest/manifest_store.py",
+        "tests/storage/lsm/recovery/test_spare_manifest.py",
+        (
+            "rotation: the copy of a manifest under a newer key is taken for a damaged one",
+            "            raise Fenced from None  # only a writer that has a newer data key than this one made it\n",
+            "            return\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/succession/standby.py",
+        "tests/storage/fs/succession/test_standby.py",
+        (
+            "rotation: who stands by with the older key waits for ever",
+            "            except KeyChanged:\n                raise ",
+            "            except ZeroDivisionError:\n                raise ",
         ),
     ),
 ]

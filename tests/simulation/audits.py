@@ -16,10 +16,11 @@ from storage.objects.retry import RetryingStore
 from tests.simulation.damage import Damage
 from tests.simulation.disk_history import ZEROS, Violation
 from tests.simulation.env import SimEnv
+from tests.simulation.keyring import keys_in
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.oracle import Floor, Oracle, View
 from tests.simulation.profile import Profile
-from tests.simulation.reading import KEY, OPEN_SECONDS, complain, look, open_engine
+from tests.simulation.reading import OPEN_SECONDS, complain, look, open_engine
 from tests.simulation.spoiling import spoil
 from tests.simulation.store import Bucket, Client, Faults
 from tests.simulation.tree import Tree
@@ -72,9 +73,9 @@ class Audits:
         self._done = 0
         self._by_steps = 0
 
-    def changed(self, *, manifest: bool) -> None:
-        """The bucket changed; perhaps a new manifest."""
-        share = self._world.profile.audits * (AT_MANIFEST if manifest else 1)
+    def changed(self, *, manifest: bool, keys: bool = False) -> None:
+        """The bucket changed; perhaps a new manifest, or new keys, at which one is tried in any case."""
+        share = 1.0 if keys else self._world.profile.audits * (AT_MANIFEST if manifest else 1)
         watched = self.watchful and manifest
         if self._done < AUDITS_MAX and (self._chance.random() < share or watched):
             self.watchful = self.watchful and not watched
@@ -131,12 +132,15 @@ def inspect(world: Audited) -> None:
     """Violation: a check finds something in a copy of the bucket, in which nothing is damaged."""
     world.count("check of a copy")
 
+    objects = world.damage.healed()
+    key, number = keys_in(objects)
+
     async def work(client: Client, env: SimEnv) -> None:
         store = RetryingStore(client, env, OPEN_SECONDS)
-        found = await survey(Subject(store, KEY, 1, env, Tree, options=world.profile.options))
+        found = await survey(Subject(store, key, number, env, Tree, options=world.profile.options))
         complain("a copy", found)
 
-    in_copy(world, world.damage.healed(), work)
+    in_copy(world, objects, work)
 
 
 def open_spoiled(world: Audited, floor: Floor, chance: random.Random) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from storage.format.envelope import HEADER_BYTES, ObjectKind, decode_header
 from tests.simulation.audits import STEPS_MAX, Audits, completed
 from tests.simulation.damage import Damage
+from tests.simulation.keyring import KEY, first_keys, keys_in
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.oracle import Floor, Oracle, View
-from tests.simulation.profile import draw
-from tests.simulation.reading import KEY
+from tests.simulation.profile import profile_of
 from tests.simulation.returning import ReturningClients
 from tests.simulation.spoiling import strikeable
 from tests.simulation.store import Bucket
@@ -28,7 +28,7 @@ class Happenings:
 
     def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None) -> None:
         self.chance = random.Random(f"world {seed}")
-        self.profile = draw(random.Random(f"profile {seed}"))
+        self.profile = profile_of(seed)
         self.loop = VirtualLoop(steps_max=STEPS_MAX, step_seconds=self.profile.step_seconds)
         self.oracle = Oracle()
         self.returning = ReturningClients()
@@ -46,7 +46,9 @@ class Happenings:
         self.damage = Damage(self.bucket, KEY, random.Random(f"damage {seed}"))
         self._audits = Audits(self, random.Random(f"audits {seed}"), random.Random(f"spoiled {seed}"))
         self.loop.every = (self.profile.audit_steps, self._audits.stepped)
-        self.bucket.nonces = Nonces(KEY)
+        self._nonces = self.bucket.nonces = Nonces(KEY)
+        if self.profile.rotations:
+            self.bucket.objects |= first_keys()
 
     def _strike(self) -> None:
         """Damage an object that the newest writer's manifest names, or that manifest, or the log, once there is one."""
@@ -126,7 +128,15 @@ class Happenings:
             self._notice(process, name)
         if verb == "delete" and name in self._fences:
             self.seen["fence deleted"] += 1
-        self._audits.changed(manifest=verb == "create" and kind == "manifest")
+        if verb == "create" and kind == "keys":
+            self._rotated()
+        self._audits.changed(manifest=verb == "create" and kind == "manifest", keys=verb == "create" and kind == "keys")
+
+    def _rotated(self) -> None:
+        """New keys are there: a rotation of the data key has begun, or has ended."""
+        key, _ = keys_in(self.bucket.objects)
+        self._nonces.knows(key)
+        self.seen["a data key was drawn" if key.older else "an older data key left"] += 1
 
     def _notice(self, process: Process, name: str) -> None:
         header = decode_header(

@@ -23,6 +23,7 @@ from tests.simulation.fixed import FIXED
 from tests.simulation.mistakes_of_blocks import BLOCKS
 from tests.simulation.mistakes_of_log import LOG
 from tests.simulation.mistakes_of_maintenance import MAINTENANCE
+from tests.simulation.mistakes_of_rotation import ROTATION
 from tests.simulation.mutation import ROOT, Mutation, mutated
 
 WORLDS_MAX = 400
@@ -81,7 +82,7 @@ def hunt(mutation: Mutation, *, worlds: int = WORLDS_MAX, first: int = 0, fixed:
     return Finding(mutation, len(FIXED) if fixed else worlds, seconds, None, "")
 
 
-MUTATIONS = [*LOG, *BLOCKS, *MAINTENANCE]
+MUTATIONS = [*LOG, *BLOCKS, *MAINTENANCE, *ROTATION]
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ and what its clients like to do. A rare situation is common in some of the world
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -43,6 +43,9 @@ DAMAGE_OF_PARTS = tuple(
     if (kind, part) != ("missing", "manifest")
 )
 
+ROTATIONS_SHARE = 0.15
+"""Of worlds, so many rotate their data key."""
+
 SOUND_TIMES = 5
 """Worlds without damaged data are left sound, so many for one of each kind of those."""
 
@@ -78,10 +81,31 @@ class Profile:
     """Share of changes of the bucket after which a recovery is tried on a copy of it; more of new manifests."""
     audit_steps: int
     """Steps of the event loop after which one is tried in any case."""
+    rotations: float = 0.0
+    """Seconds between two attempts to rotate the data key, on the average; 0: it stays the same for ever."""
 
 
-def draw(chance: random.Random) -> Profile:
+def profile_of(seed: int) -> Profile:
     """The profile of a seed."""
+    profile, chance = _draw(random.Random(f"profile {seed}")), random.Random(f"rotates {seed}")
+    if chance.random() >= ROTATIONS_SHARE:
+        return profile
+    # It is to come to its end, more than once: so leftovers go soon. What is read of damage is read under one key.
+    pick, options = chance.choice, profile.options
+    looks = msgspec.structs.replace(options.maintenance, look_seconds=pick([0.05, 0.3]), rest_seconds=0.0)
+    often = {"leftover_seconds": 0.0, "sweep_seconds": pick([0.3, 2.0]), "maintenance": looks}
+    return replace(
+        profile,
+        options=msgspec.structs.replace(options, **often),
+        faults=replace(profile.faults, stale_seconds=0.0),
+        damage="",
+        handovers=pick([2, 3, 4]),
+        handover_seconds=pick([0.3, 1.0, 3.0]),
+        rotations=pick([0.1, 0.5, 2.0]),
+    )
+
+
+def _draw(chance: random.Random) -> Profile:
     pick = chance.choice
     flush_bytes = pick([64 * KIB, 300 * KIB, MIB, 4 * MIB, 64 * MIB])
     object_bytes = pick([BLOCK, 2 * BLOCK, MIB, 16 * MIB])

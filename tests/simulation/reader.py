@@ -12,6 +12,7 @@ from tests.simulation.happenings import Happenings
 from tests.simulation.loop import Process
 from tests.simulation.oracle import View
 from tests.simulation.reading import look, open_engine
+from tests.simulation.rotation import came_too_late
 from tests.simulation.store import Client
 from tests.simulation.tree import Tree
 from tests.simulation.writer import TROUBLES
@@ -56,6 +57,7 @@ class Reader:
             excused = isinstance(error, TROUBLES) and since < world.calm_since
             # What it was to read was put elsewhere, and is gone from where it was.
             excused = excused or (isinstance(error, Closed) and self._committed(since))
+            excused = excused or (came_too_late(error) and self._committed(since))
             if not excused and not world.damage.excuses_refusal(error):
                 world.violate(f"{self._process} failed with {type(error).__name__}: {error}")
         except Exception as error:

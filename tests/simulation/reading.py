@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Iterable
 
 from storage.cache.frame_cache import FrameCache
@@ -9,7 +10,7 @@ from storage.check.findings import Kind
 from storage.check.running import held
 from storage.check.subject import Subject
 from storage.check.survey import Surveyed, survey
-from storage.crypto.data_key import DataKey
+from storage.crypto import keys
 from storage.errors import StorageError
 from storage.fs.devices.device import Device
 from storage.fs.store import Store
@@ -21,21 +22,22 @@ from storage.lsm.recovery.view import Frames, ViewAhead
 from storage.objects.base import ObjectStore
 from storage.objects.counting import RequestStats
 from storage.objects.retry import RetryingStore
-from storage.secret import Secret
 from tests.simulation.actors import check_extents
 from tests.simulation.attached import joined
 from tests.simulation.damage import WAIT_SECONDS, Damage
 from tests.simulation.disk_history import BLOCK_BYTES, Image, Violation
 from tests.simulation.env import SimEnv
 from tests.simulation.host import HostView, SimFiles
+from tests.simulation.keyring import COST, KEY, PASSWORD
 from tests.simulation.oracle import Oracle, View
 from tests.simulation.profile import Profile
 from tests.simulation.tree import Tree
 from tests.support.inside import engine_of, env_of, objects_of
 
-KEY = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
 OPEN_SECONDS = 30.0
 RUN_BLOCKS = 4
+
+LACKS_COPY = re.compile("has no copy|it is missing: without it damage to keys/")
 
 
 async def open_engine(
@@ -49,16 +51,21 @@ async def open_engine(
     journal: SimFiles | None = None,
     ahead: ViewAhead | None = None,
 ) -> tuple[Store, Tree]:
-    """Open the store as `storage.fs.opening._open` does, with the key given."""
+    """Open the store as `storage.fs.opening._open` does; with the key given, where that is never rotated."""
     cache = FrameCache(profile.options.cache_bytes)
     patient = RetryingStore(client, env, None, hedge_seconds_min=profile.hedge_seconds_min)
+    opening = patient.with_deadline(OPEN_SECONDS)
+    key, number, old_keys = KEY, 1, list[str]()
+    if profile.rotations:
+        key, number = await keys.load(opening, PASSWORD, env, COST)
+        old_keys = [] if read_only else await keys.older(opening, number)
     tree = Tree()
     engine = await Engine.open(
         store=patient,
-        opening_store=patient.with_deadline(OPEN_SECONDS),
+        opening_store=opening,
         single_store=patient.once(),
-        key=KEY,
-        keys_number=1,
+        key=key,
+        keys_number=number,
         tree=tree,
         env=env,
         options=profile.options,
@@ -68,13 +75,14 @@ async def open_engine(
         journal=journal,
         frames=None if ahead is None else Frames(ahead.sst_numbers, cache, ahead),
     )
+    engine.garbage.add(old_keys)
     store = Store(
         objects=patient,
         stats=RequestStats(),
         engine=engine,
         tree=tree,
         env=env,
-        options=StoreOptions(engine=profile.options),
+        options=StoreOptions(engine=profile.options, cost=COST),
         created=False,
     )
     return store, tree
@@ -87,16 +95,17 @@ async def read_ahead(client: ObjectStore, env: SimEnv, profile: Profile) -> View
     objects = RetryingStore(client, env, OPEN_SECONDS, hedge_seconds_min=profile.hedge_seconds_min)
     frames = Frames(SstNumbers(), FrameCache(profile.options.cache_bytes))
     try:
-        return await Opener(objects, KEY, 1, env, None, frames, profile.options).view_ahead()
+        key, number = await keys.load(objects, PASSWORD, env, COST) if profile.rotations else (KEY, 1)
+        return await Opener(objects, key, number, env, None, frames, profile.options).view_ahead()
     except StorageError:
         return None
 
 
 def complain(where: str, found: Surveyed) -> None:
-    """Violation: a check found something, though nothing is damaged. A crash right behind a commit leaves a manifest
-    without its copy.
+    """Violation: a check found something, though nothing is damaged. A crash right behind a commit leaves a manifest,
+    or keys, without a copy.
     """
-    wrong = [each for each in found.findings.all if each.kind is not Kind.COPY or "has no copy" not in each.sentence]
+    wrong = [each for each in found.findings.all if each.kind is not Kind.COPY or not LACKS_COPY.search(each.sentence)]
     if wrong:
         first = wrong[0]
         raise Violation(f"a check of {where} finds {first.kind}: {first.object}: {first.sentence} {first.ranges[:3]}")
@@ -107,7 +116,8 @@ async def check_memory(store: Store, profile: Profile) -> None:
     engine = engine_of(store)
     async with held(engine.compactor.context) as moment:
         objects = objects_of(store).with_deadline(OPEN_SECONDS)
-        found = await survey(Subject(objects, KEY, 1, env_of(store), Tree, moment=moment, options=profile.options))
+        key, number = engine.key, engine.keys_number
+        found = await survey(Subject(objects, key, number, env_of(store), Tree, moment=moment, options=profile.options))
     complain("a running writer", found)
 
 

@@ -29,6 +29,8 @@ MUST_HAPPEN = (
     "opened with what was answered and not flushed",
     *(f"tree: {verb}" for verb in ON_TRUNKS),
     *(f"what was read ahead was {end}" for end in ("gone on with", "of no use")),
+    "a data key was drawn",
+    "an older data key left",
     "check of a copy",
     "check of a running writer",
     "reader saw the same again",

@@ -34,7 +34,7 @@ from storage.format.names import (
 from storage.format.wal import WINDOW
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from tests.simulation.disk_history import Violation
-from tests.simulation.reading import KEY
+from tests.simulation.keyring import KEY, keys_in
 
 NOT_NEEDED = "what is not needed"
 
@@ -149,7 +149,8 @@ def spoil(objects: Mapping[str, bytes], chance: random.Random) -> Spoiled | None
 
 
 def _manifest(objects: Mapping[str, bytes], number: int) -> Manifest:
-    cipher, name, kinds = Ciphers.derive(KEY).manifest, manifest_name(number), (ObjectKind.MANIFEST,)
+    key, _ = keys_in(objects)
+    cipher, name, kinds = Ciphers.derive(key).manifest, manifest_name(number), (ObjectKind.MANIFEST,)
     _, body, _ = open_object(cipher, name, objects[name], store_id=KEY.store_id, kinds=kinds, number=number)
     return decode(name, body)
 

@@ -29,6 +29,7 @@ from tests.simulation.limit import WORLD_SECONDS_MAX, Hung, time_limit
 from tests.simulation.loop import Process, Stuck
 from tests.simulation.reader import Reader
 from tests.simulation.reading import check_memory, read_ahead
+from tests.simulation.rotation import has_ended
 from tests.simulation.store import HANG_SECONDS, Client, Faults
 from tests.simulation.writer import Writer
 
@@ -295,9 +296,17 @@ class World(Happenings):
                 raise Violation(f"{writer.process} was refused a store at rest")
             writer.stopping = self.chance.random() < 0.5
             await self._wait_for(writer, "serving", CALM_SECONDS_MAX)
+            await self._rotation_ends(writer)
             await self._finish(writer)
             self.note("everything late arrives")
             self.bucket.land_all()
+
+    async def _rotation_ends(self, writer: Writer) -> None:
+        """Whoever has the newest data key seals everything anew, and then has the older ones leave."""
+        if not await self._wait(lambda: has_ended(writer, self.bucket.objects), CALM_SECONDS_MAX):
+            raise Violation(
+                f"{writer.process} does not come to the end of a rotation: {writer.store.status().rotation}"
+            )
 
     async def _finish(self, writer: Writer) -> None:
         """Flush, look, and close; then the store must hold exactly what it held."""

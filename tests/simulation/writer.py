@@ -20,6 +20,7 @@ from tests.simulation.oracle import Floor, Oracle, Session, View
 from tests.simulation.profile import Profile
 from tests.simulation.reading import look, open_engine
 from tests.simulation.returning import ReturningClients
+from tests.simulation.rotation import came_too_late, rotate_now_and_then
 from tests.simulation.tree import Tree
 from tests.support.inside import engine_of, layers_of, next_batch, place_of
 
@@ -275,6 +276,9 @@ class Writer:
         self.state = "refused"
         if isinstance(error, TROUBLES) and self._since < self.world.calm_since:
             return
+        if self.profile.rotations and came_too_late(error) and self.world.disturbed(self.process, self._since):
+            self.seen("refused for a data key that was drawn meanwhile")
+            return
         if self.damage.excuses_refusal(error):
             self.seen(f"refused for what is damaged: {type(error).__name__}")
             return
@@ -291,9 +295,14 @@ class Writer:
             for number in range(self.profile.actors)
         ]
         watching = asyncio.create_task(Actor(self, random.Random(self._chance.random()), "watcher").watch())
+        beside = [watching]
+        if self.profile.rotations:
+            chance = random.Random(f"rotations of {self.process} {self._since}")
+            beside.append(asyncio.create_task(rotate_now_and_then(self, self.profile.rotations, chance)))
         results = await asyncio.gather(*actors, return_exceptions=True)
-        watching.cancel()
-        results += await asyncio.gather(watching, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        results += await asyncio.gather(*beside, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 self.violate(f"a client failed with {type(result).__name__}: {result}")

@@ -3,8 +3,8 @@ authenticates them.
 
 What counts is what was *sent*: a request that failed, or that nobody waited for, was seen by whoever runs the store. An
 object is cut into what is sealed in it after docs/format.md; only the rows of an SST's index are taken from the engine,
-and frames must lie side by side from the header to the index, so none can escape. (Of SSTs under another key than the
-one given, only the prefix is known.)
+and frames must lie side by side from the header to the index, so none can escape. (Of SSTs under another key than those
+given, only the prefix is known.)
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from storage.format.sst import open_index
 
 HEADER_BYTES = 96
 MAGIC = b"NBDSTORE"
+KEY_ID_AT = 11
 KEYS, DATA, CHECKPOINT = 1, 5, 7
 """Kinds of objects that are cut in another way."""
 
@@ -34,10 +35,15 @@ class Nonces:
 
     def __init__(self, key: DataKey) -> None:
         self._store_id = key.store_id
-        self._index_cipher = Cipher(key.purpose("index"))
-        self._checkpoint_cipher = Cipher(key.purpose("checkpoint"))
+        self._ciphers: dict[int, tuple[Cipher, Cipher]] = {}
+        """By the id of a data key, that of its indexes and that of its checkpoints."""
+        self.knows(key)
         self._used: dict[bytes, tuple[bytes, str]] = {}
         """Prefix of an object, or nonce of something sealed, to a digest of what it was used for, and where."""
+
+    def knows(self, key: DataKey) -> None:
+        """The data key was rotated, and this is the newest."""
+        self._ciphers[key.key_id] = key.cipher("index"), key.cipher("checkpoint")
 
     def __len__(self) -> int:
         return len(self._used)
@@ -61,6 +67,8 @@ class Nonces:
 
     def _sealed(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
         """Where everything sealed in an object begins and ends."""
+        if content[10] in (DATA, CHECKPOINT) and content[KEY_ID_AT] not in self._ciphers:
+            return
         if content[10] == DATA:
             if content[16:32] == self._store_id:
                 yield from self._frames(name, content)
@@ -76,8 +84,11 @@ class Nonces:
 
     def _parts(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
         offset = int.from_bytes(content[92:96], "little")
-        ref = SstRef(name.rpartition("/")[2].removesuffix(".sst"), len(content), offset, content[-16:], 0)
-        _, trailer = open_trailer(self._checkpoint_cipher, ref, content[offset:], store_id=self._store_id)
+        ref = SstRef(
+            name.rpartition("/")[2].removesuffix(".sst"), len(content), offset, content[-16:], 0, content[KEY_ID_AT]
+        )
+        _, cipher = self._ciphers[content[KEY_ID_AT]]
+        _, trailer = open_trailer(cipher, ref, content[offset:], store_id=self._store_id)
         at = HEADER_BYTES
         for part in trailer.parts:
             assert part.offset == at, f"{name}: between {at} and {part.offset} lies what the trailer does not name"
@@ -88,8 +99,9 @@ class Nonces:
 
     def _frames(self, name: str, content: bytes) -> Iterator[tuple[int, int]]:
         index_offset = int.from_bytes(content[92:96], "little")
-        table = SstRef(name.rpartition("/")[2].removesuffix(".sst"), len(content), index_offset, content[-16:], 0)
-        index = open_index(self._index_cipher, table, content[index_offset:], store_id=self._store_id)
+        sst, key_id = name.rpartition("/")[2].removesuffix(".sst"), content[KEY_ID_AT]
+        table = SstRef(sst, len(content), index_offset, content[-16:], 0, key_id)
+        index = open_index(self._ciphers[key_id][0], table, content[index_offset:], store_id=self._store_id)
         columns = (index.entries[column].tolist() for column in ("kind", "offset", "length"))
         frames = sorted(
             (offset, offset + length)

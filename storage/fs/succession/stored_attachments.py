@@ -8,7 +8,7 @@ goes after that, so that a crash anywhere leaves one that names all of them, or 
 import asyncio
 from typing import Any
 
-from storage.bucket.create_once import create_once, pauses
+from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.outage import REFUSALS
 from storage.crypto.cipher import PREFIX_BYTES
 from storage.crypto.data_key import DataKey
@@ -71,7 +71,8 @@ class StoredAttachments:
 
     async def reseal(self) -> None:
         """Put the record that counts in place of itself if an older data key sealed it, and delete the others that one
-        sealed. A crash behind the create leaves both, and the higher number counts.
+        sealed. A crash behind the create leaves both, and the higher number counts. Unavailable: an earlier writer
+        has just kept another one, which does not know yet that it is none any more.
         """
         infos = await self._store.list(WRITERS)
         found = {numbers: info.name for info in infos if (numbers := attached_numbers(info.name)) is not None}
@@ -88,7 +89,10 @@ class StoredAttachments:
             if (epoch, number) == newest:
                 record, nonce = self._open(raw, epoch, number), self._env.random_bytes(PREFIX_BYTES)
                 sealed = seal_attached(self._cipher, record, epoch, number + 1, self._store_id, nonce)
-                await create_once(self._store, attached_name(epoch, number + 1), sealed, on_gone=_nothing)
+                try:
+                    await create_once(self._store, attached_name(epoch, number + 1), sealed, on_gone=_nothing)
+                except Taken:
+                    raise Unavailable(f"who comes behind {name} was written at this very moment") from None
             old.append(name)
         if old:
             await self._store.delete(old)

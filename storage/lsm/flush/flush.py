@@ -112,7 +112,9 @@ class MemtableFlush:
                 return
             self._ended.clear()
             try:
-                await self._flush(keys_number=keys_number, closing=closing)
+                # One that was asked for later, and knew newer keys, may have come first.
+                newest = max(keys_number, self._manifests.manifest.keys)
+                await self._flush(keys_number=newest, closing=closing)
             finally:
                 self.waits_for = None
                 self._ended.set()

@@ -11,7 +11,7 @@ Whoever takes the store over puts one that is gone back first.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from storage.bucket.listing import list_manifests, list_manifests_and_copies
 from storage.bucket.missing import get_despite_missing
 from storage.crypto.cipher import PREFIX_BYTES, Cipher
 from storage.env import Env
-from storage.errors import BrokenInvariant, Corrupt, Fenced, NotFound, Unavailable, Unsupported
+from storage.errors import BrokenInvariant, Corrupt, Fenced, KeyChanged, NotFound, Unavailable, Unsupported
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import Trailer, open_trailer
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
@@ -205,6 +205,8 @@ class Manifests:
         """
         try:
             found, _ = await self.reader().open(spare_manifest_name(sealed.number), sealed.number, None)
+        except KeyChanged:
+            raise Fenced from None  # only a writer that has a newer data key than this one made it
         except (Corrupt, Unsupported, NotFound):
             return
         if found.tag != sealed.tag:
@@ -292,13 +294,6 @@ class Manifests:
             with suppress(Unavailable):
                 await self.probe_newer()
 
-    def take_before(self, number: int) -> list[str]:
-        """The names of those below `number`, but for take-overs, as garbage: also of the newest that stay else."""
-        takeovers = self.manifest.takeovers
-        old = {n for n in self._listed if n < number and n not in takeovers}
-        self._listed = [each for each in self._listed if each not in old]
-        return [manifest_name(each) for each in sorted(old)]
-
     def take_old(self) -> list[str]:
         """The names of the manifests that are neither among the newest ones that stay nor a take-over: garbage, told
         once.
@@ -307,12 +302,3 @@ class Manifests:
         old = {n for n in self._listed if n <= self.number - self._manifests_kept and n not in kept}
         self._listed = [number for number in self._listed if number not in old]
         return [manifest_name(number) for number in sorted(old)]
-
-
-def of_older_keys(manifests: Manifests, newest: int, logged: Iterable[SstRef]) -> dict[str, int]:
-    """What is named under `compacted/`, with what the log names there, and sealed under another data key than the
-    newest: its id by name. All there will ever be: what this process seals is under the newest.
-    """
-    listed, manifest = manifests.listed(), manifests.manifest
-    others = (manifest.tree, manifest.checkpoint, *logged, *listed.where(listed.key_id != newest))
-    return {sst_name(ref.id): ref.key_id for ref in others if ref is not None and ref.key_id != newest}

@@ -116,6 +116,15 @@ def named_by(manifests: Manifests, logged: Iterable[SstRef] = ()) -> NamedSsts:
     return NamedSsts.of(manifests.listed(), others)
 
 
+def of_older_keys(manifests: Manifests, newest: int, logged: Iterable[SstRef]) -> dict[str, int]:
+    """What is named under `compacted/`, with what the log names there, and sealed under another data key than the
+    newest: its id by name. All there will ever be: what this process seals is under the newest.
+    """
+    listed, manifest = manifests.listed(), manifests.manifest
+    others = (manifest.tree, manifest.checkpoint, *logged, *listed.where(listed.key_id != newest))
+    return {sst_name(ref.id): ref.key_id for ref in others if ref is not None and ref.key_id != newest}
+
+
 def may_tell(sst: str, manifest: Manifest) -> bool:
     """Whether an SST that nothing names can know of more acknowledged numbers than the manifest does.
 

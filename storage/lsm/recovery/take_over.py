@@ -247,6 +247,8 @@ class Opener:
     async def _take_over(self, manifests: Manifests, view: View | None, terms: Terms) -> Claim:
         for pause in pauses():
             await asyncio.sleep(pause)
+            if self.keys_number < manifests.manifest.keys:
+                raise Fenced(f"the passwords or the data key of {self.store.url} were changed meanwhile: try again")
             if not terms.forces(manifests.tag):
                 await self._check_turn(manifests, adopted=terms.adopted)
             lock = carried = None

@@ -1,5 +1,8 @@
 """Rotation of the data key: what opens what, which passwords stay, and what a crash, or somebody else, leaves."""
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import pytest
 
 from storage.crypto import key_rotation, keys, password_slots
@@ -7,11 +10,13 @@ from storage.crypto.cipher import AuthenticationError, UnknownKey
 from storage.crypto.data_key import DataKey, OlderKey, pack_ring, seal_older, unpack_ring, with_ring
 from storage.crypto.key_rotation import retire, rotate, show_key
 from storage.crypto.keys import keys_name
+from storage.crypto.mend_keys import mend_keys
+from storage.crypto.spare_keys import spare_keys_name
 from storage.env import RealEnv
-from storage.errors import AlreadyExists, Conflict, Corrupt, Invalid, WrongPassword
+from storage.errors import AlreadyExists, Conflict, Corrupt, Invalid, Unfinished, WrongPassword
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret
-from tests.storage.crypto.key_samples import CHEAP, FIRST, NEW, OLD, OTHER, names
+from tests.storage.crypto.key_samples import CHEAP, FIRST, NEW, OLD, OTHER, alone, names
 from tests.storage.crypto.trapped import Interrupted, Trapped, die
 
 
@@ -187,3 +192,69 @@ async def test_a_key_that_was_never_rotated_says_nothing_of_it(store: MemoryStor
     content = await keys.newest_object(store, CHEAP)
     assert (content.key_id, content.ring, pack_ring(1, ())) == (1, (), b"")
     assert key_rotation.KeyInfo(1, (), ("main",)) == await show_key(store, OLD, env, CHEAP)
+
+
+async def test_a_writer_that_has_the_older_key_sees_to_the_copy_of_the_new_one(
+    store: MemoryStore, env: RealEnv
+) -> None:
+    """It goes on until it is started again. Without a copy all data would hang on one object meanwhile."""
+    first = await keys.create(store, OLD, env, CHEAP)
+    await rotate(store, OLD, [], env, CHEAP)
+    raw = await store.get(keys_name(2))
+    await alone(store)
+    assert await mend_keys(store, first, CHEAP.memory_kib_min) == 2
+    assert await store.get(spare_keys_name(2)) == raw
+    await store.delete([keys_name(2)])
+    assert await mend_keys(store, first, CHEAP.memory_kib_min) == 2
+    assert await store.get(keys_name(2)) == raw
+    # What is damaged, only who has the new key can leave behind.
+    await store.put(spare_keys_name(2), b"damaged")
+    with pytest.raises(Unfinished, match=f"{spare_keys_name(2)} is damaged: .*; start again"):
+        await mend_keys(store, first, CHEAP.memory_kib_min)
+    await store.put(keys_name(2), b"damaged")
+    with pytest.raises(Corrupt, match=r"its copy .* is too"):
+        await mend_keys(store, first, CHEAP.memory_kib_min)
+
+
+@pytest.mark.parametrize("name", [keys_name, spare_keys_name])
+async def test_of_the_keys_of_a_rotation_either_may_be_damaged(
+    store: MemoryStore, env: RealEnv, name: Callable[[int], str]
+) -> None:
+    """Before it, while it is under way, and at its end: the older key is there as long as it is needed."""
+    first = await keys.create(store, OLD, env, CHEAP)
+    await store.put(name(1), b"damaged")
+    await rotate(store, OLD, [], env, CHEAP)
+    await store.put(name(2), b"damaged")
+    newest, number = await keys.load(store, OLD, env, CHEAP)
+    assert (number, newest.older[0].key) == (2, first.key)
+    number = await mend_keys(store, newest, CHEAP.memory_kib_min)
+    assert (await keys.load(store, OLD, env, CHEAP))[0] == newest, "with its ring"
+    assert await store.get(keys_name(number)) == await store.get(spare_keys_name(number))
+    await store.put(name(number), b"damaged")
+    assert await retire(store, newest, CHEAP) == number + 1
+    assert (await keys.load(store, OLD, env, CHEAP))[0].older == ()
+
+
+@pytest.mark.parametrize("mender", ["older", "newer"])
+@pytest.mark.parametrize("older_is", ["object", "copy"])
+async def test_keys_of_two_data_keys_under_one_number_both_stay(env: RealEnv, mender: str, older_is: str) -> None:
+    """A password was changed and the key rotated at once, somebody deleted the one object, and the other, which came
+    late, died before it could take it back. Whoever mends has one of the keys, and cannot judge what holds the other.
+    """
+    store = MemoryStore()
+    first = await keys.create(store, OLD, env, CHEAP)
+    before = {info.name: await store.get(info.name) for info in await store.list("")}
+    await rotate(store, OLD, [], env, CHEAP)
+    newest, _ = await keys.load(store, OLD, env, CHEAP)
+    newer = await store.get(keys_name(2))
+    for name in (keys_name(2), spare_keys_name(2)):
+        await store.delete([name])
+    for name, raw in before.items():
+        await store.create(name, raw)
+    await password_slots.change_password(store, OLD, NEW, env, CHEAP)
+    replaced = keys_name(2) if older_is == "copy" else spare_keys_name(2)
+    await store.put(replaced, newer)
+    found = {info.name: await store.get(info.name) for info in await store.list("")}
+    with suppress(Conflict):
+        await mend_keys(store, first if mender == "older" else newest, CHEAP.memory_kib_min)
+    assert {info.name: await store.get(info.name) for info in await store.list("")} == found

@@ -95,3 +95,8 @@ class RotatedPlace(Place):
         async with asyncio.timeout(ROTATION_SECONDS_MAX):
             while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
                 await asyncio.sleep(0.01)
+
+
+async def rotate(store: Store) -> None:
+    """Draw another data key, under its one password."""
+    await store.passwords.rotate_key(PASSWORD, [], drop_others=False)

@@ -14,11 +14,9 @@ from storage.fs.following import open_follower
 from storage.fs.store import Store
 from storage.objects.local import LocalStore
 from tests.storage.fs.places import PASSWORD, kill
-from tests.storage.fs.rotating import RotatedPlace
-from tests.support.format_reader import FormatReader
+from tests.storage.fs.rotating import RotatedPlace, rotate
 from tests.support.inside import engine_of
 from tests.support.memory import folder_in_memory
-from tests.support.recover_script import recover
 
 States = list[dict[str, bytes]]
 
@@ -26,10 +24,6 @@ States = list[dict[str, bytes]]
 @pytest.fixture
 def place(tmp_path: Path) -> RotatedPlace:
     return RotatedPlace(tmp_path)
-
-
-async def rotate(store: Store) -> None:
-    await store.passwords.rotate_key(PASSWORD, [], drop_others=False)
 
 
 async def rotated(place: RotatedPlace) -> Store:
@@ -41,63 +35,6 @@ async def rotated(place: RotatedPlace) -> Store:
     await store.flush()
     await kill(store)
     return store
-
-
-async def all_read_it(place: RotatedPlace, tmp_path: Path) -> None:
-    """A check, two programs written from the page alone, and a reader."""
-    await place.is_whole()
-    reader = FormatReader(place.folder, PASSWORD)
-    script = recover.Store(place.folder, PASSWORD)
-    assert script.missing == []
-    for name, content in place.disks.items():
-        assert reader.content(name) == content
-        assert script.export(script.tree.disks()[name], tmp_path / "image") == []
-        assert (tmp_path / "image").read_bytes() == content
-        (tmp_path / "image").unlink()
-    store = await place.reader()
-    await place.holds(store)
-    await store.close()
-
-
-async def test_everything_reads_it_before_during_and_after(place: RotatedPlace, tmp_path: Path) -> None:
-    store = await place.make()
-    await kill(store)
-    await all_read_it(place, tmp_path)
-    store = await place.open()
-    old_keys = place.files()["keys/00000000000000000001.keys"]
-    await rotate(store)
-    await kill(store)
-    await all_read_it(place, tmp_path)
-
-    place.look_seconds = 1e9
-    store = await place.open()
-    status = store.status().rotation
-    assert status is not None
-    assert (status.key, status.older_keys) == (2, [1])
-    assert status.left_objects > 0
-    place.some(store)
-    await store.flush()
-    await kill(store)
-    assert place.of_key(1)
-    assert place.of_key(2)
-    await all_read_it(place, tmp_path)
-
-    place.look_seconds = 0.01
-    store = await place.open()
-    await place.until(lambda: place.is_rotated(store))
-    assert place.of_key(1) == []
-    assert sorted(name for name in place.files() if name.startswith("keys/")) == ["keys/00000000000000000003.keys"]
-    await place.holds(store)
-    place.some(store)
-    await store.close()
-    await all_read_it(place, tmp_path)
-
-    # Who puts the old object back, with the password of then, gets nothing.
-    for folder in ("keys", "spare"):
-        (place.folder / folder / "00000000000000000003.keys").unlink()
-    (place.folder / "keys/00000000000000000001.keys").write_bytes(old_keys)
-    with pytest.raises(Corrupt):
-        await place.open()
 
 
 async def test_the_objects_of_the_rotation_put_back_are_refused(place: RotatedPlace) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from storage.check.anatomy import anatomy
-from storage.errors import Fenced, Unavailable
+from storage.crypto.data_key import DataKey
+from storage.errors import Fenced, KeyChanged, Unavailable
 from storage.format.names import MANIFESTS, WRITERS, attached_name, sign_name, wal_name
 from storage.format.sign import Word
 from storage.fs.succession.evidence import OUTAGE_SECONDS
 from storage.fs.succession.signs_of_life import LEASE_SECONDS_MIN
 from storage.fs.succession.stored_attachments import StoredAttachments
+from storage.secret import Secret
 from tests.storage.fs.succession.pair import World, play
 
 SOON = 5.0
@@ -36,6 +38,22 @@ def test_a_writer_that_lives_is_left_alone_and_one_that_ended_is_not(world: Worl
         assert (await turn).why == "silent"
         assert LEASE_SECONDS_MIN - 1.0 <= world.loop.time() - began < SOON
         assert turn.result().tag is not None
+
+    play(world, scene())
+
+
+def test_one_that_has_another_data_key_is_left_alone_and_said(world: World) -> None:
+    """The key was rotated, and the writer started again. Who stands by with the older key can read nothing of it."""
+
+    async def scene() -> None:
+        await world.begin()
+        turn = world.wait()
+        await world.nobody_comes(turn, 5)
+        world.manifests = None
+        world.key = DataKey(world.key.store_id, Secret(bytes(range(32))), 2, (world.key,))
+        await world.commit(epoch=2, closed=False)
+        with pytest.raises(KeyChanged, match="changed since it was started; start it again"):
+            await turn
 
     play(world, scene())
 

@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 
 from storage.crypto import keys
+from storage.crypto.data_key import DataKey
 from storage.errors import AccessDenied, Corrupt, Fenced, RolledBack, StorageError
 from storage.format.names import MANIFESTS, SPARES, manifest_name, manifest_number, spare_manifest_name
 from storage.lsm.recovery.anchor import HostState
+from storage.secret import Secret
 from tests.storage.lsm.recovery.sample_store import COST, PASSWORD, SIZE, URL, Sample, make
-from tests.storage.lsm.worlds import World, durable, join, read
+from tests.storage.lsm.worlds import KEY, World, durable, join, read
 from tests.support.idle import idle
 from tests.support.waiting import until
 
 DATA = b"acknowledged" * 100
+
+NEWER_KEY = DataKey(KEY.store_id, Secret(bytes(32)), 2, (KEY,))
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +140,10 @@ async def test_a_deleted_take_over_manifest_is_put_back_before_anything_rests_on
     await world.crash(third)
 
 
-async def test_who_wins_a_number_that_was_won_before_leaves_the_copy_of_that_and_ends() -> None:
+@pytest.mark.parametrize("key", [KEY, NEWER_KEY])
+async def test_who_wins_a_number_that_was_won_before_leaves_the_copy_of_that_and_ends(key: DataKey) -> None:
     """The take-over manifest is deleted, and the stalled writer's PUT of its number lands: the copy, and the log that
-    was not flushed by who took over, are all that is left of him.
+    was not flushed by who took over, are all that is left of him. He may have a newer data key.
     """
     world = World()
     engine, layer = await world.start()
@@ -148,7 +153,7 @@ async def test_who_wins_a_number_that_was_won_before_leaves_the_copy_of_that_and
     flushing = asyncio.ensure_future(engine.flush_memtable())
     await held.someone_waits()
     world.store.holds.remove(held)
-    second = await world.open()
+    second = await world.open(key=key)
     number = second.manifests.number
     await second.copies.settled()
     await world.crash(second)
@@ -161,9 +166,9 @@ async def test_who_wins_a_number_that_was_won_before_leaves_the_copy_of_that_and
     assert world.store.objects[spare_manifest_name(number)] == copy
     assert world.store.names("wal/") == log
     with pytest.raises(Corrupt):
-        await world.open()
+        await world.open(key=key)
     del world.store.objects[manifest_name(number)]
-    third = await world.open()
+    third = await world.open(key=key)
     assert await read(third.layers[1], 0, len(DATA)) == DATA
     await world.crash(third)
 
