@@ -17,6 +17,7 @@ from tests.mutants.mutants_of_rotation import ROTATION
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
 from tests.mutants.mutants_of_stores import STORES
 from tests.mutants.mutants_of_succession import SUCCESSION
+from tests.mutants.mutants_of_trunks import TRUNKS
 
 MUTANTS = [
     *mutants(
@@ -230,8 +231,13 @@ MUTANTS = [
         ),
         ("changes: what is covered counts", "        own = found.mask & ~seen\n", "        own = found.mask\n"),
         (
+            "changes: what follows many pages is passed over",
+            "            end = min(end, (number << PAGE_SHIFT) * BLOCK_BYTES)\n            break",
+            "            break",
+        ),
+        (
             "changes: a part ends too late",
-            "            end = block * BLOCK_BYTES\n            break",
+            "            end = min(end, one_by_one[left] * BLOCK_BYTES)\n            break",
             "            break",
         ),
     ),
@@ -304,6 +310,7 @@ MUTANTS = [
     *MAINTENANCE,
     *OPENING,
     *SNAPSHOTS,
+    *TRUNKS,
     *STORES,
     *ROTATION,
     *SUCCESSION,

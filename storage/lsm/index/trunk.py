@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.errors import BrokenInvariant, NotFound
 from storage.format.trunks import TrunkRef
@@ -94,6 +95,16 @@ class Trunk:
         # Of each block the first, which is what the oldest of them keeps.
         _, first = np.unique(joined.at, return_index=True)
         return HeldRows(joined.where(first), of[first], tables)
+
+    def rows_shown(self, at: int, number: int, blocks: NDArray[np.integer]) -> PageRows:
+        """What the layer at position `at` shows of some blocks of a page, which ascend; the row of the newest patch is
+        of one table or another, and 0 for none all the same.
+        """
+        shown, held = self.flat.rows(number, blocks), self.rows_held(at, number).rows
+        _, here, there = np.intersect1d(shown.at, held.at, assume_unique=True, return_indices=True)
+        shown.location[here], shown.length[here] = held.location[there], held.length[there]
+        shown.tag[here], shown.head[here] = held.tag[there], held.head[there]
+        return shown
 
     def holder(self, at: int, block: int) -> AnyMap:
         """Where it stands what the layer at position `at` shows of a block."""

@@ -7,18 +7,24 @@ what was zeroed, also what was zeros before, and allocated or not; of what is in
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.format.blocks import FrameRef, runs
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
-from storage.lsm.index.page import PAGE_SHIFT
+from storage.lsm.index.page import PAGE_BLOCKS, PAGE_SHIFT
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Found
 from storage.lsm.index.trunk import Trunk
 from storage.lsm.memtable.memtable import LayerTable
 
 COMPARED_AT_ONCE = 128
-"""Blocks compared in one call: 3 ms, 12 with a hundred snapshots in between. The answer may be shorter than the
-question.
+"""Blocks with patches, or in memory, that are compared in one call: 2 ms, with a hundred snapshots in between 5. The
+answer may be shorter than the question.
 """
+
+PAGES_COMPARED_AT_ONCE = 4
+"""Pages of which all other blocks are: 2 ms each with a hundred snapshots."""
 
 Runs = list[tuple[int, bool]]
 """(bytes, whether they may differ), one after the other."""
@@ -37,32 +43,54 @@ def changed(trunk: Trunk, low: int, high: int, tables: Sequence[LayerTable], off
         if span.first <= last and span.end > first
     ]
     deltas = trunk.deltas[low:high]
-    for count, block in enumerate(_blocks(deltas, tables, first, last)):
-        if count == COMPARED_AT_ONCE:
-            end = block * BLOCK_BYTES
+    left = COMPARED_AT_ONCE
+    for count, (number, single) in enumerate(_pages(deltas, tables, first, last)):
+        if count == PAGES_COMPARED_AT_ONCE:
+            end = min(end, (number << PAGE_SHIFT) * BLOCK_BYTES)
             break
-        mask = _written(tables, block)
-        if any(delta.holds(block) for delta in deltas):
-            mask |= _differing(trunk.holder(low, block).find(block), trunk.holder(high, block).find(block))
-        start = block * BLOCK_BYTES
-        found += [(start + begin * SECTOR_BYTES, start + stop * SECTOR_BYTES) for begin, stop in runs(mask)]
+        whole, patched = _bases(trunk, low, high, number)
+        one_by_one = sorted(block for block in single.union(patched.tolist()) if first <= block <= last)
+        for block in one_by_one[:left]:
+            mask = _written(tables, block)
+            if any(delta.holds(block) for delta in deltas):
+                mask |= _differing(trunk.holder(low, block).find(block), trunk.holder(high, block).find(block))
+            start = block * BLOCK_BYTES
+            found += [(start + begin * SECTOR_BYTES, start + stop * SECTOR_BYTES) for begin, stop in runs(mask)]
+        found += [(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES) for block in whole.tolist()]
+        if len(one_by_one) > left:
+            end = min(end, one_by_one[left] * BLOCK_BYTES)
+            break
+        left -= len(one_by_one)
     return _runs(found, offset, end)
 
 
-def _blocks(deltas: Sequence[ReverseDelta], tables: Sequence[LayerTable], first: int, last: int) -> Iterator[int]:
-    """The blocks in [first, last] of which anything may differ, ascending."""
+def _pages(
+    deltas: Sequence[ReverseDelta], tables: Sequence[LayerTable], first: int, last: int
+) -> Iterator[tuple[int, set[int]]]:
+    """The pages on which any block in [first, last] may differ, ascending, and the blocks of each that memory has."""
     low, high = first >> PAGE_SHIFT, last >> PAGE_SHIFT
-    pages: dict[int, set[int]] = {}
+    written: dict[int, set[int]] = {}
     for table in tables:
         for block in table.blocks:
             if first <= block <= last:
-                pages.setdefault(block >> PAGE_SHIFT, set()).add(block)
-    for number in sorted({*pages, *(page for delta in deltas for page in delta.pages if low <= page <= high)}):
-        own = pages.get(number, set())
-        for delta in deltas:
-            if (page := delta.pages.get(number)) is not None:
-                own.update(number << PAGE_SHIFT | at for at in page.at)
-        yield from sorted(block for block in own if first <= block <= last)
+                written.setdefault(block >> PAGE_SHIFT, set()).add(block)
+    for number in sorted({*written, *(page for delta in deltas for page in delta.pages if low <= page <= high)}):
+        yield number, written.get(number, set())
+
+
+def _bases(trunk: Trunk, low: int, high: int, number: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The blocks of a page that both layers show without patches, and each another base; and those with patches, which
+    may differ. All that was replaced between both is looked at.
+    """
+    replaced = np.zeros(PAGE_BLOCKS, bool)
+    for delta in trunk.deltas[low:high]:
+        if number in delta.pages:
+            replaced[delta.pages[number].rows().at] = True
+    at = np.flatnonzero(replaced)
+    one, other = trunk.rows_shown(low, number, at), trunk.rows_shown(high, number, at)
+    patched = (one.head | other.head) != 0
+    blocks = at.astype(np.uint32) + np.uint32(number << PAGE_SHIFT)
+    return blocks[~patched & (one.location != other.location)], blocks[patched]
 
 
 def _written(tables: Sequence[LayerTable], block: int) -> int:

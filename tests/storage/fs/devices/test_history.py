@@ -7,7 +7,8 @@ import pytest
 from storage.errors import NotFound
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.fs.devices.device import Device
-from storage.lsm.read.changed import COMPARED_AT_ONCE
+from storage.lsm.index.page import PAGE_BLOCKS
+from storage.lsm.read.changed import COMPARED_AT_ONCE, PAGES_COMPARED_AT_ONCE
 from tests.storage.fs.places import Place
 from tests.storage.fs.snapshots.test_snapshots import SIZE, Disks
 from tests.support.examples import first_soon
@@ -123,6 +124,34 @@ async def test_of_many_blocks_it_is_said_in_parts(place: Place) -> None:
         assert said(device, "one") == want
         await disks.store.maintenance.flush()
     await disks.store.close()
+
+
+async def test_of_many_pages_too(place: Place) -> None:
+    store = await place.open(create=True)
+    page = PAGE_BLOCKS * BLOCK_BYTES
+    await store.create_device("a", 2 * PAGES_COMPARED_AT_ONCE * page)
+    device = store.device("a")
+    written = [number * page + BLOCK_BYTES for number in range(2 * PAGES_COMPARED_AT_ONCE)]
+    for offset in written:
+        device.write(offset, b"y" * BLOCK_BYTES)
+    await store.snapshots.create(["a"], "one")
+    for offset in (*written[::2], written[1]):
+        device.write(offset, b"x" * BLOCK_BYTES)
+    # Patches of the head alone, of both, and of the snapshot alone.
+    device.write(written[3] + SECTOR_BYTES, b"x" * SECTOR_BYTES)
+    await store.maintenance.flush()
+    await store.snapshots.create(["a"], "two")
+    device.write(written[3] + 2 * SECTOR_BYTES, b"x" * SECTOR_BYTES)
+    device.write(written[5], b"x" * BLOCK_BYTES)
+    await store.maintenance.flush()
+    sectors = [set(range(offset // SECTOR_BYTES, (offset + BLOCK_BYTES) // SECTOR_BYTES)) for offset in written]
+    third = written[3] // SECTOR_BYTES
+    assert said(device, "two") == sectors[5] | {third + 2}
+    assert said(store.device("a@two"), "one") == set().union(sectors[1], *sectors[::2]) | {third + 1}
+    assert said(device, "one") == set().union(sectors[1], sectors[5], *sectors[::2]) | {third + 1, third + 2}
+    first = device.history.since("one").extents(0, device.size)
+    assert sum(length for length, _ in first) == PAGES_COMPARED_AT_ONCE * page
+    await store.close()
 
 
 async def test_a_snapshot_that_is_gone_and_another_of_its_name(place: Place) -> None:

@@ -1,0 +1,94 @@
+"""Mistakes in the indexes of layers: what clones share, what snapshots keep, what changed between two."""
+
+from tests.mutants.mutant import mutants
+
+TRUNKS = [
+    *mutants(
+        "storage/lsm/index/lent_pages.py",
+        "tests/storage/lsm/index/test_clones_share.py",
+        ("clones: who takes a page over writes to it", "        self._lent.add(number)\n", ""),
+        ("clones: who gives a page away writes to it", "        other._lent.add(number)\n", ""),
+        ("clones: a page of a checkpoint is written to", "        self._shared |= {number} & other._shared\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/index/block_map.py",
+        "tests/storage/lsm/index/test_clones_share.py",
+        ("clones: patches that the head alone has stay in the table", "        self._have(table)\n", ""),
+        (
+            "clones: a page of holes stays",
+            "            del self.pages[number]\n\n    def rows",
+            "            pass\n\n    def rows",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/reverse_delta.py",
+        "tests/storage/lsm/index/test_reverse_delta.py",
+        ("snapshots: what is kept is kept once more", "            rows = rows.where(~own[rows.at])\n", ""),
+        (
+            "snapshots: many blocks are kept without their patches",
+            "patches, rows.head, blocks)",
+            "patches, rows.head * 0, blocks)",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/trunk.py",
+        "tests/storage/lsm/index/test_forest.py",
+        (
+            "snapshots: a clone gets what the newest of several kept",
+            "for delta in self.deltas[at:] if number in delta.pages",
+            "for delta in self.deltas[:at:-1] if number in delta.pages",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/page.py",
+        "tests/storage/lsm/index/test_reverse_delta.py",
+        ("snapshots: rows are not in the order of their blocks", "(own.tag, rows.tag))[order]", "(own.tag, rows.tag))"),
+    ),
+    *mutants(
+        "storage/lsm/read/changed.py",
+        "tests/storage/fs/devices/test_history.py",
+        ("changes: what has patches is passed over", "blocks[patched]\n", "blocks[:0]\n"),
+        (
+            "changes: patches of the newer layer alone count for nothing",
+            "(one.head | other.head) != 0",
+            "one.head != 0",
+        ),
+        (
+            "changes: only the oldest of several snapshots is looked at",
+            "for delta in trunk.deltas[low:high]:",
+            "for delta in trunk.deltas[low : low + 1]:",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/trunk.py",
+        "tests/storage/fs/devices/test_history.py",
+        (
+            "changes: a snapshot shows the bases of the head",
+            "        shown.location[here], shown.length[here] = held.location[there], held.length[there]\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/page.py",
+        "tests/storage/lsm/index/test_page.py",
+        (
+            "clones: pages that differ in patches are one",
+            "return (self.chains, self.location,",
+            "return (other.chains, self.location,",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/forest.py",
+        "tests/storage/lsm/index/test_clones_share.py",
+        (
+            "clones: a start gives each its own pages",
+            "        _share_pages(trunk.flat for trunk in self.trunks() if trunk.shares)\n",
+            "",
+        ),
+        (
+            "clones: each has its own pages",
+            "        _share_pages([*(other.flat for other in others[-COMPARED_MAX:]), flat])\n",
+            "",
+        ),
+    ),
+]
