@@ -202,7 +202,8 @@ class Happenings:
 
     def has_journal_of_last(self, writer: Writer, epoch: int) -> bool:
         """Whether all that the session before `epoch` answered must be found: its process had died on this writer's
-        host, with a journal that never lacked room, before this one began, and whoever tried in between died there too.
+        host, with a journal that never lacked room, before this one began, whoever tried in between died there too, and
+        nobody who tries still has that journal.
         """
         last = self.oracle.newest(below=epoch)
         takers = {taken: taker for _, taker, _, taken in self._heads() if last.epoch <= taken < epoch}
@@ -217,7 +218,8 @@ class Happenings:
             and not each.journal.damaged
             for each in had
         )
-        lasting = lasting and not last.closed and writer.journal is not None and not writer.journal.damaged
+        own = writer.journal
+        lasting = lasting and not last.closed and own is not None and not (own.damaged or own.withheld)
         self.seen["opened with the journal of the last one"] += lasting
         behind = any(disk.answered > disk.acked for disk in last.disks.values())
         self.seen["opened with what was answered and not flushed"] += lasting and behind

@@ -157,6 +157,8 @@ class SimFiles:
         """How often there was no room."""
         self.damaged = False
         """What this process took was not what was written."""
+        self.withheld = False
+        """Another living process had one that was to be taken, which it took for a take-over that came to nothing."""
         self._host = host
         self._process = process
         self._chance = chance
@@ -178,6 +180,7 @@ class SimFiles:
     def take(self, journal_id: bytes) -> bool:
         journal = self._host.journals.get(journal_id)
         if journal is None or (journal.held and journal.process.alive):
+            self.withheld = self.withheld or journal is not None
             return False
         if journal.torn is not None and not journal.process.alive and self._chance.random() < 0.5:
             number, data, at = journal.torn()
