@@ -26,9 +26,12 @@ def from_error(error: StorageError) -> Failure:
 def to_error(failure: Failure) -> StorageError:
     """The error to raise for what was sent; a kind this version does not know is a plain StorageError."""
     kind = getattr(errors, failure.kind, StorageError)
-    if kind is Corrupt:
-        return Corrupt(failure.object_name, failure.detail)
     if not (isinstance(kind, type) and issubclass(kind, StorageError)):
         kind = StorageError
+    if issubclass(kind, Corrupt):
+        # Of whatever kind of damage: its sentence says which.
+        damaged = Corrupt(failure.object_name, failure.detail)
+        damaged.args = (failure.message,)
+        return damaged
     error: StorageError = kind(failure.message)
     return error

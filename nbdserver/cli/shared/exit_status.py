@@ -32,6 +32,7 @@ STATUS_OF_KIND = {
     "AlreadyExists": EXISTS,
     "Conflict": CONFLICT,
     "Corrupt": DAMAGED,
+    "KeyChanged": DAMAGED,
     "RolledBack": DAMAGED,
     "Unavailable": 21,
     "Unreadable": 21,
