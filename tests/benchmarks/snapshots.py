@@ -28,7 +28,13 @@ from unittest import mock
 
 from nbdserver.admin.client import AdminClient, find_server
 from nbdserver.admin.operations import DeleteDevice
-from nbdserver.admin.snapshot_operations import CloneDevice, CreateSnapshot, DeleteSnapshot, ListSnapshots
+from nbdserver.admin.snapshot_operations import (
+    CloneDevice,
+    CreateSnapshot,
+    DeleteSnapshot,
+    ListSnapshots,
+    RollBackDevice,
+)
 from nbdserver.config import locate
 from tests.benchmarks.bench import GIB, MIB, TIB, Bench
 from tests.benchmarks.large_store import generate
@@ -41,8 +47,8 @@ READS = 400
 READ_ROUNDS = 3
 GROUP = 16
 TAKEN = 8
-PAUSE_SECONDS = 2.5
-"""Between two snapshots: the next one waits until the memtable flush of the last one has ended."""
+PAUSE_SECONDS = 6.0
+"""Between two snapshots: sooner, the next one waits until the memtable flush of the last one has ended."""
 REST_SECONDS = 120
 
 
@@ -240,17 +246,42 @@ def taken(server: Server, devices: list[str], name: str, count: int, *, pause: f
 
 
 def clones(server: Server, count: int) -> None:
-    before, took = resident_bytes(server.pid), []
+    before, took, first = resident_bytes(server.pid), [], []
     with asking(server) as admin:
         for number in range(count):
             began = time.monotonic()
             admin.perform(CloneDevice("disk", "s0", f"clone{number}"))
             took.append(time.monotonic() - began)
+            if number < TAKEN:
+                first.append(first_read(server, f"clone{number}"))
     grown = resident_bytes(server.pid) - before
-    print(f"{count} clones: {statistics.median(took) * 1e3:.0f} ms each, {grown / 1e6:+.1f} MB of memory", flush=True)
+    print(
+        f"{count} clones of the oldest: {statistics.median(took) * 1e3:.0f} ms each, {grown / 1e6:+.1f} MB of memory; "
+        f"connecting and the first read {statistics.median(first) * 1e3:.0f} ms, longest {max(first) * 1e3:.0f} ms",
+        flush=True,
+    )
     with asking(server) as admin:
         for number in range(count):
             admin.perform(DeleteDevice(f"clone{number}"))
+        began = time.monotonic()
+        admin.perform(ListSnapshots(None))
+        listed = time.monotonic() - began
+        began = time.monotonic()
+        admin.perform(RollBackDevice("disk", "s0", keep=True))
+        took_back = time.monotonic() - began
+    print(
+        f"a list of all snapshots {listed * 1e3:.0f} ms; rolled back to the oldest in {took_back * 1e3:.0f} ms, "
+        f"connecting and the first read {first_read(server, 'disk') * 1e3:.0f} ms",
+        flush=True,
+    )
+
+
+def first_read(server: Server, export: str) -> float:
+    """Seconds from nothing to the first bytes of what was never read."""
+    began = time.monotonic()
+    with server.connect(export) as client:
+        client.read(0, 4096)
+    return time.monotonic() - began
 
 
 def delete_all(server: Server, chance: random.Random) -> None:
