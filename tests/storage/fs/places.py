@@ -3,17 +3,19 @@
 `contents` reads a device whole, and `kill` ends a store as a crash would.
 """
 
+import asyncio
+import threading
 from pathlib import Path
 
 from storage.crypto.keyslots import Cost
-from storage.env import RealEnv
+from storage.env import STORE_THREADS, RealEnv
 from storage.errors import Closed
 from storage.fs.devices.device import Device
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.options import EngineOptions
-from tests.support.inside import engine_of
+from tests.support.inside import engine_of, env_of
 
 MIB = 1024 * 1024
 PASSWORD = b"a password"
@@ -56,6 +58,8 @@ async def nothing(_: Device) -> None:
 
 
 async def kill(store: Store) -> None:
-    """As kill -9 does, except that this process lives on."""
+    """As kill -9 does, except that this process lives on, and that what was on its way to the store has landed."""
     engine_of(store).fail(Closed("killed by the test"))
     await store.close()
+    everybody = threading.Barrier(STORE_THREADS)
+    await asyncio.gather(*(env_of(store).run("store", everybody.wait) for _ in range(STORE_THREADS)))

@@ -83,12 +83,15 @@ class RotatedPlace(Place):
         return store.status().rotation is None
 
     async def is_whole(self) -> None:
-        """A check of the store at rest, all data read, finds nothing."""
+        """A check of the store at rest, all data read, finds nothing, but that a crash kept the newest manifest or the
+        keys from being copied.
+        """
         check, progress = CheckOptions(read_data=True, rate=0), CheckProgress()
         report = await check_store(
             str(self.folder), PASSWORD, env=self.env, check=check, progress=progress, options=self.options
         )
-        assert report.findings == []
+        no_copy = ("has no copy", "it is missing: without it damage to keys/")
+        assert [each for each in report.findings if not any(words in each.sentence for words in no_copy)] == []
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for it, with a limit."""
