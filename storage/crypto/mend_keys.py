@@ -18,10 +18,11 @@ from storage.objects.base import ObjectStore
 _log = logging.getLogger("nbdserver")
 
 
-async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) -> int:
-    """Have the keys in force twice; their number. Conflict: somebody changes passwords, or both are sound and
-    differ. Corrupt: neither is sound. StorageError: it is not done. What was damaged, and is not now, is logged. What
-    holds another data key than this one is never taken for damaged.
+async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) -> int | None:
+    """Have the keys in force twice; their number. None: they say that they hold a newer data key, and nobody who has
+    this one can tell whether that is so. Conflict: somebody changes passwords, or both are sound and differ. Corrupt:
+    neither is sound, or older ones were put back. StorageError: it is not done. What was damaged, and is not now, is
+    logged. What holds another data key than this one is never deleted as damaged.
 
     A crash between two requests leaves what there was, or two numbers of which the higher one counts, as a change of
     passwords does.
@@ -45,9 +46,9 @@ async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) 
         copied = await write_next(store, number, encode(data_key, number, content.slots, memory_kib_min, content.ring))
         await delete_older(store, number)
     else:
-        return await _of_another_key(
-            store, number, *(raw if raw is None or is_anothers(raw, number) else b"" for raw in found)
-        )
+        is_newer = partial(_is_of_newer_key, data_key=data_key, memory_kib_min=memory_kib_min)
+        await _of_newer_key(store, number, *(raw if raw is None or is_newer(raw, number) else b"" for raw in found))
+        return None
     if not copied:
         raise Unfinished(f"{keys_name(number)} has no copy yet: spare_copy_failed in the log says why")
     for name, raw, sound in zip(names, found, (own, copy), strict=True):
@@ -56,17 +57,17 @@ async def mend_keys(store: ObjectStore, data_key: DataKey, memory_kib_min: int) 
     return number
 
 
-async def _of_another_key(store: ObjectStore, number: int, own: bytes | None, copy: bytes | None) -> int:
+async def _of_newer_key(store: ObjectStore, number: int, own: bytes | None, copy: bytes | None) -> None:
     """The data key was rotated under this process, which cannot tell whether they are sound: what is undamaged (nothing
     in `own` and `copy` is what is not) is there twice with its own bytes, as which it takes nothing from anybody. Else
-    all would hang on one object until the next start. Corrupt: they are of no key.
+    all would hang on one object until the next start. Corrupt: they are of no key, or of one from before this one.
     """
     names = keys_name(number), spare_keys_name(number)
     if not own and not copy:
         raise Corrupt(
             names[0],
-            f"its copy {names[1]} is too: put either back from a copy of the store before this "
-            "server ends, since only its memory has the data key",
+            f"its copy {names[1]} is too, or both are from before the data key was rotated: put the newest one back "
+            "from a copy of the store before this server ends, since only its memory has the data key",
         )
     if own and copy is None:
         if not await copy_keys(store, number, own):
@@ -77,7 +78,6 @@ async def _of_another_key(store: ObjectStore, number: int, own: bytes | None, co
         raise Unfinished(
             f"{names[1] if own else names[0]} is damaged: a server with the newest data key mends it; start again"
         )
-    return number
 
 
 async def _read(store: ObjectStore, name: str) -> bytes | None:
@@ -102,5 +102,15 @@ def _is_of_another_key(raw: bytes, number: int, data_key: DataKey, memory_kib_mi
     """Whether it is undamaged and says that it holds another data key: one from before a rotation, or behind it."""
     try:
         return decode(raw, number, memory_kib_min).key_id != data_key.key_id
+    except (Corrupt, Unsupported):
+        return False
+
+
+def _is_of_newer_key(raw: bytes, number: int, data_key: DataKey, memory_kib_min: int) -> bool:
+    """Whether it is undamaged and says that the data key was rotated since this one was opened. It never becomes an
+    older one again: that is an object which somebody put back.
+    """
+    try:
+        return decode(raw, number, memory_kib_min).key_id > data_key.key_id
     except (Corrupt, Unsupported):
         return False

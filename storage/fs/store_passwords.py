@@ -82,8 +82,9 @@ class StorePasswords:
                 pause = MEND_PAUSE_SECONDS
             else:
                 self.failing = None
-                # What a change of passwords noted meanwhile is newer.
-                self._engine.keys_are(number)
+                if number is not None:
+                    # What nobody vouches for must not come to the manifest, which refuses all lower numbers.
+                    self._engine.keys_are(number)
                 pause = VERIFY_KEYS_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -175,6 +175,16 @@ ROTATION = [
             "    if own and copy is None:\n",
             "    if False:\n",
         ),
+        (
+            "rotation: keys from before it that were put back are taken for newer ones",
+            ".key_id > data_key.key_id",
+            ".key_id != data_key.key_id",
+        ),
+        (
+            "rotation: a number of keys that nobody vouches for comes to the manifest",
+            "        return None\n    if not copied:\n",
+            "        return number\n    if not copied:\n",
+        ),
     ),
     *mutants(
         "storage/lsm/recovery/take_over.py",

@@ -10,6 +10,7 @@ from storage.crypto.cipher import AuthenticationError, UnknownKey
 from storage.crypto.data_key import DataKey, OlderKey, pack_ring, seal_older, unpack_ring, with_ring
 from storage.crypto.key_rotation import retire, rotate, show_key
 from storage.crypto.keys import keys_name
+from storage.crypto.keyslots import encode
 from storage.crypto.mend_keys import mend_keys
 from storage.crypto.spare_keys import spare_keys_name
 from storage.env import RealEnv
@@ -202,10 +203,10 @@ async def test_a_writer_that_has_the_older_key_sees_to_the_copy_of_the_new_one(
     await rotate(store, OLD, [], env, CHEAP)
     raw = await store.get(keys_name(2))
     await alone(store)
-    assert await mend_keys(store, first, CHEAP.memory_kib_min) == 2
+    assert await mend_keys(store, first, CHEAP.memory_kib_min) is None, "who has the older key cannot vouch for it"
     assert await store.get(spare_keys_name(2)) == raw
     await store.delete([keys_name(2)])
-    assert await mend_keys(store, first, CHEAP.memory_kib_min) == 2
+    assert await mend_keys(store, first, CHEAP.memory_kib_min) is None, "who has the older key cannot vouch for it"
     assert await store.get(keys_name(2)) == raw
     # What is damaged, only who has the new key can leave behind.
     await store.put(spare_keys_name(2), b"damaged")
@@ -227,7 +228,9 @@ async def test_of_the_keys_of_a_rotation_either_may_be_damaged(
     await store.put(name(2), b"damaged")
     newest, number = await keys.load(store, OLD, env, CHEAP)
     assert (number, newest.older[0].key) == (2, first.key)
-    number = await mend_keys(store, newest, CHEAP.memory_kib_min)
+    mended = await mend_keys(store, newest, CHEAP.memory_kib_min)
+    assert mended is not None
+    number = mended
     assert (await keys.load(store, OLD, env, CHEAP))[0] == newest, "with its ring"
     assert await store.get(keys_name(number)) == await store.get(spare_keys_name(number))
     await store.put(name(number), b"damaged")
@@ -258,3 +261,33 @@ async def test_keys_of_two_data_keys_under_one_number_both_stay(env: RealEnv, me
     with suppress(Conflict):
         await mend_keys(store, first if mender == "older" else newest, CHEAP.memory_kib_min)
     assert {info.name: await store.get(info.name) for info in await store.list("")} == found
+
+
+@pytest.mark.parametrize("of_either", [True, False])
+async def test_keys_from_before_a_rotation_that_were_put_back_are_no_keys_of_a_server_that_has_the_newer_one(
+    store: MemoryStore, env: RealEnv, of_either: bool
+) -> None:
+    """Only its memory has the data key then, and somebody has to be told before it ends."""
+    await keys.create(store, OLD, env, CHEAP)
+    before = {info.name: await store.get(info.name) for info in await store.list("")}
+    await rotate(store, OLD, [], env, CHEAP)
+    newest, _ = await keys.load(store, OLD, env, CHEAP)
+    assert await retire(store, newest, CHEAP) == 3
+    await store.delete([info.name for info in await store.list("")])
+    for name in before if of_either else [FIRST]:
+        await store.create(name, before[name])
+    with pytest.raises(Corrupt, match="from before the data key was rotated: put the newest one back"):
+        await mend_keys(store, newest, CHEAP.memory_kib_min)
+    assert (await store.get(FIRST)) == before[FIRST]
+
+
+async def test_a_number_that_nobody_vouches_for_is_not_taken_for_that_of_the_keys(
+    store: MemoryStore, env: RealEnv
+) -> None:
+    """Whoever can write to the bucket can make an object of a newer data key, but not its seal."""
+    first = await keys.create(store, OLD, env, CHEAP)
+    slots = (await keys.newest_object(store, CHEAP)).slots
+    stranger = DataKey(first.store_id, Secret(bytes(32)), 3)
+    await store.create(keys_name(99), encode(stranger, 99, slots, CHEAP.memory_kib_min))
+    assert await mend_keys(store, first, CHEAP.memory_kib_min) is None
+    assert FIRST in await names(store)

@@ -196,6 +196,7 @@ async def test_keys_without_a_copy_are_not_mended(env: RealEnv, *, damaged: bool
     with pytest.raises(StorageError, match="has no copy"):
         await mend_keys(store, made, FLOOR)
     number = await mend_keys(store, made, FLOOR)
+    assert number is not None
     assert await store.get(keys_name(number)) == await store.get(spare_keys_name(number))
 
 
@@ -220,5 +221,6 @@ async def test_a_crash_while_they_are_mended_leaves_them_to_be_mended(
         store.traps.clear()
         assert (await load(store, OLD, env, CHEAP))[0] == made
         number = await mend_keys(store, made, FLOOR)
+        assert number is not None
         assert await store.get(keys_name(number)) == await store.get(spare_keys_name(number))
         assert (await load(store, OLD, env, CHEAP))[0] == made
