@@ -132,8 +132,7 @@ class FolderFiles:
             os.close(descriptor)
             return False
         self._path, self._lock = path, descriptor
-        for spare in path.glob("*.spare"):
-            spare.unlink()
+        _remove_spares(path)
         return True
 
     def _is_ours(self, raw: bytes) -> bool:
@@ -257,6 +256,7 @@ class FolderFiles:
                 descriptor = open_own(path / _HEAD_NAME, os.O_RDONLY)
                 if not _lock(descriptor):
                     continue
+                _remove_spares(path)
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
                 found = str(aside)
@@ -298,6 +298,12 @@ def lies_in_memory(folder: Path) -> bool:
 def boot() -> str:
     """What tells one life of this machine from another."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _remove_spares(path: Path) -> None:
+    """Of a journal whose process is gone: they are of no use to another one, and may be most of its memory."""
+    for spare in path.glob("*.spare"):
+        spare.unlink(missing_ok=True)
 
 
 def _lock(descriptor: int) -> bool:

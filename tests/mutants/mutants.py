@@ -111,6 +111,7 @@ MUTANTS = [
         ("journal: all memory is given back at once", "min(self._untaken, TRIMMED_MAX)", "self._untaken"),
         ("journal: none is kept for the next write", ", min(count, SPARES_KEPT)))", ", 0))"),
         ("journal: what others left takes room for ever", 'path.glob("*.spare")', 'path.glob("*.spares")'),
+        ("journal: spares are set aside", "                _remove_spares(path)\n", ""),
         (
             "journal: memory that is not there ends the process",
             "os.posix_fallocate(descriptor, 0, size)",

@@ -233,3 +233,16 @@ def test_a_disk_is_no_memory(memory: Path) -> None:
         with pytest.raises(Invalid, match="tmpfs"):
             FolderFiles(Path(folder) / "journal", URL)
     assert lies_in_memory(memory)
+
+
+def test_memory_that_is_kept_for_others_is_not_set_aside(memory: Path) -> None:
+    left, mine = FolderFiles(memory, URL), FolderFiles(memory, URL)
+    left.begin(ID)
+    for number in (1, 2, 3):
+        left.map(number, 100)
+    left.remove(2)
+    left.leave()
+    mine.begin(OTHER)
+    where = mine.set_aside()
+    assert where is not None
+    assert sorted(path.name for path in Path(where).iterdir()) == [f"{1:020}.segment", f"{3:020}.segment", "head"]
