@@ -85,6 +85,8 @@ class FollowedView:
         """What somebody has deleted of what says that it is the newest, as a sentence; else nothing."""
         name, copy = (of(self._engine.manifests.number) for of in (manifest_name, spare_manifest_name))
         match self._look:
+            case NewestLook(is_newest=False):
+                return ""  # its writer deletes what it replaced
             case NewestLook(deleted=True, copy_deleted=True):
                 return (
                     f"{name} and its copy are gone: what is shown is right, and a server that opens the store now "

@@ -76,6 +76,11 @@ OPENING = [
             "            missing=self._views[-1].missing,\n",
             '            missing="",\n',
         ),
+        (
+            "following: what was replaced is said to be gone",
+            "NewestLook(is_newest=False):",
+            "NewestLook(is_newest=None):",
+        ),
     ),
     *mutants(
         "storage/lsm/manifest/read_manifest.py",

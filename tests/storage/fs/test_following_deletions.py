@@ -111,3 +111,27 @@ async def test_without_its_copy_too_nothing_older_is_shown(place: Place, refusal
         assert await contents(follower.newest.device("a"), len(NEW), len(DATA)) == DATA
         await until(lambda: said(follower) == [])
     await store.close()
+
+
+async def test_what_a_writer_replaced_is_not_said_to_be_deleted(place: Place) -> None:
+    """A newer view may take long to load, and is not loaded at all while clients hold too many older ones."""
+    store = await written(place)
+    await flushed(store, DATA)
+    reader = await place.reader()
+    view = FollowedView(reader, engine_of(reader))
+    objects = RetryingStore(LocalStore(place.folder, place.env), place.env, 5.0)
+    for name in names(store):
+        (place.folder / name).rename(place.folder / f"{name}.away")
+    assert await view.is_newest(objects)
+    assert "before anything writes to it" in view.missing
+    for name in names(store):
+        (place.folder / f"{name}.away").rename(place.folder / name)
+    replaced = names(store)
+    await flushed(store, NEW)
+    for name in replaced:  # as its writer does, a few manifests later
+        (place.folder / name).unlink(missing_ok=True)
+    assert not await view.is_newest(objects)
+    assert view.missing == ""
+    await objects.close()
+    await reader.close()
+    await store.close()
