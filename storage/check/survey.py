@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage.bucket.create_once import pauses
+from storage.cancel import when_ended
 from storage.check.analysis import Analysis
 from storage.check.chains import check_fences, check_manifests, read_log
 from storage.check.copies import check_copies
@@ -310,22 +311,21 @@ class _Survey:
             found.complete = False
 
     async def _analyse(self) -> None:
-        moment = self.subject.moment
+        moment, run = self.subject.moment, self.subject.env.run
         listed, wrong = self.listed_ids, self.wrong_size
         analysis = Analysis(numbers=self.numbers, indexes=self.indexes, listed=listed, wrong_size=wrong)
-        await self.subject.env.run("store", analysis.begin)
+        await run("store", analysis.begin)
         if moment is None:
             self._tell_unknown()
         maps, trunks = self.found.forest.maps(), self.found.forest.refs()
         rebuilt = {layer: part.freeze() for layer, part in maps.items()}
-        held = trunks if moment is None else moment.trunks
-        for layers in [ref.layers for ref in held]:
+        for layers in [ref.layers for ref in (trunks if moment is None else moment.trunks)]:
             for at, layer in enumerate(layers):
                 if layer in self.dropped:
                     continue  # after the moment at which memory was looked at
                 memory = None if moment is None else [moment.frozen[newer] for newer in layers[at:]]
                 again = _from(rebuilt, trunks, layer)
-                await self.subject.env.run("store", analysis.layer, layer, again, memory, self.found.complete)
+                await when_ended(run("store", analysis.layer, layer, again, memory, self.found.complete))
         analysis.tell(self.findings)
 
     def _tell_unknown(self) -> None:

@@ -6,6 +6,21 @@ COMPACTION = "tests/storage/lsm/compaction/"
 
 MAINTENANCE = [
     *mutants(
+        "storage/cancel.py",
+        f"{COMPACTION}test_given_up.py",
+        ("threads: who gives up does not wait for them", "            gave_up = error\n", "            raise\n"),
+        ("threads: who gives up is told of no end", "        raise gave_up\n", "        pass\n"),
+    ),
+    *mutants(
+        "storage/check/survey.py",
+        f"{COMPACTION}test_given_up.py",
+        (
+            "check: what a thread looks at changes",
+            'await when_ended(run("store", analysis.layer, layer, again, memory, self.found.complete))',
+            'await run("store", analysis.layer, layer, again, memory, self.found.complete)',
+        ),
+    ),
+    *mutants(
         "storage/lsm/compaction/plan.py",
         f"{COMPACTION}test_plan.py {COMPACTION}test_plan_rest.py {COMPACTION}test_jobs_end.py",
         (

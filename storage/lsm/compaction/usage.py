@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from storage.cancel import when_ended
 from storage.env import Env
 from storage.format.blocks import HOLE
 from storage.format.envelope import HEADER_BYTES
@@ -120,7 +121,7 @@ class Meter:
         if maps:
             frozen = [part.freeze() for part in maps]
             try:
-                live += await self._env.run("codec", bytes_once, frozen)
+                live += await when_ended(self._env.run("codec", bytes_once, frozen))
             finally:
                 for part in maps:
                     part.thaw()
@@ -131,7 +132,7 @@ class Meter:
         maps, trunks = self._layers.forest.maps(), self._layers.forest.refs()
         frozen = {layer: part.freeze() for layer, part in maps.items()}
         try:
-            return await self._env.run("codec", exclusive_bytes, frozen, trunks)
+            return await when_ended(self._env.run("codec", exclusive_bytes, frozen, trunks))
         finally:
             for part in maps.values():
                 part.thaw()

@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.cancel import when_ended
 from storage.format.blocks import SstRef
 from storage.format.checkpoint import CheckpointBuilder
 from storage.format.manifest import Manifest, checkpointed
@@ -42,8 +43,8 @@ async def write_checkpoint(context: JobContext) -> None:
         numbers = context.sst_numbers.numbers(ssts.ids)
         builder = context.ssts.checkpoint_builder()
         sealed = partial(_build, builder, frozen, trunks, ssts=ssts, numbers=numbers, sequence=sequence)
-        ref, content = await context.ssts.encode(
-            partial(sealed, rows_per_part=context.options.maintenance.rows_per_part)
+        ref, content = await when_ended(
+            context.ssts.encode(partial(sealed, rows_per_part=context.options.maintenance.rows_per_part))
         )
     finally:
         for index in indexes.values():
