@@ -71,6 +71,7 @@ from storage.errors import (
     NotFound,
     StorageError,
     Unavailable,
+    Unsupported,
     WrongPassword,
 )
 from storage.objects.base import ObjectStore
@@ -90,6 +91,7 @@ __all__ = [
     "new_slot",
     "newest_object",
     "older",
+    "replaced",
     "unlock_newest",
     "write_next",
 ]
@@ -178,6 +180,17 @@ async def older(store: ObjectStore, number: int) -> list[str]:
     """
     old = [keys_name(n) for n in await _objects(store) if n < number]
     return old + [spare_keys_name(n) for n in await copies(store) if n < number]
+
+
+async def replaced(store: ObjectStore, data_key: DataKey, number: int, cost: Cost) -> list[str]:
+    """`older`, if whoever made keys object `number` had this data key. What nobody vouches for takes the place of
+    nothing: a number alone could be anybody's, and what it is above may be all that opens the store.
+    """
+    names = await older(store, number)
+    with suppress(NotFound, Corrupt, Unsupported):
+        if names and seal_fits(await read_either(store, number, cost.memory_kib_min), data_key):
+            return names
+    return []
 
 
 async def delete_older(store: ObjectStore, number: int) -> None:

@@ -128,7 +128,7 @@ async def _open(location: str, password: bytes | bytearray, env: Env, options: S
         key, number, created = await to_unlock(opening, password, env, host, accept_rollback=terms.accept_rollback)
         old_keys: list[str] = []
         if not terms.read_only:
-            older = asyncio.ensure_future(keys.older(opening, number))
+            older = asyncio.ensure_future(keys.replaced(opening, key, number, options.cost))
 
         async def prepare() -> None:
             """The store is whole, and nothing was written to it yet."""

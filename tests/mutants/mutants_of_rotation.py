@@ -153,6 +153,15 @@ ROTATION = [
         ),
     ),
     *mutants(
+        "storage/crypto/keys.py",
+        KEYS,
+        (
+            "rotation: a number of keys that nobody vouches for takes the place of those that open the store",
+            "        if names and seal_fits(await read_either(store, number, cost.memory_kib_min), data_key):\n",
+            "        if names:\n",
+        ),
+    ),
+    *mutants(
         "storage/crypto/mend_keys.py",
         KEYS,
         (

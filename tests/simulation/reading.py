@@ -58,7 +58,7 @@ async def open_engine(
     key, number, old_keys = KEY, 1, list[str]()
     if profile.rotations:
         key, number = await keys.load(opening, PASSWORD, env, COST)
-        old_keys = [] if read_only else await keys.older(opening, number)
+        old_keys = [] if read_only else await keys.replaced(opening, key, number, COST)
     tree = Tree()
     engine = await Engine.open(
         store=patient,

@@ -290,4 +290,5 @@ async def test_a_number_that_nobody_vouches_for_is_not_taken_for_that_of_the_key
     stranger = DataKey(first.store_id, Secret(bytes(32)), 3)
     await store.create(keys_name(99), encode(stranger, 99, slots, CHEAP.memory_kib_min))
     assert await mend_keys(store, first, CHEAP.memory_kib_min) is None
-    assert FIRST in await names(store)
+    assert await keys.older(store, 99) == [FIRST, spare_keys_name(1)]
+    assert await keys.replaced(store, first, 99, CHEAP) == []

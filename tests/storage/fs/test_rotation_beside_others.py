@@ -68,6 +68,22 @@ async def test_a_key_drawn_between_the_read_ahead_and_the_take_over_is_taken_at_
     assert place.files() == files
 
 
+async def test_a_number_of_keys_that_nobody_vouches_for_takes_the_place_of_none(place: RotatedPlace) -> None:
+    """Somebody who can create objects, and has no key, makes one of a higher number while a server is started again."""
+    store = await place.make()
+    early = EarlyUnlock(str(place.folder), PASSWORD, OPEN_SECONDS, COST)
+    await early.result()
+    await store.close()
+    sound = place.files()
+    (place.folder / keys.keys_name(99)).write_bytes(b"anything")
+    options = replace(place.options, unlocked=UnlockedBefore(str(place.folder), early, OPEN_SECONDS))
+    store = await open_store(str(place.folder), PASSWORD, env=place.env, options=options)
+    place.some(store)
+    await store.close()
+    found = place.files()
+    assert found[keys.keys_name(1)] == sound[keys.keys_name(1)]
+
+
 async def test_what_was_read_ahead_under_both_keys_is_gone_on_with(place: RotatedPlace) -> None:
     """A restart in the midst of a rotation; and one during which it ends."""
     store = await place.make()
