@@ -1,5 +1,6 @@
 """The trunks of layers beside the simplest thing that could be right: of each layer a dictionary, copied as a whole."""
 
+from itertools import takewhile
 from typing import Any
 
 from hypothesis import settings
@@ -89,8 +90,12 @@ class Forests(RuleBasedStateMachine):
         self.truth[layer] = {}
         self.own[layer] = set()
 
-    @rule(data=st.data(), kind=kinds, block=blocks, mask=masks)
-    def write(self, data: st.DataObject, kind: str, block: int, mask: int) -> None:
+    @rule(data=st.data(), several=st.lists(st.tuples(kinds, blocks, masks), min_size=1, max_size=8))
+    def write(self, data: st.DataObject, several: list[tuple[str, int, int]]) -> None:
+        for kind, block, mask in several:
+            self.write_one(data, kind, block, mask)
+
+    def write_one(self, data: st.DataObject, kind: str, block: int, mask: int) -> None:
         layer = data.draw(st.sampled_from(sorted({trunk[-1] for trunk in self.trunks} | self.late.keys())))
         trunk = next(trunk for trunk in self.trunks if layer in trunk)
         writing = self.forest.writing(layer)
@@ -203,14 +208,23 @@ class Forests(RuleBasedStateMachine):
         for content in self.truth.values():
             content.update({at: new for at, place in content.items() if place == old})
 
-    @rule(data=st.data(), block=blocks)
-    def consolidate(self, data: st.DataObject, block: int) -> None:
-        head = data.draw(st.sampled_from(sorted(trunk[-1] for trunk in self.trunks)))
+    def patched(self) -> list[tuple[int, int]]:
+        return [
+            (head, block) for head, flat in self.forest.heads().items() for block in BLOCKS if flat.is_patched(block)
+        ]
+
+    @precondition(lambda self: bool(self.patched()))
+    @rule(data=st.data())
+    def consolidate(self, data: st.DataObject) -> None:
+        head, block = data.draw(st.sampled_from(self.patched()))
         flat, place = self.forest.heads()[head], self.place()
-        chain = list(flat.find(block))
-        if len(chain) > 1 and flat.rebase(block, chain, location=place, length=1, tag=place):
-            self.put(self.truth[head], {(block, sector) for sector in SECTORS}, place)
-            self.own[head] |= {(block, sector) for sector in SECTORS}
+        chain = flat.take(block)
+        assert flat.rebase(block, chain, location=place, length=1, tag=place)
+        # Zeros that were newer than all frames stay above it.
+        above = list(takewhile(lambda found: isinstance(found.content, int), chain[:-1]))
+        left = {sector for sector in SECTORS if not any(holds(found.mask, sector) for found in above)}
+        self.put(self.truth[head], {(block, sector) for sector in left}, place)
+        self.own[head] |= {(block, sector) for sector in SECTORS}
 
     @rule(data=st.data(), block=blocks)
     def compare(self, data: st.DataObject, block: int) -> None:
