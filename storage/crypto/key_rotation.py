@@ -120,6 +120,6 @@ async def retire(store: ObjectStore, newest: DataKey, cost: Cost) -> int | None:
 
 async def _slot_of(slots: Sequence[Slot], data_key: DataKey, password: Password, env: Env) -> Slot | None:
     for slot in slots:
-        if await env.run("codec", open_slot, slot, data_key.store_id, password) is not None:
+        if await env.run("codec", open_slot, slot, data_key.store_id, password, data_key.key_id) is not None:
             return slot
     return None

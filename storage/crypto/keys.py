@@ -93,6 +93,7 @@ __all__ = [
     "older",
     "replaced",
     "unlock_newest",
+    "vouched_number",
     "write_next",
 ]
 
@@ -191,6 +192,18 @@ async def replaced(store: ObjectStore, data_key: DataKey, number: int, cost: Cos
         if names and seal_fits(await read_either(store, number, cost.memory_kib_min), data_key):
             return names
     return []
+
+
+async def vouched_number(store: ObjectStore, data_key: DataKey, number: int) -> int:
+    """The number of the keys in force, which was `number` before: a higher one counts if whoever made it had this data
+    key. After a rotation nobody here can say so of the newest, and the manifest does. NotFound: there is none.
+    """
+    newest = await newest_number(store)
+    if newest > number:
+        with suppress(NotFound, Corrupt, Unsupported):
+            if seal_fits(await read_either(store, newest, memory_kib_min=0), data_key):
+                return newest
+    return number
 
 
 async def delete_older(store: ObjectStore, number: int) -> None:

@@ -23,7 +23,7 @@ async def refuse_known(data_key: DataKey, slots: Iterable[Slot], new: Password, 
     is removed.
     """
     for slot in slots:
-        if await env.run("codec", open_slot, slot, data_key.store_id, new) is not None:
+        if await env.run("codec", open_slot, slot, data_key.store_id, new, data_key.key_id) is not None:
             label = label_of(slot, data_key)
             raise AlreadyExists(f"this password opens the store already, as {label!r}: take another")
 

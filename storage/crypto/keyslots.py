@@ -104,10 +104,12 @@ class Slot:
     wrapped: bytes
     sealed_label: bytes
 
-    def associated(self, store_id: bytes) -> bytes:
-        """What the sealed data key is bound to: every clear field but the check value, compared by itself."""
+    def associated(self, store_id: bytes, key_id: int) -> bytes:
+        """What the sealed data key is bound to: every clear field but the check value, compared by itself; and the id
+        of that key where there were others, so that whoever has an older key cannot give it a newer one's name.
+        """
         cost = self.cost
-        return _SLOT_ASSOCIATED.pack(
+        clear = _SLOT_ASSOCIATED.pack(
             _DOMAIN,
             KEYS_VERSION,
             store_id,
@@ -119,6 +121,7 @@ class Slot:
             self.salt,
             self.created,
         )
+        return clear if key_id == FIRST_KEY_ID else clear + bytes([key_id])
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ def seal_slot(
         raise Invalid(refusal)
     check, wrap = _stretch(password, salt, cost)
     slot = Slot(number, cost, salt, created, check, wrapped=b"", sealed_label=b"")
-    associated = slot.associated(data_key.store_id)
+    associated = slot.associated(data_key.store_id, data_key.key_id)
     sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(bytes(data_key.key), associated, nonce, bytes(wrap))
     # The nonce serves twice, under two keys.
     padded = label.encode().ljust(LABEL_BYTES_MAX, b"\0")
@@ -169,7 +172,7 @@ def seal_slot(
 def label_of(slot: Slot, data_key: DataKey) -> str:
     """What people call a slot. AuthenticationError: somebody changed it."""
     nonce, sealed = slot.sealed_label[:NONCE_BYTES], slot.sealed_label[NONCE_BYTES:]
-    associated = slot.associated(data_key.store_id)
+    associated = slot.associated(data_key.store_id, data_key.key_id)
     try:
         padded = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, associated, nonce, _label_key(data_key))
     except CryptoError:
@@ -181,7 +184,7 @@ def _label_key(data_key: DataKey) -> bytes:
     return bytes(data_key.purpose("labels"))
 
 
-def open_slot(slot: Slot, store_id: bytes, password: Password, key_id: int = FIRST_KEY_ID) -> DataKey | None:
+def open_slot(slot: Slot, store_id: bytes, password: Password, key_id: int) -> DataKey | None:
     """The data key, or None if this is not the slot's password. Takes as long as the slot's cost says.
 
     AuthenticationError: it is the password, and yet the sealed key does not open: damage.
@@ -191,7 +194,8 @@ def open_slot(slot: Slot, store_id: bytes, password: Password, key_id: int = FIR
         return None
     nonce, sealed = slot.wrapped[:NONCE_BYTES], slot.wrapped[NONCE_BYTES:]
     try:
-        key = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, slot.associated(store_id), nonce, bytes(wrap))
+        associated = slot.associated(store_id, key_id)
+        key = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, associated, nonce, bytes(wrap))
     except CryptoError:
         raise AuthenticationError("the sealed data key does not open") from None
     return DataKey(store_id=store_id, key=Secret(key), key_id=key_id)

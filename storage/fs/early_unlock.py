@@ -55,7 +55,7 @@ class UnlockedBefore:
         env = RealEnv()
         store = RetryingStore(open_location(self._location, env), env, self._seconds)
         try:
-            return key, max(number, await keys.newest_number(store))
+            return key, await keys.vouched_number(store, key, number)
         finally:
             await store.close()
             env.close()

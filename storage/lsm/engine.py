@@ -135,7 +135,7 @@ class Engine:
             opened.manifests.use(store)
             single = single_store or store
             context = Context(opened, store, single, key, tree, env, options, host, sst_numbers, cache, read_only)
-            engine = cls(context, keys_number)
+            engine = cls(context, max(keys_number, opened.manifests.manifest.keys))
             await engine._replay(opened, sst_numbers)
             if not read_only:
                 await engine._begin(opened)

@@ -94,15 +94,6 @@ CLIENTS = [
         ("draining: it ends at once", "        if not self._admission.outstanding:\n            return False\n", ""),
     ),
     *mutants(
-        "nbdserver/service/predecessor.py",
-        "tests/integration/test_restart.py",
-        (
-            "restart: the old server is asked before the password is known",
-            "    await early.result()\n",
-            "",
-        ),
-    ),
-    *mutants(
         "nbdserver/admin/api.py",
         "tests/nbdserver/service/test_predecessor.py",
         ("restart: the word comes before the end", "        await self._ended.wait()\n", ""),

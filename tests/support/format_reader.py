@@ -109,6 +109,7 @@ class FormatReader(BlockReader):
             associated = b"nbdserver key slot" + struct.pack(
                 "<H16sHBIIB16sQ", 1, store_id, slot, function, memory, passes, lanes, salt, created
             )
+            associated += bytes([newest]) if newest > 1 else b""
             key = open_sealed(both[32:], sealed, associated, None)
             seal = hmac.digest(hkdf(key, store_id, b"nbdserver 1 keys object"), raw[:-64], "sha256")
             check(hmac.compare_digest(seal, raw[-64:-32]), "the keys object was altered")

@@ -161,7 +161,7 @@ class Standby:
     async def result(self) -> tuple[DataKey, int]:
         """The key of the store, in the place of an attempt to open it, and the number of the keys object that is in
         force now: passwords may have changed while it was waited."""
-        return self._key, await keys.newest_number(self._objects)
+        return self._key, await keys.vouched_number(self._objects, self._key, self._manifests.manifest.keys)
 
     async def close(self) -> None:
         """Give everything back."""

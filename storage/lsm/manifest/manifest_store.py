@@ -70,6 +70,8 @@ class Manifests:
         self.number = 0
         self.manifest = EMPTY
         self.tag = NO_LINK
+        self.key_id = 0
+        """Of the data key that the newest manifest is sealed under; 0: there is none."""
         self.trailer: tuple[Header, Trailer] | None = None
         """Header and trailer of the manifest's checkpoint, as it was read when the store was opened."""
         self.merged_ssts = NO_SSTS
@@ -107,6 +109,7 @@ class Manifests:
                 continue
             self._listed, self.copies = list(listed), list(copies)
             self.number, self.manifest, self.tag, self.from_copy = number, found.manifest, found.tag, found.from_copy
+            self.key_id = found.key_id
             self.trailer = trailer
             self.merged_ssts = NO_SSTS if trailer is None else trailer[1].ssts
             return
@@ -261,6 +264,7 @@ class Manifests:
         except Taken:
             return False
         self.number, self.manifest, self.tag, self.from_copy = sealed.number, sealed.manifest, sealed.tag, None
+        self.key_id = self._cipher.key_id
         self._listed.append(sealed.number)
         return True
 

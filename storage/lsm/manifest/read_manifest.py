@@ -6,7 +6,7 @@ and be sealed by a writer of this store. Where both are there and sound, the cop
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage.bucket.listing import list_manifests, list_spare_manifests
 from storage.bucket.missing import get_despite_missing
@@ -44,6 +44,8 @@ class FoundManifest:
     manifest: Manifest
     tag: bytes
     from_copy: FromCopy | None = None
+    key_id: int = 0
+    """Of the data key that it is sealed under; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class ManifestReader:
         advice = "the next server that takes the store needs it no more; check the store"
         what = {"object": name, "copy": copy, "reason": reason, "advice": advice}
         _log.error("manifest_read_from_copy", extra=what)
-        return FoundManifest(found.manifest, found.tag, FromCopy(reason, raw if missing else None))
+        return replace(found, from_copy=FromCopy(reason, raw if missing else None))
 
     async def open(self, name: str, number: int, size: int | None) -> tuple[FoundManifest, bytes]:
         """What lies under this name, which has to be manifest `number`; and its bytes."""
@@ -168,7 +170,7 @@ class ManifestReader:
         )
 
         def open_it() -> FoundManifest:
-            _, body, tag = open_object(self.cipher, name, raw, store_id=self.store_id, kinds=_KINDS, number=number)
-            return FoundManifest(decode(name, body), tag)
+            header, body, tag = open_object(self.cipher, name, raw, store_id=self.store_id, kinds=_KINDS, number=number)
+            return FoundManifest(decode(name, body), tag, key_id=header.key_id)
 
         return await self.env.run("codec", open_it), raw

@@ -71,6 +71,7 @@ class Ownership:
             wal_number=self._position.acknowledged,
             probed=True,
             identity=self._manifests.manifest.identity,
+            key_id=self._manifests.key_id,
         )
 
     async def leave(self) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from storage.bucket.create_once import pauses
 from storage.crypto.data_key import DataKey
 from storage.env import Env
-from storage.errors import Conflict, Corrupt, Fenced, RolledBack, Unavailable
+from storage.errors import Conflict, Fenced, RolledBack, Unavailable
 from storage.format.manifest import INCARNATION_BYTES, LINEAGE_MAX, STORE_IDENTITY_BYTES, Manifest
 from storage.journal.files import JournalFiles
 from storage.lsm.index.forest import Forest
@@ -26,7 +26,7 @@ from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.locks import LockHolder, WriterLock
-from storage.lsm.recovery.turn import Force, Terms, held_by, rolled_back
+from storage.lsm.recovery.turn import Force, Terms, check_keys, held_by, rolled_back
 from storage.lsm.recovery.view import Frames, View, ViewAhead, ViewLoader
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.fence import Fence
@@ -109,7 +109,8 @@ class Opener:
         anchor = await self._recall()
         await manifests.read_newest()
         anchor = await self._compare(anchor, manifests, accept_rollback=accept_rollback)
-        terms = Terms(take_over, accept_rollback and anchor is None, adopt)
+        in_force = max(self.keys_number, manifests.manifest.keys)
+        terms = Terms(take_over, in_force, accept_rollback and anchor is None, adopt)
         if adopt:
             await self._check_copy(manifests, anchor)
         if not terms.forces(manifests.tag):
@@ -229,8 +230,7 @@ class Opener:
         return None if self.host is None else await self.env.run("store", self.host.load)
 
     async def _compare(self, anchor: Anchor | None, manifests: Manifests, *, accept_rollback: bool) -> Anchor | None:
-        if self.keys_number < manifests.manifest.keys:
-            raise Corrupt("keys/", f"keys object {manifests.manifest.keys} is missing: an older password was put back")
+        await check_keys(self.store, self.keys_number, manifests.manifest.keys)
         if self.host is None or anchor is None:
             return None
         reason = rolled_back(anchor, self.key.store_id, manifests)
@@ -247,7 +247,7 @@ class Opener:
     async def _take_over(self, manifests: Manifests, view: View | None, terms: Terms) -> Claim:
         for pause in pauses():
             await asyncio.sleep(pause)
-            if self.keys_number < manifests.manifest.keys:
+            if terms.keys < manifests.manifest.keys:
                 raise Fenced(f"the passwords or the data key of {self.store.url} were changed meanwhile: try again")
             if not terms.forces(manifests.tag):
                 await self._check_turn(manifests, adopted=terms.adopted)
@@ -308,7 +308,7 @@ class Opener:
             closed=False,
             acknowledged=max(old.acknowledged, seen),
             takeovers=[*old.takeovers, manifests.number + 1],
-            keys=self.keys_number,
+            keys=max(self.keys_number, old.keys),
             lineage=next_lineage(old.lineage if nothing_lost else [], incarnation),
             identity=self.env.random_bytes(STORE_IDENTITY_BYTES) if adopted else old.identity,
         )

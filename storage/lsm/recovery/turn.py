@@ -2,11 +2,15 @@
 is older than this host knows, or another one. What follows from that is decided in `take_over`.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from storage.crypto.keys import newest_number
+from storage.errors import Corrupt, NotFound
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
+from storage.objects.base import ObjectStore
 from storage.trusted_files import user_name
 
 Force = bool | bytes
@@ -16,10 +20,12 @@ manifest with this tag as long as that is the newest one."""
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a writer takes a store: `forced`, from a writer that has not closed it; `rolled_back`: somebody has agreed
+    """How a writer takes a store: `forced`, from a writer that has not closed it; `keys`: the number of the keys in
+    force; `rolled_back`: somebody has agreed
     that it is older than this host remembers; `adopted`: it is a copy, and is a store of its own from now on."""
 
     forced: Force
+    keys: int
     rolled_back: bool = False
     adopted: bool = False
 
@@ -64,4 +70,21 @@ def rolled_back(anchor: Anchor, store_id: bytes, manifests: Manifests) -> str | 
         return f"is older than this host remembers (manifest {manifests.number} instead of {anchor.manifest_number})"
     if manifests.number == anchor.manifest_number and manifests.tag != anchor.manifest_tag:
         return f"has another manifest {manifests.number} than this host remembers"
+    if manifests.key_id < anchor.key_id:
+        return (
+            f"has a newest manifest under data key {manifests.key_id}, and this host remembers key {anchor.key_id}: it "
+            "was made by somebody who has an older key, or is of a backup from before the rotation"
+        )
     return None
+
+
+async def check_keys(store: ObjectStore, opened: int, number: int) -> None:
+    """The manifest names keys object `number`, and `opened` was opened. If that is older, all is well if the other is
+    there: it was changed since, perhaps to a data key that nobody here can vouch for. Corrupt: it is not.
+    """
+    if opened >= number:
+        return
+    with suppress(NotFound):
+        if await newest_number(store) >= number:
+            return
+    raise Corrupt("keys/", f"keys object {number} is missing: an older password was put back")

@@ -292,3 +292,17 @@ async def test_a_number_that_nobody_vouches_for_is_not_taken_for_that_of_the_key
     assert await mend_keys(store, first, CHEAP.memory_kib_min) is None
     assert await keys.older(store, 99) == [FIRST, spare_keys_name(1)]
     assert await keys.replaced(store, first, 99, CHEAP) == []
+
+
+async def test_who_has_the_older_key_cannot_give_it_the_name_of_a_newer_one(store: MemoryStore, env: RealEnv) -> None:
+    """He knows the key, and the slots that hold it under passwords that are in use still."""
+    first = await keys.create(store, OLD, env, CHEAP)
+    content = await keys.newest_object(store, CHEAP)
+    await rotate(store, OLD, [], env, CHEAP)
+    newest, _ = await keys.load(store, OLD, env, CHEAP)
+    await retire(store, newest, CHEAP)
+    for key_id in (2, 3):
+        forged = DataKey(first.store_id, first.key, key_id)
+        await store.create(keys_name(3 + key_id), encode(forged, 3 + key_id, content.slots, CHEAP.memory_kib_min))
+        with pytest.raises(Corrupt):
+            await keys.load(store, OLD, env, CHEAP)

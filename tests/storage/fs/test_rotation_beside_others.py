@@ -10,14 +10,18 @@ import pytest
 from storage.check.anatomy import anatomy
 from storage.check.read_run import CheckProgress
 from storage.crypto import key_rotation, keys
-from storage.errors import Closed, KeyChanged
-from storage.format.envelope import ObjectKind
-from storage.format.names import MANIFESTS, SPARES
+from storage.crypto.cipher import PREFIX_BYTES
+from storage.crypto.data_key import DataKey
+from storage.errors import Closed, KeyChanged, RolledBack
+from storage.format.envelope import Header, ObjectKind, seal_object
+from storage.format.manifest import encode
+from storage.format.names import MANIFESTS, SPARES, manifest_name
 from storage.fs.check import CheckOptions
 from storage.fs.early_unlock import EarlyUnlock, UnlockedBefore
 from storage.fs.opening import open_store, view_ahead
 from storage.fs.store import Store
 from storage.fs.succession.stored_attachments import StoredAttachments
+from storage.lsm.recovery.derived_ciphers import Ciphers
 from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import COST, KEY_ID_AT, KIND_AT, RotatedPlace, rotate
 from tests.support.inside import engine_of, objects_of
@@ -82,6 +86,42 @@ async def test_a_number_of_keys_that_nobody_vouches_for_takes_the_place_of_none(
     await store.close()
     found = place.files()
     assert found[keys.keys_name(1)] == sound[keys.keys_name(1)]
+    # Nor does it come to the manifest, which would miss it when somebody takes it away.
+    (place.folder / keys.keys_name(99)).unlink()
+    store = await place.open()
+    await place.holds(store)
+    await store.close()
+
+
+async def test_a_manifest_of_who_has_the_older_key_alone_is_refused(place: RotatedPlace) -> None:
+    """While both are in use he can make the next one, and would show what was there before; this host knows better."""
+    store = await place.make()
+    await rotate(store)
+    await store.close()
+    place.look_seconds = 1e9
+    store = await place.open()
+    key, manifests = engine_of(store).key, engine_of(store).manifests
+    place.some(store)
+    await store.close()
+    header = Header(
+        kind=ObjectKind.MANIFEST,
+        epoch=manifests.manifest.epoch,
+        store_id=key.store_id,
+        nonce=bytes(PREFIX_BYTES),
+        number=manifests.number + 1,
+        link=manifests.tag,
+        acknowledged=manifests.manifest.acknowledged,
+    )
+    older = Ciphers.derive(DataKey(key.store_id, key.older[0].key)).manifest
+    forged, _ = seal_object(older, header, encode(manifests.manifest), 1 << 16)
+    path = place.folder / manifest_name(manifests.number + 1)
+    path.write_bytes(forged)
+    with pytest.raises(RolledBack, match="has an older key"):
+        await place.open()
+    path.unlink()
+    store = await place.open()
+    await place.holds(store)
+    await store.close()
 
 
 async def test_what_was_read_ahead_under_both_keys_is_gone_on_with(place: RotatedPlace) -> None:
