@@ -42,6 +42,11 @@ ROTATION = [
         ),
     ),
     *mutants(
+        "storage/lsm/wal/log_object.py",
+        "tests/storage/fs/test_rotation_beside_others.py",
+        ("rotation: the log names SSTs under the first key", "decode(name, body, header.key_id)", "decode(name, body)"),
+    ),
+    *mutants(
         "storage/lsm/recovery/turn.py",
         "tests/storage/fs/test_rotation_beside_others.py",
         (

@@ -1,6 +1,7 @@
 """A rotation of the data key beside everything else: restarts, copies of the store, who is attached, checks."""
 
 import asyncio
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,26 @@ async def test_a_number_of_keys_that_nobody_vouches_for_takes_the_place_of_none(
     assert found[keys.keys_name(1)] == sound[keys.keys_name(1)]
     # Nor does it come to the manifest, which would miss it when somebody takes it away.
     (place.folder / keys.keys_name(99)).unlink()
+    store = await place.open()
+    await place.holds(store)
+    await store.close()
+
+
+async def test_what_went_past_the_log_under_the_newer_key_is_found_behind_a_kill(place: RotatedPlace) -> None:
+    """The log refers to an SST, and does not say by itself which key that is of: its object's key is."""
+    store = await place.make()
+    await rotate(store)
+    await store.close()
+    place.look_seconds = 1e9
+    store = await place.open()
+    size = 8 << 20
+    await store.create_device("large", size)
+    place.disks["large"] = bytearray(os.urandom(size))
+    before = set(place.of_key(2))
+    store.device("large").write(0, bytes(place.disks["large"]))
+    await store.flush()
+    await kill(store)
+    assert [name for name in set(place.of_key(2)) - before if name.startswith("compacted/")]
     store = await place.open()
     await place.holds(store)
     await store.close()
