@@ -6,7 +6,8 @@ is left, by the key ids in its manifest, and goes on.
 
     1. a flush moves the replay point past all that earlier writers logged       (crash: as after any flush)
     2. wait until no object that the newest manifest names is of an older key    (compaction's own commits)
-    3. who was attached is kept anew; manifests from before are deleted          (crash: two records, the newer counts)
+    3. who was attached is kept anew                                             (crash: two records, the newer counts)
+       manifests and the log from before are deleted          (crash: what is left is deleted by the next writer's step)
     4. wait until nothing of an older key lies there, but fences and take-overs, which stay for their names alone
     5. the keys object without the older keys   (crash before it: the ring stays, and the next writer does the same;
                                                  behind it: it counts, the next start deletes the one before it)
@@ -124,12 +125,13 @@ class KeyRetirement:
             return self._look_seconds
         await StoredAttachments(self._objects, engine.key, self._env, engine.failed).reseal()
         await self._delete_manifests()
+        await self._delete_log()
         await self._delete_signs()
         await engine.garbage.delete_now()
         found = await self._lying()
         if not found:
             return await self._retire()
-        # What this writer let go is deleted at once, and a leftover of a crash when it is a day old.
+        # Deletions that the store refuses, and what is newer than the log: somebody copies into this store.
         self._waits_for = f"{len(found)} objects that are to be deleted, such as {found[0]}"
         pause, self._list_seconds = self._list_seconds, min(2 * self._list_seconds, LIST_SECONDS_MAX)
         return pause
@@ -157,6 +159,12 @@ class KeyRetirement:
         kept = self._engine.manifests.manifest.takeovers
         old = [number for number in await list_manifests(self._objects) if number < kept[-1] and number not in kept]
         self._engine.garbage.add(map(manifest_name, old))
+
+    async def _delete_log(self) -> None:
+        """What a crash kept an earlier writer from deleting: the newest manifest holds what that said."""
+        manifest = self._engine.manifests.manifest
+        old = [number for number in await list_log(self._objects) if number < manifest.replay]
+        self._engine.garbage.add(wal_name(number) for number in old if number not in manifest.fences)
 
     async def _delete_signs(self) -> None:
         """Those of earlier writers, which nobody asks for."""
@@ -187,8 +195,9 @@ class KeyRetirement:
 
     async def _is_older(self, name: str) -> bool:
         """Whether an older key sealed what nothing names. What this writer has let go is deleted once more if it landed
-        late, and so is an image of the tree of names, of which each change left one. What else a crash left waits for
-        the sweep (`storage.lsm.gc.sweep`).
+        late, and so is what a crash left, if the log it was made beside is in the newest manifest: two of the three
+        rules of the sweep (`storage.lsm.gc.sweep`). Its day, in which somebody may notice that the store is not all
+        there, is not needed: all that the manifest named has been read to be sealed anew.
         """
         engine = self._engine
         try:
@@ -198,7 +207,6 @@ class KeyRetirement:
             return False  # gone, or nothing that this store's writers made
         if header.key_id == engine.key.key_id:
             return False
-        was_named = name in engine.source.older
-        if was_named or (header.kind is ObjectKind.METADATA and header.acknowledged <= engine.log_end):
+        if name in engine.source.older or header.acknowledged <= engine.log_end:
             engine.garbage.add([name])
         return True

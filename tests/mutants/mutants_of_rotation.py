@@ -156,6 +156,21 @@ ROTATION = [
             "",
         ),
         (
+            "rotation: what a crash left of the log keeps the older key for a day",
+            "        await self._delete_log()\n",
+            "",
+        ),
+        (
+            "rotation: SSTs that a crash left keep the older key for a day",
+            "name in engine.source.older or header.acknowledged <= engine.log_end",
+            "name in engine.source.older",
+        ),
+        (
+            "rotation: fences go with the log that a crash left",
+            "for number in old if number not in manifest.fences)",
+            "for number in old)",
+        ),
+        (
             "rotation: who was attached is known under the older key only",
             "        await StoredAttachments(self._objects, engine.key, self._env, engine.failed).reseal()\n",
             "",

@@ -31,6 +31,7 @@ class RotatedPlace(Place):
         super().__init__(folder)
         self.disks: dict[str, bytearray] = {}
         self.look_seconds = look_seconds
+        self.leftover_seconds = 0.0
         self.writes = 0
         self.takeovers: set[str] = set()
         self.journal: Path | None = None
@@ -38,7 +39,12 @@ class RotatedPlace(Place):
     @property
     def options(self) -> StoreOptions:
         maintenance = MaintenanceOptions(look_seconds=self.look_seconds, rest_seconds=0.0)
-        engine = EngineOptions(cache_bytes=1 << 20, maintenance=maintenance, leftover_seconds=0.0, sweep_seconds=0.1)
+        engine = EngineOptions(
+            cache_bytes=1 << 20,
+            maintenance=maintenance,
+            leftover_seconds=self.leftover_seconds,
+            sweep_seconds=0.1,
+        )
         return StoreOptions(engine=engine, state_folder=self.state, cost=COST, journal_folder=self.journal)
 
     async def make(self) -> Store:

@@ -16,12 +16,13 @@ from storage.crypto.data_key import DataKey
 from storage.errors import Closed, KeyChanged, RolledBack
 from storage.format.envelope import Header, ObjectKind, seal_object
 from storage.format.manifest import encode
-from storage.format.names import MANIFESTS, SPARES, manifest_name
+from storage.format.names import MANIFESTS, SPARES, WALS, manifest_name, wal_name
 from storage.fs.check import CheckOptions
 from storage.fs.early_unlock import EarlyUnlock, UnlockedBefore
 from storage.fs.opening import open_store, view_ahead
 from storage.fs.store import Store
 from storage.fs.succession.stored_attachments import StoredAttachments
+from storage.lsm.options import LEFTOVER_SECONDS_MIN
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import COST, KEY_ID_AT, KIND_AT, RotatedPlace, rotate
@@ -212,6 +213,29 @@ async def test_what_lands_late_keeps_no_rotation_from_its_end(place: RotatedPlac
 
     await place.until(arrive)
     await to_the_end(place, store)
+
+
+async def test_the_log_that_a_kill_left_below_a_manifest_keeps_no_rotation_from_its_end(place: RotatedPlace) -> None:
+    """A kill between the commit of a flush and its deletions. The rotation does not wait a day for the sweep."""
+    place.leftover_seconds = LEFTOVER_SECONDS_MIN
+    store = await place.make()
+    await rotate(store)
+    place.some(store)
+    await store.flush()
+    await kill(store)
+    log = {name: raw for name, raw in place.files().items() if name.startswith(WALS)}
+    place.look_seconds = 1e9
+    store = await place.open()
+    await engine_of(store).flush_memtable(always=True)
+    await kill(store)
+    left = [name for name in log if not (place.folder / name).exists()]
+    assert left
+    for name in left:
+        (place.folder / name).write_bytes(log[name])
+    place.look_seconds = 0.01
+    store = await place.open()
+    await to_the_end(place, store)
+    assert {wal_name(number) for number in engine_of(store).manifests.manifest.fences} <= place.files().keys()
 
 
 def named(store: Store) -> set[str]:
