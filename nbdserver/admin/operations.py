@@ -301,5 +301,4 @@ def _about(stat: Stat) -> Answer:
 
 
 def _show(store: Store, name: str) -> Answer:
-    device = store.device(name)
-    return next(_describe(store, info) for info in store.devices() if store.device(info.name) is device)
+    return _describe(store, store.info(name))

@@ -53,6 +53,18 @@ class DropSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 Operation = MakeLayer | DropLayer | FreezeHead | CloneSnapshot | RollBack | DropSnapshot
 
+
+def placed_by(operation: Operation) -> tuple[int, ...]:
+    """The layers that an operation gives a place in a trunk, the last one as its head; none, if it only drops some."""
+    match operation:
+        case FreezeHead(head, child):
+            return head, child
+        case MakeLayer(layer) | CloneSnapshot(layer=layer) | RollBack(child=layer):
+            return (layer,)
+        case DropLayer() | DropSnapshot():
+            return ()
+
+
 ON_TRUNKS = (FreezeHead, CloneSnapshot, RollBack, DropSnapshot)
 """Operations that give layers another place."""
 

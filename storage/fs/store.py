@@ -132,6 +132,10 @@ class Store:
         """All devices, by name."""
         return [self._info(name, inode) for name, inode in self._tree.namespace.devices()]
 
+    def info(self, name: str) -> DeviceInfo:
+        """One device; a symbolic link gives what it leads to. NotFound."""
+        return self._info(*self._tree.namespace.device(name))
+
     def names(self) -> tuple[str, ...]:
         """The names of all devices, in order; the same object until that changes."""
         return self._tree.namespace.names()

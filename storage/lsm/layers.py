@@ -5,7 +5,7 @@ trunks, their indexes show at its turn: when the memtable that it came in is ins
 layer that is not in them yet shows the tables and the index of the one that it was made of.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from storage.cache.frame_cache import FrameCache
 from storage.errors import BrokenInvariant, Unreadable
@@ -20,6 +20,7 @@ from storage.format.trunks import (
     MakeLayer,
     Operation,
     RollBack,
+    placed_by,
 )
 from storage.format.wal import TREE, Meta
 from storage.lsm.index.block_map import BlockMap
@@ -272,16 +273,18 @@ class Layers:
         for logged in sealed.operations:
             for _ in forest.steps(logged.operation):
                 yield {}
-            self._show_indexes()
-            made = forest.heads()
-            yield {number: index for number, index in made.items() if number not in heads}
-            heads = made
+            placed = placed_by(logged.operation)
+            self._show_indexes(placed)
+            made = [number for number in placed[-1:] if number in forest and number not in heads]
+            yield {number: forest.trunk(number).flat for number in made}
 
-    def _show_indexes(self) -> None:
-        """Readers of layers whose trunk is another now get what that says."""
-        for number, layer in self.by_number.items():
-            if number in self.forest:
-                layer.index = self.forest.index(number)
+    def _show_indexes(self, numbers: Iterable[int]) -> None:
+        """Readers of layers whose place in a trunk is another now get what that says. No others are looked at: a record
+        may have an operation for each device of the store.
+        """
+        for number in numbers:
+            if number in self.by_number and number in self.forest:
+                self.by_number[number].index = self.forest.index(number)
 
     def drop_sealed(self) -> None:
         """The sealed memtable is in the index now."""

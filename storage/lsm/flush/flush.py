@@ -27,7 +27,7 @@ from storage.format.sst import SstBuilder
 from storage.lsm.flush.complete import complete_sectors
 from storage.lsm.flush.flush_plan import FlushPlan, add, plan_objects
 from storage.lsm.gc.garbage import Garbage
-from storage.lsm.index.install import Installer, Written
+from storage.lsm.index.install import FlushedEntries, Installer, Written
 from storage.lsm.layer import Layer
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
@@ -132,14 +132,14 @@ class MemtableFlush:
         for queue, sequence in again:
             await self._durable(queue, sequence)
         self.waits_for = "the upload of data"
-        ranges, written = await self._write(sealed)
+        written = await self._write(sealed)
         tree = None if sealed.tree is None else await self._ssts.write_tree(sealed.tree)
         position = self._log.position
         replay = sealed.first_beyond or position.next_number
         if not self._log.is_acknowledged_below(replay):
             raise BrokenInvariant(f"the log below {replay} would be truncated, and is not acknowledged yet")
         self.waits_for = "the manifest"
-        ssts = sealed.ssts + [item.sst for item in written]
+        ssts = sealed.ssts + written.ssts
         async with self._installing:
             # In a thread: with 100,000 SSTs it takes 10 ms.
             manifest = await self._ssts.encode(
@@ -162,7 +162,7 @@ class MemtableFlush:
             self.waits_for = "the index in memory"
             for indexes in layers.installing(sealed):
                 await asyncio.sleep(0)
-                for _ in self._installer.steps(ranges, sealed, written, indexes):
+                for _ in self._installer.steps(written, indexes):
                     await asyncio.sleep(0)
             layers.drop_sealed()
             self.cut = sealed.sequence
@@ -185,7 +185,7 @@ class MemtableFlush:
         sealed.layers = {number: table for number, table in sealed.layers.items() if number in living}
         return sealed, living
 
-    async def _write(self, sealed: Memtable) -> tuple[list[RangeZero], list[Written]]:
+    async def _write(self, sealed: Memtable) -> FlushedEntries:
         """Upload everything of a sealed, acknowledged and completed memtable."""
         planned = partial(
             plan_objects,
@@ -217,7 +217,7 @@ class MemtableFlush:
             self._writes.flushing(done / max(total, 1))
             await self._ssts.upload(sst, content, size)
             written.append(Written(sst, builder.entries, frames))
-        return ranges, written
+        return await self._ssts.encode(partial(FlushedEntries, sealed, ranges, written))
 
     async def _let_go(self, sealed: Memtable, replay: int) -> None:
         """Give back the memory, and what of the log no recovery will read again."""

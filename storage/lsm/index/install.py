@@ -30,6 +30,27 @@ class Written:
     frames: list[Decoded | None]
 
 
+Entry = tuple[str, SstEntry, Decoded | None]
+"""With the SST it is in, and what it says, if that is at hand."""
+
+
+class FlushedEntries:
+    """What one memtable flush wrote, by layer: a record may do something to each trunk of the store, and what was
+    written to one of them is not looked for among all the others. Made in a thread: it looks at each entry.
+    """
+
+    def __init__(self, sealed: Memtable, ranges: list[RangeZero], written: list[Written]) -> None:
+        self.sealed = sealed
+        self.ssts = [sst.sst for sst in written]
+        self.ranges: dict[int, list[RangeZero]] = {}
+        self.entries: dict[int, list[Entry]] = {}
+        for span in ranges:
+            self.ranges.setdefault(span.layer, []).append(span)
+        for sst in written:
+            for entry, frame in zip(sst.entries, sst.frames, strict=True):
+                self.entries.setdefault(entry.layer, []).append((sst.sst.id, entry, frame))
+
+
 class Installer:
     """Points the indexes of layers at SSTs that a manifest lists. Owned by the event loop."""
 
@@ -38,31 +59,23 @@ class Installer:
         self._entries_in_step = entries_in_step
         self._location = location
 
-    def steps(
-        self,
-        ranges: list[RangeZero],
-        sealed: Memtable,
-        written: list[Written],
-        indexes: Mapping[int, BlockMap | Writing],
-    ) -> Iterator[None]:
+    def steps(self, flushed: FlushedEntries, indexes: Mapping[int, BlockMap | Writing]) -> Iterator[None]:
         """Do it in slices short enough for the event loop, for the layers of `indexes`.
 
         Ranges of zeros come first, then frames that were uploaded by the bulk bypass, then what the flush wrote: the
         order of their sequences in a block.
         """
         step = self._entries_in_step
-        for count, index in enumerate(_zeroed(ranges, indexes)):
+        for count, index in enumerate(_zeroed(flushed, indexes)):
             if count % REPOINT_PAGES == REPOINT_PAGES - 1:
                 yield from self._discard_dead(index)
                 yield
-        for count, (layer, block, ref) in enumerate(_located(sealed)):
-            if layer in indexes:
-                indexes[layer].set_base(block, location=ref.location, length=ref.length, tag=ref.tag)
+        for count, (layer, block, ref) in enumerate(_located(flushed, indexes)):
+            indexes[layer].set_base(block, location=ref.location, length=ref.length, tag=ref.tag)
             if count % step == step - 1:
                 yield
-        for count, (sst, entry, frame) in enumerate(_entries(written)):
-            if entry.layer in indexes:
-                self._point(indexes[entry.layer], sst, entry, frame)
+        for count, (sst, entry, frame) in enumerate(_entries(flushed, indexes)):
+            self._point(indexes[entry.layer], sst, entry, frame)
             if count % step == step - 1:
                 yield
         for each in indexes.values():
@@ -90,26 +103,25 @@ class Installer:
             self._cache.put(location, frame)
 
 
-def _zeroed(ranges: list[RangeZero], indexes: Mapping[int, BlockMap | Writing]) -> Iterator[BlockMap]:
+def _zeroed(flushed: FlushedEntries, indexes: Mapping[int, BlockMap | Writing]) -> Iterator[BlockMap]:
     """Zero the ranges in the indexes, in steps of a page; gives the index of each step."""
-    for span in ranges:
-        index = indexes.get(span.layer)
-        if isinstance(index, Writing):
-            raise BrokenInvariant("a range of a snapshot is zeroed")
-        if index is not None:
+    for layer, index in indexes.items():
+        for span in flushed.ranges.get(layer, ()):
+            if isinstance(index, Writing):
+                raise BrokenInvariant("a range of a snapshot is zeroed")
             for _ in index.zero_steps(span.first, span.end, ALLOCATED if span.allocated else HOLE):
                 yield index
 
 
-def _entries(written: list[Written]) -> Iterator[tuple[str, SstEntry, Decoded | None]]:
-    """All of them, with the SST of each: where one ends and the next begins is no reason to go on longer."""
-    for sst in written:
-        for entry, frame in zip(sst.entries, sst.frames, strict=True):
-            yield sst.sst.id, entry, frame
+def _entries(flushed: FlushedEntries, indexes: Mapping[int, BlockMap | Writing]) -> Iterator[Entry]:
+    """All of them: where one layer or SST ends and the next begins is no reason for a step to go on longer."""
+    for layer in indexes:
+        yield from flushed.entries.get(layer, ())
 
 
-def _located(memtable: Memtable) -> Iterator[tuple[int, int, FrameRef]]:
-    for layer, table in memtable.layers.items():
-        for block, entry in table.blocks.items():
+def _located(flushed: FlushedEntries, indexes: Mapping[int, BlockMap | Writing]) -> Iterator[tuple[int, int, FrameRef]]:
+    for layer in indexes:
+        table = flushed.sealed.layers.get(layer)
+        for block, entry in table.blocks.items() if table is not None else ():
             if isinstance(entry.base, FrameRef):
                 yield layer, block, entry.base

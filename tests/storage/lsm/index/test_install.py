@@ -4,7 +4,7 @@ from storage.cache.frame_cache import FrameCache
 from storage.format.blocks import EntryKind, SstEntry, SstRef
 from storage.format.frame import FULL_MASK
 from storage.lsm.index.block_map import BlockMap
-from storage.lsm.index.install import Installer, Written
+from storage.lsm.index.install import FlushedEntries, Installer, Written
 from storage.lsm.memtable.memtable import Memtable
 from storage.lsm.options import IndexOptions
 from storage.units import MIB
@@ -30,7 +30,7 @@ def test_a_step_is_a_slice_of_entries_whatever_ssts_they_are_in() -> None:
     index, cache = BlockMap(), FrameCache(MIB)
     pointed = 0
     for _ in Installer(cache, lambda sst, offset: int(sst) + 1 << 32 | offset, IN_STEP).steps(
-        [], Memtable(), written(), {1: index}
+        FlushedEntries(Memtable(), [], written()), {1: index}
     ):
         now = sum(index.standing(block).location != 0 for block in range(SSTS * ENTRIES))
         assert 0 < now - pointed <= IN_STEP
