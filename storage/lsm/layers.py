@@ -269,6 +269,8 @@ class Layers:
         for number in sorted(tables):
             if number in forest and number not in heads and tables[number]:
                 yield {number: forest.writing(number)}
+                # What was put together of it, and of newer snapshots that show it too, lacks that.
+                self._show_indexes(forest.trunk(number).layers)
         yield dict(heads)
         for logged in sealed.operations:
             for _ in forest.steps(logged.operation):

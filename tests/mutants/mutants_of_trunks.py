@@ -91,4 +91,22 @@ TRUNKS = [
             "",
         ),
     ),
+    *mutants(
+        "storage/lsm/layers.py",
+        "tests/storage/lsm/flush/test_complete_snapshot.py",
+        (
+            "snapshots: what was put together lacks what a flush brings later",
+            "                self._show_indexes(forest.trunk(number).layers)\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/format/trunks.py",
+        "tests/storage/fs/snapshots/test_snapshots.py",
+        (
+            "snapshots: one goes on with the index of its device",
+            "            return head, child\n",
+            "            return (child,)\n",
+        ),
+    ),
 ]

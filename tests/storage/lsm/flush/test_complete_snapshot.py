@@ -180,3 +180,25 @@ async def test_what_is_done_to_the_trunk_waits_no_longer_than_that(
     await snapshot.world.change_trunks(snapshot.engine, verb, number, 3)
     if verb != "delete":
         assert await read(snapshot.engine.layers[3], 0, SECTOR) == PIECED
+
+
+async def test_who_has_the_block_put_together_meanwhile_sees_it_when_it_is_in_an_sst() -> None:
+    """What was put together of a snapshot's index goes when a flush puts into that what was kept over it."""
+    world, engine, layer, sound = await damaged()
+    for sector in range(1, 13, 2):
+        layer.write(sector * SECTOR, b"w" * SECTOR)
+        await engine.flush_memtable()
+    layer.write(100, b"piece")
+    await world.change_trunks(engine, "freeze", 1, 2)
+    await engine.flush_memtable()
+    world.store.objects.update(sound)
+    snapshot, head = engine.layers[1], engine.layers[2]
+    for shown in (snapshot, head):
+        assert await read(shown, 0, BLOCK_BYTES) == await read(shown, 0, BLOCK_BYTES)
+    assert 0 in snapshot.index.assembled, "it was put together"
+    assert any(snapshot.own_memtables), "and a part of a sector lies over it"
+    await engine.flush_memtable()
+    assert not any(snapshot.own_memtables)
+    for shown in (snapshot, head):
+        assert await read(shown, 0, SECTOR) == PIECED
+    await world.crash(engine)
