@@ -10,7 +10,7 @@ from nbdserver.cli.shared import output
 from nbdserver.cli.shared.backend import perform
 from nbdserver.cli.shared.client_words import sentence
 from nbdserver.cli.shared.exit_status import CommandFailed
-from nbdserver.cli.shared.parameters import NAME, SIZE, Place, json_option, store_option
+from nbdserver.cli.shared.parameters import NAME, SIZE, Place, json_option, store_argument, store_option
 from nbdserver.config import format_size
 from nbdserver.printable import printable
 
@@ -39,7 +39,7 @@ def create(place: Place, name: str, size: int, as_json: bool) -> None:
 
 @device.command("list")
 @json_option
-@store_option
+@store_argument
 def list_command(place: Place, as_json: bool) -> None:
     """List all devices.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli.shared import client_words, output
-from nbdserver.cli.shared.parameters import NAME, Place, json_option, store_option
+from nbdserver.cli.shared.parameters import NAME, Place, json_option, store_argument, store_option
 
 if TYPE_CHECKING:
     from nbdserver.admin.client import AdminClient
@@ -21,7 +21,7 @@ def client() -> None:
 
 @client.command("list")
 @json_option
-@store_option
+@store_argument
 def list_command(place: Place, as_json: bool) -> None:
     """List who is connected.
 

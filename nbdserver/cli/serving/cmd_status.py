@@ -12,7 +12,7 @@ from nbdserver.cli.shared import output
 from nbdserver.cli.shared.backend import at_rest, perform
 from nbdserver.cli.shared.client_words import sentence
 from nbdserver.cli.shared.exit_status import PROBLEMS
-from nbdserver.cli.shared.parameters import Place, json_option, store_option
+from nbdserver.cli.shared.parameters import Place, json_option, store_argument
 from nbdserver.service.condition import budget_words, problems, refused, standing_by, view, waits_for
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SIGN_SECONDS_LATE = 4.0
 
 @click.command()
 @json_option
-@store_option
+@store_argument
 def status(place: Place, as_json: bool) -> int:
     """Show what is served, to whom, and how the store is doing.
 
@@ -168,7 +168,7 @@ def _served(answer: Answer, store: Mapping[str, Any]) -> str:
 
 @click.command()
 @json_option
-@store_option
+@store_argument
 def flush(place: Place, as_json: bool) -> None:
     """Return when everything that was written before is safe in the store."""
     from nbdserver.admin.operations import Flush

@@ -11,7 +11,7 @@ import click
 
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.exit_status import DAMAGED, PROBLEMS
-from nbdserver.cli.shared.parameters import SIZE, Place, json_option, option, store_option
+from nbdserver.cli.shared.parameters import SIZE, Place, json_option, option, store_argument
 from nbdserver.config import format_size
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ RANGES_SAID_MAX = 20
 @option("--rate", type=SIZE, default="50MiB", show_default=True, help="Bytes a second of --read-data; 0: all there is.")
 @option("--resume", is_flag=True, help="With --read-data: go on where the last run was cut short.")
 @json_option
-@store_option
+@store_argument
 def check(place: Place, read_data: bool, rate: int, resume: bool, as_json: bool) -> int:
     """Say whether everything in the store is there, fits together and can be read. Changes nothing.
 

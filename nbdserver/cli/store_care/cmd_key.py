@@ -10,7 +10,7 @@ import click
 
 from nbdserver.cli.shared import output, passwords
 from nbdserver.cli.shared.backend import perform
-from nbdserver.cli.shared.parameters import Place, json_option, store_option
+from nbdserver.cli.shared.parameters import Place, json_option, store_argument
 
 
 @click.group()
@@ -29,7 +29,7 @@ def key() -> None:
 
 @key.command()
 @json_option
-@store_option
+@store_argument
 def show(place: Place, as_json: bool) -> None:
     """Show which data key is in use, and how far a rotation is.
 
@@ -69,7 +69,7 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
 )
 @click.option("--drop-others", is_flag=True, help="Passwords that are not given open the store no more.")
 @json_option
-@store_option
+@store_argument
 def rotate(place: Place, others: tuple[Path, ...], drop_others: bool, as_json: bool) -> None:
     """Draw another data key, and have all of the store sealed anew under it.
 

@@ -9,7 +9,7 @@ import click
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.backend import perform, perform_in_turn, way_to
 from nbdserver.cli.shared.exit_status import PROBLEMS
-from nbdserver.cli.shared.parameters import NAME, Place, json_option, option, store_option
+from nbdserver.cli.shared.parameters import NAME, Place, json_option, option, store_argument, store_option
 from nbdserver.config import format_size
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _words(plan: Answer) -> Iterator[str]:
 @click.command()
 @dry_run_option
 @json_option
-@store_option
+@store_argument
 def gc(place: Place, dry_run: bool, as_json: bool) -> int:
     """Delete now what nothing needs any more, and say what is kept and why.
 

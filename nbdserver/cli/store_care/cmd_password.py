@@ -6,7 +6,7 @@ import click
 
 from nbdserver.cli.shared import output, passwords
 from nbdserver.cli.shared.backend import perform
-from nbdserver.cli.shared.parameters import NAME, Place, json_option, option, store_option
+from nbdserver.cli.shared.parameters import NAME, Place, json_option, option, store_argument, store_option
 from nbdserver.cli.store_care import recovery_sheet
 
 
@@ -26,7 +26,7 @@ def password() -> None:
 
 @password.command("list")
 @json_option
-@store_option
+@store_argument
 def list_command(place: Place, as_json: bool) -> None:
     """List the passwords by label: since when they are there, and which one was given.
 
@@ -47,7 +47,7 @@ def list_command(place: Place, as_json: bool) -> None:
 
 @password.command()
 @json_option
-@store_option
+@store_argument
 def change(place: Place, as_json: bool) -> None:
     """Replace the password that is given by another one; its label stays.
 
@@ -117,7 +117,7 @@ def remove(place: Place, label: str, as_json: bool) -> None:
 @password.command()
 @option("--label", default="recovery", show_default=True, help="What the code is called in `password list`.")
 @json_option
-@store_option
+@store_argument
 def sheet(place: Place, label: str, as_json: bool) -> None:
     """Add a recovery code as one more password, and print the sheet to keep, as plain text.
 

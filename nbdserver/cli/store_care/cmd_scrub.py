@@ -10,13 +10,13 @@ import click
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.backend import perform
 from nbdserver.cli.shared.exit_status import DAMAGED
-from nbdserver.cli.shared.parameters import Place, json_option, store_option
+from nbdserver.cli.shared.parameters import Place, json_option, store_argument
 from nbdserver.config import format_size
 
 
 @click.command()
 @json_option
-@store_option
+@store_argument
 def scrub(place: Place, as_json: bool) -> int:
     """Show when the data of a store was last read and opened, and what was not sound then.
 

@@ -136,6 +136,8 @@ def test_every_command_takes_a_store_and_speaks_json(path: tuple[str, ...]) -> N
         wanted = set()  # what it prints is for a shell
     assert wanted <= options
     assert COMMANDS[path].help
+    arguments = [parameter.name for parameter in COMMANDS[path].params if isinstance(parameter, click.Argument)]
+    assert arguments or "--store" not in wanted, "a store is all it is given, and takes a word before it"
 
 
 SAID_EACH_TIME = {
