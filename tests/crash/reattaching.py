@@ -1,6 +1,6 @@
 """A filesystem of a guest's kernel over a server that is stopped and killed, again and again:
 
-    python -m tests.crash.reattaching --rounds 20 --filesystem ext4|xfs [--client FOLDER] [--kind KIND]...
+    python -m tests.crash.reattaching --rounds 20 --filesystem ext4|xfs|zfs [--client FOLDER] [--kind KIND]...
 
 By `nbdserver attach`, or by the nbd-client of another system's folder (tests/lab/newer-clients.sh makes one), which has
 to attach again by itself. Kinds of rounds:
@@ -11,7 +11,9 @@ to attach again by itself. Kinds of rounds:
                 file with a sync; then the 8 MiB are read back
 
 A pause is the longest that one file took, with its sync. At the end the filesystem is checked, and every file that was
-synced is compared. Any loss, I/O error or damage is a failure. `requirements` says what it needs.
+synced is compared. Any loss, I/O error or damage is a failure. `requirements` says what it needs; ZFS also needs what
+tests/lab/guest-zfs.sh makes, in GUEST_ZFS. It has no direct writes, so of `unflushed` its last file alone
+says something.
 """
 
 import argparse
@@ -90,9 +92,9 @@ for round in $(seq @ROUNDS@); do
 done
 touch /tmp/enough; wait
 say "$(wc -l < /tmp/sums) files"
-umount /mnt; check_fs @FILESYSTEM@ && mount_fs @FILESYSTEM@ && verify && say "every file is right"
+unmount_fs @FILESYSTEM@; check_fs @FILESYSTEM@ && mount_fs @FILESYSTEM@ && verify && say "every file is right"
 say "I/O errors: $(dmesg | grep -c 'I/O error')"
-umount /mnt
+unmount_fs @FILESYSTEM@
 """
 
 ATTACH = 'nbdserver attach "$URI" $DEV --request-timeout @SECONDS@ --log-file /tmp/log --fork || exit 1'
@@ -198,7 +200,7 @@ def judge(said: str, count: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="a guest's filesystem over a server that is stopped and killed")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--filesystem", choices=("ext4", "xfs"), default="ext4")
+    parser.add_argument("--filesystem", choices=("ext4", "xfs", "zfs"), default="ext4")
     parser.add_argument("--kind", choices=KINDS, action="append", help="[default: each of them]")
     parser.add_argument("--client", type=Path, help="the system whose nbd-client attaches  [default: nbdserver attach]")
     parser.add_argument("--client-options", default="", help="more of them for that nbd-client")

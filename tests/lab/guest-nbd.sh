@@ -1,7 +1,7 @@
 #!/bin/bash
 # Attach an NBD export with the real Linux kernel client (nbd.ko), inside a small virtual machine.
 #
-#   guest-nbd.sh PORT EXPORT [FS...]        FS: ext4 xfs btrfs (default: ext4 xfs)
+#   guest-nbd.sh PORT EXPORT [FS...]        FS: ext4 xfs btrfs zfs (default: ext4 xfs)
 #
 # The server must listen on 127.0.0.1:PORT of this host and EXPORT must be writable: its content is destroyed.
 # Debian's cloud kernel boots under qemu (software emulation) with an initramfs made here from busybox, nbd-client and the
@@ -18,12 +18,13 @@
 #   GUEST_SMP      virtual CPUs (default 1)
 #   GUEST_SCRIPT   a shell script to run in the guest instead of the built-in one (it may use the functions of this one)
 #   GUEST_FOLDER   a folder that the guest has as /setup/folder
+#   GUEST_ZFS      what guest-zfs.sh made for this kernel (needed for FS zfs)
 #   GUEST_KERNEL   kernel meta-package (default linux-image-cloud-amd64, 6.1; linux-image-6.12-cloud-amd64 is in Debian 12's
 #                  updates too and is the one whose nbd.ko sends WRITE_ZEROES)
 # Needs (Debian 12): qemu-system-x86 busybox-static cpio kmod nbd-client e2fsprogs xfsprogs btrfs-progs
 set -euo pipefail
 
-[ $# -ge 2 ] || { sed -n "2,25p" "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n "2,26p" "$0"; exit 2; }
 port=$1 export_name=$2; shift 2
 filesystems=${*:-ext4 xfs}
 cache=${GUEST_CACHE:-$HOME/.cache/nbdserver/guest}
@@ -47,8 +48,8 @@ fi
 # --- the base initramfs: programs with their libraries, and modules in load order
 programs="nbd-client mkfs.ext4 e2fsck mkfs.xfs xfs_repair mkfs.btrfs btrfs blkdiscard fstrim"
 modules="virtio_pci virtio_net nbd xfs btrfs crc32c_generic"
-base=$cache/base-$release.cpio.gz
-if [ ! -e "$base" ] || [ "$0" -nt "$base" ]; then
+base=$cache/base-$release${GUEST_ZFS:+-zfs}.cpio.gz
+if [ ! -e "$base" ] || [ "$0" -nt "$base" ] || [ "${GUEST_ZFS:-$0}" -nt "$base" ]; then
     tree=$work/tree
     mkdir -p "$tree"/{bin,proc,sys,dev,mnt,run,tmp,etc,modules,lib64}
     cp /bin/busybox "$tree/bin/"
@@ -66,6 +67,10 @@ if [ ! -e "$base" ] || [ "$0" -nt "$base" ]; then
             *) cp "$ko" "$tree/modules/"; basename "$ko";;
         esac
     done < "$work/list" > "$tree/modules/order"
+    if [ -n "${GUEST_ZFS:-}" ]; then
+        cp "$GUEST_ZFS"/modules/*.ko "$tree/modules/"; cat "$GUEST_ZFS/order" >> "$tree/modules/order"
+        cp -r "$GUEST_ZFS/root/." "$tree/"; mkdir -p "$tree/etc/zfs"
+    fi
     (cd "$tree" && find . | cpio --quiet -o -H newc | gzip -1) > "$base.new"; mv "$base.new" "$base"
 fi
 
@@ -102,11 +107,16 @@ describe() { local q=/sys/block/nbd0/queue
 mb() { awk -v a=$1 -v b=$2 -v m=$3 'BEGIN {d = b - a; printf "%.2f s, %.1f MB/s", d, m * 1.048576 / (d > 0 ? d : 0.01)}'; }
 now() { cut -d' ' -f1 /proc/uptime; }
 make_fs() { case $1 in
-    ext4) mkfs.ext4 -q -F $DEV;; xfs) mkfs.xfs -q -f $DEV;; btrfs) mkfs.btrfs -q -f $DEV;; esac; }
+    ext4) mkfs.ext4 -q -F $DEV;; xfs) mkfs.xfs -q -f $DEV;; btrfs) mkfs.btrfs -q -f $DEV;;
+    zfs) zpool create -f -O mountpoint=/mnt -O compression=lz4 pool $DEV && zpool export pool;; esac; }
 check_fs() { case $1 in
-    ext4) e2fsck -f -n $DEV > /tmp/fsck 2>&1;; xfs) xfs_repair -n $DEV > /tmp/fsck 2>&1;; btrfs) btrfs check --readonly $DEV > /tmp/fsck 2>&1;; esac ||
+    ext4) e2fsck -f -n $DEV > /tmp/fsck 2>&1;; xfs) xfs_repair -n $DEV > /tmp/fsck 2>&1;; btrfs) btrfs check --readonly $DEV > /tmp/fsck 2>&1;;
+    zfs) { mount_fs zfs && zpool scrub -w pool && zpool status -v pool && unmount_fs zfs; } > /tmp/fsck 2>&1 &&
+        grep -q 'with 0 errors' /tmp/fsck && grep -q 'No known data errors' /tmp/fsck;; esac ||
     { cat /tmp/fsck; return 1; }; }
-mount_fs() { mount -t $1 $DEV /mnt; }
+mount_fs() { case $1 in zfs) zpool import -d /dev pool;; *) mount -t $1 $DEV /mnt;; esac; }
+unmount_fs() { case $1 in zfs) zpool export pool;; *) umount /mnt;; esac; }
+trim_fs() { case $1 in zfs) zpool trim -w pool;; *) fstrim -v /mnt;; esac; }
 fill() { # half the data in one file, half in 16 KiB to 1 MiB files, three quarters random and one quarter compressible
     local half=$((MIB / 2)) n=0 left=$((MIB / 2 * 1024)) size
     dd if=/dev/urandom of=/mnt/big bs=1M count=$half 2>/dev/null
@@ -127,11 +137,11 @@ for fs in $FILESYSTEMS; do
     make_fs $fs; mount_fs $fs
     a=$(now); fill; sync; say "$fs: wrote $MIB MiB: $(mb $a $(now) $MIB)"
     rm -f /mnt/dir/sub/f1 /mnt/dir/sub/f5; sed -i -e '/\/f1$/d' -e '/\/f5$/d' /tmp/sums
-    sync; fstrim -v /mnt || say "$fs: no trim"
-    umount /mnt; detach
+    sync; trim_fs $fs || say "$fs: no trim"
+    unmount_fs $fs; detach
     attach; check_fs $fs; mount_fs $fs
     a=$(now); verify; say "$fs: verified: $(mb $a $(now) $MIB)"
-    umount /mnt; detach
+    unmount_fs $fs; detach
     say "$fs: ok"
 done
 E
