@@ -11,9 +11,66 @@ TRUNKS = [
         ("clones: a page of a checkpoint is written to", "        self._shared |= {number} & other._shared\n", ""),
     ),
     *mutants(
+        "storage/lsm/index/lent_pages.py",
+        "tests/storage/lsm/index/test_freeze.py",
+        ("clones: a page that is looked at is written to by a copy", "        self._shared |= other._shared\n", ""),
+        ("freeze: who is done first is done for all", "        if not self._freezes:\n", "        if True:\n"),
+    ),
+    *mutants(
+        "storage/lsm/index/bulk_load.py",
+        "tests/storage/lsm/index/test_patches_of_snapshots.py",
+        (
+            "snapshots: of several the patches of one are taken for those of another",
+            "HeldRows(self.rows.where(chosen), self.of[chosen], self.tables)",
+            "HeldRows(self.rows.where(chosen), self.of, self.tables)",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/block_map.py",
+        "tests/storage/lsm/index/test_patches_of_snapshots.py",
+        ("snapshots: a page of nothing but patches is a hole", " and not page.heads().any()", ""),
+    ),
+    *mutants(
+        "storage/lsm/index/trunk.py",
+        "tests/storage/lsm/index/test_patches_of_snapshots.py",
+        (
+            "changes: what a snapshot shows by a patch over nothing is nothing",
+            "shown.tag[here], shown.head[here] = held.tag[there], held.head[there]",
+            "shown.tag[here] = held.tag[there]",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/reverse_delta.py",
+        "tests/storage/lsm/index/test_freeze.py",
+        (
+            "freeze: of a snapshot who is done first is done for all",
+            "        if not self._freezes:\n",
+            "        if True:\n",
+        ),
+        (
+            "freeze: a frame moves in a page of a snapshot that is looked at",
+            "            page = self._writable(block >> PAGE_SHIFT)\n            page.location[row], page",
+            "            page.location[row], page",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/block_map.py",
+        "tests/storage/lsm/index/test_rebase.py",
+        (
+            "snapshots: what was put together before a rollback takes the place of what came by it",
+            "            self._taken.difference_update((rows.at + np.uint32(number << PAGE_SHIFT)).tolist())\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/index/block_map.py",
         "tests/storage/lsm/index/test_clones_share.py",
         ("clones: patches that the head alone has stay in the table", "        self._have(table)\n", ""),
+        (
+            "clones: patches are numbered anew in pages of others",
+            "page = self.writable(number) if page.has_chains else page",
+            "page.has_chains",
+        ),
         (
             "clones: a page of holes stays",
             "            del self.pages[number]\n\n    def rows",

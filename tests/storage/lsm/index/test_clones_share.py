@@ -2,6 +2,7 @@
 
 import pytest
 
+from storage.format.blocks import HOLE
 from storage.format.trunks import CloneSnapshot, FreezeHead, RollBack
 from storage.lsm.index.block_map import COMPACT_MIN, BlockMap
 from storage.lsm.index.forest import Forest, done
@@ -122,6 +123,27 @@ def test_patches_of_the_head_alone_cost_a_clone_nothing(forest: Forest) -> None:
         list(forest.trunk(ONE).flat.find(block)) for block in range(20)
     ]
     assert late.locate(PATCHED, 0) == place(PATCHED, 2)
+
+
+def test_a_table_that_gives_back_its_rows_leaves_others_as_they_were() -> None:
+    """Its patches get other numbers, and pages that others have too must go on with the ones of theirs."""
+    flat, blocks = BlockMap(), [number * PAGE_BLOCKS + PATCHED for number in range(PAGES)]
+    for block in blocks:
+        flat.set_base(block, location=place(block), length=10, tag=block)
+    for block in reversed(blocks):  # in the order of the pages they will be numbered anew
+        flat.add_patch(block, mask=1, location=place(block, 2), length=10, tag=block)
+    before = [list(flat.find(block)) for block in blocks]
+    frozen, clone = flat.freeze(), flat.copy()
+    others = range(PAGES * PAGE_BLOCKS, PAGES * PAGE_BLOCKS + 2 * COMPACT_MIN)
+    for block in others:
+        clone.add_patch(block, mask=1, location=place(block, 3), length=10, tag=block)
+    clone.zero_range(others[0], others[-1] + 1, HOLE)
+    clone.compact()
+    assert clone.patches.rows == PAGES + 1
+    for index in (flat, clone):
+        assert [list(index.find(block)) for block in blocks] == before
+    heads = [int(frozen.pages[number].heads()[PATCHED]) for number in range(PAGES)]
+    assert heads == list(range(PAGES, 0, -1)), "as they were numbered"
 
 
 def test_a_clone_of_what_was_empty_has_no_pages() -> None:

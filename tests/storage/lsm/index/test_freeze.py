@@ -9,6 +9,7 @@ from storage.format.frame import FULL_MASK
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.image import PlaceReader, load_part, parts_of
 from storage.lsm.index.page import PAGE_BLOCKS
+from storage.lsm.index.reverse_delta import ReverseDelta
 
 BLOCKS = [0, 1, 2, PAGE_BLOCKS - 1, PAGE_BLOCKS, PAGE_BLOCKS + 5, 5 * PAGE_BLOCKS]
 SSTS = 4
@@ -87,6 +88,41 @@ def test_a_checkpoint_is_the_map_of_the_moment_of_its_freeze(seed: int, rows: in
     for kind, columns in sorted(parts, key=lambda part: part[0]):
         load_part(loaded, kind, columns, places)
     assert seen(loaded) == before
+
+
+OLD, NEW = 1 << 32 | 100, 2 << 32 | 100
+"""Where a frame lies, and where it is moved to."""
+
+
+def of_one_block(kind: type[BlockMap] | type[ReverseDelta]) -> BlockMap | ReverseDelta:
+    index = BlockMap()
+    index.set_base(0, location=OLD, length=80, tag=1)
+    if kind is BlockMap:
+        return index
+    delta = ReverseDelta()
+    delta.record(0, index)
+    return delta
+
+
+@pytest.mark.parametrize("kind", [BlockMap, ReverseDelta])
+def test_what_two_look_at_is_let_be_until_both_are_done(kind: type[BlockMap] | type[ReverseDelta]) -> None:
+    """As a check and a checkpoint: a frame that moves when one of them is done has not moved for the other."""
+    found = of_one_block(kind)
+    frozen = [found.freeze(), found.freeze()]
+    found.thaw()
+    assert found.move(0, OLD, NEW, 2)
+    assert found.standing(0).location == NEW
+    assert [each.pages[0].location[0] for each in frozen] == [OLD, OLD]
+
+
+def test_a_copy_of_what_is_looked_at_lets_it_be_too() -> None:
+    """As of a head that is cloned meanwhile."""
+    found = of_one_block(BlockMap)
+    frozen = found.freeze()
+    assert isinstance(found, BlockMap)
+    other = found.copy()
+    assert other.move(0, OLD, NEW, 2)
+    assert (other.locate(0, 0), frozen.pages[0].location[0]) == (NEW, OLD)
 
 
 @pytest.mark.fast

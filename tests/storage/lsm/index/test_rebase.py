@@ -1,11 +1,13 @@
 """Frames that jobs put elsewhere, or in the place of others, in a map that is written to meanwhile."""
 
+import numpy as np
 import pytest
 
 from storage.errors import Corrupt
 from storage.format.blocks import ALLOCATED, HOLE
 from storage.format.frame import FULL_MASK
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.bulk_load import HeldRows, put_rows
 from storage.lsm.index.image import check_listed
 from storage.lsm.index.page import PAGE_BLOCKS
 from tests.storage.lsm.index.test_image import LENGTH, load, parts
@@ -108,6 +110,16 @@ def test_a_block_that_was_written_anew_is_left_alone(base: int | None) -> None:
         assert not found.rebase(3, chain, **NEW)
         assert locations(found, 3) == before
         assert found.take_dead() == []
+
+
+def test_a_block_that_was_rolled_back_meanwhile_is_left_alone() -> None:
+    """What stands elsewhere came here with many others at once: what is being put together is of before that."""
+    found, elsewhere = patched((1, 200), (2, 300)), patched((4, 700), base=800)
+    chain = found.take(3)
+    rows = elsewhere.rows(0, np.array([3]))
+    put_rows(found, 0, HeldRows(rows, np.zeros(1, np.int64), [elsewhere.patches]))
+    assert not found.rebase(3, chain, **NEW)
+    assert locations(found, 3) == [5 << 32 | 700, 5 << 32 | 800]
 
 
 def test_zeros_in_the_place_of_zeros_are_new_too() -> None:
