@@ -1,4 +1,4 @@
-"""Makes the golden store of the present format: `python -m tests.golden.make`.
+"""Makes the golden stores of the present format: `python -m tests.golden.make`.
 
 Only together with a new format version, whose store is one more, beside those of older ones; or, as long as nothing has
 shipped, where a change of the format is wanted (CONTRIBUTING.md). What comes out differs from run to run, as salts,
@@ -9,7 +9,9 @@ import asyncio
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from storage.crypto.data_key import KEYS_VERSION
@@ -24,9 +26,12 @@ from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.docs.test_format_maintained import Maintained
 
 GOLDEN = Path(__file__).parent / f"format-{KEYS_VERSION}"
+ROTATING = Path(__file__).parent / f"format-{KEYS_VERSION}-rotating"
+"""In the midst of a rotation of its data key: each kind of object is there under either key."""
 PASSWORDS = ("golden", "a second password")
 BLOCK = 262144
 DISK_BYTES = 40 * BLOCK
+SMALL_BYTES = 30 * BLOCK
 ODD_BYTES = 2 * BLOCK + 3 * 512
 
 
@@ -102,8 +107,7 @@ class Maker:
 
     async def in_the_log(self) -> None:
         """After a fence, since the writer died: every type of record, and a tail that nobody flushed to SSTs."""
-        self.it.engine.fail(Closed("killed by the maker"))
-        await self.store.close()
+        await self.kill()
         await self.open()
         await self.store.passwords.add(PASSWORDS[0].encode(), PASSWORDS[1].encode(), "second")
         self.write("disk", 20 * BLOCK, 18 * BLOCK)  # frames and locators
@@ -117,17 +121,46 @@ class Maker:
         self.zero("disk", 30 * BLOCK + 512, 3 * BLOCK)
         self.write("folder/renamed", 4000, 200)
         await self.store.flush()
+        await self.kill()
+
+    async def rotated(self) -> None:
+        """The key is rotated, and a part of the store sealed anew: a frame that was moved, SSTs, checkpoint and tree;
+        and what came since lies in the log and, past it, in an SST.
+        """
+        await self.create("disk", SMALL_BYTES)
+        self.some("disk")
+        await self.snapshot("disk", "monday")
+        await self.it.flush()
+        await self.it.do(WriteCheckpoint("it is golden"))
+        self.write("disk", 3 * BLOCK, 5000)
+        await self.it.flush()
+        await self.store.passwords.add(PASSWORDS[0].encode(), PASSWORDS[1].encode(), "second")
+        self.write("disk", 4 * BLOCK + 77, 700)
+        await self.store.passwords.rotate_key(PASSWORDS[0].encode(), [PASSWORDS[1].encode()], drop_others=False)
+        await self.store.flush()
+        await self.kill()
+        await self.open()
+        self.some("disk")
+        await self.it.flush()
+        await self.it.repack(1)
+        await self.store.snapshots.clone("disk", "monday", "clone")
+        self.disks["clone"] = bytearray(self.disks["disk@monday"])
+        self.write("clone", 77, 5000)
+        self.write("disk", 6 * BLOCK, 18 * BLOCK)
+        await self.store.flush()
+        await self.kill()
+
+    async def kill(self) -> None:
         self.it.engine.fail(Closed("killed by the maker"))
         await self.store.close()
 
 
-async def make(golden: Path) -> None:
-    """The store, and what it holds, in a folder that is made anew."""
+async def make(golden: Path, history: Callable[[Maker], Awaitable[None]]) -> None:
+    """A store with that history, and what it holds, in a folder that is made anew."""
     with tempfile.TemporaryDirectory() as folder:
         maker = Maker(Path(folder))
         await maker.open()
-        await maker.maintained()
-        await maker.in_the_log()
+        await history(maker)
         shutil.rmtree(golden, ignore_errors=True)
         for part in ("keys", "manifest", "spare", "wal", "compacted"):
             shutil.copytree(maker.folder / "store" / part, golden / "store" / part)
@@ -138,5 +171,13 @@ async def make(golden: Path) -> None:
     (golden / "expected.json").write_text(json.dumps({"passwords": PASSWORDS, "disks": disks}, indent=2) + "\n")
 
 
+async def present(maker: Maker) -> None:
+    """All there is in a store whose key was never rotated."""
+    await maker.maintained()
+    await maker.in_the_log()
+
+
 if __name__ == "__main__":
-    asyncio.run(make(GOLDEN))
+    histories = {GOLDEN: present, ROTATING: Maker.rotated}
+    for wanted in [path for path in histories if not sys.argv[1:] or path.name in sys.argv[1:]]:
+        asyncio.run(make(wanted, histories[wanted]))

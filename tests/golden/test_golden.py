@@ -13,10 +13,12 @@ import pytest
 
 from storage.crypto.data_key import KEYS_VERSION
 from storage.env import RealEnv
+from storage.format.envelope import ObjectKind
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from tests.storage.fs.places import contents
+from tests.storage.fs.rotating import KEY_ID_AT, KIND_AT
 from tests.support.program import REPOSITORY
 from tests.support.recover_script import recover
 from tests.support.seeds import head
@@ -48,8 +50,16 @@ async def closing(store: Store) -> AsyncIterator[Store]:
     await store.close()
 
 
-def test_the_present_format_has_one() -> None:
-    assert [folder.name for folder in STORES] == [f"format-{version}" for version in range(1, KEYS_VERSION + 1)]
+def test_the_present_format_has_one_and_one_in_the_midst_of_a_rotation() -> None:
+    formats = [f"format-{version}" for version in range(1, KEYS_VERSION + 1)]
+    assert [folder.name for folder in STORES] == [name + more for name in formats for more in ("", "-rotating")]
+
+
+def test_in_the_midst_of_a_rotation_each_kind_is_there_under_the_newer_key_and_data_under_both() -> None:
+    objects = [path.read_bytes() for folder in STORES for path in folder.glob("store/*/*.[sm]*")]
+    kinds = {key: {raw[KIND_AT] for raw in objects if raw[KEY_ID_AT] == key} for key in (1, 2)}
+    assert kinds[2] == {*ObjectKind} - {ObjectKind.SIGN, ObjectKind.ATTACHED}
+    assert kinds[1] >= {ObjectKind.DATA, ObjectKind.MANIFEST, ObjectKind.FENCE}
 
 
 @pytest.mark.parametrize("folder", STORES, ids=lambda folder: folder.name)
