@@ -54,6 +54,9 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     """Ids of the newest epochs, oldest first, this one's last, between which nothing that was answered was lost."""
     identity: bytes = b""
     """Which store this is, if it began as a copy of another one; else the id of the keys says that."""
+    rekeyed: int | None = 0
+    """The WAL number from which on all of the log is sealed under the data key of this manifest. None: not known, as in
+    a take-over under another key than the manifest before it, whose fence is not there yet."""
 
 
 INCARNATION_BYTES = 8

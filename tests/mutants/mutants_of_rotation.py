@@ -4,6 +4,7 @@ from tests.mutants.mutant import mutants
 
 KEYS = "tests/storage/crypto/test_key_rotation.py"
 BESIDE = "tests/storage/fs/test_rotation_beside_others.py"
+FORGED = "tests/storage/fs/test_forged_under_an_older_key.py"
 STORE = "tests/storage/fs/test_key_rotation_of_a_store.py"
 
 ROTATION = [
@@ -48,11 +49,53 @@ ROTATION = [
     ),
     *mutants(
         "storage/lsm/recovery/turn.py",
-        "tests/storage/fs/test_rotation_beside_others.py",
+        FORGED,
         (
-            "rotation: who has the older key makes the newest manifest",
+            "rotation: who has the older key makes the newest manifest, and deletes what was before it",
             "if manifests.key_id < anchor.key_id:",
             "if False:",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/manifest/read_manifest.py",
+        FORGED,
+        (
+            "rotation: who has the older key makes the newest manifest",
+            "        if True in newer:\n",
+            "        if False:\n",
+        ),
+        (
+            "rotation: a header that nobody sealed keeps the store from being opened",
+            "return header.key_id > key_id and bool((await self.open(name, other, None))[1])",
+            "return header.key_id > key_id",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/manifest/manifest_store.py",
+        FORGED,
+        (
+            "rotation: the log from before the fence is refused",
+            "            manifest = msgspec.structs.replace(manifest, rekeyed=None)\n",
+            "            pass\n",
+        ),
+        (
+            "rotation: no manifest says since when the log is under its key",
+            "        if self.manifest.rekeyed is None:\n",
+            "        if False:\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/wal/reader.py",
+        FORGED,
+        (
+            "rotation: who has the older key writes on behind the log",
+            "        if rekeyed is not None and item.number >= rekeyed:\n",
+            "        if False:\n",
+        ),
+        (
+            "rotation: who has the older key writes on behind objects of the newer",
+            "        replay.key_id = key_id\n",
+            "        replay.key_id = 0\n",
         ),
     ),
     *mutants(

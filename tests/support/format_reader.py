@@ -46,12 +46,14 @@ class FormatReader(BlockReader):
         header, body, self.manifest_tag = self._open_object(
             f"manifest/{self.manifest_number:020}.manifest", "manifest", (MANIFEST,), self.manifest_number
         )
-        defaults: list[Any] = [None] * 7 + [[], None, [], [], 0, None, [], []]
+        defaults: list[Any] = [None] * 7 + [[], None, [], [], 0, None, [], [], [], b"", 0]
         given: list[Any] = msgspec.msgpack.decode(body)
         self.manifest = given + defaults[len(given) :]
         self.epoch, self.takeover, self.closed, self.replay, replay_tag, _, self.sequence = self.manifest[:7]
         check(header[4] == self.epoch, "manifest and header differ in their epoch")
         check(self.manifest[11] <= self.keys_number, "an old keys object was put back")
+        self.manifest_key = header[3]
+        self._check_key_of_manifest()
         self.inodes: dict[int, list[Any]] = {
             1: [1, 1, 0o755, 0, 0, 0, 0, 0, 0, 0, ""],
             2: [2, 1, 0o755, 0, 0, 0, 0, 0, 0, 0, ""],
@@ -73,6 +75,13 @@ class FormatReader(BlockReader):
             self._read_tree(self.manifest[8])
         self._replay(replay_tag)
         self._check_copies()
+
+    def _check_key_of_manifest(self) -> None:
+        """Manifests from before it that open are of no newer key."""
+        for name in self.names:
+            if name.startswith("manifest/") and self._read(name)[11] in self.data_keys:
+                header, _, _ = self._open_object(name, "manifest", (MANIFEST,), int(name[9:29]))
+                check(header[3] <= self.manifest_key, "the newest manifest is under an older key")
 
     def _check_copies(self) -> None:
         """The copy of the newest of a kind is the same bytes, and there is none of a higher number."""
@@ -146,12 +155,15 @@ class FormatReader(BlockReader):
 
     def _replay(self, tag: bytes) -> None:
         found: list[tuple[int, int, Any]] = []
-        number, epoch, known = self.replay, 0, self.manifest[5]
+        number, epoch, key, known = self.replay, 0, 0, self.manifest[5]
         while f"wal/{number:020}.sst" in self.names:
             name = f"wal/{number:020}.sst"
             header, body, own_tag = self._open_object(name, "wal", (WAL, FENCE), number)
             check(header[4] >= epoch, "the log goes back to an earlier epoch")
-            epoch = header[4]
+            if self.manifest[17] is not None and number >= self.manifest[17]:
+                key = max(key, self.manifest_key)
+            check(header[3] >= key, "the log goes back to an older key")
+            epoch, key = header[4], header[3]
             known = max(known, header[9])
             if header[2] == FENCE:
                 check(struct.unpack("<Q", body)[0] == number + 16, "a fence that resumes elsewhere")

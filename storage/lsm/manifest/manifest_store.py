@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
+
 from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_manifests, list_manifests_and_copies
 from storage.bucket.missing import get_despite_missing
@@ -95,7 +97,8 @@ class Manifests:
     async def read_newest(self) -> None:
         """Load the newest manifest; number 0 and EMPTY if there is none.
 
-        Unavailable: each one that is listed is gone when it is read, again and again.
+        Unavailable: each one that is listed is gone when it is read, again and again. Corrupt: it cannot be opened, or
+        only who has an older data key alone can have made it.
         """
         for pause in pauses():
             await asyncio.sleep(pause)
@@ -105,6 +108,7 @@ class Manifests:
                 number, found = await self._read_from(number, listed[number].size if number in listed else None)
                 checkpoint = found.manifest.checkpoint
                 trailer = None if checkpoint is None else await self._read_trailer(checkpoint, number)
+                await self.reader().check_follows(number, found.key_id, [n for n in listed if n < number])
             except (NotFound, NewerManifest):
                 continue
             self._listed, self.copies = list(listed), list(copies)
@@ -235,6 +239,8 @@ class Manifests:
     async def seal(self, manifest: Manifest) -> SealedManifest:
         """The bytes of the next manifest, bound to its number: made in a thread, since it may list 100,000 SSTs."""
         old, number = self.manifest, self.number + 1
+        if self.key_id not in (0, self._cipher.key_id):
+            manifest = msgspec.structs.replace(manifest, rekeyed=None)
         header = Header(
             kind=ObjectKind.MANIFEST,
             epoch=manifest.epoch,
@@ -267,6 +273,13 @@ class Manifests:
         self.key_id = self._cipher.key_id
         self._listed.append(sealed.number)
         return True
+
+    def fenced_at(self, number: int) -> None:
+        """This writer's fence has this number. From there on all of the log is under its key, which the next manifest
+        says; until then what is sealed under the older one is refused behind what is not (`LogReader`).
+        """
+        if self.manifest.rekeyed is None:
+            self.manifest = msgspec.structs.replace(self.manifest, rekeyed=number)
 
     async def look_for_newer(self) -> None:
         """Fenced if any manifest has a number above ours. A commit of our own under way may have landed, and is not

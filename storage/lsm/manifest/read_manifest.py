@@ -6,6 +6,7 @@ and be sealed by a writer of this store. Where both are there and sound, the cop
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from storage.bucket.listing import list_manifests, list_spare_manifests
@@ -14,11 +15,14 @@ from storage.bucket.whole import read_whole
 from storage.crypto.cipher import Cipher
 from storage.env import Env
 from storage.errors import Corrupt, KeyChanged, NotFound, Unsupported
-from storage.format.envelope import NO_LINK, ObjectKind, open_object
+from storage.format.envelope import HEADER_BYTES, NO_LINK, ObjectKind, decode_header, open_object
 from storage.format.manifest import EMPTY, Manifest, decode
 from storage.format.names import manifest_name, spare_manifest_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
 from storage.objects.base import ObjectStore
+
+HEADERS_AT_ONCE = 32
+"""Read of manifests from before the newest, where those are to be asked: a store has one for each start."""
 
 _KINDS = (ObjectKind.MANIFEST,)
 
@@ -109,6 +113,36 @@ class ManifestReader:
         """NewerManifest: there is one above this number, which explains what is missing of it."""
         if await list_manifests(self.store, above=number):
             raise NewerManifest
+
+    async def check_follows(self, number: int, key_id: int, earlier: Iterable[int]) -> None:
+        """Corrupt: manifest `number`, which is sealed under data key `key_id`, has one before it under a newer key.
+        Whoever took the store from that one had to open it, and seals under no older key.
+
+        It costs something before the first take-over under a newer key alone: each header is read. One could be
+        anybody's, so what it says is proved.
+        """
+        if key_id in (0, self.cipher.key_id):
+            return
+        room = asyncio.Semaphore(HEADERS_AT_ONCE)
+
+        async def is_newer(other: int) -> bool:
+            name = manifest_name(other)
+            try:
+                async with room:
+                    raw = await self.store.get(name, 0, HEADER_BYTES)
+                    header = decode_header(name, raw, store_id=self.store_id, kinds=_KINDS)
+                    return header.key_id > key_id and bool((await self.open(name, other, None))[1])
+            except (Corrupt, Unsupported, NotFound):
+                return False
+
+        others = sorted(earlier)
+        newer = await asyncio.gather(*map(is_newer, others))
+        if True in newer:
+            raise Corrupt(
+                manifest_name(number),
+                f"it is sealed under data key {key_id}, and {manifest_name(others[newer.index(True)])} before it is "
+                "under a newer key: it was made by somebody who has an older key alone; delete it and its copy",
+            )
 
     async def read(self, number: int, size: int | None) -> FoundManifest:
         """A manifest of so many bytes, None: that is not known. NotFound: neither it nor its copy is there.

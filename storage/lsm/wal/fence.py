@@ -56,5 +56,6 @@ class Fence:
                 replay = await log.read_to_gap()
                 continue
             replay.fences.append(number)
+            self.manifests.fenced_at(number)
             return replay
         raise Unavailable("the old writer has not noticed that it lost the store, and goes on writing its log")

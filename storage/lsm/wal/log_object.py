@@ -70,6 +70,8 @@ class Replay:
     """Highest number below `end` that is there; 0 if none is."""
     epoch: int = 0
     """Highest epoch met."""
+    key_id: int = 0
+    """Highest data key met."""
     tag: bytes = NO_LINK
     """Tag of the object just below `end`; zeros behind a fence."""
 

@@ -112,6 +112,7 @@ class LogReader:
     def _follow(self, replay: Replay, item: LogObject) -> None:
         if item.header.epoch < replay.epoch:
             raise Corrupt(wal_name(item.number), "it was written by an earlier writer than the object before it")
+        self._check_key(replay, item)
         replay.epoch = item.header.epoch
         replay.last = item.number
         if item.header.kind is ObjectKind.FENCE:
@@ -125,6 +126,23 @@ class LogReader:
         replay.objects.append(item)
         replay.end = item.number + 1
         replay.tag = item.tag
+
+    def _check_key(self, replay: Replay, item: LogObject) -> None:
+        """Corrupt: it is of an older data key than the log before it, or than the manifest says of its number. A writer
+        has one key, takes the store only with one that opens what the writer before it sealed, and puts its fence
+        before all else; what one with the older key has on its way lands below that, or where nobody reads it.
+        """
+        manifests = self._manifests
+        rekeyed, key_id = manifests.manifest.rekeyed, item.header.key_id
+        if rekeyed is not None and item.number >= rekeyed:
+            replay.key_id = max(replay.key_id, manifests.key_id)
+        if key_id < replay.key_id:
+            raise Corrupt(
+                wal_name(item.number),
+                f"it is sealed under data key {key_id}, and the log before it under key {replay.key_id}: it was made "
+                "by somebody who has an older key alone",
+            )
+        replay.key_id = key_id
 
     async def _check_end(self, replay: Replay, beyond: list[int]) -> None:
         """Corrupt if the first free number is known to have been acknowledged once, or a manifest to be missing."""

@@ -49,9 +49,8 @@ def test_it_comes_back() -> None:
 
 def test_fields_that_an_older_writer_did_not_know_are_filled_in() -> None:
     fields = msgspec.msgpack.decode(encode(OLD))
-    for count, missing in enumerate(
-        ("identity", "lineage", "operations", "gone", "checkpoint", "keys", "takeovers", "fences", "tree", "ssts")
-    ):
+    by_age = ("ssts", "tree", "fences", "takeovers", "keys", "checkpoint", "gone", "operations", "lineage", "identity")
+    for count, missing in enumerate(reversed((*by_age, "rekeyed"))):
         old = decode(NAME, msgspec.msgpack.encode(fields[: len(fields) - count - 1]))
         assert getattr(old, missing) == getattr(EMPTY, missing)
         assert old.sequence == OLD.sequence

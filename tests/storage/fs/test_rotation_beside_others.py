@@ -11,19 +11,15 @@ import pytest
 from storage.check.anatomy import anatomy
 from storage.check.read_run import CheckProgress
 from storage.crypto import key_rotation, keys
-from storage.crypto.cipher import PREFIX_BYTES
-from storage.crypto.data_key import DataKey
-from storage.errors import Closed, KeyChanged, RolledBack
-from storage.format.envelope import Header, ObjectKind, seal_object
-from storage.format.manifest import encode
-from storage.format.names import MANIFESTS, SPARES, WALS, manifest_name, wal_name
+from storage.errors import Closed, KeyChanged
+from storage.format.envelope import ObjectKind
+from storage.format.names import MANIFESTS, SPARES, WALS, wal_name
 from storage.fs.check import CheckOptions
 from storage.fs.early_unlock import EarlyUnlock, UnlockedBefore
 from storage.fs.opening import open_store, view_ahead
 from storage.fs.store import Store
 from storage.fs.succession.stored_attachments import StoredAttachments
 from storage.lsm.options import LEFTOVER_SECONDS_MIN
-from storage.lsm.recovery.derived_ciphers import Ciphers
 from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import COST, KEY_ID_AT, KIND_AT, RotatedPlace, rotate
 from tests.support.inside import engine_of, objects_of
@@ -110,37 +106,6 @@ async def test_what_went_past_the_log_under_the_newer_key_is_found_behind_a_kill
     await store.flush()
     await kill(store)
     assert [name for name in set(place.of_key(2)) - before if name.startswith("compacted/")]
-    store = await place.open()
-    await place.holds(store)
-    await store.close()
-
-
-async def test_a_manifest_of_who_has_the_older_key_alone_is_refused(place: RotatedPlace) -> None:
-    """While both are in use he can make the next one, and would show what was there before; this host knows better."""
-    store = await place.make()
-    await rotate(store)
-    await store.close()
-    place.look_seconds = 1e9
-    store = await place.open()
-    key, manifests = engine_of(store).key, engine_of(store).manifests
-    place.some(store)
-    await store.close()
-    header = Header(
-        kind=ObjectKind.MANIFEST,
-        epoch=manifests.manifest.epoch,
-        store_id=key.store_id,
-        nonce=bytes(PREFIX_BYTES),
-        number=manifests.number + 1,
-        link=manifests.tag,
-        acknowledged=manifests.manifest.acknowledged,
-    )
-    older = Ciphers.derive(DataKey(key.store_id, key.older[0].key)).manifest
-    forged, _ = seal_object(older, header, encode(manifests.manifest), 1 << 16)
-    path = place.folder / manifest_name(manifests.number + 1)
-    path.write_bytes(forged)
-    with pytest.raises(RolledBack, match="has an older key"):
-        await place.open()
-    path.unlink()
     store = await place.open()
     await place.holds(store)
     await store.close()

@@ -1,0 +1,188 @@
+"""Who has only the older data key, and can write to the bucket, while both are in use: what he makes is refused."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from storage.crypto.cipher import PREFIX_BYTES
+from storage.crypto.data_key import DataKey
+from storage.errors import Corrupt, RolledBack
+from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
+from storage.format.manifest import Manifest, encode
+from storage.format.names import MANIFESTS, manifest_name, wal_name
+from storage.fs.opening import open_store
+from storage.fs.store import Store
+from storage.lsm.engine import Engine
+from storage.lsm.recovery.derived_ciphers import Ciphers
+from storage.lsm.wal.reader import RESUME
+from tests.storage.fs.places import PASSWORD, kill
+from tests.storage.fs.rotating import KEY_ID_AT, KIND_AT, RotatedPlace, rotate
+from tests.support.format_reader import FormatReader
+from tests.support.inside import engine_of
+from tests.support.recover_script import recover
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> RotatedPlace:
+    return RotatedPlace(tmp_path)
+
+
+@dataclass(frozen=True)
+class Forger:
+    """Has seen all of a store, and has the older key."""
+
+    place: RotatedPlace
+    engine: Engine
+
+    def make(self, kind: ObjectKind, number: int, body: bytes, link: bytes, epoch: int) -> bytes:
+        header = Header(
+            kind=kind,
+            epoch=epoch,
+            store_id=self.engine.key.store_id,
+            nonce=bytes(PREFIX_BYTES),
+            number=number,
+            link=link,
+        )
+        ciphers = Ciphers.derive(DataKey(self.engine.key.store_id, self.engine.key.older[0].key))
+        cipher = ciphers.manifest if kind is ObjectKind.MANIFEST else ciphers.wal
+        return seal_object(cipher, header, body, 1 << 16)[0]
+
+    def manifest(self) -> Path:
+        """The next one, which says what the newest does."""
+        manifests = self.engine.manifests
+        raw = self.make(
+            ObjectKind.MANIFEST,
+            manifests.number + 1,
+            encode(manifests.manifest),
+            manifests.tag,
+            manifests.manifest.epoch,
+        )
+        path = self.place.folder / manifest_name(manifests.number + 1)
+        path.write_bytes(raw)
+        return path
+
+    def end_of_log(self, epoch: int) -> Path:
+        """An object of the log that follows on what is there, and says nothing."""
+        manifest = self.engine.manifests.manifest
+        last = max(path for path in (self.place.folder / "wal").iterdir() if path.suffix == ".sst")
+        raw = last.read_bytes()
+        is_fence = raw[KIND_AT] == ObjectKind.FENCE
+        number = max(manifest.replay, int(last.stem) + (RESUME if is_fence else 1))
+        link = manifest.replay_tag if number == manifest.replay else NO_LINK if is_fence else raw[-16:]
+        path = self.place.folder / wal_name(number)
+        path.write_bytes(self.make(ObjectKind.WAL, number, b"", link, epoch))
+        return path
+
+
+async def in_the_midst(place: RotatedPlace) -> Store:
+    """Sealed under both keys, and served under the newer one."""
+    store = await place.make()
+    await rotate(store)
+    await store.close()
+    place.look_seconds = 1e9
+    store = await place.open()
+    place.some(store)
+    await store.flush()
+    return store
+
+
+async def open_elsewhere(place: RotatedPlace, tmp_path: Path) -> Store:
+    """By a host that remembers nothing."""
+    options = replace(place.options, state_folder=tmp_path / "elsewhere")
+    return await open_store(str(place.folder), PASSWORD, env=place.env, take_over=True, options=options)
+
+
+async def refused_to_all(place: RotatedPlace, tmp_path: Path) -> None:
+    """To who reads, to this host, and to another one."""
+    with pytest.raises(Corrupt, match="somebody who has an older key alone"):
+        await place.reader()
+    with pytest.raises(Corrupt, match="somebody who has an older key alone"):
+        await place.open()
+    with pytest.raises(Corrupt, match="somebody who has an older key alone"):
+        await open_elsewhere(place, tmp_path)
+
+
+async def test_a_newest_manifest_is_refused_by_each_host(place: RotatedPlace, tmp_path: Path) -> None:
+    store = await in_the_midst(place)
+    await store.close()
+    path = Forger(place, engine_of(store)).manifest()
+    await refused_to_all(place, tmp_path)
+    with pytest.raises(ValueError, match="the newest manifest is under an older key"):
+        FormatReader(place.folder, PASSWORD)
+    with pytest.raises(recover.Stop, match="under an older key"):
+        recover.Store(place.folder, PASSWORD)
+    path.unlink()
+    store = await open_elsewhere(place, tmp_path)
+    await place.holds(store)
+    await store.close()
+
+
+async def test_where_what_was_before_it_is_gone_too_this_host_knows_better(place: RotatedPlace) -> None:
+    store = await in_the_midst(place)
+    await store.close()
+    own = Forger(place, engine_of(store)).manifest()
+    for name, raw in place.files().items():
+        if name.startswith((MANIFESTS, "spare/")) and name.endswith(".manifest") and raw[KEY_ID_AT] == 2:
+            (place.folder / name).unlink()
+    assert own.exists()
+    with pytest.raises(RolledBack, match="has an older key"):
+        await place.open()
+
+
+async def test_no_header_alone_keeps_a_store_from_being_opened(place: RotatedPlace) -> None:
+    """Who has no key at all names one in the header of a manifest that counts for nothing."""
+    store = await place.make()
+    await rotate(store)
+    await store.close()
+    first = place.folder / manifest_name(1)
+    raw = bytearray(first.read_bytes())
+    raw[KEY_ID_AT] = 2
+    first.write_bytes(raw)
+    store = await place.open()
+    await place.holds(store)
+    await store.close()
+
+
+@pytest.mark.parametrize("ended", ["closed", "killed", "killed at the start"])
+async def test_an_end_of_the_log_is_refused_by_each_host(place: RotatedPlace, tmp_path: Path, ended: str) -> None:
+    """Behind all that was flushed, behind objects of the newer key, and behind the fence."""
+    store = await in_the_midst(place)
+    if ended == "killed":
+        await kill(store)
+    else:
+        await store.close()
+    if ended == "killed at the start":
+        store = await place.open()
+        await kill(store)
+    path = Forger(place, engine_of(store)).end_of_log(engine_of(store).epoch)
+    await refused_to_all(place, tmp_path)
+    with pytest.raises(ValueError, match="the log goes back to an older key"):
+        FormatReader(place.folder, PASSWORD)
+    assert "under an older key" in recover.Store(place.folder, PASSWORD).missing[0]
+    path.unlink()
+    store = await open_elsewhere(place, tmp_path)
+    await place.holds(store)
+    await store.close()
+
+
+async def test_the_manifest_says_from_where_on_the_log_is_under_its_key(place: RotatedPlace) -> None:
+    """Of the first take-over under a key it is not known; that goes on over the next one."""
+    found: list[Manifest] = []
+    store = await place.make()
+    found.append(engine_of(store).manifests.manifest)
+    await rotate(store)
+    await store.close()
+    place.look_seconds = 1e9
+    store = await place.open()
+    await kill(store)
+    before = FormatReader(place.folder, PASSWORD).manifest
+    store = await place.open()
+    fence = engine_of(store).log_end
+    await engine_of(store).flush_memtable(always=True)
+    found.append(engine_of(store).manifests.manifest)
+    await store.close()
+    store = await place.open()
+    await store.close()
+    found.append(engine_of(store).manifests.manifest)
+    assert (found[0].rekeyed, before[17], found[1].rekeyed, found[2].rekeyed) == (0, None, fence, fence)
