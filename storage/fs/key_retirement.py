@@ -111,7 +111,7 @@ class KeyRetirement:
             except (Fenced, Closed):
                 raise
             except StorageError as error:
-                self._waits_for, pause = str(error), LIST_SECONDS_MAX
+                self._waits_for, pause = str(error), self._longer()
             if pause is None:
                 return
             await asyncio.sleep(pause)
@@ -132,7 +132,13 @@ class KeyRetirement:
         if not found:
             return await self._retire()
         # Deletions that the store refuses, and what is newer than the log: somebody copies into this store.
-        self._waits_for = f"{len(found)} objects that are to be deleted, such as {found[0]}"
+        refused = engine.garbage.failing
+        why = "" if refused is None else f", which the store refuses: {refused.reason}"
+        self._waits_for = f"{len(found)} objects that are to be deleted, such as {found[0]}{why}"
+        return self._longer()
+
+    def _longer(self) -> float:
+        """How long to wait for what somebody else is to mend."""
         pause, self._list_seconds = self._list_seconds, min(2 * self._list_seconds, LIST_SECONDS_MAX)
         return pause
 
@@ -171,7 +177,7 @@ class KeyRetirement:
         names = [info.name for info in await self._objects.list(WRITERS)]
         old = [name for name in names if (epoch := sign_epoch(name)) is not None and epoch < self._engine.epoch]
         if old:
-            await self._objects.delete(old)
+            await self._objects.once().delete(old)
 
     async def _lying(self) -> list[str]:
         """The objects that an older key sealed and that are there still, but fences and take-overs."""

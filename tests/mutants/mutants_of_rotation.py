@@ -34,6 +34,15 @@ ROTATION = [
         ),
     ),
     *mutants(
+        "storage/fs/succession/stored_attachments.py",
+        "tests/storage/fs/test_rotation_that_may_not_delete.py",
+        (
+            "rotation: it waits for ever for a deletion that is denied, and says nothing",
+            "            await self._once.delete(old)  #",
+            "            await self._store.delete(old)  #",
+        ),
+    ),
+    *mutants(
         "storage/crypto/keyslots.py",
         KEYS,
         (

@@ -95,7 +95,7 @@ class StoredAttachments:
                     raise Unavailable(f"who comes behind {name} was written at this very moment") from None
             old.append(name)
         if old:
-            await self._store.delete(old)
+            await self._once.delete(old)  # where deletions are denied, who waits for this is to say so
 
     async def keep(self, epoch: int, record: bytes) -> None:
         """Durable on return. What the writer has failed with, if it does meanwhile."""
