@@ -1,7 +1,7 @@
 """Where the journals of this host lie: files in memory that hold what was answered and is not in the store yet.
 
-By default they lie in the runtime folder, if that is in memory, and else there are none: they hold in clear what the
-store holds sealed, and are not to come onto a disk.
+By default they lie in the runtime folder, if that is in memory, and else there are none: each write would wait for
+a disk, and on it what they hold would outlive the boot.
 """
 
 from collections.abc import Mapping

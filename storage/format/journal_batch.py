@@ -1,29 +1,31 @@
-"""The journal as bytes: segments of batches, each of which is what one pass of the event loop wrote. No I/O.
+"""The journal as bytes: segments of batches, of what one pass of the event loop wrote. No I/O.
 
     segment    u64 end | u64 answered, in the order of bytes of this machine | batches | anything, from `end` on
-    batch      tag 16 | "NBDJ" | u32 entries | u64 length of the entries | entries
-    entry      u8 kind | u8 allocated | 2 bytes 0 | u32 layer | u64 sequence | u64 previous | u64 offset | u64 length,
-               then `length` bytes for WRITE and META
+    batch      "NBDJ" | u32 entries | u64 length of the data | entries | data, sealed | tag 16
+    entry      u8 kind | u8 allocated | 2 bytes 0 | u32 layer | u64 sequence | u64 previous | u64 offset | u64 length
+    data       `length` bytes of each entry that is a WRITE or META
 
 A segment lies in memory that is written over and over, so where it ends is written in it: a batch first, then `end`,
 then `answered`, each of the two in one store of the processor. A process that is killed between any two of its
 instructions leaves `answered` where the batches end, or where the last one begins, which nobody was told of then.
 Anything else is damage: everything up to `end` has to be sound.
 
-The tag is a GMAC over all from "NBDJ" on, at the place (segment, position of the batch in it): no batch passes for
-another one, of this journal or of another, or of what lay there before. `previous` is the operation before it in the
-same queue, so that nothing can be missing between two of them, or between the log and the journal, unnoticed.
+The data is sealed with all that is before it associated, at the place (segment, position of the batch in it): no batch
+passes for another one, of this journal or of another, or of what lay there before. A place is never used twice, so the
+number of a segment is never that of another one that there was. `previous` is the operation before it in the same
+queue, so that nothing can be missing between two of them, or between the log and the journal, unnoticed.
 """
 
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import islice
 from mmap import mmap
 
 import msgspec
 
 from storage.buffers import Buffer
-from storage.crypto.mac import TAG_BYTES, Authenticator
+from storage.crypto.memory_cipher import TAG_BYTES, MemoryCipher
 from storage.errors import Corrupt
 from storage.format.wal import Meta, Op
 from storage.units import KIB
@@ -31,7 +33,8 @@ from storage.units import KIB
 _ENDS = struct.Struct("@QQ")
 _END, _ANSWERED = struct.Struct("@Q"), 8
 _START = struct.Struct("<4sIQ")
-_BATCH_BYTES = TAG_BYTES + _START.size
+_BATCH_BYTES = _START.size + TAG_BYTES
+"""Of a batch without entries and data."""
 _ENTRY = struct.Struct("<BBxxIQQQQ")
 _ENTRY_WORDS = struct.Struct("<IIQQQQ")
 """The same bytes: kind and allocated as one number, which is quicker to pack."""
@@ -42,8 +45,9 @@ SEGMENT_BYTES_MIN = _ENDS.size + _BATCH_BYTES + _ENTRY.size
 """Bytes that a segment for one operation without data takes: smaller ones are of no use."""
 
 JOINED_BYTES_MAX = 256 * KIB
-"""A smaller batch is written as one piece: 32 writes of 4 KiB are. From about here on that takes new memory each time,
-which is three times as slow as to write the parts."""
+"""Data of several operations is joined, in memory that was just used, and sealed as one piece: 32 writes of 4 KiB cost
+little more than one of 128 KiB. What would make more than this is a batch of its own, and is sealed from where it lies.
+"""
 
 Memory = mmap
 """What a segment is written to, under a kind and a name that say so."""
@@ -85,23 +89,23 @@ def clear(memory: Memory) -> int:
 def append(
     memory: Memory,
     at: int,
-    seal: Authenticator,
+    cipher: MemoryCipher,
     place: tuple[int, int],
     entries: Sequence[tuple[object, int, int, Op | Meta]],
     first: int,
 ) -> tuple[int, int]:
-    """Write as many of the entries (_, layer, previous, operation) as there is room for, from `first` on, as one batch
-    at the end of a segment, which is `at`. `place` is the segment and the batch's position in it.
+    """Write some of the entries (_, layer, previous, operation), from `first` on, as one batch at the end of a segment,
+    which is `at`: as many as go together and as there is room for. `place` is the segment and the batch's position in
+    it.
 
     Gives the first entry that is not in it, and where the segment ends now.
     """
     pack, entry_bytes = _ENTRY_WORDS.pack, _ENTRY_WORDS.size
-    room = len(memory) - entry_bytes
-    end = at + _BATCH_BYTES
-    index = first
-    parts: list[Buffer] = [b""]
+    room = len(memory) - at - _BATCH_BYTES
+    heads, size = [b""], 0
+    parts: list[Buffer] = []
     data: Buffer
-    for _, layer, previous, op in entries if not first else entries[first:]:
+    for _, layer, previous, op in islice(entries, first, None):
         if type(op) is Meta:
             data = op.record
             head = pack(_META, layer, op.sequence, previous, 0, len(data))
@@ -111,36 +115,25 @@ def append(
         else:
             data = b""
             head = pack(_ZERO | _ALLOCATED * op[3], layer, op[0], previous, op[1], op[2])
-        behind = end + len(data)
-        if behind > room:
+        grown = size + len(data)
+        if len(heads) * entry_bytes + grown > room or (grown > JOINED_BYTES_MAX and parts):
             break
-        parts += head, data
-        end = behind + entry_bytes
-        index += 1
-    if index == first:
+        heads.append(head)
+        parts.append(data)
+        size = grown
+    if not parts:
         return first, at
-    parts[0] = _START.pack(_MAGIC, index - first, end - at - _BATCH_BYTES)
-    _write(memory, at, end, seal, _BATCH_PLACE.pack(*place), parts)
+    heads[0] = _START.pack(_MAGIC, len(parts), size)
+    associated = b"".join(heads)
+    sealed = at + len(associated)
+    end = sealed + size + TAG_BYTES
+    memory[at:sealed] = associated
+    with memoryview(memory) as view, view[sealed:end] as target:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        cipher.seal_into(target, _BATCH_PLACE.pack(*place), data, associated)
     _END.pack_into(memory, 0, end)
     _END.pack_into(memory, _ANSWERED, end)
-    return index, end
-
-
-def _write(memory: Memory, at: int, end: int, seal: Authenticator, nonce: bytes, parts: list[Buffer]) -> None:
-    """Write the tag and these parts, from `at` to `end`."""
-    if end - at < JOINED_BYTES_MAX:
-        # Memory that was just used, and then one copy out of it, take less than a copy of each into the map.
-        body = b"".join(parts)
-        memory.seek(at)
-        memory.write(seal.tag(nonce, [body]))
-        memory.write(body)
-        return
-    start = at + TAG_BYTES
-    memory.seek(start)
-    for part in parts:
-        memory.write(part)
-    with memoryview(memory) as view, view[start:end] as tagged:
-        memory[at:start] = seal.tag(nonce, [tagged])
+    return first + len(parts), end
 
 
 def room_for(op: Op | Meta) -> int:
@@ -149,8 +142,9 @@ def room_for(op: Op | Meta) -> int:
     return SEGMENT_BYTES_MIN + len(data)
 
 
-def decode(name: str, raw: bytes, seal: Authenticator, segment: int) -> list[JournalEntry]:
-    """The entries of a segment, in order; data are views of `raw`. Corrupt: a part of it is not what was written."""
+def decode(name: str, raw: bytes, cipher: MemoryCipher, segment: int) -> list[JournalEntry]:
+    """The entries of a segment, in order; data are views of what was opened. Corrupt: a part of it is not what was
+    written."""
     if len(raw) < _ENDS.size:
         raise Corrupt(name, "it is too short")
     end, answered = _ENDS.unpack_from(raw)
@@ -160,28 +154,27 @@ def decode(name: str, raw: bytes, seal: Authenticator, segment: int) -> list[Jou
     at = last = _ENDS.size
     position = 0
     while at < end:
-        body = at + TAG_BYTES
-        magic, count, length = _START.unpack_from(raw, body) if at + _BATCH_BYTES <= limit else (b"", 0, 0)
-        behind = at + _BATCH_BYTES + length
+        magic, count, length = _START.unpack_from(raw, at) if at + _BATCH_BYTES <= limit else (b"", 0, 0)
+        sealed = at + _START.size + count * _ENTRY.size
+        behind = sealed + length + TAG_BYTES
         if magic != _MAGIC or behind > limit:
             raise Corrupt(name, f"what stands at byte {at} is no batch")
-        if not seal.is_sound(_BATCH_PLACE.pack(segment, position), [view[body:behind]], raw[at:body]):
+        data = cipher.open(_BATCH_PLACE.pack(segment, position), view[sealed:behind], view[at:sealed])
+        if data is None:
             raise Corrupt(name, f"the batch at byte {at} is not what was written there")
-        entries += _entries(name, view[at + _BATCH_BYTES : behind], count)
+        entries += _entries(name, view[at + _START.size : sealed], memoryview(data))
         last, at, position = at, behind, position + 1
     if at != end or answered not in (end, last):
         raise Corrupt(name, "it does not end where it says")
     return entries
 
 
-def _entries(name: str, body: memoryview, count: int) -> list[JournalEntry]:
+def _entries(name: str, heads: memoryview, body: memoryview) -> list[JournalEntry]:
     """The entries of a batch that is sound."""
     found: list[JournalEntry] = []
     at = 0
     try:
-        while at < len(body):
-            kind, allocated, layer, sequence, previous, offset, length = _ENTRY.unpack_from(body, at)
-            at += _ENTRY.size
+        for kind, allocated, layer, sequence, previous, offset, length in _ENTRY.iter_unpack(heads):
             op: Op | Meta
             if kind == OperationKind.ZERO:
                 op = (sequence, offset, length, bool(allocated))
@@ -194,8 +187,8 @@ def _entries(name: str, body: memoryview, count: int) -> list[JournalEntry]:
                     else Meta(sequence, bytes(data))
                 )
             found.append(JournalEntry(layer, previous, op))
-    except (ValueError, struct.error) as error:
+    except ValueError as error:
         raise Corrupt(name, str(error)) from error
-    if at != len(body) or len(found) != count:
+    if at != len(body):
         raise Corrupt(name, "a batch does not hold what its header says")
     return found

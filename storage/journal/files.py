@@ -105,7 +105,7 @@ class FolderFiles:
         self._folder = trusted_folder(folder)
         if not lies_in_memory(self._folder):
             raise Invalid(
-                f"the journal would lie on a disk in {folder}, and it holds what clients write, in clear: "
+                f"the journal would lie on a disk in {folder}, and it has to be memory, which ends with this boot: "
                 "name a folder on tmpfs with --journal, or turn it off with --journal off"
             )
         self._store_url = store_url

@@ -21,7 +21,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Protocol
 
-from storage.crypto.mac import Authenticator
+from storage.crypto.memory_cipher import MemoryCipher
 from storage.errors import AccessDenied
 from storage.format.journal_batch import Memory, append, clear, room_for
 from storage.format.wal import Meta, Op
@@ -35,6 +35,9 @@ SEGMENT_BYTES_MAX = 4 * MIB
 
 SEGMENTS_MIN = 8
 """Into so many the allowed size is divided, at least."""
+
+EPOCH_SHIFT = 32
+"""So far above its count stands the epoch of its writer in the number of a segment."""
 
 RESTART_BYTES_MIN = 256 * KIB
 """A segment that grows is dropped too when the log has all of it and it is this large."""
@@ -89,7 +92,8 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class JournalPlace:
-    """The journal that a writer goes on with: its files, which have it, its id, and what vouches for its batches.
+    """The journal that a writer goes on with: its files, which have it, its id, what seals its batches, and the epoch
+    of its writer, with which the numbers of its segments begin: so none is used twice, also where all of them are gone.
 
     `name` tells the next writer which journal holds all that this one answered; None: none does, now. OSError,
     AccessDenied.
@@ -97,7 +101,8 @@ class JournalPlace:
 
     files: JournalFiles
     id: bytes
-    seal: Authenticator
+    cipher: MemoryCipher
+    epoch: int
     name: Callable[[bytes | None], None]
 
 
@@ -150,7 +155,7 @@ class Journal:
         self.on, self._place = True, place
         self.pending.clear()
         self._segments.extend(segments)
-        self._newest = max((segment.number for segment in segments), default=self._newest)
+        self._newest = max(self._newest, place.epoch << EPOCH_SHIFT, *(segment.number for segment in segments))
         self._resized(sum(segment.size for segment in segments))
         self.logged(everything=False)
 
@@ -162,7 +167,10 @@ class Journal:
             pending.clear()
             return
         kept = 0
-        while pending and (kept := self._append(place, kept)) < len(pending):
+        while kept < len(pending):
+            before, kept = kept, self._append(place, kept)
+            if kept > before:
+                continue
             try:
                 self._begin_segment(place, max(self._segment_bytes, room_for(pending[kept][3])))
             except OSError as error:
@@ -171,11 +179,11 @@ class Journal:
         pending.clear()
 
     def _append(self, place: JournalPlace, first: int) -> int:
-        """Put what is pending, from `first` on, into the segment that grows, as far as that has room; gives how far."""
+        """Put some of what is pending, from `first` on, into the segment that grows, if it has room; gives how far."""
         active, memory, pending = self._active, self._memory, self.pending
         if active is None or memory is None:
             return first
-        kept, self._end = append(memory, self._end, place.seal, (active.number, self._batches), pending, first)
+        kept, self._end = append(memory, self._end, place.cipher, (active.number, self._batches), pending, first)
         if kept > first:
             self._batches += 1
             for queue in set(map(_QUEUE, pending)):

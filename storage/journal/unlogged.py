@@ -8,7 +8,7 @@ in the journal, so a crash here, and again in the next try, changes nothing.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from storage.crypto.mac import Authenticator
+from storage.crypto.memory_cipher import MemoryCipher
 from storage.errors import Corrupt
 from storage.format.journal_batch import JournalEntry, decode
 from storage.format.wal import TREE
@@ -24,15 +24,15 @@ class ReadSegment:
     entries: list[JournalEntry]
 
 
-def read(files: JournalFiles, seal: Authenticator, *older: Authenticator) -> list[ReadSegment]:
+def read(files: JournalFiles, cipher: MemoryCipher, *older: MemoryCipher) -> list[ReadSegment]:
     """All of the journal that `files` has. Corrupt: a part of it is not what was written. OSError.
 
-    `older` vouch for segments that writers began before the data key was rotated: a segment is of one writer.
+    `older` open segments that writers began before the data key was rotated: a segment is of one writer.
     """
     found = []
     for number in files.segments():
         raw, error = files.read(number), None
-        for each in (seal, *older):
+        for each in (cipher, *older):
             try:
                 entries = decode(f"segment {number} of the journal", raw, each, number)
             except Corrupt as unsound:
@@ -41,7 +41,7 @@ def read(files: JournalFiles, seal: Authenticator, *older: Authenticator) -> lis
                 found.append(ReadSegment(number, len(raw), entries))
                 break
         else:
-            raise error or Corrupt("the journal", f"nothing vouches for segment {number}")
+            raise error or Corrupt("the journal", f"nothing opens segment {number}")
     return found
 
 

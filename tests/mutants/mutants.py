@@ -96,8 +96,13 @@ MUTANTS = [
             "if at != end:",
         ),
         ("journal: a batch that is not answered is damage", "answered not in (end, last)", "answered != end"),
-        ("journal: the last byte of a large batch is not vouched for", "view[start:end]", "view[start : end - 1]"),
-        ("journal: a batch is vouched for by its header", "seal.tag(nonce, [body])", "seal.tag(nonce, parts[:1])"),
+        ("journal: a batch is longer than its segment", "+ grown > room or", "+ grown > room + TAG_BYTES or"),
+        ("journal: data of any length is joined", "(grown > JOINED_BYTES_MAX and parts)", "False"),
+        (
+            "journal: data lies there in clear",
+            "    _END.pack_into(memory, 0, end)\n",
+            "    memory[sealed : sealed + size] = b''.join(parts)\n    _END.pack_into(memory, 0, end)\n",
+        ),
         ("journal: a batch counts before it is answered only", "    _END.pack_into(memory, 0, end)\n", ""),
     ),
     *mutants(
@@ -122,6 +127,7 @@ MUTANTS = [
         "storage/journal/journal.py",
         "tests/storage/journal/",
         ("journal: a place in a segment is used twice", "            self._batches += 1\n", ""),
+        ("journal: a number of a segment is used twice", "place.epoch << EPOCH_SHIFT, ", ""),
         ("journal: memory is given back once only", ".files.trim():", ".files.trim() and False:"),
         ("journal: it wakes up for ever", ".files.trim():", ".files.trim() in (True, False):"),
     ),

@@ -195,7 +195,7 @@ ROTATION = [
         STORE,
         (
             "rotation: the journal of the older key is set aside",
-            "(_seal(older, carried.id) for older in key.older)",
+            "(_cipher(older, carried.id) for older in key.older)",
             "()",
         ),
     ),

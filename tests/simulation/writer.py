@@ -267,7 +267,7 @@ class Writer:
         if place is None or batch is None or not journal.pending:
             return 0, b"", 0
         number, position, memory, at = batch
-        _, end = append(memory, at, place.seal, (number, position), journal.pending, 0)
+        _, end = append(memory, at, place.cipher, (number, position), journal.pending, 0)
         return (number, bytes(memory[:end]), at) if end > at else (0, b"", 0)
 
     def _judge_refusal(self, error: StorageError) -> None:

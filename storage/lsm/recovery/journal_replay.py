@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from storage.crypto.data_key import DataKey
-from storage.crypto.mac import Authenticator
+from storage.crypto.memory_cipher import MemoryCipher
 from storage.env import Env
 from storage.errors import AccessDenied, Corrupt
 from storage.format.journal_batch import JournalEntry
@@ -60,30 +60,30 @@ async def read(
     That what only it held is lost stands in a manifest before the lock names another journal: after a crash in between
     the next start finds the old one, and says so once more.
     """
-    reason = None
+    reason, epoch = None, manifests.manifest.epoch
     if carried.found:
         try:
-            return await env.run("store", _read, carried, lock, layers, key)
+            return await env.run("store", _read, carried, lock, layers, key, epoch)
         except UnsoundJournal as error:
             reason = str(error)
             lineage = manifests.manifest.lineage[-1:]
             await manifests.commit(msgspec.structs.replace(manifests.manifest, takeover=False, lineage=lineage))
-    return await env.run("store", _begin, carried, lock, key, env, reason)
+    return await env.run("store", _begin, carried, lock, key, epoch, env, reason)
 
 
-def _read(carried: Carried, lock: WriterLock, layers: Layers, key: DataKey) -> FoundJournal:
-    files, seal = carried.files, _seal(key, carried.id)
+def _read(carried: Carried, lock: WriterLock, layers: Layers, key: DataKey, epoch: int) -> FoundJournal:
+    files, cipher = carried.files, _cipher(key, carried.id)
     try:
         # All of those of older keys are in the log, and gone, before the first client gets in.
-        segments = journals.read(files, seal, *(_seal(older, carried.id) for older in key.older))
+        segments = journals.read(files, cipher, *(_cipher(older, carried.id) for older in key.older))
         entries = [entry for segment in segments for entry in segment.entries]
         beyond = journals.beyond_log(entries, lambda number: _logged(layers, number))
     except (Corrupt, OSError, AccessDenied) as error:
         raise UnsoundJournal(str(error)) from error
-    return FoundJournal(JournalPlace(files, carried.id, seal, lock.name_journal), segments, beyond)
+    return FoundJournal(JournalPlace(files, carried.id, cipher, epoch, lock.name_journal), segments, beyond)
 
 
-def _begin(carried: Carried, lock: WriterLock, key: DataKey, env: Env, unsound: str | None) -> FoundJournal:
+def _begin(carried: Carried, lock: WriterLock, key: DataKey, epoch: int, env: Env, unsound: str | None) -> FoundJournal:
     """An empty journal. `unsound`: why the one that was carried over is none; from here on its name is not known to any
     start, nor that of a journal which could not be begun.
     """
@@ -110,7 +110,8 @@ def _begin(carried: Carried, lock: WriterLock, key: DataKey, env: Env, unsound: 
             "the journal of the last server is gone, with the boot of the machine or by hand, or a living process "
             "has it: what that server had answered and not flushed may be lost"
         )
-    return FoundJournal(JournalPlace(files, journal_id, _seal(key, journal_id), lock.name_journal), problem=problem)
+    place = JournalPlace(files, journal_id, _cipher(key, journal_id), epoch, lock.name_journal)
+    return FoundJournal(place, problem=problem)
 
 
 def _logged(layers: Layers, number: int) -> int | None:
@@ -118,8 +119,8 @@ def _logged(layers: Layers, number: int) -> int | None:
     return None if queue is None else max(queue.last_sequence, queue.made)
 
 
-def _seal(key: DataKey, journal_id: bytes) -> Authenticator:
-    return Authenticator(key.purpose(f"journal {journal_id.hex()}"))
+def _cipher(key: DataKey, journal_id: bytes) -> MemoryCipher:
+    return MemoryCipher(key.purpose(f"journal {journal_id.hex()}"))
 
 
 def in_turns(beyond: Sequence[JournalEntry], layers: Layers) -> list[list[JournalEntry]]:

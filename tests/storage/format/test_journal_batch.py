@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.crypto.mac import Authenticator
+from storage.crypto.memory_cipher import MemoryCipher
 from storage.errors import Corrupt
 from storage.format.journal_batch import (
     JOINED_BYTES_MAX,
@@ -22,7 +22,7 @@ from storage.format.journal_batch import (
 from storage.format.wal import TREE, Meta, Op
 from storage.secret import Secret
 
-SEAL = Authenticator(Secret(bytes(range(32))))
+CIPHER = MemoryCipher(Secret(bytes(range(32))))
 SEGMENT = 7
 ROOM = 300
 
@@ -49,13 +49,18 @@ def memory_of(size: int) -> Memory:
     return memory
 
 
-def segment_of(written: list[list[JournalEntry]], *, segment: int = SEGMENT, seal: Authenticator = SEAL) -> bytearray:
-    """A segment with these batches."""
+def segment_of(
+    written: list[list[JournalEntry]], *, segment: int = SEGMENT, cipher: MemoryCipher = CIPHER
+) -> bytearray:
+    """A segment with these batches, of which one that is too large to be joined is several."""
     memory = memory_of(ROOM + sum(room_for(entry.op) for batch in written for entry in batch))
-    end = clear(memory)
-    for position, batch in enumerate(written):
-        kept, end = append(memory, end, seal, (segment, position), unkept(batch), 0)
-        assert kept == len(batch)
+    end, position = clear(memory), 0
+    for batch in written:
+        kept = 0
+        while kept < len(batch):
+            before, (kept, end) = kept, append(memory, end, cipher, (segment, position), unkept(batch), kept)
+            assert kept > before
+            position += 1
     return bytearray(memory)
 
 
@@ -80,19 +85,37 @@ def joined(written: list[list[JournalEntry]]) -> list[tuple[int, int, object]]:
 
 @given(batches)
 def test_what_was_written_is_read(written: list[list[JournalEntry]]) -> None:
-    assert plain(decode("segment", bytes(segment_of(written)), SEAL, SEGMENT)) == joined(written)
+    assert plain(decode("segment", bytes(segment_of(written)), CIPHER, SEGMENT)) == joined(written)
 
 
 @pytest.mark.parametrize("length", range(JOINED_BYTES_MAX - 150, JOINED_BYTES_MAX + 50, 8))
 def test_a_batch_that_is_not_joined_is_the_same(length: int) -> None:
-    """Around the length from which on its parts are written each by itself, between two small ones."""
+    """Around the length from which on an operation is sealed by itself, between small ones."""
     large = [JournalEntry(1, 3, (4, 0, b"\x5a" * length)), JournalEntry(1, 4, (5, 8192, memoryview(b"behind")))]
     written = [[JournalEntry(1, 2, (3, 0, b"before"))], large, [JournalEntry(1, 5, (6, 0, 8192, True))]]
     raw = segment_of(written)
-    assert plain(decode("segment", bytes(raw), SEAL, SEGMENT)) == joined(written)
+    assert plain(decode("segment", bytes(raw), CIPHER, SEGMENT)) == joined(written)
     raw[end_of(raw) // 2] ^= 1
     with pytest.raises(Corrupt):
-        decode("segment", bytes(raw), SEAL, SEGMENT)
+        decode("segment", bytes(raw), CIPHER, SEGMENT)
+
+
+def test_what_goes_together_is_one_batch_and_what_is_too_large_another() -> None:
+    memory = memory_of(6 * JOINED_BYTES_MAX)
+    half = bytes(JOINED_BYTES_MAX // 2)
+    pending = unkept([JournalEntry(1, 0, (1, 0, data)) for data in (half, half, b"x", half, 2 * half, 3 * half, b"y")])
+    at, kept = clear(memory), 0
+    ends: list[int] = []
+    while kept < len(pending) and len(ends) < len(pending):
+        kept, at = append(memory, at, CIPHER, (SEGMENT, len(ends)), pending, kept)
+        ends.append(kept)
+    assert ends == [2, 4, 5, 6, 7]
+
+
+def test_what_clients_write_does_not_lie_there_in_clear() -> None:
+    for data in (b"a secret of a client", b"a secret of a client" * JOINED_BYTES_MAX):
+        raw = segment_of([[JournalEntry(1, 0, (1, 0, data))], [JournalEntry(TREE, 1, Meta(2, data))]])
+        assert b"secret" not in raw
 
 
 @given(batches.filter(bool), st.data())
@@ -108,7 +131,7 @@ def test_the_end_of_a_process_leaves_whole_batches(written: list[list[JournalEnt
         torn = chance.draw(st.integers(start, end))
         killed[torn:end] = b"\xa5" * (end - torn)
     killed[: 8 * stores] = after[: 8 * stores]
-    assert plain(decode("segment", bytes(killed), SEAL, SEGMENT)) == joined(written)
+    assert plain(decode("segment", bytes(killed), CIPHER, SEGMENT)) == joined(written)
 
 
 @given(batches, st.data())
@@ -118,7 +141,7 @@ def test_a_changed_byte_is_noticed(written: list[list[JournalEntry]], chance: st
     at = chance.draw(st.integers(0, end_of(raw) - 1))
     raw[at] ^= chance.draw(st.integers(1, 255))
     try:
-        found = decode("segment", bytes(raw), SEAL, SEGMENT)
+        found = decode("segment", bytes(raw), CIPHER, SEGMENT)
     except Corrupt:
         return
     assert 8 <= at < 16
@@ -131,28 +154,28 @@ def test_an_end_that_was_is_noticed(written: list[list[JournalEntry]]) -> None:
     raw = segment_of(written)
     raw[:8] = segment_of(written[:-1])[:8]
     with pytest.raises(Corrupt):
-        decode("segment", bytes(raw), SEAL, SEGMENT)
+        decode("segment", bytes(raw), CIPHER, SEGMENT)
 
 
 @given(batches, st.data())
 def test_one_that_is_cut_off_is_noticed(written: list[list[JournalEntry]], chance: st.DataObject) -> None:
     raw = bytes(segment_of(written))
     with pytest.raises(Corrupt):
-        decode("segment", raw[: chance.draw(st.integers(0, end_of(bytearray(raw)) - 1))], SEAL, SEGMENT)
+        decode("segment", raw[: chance.draw(st.integers(0, end_of(bytearray(raw)) - 1))], CIPHER, SEGMENT)
 
 
 @given(batches.filter(lambda written: len(written) > 1), st.data())
 def test_a_batch_passes_for_no_other(written: list[list[JournalEntry]], chance: st.DataObject) -> None:
     """Of another segment (whose memory this one has, say), of another journal, in another place."""
     raw = bytes(segment_of(written))
-    for segment, seal in ((SEGMENT + 1, SEAL), (SEGMENT, Authenticator(Secret(bytes(32))))):
+    for segment, cipher in ((SEGMENT + 1, CIPHER), (SEGMENT, MemoryCipher(Secret(bytes(32))))):
         with pytest.raises(Corrupt):
-            decode("segment", raw, seal, segment)
+            decode("segment", raw, cipher, segment)
     gone = chance.draw(st.integers(0, len(written) - 2))
     start, behind, end = (end_of(segment_of(written[:count])) for count in (gone, gone + 1, len(written)))
     moved = raw[16:start] + raw[behind:end]
     with pytest.raises(Corrupt):
-        decode("segment", struct.pack("@QQ", *[16 + len(moved)] * 2) + moved, SEAL, SEGMENT)
+        decode("segment", struct.pack("@QQ", *[16 + len(moved)] * 2) + moved, CIPHER, SEGMENT)
 
 
 @given(st.lists(entries, min_size=1, max_size=8), st.integers(SEGMENT_BYTES_MIN, 400))
@@ -164,13 +187,13 @@ def test_what_has_no_room_is_left_for_the_next_segment(written: list[JournalEntr
         at, position = clear(memory), 0
         while kept < len(pending):
             size_before = len(memory)
-            upto, end = append(memory, at, SEAL, (segment, position), pending, kept)
+            upto, end = append(memory, at, CIPHER, (segment, position), pending, kept)
             assert len(memory) == size_before
             assert (upto == kept) == (end == at)
             if upto == kept:
                 break
             kept, at, position = upto, end, position + 1
-        found += decode("segment", bytes(memory), SEAL, segment)
+        found += decode("segment", bytes(memory), CIPHER, segment)
         if kept == len(pending):
             break
     assert plain(found) == plain(written)
@@ -179,4 +202,4 @@ def test_what_has_no_room_is_left_for_the_next_segment(written: list[JournalEntr
 @given(st.binary(min_size=16, max_size=200))
 def test_anything_else_is_no_journal(raw: bytes) -> None:
     with pytest.raises(Corrupt):
-        decode("segment", raw, SEAL, SEGMENT)
+        decode("segment", raw, CIPHER, SEGMENT)

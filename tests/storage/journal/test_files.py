@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.crypto.mac import Authenticator
+from storage.crypto.memory_cipher import MemoryCipher
 from storage.errors import AccessDenied, Invalid
 from storage.format.journal_batch import decode
 from storage.journal import files as files_module
@@ -116,7 +116,7 @@ def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) 
     mapped = files.map(2100, 100)
     assert {path.stat().st_ino for path in folder.glob("*2100.segment")} <= before
     assert files.read(2100) == bytes(mapped)
-    assert decode("a segment", files.read(2100), Authenticator(Secret(bytes(32))), 2100) == []
+    assert decode("a segment", files.read(2100), MemoryCipher(Secret(bytes(32))), 2100) == []
     other[:4] = b"same"
     assert files.read(2000)[:4] == b"same"
     assert files.segments() == [2000, 2100]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.crypto.mac import Authenticator
+from storage.crypto.memory_cipher import MemoryCipher
 from storage.format.journal_batch import JournalEntry, Memory
 from storage.journal.files import SPARES_KEPT, FolderFiles
 from storage.journal.journal import OFF_SECONDS_MIN, TRIM_SECONDS, Journal, JournalPlace, Segment, Unkept
@@ -17,7 +17,7 @@ from storage.secret import Secret
 from tests.support.inside import folder_of
 
 URL, ID = "file:///store", b"1" * 16
-SEAL = Authenticator(Secret(bytes(32)))
+CIPHER = MemoryCipher(Secret(bytes(32)))
 SECTOR = 4096
 BYTES_MAX = 64 * SECTOR
 
@@ -63,7 +63,7 @@ class Writer:
         self.journal = Journal(
             pending, bytes_max=bytes_max, on_size=self.shares.append, monotonic=lambda: self.now, later=self.later
         )
-        self.journal.start(JournalPlace(self.files, ID, SEAL, no_lock), [])
+        self.journal.start(JournalPlace(self.files, ID, CIPHER, 0, no_lock), [])
         self.sequence = 0
 
     def write(self, queue: Queue, count: int = 1) -> int:
@@ -90,7 +90,7 @@ class Writer:
 
     def entries(self) -> list[JournalEntry]:
         """What the next process finds."""
-        return [entry for segment in read(self.files, SEAL) for entry in segment.entries]
+        return [entry for segment in read(self.files, CIPHER) for entry in segment.entries]
 
     def is_on(self) -> bool:
         return self.journal.on
@@ -205,7 +205,7 @@ def test_a_clean_end_leaves_nothing_and_another_one_all(writer: Writer, memory: 
     writer.journal.close(clean=False)
     assert writer.files.take(ID)
     assert writer.sequences() == [1]
-    writer.journal.start(JournalPlace(writer.files, ID, SEAL, no_lock), [])
+    writer.journal.start(JournalPlace(writer.files, ID, CIPHER, 1, no_lock), [])
     writer.journal.close(clean=True)
     assert list(memory.iterdir()) == []
 
@@ -273,6 +273,22 @@ def test_memory_is_used_again_after_the_log_had_everything_and_given_back_when_n
     assert list(memory.iterdir()) == []
 
 
+def test_a_number_of_a_segment_is_never_used_again(writer: Writer) -> None:
+    """It is a part of the place under which a batch is sealed, and who goes on finds only those that are left."""
+    found: set[int] = set()
+    for epoch in (3, 4):
+        writer.journal = Journal(
+            [], bytes_max=BYTES_MAX, on_size=lambda share: None, monotonic=lambda: 0.0, later=lambda seconds, call: None
+        )
+        writer.journal.start(JournalPlace(writer.files, ID, CIPHER, epoch, no_lock), [])
+        writer.write(Queue(1), 20)
+        writer.journal.keep()
+        assert found.isdisjoint(writer.files.segments())
+        found.update(writer.files.segments())
+        for number in writer.files.segments():
+            writer.files.remove(number)
+
+
 def test_segments_that_the_log_has_go_at_the_start(writer: Writer) -> None:
     """A server was killed with a full journal, and its log had everything: the next one must not wait for room."""
     queue, other = Queue(1), Queue(2)
@@ -282,14 +298,14 @@ def test_segments_that_the_log_has_go_at_the_start(writer: Writer) -> None:
     writer.journal.keep()
     segments = [
         Segment(each.number, each.size, {queue: 200, other: writer.sequence if 201 in sequences(each) else 0})
-        for each in read(writer.files, SEAL)
+        for each in read(writer.files, CIPHER)
     ]
     queue.acked_sequence = 200
     shares: list[float] = []
     next_one = Journal(
         [], bytes_max=BYTES_MAX, on_size=shares.append, monotonic=lambda: 0.0, later=lambda seconds, call: None
     )
-    next_one.start(JournalPlace(writer.files, ID, SEAL, no_lock), segments)
+    next_one.start(JournalPlace(writer.files, ID, CIPHER, 1, no_lock), segments)
     assert shares[0] > 1
     assert shares[-1] < 0.5
     assert len(writer.files.segments()) == 1
