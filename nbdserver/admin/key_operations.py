@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class ShowKey(msgspec.Struct, frozen=True, tag="show-key"):
-    """Which data keys the passwords hold, which of them this process uses, and how far a rotation is."""
+    """Which data keys the passwords hold, which of them this process uses, and how far a rotation is; and whether this
+    process goes on with it."""
 
     password: Secret
     writes: ClassVar[bool] = False
@@ -28,6 +29,7 @@ class ShowKey(msgspec.Struct, frozen=True, tag="show-key"):
             "key": found.key_id,
             "older_keys": list(found.older),
             "used": store.key_id,
+            "goes_on": bool(found.older) and not store.status().read_only,
             "passwords": list(found.labels),
             "rotation": None if rotation is None else msgspec.to_builtins(rotation),
         }

@@ -22,7 +22,7 @@ from storage.crypto.keys import Cost, check_password, new_slot, newest_object, u
 from storage.crypto.keys_change import succeed
 from storage.crypto.keyslots import Password, Slot, label_of, open_slot, seal_fits
 from storage.env import Env
-from storage.errors import Conflict, Invalid
+from storage.errors import Conflict, WrongPassword
 from storage.objects.base import ObjectStore
 from storage.secret import Secret
 
@@ -64,8 +64,8 @@ async def rotate(
     """Draw the next data key, and put it under all passwords that are given: `password` and `others`. With
     `drop_others` all other slots go.
 
-    Conflict: passwords are missing, a rotation is under way, or another change came first. Invalid: one of `others`
-    opens nothing. Unavailable, OldKeysLeft, and otherwise as `replace_slots`.
+    Conflict: passwords are missing, a rotation is under way, or another change came first. WrongPassword: one of
+    `others` opens nothing, too. Unavailable, OldKeysLeft, and otherwise as `replace_slots`.
     """
     for other in others:
         check_password(other)
@@ -80,11 +80,7 @@ async def rotate(
             f"the data key was rotated {KEY_ID_MAX - 1} times, and cannot be again: copy the disks elsewhere"
         )
     given = {opened.number: password}
-    for other in others:
-        slot = await _slot_of(content.slots, data_key, other, env)
-        if slot is None:
-            raise Invalid("one of the other passwords opens nothing in this store: it is of another one, or old")
-        given[slot.number] = other
+    given |= await _slots_of(content.slots, data_key, others, env)
     missing = tuple(label_of(slot, data_key) for slot in content.slots if slot.number not in given)
     if missing and not drop_others:
         names = ", ".join(map(repr, missing))
@@ -116,6 +112,22 @@ async def retire(store: ObjectStore, newest: DataKey, cost: Cost) -> int | None:
     if not content.ring:
         return content.number
     return await succeed(store, content, newest, content.slots, (), cost)
+
+
+async def _slots_of(
+    slots: Sequence[Slot], data_key: DataKey, others: Sequence[Password], env: Env
+) -> dict[int, Password]:
+    """Which slots these passwords open, by number. WrongPassword: one opens none."""
+    given: dict[int, Password] = {}
+    for place, other in enumerate(others, 1):
+        slot = await _slot_of(slots, data_key, other, env)
+        if slot is None:
+            raise WrongPassword(
+                f"the password that --also gives as number {place} opens nothing in this store: it is of another one, "
+                "or old; nothing was done"
+            )
+        given[slot.number] = other
+    return given
 
 
 async def _slot_of(slots: Sequence[Slot], data_key: DataKey, password: Password, env: Env) -> Slot | None:

@@ -58,7 +58,7 @@ def rotation(found: Mapping[str, object]) -> str:
     objects, count = found["left_objects"], found["left_bytes"]
     if not objects:
         return f"to key {found['key']}: waits for {found['waits_for'] or 'its last steps'}"
-    return f"to key {found['key']}: {objects} objects of {size(int(str(count)))} are left"
+    return f"to key {found['key']}: {objects} objects are left, {format_size(int(str(count)))} in all"
 
 
 def time(seconds: float) -> str:

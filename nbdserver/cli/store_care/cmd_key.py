@@ -53,9 +53,10 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if found["used"] != found["key"]:
         yield "rotation", f"the server uses key {found['used']}: nbdserver restart has it take key {found['key']}"
     elif (rotation := found["rotation"]) is not None:
-        yield "rotation", output.rotation(rotation)
+        waits = "" if found["goes_on"] else "; it goes on where the store is served"
+        yield "rotation", output.rotation(rotation) + waits
     elif found["older_keys"]:
-        yield "rotation", "goes on when the store is served"
+        yield "rotation", "goes on when the store is served again"
 
 
 @key.command()

@@ -14,7 +14,7 @@ from storage.crypto.keyslots import encode
 from storage.crypto.mend_keys import mend_keys
 from storage.crypto.spare_keys import spare_keys_name
 from storage.env import RealEnv
-from storage.errors import AlreadyExists, Conflict, Corrupt, Invalid, Unfinished, WrongPassword
+from storage.errors import AlreadyExists, Conflict, Corrupt, Unfinished, WrongPassword
 from storage.objects.memory import MemoryStore
 from storage.secret import Secret
 from tests.storage.crypto.key_samples import CHEAP, FIRST, NEW, OLD, OTHER, alone, names
@@ -68,7 +68,7 @@ async def test_all_passwords_have_to_be_given_or_go(store: MemoryStore, env: Rea
     before = await names(store)
     with pytest.raises(Conflict, match=r"'third' none was given: .*--also FILE.*--drop-others"):
         await rotate(store, OLD, [NEW], env, CHEAP)
-    with pytest.raises(Invalid, match="opens nothing"):
+    with pytest.raises(WrongPassword, match="number 2 opens nothing"):
         await rotate(store, OLD, [NEW, b"of another store"], env, CHEAP)
     assert await names(store) == before
     rotated = await rotate(store, NEW, [OLD], env, CHEAP, drop_others=True)
