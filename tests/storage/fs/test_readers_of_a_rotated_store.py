@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from storage.errors import Corrupt
+from tests.storage.fs.forging import Forger, in_the_midst
 from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import RotatedPlace, rotate
 from tests.support.format_reader import FormatReader
+from tests.support.inside import engine_of
 from tests.support.recover_script import recover
 
 
@@ -75,3 +77,16 @@ async def test_everything_reads_it_before_during_and_after(place: RotatedPlace, 
     (place.folder / "keys/00000000000000000001.keys").write_bytes(old_keys)
     with pytest.raises(Corrupt):
         await place.open()
+
+
+async def test_what_was_made_with_the_older_key_alone_is_no_part_of_it(place: RotatedPlace) -> None:
+    """A newest manifest, and an end of the log."""
+    store = await in_the_midst(place)
+    await store.close()
+    forger = Forger(place, engine_of(store))
+    path = forger.manifest()
+    with pytest.raises(recover.Stop, match="under an older key"):
+        recover.Store(place.folder, PASSWORD)
+    path.unlink()
+    forger.end_of_log(engine_of(store).epoch)
+    assert "under an older key" in recover.Store(place.folder, PASSWORD).missing[0]
