@@ -2,20 +2,24 @@
 SSTs say: findings by SST. No I/O; for a thread.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.check import references
 from storage.check.findings import Finding, Kind, LayerRange, sector_ranges
 from storage.check.subject import Findings
-from storage.check.visible import visible
+from storage.check.visible import Blocks, Pages, PartRows, rows_in, visible
 from storage.format.columns import Columns
 from storage.format.names import MANIFESTS, sst_name
 from storage.format.sst import SstIndex
 from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
+
+PAGES_AT_ONCE = 8
+"""Of an index, which are looked at together: 32,768 blocks, and some megabytes of rows."""
 
 _SENTENCES = {
     Kind.MISSING: "what lay in it cannot be read",
@@ -23,57 +27,139 @@ _SENTENCES = {
     Kind.STALE: "a device shows what lies in it, although a listed SST holds something newer",
 }
 
+_ELSEWHERE = {
+    Kind.REFERENCE: "the index of a device refers to an SST that neither manifest nor checkpoint lists",
+    Kind.MEMORY: "the index in memory is not what the store says: stop the server, and start it again",
+}
+"""What is of no SST that is listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMaps:
+    """The indexes that show a layer: those of its trunk from there on, oldest first, as they were made again, and as a
+    running server has them (None: there is none).
+    """
+
+    layer: int
+    rebuilt: Sequence[Frozen]
+    memory: Sequence[Frozen] | None
+
+    def goes_on(self, newer: "LayerMaps") -> bool:
+        """Whether `newer` is the layer that shows what this one does not hold."""
+        pairs = [(self.rebuilt, newer.rebuilt), (self.memory or (), newer.memory or ())]
+        return all([*map(id, own[1:])] == [*map(id, other)] for own, other in pairs)
+
+
+def pages_of(trunk: Sequence[LayerMaps]) -> Iterator[list[int]]:
+    """The pages of which its layers hold anything, some at once."""
+    parts = [part for maps in trunk for part in (*maps.rebuilt[:1], *(maps.memory or ())[:1])]
+    numbers = sorted({number for part in parts for number in part.pages})
+    return (numbers[at : at + PAGES_AT_ONCE] for at in range(0, len(numbers), PAGES_AT_ONCE))
+
+
+@dataclass(slots=True)
+class _Newer:
+    """What was found of the layer that was looked at before, on the same pages."""
+
+    maps: LayerMaps
+    wrong: Blocks
+    """Blocks of which there was something to say."""
+    origin: NDArray[np.uint32]
+    """Of each block the newest layer that what it shows was written to, as the SSTs say."""
+
 
 @dataclass(slots=True)
 class Analysis:
-    """One look at all layers, one after the other."""
+    """One look at all layers: a trunk after the other, and of each some pages at once."""
 
     numbers: SstNumbers
     indexes: Mapping[str, SstIndex]
-    """Of the SSTs whose own index opens, by id."""
+    """Of the SSTs whose own index opens, by id; their entries are gone when the look has begun."""
     listed: Collection[str]
     """Ids of the SSTs that manifest or checkpoint list."""
     wrong_size: Mapping[str, int]
     """Ids of those that are missing, withheld or altered: how many bytes are there."""
-    _entries: Columns = field(default_factory=dict)
-    _frames: Columns = field(default_factory=dict)
+    complete: bool
+    """Whether all could be made again: else memory is not compared with it."""
     _ids: dict[int, str] = field(default_factory=dict)
-    _ranges: dict[tuple[Kind, str], list[LayerRange]] = field(default_factory=dict)
-    _elsewhere: list[Finding] = field(default_factory=list)
+    _listed: references.Numbers = field(default_factory=lambda: np.zeros(0, np.bool_))
+    _known: references.Numbers = field(default_factory=lambda: np.zeros(0, np.bool_))
+    _bad: dict[int, int] = field(default_factory=dict)
+    _spans: Columns = field(default_factory=dict)
+    _entries: references.Entries = field(default_factory=lambda: references.Entries(()))
+    _places: dict[tuple[Kind, str, int], list[tuple[int, int]]] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Put the rows of all SSTs in order."""
-        numbered = [(self.numbers.number(sst), index) for sst, index in self.indexes.items() if sst in self.listed]
-        self._entries = references.rows_of(numbered)
-        self._frames = references.by_location(self._entries)
         self._ids = {self.numbers.number(sst): sst for sst in self.listed}
+        known = {self.numbers.number(sst): self.indexes[sst] for sst in self.indexes if sst in self.listed}
+        self._bad = {self.numbers.number(sst): size for sst, size in self.wrong_size.items() if sst in self.listed}
+        self._listed, self._known = (np.zeros(len(self.numbers), np.bool_) for _ in range(2))
+        self._listed[[*self._ids]] = self._known[[*known]] = True
+        tables = [index.ranges for index in known.values() if len(index.ranges["layer"])]
+        names = ("layer", "first", "end", "sequence")
+        self._spans = {n: np.concatenate([t[n] for t in tables]) if tables else np.zeros(0, np.uint64) for n in names}
+        self._entries = references.Entries(known.items())
 
-    def layer(self, layer: int, rebuilt: Sequence[Frozen], memory: Sequence[Frozen] | None, complete: bool) -> None:
-        """Look at one layer: the indexes of its trunk from there on as they were made again, and as a running server
-        has them. What could not be made again `complete` is not compared with memory.
+    def look_at_trunk(self, trunk: Sequence[LayerMaps], numbers: Sequence[int]) -> None:
+        """Look at some pages of the layers of a trunk, which ascend.
+
+        Of a snapshot only those blocks are looked at of which something else is to be said than of the next newer
+        layer: so it costs what was written, not what each of a hundred snapshots shows.
         """
-        again = visible(rebuilt)
-        held = again if memory is None else visible(memory)
+        pages = Pages(np.array(numbers, np.int64))
+        rows: dict[int, PartRows] = {}
+        newer: _Newer | None = None
+        for maps in reversed(trunk):
+            parts = []
+            for some in (maps.rebuilt, maps.rebuilt if maps.memory is None else maps.memory):
+                parts.append([rows.get(id(part)) or rows.setdefault(id(part), rows_in(part, pages)) for part in some])
+            newer = self._layer(maps, pages, parts[0], parts[1], newer)
+
+    def _layer(
+        self, maps: LayerMaps, pages: Pages, rebuilt: list[PartRows], memory: list[PartRows], newer: _Newer | None
+    ) -> _Newer:
+        layer, of_layer = maps.layer, self._entries.of_layer(maps.layer, pages)
+        spans = references.taken(self._spans, np.flatnonzero(self._spans["layer"] == layer))
+        if newer is None or not maps.goes_on(newer.maps):
+            wanted, origin = pages.all(), np.zeros(len(pages.all()), np.uint32)
+        else:
+            origin = newer.origin
+            wanted = newer.wrong | (origin > layer) | references.inside(spans, pages)
+            for blocks in (rebuilt[0].kept, memory[0].kept, of_layer["block"]):
+                wanted[pages.at(blocks)] = True
+        held, wrong = visible(memory, pages, wanted), pages.none()
+
+        def note(kind: Kind, sst: str, places: list[tuple[int, int]]) -> None:
+            if places:
+                self._places.setdefault((kind, sst, layer), []).extend(places)
+                wrong[pages.at(np.array([block for block, _ in places], np.uint32))] = True
+
         rows = references.seen_rows(held)
-        bad = {self.numbers.number(sst): size for sst, size in self.wrong_size.items()}
-        for number, size in bad.items():
-            self._note(Kind.MISSING, layer, number, references.beyond(rows, number, size))
-        known = {self.numbers.number(sst) for sst in self.indexes if sst in self.listed}
-        for number, places in references.broken_places(rows, layer, self._frames, known=known).items():
-            self._note(Kind.REFERENCE, layer, number, places)
-        for number in np.unique(rows["location"] >> np.uint64(32)).tolist():
-            if number not in self._ids:
-                self._unlisted(layer, references.places_in(rows, [number])[number])
-        entries = references.of_layer(self._entries, layer)
-        stale = references.stale_places(rows, entries, self._frames, self._spans(layer))
-        for number, places in stale.items():
-            self._note(Kind.STALE, layer, number, places)
-        if memory is not None and complete:
-            self._compare(layer, references.differing(held, again))
+        for number, size in self._bad.items():
+            note(Kind.MISSING, self._ids[number], references.beyond(rows, number, size))
+        for number, places in references.broken_places(rows, layer, self._entries, known=self._known).items():
+            note(Kind.REFERENCE, self._ids[number], places)
+        for places in references.places_beside(rows, self._listed).values():
+            note(Kind.REFERENCE, "", places)
+        for number, places in references.stale_places(rows, of_layer, self._entries, spans).items():
+            note(Kind.STALE, self._ids[number], places)
+        if maps.memory is not None and self.complete:
+            note(Kind.MEMORY, "", references.differing(held, visible(rebuilt, pages, wanted)))
+        origin[wanted] = 0
+        at = self._entries.at(rows["location"])
+        np.maximum.at(origin, pages.at(rows["block"][at >= 0]), self._entries.rows["layer"][at[at >= 0]])
+        return _Newer(maps, wrong, origin)
 
     def tell(self, findings: Findings) -> None:
         """Add what was found; ranges of an object that is missing go to the finding that says so."""
-        for (kind, sst), ranges in sorted(self._ranges.items()):
+        found: dict[tuple[Kind, str], list[LayerRange]] = {}
+        for (kind, sst, layer), places in self._places.items():
+            found.setdefault((kind, sst), []).extend(sector_ranges(layer, places))
+        for (kind, sst), ranges in sorted(found.items()):
+            if not sst:
+                findings.add(kind, MANIFESTS, _ELSEWHERE[kind], tuple(ranges))
+                continue
             name = sst_name(sst)
             known = [at for at, one in enumerate(findings.all) if one.object == name and not one.fault]
             if kind is Kind.MISSING and known:
@@ -81,24 +167,3 @@ class Analysis:
                 findings.all[known[0]] = Finding(old.kind, name, old.sentence, tuple(ranges))
             else:
                 findings.add(kind, name, _SENTENCES[kind], tuple(ranges))
-        findings.all += self._elsewhere
-
-    def _note(self, kind: Kind, layer: int, number: int, places: list[tuple[int, int]]) -> None:
-        if places:
-            self._ranges.setdefault((kind, self._ids[number]), []).extend(sector_ranges(layer, places))
-
-    def _unlisted(self, layer: int, places: list[tuple[int, int]]) -> None:
-        what = "the index of a device refers to an SST that neither manifest nor checkpoint lists"
-        self._elsewhere.append(Finding(Kind.REFERENCE, MANIFESTS, what, sector_ranges(layer, places)))
-
-    def _compare(self, layer: int, places: list[tuple[int, int]]) -> None:
-        if places:
-            what = "the index in memory is not what the store says: stop the server, and start it again"
-            self._elsewhere.append(Finding(Kind.MEMORY, MANIFESTS, what, sector_ranges(layer, places)))
-
-    def _spans(self, layer: int) -> Columns:
-        """The ranges of zeros of one layer in all listed SSTs."""
-        tables = [index.ranges for sst, index in self.indexes.items() if sst in self.listed]
-        names = ("first", "end", "sequence")
-        rows = [{name: table[name][table["layer"] == layer] for name in names} for table in tables]
-        return {name: np.concatenate([row[name] for row in rows]) if rows else np.zeros(0, np.uint64) for name in names}

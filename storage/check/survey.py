@@ -15,12 +15,11 @@ explains what is missing, so then it begins again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage.bucket.create_once import pauses
 from storage.cancel import when_ended
-from storage.check.analysis import Analysis
+from storage.check.analysis import Analysis, LayerMaps, pages_of
 from storage.check.chains import check_fences, check_manifests, read_log
 from storage.check.copies import check_copies
 from storage.check.findings import Finding, Kind
@@ -34,13 +33,12 @@ from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_hea
 from storage.format.names import MANIFESTS, manifest_name, sst_name
 from storage.format.sizes import TREE_BYTES_MAX
 from storage.format.sst import SstIndex, open_index
-from storage.format.trunks import DropLayer, TrunkRef
+from storage.format.trunks import DropLayer
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.build import rebuild
 from storage.lsm.index.forest import Forest
 from storage.lsm.index.image import PlaceReader
 from storage.lsm.index.load import load_checkpoint, moved_frames
-from storage.lsm.index.rows import Frozen
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.turn import rolled_back
@@ -48,6 +46,8 @@ from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
 
 SURVEY_SSTS_IN_FLIGHT = 16
+
+_NOTHING_SHOWN = BlockMap().freeze()
 
 
 @dataclass(slots=True)
@@ -312,20 +312,25 @@ class _Survey:
 
     async def _analyse(self) -> None:
         moment, run = self.subject.moment, self.subject.env.run
-        listed, wrong = self.listed_ids, self.wrong_size
-        analysis = Analysis(numbers=self.numbers, indexes=self.indexes, listed=listed, wrong_size=wrong)
+        analysis = Analysis(self.numbers, self.indexes, self.listed_ids, self.wrong_size, self.found.complete)
         await run("store", analysis.begin)
         if moment is None:
             self._tell_unknown()
         maps, trunks = self.found.forest.maps(), self.found.forest.refs()
         rebuilt = {layer: part.freeze() for layer, part in maps.items()}
+        places = {layer: (ref.layers, at) for ref in trunks for at, layer in enumerate(ref.layers)}
         for layers in [ref.layers for ref in (trunks if moment is None else moment.trunks)]:
+            trunk = []
             for at, layer in enumerate(layers):
                 if layer in self.dropped:
                     continue  # after the moment at which memory was looked at
                 memory = None if moment is None else [moment.frozen[newer] for newer in layers[at:]]
-                again = _from(rebuilt, trunks, layer)
-                await when_ended(run("store", analysis.layer, layer, again, memory, self.found.complete))
+                of, since = places.get(layer, ((), 0))
+                # One that is not there shows nothing: see `complete`.
+                again = [rebuilt[newer] for newer in of[since:]] or [_NOTHING_SHOWN]
+                trunk.append(LayerMaps(layer, again, memory))
+            for some in pages_of(trunk):
+                await when_ended(run("store", analysis.look_at_trunk, trunk, some))
         analysis.tell(self.findings)
 
     def _tell_unknown(self) -> None:
@@ -335,14 +340,6 @@ class _Survey:
             if one.object in unknown:
                 sentence = f"{one.sentence}; it is too new for a checkpoint, so nobody knows which blocks it held"
                 self.findings.all[at] = Finding(one.kind, one.object, sentence)
-
-
-def _from(frozen: Mapping[int, Frozen], trunks: Sequence[TrunkRef], layer: int) -> list[Frozen]:
-    """The indexes of a layer's trunk from there on; one that shows nothing if it is not there: see `complete`."""
-    for ref in trunks:
-        if layer in ref.layers:
-            return [frozen[newer] for newer in ref.layers[ref.layers.index(layer) :]]
-    return [BlockMap().freeze()]
 
 
 def _copied(index: SstIndex) -> SstIndex:

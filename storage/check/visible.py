@@ -8,15 +8,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED
 from storage.format.columns import Columns
 from storage.format.frame import FULL_MASK
-from storage.lsm.index.image import allocated_of, bases_of, kept_blocks, patches_of
+from storage.lsm.index.image import bases_of, kept_blocks, patches_of
+from storage.lsm.index.page import PAGE_BLOCKS, PAGE_SHIFT
 from storage.lsm.index.rows import Frozen
 
-_NOTHING = np.zeros(0, np.uint64)
+Blocks = NDArray[np.bool_]
+"""Of each block of some pages: whether it is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Some pages, and a place for each of their blocks, so that what is known of a block is found without a search."""
+
+    numbers: NDArray[np.int64]
+    """Ascending."""
+
+    def at(self, blocks: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+        """The places of blocks on these pages."""
+        found = np.searchsorted(self.numbers, blocks >> PAGE_SHIFT)
+        return found << PAGE_SHIFT | (blocks.astype(np.int64) & (PAGE_BLOCKS - 1))
+
+    def all(self) -> Blocks:
+        """Every block."""
+        return np.ones(len(self.numbers) << PAGE_SHIFT, np.bool_)
+
+    def none(self) -> Blocks:
+        """No block."""
+        return np.zeros(len(self.numbers) << PAGE_SHIFT, np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class PartRows:
+    """What the index of one layer says of some pages, by block."""
+
+    bases: Columns
+    patches: Columns
+    """Of each block from the oldest to the newest."""
+    allocated: NDArray[np.uint32]
+    """Blocks whose base is zeros that stay allocated."""
+    kept: NDArray[np.uint32]
+    """The blocks that a snapshot holds; none of a head, which knows all blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +68,35 @@ class Visible:
     """Frames above them of which something is seen, by block."""
     zeros: Columns
     """Blocks whose patches say that sectors are zeros, by block, and the mask of those sectors."""
-    allocated: Columns
-    """Ranges of blocks, first and end, whose base is zeros that stay allocated."""
+    allocated: NDArray[np.uint32]
+    """Blocks whose base is zeros that stay allocated, ascending."""
 
 
-def visible(parts: Sequence[Frozen]) -> Visible:
-    """What can be seen of a layer, for a thread. `parts` are the indexes of its trunk from that layer on, oldest first:
-    the last one is that of the head, the others hold of some blocks what stands there, and of the rest nothing.
-    RuntimeError: an index is damaged.
+def rows_in(frozen: Frozen, pages: Pages) -> PartRows:
+    """The rows of some pages. RuntimeError: the index is damaged."""
+    there = {number: frozen.pages[number] for number in pages.numbers.tolist() if number in frozen.pages}
+    part = structs.replace(frozen, pages=there)
+    allocated = [
+        page.blocks(number)[np.frombuffer(page.location, np.uint64) == ALLOCATED] for number, page in there.items()
+    ]
+    bases = _joined(list(bases_of(part)), ("block", "location", "length", "tag"))
+    return PartRows(bases, patches_of(part), _together(allocated), kept_blocks(part))
+
+
+def visible(parts: Sequence[PartRows], pages: Pages, wanted: Blocks) -> Visible:
+    """What can be seen of the wanted blocks of a layer. `parts` are the indexes of its trunk from that layer on, oldest
+    first: the last one is that of the head, the others hold of some blocks what stands there, and of the rest nothing.
     """
     names = ("block", "location", "length", "tag")
     bases, patches, allocated = [], [], []
-    above = np.zeros(0, np.uint32)
-    for frozen in parts:
-        bases += [_outside(part, above) for part in bases_of(frozen)]
-        patches.append(_outside(patches_of(frozen), above))
-        allocated.append(_cut_out(allocated_of(frozen), above))
-        above = np.union1d(above, kept_blocks(frozen))
+    left = wanted.copy()
+    for part in parts:
+        bases.append(_within(part.bases, pages, left))
+        patches.append(_within(part.patches, pages, left))
+        allocated.append(part.allocated[left[pages.at(part.allocated)]])
+        left[pages.at(part.kept)] = False
+        if not left.any():
+            break
     rows = _joined(patches, (*names[:1], "mask", *names[1:]))
     order = np.argsort(rows["block"], kind="stable")
     rows = {name: column[order] for name, column in rows.items()}
@@ -60,47 +109,25 @@ def visible(parts: Sequence[Frozen]) -> Visible:
     seen = rows["mask"] != 0
     frames = {name: column[seen & ~zero] for name, column in rows.items()}
     zeros = _by_block(rows["block"][seen & zero], rows["mask"][seen & zero])
-    return Visible(whole, frames, zeros, _runs(allocated))
+    return Visible(whole, frames, zeros, np.sort(_together(allocated)))
 
 
-def _outside(rows: Columns, blocks: NDArray[np.uint32]) -> Columns:
-    """The rows of other blocks."""
-    if not len(blocks):
-        return rows
-    keep = ~np.isin(rows["block"], blocks)
-    return {name: column[keep] for name, column in rows.items()}
+def _within(rows: Columns, pages: Pages, left: Blocks) -> Columns:
+    """The rows of blocks that are left."""
+    keep = left[pages.at(rows["block"])]
+    return rows if keep.all() else {name: column[keep] for name, column in rows.items()}
 
 
 def _joined(parts: Sequence[Columns], names: Sequence[str]) -> Columns:
-    return {name: np.concatenate([part[name] for part in parts]) if parts else _NOTHING for name in names}
-
-
-def _cut_out(ranges: Columns, blocks: NDArray[np.uint32]) -> list[tuple[int, int]]:
-    """The ranges without some blocks."""
-    found: list[tuple[int, int]] = []
-    for first, end in zip(ranges["first"].tolist(), ranges["end"].tolist(), strict=True):
-        low, high = np.searchsorted(blocks, np.array([first, end], np.uint32)).tolist()
-        for block in blocks[low:high].tolist():
-            if first < block:
-                found.append((first, block))
-            first = block + 1
-        if first < end:
-            found.append((first, end))
-    return found
-
-
-def _runs(parts: Sequence[list[tuple[int, int]]]) -> Columns:
-    """Ranges of several indexes, ascending, neighbours as one."""
-    runs: list[tuple[int, int]] = []
-    for first, end in sorted(span for part in parts for span in part):
-        if runs and runs[-1][1] == first:
-            runs[-1] = (runs[-1][0], end)
-        else:
-            runs.append((first, end))
+    types = {"block": np.uint32, "length": np.uint32}
     return {
-        "first": np.array([first for first, _ in runs], np.uint32),
-        "end": np.array([end for _, end in runs], np.uint32),
+        name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0, types.get(name, np.uint64))
+        for name in names
     }
+
+
+def _together(parts: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint32)
 
 
 def masks_at(

@@ -93,6 +93,13 @@ CHECKS = [
         ("scrub: damage is forgotten with the process", "dict(file.read), dict(file.damaged)", "dict(file.read), {}"),
     ),
     *mutants(
+        "storage/check/analysis.py",
+        f"{CHECK}test_survey_of_snapshots.py",
+        ("check: all that each snapshot shows is looked at", "newer is None or not maps.goes_on(newer.maps)", "True"),
+        ("check: damage is found of the newest layer alone", "newer.wrong | (origin > layer)", "(origin > layer)"),
+        ("check: what memory alone has of a snapshot", "(rebuilt[0].kept, memory[0].kept, ", "(rebuilt[0].kept, "),
+    ),
+    *mutants(
         "storage/check/references.py",
         f"{CHECK}test_mistakes.py",
         ("check: a mask is not compared", ' & (rows["mask"] & ~entry["mask"] == 0)', ""),
@@ -104,8 +111,8 @@ CHECKS = [
         ("check: what is nowhere is right", "    right = found & (entry", "    right = ~found | (entry"),
         (
             "check: what is newer hides nothing",
-            'newer = entries["sequence"][other] > sequence[left]',
-            'newer = entries["sequence"][other] < 0',
+            'newer = of_layer["sequence"][other] > sequence[left]',
+            'newer = of_layer["sequence"][other] < 0',
         ),
         ("check: ranges of zeros hide nothing", '        hidden[inside] = rows["mask"][inside]\n', "        pass\n"),
         (

@@ -16,8 +16,8 @@ MAINTENANCE = [
         f"{COMPACTION}test_given_up.py",
         (
             "check: what a thread looks at changes",
-            'await when_ended(run("store", analysis.layer, layer, again, memory, self.found.complete))',
-            'await run("store", analysis.layer, layer, again, memory, self.found.complete)',
+            'await when_ended(run("store", analysis.look_at_trunk, trunk, some))',
+            'await run("store", analysis.look_at_trunk, trunk, some)',
         ),
     ),
     *mutants(

@@ -28,9 +28,9 @@ BLOCKS = [
         "ranges of zeros are repointed last",
         "storage/lsm/index/install.py",
         "        for each in indexes.values():\n            yield from self._discard_dead(each)\n",
-        "        for span in ranges:\n"
-        "            if span.layer in indexes:\n"
-        "                indexes[span.layer].zero_range(span.first, span.end, HOLE)\n"
+        "        for layer, index in indexes.items():\n"
+        "            for span in flushed.ranges.get(layer, ()):\n"
+        "                index.zero_range(span.first, span.end, HOLE)\n"
         "        for each in indexes.values():\n            yield from self._discard_dead(each)\n",
     ),
     Mutation(

@@ -161,8 +161,8 @@ LOG = [
     Mutation(
         "a flush does not list the SSTs of its locators",
         "storage/lsm/flush/flush.py",
-        "ssts = sealed.ssts + [item.sst for item in written]\n",
-        "ssts = [item.sst for item in written]\n",
+        "ssts = sealed.ssts + written.ssts\n",
+        "ssts = written.ssts\n",
     ),
     Mutation(
         "a flush moves the replay point one too far",

@@ -48,7 +48,7 @@ class SlowThreads(InlineEnv):
         return await RealEnv.run(self, pool, late)
 
 
-LOOKING = {exclusive_bytes.__name__, bytes_once.__name__, "_build", Analysis.layer.__name__}
+LOOKING = {exclusive_bytes.__name__, bytes_once.__name__, "_build", Analysis.look_at_trunk.__name__}
 
 
 async def check(world: World, engine: Engine) -> None:
