@@ -11,6 +11,7 @@ from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
 from tests.mutants.mutants_of_copies import COPIES
 from tests.mutants.mutants_of_dashboard import DASHBOARD
+from tests.mutants.mutants_of_journal import OF_JOURNAL
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
 from tests.mutants.mutants_of_rotation import ROTATION
@@ -317,6 +318,7 @@ MUTANTS = [
     *MAINTENANCE,
     *OPENING,
     *SNAPSHOTS,
+    *OF_JOURNAL,
     *TRUNKS,
     *STORES,
     *ROTATION,

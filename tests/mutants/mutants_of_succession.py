@@ -58,6 +58,11 @@ SUCCESSION = [
             "        if alive:\n",
             "        if seen is None:\n",
         ),
+        (
+            "standby: a log that grew while all was read is no sign of life",
+            " or await self._end_of_log() != self._log_end\n        except",
+            "\n        except",
+        ),
     ),
     *mutants(
         "storage/fs/opening.py",
@@ -75,6 +80,11 @@ SUCCESSION = [
             "standby: a writer on a bad line asks for no more patience",
             "        return min(max(LEASE_SECONDS_MIN, LEASE_PAUSES * longest), LEASE_SECONDS_MAX)\n",
             "        return LEASE_SECONDS_MIN\n",
+        ),
+        (
+            "standby: a word counts as given before it has landed",
+            "        if word is self._word and word is not Word.SERVES:\n",
+            "        if word is self._word:\n",
         ),
     ),
     *mutants(

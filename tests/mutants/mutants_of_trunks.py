@@ -111,6 +111,21 @@ TRUNKS = [
             "one.head != 0",
         ),
         (
+            "changes: of zeros in memory the last block that is asked for is left out",
+            "if span.first <= last and",
+            "if span.first < last and",
+        ),
+        (
+            "changes: as many blocks as are compared at once are too many",
+            "        if len(one_by_one) > left:\n",
+            "        if len(one_by_one) >= left:\n",
+        ),
+        (
+            "changes: the last page is left out",
+            "for page in delta.pages if low <= page <= high",
+            "for page in delta.pages if page == low or low < page < high",
+        ),
+        (
             "changes: only the oldest of several snapshots is looked at",
             "for delta in trunk.deltas[low:high]:",
             "for delta in trunk.deltas[low : low + 1]:",

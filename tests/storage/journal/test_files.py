@@ -226,6 +226,57 @@ def test_each_segment_is_a_new_one(memory: Path) -> None:
     assert files.read(1)[50:51] == b"a"
 
 
+class KilledHere(Exception):
+    """In the place of a kill."""
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KilledHere
+
+
+def test_a_kill_while_memory_is_used_again_leaves_nothing_of_what_was_in_it(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment with the batches of another one would pass for damaged, and the journal with it."""
+    files = FolderFiles(memory, URL)
+    files.begin(ID)
+    files.map(1, 100)[:] = b"d" * 100
+    files.remove(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)  # the next step behind the name of the segment
+        with pytest.raises(KilledHere):
+            files.map(2, 100)
+    files.leave()
+    again = FolderFiles(memory, URL)
+    assert again.take(ID)
+    assert again.segments() == [2]
+    assert decode("a segment", again.read(2), MemoryCipher(Secret(bytes(32))), 2) == []
+
+
+def test_a_kill_while_one_ends_leaves_none_that_passes_for_whole(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = FolderFiles(memory, URL)
+    files.begin(ID)
+    files.map(1, 100)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KilledHere):
+            files.end()
+    assert not FolderFiles(memory, URL).take(ID)
+
+
+def test_one_that_begins_anew_has_nothing_of_the_one_before(memory: Path) -> None:
+    """As when there was no room for a while: memory that was kept went with it."""
+    files = FolderFiles(memory, URL)
+    files.begin(ID)
+    files.map(1, 100)
+    files.remove(1)
+    files.end()
+    files.begin(ID)
+    files.map(2, 100)[:4] = b"here"
+    assert files.read(2)[:4] == b"here"
+    assert files.segments() == [2]
+
+
 def test_a_disk_is_no_memory(memory: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         if lies_in_memory(Path(folder)):

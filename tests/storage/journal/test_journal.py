@@ -53,7 +53,9 @@ class Files(FolderFiles):
 class Writer:
     """A journal, and who writes to it."""
 
-    def __init__(self, folder: Path, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(
+        self, folder: Path, bytes_max: int = BYTES_MAX, name: Callable[[bytes | None], None] = no_lock
+    ) -> None:
         self.files = Files(folder)
         self.files.begin(ID)
         self.now = 0.0
@@ -63,7 +65,7 @@ class Writer:
         self.journal = Journal(
             pending, bytes_max=bytes_max, on_size=self.shares.append, monotonic=lambda: self.now, later=self.later
         )
-        self.journal.start(JournalPlace(self.files, ID, CIPHER, 0, no_lock), [])
+        self.journal.start(JournalPlace(self.files, ID, CIPHER, 0, name), [])
         self.sequence = 0
 
     def write(self, queue: Queue, count: int = 1) -> int:
@@ -310,3 +312,7 @@ def test_segments_that_the_log_has_go_at_the_start(writer: Writer) -> None:
     assert shares[-1] < 0.5
     assert len(writer.files.segments()) == 1
     assert writer.sequences()[-1] == 201, "the log lacks it"
+    next_one.pending.append((other, other.layer, 201, (202, 0, bytes(SECTOR))))
+    next_one.keep()
+    assert next_one.on
+    assert writer.sequences()[-2:] == [201, 202], "in a segment of its own, behind what was left"

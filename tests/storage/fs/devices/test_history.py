@@ -142,16 +142,47 @@ async def test_of_many_pages_too(place: Place) -> None:
     await store.maintenance.flush()
     await store.snapshots.create(["a"], "two")
     device.write(written[3] + 2 * SECTOR_BYTES, b"x" * SECTOR_BYTES)
-    device.write(written[5], b"x" * BLOCK_BYTES)
+    for offset in (written[5], written[-1]):
+        device.write(offset, b"x" * BLOCK_BYTES)
     await store.maintenance.flush()
     sectors = [set(range(offset // SECTOR_BYTES, (offset + BLOCK_BYTES) // SECTOR_BYTES)) for offset in written]
     third = written[3] // SECTOR_BYTES
-    assert said(device, "two") == sectors[5] | {third + 2}
+    late = sectors[5] | sectors[-1]
+    assert said(device, "two") == late | {third + 2}
     assert said(store.device("a@two"), "one") == set().union(sectors[1], *sectors[::2]) | {third + 1}
-    assert said(device, "one") == set().union(sectors[1], sectors[5], *sectors[::2]) | {third + 1, third + 2}
+    assert said(device, "one") == set().union(sectors[1], late, *sectors[::2]) | {third + 1, third + 2}
     first = device.history.since("one").extents(0, device.size)
     assert sum(length for length, _ in first) == PAGES_COMPARED_AT_ONCE * page
     await store.close()
+
+
+async def test_as_many_blocks_as_are_compared_in_one_call(place: Place) -> None:
+    disks = Disks(place, await place.open(create=True))
+    await disks.create("a", (COMPARED_AT_ONCE + 1) * BLOCK_BYTES)
+    await disks.snapshot("one", "a")
+    device = disks.store.device("a")
+    for block in range(COMPARED_AT_ONCE):
+        device.write(block * BLOCK_BYTES, b"x" * SECTOR_BYTES)
+    for _ in range(2):
+        assert sum(length for length, _ in device.history.since("one").extents(0, device.size)) == device.size
+        assert said(device, "one") == {block * 64 for block in range(COMPARED_AT_ONCE)}
+        await disks.store.maintenance.flush()
+    await disks.store.close()
+
+
+async def test_of_zeros_in_memory_each_block_is_asked_for_by_itself(place: Place) -> None:
+    """As clients ask who copy a part of a disk."""
+    disks = Disks(place, await place.open(create=True))
+    await disks.create("a")
+    disks.write("a", 10)
+    await disks.snapshot("one", "a")
+    device = disks.store.device("a")
+    device.zero(2 * BLOCK_BYTES, 3 * BLOCK_BYTES, allocated=False)
+    changes = device.history.since("one")
+    for block in range(1, 6):
+        ((length, differs),) = changes.extents(block * BLOCK_BYTES, BLOCK_BYTES)
+        assert (length, bool(differs)) == (BLOCK_BYTES, 2 <= block < 5), block
+    await disks.store.close()
 
 
 async def test_a_snapshot_that_is_gone_and_another_of_its_name(place: Place) -> None:

@@ -113,6 +113,23 @@ def test_one_that_comes_back_while_the_other_reads_is_left_alone(world: World) -
     play(world, scene())
 
 
+def test_one_whose_log_grows_while_the_other_reads_is_left_alone(world: World) -> None:
+    """Its signs may not come through, and its writes do."""
+
+    async def scene() -> None:
+        await world.begin()
+        turn = world.wait()
+        await world.nobody_comes(turn, 5)
+        world.lines["a"].away = True
+        assert (await turn).why == "silent"
+        await world.loop.spawn(world.other, world.standby.still_due())
+        await world.store.create(wal_name(1), b"whatever")
+        with pytest.raises(Fenced, match="has given a sign of life"):
+            await world.loop.spawn(world.other, world.standby.still_due())
+
+    play(world, scene())
+
+
 def test_one_that_stands_still_shorter_than_its_lease_is_left_alone(world: World) -> None:
     async def scene() -> None:
         await world.begin()
@@ -221,6 +238,8 @@ def test_the_last_word(world: World, word: Word, least: float, most: float) -> N
         turn = world.wait()
         await world.nobody_comes(turn, 5)
         await world.loop.spawn(world.writer, world.signs.say(word))
+        said = anatomy(sign_name(1), await world.store.get(sign_name(1)), world.key, records=False)
+        assert said["word"] == word.name.lower(), "it has landed when whoever says it goes on"
         await world.nobody_comes(turn, 60)
         await world.commit(closed=True)
         await world.signs.stop()

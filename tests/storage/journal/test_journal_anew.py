@@ -1,0 +1,54 @@
+"""A journal that was turned off: it ends whatever else fails, and what begins anew is a journal as the first was."""
+
+from pathlib import Path
+
+from storage.errors import AccessDenied
+from storage.journal.journal import OFF_SECONDS_MIN
+from tests.storage.journal.test_journal import BYTES_MAX, Queue, Writer
+from tests.support.inside import folder_of
+
+
+def test_one_that_began_anew_goes_on_as_the_first_did(memory: Path) -> None:
+    """What was turned off by an operation too large for the room there is: the segment before that had room yet."""
+    writer, a = Writer(memory), Queue(1)
+    writer.write(a)
+    writer.journal.keep()
+    writer.files.room = 0
+    writer.sequence += 1
+    writer.journal.pending.append((a, 1, a.last_sequence, (writer.sequence, 0, bytes(BYTES_MAX))))
+    a.last_sequence = writer.sequence
+    writer.journal.keep()
+    assert not writer.is_on()
+    writer.files.room = 1 << 40
+    a.acked_sequence = writer.sequence
+    writer.journal.logged(everything=True)
+    assert not writer.is_on(), "not before a while is over"
+    writer.now += OFF_SECONDS_MIN
+    writer.journal.logged(everything=True)
+    assert writer.is_on()
+    writer.write(a)
+    writer.journal.keep()
+    assert writer.sequences() == [writer.sequence]
+    for _ in range(3):
+        writer.write(a, 30)
+        writer.journal.keep()
+        a.acked_sequence = writer.sequence
+        writer.journal.logged(everything=True)
+        assert writer.is_on()
+        assert writer.journal.bytes == sum(path.stat().st_size for path in folder_of(writer.files).rglob("*.segment"))
+    writer.journal.close(clean=True)
+
+
+def test_where_its_lock_cannot_be_written_it_ends_all_the_same(memory: Path) -> None:
+    """It goes with a sentence in the log, and the server that turned it off goes on."""
+
+    def refused(journal_id: bytes | None) -> None:
+        raise AccessDenied("the state folder is not safe")
+
+    writer = Writer(memory, name=refused)
+    writer.files.room = 0
+    writer.write(Queue(1))
+    writer.journal.keep()
+    assert not writer.is_on()
+    assert list(memory.iterdir()) == []
+    writer.journal.close(clean=True)
