@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from storage.bucket.listing import list_manifests, list_spare_manifests
 from storage.bucket.missing import get_despite_missing
+from storage.bucket.outage import REFUSALS
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import Cipher
 from storage.env import Env
@@ -132,8 +133,8 @@ class ManifestReader:
                     raw = await self.store.get(name, 0, HEADER_BYTES)
                     header = decode_header(name, raw, store_id=self.store_id, kinds=_KINDS)
                     return header.key_id > key_id and bool((await self.open(name, other, None))[1])
-            except (Corrupt, Unsupported, NotFound):
-                return False
+            except (Corrupt, Unsupported, NotFound, *REFUSALS):
+                return False  # one that cannot be read keeps no store from opening: it proves nothing
 
         others = sorted(earlier)
         newer = await asyncio.gather(*map(is_newer, others))
