@@ -7,7 +7,6 @@ from an end.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +49,8 @@ async def watched(
     work: Awaitable[CheckReport], progress: CheckProgress, tell: Callable[[Line], Awaitable[None]]
 ) -> dict[str, Any]:
     """The report of a check that goes on meanwhile; `tell` is told how far it is. It ends with who waits."""
+    import asyncio  # a command that only asks a server does without
+
     task = asyncio.ensure_future(work)
     try:
         while not task.done():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
@@ -76,6 +75,8 @@ class DeleteUnneeded(msgspec.Struct, frozen=True, tag="delete-unneeded"):
 
 async def _settled(store: Store, device: str) -> None:
     """Return when nobody has the device for himself. Conflict: he goes on. NotFound."""
+    import asyncio  # a command that only asks a server does without
+
     try:
         async with asyncio.timeout(SETTLE_SECONDS):
             while store.device(device).exclusive_user is not None:  # noqa: ASYNC110 - nothing tells of it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -40,6 +39,8 @@ class DiffSnapshot(msgspec.Struct, frozen=True, tag="diff-snapshot"):
     writes: ClassVar[bool] = False
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
+        import asyncio  # a command that only asks a server does without
+
         device = store.device(f"{self.device}@{self.other}" if self.other else self.device)
         changes, size, at = device.history.since(self.snapshot), device.size, self.offset
         ranges: list[list[int]] = []

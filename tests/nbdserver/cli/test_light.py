@@ -61,6 +61,12 @@ def test_help_and_version_import_nothing_heavy() -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_what_asks_a_server_imports_nothing_asynchronous() -> None:
+    program = "import sys, nbdserver.cli.serving.cmd_status, nbdserver.admin.client; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert not (set(HEAVY) - {"msgspec", "storage"}) & set(done.stdout.split())
+
+
 def test_a_command_is_imported_when_it_is_wanted() -> None:
     program = """if True:
         import sys
