@@ -16,6 +16,7 @@ is lost.
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -277,6 +278,9 @@ class Journal:
             place.name(place.id)
         except (OSError, AccessDenied):
             self._retry_at = self._monotonic() + OFF_SECONDS_MIN
+            # A lock that could not be written before either names the same id yet: an empty one would pass for whole.
+            with suppress(OSError):
+                place.files.end()
             return
         self.on = True
         _log.info("journal_on_again")

@@ -41,6 +41,11 @@ OF_JOURNAL = [
             "            except OSError as left:\n",
         ),
         (
+            "journal: one that the lock does not name again passes for whole",
+            "            with suppress(OSError):\n                place.files.end()\n",
+            "",
+        ),
+        (
             "journal: it is on again at once",
             "        self.on = False\n        self._retry_at = self._monotonic() + OFF_SECONDS_MIN\n",
             "        self.on = False\n",

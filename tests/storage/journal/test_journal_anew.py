@@ -4,7 +4,7 @@ from pathlib import Path
 
 from storage.errors import AccessDenied
 from storage.journal.journal import OFF_SECONDS_MIN
-from tests.storage.journal.test_journal import BYTES_MAX, Queue, Writer
+from tests.storage.journal.test_journal import BYTES_MAX, ID, Queue, Writer
 from tests.support.inside import folder_of
 
 
@@ -52,3 +52,23 @@ def test_where_its_lock_cannot_be_written_it_ends_all_the_same(memory: Path) -> 
     assert not writer.is_on()
     assert list(memory.iterdir()) == []
     writer.journal.close(clean=True)
+
+
+def test_one_that_the_lock_does_not_name_again_is_none(memory: Path) -> None:
+    """The lock could not be written when it ended either: it names the first one, under the same id, for ever."""
+
+    def full(journal_id: bytes | None) -> None:
+        raise AccessDenied("the lock cannot be written")
+
+    writer, queue = Writer(memory, name=full), Queue(1)
+    writer.files.room = 0
+    writer.write(queue)
+    writer.journal.keep()
+    queue.acked_sequence, writer.files.room = writer.sequence, 1 << 40
+    writer.now += OFF_SECONDS_MIN
+    writer.journal.logged(everything=True)
+    assert not writer.is_on()
+    writer.write(queue)
+    writer.journal.keep()  # in no journal, and answered
+    writer.journal.close(clean=False)
+    assert not writer.files.take(ID), "an empty journal would pass for all that was answered"
