@@ -100,6 +100,11 @@ CHECKS = [
         ("check: what memory alone has of a snapshot", "(rebuilt[0].kept, memory[0].kept, ", "(rebuilt[0].kept, "),
     ),
     *mutants(
+        "storage/check/analysis.py",
+        f"{CHECK}test_survey_of_trees.py",
+        ("check: a snapshot may show what was written later", "newer.wrong | (origin > layer) | ", "newer.wrong | "),
+    ),
+    *mutants(
         "storage/check/references.py",
         f"{CHECK}test_mistakes.py",
         ("check: a mask is not compared", ' & (rows["mask"] & ~entry["mask"] == 0)', ""),
