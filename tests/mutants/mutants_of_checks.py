@@ -103,6 +103,12 @@ CHECKS = [
         "storage/check/analysis.py",
         f"{CHECK}test_survey_of_trees.py",
         ("check: a snapshot may show what was written later", "newer.wrong | (origin > layer) | ", "newer.wrong | "),
+        ("check: ranges of zeros of a snapshot are not looked at", " | references.inside(spans, pages)", ""),
+        (
+            "check: what was written to a snapshot is not looked at",
+            'memory[0].kept, of_layer["block"])',
+            "memory[0].kept)",
+        ),
     ),
     *mutants(
         "storage/check/references.py",

@@ -110,6 +110,13 @@ async def test_what_is_lost_is_found_of_each_layer_that_shows_it(seed: int, monk
     await world.crash(engine)
 
 
+def forget(index: ReverseDelta, block: int) -> None:
+    page = index.pages[block >> PAGE_SHIFT]
+    row = page.row(block & PAGE_MASK)
+    for column in (page.at, page.location, page.length, page.tag, page.head):
+        del column[row]
+
+
 def forgets(engine: Engine, chance: random.Random) -> bool:
     """A snapshot does not know a block any more, and shows of it what is newer. False: none knows any."""
     held = [
@@ -121,10 +128,7 @@ def forgets(engine: Engine, chance: random.Random) -> bool:
     if not held:
         return False
     index, block = chance.choice(held)
-    page = index.pages[block >> PAGE_SHIFT]
-    row = page.row(block & PAGE_MASK)
-    for column in (page.at, page.location, page.length, page.tag, page.head):
-        del column[row]
+    forget(index, block)
     return True
 
 
@@ -180,4 +184,27 @@ async def test_a_snapshot_that_shows_what_was_written_after_it_is_found(monkeypa
     await engine.compactor.do(WriteCheckpoint("the test says so"))
     for found in (await running(world, engine), await at_rest(world)):
         assert blocks_of(found) == {(1, 0), (2, 0)}
+    await world.crash(engine)
+
+
+@pytest.mark.parametrize("blocks", [1, 1000])
+async def test_what_was_discarded_before_a_snapshot_and_shows_again_is_found(blocks: int) -> None:
+    """In the index of the head, from which the snapshot has it too: only that one was discarded, as the SSTs say."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, b"a" * BLOCK)
+    await engine.flush_memtable()
+    (before,) = layer.index.find(0)
+    assert isinstance(before.content, FrameRef)
+    await world.change_trunks(engine, "freeze", 1, 2)
+    engine.layers[2].zero(0, blocks * BLOCK, allocated=False)
+    await engine.flush_memtable()
+    await world.change_trunks(engine, "freeze", 2, 3)
+    frame = before.content
+    layers_of(engine).forest.heads()[3].set_base(0, location=frame.location, length=frame.length, tag=frame.tag)
+    delta = layers_of(engine).forest.trunk(3).deltas[1]
+    forget(delta, 0)  # which the mistake itself made it keep
+    await engine.compactor.do(WriteCheckpoint("the test says so"))
+    for found in (await running(world, engine), await at_rest(world)):
+        assert blocks_of(found) == {(2, 0)}
     await world.crash(engine)
