@@ -34,6 +34,16 @@ ROTATION = [
         ),
     ),
     *mutants(
+        "scripts/recover",
+        FORGED,
+        ("recover: a header alone is an object", "        checked(head.parts > 0, ", "        checked(True, "),
+        (
+            "recover: an earlier manifest that does not open keeps a store from being read",
+            "contextlib.suppress(Damage, Stop)",
+            "contextlib.suppress(Damage)",
+        ),
+    ),
+    *mutants(
         "storage/fs/succession/stored_attachments.py",
         "tests/storage/fs/test_rotation_that_may_not_delete.py",
         (

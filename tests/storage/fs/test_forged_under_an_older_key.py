@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from storage.errors import Corrupt, RolledBack
+from storage.format.envelope import HEADER_BYTES
 from storage.format.manifest import Manifest
 from storage.format.names import MANIFESTS, manifest_name
 from storage.fs.opening import open_store
 from storage.fs.store import Store
 from tests.storage.fs.forging import Forger, in_the_midst
 from tests.storage.fs.places import PASSWORD, kill
-from tests.storage.fs.rotating import KEY_ID_AT, RotatedPlace, rotate
+from tests.storage.fs.rotating import KEY_ID_AT, PARTS_AT, SIZE_AT, VERSION_AT, RotatedPlace, rotate
 from tests.support.format_reader import FormatReader
 from tests.support.inside import engine_of
+from tests.support.recover_script import recover
 
 
 @pytest.fixture
@@ -63,15 +65,20 @@ async def test_where_what_was_before_it_is_gone_too_this_host_knows_better(place
         await place.open()
 
 
-async def test_no_header_alone_keeps_a_store_from_being_opened(place: RotatedPlace) -> None:
-    """Who has no key at all names one in the header of a manifest that counts for nothing."""
+@pytest.mark.parametrize("what", ["another key", "another format", "nothing behind it"])
+async def test_no_header_alone_keeps_a_store_from_being_opened(place: RotatedPlace, what: str) -> None:
+    """Who has no key at all names one, or another format, in the header of a manifest that counts for nothing."""
     store = await place.make()
     await rotate(store)
     await store.close()
     first = place.folder / manifest_name(1)
     raw = bytearray(first.read_bytes())
-    raw[KEY_ID_AT] = 2
+    raw[VERSION_AT if what == "another format" else KEY_ID_AT] = 2
+    if what == "nothing behind it":
+        del raw[HEADER_BYTES:]
+        raw[SIZE_AT : SIZE_AT + 8], raw[PARTS_AT : PARTS_AT + 4] = HEADER_BYTES.to_bytes(8, "little"), bytes(4)
     first.write_bytes(raw)
+    assert recover.Store(place.folder, PASSWORD).missing == []
     store = await place.open()
     await place.holds(store)
     await store.close()
