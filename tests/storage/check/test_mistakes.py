@@ -135,3 +135,15 @@ async def test_a_mistake_in_memory_is_found_and_so_is_a_checkpoint_of_it(
         assert sectors(found, at_rest_too) >= where
         assert not any(finding.kind is Kind.MEMORY for finding in found)
     await world.crash(engine)
+
+
+async def test_a_place_beside_the_only_frame_there_is_is_found() -> None:
+    """All else of it is as the only entry says: nothing but its place is wrong."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(OLD * BLOCK, b"a" * BLOCK)
+    await engine.flush_memtable()
+    is_off_by_a_byte(engine, {})
+    await engine.compactor.do(WriteCheckpoint("the test says so"))
+    assert sectors(await at_rest(world), Kind.REFERENCE) == whole(OLD)
+    await world.crash(engine)
