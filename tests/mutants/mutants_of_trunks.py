@@ -4,6 +4,57 @@ from tests.mutants.mutant import mutants
 
 TRUNKS = [
     *mutants(
+        "storage/lsm/index/shown_sectors.py",
+        "tests/storage/lsm/read/test_extents_in_columns.py",
+        ("extents: what newer patches cover is seen", "        left[at] &= ~own\n", ""),
+        ("extents: of a chain only the newest patch counts", 'head, at = patch["next"][more], at[more]', "at = at[:0]"),
+        ("extents: zeros that are allocated are data", "(found.allocated, ALLOCATED), ", ""),
+    ),
+    *mutants(
+        "storage/lsm/index/trunk.py",
+        "tests/storage/lsm/read/test_extents_in_columns.py",
+        (
+            "extents: patches that a snapshot keeps are looked for in the head's table",
+            "PartOfPage(held.rows.where(~plain & (held.of == table)), held.tables[table])",
+            "PartOfPage(held.rows.where(~plain & (held.of == table)), self.flat.patches)",
+        ),
+        (
+            "extents: what a snapshot keeps without patches is left out",
+            "        found.append(PartOfPage(held.rows.where(plain), self.flat.patches))\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/read/extents.py",
+        "tests/storage/lsm/read/test_extents_in_columns.py",
+        (
+            "extents: older zeros in memory lie over newer ones",
+            "    for table in reversed(tables):\n",
+            "    for table in tables:\n",
+        ),
+        (
+            "extents: zeros in memory lie over what was written to them since",
+            "        masks.allocated[block - first], masks.hole[block - first] = allocated, hole\n",
+            "        pass\n",
+        ),
+        (
+            "extents: blocks that are too many for one answer are passed over",
+            "        if block < page_end or singles",
+            "        if singles",
+        ),
+        (
+            "extents: what many blocks show is that of the first sector",
+            "    for mask in masks:\n        found",
+            "    for mask in ():\n        found",
+        ),
+        ("extents: as many runs as there are", "        elif len(out) == RUNS_AT_ONCE:\n            break\n", ""),
+        (
+            "extents: as many pages as are asked for",
+            "    while block <= last and steps > 0:\n",
+            "    while block <= last:\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/index/lent_pages.py",
         "tests/storage/lsm/index/test_clones_share.py",
         ("clones: who takes a page over writes to it", "        self._lent.add(number)\n", ""),
@@ -73,7 +124,7 @@ TRUNKS = [
         ),
         (
             "clones: a page of holes stays",
-            "            del self.pages[number]\n\n    def rows",
+            "            del self.pages[number]\n\n    def _forget_chains",
             "            pass\n\n    def rows",
         ),
     ),

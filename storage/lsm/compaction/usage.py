@@ -153,42 +153,45 @@ def sst_usage(manifest: Manifest, table: SstList, key_id: int) -> SstUsage:
 
 
 async def _of_layer(layer: Layer, index: BlockMap) -> LayerUsage:
-    """The map tells what most pages show; where memtables lie over it, it is asked for block by block."""
+    """The map tells what most pages show; where memtables lie over it, block status does."""
     zeroed = _zeroed_pages(layer)
+    written = {block for table in layer.memtables for block in table.blocks}
+    written_pages = {block >> PAGE_SHIFT for block in written}
     sectors, live = 0, 0
     for count, number in enumerate(list(index.pages)):
         shown = shown_on(index, number)
         live += shown.live
-        if number not in zeroed:
+        if number not in zeroed and number not in written_pages:
             sectors += shown.sectors
         if count % USAGE_PAGES_AT_ONCE == USAGE_PAGES_AT_ONCE - 1:
             await asyncio.sleep(0)
-    written = {block for table in layer.memtables for block in table.blocks}
-    allocated = await _of_zeroed(layer, zeroed, {block >> PAGE_SHIFT for block in written})
+    allocated = await _below_memtables(layer, zeroed, written_pages)
     memtable = 0
     for count, block in enumerate(written):
-        if block >> PAGE_SHIFT not in zeroed:
-            place = block * BLOCK_BYTES, BLOCK_BYTES
-            allocated += allocated_bytes(layer.extents(*place)) - allocated_bytes(extents([], index, *place))
         memtable += sum(table.blocks[block].charged for table in layer.memtables if block in table.blocks)
         if count % BLOCKS_AT_ONCE == BLOCKS_AT_ONCE - 1:
             await asyncio.sleep(0)
     return LayerUsage(sectors * SECTOR_BYTES + allocated, live, memtable)
 
 
-async def _of_zeroed(layer: Layer, zeroed: Collection[int], written: Collection[int]) -> int:
-    """Bytes allocated on pages of which memtables know ranges of zeros; `written` are those with blocks besides."""
+async def _below_memtables(layer: Layer, zeroed: Collection[int], written: Collection[int]) -> int:
+    """Bytes allocated on pages of which memtables know ranges of zeros, and on those `written` with blocks of which
+    they have entries.
+    """
     allocated = 0
-    for count, number in enumerate(zeroed):
-        first, end = number << PAGE_SHIFT, (number + 1) << PAGE_SHIFT
-        span = next((span for table in layer.memtables if (span := table.zeros.find(first)) is not None), None)
-        if number not in written and span is not None and span.first <= first and end <= span.end:
+    for count, number in enumerate({*zeroed, *written}):
+        at, end = number << PAGE_SHIFT, (number + 1) << PAGE_SHIFT
+        span = next((span for table in layer.memtables if (span := table.zeros.find(at)) is not None), None)
+        if number not in written and span is not None and span.first <= at and end <= span.end:
             allocated += 0 if span.content == HOLE else PAGE_BLOCKS * BLOCK_BYTES
             if count % BLOCKS_AT_ONCE == 0:
                 await asyncio.sleep(0)
             continue
-        for block in range(first, end, BLOCKS_AT_ONCE):
-            allocated += allocated_bytes(layer.extents(block * BLOCK_BYTES, BLOCKS_AT_ONCE * BLOCK_BYTES))
+        at, end = at * BLOCK_BYTES, end * BLOCK_BYTES
+        while at < end:
+            found = extents(layer.memtables, layer.index, at, end - at, blocks_few=PAGE_BLOCKS)
+            allocated += allocated_bytes(found)
+            at += sum(size for size, _ in found)
             await asyncio.sleep(0)
     return allocated
 

@@ -25,6 +25,7 @@ from storage.lsm.index.page import (
 from storage.lsm.index.patch_table import CHAIN_MAX, PatchTable, damaged
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import HOLES, Found, Frozen, Standing, found_in, frozen
+from storage.lsm.index.shown_sectors import PartOfPage
 from storage.lsm.options import PRUNE_AFTER
 
 _CHAIN = range(CHAIN_MAX)
@@ -45,6 +46,9 @@ class BlockMap(LentPages):
         I5  A block is among `_taken` only as long as nothing has taken the place of its base since.
         I6  Before a block changes, the snapshot below holds what it was (`below`); moving a frame is no change.
     """
+
+    depth = 0
+    """As in a `SnapshotIndex`: all blocks are here."""
 
     __slots__ = (
         "_block",
@@ -126,6 +130,10 @@ class BlockMap(LentPages):
         if page is None:
             return HOLE
         return ALLOCATED if page is ALLOCATED_PAGE else None
+
+    def parts(self, number: int, at: NDArray[np.integer]) -> list[PartOfPage]:
+        """What stands of some blocks of page `number`, which ascend."""
+        return [PartOfPage(self.rows(number, at), self.patches)]
 
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
         """The whole block is this now; its patches are forgotten (I2). `location` is an `SstNumbers.location`, HOLE or
@@ -216,10 +224,6 @@ class BlockMap(LentPages):
         page = self.pages[number]
         if not np.frombuffer(page.location, np.uint64).any() and not page.heads().any():
             del self.pages[number]
-
-    def rows(self, number: int, at: NDArray[np.integer]) -> PageRows:
-        """What stands of some blocks of page `number`, which ascend."""
-        return self.pages.get(number, Page()).rows(at)
 
     def _forget_chains(self, number: int, page: Page, at: NDArray[np.integer]) -> None:
         """The rows of the patches of some blocks are free, and what was put together of these is dead."""

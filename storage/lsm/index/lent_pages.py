@@ -3,7 +3,10 @@
 What is frozen has a page for a while, the map of a clone for as long as both are alike. Who writes to one takes a copy.
 """
 
-from storage.lsm.index.page import ALLOCATED_PAGE, Page, allocated_page
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.lsm.index.page import ALLOCATED_PAGE, Page, PageRows, allocated_page
 
 
 class LentPages:
@@ -19,6 +22,10 @@ class LentPages:
         """How many `Frozen` of it there are that were not thawed yet."""
         self._lent: set[int] = set()
         """Pages that the map of a clone may have too."""
+
+    def rows(self, number: int, at: NDArray[np.integer]) -> PageRows:
+        """What stands of some blocks of page `number`, which ascend."""
+        return self.pages.get(number, Page()).rows(at)
 
     def freeze_pages(self) -> dict[int, Page]:
         """All of them as they are now, in one step; it ends with `thaw`."""

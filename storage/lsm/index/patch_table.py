@@ -250,6 +250,7 @@ class PatchTable:
     def at(self, rows: NDArray[np.uint32]) -> Columns:
         """The patches in these rows, with the row below each in `next`: copies, as `columns` gives them."""
         return {
+            "block": np.frombuffer(self.block, np.uint32)[rows],
             "next": np.frombuffer(self.next, np.uint32)[rows],
             "mask": np.frombuffer(self.mask, np.uint64)[rows],
             "location": np.frombuffer(self.location, np.uint64)[rows],

@@ -18,6 +18,7 @@ from storage.lsm.index.bulk_load import HeldRows
 from storage.lsm.index.page import DeltaPage, PageRows
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Found, Standing
+from storage.lsm.index.shown_sectors import PartOfPage
 
 AnyMap = BlockMap | ReverseDelta
 """The map of one layer: of a head all blocks, of a snapshot those that were replaced since."""
@@ -106,6 +107,18 @@ class Trunk:
         shown.tag[here], shown.head[here] = held.tag[there], held.head[there]
         return shown
 
+    def parts(self, at: int, number: int, blocks: NDArray[np.integer]) -> list[PartOfPage]:
+        """The same, with the table of the patches of each."""
+        held = self.rows_held(at, number)
+        held = held.where(np.isin(held.rows.at, blocks))
+        rest = np.setdiff1d(blocks, held.rows.at, assume_unique=True)
+        plain = held.rows.head == 0
+        found = [PartOfPage(self.flat.rows(number, rest), self.flat.patches)]
+        found.append(PartOfPage(held.rows.where(plain), self.flat.patches))
+        for table in np.unique(held.of[~plain]).tolist():
+            found.append(PartOfPage(held.rows.where(~plain & (held.of == table)), held.tables[table]))
+        return found
+
     def holder(self, at: int, block: int) -> AnyMap:
         """Where it stands what the layer at position `at` shows of a block."""
         for delta in self.deltas[at:]:
@@ -159,6 +172,15 @@ class SnapshotIndex:
     def forget_assembled(self, block: int) -> None:
         """The cache has dropped what was put together of it."""
         self.assembled.pop(block, None)
+
+    @property
+    def depth(self) -> int:
+        """How many deltas a block is looked for in before the head's index."""
+        return len(self._trunk.deltas) - self._position()
+
+    def parts(self, number: int, at: NDArray[np.integer]) -> list[PartOfPage]:
+        """As in a `BlockMap`."""
+        return self._trunk.parts(self._position(), number, at)
 
     def uniform(self, number: int) -> int | None:
         """Whether all of a page is zeros of one kind: HOLE, ALLOCATED; None: ask for its blocks."""

@@ -12,7 +12,7 @@ that is wholly known has a `base` below its sectors: one buffer of 256 KiB, zero
 uploaded already.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -171,6 +171,11 @@ class ZeroSpans:
         if at >= 0 and block < self.spans[at].end:
             return self.spans[at]
         return None
+
+    def within(self, first: int, end: int) -> list[Span]:
+        """The spans that hold any of the blocks [first, end)."""
+        low = max(bisect_right(self._firsts, first) - 1, 0)
+        return [span for span in self.spans[low : bisect_left(self._firsts, end)] if span.end > first]
 
     def next_after(self, block: int) -> int:
         """Where the first span behind `block` begins; beyond all blocks if there is none."""

@@ -11,7 +11,7 @@ from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.memtable.memtable import LayerTable, Span
-from storage.lsm.read.extents import STEPS_MAX, ExtentState, extents
+from storage.lsm.read.extents import RUNS_AT_ONCE, STEPS_MAX, ExtentState, extents
 from tests.support.examples import examples
 
 GIB = 1024 * 1024 * 1024
@@ -172,17 +172,18 @@ def test_terabytes_of_holes_are_walked_in_steps() -> None:
     table.zeros.add(Span(0, 2**32 - 1, 1, ALLOCATED), newest_write=0)
     assert whole([table], BlockMap(), 0, size) == [(size, ExtentState.ZERO)]
     ((answered, _),) = extents([table], BlockMap(), 0, size)
-    assert answered == STEPS_MAX * PAGE_BLOCKS * BLOCK_BYTES, "in steps of 4 TiB, a few milliseconds each"
+    assert answered == STEPS_MAX * PAGE_BLOCKS * BLOCK_BYTES, "in steps of 2 TiB, a few milliseconds each"
 
 
 def test_a_long_walk_stops_early_and_goes_on_where_it_stopped() -> None:
     index = BlockMap()
-    for block in range(0, 3 * STEPS_MAX, 2):
+    blocks = 3 * RUNS_AT_ONCE
+    for block in range(0, blocks, 2):
         index.set_base(block, location=1 << 32, length=1, tag=1)
-    first = extents([LayerTable(1)], index, 0, 3 * STEPS_MAX * BLOCK_BYTES)
-    assert sum(size for size, _ in first) == STEPS_MAX * BLOCK_BYTES
-    found = whole([LayerTable(1)], index, 0, 3 * STEPS_MAX * BLOCK_BYTES)
-    assert [state for _, state in found] == [ExtentState.DATA, ExtentState.HOLE] * (3 * STEPS_MAX // 2)
+    first = extents([LayerTable(1)], index, 0, blocks * BLOCK_BYTES)
+    assert sum(size for size, _ in first) == RUNS_AT_ONCE * BLOCK_BYTES
+    found = whole([LayerTable(1)], index, 0, blocks * BLOCK_BYTES)
+    assert [state for _, state in found] == [ExtentState.DATA, ExtentState.HOLE] * (blocks // 2)
     assert FULL_MASK.bit_count() == 64
 
 
