@@ -14,6 +14,7 @@ from tests.mutants.mutants_of_dashboard import DASHBOARD
 from tests.mutants.mutants_of_journal import OF_JOURNAL
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
+from tests.mutants.mutants_of_reports import REPORTS
 from tests.mutants.mutants_of_rotation import ROTATION
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
 from tests.mutants.mutants_of_stores import STORES
@@ -321,6 +322,7 @@ MUTANTS = [
     *OF_JOURNAL,
     *TRUNKS,
     *STORES,
+    *REPORTS,
     *ROTATION,
     *SUCCESSION,
 ]

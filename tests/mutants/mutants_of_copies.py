@@ -98,6 +98,11 @@ COPIES = [
             "    return old\n",
         ),
         (
+            "copies: a change of passwords goes on from keys that were altered",
+            "        content = other\n",
+            "",
+        ),
+        (
             "copies: deleted keys let an older password in",
             "    return await _objects(store) | set(await copies(store))\n",
             "    return await _objects(store)\n",

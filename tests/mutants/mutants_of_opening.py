@@ -290,4 +290,27 @@ OPENING = [
             "        forest = self._forest\n",
         ),
     ),
+    *mutants(
+        "storage/lsm/recovery/take_over.py",
+        "tests/storage/lsm/recovery/test_taken_over.py",
+        (
+            "opening: what the writer did since it was looked at is not read",
+            "            if view is None or not view.still_holds(manifests, replay):\n",
+            "            if view is None:\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/view.py",
+        "tests/storage/lsm/recovery/test_taken_over.py",
+        (
+            "opening: a newer manifest is taken for the one that was read",
+            "return self.number == manifests.number - 1 and [",
+            "return [",
+        ),
+        (
+            "opening: a longer log is taken for the one that was read",
+            " and [item.number for item in self.replay.objects] == numbers",
+            "",
+        ),
+    ),
 ]

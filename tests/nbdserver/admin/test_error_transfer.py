@@ -29,6 +29,16 @@ def test_it_has_its_status_and_its_sentence(kind: type[StorageError]) -> None:
     assert (status_of(sent(error)), sentence_of(sent(error))) == (status_of(error), sentence_of(error))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if issubclass(kind, Corrupt)])
+def test_of_damage_the_object_and_the_finding_come_out_too(kind: type[Corrupt]) -> None:
+    error, out = raised(kind), sent(raised(kind))
+    assert isinstance(error, Corrupt)
+    assert isinstance(out, Corrupt)
+    assert (out.object_name, out.detail) == (error.object_name, error.detail) != ("", "")
+
+
 def test_a_kind_of_a_newer_server_is_an_error_all_the_same() -> None:
+    """Of no kind that is known: each of those says what to do, and what that is nobody knows."""
+    assert {type(to_error(Failure(kind, "it"))) for kind in ("Bewitched", "annotations")} == {StorageError}
     assert str(to_error(Failure("Bewitched", "it is cursed"))) == "it is cursed"
     assert str(to_error(Failure("annotations", "it is cursed"))) == "it is cursed"

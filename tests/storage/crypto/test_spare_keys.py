@@ -7,7 +7,7 @@ import pytest
 from storage.crypto.keys import create, keys_name, load, newest_number, older
 from storage.crypto.keys_change import OldKeysLeft
 from storage.crypto.mend_keys import mend_keys
-from storage.crypto.password_slots import change_password
+from storage.crypto.password_slots import add_password, change_password
 from storage.crypto.spare_keys import spare_keys_name
 from storage.env import RealEnv
 from storage.errors import AccessDenied, Conflict, Corrupt, StorageError, Unsupported, WrongPassword
@@ -64,6 +64,16 @@ async def test_whatever_becomes_of_the_keys_their_copy_opens_the_store_and_it_is
     assert await load(store, OLD, env, CHEAP) == (made, 1)
     assert await mend_keys(store, made, FLOOR) == 1
     assert await store.get(FIRST) == sound
+
+
+async def test_what_was_altered_goes_into_no_change_of_passwords(store: MemoryStore, env: RealEnv) -> None:
+    """The slots of all others are those of the copy: with those of the object they would have lost the store."""
+    made = await create(store, OLD, env, CHEAP)
+    await add_password(store, OLD, OTHER, "other", env, CHEAP)
+    await store.put(keys_name(2), damages(await store.get(keys_name(2)))["altered"])
+    assert await change_password(store, OTHER, NEW, env, CHEAP) == 3
+    for password in (OLD, NEW):
+        assert await load(store, password, env, CHEAP) == (made, 3)
 
 
 async def test_a_copy_that_is_damaged_or_gone_is_made_anew(store: MemoryStore, env: RealEnv) -> None:

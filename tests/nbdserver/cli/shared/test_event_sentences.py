@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_what_has_no_sentence_says_all_that_is_known() -> None:
 def test_what_a_store_says_is_one_line() -> None:
     record = logging.makeLogRecord({"name": "nbdserver", "msg": "maintenance_failed", "error": "no\n\x1b[2Jroom"})
     assert "no\\n\\x1b[2Jroom" in EventSentence().format(record)
+
+
+def test_a_script_is_told_of_errors_and_not_of_warnings() -> None:
+    """As its standard error is no terminal."""
+    program = (
+        "import logging; from nbdserver.cli.shared.event_sentences import say_events; say_events(); "
+        "log = logging.getLogger('nbdserver'); log.warning('spare_copy_written'); log.error('engine_failed')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == f"nbdserver: {SENTENCES['engine_failed']}\n"
 
 
 @pytest.mark.integration

@@ -20,6 +20,29 @@ def test_the_table_names_only_kinds_that_exist() -> None:
     assert kinds() - set(STATUS_OF_KIND) == {"StorageError", "Closed"}
 
 
+def test_the_status_of_each_kind_is_what_the_manual_says() -> None:
+    """Scripts rest on them."""
+    assert STATUS_OF_KIND == {
+        "Unfinished": 3,
+        "NotFound": 10,
+        "NoBucket": 10,
+        "Fenced": 11,
+        "WrongPassword": 12,
+        "AccessDenied": 13,
+        "Unsupported": 14,
+        "AlreadyExists": 15,
+        "Conflict": 16,
+        "Corrupt": 20,
+        "KeyChanged": 20,
+        "RolledBack": 20,
+        "Unavailable": 21,
+        "Unreadable": 21,
+        "Untrusted": 21,
+        "OutOfSpace": 22,
+        "Invalid": 2,
+    }
+
+
 def test_statuses() -> None:
     assert status_of(Fenced("x")) == 11
     assert status_of(Corrupt("x", "y")) == 20

@@ -1,13 +1,15 @@
 """A server that is taken over while it takes over itself."""
 
 import asyncio
+import random
 
 import pytest
 
 from storage.errors import Fenced
-from storage.format.frame import SECTOR_BYTES
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.format.names import MANIFESTS, TABLES
-from tests.storage.lsm.worlds import World, durable, read
+from storage.lsm.options import EngineOptions
+from tests.storage.lsm.worlds import MIB, World, durable, read
 from tests.support.waiting import soon
 
 B = b"b" * SECTOR_BYTES
@@ -29,6 +31,27 @@ async def test_who_asked_for_keys_that_were_changed_meanwhile_takes_nothing() ->
     await durable(writer, layer)
     assert not writer.failed.done()
     await writer.close()
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+async def test_what_the_writer_does_after_it_was_looked_at_is_read_too(flushed: bool) -> None:
+    """What was read before the take-over shows the store as it was then."""
+    world = World(options=EngineOptions(cache_bytes=16 * MIB))
+    writer, layer = await world.start()
+    layer.write(0, bytes(BLOCK_BYTES))
+    await writer.flush_memtable()
+    written = random.Random(1).randbytes(16 * BLOCK_BYTES)
+
+    async def meanwhile() -> None:
+        layer.write(0, written)
+        await durable(writer, layer)
+        if flushed:
+            await writer.flush_memtable()
+
+    taken = await world.open(prepare=meanwhile)
+    assert await read(taken.layers[1], 0, len(written)) == written
+    await taken.close()
+    await world.crash(writer)
 
 
 async def test_who_is_taken_over_while_it_loads_is_told_so() -> None:
