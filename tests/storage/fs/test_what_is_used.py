@@ -260,3 +260,16 @@ async def test_nothing_is_counted_twice(tmp_path: Path) -> None:
         before = after
         assert await meter.count() is before
     await store.close()
+
+
+async def test_whole_blocks_that_are_zeroed_in_memory_are_not_counted_as_the_index_has_them(tmp_path: Path) -> None:
+    """Memory has no entry of a block then, only the range."""
+    store = await Place(tmp_path).open(create=True)
+    await store.create_device("a", SIZE)
+    disk = Disk(store, "a", 1)
+    disk.write_whole(0, 20)
+    await engine_of(store).flush_memtable()
+    store.device("a").zero(0, 15 * BLOCK, allocated=False)
+    await store.count_usage()
+    assert store.device_usage("a").allocated_bytes == 5 * BLOCK == by_extents(store, "a")
+    await store.close()
