@@ -46,7 +46,7 @@ def is_noticed(mutant: Mutant) -> bool:
     """Whether a test fails with it. RuntimeError: the tests did not run."""
     with tempfile.TemporaryDirectory(prefix="nbd-mutant-") as name:
         folder = Path(name)
-        for part in ("nbdserver", "storage", "tests"):
+        for part in ("nbdserver", "scripts", "storage", "tests"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         (folder / mutant.file).write_text(text_of(mutant))
