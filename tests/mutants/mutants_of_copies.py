@@ -103,6 +103,16 @@ COPIES = [
             "",
         ),
         (
+            "copies: the next number of keys is not seen",
+            "    if newest > number:\n",
+            "    if newest > number + 1:\n",
+        ),
+        (
+            "copies: anybody vouches for the keys in force",
+            "if seal_fits(await read_either(store, newest, memory_kib_min=0), data_key):",
+            "if await read_either(store, newest, memory_kib_min=0):",
+        ),
+        (
             "copies: deleted keys let an older password in",
             "    return await _objects(store) | set(await copies(store))\n",
             "    return await _objects(store)\n",
@@ -112,6 +122,15 @@ COPIES = [
             "            if max(await _numbers(store), default=number) > number:\n"
             "                await store.delete([spare_keys_name(number)])\n",
             "",
+        ),
+    ),
+    *mutants(
+        "storage/crypto/spare_keys.py",
+        "tests/storage/crypto/test_spare_keys.py",
+        (
+            "copies: keys whose seal alone was altered have no other copy",
+            "if (other.sealed, other.seal) == (content.sealed, content.seal) else",
+            "if other.sealed == content.sealed else",
         ),
     ),
     *mutants(

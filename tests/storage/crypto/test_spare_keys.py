@@ -4,7 +4,7 @@ two is made anew from the other.
 
 import pytest
 
-from storage.crypto.keys import create, keys_name, load, newest_number, older
+from storage.crypto.keys import create, keys_name, load, newest_number, older, vouched_number
 from storage.crypto.keys_change import OldKeysLeft
 from storage.crypto.mend_keys import mend_keys
 from storage.crypto.password_slots import add_password, change_password
@@ -24,8 +24,11 @@ def damages(content: bytes) -> dict[str, bytes]:
     flipped[80] ^= 4
     altered = bytearray(content)
     altered[50] ^= 1  # the salt of the first slot
+    sealed = bytearray(content)
+    sealed[-33] ^= 1  # the last byte before the checksum, of the seal over all
     version = content[:8] + b"\x02" + content[9:]
     made = {
+        "sealed by another": with_checksum(sealed[:-32]),
         "flipped": bytes(flipped),
         "cut": content[:-1],
         "empty": b"",
@@ -175,6 +178,21 @@ async def test_who_copies_late_leaves_no_copy_of_what_was_replaced(env: RealEnv)
     store.trap("create", "before", another, nth=2)
     await change_password(store, OLD, NEW, env, CHEAP)
     assert await names(store) == [keys_name(3)]
+
+
+async def test_keys_that_were_changed_since_count_if_the_data_key_vouches_for_them(
+    store: MemoryStore, env: RealEnv
+) -> None:
+    made = await create(store, OLD, env, CHEAP)
+    assert await vouched_number(store, made, 1) == 1
+    await change_password(store, OLD, NEW, env, CHEAP)
+    assert await vouched_number(store, made, 1) == 2
+    other = await create(forged := MemoryStore(), OTHER, env, CHEAP)
+    await change_password(forged, OTHER, OTHER, env, CHEAP)
+    await change_password(forged, OTHER, OTHER, env, CHEAP)
+    await store.put(keys_name(3), await forged.get(keys_name(3)))
+    assert await vouched_number(store, made, 2) == 2, "who has another key says nothing of this store"
+    assert await vouched_number(forged, other, 2) == 3
 
 
 async def test_the_loser_of_a_race_writes_no_copy(env: RealEnv) -> None:
