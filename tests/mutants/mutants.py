@@ -158,6 +158,11 @@ MUTANTS = [
         "tests/storage/lsm/flush/test_complete_snapshot.py",
         ("pieces: the layer that goes on gets none", "for heir in heirs\n", "for heir in heirs[:0]\n"),
         (
+            "pieces: what a snapshot keeps lies over a frame that was uploaded since",
+            "    elif entry.base is not None or entry.mask >> sector & 1:\n        return False",
+            "    elif entry.mask >> sector & 1:\n        return False",
+        ),
+        (
             "pieces: what a snapshot keeps lies over what was written since",
             "[*(table.blocks[block].extents or {})[sector], *had]",
             "[*had, *(table.blocks[block].extents or {})[sector]]",

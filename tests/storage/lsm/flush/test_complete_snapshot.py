@@ -3,16 +3,20 @@ whenever that is to be had again.
 """
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 
 from storage.errors import Closed, Corrupt, Unreadable
+from storage.format.blocks import FrameRef
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.layer import Layer
 from tests.storage.lsm.worlds import World, durable, read
+from tests.support.waiting import soon
 
 BASE = bytes(range(256)) * (BLOCK_BYTES // 256)
 SECTOR = SECTOR_BYTES
@@ -117,6 +121,44 @@ async def test_the_sector_that_was_written_since_is_all_that_the_head_shows(snap
     assert await read(snapshot.head, 0, SECTOR) == b"w" * SECTOR
     await snapshot.heal()
     await check(snapshot, b"w" * SECTOR)
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_what_the_head_has_anew_in_the_same_flush_lies_over_no_part_of_it(written: bool) -> None:
+    """The block is zeroed, or is an uploaded frame with a part over it, before the pieces were handed on."""
+    world, engine, layer, sound = await damaged()
+    layer.write(100, b"piece")
+    reading = world.store.hold("get", "compacted/")
+    taking = asyncio.ensure_future(world.change_trunks(engine, "freeze", 1, 2))
+    await reading.someone_waits()
+    head = engine.layers[2]
+    want = bytes(SECTOR)
+    if written:
+        data = random.Random(1).randbytes(16 * BLOCK_BYTES)
+        head.write(0, data)
+        await durable(engine, head)
+        assert isinstance(head.active.blocks[0].base, FrameRef), "it is uploaded"
+        head.write(103, b"XX")
+        want = data[:103] + b"XX" + data[105:SECTOR]
+    else:
+        head.zero(0, 3 * BLOCK_BYTES, allocated=False)
+    await durable(engine, head)
+    await world.crash(engine)
+    with suppress(Closed):
+        await taking
+    engine, _ = await world.reopen(engine)  # all of it is in one memtable now
+    head = engine.layers[2]
+    held = world.store.hold("create", "compacted/")
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await held.someone_waits()
+    assert await read(head, 0, SECTOR) == want
+    held.release()
+    await soon(flushing)
+    pieced = Snapshot(world, engine, sound)
+    assert await read(pieced.head, 0, SECTOR) == want
+    await pieced.heal()
+    await check(pieced, want)
+    await world.crash(pieced.engine)
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "a part", "the sector", "the block zeroed", "many zeroed"])
