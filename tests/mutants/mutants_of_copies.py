@@ -48,6 +48,15 @@ COPIES = [
         ),
     ),
     *mutants(
+        "storage/lsm/manifest/read_manifest.py",
+        "tests/storage/lsm/recovery/test_verified_copies.py",
+        (
+            "copies: any sound manifest of its number is the newest",
+            'return raw, "" if found.tag == tag else "it is another manifest"',
+            'return raw, ""',
+        ),
+    ),
+    *mutants(
         "storage/lsm/recovery/take_over.py",
         "tests/storage/lsm/recovery/test_spare_manifest.py",
         ("copies: a deleted manifest is not put back", "            await manifests.put_back()\n", ""),

@@ -124,3 +124,20 @@ def spoil(world: World, name: str, damage: Callable[[bytes], bytes | None]) -> N
     content = damage(world.store.objects.pop(name))
     if content is not None:
         world.store.objects[name] = content
+
+
+@virtually
+async def test_another_sound_manifest_of_its_number_is_not_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Such as one that somebody put back from a backup of another history."""
+    world, elsewhere = World(options=QUIET), World(options=QUIET)
+    engine, other = await written(world), await written(elsewhere)
+    name, copy = both(engine)
+    assert both(other) == (name, copy)
+    world.store.objects[name] = elsewhere.store.objects[name]
+    await asyncio.sleep(VERIFY_SECONDS * 1.1)
+    assert "manifest_found_damaged" in caplog.messages
+    assert both(engine) > (name, copy), "another one follows"
+    await world.crash(other)
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, len(DATA)) == DATA
+    await world.crash(engine)
