@@ -48,6 +48,15 @@ COPIES = [
         ),
     ),
     *mutants(
+        "storage/lsm/manifest/spare_copies.py",
+        "tests/storage/lsm/recovery/test_verified_copies.py",
+        (
+            "copies: a manifest that comes while another is copied gets none",
+            "        if self._manifests.uncopied is sealed:\n",
+            "        if True:\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/manifest/read_manifest.py",
         "tests/storage/lsm/recovery/test_verified_copies.py",
         (

@@ -16,6 +16,7 @@ from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.simulation.virtual import virtually
 from tests.storage.lsm.recovery.test_spare_manifest import flip
 from tests.storage.lsm.worlds import World, read
+from tests.support.waiting import until
 
 DAY = 24 * 3600.0
 QUIET = EngineOptions(
@@ -140,4 +141,22 @@ async def test_another_sound_manifest_of_its_number_is_not_it(caplog: pytest.Log
     await world.crash(other)
     engine, layer = await world.reopen(engine)
     assert await read(layer, 0, len(DATA)) == DATA
+    await world.crash(engine)
+
+
+async def test_a_manifest_that_came_while_the_one_before_was_copied_is_copied_too() -> None:
+    """Else there would be no copy of the newest one, and nothing would say so."""
+    world = World(options=QUIET)
+    engine = await written(world)
+    held = world.store.hold("create", SPARES)
+    layer = engine.layers[1]
+    layer.write(0, DATA)
+    await engine.flush_memtable()
+    await held.someone_waits()
+    layer.write(0, DATA)
+    await engine.flush_memtable()
+    held.release()
+    name, copy = both(engine)
+    await until(lambda: copy in world.store.objects)
+    assert world.store.objects[copy] == world.store.objects[name]
     await world.crash(engine)
