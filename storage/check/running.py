@@ -15,22 +15,21 @@ async def held(context: JobContext) -> AsyncIterator[Moment]:
     """
     with context.garbage.held():
         async with context.installing:
-            indexes = context.maps()
             manifests = context.manifests
             moment = Moment(
                 number=manifests.number,
                 manifest=manifests.manifest,
                 tag=manifests.tag,
                 table=manifests.merged_ssts,
-                frozen={number: index.freeze() for number, index in indexes.items()},
+                frozen={number: index.freeze() for number, index in context.maps().items()},
                 trunks=context.layers.forest.refs(),
                 sst_numbers=context.sst_numbers,
             )
         try:
             yield moment
         finally:
-            for index in indexes.values():
-                index.thaw()
+            for frozen in moment.frozen.values():
+                frozen.thaw()
 
 
 def reader(context: JobContext, witness: Callable[[], Awaitable[object]]) -> DataReader:

@@ -59,13 +59,25 @@ TRUNKS = [
         "tests/storage/lsm/index/test_clones_share.py",
         ("clones: who takes a page over writes to it", "        self._lent.add(number)\n", ""),
         ("clones: who gives a page away writes to it", "        other._lent.add(number)\n", ""),
-        ("clones: a page of a checkpoint is written to", "        self._shared |= {number} & other._shared\n", ""),
     ),
     *mutants(
-        "storage/lsm/index/lent_pages.py",
+        "storage/lsm/index/rows.py",
         "tests/storage/lsm/index/test_freeze.py",
-        ("clones: a page that is looked at is written to by a copy", "        self._shared |= other._shared\n", ""),
-        ("freeze: who is done first is done for all", "        if not self._freezes:\n", "        if True:\n"),
+        (
+            "freeze: who is done first is done for all",
+            "            page.freezes -= 1\n",
+            "            page.freezes = 0\n",
+        ),
+        ("freeze: what was looked at is copied for ever", "            page.freezes -= 1\n", "            pass\n"),
+    ),
+    *mutants(
+        "storage/lsm/index/block_map.py",
+        "tests/storage/lsm/index/test_freeze.py",
+        (
+            "freeze: a frame moves in a page that is looked at",
+            "            if page.freezes:\n",
+            "            if False:\n",
+        ),
     ),
     *mutants(
         "storage/lsm/index/bulk_load.py",
@@ -93,11 +105,6 @@ TRUNKS = [
     *mutants(
         "storage/lsm/index/reverse_delta.py",
         "tests/storage/lsm/index/test_freeze.py",
-        (
-            "freeze: of a snapshot who is done first is done for all",
-            "        if not self._freezes:\n",
-            "        if True:\n",
-        ),
         (
             "freeze: a frame moves in a page of a snapshot that is looked at",
             "            page = self._writable(block >> PAGE_SHIFT)\n            page.location[row], page",

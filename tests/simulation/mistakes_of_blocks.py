@@ -126,7 +126,7 @@ BLOCKS = [
     Mutation(
         "checkpoint: its pages are written to while they are sealed",
         "storage/lsm/index/lent_pages.py",
-        "elif number in self._shared or number in self._lent:",
+        "elif page.freezes or number in self._lent:",
         "elif number in self._lent:",
     ),
     Mutation(
@@ -134,7 +134,8 @@ BLOCKS = [
         "storage/lsm/index/block_map.py",
         "        page = self.writable(block >> PAGE_SHIFT)\n        at = block & PAGE_MASK\n        key, valid",
         "        number = block >> PAGE_SHIFT\n"
-        "        page = self.pages[number] if number in self._shared else self.writable(number)\n"
+        "        page = self.pages.get(number)\n"
+        "        page = page if page is not None and page.freezes else self.writable(number)\n"
         "        at = block & PAGE_MASK\n"
         "        key, valid",
     ),
@@ -244,8 +245,8 @@ BLOCKS = [
     Mutation(
         "a clone writes to the pages of its origin",
         "storage/lsm/index/lent_pages.py",
-        "elif number in self._shared or number in self._lent:",
-        "elif number in self._shared:",
+        "elif page.freezes or number in self._lent:",
+        "elif page.freezes:",
     ),
     Mutation(
         "the head does not show what was written before its snapshot and is not flushed",

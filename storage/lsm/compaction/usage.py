@@ -123,7 +123,7 @@ class Meter:
             try:
                 live += await when_ended(self._env.run("codec", bytes_once, frozen))
             finally:
-                for part in maps:
+                for part in frozen:
                     part.thaw()
         return live
 
@@ -134,7 +134,7 @@ class Meter:
         try:
             return await when_ended(self._env.run("codec", exclusive_bytes, frozen, trunks))
         finally:
-            for part in maps.values():
+            for part in frozen.values():
                 part.thaw()
 
     def ssts(self) -> SstUsage:

@@ -34,8 +34,7 @@ async def write_checkpoint(context: JobContext) -> None:
     """Write the index as it is now. BrokenInvariant, RuntimeError: the index in memory is damaged."""
     manifests = context.manifests
     async with context.installing:
-        indexes = context.maps()
-        frozen = {number: index.freeze() for number, index in indexes.items()}
+        frozen = {number: index.freeze() for number, index in context.maps().items()}
         trunks = context.layers.forest.refs()
         ssts = manifests.listed()
         sequence = context.cut()
@@ -47,8 +46,8 @@ async def write_checkpoint(context: JobContext) -> None:
             context.ssts.encode(partial(sealed, rows_per_part=context.options.maintenance.rows_per_part))
         )
     finally:
-        for index in indexes.values():
-            index.thaw()
+        for each in frozen.values():
+            each.thaw()
     with context.uncommitted() as names:
         names.append(sst_name(ref.id))
         context.progress.uploaded_bytes += len(content)

@@ -81,8 +81,8 @@ class BlockMap(LentPages):
         """That of the newest snapshot of the device, if it has any."""
 
     def freeze(self) -> Frozen:
-        """All of it as it is now, in one step: a pointer for each page, a copy of the patches. It ends with `thaw`."""
-        return frozen(self.freeze_pages(), self.patches)
+        """All of it as it is now, in one step: a pointer for each page, a copy of the patches; until `Frozen.thaw`."""
+        return frozen(dict(self.pages), self.patches)
 
     def find(self, block: int) -> Iterator[Found]:
         """What is known of a block, newest first; the last one covers the whole block."""
@@ -256,7 +256,7 @@ class BlockMap(LentPages):
             return False
         at = block & PAGE_MASK
         if page.location[at] == old:
-            if self.is_frozen(block >> PAGE_SHIFT):
+            if page.freezes:
                 page = self.writable(block >> PAGE_SHIFT)
             # A page that clones have too is changed for all of them: the frame has moved for each.
             page.location[at], page.tag[at] = new, tag

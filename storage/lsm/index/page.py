@@ -64,9 +64,11 @@ class Page:
     the next patches of that block, so a page never has more than it has blocks.
     """
 
-    __slots__ = ("chains", "location", "span", "tag")
+    __slots__ = ("chains", "freezes", "location", "span", "tag")
 
     def __init__(self) -> None:
+        self.freezes = 0
+        """How many that have it are looked at (`rows.Frozen`): as long as any is, it is not written to."""
         self.location = _NO_LOCATIONS
         self.tag = _NO_TAGS
         self.span = _NO_SPANS
@@ -227,9 +229,11 @@ class DeltaPage:
     costs 26 bytes a block.
     """
 
-    __slots__ = ("at", "head", "length", "location", "tag")
+    __slots__ = ("at", "freezes", "head", "length", "location", "tag")
 
     def __init__(self) -> None:
+        self.freezes = 0
+        """As of a `Page`."""
         self.at = array("H")
         self.location = array("Q")
         self.tag = array("Q")

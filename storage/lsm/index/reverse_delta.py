@@ -31,15 +31,13 @@ class Source(Protocol):
 class ReverseDelta:
     """What one snapshot shows of the blocks that were replaced since. Owned by the event loop."""
 
-    __slots__ = ("_freezes", "_shared", "dead", "pages", "patches")
+    __slots__ = ("dead", "pages", "patches")
 
     def __init__(self, prune_after: int = PRUNE_AFTER) -> None:
         self.pages: dict[int, DeltaPage] = {}
         self.dead: list[int] = []
         """As in a `BlockMap`, but nobody asks: what is replaced here is shown elsewhere, or rarely read."""
         self.patches = PatchTable(self.dead, prune_after)
-        self._shared: set[int] = set()
-        self._freezes = 0
 
     def holds(self, block: int) -> bool:
         """Whether the block was replaced since."""
@@ -140,24 +138,15 @@ class ReverseDelta:
         page = self.pages.get(number)
         if page is None:
             page = self.pages[number] = DeltaPage()
-        elif number in self._shared:
+        elif page.freezes:
             page = self.pages[number] = page.copy()
-        self._shared.discard(number)
         return page
 
     # --- freezing and loading
 
     def freeze(self) -> Frozen:
-        """All of it as it is now, in one step; it ends with `thaw`."""
-        self._freezes += 1
-        self._shared |= set(self.pages)
+        """All of it as it is now, in one step; it ends with `Frozen.thaw`."""
         return frozen(dict(self.pages), self.patches)
-
-    def thaw(self) -> None:
-        """What was frozen is not looked at any more; called once for each `freeze`."""
-        self._freezes -= 1
-        if not self._freezes:
-            self._shared.clear()
 
     def keep(self, blocks: NDArray[np.uint32]) -> None:
         """From a checkpoint: these blocks, which ascend, are held, as holes until further rows say more."""

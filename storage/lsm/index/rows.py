@@ -32,8 +32,9 @@ HOLES = Standing(0, 0, 0, 0)
 
 
 class Frozen(msgspec.Struct, frozen=True):
-    """The index of a layer as it was at one moment. What is in it does not change: the pages are shared with the map,
-    which copies one before it writes to it; the columns of patches are copies.
+    """The index of a layer as it was at one moment. What is in it does not change until `thaw`: the pages are shared
+    with the map, and with others that have them too, and who writes to one copies it first; the columns of patches are
+    copies.
     """
 
     pages: Mapping[int, Page] | Mapping[int, DeltaPage]
@@ -44,9 +45,16 @@ class Frozen(msgspec.Struct, frozen=True):
     length: bytes
     tag: bytes
 
+    def thaw(self) -> None:
+        """It is not looked at any more. Called once, by the owner of the map."""
+        for page in self.pages.values():
+            page.freezes -= 1
+
 
 def frozen(pages: Mapping[int, Page] | Mapping[int, DeltaPage], patches: PatchTable) -> Frozen:
-    """Some pages, which nobody writes to any more, and a copy of their patches."""
+    """Some pages, which nobody writes to until `thaw`, and a copy of their patches. It costs a step for each page."""
+    for page in pages.values():
+        page.freezes += 1
     return Frozen(
         pages,
         patches.block.tobytes(),

@@ -79,13 +79,13 @@ async def test_what_was_frozen_is_not_written_to_before_the_thread_has_ended(wor
     assert isinstance(flat, BlockMap)
     waiting = asyncio.ensure_future(WORK[work](world, engine))
     await until(env.began.is_set)
-    assert flat.is_frozen(0)
+    assert flat.pages[0].freezes
     for _ in range(3):
         waiting.cancel()
         await asyncio.sleep(0)
-        assert flat.is_frozen(0)
+        assert flat.pages[0].freezes
     env.may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert not flat.is_frozen(0)
+    assert not flat.pages[0].freezes
     await engine.close()

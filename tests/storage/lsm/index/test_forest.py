@@ -247,18 +247,18 @@ class Forests(RuleBasedStateMachine):
         refs = [trunk.ref() for trunk in self.forest.trunks()]
         again = Forest.empty(refs)
         for layer, part in self.forest.maps().items():
-            for kind, rows in parts_of(part.freeze(), [SST]):
+            frozen = part.freeze()
+            for kind, rows in parts_of(frozen, [SST]):
                 load_part(again.maps()[layer], kind, rows, PlaceReader([SST], {}))
-            part.thaw()
+            frozen.thaw()
         again.hold()
         self.forest = again
 
     @rule()
     def freeze_pages(self) -> None:
         """What is frozen stays as it is."""
-        parts = self.forest.maps()
-        frozen = {layer: part.freeze() for layer, part in parts.items()}
-        self.frozen.append((parts, frozen, {layer: self.rows(index) for layer, index in frozen.items()}))
+        frozen = {layer: part.freeze() for layer, part in self.forest.maps().items()}
+        self.frozen.append((frozen, {layer: self.rows(index) for layer, index in frozen.items()}))
 
     @staticmethod
     def rows(frozen: Any) -> list[Any]:
@@ -269,9 +269,9 @@ class Forests(RuleBasedStateMachine):
     @precondition(lambda self: self.frozen)
     @rule()
     def thaw(self) -> None:
-        parts, frozen, said = self.frozen.pop()
+        frozen, said = self.frozen.pop()
         assert {layer: self.rows(index) for layer, index in frozen.items()} == said
-        for part in parts.values():
+        for part in frozen.values():
             part.thaw()
 
     @invariant()

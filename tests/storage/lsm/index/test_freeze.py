@@ -82,7 +82,7 @@ def test_a_checkpoint_is_the_map_of_the_moment_of_its_freeze(seed: int, rows: in
     # All that comes from here on lies in SSTs that the checkpoint does not know.
     writes.some(60, SSTS + 3)
     parts = list(parts_of(frozen, range(SSTS, 0, -1), rows))
-    found.thaw()
+    frozen.thaw()
     loaded = BlockMap()
     places = PlaceReader(range(SSTS, 0, -1), {})
     for kind, columns in sorted(parts, key=lambda part: part[0]):
@@ -109,7 +109,7 @@ def test_what_two_look_at_is_let_be_until_both_are_done(kind: type[BlockMap] | t
     """As a check and a checkpoint: a frame that moves when one of them is done has not moved for the other."""
     found = of_one_block(kind)
     frozen = [found.freeze(), found.freeze()]
-    found.thaw()
+    frozen[0].thaw()
     assert found.move(0, OLD, NEW, 2)
     assert found.standing(0).location == NEW
     assert [each.pages[0].location[0] for each in frozen] == [OLD, OLD]
@@ -123,6 +123,21 @@ def test_a_copy_of_what_is_looked_at_lets_it_be_too() -> None:
     other = found.copy()
     assert other.move(0, OLD, NEW, 2)
     assert (other.locate(0, 0), frozen.pages[0].location[0]) == (NEW, OLD)
+
+
+def test_what_is_looked_at_is_let_be_by_a_copy_that_was_looked_at_too() -> None:
+    """As by a check, while the head is cloned and a checkpoint of both has come and gone."""
+    found = of_one_block(BlockMap)
+    frozen = found.freeze()
+    assert isinstance(found, BlockMap)
+    other = found.copy()
+    for each in (found.freeze(), other.freeze()):
+        each.thaw()
+    assert other.move(0, OLD, NEW, 2)
+    assert (other.locate(0, 0), frozen.pages[0].location[0]) == (NEW, OLD)
+    frozen.thaw()
+    assert found.move(0, OLD, NEW, 2)
+    assert frozen.pages[0].location[0] == NEW, "it is looked at no more, and is not copied"
 
 
 @pytest.mark.fast

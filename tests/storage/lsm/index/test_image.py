@@ -136,8 +136,9 @@ def test_what_is_frozen_does_not_change(before: list[Step], after: list[Step]) -
 def test_a_map_that_was_loaded_goes_on_as_the_other_one(before: list[Step], after: list[Step]) -> None:
     found = BlockMap()
     apply(found, before)
-    loaded = load(parts(found.freeze(), 4))
-    found.thaw()
+    frozen = found.freeze()
+    loaded = load(parts(frozen, 4))
+    frozen.thaw()
     for index in (found, loaded):
         apply(index, after, start=1000)
     assert {block: says(loaded, block) for block in BLOCKS} == {block: says(found, block) for block in BLOCKS}
