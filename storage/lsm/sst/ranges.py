@@ -18,6 +18,8 @@ requests.
 def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview) -> Decoded | StorageError:
     """One frame opened and checked against its pinned tag; an error is returned, since it concerns this frame alone."""
     where = f"the frame of block {ref.block} at byte {ref.location & OFFSET_MASK}"
+    if len(sealed) < ref.length:
+        return Corrupt(name, f"{where} is cut off: the object ends before it does")
     if len(sealed) != ref.length or short_tag(sealed) != ref.tag:
         return Corrupt(name, f"{where} is not the one its index names")
     try:
