@@ -47,6 +47,7 @@ STORES = [
             "if any(isinstance(each, Corrupt) for each in found):\n                    found",
             "if False:\n                    found",
         ),
+        ("read: what is cut off takes its neighbours along", "if not start < size < end:", "if True:"),
         ("read: the second answer counts for all", "other if isinstance(one, Corrupt) else one for", "other for"),
     ),
     *mutants(
