@@ -203,7 +203,7 @@ class Happenings:
     def has_journal_of_last(self, writer: Writer, epoch: int) -> bool:
         """Whether all that the session before `epoch` answered must be found: its process had died on this writer's
         host, with a journal that never lacked room, before this one began, whoever tried in between died there too, and
-        nobody who tries still has that journal.
+        nobody who tried before this one or them still had that journal.
         """
         last = self.oracle.newest(below=epoch)
         takers = {taken: taker for _, taker, _, taken in self._heads() if last.epoch <= taken < epoch}
@@ -215,7 +215,7 @@ class Happenings:
             and each.process.host == writer.process.host
             and each.journal is not None
             and not each.journal.full
-            and not each.journal.damaged
+            and not (each.journal.damaged or each.journal.withheld)
             for each in had
         )
         own = writer.journal

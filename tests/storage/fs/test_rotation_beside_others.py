@@ -193,10 +193,8 @@ async def test_the_log_that_a_kill_left_below_a_manifest_keeps_no_rotation_from_
     store = await place.open()
     await engine_of(store).flush_memtable(always=True)
     await kill(store)
-    left = [name for name in log if not (place.folder / name).exists()]
-    assert left
-    for name in left:
-        (place.folder / name).write_bytes(log[name])
+    for name, raw in log.items():  # whichever of them it had deleted
+        (place.folder / name).write_bytes(raw)
     place.look_seconds = 0.01
     store = await place.open()
     await to_the_end(place, store)
