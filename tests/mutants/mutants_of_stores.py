@@ -95,6 +95,15 @@ STORES = [
         ("log: it is sealed behind all else", 'self._env.run("log", seal)', 'self._env.run("codec", seal)'),
     ),
     *mutants(
+        "storage/lsm/memtable/write_state.py",
+        "tests/storage/lsm/memtable/test_kept.py",
+        (
+            "pressure: a log of what is kept closes the gate",
+            "objects = objects if self.memtable.holds_more_than_kept else 0\n",
+            "pass\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/memtable/backpressure.py",
         "tests/storage/lsm/memtable/test_backpressure.py",
         (

@@ -63,7 +63,12 @@ class WriteState:
         self._pressure.logged(count)
 
     def log_holds(self, objects: int, size: int) -> None:
-        """A replay of the log would read so many objects, of `size` bytes together."""
+        """A replay of the log would read so many objects, of `size` bytes together. What is kept over unreadable data
+        counts for nothing: a flush puts it into the log again, so nobody waits for the room that it takes there.
+        """
+        if self.sealed is None and self.memtable.kept_bytes:
+            objects = objects if self.memtable.holds_more_than_kept else 0
+            size = max(size - self.memtable.kept_bytes, 0)
         self._pressure.set_log(objects, size)
 
     def journal_holds(self, share: float) -> None:
