@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from storage.check.read_run import CheckProgress
-from storage.crypto.keyslots import MEMORY_KIB_MIN, Cost
+from storage.crypto.keyslots import KIND_KEYS, MEMORY_KIB_MIN, Cost
 from storage.format.envelope import ObjectKind
 from storage.format.names import manifest_name
 from storage.fs.check import CheckOptions
@@ -75,11 +75,13 @@ class RotatedPlace(Place):
             assert await contents(store.device(name)) == content, name
 
     def of_key(self, key_id: int) -> list[str]:
-        """The objects whose header names this data key, but fences and take-overs, which stay for their names."""
+        """The objects whose header names this data key, but fences and take-overs, which stay for their names. Keys
+        objects and their copies name none: there the id of the store begins.
+        """
         found = []
         for name, raw in self.files().items():
-            kept = raw[KIND_AT] == ObjectKind.FENCE or name in self.takeovers
-            if not name.startswith("keys/") and raw[KEY_ID_AT] == key_id and not kept:
+            kept = raw[KIND_AT] in (ObjectKind.FENCE, KIND_KEYS) or name in self.takeovers
+            if raw[KEY_ID_AT] == key_id and not kept:
                 found.append(name)
         return sorted(found)
 
