@@ -31,7 +31,15 @@ from storage.errors import (
     Unsupported,
     Untrusted,
 )
-from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo, ObjectStore
+from storage.objects.base import (
+    ANSWER_BYTES_MAX,
+    DELETE_BATCH_MAX,
+    LIST_PAGE_MAX,
+    Capabilities,
+    Listing,
+    ObjectInfo,
+    ObjectStore,
+)
 from storage.objects.health import SILENT_SECONDS, Health
 from storage.objects.hedge import HEDGE_SECONDS_MIN, Hedge
 from storage.units import KIB
@@ -57,7 +65,8 @@ IDENTITY_BYTES = 128
 class RetryingStore:
     """`inner`, with each call tried again for `deadline_seconds`, or for ever where that is None.
 
-    At the deadline the last Unavailable is raised; what was under way then may still happen.
+    At the deadline the last Unavailable is raised; what was under way then may still happen. A listing of many names
+    and a deletion of many are many calls: each has its own time, and what had an answer is not asked for again.
     """
 
     def __init__(
@@ -135,9 +144,25 @@ class RetryingStore:
         return await self._until_answered("head", name, lambda: self._inner.head(name))
 
     async def delete(self, names: Sequence[str]) -> None:
-        await self._until_answered("delete", " ".join(names[:1]), lambda: self._inner.delete(names))
+        for first in range(0, len(names), DELETE_BATCH_MAX):
+            await self._delete(names[first : first + DELETE_BATCH_MAX])
+
+    async def _delete(self, names: Sequence[str]) -> None:
+        await self._until_answered("delete", names[0], lambda: self._inner.delete(names))
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
+        if not self.capabilities.remote:
+            return await self._list(prefix, start_after, limit)
+        found: Listing = []
+        while limit is None or len(found) < limit:
+            wanted = LIST_PAGE_MAX if limit is None else min(limit - len(found), LIST_PAGE_MAX)
+            page = await self._list(prefix, found[-1].name if found else start_after, wanted)
+            found += page
+            if len(page) < wanted:
+                break
+        return found
+
+    async def _list(self, prefix: str, start_after: str, limit: int | None) -> Listing:
         return await self._until_answered("list", prefix, lambda: self._inner.list(prefix, start_after, limit))
 
     async def close(self) -> None:

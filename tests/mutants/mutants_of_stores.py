@@ -29,6 +29,16 @@ STORES = [
         "storage/objects/retry.py",
         "tests/storage/objects/test_retry.py",
         (
+            "retry: a listing's pages share one deadline",
+            "        if not self.capabilities.remote:\n            return await self._list(",
+            "        if True:\n            return await self._list(",
+        ),
+        (
+            "retry: a deletion's batches share one deadline",
+            "self._delete(names[first : first + DELETE_BATCH_MAX])",
+            "self._delete(names)",
+        ),
+        (
             "retry: what is large is sent again without a look",
             "if unknown and size >= LARGE_BYTES_MIN and",
             "if False and",
