@@ -180,8 +180,13 @@ TRUNKS = [
         ),
         (
             "changes: the last page is left out",
-            "for page in delta.pages if low <= page <= high",
-            "for page in delta.pages if page == low or low < page < high",
+            "for number in range(first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1):",
+            "for number in range(first >> PAGE_SHIFT, last >> PAGE_SHIFT):",
+        ),
+        (
+            "changes: pages are looked for without end",
+            "        if lookups <= 0 or",
+            "        if",
         ),
         (
             "changes: only the oldest of several snapshots is looked at",

@@ -8,7 +8,7 @@ from storage.errors import NotFound
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.fs.devices.device import Device
 from storage.lsm.index.page import PAGE_BLOCKS
-from storage.lsm.read.changed import COMPARED_AT_ONCE, PAGES_COMPARED_AT_ONCE
+from storage.lsm.read.changed import COMPARED_AT_ONCE, LOOKUPS_AT_ONCE, PAGES_COMPARED_AT_ONCE
 from tests.storage.fs.places import Place
 from tests.storage.fs.snapshots.test_snapshots import SIZE, Disks
 from tests.support.examples import first_soon
@@ -154,6 +154,25 @@ async def test_of_many_pages_too(place: Place) -> None:
     first = device.history.since("one").extents(0, device.size)
     assert sum(length for length, _ in first) == PAGES_COMPARED_AT_ONCE * page
     await store.close()
+
+
+async def test_pages_that_did_not_change_are_passed_over_in_parts(place: Place) -> None:
+    """One answer is bounded work, however large the disk is and however many snapshots lie in between."""
+    disks = Disks(place, await place.open(create=True))
+    page = PAGE_BLOCKS * BLOCK_BYTES
+    await disks.store.create_device("a", 2 * LOOKUPS_AT_ONCE * page)
+    device = disks.store.device("a")
+    await disks.store.snapshots.create(["a"], "one")
+    last = device.size - SECTOR_BYTES
+    for count, name in enumerate(("two", "three", None), 1):
+        for offset in (0, last):
+            device.write(offset, b"x" * SECTOR_BYTES)
+        first = device.history.since("one").extents(page, device.size - page)
+        assert sum(length for length, _ in first) == -(-LOOKUPS_AT_ONCE // count) * page
+        assert said(device, "one") == {0, last // SECTOR_BYTES}
+        if name is not None:
+            await disks.store.snapshots.create(["a"], name)
+    await disks.store.close()
 
 
 async def test_as_many_blocks_as_are_compared_in_one_call(place: Place) -> None:
