@@ -27,7 +27,7 @@ STORES = [
     ),
     *mutants(
         "storage/objects/retry.py",
-        "tests/storage/objects/test_retry.py",
+        "tests/storage/objects/test_many_names.py",
         (
             "retry: a listing's pages share one deadline",
             "        if not self.capabilities.remote:\n            return await self._list(",
@@ -38,6 +38,10 @@ STORES = [
             "self._delete(names[first : first + DELETE_BATCH_MAX])",
             "self._delete(names)",
         ),
+    ),
+    *mutants(
+        "storage/objects/retry.py",
+        "tests/storage/objects/test_retry.py",
         (
             "retry: what is large is sent again without a look",
             "if unknown and size >= LARGE_BYTES_MIN and",

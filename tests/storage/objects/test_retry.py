@@ -10,7 +10,7 @@ import pytest
 from storage.buffers import Buffer
 from storage.env import RealEnv
 from storage.errors import AccessDenied, AlreadyExists, Corrupt, NotFound, OutOfSpace, StorageError, Unavailable
-from storage.objects.base import ANSWER_BYTES_MAX, LIST_PAGE_MAX, Capabilities, ObjectInfo
+from storage.objects.base import ANSWER_BYTES_MAX, ObjectInfo
 from storage.objects.memory import MemoryStore
 from storage.objects.retry import RetryingStore
 from tests.storage.objects.stubs import Wrapped
@@ -135,57 +135,6 @@ def test_at_the_deadline_a_call_under_way_is_given_up(virtual_time: Run) -> None
             await RetryingStore(Silent(MemoryStore()), FullJitterEnv(), 30).head("a")
 
     assert virtual_time(main()) == pytest.approx(30)
-
-
-class Distant(Faulty):
-    """Gives a page of a listing, or deletes a batch, in ten seconds."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(conditional_create=True, remote=True)
-
-    async def _faulty(self, verb: str, call: Callable[[], Any]) -> Any:
-        await asyncio.sleep(10)
-        return await super()._faulty(verb, call)
-
-    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Any:
-        assert limit is not None
-        assert limit <= LIST_PAGE_MAX
-        return await super().list(prefix, start_after, limit)
-
-
-@pytest.mark.parametrize(("limit", "expected", "requests"), [(None, 5500, 6), (2001, 2001, 3), (2000, 2000, 2)])
-def test_each_page_of_a_listing_has_its_own_time(
-    virtual_time: Run, limit: int | None, expected: int, requests: int
-) -> None:
-    """Of a store of many terabytes a listing takes minutes, and is no sign that it does not answer."""
-    inner = Distant()
-
-    async def main() -> None:
-        names = [f"data/{number:05}" for number in range(5500)]
-        for name in names:
-            await inner.inner.put(name, b"")
-        inner.faults = list(down(1))
-        found = await RetryingStore(inner, FullJitterEnv(), 30).list("data/", "", limit)
-        assert [info.name for info in found] == names[:expected]
-
-    virtual_time(main())
-    assert inner.calls == ["list"] * (requests + 1), "what had an answer is not asked for again"
-
-
-def test_each_batch_of_a_deletion_has_its_own_time(virtual_time: Run) -> None:
-    inner = Distant()
-
-    async def main() -> None:
-        names = [f"data/{number:05}" for number in range(5500)]
-        for name in names:
-            await inner.inner.put(name, b"")
-        inner.faults = list(down(1))
-        await RetryingStore(inner, FullJitterEnv(), 30).delete(names)
-        assert await inner.inner.list("") == []
-
-    virtual_time(main())
-    assert inner.calls == ["delete"] * 7
 
 
 def test_a_time_out_of_the_caller_stays_his(virtual_time: Run) -> None:

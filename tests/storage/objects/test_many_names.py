@@ -1,0 +1,62 @@
+"""Listings and deletions of many names, which are many requests: each has its own time. Time is virtual."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from storage.objects.base import LIST_PAGE_MAX, Capabilities
+from storage.objects.retry import RetryingStore
+from tests.storage.objects.test_retry import Faulty, FullJitterEnv, Run, down
+
+
+class Distant(Faulty):
+    """Gives a page of a listing, or deletes a batch, in ten seconds."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_create=True, remote=True)
+
+    async def _faulty(self, verb: str, call: Callable[[], Any]) -> Any:
+        await asyncio.sleep(10)
+        return await super()._faulty(verb, call)
+
+    async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Any:
+        assert limit is not None
+        assert limit <= LIST_PAGE_MAX
+        return await super().list(prefix, start_after, limit)
+
+
+@pytest.mark.parametrize(("limit", "expected", "requests"), [(None, 5500, 6), (2001, 2001, 3), (2000, 2000, 2)])
+def test_each_page_of_a_listing_has_its_own_time(
+    virtual_time: Run, limit: int | None, expected: int, requests: int
+) -> None:
+    """Of a store of many terabytes a listing takes minutes, and is no sign that it does not answer."""
+    inner = Distant()
+
+    async def main() -> None:
+        names = [f"data/{number:05}" for number in range(5500)]
+        for name in names:
+            await inner.inner.put(name, b"")
+        inner.faults = list(down(1))
+        found = await RetryingStore(inner, FullJitterEnv(), 30).list("data/", "", limit)
+        assert [info.name for info in found] == names[:expected]
+
+    virtual_time(main())
+    assert inner.calls == ["list"] * (requests + 1), "what had an answer is not asked for again"
+
+
+def test_each_batch_of_a_deletion_has_its_own_time(virtual_time: Run) -> None:
+    inner = Distant()
+
+    async def main() -> None:
+        names = [f"data/{number:05}" for number in range(5500)]
+        for name in names:
+            await inner.inner.put(name, b"")
+        inner.faults = list(down(1))
+        await RetryingStore(inner, FullJitterEnv(), 30).delete(names)
+        assert await inner.inner.list("") == []
+
+    virtual_time(main())
+    assert inner.calls == ["delete"] * 7
