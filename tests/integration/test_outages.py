@@ -13,6 +13,7 @@ import pytest
 from tests.support.commands import run
 from tests.support.minio import RunningMinio
 from tests.support.nbd import Client
+from tests.support.processes import until
 from tests.support.program import EXIT_NO_SPACE, Host, NotListening, Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest, folder_store, minio_store
@@ -72,7 +73,7 @@ def test_a_full_disk(small_disk: Path, host: Host, make_server: Callable[..., Se
     flush = Flush(client)
     assert flush.waits()
     assert other.read(5 * MIB, MIB) == data
-    assert "make room" in server.said()
+    until(lambda: "make room" in server.said(), seconds=60, what="a word about the full disk")
     run("mount", "-o", "remount,size=400m", small_disk)
     flush.answered()
     filler = fill(small_disk)

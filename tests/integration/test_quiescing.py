@@ -169,7 +169,8 @@ def test_a_server_that_does_not_answer_leaves_nothing_frozen(
     load.start()
     server.send(signal.SIGSTOP)
     try:
-        options = ["--freeze", str(beside), "--after", f"echo x > {work}/after", "--store", server.location]
+        hooks = ["--before", f"echo x > {work}/before", "--after", f"echo x > {work}/after"]
+        options = ["--freeze", str(beside), *hooks, "--store", server.location]
         command = subprocess.Popen(
             [*COMMAND, "snapshot", "create", "disk@one", *options],
             env=server.host.environment(),
@@ -178,6 +179,8 @@ def test_a_server_that_does_not_answer_leaves_nothing_frozen(
             stderr=subprocess.PIPE,
             text=True,
         )
+        # A disk that is busy makes writers stand still too: what it is now is the freeze, which comes right behind.
+        until(lambda: (work / "before").exists(), seconds=SECONDS, what="what comes before the freeze")
         until(lambda: stands_still(load), seconds=SECONDS, what="the freeze")
         assert not (work / "after").exists()
         if sign is not None:

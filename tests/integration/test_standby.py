@@ -128,9 +128,8 @@ def test_a_writer_elsewhere_is_killed(pair: Pair) -> None:
     with first.connect() as client:
         fill(client, range(20))
         client.write(0, block(77))
-        found = standby_of(second)
-        assert found["basis"] == "signs"
-        assert found["epoch"] == 1
+        until(lambda: standby_of(second)["basis"] == "signs", seconds=SECONDS, what="a sign of life")
+        assert standby_of(second)["epoch"] == 1
         first.kill()
         takes_over(second)
     with pytest.raises(NbdError, match="disk was attached from here when its server was lost"):

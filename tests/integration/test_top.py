@@ -34,17 +34,18 @@ def test_rates_of_what_a_client_does(store: StoreUnderTest, make_server: Callabl
         writer.join()
     assert len(looks) == 3
     for look in looks:
-        disk = look["disk"]["disk"]
+        disk, flush = look["disk"]["disk"], look["wait"]["flush"]
         assert disk["clients"] == 1
         # Each write has 8 KiB, and each flush comes behind one.
-        assert disk["writes"] > 0
-        assert abs(disk["received"] / disk["writes"] / 8192 - 1) < 0.1
+        assert abs(disk["received"] - 8192 * disk["writes"]) <= 8192 * 2 / 0.5
         assert abs(disk["other"] - disk["writes"]) <= 2 / 0.5
-        assert look["wait"]["flush"]["rate"] > 0
-        assert 0 < look["wait"]["flush"]["median"] <= look["wait"]["flush"]["p99"]
-        assert look["store"]["create"]["rate"] > 0
+        assert not flush["rate"] or 0 < flush["median"] <= flush["p99"]
         assert look["disk"]["idle"]["writes"] == 0
         assert look["problems"] == []
+    # On a busy machine a flush may take longer than a look.
+    assert any(look["disk"]["disk"]["writes"] > 0 for look in looks)
+    assert any(look["wait"]["flush"]["rate"] > 0 for look in looks)
+    assert any(look["store"]["create"]["rate"] > 0 for look in looks)
     assert [row[1] for row in rows if row[0] == "disk"] == ["disk", "idle"] * 3
 
 

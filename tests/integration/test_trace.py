@@ -17,7 +17,8 @@ from tests.support.stores import minio_store
 from tests.support.wayward import WaywardProxy
 
 EXIT_NOT_FOUND = 10
-SLOW = 0.3
+SLOW = 1.0
+"""What nothing else takes, however busy the machine."""
 
 
 AWAY = b"HTTP/1.1 503 So\r\nContent-Length: 0\r\n\r\n"

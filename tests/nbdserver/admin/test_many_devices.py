@@ -27,14 +27,16 @@ async def fill(store: Store, first: int, end: int) -> None:
 
 async def test_what_is_asked_of_one_device_does_not_look_at_each_of_the_others(store: Store) -> None:
     await fill(store, 0, FEW)
-    few = await shown(store, "d1")
+    few = min([await shown(store, f"d{number}") for number in range(3)])
     await fill(store, FEW, MANY)
-    many = await shown(store, "d2")
+    many = min([await shown(store, f"d{number}") for number in range(3, 6)])
     assert many < 1.5 * few, f"{many} calls beside {MANY}, {few} beside {FEW}"
 
 
 async def shown(store: Store, name: str) -> int:
-    """How much it takes to show a device of which nothing has changed, and to give another size and name to it."""
+    """How much it takes to show a device of which nothing has changed, and to give another size and name to it. What
+    the store does by itself may come in between: of several the least says what it takes.
+    """
     await ShowDevice(name).perform(store)
     with counted() as found:
         await ShowDevice(name).perform(store)

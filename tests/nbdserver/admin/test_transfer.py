@@ -211,7 +211,7 @@ async def test_a_dump_that_is_abandoned_leaves_nothing_running(store: Store, mon
     await anext(pieces)
     async with asyncio.timeout(10):
         await pieces.aclose()
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() <= before)  # those of the store come and go
 
 
 async def test_nobody_attaches_a_disk_that_is_half_filled(store: Store, work: Path) -> None:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import threading
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.lsm.options import EngineOptions
+from storage.objects.folders import TEMPORARY
 from tests.support.inside import engine_of, env_of
 
 MIB = 1024 * 1024
@@ -42,11 +44,14 @@ class Place:
         return await open_reader(str(self.folder), password, env=self.env, options=self.options)
 
     def files(self) -> dict[str, bytes]:
-        return {
-            str(path.relative_to(self.folder)): path.read_bytes()
-            for path in self.folder.rglob("*")
-            if path.is_file() and not path.name.startswith(".")
-        }
+        """The objects. A store that is open may delete some meanwhile; what it is still writing is none."""
+        found = {}
+        for path in self.folder.rglob("*"):
+            name = str(path.relative_to(self.folder))
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file() and not path.name.startswith(".") and not name.startswith(TEMPORARY):
+                    found[name] = path.read_bytes()
+        return found
 
 
 async def contents(device: Device, offset: int = 0, length: int | None = None) -> bytes:
