@@ -5,6 +5,7 @@ is what worlds do not see, or would be slow to: thresholds, figures for people, 
 """
 
 from tests.mutants.mutant import mutants
+from tests.mutants.mutants_of_attaching import ATTACHING
 from tests.mutants.mutants_of_budget import BUDGET
 from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clients import CLIENTS
@@ -315,6 +316,7 @@ MUTANTS = [
         ),
         ("compact: the forecast of one device is that of all", "forecast(self._layer(device))", "forecast(None)"),
     ),
+    *ATTACHING,
     *CHECKS,
     *BUDGET,
     *CLIENTS,

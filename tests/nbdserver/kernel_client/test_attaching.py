@@ -5,14 +5,16 @@ server.
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from itertools import chain, count, repeat
 from pathlib import Path
 
 import pytest
 
 from nbdserver.exports import Exports
+from nbdserver.kernel_client import attaching
 from nbdserver.kernel_client.attaching import connect_all
-from nbdserver.kernel_client.dialing import ExportConnection
+from nbdserver.kernel_client.dialing import ExportConnection, dial
 from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.protocol import wire
 from nbdserver.server.listener import Listener
@@ -71,6 +73,20 @@ async def test_what_is_remembered_is_what_is_attached(place: Moments, moments: t
     assert len(connections) == 2
     shown = {f"1a-{await moment_of(each)}" for each in connections}
     assert shown == {incarnation}
+
+
+async def test_a_server_that_promises_nothing_of_several_connections_gets_one(
+    place: Moments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is flushed on one need not be what was written on another."""
+
+    async def dial_one(address: ExportAddress) -> ExportConnection:
+        found = await dial(address)
+        return replace(found, export=replace(found.export, flags=found.export.flags & ~wire.FLAG_CAN_MULTI_CONN))
+
+    monkeypatch.setattr(attaching, "dial", dial_one)
+    (only,), _ = await connect_all(place.address, 3)
+    only.sock.close()
 
 
 async def test_what_never_stays_is_not_attached(place: Moments) -> None:

@@ -42,6 +42,26 @@ async def test_what_comes_next_is_the_kernels(served: tuple[Path, int]) -> None:
             assert reply == bytes.fromhex("67446698") + bytes(4) + b"cookie!!" + bytes(512)
 
 
+async def test_a_name_with_several_addresses_is_reached_by_any(
+    served: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a server whose machine lost its power is noticed, though it closes nothing."""
+
+    async def addresses(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        there = [1, port, 1] if host == "disks.example" else [port]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", number)) for number in there]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
+    connection = await dial(ExportAddress("disk", "disks.example", served[1]))
+    with contextlib.closing(connection.sock) as sock:
+        assert sock.getpeername() == ("127.0.0.1", served[1])
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle, pause, times = (sock.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+        assert idle + pause * times <= 25
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 async def test_an_export_that_is_not_there(served: tuple[Path, int]) -> None:
     with pytest.raises(NotFound, match="the server has no export 'other'"):
         await dial(ExportAddress("other", unix=served[0]))

@@ -15,7 +15,8 @@ import pytest
 from nbdserver.attachments import HERE, Attachment, Attachments
 from nbdserver.exports import Exports
 from nbdserver.kernel_client import keeper as keeping
-from nbdserver.kernel_client.dialing import ExportConnection, dial
+from nbdserver.kernel_client import nbd_family, netlink
+from nbdserver.kernel_client.dialing import ExportConnection, OfferedExport, dial
 from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.keeper import Attached, Keeper
 from nbdserver.kernel_client.keeper_lock import KeeperLock
@@ -38,6 +39,9 @@ class Kernel:
     def __init__(self, sys: Path) -> None:
         self.device = KernelDevice(0, sys)
         self.taken: list[socket.socket] = []
+        self.asked: list[tuple[int, int]] = []
+        """Sizes, and how many sockets came with each."""
+        self.takes = True
         self._pid = sys / "nbd0" / "pid"
         self._pid.parent.mkdir(parents=True)
         self._pid.write_text("1\n")
@@ -48,13 +52,18 @@ class Kernel:
         return listener
 
     def reconfigure(self, index: int, size: int, sockets: Sequence[int], waits: Timeouts, backend: str) -> None:
-        for descriptor in sockets:
+        self.asked.append((size, len(sockets)))
+        for descriptor in sockets if self.takes else ():
             sock = socket.socket(fileno=socket.dup(descriptor))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", waits.request, 0))
             self.taken.append(sock)
 
     def disconnect(self, index: int) -> None:
         self._pid.unlink(missing_ok=True)
+
+    def tell_of_a_dead_link(self) -> None:
+        """As the kernel does, to whoever listens."""
+        self._told.send(netlink.request(30, nbd_family.CMD_LINK_DEAD, 1, 0, netlink.u32(nbd_family.ATTR_INDEX, 0)))
 
     def forget(self) -> None:
         """The connections are dead."""
@@ -87,20 +96,20 @@ class Place:
     def __init__(self, path: Path) -> None:
         self.address = ExportAddress("disk", unix=path)
         self._path = path
-        self._device = MemoryDevice(1 << 20)
+        self.device = MemoryDevice(1 << 20)
         self._server: Listener | None = None
 
     async def serve(self, *lineage: str, refused: bool = False, disk: str = "1.0", before: Sequence[str] = ()) -> None:
         """A new server, of a store with that lineage, takes the place of the one before. The name means that disk, and
         at the first look-ups those `before`, whose data is other than zeros."""
         await self.stop()
-        self._device.identity = disk
+        self.device.identity = disk
         others = iter(before)
 
         def look_up(name: str) -> MemoryDevice:
             identity = next(others, disk)
             if identity == disk:
-                return self._device
+                return self.device
             other = MemoryDevice(1 << 20)
             other.identity = identity
             other.write(0, OTHER)
@@ -143,11 +152,23 @@ def notes(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
+async def dialed(address: ExportAddress) -> OfferedExport:
+    """What is offered there."""
+    connection = await dial(address)
+    connection.sock.close()
+    return connection.export
+
+
 @contextlib.asynccontextmanager
-async def kept(place: Place, kernel: Kernel, work: Path, incarnation: str | None) -> AsyncIterator[asyncio.Task[None]]:
-    """A device with two connections, attached in an incarnation, and its keeper at work."""
-    live: list[ExportConnection] = [await dial(place.address) for _ in range(2)]
-    attached = Attached(kernel.device, place.address, live[0].export, 2, Timeouts(1, 1), incarnation)
+async def kept(
+    place: Place, kernel: Kernel, work: Path, incarnation: str | None, *, adopted: bool = False
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A device with two connections, attached in an incarnation, and its keeper at work; `adopted`: another process
+    attached it.
+    """
+    live: list[ExportConnection] = [] if adopted else [await dial(place.address) for _ in range(2)]
+    export = OfferedExport(1 << 20, (await dialed(place.address)).flags)
+    attached = Attached(kernel.device, place.address, export, 2, Timeouts(1, 1), incarnation)
     lock = KeeperLock(0, work / "locks")
     keeper = Keeper(kernel, attached, live, lock)  # type: ignore[arg-type]
     task = asyncio.ensure_future(keeper.keep())
@@ -249,6 +270,66 @@ async def test_one_that_never_said_is_gone_on_with(place: Place, kernel: Kernel,
     async with kept(place, kernel, work, None):
         await place.serve()
         await until(lambda: len(kernel.taken) == 2)
+
+
+async def test_it_grows_when_each_connection_has_the_new_size(place: Place, kernel: Kernel, work: Path) -> None:
+    """A session ends where its disk ended when it began: what the kernel sends over an older one would fail."""
+    await place.serve("a")
+    async with kept(place, kernel, work, "a-1.0"):
+        await place.serve("a", "b")
+        await until(lambda: kernel.asked == [(1 << 20, 1)] * 2)
+        place.device.size = 2 << 20
+        for number in range(2):
+            assert kernel.asked == [(1 << 20, 1)] * (2 + number)
+            kernel.taken[number].shutdown(socket.SHUT_RDWR)
+            await until(lambda: len(kernel.taken) == 3 + number)  # noqa: B023
+        await until(lambda: kernel.asked == [(1 << 20, 1)] * 4 + [(2 << 20, 0)])
+
+
+async def test_a_disk_that_was_cut_off_is_not_gone_on_with(place: Place, kernel: Kernel, work: Path) -> None:
+    """Also by a server that says of itself that nothing was lost."""
+    await place.serve("a")
+    async with kept(place, kernel, work, "a-1.0") as task:
+        place.device.size = 1 << 19
+        await place.serve("a", "b")
+        with pytest.raises(RolledBack, match="524288 bytes now and had 1048576"):
+            await ended(task)
+    assert kernel.taken == []
+
+
+async def test_one_that_is_served_otherwise_is_waited_for(place: Place, kernel: Kernel, work: Path) -> None:
+    await place.serve("a")
+    async with kept(place, kernel, work, "a-1.0") as task:
+        place.device.read_only = True
+        await place.serve("a", "b")
+        said = work / "locks" / "nbd0"
+        await until(lambda: "read-only now and was not" in said.read_text())
+        assert kernel.taken == []
+        place.device.read_only = False
+        await place.serve("a", "b")
+        await until(lambda: len(kernel.taken) == 2)
+        await until(lambda: said.read_text() == "")
+        assert not task.done()
+
+
+async def test_what_the_kernel_does_not_take_is_offered_again(
+    place: Place, kernel: Kernel, work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a device that another process attached nobody knows whether a connection is missing."""
+    kernel.takes = False
+    await place.serve("a")
+    async with kept(place, kernel, work, "a-1.0", adopted=True) as task:
+        await until(lambda: len(kernel.asked) >= 3)
+        assert "connection_lost" not in caplog.messages
+        kernel.tell_of_a_dead_link()
+        await until(lambda: "connection_lost" in caplog.messages)
+        kernel.takes = True
+        await until(lambda: len(kernel.taken) == 2)
+        asked = len(kernel.asked)
+        kernel.tell_of_a_dead_link()
+        await place.serve("a", "b")
+        await until(lambda: len(kernel.asked) == asked + 2)
+        assert not task.done()
 
 
 async def test_detached_by_somebody_else(place: Place, kernel: Kernel, work: Path) -> None:
