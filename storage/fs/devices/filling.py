@@ -141,8 +141,9 @@ class Filling:
         number = self._tree.namespace.device(name)[1].layer
         self._under_way.add(number)
         try:
-            origin = await self._origin(name, base, arrival)
+            origin = self._origin(name, base, arrival)
             with self._pins.pin(origin.number, user):
+                await self._refuse_changed(name, origin)
                 async with self._going_on(device, number, origin, arrival.size, arrival):
                     yield device
         finally:
@@ -231,8 +232,8 @@ class Filling:
 
         await self._engine.change_trunks(plan)
 
-    async def _origin(self, name: str, base: bytes, arrival: IncomingSnapshot) -> LayerRow:
-        """The snapshot to go on from, which is what the device holds."""
+    def _origin(self, name: str, base: bytes, arrival: IncomingSnapshot) -> LayerRow:
+        """The snapshot to go on from."""
         own_name, inode = self._tree.namespace.device(name)
         snapshots = {layer.identity: layer for layer in self._tree.namespace.table.trunk(inode.layer)[:-1]}
         if arrival.identity in snapshots:
@@ -246,13 +247,17 @@ class Filling:
         origin = snapshots[base]
         if arrival.name in {layer.name for layer in snapshots.values()}:
             raise AlreadyExists(f"there is a {own_name}@{arrival.name} already, with another content")
+        return origin
+
+    async def _refuse_changed(self, name: str, origin: LayerRow) -> None:
+        """Conflict: the device does not hold what that snapshot of it holds, which is kept meanwhile."""
+        own_name, inode = self._tree.namespace.device(name)
         history = History(self._engine, self._tree, self._engine.layers[inode.layer])
         if self._tree.namespace.size(inode) != origin.size or not await history.equals(origin):
             raise Conflict(
                 f"{own_name!r} was changed since its snapshot {origin.name!r}, which this goes on from: "
                 f"roll it back first, with: nbdserver snapshot rollback {own_name}@{origin.name}"
             )
-        return origin
 
     async def _begin(self, number: int, origin: LayerRow, size: int) -> None:
         """The layer is being filled from now on, and has its size to be. A crash after that has it rolled back."""

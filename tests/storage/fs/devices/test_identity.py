@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from storage.fs.devices.filling import IncomingSnapshot
 from storage.fs.store import Store
-from tests.storage.fs.places import MIB, Place, kill
+from tests.storage.fs.places import MIB, Place, kill, nothing
 
 Step = Callable[[Store], Awaitable[object]]
 
@@ -29,6 +30,18 @@ async def shrunk(store: Store) -> None:
 async def snapshot_again(store: Store) -> None:
     await store.snapshots.delete("a", "s")
     await store.snapshots.create(["a"], "s")
+
+
+async def other_content(store: Store) -> None:
+    async with store.filling.over("a", "an import", nothing):
+        pass
+
+
+async def arrived(store: Store) -> None:
+    (snapshot,) = await store.snapshots.list("a")
+    arrival = IncomingSnapshot("t", b"t" * 16, MIB, 0)
+    async with store.filling.onto("a", bytes.fromhex(snapshot.identity), "an import", arrival):
+        pass
 
 
 async def lead_elsewhere(store: Store) -> None:
@@ -55,6 +68,8 @@ OTHER: dict[str, tuple[str, Step]] = {
     "rolled back, nothing kept": ("a", lambda store: store.snapshots.roll_back("a", "s", keep=False)),
     "made smaller, and as large as before": ("a", shrunk),
     "another snapshot of that name": ("a@s", snapshot_again),
+    "its content replaced": ("a", other_content),
+    "made what a snapshot of elsewhere holds": ("a", arrived),
 }
 
 
