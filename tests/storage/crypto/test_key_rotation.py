@@ -7,7 +7,7 @@ import pytest
 
 from storage.crypto import key_rotation, keys, password_slots
 from storage.crypto.cipher import AuthenticationError, UnknownKey
-from storage.crypto.data_key import DataKey, OlderKey, pack_ring, seal_older, unpack_ring, with_ring
+from storage.crypto.data_key import KEY_ID_MAX, DataKey, OlderKey, pack_ring, seal_older, unpack_ring, with_ring
 from storage.crypto.key_rotation import retire, rotate, show_key
 from storage.crypto.keys import keys_name
 from storage.crypto.keyslots import encode
@@ -77,6 +77,35 @@ async def test_all_passwords_have_to_be_given_or_go(store: MemoryStore, env: Rea
     assert (await keys.load(store, NEW, env, CHEAP))[0] == (await keys.load(store, OLD, env, CHEAP))[0]
     with pytest.raises(WrongPassword):
         await keys.load(store, OTHER, env, CHEAP)
+
+
+async def test_each_password_stays_with_its_slot_through_several_rotations(store: MemoryStore, env: RealEnv) -> None:
+    await keys.create(store, OLD, env, CHEAP)
+    await password_slots.add_password(store, OLD, NEW, "second", env, CHEAP)
+    await password_slots.add_password(store, OLD, OTHER, "third", env, CHEAP)
+    for key_id in (2, 3):
+        assert (await rotate(store, OLD, [OTHER, NEW], env, CHEAP)).key_id == key_id
+        shown = await show_key(store, NEW, env, CHEAP)
+        assert (shown.key_id, shown.older, shown.labels) == (key_id, (key_id - 1,), ("main", "second", "third"))
+        found = [(await keys.load(store, password, env, CHEAP))[0] for password in (OLD, NEW, OTHER)]
+        assert found[0] == found[1] == found[2]
+        await retire(store, found[0], CHEAP)
+    for label, password in (("second", NEW), ("third", OTHER)):
+        await password_slots.remove_password(store, OLD, label, env, CHEAP)
+        with pytest.raises(WrongPassword):
+            await keys.load(store, password, env, CHEAP)
+
+
+async def test_the_last_data_key_is_the_last(store: MemoryStore, env: RealEnv) -> None:
+    """Its id is one byte wherever something is sealed."""
+    first = await keys.create(store, OLD, env, CHEAP)
+    last = DataKey(first.store_id, first.key, KEY_ID_MAX)
+    slots = (await keys.new_slot(last, 0, "main", OLD, env, CHEAP),)
+    await store.create(keys_name(2), encode(last, 2, slots, CHEAP.memory_kib_min))
+    before = await names(store)
+    with pytest.raises(Conflict, match=f"rotated {KEY_ID_MAX - 1} times, and cannot be again"):
+        await rotate(store, OLD, [], env, CHEAP)
+    assert await names(store) == before
 
 
 async def test_one_rotation_at_a_time(store: MemoryStore, env: RealEnv) -> None:

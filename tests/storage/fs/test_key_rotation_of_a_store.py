@@ -38,11 +38,13 @@ async def rotated(place: RotatedPlace) -> Store:
 
 
 async def test_the_objects_of_the_rotation_put_back_are_refused(place: RotatedPlace) -> None:
+    """Also if nothing was written since, and the server was killed."""
     await rotated(place)
     with_ring = place.files()["keys/00000000000000000002.keys"]
     store = await place.open()
     await place.until(lambda: place.is_rotated(store))
-    await store.close()
+    await place.until(lambda: engine_of(store).manifests.manifest.keys == 3)
+    await kill(store)
     for folder in ("keys", "spare"):
         (place.folder / folder / "00000000000000000003.keys").unlink()
     (place.folder / "keys/00000000000000000002.keys").write_bytes(with_ring)
