@@ -51,11 +51,6 @@ ATTACHING = [
         ),
         ("attach: requests fail without a server", "FOR_EVER_SECONDS = 100 * 365 * 86400", "FOR_EVER_SECONDS = 1000"),
         ("detach: what is mounted is torn away", "if not force and device.claimed:", "if False:"),
-        (
-            "attach: what the kernel refuses stays connected",
-            "        undo.callback(_close, connections)\n        # A crash",
-            "        # A crash",
-        ),
     ),
     *mutants(
         f"{CLIENT}attaching.py",
@@ -75,7 +70,6 @@ ATTACHING = [
             "    if device.attached:\n        kernel.disconnect(device.index)\n",
             "",
         ),
-        ("attach: Ctrl-C ends it where it stands", "(signal.SIGTERM, signal.SIGINT)", "(signal.SIGTERM,)"),
     ),
     *mutants(
         f"{CLIENT}dialing.py",
