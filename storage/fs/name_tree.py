@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from storage.fs.metadata.inode_table import ZeroRange
+from storage.fs.metadata.inodes import ZeroRange
 from storage.fs.metadata.namespace import Namespace
 from storage.lsm.tree_state import TreeEffects
 

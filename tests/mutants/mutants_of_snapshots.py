@@ -176,6 +176,26 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
+        "storage/fs/snapshots/snapshots.py",
+        "tests/storage/fs/snapshots/test_deleted_together.py",
+        ("deletion: each by a record of its own", "DELETED_TOGETHER = 1000\n", "DELETED_TOGETHER = 1\n"),
+        ("deletion: one that has to wait keeps all others", "            if not half:\n", "            if True:\n"),
+    ),
+    *mutants(
+        "storage/fs/metadata/snapshot_plans.py",
+        "tests/storage/fs/snapshots/test_deleted_together.py",
+        (
+            "deletion: what somebody has goes with the others",
+            "            stay[number] = error\n        else:\n",
+            "            stay[number] = error\n        if number in heads:\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/metadata/snapshot_plans.py",
+        "tests/storage/fs/devices/test_filling.py",
+        ("deletion: what an import goes on from goes", "            if number in bases:\n", "            if False:\n"),
+    ),
+    *mutants(
         "storage/fs/snapshots/clearing.py",
         "tests/storage/fs/snapshots/test_clearing.py",
         ("expiry: the host's clock alone counts", "min(store_time, self._env.wall_clock())", "self._env.wall_clock()"),

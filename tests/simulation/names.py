@@ -23,8 +23,8 @@ ON_TRUNKS = ("snapshot", "clone", "rollback", "forget")
 class Change:
     """`verb` is create, fill, resize, rename or delete, or one of `ON_TRUNKS`; `size` is the new one in bytes, `new`
     the new name. What is filled has all that it was made to hold. A snapshot is taken of all devices of `group`, and
-    called `new`; what is cloned, forgotten or rolled back to is `name`, a snapshot. A rollback that keeps what it
-    replaces calls it something that begins with `new`.
+    called `new`; what is cloned, forgotten or rolled back to is `name`, a snapshot; with it those of `group` are
+    forgotten. A rollback that keeps what it replaces calls it something that begins with `new`.
     """
 
     verb: str
@@ -69,7 +69,8 @@ def after(devices: Devices, change: Change, shown: Devices, known: Container[int
             result[kept] = result[device]
         _new_layer(result, device, size, shown, known)
     else:
-        del result[change.name]
+        for name in (change.name, *change.group):
+            del result[name]
     return result
 
 

@@ -80,17 +80,16 @@ class Tree(NameTree):
                 intended[:] = [replace(change, name=new) if change.name == old else change for change in intended]
 
     def _cleared_away(self, effects: TreeEffects, filling: set[int]) -> Change | None:
-        """What is done without anybody's asking: what the making of a clone has left is deleted, and what was not
-        filled to its end.
+        """What is done without anybody's asking: what the making of clones has left is deleted, all of it together, and
+        what was not filled to its end.
         """
         gone = {one.snapshot for one in effects.operations if isinstance(one, DropSnapshot)}
         dropped = {one.layer for one in effects.operations if isinstance(one, DropLayer)} & filling
-        for name, (layer, _) in ({} if self.session is None else self.session.devices[-1]).items():
-            if layer in gone and f"@{CLONE_UNDER_WAY}" in name:
-                return Change("forget", name)
-            if layer in dropped:
-                return Change("delete", name)
-        return None
+        known = {} if self.session is None else self.session.devices[-1]
+        left = [name for name, (layer, _) in known.items() if layer in gone and f"@{CLONE_UNDER_WAY}" in name]
+        if left:
+            return Change("forget", left[0], group=tuple(left[1:]))
+        return next((Change("delete", name) for name, (layer, _) in known.items() if layer in dropped), None)
 
     def _makes(self, change: Change, shown: Devices, origins: set[int]) -> bool:
         known = {} if self.session is None else self.session.devices[-1]

@@ -36,8 +36,7 @@ from storage.fs.metadata.inodes import (
 from storage.fs.metadata.records import encode_edits
 from storage.fs.metadata.snapshot_plans import (
     SnapshotTerms,
-    head_above,
-    plan_delete_snapshot,
+    plan_delete_snapshots,
     plan_snapshot,
     split_snapshot,
     temporary_name,
@@ -222,13 +221,16 @@ class Filling:
         """It has served its turn. NotFound: it went already; Conflict: somebody has it, and it goes later."""
         names = self._tree.namespace
 
-        def plan() -> tuple[bytes, list[int]]:
-            head = head_above(names, number)
-            device = next(name for name, inode in names.devices() if inode.layer == head)
-            self._refuse_in_use(f"{device}@{names.layers()[number].name}", "delete it")
+        def refuse(number: int, name: str) -> None:
+            self._refuse_in_use(name, "delete it")
             if number in self._pins:
                 raise Conflict("somebody reads it")
-            return plan_delete_snapshot(names, number), [head]
+
+        def plan() -> tuple[bytes, list[int]]:
+            record, heads, stay = plan_delete_snapshots(names, [number], refuse)
+            if stay:
+                raise stay[number]
+            return record, heads
 
         await self._engine.change_trunks(plan)
 

@@ -16,6 +16,7 @@ from storage.fs.metadata.inodes import (
     LAYERS_MAX,
     CloneLayer,
     Edit,
+    Effect,
     FreezeLayer,
     Image,
     Inode,
@@ -31,6 +32,7 @@ from storage.fs.metadata.inodes import (
     RollBackLayer,
     TrunkEdit,
     Unlink,
+    ZeroRange,
     check_attributes,
     check_component,
     check_size,
@@ -46,18 +48,6 @@ ROOT = 1
 """The number of the root directory."""
 
 
-@dataclass(frozen=True, slots=True)
-class ZeroRange:
-    """The bytes [offset, offset + length) of the layer are zeros from now on, also when it grows again."""
-
-    layer: int
-    offset: int
-    length: int
-
-
-Effect = Operation | ZeroRange
-
-
 @dataclass(slots=True)
 class InodeTable:
     """Invariant: what `check` says; every public method leaves it true."""
@@ -69,6 +59,7 @@ class InodeTable:
     next_inode: int = ROOT
     next_layer: int = 1
     _undo: list[tuple[dict[Any, Any], object, object]] = field(default_factory=list)
+    _newer: dict[int, int] = field(default_factory=dict, compare=False)  # of a parent, who had it when that was asked
 
     @classmethod
     def from_image(cls, image: Image) -> "InodeTable":
@@ -190,9 +181,10 @@ class InodeTable:
                 return RollBack(snapshot, head.number, child)
             case RemoveSnapshot(number):
                 gone = self._snapshot(number)
-                for newer in [layer for layer in self.layers.values() if layer.parent == number]:
-                    self._set(self.layers, newer.number, replace(newer, parent=gone.parent))
+                newer = self._next_newer(number)
+                self._set(self.layers, newer.number, replace(newer, parent=gone.parent))
                 self._set(self.layers, number, None)
+                self._newer[gone.parent] = newer.number
                 return DropSnapshot(number)
 
     def _head(self, number: int) -> tuple[Inode, LayerRow]:
@@ -206,6 +198,14 @@ class InodeTable:
         if number not in self.layers or not self.layers[number].frozen:
             raise damaged(f"layer {number} is no snapshot")
         return self.layers[number]
+
+    def _next_newer(self, snapshot: int) -> LayerRow:
+        """The layer whose parent it is; of many in a batch one alone has to look through all layers."""
+        known = self.layers.get(self._newer.get(snapshot, 0))
+        if known is None or known.parent != snapshot:
+            self._newer = {layer.parent: layer.number for layer in self.layers.values()}
+            known = self.layers[self._newer[snapshot]]
+        return known
 
     def _new_layer(self, layer: LayerRow) -> None:
         if layer.number != self.next_layer:

@@ -7,11 +7,13 @@ layer has at most one parent. Inodes and layers are numbered from 1, no number i
 means "none".
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
 
 from storage.errors import Corrupt, Invalid
+from storage.format.trunks import Operation
 from storage.units import KIB
 
 NAME_BYTES_MAX = 255
@@ -205,6 +207,18 @@ class RemoveSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=10):
 TrunkEdit = FreezeLayer | CloneLayer | RollBackLayer | RemoveSnapshot
 
 Edit = PutInode | RemoveInode | Link | Unlink | PutLayer | RemoveLayer | TrunkEdit
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroRange:
+    """The bytes [offset, offset + length) of the layer are zeros from now on, also when it grows again."""
+
+    layer: int
+    offset: int
+    length: int
+
+
+Effect = Operation | ZeroRange
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True):

@@ -19,17 +19,19 @@ Devices are the device files under `/.nbd/`, and their names are paths from ther
 import msgspec
 
 from storage.errors import Conflict, Invalid, NotFound
-from storage.fs.metadata.inode_table import ROOT, Effect, InodeTable, ZeroRange
+from storage.fs.metadata.inode_table import ROOT, InodeTable
 from storage.fs.metadata.inodes import (
     DEVICES,
     LAYERS_MAX,
     Edit,
+    Effect,
     Image,
     Inode,
     InodeKind,
     LayerRow,
     Link,
     PutInode,
+    ZeroRange,
     damaged,
     split_device_name,
 )

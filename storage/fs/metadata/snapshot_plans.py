@@ -6,7 +6,7 @@ As everything that changes the tree: a record is planned against the tree as it 
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
-from storage.errors import AlreadyExists, Conflict, NotFound
+from storage.errors import AlreadyExists, Conflict, NotFound, StorageError
 from storage.fs.metadata.device_plans import plan_device
 from storage.fs.metadata.inodes import (
     SNAPSHOT_IDENTITY_BYTES,
@@ -93,11 +93,32 @@ def plan_snapshot(names: Namespace, devices: Sequence[str], snapshot: str, takin
     )
 
 
-def plan_delete_snapshot(names: Namespace, number: int) -> bytes:
-    """A snapshot goes. Conflict: a device that is being filled goes back to it if that is cut short."""
-    if any(layer.base == number for layer in names.layers().values()):
-        raise Conflict("an import that is not done goes on from this snapshot: wait for its end to delete it")
-    return encode_edits([RemoveSnapshot(number)])
+def plan_delete_snapshots(
+    names: Namespace, numbers: Iterable[int], refuse: Callable[[int, str], None]
+) -> tuple[bytes, list[int], dict[int, StorageError]]:
+    """Snapshots go, but for those that are gone, that `refuse` raises Conflict for, told number and name, or that a
+    device which is being filled goes back to if that is cut short. Gives the record, the heads above those that go, and
+    why the others stay.
+    """
+    devices = {inode.layer: name for name, inode in names.devices()}
+    heads = {number: trunk[-1] for trunk in names.table.trunks() for number in trunk[:-1]}
+    bases = {layer.base for layer in names.layers().values()}
+    going: list[Edit] = []
+    above: dict[int, None] = {}
+    stay: dict[int, StorageError] = {}
+    for number in numbers:
+        try:
+            if number not in heads:
+                raise NotFound("the snapshot was deleted meanwhile")
+            refuse(number, f"{devices[heads[number]]}@{names.layers()[number].name}")
+            if number in bases:
+                raise Conflict("an import that is not done goes on from this snapshot: wait for its end to delete it")
+        except (Conflict, NotFound) as error:
+            stay[number] = error
+        else:
+            going.append(RemoveSnapshot(number))
+            above[heads[number]] = None
+    return encode_edits(going), list(above), stay
 
 
 def plan_clone(names: Namespace, snapshot: int, new: str, now: float) -> bytes:

@@ -7,6 +7,7 @@ at any moment leaves it to the next writer.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 from storage.env import Env
@@ -57,8 +58,7 @@ class Clearing:
         """Clear away what is to go now; the seconds until the next look, None: until something changes."""
         cut_short = await self._undo()
         layers, now = self._tree.namespace.layers(), self._now()
-        for number in expired(layers.values(), now, self._snapshots.pins):
-            await self._delete(number)
+        await self._delete(expired(layers.values(), now, self._snapshots.pins))
         layers = self._tree.namespace.layers()
         self._left &= layers.keys()
         times = [layer.expires / 1e9 for layer in layers.values() if layer.expires]
@@ -84,16 +84,18 @@ class Clearing:
         store_time = self._engine.sweeper.store_clock()
         return None if store_time is None else min(store_time, self._env.wall_clock())
 
-    async def _delete(self, number: int) -> None:
-        """Delete a snapshot if it can be; a crash leaves it, or not."""
-        name = self._tree.namespace.layers()[number].name
-        try:
-            await self._snapshots.delete_numbered(number)
-        except NotFound:
-            return  # somebody was faster
-        except (Conflict, Unreadable) as error:
-            if number not in self._left:
-                _log.warning("snapshot_not_deleted", extra={"layer": number, "snapshot": name, "reason": str(error)})
-            self._left.add(number)
-            return
-        _log.info("snapshot_expired", extra={"layer": number, "snapshot": name})
+    async def _delete(self, numbers: Sequence[int]) -> None:
+        """Delete what of these snapshots can be; a crash leaves each of them, or not."""
+        layers = self._tree.namespace.layers()
+        names = {number: layers[number].name for number in numbers}
+        refused = await self._snapshots.delete_several(numbers)
+        for number, name in names.items():
+            said = {"layer": number, "snapshot": name}
+            match refused.get(number):
+                case None:
+                    _log.info("snapshot_expired", extra=said)
+                case NotFound():
+                    pass  # somebody was faster
+                case error if number not in self._left:
+                    _log.warning("snapshot_not_deleted", extra={**said, "reason": str(error)})
+                    self._left.add(number)

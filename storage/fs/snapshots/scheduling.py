@@ -6,7 +6,6 @@ a later one with a schedule, deletes or does not need to take.
 
 import asyncio
 import logging
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from storage.env import Env
@@ -51,14 +50,15 @@ class Scheduling:
         moments = {moment for taken in self._taken().values() for moment in taken.values()}
         if is_due(self._keep, moments, now):
             await self._take(now)
+        old: list[int] = []
         for taken in self._taken().values():
             still = retained(self._keep, taken.values())
-            for number, moment in taken.items():
-                if moment not in still:
-                    # In use, or over what cannot be read now: the next look tries again.
-                    with suppress(*REFUSALS_OF_ONE):
-                        await self._snapshots.delete_numbered(number)
-                        _log.info("scheduled_snapshot_deleted", extra={"layer": number})
+            old += [number for number, moment in taken.items() if moment not in still]
+        # In use, or over what cannot be read now: the next look tries again.
+        refused = await self._snapshots.delete_several(old)
+        for number in old:
+            if number not in refused:
+                _log.info("scheduled_snapshot_deleted", extra={"layer": number})
 
     def _taken(self) -> dict[str, dict[int, float]]:
         """Of each device, when its snapshots of a schedule were taken, by number."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from storage.env import Env
-from storage.errors import Conflict, StorageError
+from storage.errors import Conflict, NotFound, StorageError, Unreadable
 from storage.fs.devices.device import Device
 from storage.fs.devices.history import History
 from storage.fs.devices.pins import Pins
@@ -23,7 +23,7 @@ from storage.fs.metadata.snapshot_plans import (
     head_above,
     heads_of,
     plan_clone,
-    plan_delete_snapshot,
+    plan_delete_snapshots,
     plan_rollback,
     plan_snapshot,
     temporary_name,
@@ -31,6 +31,9 @@ from storage.fs.metadata.snapshot_plans import (
 from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 from storage.lsm.tree_state import TrunkPlan
+
+DELETED_TOGETHER = 1000
+"""Snapshots that go by one record at most: the event loop stands still while it is made, planned and applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +140,16 @@ class Snapshots:
         """A snapshot goes; all others stay as they are. NotFound; Conflict while clients are attached to it, or
         something under way needs it.
         """
+        names = self._tree.namespace
 
-        def plan() -> bytes:
-            self._refuse_in_use(f"{device}@{snapshot}", "delete it")
-            number = find_snapshot(self._tree.namespace, device, snapshot).number
-            self._refuse_pinned(number, f"{device}@{snapshot}")
-            return plan_delete_snapshot(self._tree.namespace, number)
+        def plan() -> tuple[bytes, list[int]]:
+            number = find_snapshot(names, device, snapshot).number
+            record, heads, stay = plan_delete_snapshots(names, [number], self._refuse_deletion)
+            if stay:
+                raise stay[number]
+            return record, heads
 
-        await self._change(lambda: (plan(), heads_of(self._tree.namespace, [device])))
+        await self._change(plan)
 
     async def roll_back(self, device: str, snapshot: str, *, keep: bool = True) -> str | None:
         """The device shows what its snapshot shows, and has its size. With `keep` what it showed before becomes a
@@ -198,7 +203,7 @@ class Snapshots:
             pinned.close()
             self.on_change()
         with suppress(StorageError):  # what has come about is not taken back for what has to be deleted later
-            await self.delete_numbered(taken[0])
+            await self.delete_several(taken[:1])
 
     async def _clone(self, snapshot: Callable[[], int], new: str) -> None:
         names = self._tree.namespace
@@ -210,19 +215,38 @@ class Snapshots:
 
         await self._change(plan)
 
-    async def delete_numbered(self, number: int) -> None:
-        """A snapshot goes, whatever its device is called by now. NotFound, Conflict: as `delete` has it."""
-        names = self._tree.namespace
+    async def delete_several(self, numbers: Sequence[int]) -> dict[int, StorageError]:
+        """Snapshots go, whatever their devices are called by now, `DELETED_TOGETHER` by one record: a crash in between
+        leaves each, or not. Gives why those that stay do: NotFound, Conflict as `delete` has it, Unreadable.
+        """
+        refused: dict[int, StorageError] = {}
+        for start in range(0, len(numbers), DELETED_TOGETHER):
+            refused |= await self._delete_together(numbers[start : start + DELETED_TOGETHER])
+        return refused
+
+    async def _delete_together(self, numbers: Sequence[int]) -> dict[int, StorageError]:
+        """By one record, but for those that are refused."""
+        refused: dict[int, StorageError] = {}
 
         def plan() -> tuple[bytes, list[int]]:
-            head = head_above(names, number)
-            device = next(name for name, inode in names.devices() if inode.layer == head)
-            name = f"{device}@{names.layers()[number].name}"
-            self._refuse_in_use(name, "delete it")
-            self._refuse_pinned(number, name)
-            return plan_delete_snapshot(names, number), [head]
+            record, heads, stay = plan_delete_snapshots(self._tree.namespace, numbers, self._refuse_deletion)
+            refused.update(stay)
+            if not heads:
+                raise stay[numbers[0]]
+            return record, heads
 
-        await self._change(plan)
+        try:
+            await self._change(plan)
+        except (Conflict, NotFound):
+            if refused.keys() != set(numbers):
+                raise
+        except Unreadable as error:
+            # The engine refuses all for the sake of one; which, is known when it is alone.
+            half = len(numbers) // 2
+            if not half:
+                return {numbers[0]: error}
+            return await self._delete_together(numbers[:half]) | await self._delete_together(numbers[half:])
+        return refused
 
     def free_devices(self) -> Sequence[str]:
         """The devices that nobody has for himself."""
@@ -235,7 +259,8 @@ class Snapshots:
         with self.pins.pin(found.number, user):
             yield found
 
-    def _refuse_pinned(self, number: int, name: str) -> None:
+    def _refuse_deletion(self, number: int, name: str) -> None:
+        self._refuse_in_use(name, "delete it")
         user = self.pins.user(number)
         if user is not None:
             raise Conflict(f"{name} is in use by {user}: wait for its end to delete it")
