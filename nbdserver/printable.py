@@ -6,8 +6,6 @@ doubled, so that nothing looks like something it is not. Text without any of tha
 JSON, which has escapes of its own and keeps the data.
 """
 
-import shlex
-
 
 def printable(text: str) -> str:
     """One line, of which every character is shown: no line end and no tab in it is the text's own."""
@@ -25,6 +23,8 @@ def shell_word(text: str) -> str:
     """A word for a shell, to be copied from a terminal: what cannot be shown is in the form $'...', which bash, ksh,
     zsh and POSIX.1-2024 know."""
     if text.isprintable():
+        import shlex
+
         return shlex.quote(text)
     shown = (
         character if character.isprintable() and character not in "\\'" else _bytes_escaped(character)

@@ -4,8 +4,9 @@ Of the program's start half was the import of all commands, of which one runs. T
 sentences from here; a test compares them with what the commands say of themselves.
 """
 
+import os
 from collections import UserDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Final
 
@@ -90,8 +91,36 @@ class LateCommands(UserDict[str, click.Command]):
         return len(ROOT_COMMANDS)
 
 
+class _LateContext(click.Context):
+    def make_formatter(self) -> click.HelpFormatter:
+        """As click does it, without `shutil`, which it asks for the width, and which brings compression with it."""
+        return self.formatter_class(width=self.terminal_width or _page_width(), max_width=self.max_content_width)
+
+
+def _page_width() -> int:
+    """Of a page of help, in characters: 2 less than the terminal's, or than COLUMNS says, from 50 to 78."""
+    columns = os.environ.get("COLUMNS", "")
+    try:
+        width = int(columns) if columns.isdecimal() and int(columns) else os.get_terminal_size(1).columns
+    except OSError:
+        width = 80
+    return max(min(width or 80, 80) - 2, 50)
+
+
 class LateGroup(click.Group):
     """The group of `ROOT_COMMANDS`, whose page is made without them."""
+
+    context_class = _LateContext
+    before_command: Callable[[], None] = staticmethod(lambda: None)
+    """Called once it is known that a command is to run, before that is imported."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant, imported."""
+        if not ctx.resilient_parsing:
+            self.before_command()
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """Their names and sentences, as click itself would show them."""

@@ -3,26 +3,28 @@
 import os
 import sys
 import threading
-from pathlib import Path
 
 import click
 
 from nbdserver import __version__
 from nbdserver.cli.late_commands import LateCommands, LateGroup
-from nbdserver.cli.shared.config_file import find, read
-from nbdserver.cli.shared.event_sentences import say_events
+from nbdserver.cli.shared.config_place import find
 from nbdserver.cli.shared.exit_status import INTERRUPTED, report
 from nbdserver.cli.shared.standard import open_standard, write_out
 from nbdserver.service.core_dumps import forbid_core_dumps
 
 
-def _configure(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+def _configure(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
     """Have commands take what they are not told from the configuration file."""
     if ctx.resilient_parsing:
         return  # a shell asks how a line goes on, and shows no errors
     path = path or find(os.environ)
     if path is not None and isinstance(ctx.command, click.Group):
-        ctx.obj = read(path, ctx.command)
+        from pathlib import Path
+
+        from nbdserver.cli.shared.config_file import read
+
+        ctx.obj = read(Path(path), ctx.command)
         ctx.default_map = ctx.obj.defaults
 
 
@@ -35,7 +37,7 @@ def _configure(ctx: click.Context, _: click.Parameter, path: Path | None) -> Non
 @click.version_option(__version__, "-V", "--version", message="nbdserver %(version)s")
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False),
     envvar="NBDSERVER_CONFIG",
     is_eager=True,
     expose_value=False,
@@ -68,12 +70,18 @@ def main() -> int:
     """Run the command line of this process; returns the exit status."""
     forbid_core_dumps()
     open_standard()
-    say_events()
+    cli.before_command = _say_events
     status_ = write_out(_run())
     if threading.active_count() > 1:
         # A request to a store that does not answer must not keep a finished command waiting.
         os._exit(status_)
     return status_
+
+
+def _say_events() -> None:
+    from nbdserver.cli.shared.event_sentences import say_events
+
+    say_events()
 
 
 def _run() -> int:

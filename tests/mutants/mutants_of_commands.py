@@ -77,12 +77,16 @@ COMMANDS = [
         ("config: values are not tried", "            option.type(str(each), param=option)\n", "            pass\n"),
         ("config: what is no option is passed over", "    if not found:\n", "    if False:\n"),
         ("config: lines count from zero", "enumerate(text.splitlines(), 1)", "enumerate(text.splitlines())"),
-        ("config: that of the folder does not count", "folders = [Path(), *(", "folders = [*("),
         (
             "config: the top weighs more than a table",
             "        inner[option.name] = value\n",
             "        inner.setdefault(option.name, value)\n",
         ),
+    ),
+    *mutants(
+        "nbdserver/cli/shared/config_place.py",
+        CONFIG,
+        ("config: that of the folder does not count", 'folders = ["", *(', "folders = [*("),
     ),
     *mutants(
         "nbdserver/cli/shell/cmd_config.py",

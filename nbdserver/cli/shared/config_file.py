@@ -21,7 +21,6 @@ import click
 
 from nbdserver.cli.shared.exit_status import USAGE, CommandFailed
 
-CONFIG_NAME = "nbdserver.toml"
 NEVER = {"accept_rollback", "replace", "take_over"}
 """Options that have a file go on doing what somebody wanted done once."""
 
@@ -48,15 +47,6 @@ class BadConfig(CommandFailed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, status=USAGE)
-
-
-def find(environ: Mapping[str, str]) -> Path | None:
-    """The file that counts: of the working folder, of the user, of the system."""
-    home = environ.get("XDG_CONFIG_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.config")
-    folders = [Path(), *([Path(home, "nbdserver")] if home else []), Path("/etc/nbdserver")]
-    # A working folder may be gone or another user's, and so may a home: then there is no file in it, and no error.
-    found = next((folder / CONFIG_NAME for folder in folders if os.path.isfile(folder / CONFIG_NAME)), None)
-    return None if found is None else found.absolute()
 
 
 def read(path: Path, tree: click.Group) -> ConfigFile:

@@ -1,7 +1,6 @@
 """The end of a command: the exit status of every kind of error, and its one sentence."""
 
 import contextlib
-import json
 import os
 import sys
 
@@ -99,6 +98,8 @@ def report(error: BaseException, *, as_json: bool) -> int:
     elif isinstance(error, click.UsageError) and error.ctx is not None and not as_json:
         lines.insert(0, error.ctx.get_usage())
     if as_json:
+        import json
+
         lines.append(json.dumps({"message_type": "exit_error", "code": status, "message": message}))
     with contextlib.suppress(OSError):  # nobody listens, and the status says it too
         click.echo("\n".join(lines), err=True)

@@ -1,5 +1,6 @@
 """Help and version cost nothing: no heavy module is imported before a command runs."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -30,6 +31,20 @@ HEAVY = (
     "structlog",
 )
 
+OF_COMMANDS_ONLY = (
+    "bz2",
+    "dataclasses",
+    "json",
+    "logging",
+    "lzma",
+    "pathlib",
+    "shlex",
+    "shutil",
+    "traceback",
+    "urllib",
+)
+"""Half of the time that a page takes would be theirs."""
+
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     for name, command in group.commands.items():
@@ -59,6 +74,33 @@ def test_help_and_version_import_nothing_heavy() -> None:
             [sys.executable, "-c", program.format(arguments)], cwd=REPOSITORY, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", ["--help", "--version"])
+def test_the_page_of_all_commands_imports_nothing_that_only_commands_need(page: str) -> None:
+    program = f"""if True:
+        import sys
+        before = set(sys.modules)
+        from nbdserver.cli import main
+        sys.argv = ["nbdserver", {page!r}]
+        assert main() == 0
+        assert not (loaded := set({OF_COMMANDS_ONLY!r}) & (set(sys.modules) - before)), loaded
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("columns", ["60", "20", "0", "x"])
+def test_the_page_is_as_wide_as_click_makes_it(columns: str) -> None:
+    environ = {**os.environ, "COLUMNS": columns}
+    program = "from nbdserver.cli import main; import sys; sys.argv = ['nbdserver', '--help']; main()"
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", before + program], cwd=REPOSITORY, capture_output=True, text=True, env=environ
+        ).stdout
+        for before in ("", "from nbdserver.cli.root import cli; import click; cli.context_class = click.Context; ")
+    ]
+    assert shown[0] == shown[1] != ""
 
 
 def test_what_asks_a_server_imports_nothing_asynchronous() -> None:

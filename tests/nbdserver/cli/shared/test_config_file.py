@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nbdserver.cli.root import cli
-from nbdserver.cli.shared.config_file import CONFIG_NAME, NEVER, BadConfig, commands_under, find, options, read
+from nbdserver.cli.shared.config_file import NEVER, BadConfig, commands_under, options, read
+from nbdserver.cli.shared.config_place import CONFIG_NAME, find
 from storage.errors import AccessDenied
 from tests.support.program import Host
 from tests.support.requirements import require
@@ -80,11 +81,11 @@ def test_which_one_counts(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder.mkdir(parents=True)
     monkeypatch.chdir(here)
     environ = {"XDG_CONFIG_HOME": str(work / "config"), "HOME": str(work)}
-    assert find(environ) in (None, Path("/etc/nbdserver") / CONFIG_NAME)
+    assert find(environ) in (None, f"/etc/nbdserver/{CONFIG_NAME}")
     written(user, "")
-    assert find(environ) == user / CONFIG_NAME
+    assert find(environ) == str(user / CONFIG_NAME)
     written(here, "")
-    assert find(environ) == here / CONFIG_NAME
+    assert find(environ) == str(here / CONFIG_NAME)
 
 
 @pytest.mark.integration
@@ -95,7 +96,7 @@ def test_folders_that_cannot_be_looked_into_have_none(host: Host, work: Path) ->
     closed.mkdir(mode=0o700)
     written(closed, "wrong")
     gone = work / "gone"
-    look = "import os; from nbdserver.cli.shared.config_file import find; print(find(dict(HOME=os.environ['LOOK'])))"
+    look = "import os; from nbdserver.cli.shared.config_place import find; print(find(dict(HOME=os.environ['LOOK'])))"
     for folder, prefix in ((gone, []), (closed, ["setpriv", "--reuid=65534", "--clear-groups"])):
         folder.mkdir(exist_ok=True)
         leave = f'cd {folder} && {f"rmdir {gone}" if folder == gone else "true"} && exec "$@"'

@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 
 from nbdserver.cli.root import cli
-from nbdserver.cli.shared.config_file import CONFIG_NAME, BadConfig, commands_under, options, read
+from nbdserver.cli.shared.config_file import BadConfig, commands_under, options, read
+from nbdserver.cli.shared.config_place import CONFIG_NAME
 from nbdserver.cli.shell.config_schema import schema
 from tests.support.program import Host
 
