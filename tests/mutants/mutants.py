@@ -12,10 +12,12 @@ from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
 from tests.mutants.mutants_of_copies import COPIES
 from tests.mutants.mutants_of_dashboard import DASHBOARD
+from tests.mutants.mutants_of_filling import FILLING
 from tests.mutants.mutants_of_journal import OF_JOURNAL
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
 from tests.mutants.mutants_of_reports import REPORTS
+from tests.mutants.mutants_of_retirement import RETIREMENT
 from tests.mutants.mutants_of_rotation import ROTATION
 from tests.mutants.mutants_of_snapshots import SNAPSHOTS
 from tests.mutants.mutants_of_stores import STORES
@@ -323,6 +325,7 @@ MUTANTS = [
     *COMMANDS,
     *COPIES,
     *DASHBOARD,
+    *FILLING,
     *MAINTENANCE,
     *OPENING,
     *SNAPSHOTS,
@@ -330,6 +333,7 @@ MUTANTS = [
     *TRUNKS,
     *STORES,
     *REPORTS,
+    *RETIREMENT,
     *ROTATION,
     *SUCCESSION,
 ]

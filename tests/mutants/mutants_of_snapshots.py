@@ -289,4 +289,23 @@ SNAPSHOTS = [
         "tests/storage/fs/snapshots/test_scheduling.py",
         ("schedule: it deletes what others took", "                if layer.origin is SnapshotOrigin.SCHEDULE\n", ""),
     ),
+    *mutants(
+        "nbdserver/admin/snapshot_transfer.py",
+        "tests/nbdserver/admin/test_snapshot_transfer.py",
+        (
+            "stream: what it goes on from is not kept",
+            "stack.enter_context(store.snapshots.reading(device, since, READER))",
+            "next(each for each in store.snapshots.of_device(device) if each.name == since)",
+        ),
+        (
+            "stream: what was zeroed since is left out",
+            "                    if base is not None:\n                        yield encoder.zeros(offset, piece)\n",
+            "",
+        ),
+        (
+            "stream: what follows its end is passed over",
+            "        async for data in parts:\n            decoder.feed(data)\n",
+            "",
+        ),
+    ),
 ]

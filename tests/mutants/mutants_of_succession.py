@@ -113,4 +113,52 @@ SUCCESSION = [
             "        return bool(self.forced)\n",
         ),
     ),
+    *mutants(
+        "storage/fs/succession/standby.py",
+        f"{TESTS}test_standby_on_the_host_of_a_writer.py",
+        (
+            "standby: a restart on the same host loses its store",
+            'if self._holder.state == "gone" and not manifest.closed:',
+            'if self._holder.state == "gone":',
+        ),
+        (
+            "standby: a process that lives here has its store taken",
+            '        if self._holder.state == "held":\n            return None\n        if verdict == "closed":',
+            '        if verdict == "closed":',
+        ),
+        (
+            "standby: who holds his lock has the store for ever",
+            "if held and (now - self._reread_at < REREAD_SECONDS or not await self._is_newer()):",
+            "if held:",
+        ),
+    ),
+    *mutants(
+        "nbdserver/service/predecessor.py",
+        "tests/nbdserver/service/test_predecessor.py",
+        (
+            "restart: whoever listens by then is asked to stop",
+            'if server is not None and server.process()["pid"] == self.pid:',
+            "if server is not None:",
+        ),
+        ("restart: another user's server is stopped", "    if uid != os.geteuid():\n", "    if False:\n"),
+        (
+            "restart: a process with the number of one that ended is waited for",
+            '        if server.process()["pid"] != pid:\n',
+            "        if False:\n",
+        ),
+        (
+            "restart: one that is halted finds the question later",
+            "            if is_halted(self.pid):\n                # Nor",
+            "            if False:\n                # Nor",
+        ),
+    ),
+    *mutants(
+        "storage/fs/succession/signs_of_life.py",
+        f"{TESTS}test_standby.py",
+        (
+            "standby: a sign that hangs is the last one",
+            "            async with asyncio.timeout(SIGN_SECONDS_MAX):\n",
+            "            async with asyncio.timeout(None):\n",
+        ),
+    ),
 ]

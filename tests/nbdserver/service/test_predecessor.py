@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -12,13 +13,15 @@ import pytest
 from nbdserver.admin.api import Admin
 from nbdserver.admin.client import AdminClient
 from nbdserver.config import ServeSettings
-from nbdserver.service.predecessor import Predecessor, give_way
+from nbdserver.service.predecessor import Find, Predecessor, give_way, is_halted, predecessor
 from nbdserver.service.rehearsal import NOWHERE
 from storage import Store, StoreOptions, open_store
 from storage.crypto.keys import Cost
 from storage.env import RealEnv
+from storage.errors import AccessDenied, Unavailable
 from storage.fs.early_unlock import EarlyUnlock
 from tests.support.processes import kill_quietly
+from tests.support.waiting import soon, until
 
 MIB = 1 << 20
 
@@ -154,3 +157,78 @@ async def test_passwords_that_change_while_it_gives_way_keep_no_successor_from_t
     assert [entry.label for entry in await store.passwords.list(b"another")] == ["main", "second"]
     await store.close()
     env.close()
+
+
+class Said:
+    """A server that says of its process, each time it is asked, the next of these; and whether it was asked to stop."""
+
+    def __init__(self, *processes: tuple[int, int]) -> None:
+        self._processes = list(processes)
+        self.stopped = False
+
+    def process(self) -> dict[str, object]:
+        pid, uid = self._processes.pop(0) if len(self._processes) > 1 else self._processes[0]
+        return {"pid": pid, "uid": uid, "port": 4, "unix": None}
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def found(*servers: Said | None) -> list[Find]:
+    return [lambda server=server: server for server in servers]  # type: ignore[misc]
+
+
+def test_whose_place_is_taken(sleeper: subprocess.Popen[bytes]) -> None:
+    own, pid = os.geteuid(), sleeper.pid
+    with predecessor(found(None, None)) as none:
+        assert none is None
+    with predecessor(found(None, Said((pid, own)))) as old:
+        assert old is not None
+        assert (old.pid, old.kind, old.held.port) == (pid, 1, 4)
+    with (
+        pytest.raises(AccessDenied, match=f"process {pid} of user {own + 1}"),
+        predecessor(found(Said((pid, own + 1)))),
+    ):
+        pass
+    # Between the two answers it ended, and its number may be another process's.
+    exchanged = found(Said((pid, own), (pid + 1, own)))
+    with pytest.raises(Unavailable, match="exchanged just now"), predecessor(exchanged):
+        pass
+    sleeper.kill()
+    sleeper.wait()
+    with pytest.raises(Unavailable, match="cannot be seen from here"), predecessor(found(Said((pid, own)))):
+        pass
+
+
+async def test_only_the_process_that_was_found_is_asked_to_stop(sleeper: subprocess.Popen[bytes]) -> None:
+    """Another one may listen in its place by then, as the writer or as one that stands by."""
+    own = os.geteuid()
+    other, same = Said((os.getpid(), own)), Said((sleeper.pid, own))
+    with predecessor(found(same, None)) as old:
+        assert old is not None
+        descriptor = os.pidfd_open(old.pid)
+        try:
+            turned = Predecessor(found(other, same), old.kind, old.pid, NOWHERE, descriptor)
+            stopping = asyncio.create_task(turned.stop())
+            await until(lambda: same.stopped)
+            sleeper.kill()
+            await soon(stopping)
+        finally:
+            os.close(descriptor)
+    assert not other.stopped
+    assert turned.kind == 1, "it stands by by now"
+
+
+async def test_one_that_is_halted_is_not_asked_and_who_waits_is_told(sleeper: subprocess.Popen[bytes]) -> None:
+    """It would find the question when it goes on, and end for nobody."""
+    said = Said((sleeper.pid, os.geteuid()))
+    with predecessor(found(said)) as old:
+        assert old is not None
+        assert not is_halted(old.pid)
+        sleeper.send_signal(signal.SIGSTOP)
+        await until(lambda: is_halted(old.pid))
+        with pytest.raises(Unavailable, match=f"halted by a signal, and was not asked to stop.*-CONT {old.pid}"):
+            await old.stop()
+        await old.flush_ahead()
+        assert "is halted by a signal and cannot end, for 7 s" in old.waiting(7.0)
+    assert not said.stopped

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -79,8 +80,9 @@ async def test_what_cannot_be_undone_now_is_nobodys_until_it_is(
     await is_as_before(store)
 
 
-async def test_what_clears_away_at_every_moment_leaves_what_it_goes_back_to(store: Store) -> None:
-    """From the moment on at which the snapshot is there, until nothing goes on from it any more."""
+@asynccontextmanager
+async def cleared_always(store: Store) -> AsyncIterator[None]:
+    """What clears away looks at every moment in here, as it does when snapshots come and go."""
 
     async def clear() -> None:
         while True:
@@ -89,10 +91,33 @@ async def test_what_clears_away_at_every_moment_leaves_what_it_goes_back_to(stor
 
     clearing = asyncio.ensure_future(clear())
     try:
-        await fail(store, arriving=False)
-        await is_as_before(store)
+        yield
     finally:
         clearing.cancel()
+
+
+async def test_what_clears_away_leaves_what_it_goes_back_to(store: Store) -> None:
+    """From the moment on at which the snapshot is there, until nothing goes on from it any more."""
+    async with cleared_always(store):
+        await fail(store, arriving=False)
+        await is_as_before(store)
+
+
+async def test_what_clears_away_leaves_what_is_being_filled(store: Store) -> None:
+    """It is marked as not done, like what nobody fills any more."""
+    (one,) = await store.snapshots.list("a")
+    arrival = IncomingSnapshot("two", b"2" * 16, 4 * MIB, 0)
+    for name, filling in (
+        ("b", store.filling.new("b", 4 * MIB, FILLER)),
+        ("a", store.filling.onto("a", bytes.fromhex(one.identity), FILLER, arrival)),
+        ("b", store.filling.over("b", FILLER, nothing)),
+    ):
+        async with cleared_always(store), filling as device:
+            device.zero(0, device.size, allocated=False)
+            device.write(0, NEW)
+            await store.flush()
+        assert await contents(store.device(name)) == NEW + bytes(4 * MIB - len(NEW))
+        assert store.device(name).exclusive_user is None
 
 
 async def test_what_arrives_keeps_what_it_goes_on_from(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,21 @@ def test_one_that_stands_still_shorter_than_its_lease_is_left_alone(world: World
     play(world, scene())
 
 
+def test_one_whose_requests_hang_for_a_moment_is_left_alone(world: World) -> None:
+    """What is on its way then is not answered for long; the next sign does not wait for it."""
+
+    async def scene() -> None:
+        await world.begin()
+        turn = world.wait()
+        await world.nobody_comes(turn, 7)
+        world.lines["a"].seconds = 1000
+        await world.nobody_comes(turn, 1.5)
+        world.lines["a"].seconds = 0.02
+        await world.nobody_comes(turn, 100)
+
+    play(world, scene())
+
+
 def test_one_on_a_line_that_slows_down_asks_for_more_patience(world: World) -> None:
     async def scene() -> None:
         await world.begin()

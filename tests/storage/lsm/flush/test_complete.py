@@ -43,12 +43,13 @@ async def damaged() -> Damaged:
     return Damaged(world, engine, layer)
 
 
-async def test_a_piece_over_a_damaged_sector_stops_nothing(damaged: Damaged) -> None:
+async def test_a_piece_over_a_damaged_sector_stops_nothing(damaged: Damaged, caplog: pytest.LogCaptureFixture) -> None:
     world, engine, layer = damaged.world, damaged.engine, damaged.layer
     layer.write(100, b"piece")
     layer.write(2 * SECTOR, b"w" * SECTOR)
     layer.write(BLOCK_BYTES + 7, b"elsewhere")
     await engine.flush_memtable()
+    assert "pieces_over_unreadable_kept" in caplog.messages
     assert not engine.failed.done()
     with pytest.raises(Corrupt):
         await layer.read(0, SECTOR)
@@ -63,6 +64,7 @@ async def test_the_piece_outlives_flushes_and_restarts(damaged: Damaged, ends: s
     world, engine, layer = damaged.world, damaged.engine, damaged.layer
     layer.write(100, b"piece")
     layer.write(104, b"es")
+    layer.write(101, b"ie")  # within another one
     layer.write(300, b"more")
     for _ in range(3):
         await engine.flush_memtable()

@@ -74,8 +74,11 @@ def test_what_is_kept_over_a_withheld_object_is_bounded() -> None:
         before = there.engine.writes.sequence
         with pytest.raises(Unreadable, match="whole sectors"):
             there.layer.write(300 * SECTOR_BYTES + 1, b"x")
-        with pytest.raises(Unreadable, match="whole sectors"):
-            there.layer.zero(300 * SECTOR_BYTES + 1, 7, allocated=False)
+        for offset, length in ((1, 7), (0, 7), (1, SECTOR_BYTES)):
+            with pytest.raises(Unreadable, match="whole sectors"):
+                there.layer.write(300 * SECTOR_BYTES + offset, bytes(length))
+            with pytest.raises(Unreadable, match="whole sectors"):
+                there.layer.zero(300 * SECTOR_BYTES + offset, length, allocated=False)
         assert there.engine.writes.sequence == before
         there.other.write(1, b"x")
         there.layer.write(300 * SECTOR_BYTES, b"w" * SECTOR_BYTES)
@@ -109,6 +112,13 @@ def test_what_is_kept_is_bounded_while_a_flush_looks_at_it_again() -> None:
                 there.layer.write(300 * SECTOR_BYTES + 1, b"x")
             await asyncio.sleep(0.1)
         assert there.layer.kept_bytes == kept
+        # What is read again bounds nobody any more.
+        for held in there.store.holds:
+            held.release()
+        await there.engine.flush_memtable()
+        await there.engine.flush_memtable()
+        assert there.layer.kept_bytes == 0
+        there.layer.write(300 * SECTOR_BYTES + 1, b"x")
 
     played(case, None, kept_bytes_max=100 * SECTOR_BYTES)
 
