@@ -19,8 +19,8 @@ FILLING = [
         ),
         (
             "filling: what was set aside goes under who is attached to it",
-            """            self._refuse_in_use(f"{device}@{names.layers()[number].name}", "delete it")\n""",
-            "",
+            '            self._refuse_in_use(name, "delete it")\n            if number in self._pins:',
+            "            if number in self._pins:",
         ),
         (
             "filling: what was set aside goes under who reads it",
