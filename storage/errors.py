@@ -110,6 +110,9 @@ class KeyChanged(Corrupt):
     it. To whoever has just asked for it that is damage like any other, since nothing vouches for the name of a key.
     """
 
+    key_id = 0
+    """Of that key; 0, of an error that a server told: not known here."""
+
     def __init__(self, object_name: str, key_id: int) -> None:
         super().__init__(object_name, f"it is sealed under data key {key_id}, and no such key is known")
         self.key_id = key_id

@@ -1,5 +1,7 @@
 """Errors of the storage package on their way over the admin socket, where they come out as themselves."""
 
+from typing import cast
+
 import msgspec
 
 from storage import errors
@@ -29,8 +31,9 @@ def to_error(failure: Failure) -> StorageError:
     if not (isinstance(kind, type) and issubclass(kind, StorageError)):
         kind = StorageError
     if issubclass(kind, Corrupt):
-        # Of whatever kind of damage: its sentence says which.
-        damaged = Corrupt(failure.object_name, failure.detail)
+        # Of whatever kind of damage: each begins with other facts, and its sentence is sent.
+        damaged = cast(Corrupt, kind.__new__(kind))
+        Corrupt.__init__(damaged, failure.object_name, failure.detail)
         damaged.args = (failure.message,)
         return damaged
     error: StorageError = kind(failure.message)

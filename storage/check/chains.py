@@ -1,17 +1,20 @@
 """The chains of a store: its manifests, each bound to the one before it, and its log from the replay point on."""
 
 import asyncio
+from contextlib import suppress
 
 from storage.bucket.whole import read_whole
 from storage.check.findings import Kind
 from storage.check.objects import Listed
 from storage.check.subject import Asker
 from storage.crypto.cipher import FIRST_KEY_ID, Cipher
-from storage.errors import Corrupt, Fenced, NotFound, Unavailable
+from storage.crypto.keys import DEFAULT_COST, newest_object
+from storage.errors import Corrupt, Fenced, KeyChanged, NotFound, StorageError, Unavailable
 from storage.format.envelope import Header, ObjectKind, decode_header, is_retired, open_object
 from storage.format.manifest import decode
 from storage.format.names import manifest_name, wal_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
+from storage.lsm.recovery.turn import check_keys
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 
@@ -21,6 +24,32 @@ FENCE_BYTES_MAX = 4096
 """Read of a fence at most: it holds one number, and what is larger is none."""
 
 _KINDS = (ObjectKind.MANIFEST,)
+
+
+async def read_newest(asker: Asker) -> bool:
+    """Read the newest manifest; whether it could be, and there are the keys that it names. KeyChanged: there are, and
+    they are newer than those that were opened for this check.
+    """
+    subject, manifests = asker.subject, asker.manifests
+    try:
+        await manifests.read_newest()
+    except Corrupt as error:
+        if isinstance(error, KeyChanged) and await _is_known(asker, error.key_id):
+            raise
+        asker.findings.corrupt(Kind.MANIFEST, error)
+        return False
+    try:
+        await check_keys(subject.store, subject.keys_number, manifests.manifest.keys)
+    except Corrupt as error:
+        asker.findings.corrupt(Kind.KEYS, error)
+    return True
+
+
+async def _is_known(asker: Asker, key_id: int) -> bool:
+    """Whether the keys in force hold this data key by now."""
+    with suppress(StorageError):
+        return (await newest_object(asker.subject.store, DEFAULT_COST)).key_id >= key_id
+    return False
 
 
 async def check_manifests(asker: Asker, listed: Listed) -> None:

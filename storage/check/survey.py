@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from storage.bucket.create_once import pauses
 from storage.cancel import when_ended
 from storage.check.analysis import Analysis, LayerMaps, pages_of
-from storage.check.chains import check_fences, check_manifests, read_log
+from storage.check.chains import check_fences, check_manifests, read_log, read_newest
 from storage.check.copies import check_copies
 from storage.check.findings import Finding, Kind
 from storage.check.layout import checkpoint_misfits, sst_misfits
@@ -143,14 +143,8 @@ class _Survey:
             manifests.number, manifests.manifest, manifests.tag = moment.number, moment.manifest, moment.tag
             manifests.merged_ssts = moment.table
             return True
-        try:
-            await manifests.read_newest()
-        except Corrupt as error:
-            self.findings.corrupt(Kind.MANIFEST, error)
+        if not await read_newest(self.asker):
             return False
-        if subject.keys_number < manifests.manifest.keys:
-            missing = f"keys object {manifests.manifest.keys} is missing: an older password was put back"
-            self.findings.add(Kind.KEYS, "keys/", missing)
         if subject.anchor is not None and (reason := rolled_back(subject.anchor, subject.key.store_id, manifests)):
             self.findings.add(Kind.ROLLED_BACK, MANIFESTS, f"the store {reason}")
         return True

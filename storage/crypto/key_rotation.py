@@ -14,15 +14,16 @@ was there when he took it, and nothing that is written later.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from storage.crypto.cipher import KEY_BYTES, NONCE_BYTES
 from storage.crypto.data_key import KEY_ID_MAX, DataKey, seal_older
-from storage.crypto.keys import Cost, check_password, new_slot, newest_object, unlock_newest
+from storage.crypto.keys import KEYS_PREFIX, Cost, check_password, new_slot, newest_object, unlock_newest
 from storage.crypto.keys_change import succeed
 from storage.crypto.keyslots import Password, Slot, label_of, open_slot, seal_fits
 from storage.env import Env
-from storage.errors import Conflict, WrongPassword
+from storage.errors import Conflict, Corrupt, KeyChanged, NotFound, StorageError, Unsupported, WrongPassword
 from storage.objects.base import ObjectStore
 from storage.secret import Secret
 
@@ -112,6 +113,33 @@ async def retire(store: ObjectStore, newest: DataKey, cost: Cost) -> int | None:
     if not content.ring:
         return content.number
     return await succeed(store, content, newest, content.slots, (), cost)
+
+
+async def without_retired(store: ObjectStore, newest: DataKey, cost: Cost) -> DataKey:
+    """The key without the older ones of its ring, if the keys object in force says that they were retired: all that
+    counts from then on is sealed under it. One that cannot be read, or is another key's, says nothing.
+    """
+    if newest.older:
+        with suppress(NotFound, Corrupt, Unsupported):
+            content = await newest_object(store, cost)
+            if not content.ring and content.key_id == newest.key_id and seal_fits(content, newest):
+                return replace(newest, older=())
+    return newest
+
+
+async def why_no_key(store: ObjectStore, error: KeyChanged, cost: Cost) -> Corrupt:
+    """Why a store has an object of a key that is not known: that was rotated since it was asked for, or somebody put an
+    older keys object back. Where the keys cannot be read, the next start says so.
+    """
+    with suppress(StorageError):
+        if (await newest_object(store, cost)).key_id < error.key_id:
+            return Corrupt(
+                KEYS_PREFIX,
+                f"{error.object_name} is sealed under data key {error.key_id}, which no keys object there holds: an "
+                "older one was put back, or that object was changed; a copy that was begun before the key was rotated "
+                "is to be made again, keys/ first",
+            )
+    return error
 
 
 async def _slots_of(

@@ -23,6 +23,7 @@ from storage.cache.frame_cache import FrameCache
 from storage.crypto import keys
 from storage.crypto.cipher import self_test
 from storage.crypto.data_key import DataKey
+from storage.crypto.key_rotation import why_no_key, without_retired
 from storage.env import Env
 from storage.errors import Closed, KeyChanged, NotFound, RolledBack, StorageError
 from storage.format.names import manifest_name, spare_manifest_name, wal_name
@@ -174,6 +175,8 @@ class Follower:
             read_only=True,
             frames=self._frames,
         )
+        # Behind the manifest: of keys that leave after this look there will be a newer one, and so a newer view.
+        self._key = engine.key = await without_retired(self._impatient, self._key, self._options.cost)
         if self._views and (engine.manifests.number, engine.log_end) < self._views[-1].moment:
             raise RolledBack(
                 f"{self._objects.url} shows an older state than it did: put back what was deleted there, or start this "
@@ -230,8 +233,9 @@ class Follower:
                 pause = 0.0 if self._views[-1].collected else pause - self._options.look_seconds
             try:
                 await self._look()
-            except KeyChanged:
-                raise  # no newer view can be read with the key that was asked for at the start
+            except KeyChanged as error:
+                # No newer view can be read with the key that was asked for at the start.
+                raise await why_no_key(self._impatient, error, self._options.cost) from None
             except StorageError as error:
                 if str(error) != self._reason:
                     _log.warning("view_not_loaded", extra={"reason": str(error)})
@@ -294,6 +298,11 @@ async def open_follower(
         told.health, told.step = objects.health, "its log and its indexes"
         follower = Follower(objects, stats, key, env, host, options)
         await follower.load()
+    except KeyChanged as error:
+        try:
+            raise await why_no_key(impatient, error, options.cost) from None
+        finally:
+            await objects.close()
     except BaseException:
         await objects.close()
         raise

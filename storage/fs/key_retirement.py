@@ -67,7 +67,9 @@ def left_of_rotation(engine: Engine) -> RotationLeft:
     older = listed.key_id != newest
     others = [ref for ref in (manifest.tree, manifest.checkpoint) if ref is not None and ref.key_id != newest]
     size = int(listed.size[older].sum()) + sum(ref.size for ref in others)
-    log = int(bool(engine.key.older) and manifest.replay <= engine.log_end)
+    # From `rekeyed` on all of the log is under the key of the manifest.
+    log_is_newest = engine.manifests.key_id == newest and manifest.rekeyed is not None
+    log = int(bool(engine.key.older) and not (log_is_newest and manifest.replay >= (manifest.rekeyed or 0)))
     return RotationLeft(int(older.sum()) + len(others) + log, size)
 
 
@@ -152,7 +154,9 @@ class KeyRetirement:
             engine.garbage.add([error.name, spare_keys_name(error.number - 1)])
             number = error.number
         if number is None:
-            return None  # somebody has rotated the key once more, and the next writer goes on from there
+            # What is written under this one the next writer seals anew too.
+            self._waits_for = "nbdserver restart, since the data key was rotated once more"
+            return None
         engine.keys_are(number)
         self._is_done = True
         self._on_new_keys()  # the store may have taken no copy of them

@@ -20,6 +20,7 @@ from storage.check.subject import Subject
 from storage.check.survey import survey
 from storage.crypto import keys
 from storage.crypto.cipher import self_test
+from storage.crypto.key_rotation import why_no_key
 from storage.env import Env
 from storage.errors import KeyChanged, StorageError
 from storage.fs.check import CheckOptions, CheckReport, check_at_rest, readable_view
@@ -29,7 +30,7 @@ from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from storage.fs.succession.signs_of_life import SignsOfLife
 from storage.fs.succession.standby import Standby
-from storage.fs.unlocking import remembered, unlock, why_no_key
+from storage.fs.unlocking import remembered, unlock
 from storage.journal.files import FolderFiles, JournalFiles
 from storage.lsm.engine import Engine
 from storage.lsm.index.sst_numbers import SstNumbers

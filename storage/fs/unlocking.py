@@ -1,5 +1,5 @@
 """The data key of a store: with it an opening begins. What this host remembers says whether a place without keys is an
-empty one; and an object of a key that is not known is told apart from a damaged one.
+empty one.
 """
 
 import os
@@ -9,7 +9,7 @@ from storage.crypto import keys
 from storage.crypto.data_key import DataKey
 from storage.crypto.keys import Cost
 from storage.env import Env
-from storage.errors import AlreadyExists, Corrupt, KeyChanged, NotFound, RolledBack
+from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
 from storage.fs.early_unlock import Unlocked
 from storage.fs.store_options import StoreOptions
 from storage.lsm.recovery.anchor import HostState, default_state_folder
@@ -70,16 +70,3 @@ async def unlock(
     except AlreadyExists:
         key, number = await keys.load(store, password, env, cost)
         return key, number, False
-
-
-async def why_no_key(store: ObjectStore, error: KeyChanged, cost: Cost) -> Corrupt:
-    """Why a store has an object of a key that is not known: that was rotated since it was asked for, or somebody put an
-    older keys object back.
-    """
-    if (await keys.newest_object(store, cost)).key_id >= error.key_id:
-        return error
-    return Corrupt(
-        keys.KEYS_PREFIX,
-        f"{error.object_name} is sealed under data key {error.key_id}, which no keys object there holds: an older one "
-        "was put back, or that object was changed",
-    )

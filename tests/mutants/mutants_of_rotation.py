@@ -322,8 +322,8 @@ ROTATION = [
         "tests/storage/fs/succession/test_standby.py",
         (
             "rotation: who stands by with the older key waits for ever",
-            "            except KeyChanged:\n                raise ",
-            "            except ZeroDivisionError:\n                raise ",
+            "            except KeyChanged as error:\n                # What",
+            "            except ZeroDivisionError as error:\n                # What",
         ),
     ),
 ]

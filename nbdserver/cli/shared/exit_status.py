@@ -31,7 +31,7 @@ STATUS_OF_KIND = {
     "AlreadyExists": EXISTS,
     "Conflict": CONFLICT,
     "Corrupt": DAMAGED,
-    "KeyChanged": DAMAGED,
+    "KeyChanged": CONFLICT,
     "RolledBack": DAMAGED,
     "Unavailable": 21,
     "Unreadable": 21,

@@ -18,6 +18,7 @@ import msgspec
 from storage.bucket.listing import list_log
 from storage.crypto import keys
 from storage.crypto.data_key import DataKey
+from storage.crypto.key_rotation import why_no_key
 from storage.env import Env
 from storage.errors import Corrupt, Fenced, KeyChanged, NotFound, StorageError, Unavailable
 from storage.format.names import sign_name
@@ -129,8 +130,9 @@ class Standby:
             began = self._env.monotonic()
             try:
                 turn = await self._look(began)
-            except KeyChanged:
-                raise  # what is written from now on cannot be read with the key that was asked for at the start
+            except KeyChanged as error:
+                # What is written from now on cannot be read with the key that was asked for at the start.
+                raise await why_no_key(self._objects, error, keys.DEFAULT_COST) from None
             except (TimeoutError, StorageError) as error:
                 self._reason = str(error) or "no answer in time"
                 self._evidence.unanswered()

@@ -87,4 +87,8 @@ async def check_keys(store: ObjectStore, opened: int, number: int) -> None:
     with suppress(NotFound):
         if await newest_number(store) >= number:
             return
-    raise Corrupt("keys/", f"keys object {number} is missing: an older password was put back")
+    raise Corrupt(
+        "keys/",
+        f"keys object {number} is missing: an older password was put back; a copy that was begun before the keys were "
+        "changed is to be made again, keys/ first",
+    )

@@ -33,7 +33,7 @@ def test_the_status_of_each_kind_is_what_the_manual_says() -> None:
         "AlreadyExists": 15,
         "Conflict": 16,
         "Corrupt": 20,
-        "KeyChanged": 20,
+        "KeyChanged": 16,
         "RolledBack": 20,
         "Unavailable": 21,
         "Unreadable": 21,
