@@ -1,4 +1,4 @@
-"""Mistakes in what fills a device beside others, and in what is kept over what cannot be read."""
+"""Mistakes in what fills a device beside others, in what is kept over what cannot be read, and in zeros in memory."""
 
 from tests.mutants.mutant import mutants
 
@@ -52,5 +52,48 @@ FILLING = [
         "tests/storage/lsm/read/test_unreadable_flush.py",
         ("pieces: beginnings of sectors have no bound", "if (offset | length) &", "if offset &"),
         ("pieces: ends of sectors have no bound", "if (offset | length) &", "if length &"),
+    ),
+    *mutants(
+        "storage/lsm/flush/complete.py",
+        "tests/storage/lsm/flush/test_complete_snapshot.py",
+        (
+            "pieces: what a snapshot has in the same flush does not lie below",
+            "    tables = [table, *layer.inherited]\n",
+            "    tables = [table]\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/flush/complete.py",
+        "tests/storage/lsm/flush/test_complete.py",
+        ("pieces: nobody is told that they are kept", "    if again:\n", "    if False:\n"),
+    ),
+    *mutants(
+        "storage/lsm/layer.py",
+        "tests/storage/lsm/test_layer.py",
+        (
+            "zeros: a sector is read from below them",
+            " and (len(self.memtables) > 1 or self.active.zeros):",
+            " and len(self.memtables) > 1:",
+        ),
+        (
+            "zeros: a part of a block is read from below them",
+            "if len(self.memtables) > 1 or self.active.zeros or self.index",
+            "if len(self.memtables) > 1 or self.index",
+        ),
+    ),
+    *mutants(
+        "nbdserver/admin/transfer.py",
+        "tests/nbdserver/admin/test_transfer.py",
+        (
+            "export: a disk that is half filled is copied",
+            '    if device.exclusive_user is not None:\n        raise Conflict(f"the device is in use',
+            '    if False:\n        raise Conflict(f"the device is in use',
+        ),
+        (
+            "import: it waits for no room",
+            "        if gate.closed:\n            opened",
+            "        if False:\n            opened",
+        ),
+        ("salvage: what is withheld ends it", "    except (Corrupt, Unreadable):\n", "    except Corrupt:\n"),
     ),
 ]

@@ -2,21 +2,25 @@
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from nbdserver.admin.content_frames import DATA_BYTES_MAX, Piece
-from nbdserver.admin.transfer import dump, import_device
+from nbdserver.admin.transfer import Filler, dump, import_device, salvage
 from nbdserver.exports import Exports
+from nbdserver.protocol.replies import Piece as ReadPiece
 from nbdserver.server.listener import Listener
 from storage import ExtentState, Store
-from storage.errors import Conflict, Invalid, NotFound, StorageError
-from storage.format.frame import BLOCK_BYTES
+from storage.errors import Conflict, Corrupt, Invalid, NotFound, StorageError, Unreadable
+from storage.fetch_times import FetchTimes
+from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.fs.devices.device import Device
+from tests.support.memory_device import MemoryDevice
 from tests.support.nbd import Client, NbdError
-from tests.support.waiting import until
+from tests.support.waiting import soon, until
 
 MIB = 1 << 20
 
@@ -260,3 +264,68 @@ async def test_nobody_attaches_a_disk_that_is_being_made_for_an_import(store: St
         await importing
     assert answers == ["new is in use by an import: attach when that is done", None]
     assert store.names() == ()
+
+
+async def test_a_disk_that_is_half_filled_is_not_dumped(store: Store) -> None:
+    """Whoever has it copied would have half of one content and half of the other."""
+    async with store.filling.new("a", MIB, "an import") as device:
+        device.write(0, b"half")
+        with pytest.raises(Conflict, match="in use by an import: export it when that is done"):
+            await anext(dump(device, MIB))
+    assert (await content(store, "a"))[:4] == b"half"
+
+
+async def test_what_is_filled_waits_like_any_client() -> None:
+    """A source may be faster than the store for hours, and what it gives is in memory until that has it."""
+    device = MemoryDevice(MIB)
+    filler = Filler(device)
+    works = [(filler.write(0, b"data"), True), (filler.zero(4096, 4096), True), (filler.write(0, b"x"), False)]
+    for work, given_up in works:
+        device.gate.closed = True
+        filling = asyncio.ensure_future(work)
+        await until(lambda: len(device.gate.waiting) == 1)
+        assert device.last_sequence == 0
+        if given_up:
+            filling.cancel()
+            await asyncio.wait({filling})
+        else:
+            device.gate.open()
+            await soon(filling)
+        assert not device.gate.waiting
+    assert device.last_sequence == 1
+    assert device.contents(0, 1) == b"x"
+
+
+class BadSectors(MemoryDevice):
+    """Some of its sectors cannot be read, nor can a range that has one of them."""
+
+    def __init__(self, size: int, bad: set[int], error: StorageError) -> None:
+        super().__init__(size)
+        self._bad = bad
+        self._error = error
+
+    async def read(self, offset: int, length: int, times: FetchTimes | None = None) -> list[ReadPiece]:
+        if any(offset // SECTOR_BYTES <= sector <= (offset + length - 1) // SECTOR_BYTES for sector in self._bad):
+            raise self._error
+        return await super().read(offset, length, times)
+
+
+@pytest.mark.parametrize("error", [Corrupt("an object", "damaged"), Unreadable("it is withheld")], ids=["bad", "held"])
+async def test_all_but_bad_sectors_is_salvaged(error: StorageError) -> None:
+    bad = {0, 70, 71, 500}
+    device = BadSectors(3 * MIB, bad, error)
+    want = random.Random(1).randbytes(5 * SECTOR_BYTES)
+    device.write(MIB, want)
+    for sector in bad:
+        device.write(sector * SECTOR_BYTES, bytes(SECTOR_BYTES))
+    device.write(SECTOR_BYTES, want[:SECTOR_BYTES])
+    found = [part async for part in salvage(device, 3 * MIB)]
+    assert [offset for offset, _ in found] == sorted(offset for offset, _ in found)
+    lost = {(offset, part) for offset, part in found if isinstance(part, int)}
+    assert lost == {(sector * SECTOR_BYTES, SECTOR_BYTES) for sector in bad}
+    data = bytearray(3 * MIB)
+    for offset, part in found:
+        if not isinstance(part, int):
+            data[offset : offset + len(part)] = part
+    assert data[MIB : MIB + len(want)] == want
+    assert data[SECTOR_BYTES : 2 * SECTOR_BYTES] == want[:SECTOR_BYTES]

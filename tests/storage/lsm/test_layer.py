@@ -208,3 +208,19 @@ async def test_what_blocks_were_charged_never_exceeds_what_the_memtable_was(seed
     assert writes.memtable_bytes == writes.unlogged_bytes == 0
     assert not engine.log.position.objects
     await world.crash(engine)
+
+
+@pytest.mark.parametrize("length", [SECTOR_BYTES, 512])
+@pytest.mark.parametrize("cached", [False, True])
+async def test_what_was_just_zeroed_is_read_at_once_as_zeros(cached: bool, length: int) -> None:
+    """Many blocks are one span, and no entry of the memtable says so of each: it is looked for, whatever is below."""
+    world = World()
+    engine, layer, data = await flushed(world, 4)
+    if cached:
+        assert await read(layer, BLOCK_BYTES, length) == data[BLOCK_BYTES : BLOCK_BYTES + length]
+    layer.zero(BLOCK_BYTES, 3 * BLOCK_BYTES, allocated=False)
+    assert layer.read_cached(BLOCK_BYTES, length) == [length]
+    layer.write(2 * BLOCK_BYTES + SECTOR_BYTES, b"w" * length)
+    assert join(layer.read_cached(2 * BLOCK_BYTES + SECTOR_BYTES, length) or []) == b"w" * length
+    assert layer.read_cached(2 * BLOCK_BYTES, length) == [length]
+    await world.crash(engine)

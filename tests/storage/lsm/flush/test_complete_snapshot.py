@@ -244,3 +244,28 @@ async def test_who_has_the_block_put_together_meanwhile_sees_it_when_it_is_in_an
     for shown in (snapshot, head):
         assert await read(shown, 0, SECTOR) == PIECED
     await world.crash(engine)
+
+
+async def test_a_part_lies_over_what_its_snapshot_has_in_the_same_flush() -> None:
+    """As a start makes it of a log that was not flushed: one memtable with all of it."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, BASE)
+    await engine.flush_memtable()
+    layer.write(0, b"s" * SECTOR)
+    manifests = world.store.hold("create", "manifest/")
+    taking = asyncio.ensure_future(world.change_trunks(engine, "freeze", 1, 2))
+    await manifests.someone_waits()
+    engine.layers[2].write(100, b"piece")
+    await durable(engine, engine.layers[2])
+    await world.crash(engine)
+    with suppress(Closed):
+        await taking
+    engine, _ = await world.reopen(engine)
+    want = b"s" * 100 + b"piece" + b"s" * (SECTOR - 105)
+    for _ in range(2):
+        assert await read(engine.layers[2], 0, SECTOR) == want
+        assert await read(engine.layers[1], 0, SECTOR) == b"s" * SECTOR
+        await engine.flush_memtable()
+        assert not engine.writes.memtable
+    await world.crash(engine)
