@@ -76,6 +76,16 @@ FILLING = [
             " and len(self.memtables) > 1:",
         ),
         (
+            "zeros: the log does not know which stay allocated",
+            "self.queue.append((sequence, offset, length, allocated), zero",
+            "self.queue.append((sequence, offset, length, False), zero",
+        ),
+        (
+            "zeros: a replay makes holes of them",
+            "self.links.zero(record[1], record[2], allocated=record[3], sequence=record[0])",
+            "self.links.zero(record[1], record[2], allocated=False, sequence=record[0])",
+        ),
+        (
             "zeros: a part of a block is read from below them",
             "if len(self.memtables) > 1 or self.active.zeros or self.index",
             "if len(self.memtables) > 1 or self.index",

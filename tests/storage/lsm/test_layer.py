@@ -151,6 +151,9 @@ async def test_zeroes_that_stay_allocated_are_told_from_holes() -> None:
     ]
     length = sum(size for size, _ in expected)
     assert layer.extents(0, length) == expected
+    await durable(engine, layer)
+    engine, layer = await world.reopen(engine)
+    assert layer.extents(0, length) == expected, "the log says which is which"
     await engine.flush_memtable()
     assert layer.extents(0, length) == expected
     engine, layer = await world.reopen(engine)
