@@ -14,6 +14,9 @@ from tests.support.processes import until
 from tests.support.program import COMMAND, EXIT_CONFLICT, EXIT_CORRUPT, EXIT_EXISTS, Host, Server
 from tests.support.stores import StoreUnderTest
 
+DISK_BYTES = 64 * MIB
+"""Each look at a disk reads all of it, holes too."""
+
 
 class Pair:
     """A disk `disk` in one store, and another store that gets its snapshots as `copy`."""
@@ -30,8 +33,8 @@ class Pair:
         with self.source.connect("disk") as client:
             for _ in range(60):
                 data = chance.randbytes(chance.choice([1, 4096, 5000, 300_000]))
-                client.write(chance.randrange(256 * MIB - len(data)), data)
-            client.trim(chance.randrange(60) * 4 * MIB, 3 * MIB + 512)
+                client.write(chance.randrange(DISK_BYTES - len(data)), data)
+            client.trim(chance.randrange(DISK_BYTES // (4 * MIB)) * 4 * MIB, 3 * MIB + 512)
             client.flush()
         run(self.source, "snapshot", "create", f"disk@{snapshot}")
 
@@ -67,13 +70,15 @@ def run(server: Server, *words: str, status: int | None = 0) -> "subprocess.Comp
 
 
 @pytest.fixture
-def pair(server: Server, make_server: Callable[..., Server], work: Path) -> Pair:
+def pair(store: StoreUnderTest, make_server: Callable[..., Server], work: Path) -> Pair:
+    source = make_server(store, create={"disk": str(DISK_BYTES)})
+    source.start()
     folder = work / "elsewhere"
     folder.mkdir()
-    store = StoreUnderTest("file", f"file://{folder}/store")
-    target = make_server(store, on=Host(folder), create={"other": "1MiB"})
+    other = StoreUnderTest("file", f"file://{folder}/store")
+    target = make_server(other, on=Host(folder), create={"other": "1MiB"})
     target.start()
-    return Pair(server, target, work)
+    return Pair(source, target, work)
 
 
 @pytest.mark.slow
