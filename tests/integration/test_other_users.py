@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import keys
 from tests.support.leftovers import prefix_elsewhere
 from tests.support.other_users import NEIGHBOUR, VICTIM, impostor, python, run_as
 from tests.support.processes import end
@@ -54,13 +55,22 @@ def as_victim(work: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def store_of_victim(work: Path) -> Path:
+    """Where he makes one: as if he had been interrupted, with keys under a password that costs next to nothing."""
+    store = work / "home" / "store"
+    keys.prepare(str(store), {}, OLD)
+    for path in (store, *store.rglob("*")):
+        os.chown(path, VICTIM, VICTIM)
+    return store
+
+
 def socket_name(store: Path) -> str:
     return f"{hashlib.sha256(store.as_uri().encode()).hexdigest()[:24]}.sock"
 
 
 def test_nobody_gets_a_password_by_waiting_where_the_socket_would_be(crowded: Path, work: Path) -> None:
-    store, heard = work / "home" / "store", work / "other" / "heard"
-    assert as_victim(work, "init", str(store))[0] == 0
+    store, heard = store_of_victim(work), work / "other" / "heard"
+    assert as_victim(work, "serve", str(store), "--run", "true")[0] == 0
     waiting = crowded / f"nbdserver-{VICTIM}"
     waiting.mkdir()
     os.chown(waiting, NEIGHBOUR, NEIGHBOUR)
@@ -73,8 +83,8 @@ def test_nobody_gets_a_password_by_waiting_where_the_socket_would_be(crowded: Pa
 
 @pytest.mark.parametrize("folder", ["theirs", "everybodys", "link"])
 def test_a_runtime_folder_that_others_can_write_to_is_not_trusted(crowded: Path, work: Path, folder: str) -> None:
-    store, heard = work / "home" / "store", work / "other" / "heard"
-    assert as_victim(work, "init", str(store))[0] == 0
+    store, heard = store_of_victim(work), work / "other" / "heard"
+    assert as_victim(work, "serve", str(store), "--run", "true")[0] == 0
     runtime = target = crowded / "run"
     if folder == "link":
         target = work / "other" / "run"
@@ -99,7 +109,8 @@ def test_root_does_not_trust_a_socket_in_the_folder_of_another_user(
     crowded: Path, work: Path, host: Host, local_store: StoreUnderTest
 ) -> None:
     """He made that folder himself; a folder that root's service manager made for a service is another thing."""
-    host.run("init", local_store.location)
+    host.prepare(local_store.location)
+    host.run("serve", local_store.location, "--run", "true")
     heard, runtime = work / "other" / "heard", work / "other" / "run"
     runtime.mkdir(mode=0o755)
     os.chown(runtime, NEIGHBOUR, NEIGHBOUR)
@@ -116,7 +127,7 @@ def test_root_does_not_trust_a_socket_in_the_folder_of_another_user(
 
 
 def test_a_server_without_a_session_is_found_by_its_own_user_alone(crowded: Path, work: Path) -> None:
-    store = work / "home" / "store"
+    store = store_of_victim(work)
     status, said = as_victim(
         work,
         *("serve", str(store), "--create", "a=1M", "--unix", str(work / "home" / "s")),
@@ -181,7 +192,7 @@ def test_a_socket_that_others_could_exchange_is_not_made(crowded: Path, work: Pa
 @pytest.fixture
 def service(crowded: Path, work: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A server of the victim's, as a service would run: its own folders, and a store of its own."""
-    store = work / "home" / "store"
+    store = store_of_victim(work)
     log = (work / "service.log").open("wb")
     process = subprocess.Popen(
         [python()[0], "-m", "nbdserver", "serve", str(store), "--create", "a=1M", "--unix", str(work / "home" / "s")],
@@ -249,8 +260,8 @@ def test_a_server_of_another_user_that_was_killed_is_not_called_elsewhere(
 
 def test_what_root_changes_at_rest_the_owner_of_the_store_can_use(crowded: Path, work: Path, host: Host) -> None:
     """Also what it remembers in a state folder that belongs to that user."""
-    store = ("--store", str(work / "home" / "store"))
-    assert as_victim(work, "init", store[1])[0] == 0
+    store = ("--store", str(store_of_victim(work)))
+    assert as_victim(work, "serve", store[1], "--run", "true")[0] == 0
     done = host.run("device", "create", "b", "1M", *store, NBDSERVER_PASSWORD=OLD)
     assert done.stderr == ""
     owners = {path.lstat().st_uid for path in Path(store[1]).rglob("*")}

@@ -90,6 +90,7 @@ def test_an_s3_store_that_is_not_there(host: Host, command: list[str]) -> None:
 
 
 def test_the_environment_of_the_command_of_run(host: Host, local_store: StoreUnderTest) -> None:
+    host.prepare(local_store.location)
     done = host.run("serve", local_store.location, "--create", "a=1M", "--run", "env; ulimit -c")
     assert "uri=nbd" in done.stdout
     assert not re.search("NBDSERVER_(NEW_)?PASSWORD", done.stdout)
@@ -108,19 +109,23 @@ def commands() -> Iterator[list[str]]:
 
 def test_every_command_forbids_core_dumps_before_it_has_a_password(host: Host, local_store: StoreUnderTest) -> None:
     """As the command that prints the password sees its parent."""
+    place = local_store.location
+    host.prepare(place)
+    host.run("serve", place, "--run", "true")
     shown = host.folder / "shown"
     spy = f"sh -c 'cat /proc/$PPID/limits > {shown}; env >> {shown}; echo {OLD}'"
     for command in commands():
         shown.unlink(missing_ok=True)
         environ = {key: value for key, value in host.environment().items() if key != "NBDSERVER_PASSWORD"}
-        done = run_with(host, command, {**environ, "NBDSERVER_PASSWORD_COMMAND": spy}, local_store.location)
+        store = f"{place}-2" if command == ["init"] else place
+        done = run_with(host, command, {**environ, "NBDSERVER_PASSWORD_COMMAND": spy}, store)
         assert done == 0, command
         text = shown.read_text()
         assert re.search(r"^Max core file size +0 +0 ", text, re.MULTILINE), command
         assert NEW not in text
         if command == ["password", "change"]:
             back = Host(host.folder, password=NEW)
-            back.run("password", "change", "--store", local_store.location, NBDSERVER_NEW_PASSWORD=OLD)
+            back.run("password", "change", "--store", place, NBDSERVER_NEW_PASSWORD=OLD)
 
 
 def run_with(host: Host, command: list[str], environ: dict[str, str], store: str) -> int:

@@ -89,6 +89,10 @@ class Host:
             )
         return done
 
+    def prepare(self, location: str) -> None:
+        """Of a store that the program is to make: its password costs next to nothing then (`tests.support.keys`)."""
+        keys.prepare(location, self.store_environment, self.password)
+
     def json(self, *arguments: str) -> object:
         """The one document that a command prints with --json."""
         return json.loads(self.run(*arguments, "--json").stdout)
@@ -149,7 +153,7 @@ class Server:
         """Start the process without waiting for it to listen."""
         assert self.process is None, "it runs already"
         if self.create and not self.said():
-            keys.prepare(self.location, self.host.store_environment, self.host.password)
+            self.host.prepare(self.location)
         self._life_begins = len(self.said())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

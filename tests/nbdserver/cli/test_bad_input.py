@@ -273,6 +273,7 @@ def test_reading_only_makes_nothing(served: Host, work: Path) -> None:
 
 def test_a_deletion_on_a_terminal_is_asked_for(host: Host, local_store: StoreUnderTest) -> None:
     host.store_environment = {"NBDSERVER_STORE": local_store.location}
+    host.prepare(local_store.location)
     host.run("serve", "--create", "a=1M", "--create", "b=1M", "--run", "true")
     status, shown = on_a_terminal(host, "device", "delete", "a", typing=["n", host.password])
     assert status == 1

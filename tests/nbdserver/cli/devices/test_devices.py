@@ -34,6 +34,7 @@ def served() -> Iterator[Host]:
 def at_rest(host: Host, local_store: StoreUnderTest) -> Host:
     """A host with NBDSERVER_STORE set, and no server; there is one device `first`."""
     host.store_environment = {"NBDSERVER_STORE": local_store.location}
+    host.prepare(local_store.location)
     host.run("serve", "--create", "first=1MiB", "--run", "true")
     return host
 

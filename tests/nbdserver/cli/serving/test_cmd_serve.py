@@ -143,7 +143,8 @@ def test_a_second_signal_ends_it_at_once(host: Host, local_store: StoreUnderTest
 
 
 def test_fork_returns_with_what_went_wrong(host: Host, local_store: StoreUnderTest, work: Path) -> None:
-    host.run("init", local_store.location)
+    host.prepare(local_store.location)
+    host.run("serve", local_store.location, "--run", "true")
     arguments = ("serve", local_store.location, "--fork", "--log-file", "log", "--unix", "s", "--pid-file", "pid")
     done = host.run(*arguments, status=EXIT_WRONG_PASSWORD, NBDSERVER_PASSWORD="another")
     assert done.stderr.startswith("nbdserver: the password does not open")
@@ -174,6 +175,7 @@ def test_fork_lets_go_of_the_terminal(host: Host, local_store: StoreUnderTest, w
 
 
 def test_run_tells_its_command_where_to_find_the_disk(host: Host, local_store: StoreUnderTest) -> None:
+    host.prepare(local_store.location)
     command = 'test -S "$unixsocket" && echo "$uri|$unixsocket|$nbd"; exit 3'
     done = host.run("serve", local_store.location, "--create", "a=1M", "--run", command, status=3)
     uri, path, old = done.stdout.strip().split("|")
@@ -224,7 +226,8 @@ def test_a_store_that_was_emptied_is_made_anew_only_when_told(host: Host, local_
 
 
 def test_a_damaged_memory_of_the_host_is_named_and_can_be_given_up(host: Host, local_store: StoreUnderTest) -> None:
-    host.run("init", local_store.location)
+    host.prepare(local_store.location)
+    host.run("serve", local_store.location, "--run", "true")
     (anchor,) = (host.folder / "state").rglob("anchor-*.json")
     anchor.write_bytes(b"")
     done = host.run("serve", local_store.location, "--run", "true", status=EXIT_CORRUPT)

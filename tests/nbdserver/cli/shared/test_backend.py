@@ -33,6 +33,7 @@ sys.exit(main())
 
 def test_a_long_list_of_changes(host: Host, local_store: StoreUnderTest) -> None:
     host.store_environment = {"NBDSERVER_STORE": local_store.location}
+    host.prepare(local_store.location)
     host.run("serve", "--create", "a=4MiB", "--run", "true")
     host.run("snapshot", "create", "a@one")
     writes = "; ".join(f"h.pwrite(b'x', {at * 65536})" for at in range(20))

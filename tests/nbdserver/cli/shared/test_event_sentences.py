@@ -99,6 +99,7 @@ def test_a_script_is_told_of_errors_and_not_of_warnings() -> None:
 @pytest.mark.integration
 def test_what_happens_before_a_command_is_loaded_is_said(host: Host, local_store: StoreUnderTest) -> None:
     host.store_environment = {"NBDSERVER_STORE": local_store.location}
+    host.prepare(local_store.location)
     host.run("serve", "--create", "disk=4MiB", "--run", "true")
     keys = next((Path(local_store.location.removeprefix("file://")) / "keys").iterdir())
     keys.unlink()

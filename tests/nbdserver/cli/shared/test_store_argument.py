@@ -12,7 +12,8 @@ EXIT_USAGE = 2
 
 def test_either_way_says_which_store(host: Host, local_store: StoreUnderTest) -> None:
     place = local_store.location
-    host.run("init", place)
+    host.prepare(place)
+    host.run("serve", place, "--run", "true")
     said = host.run("password", "list", place).stdout
     assert said == host.run("password", "list", "--store", place).stdout
     assert said == host.run("password", "list", place, NBDSERVER_STORE="/of/another").stdout
