@@ -318,6 +318,15 @@ ROTATION = [
         ),
     ),
     *mutants(
+        "storage/lsm/recovery/take_over.py",
+        "tests/storage/fs/test_who_lives_through_a_rotation.py",
+        (
+            "rotation: keys of a later moment open a store that they can read no more",
+            "        check_older_keys(manifests, self.key)\n",
+            "",
+        ),
+    ),
+    *mutants(
         "storage/fs/succession/standby.py",
         "tests/storage/fs/succession/test_standby.py",
         (

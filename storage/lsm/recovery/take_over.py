@@ -26,7 +26,7 @@ from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.locks import LockHolder, WriterLock
-from storage.lsm.recovery.turn import Force, Terms, check_keys, held_by, rolled_back
+from storage.lsm.recovery.turn import Force, Terms, check_keys, check_older_keys, held_by, rolled_back
 from storage.lsm.recovery.view import Frames, View, ViewAhead, ViewLoader
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.fence import Fence
@@ -231,6 +231,7 @@ class Opener:
 
     async def _compare(self, anchor: Anchor | None, manifests: Manifests, *, accept_rollback: bool) -> Anchor | None:
         await check_keys(self.store, self.keys_number, manifests.manifest.keys)
+        check_older_keys(manifests, self.key)
         if self.host is None or anchor is None:
             return None
         reason = rolled_back(anchor, self.key.store_id, manifests)
@@ -314,8 +315,7 @@ class Opener:
         )
 
     async def _check_copy(self, manifests: Manifests, anchor: Anchor | None) -> None:
-        """Conflict: it is the store that this host has opened there, and no copy. Fenced: a server of this host has
-        it."""
+        """Conflict: this host has opened that store there, so it is no copy. Fenced: a server of this host has it."""
         if anchor is not None:
             raise Conflict(
                 f"this host has opened {self.store.url} before: it is no copy to this host; if it is one all the same, "

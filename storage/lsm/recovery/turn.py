@@ -5,8 +5,12 @@ is older than this host knows, or another one. What follows from that is decided
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
+from storage.crypto.data_key import DataKey
 from storage.crypto.keys import newest_number
 from storage.errors import Corrupt, NotFound
+from storage.format.names import sst_name
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
@@ -92,3 +96,19 @@ async def check_keys(store: ObjectStore, opened: int, number: int) -> None:
         f"keys object {number} is missing: an older password was put back; a copy that was begun before the keys were "
         "changed is to be made again, keys/ first",
     )
+
+
+def check_older_keys(manifests: Manifests, key: DataKey) -> None:
+    """Corrupt: something that the newest manifest lists is sealed under a data key which was retired. A rotation ends
+    when there is none, so the keys are of a later moment than the rest; else that would be found at the first read.
+    """
+    manifest, listed = manifests.manifest, manifests.listed()
+    opened = [key.key_id, *(older.key_id for older in key.older)]
+    others = (manifest.tree, manifest.checkpoint, *listed.where(~np.isin(listed.key_id, opened)))
+    for ref in others:
+        if ref is not None and ref.key_id < key.key_id and ref.key_id not in opened:
+            raise Corrupt(
+                sst_name(ref.id),
+                f"it is sealed under data key {ref.key_id}, which keys/ holds no more: that is of a later moment than "
+                "the rest of the store; put keys/ and spare/ back from the same copy as the rest",
+            )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from storage.bucket.missing import get_despite_missing
 from storage.cache.frame_cache import Decoded
+from storage.crypto.cipher import UnknownKey
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable
 from storage.format.blocks import FrameRef
@@ -100,7 +101,10 @@ class FrameReader:
     def _decode(self, name: str, raw: bytes, start: int, group: list[FrameRef]) -> list[Decoded | StorageError]:
         view = memoryview(raw)
         older = self._older.get(name)
-        codec = self._codec if older is None else self._codec.under(older)
+        try:
+            codec = self._codec if older is None else self._codec.under(older)
+        except UnknownKey:  # of a damaged store, which is read all the same
+            return [Corrupt(name, f"it is sealed under data key {older}, which is not known") for _ in group]
         return [
             decode_frame(codec, name, ref, view[(ref.location & OFFSET_MASK) - start :][: ref.length]) for ref in group
         ]

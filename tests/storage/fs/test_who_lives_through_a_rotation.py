@@ -13,9 +13,9 @@ from storage.errors import Corrupt, KeyChanged
 from storage.fs.early_unlock import EarlyUnlock, UnlockedBefore
 from storage.fs.following import open_follower
 from storage.fs.name_tree import NameTree
-from storage.fs.opening import open_reader, open_standby, open_store
+from storage.fs.opening import open_damaged, open_reader, open_standby, open_store
 from storage.fs.store import Store
-from tests.storage.fs.places import PASSWORD
+from tests.storage.fs.places import PASSWORD, contents, kill
 from tests.storage.fs.rotating import COST, RotatedPlace, rotate
 from tests.support.inside import engine_of, objects_of
 
@@ -152,3 +152,32 @@ async def test_a_check_that_was_begun_before_a_change_of_keys_finds_no_damage(pl
     with pytest.raises(KeyChanged, match="start it again"):
         await survey(subject)
     await store.close()
+
+
+async def test_keys_of_a_later_moment_than_the_rest_are_refused(place: RotatedPlace) -> None:
+    """An older copy of a store, and beside it the keys of now. Where a checkpoint has the rows of all that the retired
+    key sealed, nothing of that is opened before somebody reads it.
+    """
+    await begun(place)
+    place.look_seconds = 1e9
+    store = await place.open()
+    while (checkpoint := engine_of(store).manifests.manifest.checkpoint) is None or checkpoint.key_id == 1:
+        await store.maintenance.compact_step(None)
+    await kill(store)
+    midst = place.files()
+    place.look_seconds = 0.01
+    await (await ended(place)).close()
+    later = {name: raw for name, raw in place.files().items() if name.endswith(".keys")}
+    copy = RotatedPlace(place.folder.parent / "copy")
+    for name, raw in {**{name: raw for name, raw in midst.items() if not name.endswith(".keys")}, **later}.items():
+        (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy.folder / name).write_bytes(raw)
+    said = "data key 1, which keys/ holds no more: that is of a later moment"
+    with pytest.raises(Corrupt, match=said):
+        await copy.open(take_over=True)
+    with pytest.raises(Corrupt, match=said):
+        await copy.reader()
+    damaged = await open_damaged(str(copy.folder), PASSWORD, env=copy.env, options=copy.options)
+    with pytest.raises(Corrupt, match="is sealed under data key 1, which is not known"):
+        await contents(damaged.device("disk"))
+    await damaged.close()
