@@ -68,6 +68,7 @@ def cli(store: str | None) -> None:
 
 def main() -> int:
     """Run the command line of this process; returns the exit status."""
+    heed_termination()
     forbid_core_dumps()
     open_standard()
     cli.before_command = _say_events
@@ -76,6 +77,16 @@ def main() -> int:
         # A request to a store that does not answer must not keep a finished command waiting.
         os._exit(status_)
     return status_
+
+
+def heed_termination() -> None:
+    """From now on SIGTERM ends process 1 too. In a container that has no default action: until a server listens to
+    signals, a stop would be lost, and end with SIGKILL after all the time that it is given.
+    """
+    if os.getpid() == 1:
+        import signal
+
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
 def _say_events() -> None:

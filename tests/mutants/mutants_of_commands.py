@@ -12,6 +12,11 @@ COMMANDS = [
         ("commands: what is logged before all is loaded is a bare word", "    say_events()\n", ""),
     ),
     *mutants(
+        "nbdserver/cli/root.py",
+        "tests/nbdserver/cli/test_process_one.py",
+        ("commands: a stop is lost while process 1 of a container starts", "    heed_termination()\n", ""),
+    ),
+    *mutants(
         "nbdserver/cli/devices/cmd_fs.py",
         "tests/nbdserver/cli/devices/test_fs.py",
         ("fs: a link looks like a file", '"symlink": modes.S_IFLNK', '"symlink": modes.S_IFREG'),
