@@ -103,8 +103,8 @@ ATTACHING = [
         ("keeper: what was not taken is offered once", "self._wait(pause if missing else None)", "self._wait(None)"),
         (
             "keeper: what was not taken counts",
-            "        if taken:\n            self._add",
-            "        if True:\n            self._add",
+            "        if taken:\n            self._add(connection)\n        return taken\n",
+            "        self._add(connection)\n        return True\n",
         ),
         (
             "keeper: the kernel is not heard",

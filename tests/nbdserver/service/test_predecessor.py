@@ -228,7 +228,7 @@ async def test_one_that_is_halted_is_not_asked_and_who_waits_is_told(sleeper: su
         sleeper.send_signal(signal.SIGSTOP)
         await until(lambda: is_halted(old.pid))
         with pytest.raises(Unavailable, match=f"halted by a signal, and was not asked to stop.*-CONT {old.pid}"):
-            await old.stop()
-        await old.flush_ahead()
+            await soon(asyncio.ensure_future(old.stop()))
+        await soon(asyncio.ensure_future(old.flush_ahead()))
         assert "is halted by a signal and cannot end, for 7 s" in old.waiting(7.0)
     assert not said.stopped
