@@ -17,7 +17,8 @@ LOADED = """
 import json, sys
 import runpy, shutil, importlib.util, encodings.idna, stringprep, unicodedata, traceback, logging.handlers, select
 import concurrent.futures.thread, nbdserver.cli.serving.cmd_attach, nbdserver.kernel_client.staying
-import nbdserver.service.logs, nbdserver.service.daemon
+import nbdserver.service.logs, nbdserver.service.daemon, nbdserver.cli.shared.event_sentences
+import nbdserver.cli.shared.config_file, tomllib, signal, shlex, storage.trusted_files
 print(json.dumps([file for file in (getattr(each, "__file__", None) for each in sys.modules.values()) if file]))
 """
 """What the commands import when they run, also what only some of their runs do."""
