@@ -7,6 +7,7 @@ sentences from here; a test compares them with what the commands say of themselv
 import os
 from collections import UserDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
@@ -99,12 +100,13 @@ class _LateContext(click.Context):
 
 def _page_width() -> int:
     """Of a page of help, in characters: 2 less than the terminal's, or than COLUMNS says, from 50 to 78."""
-    columns = os.environ.get("COLUMNS", "")
-    try:
-        width = int(columns) if columns.isdecimal() and int(columns) else os.get_terminal_size(1).columns
-    except OSError:
-        width = 80
-    return max(min(width or 80, 80) - 2, 50)
+    width = 0
+    with suppress(ValueError):  # that is no number, or has thousands of digits
+        width = int(os.environ.get("COLUMNS", "0"))
+    if width <= 0:
+        with suppress(OSError):
+            width = os.get_terminal_size(1).columns
+    return max(min(width if width > 0 else 80, 80) - 2, 50)
 
 
 class LateGroup(click.Group):

@@ -15,7 +15,7 @@ import click
 
 from nbdserver.cli.serving.command_log import CommandLog, check_system_log
 from nbdserver.cli.shared import output
-from nbdserver.cli.shared.exit_status import PROBLEMS, report
+from nbdserver.cli.shared.exit_status import PROBLEMS, report, sentence_of
 from nbdserver.cli.shared.parameters import FILE, NAME, json_option, option
 from nbdserver.cli.shared.standard import complain
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT
@@ -209,7 +209,7 @@ def _attach(
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:
-            log.end(str(error), status)
+            log.end(sentence_of(error), status)
         return status
     if ending is Ending.LEFT_ATTACHED:
         complain(f"{device.path} is in use and stays attached; nobody keeps it so until you run this again")

@@ -18,7 +18,7 @@ import click
 from nbdserver.cli.serving.command_log import CommandLog, check_system_log
 from nbdserver.cli.serving.file_options import FileOptions
 from nbdserver.cli.shared import passwords
-from nbdserver.cli.shared.exit_status import report
+from nbdserver.cli.shared.exit_status import report, sentence_of
 from nbdserver.cli.shared.parameters import (
     ADDRESS,
     FILE,
@@ -252,7 +252,7 @@ def _serve(
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:
-            log.end(str(error), status)
+            log.end(sentence_of(error), status)
         return status
     finally:
         if env is not None:

@@ -59,6 +59,8 @@ def status_of(error: BaseException) -> int:
         return error.status
     if isinstance(error, click.ClickException):
         return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
     return STATUS_OF_KIND.get(type(error).__name__, FAILED)
 
 
@@ -69,13 +71,15 @@ def sentence_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return str(error) or type(error).__name__
 
 
 def is_expected(error: BaseException) -> bool:
     """Whether the world caused it; anything else is a mistake in this program."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool({"StorageError", "ClickException", "OSError"} & kinds)
+    return bool({"StorageError", "ClickException", "OSError", "KeyboardInterrupt"} & kinds)
 
 
 def report(error: BaseException, *, as_json: bool) -> int:

@@ -90,7 +90,7 @@ def test_the_page_of_all_commands_imports_nothing_that_only_commands_need(page: 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("columns", ["60", "20", "0", "x"])
+@pytest.mark.parametrize("columns", ["60", "20", "0", "x", " 70 ", "-1", pytest.param("9" * 5000, id="no-number")])
 def test_the_page_is_as_wide_as_click_makes_it(columns: str) -> None:
     environ = {**os.environ, "COLUMNS": columns}
     program = "from nbdserver.cli import main; import sys; sys.argv = ['nbdserver', '--help']; main()"

@@ -51,6 +51,7 @@ def test_statuses() -> None:
     assert status_of(CommandFailed("x", status=2)) == 2
     assert status_of(click.UsageError("x")) == 2
     assert status_of(OSError("x")) == 1
+    assert status_of(KeyboardInterrupt()) == 130
     assert status_of(ZeroDivisionError()) == 1
 
 
@@ -60,9 +61,10 @@ def test_statuses() -> None:
         (Fenced("another server holds it"), "nbdserver: another server holds it\n"),
         (FileNotFoundError(2, "No such file or directory", "/x"), "nbdserver: /x: No such file or directory\n"),
         (CommandFailed("no"), "nbdserver: no\n"),
+        (KeyboardInterrupt(), "nbdserver: interrupted\n"),
     ],
 )
-def test_one_sentence(error: Exception, sentence: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_sentence(error: BaseException, sentence: str, capfd: pytest.CaptureFixture[str]) -> None:
     report(error, as_json=False)
     assert capfd.readouterr().err == sentence
 
