@@ -180,7 +180,8 @@ class Layers:
         """Whether a snapshot of one of these heads has something in memory still: parts of sectors that could not be
         put together when they were flushed last.
         """
-        snapshots = (number for trunk in self.tree.trunks() if trunk[-1] in heads for number in trunk[:-1])
+        looked_at = frozenset(heads)  # a record may have those of a thousand devices: none is looked for in a list
+        snapshots = (number for trunk in self.tree.trunks() if trunk[-1] in looked_at for number in trunk[:-1])
         return any(any(self.by_number[number].own_memtables) for number in snapshots)
 
     def _take_effect(self, effects: TreeEffects, sequence: int) -> None:

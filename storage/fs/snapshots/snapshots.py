@@ -110,6 +110,8 @@ class Snapshots:
         """
         found = {layer.name: layer for layer in self.of_device(device)}
         for layer in (found[name] for name in candidates if name in found):
+            if layer.number not in self._tree.namespace.layers():
+                continue  # deleted while another one was compared, which takes as long as reading
             _, inode = self._tree.namespace.device(device)
             history = History(self._engine, self._tree, self._engine.layers[inode.layer])
             with self.pins.pin(layer.number, user):
@@ -220,8 +222,9 @@ class Snapshots:
         leaves each, or not. Gives why those that stay do: NotFound, Conflict as `delete` has it, Unreadable.
         """
         refused: dict[int, StorageError] = {}
-        for start in range(0, len(numbers), DELETED_TOGETHER):
-            refused |= await self._delete_together(numbers[start : start + DELETED_TOGETHER])
+        going = list(dict.fromkeys(numbers))  # none twice: such a record fits no tree
+        for start in range(0, len(going), DELETED_TOGETHER):
+            refused |= await self._delete_together(going[start : start + DELETED_TOGETHER])
         return refused
 
     async def _delete_together(self, numbers: Sequence[int]) -> dict[int, StorageError]:

@@ -157,3 +157,21 @@ async def test_what_was_set_aside_stays_while_somebody_has_it(store: Store, who:
     store.snapshots.on_change()
     await until(lambda: snapshots(store) == ["one"])
     assert await contents(store.device("a")) == NEW + bytes(4 * MIB - len(NEW))
+
+
+async def test_a_candidate_that_goes_while_another_one_is_compared_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends to a device asks which of many it holds; comparing takes minutes, in which others expire."""
+    store.device("a").write(0, NEW)
+    await store.snapshots.create(["a"], "two")
+    await store.snapshots.create(["a"], "three")
+    equals = History.equals
+
+    async def first_delete(self: History, snapshot: LayerRow) -> bool:
+        if snapshot.name == "one":
+            await store.snapshots.delete("a", "two")
+        return await equals(self, snapshot)
+
+    monkeypatch.setattr(History, "equals", first_delete)
+    assert await store.snapshots.which_is_held("a", ["one", "two", "three"], "a test") == "three"
