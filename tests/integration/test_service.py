@@ -19,7 +19,7 @@ from tests.support.stores import StoreUnderTest
 
 UNITS = REPOSITORY / "docs" / "systemd"
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 
 
 class ServiceManager:
