@@ -14,7 +14,7 @@ from storage.format.envelope import Header, ObjectKind, decode_header, is_retire
 from storage.format.manifest import decode
 from storage.format.names import manifest_name, wal_name
 from storage.format.sizes import MANIFEST_BYTES_MAX
-from storage.lsm.recovery.turn import check_keys
+from storage.lsm.recovery.turn import check_keys, check_older_keys
 from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 
@@ -27,8 +27,8 @@ _KINDS = (ObjectKind.MANIFEST,)
 
 
 async def read_newest(asker: Asker) -> bool:
-    """Read the newest manifest; whether it could be, and there are the keys that it names. KeyChanged: there are, and
-    they are newer than those that were opened for this check.
+    """Read the newest manifest; whether it could be, and there are the keys that it names and that what it lists is
+    sealed under. KeyChanged: there are, and they are newer than those that were opened for this check.
     """
     subject, manifests = asker.subject, asker.manifests
     try:
@@ -42,6 +42,10 @@ async def read_newest(asker: Asker) -> bool:
         await check_keys(subject.store, subject.keys_number, manifests.manifest.keys)
     except Corrupt as error:
         asker.findings.corrupt(Kind.KEYS, error)
+    try:
+        check_older_keys(manifests, subject.key)
+    except Corrupt as error:
+        asker.findings.corrupt(Kind.INDEX, error)  # what else there is can be salvaged
     return True
 
 

@@ -327,6 +327,15 @@ ROTATION = [
         ),
     ),
     *mutants(
+        "storage/check/chains.py",
+        "tests/storage/fs/test_who_lives_through_a_rotation.py",
+        (
+            "rotation: a check does not say that keys are of a later moment than the rest",
+            "        check_older_keys(manifests, subject.key)\n",
+            "        pass\n",
+        ),
+    ),
+    *mutants(
         "storage/fs/succession/standby.py",
         "tests/storage/fs/succession/test_standby.py",
         (

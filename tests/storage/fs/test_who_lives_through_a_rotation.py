@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from storage.check.read_run import CheckProgress
 from storage.check.subject import Subject
 from storage.check.survey import survey
 from storage.crypto import keys
 from storage.errors import Corrupt, KeyChanged
+from storage.fs.check import CheckOptions
 from storage.fs.early_unlock import EarlyUnlock, UnlockedBefore
 from storage.fs.following import open_follower
 from storage.fs.name_tree import NameTree
-from storage.fs.opening import open_damaged, open_reader, open_standby, open_store
+from storage.fs.opening import check_store, open_damaged, open_reader, open_standby, open_store
 from storage.fs.store import Store
 from tests.storage.fs.places import PASSWORD, contents, kill
 from tests.storage.fs.rotating import COST, RotatedPlace, rotate
@@ -177,6 +179,11 @@ async def test_keys_of_a_later_moment_than_the_rest_are_refused(place: RotatedPl
         await copy.open(take_over=True)
     with pytest.raises(Corrupt, match=said):
         await copy.reader()
+    check, progress = CheckOptions(read_data=False, rate=0), CheckProgress()
+    report = await check_store(
+        str(copy.folder), PASSWORD, env=copy.env, check=check, progress=progress, options=copy.options
+    )
+    assert len([each for each in report.findings if said.partition(", which ")[2] in each.sentence]) == 1
     damaged = await open_damaged(str(copy.folder), PASSWORD, env=copy.env, options=copy.options)
     with pytest.raises(Corrupt, match="is sealed under data key 1, which is not known"):
         await contents(damaged.device("disk"))
