@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -58,19 +57,22 @@ class FindHeld(msgspec.Struct, frozen=True, tag="find-held"):
 
 
 class DeleteUnneeded(msgspec.Struct, frozen=True, tag="delete-unneeded"):
-    """These snapshots of a device go; what is in use, or gone already, is passed over. Which ones went."""
+    """These snapshots of a device go, together; what is in use, gone already, or over what cannot be read now, is
+    passed over. Which ones went.
+    """
 
     device: str
     snapshots: list[str]
     writes: ClassVar[bool] = True
 
     async def perform(self, store: Store, clients: Clients = NO_CLIENTS) -> Answer:
-        gone = []
-        for snapshot in self.snapshots:
-            with contextlib.suppress(Conflict, NotFound):
-                await store.snapshots.delete(self.device, snapshot)
-                gone.append(snapshot)
-        return {"deleted": gone}
+        try:
+            there = {one.name: one.number for one in store.snapshots.of_device(self.device)}
+        except NotFound:
+            return {"deleted": []}
+        going = {name: there[name] for name in self.snapshots if name in there}
+        refused = await store.snapshots.delete_several(list(going.values()))
+        return {"deleted": [name for name, number in going.items() if number not in refused]}
 
 
 async def _settled(store: Store, device: str) -> None:
