@@ -1,12 +1,14 @@
 """A proxy in front of a store that is slow as a link is slow: by a delay, by a rate, or by both."""
 
 import asyncio
-import contextlib
 import threading
 
 from tests.support.processes import unused_port
 
 CHUNK_BYTES = 1 << 16
+
+BEGUN_ROUNDS = 5
+"""Of the loop, after which whatever was accepted has begun: what is cancelled sooner does not close its connection."""
 
 
 class SlowProxy:
@@ -42,12 +44,33 @@ class SlowProxy:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        async with await asyncio.start_server(self._serve, "127.0.0.1", self.port):
+        async with await asyncio.start_server(self._serve, "127.0.0.1", self.port) as server:
             self._ready.set()
             await self._over.wait()
+            server.close()
+            for _ in range(BEGUN_ROUNDS):
+                await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            try:
+                await self._pass_on(reader, writer, to_reader, to_writer)
+            finally:
+                to_writer.transport.abort()
+        except asyncio.CancelledError:
+            pass  # that is how the proxy ends
+        finally:
+            writer.transport.abort()
+
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        to_reader: asyncio.StreamReader,
+        to_writer: asyncio.StreamWriter,
+    ) -> None:
+        """Until both sides have ended."""
         fresh = True
 
         async def requests() -> None:
@@ -61,6 +84,7 @@ class SlowProxy:
                 self.passed += len(data)
                 await to_writer.drain()
             to_writer.close()
+            await to_writer.wait_closed()
 
         async def answers() -> None:
             nonlocal fresh
@@ -69,9 +93,9 @@ class SlowProxy:
                 writer.write(data)
                 await writer.drain()
             writer.close()
+            await writer.wait_closed()
 
-        with contextlib.suppress(asyncio.CancelledError):  # that is how the proxy ends
-            await asyncio.gather(requests(), answers(), return_exceptions=True)
+        await asyncio.gather(requests(), answers(), return_exceptions=True)
 
     async def _take_turn(self, count: int) -> None:
         if self.rate is not None:
