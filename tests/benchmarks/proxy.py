@@ -7,9 +7,6 @@ from tests.support.processes import unused_port
 
 CHUNK_BYTES = 1 << 16
 
-BEGUN_ROUNDS = 5
-"""Of the loop, after which whatever was accepted has begun: what is cancelled sooner does not close its connection."""
-
 
 class SlowProxy:
     """Passes TCP on to a port. The first bytes of each request wait `delay_seconds`; requests of all connections
@@ -44,12 +41,9 @@ class SlowProxy:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        async with await asyncio.start_server(self._serve, "127.0.0.1", self.port) as server:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", self.port):
             self._ready.set()
             await self._over.wait()
-            server.close()
-            for _ in range(BEGUN_ROUNDS):
-                await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
