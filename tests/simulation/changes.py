@@ -84,8 +84,9 @@ class Operator:
             self._succeeded(f"{kind} {name}", position)
         elif isinstance(error, StorageError):
             excused = isinstance(error, AlreadyExists | Conflict | NotFound | Invalid)
-            # What was written before a snapshot waits in memory for what is damaged.
-            excused |= kind in ON_TRUNKS and isinstance(error, Unreadable) and bool(work.damage.name)
+            # What was written before a snapshot waits in memory for what is damaged, or for an answer that never comes.
+            waits = bool(work.damage.name) or work.profile.faults.hang > 0
+            excused |= kind in ON_TRUNKS and isinstance(error, Unreadable) and waits
             if not (excused or work.store.failed.done() or work.oracle.superseded(work.session)):
                 work.violate(f"{self._name}: {kind} of {name} failed: {type(error).__name__}: {error}")
         elif not isinstance(error, GaveUp):
