@@ -164,7 +164,6 @@ SNAPSHOTS = [
             '            pinned.enter_context(self.pins.pin(number, "a clone"))\n',
             "",
         ),
-        ("clone: one that was given up goes on", "            if given_up:\n", "            if False:\n"),
     ),
     *mutants(
         "storage/fs/store.py",
