@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from storage.objects.base import Capabilities
+from storage.objects.base import DELETE_BATCH_MAX, Capabilities
 from storage.objects.retry import LISTED_AT_ONCE, RetryingStore
 from tests.storage.objects.test_retry import Faulty, FullJitterEnv, Run, down
 
@@ -21,6 +21,10 @@ class Distant(Faulty):
     async def _faulty(self, verb: str, call: Callable[[], Any]) -> Any:
         await asyncio.sleep(10)
         return await super()._faulty(verb, call)
+
+    async def delete(self, names: Any) -> None:
+        assert len(names) <= DELETE_BATCH_MAX
+        await super().delete(names)
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Any:
         assert limit is not None
