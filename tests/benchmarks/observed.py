@@ -3,9 +3,9 @@ turn, in one run. `scripts/bench observed` prints it.
 
 One server on a store in a folder, over a Unix socket and one connection of fio's nbd engine. Who looks reads the
 samples of the dashboard, asks for the map of the disk every five seconds, and for the metrics every second. Rounds are
-short, so that what else the machine does falls on both alike, and each is said as soon as it is over. In a round nobody
-looks first and last: who comes second pays for what the server still does behind the first. Ratios are taken round by
-round: of the rate, and of the processor time that all threads of the server took for an operation.
+short, so that what else the machine does falls on both alike, and each is said as soon as it is over. Each round
+has both orders: who comes second pays for what the server still does behind the first. Ratios are taken round by round:
+of the rate, and of the processor time that all threads of the server took for an operation.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -31,6 +32,7 @@ OBSERVED_CELLS = (
     Cell("256k write QD8", "write", "256k", 8),
 )
 OBSERVED_GOAL = 0.97
+KINDS = ("off", "on")
 MAP_SECONDS = 5
 FIRST_SAMPLE_SECONDS_MAX = 30
 BESIDE_SECONDS = 1.2
@@ -99,9 +101,9 @@ class Measured:
             cell.name: {"on": [], "off": []} for cell in OBSERVED_CELLS
         }
 
-    def add(self, cell: Cell, kind: str, rate: float, processor: float) -> None:
-        self.rates[cell.name][kind].append(rate)
-        self.processor[cell.name][kind].append(processor)
+    def add(self, cell: str, kind: str, rate: float, processor: float) -> None:
+        self.rates[cell][kind].append(rate)
+        self.processor[cell][kind].append(processor)
 
     def last_round(self) -> str:
         """The ratios of the last round, as a line."""
@@ -124,11 +126,9 @@ class Measured:
         return "\n".join(lines)
 
 
-def measure(
-    server: Server, watcher: Watcher, cell: Cell, is_seen: bool, size: int, seconds: int
-) -> tuple[float, float]:
+def measure(server: Server, watcher: Watcher, cell: Cell, kind: str, size: int, seconds: int) -> tuple[float, float]:
     """Operations a second, and processor seconds for each, with somebody looking or not."""
-    with watcher.looking() if is_seen else contextlib.nullcontext():
+    with watcher.looking() if kind == "on" else contextlib.nullcontext():
         before = processor_seconds(server.pid)
         timing = ("--time_based", f"--runtime={seconds}")
         rate = fio(server.unix_uri(), cell.pattern, cell.block, cell.depth, size, server.host.folder, *timing)
@@ -158,13 +158,13 @@ def main() -> int:
             watcher = Watcher(server, f"http://127.0.0.1:{port}/metrics")
             fio(server.unix_uri(), "write", "256k", 8, size, Path(name))
             for turn in range(chosen.rounds):
-                for cell in OBSERVED_CELLS:
-                    found = [
-                        measure(server, watcher, cell, is_seen, size, chosen.seconds)
-                        for is_seen in (False, True, True, False)
-                    ]
-                    for kind, pair in ("off", (found[0], found[3])), ("on", found[1:3]):
-                        measured.add(cell, kind, *map(statistics.mean, zip(*pair, strict=True)))
+                found = {(cell.name, kind): list[tuple[float, float]]() for cell in OBSERVED_CELLS for kind in KINDS}
+                for order in (KINDS, KINDS[::-1]):
+                    for cell, kind in product(OBSERVED_CELLS, order):
+                        one = measure(server, watcher, cell, kind, size, chosen.seconds)
+                        found[cell.name, kind].append(one)
+                for (which, kind), both in found.items():
+                    measured.add(which, kind, *map(statistics.mean, zip(*both, strict=True)))
                 print(f"round {turn + 1}: {measured.last_round()}", flush=True)
         finally:
             server.close()
