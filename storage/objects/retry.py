@@ -33,7 +33,6 @@ from storage.errors import (
 )
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
-    DELETE_BATCH_MAX,
     LIST_PAGE_MAX,
     Capabilities,
     Listing,
@@ -71,7 +70,7 @@ class RetryingStore:
     """`inner`, with each call tried again for `deadline_seconds`, or for ever where that is None.
 
     At the deadline the last Unavailable is raised; what was under way then may still happen. A listing of many names
-    and a deletion of many are many calls: each has its own time, and what had an answer is not asked for again.
+    is many calls: each has its own time, and what had an answer is not asked for again.
     """
 
     def __init__(
@@ -149,11 +148,7 @@ class RetryingStore:
         return await self._until_answered("head", name, lambda: self._inner.head(name))
 
     async def delete(self, names: Sequence[str]) -> None:
-        for first in range(0, len(names), DELETE_BATCH_MAX):
-            await self._delete(names[first : first + DELETE_BATCH_MAX])
-
-    async def _delete(self, names: Sequence[str]) -> None:
-        await self._until_answered("delete", names[0], lambda: self._inner.delete(names))
+        await self._until_answered("delete", " ".join(names[:1]), lambda: self._inner.delete(names))
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Listing:
         if not self.capabilities.remote:

@@ -33,11 +33,6 @@ STORES = [
             "        if not self.capabilities.remote:\n            return await self._list(",
             "        if True:\n            return await self._list(",
         ),
-        (
-            "retry: a deletion's batches share one deadline",
-            "self._delete(names[first : first + DELETE_BATCH_MAX])",
-            "self._delete(names)",
-        ),
     ),
     *mutants(
         "storage/objects/retry.py",

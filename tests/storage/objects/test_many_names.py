@@ -1,4 +1,4 @@
-"""Listings and deletions of many names, which are many requests: each has its own time. Time is virtual."""
+"""Listings of many names, which are many requests: each part has its own time. Time is virtual."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from storage.objects.base import DELETE_BATCH_MAX, Capabilities
+from storage.objects.base import Capabilities
 from storage.objects.retry import LISTED_AT_ONCE, RetryingStore
 from tests.storage.objects.test_retry import Faulty, FullJitterEnv, Run, down
 
 
 class Distant(Faulty):
-    """Gives some pages of a listing, or deletes a batch, in ten seconds."""
+    """Gives some pages of a listing in ten seconds."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -21,10 +21,6 @@ class Distant(Faulty):
     async def _faulty(self, verb: str, call: Callable[[], Any]) -> Any:
         await asyncio.sleep(10)
         return await super()._faulty(verb, call)
-
-    async def delete(self, names: Any) -> None:
-        assert len(names) <= DELETE_BATCH_MAX
-        await super().delete(names)
 
     async def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> Any:
         assert limit is not None
@@ -49,18 +45,3 @@ def test_each_part_of_a_listing_has_its_own_time(
 
     virtual_time(main())
     assert inner.calls == ["list"] * (requests + 1), "what had an answer is not asked for again"
-
-
-def test_each_batch_of_a_deletion_has_its_own_time(virtual_time: Run) -> None:
-    inner = Distant()
-
-    async def main() -> None:
-        names = [f"data/{number:05}" for number in range(5500)]
-        for name in names:
-            await inner.inner.put(name, b"")
-        inner.faults = list(down(1))
-        await RetryingStore(inner, FullJitterEnv(), 30).delete(names)
-        assert await inner.inner.list("") == []
-
-    virtual_time(main())
-    assert inner.calls == ["delete"] * 7
