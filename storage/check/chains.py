@@ -58,11 +58,13 @@ async def _is_known(asker: Asker, key_id: int) -> bool:
 
 async def check_manifests(asker: Asker, listed: Listed) -> None:
     """Every manifest that must be there opens, and follows the one before it. Older ones bear nothing now: what is
-    wrong with them is a fault, but that a stalled writer could commit in the place of one that is gone.
+    wrong with them is a fault, but that a stalled writer could commit in the place of one that is gone. What lies in
+    the place of one that may be gone is not looked at: it may have landed late, and followed on another.
     """
     number, manifest = asker.manifests.number, asker.manifests.manifest
     kept = asker.subject.options.manifests_kept
-    wanted = sorted({*range(max(number - kept, 0) + 1, number + 1), *manifest.takeovers})
+    newest = {one for one in range(max(number - kept, 0) + 1, number + 1) if not _may_be_gone(asker, one)}
+    wanted = sorted({*newest, *manifest.takeovers})
     room = asyncio.Semaphore(CHAIN_READS_IN_FLIGHT)
 
     async def read(one: int) -> tuple[Header, bytes] | None:
@@ -117,13 +119,19 @@ async def _open_manifest(asker: Asker, number: int, size: int | None) -> tuple[H
         return await subject.env.run("codec", open_it)
     except NotFound:
         await asker.manifests.look_for_newer()
-        takeovers = asker.manifests.manifest.takeovers
-        if subject.key.key_id != FIRST_KEY_ID and number not in takeovers and number < max(takeovers, default=0):
-            return None  # a rotation of the data key lets none stay from before its writer but take-overs
+        if _may_be_gone(asker, number):
+            return None
         asker.findings.add(Kind.MANIFEST, name, "it is missing, and manifests like it are kept", fault=not newest)
     except Corrupt as error:
         asker.findings.corrupt(Kind.MANIFEST, error, fault=not newest)
     return None
+
+
+def _may_be_gone(asker: Asker, number: int) -> bool:
+    """A rotation of the data key lets no manifest stay from before its writer but take-overs."""
+    takeovers = asker.manifests.manifest.takeovers
+    is_rotated = asker.subject.key.key_id != FIRST_KEY_ID
+    return is_rotated and number not in takeovers and number < max(takeovers, default=0)
 
 
 def _is_tombstone(cipher: Cipher, name: str, raw: bytes, store_id: bytes, kinds: tuple[ObjectKind, ...]) -> bool:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from storage.errors import Corrupt
+from storage.format.envelope import NO_LINK, ObjectKind
+from storage.format.manifest import encode
+from storage.format.names import manifest_name
 from tests.storage.fs.forging import Forger, in_the_midst
 from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import RotatedPlace, rotate
@@ -77,6 +80,20 @@ async def test_everything_reads_it_before_during_and_after(place: RotatedPlace, 
     (place.folder / "keys/00000000000000000001.keys").write_bytes(old_keys)
     with pytest.raises(Corrupt):
         await place.open()
+
+
+async def test_manifests_from_before_it_that_land_late_say_nothing_about_the_store(place: RotatedPlace) -> None:
+    """A writer that was overtaken had another one on its way in the place of each that was committed."""
+    store = await in_the_midst(place)
+    await store.close()
+    newest = engine_of(store).manifests.manifest
+    late = set(range(1, newest.takeovers[-1])) - set(newest.takeovers)
+    assert any(number + 1 in newest.takeovers for number in late)
+    assert any(number + 1 in late for number in late)
+    for number in late:
+        raw = Forger(place, engine_of(store)).make(ObjectKind.MANIFEST, number, encode(newest), NO_LINK, newest.epoch)
+        (place.folder / manifest_name(number)).write_bytes(raw)
+    await place.is_whole()
 
 
 async def test_what_was_made_with_the_older_key_alone_is_no_part_of_it(place: RotatedPlace) -> None:
