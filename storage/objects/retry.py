@@ -81,18 +81,19 @@ class RetryingStore:
         *,
         hedge_seconds_min: float = HEDGE_SECONDS_MIN,
     ) -> None:
-        """No create is sent a second time before `hedge_seconds_min`: for worlds whose stores answer in their time."""
+        """Nothing is sent a second time before `hedge_seconds_min`: for worlds whose stores answer in their time."""
         self._inner = inner
         self._env = env
         self._deadline_seconds = deadline_seconds
         self._once = False
         self.health = Health(inner.url, env)
-        self._hedge = Hedge(env, hedge_seconds_min)
+        self._creates = Hedge(env, hedge_seconds_min)
+        self._gets = Hedge(env, hedge_seconds_min)
 
     def with_deadline(self, seconds: float | None) -> "RetryingStore":
         """The same store with another deadline; closing one of them closes it for all."""
         other = RetryingStore(self._inner, self._env, seconds)
-        other.health, other._hedge = self.health, self._hedge
+        other.health, other._creates, other._gets = self.health, self._creates, self._gets
         return other
 
     def once(self) -> "RetryingStore":
@@ -126,7 +127,7 @@ class RetryingStore:
                 if unknown and size >= LARGE_BYTES_MIN and await self._is_ours(name, data):
                     return
                 if self.capabilities.remote:
-                    await self._hedge.run(lambda: self._inner.create(name, data), size, sent_twice)
+                    await self._creates.run(lambda: self._inner.create(name, data), size, sent_twice)
                 else:
                     await self._inner.create(name, data)
             except (Unavailable, *MENDABLE):
@@ -142,7 +143,13 @@ class RetryingStore:
         await self._until_answered("put", name, lambda: self._inner.put(name, data))
 
     async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
-        return await self._until_answered("get", name, lambda: self._inner.get(name, offset, length, limit))
+        async def attempt() -> bytes:
+            if not self.capabilities.remote:
+                return await self._inner.get(name, offset, length, limit)
+            size = limit if length is None else length
+            return await self._gets.run(lambda: self._inner.get(name, offset, length, limit), size)
+
+        return await self._until_answered("get", name, attempt)
 
     async def head(self, name: str) -> ObjectInfo:
         return await self._until_answered("head", name, lambda: self._inner.head(name))

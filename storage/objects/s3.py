@@ -10,9 +10,10 @@ Cost: about 0.3 ms of CPU a request, all of it in the client and in HTTP; reques
 """
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -85,8 +86,8 @@ class S3Store:
         if endpoint != AWS_ENDPOINT:
             self._url += f"?endpoint={'https' if secure else 'http'}://{host}"
         self._transport = HttpTransport(env, ca_certificates if secure else None, patience or RequestPatience())
-        self._creating: Counter[str] = Counter()
-        """How many creates of a name are under way."""
+        self._under_way: Counter[tuple[object, ...]] = Counter()
+        """How many creates of a name are, and reads of the same bytes of an object."""
         try:
             check_bucket_name(bucket, strict=True, s3_check=True)
             self._client = Minio(
@@ -128,14 +129,8 @@ class S3Store:
 
     async def create(self, name: str, data: Buffer) -> None:
         check_name(name)
-        if name in self._creating:
-            # The same again beside a first attempt that hangs: it must not go the same way.
-            self._transport.distrust_idle()
-        self._creating[name] += 1
-        try:
+        with self._another_way("create", name):
             await self._run("create", name, self._put, name, data, {"If-None-Match": "*"})
-        finally:
-            self._creating -= Counter({name: 1})
 
     async def put(self, name: str, data: Buffer) -> None:
         check_name(name)
@@ -144,7 +139,8 @@ class S3Store:
     async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         check_name(name)
         check_range(offset, length)
-        return await self._run("get", name, self._get, name, offset, length, limit)
+        with self._another_way("get", name, offset, length):
+            return await self._run("get", name, self._get, name, offset, length, limit)
 
     async def head(self, name: str) -> ObjectInfo:
         check_name(name)
@@ -162,6 +158,19 @@ class S3Store:
 
     async def close(self) -> None:
         self._transport.close()
+
+    @contextlib.contextmanager
+    def _another_way(self, *what: object) -> Iterator[None]:
+        """The same again beside a first attempt that hangs: it must not go the same way."""
+        if what in self._under_way:
+            self._transport.distrust_idle()
+        self._under_way[what] += 1
+        try:
+            yield
+        finally:
+            self._under_way[what] -= 1
+            if not self._under_way[what]:
+                del self._under_way[what]
 
     async def _run(self, verb: Verb, name: str, function: Callable[..., T], *arguments: object) -> T:
         call = Call(f"{verb} {name}")

@@ -49,6 +49,35 @@ STORES = [
         ),
     ),
     *mutants(
+        "storage/objects/hedge.py",
+        "tests/storage/objects/test_hedged_reads.py",
+        ("hedge: that it is missing is no answer", "(AlreadyExists, NotFound)", "(AlreadyExists,)"),
+        (
+            "hedge: a slow way is asked twice for ever",
+            "            self._rate.took(size, seconds)\n        elif seconds",
+            "            pass\n        elif seconds",
+        ),
+        ("hedge: the large are sent twice", "size <= HEDGED_BYTES_MAX and ", ""),
+        ("hedge: who is given up goes on", "            attempt.cancel()\n", ""),
+    ),
+    *mutants(
+        "storage/objects/hedge.py",
+        "tests/storage/objects/test_hedge.py",
+        ("hedge: a silence counts as usual", "elif seconds <= 2 * delay:", "else:"),
+        ("hedge: second attempts are not counted", "self._second_attempts += 1", "pass"),
+        ("hedge: those that ended count", "self._second_attempts -= 1", "pass"),
+        (
+            "hedge: the first error is the answer",
+            "isinstance(failure, _ANSWERS) or not isinstance(failure, StorageError)",
+            "True",
+        ),
+    ),
+    *mutants(
+        "storage/objects/s3.py",
+        "tests/storage/objects/test_transport.py",
+        ("hedge: the second goes the way of the first", "        if what in self._under_way:\n", "        if False:\n"),
+    ),
+    *mutants(
         "storage/lsm/sst/frame_reader.py",
         "tests/storage/lsm/sst/test_fetch.py",
         (

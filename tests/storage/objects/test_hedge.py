@@ -167,6 +167,8 @@ def test_second_attempts_are_bounded(virtual_time: Run) -> None:
         await asyncio.sleep(29)
         assert len(inner.sent) == 20 + HEDGES_MAX
         await asyncio.gather(*tasks)
+        await store.create("wal/20", HEADER)
+        assert len(inner.sent) == 20 + HEDGES_MAX + 2, "those that ended count"
 
     virtual_time(main())
 

@@ -5,7 +5,8 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,14 +152,22 @@ async def test_after_a_failure_no_old_connection_is_used(hasty: S3Store, stub: S
     assert not old & {request.connection for request in stub.requests[-8:]}
 
 
-async def test_a_create_beside_one_that_hangs_takes_a_new_connection(s3: S3Store, stub: StubServer) -> None:
+CREATE = partial(S3Store.create, name="wal/1", data=b"same")
+GET = partial(S3Store.get, name="wal/1", offset=10, length=2)
+GOT = http(206, b"ab", Content_Range="bytes 10-11/12", ETag='"1"')
+
+
+@pytest.mark.parametrize(("ask", "answered"), [(CREATE, CREATED), (GET, GOT)], ids=["create", "get"])
+async def test_what_is_asked_beside_the_same_that_hangs_takes_a_new_connection(
+    ask: Callable[[S3Store], Coroutine[None, None, object]], answered: bytes, s3: S3Store, stub: StubServer
+) -> None:
     stub.answer(CREATED)
     await asyncio.gather(*(s3.put(f"x{number}", b"") for number in range(4)))
     old = stub.connections()
-    stub.answer(silent, CREATED)
-    first = asyncio.create_task(s3.create("wal/1", b"same"))
+    stub.answer(silent, answered)
+    first = asyncio.create_task(ask(s3))
     await stub.has_requests(5)
-    await s3.create("wal/1", b"same")
+    await ask(s3)
     assert stub.requests[-1].connection not in old
     first.cancel()
     with contextlib.suppress(asyncio.CancelledError):
