@@ -168,6 +168,10 @@ class VirtualLoop(Loop):
         """Call something after `delay` that no crash of a process can stop."""
         self.call_at(self._now + delay, callback, *args, context=contextvars.Context())
 
+    def next_at(self) -> float:
+        """When something happens again, unless the caller has it happen sooner."""
+        return self._timers[0][0] if self._timers and not self._ready else self._now
+
     def resume(self, process: Process) -> None:
         """A stalled process goes on where it was."""
         process.stalled = False
