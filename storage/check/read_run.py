@@ -43,6 +43,7 @@ class ReadRun:
         reads = self._reads
         if not (resume and reads.began):
             reads.began = self._env.wall_clock()
+        reads.forget_later_than(reads.began)  # else it would pass for read by this run
         reads.forget_all_but({ref.id for ref in listed})
         progress.step, progress.total = "data", sum(ref.index_offset for ref in listed)
         findings = []

@@ -1,7 +1,9 @@
 """When each SST was last read to its end and was sound: what lets a run go on where it was cut short, and what a scrub
 goes by.
 
-It is this host's own memory, kept in its state folder: without it more is read than need be, and nothing else.
+It is this host's own memory, kept in its state folder: without it more is read than need be, and nothing else. It
+holds times of the host's clock, which may be wrong for a while: a time that is yet to come says nothing, and what was
+read then counts as not read. So a clock that was ahead and was set right keeps nothing from being read.
 """
 
 import logging
@@ -66,6 +68,13 @@ class ReadTimes:
         self.damaged[sst] = sentence
         self.read.pop(sst, None)
 
+    def forget_later_than(self, now: float) -> None:
+        """A clock was ahead that is set right now, and shows this."""
+        for sst in [sst for sst, at in self.read.items() if at > now]:
+            del self.read[sst]
+        if self.began > now:
+            self.began = 0.0
+
     def forget_all_but(self, listed: Collection[str]) -> None:
         """These are all there are."""
         for table in (self.read, self.damaged):
@@ -89,7 +98,7 @@ class StoredReadTimes:
         return [f"{sst_name(sst)}: {sentence}" for sst, sentence in sorted(found.items())]
 
     async def load(self) -> ReadTimes:
-        """What is known."""
+        """What is known, by the clock as it is now."""
         if self._reads is None:
             raw = None
             if self._host is not None:
@@ -98,6 +107,7 @@ class StoredReadTimes:
                 except (OutOfSpace, AccessDenied) as error:
                     _log.warning("reads_not_kept", extra={"error": str(error)})
             self._reads = self._reads or ReadTimes.decode(raw)
+        self._reads.forget_later_than(self._env.wall_clock())
         return self._reads
 
     async def save(self) -> None:

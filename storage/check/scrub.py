@@ -4,7 +4,8 @@ a copy of what was there may still exist.
 An SST is due when half a period has passed since it was written, or was last read and was sound. Those that are due
 are read one after the other, the longest due first, at a pace at which half a period is enough for the whole store. So
 while a server runs nothing goes unread for longer than a period, unless a budget of requests slows it. One that is
-damaged, or that the store withholds, is read again after a day.
+damaged, or that the store withholds, is read again after a day. What was written or read at a time that is yet to come,
+by a clock that was ahead, is due at once.
 
 A crash forgets what was read in the last ten minutes. What is found is logged, and said by `status`
 until the SST was read and was sound, or is gone.
@@ -29,6 +30,9 @@ SCRUB_LOOK_SECONDS = 600.0
 
 SCRUB_AGAIN_SECONDS = 24 * 3600.0
 """After which a damaged SST is read again."""
+
+CLOCKS_APART_SECONDS = 3600.0
+"""So far behind the clock of who wrote an SST this one may be, and not wrong: it was another host's."""
 
 SCRUB_RATE_MIN = MIB
 """Bytes a second: a small store need not take days."""
@@ -105,17 +109,18 @@ def all_due(
     listed: Iterable[SstRef], reads: ReadTimes, tried: Mapping[str, float], *, now: float, period: float
 ) -> list[SstRef]:
     """The SSTs that are due at `now`, seconds since 1970, the longest due first."""
-    young = first_id_at(now - period / 2)
+    young, ahead = first_id_at(now - period / 2), first_id_at(now + CLOCKS_APART_SECONDS)
     due = []
     for ref in listed:
         if ref.id in reads.damaged:
-            at = tried.get(ref.id, 0.0) + SCRUB_AGAIN_SECONDS
+            seen, rest = tried.get(ref.id, 0.0), SCRUB_AGAIN_SECONDS
         elif ref.id in reads.read:
-            at = reads.read[ref.id] + period / 2
-        elif ref.id < young:
-            at = written_at(ref.id) + period / 2
+            seen, rest = reads.read[ref.id], period / 2
+        elif ref.id < young or ref.id >= ahead:
+            seen, rest = written_at(ref.id), period / 2
         else:
             continue
+        at = seen + rest if seen <= now else now
         if at <= now:
             due.append((at, ref.id, ref))
     return [ref for _, _, ref in sorted(due)]

@@ -63,13 +63,13 @@ CHECKS = [
     *mutants(
         "storage/check/scrub.py",
         f"{CHECK}test_scrub.py",
-        ("scrub: what was read is due at once", "at = reads.read[ref.id] + period / 2", "at = reads.read[ref.id]"),
+        ("scrub: what was read is due at once", "reads.read[ref.id], period / 2", "reads.read[ref.id], 0.0"),
         (
             "scrub: what was read is due after a period",
-            "at = reads.read[ref.id] + period / 2",
-            "at = reads.read[ref.id] + 1.2 * period",
+            "reads.read[ref.id], period / 2",
+            "reads.read[ref.id], 1.2 * period",
         ),
-        ("scrub: what is damaged waits for its turn", "+ SCRUB_AGAIN_SECONDS", "+ period"),
+        ("scrub: what is damaged waits for its turn", ", SCRUB_AGAIN_SECONDS\n", ", period\n"),
         ("scrub: the youngest go first", "in sorted(due)]", "in sorted(due, reverse=True)]"),
         ("scrub: it is too slow", "/ (period / 2), SCRUB_RATE_MIN", "/ (period * 2), 1"),
         (
@@ -84,6 +84,35 @@ CHECKS = [
             "            except ArithmeticError as error:",
         ),
         ("scrub: what is found is not said", '                _log.error("scrub_found", extra=said)\n', ""),
+    ),
+    *mutants(
+        "storage/check/scrub.py",
+        f"{CHECK}test_clock_set_back.py",
+        ("scrub: what a clock wrote that was ahead waits for that", " or ref.id >= ahead:", ":"),
+        (
+            "scrub: what was tried by a clock that was ahead waits for that",
+            "seen + rest if seen <= now else now",
+            "seen + rest",
+        ),
+    ),
+    *mutants(
+        "storage/check/read_run.py",
+        f"{CHECK}test_clock_set_back.py",
+        (
+            "check: what was read at a time yet to come was read by this run",
+            "        reads.forget_later_than(reads.began)",
+            "        None",
+        ),
+    ),
+    *mutants(
+        "storage/check/read_times.py",
+        f"{CHECK}test_clock_set_back.py",
+        (
+            "scrub: what was read at a time yet to come is not due",
+            "        self._reads.forget_later_than(self._env.wall_clock())\n",
+            "",
+        ),
+        ("check: a run that begins in the future goes on", "        if self.began > now:", "        if False:"),
     ),
     *mutants(
         "storage/check/read_times.py",

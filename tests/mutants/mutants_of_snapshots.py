@@ -281,7 +281,16 @@ SNAPSHOTS = [
         "tests/storage/fs/snapshots/test_retention.py",
         ("schedule: the last of each period is kept", "for moment in ordered:", "for moment in reversed(ordered):"),
         ("schedule: the oldest periods are kept", "sorted(first)[-count:]", "sorted(first)[:count]"),
-        ("schedule: what is not kept is taken", "not taken and now in retained(keep, [*moments, now])", "not taken"),
+        (
+            "schedule: what a clock that was ahead took counts already",
+            "        if moment <= now:",
+            "        if True:",
+        ),
+        (
+            "schedule: a second one of a period is taken",
+            "all(PERIODS[shortest](moment) != number for moment in moments)",
+            "now not in moments",
+        ),
     ),
     *mutants(
         "storage/fs/snapshots/scheduling.py",

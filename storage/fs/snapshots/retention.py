@@ -2,7 +2,8 @@
 
 A schedule such as hourly=24,daily=7 keeps the first snapshot of each of the last 24 hours in which one was taken, and
 of each of the last 7 days. Hours, days, weeks (from Monday), months and years are those of UTC. It takes one in each
-of its shortest periods, if it would keep it: a clock that went back makes it take and delete nothing over and over.
+of its shortest periods, and no second one. What was taken at a time that is yet to come, by a clock that was ahead,
+stays until then and counts from then on: it keeps nothing from being taken now, and is no reason to delete anything.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -23,9 +24,15 @@ PERIODS: dict[str, Callable[[float], int]] = {
 """Which hour, day and so on a moment, in seconds since 1970, lies in; the shortest first."""
 
 
-def retained(keep: Keep, moments: Iterable[float]) -> set[float]:
+def retained(keep: Keep, moments: Iterable[float], now: float) -> set[float]:
     """Of snapshots that were taken at these moments, those that the schedule keeps."""
-    ordered, result = sorted(moments), set[float]()
+    ordered: list[float] = []
+    result = set[float]()
+    for moment in sorted(moments):
+        if moment <= now:
+            ordered.append(moment)
+        else:
+            result.add(moment)
     for period, count in keep.items():
         first: dict[int, float] = {}
         for moment in ordered:
@@ -38,8 +45,7 @@ def is_due(keep: Keep, moments: Collection[float], now: float) -> bool:
     """Whether a snapshot is to be taken now, if those of the schedule that are there were taken at `moments`."""
     shortest = next(period for period in PERIODS if period in keep)
     number = PERIODS[shortest](now)
-    taken = any(PERIODS[shortest](moment) == number for moment in moments)
-    return not taken and now in retained(keep, [*moments, now])
+    return all(PERIODS[shortest](moment) != number for moment in moments)
 
 
 def _month(moment: float) -> int:

@@ -52,7 +52,7 @@ class Scheduling:
             await self._take(now)
         old: list[int] = []
         for taken in self._taken().values():
-            still = retained(self._keep, taken.values())
+            still = retained(self._keep, taken.values(), now)
             old += [number for number, moment in taken.items() if moment not in still]
         # In use, or over what cannot be read now: the next look tries again.
         refused = await self._snapshots.delete_several(old)
