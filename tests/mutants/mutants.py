@@ -8,6 +8,7 @@ from tests.mutants.mutant import mutants
 from tests.mutants.mutants_of_attaching import ATTACHING
 from tests.mutants.mutants_of_budget import BUDGET
 from tests.mutants.mutants_of_checks import CHECKS
+from tests.mutants.mutants_of_clearing import CLEARING
 from tests.mutants.mutants_of_clients import CLIENTS
 from tests.mutants.mutants_of_commands import COMMANDS
 from tests.mutants.mutants_of_copies import COPIES
@@ -321,6 +322,7 @@ MUTANTS = [
     *ATTACHING,
     *CHECKS,
     *BUDGET,
+    *CLEARING,
     *CLIENTS,
     *COMMANDS,
     *COPIES,

@@ -114,6 +114,35 @@ ATTACHING = [
         ("keeper: says for ever what it waited for", '        self._lock.say("")\n', ""),
     ),
     *mutants(
+        f"{CLIENT}keeper.py",
+        f"{TESTS}test_keeper_detached.py",
+        (
+            "keeper: what somebody detached while it was open is an error",
+            "        except Conflict:\n            # It was detached.",
+            "        except RolledBack:\n            # It was detached.",
+        ),
+        (
+            "keeper: a server is looked for though the device was detached",
+            "        while self._attached.device.attached:\n            complaint",
+            "        while True:\n            complaint",
+        ),
+        (
+            "keeper: a connection that the kernel refuses stays with the server",
+            "        except StorageError:\n            connection.sock.close()\n            raise\n",
+            "        except StorageError:\n            raise\n",
+        ),
+        (
+            "keeper: it says that it waits though nothing is missing",
+            "                connection.sock.close()\n                self._settle()\n",
+            "                connection.sock.close()\n",
+        ),
+        (
+            "keeper: a loss is not told of a device that was detached meanwhile",
+            "        with contextlib.suppress(StorageError):\n            self._kernel.disconnect",
+            "        if True:\n            self._kernel.disconnect",
+        ),
+    ),
+    *mutants(
         f"{CLIENT}netlink_socket.py",
         f"{TESTS}test_netlink_socket.py {TESTS}test_news.py",
         (

@@ -9,6 +9,7 @@ BUDGET = [
         "storage/request_budget.py",
         "tests/storage/test_request_budget.py",
         ("budget: what a start asks for is a pace", "- WINDOW_HOURS\n    return sum", "\n    return sum"),
+        ("budget: a clock that was ahead stops the count", "if month != self.month:", "if month > self.month:"),
         (
             "budget: a new month forgets nothing",
             "self.spent, self._said = month, 0, BudgetNews.NONE",
@@ -52,6 +53,46 @@ BUDGET = [
         ),
         ("budget: nothing is slowed", "        self._engine.compactor.slowdown = outlook.background_slowdown\n", ""),
         ("budget: without one all stays slow", "        self._engine.compactor.slowdown = 1.0\n", ""),
+        (
+            "budget: a close forgets what came since the last look",
+            "        self._note(self._spending)\n        self._saved_at",
+            "        self._saved_at",
+        ),
+        (
+            "budget: a file that cannot be written ends the writer",
+            "        except (OutOfSpace, AccessDenied) as error:\n"
+            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n\n',
+            "        except OutOfSpace as error:\n"
+            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n\n',
+        ),
+        (
+            "budget: a file that cannot be read ends the writer",
+            "        except (OutOfSpace, AccessDenied) as error:\n"
+            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n            return',
+            "        except OutOfSpace as error:\n"
+            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n            return',
+        ),
+        (
+            "budget: a crash brings its news twice",
+            "            if self._look(self._spending) or self._env",
+            "            self._look(self._spending)\n            if self._env",
+        ),
+        (
+            "budget: one that was taken away comes back no more",
+            "self._task = self.outlook = None",
+            "self.outlook = None",
+        ),
+        ("budget: one that was taken away is counted on", "            self._task.cancel()\n", "            pass\n"),
+        (
+            "budget: what was counted is read once more",
+            "        if self._spending is None:\n            self._spending = await self._load()\n",
+            "        self._spending = await self._load()\n",
+        ),
+        (
+            "budget: it is kept at every look",
+            "        self._saved_at = self._env.monotonic()\n        try:\n",
+            "        try:\n",
+        ),
     ),
     *mutants(
         "storage/lsm/compaction/slowing.py",

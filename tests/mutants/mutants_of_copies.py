@@ -91,6 +91,36 @@ COPIES = [
         ),
     ),
     *mutants(
+        "storage/lsm/manifest/spare_copies.py",
+        "tests/storage/lsm/recovery/test_copies_held_up.py",
+        (
+            "copies: one that hangs keeps garbage for ever",
+            "timeout=HOLD_SECONDS_MAX)\n                self._settle()",
+            "timeout=None)\n                self._settle()",
+        ),
+        (
+            "copies: those that are refused keep garbage",
+            "if self.failing is None and self._settled.is_set():",
+            "if self._settled.is_set():",
+        ),
+        ("copies: one that hangs holds up the end", "asyncio.timeout(FINISH_SECONDS_MAX):", "asyncio.timeout(None):"),
+        (
+            "copies: a store that refuses to be looked at ends the writer",
+            "        except (TimeoutError, StorageError):\n            return  #",
+            "        except TimeoutError:\n            return  #",
+        ),
+        (
+            "copies: a store that does not answer a look ends the writer",
+            "        except (TimeoutError, StorageError):\n            return  #",
+            "        except StorageError:\n            return  #",
+        ),
+        (
+            "copies: that of an older manifest takes the place of the newest one's",
+            "if not number or manifests.number != number:",
+            "if not number:",
+        ),
+    ),
+    *mutants(
         "storage/lsm/engine.py",
         "tests/storage/lsm/recovery/test_spare_manifest.py",
         ("copies: the last manifest has none", "                await self.copies.finish()\n", ""),

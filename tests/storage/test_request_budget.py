@@ -102,6 +102,15 @@ def test_whatever_the_clock_does_the_count_goes_on(steps: list[tuple[int, float]
     assert spending.outlook(10**6, now).month_requests >= 5
 
 
+def test_a_clock_that_was_ahead_costs_a_count_and_stops_none() -> None:
+    spending, now = spent_by([(100, HOUR_SECONDS)])
+    spending.note(70, DECEMBER + 400 * DAY)
+    spending.note(5, now)
+    assert spending.outlook(1000, now).month_requests == 5
+    spending.note(3, DECEMBER)
+    assert spending.outlook(1000, DECEMBER).month_requests == 3
+
+
 def test_a_new_month_begins_at_nothing_and_at_the_pace_of_the_last_one() -> None:
     spending, _ = spent_by([(600, HOUR_SECONDS)] * 12, DECEMBER - 12 * HOUR_SECONDS - 1)
     assert spending.untold(spending.outlook(1000, DECEMBER - 1)) is BudgetNews.USED_UP

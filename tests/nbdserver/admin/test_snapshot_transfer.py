@@ -7,7 +7,7 @@ import pytest
 
 from nbdserver.admin.snapshot_stream import StreamEncoder
 from nbdserver.admin.snapshot_transfer import READ_BYTES, receive, send
-from storage import Store, StoreOptions, open_store
+from storage import ExtentState, Store, StoreOptions, open_store
 from storage.crypto.keys import Cost
 from storage.env import RealEnv
 from storage.errors import Conflict, Corrupt
@@ -69,6 +69,8 @@ async def test_what_is_sent_is_what_arrives(store: Store, other: Store) -> None:
     for name in ("one", "two"):
         assert await contents(other, f"copy@{name}") == await contents(store, f"disk@{name}")
     assert await contents(other, "copy") == await contents(store, "disk")
+    zeroed = other.device("copy").extents(MIB // 2, MIB // 4)
+    assert {state for _, state in zeroed} == {ExtentState.HOLE}, "they take no room"
     sent, arrived = await store.snapshots.list("disk"), await other.snapshots.list("copy")
     assert [(each.identity, each.created, each.size) for each in sent] == [
         (each.identity, each.created, each.size) for each in arrived

@@ -113,6 +113,13 @@ async def test_a_device_that_shrinks_ends_its_dump(store: Store) -> None:
         await anext(pieces)
 
 
+async def test_a_device_that_shrinks_behind_its_last_data_ends_its_dump(store: Store) -> None:
+    await store.create_device("a", 64 << 30)
+    device = store.device("a")
+    with pytest.raises(Conflict, match="made smaller"):
+        await asyncio.gather(anext(dump(device, device.size)), store.resize_device("a", 1 << 30, shrink=True))
+
+
 async def test_holes_are_not_dumped(store: Store) -> None:
     await store.create_device("big", 1 << 40)
     device = store.device("big")

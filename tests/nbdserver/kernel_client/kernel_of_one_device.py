@@ -11,6 +11,7 @@ from pathlib import Path
 from nbdserver.kernel_client import nbd_family, netlink
 from nbdserver.kernel_client.kernel_device import KernelDevice
 from nbdserver.kernel_client.nbd_family import Timeouts
+from storage.errors import Conflict, Invalid
 
 
 class Kernel:
@@ -22,6 +23,8 @@ class Kernel:
         self.asked: list[tuple[int, int]] = []
         """Sizes, and how many sockets came with each."""
         self.takes = True
+        self.detached = False
+        """By somebody else, while it is open: sysfs shows it as it was, and nothing can be asked of it any more."""
         self._pid = sys / "nbd0" / "pid"
         self._pid.parent.mkdir(parents=True)
         self._pid.write_text("1\n")
@@ -33,12 +36,16 @@ class Kernel:
 
     def reconfigure(self, index: int, size: int, sockets: Sequence[int], waits: Timeouts, backend: str) -> None:
         self.asked.append((size, len(sockets)))
+        if self.detached:
+            raise Conflict(f"/dev/nbd{index} is not attached to {backend} any more")
         for descriptor in sockets if self.takes else ():
             sock = socket.socket(fileno=socket.dup(descriptor))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", waits.request, 0))
             self.taken.append(sock)
 
     def disconnect(self, index: int) -> None:
+        if self.detached:
+            raise Invalid(f"the kernel refuses /dev/nbd{index}")
         self._pid.unlink(missing_ok=True)
 
     def tell_of_a_dead_link(self) -> None:

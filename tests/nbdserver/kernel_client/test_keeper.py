@@ -1,141 +1,18 @@
 """What a keeper does when connections end: with a real server, and a stand-in for the kernel."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from nbdserver.attachments import HERE, Attachment, Attachments
-from nbdserver.exports import Exports
-from nbdserver.kernel_client import keeper as keeping
-from nbdserver.kernel_client.dialing import ExportConnection, OfferedExport, dial
 from nbdserver.kernel_client.export_address import ExportAddress
-from nbdserver.kernel_client.keeper import Attached, Keeper
-from nbdserver.kernel_client.keeper_lock import KeeperLock
 from nbdserver.kernel_client.lineage import Lineage, ask, recall, remember
-from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.protocol import wire
-from nbdserver.server.listener import Listener
 from storage.errors import RolledBack
+from tests.nbdserver.kernel_client.kept_device import OTHER, Place, ended, kept
 from tests.nbdserver.kernel_client.kernel_of_one_device import Kernel
-from tests.support.memory_device import MemoryDevice
 from tests.support.waiting import until
-
-WAIT_SECONDS = 20.0
-OTHER = b"of another disk "
-
-
-class Incarnation:
-    """What a server says of its store."""
-
-    def __init__(self, *lineage: str) -> None:
-        self.lineage = lineage
-
-    @property
-    def id(self) -> str:
-        return self.lineage[-1] if self.lineage else ""
-
-    def is_unbroken_since(self, incarnation: str) -> bool:
-        return incarnation in self.lineage
-
-
-class Place:
-    """A socket on which servers of one disk come and go."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = ExportAddress("disk", unix=path)
-        self._path = path
-        self.device = MemoryDevice(1 << 20)
-        self._server: Listener | None = None
-
-    async def serve(self, *lineage: str, refused: bool = False, disk: str = "1.0", before: Sequence[str] = ()) -> None:
-        """A new server, of a store with that lineage, takes the place of the one before. The name means that disk, and
-        at the first look-ups those `before`, whose data is other than zeros."""
-        await self.stop()
-        self.device.identity = disk
-        others = iter(before)
-
-        def look_up(name: str) -> MemoryDevice:
-            identity = next(others, disk)
-            if identity == disk:
-                return self.device
-            other = MemoryDevice(1 << 20)
-            other.identity = identity
-            other.write(0, OTHER)
-            return other
-
-        attachments = Attachments(None, refused=[Attachment("disk", HERE)] if refused else [])
-        exports = Exports(
-            look_up,
-            lambda: ["disk"],
-            incarnation=lambda: Incarnation(*lineage),
-            attachments=attachments,
-        )
-        self._server = Listener(exports)
-        await self._server.listen_unix(self._path)
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop(0)
-            self._server = None
-
-
-@pytest.fixture
-async def place(work: Path) -> AsyncIterator[Place]:
-    made = Place(work / "s")
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-def kernel(work: Path) -> Iterator[Kernel]:
-    made = Kernel(work / "sys")
-    yield made
-    made.close()
-
-
-@pytest.fixture(autouse=True)
-def notes(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where it is noted in which incarnation the device is attached."""
-    monkeypatch.setattr(keeping, "remember", lambda address, incarnation: remember(address, incarnation, work))
-    return work
-
-
-async def dialed(address: ExportAddress) -> OfferedExport:
-    """What is offered there."""
-    connection = await dial(address)
-    connection.sock.close()
-    return connection.export
-
-
-@contextlib.asynccontextmanager
-async def kept(
-    place: Place, kernel: Kernel, work: Path, incarnation: str | None, *, adopted: bool = False
-) -> AsyncIterator[asyncio.Task[None]]:
-    """A device with two connections, attached in an incarnation, and its keeper at work; `adopted`: another process
-    attached it.
-    """
-    live: list[ExportConnection] = [] if adopted else [await dial(place.address) for _ in range(2)]
-    export = OfferedExport(1 << 20, (await dialed(place.address)).flags)
-    attached = Attached(kernel.device, place.address, export, 2, Timeouts(1, 1), incarnation)
-    lock = KeeperLock(0, work / "locks")
-    keeper = Keeper(kernel, attached, live, lock)  # type: ignore[arg-type]
-    task = asyncio.ensure_future(keeper.keep())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        keeper.close()
-        lock.close()
-
-
-async def ended(task: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        await task
 
 
 async def test_each_dead_connection_gets_another(place: Place, kernel: Kernel, work: Path) -> None:

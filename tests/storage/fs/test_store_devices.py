@@ -65,8 +65,7 @@ async def test_a_disk_grows_though_who_asked_for_it_has_gone(place: Place, known
     """Its new size is in the log; clients see it from the moment it is durable, and not before."""
     store = await place.open(create=True)
     await store.create_device("a", MIB)
-    if known:
-        assert store.device("a").size == MIB
+    device = store.device("a") if known else None
     growing = asyncio.ensure_future(store.resize_device("a", 2 * MIB))
     await asyncio.sleep(0)
     assert store.device("a").size == MIB
@@ -75,8 +74,40 @@ async def test_a_disk_grows_though_who_asked_for_it_has_gone(place: Place, known
         await growing
     await store.flush()
     await until(lambda: store.device("a").size == 2 * MIB)
+    assert device in (None, store.device("a")), "who had it before sees it too"
     await store.resize_device("a", MIB, shrink=True)
     assert store.device("a").size == MIB
+    await store.close()
+
+
+async def test_a_disk_that_is_cut_off_ends_there_at_once(place: Place) -> None:
+    """What a client writes behind its new end from then on would be in the log behind the record that cuts it off."""
+    store = await place.open(create=True)
+    await store.create_device("a", 4 * MIB)
+    device = store.device("a")
+    shrinking = asyncio.ensure_future(store.resize_device("a", MIB, shrink=True))
+    await asyncio.sleep(0)
+    assert device.size == MIB
+    assert not shrinking.done()
+    await shrinking
+    await store.close()
+
+
+async def test_of_two_sizes_one_behind_the_other_each_is_seen_when_it_is_durable(place: Place) -> None:
+    """Or what is written behind the end of the first one, and flushed, is gone after a crash."""
+    store = await place.open(create=True)
+    await store.create_device("a", MIB)
+    device = store.device("a")
+    queue = engine_of(store).compactor.context.layers.tree_queue
+    for turn in range(1, 13):
+        first = asyncio.ensure_future(store.resize_device("a", 2 * turn * MIB))
+        for _ in range(turn):
+            await asyncio.sleep(0)  # the first one is on its way to the log when the other comes
+        second = asyncio.ensure_future(store.resize_device("a", (2 * turn + 1) * MIB))
+        while not (first.done() and second.done()):
+            assert device.size <= 2 * turn * MIB or queue.is_durable
+            await asyncio.sleep(0)
+        assert device.size == (2 * turn + 1) * MIB
     await store.close()
 
 
@@ -145,6 +176,26 @@ async def test_a_deleted_device_takes_no_write_and_is_forgotten(place: Place) ->
     await store.close()
 
 
+async def test_a_device_whose_deletion_is_refused_is_what_it_was(place: Place) -> None:
+    """Also to who has it already."""
+    store = await place.open(create=True)
+    await store.create_device("a", MIB)
+    device = store.device("a")
+    await store.snapshots.create(["a"], "one")
+    with pytest.raises(Conflict, match="1 snapshots"):
+        await store.delete_device("a")
+    assert store.device("a") is device
+    device.write(0, DATA)
+    await store.close()
+    reader = await place.reader()
+    device = reader.device("a")
+    with pytest.raises(AccessDenied):
+        await reader.delete_device("a")
+    assert reader.device("a") is device
+    assert await contents(device, 0, len(DATA)) == DATA
+    await reader.close()
+
+
 async def test_a_renamed_device_keeps_its_data_and_its_clients_view(place: Place) -> None:
     store = await place.open(create=True)
     await store.create_device("a", MIB)
@@ -175,6 +226,7 @@ async def test_an_attached_device_is_not_deleted_renamed_or_made_smaller(place: 
     ):
         with pytest.raises(Conflict, match=r"'a' is attached by client 1 \(one\) and 1 more"):
             await change
+    await store.resize_device("a", 4 * MIB)
     await store.resize_device("a", 8 * MIB)
     assert store.device("a").size == 8 * MIB
     store.open_devices.clients_of = lambda name: []

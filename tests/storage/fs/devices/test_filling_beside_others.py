@@ -171,6 +171,8 @@ async def test_a_candidate_that_goes_while_another_one_is_compared_is_passed_ove
     async def first_delete(self: History, snapshot: LayerRow) -> bool:
         if snapshot.name == "one":
             await store.snapshots.delete("a", "two")
+        with pytest.raises(Conflict, match="in use by a test"):
+            await store.snapshots.delete("a", snapshot.name)
         return await equals(self, snapshot)
 
     monkeypatch.setattr(History, "equals", first_delete)

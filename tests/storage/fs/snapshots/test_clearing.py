@@ -1,17 +1,19 @@
 """Snapshots that expire: which, when, by whose clock, and what keeps them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.crypto.keyslots import Cost
-from storage.errors import Conflict
+from storage.errors import Conflict, StorageError, Unreadable
+from storage.fs.devices.filling import IncomingSnapshot
 from storage.fs.metadata.inodes import LayerRow, SnapshotOrigin
 from storage.fs.metadata.snapshot_plans import expired
 from storage.fs.opening import open_store
+from storage.fs.snapshots.clearing import AGAIN_SECONDS
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
 from tests.simulation.virtual import in_virtual_time
@@ -158,5 +160,82 @@ def test_what_something_under_way_needs_is_kept() -> None:
                 await store.snapshots.delete("a", "hour")
         await asyncio.sleep(600)
         assert names(store) == []
+
+    live(work)
+
+
+def test_what_a_clone_left_goes_as_soon_as_nobody_has_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing tells of that, and nothing else is to go: it is tried again, and is said once."""
+
+    async def work(store: Store, env: Clock) -> None:
+        users = ["a@left"]
+        store.open_devices.clients_of = lambda name: ["a client"] if name in users else []
+        await store.snapshots.create(["a"], "left", origin=SnapshotOrigin.CLONE)
+        await asyncio.sleep(10 * AGAIN_SECONDS)
+        assert names(store) == ["left"]
+        assert caplog.messages.count("snapshot_not_deleted") == 1
+        users.clear()
+        await asyncio.sleep(1.1 * AGAIN_SECONDS)
+        assert names(store) == []
+
+    live(work)
+
+
+async def cut_short(store: Store) -> None:
+    """A snapshot that was to arrive, and did not."""
+    (base,) = [each for each in await store.snapshots.list("a") if each.name == "base"]
+    arrival = IncomingSnapshot("two", b"2" * 16, MIB, 0)
+    with pytest.raises(ValueError, match="no more"):
+        async with store.filling.onto("a", bytes.fromhex(base.identity), "an import", arrival):
+            raise ValueError("no more")
+    assert store.device("a").exclusive_user is not None
+
+
+@pytest.mark.parametrize("error", [Conflict("not now"), Unreadable("not now")])
+def test_what_cannot_be_undone_is_tried_again(monkeypatch: pytest.MonkeyPatch, error: StorageError) -> None:
+    """Though nothing else is to go, and nothing tells of it."""
+
+    async def refuse(number: int) -> None:
+        raise error
+
+    async def work(store: Store, env: Clock) -> None:
+        await store.snapshots.create(["a"], "base")
+        with monkeypatch.context() as patched:
+            patched.setattr(store.filling, "undo", refuse)
+            await cut_short(store)
+            await asyncio.sleep(10 * AGAIN_SECONDS)
+            assert not store.failed.done()
+        await asyncio.sleep(1.1 * AGAIN_SECONDS)
+        assert store.device("a").exclusive_user is None
+
+    live(work)
+
+
+def test_what_comes_while_others_go_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of in the midst of a round, which has looked for such things already."""
+
+    async def refuse(number: int) -> None:
+        raise Unreadable("not now")
+
+    async def work(store: Store, env: Clock) -> None:
+        delete, deleting, rest = store.snapshots.delete_several, asyncio.Event(), asyncio.Event()
+
+        async def slowly(numbers: Sequence[int]) -> dict[int, StorageError]:
+            if numbers:
+                deleting.set()
+                await rest.wait()
+            return await delete(numbers)
+
+        await store.snapshots.create(["a"], "base")
+        monkeypatch.setattr(store.snapshots, "delete_several", slowly)
+        await store.snapshots.create(["a"], "second", lasts=1.0)
+        await deleting.wait()
+        with monkeypatch.context() as patched:
+            patched.setattr(store.filling, "undo", refuse)
+            await cut_short(store)
+        rest.set()
+        await asyncio.sleep(5 * AGAIN_SECONDS)
+        assert names(store) == ["base"]
+        assert store.device("a").exclusive_user is None
 
     live(work)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import Unreadable
+from storage.errors import AlreadyExists, Conflict, Unreadable
 from storage.format.frame import BLOCK_BYTES
 from storage.fs.store import Store
-from tests.storage.fs.places import MIB, Place, contents, kill
+from tests.storage.fs.places import MIB, Place, contents, kill, nothing
 from tests.support.inside import engine_of, tree_of
 from tests.support.waiting import until
 
@@ -47,6 +47,50 @@ async def test_one_that_is_cancelled(store: Store, passes: int) -> None:
     assert set(store.names()) <= {"a", "b"}
     for name in store.names():
         assert await contents(store.device(name), 0, BLOCK_BYTES) == BASE
+    await store.close()
+
+
+async def test_one_that_is_cancelled_behind_another(store: Store) -> None:
+    """While it waits for its turn, when nothing of it is there yet: nor is there later."""
+    for passes in range(0, 60, 4):
+        first = asyncio.ensure_future(store.snapshots.clone("a", "", f"b{passes}"))
+        second = asyncio.ensure_future(store.snapshots.clone("a", "", f"c{passes}"))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait({first, second})
+        await engine_of(store).flush_memtable()
+        await nothing_left(store)
+    await store.close()
+
+
+async def test_one_that_is_refused_makes_nothing(store: Store) -> None:
+    """Neither where its name is taken, nor of what holds half of one content and half of another."""
+    next_layers = tree_of(store).namespace.next_layers
+    before = next_layers(1)
+    with pytest.raises(AlreadyExists):
+        await store.snapshots.clone("a", "", "a")
+    assert next_layers(1) == before
+    async with store.filling.over("a", "an import", nothing) as device:
+        device.write(0, b"half")
+        before = next_layers(1)
+        with pytest.raises(Conflict, match="in use by an import: wait for its end to clone it"):
+            await store.snapshots.clone("a", "", "b")
+        assert next_layers(1) == before
+    assert store.names() == ("a",)
+    await store.close()
+
+
+async def test_one_whose_snapshot_somebody_has_meanwhile_is_made(store: Store) -> None:
+    """What it was made from goes later."""
+    users = ["a@clone-under-way"]
+    store.open_devices.clients_of = lambda name: ["a client"] if name in users else []
+    await store.snapshots.clone("a", "", "b")
+    assert snapshots(store) == ["clone-under-way"]
+    assert await contents(store.device("b"), 0, BLOCK_BYTES) == BASE
+    users.clear()
+    store.snapshots.on_change()
+    await nothing_left(store)
     await store.close()
 
 

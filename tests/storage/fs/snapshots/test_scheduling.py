@@ -1,6 +1,7 @@
 """A server's own snapshots, in virtual time: of all devices at one moment, deleted in turn, nobody else's touched."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
@@ -89,7 +90,7 @@ def test_what_is_in_use_stays_until_it_is_not() -> None:
     live({"hourly": 2}, work)
 
 
-def test_a_device_that_somebody_has_is_left_out() -> None:
+def test_a_device_that_somebody_has_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     async def work(store: Store, env: Clock) -> None:
         await asyncio.sleep(100)
         before = [len(await own(store, name)) for name in ("a", "b")]
@@ -97,8 +98,41 @@ def test_a_device_that_somebody_has_is_left_out() -> None:
             await asyncio.sleep(3 * HOUR)
             after = [len(await own(store, name)) for name in ("a", "b")]
             assert after == [before[0], before[1] + 3]
+        assert caplog.messages.count("scheduled_snapshot_taken") == 1 + 3, "of the others once in each hour"
 
-    live({"hourly": 9}, work)
+    with caplog.at_level(logging.INFO, "nbdserver"):
+        live({"hourly": 9}, work)
+
+
+def test_a_device_that_somebody_has_for_long_keeps_those_it_has() -> None:
+    """However many were taken of others meanwhile: the newest of its own are what there is of it."""
+
+    async def work(store: Store, env: Clock) -> None:
+        await asyncio.sleep(2 * HOUR)
+        before = await own(store)
+        assert len(before) == 2
+        async with store.filling.over("a", "an import", nothing):
+            await asyncio.sleep(5 * HOUR)
+        assert await own(store) == before
+        assert not set(await own(store, "b")) & set(before)
+
+    live({"hourly": 2}, work)
+
+
+def test_what_cannot_be_taken_of_all_is_taken_of_each(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody has that name already, on one of them; and a schedule is no reason to serve no more."""
+
+    async def work(store: Store, env: Clock) -> None:
+        for second in range(5):
+            await store.snapshots.create(["a"], f"auto-20231114T23000{second}Z")
+        await asyncio.sleep(HOUR)
+        assert [vars(each)["device"] for each in caplog.records if "not_taken" in each.message] == ["a"]
+        assert [len(await own(store, name)) for name in "ab"] == [1, 1], "of the first hour, and of this one"
+        await asyncio.sleep(2 * HOUR)
+        assert [len(await own(store, name)) for name in "ab"] == [3, 3], "both are its own, and go in turn"
+        assert len(store.device("a").history.snapshots()) == 5 + 3
+
+    live({"hourly": 3}, work)
 
 
 def test_a_clock_that_jumps_back_and_forth() -> None:
@@ -127,3 +161,17 @@ def test_without_a_schedule_nothing_is_taken() -> None:
         assert await own(store) == []
 
     live({}, work)
+
+
+def test_without_a_device_nothing_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(store: Store, env: Clock) -> None:
+        for one in await store.snapshots.list():
+            await store.snapshots.delete(one.device, one.name)
+        for name in "ab":
+            await store.delete_device(name)
+        caplog.clear()
+        await asyncio.sleep(3 * HOUR)
+        assert "scheduled_snapshot_taken" not in caplog.messages
+
+    with caplog.at_level(logging.INFO, "nbdserver"):
+        live({"hourly": 2}, work)

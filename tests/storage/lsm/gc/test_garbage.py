@@ -85,6 +85,60 @@ def test_an_object_that_stays_keeps_no_other_and_is_asked_for_seldom() -> None:
     in_virtual_time(work())
 
 
+def test_what_several_want_to_stay_stays_until_the_last_lets_it_go() -> None:
+    """Also when somebody asks for all to be deleted now."""
+    store = Keeper(NAMES[:10])
+
+    async def work() -> None:
+        garbage = Garbage(store, InlineEnv())
+        collecting = asyncio.ensure_future(garbage.collect())
+        with garbage.held():
+            with garbage.held():
+                garbage.add(NAMES[:10])
+                await garbage.delete_now()
+            await asyncio.sleep(600)
+            await garbage.delete_now()
+            assert not store.asked
+        await asyncio.sleep(1)
+        assert not contents(store)
+        collecting.cancel()
+
+    in_virtual_time(work())
+
+
+class SlowKeeper(Keeper):
+    """One that takes its time, and notes how many requests it has at a time."""
+
+    now = most = 0
+
+    async def delete(self, names: Sequence[str]) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(5)
+        self.now -= 1
+        await super().delete(names)
+
+
+def test_one_request_is_under_way_at_a_time_whoever_asks() -> None:
+    store = SlowKeeper(NAMES)
+    store.kept = {NAMES[3]}
+
+    async def work() -> None:
+        garbage = Garbage(store, InlineEnv())
+        garbage.add(NAMES)
+        collecting = asyncio.ensure_future(garbage.collect())
+        await asyncio.gather(garbage.delete_now(), garbage.delete_now())
+        await asyncio.sleep(3600)
+        assert not collecting.done()
+        assert garbage.deleted == len(NAMES) - 1
+        await garbage.finish()
+        assert len(garbage) == 1
+        collecting.cancel()
+
+    in_virtual_time(work())
+    assert store.most == 1
+
+
 def test_what_is_remembered_is_bounded() -> None:
     garbage = Garbage(Keeper(), InlineEnv(), names_max=100)
     for name in NAMES:

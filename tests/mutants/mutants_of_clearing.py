@@ -1,0 +1,185 @@
+"""Mistakes in what takes and deletes by itself: clearing, schedules, garbage, the sweep; and in sizes and transfers."""
+
+from tests.mutants.mutant import mutants
+
+TESTS = "tests/storage/fs/snapshots/"
+
+CLEARING = [
+    *mutants(
+        "storage/fs/snapshots/clearing.py",
+        f"{TESTS}test_clearing.py::test_what_a_clone_left_goes_as_soon_as_nobody_has_it "
+        f"{TESTS}test_clearing.py::test_what_cannot_be_undone_is_tried_again "
+        f"{TESTS}test_clearing.py::test_what_comes_while_others_go_is_not_missed",
+        (
+            "clearing: what comes in the midst of a round is missed",
+            "            self._changed.clear()\n            pause = await self.round()\n",
+            "            pause = await self.round()\n            self._changed.clear()\n",
+        ),
+        (
+            "clearing: what somebody had stays though he let it go",
+            "if not times and not self._left and not cut_short:",
+            "if not times and not cut_short:",
+        ),
+        (
+            "clearing: what could not be undone at once never is",
+            "if not times and not self._left and not cut_short:",
+            "if not times and not self._left:",
+        ),
+        (
+            "clearing: what cannot be deleted is said at each try",
+            "case error if number not in self._left:",
+            "case error:",
+        ),
+        ("clearing: what could not be deleted is forgotten", "                    self._left.add(number)\n", ""),
+        (
+            "clearing: a refusal to undo ends the writer",
+            "except (Conflict, Unreadable) as error:",
+            "except Unreadable as error:",
+        ),
+    ),
+    *mutants(
+        "storage/fs/snapshots/scheduling.py",
+        f"{TESTS}test_scheduling.py::test_a_device_that_somebody_has_for_long_keeps_those_it_has "
+        f"{TESTS}test_scheduling.py::test_what_cannot_be_taken_of_all_is_taken_of_each",
+        (
+            "schedule: what it took of others counts for each device",
+            "retained(self._keep, taken.values())",
+            "retained(self._keep, {*moments, *taken.values()})",
+        ),
+        (
+            "schedule: one device of which none can be taken keeps all from one",
+            "            for device in devices:\n                await self._take_of(device, name)\n",
+            "            return\n",
+        ),
+        (
+            "schedule: a name that somebody has ends the writer",
+            "        except REFUSALS_OF_ONE as error:\n",
+            "        except Conflict as error:\n",
+        ),
+        (
+            "schedule: what was taken of each goes never",
+            "await self._snapshots.create([device], name, origin=SnapshotOrigin.SCHEDULE)",
+            "await self._snapshots.create([device], name)",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/gc/garbage.py",
+        "tests/storage/lsm/gc/test_garbage.py",
+        (
+            "garbage: of several who want it to stay the first decides",
+            "            if not self._holds:\n                self._free.set()",
+            "            self._free.set()",
+        ),
+        (
+            "garbage: who asks for its deletion does not ask who wants it to stay",
+            "while self._names and not self._holds and await",
+            "while self._names and await",
+        ),
+        (
+            "garbage: two delete it at a time",
+            "        async with self._deleting:\n            return",
+            "        if True:\n            return",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/gc/sweep.py",
+        "tests/storage/lsm/gc/test_garbage_of_an_engine.py",
+        (
+            "sweep: copies that land late stay",
+            "        self._garbage.add(await self.dead_copies())\n",
+            "",
+        ),
+        ("sweep: a writer sweeps once", "            await asyncio.sleep(seconds)\n", "            return\n"),
+        (
+            "sweep: what is back is said to be lost",
+            "        self.lost = sorted(lost)[",
+            "        self.lost = self.lost or sorted(lost)[",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/wiring.py",
+        "tests/storage/lsm/gc/test_garbage_of_an_engine.py",
+        (
+            "sweep: fences are leftovers",
+            "(manifests.manifest.replay, position.fences),",
+            "(manifests.manifest.replay, position.fences[-1:]),",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/manifest/manifest_store.py",
+        "tests/storage/lsm/gc/test_garbage_of_an_engine.py",
+        (
+            "manifests: one less stays",
+            "n <= self.number - self._manifests_kept and",
+            "n <= self.number - self._manifests_kept + 1 and",
+        ),
+    ),
+    *mutants(
+        "storage/fs/store.py",
+        "tests/storage/fs/test_store_devices.py",
+        (
+            "delete: a device whose deletion is refused takes no more writes",
+            "        record = plan_delete_device(self._tree.namespace, name, self._env.wall_clock())\n"
+            "        self.open_devices.retire(inode)\n",
+            "        self.open_devices.retire(inode)\n"
+            "        record = plan_delete_device(self._tree.namespace, name, self._env.wall_clock())\n",
+        ),
+        (
+            "resize: clients see the next size before it is durable",
+            "            device.size = min(size, now)\n",
+            "            device.size = now\n",
+        ),
+        (
+            "resize: a disk that is cut off takes writes behind its end for a while",
+            "        device.size = min(device.size, size)\n",
+            "",
+        ),
+        (
+            "resize: clients do not see it if who asked for it has gone",
+            "        await asyncio.shield(task)\n",
+            "        await task\n",
+        ),
+        (
+            "resize: the size that it has makes it smaller",
+            "if size >= namespace.size(inode):",
+            "if size > namespace.size(inode):",
+        ),
+    ),
+    *mutants(
+        "nbdserver/admin/transfer.py",
+        "tests/nbdserver/admin/test_transfer.py",
+        (
+            "export: a disk that is cut off behind its last data is as large as it was",
+            "            _refuse_smaller(device, size)\n    _refuse_smaller(device, size)\n",
+            "            _refuse_smaller(device, size)\n",
+        ),
+    ),
+    *mutants(
+        "nbdserver/admin/transfer.py",
+        "tests/nbdserver/admin/test_transfer_pace.py",
+        (
+            "export: as many reads as there are data",
+            "if len(under_way) == READS_AT_ONCE:",
+            "if len(under_way) == READS_AT_ONCE**2:",
+        ),
+        (
+            "import: it is as fast as its source",
+            "        await asyncio.sleep(self._limiter.delay(len(data)))\n",
+            "        self._limiter.delay(len(data))\n",
+        ),
+        (
+            "import: zeros cost nothing",
+            "        await asyncio.sleep(self._limiter.delay(ZERO_COSTS_BYTES))\n",
+            "        self._limiter.delay(ZERO_COSTS_BYTES)\n",
+        ),
+    ),
+    *mutants(
+        "nbdserver/admin/transfer.py",
+        "tests/nbdserver/admin/test_snapshot_transfer.py",
+        (
+            "import: holes take room",
+            "        self._device.zero(offset, length, allocated=False)\n",
+            "        self._device.zero(offset, length, allocated=True)\n",
+        ),
+    ),
+]

@@ -1,0 +1,112 @@
+"""Copies of the newest manifest where the store takes long, refuses them, or does not answer: what waits for one waits
+for a while only, nobody ends for it, and it is never the copy of an older manifest that is left.
+"""
+
+import asyncio
+
+import pytest
+
+from storage.errors import AccessDenied, StorageError, Unavailable
+from storage.format.names import SPARES, WALS, manifest_name, spare_manifest_name
+from storage.lsm.engine import Engine
+from storage.lsm.manifest.spare_copies import (
+    COPY_PAUSE_SECONDS_MAX,
+    FINISH_SECONDS_MAX,
+    HOLD_SECONDS_MAX,
+    VERIFY_SECONDS,
+)
+from tests.simulation.virtual import virtually
+from tests.storage.lsm.recovery.test_verified_copies import DATA, QUIET, both, written
+from tests.storage.lsm.worlds import World
+
+
+async def deletes(world: World, engine: Engine, *, within: float) -> bool:
+    """Whether what the next manifest gives up is gone so soon."""
+    engine.layers[1].write(0, DATA)
+    await engine.durable(engine.layers[1].queue, engine.layers[1].queue.last_sequence)
+    before = world.store.count("delete", WALS)
+    await engine.flush_memtable()
+    await asyncio.sleep(within)
+    return world.store.count("delete", WALS) > before
+
+
+@virtually
+async def test_a_copy_that_hangs_keeps_what_was_given_up_for_a_while_only() -> None:
+    world = World(options=QUIET)
+    engine = await written(world)
+    held = world.store.hold("create", SPARES)
+    assert not await deletes(world, engine, within=HOLD_SECONDS_MAX / 2)
+    before = world.store.count("delete", WALS)
+    await asyncio.sleep(HOLD_SECONDS_MAX)
+    assert world.store.count("delete", WALS) > before
+    held.release()
+    await engine.copies.settled()
+    await world.crash(engine)
+
+
+@virtually
+async def test_copies_that_are_refused_keep_nothing() -> None:
+    """Nor for as long as it takes until the next one is tried."""
+    world = World(options=QUIET)
+    engine = await written(world)
+    world.store.deny("create", SPARES, AccessDenied("no"))
+    await engine.flush_memtable(always=True)
+    await asyncio.sleep(10 * COPY_PAUSE_SECONDS_MAX)
+    for _ in range(3):
+        assert await deletes(world, engine, within=2.0)
+    await world.crash(engine)
+
+
+@virtually
+async def test_a_copy_that_hangs_holds_up_no_end() -> None:
+    world = World(options=QUIET)
+    engine = await written(world)
+    world.store.hold("create", SPARES)
+    engine.layers[1].write(0, DATA)
+    began = asyncio.get_running_loop().time()
+    await engine.close()
+    assert FINISH_SECONDS_MAX <= asyncio.get_running_loop().time() - began < 3 * FINISH_SECONDS_MAX
+    engine, _ = await world.reopen(engine)
+    await world.crash(engine)
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), AccessDenied("no"), None])
+@virtually
+async def test_a_store_that_is_not_well_when_it_is_looked_at_is_looked_at_again(error: StorageError | None) -> None:
+    """It refuses, or does not answer: that is no damage, and ends nobody."""
+    world = World(options=QUIET)
+    engine = await written(world)
+    name, copy = both(engine)
+    held = None
+    if error is None:
+        held = world.store.hold("get", SPARES)
+    else:
+        world.store.deny("get", SPARES, error)
+    await asyncio.sleep(VERIFY_SECONDS * 2.5)
+    assert not engine.failed.done()
+    assert both(engine) == (name, copy)
+    world.store.denials.clear()
+    if held is not None:
+        held.release()
+    del world.store.objects[copy]
+    await asyncio.sleep(VERIFY_SECONDS * 1.1)
+    assert world.store.objects[copy] == world.store.objects[name]
+    await world.crash(engine)
+
+
+@virtually
+async def test_what_comes_while_an_older_one_is_looked_at_is_copied() -> None:
+    """The copy of the older one is found to be missing, and is not put into the place of that of the newer one."""
+    world = World(options=QUIET)
+    engine = await written(world)
+    number = engine.manifests.number
+    del world.store.objects[spare_manifest_name(number)]
+    held = world.store.hold("get", manifest_name(number))
+    await asyncio.sleep(VERIFY_SECONDS - 5)
+    await held.someone_waits()
+    await engine.flush_memtable(always=True)
+    held.release()
+    await asyncio.sleep(60)
+    assert engine.manifests.number == number + 1
+    assert world.store.names(SPARES) == [spare_manifest_name(number + 1)]
+    await world.crash(engine)
