@@ -43,8 +43,8 @@ CLEARING = [
         f"{TESTS}test_scheduling.py::test_what_cannot_be_taken_of_all_is_taken_of_each",
         (
             "schedule: what it took of others counts for each device",
-            "retained(self._keep, taken.values())",
-            "retained(self._keep, {*moments, *taken.values()})",
+            "retained(self._keep, taken.values(), now)",
+            "retained(self._keep, {*moments, *taken.values()}, now)",
         ),
         (
             "schedule: one device of which none can be taken keeps all from one",
