@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import logging.handlers
 import os
 import socket
 import stat
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from nbdserver.printable import printable, printable_lines
 from nbdserver.service.log_flood import FloodFilter
+from nbdserver.service.log_outlets import StandardError, SystemLog
 from storage.errors import AccessDenied, Invalid, StorageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LogFile(logging.StreamHandler[TextIO]):
 
 def standard_error(level: int) -> logging.Handler:
     """Lines on standard error, from `level` on."""
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = StandardError()
     handler.setLevel(level)
     return handler
 
@@ -63,9 +63,7 @@ def system_log() -> logging.Handler | None:
     """The system's log; None where nothing listens on /dev/log."""
     if not any(_is_listened_on(SYSLOG, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)):
         return None  # the handler itself would wait for somebody in silence
-    handler = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
-    handler.ident = "nbdserver: "
-    return handler
+    return SystemLog(str(SYSLOG))
 
 
 def reopen_files() -> None:
@@ -96,6 +94,9 @@ def set_up(form: Format, level: int, handlers: Sequence[logging.Handler]) -> Non
     # A log that cannot be written has nowhere to say so, and must not print tracebacks into what is left.
     logging.raiseExceptions = False
     root = logging.getLogger()
+    for old in root.handlers:
+        if old not in handlers and isinstance(old, StandardError | SystemLog):
+            old.close()
     root.handlers = list(handlers)
     root.setLevel(level)
     # Libraries below warnings are noise to an operator: a line per request, a line per connection.

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from tests.support.messages import READ
 from tests.support.nbd import NbdError
 from tests.support.processes import until
-from tests.support.program import Server
+from tests.support.program import Host, Server
 from tests.support.stores import StoreUnderTest
 
 MIB = 1 << 20
@@ -104,3 +105,32 @@ def test_the_same_is_read_by_people(
     refused = next(line for line in lines if "client_refused" in line)
     assert re.search(r" peer='unix:pid=\d+,uid=\d+' reason=", refused), refused
     assert any("client_attached" in line and " export=disk " in line for line in lines)
+
+
+def test_disks_do_not_wait_for_who_reads_the_log(
+    make_server: Callable[..., Server], local_store: StoreUnderTest, host: Host
+) -> None:
+    """A pipe that is full, and that nobody empties: a pager that waits, a collector of logs that hangs."""
+    server = make_server(local_store, create={"disk": "64M"}, arguments=["-v"])
+    host.prepare(local_store.location)
+    read, written = os.pipe()
+    os.set_blocking(written, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(written, bytes(4096))
+    os.set_blocking(written, True)
+    process = subprocess.Popen(
+        server.command(), env=host.environment(), cwd=host.folder, stdout=subprocess.PIPE, stderr=written
+    )
+    server.process = process
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"nbd://")
+        with server.connect("disk") as client:
+            for number in range(20):
+                client.write(number * 4096, os.urandom(4096))
+                client.flush()
+        assert server.stop() == 0
+    finally:
+        os.close(read)
+        os.close(written)

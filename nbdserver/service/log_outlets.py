@@ -1,0 +1,181 @@
+"""Outlets of the log to other processes: standard error, and the system's log.
+
+Promise: no line is waited for. Whoever reads them may be halted, hung, or itself wait for a disk that this process
+serves, and the event loop with all disks would stand still for a word about them. What nobody takes in time is left
+out, whole lines of it, and counted: the next line that is taken comes behind one that says how many were lost.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TextIO
+
+LOST = "log_lines_lost"
+
+DAEMON = 3
+"""The facility of services (RFC 3164)."""
+
+_SEVERITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+
+Send = Callable[[bytes], int]
+"""Takes some of these bytes and gives how many. BlockingIOError: none now. OSError."""
+
+
+class _Losses:
+    """How many lines of an outlet were left out and not told of yet."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def record(self) -> logging.LogRecord:
+        """The line that tells of them."""
+        told = {"name": "nbdserver", "msg": LOST, "levelno": logging.WARNING, "levelname": "WARNING"}
+        return logging.makeLogRecord({**told, "count": self.count})
+
+
+class StandardError(logging.StreamHandler[TextIO]):
+    """Lines on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._losses = _Losses()
+        self._rest = b""
+        """Of a line of which a part was taken."""
+        self._undo = contextlib.ExitStack()
+        self._send: Send | None = None
+        """None: what is there is never waited for, or cannot be written to in another way."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._send = _sender(self.stream.fileno(), self._undo)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._send is None:
+            super().emit(record)
+            return
+        try:
+            if self._losses.count and self._give(self._losses.record(), self._send):
+                self._losses.count = 0
+            if self._losses.count or not self._give(record, self._send):
+                self._losses.count += 1
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._send = None
+        self._undo.close()
+        super().close()
+
+    def _give(self, record: logging.LogRecord, send: Send) -> bool:
+        """Whether the line was taken; if only a part of it was, the rest goes before the next one."""
+        line = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
+        try:
+            self._push(send)
+        except BlockingIOError:
+            return False
+        self._rest = line
+        try:
+            self._push(send)
+        except BlockingIOError:
+            if len(self._rest) == len(line):
+                self._rest = b""
+                return False
+        return True
+
+    def _push(self, send: Send) -> None:
+        while self._rest:
+            self._rest = self._rest[send(self._rest) :]
+
+
+class SystemLog(logging.Handler):
+    """The system's log, which listens on a Unix socket: RFC 3164 without a time, which it adds by itself."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._socket: socket.socket | None = None
+        self._losses = _Losses()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self._losses.count and self._give(self._losses.record()):
+                self._losses.count = 0
+            if self._losses.count or not self._give(record):
+                self._losses.count += 1
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._disconnect()
+        super().close()
+
+    def _give(self, record: logging.LogRecord) -> bool:
+        """Whether it was taken. OSError: nobody listens."""
+        priority = DAEMON << 3 | _SEVERITIES.get(record.levelname, _SEVERITIES["WARNING"])
+        message = f"<{priority}>nbdserver: {self.format(record)}\0".encode(errors="backslashreplace")
+        try:
+            self._connected().send(message)
+        except BlockingIOError:
+            return False
+        except OSError:  # it was started anew
+            self._disconnect()
+            self._connected().send(message)
+        return True
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = _connect(self._path)
+        return self._socket
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _connect(path: str) -> socket.socket:
+    """To the system's log, by datagrams if it takes them. OSError."""
+    try:
+        return _connect_as(socket.SOCK_DGRAM, path)
+    except OSError:
+        return _connect_as(socket.SOCK_STREAM, path)
+
+
+def _connect_as(kind: socket.SocketKind, path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock.setblocking(False)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _sender(descriptor: int, undo: contextlib.ExitStack) -> Send | None:
+    """What writes there without waiting; None: a file, which is not waited for. OSError: it cannot be."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISSOCK(mode):
+        sock = undo.enter_context(socket.socket(fileno=os.dup(descriptor)))
+        return lambda data: sock.send(data, socket.MSG_DONTWAIT)
+    if stat.S_ISFIFO(mode):
+        return partial(_send_to_pipe, descriptor)
+    if not stat.S_ISCHR(mode):
+        return None
+    # Opened anew: what is set on a descriptor holds for all that share it, the shell's too.
+    own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    undo.callback(os.close, own)
+    return partial(os.write, own)
+
+
+def _send_to_pipe(descriptor: int, data: bytes) -> int:
+    """Where there is room at all there is room for so many bytes."""
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    if not room.poll(0):
+        raise BlockingIOError
+    return os.write(descriptor, data[: select.PIPE_BUF])

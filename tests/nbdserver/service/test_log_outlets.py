@@ -1,0 +1,134 @@
+"""A log that nobody reads is not waited for: what is not taken is left out, counted, and said when it is read again."""
+
+import contextlib
+import fcntl
+import io
+import logging
+import os
+import pty
+import socket
+import sys
+import threading
+import tty
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nbdserver.service.log_outlets import LOST, StandardError, SystemLog
+
+LINES = 20_000
+"""Far more than any pipe, socket or terminal holds."""
+
+
+def record(number: int, more: str = "") -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "nbdserver", "levelname": "INFO", "msg": f"line {number}{more}"})
+
+
+@pytest.fixture(params=["pipe", "socket", "terminal"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """Where one reads, and standard error."""
+    if request.param == "pipe":
+        read, written = os.pipe()
+    elif request.param == "socket":
+        here, there = socket.socketpair()
+        read, written = here.detach(), there.detach()
+    else:
+        read, written = pty.openpty()
+        tty.setraw(written)
+    yield read, written
+    os.close(read)
+    os.close(written)
+
+
+def in_time(work: Callable[[], None]) -> None:
+    """It ends: a thread that waits for ever does not."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), "it waits for a reader"
+
+
+class Shown(logging.Formatter):
+    """The event, and how many lines were lost."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.getMessage()}, {record.count}" if hasattr(record, "count") else record.getMessage()
+
+
+def formatted(handler: logging.Handler) -> logging.Handler:
+    handler.setFormatter(Shown())
+    return handler
+
+
+def emit_all(handler: logging.Handler, count: int, more: str = "") -> None:
+    for number in range(count):
+        handler.emit(record(number, more))
+
+
+@pytest.mark.parametrize("more", ["", "x" * 9000], ids=["short", "long"])
+def test_standard_error_that_nobody_reads(ends: tuple[int, int], more: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, written = ends
+    monkeypatch.setattr(sys, "stderr", os.fdopen(os.dup(written), "w"))
+    handler = formatted(StandardError())
+    flags = fcntl.fcntl(written, fcntl.F_GETFL)
+    lines = LINES if not more else 300
+    in_time(lambda: emit_all(handler, lines, more))
+    assert fcntl.fcntl(written, fcntl.F_GETFL) == flags, "the shell has the same descriptor"
+    got = b""
+    last = f"line {lines}\n".encode()
+    collected = threading.Event()
+
+    def collect() -> None:
+        nonlocal got
+        while last not in got[-len(last) - 100 :]:
+            got += os.read(read, 1 << 16)
+        collected.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    for _ in range(1000):
+        handler.emit(record(lines))
+        if collected.wait(0.06):
+            break
+    handler.close()
+    sys.stderr.close()
+    said = got.decode().splitlines()
+    lost = sum(int(line.split(", ")[1]) for line in said if line.startswith(LOST))
+    whole = [line for line in said if line.startswith("line ")]
+    assert lost
+    assert len(said) == len(whole) + sum(line.startswith(LOST) for line in said)
+    before = [line for line in whole if line != f"line {lines}"]
+    taken = [int(line.removesuffix(more)[5:]) for line in before]
+    assert taken == list(range(len(taken))), "whole lines, from the first on"
+    assert len(taken) + lost >= lines
+
+
+def test_a_stream_without_a_descriptor_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    formatted(StandardError()).emit(record(1))
+    assert stream.getvalue() == "line 1\n"
+
+
+def test_the_systems_log_that_nobody_reads(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader:
+        reader.bind(str(path))
+        handler = formatted(SystemLog(str(path)))
+        in_time(lambda: emit_all(handler, 1000))
+        first = reader.recv(4096)
+        assert first == b"<30>nbdserver: line 0\0"
+        reader.setblocking(False)
+        count = 1
+        with contextlib.suppress(BlockingIOError):
+            while reader.recv(4096):
+                count += 1
+        handler.emit(record(1000))
+        assert reader.recv(4096) == f"<28>nbdserver: {LOST}, {1000 - count}\0".encode()
+        assert reader.recv(4096) == b"<30>nbdserver: line 1000\0"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as anew:
+        anew.bind(str(path))
+        handler.emit(record(1001))
+        assert anew.recv(4096) == b"<30>nbdserver: line 1001\0"
+    handler.close()
