@@ -197,6 +197,7 @@ class S3Store:
             raise refused from None
         except (HTTPError, OSError) as error:
             if (doubt := distrust(error)) is not None:
+                self._transport.look_for_authorities()
                 raise Untrusted(
                     f"the certificate of {self._endpoint} does not verify: {doubt}; if an authority of your own signed "
                     "it, name the file with that authority's certificate in AWS_CA_BUNDLE"

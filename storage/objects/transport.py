@@ -24,8 +24,9 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
 from storage.env import STORE_THREADS, Env
-from storage.errors import Invalid, Unsupported
+from storage.errors import Unsupported
 from storage.objects import deadlines
+from storage.objects.authorities import Authorities
 from storage.objects.base import answer_length
 from storage.objects.deadlines import LOOK_SECONDS, STILL_SECONDS, Call, Deadlines
 from storage.objects.proxies import proxy_for
@@ -110,9 +111,8 @@ class HttpTransport(urllib3.PoolManager):
 
     def __init__(self, env: Env, ca_certificates: str | None, patience: RequestPatience) -> None:
         """`ca_certificates`: a file of them, or None where TLS is not used."""
-        context = _tls(ca_certificates) if ca_certificates else None
-        super().__init__(maxsize=STORE_THREADS, retries=False, ssl_context=context, socket_options=_KEEP_ALIVE)
-        self._tls = context
+        self._authorities = Authorities(ca_certificates) if ca_certificates else None
+        super().__init__(maxsize=STORE_THREADS, retries=False, ssl_context=self._tls, socket_options=_KEEP_ALIVE)
         self.pool_classes_by_scheme = _POOLS
         self._clock = env.monotonic
         self._hosts: dict[str, urllib3.HTTPConnectionPool] = {}
@@ -122,6 +122,16 @@ class HttpTransport(urllib3.PoolManager):
         self._up, self._down = Rate(seconds_min=patience.seconds_min), Rate(seconds_min=patience.seconds_min)
         self._silent = False
         """Whether something took too long, and nothing was answered since."""
+
+    @property
+    def _tls(self) -> ssl.SSLContext | None:
+        return None if self._authorities is None else self._authorities.context
+
+    def look_for_authorities(self) -> None:
+        """The certificate of the store did not verify: from now on what the file holds now vouches for it."""
+        if self._authorities is not None and self._authorities.read_anew():
+            self.connection_pool_kw["ssl_context"] = self._tls
+            self.distrust_idle()
 
     def watching(self, call: Call) -> AbstractContextManager[None]:
         """What the calling thread asks inside belongs to `call`, and none of it takes longer than it may."""
@@ -264,14 +274,6 @@ class HttpTransport(urllib3.PoolManager):
         )
         manager.pool_classes_by_scheme = _POOLS
         return manager
-
-
-def _tls(ca_certificates: str) -> ssl.SSLContext:
-    """One context for all connections: reading the certificates takes 10 ms."""
-    try:
-        return ssl.create_default_context(cafile=ca_certificates)
-    except OSError as error:
-        raise Invalid(f"cannot use the certificates in {ca_certificates}: {error}; check AWS_CA_BUNDLE") from error
 
 
 def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length: int | None, limit: int) -> int | None:
