@@ -182,4 +182,56 @@ CLEARING = [
             "        self._device.zero(offset, length, allocated=True)\n",
         ),
     ),
+    *mutants(
+        "storage/fs/snapshots/snapshots.py",
+        "tests/storage/fs/snapshots/test_clones.py",
+        ("clone: of what is half filled", '            self._refuse_exclusive(device, "clone it")\n', ""),
+        (
+            "clone: one that is refused leaves a snapshot",
+            "            plan_clone(names, number, new, 0.0)  # what",
+            "            # what",
+        ),
+        (
+            "clone: what was given up before its turn is made in its turn",
+            "            given_up = True\n            pinned.close()\n",
+            "            pinned.close()\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/snapshots/snapshots.py",
+        "tests/storage/fs/snapshots/test_deleted_together.py::test_a_record_has_so_many_at_most",
+        (
+            "deletion: of many the last record alone says what stays",
+            "            refused |= await self._delete_together(",
+            "            refused = await self._delete_together(",
+        ),
+    ),
+    *mutants(
+        "storage/fs/snapshots/snapshots.py",
+        "tests/storage/fs/devices/test_filling_beside_others.py"
+        "::test_a_candidate_that_goes_while_another_one_is_compared_is_passed_over",
+        (
+            "replicate: what is compared may be deleted meanwhile",
+            "            with self.pins.pin(layer.number, user):\n                if self",
+            "            if user:\n                if self",
+        ),
+    ),
+    *mutants(
+        "storage/fs/snapshots/scheduling.py",
+        "tests/storage/fs/snapshots/test_scheduling.py::test_a_device_that_somebody_has_is_left_out",
+        (
+            "schedule: that of one device is that of all",
+            "{moment for taken in self._taken().values() for moment in taken.values()}",
+            "set(next(iter(self._taken().values()), {}).values())",
+        ),
+    ),
+    *mutants(
+        "nbdserver/cli/devices/disk_images.py",
+        "tests/nbdserver/cli/devices/test_disk_images.py",
+        (
+            "export: what a full disk took a part of is written",
+            "            view = view[count:]\n",
+            "            break\n",
+        ),
+    ),
 ]

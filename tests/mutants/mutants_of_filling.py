@@ -30,6 +30,11 @@ FILLING = [
     ),
     *mutants(
         "storage/fs/devices/filling.py",
+        "tests/storage/fs/devices/test_filling.py::test_a_snapshot_is_not_filled",
+        ("filling: a snapshot is filled", "        if split_snapshot(name)[1]:\n", "        if False:\n"),
+    ),
+    *mutants(
+        "storage/fs/devices/filling.py",
         "tests/storage/fs/devices/test_identity.py",
         (
             "filling: a disk with another content is the same disk",

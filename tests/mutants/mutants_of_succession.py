@@ -65,6 +65,34 @@ SUCCESSION = [
         ),
     ),
     *mutants(
+        "storage/fs/succession/standby.py",
+        f"{TESTS}test_standby.py",
+        (
+            "standby: what was seen before a turn that came to nothing counts",
+            "        self._evidence, self._known_tag, self._log_end = Evidence(), None, None\n",
+            "        self._known_tag, self._log_end = None, None\n",
+        ),
+        (
+            "standby: a sign that is damaged keeps everybody from a closed store",
+            "        except (NotFound, Corrupt):\n            return None",
+            "        except NotFound:\n            return None",
+        ),
+    ),
+    *mutants(
+        "storage/fs/following.py",
+        "tests/storage/fs/test_following.py::test_so_many_views_and_no_more",
+        (
+            "follow: views that clients have are forgotten with those that nobody has",
+            "            self._views = [*held, self._views[-1]]\n",
+            "            self._views = [self._views[-1]]\n",
+        ),
+        (
+            "follow: views that nobody has stay",
+            "            self._views = [*held, self._views[-1]]\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
         "storage/fs/opening.py",
         f"{TESTS}test_last_look.py",
         (
@@ -155,6 +183,11 @@ SUCCESSION = [
     *mutants(
         "storage/fs/succession/signs_of_life.py",
         f"{TESTS}test_standby.py",
+        (
+            "standby: the record of who is attached goes with the signs of others",
+            "if (epoch := sign_epoch(name)) is not None and epoch != self._epoch]",
+            "if sign_epoch(name) != self._epoch]",
+        ),
         (
             "standby: a sign that hangs is the last one",
             "            async with asyncio.timeout(SIGN_SECONDS_MAX):\n",

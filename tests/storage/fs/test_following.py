@@ -202,6 +202,7 @@ async def test_so_many_views_and_no_more(place: Place) -> None:
         del held[next(iter(held))]
         await newer(follower, list(held)[-1])
         await until(lambda: not follower.status().reason)
+        assert follower.status().older == following.VIEWS_MAX - 1, "those that are held are not forgotten"
     await store.close()
 
 

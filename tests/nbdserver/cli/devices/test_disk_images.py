@@ -1,6 +1,8 @@
 """Files that hold disks: holes, pipes, and what is refused."""
 
+import contextlib
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -123,6 +125,20 @@ def test_written_files_are_sparse(tmp_path: Path) -> None:
     assert path.read_bytes() == expected
     assert path.stat().st_blocks * 512 <= 4 * HOLE_BYTES
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path) -> None:
+    """As on a disk that gets full: the part that there is room for is written, and the next one says why not."""
+    path, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with contextlib.closing(ImageWriter(str(path), overwrite=False)) as writer:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB + 1000, limits[1]))
+        try:
+            with pytest.raises(CommandFailed, match="File too large"):
+                writer.write(0, b"x" * 2 * MIB)
+            assert path.stat().st_size == MIB + 1000
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not path.exists()
 
 
 def test_a_pipe_gets_the_zeros_too(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from storage.errors import AlreadyExists, Conflict, NotFound
+from storage.errors import AccessDenied, AlreadyExists, Conflict, NotFound
 from storage.fs.devices.filling import IncomingSnapshot
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, contents, kill, nothing
@@ -290,3 +290,10 @@ async def test_what_maintenance_put_together_is_not_taken_for_a_change(changed: 
     assert any(flags for _, flags in runs), "or this tests nothing"
     async with store.filling.onto("a", await identity(store, "patched"), FILLER, TWO):
         pass
+
+
+async def test_a_snapshot_is_not_filled(changed: Store) -> None:
+    with pytest.raises(AccessDenied, match="'a@one' is a snapshot, and read-only"):
+        async with changed.filling.over("a@one", FILLER, nothing):
+            pass
+    assert await contents(changed.device("a@one"), 0, len(OLD)) == OLD

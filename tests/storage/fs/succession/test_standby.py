@@ -91,6 +91,39 @@ def test_a_writer_that_has_gone_on_for_long(world: World, signs: bool) -> None:
     play(world, scene())
 
 
+def test_whose_turn_came_to_nothing_watches_anew(world: World) -> None:
+    """The store was away when it was to be opened: what was seen before that is no evidence any more."""
+
+    async def scene() -> None:
+        await world.begin()
+        turn = world.wait()
+        await world.nobody_comes(turn, 5)
+        world.writer.stalled = True
+        assert (await turn).why == "silent"
+        again = world.wait()
+        await world.nobody_comes(again, LEASE_SECONDS_MIN - 1.2)
+        assert (await again).why == "silent"
+
+    play(world, scene())
+
+
+def test_a_damaged_sign_is_none(world: World) -> None:
+    """Somebody wrote over it: it tells nothing of silence, and keeps nobody from a store that was closed."""
+
+    async def scene() -> None:
+        await world.begin()
+        turn = world.wait()
+        await world.nobody_comes(turn, 5)
+        await world.signs.stop()
+        await world.store.put(sign_name(1), b"whatever")
+        await world.nobody_comes(turn, 120)
+        assert world.standby.status().reason == ""
+        await world.commit(closed=True)
+        assert (await turn).why == "closed"
+
+    play(world, scene())
+
+
 def test_one_that_comes_back_while_the_other_reads_is_left_alone(world: World) -> None:
     """To read all that a store holds may take minutes, in which nobody watches."""
 
@@ -288,11 +321,15 @@ def test_signs_of_other_writers_are_deleted(world: World) -> None:
 
     async def scene() -> None:
         await world.store.put("writer/0000000009.sign", b"of a store that was set back")
+        others = [attached_name(1, 1), "writer/Thumbs.db", "writer/0000000001.sign.partial"]
+        for name in others:
+            await world.store.put(name, b"no sign: who is attached is asked for by whoever opens the store")
         await world.begin()
         await asyncio.sleep(3)
         await world.signs.stop()
         await world.begin()
         await asyncio.sleep(3)
-        assert [info.name for info in await world.store.list(WRITERS)] == ["writer/0000000002.sign"]
+        left = {info.name for info in await world.store.list(WRITERS)}
+        assert left == {"writer/0000000002.sign", *others}
 
     play(world, scene())
