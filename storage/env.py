@@ -15,6 +15,8 @@ from typing import Protocol, TypeVar
 
 from ulid import ULID
 
+from storage.errors import Conflict
+
 T = TypeVar("T")
 
 STORE_THREADS = 32
@@ -50,15 +52,31 @@ class Env(Protocol):
         """Stop the threads."""
 
 
+class _Pool(ThreadPoolExecutor):
+    """Threads, as many as the system gives: where it gives no further one, work waits for those that there are."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+
+
 class RealEnv:
-    """The operating system's clocks, randomness and threads."""
+    """The operating system's clocks, randomness and threads.
+
+    From the first `run` on each pool has a thread, so that what the system gives later (a limit of threads, which
+    others take too) makes things slower at worst.
+    """
 
     def __init__(self) -> None:
         self._pools = {
-            "store": ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store"),
-            "codec": ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec"),
-            "log": ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="log"),
+            "store": _Pool(STORE_THREADS, thread_name_prefix="store"),
+            "codec": _Pool(CODEC_THREADS, thread_name_prefix="codec"),
+            "log": _Pool(LOG_THREADS, thread_name_prefix="log"),
         }
+        self._begun = False
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -73,11 +91,29 @@ class RealEnv:
         return random.random()
 
     async def run(self, pool: str, function: Callable[..., T], *args: object) -> T:
+        if not self._begun:
+            self._begin()
         return await asyncio.get_running_loop().run_in_executor(self._pools[pool], function, *args)
+
+    def _begin(self) -> None:
+        """Start a thread of each pool. Conflict: there is none to be had."""
+        try:
+            for pool in self._pools.values():
+                pool.submit(_nothing)
+        except RuntimeError as error:
+            raise Conflict(
+                "this process may start no threads: raise what limits them (TasksMax= of its unit, the limit of its "
+                f"container, ulimit -u), or end others ({error})"
+            ) from error
+        self._begun = True
 
     def close(self) -> None:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _nothing() -> None:
+    """What a thread begins with."""
 
 
 def object_id(env: Env, epoch: int) -> str:

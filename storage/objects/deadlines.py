@@ -122,8 +122,7 @@ class Deadlines:
         with self._lock:
             self._calls.add(call)
             if not self._looking:
-                self._looking = True
-                threading.Thread(target=self._look, name="deadlines", daemon=True).start()
+                self._begin_to_look()
         _this_thread.call = call
         try:
             yield
@@ -175,6 +174,12 @@ class Deadlines:
             calls = list(self._calls)
         for call in calls:
             call.end()
+
+    def _begin_to_look(self) -> None:
+        """Where the system gives no thread now, the next call tries again; until then sockets' own times count."""
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=self._look, name="deadlines", daemon=True).start()
+            self._looking = True
 
     def _look(self) -> None:
         while True:
