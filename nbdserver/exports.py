@@ -145,7 +145,8 @@ class Exports:
         self._default = default
         self._exclusive = exclusive
         self.past: dict[str, Traffic] = {}
-        """What was counted of clients that left, by the name under which they had their export."""
+        """What was counted of clients that left, by the name under which they had their export; of an export that is
+        gone until the next new name."""
         self._clients: dict[BlockDevice, list[str]] = {}
         """The clients of each device, by what they are called."""
         self._meant: dict[Attachment, list[BlockDevice]] = {}
@@ -229,6 +230,8 @@ class Exports:
         attachment = Attachment(export.name, address)
         if not export.read_only:
             self.attachments.leave(attachment, export.device)
+        if export.name not in self.past:
+            self.past = {name: counted for name, counted in self.past.items() if self._is_there(name)}
         self.past[export.name] = self.past.get(export.name, Traffic()).plus(traffic)
         clients = self._clients[export.device]
         clients.remove(client)
@@ -238,6 +241,13 @@ class Exports:
         meant.remove(export.device)
         if not meant:
             del self._meant[attachment]
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            self._lookup(name)
+        except (NotFound, Invalid):
+            return False
+        return True
 
     def held(self) -> Collection[BlockDevice]:
         """The devices that clients have."""

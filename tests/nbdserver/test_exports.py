@@ -265,3 +265,23 @@ def test_another_moment_of_a_store_that_is_followed_is_no_other_disk() -> None:
     after = exports.find("disk")
     assert after is not None
     assert exports.seen_by(Identity()).refusal(after) is None
+
+
+def test_what_was_counted_goes_with_the_export(devices: dict[str, MemoryDevice]) -> None:
+    """A server lives for months, and who saves snapshots attaches ever new ones."""
+    exports = memory_exports(devices)
+
+    def visit(name: str) -> None:
+        found = exports.find(name)
+        assert found is not None
+        exports.attach(found, "a client")
+        exports.detach(found, "a client", Traffic(received=1))
+
+    visit("disk")
+    for number in range(100):
+        devices[f"disk@{number}"] = MemoryDevice(512, read_only=True)
+        visit(f"disk@{number}")
+        if number:
+            del devices[f"disk@{number - 1}"]
+    visit("disk")
+    assert {name: of_one.received for name, of_one in exports.past.items()} == {"disk": 2, "disk@98": 1, "disk@99": 1}
