@@ -86,6 +86,11 @@ CHECKS = [
         ("scrub: what is found is not said", '                _log.error("scrub_found", extra=said)\n', ""),
     ),
     *mutants(
+        "storage/lsm/gc/sweep.py",
+        "tests/storage/lsm/gc/test_garbage_of_an_engine.py",
+        ("sweep: where nothing can be deleted nobody looks", "else self.look())", "else asyncio.sleep(0))"),
+    ),
+    *mutants(
         "storage/check/scrub.py",
         f"{CHECK}test_clock_set_back.py",
         ("scrub: what a clock wrote that was ahead waits for that", " or ref.id >= ahead:", ":"),

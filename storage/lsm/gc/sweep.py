@@ -95,11 +95,12 @@ class Sweeper:
         """What the store's clock showed a little before `_began`."""
 
     async def run(self, seconds: float) -> None:
-        """Sweep for ever, with pauses of `seconds`. A crash in here leaves everything to the next writer."""
+        """Sweep for ever, with pauses of `seconds`; where nothing can be deleted, which may last for years, only look
+        for what is lost. A crash in here leaves everything to the next writer.
+        """
         while True:
-            if self._garbage.failing is None:
-                with suppress(*REFUSALS):  # the next turn asks again
-                    await self.sweep()
+            with suppress(*REFUSALS):  # the next turn asks again
+                await (self.sweep() if self._garbage.failing is None else self.look())
             await asyncio.sleep(seconds)
 
     async def sweep(self) -> Leftovers:
@@ -118,13 +119,21 @@ class Sweeper:
 
     async def find(self) -> Leftovers:
         """What lies there now, of each kind; nothing is written. REFUSALS: the store does not say it."""
-        if self._clock is None:
-            listed = await list_manifests(self._store, above=self._takeover - 1)
-            self._clock = listed[self._takeover].modified if self._takeover in listed else None
+        await self._ask_for_the_time()
         found = Leftovers()
         await self._ssts(found)
         await self._objects_of_the_log(found)
         return found
+
+    async def look(self) -> None:
+        """Say what is gone that the manifest names. REFUSALS: the store does not say what there is."""
+        await self._ask_for_the_time()
+        await self._call_the_roll()
+
+    async def _ask_for_the_time(self) -> None:
+        if self._clock is None:
+            listed = await list_manifests(self._store, above=self._takeover - 1)
+            self._clock = listed[self._takeover].modified if self._takeover in listed else None
 
     def store_clock(self) -> float | None:
         """What the store's clock shows now, or a little less, in seconds since 1970; None: not known yet."""
@@ -136,9 +145,7 @@ class Sweeper:
 
     async def _ssts(self, found: Leftovers) -> None:
         """SSTs of crashed and fenced writers."""
-        call = RollCall(self._listed())
-        call.note(await list_all_ssts(self._store))
-        await self._look_for_lost(call)
+        call = await self._call_the_roll()
         for sst, info in call.others.items():
             if sst in self._named or epoch_of(sst) >= self._epoch:
                 continue
@@ -158,6 +165,13 @@ class Sweeper:
                 found.foreign.append(info)
                 continue
             found.old.append(info)
+
+    async def _call_the_roll(self) -> RollCall:
+        """All SSTs that are there."""
+        call = RollCall(self._listed())
+        call.note(await list_all_ssts(self._store))
+        await self._look_for_lost(call)
+        return call
 
     async def _look_for_lost(self, there: RollCall) -> None:
         """Say what is gone of that which was named before and is named now: the listing came in between."""

@@ -74,6 +74,33 @@ async def test_what_was_lost_is_said_until_it_is_back() -> None:
 
 
 @virtually
+async def test_what_was_lost_is_said_where_nothing_can_be_deleted_too() -> None:
+    """A lock on objects may last for years. What lies there is not looked into meanwhile, and no garbage is added."""
+    world = a_world()
+    engine, layer = await world.start()
+    await engine.close()
+    world.store.deny("delete", "", AccessDenied("a lock"))
+    engine = await world.open(take_over=False)
+    layer = engine.layers[1]
+    for _ in range(3):
+        layer.write(0, DATA * 300)
+        await engine.flush_memtable(always=True)
+    await asyncio.sleep(1.1 * HOUR)
+    assert engine.garbage.failing is not None
+    waiting = len(engine.garbage)
+    name = sst_name(engine.manifests.manifest.ssts[-1].id)
+    content = world.store.objects.pop(name)
+    await asyncio.sleep(1.1 * HOUR)
+    assert engine.report().lost == [f"{name} is missing, though the manifest names it"]
+    assert engine.sweeper.store_clock() is not None
+    world.store.objects[name] = content
+    await asyncio.sleep(1.1 * HOUR)
+    assert engine.report().lost == []
+    assert len(engine.garbage) == waiting
+    await world.crash(engine)
+
+
+@virtually
 async def test_the_newest_manifests_stay_and_every_take_over() -> None:
     world = a_world()
     engine, _ = await world.start()
