@@ -17,6 +17,7 @@ from tests.mutants.mutants_of_filling import FILLING
 from tests.mutants.mutants_of_journal import OF_JOURNAL
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
+from tests.mutants.mutants_of_replication import REPLICATION
 from tests.mutants.mutants_of_reports import REPORTS
 from tests.mutants.mutants_of_retirement import RETIREMENT
 from tests.mutants.mutants_of_rotation import ROTATION
@@ -334,6 +335,7 @@ MUTANTS = [
     *OF_JOURNAL,
     *TRUNKS,
     *STORES,
+    *REPLICATION,
     *REPORTS,
     *RETIREMENT,
     *ROTATION,

@@ -155,6 +155,65 @@ MAINTENANCE = [
         ),
     ),
     *mutants(
+        "storage/lsm/compaction/compactor.py",
+        f"{COMPACTION}test_pace_of_jobs.py",
+        (
+            "maintenance: it rests for as long as the store kept it",
+            "took = min(now - began, JOB_PAUSE_SECONDS_MAX)",
+            "took = now - began",
+        ),
+        (
+            "maintenance: it rests though the store is beyond its target",
+            "0.0 if self._over_target or self._at_rest() else took",
+            "0.0 if self._at_rest() else took",
+        ),
+        (
+            "maintenance: it rests though nobody writes",
+            "0.0 if self._over_target or self._at_rest() else took",
+            "0.0 if self._over_target else took",
+        ),
+        (
+            "maintenance: it leaves clients no time",
+            "0.0 if self._over_target or self._at_rest() else took",
+            "0.0",
+        ),
+        (
+            "maintenance: writers wait for what is tried in vain",
+            "                self._is_refused = True\n",
+            "",
+        ),
+        (
+            "maintenance: writers wait until what was refused is tried again",
+            "                self._on_debt(0.0)  # Writers",
+            "                # Writers",
+        ),
+        (
+            "maintenance: what was refused once holds no writer back ever after",
+            "                self._is_refused = False\n            except",
+            "            except",
+        ),
+        (
+            "maintenance: what was replaced stays as long as the writer runs",
+            "            self.delete_replaced()\n            self._hurry",
+            "            self._hurry",
+        ),
+        (
+            "maintenance: what was replaced last is left to a sweep",
+            "        self.context.garbage.add(sst_name(sst) for sst in sorted(self.context.awaiting_deletion))\n",
+            "",
+        ),
+        (
+            "maintenance: what is dropped goes before a manifest says so",
+            "            context.awaiting_deletion |= ids\n\n        await context.commit(commit)",
+            "        context.awaiting_deletion |= ids\n        await context.commit(commit)",
+        ),
+        (
+            "maintenance: who asks for it does his jobs beside those under way",
+            "        async with self.working:\n            snapshot = await self.look(self.thorough",
+            "        if True:\n            snapshot = await self.look(self.thorough",
+        ),
+    ),
+    *mutants(
         "storage/lsm/compaction/consolidate.py",
         f"{COMPACTION}test_jobs_cut_short.py",
         (

@@ -38,14 +38,18 @@ class Replicating:
 
     def line(self, kind: str) -> dict[str, Any]:
         """The next line of this kind; others before it are passed over."""
-        while True:
-            try:
-                found = self._lines.get(timeout=LINE_SECONDS)
-            except queue.Empty:
-                raise AssertionError(f"no {kind} within {LINE_SECONDS} s: {self.said()}") from None
-            assert found, f"it ended with {self.process.wait(10)}: {self.said()}"
-            if found["message_type"] == kind:
-                return found
+        while (found := self.next_line())["message_type"] != kind:
+            pass
+        return found
+
+    def next_line(self) -> dict[str, Any]:
+        """Whatever it is."""
+        try:
+            found = self._lines.get(timeout=LINE_SECONDS)
+        except queue.Empty:
+            raise AssertionError(f"nothing within {LINE_SECONDS} s: {self.said()}") from None
+        assert found, f"it ended with {self.process.wait(10)}: {self.said()}"
+        return found
 
     def said(self) -> str:
         """On standard error, so far."""

@@ -170,6 +170,10 @@ def test_rounds_go_on_until_a_signal(stores: Stores, make_server: Callable[..., 
         waiting = running.line("waiting")
         assert waiting["lag_seconds"] > 0
         assert "server" in waiting["reason"]
+        for _ in range(2):
+            later = running.next_line()
+            assert later["message_type"] == "waiting", "its store is to be free when it comes back"
+            assert later["reason"] == f"the server of {stores.one} is gone"
         server.start()
         running.line("summary")
         assert running.stop() == 0

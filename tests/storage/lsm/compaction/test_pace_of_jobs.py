@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable
 
+import msgspec
 import pytest
 
 from storage.errors import AccessDenied
@@ -172,3 +173,66 @@ async def test_one_job_is_done_at_a_time_whoever_asks() -> None:
     more, more_uploaded = await jobs_done(together=True)
     assert sum(more.values()) <= sum(jobs.values()) + 2
     assert more_uploaded <= 1.5 * uploaded
+
+
+async def work_and_rests(
+    maintenance: MaintenanceOptions, *, writes: bool, hangs: float = 0.0
+) -> tuple[list[tuple[float, float]], int]:
+    """How long it works at a time, and how long it rests then; and how many jobs that were. The store takes five
+    seconds for an SST, and so much longer for the first one.
+    """
+    world = a_world(maintenance)
+    engine, layer = await world.start()
+    async with engine.compactor.working:
+        for number in range(24):
+            layer.write(number % 4 * BLOCK + number * SECTOR, random.Random(number).randbytes(20 * SECTOR))
+            await durable(engine, layer)
+            await engine.flush_memtable()
+        create, seconds = world.store.create, iter([hangs])
+
+        async def slowly(name: str, data: bytes) -> None:
+            if name.startswith(TABLES):
+                await asyncio.sleep(5.0 + next(seconds, 0.0))
+            await create(name, data)
+
+        world.store.create = slowly  # type: ignore[method-assign, assignment]
+    clock, changes = asyncio.get_running_loop().time, [(False, 0.0)]
+    for tenth in range(3000 + int(10 * hangs)):
+        if writes and not tenth % 10:
+            layer.write(0, b"new")
+        await asyncio.sleep(0.1)
+        is_busy = engine.compactor.progress.job is not None
+        if is_busy != changes[-1][0]:
+            changes.append((is_busy, clock()))
+    jobs = engine.compactor.progress.jobs_done
+    await world.crash(engine)
+    times = [at for _, at in changes[1:]]
+    times.append(clock())
+    found = [(end - begin, then - end) for begin, end, then in zip(times[::2], times[1::2], times[2::2], strict=False)]
+    return found, jobs
+
+
+SMALL = MaintenanceOptions(pack_count=2, unmerged_ssts_max=2, patches_max=2, look_seconds=1.0)
+
+
+@virtually
+async def test_half_of_the_time_is_that_of_clients_while_they_write() -> None:
+    found, jobs = await work_and_rests(SMALL, writes=True)
+    assert len(found) >= jobs - 1 > 2
+    assert all(0.9 * took < rest < 1.1 * took + 2.0 for took, rest in found[:-1]), found
+
+
+@virtually
+async def test_who_waited_long_for_the_store_rests_a_minute() -> None:
+    ((took, rest), *_), _ = await work_and_rests(SMALL, writes=True, hangs=1000.0)
+    assert took > 1000.0
+    assert 50.0 < rest < 70.0
+
+
+@pytest.mark.parametrize("why", ["nobody writes", "it is beyond its space target"])
+@virtually
+async def test_there_is_no_rest_where_it_serves_nobody(why: str) -> None:
+    at_rest = why == "nobody writes"
+    changed = {"rest_seconds": 0.0} if at_rest else {"space_slack_bytes": 0, "space_factor": 0.5}
+    found, jobs = await work_and_rests(msgspec.structs.replace(SMALL, **changed), writes=not at_rest)
+    assert len(found) == 1 < jobs - 1, "one follows the other at once"
