@@ -50,6 +50,11 @@ ATTACHING = [
             "LOCAL_REQUEST_SECONDS",
         ),
         ("attach: requests fail without a server", "FOR_EVER_SECONDS = 100 * 365 * 86400", "FOR_EVER_SECONDS = 1000"),
+        (
+            "attach: how a device was served is not known of one that is kept again",
+            "OfferedExport(device.size, device.flags)",
+            "OfferedExport(device.size, 0)",
+        ),
         ("detach: what is mounted is torn away", "if not force and device.claimed:", "if False:"),
     ),
     *mutants(

@@ -70,6 +70,11 @@ CHECKS = [
             "reads.read[ref.id], 1.2 * period",
         ),
         ("scrub: what is damaged waits for its turn", ", SCRUB_AGAIN_SECONDS\n", ", period\n"),
+        (
+            "scrub: what is damaged is read in every round",
+            "                self._tried[ref.id] = self._env.wall_clock()\n",
+            "",
+        ),
         ("scrub: the youngest go first", "in sorted(due)]", "in sorted(due, reverse=True)]"),
         ("scrub: it is too slow", "/ (period / 2), SCRUB_RATE_MIN", "/ (period * 2), 1"),
         (

@@ -234,4 +234,13 @@ CLEARING = [
             "            break\n",
         ),
     ),
+    *mutants(
+        "storage/fs/devices/open_devices.py",
+        "tests/storage/fs/test_store_devices.py::test_a_device_is_found_by_name",
+        (
+            "follow: a view counts as held if all of it is",
+            "return any(device in devices for",
+            "return all(device in devices for",
+        ),
+    ),
 ]

@@ -36,4 +36,29 @@ REPLICATION = [
             "        if False:\n",
         ),
     ),
+    *mutants(
+        "nbdserver/admin/replica_operations.py",
+        "tests/nbdserver/admin/test_replica_operations.py",
+        (
+            "replicate: what is half filled is looked at",
+            "            await _settled(store, self.device)\n            layers",
+            "            layers",
+        ),
+        (
+            "replicate: what is half filled is compared",
+            '        await _settled(store, self.device)\n        return {"snapshot"',
+            '        return {"snapshot"',
+        ),
+    ),
+    *mutants(
+        "nbdserver/admin/content_frames.py",
+        "tests/nbdserver/admin/test_content_frames.py",
+        ("import: a piece that was cut short is whole", "if len(body) != length:", "if len(body) > length:"),
+    ),
+    *mutants(
+        "storage/bucket/pace.py",
+        "tests/storage/bucket/test_pace.py",
+        ("pace: an outage is a rate", "/ seconds, UPLOAD_RATE_MIN)", "/ seconds, 1)"),
+        ("pace: as many uploads as the link takes", ", 2), UPLOADS_MAX)", ", 2), 1000)"),
+    ),
 ]

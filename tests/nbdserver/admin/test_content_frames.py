@@ -74,6 +74,15 @@ def test_a_stream_that_cannot_be(stream: bytes) -> None:
         decoded(stream + encode_end(SIZE))
 
 
+def test_a_piece_of_which_the_end_is_missing_is_none() -> None:
+    """Whoever reads it may get less than was announced: it is not taken for all of it."""
+    header, body = encode(5, b"data")[: FRAME_HEADER.size], b"data"
+    for length in range(4):
+        with pytest.raises(Truncated, match="cut off"):
+            Decoder(SIZE).piece(header, body[:length])
+    assert Decoder(SIZE).piece(header, body) == (5, b"data")
+
+
 @pytest.mark.parametrize("stream", [encode(SIZE, b"x"), encode(SIZE - 1, b"xy"), encode_end(SIZE + 1)])
 def test_a_source_that_is_longer_than_the_device_is_said_so(stream: bytes) -> None:
     with pytest.raises(TooLong, match=f"more to write than the {SIZE} bytes of the device"):

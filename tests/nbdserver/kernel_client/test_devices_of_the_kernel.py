@@ -211,6 +211,25 @@ async def test_a_device_that_lost_its_keeper_is_gone_on_with(
         kernel.asked.clear()
 
 
+async def test_one_that_is_read_only_is_gone_on_with(kernel: DevicesOfKernel, work: Path) -> None:
+    """As it was attached, so it is served: nothing is missing of what the kernel may ask for."""
+    disk = MemoryDevice(SIZE)
+    disk.identity, disk.read_only = "1.0", True
+    server = Listener(Exports(lambda _: disk, lambda: ["disk"], incarnation=lambda: Lineage("a")))
+    await server.listen_unix(work / "s")
+    address = ExportAddress("disk", unix=work / "s")
+    kernel.show(4, pid=1, size=SIZE // 512, backend=address.uri, ro=1)
+    remember(address, "a-1.0", work / "locks")
+    kept = await attach(kernel, AttachSettings(address, connections=1))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(kept[1].keep())
+    await until(lambda: len(kernel.asked) == 1)
+    assert kernel.asked[0][:4] == ("reconfigure", 4, SIZE, 1)
+    task.cancel()
+    await asyncio.wait([task])
+    end(kept)
+    await server.stop(0)
+
+
 async def test_what_somebody_keeps_or_has_is_left_alone(
     kernel: DevicesOfKernel, address: ExportAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

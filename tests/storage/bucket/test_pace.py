@@ -10,6 +10,8 @@ from storage.bucket.pace import (
     INLINE_BYTES_MIN,
     SST_BYTES_MAX,
     UPLOAD_RATE_FIRST,
+    UPLOAD_RATE_MIN,
+    UPLOADS_MAX,
     Pace,
 )
 from storage.format.frame import BLOCK_BYTES
@@ -98,3 +100,18 @@ def test_what_was_given_up_is_on_its_way_no_more() -> None:
     link.now += 3600.0
     link.upload(8, in_flight=1, size=4 * MIB)
     assert link.pace.rate == pytest.approx(8 * MIB, rel=0.1)
+
+
+def test_an_outage_is_no_rate() -> None:
+    """However long one object took: what follows is sent as over the slowest link that is reckoned with."""
+    link = Link(1000.0, 0.1)
+    link.upload(10)
+    assert link.pace.rate == UPLOAD_RATE_MIN
+    assert link.pace.inline_bytes == INLINE_BYTES_MIN
+
+
+@pytest.mark.parametrize(("rate", "uploads"), [(1e5, 2), (1e7, 4), (1e9, UPLOADS_MAX)])
+def test_so_many_ssts_are_on_their_way(rate: float, uploads: int) -> None:
+    link = Link(rate, 0.01)
+    link.upload(40)
+    assert 2 <= link.pace.uploads <= uploads

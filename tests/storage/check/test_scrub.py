@@ -159,6 +159,9 @@ def test_what_is_damaged_is_found_within_a_period_and_said_until_it_is_sound(
         kept = scrubbed(world, engine)
         await asyncio.sleep(1)
         assert kept.damaged == [sentence]
+        asked = world.store.count("get", name)
+        await asyncio.sleep(SCRUB_AGAIN_SECONDS / 2)
+        assert world.store.count("get", name) == asked, "nor is what was just found damaged"
         world.store.objects[name] = sound
         await asyncio.sleep(SCRUB_AGAIN_SECONDS + 2 * SCRUB_LOOK_SECONDS)
         assert kept.damaged == []

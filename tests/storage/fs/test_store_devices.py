@@ -44,6 +44,11 @@ async def test_a_device_is_found_by_name(place: Place) -> None:
         with pytest.raises(NotFound):
             store.device(name)
     assert store.device("a") is store.device("a"), "all clients share one"
+    one, other = store.device("a"), store.device("b")
+    assert store.open_devices.has([one, object()])
+    assert store.open_devices.has([other])
+    assert not store.open_devices.has([object()])
+    assert not store.open_devices.has([])
     await store.close()
 
 
