@@ -96,6 +96,21 @@ CHECKS = [
         ("sweep: where nothing can be deleted nobody looks", "else self.look())", "else asyncio.sleep(0))"),
     ),
     *mutants(
+        "storage/lsm/flush/flush.py",
+        "tests/storage/fs/test_tree_objects.py",
+        ("flush: older trees of names stay", "        if older is not None:\n", "        if False:\n"),
+        (
+            "flush: the tree goes that the manifest names",
+            "older = None if tree is None else self._manifests.manifest.tree",
+            "older = tree",
+        ),
+        (
+            "flush: a tree goes that did not change",
+            "older = None if tree is None else self._manifests.manifest.tree",
+            "older = self._manifests.manifest.tree",
+        ),
+    ),
+    *mutants(
         "storage/check/scrub.py",
         f"{CHECK}test_clock_set_back.py",
         ("scrub: what a clock wrote that was ahead waits for that", " or ref.id >= ahead:", ":"),

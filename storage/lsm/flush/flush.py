@@ -22,7 +22,7 @@ from storage.cache.frame_cache import Decoded
 from storage.errors import BrokenInvariant
 from storage.format.blocks import RangeZero, SstRef
 from storage.format.manifest import flushed
-from storage.format.names import wal_name
+from storage.format.names import sst_name, wal_name
 from storage.format.sst import SstBuilder
 from storage.lsm.flush.complete import complete_sectors
 from storage.lsm.flush.flush_plan import FlushPlan, add, plan_objects
@@ -141,8 +141,7 @@ class MemtableFlush:
         self.waits_for = "the manifest"
         ssts = sealed.ssts + written.ssts
         async with self._installing:
-            # In a thread: with 100,000 SSTs it takes 10 ms.
-            manifest = await self._ssts.encode(
+            manifest = await self._ssts.encode(  # in a thread: with 100,000 SSTs it takes 10 ms
                 partial(
                     flushed,
                     self._manifests.manifest,
@@ -158,6 +157,7 @@ class MemtableFlush:
                     operations=sealed.operations,
                 )
             )
+            older = None if tree is None else self._manifests.manifest.tree
             await self._manifests.commit(manifest)
             self.waits_for = "the index in memory"
             for indexes in layers.installing(sealed):
@@ -168,7 +168,7 @@ class MemtableFlush:
             self.cut = sealed.sequence
         del written
         self._on_listed(sum(sst.size for sst in ssts))
-        await self._let_go(sealed, replay)
+        await self._let_go(sealed, replay, older)
 
     async def _seal(self) -> tuple[Memtable, dict[int, Layer]]:
         """The memtable, sealed and all of it in the log, and the layers that live; of others it holds nothing."""
@@ -219,8 +219,12 @@ class MemtableFlush:
             written.append(Written(sst, builder.entries, frames))
         return await self._ssts.encode(partial(FlushedEntries, sealed, ranges, written))
 
-    async def _let_go(self, sealed: Memtable, replay: int) -> None:
-        """Give back the memory, and what of the log no recovery will read again."""
+    async def _let_go(self, sealed: Memtable, replay: int, older: SstRef | None) -> None:
+        """Give back the memory, and what no recovery will read again: of the log, and the `older` tree of names, in
+        whose place the manifest names another. A crash in here leaves those to the sweep of the next writer.
+        """
+        if older is not None:
+            self._garbage.add([sst_name(older.id)])
         for _ in sealed.free_steps():
             await asyncio.sleep(0)
         numbers = self._log.truncate(replay)

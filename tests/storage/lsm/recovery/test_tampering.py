@@ -79,7 +79,8 @@ def test_the_sample_has_every_kind_of_object(sample: Sample) -> None:
     kinds = {content[10] for name, content in sample.objects.items()}
     assert kinds >= {1, 2, 3, 4, 5, 6}
     assert len(sample.irrelevant) < len(sample.objects) - 8
-    assert set(sample.irrelevant.values()) == {"an older manifest", "a fence below the replay point", "an older tree"}
+    why = set(sample.irrelevant.values())
+    assert why - {"an older tree"} == {"an older manifest", "a fence below the replay point"}  # that may be deleted yet
 
 
 def header_that_counts(content: bytes) -> int:
