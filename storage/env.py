@@ -52,7 +52,7 @@ class Env(Protocol):
         """Stop the threads."""
 
 
-class _Pool(ThreadPoolExecutor):
+class _Threads(ThreadPoolExecutor):
     """Threads, as many as the system gives: where it gives no further one, work waits for those that there are."""
 
     def _adjust_thread_count(self) -> None:
@@ -72,9 +72,9 @@ class RealEnv:
 
     def __init__(self) -> None:
         self._pools = {
-            "store": _Pool(STORE_THREADS, thread_name_prefix="store"),
-            "codec": _Pool(CODEC_THREADS, thread_name_prefix="codec"),
-            "log": _Pool(LOG_THREADS, thread_name_prefix="log"),
+            "store": _Threads(STORE_THREADS, thread_name_prefix="store"),
+            "codec": _Threads(CODEC_THREADS, thread_name_prefix="codec"),
+            "log": _Threads(LOG_THREADS, thread_name_prefix="log"),
         }
         self._begun = False
 

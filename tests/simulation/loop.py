@@ -11,6 +11,7 @@ await is: no `finally` runs, no task is cancelled, requests under way may still 
 import asyncio
 import contextvars
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
@@ -168,9 +169,12 @@ class VirtualLoop(Loop):
         """Call something after `delay` that no crash of a process can stop."""
         self.call_at(self._now + delay, callback, *args, context=contextvars.Context())
 
-    def next_at(self) -> float:
-        """When something happens again, unless the caller has it happen sooner."""
-        return self._timers[0][0] if self._timers and not self._ready else self._now
+    def until_something(self, look: float, end: float) -> float:
+        """The first multiple of `look`, in seconds, after which something may have happened, or it is `end`: to look at
+        a world while nothing happens would be most of what happens.
+        """
+        until = min(self._timers[0][0], end) if self._timers and not self._ready else self._now
+        return look * max(math.ceil((until - self._now) / look), 1)
 
     def resume(self, process: Process) -> None:
         """A stalled process goes on where it was."""

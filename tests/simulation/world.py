@@ -12,7 +12,6 @@ exactly what was closed; then everything that is still on its way arrives, and i
 import asyncio
 import gc
 import logging
-import math
 import random
 import traceback
 from collections import Counter
@@ -237,12 +236,10 @@ class World(Happenings):
 
     async def _in_a_job(self, writer: Writer) -> None:
         """Wait, for some seconds at most, until the maintenance of a writer is busy with a job of some kind."""
-        job, look = self._aim.choice(JOBS), 0.001
+        job = self._aim.choice(JOBS)
         end = self.loop.time() + 5.0
-        while writer.job != job and writer.process.alive and self.loop.time() < end:
-            # Without a look while nothing happens: they were most of what there was to do in a world.
-            quiet = min(self.loop.next_at(), end) - self.loop.time()
-            await asyncio.sleep(look * max(math.ceil(quiet / look), 1))
+        while writer.job != job and writer.process.alive and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(self.loop.until_something(0.001, end))
         await asyncio.sleep(self._aim.choice([0.0, 0.0, 0.003]))
 
     def _start_reader(self) -> None:
