@@ -6,6 +6,15 @@ COMPACTION = "tests/storage/lsm/compaction/"
 
 MAINTENANCE = [
     *mutants(
+        "storage/lsm/compaction/job_context.py",
+        "tests/storage/lsm/compaction/test_commit_behind_the_tree.py",
+        (
+            "maintenance: its manifest does not say what of the log it rests on",
+            "max(manifest.acknowledged, self.acknowledged())",
+            "manifest.acknowledged",
+        ),
+    ),
+    *mutants(
         "storage/cancel.py",
         f"{COMPACTION}test_given_up.py",
         ("threads: who gives up does not wait for them", "            gave_up = error\n", "            raise\n"),

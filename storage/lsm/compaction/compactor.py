@@ -287,7 +287,7 @@ class Compactor:
 
         async def commit() -> None:
             table = context.manifests.merged_ssts
-            await context.manifests.commit(dropped(context.manifests.manifest, table=table, ids=ids))
+            await context.commit_manifest(dropped(context.manifests.manifest, table=table, ids=ids))
             context.awaiting_deletion |= ids
 
         await context.commit(commit)

@@ -79,7 +79,7 @@ async def consolidate(
         if not {item.block.layer for _, read in written for item in read} <= context.heads().keys():
             context.garbage.add(sst_name(ref.id) for ref, _ in written)
             return
-        await context.manifests.commit(consolidated(context.manifests.manifest, ssts=[ref for ref, _ in written]))
+        await context.commit_manifest(consolidated(context.manifests.manifest, ssts=[ref for ref, _ in written]))
         for ref, read in written:
             for item in read:
                 _install(context, item, ref)

@@ -5,11 +5,15 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from storage.cache.frame_cache import FrameCache
 from storage.env import Env
 from storage.format.blocks import SstRef
 from storage.format.frame import FrameCodec
+from storage.format.manifest import Manifest
 from storage.format.names import sst_name
+from storage.format.sst_list import SstList
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -63,6 +67,8 @@ class JobContext:
     """The sequence up to which everything written is in the index."""
     tree_durable: Callable[[], Awaitable[None]]
     """Returns when all changes of the tree are durable."""
+    acknowledged: Callable[[], int]
+    """The highest number up to which all of the log is known to be in the store."""
     to_its_end: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
     """Does what must not be left half done, under a name."""
     options: EngineOptions
@@ -115,6 +121,13 @@ class JobContext:
             self.garbage.add(self.manifests.take_old())
 
         await self.to_its_end("commit of maintenance", locked)
+
+    async def commit_manifest(self, manifest: Manifest, *, table: SstList | None = None) -> None:
+        """Make it the next one; see `Manifests.commit`. It says how far the log was acknowledged: the maps lack what a
+        change in there took away, so if that is lost it has to be missed, and before anything is written in its place.
+        """
+        acknowledged = max(manifest.acknowledged, self.acknowledged())
+        await self.manifests.commit(msgspec.structs.replace(manifest, acknowledged=acknowledged), table=table)
 
     def delete_replaced(self) -> None:
         """Delete what no read wants any more. Who looks for a frame again finds the new place in the index."""

@@ -73,7 +73,7 @@ async def repack(context: JobContext, victims: Sequence[SstFacts], *, on_withhel
     async def commit() -> None:
         manifests, gone = context.manifests, set(ids.values())
         ssts = [item.sst for item in copied]
-        await manifests.commit(repacked(manifests.manifest, table=manifests.merged_ssts, ids=gone, ssts=ssts))
+        await context.commit_manifest(repacked(manifests.manifest, table=manifests.merged_ssts, ids=gone, ssts=ssts))
         # All maps there are now, not those that were looked through: a clone that was made since has the same frames.
         maps = list(context.maps().values())
         step = max(context.options.maintenance.frames_in_step // max(len(maps), 1), 1)

@@ -58,7 +58,7 @@ async def write_checkpoint(context: JobContext) -> None:
 
     async def commit() -> None:
         older = manifests.manifest.checkpoint
-        await manifests.commit(successor(), table=ssts)
+        await context.commit_manifest(successor(), table=ssts)
         if older is not None:
             context.garbage.add([sst_name(older.id)])
 
