@@ -6,6 +6,7 @@ the file. A server that went on with what it read at its start would wait for it
 
 import os
 import ssl
+import threading
 
 from storage.errors import Invalid
 
@@ -16,6 +17,7 @@ class Authorities:
     def __init__(self, file: str) -> None:
         """Invalid: it cannot be read."""
         self._file = file
+        self._lock = threading.Lock()
         try:
             self._seen = _identity(file)
             self.context = ssl.create_default_context(cafile=file)
@@ -24,17 +26,19 @@ class Authorities:
 
     def read_anew(self) -> bool:
         """Whether another file lies there than the one that was read, and is `context` now: one for all connections,
-        since reading it takes 10 ms. What cannot be read is looked at again when it has changed once more.
+        since reading it takes 10 ms. What cannot be read is tried again the next time: who may read it, say, changes
+        without a change of the file.
         """
-        try:
-            found = _identity(self._file)
-            if found == self._seen:
+        with self._lock:  # who reads it last has the newest
+            try:
+                found = _identity(self._file)
+                if found == self._seen:
+                    return False
+                self.context = ssl.create_default_context(cafile=self._file)
+            except OSError:
                 return False
             self._seen = found
-            self.context = ssl.create_default_context(cafile=self._file)
-        except OSError:
-            return False
-        return True
+            return True
 
 
 def _identity(file: str) -> tuple[int, int, int, int]:

@@ -1,7 +1,10 @@
 """The file of authorities changes while a store is open: the next request reads it, and no restart is needed."""
 
+import contextlib
+import resource
 import shutil
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,17 @@ def serving(file: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process may open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_store_with_a_new_authority_is_reached_once_the_file_has_it(
@@ -62,6 +76,18 @@ async def test_a_store_with_a_new_authority_is_reached_once_the_file_has_it(
                 await store.put("x", b"6")
         await store.close()
         assert len(stub.requests) == 4
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_as_soon_as_it_can(tmp_path: Path) -> None:
+    """What changes then is who may read it, or how many files this process may open: the file itself does not."""
+    bundle = tmp_path / "bundle.pem"
+    shutil.copy(made(tmp_path / "a"), bundle)
+    authorities = Authorities(str(bundle))
+    shutil.copy(made(tmp_path / "b"), bundle)
+    with no_descriptors():
+        assert not authorities.read_anew()
+    assert authorities.read_anew()
+    assert not authorities.read_anew()
 
 
 def test_a_file_is_read_once_as_long_as_it_is_the_same(tmp_path: Path) -> None:
