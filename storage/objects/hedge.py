@@ -60,8 +60,8 @@ class Hedge:
     async def run(
         self, request: Callable[[], Awaitable[T]], size: int, on_second: Callable[[], None] = lambda: None
     ) -> T:
-        """`request()`, twice if need be; `on_second` is called before the second. Raises the first error that is an
-        answer, or the last error of those sent.
+        """`request()`, twice if need be; `on_second` is called before the second. `size`: bytes of body that it sends,
+        or that may come. Raises the first error that is an answer, or the last error of those sent.
         """
         delay = self.delay(size)
         attempts = [self._start(request)]
@@ -77,8 +77,10 @@ class Hedge:
                     self._second_attempts -= 1
             else:
                 first = await _first_answered(attempts)
-            self._took(size, self._env.monotonic() - first.started, delay)
-            return first.task.result()
+            result = first.task.result()
+            came = len(result) if isinstance(result, bytes) else size  # less than was allowed, often
+            self._took(came, self._env.monotonic() - first.started, delay)
+            return result
         finally:
             for attempt in attempts:
                 self._give_up(attempt.task)
@@ -90,11 +92,15 @@ class Hedge:
         return _Attempt(asyncio.get_running_loop().create_task(attempt()), self._env.monotonic())
 
     def _give_up(self, attempt: asyncio.Task[T]) -> None:
-        """End an attempt whose answer nobody waits for any more; it may still be carried out."""
-        if not attempt.done():
-            attempt.cancel()
-            self._given_up.add(attempt)
-            attempt.add_done_callback(self._ended)
+        """End an attempt whose answer nobody waits for any more; it may still be carried out. What it fails with is
+        heard, or it would be logged as an error of this program.
+        """
+        if attempt.done():
+            self._ended(attempt)
+            return
+        attempt.cancel()
+        self._given_up.add(attempt)
+        attempt.add_done_callback(self._ended)
 
     def _ended(self, attempt: asyncio.Task[T]) -> None:
         self._given_up.discard(attempt)

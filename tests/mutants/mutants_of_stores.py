@@ -58,7 +58,17 @@ STORES = [
             "            pass\n        elif seconds",
         ),
         ("hedge: the large are sent twice", "size <= HEDGED_BYTES_MAX and ", ""),
-        ("hedge: who is given up goes on", "            attempt.cancel()\n", ""),
+        ("hedge: who is given up goes on", "        attempt.cancel()\n", ""),
+        (
+            "hedge: what nobody hears is logged",
+            "            self._ended(attempt)\n            return\n",
+            "            return\n",
+        ),
+        (
+            "hedge: a rate is learned from what might have come",
+            "len(result) if isinstance(result, bytes) else size",
+            "size",
+        ),
     ),
     *mutants(
         "storage/objects/hedge.py",

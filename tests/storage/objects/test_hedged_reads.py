@@ -1,13 +1,15 @@
 """Reads that hang are asked for again: when, what counts as an answer, and on slow ways. Time is virtual."""
 
 import asyncio
+import gc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from storage.errors import NotFound
+from storage.errors import NotFound, Unavailable
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities
-from storage.objects.hedge import HEDGED_BYTES_MAX
+from storage.objects.hedge import HEDGED_BYTES_MAX, Hedge
 from storage.objects.memory import MemoryStore
 from storage.objects.retry import RetryingStore
 from storage.units import MIB
@@ -76,6 +78,33 @@ def test_that_it_is_missing_is_an_answer(virtual_time: Run) -> None:
     assert virtual_time(main()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("leaves", [False, True], ids=["both hear it", "who asked leaves"])
+def test_what_nobody_hears_is_not_logged(leaves: bool, virtual_time: Run) -> None:
+    """Both attempts fail at one moment, as behind a silence; or the caller is gone at that very moment."""
+    said: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        answered = asyncio.Event()
+
+        async def fail() -> None:
+            await answered.wait()
+            raise Unavailable("the connection was reset") if leaves else NotFound("compacted/1")
+
+        caller = asyncio.ensure_future(Hedge(LoopEnv()).run(fail, 4))
+        await asyncio.sleep(5)
+        answered.set()
+        if leaves:
+            await asyncio.sleep(0)
+            caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled() if leaves else isinstance(caller.exception(), NotFound)
+
+    virtual_time(main())
+    gc.collect()
+    assert not said
+
+
 def test_a_large_one_or_one_of_no_known_size_or_in_a_folder_is_asked_for_once(virtual_time: Run) -> None:
     cases = [
         (Slow(300.0), HEDGED_BYTES_MAX + 1),
@@ -90,6 +119,26 @@ def test_a_large_one_or_one_of_no_known_size_or_in_a_folder_is_asked_for_once(vi
 
         virtual_time(main())
         assert len(inner.sent) == 1
+
+
+def test_the_rate_of_a_way_is_learned_from_what_came(virtual_time: Run) -> None:
+    """Not from how much might have: many a small object is asked for with a bound far above its size."""
+
+    async def main() -> None:
+        inner = Slow()
+        await inner.create("keys/1", b"small")
+        await inner.create("compacted/1", bytes(MIB))
+        store = RetryingStore(inner, LoopEnv(), None)
+        for _ in range(40):
+            inner.delays = [16.0, 16.0]
+            await store.get("compacted/1", 0, MIB)
+        inner.delays = [0.02]
+        await store.get("keys/1")
+        inner.delays, before = [16.0, 16.0], len(inner.sent)
+        await store.get("compacted/1", 0, MIB)
+        assert len(inner.sent) == before + 1
+
+    virtual_time(main())
 
 
 def test_a_slow_way_is_learned(virtual_time: Run) -> None:
