@@ -73,22 +73,22 @@ class StandardError(logging.StreamHandler[TextIO]):
     def _give(self, record: logging.LogRecord, send: Send) -> bool:
         """Whether the line was taken; if only a part of it was, the rest goes before the next one."""
         line = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
-        try:
-            self._push(send)
-        except BlockingIOError:
+        if not self._push(send):
             return False
         self._rest = line
-        try:
-            self._push(send)
-        except BlockingIOError:
-            if len(self._rest) == len(line):
-                self._rest = b""
-                return False
+        if not self._push(send) and len(self._rest) == len(line):
+            self._rest = b""
+            return False
         return True
 
-    def _push(self, send: Send) -> None:
-        while self._rest:
-            self._rest = self._rest[send(self._rest) :]
+    def _push(self, send: Send) -> bool:
+        """Whether all was taken. Whoever read it may be gone, and another one come: of a pipe with a name, who gets what
+        still lies in it first.
+        """
+        with contextlib.suppress(OSError):
+            while self._rest:
+                self._rest = self._rest[send(self._rest) :]
+        return not self._rest
 
 
 class SystemLog(logging.Handler):
@@ -106,6 +106,8 @@ class SystemLog(logging.Handler):
                 self._losses.count = 0
             if self._losses.count or not self._give(record):
                 self._losses.count += 1
+        except OSError:
+            self._losses.count += 1
         except Exception:
             self.handleError(record)
 
@@ -114,17 +116,19 @@ class SystemLog(logging.Handler):
         super().close()
 
     def _give(self, record: logging.LogRecord) -> bool:
-        """Whether it was taken. OSError: nobody listens."""
+        """Whether it was taken, all of it. OSError: nobody listens."""
         priority = DAEMON << 3 | _SEVERITIES.get(record.levelname, _SEVERITIES["WARNING"])
         message = f"<{priority}>nbdserver: {self.format(record)}\0".encode(errors="backslashreplace")
         try:
-            self._connected().send(message)
+            sent = self._connected().send(message)
         except BlockingIOError:
             return False
         except OSError:  # it was started anew
             self._disconnect()
-            self._connected().send(message)
-        return True
+            sent = self._connected().send(message)
+        if sent < len(message):
+            self._disconnect()  # of a stream: else the next line would be taken for the rest of this one
+        return sent == len(message)
 
     def _connected(self) -> socket.socket:
         if self._socket is None:

@@ -132,3 +132,79 @@ def test_the_systems_log_that_nobody_reads(tmp_path: Path) -> None:
         handler.emit(record(1001))
         assert anew.recv(4096) == b"<30>nbdserver: line 1001\0"
     handler.close()
+
+
+def test_what_the_systems_log_does_not_hear_while_it_is_down_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    handler = formatted(SystemLog(str(path)))
+    emit_all(handler, 3)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader:
+        reader.bind(str(path))
+        reader.setblocking(False)
+        handler.emit(record(3))
+        assert reader.recv(4096) == f"<28>nbdserver: {LOST}, 3\0".encode()
+        assert reader.recv(4096) == b"<30>nbdserver: line 3\0"
+    handler.close()
+
+
+def test_standard_error_whose_reader_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one hears what still lies there, to the end of its line, and how many were lost."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    monkeypatch.setattr(sys, "stderr", path.open("w"))
+    handler = formatted(StandardError())
+    for more, left in (("", ""), ("x" * (1 << 17), "line 0" + "x" * (1 << 17) + "\n")):
+        if more:
+            handler.emit(record(0, more))
+        os.close(reader)
+        emit_all(handler, 3)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        got = b""
+        while b"line 3" not in got:
+            with contextlib.suppress(BlockingIOError):
+                got += os.read(reader, 1 << 17)
+            if not got.endswith(b"line 3\n"):
+                handler.emit(record(3))
+        told = got.decode().removeprefix(left)
+        assert told.startswith(f"{LOST}, ")
+        assert int(told.splitlines()[0].split(", ")[1]) >= 3
+    os.close(reader)
+    handler.close()
+    sys.stderr.close()
+
+
+def test_a_line_of_which_the_systems_log_took_a_part_is_not_joined_to_the_next(tmp_path: Path) -> None:
+    """One that takes streams: a connection of which a part of a line went ends with it."""
+    path = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen(64)
+        handler = formatted(SystemLog(str(path)))
+        in_time(lambda: emit_all(handler, 30, "x" * 50_000))
+        listening.setblocking(False)
+        said = waiting_at(listening)
+        handler.emit(record(30))
+        said += waiting_at(listening)
+        handler.close()
+    assert any(lines[-1] for lines in said), "a buffer holds no whole number of lines"
+    whole = [line for lines in said for line in lines[:-1]]
+    lost = sum(int(line.split(b", ")[1]) for line in whole if LOST.encode() in line)
+    taken = [line for line in whole if b"xxx" in line]
+    assert all(line.startswith(b"<30>nbdserver: line ") and len(line) < 50_030 for line in taken)
+    assert len(taken) + lost == 30
+
+
+def waiting_at(listening: socket.socket) -> list[list[bytes]]:
+    """The messages of each connection that lie there; behind the last of them what is none."""
+    said = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock, _ = listening.accept()
+            got = b""
+            sock.setblocking(False)
+            with sock, contextlib.suppress(BlockingIOError):
+                while part := sock.recv(1 << 17):
+                    got += part
+            said.append(got.split(b"\0"))
+    return said
