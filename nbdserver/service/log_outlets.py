@@ -82,9 +82,7 @@ class StandardError(logging.StreamHandler[TextIO]):
         return True
 
     def _push(self, send: Send) -> bool:
-        """Whether all was taken. Whoever read it may be gone, and another one come: of a pipe with a name, who gets what
-        still lies in it first.
-        """
+        """Whether all was taken. Whoever read it may be gone, and another one come, who gets what still lies there."""
         with contextlib.suppress(OSError):
             while self._rest:
                 self._rest = self._rest[send(self._rest) :]
