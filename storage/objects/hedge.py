@@ -67,7 +67,9 @@ class Hedge:
         attempts = [self._start(request)]
         try:
             done, _ = await asyncio.wait([attempts[0].task], timeout=delay)
-            if not done and size <= HEDGED_BYTES_MAX and self._second_attempts < HEDGES_MAX:
+            if done:
+                first = attempts[0]
+            elif size <= HEDGED_BYTES_MAX and self._second_attempts < HEDGES_MAX:
                 on_second()
                 self._second_attempts += 1
                 try:
