@@ -61,6 +61,8 @@ def status_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if _is_for_want_of_threads(error):
+        return CONFLICT
     return STATUS_OF_KIND.get(type(error).__name__, FAILED)
 
 
@@ -73,13 +75,24 @@ def sentence_of(error: BaseException) -> str:
         return f"{where}{error.strerror}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if _is_for_want_of_threads(error):
+        return (
+            "this process may start no further thread: raise what limits them (TasksMax= of its unit, the limit of its "
+            "container, ulimit -u), or end others"
+        )
     return str(error) or type(error).__name__
 
 
 def is_expected(error: BaseException) -> bool:
     """Whether the world caused it; anything else is a mistake in this program."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool({"StorageError", "ClickException", "OSError", "KeyboardInterrupt"} & kinds)
+    expected = {"StorageError", "ClickException", "OSError", "KeyboardInterrupt"} & kinds
+    return bool(expected) or _is_for_want_of_threads(error)
+
+
+def _is_for_want_of_threads(error: BaseException) -> bool:
+    """Python has no kind of its own for it, whoever starts one: a command, the event loop, a library."""
+    return isinstance(error, RuntimeError) and str(error) == "can't start new thread"
 
 
 def report(error: BaseException, *, as_json: bool) -> int:

@@ -6,9 +6,10 @@ import json
 import click
 import pytest
 
-from nbdserver.cli.shared.exit_status import STATUS_OF_KIND, CommandFailed, report, status_of
+from nbdserver.cli.shared.exit_status import STATUS_OF_KIND, CommandFailed, is_expected, report, status_of
 from storage import errors
 from storage.errors import AlreadyExists, Conflict, Corrupt, Fenced, OutOfSpace, StorageError
+from tests.storage.test_threads import run
 
 
 def kinds() -> set[str]:
@@ -86,3 +87,19 @@ def test_programs_get_json(capfd: pytest.CaptureFixture[str]) -> None:
         "code": 11,
         "message": "held",
     }
+
+
+def test_a_command_that_gets_no_thread_says_so() -> None:
+    """Whoever starts it: the command itself, or the event loop."""
+    said = run("""
+        from nbdserver.cli.shared.exit_status import is_expected, report, sentence_of
+
+        no_more_threads()
+        for start in (threading.Thread(target=work).start, lambda: asyncio.run(asyncio.to_thread(work, 1))):
+            try:
+                start()
+            except RuntimeError as error:
+                print(report(error, as_json=False), is_expected(error), "TasksMax" in sentence_of(error))
+    """)
+    assert said == 2 * "16 True True\n"
+    assert not is_expected(RuntimeError("dictionary changed size during iteration"))
