@@ -14,7 +14,7 @@ FRESH = 500
 
 @pytest.mark.thorough
 async def test_partial_copies() -> None:
-    outcomes = Counter(outcome for _, outcome in await run_cases(1, FIXED, copies_each=4))
+    outcomes = Counter(outcome for _, outcome in await run_cases(21, FIXED, copies_each=4))
     assert min(outcomes[outcome] for outcome in ("whole", "older state", "refused", "empty place")) > 0, outcomes
 
 

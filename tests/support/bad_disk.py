@@ -114,6 +114,8 @@ class BadDisk:
                 run("umount", self.mount)
             if self._loop:
                 run("losetup", "--detach", self._loop)
+                gone = Path(f"/sys/block/{Path(self._loop).name}/loop")
+                until(lambda: not gone.exists(), seconds=30, what="the end of the loop device")
             if len(self._programs) > 1:
                 run("fusermount3", "-u", self._fuse)
                 self._programs[1].wait(60)
