@@ -14,6 +14,8 @@ from tests.mutants.mutants_of_commands import COMMANDS
 from tests.mutants.mutants_of_copies import COPIES
 from tests.mutants.mutants_of_dashboard import DASHBOARD
 from tests.mutants.mutants_of_filling import FILLING
+from tests.mutants.mutants_of_folders import OF_FOLDERS
+from tests.mutants.mutants_of_formats import FORMATS
 from tests.mutants.mutants_of_journal import OF_JOURNAL
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
@@ -332,6 +334,8 @@ MUTANTS = [
     *MAINTENANCE,
     *OPENING,
     *SNAPSHOTS,
+    *OF_FOLDERS,
+    *FORMATS,
     *OF_JOURNAL,
     *TRUNKS,
     *STORES,

@@ -2,6 +2,7 @@
 
 import random
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,11 @@ from storage.format.envelope import (
     Header,
     ObjectKind,
     decode_header,
+    is_retired,
     open_object,
     seal_object,
 )
+from storage.format.frame import compress
 
 STORE_ID = bytes(range(16))
 CIPHER = Cipher(bytes(range(32)))
@@ -141,6 +144,7 @@ def test_a_part_cannot_be_left_out_by_whoever_corrects_the_header() -> None:
     [
         ("magic", b"NBDSTORF", "does not begin as an object"),
         ("version", struct.pack("<H", 2), "format version 2"),
+        ("version", struct.pack("<H", 0), "format version 0"),
         ("kind", b"\2", "not the kind"),
         ("kind", b"\x63", "not the kind"),
         ("key", b"\0", "not the kind"),
@@ -157,6 +161,25 @@ def test_the_reason_is_named(field: str, value: bytes, expected: str) -> None:
     with pytest.raises((Corrupt, Unsupported), match=expected) as caught:
         open_it(changed)
     assert isinstance(caught.value, Unsupported) == (field == "version")
+
+
+def test_a_part_that_would_take_more_memory_than_any_is_not_opened() -> None:
+    """Whoever has the key may have sealed it: a program with a fault, or of another version."""
+    size = PART_BYTES_MAX + 1
+    codec, payload = compress(bytes(size))
+    part = struct.pack("<BI", codec, size) + payload
+    whole = HEADER_BYTES + 4 + OVERHEAD_BYTES + len(part)
+    clear = replace(header(), size=whole).encode()
+    sealed = CIPHER.sealer(header().nonce).seal(0, part, clear + struct.pack("<I", 0))
+    with pytest.raises(Corrupt, match="too large"):
+        open_it(clear + struct.pack("<I", len(sealed)) + sealed)
+
+
+def test_a_key_is_retired_once_a_newer_one_does_without_it() -> None:
+    """What is under a newer key than a process has is not for it to pass over."""
+    key = bytes(range(32))
+    cipher = Cipher(key, key_id=4, older=[Cipher(key, key_id=3)])
+    assert [key_id for key_id in range(1, 7) if is_retired(cipher, key_id)] == [1, 2]
 
 
 def test_it_opens_under_its_own_number_and_kind_only() -> None:

@@ -2,7 +2,7 @@ import random
 
 import lz4.block
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage.crypto.cipher import AuthenticationError, Cipher
@@ -89,6 +89,20 @@ def test_a_frame_belongs_to_its_block_kind_and_store() -> None:
         FrameCodec(CIPHER, bytes(16)).decode(sealed, block=7, kind=FrameKind.FULL)
     with pytest.raises(AuthenticationError):
         FrameCodec(Cipher(bytes(32)), STORE_ID).decode(sealed, block=7, kind=FrameKind.FULL)
+
+
+@pytest.mark.parametrize("mask", [1 << 63 | 5, FULL_MASK])
+def test_a_frame_that_is_sealed_anew_is_what_it_was(mask: int) -> None:
+    kind = FrameKind.FULL if mask == FULL_MASK else FrameKind.PATCH
+    content = random.Random(1).randbytes(mask.bit_count() * SECTOR_BYTES)
+    sealed = CODEC.encode(CIPHER.sealer(PREFIX), 3, block=7, kind=kind, mask=mask, data=content)
+    newer = Cipher(bytes(32), key_id=2)
+    again = CODEC.reseal(sealed, newer.sealer(PREFIX), 4, block=7, full=kind is FrameKind.FULL)
+    assert len(again) == len(sealed)
+    assert FrameCodec(newer, STORE_ID).decode(again, block=7, kind=kind) == (mask, content)
+    for block, full in ((8, kind is FrameKind.FULL), (7, kind is not FrameKind.FULL)):
+        with pytest.raises(AuthenticationError):
+            CODEC.reseal(sealed, newer.sealer(PREFIX), 4, block=block, full=full)
 
 
 def test_every_flipped_bit_of_a_frame_is_refused() -> None:
@@ -186,6 +200,9 @@ def test_a_codec_that_lies_is_noticed_before_sealing(monkeypatch: pytest.MonkeyP
 
 
 @given(st.integers(0, 3 * BLOCK_BYTES), st.integers(0, 3 * BLOCK_BYTES), st.integers(0, 255))
+@example(BLOCK_BYTES + 1, 0, 1)
+@example(BLOCK_BYTES + 1, BLOCK_BYTES, 1)
+@example(3 * BLOCK_BYTES, BLOCK_BYTES, 255)
 def test_is_zero(size: int, at: int, value: int) -> None:
     data = bytearray(size)
     if at < size:

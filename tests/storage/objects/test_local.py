@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from storage.env import RealEnv
-from storage.errors import AlreadyExists, Closed, Invalid, NotFound, Unavailable, Unsupported
+from storage.errors import (
+    AlreadyExists,
+    Closed,
+    Invalid,
+    NotFound,
+    OutOfSpace,
+    StorageError,
+    Unavailable,
+    Unsupported,
+)
+from storage.objects import folders
 from storage.objects.local import LocalStore
 from tests.storage.objects.children import child, finish, temporaries
 from tests.support.inside import end_threads
@@ -112,7 +122,7 @@ async def test_a_folder_that_vanished_is_unavailable_and_not_empty(
         with pytest.raises(Unavailable, match="removed, moved or unmounted"):
             await call
     if meddle == "remove":
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="removed, moved or unmounted"):
             await local.create("manifest/2", b"x")
     assert not list(folder.glob("*"))
 
@@ -140,6 +150,8 @@ async def test_what_is_no_object_is_not_shown(local: LocalStore, tmp_path: Path)
     assert [item.name for item in await local.list("")] == ["wal/1"]
     with pytest.raises(NotFound):
         await local.head("wal")
+    with pytest.raises(StorageError):
+        await local.get("link")
 
 
 async def test_an_object_in_place_of_a_folder_is_told(local: LocalStore) -> None:
@@ -179,6 +191,62 @@ async def test_an_object_that_could_not_be_synced_is_not_there(
     assert await local.get("second") == b"y"
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+async def test_whatever_says_that_there_is_no_room_is_told_as_that(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A quota too, which is for somebody to raise: a start ends with that, and a writer waits for it."""
+    monkeypatch.setattr(os, "write", fail_with(number))
+    for call in (local.create("a", b"x"), local.put("a", b"x")):
+        with pytest.raises(OutOfSpace):
+            await call
+
+
+async def test_what_cannot_replace_anything_leaves_nothing(local: LocalStore, tmp_path: Path) -> None:
+    await local.create("wal/1", b"x")
+    with pytest.raises(Invalid):
+        await local.put("wal", b"x")
+    assert os.listdir(tmp_path / "store" / temporaries(tmp_path / "store")[0]) == []
+
+
+async def test_what_is_deleted_while_it_is_listed_is_left_out(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("wal/1", "wal/2"):
+        await local.create(name, b"x")
+    walk = folders.walk
+
+    def slow_walk(root: int, folder: str) -> list[str]:
+        found = list(walk(root, folder))
+        (tmp_path / "store" / "wal" / "1").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(folders, "walk", slow_walk)
+    assert [item.name for item in await local.list("wal/")] == ["wal/2"]
+
+
+async def test_a_read_that_gives_less_goes_on_and_one_that_ends_too_early_is_told(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Linux does beyond 2 GiB, and a network's filesystem wherever it likes."""
+    data = os.urandom(5000)
+    await local.create("a", data)
+    read, cut = os.pread, False
+
+    def read_less(descriptor: int, length: int, offset: int) -> bytes:
+        some = read(descriptor, min(length, 1000), offset)
+        if cut:
+            os.truncate(tmp_path / "store" / "a", 1000)
+        return some
+
+    monkeypatch.setattr(os, "pread", read_less)
+    assert await local.get("a") == data
+    assert await local.get("a", 1500, 2500) == data[1500:4000]
+    cut = True
+    with pytest.raises(Unavailable, match="became shorter"):
+        await local.get("a")
+
+
 async def test_closing_gives_back_all_descriptors(tmp_path: Path, env: RealEnv) -> None:
     def descriptors() -> list[str]:
         """What is open in the folder; other tests of this process may have left something elsewhere."""
@@ -194,6 +262,8 @@ async def test_closing_gives_back_all_descriptors(tmp_path: Path, env: RealEnv) 
     with pytest.raises(AlreadyExists):
         await store.create("a/b", b"z")
     await store.get("a/b")
+    with pytest.raises(NotFound):
+        await store.get("a")
     await store.list("")
     await store.delete(["a/b"])
     assert descriptors()

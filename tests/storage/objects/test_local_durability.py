@@ -1,14 +1,20 @@
 """What a folder store syncs and in which order, and what a process that is killed leaves."""
 
 import asyncio
+import errno
+import fcntl
 import os
 import random
 import re
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from storage.env import RealEnv
+from storage.errors import Unavailable
+from storage.objects.folders import Temporaries
 from storage.objects.local import LocalStore
 from tests.storage.objects.children import child, finish, temporaries
 from tests.support.requirements import require
@@ -96,6 +102,52 @@ def test_the_first_write_makes_durable_what_a_killed_process_left(tmp_path: Path
     assert {"fsync .", "fsync keys", "fsync wal", "fsync wal/deep"} <= set(before_writing)
 
 
+async def test_a_folder_whose_name_could_not_be_synced_is_synced_before_anything_is_in_it(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is acknowledged in it goes with it, by a power cut."""
+    await local.create("first", b"")
+    synced, sync, broken = list[str](), os.fsync, True
+
+    def fsync(descriptor: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path / "store"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(Unavailable, match="Input/output error"):
+        await local.create("a/b/1", b"x")
+    broken = False
+    await local.create("a/b/1", b"x")
+    assert [folder for folder in synced if not folder.startswith("~")] == [".", "a", "a/b"]
+
+
+async def test_a_call_that_finds_a_folder_removed_takes_nothing_from_one_under_way(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await local.create("a/1", b"x")
+    await local.create("b/1", b"x")
+    syncing, go_on, sync = threading.Event(), threading.Event(), os.fsync
+
+    def slow_sync(descriptor: int) -> None:
+        syncing.set()
+        go_on.wait(60)
+        sync(descriptor)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(os, "fsync", slow_sync)
+        call = asyncio.create_task(local.create("a/2", b"whole"))
+        await asyncio.to_thread(syncing.wait, 60)
+    shutil.rmtree(tmp_path / "store" / "b")
+    with pytest.raises(Unavailable, match="removed while in use"):
+        await local.create("b/2", b"x")
+    await local.create("b/2", b"x")
+    go_on.set()
+    await call
+    assert await local.get("a/2") == b"whole"
+
+
 CREATE_FOR_EVER = """
 async def create(worker):
     number = 0
@@ -150,15 +202,44 @@ async def test_temporaries_of_a_process_that_lives_are_left_alone(tmp_path: Path
     await first.create("a", b"1")
     (dead := folder / "~00000000deadbeef").mkdir()
     (dead / "0").write_bytes(b"rest")
-    (foreign := folder / "~old").mkdir()
-    (foreign / "0").write_bytes(b"somebody else's")
+    for name in ("~old", "~00000000deadbeef0"):
+        (folder / name).mkdir()
+        (folder / name / "0").write_bytes(b"somebody else's")
+    (used := folder / "~00000000deadbee1").mkdir()
+    (used / "0").write_bytes(b"rest")
+    (used / "notes").write_bytes(b"somebody else's")
     await second.create("b", b"2")
     assert not dead.exists()
-    assert (foreign / "0").exists(), "a name that this program does not give"
-    assert len(temporaries(folder)) == 2 + 1
+    for name in ("~old", "~00000000deadbeef0"):
+        assert (folder / name / "0").exists(), "a name that this program does not give"
+    assert os.listdir(used) == ["notes"]
+    assert len(temporaries(folder)) == 2 + 3
     await first.create("c", b"3")
     await first.close()
     await second.close()
+
+
+def test_a_new_folder_that_the_sweep_of_another_process_removes_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = fcntl.flock, list[Path]()
+
+    def late_lock(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+            swept[0].rmdir()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late_lock)
+    root = os.open(tmp_path, os.O_RDONLY)
+    try:
+        made = Temporaries(root, lambda: os.urandom(8).hex())
+        assert made.write(b"x") == "0"
+        assert temporaries(tmp_path) != [swept[0].name]
+        made.close()
+    finally:
+        os.close(root)
+    assert temporaries(tmp_path) == []
 
 
 async def test_writers_that_open_at_once_do_not_sweep_each_other(tmp_path: Path, env: RealEnv) -> None:

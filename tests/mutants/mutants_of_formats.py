@@ -1,0 +1,36 @@
+"""Mistakes in what objects of a store hold, and in what is taken for one."""
+
+from tests.mutants.mutant import mutants
+
+FORMATS = [
+    *mutants(
+        "storage/format/envelope.py",
+        "tests/storage/format/test_envelope.py",
+        ("envelope: an older format is ours", "    if version != FORMAT_VERSION:", "    if version > FORMAT_VERSION:"),
+        ("envelope: a part may be of any size", "        if size > PART_BYTES_MAX:", "        if False:"),
+        ("envelope: a newer key is one that was retired", "        return not error.newer\n", "        return True\n"),
+    ),
+    *mutants(
+        "storage/format/frame.py",
+        "tests/storage/format/test_frame.py",
+        ("frame: one block of zeros makes all that is longer zeros", "all(_ZERO_BLOCK", "any(_ZERO_BLOCK"),
+        (
+            "frame: what is sealed anew is a whole block",
+            "sealer.seal(number, self._cipher.open(sealed, associated), associated)",
+            "sealer.seal(number, self._cipher.open(sealed, associated), self._associated(block, FrameKind.FULL))",
+        ),
+    ),
+    *mutants(
+        "storage/format/names.py",
+        "tests/storage/format/test_names.py",
+        ("names: there is a number 0", "1 <= int(match[1]) <= _NUMBER_MAX", "int(match[1]) <= _NUMBER_MAX"),
+        ("names: a number has more than 64 bits", "1 <= int(match[1]) <= _NUMBER_MAX", "1 <= int(match[1])"),
+        ("names: an id has more than 128 bits", "[0-7][0-9A-HJKMNP-TV-Z]{25}", "[0-9A-HJKMNP-TV-Z]{26}"),
+        (
+            "names: what begins as one of the log is one",
+            "    match = pattern.fullmatch(name)",
+            "    match = pattern.match(name)",
+        ),
+        ("names: what begins as an SST is one", "_TABLE.fullmatch", "_TABLE.match"),
+    ),
+]
