@@ -66,7 +66,8 @@ class StandardError(logging.StreamHandler[TextIO]):
             self.handleError(record)
 
     def close(self) -> None:
-        self._send = None
+        if self._send is not None:
+            self._send = _take_nothing  # a thread may still have a line for it
         self._undo.close()
         super().close()
 
@@ -137,6 +138,10 @@ class SystemLog(logging.Handler):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _take_nothing(_: bytes) -> int:
+    raise BlockingIOError
 
 
 def _connect(path: str) -> socket.socket:

@@ -103,6 +103,16 @@ def test_standard_error_that_nobody_reads(ends: tuple[int, int], more: str, monk
     assert len(taken) + lost >= lines
 
 
+def test_a_line_for_one_that_is_closed_waits_for_nobody(ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread may have it while another log takes its place."""
+    monkeypatch.setattr(sys, "stderr", os.fdopen(os.dup(ends[1]), "w"))
+    handler = formatted(StandardError())
+    emit_all(handler, 300, "x" * 9000)
+    handler.close()
+    in_time(lambda: emit_all(handler, 300, "x" * 9000))
+    sys.stderr.close()
+
+
 def test_a_stream_without_a_descriptor_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
