@@ -16,6 +16,7 @@ from tests.mutants.mutants_of_dashboard import DASHBOARD
 from tests.mutants.mutants_of_filling import FILLING
 from tests.mutants.mutants_of_folders import OF_FOLDERS
 from tests.mutants.mutants_of_formats import FORMATS
+from tests.mutants.mutants_of_hosts import OF_HOSTS
 from tests.mutants.mutants_of_journal import OF_JOURNAL
 from tests.mutants.mutants_of_maintenance import MAINTENANCE
 from tests.mutants.mutants_of_opening import OPENING
@@ -336,6 +337,7 @@ MUTANTS = [
     *SNAPSHOTS,
     *OF_FOLDERS,
     *FORMATS,
+    *OF_HOSTS,
     *OF_JOURNAL,
     *TRUNKS,
     *STORES,

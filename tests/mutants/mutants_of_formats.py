@@ -33,4 +33,44 @@ FORMATS = [
         ),
         ("names: what begins as an SST is one", "_TABLE.fullmatch", "_TABLE.match"),
     ),
+    *mutants(
+        "storage/format/manifest.py",
+        "tests/storage/format/test_manifest.py",
+        (
+            "manifest: a store stays closed though somebody commits",
+            "takeover=False, closed=False, **changes",
+            "takeover=False, **changes",
+        ),
+        ("manifest: what no checkpoint holds is dropped", "    if len(leaving) != len(ids):", "    if False:"),
+        (
+            "manifest: what is yet to be done to trunks is listed",
+            "bool(sequences and sequences[-1] > new.sequence)",
+            "False",
+        ),
+        (
+            "manifest: a checkpoint holds less than the one before",
+            "    if not table.includes(merged(old, old_table)):",
+            "    if False:",
+        ),
+        (
+            "manifest: the last that a checkpoint holds is done to trunks again",
+            "logged.sequence > sequence]",
+            "logged.sequence >= sequence]",
+        ),
+    ),
+    *mutants(
+        "storage/format/sst.py",
+        "tests/storage/format/test_sst.py",
+        ("sst: what was moved is in any order", "sorted(moved, key=lambda m: m.offset)", "moved"),
+        ("sst: what was moved comes from nowhere", ">= count:", "> count:"),
+    ),
+    *mutants(
+        "storage/format/wal.py",
+        "tests/storage/format/test_wal.py",
+        (
+            "log: an SST is as old as what lies beside it",
+            "        return max(ops, max((entry.sequence for _, entry in self.located), default=0))",
+            "        return ops",
+        ),
+    ),
 ]

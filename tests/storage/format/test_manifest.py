@@ -13,10 +13,15 @@ from storage.format.manifest import (
     WAYS_TO_LOSE_DATA,
     Manifest,
     check_successor,
+    check_table,
+    checkpointed,
     decode,
+    dropped,
     encode,
     flushed,
 )
+from storage.format.sst_list import SstList
+from storage.format.trunks import DropLayer, LoggedOperation
 
 NAME = "manifest/00000000000000000007.manifest"
 TABLES = [SstRef(f"01K1JW549K0H0MV3FH28CKBWT{letter}", 1000, 900, bytes(16), 3) for letter in "ABC"]
@@ -135,3 +140,38 @@ def test_a_checkpoint_adds_each_table_once_and_begins_no_epoch() -> None:
     assert new.ssts == TABLES
     assert new.tree == OLD.tree, "an unchanged tree stays"
     assert (new.takeover, new.closed, new.epoch, new.replay) == (False, True, 4, 50)
+
+
+def done_at(*sequences: int) -> list[LoggedOperation]:
+    return [LoggedOperation(sequence, DropLayer(sequence)) for sequence in sequences]
+
+
+def test_a_checkpoint_takes_off_what_it_holds_and_nothing_that_came_since() -> None:
+    old = changed(closed=True, gone=[1], ssts=[TABLES[1], TABLES[2]], operations=done_at(10, 20, 21))
+    new = checkpointed(old, ref=TABLES[0], table=SstList.of(TABLES[:2]), sequence=20)
+    assert (new.ssts, new.gone, new.operations) == ([TABLES[2]], [], done_at(21))
+    assert not new.closed, "who commits serves"
+    check_successor(old, new)
+
+
+def test_a_checkpoint_holds_what_the_one_before_did_but_for_what_is_gone() -> None:
+    old = changed(gone=[1])
+    check_table(old, SstList.of(TABLES[:2]), SstList.of(TABLES[1:]))
+    with pytest.raises(BrokenInvariant, match="does not hold"):
+        check_table(old, SstList.of(TABLES[:2]), SstList.of([TABLES[2]]))
+
+
+def test_only_what_a_checkpoint_holds_is_dropped_and_once() -> None:
+    old = changed(ssts=[TABLES[2]], gone=[1])
+    table = SstList.of(TABLES[:2])
+    assert dropped(old, table=table, ids={TABLES[1].id}).gone == [1, 2]
+    for wrong in (TABLES[0], TABLES[2]):
+        with pytest.raises(BrokenInvariant, match="rows no checkpoint holds"):
+            dropped(old, table=table, ids={TABLES[1].id, wrong.id})
+
+
+@pytest.mark.parametrize("sequences", [(20, 10), (10, OLD.sequence + 1)])
+def test_what_was_done_to_trunks_is_listed_in_order_and_not_before_it_is_done(sequences: tuple[int, ...]) -> None:
+    check_successor(OLD, changed(operations=done_at(10, 20, OLD.sequence)))
+    with pytest.raises(BrokenInvariant, match="not in order"):
+        check_successor(OLD, changed(operations=done_at(*sequences)))

@@ -12,7 +12,7 @@ from storage.errors import Corrupt, Unsupported
 from storage.format.blocks import EntryKind, FrameRef, RangeZero, SstEntry, SstRef
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, SECTOR_BYTES, FrameCodec
-from storage.format.sst import SstBuilder, SstIndex, decode_index, encode_index, open_index
+from storage.format.sst import Moved, SstBuilder, SstIndex, decode_index, encode_index, open_index
 from storage.lsm.sst.ranges import decode_frame
 
 STORE_ID = bytes(range(16))
@@ -20,6 +20,7 @@ FRAMES = Cipher(bytes(range(32)))
 INDEXES = Cipher(bytes(range(1, 33)))
 CODEC = FrameCodec(FRAMES, STORE_ID)
 TABLE = "01K1JW549K0H0MV3FH28CKBWTY"
+OTHER = "01K1JW549K0H0MV3FH28CKBWTZ"
 
 u32 = st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2**31, 2**32 - 1]))
 u64 = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 - 1]))
@@ -69,6 +70,22 @@ def test_an_index_of_another_length_is_refused(some: list[SstEntry], more: int) 
         decode_index(packed + bytes(more))
     with pytest.raises((ValueError, struct.error)):
         decode_index(packed[:-more])
+
+
+def test_what_was_moved_comes_back_in_the_order_of_its_places() -> None:
+    index = decode_index(encode_index([], [], [Moved(OTHER, 96, 500), Moved(TABLE, 700, 96), Moved(OTHER, 300, 200)]))
+    places = zip(*(index.moved[name].tolist() for name in ("victim", "old", "offset")), strict=True)
+    assert [(index.victims[victim], old, at) for victim, old, at in places] == [
+        (TABLE, 700, 96),
+        (OTHER, 300, 200),
+        (OTHER, 96, 500),
+    ]
+
+
+def test_what_was_moved_from_nowhere_is_refused() -> None:
+    packed = encode_index([], [], [Moved(TABLE, 700, 96)])
+    with pytest.raises(ValueError, match="without a name"):
+        decode_index(struct.pack("<4I", 0, 0, 1, 0) + packed[32:])
 
 
 def build(blocks: int = 2, patches: int = 2) -> tuple[SstBuilder, SstRef, bytes, dict[int, bytes]]:

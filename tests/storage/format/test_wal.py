@@ -66,6 +66,15 @@ def test_locators_stand_where_their_sequence_says(ops: list[int], frames: list[i
     assert found == {block: Located(*located(block, block)) for block in frames}
 
 
+def test_an_sst_bears_the_highest_sequence_of_what_was_cut_with_it() -> None:
+    """A manifest with a lower one does not list it yet: passed over, its frames would be missing."""
+    ref = SstRef(TABLE, 1000, 900, bytes(16), 3)
+    for ops, frames, expected in (([(3, 0, b"x")], [5, 9], 9), ([(11, 0, b"x")], [5, 9], 11), ([], [5], 5)):
+        pairs = [located(sequence, sequence) for sequence in frames]
+        body = encode([LayerLogRecords(7, list(ops), [ref], pairs)], [])
+        assert [record for _, record in decode(NAME, body) if isinstance(record, Uploaded)] == [Uploaded(expected, ref)]
+
+
 def test_the_body_is_what_the_format_says() -> None:
     body = encode([LayerLogRecords(7, [(5, 6, b"data"), (8, 9, 10, True)])], [Meta(3, b"tree")])
     assert body.hex() == (

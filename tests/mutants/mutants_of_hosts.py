@@ -1,0 +1,80 @@
+"""Mistakes in what a host remembers of a store: what is durable when, and which of several files counts."""
+
+from tests.mutants.mutant import mutants
+
+OF_HOSTS = [
+    *mutants(
+        "storage/lsm/recovery/anchor.py",
+        "tests/storage/lsm/recovery/test_host_durability.py",
+        ("host: a mark that was cut off says something", "if len(raw) == MARK.size else 0", "if len(raw) == 8 else 99"),
+        (
+            "host: a claim is seen before it is locked",
+            """                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                write(descriptor, first_lines(os.getpid(), journal_id))
+                hidden.rename(path)
+""",
+            """                write(descriptor, first_lines(os.getpid(), journal_id))
+                hidden.rename(path)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+""",
+        ),
+        (
+            "host: a claim may be gone after a power cut",
+            "                hidden.rename(path)\n                sync_folder(self._folder)\n",
+            "                hidden.rename(path)\n",
+        ),
+        (
+            "host: who was attached is forgotten with the anchor",
+            'path.rename(self._folder / "attached-0.json")',
+            "path.unlink()",
+        ),
+        (
+            "host: who was attached first counts",
+            "(max(found), found[max(found)].read_bytes())",
+            "(min(found), found[min(found)].read_bytes())",
+        ),
+        (
+            "host: what was forgotten comes back with a power cut",
+            "            if self._folder.is_dir():\n                sync_folder(self._folder)",
+            "",
+        ),
+        (
+            "host: it remembers where others may write",
+            "        self._check_folder()\n\n    def _check_folder",
+            "\n    def _check_folder",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/locks.py",
+        "tests/storage/lsm/recovery/test_host_durability.py",
+        (
+            "host: the journal that was named first counts",
+            'bytes.fromhex(named[-1]) if named and named[-1] != "none"',
+            'bytes.fromhex(named[0]) if named and named[0] != "none"',
+        ),
+        (
+            "host: that a take-over landed is forgotten with a power cut",
+            '            os.write(self._descriptor, b"confirmed\\n")\n            os.fsync(self._descriptor)\n',
+            '            os.write(self._descriptor, b"confirmed\\n")\n',
+        ),
+        (
+            "host: the note of who came later goes",
+            "if remove and os.path.samestat(self._path.lstat(), os.fstat(self._descriptor)):",
+            "if remove:",
+        ),
+        (
+            "host: a note of another machine is of this one",
+            "    if note.machine != machine or (alive and note.boot != boot):",
+            "    if alive and note.boot != boot:",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/durable_files.py",
+        "tests/storage/lsm/recovery/test_host_durability.py",
+        (
+            "host: what was replaced comes back with a power cut",
+            "    hidden.rename(path)\n    sync_folder(path.parent)\n",
+            "    hidden.rename(path)\n",
+        ),
+    ),
+]
