@@ -73,4 +73,18 @@ FORMATS = [
             "        return ops",
         ),
     ),
+    *mutants(
+        "storage/crypto/keyslots.py",
+        "tests/storage/crypto/test_keys_damage.py",
+        (
+            "keys: they may have no slot",
+            "    if not 1 <= len(slots) <= SLOTS_MAX:",
+            "    if len(slots) > SLOTS_MAX:",
+        ),
+        (
+            "keys: they may have more slots than anybody reads",
+            "    if not 1 <= len(slots) <= SLOTS_MAX:",
+            "    if not slots:",
+        ),
+    ),
 ]

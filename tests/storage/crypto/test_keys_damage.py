@@ -10,6 +10,7 @@ from storage.crypto.password_slots import change_password
 from storage.env import RealEnv
 from storage.errors import (
     AccessDenied,
+    BrokenInvariant,
     Corrupt,
     Invalid,
     StorageError,
@@ -149,6 +150,15 @@ async def test_a_slot_cannot_be_added_or_dropped(store: MemoryStore, env: RealEn
     await store.put(FIRST, with_checksum(twice))
     with pytest.raises(Corrupt, match="same number"):
         await load(store, OLD, env, CHEAP)
+
+
+@pytest.mark.parametrize("count", [0, keyslots.SLOTS_MAX + 1])
+def test_keys_that_nobody_could_open_again_are_not_written(count: int) -> None:
+    """Without a slot no password opens the store; with too many none is read."""
+    data_key = DataKey(store_id=bytes(range(16)), key=Secret(bytes(range(32))))
+    slots = tuple(slot(data_key, number, OLD) for number in range(1, count + 1))
+    with pytest.raises(BrokenInvariant):
+        encode(data_key, 2, slots, CHEAP.memory_kib_min)
 
 
 async def test_a_slot_of_another_store_does_not_fit(store: MemoryStore, env: RealEnv) -> None:
