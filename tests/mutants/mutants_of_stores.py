@@ -47,6 +47,20 @@ STORES = [
             "if unknown and size >= LARGE_BYTES_MIN and",
             "if size >= LARGE_BYTES_MIN and",
         ),
+        (
+            "retry: what was refused is not there",
+            "            except (Unavailable, *MENDABLE):\n                unknown",
+            "            except Unavailable:\n                unknown",
+        ),
+    ),
+    *mutants(
+        "storage/objects/retry.py",
+        "tests/storage/objects/test_hedge.py",
+        (
+            "hedge: whoever has another deadline has second attempts of his own",
+            "        other.health, other._creates, other._gets = self.health, self._creates, self._gets\n",
+            "        other.health = self.health\n",
+        ),
     ),
     *mutants(
         "storage/objects/hedge.py",

@@ -206,6 +206,18 @@ def test_a_lost_answer_is_settled_by_reading_back(virtual_time: Run) -> None:
         assert calls == ["create", "create", "head", "get"]
 
 
+def test_what_was_written_though_it_was_refused_is_settled_too(virtual_time: Run) -> None:
+    """By a gateway that passed it on, and lost the store's answer: it is no other writer's."""
+
+    async def main() -> None:
+        for fault in (AccessDenied("refused"), OutOfSpace("full")):
+            inner = Faulty(fault, late=True)
+            await RetryingStore(inner, FullJitterEnv(), None).create("a", HEADER)
+            assert inner.calls == ["create", "create", "head", "get"]
+
+    virtual_time(main())
+
+
 def test_what_is_large_is_looked_for_before_it_is_sent_again(virtual_time: Run) -> None:
     """Seen: what stands between refuses to send on what the store has already, and answers nothing, for ever."""
 
