@@ -1,8 +1,9 @@
 """Outlets of the log to other processes: standard error, and the system's log.
 
-Promise: no line is waited for. Whoever reads them may be halted, hung, or itself wait for a disk that this process
-serves, and the event loop with all disks would stand still for a word about them. What nobody takes in time is left
-out, whole lines of it, and counted: the next line that is taken comes behind one that says how many were lost.
+Promise: who reads them is not waited for. He may be halted, hung, or himself wait for a disk that this process serves,
+and the event loop with all disks would stand still for a word about them. Only one who has taken all so far, and is
+behind in a burst (the system's log holds ten lines), has a moment. What nobody takes in time is left out, whole lines
+of it, and counted: the next line that is taken comes behind one that says how many were lost.
 """
 
 import contextlib
@@ -18,6 +19,9 @@ from typing import TextIO
 
 LOST = "log_lines_lost"
 
+MOMENT_SECONDS = 0.01
+"""How long a reader is waited for with a line: as long as he takes every one in that time."""
+
 DAEMON = 3
 """The facility of services (RFC 3164)."""
 
@@ -28,10 +32,15 @@ Send = Callable[[bytes], int]
 
 
 class _Losses:
-    """How many lines of an outlet were left out and not told of yet."""
+    """How many lines of an outlet were left out and not told of yet, and what its reader is waited for until then."""
 
-    def __init__(self) -> None:
+    def __init__(self, moment: float) -> None:
         self.count = 0
+        self._moment = moment
+
+    def has_room(self, descriptor: int) -> bool:
+        """Whether there is room now or in a moment; never waits where lines are lost already."""
+        return not self.count and _has_room(descriptor, self._moment)
 
     def record(self) -> logging.LogRecord:
         """The line that tells of them."""
@@ -42,9 +51,9 @@ class _Losses:
 class StandardError(logging.StreamHandler[TextIO]):
     """Lines on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, moment: float = MOMENT_SECONDS) -> None:
         super().__init__(sys.stderr)
-        self._losses = _Losses()
+        self._losses = _Losses(moment)
         self._rest = b""
         """Of a line of which a part was taken."""
         self._undo = contextlib.ExitStack()
@@ -86,18 +95,24 @@ class StandardError(logging.StreamHandler[TextIO]):
         """Whether all was taken. Whoever read it may be gone, and another one come, who gets what still lies there."""
         with contextlib.suppress(OSError):
             while self._rest:
-                self._rest = self._rest[send(self._rest) :]
+                try:
+                    sent = send(self._rest)
+                except BlockingIOError:
+                    if not self._losses.has_room(self.stream.fileno()):
+                        break
+                    sent = send(self._rest)
+                self._rest = self._rest[sent:]
         return not self._rest
 
 
 class SystemLog(logging.Handler):
     """The system's log, which listens on a Unix socket: RFC 3164 without a time, which it adds by itself."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, moment: float = MOMENT_SECONDS) -> None:
         super().__init__()
         self._path = path
         self._socket: socket.socket | None = None
-        self._losses = _Losses()
+        self._losses = _Losses(moment)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -119,20 +134,26 @@ class SystemLog(logging.Handler):
         priority = DAEMON << 3 | _SEVERITIES.get(record.levelname, _SEVERITIES["WARNING"])
         message = f"<{priority}>nbdserver: {self.format(record)}\0".encode(errors="backslashreplace")
         try:
-            sent = self._connected().send(message)
+            sent = self._send(message)
         except BlockingIOError:
             return False
         except OSError:  # it was started anew
             self._disconnect()
-            sent = self._connected().send(message)
+            sent = self._send(message)
         if sent < len(message):
             self._disconnect()  # of a stream: else the next line would be taken for the rest of this one
         return sent == len(message)
 
-    def _connected(self) -> socket.socket:
+    def _send(self, message: bytes) -> int:
+        """BlockingIOError: there is no room. OSError."""
         if self._socket is None:
             self._socket = _connect(self._path)
-        return self._socket
+        try:
+            return self._socket.send(message)
+        except BlockingIOError:
+            if not self._losses.has_room(self._socket.fileno()):
+                raise
+            return self._socket.send(message)
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -181,8 +202,13 @@ def _sender(descriptor: int, undo: contextlib.ExitStack) -> Send | None:
 
 def _send_to_pipe(descriptor: int, data: bytes) -> int:
     """Where there is room at all there is room for so many bytes."""
-    room = select.poll()
-    room.register(descriptor, select.POLLOUT)
-    if not room.poll(0):
+    if not _has_room(descriptor, 0.0):
         raise BlockingIOError
     return os.write(descriptor, data[: select.PIPE_BUF])
+
+
+def _has_room(descriptor: int, seconds: float) -> bool:
+    """Whether something can be written there, or is heard to fail, within so long."""
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    return bool(room.poll(seconds * 1000))

@@ -152,7 +152,7 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
         cut=manifests.manifest.sequence,
         options=context.options.flush,
     )
-    compactor = _compactor(context, engine, layers, writes, position, ssts, source, codec, garbage, flush, installing)
+    compactor = _compactor(context, engine, layers, writes, ssts, source, codec, garbage, flush, installing)
 
     def state() -> tuple[object, ...]:
         return manifests.number, flush.cut, writes.sequence, compactor.progress.jobs_done
@@ -186,7 +186,6 @@ def _compactor(
     engine: Supervisor,
     layers: Layers,
     writes: WriteState,
-    position: LogPosition,
     ssts: SstWriter,
     source: FrameSource,
     codec: FrameCodec,
@@ -208,7 +207,6 @@ def _compactor(
         installing=installing,
         cut=lambda: flush.cut,
         tree_durable=lambda: engine.durable(layers.tree_queue, layers.tree_queue.last_sequence),
-        acknowledged=lambda: position.acknowledged,
         to_its_end=engine.to_its_end,
         options=context.options,
     )

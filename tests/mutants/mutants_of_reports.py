@@ -4,6 +4,16 @@ from tests.mutants.mutant import mutants
 
 REPORTS = [
     *mutants(
+        "nbdserver/service/log_outlets.py",
+        "tests/nbdserver/service/test_log_outlets.py",
+        (
+            "log: who is behind in a burst loses lines",
+            "return not self.count and _has_room(descriptor, self._moment)",
+            "return False",
+        ),
+        ("log: a part of a line is joined to the next", "        if sent < len(message):\n", "        if False:\n"),
+    ),
+    *mutants(
         "nbdserver/service/condition.py",
         "tests/nbdserver/service/test_condition.py",
         (

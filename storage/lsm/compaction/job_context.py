@@ -67,8 +67,6 @@ class JobContext:
     """The sequence up to which everything written is in the index."""
     tree_durable: Callable[[], Awaitable[None]]
     """Returns when all changes of the tree are durable."""
-    acknowledged: Callable[[], int]
-    """The highest number up to which all of the log is known to be in the store."""
     to_its_end: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
     """Does what must not be left half done, under a name."""
     options: EngineOptions
@@ -126,7 +124,7 @@ class JobContext:
         """Make it the next one; see `Manifests.commit`. It says how far the log was acknowledged: the maps lack what a
         change in there took away, so if that is lost it has to be missed, and before anything is written in its place.
         """
-        acknowledged = max(manifest.acknowledged, self.acknowledged())
+        acknowledged = max(manifest.acknowledged, self.ssts.acknowledged())
         await self.manifests.commit(msgspec.structs.replace(manifest, acknowledged=acknowledged), table=table)
 
     def delete_replaced(self) -> None:

@@ -56,7 +56,8 @@ class SstWriter:
         self.key_id = index_cipher.key_id
         """Of the data key that all of it is sealed under."""
         self._epoch = epoch
-        self._acknowledged = acknowledged
+        self.acknowledged = acknowledged
+        """The highest number up to which all of the log is known to be in the store."""
         self._look_for_newer = look_for_newer
         self.pace = pace
         self._part_bytes = part_bytes
@@ -82,7 +83,7 @@ class SstWriter:
             store_id=self.store_id,
             nonce=self._env.random_bytes(PREFIX_BYTES),
             link=ULID.from_str(sst_id).bytes,
-            acknowledged=self._acknowledged(),
+            acknowledged=self.acknowledged(),
         )
         return sst_id, header
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import tty
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,38 @@ def test_the_systems_log_that_nobody_reads(tmp_path: Path) -> None:
         handler.emit(record(1001))
         assert anew.recv(4096) == b"<30>nbdserver: line 1001\0"
     handler.close()
+
+
+def test_a_reader_who_is_behind_in_a_burst_has_a_moment(
+    ends: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one as long as it takes him, for a machine may be busy: nothing is lost."""
+    read, written = ends
+    monkeypatch.setattr(sys, "stderr", os.fdopen(os.dup(written), "w"))
+    reader = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    reader.bind(str(tmp_path / "log"))
+    handlers = [formatted(StandardError(moment=60.0)), formatted(SystemLog(str(tmp_path / "log"), moment=60.0))]
+    more = "x" * 1000
+    got: list[list[str]] = [[], []]
+
+    def collect() -> None:
+        said = b""
+        while said.count(b"\n") < 300:
+            said += os.read(read, 1 << 16)
+        got[0] = said.decode().splitlines()
+
+    def collect_messages() -> None:
+        got[1] = [reader.recv(4096).decode().removeprefix("<30>nbdserver: ").strip("\0") for _ in range(300)]
+
+    readers = [threading.Thread(target=work, daemon=True) for work in (collect, collect_messages)]
+    for handler, thread in zip(handlers, readers, strict=True):
+        thread.start()
+        in_time(partial(emit_all, handler, 300, more))
+        thread.join(60)
+        handler.close()
+    assert got == [[f"line {number}{more}" for number in range(300)]] * 2
+    reader.close()
+    sys.stderr.close()
 
 
 def test_what_the_systems_log_does_not_hear_while_it_is_down_is_counted(tmp_path: Path) -> None:
