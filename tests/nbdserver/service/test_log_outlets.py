@@ -226,10 +226,13 @@ def test_a_line_of_which_the_systems_log_took_a_part_is_not_joined_to_the_next(t
         handler = formatted(SystemLog(str(path)))
         in_time(lambda: emit_all(handler, 30, "x" * 50_000))
         listening.setblocking(False)
-        said = waiting_at(listening)
-        handler.emit(record(30))
-        said += waiting_at(listening)
-        handler.close()
+        with contextlib.ExitStack() as stack:
+            heard: dict[socket.socket, bytes] = {}
+            hear(listening, heard, stack)
+            handler.emit(record(30))
+            hear(listening, heard, stack)
+            handler.close()
+        said = [got.split(b"\0") for got in heard.values()]
     assert any(lines[-1] for lines in said), "a buffer holds no whole number of lines"
     whole = [line for lines in said for line in lines[:-1]]
     lost = sum(int(line.split(b", ")[1]) for line in whole if LOST.encode() in line)
@@ -238,16 +241,14 @@ def test_a_line_of_which_the_systems_log_took_a_part_is_not_joined_to_the_next(t
     assert len(taken) + lost == 30
 
 
-def waiting_at(listening: socket.socket) -> list[list[bytes]]:
-    """The messages of each connection that lie there; behind the last of them what is none."""
-    said = []
+def hear(listening: socket.socket, heard: dict[socket.socket, bytes], stack: contextlib.ExitStack) -> None:
+    """Add what lies there to what was heard over each connection, all of which stay."""
     with contextlib.suppress(BlockingIOError):
         while True:
-            sock, _ = listening.accept()
-            got = b""
+            sock = stack.enter_context(listening.accept()[0])
             sock.setblocking(False)
-            with sock, contextlib.suppress(BlockingIOError):
-                while part := sock.recv(1 << 17):
-                    got += part
-            said.append(got.split(b"\0"))
-    return said
+            heard[sock] = b""
+    for sock in heard:
+        with contextlib.suppress(BlockingIOError):
+            while part := sock.recv(1 << 17):
+                heard[sock] += part
