@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from storage.errors import AccessDenied, AlreadyExists, Conflict, NotFound
 from storage.fs.devices.filling import IncomingSnapshot
 from storage.fs.store import Store
 from tests.storage.fs.places import MIB, Place, contents, kill, nothing
+from tests.storage.fs.rotating import RotatedPlace
 from tests.support.inside import engine_of
 from tests.support.waiting import until
 
@@ -19,6 +21,10 @@ TWO = IncomingSnapshot("two", b"2" * 16, 5 * MIB, 17 * 10**9)
 
 @pytest.fixture
 async def store(place: Place) -> Store:
+    return await made(place)
+
+
+async def made(place: Place) -> Store:
     """A device `a` of 4 MiB which holds what `a@one` holds."""
     store = await place.open(create=True)
     await store.create_device("a", 4 * MIB)
@@ -277,9 +283,9 @@ async def test_what_is_refused(changed: Store) -> None:
             await store.snapshots.delete("a", "one")
 
 
-async def test_what_maintenance_put_together_is_not_taken_for_a_change(changed: Store) -> None:
-    """The two lie in different places then: they are read."""
-    store = changed
+async def test_what_maintenance_put_together_is_not_taken_for_a_change(tmp_path: Path) -> None:
+    """The two lie in different places then: they are read. Nothing is put together before the snapshot."""
+    store = await made(RotatedPlace(tmp_path, look_seconds=1e9))
     for at in range(40):
         store.device("a").write(at * 4096, b"%d" % at * 100)
         await store.maintenance.flush()
@@ -290,6 +296,7 @@ async def test_what_maintenance_put_together_is_not_taken_for_a_change(changed: 
     assert any(flags for _, flags in runs), "or this tests nothing"
     async with store.filling.onto("a", await identity(store, "patched"), FILLER, TWO):
         pass
+    await store.close()
 
 
 async def test_a_snapshot_is_not_filled(changed: Store) -> None:
