@@ -13,7 +13,7 @@ from storage.check.read_run import CheckProgress
 from storage.crypto import key_rotation, keys
 from storage.errors import Closed, KeyChanged
 from storage.format.envelope import ObjectKind
-from storage.format.names import MANIFESTS, SPARES, WALS, wal_name
+from storage.format.names import MANIFESTS, SPARES, TABLES, WALS, wal_name
 from storage.fs.check import CheckOptions
 from storage.fs.early_unlock import EarlyUnlock, UnlockedBefore
 from storage.fs.opening import open_store, view_ahead
@@ -182,21 +182,26 @@ async def test_what_lands_late_keeps_no_rotation_from_its_end(place: RotatedPlac
     await to_the_end(place, store)
 
 
-async def test_the_log_that_a_kill_left_below_a_manifest_keeps_no_rotation_from_its_end(place: RotatedPlace) -> None:
-    """A kill between the commit of a flush and its deletions. The rotation does not wait a day for the sweep."""
+async def test_what_a_kill_left_below_a_manifest_keeps_no_rotation_from_its_end(place: RotatedPlace) -> None:
+    """A kill between the commit of a flush and its deletions, of the log and of the older tree of names. The rotation
+    does not wait a day for the sweep.
+    """
     place.leftover_seconds = LEFTOVER_SECONDS_MIN
     store = await place.make()
     await rotate(store)
     place.some(store)
     await store.flush()
     await kill(store)
-    log = {name: raw for name, raw in place.files().items() if name.startswith(WALS)}
+    before = {name: raw for name, raw in place.files().items() if name.startswith((WALS, TABLES))}
     place.look_seconds = 1e9
     store = await place.open()
     await engine_of(store).flush_memtable(always=True)
+    await engine_of(store).garbage.finish()
     await kill(store)
-    for name, raw in log.items():  # whichever of them it had deleted
-        (place.folder / name).write_bytes(raw)
+    left = before.keys() - place.files().keys()
+    assert {name.partition("/")[0] + "/" for name in left} == {WALS, TABLES}
+    for name in left:
+        (place.folder / name).write_bytes(before[name])
     place.look_seconds = 0.01
     store = await place.open()
     await to_the_end(place, store)
