@@ -41,9 +41,10 @@ class ReadRun:
         A crash anywhere leaves what was noted last, five seconds ago.
         """
         reads = self._reads
+        now = self._env.wall_clock()
+        reads.forget_later_than(now)  # else it would pass for read by this run
         if not (resume and reads.began):
-            reads.began = self._env.wall_clock()
-        reads.forget_later_than(reads.began)  # else it would pass for read by this run
+            reads.began = now
         reads.forget_all_but({ref.id for ref in listed})
         progress.step, progress.total = "data", sum(ref.index_offset for ref in listed)
         findings = []

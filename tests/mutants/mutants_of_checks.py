@@ -125,8 +125,13 @@ CHECKS = [
         f"{CHECK}test_clock_set_back.py",
         (
             "check: what was read at a time yet to come was read by this run",
-            "        reads.forget_later_than(reads.began)",
+            "        reads.forget_later_than(now)",
             "        None",
+        ),
+        (
+            "check: a run that goes on begins anew",
+            "            reads.began = now\n",
+            "            reads.began = now\n        reads.forget_later_than(reads.began)\n",
         ),
     ),
     *mutants(

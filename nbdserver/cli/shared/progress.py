@@ -29,6 +29,8 @@ class ProgressDisplay:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._next_line = 0.0
+        self._told = -1
+        """The position in the last line."""
 
     def __enter__(self) -> ProgressDisplay:
         from storage.env import RealEnv
@@ -65,13 +67,13 @@ class ProgressDisplay:
             self._bar.update(self._task, total=total)
 
     def advance(self, position: int) -> None:
-        """It is at byte `position` now."""
+        """It is at byte `position` now. Of lines there is one in a while, and one at the end."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=position)
         elif self._lines_to is not None:
             now = self._env.monotonic()
-            if now >= self._next_line:
-                self._next_line = now + LINES_EVERY_SECONDS
+            if now >= self._next_line or self._told != position == self._total:
+                self._next_line, self._told = now + LINES_EVERY_SECONDS, position
                 _print(self._lines_to, {"message_type": "status", "bytes_done": position, "total_bytes": self._total})
 
     def summary(self, **facts: object) -> None:

@@ -93,6 +93,31 @@ def test_a_check_reads_what_was_read_at_a_time_that_is_yet_to_come() -> None:
     in_virtual_time(case())
 
 
+def test_a_run_that_goes_on_does_not_read_what_the_one_before_it_read() -> None:
+    """Which was later than it began: that is no time that is yet to come."""
+
+    async def case() -> None:
+        world = World(options=OPTIONS)
+        world.env = env = SetClock()
+        engine = await written(world)
+        kept = StoredReadTimes(None, env)
+        reads = await kept.load()
+        reads.began = env.wall_clock()
+        await asyncio.sleep(60)
+        name = damage(world, engine)
+        reads.sound(name.removeprefix("compacted/").removesuffix(".sst"), env.wall_clock())
+        await asyncio.sleep(60)
+        found = []
+        for resume in (True, False):
+            run = ReadRun(reader(engine.compactor.context, _whole), await kept.load(), env, rate=0, save=kept.save)
+            found.append(await run.run(engine.manifests.listed(), CheckProgress(), resume=resume))
+        assert found[0] == []
+        assert [finding.object for finding in found[1]] == [name]
+        await world.crash(engine)
+
+    in_virtual_time(case())
+
+
 def test_a_scrub_reads_within_a_period_what_was_read_or_written_by_a_clock_that_was_ahead() -> None:
     async def case() -> None:
         world = World(options=OPTIONS)
