@@ -17,7 +17,8 @@ from storage.errors import AccessDenied, Corrupt
 from storage.lsm.recovery.anchor import Anchor, HostState, default_state_folder
 from storage.lsm.recovery.locks import LockHolder
 
-URL = "file:///srv/store"
+URL = f"file:///srv/store-{os.getpid()}"
+"""Of this process alone: who has a lock of a store is looked for among all that run, and others run these tests."""
 TAG = bytes(range(16))
 OTHER = bytes(16)
 GONE = LockHolder("gone")
