@@ -49,6 +49,7 @@ def problems(store: Document) -> list[str]:
         f"store: {each['reason']} (unless that says otherwise, let this server write below spare/)"
         for each in store["uncopied"]
     ]
+    found += store["unkept"]
     garbage = store["garbage"]
     if garbage["since"] is not None:
         found.append(

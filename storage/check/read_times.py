@@ -6,17 +6,13 @@ holds times of the host's clock, which may be wrong for a while: a time that is 
 read then counts as not read. So a clock that was ahead and was set right keeps nothing from being read.
 """
 
-import logging
 from collections.abc import Collection
 
 import msgspec
 
 from storage.env import Env
-from storage.errors import AccessDenied, OutOfSpace
 from storage.format.names import sst_name
 from storage.lsm.recovery.anchor import HostState
-
-_log = logging.getLogger("nbdserver")
 
 
 class _ReadTimesFile(msgspec.Struct, frozen=True, array_like=True):
@@ -102,10 +98,8 @@ class StoredReadTimes:
         if self._reads is None:
             raw = None
             if self._host is not None:
-                try:
+                with self._host.unsaved.tolerate("reads"):
                     raw = await self._env.run("store", self._host.load_memory, "reads")
-                except (OutOfSpace, AccessDenied) as error:
-                    _log.warning("reads_not_kept", extra={"error": str(error)})
             self._reads = self._reads or ReadTimes.decode(raw)
         self._reads.forget_later_than(self._env.wall_clock())
         return self._reads
@@ -114,7 +108,5 @@ class StoredReadTimes:
         """Keep what is known now. Where that fails, a later process reads again what this one has read."""
         if self._host is None or self._reads is None:
             return
-        try:
+        with self._host.unsaved.tolerate("reads"):
             await self._env.run("store", self._host.save_memory, "reads", self._reads.encode())
-        except (OutOfSpace, AccessDenied) as error:
-            _log.warning("reads_not_kept", extra={"error": str(error)})

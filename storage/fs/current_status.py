@@ -51,8 +51,7 @@ def current_status(
 ) -> StoreStatus:
     """All of it, with that of a view; `opened_at` by the monotonic clock."""
     namespace, moment = tree.namespace, partial(_moment, env)
-    devices, failing = namespace.devices(), objects.health.failing
-    report, uptime = engine.report(), round(env.monotonic() - opened_at, 3)
+    devices, report, uptime = namespace.devices(), engine.report(), round(env.monotonic() - opened_at, 3)
     return StoreStatus(
         url=objects.url,
         store_id=engine.store_id.hex(),
@@ -67,13 +66,14 @@ def current_status(
         garbage_objects=len(engine.garbage),
         uptime_seconds=uptime,
         sole_writer_at=_sole_writer_at(engine, moment),
-        failing=None if failing is None else StoreFailure(moment(failing.since), failing.reason),
+        failing=None if (away := objects.health.failing) is None else StoreFailure(moment(away.since), away.reason),
         failing_requests=_failing(objects, moment),
         **msgspec.structs.asdict(report.numbers),
         unreadable=[unreadable(one, device_names(tree), moment) for one in report.suspects],
         damaged=damaged,
         lost=report.lost,
         uncopied=_uncopied(engine, passwords, moment),
+        unkept=_unkept(engine),
         garbage=_garbage(engine.garbage, moment),
         maintenance=report.maintenance_job,
         flushing=report.flushing,
@@ -126,6 +126,19 @@ def _sole_writer_at(engine: Engine, moment: Callable[[float], float]) -> float |
 def _failing(objects: RetryingStore, moment: Callable[[float], float]) -> list[FailingRequest]:
     alone = objects.health.failing_alone()
     return [FailingRequest(each.request, each.name, moment(each.since), each.reason) for each in alone]
+
+
+def _unkept(engine: Engine) -> list[str]:
+    """A state folder, or a journal, without room."""
+    found = []
+    if engine.host is not None and (sentence := engine.host.unsaved.sentence()) is not None:
+        found.append(sentence)
+    if (failure := engine.journal.failure) is not None:
+        found.append(
+            f"the journal is off, and what is answered is lost until it is flushed if the server is killed: {failure} "
+            "(make room in its folder, or name another one with --journal)"
+        )
+    return found
 
 
 def _uncopied(engine: Engine, passwords: StorePasswords, moment: Callable[[float], float]) -> list[UncopiedObject]:

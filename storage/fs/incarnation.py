@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from storage.env import Env
-from storage.errors import StorageError
 from storage.fs.succession.stored_attachments import StoredAttachments
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import HostState
@@ -73,21 +72,17 @@ class Incarnation:
 
     async def keep_attached(self, data: bytes) -> None:
         """Keep who is attached, durably on return, for the next writer of this host, and for one that stands by. A
-        crash leaves this or what was kept before. OutOfSpace, AccessDenied: this host has not kept it, the store has.
-        Fenced: it may have come too late for that one, which has the store already.
+        crash leaves this or what was kept before. A host that cannot keep it says so in its `unsaved`. Fenced: it may
+        have come too late for the one that stands by, which has the store already.
         """
-        epoch, failed = self._manifests.manifest.epoch, None
+        epoch = self._manifests.manifest.epoch
         if self._host is not None:
-            try:
+            with self._host.unsaved.tolerate("attached"):
                 await self._env.run("store", partial(self._host.save_attached, epoch, data))
-            except StorageError as error:
-                failed = error  # which is no reason to keep it from the other host
         if self._stored is not None and self._look_for_newer is not None:
             await self._stored.keep(epoch, data)
             # Without a newer manifest now, whoever makes one finds the record, since he looks for it behind that.
             await self._look_for_newer()
-        if failed is not None:
-            raise failed
 
     def keep_here(self) -> None:
         """The store is closed: what is kept from now on is for this host alone."""

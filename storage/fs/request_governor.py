@@ -15,7 +15,6 @@ import asyncio
 import logging
 
 from storage.env import Env
-from storage.errors import AccessDenied, OutOfSpace
 from storage.lsm.engine import Engine
 from storage.objects.counting import RequestStats
 from storage.request_budget import BudgetNews, Outlook, Spending
@@ -67,11 +66,9 @@ class RequestGovernor:
             return
         self._note(self._spending)
         self._saved_at = self._env.monotonic()
-        try:
-            data = self._spending.encode()
+        data = self._spending.encode()
+        with self._engine.host.unsaved.tolerate("requests"):
             await self._env.run("store", self._engine.host.save_memory, "requests", data)
-        except (OutOfSpace, AccessDenied) as error:
-            _log.warning("requests_not_kept", extra={"error": str(error)})
 
     async def _run(self) -> None:
         if self._spending is None:
@@ -84,13 +81,11 @@ class RequestGovernor:
             await asyncio.sleep(SPENDING_LOOK_SECONDS)
 
     async def _load(self) -> Spending:
-        if self._engine.host is None:
-            return Spending()
-        try:
-            return Spending.decode(await self._env.run("store", self._engine.host.load_memory, "requests"))
-        except (OutOfSpace, AccessDenied) as error:
-            _log.warning("requests_not_kept", extra={"error": str(error)})
-            return Spending()
+        raw = None
+        if self._engine.host is not None:
+            with self._engine.host.unsaved.tolerate("requests"):
+                raw = await self._env.run("store", self._engine.host.load_memory, "requests")
+        return Spending.decode(raw)
 
     def _note(self, spending: Spending) -> None:
         total = sum(self._stats.requests.values())

@@ -190,6 +190,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What is missing of the store, as the last sweep saw it: a sentence for each object, twenty at most."""
     uncopied: list[UncopiedObject]
     """Of the newest manifest and the keys those that have no sound copy, and get none."""
+    unkept: list[str]
+    """What this host cannot keep: of its memory of the store, and of what was answered and is not flushed."""
     garbage: GarbageStatus
     flushing: str | None
     """What the memtable flush under way waits for; None if there is none. Closing the store ends with one."""

@@ -127,6 +127,8 @@ class Journal:
         self.bytes = 0
         """Memory that all segments take together, used or not."""
         self.on = False
+        self.failure: str | None = None
+        """Why it is off for a while, though there is a place for it."""
         self._place: JournalPlace | None = None
         self._bytes_max = bytes_max
         self._segment_bytes = min(SEGMENT_BYTES_MAX, max(bytes_max // SEGMENTS_MIN, 1))
@@ -136,6 +138,8 @@ class Journal:
         self._trims = False
         """Whether `_trim` is to come."""
         self._retry_at = 0.0
+        self._all_logged = False
+        """While it is off: whether the log has everything but what is pending."""
         self._segments: deque[Segment] = deque()
         self._newest = 0
         """Number of the newest segment there ever was."""
@@ -165,6 +169,7 @@ class Journal:
         pending = self.pending
         place = self._place
         if not self.on or place is None:
+            self._all_logged = self._all_logged and not pending
             pending.clear()
             return
         kept = 0
@@ -208,8 +213,9 @@ class Journal:
         if place is None:
             return
         if not self.on:
-            if everything and not self.pending and self._monotonic() >= self._retry_at:
-                self._turn_on(place)
+            self._all_logged = everything
+            if self._monotonic() >= self._retry_at:
+                self._retry()
             return
         active = self._active
         try:
@@ -258,11 +264,11 @@ class Journal:
         """Without a gap: what it holds is no journal any more. Until it begins anew, a killed process loses what was
         answered and not flushed, as without a journal."""
         self.on = False
-        self._retry_at = self._monotonic() + OFF_SECONDS_MIN
-        self._segments.clear()
-        self._active = self._memory = None
-        self._resized(-self.bytes)
-        _log.warning("journal_off", extra={"reason": error.strerror or str(error)})
+        self._all_logged = False
+        self._retry_later()
+        self._forget_segments()
+        self.failure = error.strerror or str(error)
+        _log.warning("journal_off", extra={"reason": self.failure})
         place = self._place
         # Either suffices, so that nobody takes it for whole.
         for step in () if place is None else (partial(place.name, None), place.files.end):
@@ -271,18 +277,36 @@ class Journal:
             except (OSError, AccessDenied) as left:
                 _log.warning("journal_left", extra={"reason": str(left)})
 
+    def _forget_segments(self) -> None:
+        self._segments.clear()
+        self._active = self._memory = None
+        self._resized(-self.bytes)
+
+    def _retry_later(self) -> None:
+        """Also if nobody writes: the next write is to find it on."""
+        self._retry_at = self._monotonic() + OFF_SECONDS_MIN
+        self._later(OFF_SECONDS_MIN, self._retry)
+
+    def _retry(self) -> None:
+        """Begin anew if nothing is missing then: where the log has everything, and nothing was linked since."""
+        if self._place is not None and not self.on and self._all_logged and not self.pending:
+            self._turn_on(self._place)
+
     def _turn_on(self, place: JournalPlace) -> None:
-        """Under the same id, which the lock of this writer names; segments go on with new numbers."""
+        """Under the same id, which the lock of this writer names; segments go on with new numbers. Not before there is
+        room for the first: else it would go off and on as long as there is none."""
         try:
             place.files.begin(place.id)
+            self._begin_segment(place, self._segment_bytes)
             place.name(place.id)
         except (OSError, AccessDenied):
-            self._retry_at = self._monotonic() + OFF_SECONDS_MIN
+            self._forget_segments()
+            self._retry_later()
             # A lock that could not be written before either names the same id yet: an empty one would pass for whole.
             with suppress(OSError):
                 place.files.end()
             return
-        self.on = True
+        self.on, self.failure = True, None
         _log.info("journal_on_again")
 
     def _resized(self, change: int) -> None:

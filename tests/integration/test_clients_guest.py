@@ -8,6 +8,7 @@ import pytest
 from tests.integration.test_filesystems import GUEST_TOOLS
 from tests.support.certificates import Authority, write_folder
 from tests.support.commands import LAB, run
+from tests.support.guest import GUEST_SECONDS
 from tests.support.program import Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest
@@ -58,9 +59,10 @@ def test_kernel_client(
     script = work / "script"
     script.write_text(SCRIPT)
     said = run(
-        LAB / "guest-nbd.sh", str(server.port), "disk", "ext4", seconds=300,
+        LAB / "guest-nbd.sh", str(server.port), "disk", "ext4", seconds=GUEST_SECONDS + 60,
         environment={
-            "GUEST_KERNEL": KERNELS[kernel], "GUEST_SCRIPT": str(script), "GUEST_MIB": "4", "GUEST_TIMEOUT": "240",
+            "GUEST_KERNEL": KERNELS[kernel], "GUEST_SCRIPT": str(script), "GUEST_MIB": "4",
+            "GUEST_TIMEOUT": str(GUEST_SECONDS),
         },
     )  # fmt: skip
     assert "GUEST PASS" in said
@@ -85,9 +87,10 @@ def test_kernel_client_inside_tls(local_store: StoreUnderTest, make_server: Call
     script = work / "script"
     script.write_text(SECURED_SCRIPT)
     said = run(
-        LAB / "guest-nbd.sh", str(server.port), "disk", "ext4", seconds=300,
+        LAB / "guest-nbd.sh", str(server.port), "disk", "ext4", seconds=GUEST_SECONDS + 60,
         environment={
-            "GUEST_FOLDER": str(work / "pki"), "GUEST_SCRIPT": str(script), "GUEST_MIB": "2", "GUEST_TIMEOUT": "240",
+            "GUEST_FOLDER": str(work / "pki"), "GUEST_SCRIPT": str(script), "GUEST_MIB": "2",
+            "GUEST_TIMEOUT": str(GUEST_SECONDS),
         },
     )  # fmt: skip
     assert "GUEST PASS" in said

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.commands import LAB, run
+from tests.support.guest import GUEST_SECONDS
 from tests.support.program import Server
 from tests.support.requirements import require
 from tests.support.stores import StoreUnderTest
@@ -41,8 +42,8 @@ def test_filesystem_through_loop(big: Server, filesystem: str) -> None:
 def test_kernel_client(big: Server) -> None:
     require(*GUEST_TOOLS)
     said = run(
-        LAB / "guest-nbd.sh", str(big.port), "disk", "ext4", "xfs", seconds=300,
-        environment={"GUEST_MIB": "32", "GUEST_CONNS": "2", "GUEST_TIMEOUT": "240"},
+        LAB / "guest-nbd.sh", str(big.port), "disk", "ext4", "xfs", seconds=GUEST_SECONDS + 60,
+        environment={"GUEST_MIB": "32", "GUEST_CONNS": "2", "GUEST_TIMEOUT": str(GUEST_SECONDS)},
     )  # fmt: skip
     assert "GUEST PASS" in said
     assert big.stop() == 0
@@ -58,7 +59,7 @@ def test_crash_under_the_kernel_client(
     require(*GUEST_TOOLS)
     server = make_server(local_store, create={"disk": "1GiB"})
     said = run(
-        LAB / "guest-crash.sh", str(server.port), "disk", filesystem, *server.command(), seconds=300,
-        environment={**server.host.environment(), "GUEST_TIMEOUT": "240"},
+        LAB / "guest-crash.sh", str(server.port), "disk", filesystem, *server.command(), seconds=GUEST_SECONDS + 60,
+        environment={**server.host.environment(), "GUEST_TIMEOUT": str(GUEST_SECONDS)},
     )  # fmt: skip
     assert "all promised files are right" in said

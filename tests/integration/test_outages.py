@@ -1,5 +1,6 @@
 """A store that is full, or away for a while: flushes wait, reads go on, and nothing is lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -96,6 +97,34 @@ def test_a_full_disk(small_disk: Path, host: Host, make_server: Callable[..., Se
     with server.connect() as again:
         for number in range(56):
             assert again.read(number * MIB + 4096, MIB - 4096) == data[4096:], "flushed data was lost"
+
+
+def test_a_full_state_folder_and_journal_are_seen(
+    small_disk: Path, local_store: StoreUnderTest, make_server: Callable[..., Server]
+) -> None:
+    """Clients notice nothing, and whoever looks after the server learns what it could not do for them after a crash."""
+    journal = small_disk / "journal"
+    journal.mkdir(mode=0o700)
+    server = make_server(local_store, create={"disk": "256MiB"})
+    server.start("--journal", str(journal), "--state-folder", str(small_disk / "state"))
+    status = ("status", "--json", "--store", local_store.location)
+
+    def said(expected: int) -> str:
+        return " ".join(json.loads(server.host.run(*status, status=expected).stdout)["problems"])
+
+    assert said(0) == ""
+    filler = fill(small_disk)
+    with server.connect() as client:
+        for number in range(64):
+            client.write(number * MIB, os.urandom(MIB))
+        found = said(EXIT_PROBLEMS)
+        assert "this host cannot keep who is attached: the state folder cannot be used" in found
+        assert "the journal is off, and what is answered is lost until it is flushed" in found
+        assert found.count("make room") == 2
+        filler.unlink()
+        client.flush()
+    until(lambda: not server.host.run(*status, status=None).returncode, seconds=120, what="a status without problems")
+    assert said(0) == ""
 
 
 def test_a_store_that_is_away_for_a_while(work: Path, make_server: Callable[..., Server]) -> None:

@@ -60,17 +60,13 @@ BUDGET = [
         ),
         (
             "budget: a file that cannot be written ends the writer",
-            "        except (OutOfSpace, AccessDenied) as error:\n"
-            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n\n',
-            "        except OutOfSpace as error:\n"
-            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n\n',
+            '        with self._engine.host.unsaved.tolerate("requests"):\n            await self._env',
+            "        if data:\n            await self._env",
         ),
         (
             "budget: a file that cannot be read ends the writer",
-            "        except (OutOfSpace, AccessDenied) as error:\n"
-            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n            return',
-            "        except OutOfSpace as error:\n"
-            '            _log.warning("requests_not_kept", extra={"error": str(error)})\n            return',
+            '            with self._engine.host.unsaved.tolerate("requests"):\n                raw',
+            "            if raw is None:\n                raw",
         ),
         (
             "budget: a crash brings its news twice",
@@ -90,8 +86,8 @@ BUDGET = [
         ),
         (
             "budget: it is kept at every look",
-            "        self._saved_at = self._env.monotonic()\n        try:\n",
-            "        try:\n",
+            "        self._saved_at = self._env.monotonic()\n        data",
+            "        data",
         ),
     ),
     *mutants(

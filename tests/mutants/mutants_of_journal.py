@@ -31,11 +31,6 @@ OF_JOURNAL = [
             "        self._active",
         ),
         (
-            "journal: what is written after it was off goes into memory from before",
-            "        self._active = self._memory = None\n        self._resized(-self.bytes)\n",
-            "        self._resized(-self.bytes)\n",
-        ),
-        (
             "journal: a lock that cannot be written stops the server",
             "            except (OSError, AccessDenied) as left:\n",
             "            except OSError as left:\n",
@@ -47,8 +42,28 @@ OF_JOURNAL = [
         ),
         (
             "journal: it is on again at once",
-            "        self.on = False\n        self._retry_at = self._monotonic() + OFF_SECONDS_MIN\n",
-            "        self.on = False\n",
+            "        self._retry_at = self._monotonic() + OFF_SECONDS_MIN\n",
+            "",
+        ),
+        (
+            "journal: once off it waits for somebody who writes",
+            "        self._later(OFF_SECONDS_MIN, self._retry)\n",
+            "",
+        ),
+        (
+            "journal: it is on again while the log lacks something",
+            "self._all_logged = self._all_logged and not pending",
+            "pass",
+        ),
+        (
+            "journal: it is on again while something is linked and not kept",
+            "self._all_logged and not self.pending:",
+            "self._all_logged:",
+        ),
+        (
+            "journal: without room it goes on and off",
+            "            self._begin_segment(place, self._segment_bytes)\n            place.name",
+            "            place.name",
         ),
     ),
 ]

@@ -29,6 +29,7 @@ REPORTS = [
             'for each in store["uncopied"]\n',
             'for each in store["uncopied"][1:]\n',
         ),
+        ("condition: what the host cannot keep stays unsaid", '    found += store["unkept"]\n', ""),
         ("condition: one more than there is", "{len(wrong) - 1} more", "{len(wrong)} more"),
         ("condition: garbage stays in silence", 'if garbage["since"] is not None:', "if False:"),
         ("condition: a view that fails is as good as any", '    if shown["collected"]:\n', "    if False:\n"),

@@ -53,6 +53,7 @@ from storage.lsm.recovery.locks import (
     other_state_folders,
 )
 from storage.lsm.recovery.mark import MARK, Mark
+from storage.lsm.recovery.unsaved import Unsaved
 from storage.trusted_files import trusted_folder, users_trusted_in
 
 ANCHOR_VERSION = 1
@@ -105,6 +106,7 @@ class HostState:
         self._admin_socket = admin_socket
         self._folder = state_folder / hashlib.sha256(store_url.encode()).hexdigest()[:24]
         parts = urlsplit(store_url)
+        self.unsaved = Unsaved()
         self._beside = Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def load(self) -> Anchor | None:

@@ -3,17 +3,12 @@
 A writer without a host (a store in memory) has none of these, and everything here does nothing.
 """
 
-import logging
-
 from storage.env import Env
-from storage.errors import AccessDenied, OutOfSpace
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.locks import WriterLock
 from storage.lsm.recovery.mark import Mark
 from storage.lsm.wal.position import LogPosition
-
-_log = logging.getLogger("nbdserver")
 
 
 class Ownership:
@@ -56,10 +51,8 @@ class Ownership:
         """
         if self._host is None:
             return
-        try:
+        with self._host.unsaved.tolerate("anchor"):
             await self._env.run("store", self._host.save, self._anchor())
-        except (OutOfSpace, AccessDenied) as error:
-            _log.warning("anchor_not_saved", extra={"error": str(error)})
 
     def _anchor(self) -> Anchor:
         """What this host is to remember of the store now."""

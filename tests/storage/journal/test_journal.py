@@ -97,6 +97,9 @@ class Writer:
     def is_on(self) -> bool:
         return self.journal.on
 
+    def failure(self) -> str | None:
+        return self.journal.failure
+
     def sequences(self) -> list[int]:
         return [entry.sequence for entry in self.entries()]
 
@@ -185,6 +188,7 @@ def test_without_room_it_ends_at_once_and_begins_anew_when_all_is_logged(
     writer.journal.keep()
     assert [record.message for record in caplog.records] == ["journal_off"]
     assert not writer.is_on()
+    assert writer.failure() == "No space left on device"
     assert writer.journal.bytes == 0
     assert not FolderFiles(folder_of(writer.files), URL).take(ID), "a journal with a gap would pass for whole"
     writer.files.room = 1 << 40
@@ -196,6 +200,7 @@ def test_without_room_it_ends_at_once_and_begins_anew_when_all_is_logged(
     a.acked_sequence = writer.sequence
     writer.journal.logged(everything=True)
     assert writer.is_on()
+    assert writer.failure() is None
     writer.write(a)
     writer.journal.keep()
     assert writer.sequences() == [writer.sequence]

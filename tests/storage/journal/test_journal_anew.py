@@ -4,7 +4,7 @@ from pathlib import Path
 
 from storage.errors import AccessDenied
 from storage.journal.journal import OFF_SECONDS_MIN
-from tests.storage.journal.test_journal import BYTES_MAX, ID, Queue, Writer
+from tests.storage.journal.test_journal import BYTES_MAX, ID, SECTOR, Queue, Writer
 from tests.support.inside import folder_of
 
 
@@ -36,6 +36,51 @@ def test_one_that_began_anew_goes_on_as_the_first_did(memory: Path) -> None:
         writer.journal.logged(everything=True)
         assert writer.is_on()
         assert writer.journal.bytes == sum(path.stat().st_size for path in folder_of(writer.files).rglob("*.segment"))
+    writer.journal.close(clean=True)
+
+
+def test_without_room_it_begins_anew_also_if_nobody_writes(memory: Path) -> None:
+    """The first write after a quiet night was not in it, and a status said for the whole night that it was off."""
+    writer, a = Writer(memory), Queue(1)
+
+    def write() -> None:
+        writer.write(a, 40)
+        writer.journal.keep()
+
+    def all_logged() -> None:
+        a.acked_sequence = writer.sequence
+        writer.journal.logged(everything=True)
+
+    writer.files.room = 2 * SECTOR
+    write()
+    assert not writer.is_on()
+    all_logged()
+    writer.passes(OFF_SECONDS_MIN)
+    assert not writer.is_on(), "there is no room yet"
+    writer.files.room = 1 << 40
+    write()
+    writer.passes(OFF_SECONDS_MIN)
+    assert not writer.is_on(), "the log lacks what was written meanwhile"
+    all_logged()
+    assert writer.is_on()
+    writer.files.room = 0
+    write()
+    assert not writer.is_on()
+    all_logged()
+    writer.files.room = 1 << 40
+    writer.journal.pending.append((a, 1, a.last_sequence, (writer.sequence + 1, 0, bytes(SECTOR))))
+    writer.passes(OFF_SECONDS_MIN)
+    assert not writer.is_on(), "something was linked, and not kept yet"
+    writer.journal.pending.clear()
+    writer.journal.logged(everything=True)
+    assert writer.is_on()
+    writer.files.room = 0
+    write()
+    all_logged()
+    assert not writer.is_on()
+    writer.files.room = 1 << 40
+    writer.passes(OFF_SECONDS_MIN)
+    assert writer.is_on()
     writer.journal.close(clean=True)
 
 
