@@ -14,6 +14,7 @@ import msgspec
 from storage.format.journal_batch import Memory, clear
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
+from storage.lsm.recovery.unsaved import Unsaved
 from tests.simulation.loop import Process
 
 DAMAGED_SHARE = 0.05
@@ -68,6 +69,7 @@ class HostView:
     def __init__(self, host: SimHost, process: Process) -> None:
         self._host = host
         self._process = process
+        self.unsaved = Unsaved()
 
     def load(self) -> Anchor | None:
         anchors = self._host.anchors

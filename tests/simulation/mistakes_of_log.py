@@ -32,9 +32,9 @@ LOG = [
     Mutation(
         "a reply goes out before the journal has its write",
         "storage/journal/journal.py",
-        "        place = self._place\n        if not self.on or place is None:\n            pending.clear()\n",
+        "        place = self._place\n        if not self.on or place is None:\n",
         "        place = self._place\n        if self.on and len(pending) < 2:\n            return\n"
-        "        if not self.on or place is None:\n            pending.clear()\n",
+        "        if not self.on or place is None:\n",
     ),
     Mutation(
         "a segment of the journal goes when one of its queues is in the log",
