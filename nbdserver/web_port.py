@@ -102,6 +102,7 @@ class WebPort:
             self._asking.discard(request.protocol)
 
     async def _accept_from(self, sock: socket.socket) -> None:
+        failing = False
         while True:
             await asyncio.sleep(0)  # a crowd in the queue does not keep everybody else from their turn
             try:
@@ -109,9 +110,12 @@ class WebPort:
             except ConnectionError:
                 continue  # it went away again
             except OSError as error:
-                logger.warning("accept_failed", extra={"reason": error.strerror or str(error)})
+                if not failing:
+                    logger.warning("accept_failed", extra={"reason": error.strerror or str(error)})
+                failing = True
                 await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
+            failing = False
             if self._make_room():
                 task = self._loop.create_task(self._begin(accepted))
                 self._beginning[task] = accepted

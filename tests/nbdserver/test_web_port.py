@@ -1,6 +1,9 @@
 """A port that speaks HTTP, and a crowd that says nothing to it."""
 
 import asyncio
+import os
+import resource
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from nbdserver.web_port import WebPort
+from nbdserver.web_port import ACCEPT_AGAIN_SECONDS, WebPort
 from tests.support.certificates import Authority, write_folder
 from tests.support.waiting import soon, until
 
@@ -138,6 +141,30 @@ async def test_its_end_waits_for_nobody(make: Callable[..., Served]) -> None:
     await soon(asyncio.ensure_future(served.web.stop()))
     await ended(silent, 1)
     assert await asking == b""
+
+
+async def test_without_descriptors_it_says_so_once_and_goes_on(
+    make: Callable[..., Served], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five lines a second, for as long as there were none."""
+    served = make()
+    await served.listen()
+    asker = socket.socket()
+    asker.setblocking(False)
+    loop, limits = asyncio.get_running_loop(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        await loop.sock_connect(asker, ("127.0.0.1", served.port))
+        await until(lambda: "accept_failed" in caplog.messages)
+        await asyncio.sleep(3 * ACCEPT_AGAIN_SECONDS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    await loop.sock_sendall(asker, ASK % b"now")
+    assert b"200" in await soon(asyncio.ensure_future(loop.sock_recv(asker, 100)))
+    asker.close()
+    assert caplog.messages == ["accept_failed"]
 
 
 async def test_what_is_no_http_fills_no_log_and_a_fault_is_in_it(
