@@ -188,6 +188,7 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Metric]:
             "of the newest manifest and the keys those whose copy is refused",
             len(status["uncopied"]),
         ),
+        ("untaken_snapshots", "devices of which the schedule takes no snapshot", len(status["untaken"])),
         ("unkept_on_host", "1 while the state folder or the journal has no room", bool(status["unkept"])),
         (
             "undeletable_objects",

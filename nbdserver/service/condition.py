@@ -50,6 +50,10 @@ def problems(store: Document) -> list[str]:
         for each in store["uncopied"]
     ]
     found += store["unkept"]
+    found += [
+        f"the schedule takes no snapshot of {each['device']} since {moment(each['since'])}: {each['reason']}"
+        for each in store["untaken"]
+    ]
     garbage = store["garbage"]
     if garbage["since"] is not None:
         found.append(

@@ -58,6 +58,14 @@ class UncopiedObject(msgspec.Struct, frozen=True):
     reason: str
 
 
+class UntakenSnapshot(msgspec.Struct, frozen=True):
+    """A device of which a schedule was to take a snapshot, and did not."""
+
+    device: str
+    since: float
+    reason: str
+
+
 class GarbageStatus(msgspec.Struct, frozen=True):
     """Objects that nothing needs and that could not be deleted yet. They cost space and harm nobody."""
 
@@ -178,6 +186,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of SSTs that an older data key sealed."""
     rotation: RotationStatus | None = None
     """Set while the data key is rotated."""
+    untaken: list[UntakenSnapshot] = []
+    """The devices of which the schedule takes none now."""
     maintenance_bytes: int
     """Uploaded by maintenance since the store was opened."""
     maintenance: str | None

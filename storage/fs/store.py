@@ -31,9 +31,9 @@ from storage.fs.name_tree import NameTree
 from storage.fs.pictures import Pictures
 from storage.fs.request_governor import RequestGovernor
 from storage.fs.snapshots.clearing import Clearing
-from storage.fs.snapshots.scheduling import Scheduling
+from storage.fs.snapshots.scheduling import Scheduling, Untaken
 from storage.fs.snapshots.snapshots import Snapshots
-from storage.fs.status import DeviceInfo, DeviceUsage, StoreStatus, ViewStatus
+from storage.fs.status import DeviceInfo, DeviceUsage, StoreStatus, UntakenSnapshot, ViewStatus
 from storage.fs.store_options import StoreOptions
 from storage.fs.store_passwords import StorePasswords
 from storage.fs.succession.signs_of_life import SignsOfLife
@@ -72,7 +72,7 @@ class Store:
         self._engine, self._tree, self._env = engine, tree, env
         self._options = options
         self.open_devices = OpenDevices(engine, tree)
-        self._resizes: set[asyncio.Task[None]] = set()
+        self._resizes, self._untaken = set[asyncio.Task[None]](), dict[str, Untaken]()
         self.opened_at = env.monotonic()
         """By the monotonic clock; of a view, when the following of its store began."""
         self.opening = engine.opening
@@ -89,7 +89,7 @@ class Store:
         self._retirement = KeyRetirement(engine, objects, env, options.cost, self.passwords.keep_twice)
         self._reads = StoredReadTimes(engine.host, env)
         self.upkeep = Upkeep(
-            lambda keep: Scheduling(keep, self.snapshots, engine, tree, env).start(),
+            lambda keep: Scheduling(keep, self._untaken, self.snapshots, engine, tree, env).start(),
             lambda seconds: start_scrub(engine, objects, self._reads, seconds),
         )
         self.prices = options.prices
@@ -274,4 +274,5 @@ class Store:
             prices=self.prices,
             budget=self.governor.outlook,
         )
-        return msgspec.structs.replace(status, rotation=self._retirement.status())
+        untaken = [UntakenSnapshot(name, each.since, each.reason) for name, each in sorted(self._untaken.items())]
+        return msgspec.structs.replace(status, rotation=self._retirement.status(), untaken=untaken)

@@ -94,6 +94,7 @@ def test_metrics_say_what_a_client_did(served: tuple[Server, str]) -> None:
         "damaged_ssts",
         "lost_objects",
         "uncopied_objects",
+        "untaken_snapshots",
         "unkept_on_host",
         "undeletable_objects",
     ):

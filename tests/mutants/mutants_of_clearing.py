@@ -226,6 +226,35 @@ CLEARING = [
         ),
     ),
     *mutants(
+        "storage/fs/snapshots/scheduling.py",
+        "tests/storage/fs/snapshots/test_scheduling.py::test_what_is_refused_is_said_once_and_seen_until_it_is_taken",
+        (
+            "schedule: what is refused is said with each look",
+            "            if device not in self._untaken:",
+            "            if device:",
+        ),
+        (
+            "schedule: what was refused of one counts as refused when it was taken",
+            "            self._untaken.pop(device, None)\n",
+            "",
+        ),
+        (
+            "schedule: what was refused of all counts as refused when it was taken",
+            "            self._untaken.clear()\n            _log",
+            "            _log",
+        ),
+        (
+            "schedule: a device that is gone is refused for ever",
+            "            del self._untaken[gone]\n",
+            "            del gone\n",
+        ),
+        (
+            "schedule: what one refused that is no more is said for ever",
+            "        finally:\n            self._untaken.clear()\n",
+            "        finally:\n            pass\n",
+        ),
+    ),
+    *mutants(
         "nbdserver/cli/devices/disk_images.py",
         "tests/nbdserver/cli/devices/test_disk_images.py",
         (

@@ -6,6 +6,7 @@ a later one with a schedule, deletes or does not need to take.
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from storage.env import Env
@@ -24,11 +25,23 @@ REFUSALS_OF_ONE = (AlreadyExists, Conflict, NotFound, Unreadable)
 _log = logging.getLogger("nbdserver")
 
 
+@dataclass(frozen=True, slots=True)
+class Untaken:
+    """A device of which the schedule takes no snapshot: since when, by the wall clock, and why it did not then."""
+
+    since: float
+    reason: str
+
+
 class Scheduling:
     """Of one writer. Owned by the event loop."""
 
-    def __init__(self, keep: Keep, snapshots: Snapshots, engine: Engine, tree: NameTree, env: Env) -> None:
+    def __init__(
+        self, keep: Keep, untaken: dict[str, Untaken], snapshots: Snapshots, engine: Engine, tree: NameTree, env: Env
+    ) -> None:
+        """`untaken` is kept by the names of devices as long as this runs, for people."""
         self._keep = keep
+        self._untaken = untaken
         self._snapshots = snapshots
         self._engine = engine
         self._tree = tree
@@ -40,9 +53,12 @@ class Scheduling:
 
     async def run(self) -> None:
         """Take and delete snapshots, for ever."""
-        while True:
-            await self.round()
-            await asyncio.sleep(SCHEDULE_LOOK_SECONDS)
+        try:
+            while True:
+                await self.round()
+                await asyncio.sleep(SCHEDULE_LOOK_SECONDS)
+        finally:
+            self._untaken.clear()
 
     async def round(self) -> None:
         """Take one if it is time, and delete what is not kept any more."""
@@ -76,10 +92,13 @@ class Scheduling:
         """Of all devices that nobody has for himself, at one moment; of each by itself if not of all."""
         devices = self._snapshots.free_devices()
         name = datetime.fromtimestamp(now, UTC).strftime("auto-%Y%m%dT%H%M%SZ")
+        for gone in self._untaken.keys() - set(devices):
+            del self._untaken[gone]
         if not devices:
             return
         try:
             await self._snapshots.create(devices, name, origin=SnapshotOrigin.SCHEDULE)
+            self._untaken.clear()
             _log.info("scheduled_snapshot_taken", extra={"snapshot": name, "devices": len(devices)})
         except REFUSALS_OF_ONE:
             for device in devices:
@@ -88,6 +107,9 @@ class Scheduling:
     async def _take_of(self, device: str, name: str) -> None:
         try:
             await self._snapshots.create([device], name, origin=SnapshotOrigin.SCHEDULE)
+            self._untaken.pop(device, None)
         except REFUSALS_OF_ONE as error:
-            said = {"device": device, "snapshot": name, "reason": str(error)}
-            _log.warning("scheduled_snapshot_not_taken", extra=said)
+            if device not in self._untaken:  # not with each look, as long as it lasts
+                said = {"device": device, "snapshot": name, "reason": str(error)}
+                _log.warning("scheduled_snapshot_not_taken", extra=said)
+                self._untaken[device] = Untaken(self._env.wall_clock(), str(error))

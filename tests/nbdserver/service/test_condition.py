@@ -19,6 +19,7 @@ WELL: dict[str, Any] = {
     "view": None,
     "uncopied": [],
     "unkept": [],
+    "untaken": [],
     "garbage": {"objects": 0, "since": None, "reason": ""},
     "devices": 2,
     "flushing": None,
@@ -26,6 +27,7 @@ WELL: dict[str, Any] = {
 FAILS = {"request": "list", "name": "wal/", "since": 5.0, "reason": "it is busy"}
 MISSING = {"name": "compacted/1.sst", "since": 7.0, "reason": "it is withheld", "ranges": []}
 ALONE = {"name": "manifest/3", "since": 9.0, "reason": "no room"}
+UNTAKEN = {"device": "disk", "since": 9.0, "reason": "it is torn"}
 VIEW = {"as_of": 4.0, "age_seconds": 90.0, "older": 0, "collected": 0, "reason": "", "missing": ""}
 """Of a server that follows another one."""
 
@@ -52,6 +54,7 @@ def test_a_store_that_is_well_has_no_problems() -> None:
         ({"damaged": ["a.sst is torn"]}, ["a.sst is torn", "--read-data"]),
         ({"unreadable": [MISSING]}, ["compacted/1.sst cannot be read since", "it is withheld"]),
         ({"kept_bytes": MIB}, ["1 MiB cannot leave the log"]),
+        ({"untaken": [UNTAKEN]}, ["the schedule takes no snapshot of disk since", "it is torn"]),
         ({"unkept": ["this host cannot keep a thing"]}, ["this host cannot keep a thing"]),
         ({"uncopied": [ALONE]}, ["manifest/3 has no sound copy since", "no room"]),
         ({"garbage": {"objects": 4, "since": 8.0, "reason": "denied"}}, ["4 objects", "cannot be deleted", "denied"]),

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from storage.crypto.keyslots import Cost
+from storage.errors import Unreadable
+from storage.fs.metadata.inodes import SnapshotOrigin
 from storage.fs.opening import open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
@@ -102,6 +104,54 @@ def test_a_device_that_somebody_has_is_left_out(caplog: pytest.LogCaptureFixture
 
     with caplog.at_level(logging.INFO, "nbdserver"):
         live({"hourly": 9}, work)
+
+
+def test_what_is_refused_is_said_once_and_seen_until_it_is_taken(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that finds one due comes each minute: what lasts a night was a warning each minute, and no problem."""
+
+    async def work(store: Store, env: Clock) -> None:
+        def refused() -> list[str]:
+            return [each.device for each in store.status().untaken]
+
+        create = store.snapshots.create
+
+        async def torn(devices: list[str], name: str, **more: SnapshotOrigin) -> None:
+            if set(devices) & bad:
+                raise Unreadable("a part cannot be read")
+            await create(devices, name, **more)
+
+        bad = {"a", "b"}
+        monkeypatch.setattr(store.snapshots, "create", torn)
+        began = env.wall_clock()
+        await asyncio.sleep(HOUR)
+        assert refused() == ["a", "b"]
+        assert [vars(each)["device"] for each in caplog.records if "not_taken" in each.message] == ["a", "b"]
+        (first, _) = store.status().untaken
+        assert began <= first.since <= began + HOUR
+        assert first.reason == "a part cannot be read"
+        bad = {"a"}
+        await asyncio.sleep(HOUR)
+        assert refused() == ["a"]
+        assert await own(store, "b")
+        for one in await store.snapshots.list("a"):
+            await store.snapshots.delete("a", one.name)
+        await store.delete_device("a")
+        bad = {"b"}
+        await asyncio.sleep(2 * HOUR)
+        assert refused() == ["b"]
+        assert caplog.messages.count("scheduled_snapshot_not_taken") == 3
+        bad = set()
+        await asyncio.sleep(HOUR)
+        assert refused() == []
+        bad = {"b"}
+        await asyncio.sleep(2 * HOUR)
+        store.upkeep.change({}, None)
+        await asyncio.sleep(1)
+        assert refused() == [], "there is no schedule"
+
+    live({"hourly": 9}, work)
 
 
 def test_a_device_that_somebody_has_for_long_keeps_those_it_has() -> None:
