@@ -67,6 +67,14 @@ async def test_of_what_is_larger_than_any_nothing_is_read() -> None:
     assert store.calls == []
 
 
+async def test_no_more_is_read_than_the_listing_said() -> None:
+    """There is room for so much; whoever put a larger one in its place does not get more."""
+    store = StageStore()
+    store.objects[NAME] = sealed(80)
+    with pytest.raises(Corrupt, match="wal/0"):
+        await get(store, MIB)
+
+
 async def test_so_much_is_read_at_once_and_no_more() -> None:
     room = BytesSemaphore(100)
     inside: list[int] = []
