@@ -189,7 +189,7 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Metric]:
             len(status["uncopied"]),
         ),
         ("untaken_snapshots", "devices of which the schedule takes no snapshot", len(status["untaken"])),
-        ("unkept_on_host", "1 while the state folder or the journal has no room", bool(status["unkept"])),
+        ("unkept_on_host", "1 while the state folder or that of the journal takes nothing", bool(status["unkept"])),
         (
             "undeletable_objects",
             "objects that the store does not delete",

@@ -7,6 +7,7 @@ read then counts as not read. So a clock that was ahead and was set right keeps 
 """
 
 from collections.abc import Collection
+from functools import partial
 
 import msgspec
 
@@ -98,8 +99,8 @@ class StoredReadTimes:
         if self._reads is None:
             raw = None
             if self._host is not None:
-                with self._host.unsaved.tolerate("reads"):
-                    raw = await self._env.run("store", self._host.load_memory, "reads")
+                load = partial(self._host.load_memory, "reads")
+                raw = await self._host.unsaved.attempt(self._env, "reads", load)
             self._reads = self._reads or ReadTimes.decode(raw)
         self._reads.forget_later_than(self._env.wall_clock())
         return self._reads
@@ -108,5 +109,5 @@ class StoredReadTimes:
         """Keep what is known now. Where that fails, a later process reads again what this one has read."""
         if self._host is None or self._reads is None:
             return
-        with self._host.unsaved.tolerate("reads"):
-            await self._env.run("store", self._host.save_memory, "reads", self._reads.encode())
+        save = partial(self._host.save_memory, "reads", self._reads.encode())
+        await self._host.unsaved.attempt(self._env, "reads", save)

@@ -129,14 +129,14 @@ def _failing(objects: RetryingStore, moment: Callable[[float], float]) -> list[F
 
 
 def _unkept(engine: Engine) -> list[str]:
-    """A state folder, or a journal, without room."""
+    """A state folder, or a folder of the journal, that takes nothing."""
     found = []
     if engine.host is not None and (sentence := engine.host.unsaved.sentence()) is not None:
         found.append(sentence)
     if (failure := engine.journal.failure) is not None:
         found.append(
             f"the journal is off, and what is answered is lost until it is flushed if the server is killed: {failure} "
-            "(make room in its folder, or name another one with --journal)"
+            "(make room in its folder, let this user write there, or name another one with --journal)"
         )
     return found
 

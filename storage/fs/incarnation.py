@@ -77,8 +77,7 @@ class Incarnation:
         """
         epoch = self._manifests.manifest.epoch
         if self._host is not None:
-            with self._host.unsaved.tolerate("attached"):
-                await self._env.run("store", partial(self._host.save_attached, epoch, data))
+            await self._host.unsaved.attempt(self._env, "attached", partial(self._host.save_attached, epoch, data))
         if self._stored is not None and self._look_for_newer is not None:
             await self._stored.keep(epoch, data)
             # Without a newer manifest now, whoever makes one finds the record, since he looks for it behind that.

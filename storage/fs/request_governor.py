@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from storage.env import Env
 from storage.lsm.engine import Engine
@@ -66,9 +67,8 @@ class RequestGovernor:
             return
         self._note(self._spending)
         self._saved_at = self._env.monotonic()
-        data = self._spending.encode()
-        with self._engine.host.unsaved.tolerate("requests"):
-            await self._env.run("store", self._engine.host.save_memory, "requests", data)
+        save = partial(self._engine.host.save_memory, "requests", self._spending.encode())
+        await self._engine.host.unsaved.attempt(self._env, "requests", save)
 
     async def _run(self) -> None:
         if self._spending is None:
@@ -81,11 +81,10 @@ class RequestGovernor:
             await asyncio.sleep(SPENDING_LOOK_SECONDS)
 
     async def _load(self) -> Spending:
-        raw = None
-        if self._engine.host is not None:
-            with self._engine.host.unsaved.tolerate("requests"):
-                raw = await self._env.run("store", self._engine.host.load_memory, "requests")
-        return Spending.decode(raw)
+        host = self._engine.host
+        if host is None:
+            return Spending()
+        return Spending.decode(await host.unsaved.attempt(self._env, "requests", partial(host.load_memory, "requests")))
 
     def _note(self, spending: Spending) -> None:
         total = sum(self._stats.requests.values())

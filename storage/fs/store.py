@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -107,6 +108,10 @@ class Store:
         self.upkeep.begin(self._options.keep, self._options.scrub_seconds)
         self.governor.begin(self._options.request_budget)
         self._retirement.start()
+        if (host := self._engine.host) is not None:
+            self._engine.background.start(
+                "state of this host", partial(host.unsaved.run, self._env), on_failure=self._engine.fail
+            )
 
     @property
     def url(self) -> str:

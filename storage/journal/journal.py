@@ -16,7 +16,6 @@ is lost.
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -139,7 +138,11 @@ class Journal:
         """Whether `_trim` is to come."""
         self._retry_at = 0.0
         self._all_logged = False
-        """While it is off: whether the log has everything but what is pending."""
+        """Whether the log has everything but what is pending."""
+        self._retries = 0
+        """How often it was to begin anew: of several that are to come the newest counts."""
+        self._is_named = True
+        """Whether the lock may name it."""
         self._segments: deque[Segment] = deque()
         self._newest = 0
         """Number of the newest segment there ever was."""
@@ -164,12 +167,18 @@ class Journal:
         self._resized(sum(segment.size for segment in segments))
         self.logged(everything=False)
 
+    def start_off(self, place: JournalPlace, reason: str) -> None:
+        """There is no room for it, and nothing that the log lacks: it begins once there is."""
+        self._place, self.failure, self._all_logged = place, reason, True
+        self._newest = max(self._newest, place.epoch << EPOCH_SHIFT)
+        self._retry_later()
+
     def keep(self) -> None:
         """Put everything linked so far into the files."""
         pending = self.pending
         place = self._place
+        self._all_logged = self._all_logged and not pending
         if not self.on or place is None:
-            self._all_logged = self._all_logged and not pending
             pending.clear()
             return
         kept = 0
@@ -212,10 +221,10 @@ class Journal:
         place = self._place
         if place is None:
             return
+        self._all_logged = everything
         if not self.on:
-            self._all_logged = everything
             if self._monotonic() >= self._retry_at:
-                self._retry()
+                self._retry(self._retries)
             return
         active = self._active
         try:
@@ -264,32 +273,39 @@ class Journal:
         """Without a gap: what it holds is no journal any more. Until it begins anew, a killed process loses what was
         answered and not flushed, as without a journal."""
         self.on = False
-        self._all_logged = False
-        self._retry_later()
-        self._forget_segments()
-        self.failure = error.strerror or str(error)
-        _log.warning("journal_off", extra={"reason": self.failure})
-        place = self._place
-        # Either suffices, so that nobody takes it for whole.
-        for step in () if place is None else (partial(place.name, None), place.files.end):
-            try:
-                step()
-            except (OSError, AccessDenied) as left:
-                _log.warning("journal_left", extra={"reason": str(left)})
+        _log.warning("journal_off", extra={"reason": _words(error)})
+        if self._place is not None:
+            self._fail(self._place, error)
 
-    def _forget_segments(self) -> None:
+    def _fail(self, place: JournalPlace, error: OSError | AccessDenied) -> None:
+        """It cannot be written: nobody takes it for whole, for which either suffices of what is done here."""
+        is_new, self.failure = self.failure is None, _words(error)
         self._segments.clear()
         self._active = self._memory = None
         self._resized(-self.bytes)
+        for step in (partial(self._unname, place), place.files.end):
+            try:
+                step()
+            except (OSError, AccessDenied) as left:
+                if is_new:
+                    _log.warning("journal_left", extra={"reason": str(left)})
+        self._retry_later()
+
+    def _unname(self, place: JournalPlace) -> None:
+        if self._is_named:
+            place.name(None)
+            self._is_named = False
 
     def _retry_later(self) -> None:
         """Also if nobody writes: the next write is to find it on."""
         self._retry_at = self._monotonic() + OFF_SECONDS_MIN
-        self._later(OFF_SECONDS_MIN, self._retry)
+        self._retries += 1
+        self._later(OFF_SECONDS_MIN, partial(self._retry, self._retries))
 
-    def _retry(self) -> None:
+    def _retry(self, which: int) -> None:
         """Begin anew if nothing is missing then: where the log has everything, and nothing was linked since."""
-        if self._place is not None and not self.on and self._all_logged and not self.pending:
+        is_newest = which == self._retries
+        if is_newest and self._place is not None and not self.on and self._all_logged and not self.pending:
             self._turn_on(self._place)
 
     def _turn_on(self, place: JournalPlace) -> None:
@@ -298,13 +314,11 @@ class Journal:
         try:
             place.files.begin(place.id)
             self._begin_segment(place, self._segment_bytes)
+            self._is_named = True
             place.name(place.id)
-        except (OSError, AccessDenied):
-            self._forget_segments()
-            self._retry_later()
-            # A lock that could not be written before either names the same id yet: an empty one would pass for whole.
-            with suppress(OSError):
-                place.files.end()
+        except (OSError, AccessDenied) as error:
+            # Also where the lock could not be written before and names it yet: an empty one would pass for whole.
+            self._fail(place, error)
             return
         self.on, self.failure = True, None
         _log.info("journal_on_again")
@@ -312,3 +326,7 @@ class Journal:
     def _resized(self, change: int) -> None:
         self.bytes += change
         self._on_size(self.bytes / self._bytes_max)
+
+
+def _words(error: OSError | AccessDenied) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

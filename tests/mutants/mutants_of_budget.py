@@ -48,8 +48,8 @@ BUDGET = [
         ("budget: requests count again at each look", "        self._noted = total\n", ""),
         (
             "budget: nothing is kept",
-            '            await self._env.run("store", self._engine.host.save_memory, "requests", data)\n',
-            "            del data\n",
+            '        await self._engine.host.unsaved.attempt(self._env, "requests", save)\n',
+            "        del save\n",
         ),
         ("budget: nothing is slowed", "        self._engine.compactor.slowdown = outlook.background_slowdown\n", ""),
         ("budget: without one all stays slow", "        self._engine.compactor.slowdown = 1.0\n", ""),
@@ -60,13 +60,13 @@ BUDGET = [
         ),
         (
             "budget: a file that cannot be written ends the writer",
-            '        with self._engine.host.unsaved.tolerate("requests"):\n            await self._env',
-            "        if data:\n            await self._env",
+            'await self._engine.host.unsaved.attempt(self._env, "requests", save)\n',
+            'await self._env.run("store", save)\n',
         ),
         (
             "budget: a file that cannot be read ends the writer",
-            '            with self._engine.host.unsaved.tolerate("requests"):\n                raw',
-            "            if raw is None:\n                raw",
+            'host.unsaved.attempt(self._env, "requests", partial(host.load_memory, "requests"))',
+            'self._env.run("store", host.load_memory, "requests")',
         ),
         (
             "budget: a crash brings its news twice",
@@ -86,8 +86,8 @@ BUDGET = [
         ),
         (
             "budget: it is kept at every look",
-            "        self._saved_at = self._env.monotonic()\n        data",
-            "        data",
+            "        self._saved_at = self._env.monotonic()\n        save",
+            "        save",
         ),
     ),
     *mutants(

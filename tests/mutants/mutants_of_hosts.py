@@ -77,4 +77,20 @@ OF_HOSTS = [
             "    hidden.rename(path)\n",
         ),
     ),
+    *mutants(
+        "storage/lsm/recovery/unsaved.py",
+        "tests/storage/lsm/recovery/test_unsaved.py",
+        ("unsaved: what failed is not tried again", ", self._again[what] = str(error), call", " = str(error)"),
+        (
+            "unsaved: it is said with each attempt",
+            "            if what not in self._reasons:\n",
+            "            if what:\n",
+        ),
+        ("unsaved: what is kept again is said for ever", "            del self._reasons[what]\n", ""),
+        (
+            "unsaved: an older one is saved behind a newer",
+            "        if self._again.pop(what, None) is not None:\n",
+            "        if self._again.get(what) is not None and self._reasons.get(what):\n",
+        ),
+    ),
 ]

@@ -37,8 +37,8 @@ OF_JOURNAL = [
         ),
         (
             "journal: one that the lock does not name again passes for whole",
-            "            with suppress(OSError):\n                place.files.end()\n",
-            "",
+            "        for step in (partial(self._unname, place), place.files.end):\n",
+            "        for step in (partial(self._unname, place),):\n",
         ),
         (
             "journal: it is on again at once",
@@ -47,7 +47,7 @@ OF_JOURNAL = [
         ),
         (
             "journal: once off it waits for somebody who writes",
-            "        self._later(OFF_SECONDS_MIN, self._retry)\n",
+            "        self._later(OFF_SECONDS_MIN, partial(self._retry, self._retries))\n",
             "",
         ),
         (
@@ -62,8 +62,33 @@ OF_JOURNAL = [
         ),
         (
             "journal: without room it goes on and off",
-            "            self._begin_segment(place, self._segment_bytes)\n            place.name",
-            "            place.name",
+            "            self._begin_segment(place, self._segment_bytes)\n            self._is_named",
+            "            self._is_named",
+        ),
+        (
+            "journal: what turned it off as all was logged keeps it off",
+            "        self._all_logged = everything\n        if not self.on:\n",
+            "        if not self.on:\n            self._all_logged = everything\n",
+        ),
+        (
+            "journal: several tries are to come at a time",
+            "        is_newest = which == self._retries\n",
+            "        is_newest = which > 0\n",
+        ),
+        (
+            "journal: a lock that names it again names it for ever",
+            "            self._is_named = True\n            place.name(place.id)\n",
+            "            place.name(place.id)\n",
+        ),
+        (
+            "journal: without room at the start there is none for ever",
+            "        self._newest = max(self._newest, place.epoch << EPOCH_SHIFT)\n        self._retry_later()\n",
+            "        self._newest = max(self._newest, place.epoch << EPOCH_SHIFT)\n",
+        ),
+        (
+            "journal: without room at the start numbers of others are used again",
+            "        self._newest = max(self._newest, place.epoch << EPOCH_SHIFT)\n        self._retry_later()\n",
+            "        self._retry_later()\n",
         ),
     ),
 ]

@@ -19,8 +19,8 @@ LOG = [
     Mutation(
         "a journal that ended for want of room passes for whole",
         "storage/journal/journal.py",
-        "else (partial(place.name, None), place.files.end):\n",
-        "else (place.files.end,):\n",
+        "        for step in (partial(self._unname, place), place.files.end):\n",
+        "        for step in (place.files.end,):\n",
     ),
     Mutation(
         "a client is told of a loss at every start",
@@ -32,9 +32,9 @@ LOG = [
     Mutation(
         "a reply goes out before the journal has its write",
         "storage/journal/journal.py",
-        "        place = self._place\n        if not self.on or place is None:\n",
+        "        place = self._place\n        self._all_logged",
         "        place = self._place\n        if self.on and len(pending) < 2:\n            return\n"
-        "        if not self.on or place is None:\n",
+        "        self._all_logged",
     ),
     Mutation(
         "a segment of the journal goes when one of its queues is in the log",

@@ -15,8 +15,6 @@ from nbdserver.service.log_flood import FloodFilter
 NOTHING_TO_DO = "nothing has to be done"
 
 SENTENCES = {
-    "anchor_not_saved": "what this host has seen of the store could not be kept in the state folder ({error}): make "
-    "room there, or let this user write to it; the store is well",
     "callback_crashed": "a mistake in this program ({error}): please report it; NBDSERVER_DEBUG=1 shows where",
     "consolidation_left": f"block {{block}} was left in several pieces ({{error}}): {NOTHING_TO_DO}, a later "
     "compaction tries it again",
@@ -59,16 +57,12 @@ SENTENCES = {
     "from a copy of the store, and find out who changed them",
     "pieces_over_unreadable_kept": "parts of blocks were written to the log again, since what lies below them "
     f"cannot be read: {NOTHING_TO_DO} for them, but see why an object cannot be read",
-    "reads_not_kept": "what was read of the store could not be kept in the state folder ({error}): make room there, or "
-    "let this user write to it; else a later check reads it again",
     "repack_left": "{object} is damaged and was left where it is ({error}): check the store with "
     "nbdserver check --read-data, and put that object back from a copy",
     "request_budget_used_up": "the month's {budget} requests are used up ({month} so far): what can wait is slowed "
     "down; raise --request-budget, or write less",
     "request_budget_will_not_do": "the month's {budget} requests will not do ({month} so far, {projected} expected): "
     "what can wait is slowed down; raise --request-budget, or write less",
-    "requests_not_kept": "the count of this month's requests could not be kept in the state folder ({error}): make "
-    "room there, or let this user write to it",
     "scheduled_snapshot_not_taken": "the snapshot {snapshot} of {device} was not taken ({reason}): take it yourself if "
     "it is needed; the next one comes by its schedule",
     "scrub_found": "{object} is damaged ({finding}): put it back from a copy of the store, and check it with "
@@ -84,6 +78,9 @@ SENTENCES = {
     "spare_copy_failed": "{object}, the copy of an object without which the store does not open, could not be written "
     "({error}): allow the store to be written below spare/; it is tried again",
     "spare_copy_written": f"{{object}} was written now: {NOTHING_TO_DO}",
+    "state_kept": f"this host can keep {{state}} again: {NOTHING_TO_DO}",
+    "state_not_kept": "this host cannot keep {state} ({error}): make room, or let this user write there; the store is "
+    "well",
     "store_does_not_delete": "the store at {url} does not let this program delete ({error}): allow it to, since what "
     "is not needed any more costs space; nothing is lost",
     "store_failing": "the store at {url} does not do what it is asked ({request} of {object}: {error}): it is asked "

@@ -63,6 +63,8 @@ class Scheduling:
     async def round(self) -> None:
         """Take one if it is time, and delete what is not kept any more."""
         now = self._env.wall_clock()
+        for gone in self._untaken.keys() - set(self._snapshots.free_devices()):
+            del self._untaken[gone]
         moments = {moment for taken in self._taken().values() for moment in taken.values()}
         if is_due(self._keep, moments, now):
             await self._take(now)
@@ -92,8 +94,6 @@ class Scheduling:
         """Of all devices that nobody has for himself, at one moment; of each by itself if not of all."""
         devices = self._snapshots.free_devices()
         name = datetime.fromtimestamp(now, UTC).strftime("auto-%Y%m%dT%H%M%SZ")
-        for gone in self._untaken.keys() - set(devices):
-            del self._untaken[gone]
         if not devices:
             return
         try:

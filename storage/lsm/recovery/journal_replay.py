@@ -35,6 +35,8 @@ class FoundJournal:
     beyond: list[JournalEntry] = field(default_factory=list)
     problem: str | None = None
     """A sentence, where a journal was not taken, or there can be none."""
+    failure: str | None = None
+    """Why it could not begin, and is to begin later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,15 @@ def _begin(carried: Carried, lock: WriterLock, key: DataKey, epoch: int, env: En
     if unsound is not None:
         files.leave()
         lock.name_journal(journal_id)
+    place = JournalPlace(files, journal_id, _cipher(key, journal_id), epoch, lock.name_journal)
     try:
         # A crash from here on: the journal is aside, and nobody was told of anything that the new one could hold.
         where = files.set_aside()
         files.begin(journal_id)
     except (OSError, AccessDenied) as error:
         files.leave()
-        return FoundJournal(
-            None, problem=f"there is no journal, and a killed server loses what was not flushed: {error}"
-        )
+        lost = f"there is no journal yet, and a killed server loses what was not flushed: {error}"
+        return FoundJournal(place, problem=lost, failure=str(error))
     problem = None
     if where is not None:
         reason = unsound or "another server had the store since, or this machine was started anew"
@@ -110,7 +112,6 @@ def _begin(carried: Carried, lock: WriterLock, key: DataKey, epoch: int, env: En
             "the journal of the last server is gone, with the boot of the machine or by hand, or a living process "
             "has it: what that server had answered and not flushed may be lost"
         )
-    place = JournalPlace(files, journal_id, _cipher(key, journal_id), epoch, lock.name_journal)
     return FoundJournal(place, problem=problem)
 
 
@@ -151,6 +152,9 @@ def restore(beyond: Sequence[JournalEntry], layers: Layers) -> None:
 def go_on(found: FoundJournal, layers: Layers, journal: Journal) -> None:
     """Go on with the journal that was found, once all of it was restored."""
     if found.place is None:
+        return
+    if found.failure is not None:
+        journal.start_off(found.place, found.failure)
         return
     adopted = []
     for segment in found.segments:

@@ -3,6 +3,8 @@
 A writer without a host (a store in memory) has none of these, and everything here does nothing.
 """
 
+from functools import partial
+
 from storage.env import Env
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import Anchor, HostState
@@ -51,8 +53,7 @@ class Ownership:
         """
         if self._host is None:
             return
-        with self._host.unsaved.tolerate("anchor"):
-            await self._env.run("store", self._host.save, self._anchor())
+        await self._host.unsaved.attempt(self._env, "anchor", partial(self._host.save, self._anchor()))
 
     def _anchor(self) -> Anchor:
         """What this host is to remember of the store now."""

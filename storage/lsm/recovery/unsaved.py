@@ -1,17 +1,22 @@
-"""What this host could not keep of a store in its state folder: logged when it begins, and known until it is kept.
+"""What this host could not keep of a store in its state folder: logged when it begins, tried again, and known until it
+is kept.
 
 A host that cannot remember is no reason to stop, since the store is well. But what was to be remembered will be missed
 some day, so nobody may be left in the belief that it is there. Owned by the event loop.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
+from storage.env import Env
 from storage.errors import AccessDenied, OutOfSpace
 
 State = Literal["anchor", "attached", "reads", "requests"]
+T = TypeVar("T")
+
+SAVE_AGAIN_SECONDS = 60.0
 
 _KEPT_WORDS: dict[State, str] = {
     "anchor": "how far it has seen the store",
@@ -28,19 +33,37 @@ class Unsaved:
 
     def __init__(self) -> None:
         self._reasons: dict[State, str] = {}
+        self._again: dict[State, Callable[[], object]] = {}
+        self._turns: dict[State, asyncio.Lock] = {}
 
-    @contextmanager
-    def tolerate(self, what: State) -> Iterator[None]:
-        """Inside, `what` is saved or loaded: where the state folder does not let that be, this goes on all the same."""
+    async def attempt(self, env: Env, what: State, call: Callable[[], T]) -> T | None:
+        """What `call` gives, which saves or loads `what`; it blocks, and is called in a thread. None where the state
+        folder does not let that be, in which case it is tried again, unless something newer is.
+        """
+        async with self._turns.setdefault(what, asyncio.Lock()):  # so that the newest is what stands
+            return await self._try(env, what, call)
+
+    async def run(self, env: Env) -> None:
+        """Try again what failed, for ever. A crash in here leaves what was kept before."""
+        while True:
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+            for what in list(self._again):
+                async with self._turns[what]:
+                    if (call := self._again.get(what)) is not None:
+                        await self._try(env, what, call)
+
+    async def _try(self, env: Env, what: State, call: Callable[[], T]) -> T | None:
         try:
-            yield
+            result = await env.run("store", call)
         except (OutOfSpace, AccessDenied) as error:
             if what not in self._reasons:
-                _log.warning("state_not_kept", extra={"state": what, "error": str(error)})
-            self._reasons[what] = str(error)
-            return
-        if self._reasons.pop(what, None) is not None:
-            _log.warning("state_kept", extra={"state": what})
+                _log.warning("state_not_kept", extra={"state": _KEPT_WORDS[what], "error": str(error)})
+            self._reasons[what], self._again[what] = str(error), call
+            return None
+        if self._again.pop(what, None) is not None:
+            del self._reasons[what]
+            _log.warning("state_kept", extra={"state": _KEPT_WORDS[what]})
+        return result
 
     def sentence(self) -> str | None:
         """All of it with the reason that was met first, for people; None: everything is kept."""

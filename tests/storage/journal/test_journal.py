@@ -41,6 +41,7 @@ class Files(FolderFiles):
         super().__init__(folder, URL)
         self.room = 1 << 40
         self.calls = 0
+        self.is_stuck = False
 
     def map(self, segment: int, size: int) -> Memory:
         self.calls += 1
@@ -48,6 +49,11 @@ class Files(FolderFiles):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.room -= size
         return super().map(segment, size)
+
+    def remove(self, segment: int) -> None:
+        if self.is_stuck:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().remove(segment)
 
 
 class Writer:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from storage.errors import AccessDenied
-from storage.journal.journal import OFF_SECONDS_MIN
-from tests.storage.journal.test_journal import BYTES_MAX, ID, SECTOR, Queue, Writer
+from storage.journal.journal import EPOCH_SHIFT, OFF_SECONDS_MIN, JournalPlace
+from tests.storage.journal.test_journal import BYTES_MAX, CIPHER, ID, SECTOR, Queue, Writer, no_lock
 from tests.support.inside import folder_of
 
 
@@ -81,6 +83,88 @@ def test_without_room_it_begins_anew_also_if_nobody_writes(memory: Path) -> None
     writer.files.room = 1 << 40
     writer.passes(OFF_SECONDS_MIN)
     assert writer.is_on()
+    writer.journal.close(clean=True)
+
+
+def test_one_that_could_not_let_go_of_what_is_logged_begins_anew(memory: Path) -> None:
+    """The log had everything in that moment, and nobody says so again."""
+    writer, a = Writer(memory), Queue(1)
+    writer.write(a, 30)
+    writer.journal.keep()
+    a.acked_sequence, writer.files.is_stuck = writer.sequence, True
+    writer.journal.logged(everything=True)
+    assert not writer.is_on()
+    assert writer.failure() == "Input/output error"
+    writer.passes(OFF_SECONDS_MIN)
+    assert writer.is_on()
+    writer.journal.close(clean=True)
+
+
+def test_without_room_at_the_start_it_begins_once_there_is(memory: Path) -> None:
+    writer, a = Writer(memory), Queue(1)
+    writer.journal.close(clean=True)
+    place = JournalPlace(writer.files, ID, CIPHER, 3, no_lock)
+    writer.journal.start_off(place, "no room")
+    assert (writer.is_on(), writer.failure()) == (False, "no room")
+    writer.files.room = 0
+    writer.passes(OFF_SECONDS_MIN)
+    assert (writer.is_on(), writer.failure()) == (False, "No space left on device")
+    writer.files.room = 1 << 40
+    writer.passes(OFF_SECONDS_MIN)
+    assert (writer.is_on(), writer.failure()) == (True, None)
+    writer.write(a)
+    writer.journal.keep()
+    assert writer.sequences() == [1]
+    assert min(writer.files.segments()) >> EPOCH_SHIFT == 3, "no number of another writer's"
+    writer.journal.close(clean=True)
+
+
+def test_it_is_tried_once_at_a_time(memory: Path) -> None:
+    """In the moment in which a try is due the log said that it has everything, which is one too."""
+    writer, a = Writer(memory), Queue(1)
+    writer.files.room = 0
+    writer.write(a)
+    writer.journal.keep()
+    a.acked_sequence = writer.sequence
+    for _ in range(4):
+        writer.now += OFF_SECONDS_MIN
+        writer.journal.logged(everything=True)
+    before = writer.files.calls
+    writer.passes(5 * OFF_SECONDS_MIN)
+    assert writer.files.calls - before == 5
+    writer.journal.close(clean=True)
+
+
+def test_a_lock_that_names_it_again_is_told_that_there_is_none(memory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It could not be told when that went off; of one that cannot be told at all there is one line in the log."""
+    named: list[bytes | None] = []
+
+    def name(journal_id: bytes | None) -> None:
+        if is_full:
+            raise AccessDenied("the lock cannot be written")
+        named.append(journal_id)
+
+    is_full = True
+    writer, a = Writer(memory, name=name), Queue(1)
+    writer.files.room = 0
+    writer.write(a)
+    writer.journal.keep()
+    a.acked_sequence = writer.sequence
+    writer.journal.logged(everything=True)
+    writer.passes(3 * OFF_SECONDS_MIN)
+    assert caplog.messages == ["journal_off", "journal_left"]
+    is_full = False
+    writer.passes(3 * OFF_SECONDS_MIN)
+    assert named == [None]
+    writer.files.room = 1 << 40
+    writer.passes(OFF_SECONDS_MIN)
+    assert writer.is_on()
+    assert named == [None, ID]
+    writer.files.room = 0
+    writer.write(a, 40)
+    writer.journal.keep()
+    assert not writer.is_on()
+    assert named == [None, ID, None]
     writer.journal.close(clean=True)
 
 

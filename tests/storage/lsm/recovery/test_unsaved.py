@@ -1,39 +1,89 @@
-"""What a host cannot keep is logged once, said as long as it is so, and nobody's end."""
+"""What a host cannot keep is logged once, said as long as it is so, tried again, and nobody's end."""
+
+import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from storage.env import RealEnv
 from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
-from storage.lsm.recovery.unsaved import Unsaved
+from storage.lsm.recovery.unsaved import SAVE_AGAIN_SECONDS, Unsaved
+from tests.simulation.virtual import virtually
+from tests.storage.fs.snapshots.test_clearing import Clock
 
 
-def fail(error: StorageError) -> None:
-    """What saves, or loads."""
-    raise error
+class Folder:
+    """Where things are saved, in the order in which that came to pass."""
+
+    def __init__(self) -> None:
+        self.error: StorageError | None = None
+        self.saved: list[str] = []
+
+    def save(self, data: str) -> Callable[[], str]:
+        def call() -> str:
+            if self.error is not None:
+                raise self.error
+            self.saved.append(data)
+            return data
+
+        return call
 
 
-def test_what_cannot_be_kept_is_said_until_it_is_kept(caplog: pytest.LogCaptureFixture) -> None:
-    unsaved = Unsaved()
-    with unsaved.tolerate("reads"):
-        pass
+async def test_what_cannot_be_kept_is_said_until_it_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    unsaved, folder, env = Unsaved(), Folder(), RealEnv()
+    assert await unsaved.attempt(env, "reads", folder.save("a")) == "a"
     assert unsaved.sentence() is None
     assert caplog.messages == []
     for reason in ("no room", "still no room"):
-        with unsaved.tolerate("reads"):
-            fail(OutOfSpace(reason))
+        folder.error = OutOfSpace(reason)
+        assert await unsaved.attempt(env, "reads", folder.save("b")) is None
     assert unsaved.sentence() == "this host cannot keep when what is stored was last read: still no room"
-    with unsaved.tolerate("anchor"):
-        fail(AccessDenied("it is not ours"))
+    folder.error = AccessDenied("it is not ours")
+    await unsaved.attempt(env, "anchor", folder.save("c"))
     assert unsaved.sentence() == (
         "this host cannot keep when what is stored was last read, how far it has seen the store: still no room"
     )
-    with unsaved.tolerate("reads"):
-        pass
+    folder.error = None
+    assert await unsaved.attempt(env, "reads", folder.save("d")) == "d"
     assert unsaved.sentence() == "this host cannot keep how far it has seen the store: it is not ours"
     assert caplog.messages == ["state_not_kept", "state_not_kept", "state_kept"]
+    env.close()
 
 
-def test_other_errors_are_not_tolerated() -> None:
-    unsaved = Unsaved()
-    with pytest.raises(Corrupt), unsaved.tolerate("anchor"):
-        fail(Corrupt("anchor", "torn"))
+@virtually
+async def test_what_failed_is_tried_again_and_the_newest_stands() -> None:
+    """Nobody may come or go for months: who is attached is kept once there is room."""
+    unsaved, folder, env = Unsaved(), Folder(), Clock()
+    running = asyncio.create_task(unsaved.run(env))
+    folder.error = OutOfSpace("no room")
+    await unsaved.attempt(env, "attached", folder.save("old"))
+    await unsaved.attempt(env, "attached", folder.save("new"))
+    await unsaved.attempt(env, "reads", folder.save("old reads"))
+    await asyncio.sleep(3 * SAVE_AGAIN_SECONDS)
+    assert unsaved.sentence() is not None
+    folder.error = None
+    await unsaved.attempt(env, "reads", folder.save("new reads"))
+    await asyncio.sleep(SAVE_AGAIN_SECONDS)
     assert unsaved.sentence() is None
+    assert folder.saved == ["new reads", "new"]
+    await asyncio.sleep(3 * SAVE_AGAIN_SECONDS)
+    assert len(folder.saved) == 2
+    running.cancel()
+    env.close()
+
+
+async def test_what_is_newer_waits_for_what_is_being_saved() -> None:
+    unsaved, folder, env = Unsaved(), Folder(), RealEnv()
+    order = [unsaved.attempt(env, "attached", folder.save(str(number))) for number in range(20)]
+    await asyncio.gather(*order)
+    assert folder.saved == [str(number) for number in range(20)]
+    env.close()
+
+
+async def test_other_errors_are_not_tolerated() -> None:
+    unsaved, folder, env = Unsaved(), Folder(), RealEnv()
+    folder.error = Corrupt("anchor", "torn")
+    with pytest.raises(Corrupt):
+        await unsaved.attempt(env, "anchor", folder.save("a"))
+    assert unsaved.sentence() is None
+    env.close()
