@@ -163,8 +163,10 @@ async def test_keys_of_a_later_moment_than_the_rest_are_refused(place: RotatedPl
     await begun(place)
     place.look_seconds = 1e9
     store = await place.open()
-    while (checkpoint := engine_of(store).manifests.manifest.checkpoint) is None or checkpoint.key_id == 1:
+    manifests = engine_of(store).manifests
+    while (checkpoint := manifests.manifest.checkpoint) is None or checkpoint.key_id == 1:
         await store.maintenance.compact_step(None)
+    await place.until(lambda: (tree := manifests.manifest.tree) is not None and tree.key_id == 2)
     await kill(store)
     midst = place.files()
     place.look_seconds = 0.01
