@@ -5,15 +5,18 @@ import random
 from storage.errors import StorageError
 from storage.format.names import sst_id, sst_name, wal_name
 from storage.lsm.compaction.plan import WriteCheckpoint
+from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.storage.lsm.compaction.test_jobs import SECTOR, SIZE, Disk
-from tests.storage.lsm.worlds import World, durable
+from tests.storage.lsm.worlds import MIB, World, durable
 
 Objects = dict[str, bytes]
 
 
 async def maintained(seed: int = 3) -> World:
-    """A store whose writer was killed: with a checkpoint, merged and unmerged SSTs, repacked ones, a tree, a log."""
-    world = World()
+    """A store whose writer was killed: with a checkpoint, merged and unmerged SSTs, repacked ones, a tree, a log. No
+    writer of it does a job unasked, however long a test takes.
+    """
+    world = World(options=EngineOptions(cache_bytes=16 * MIB, maintenance=MaintenanceOptions(look_seconds=1e9)))
     engine, layer = await world.start()
     disk = Disk(world, engine, layer, seed)
     chance = random.Random(seed)
