@@ -13,7 +13,7 @@ from tests.support.processes import end
 from tests.support.requirements import SYSTEM_PATH
 
 GUEST_SECONDS = 900
-"""Of a guest from its start to its end: without help of the processor a slow machine beside others takes 300."""
+"""Of a guest from its start to its end: on a slow machine beside other tests 240 were too few."""
 
 
 def run_guest(
