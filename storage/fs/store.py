@@ -32,7 +32,7 @@ from storage.fs.name_tree import NameTree
 from storage.fs.pictures import Pictures
 from storage.fs.request_governor import RequestGovernor
 from storage.fs.snapshots.clearing import Clearing
-from storage.fs.snapshots.scheduling import Scheduling, Untaken
+from storage.fs.snapshots.scheduling import Scheduling
 from storage.fs.snapshots.snapshots import Snapshots
 from storage.fs.status import DeviceInfo, DeviceUsage, StoreStatus, UntakenSnapshot, ViewStatus
 from storage.fs.store_options import StoreOptions
@@ -73,7 +73,7 @@ class Store:
         self._engine, self._tree, self._env = engine, tree, env
         self._options = options
         self.open_devices = OpenDevices(engine, tree)
-        self._resizes, self._untaken = set[asyncio.Task[None]](), dict[str, Untaken]()
+        self._resizes: set[asyncio.Task[None]] = set()
         self.opened_at = env.monotonic()
         """By the monotonic clock; of a view, when the following of its store began."""
         self.opening = engine.opening
@@ -90,7 +90,7 @@ class Store:
         self._retirement = KeyRetirement(engine, objects, env, options.cost, self.passwords.keep_twice)
         self._reads = StoredReadTimes(engine.host, env)
         self.upkeep = Upkeep(
-            lambda keep: Scheduling(keep, self._untaken, self.snapshots, engine, tree, env).start(),
+            lambda keep: Scheduling(keep, self.upkeep.untaken, self.snapshots, engine, tree, env).start(),
             lambda seconds: start_scrub(engine, objects, self._reads, seconds),
         )
         self.prices = options.prices
@@ -279,5 +279,5 @@ class Store:
             prices=self.prices,
             budget=self.governor.outlook,
         )
-        untaken = [UntakenSnapshot(name, each.since, each.reason) for name, each in sorted(self._untaken.items())]
+        untaken = [UntakenSnapshot(name, each.since, each.reason) for name, each in sorted(self.upkeep.untaken.items())]
         return msgspec.structs.replace(status, rotation=self._retirement.status(), untaken=untaken)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from storage.fs.snapshots.retention import Keep
+from storage.fs.snapshots.scheduling import Untaken
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ class Upkeep:
         """Each begins its work, which goes on until its task is cancelled."""
         self._start_schedule = start_schedule
         self._start_scrub = start_scrub
+        self.untaken: dict[str, Untaken] = {}
+        """The devices of which the schedule takes no snapshot now, as it keeps them."""
         self._begun = False
         self._keep: Keep = {}
         self._schedule: asyncio.Task[None] | None = None

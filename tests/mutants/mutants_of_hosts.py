@@ -80,17 +80,21 @@ OF_HOSTS = [
     *mutants(
         "storage/lsm/recovery/unsaved.py",
         "tests/storage/lsm/recovery/test_unsaved.py",
-        ("unsaved: what failed is not tried again", ", self._again[what] = str(error), call", " = str(error)"),
+        ("unsaved: what failed is not tried again", "await self._try(env, what, failed[1])", "pass"),
         (
             "unsaved: it is said with each attempt",
-            "            if what not in self._reasons:\n",
+            "            if what not in self._failed:\n",
             "            if what:\n",
         ),
-        ("unsaved: what is kept again is said for ever", "            del self._reasons[what]\n", ""),
         (
-            "unsaved: an older one is saved behind a newer",
-            "        if self._again.pop(what, None) is not None:\n",
-            "        if self._again.get(what) is not None and self._reasons.get(what):\n",
+            "unsaved: what is kept again is said for ever",
+            "        if self._failed.pop(what, None) is not None:\n",
+            "        if self._failed.get(what) is not None:\n",
+        ),
+        (
+            "unsaved: an older one is tried again in place of a newer",
+            "            self._failed[what] = str(error), call\n",
+            "            self._failed.setdefault(what, (str(error), call))\n",
         ),
     ),
 ]

@@ -32,8 +32,7 @@ class Unsaved:
     """What of one store could not be saved, or read again, when that was tried last, with the reasons."""
 
     def __init__(self) -> None:
-        self._reasons: dict[State, str] = {}
-        self._again: dict[State, Callable[[], object]] = {}
+        self._failed: dict[State, tuple[str, Callable[[], object]]] = {}
         self._turns: dict[State, asyncio.Lock] = {}
 
     async def attempt(self, env: Env, what: State, call: Callable[[], T]) -> T | None:
@@ -47,27 +46,26 @@ class Unsaved:
         """Try again what failed, for ever. A crash in here leaves what was kept before."""
         while True:
             await asyncio.sleep(SAVE_AGAIN_SECONDS)
-            for what in list(self._again):
+            for what in list(self._failed):
                 async with self._turns[what]:
-                    if (call := self._again.get(what)) is not None:
-                        await self._try(env, what, call)
+                    if (failed := self._failed.get(what)) is not None:
+                        await self._try(env, what, failed[1])
 
     async def _try(self, env: Env, what: State, call: Callable[[], T]) -> T | None:
         try:
             result = await env.run("store", call)
         except (OutOfSpace, AccessDenied) as error:
-            if what not in self._reasons:
+            if what not in self._failed:
                 _log.warning("state_not_kept", extra={"state": _KEPT_WORDS[what], "error": str(error)})
-            self._reasons[what], self._again[what] = str(error), call
+            self._failed[what] = str(error), call
             return None
-        if self._again.pop(what, None) is not None:
-            del self._reasons[what]
+        if self._failed.pop(what, None) is not None:
             _log.warning("state_kept", extra={"state": _KEPT_WORDS[what]})
         return result
 
     def sentence(self) -> str | None:
         """All of it with the reason that was met first, for people; None: everything is kept."""
-        if not self._reasons:
+        if not self._failed:
             return None
-        words = ", ".join(_KEPT_WORDS[each] for each in self._reasons)
-        return f"this host cannot keep {words}: {next(iter(self._reasons.values()))}"
+        words = ", ".join(_KEPT_WORDS[each] for each in self._failed)
+        return f"this host cannot keep {words}: {next(iter(self._failed.values()))[0]}"
