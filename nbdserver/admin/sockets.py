@@ -14,7 +14,7 @@ from typing import Literal
 
 from nbdserver.unix_sockets import SOCKET_PATH_BYTES_MAX
 from storage.errors import AccessDenied, Invalid
-from storage.lsm.recovery.anchor import default_state_folder
+from storage.lsm.recovery.state_folder import default_state_folder
 from storage.trusted_files import trusted_folder, users_trusted_in
 
 SYSTEM_FOLDER = Path("/run/nbdserver")

@@ -18,7 +18,7 @@ from nbdserver.service.condition import problems
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import Served
 from storage.env import Env
-from storage.lsm.recovery.anchor import default_state_folder
+from storage.lsm.recovery.state_folder import default_state_folder
 
 DAY = 86400.0
 SCHEDULE_SECONDS = {"hourly": 3600.0, "daily": DAY, "weekly": 7 * DAY, "monthly": 31 * DAY, "yearly": 366 * DAY}

@@ -12,7 +12,8 @@ from storage.env import Env
 from storage.errors import AlreadyExists, Corrupt, NotFound, RolledBack
 from storage.fs.early_unlock import Unlocked
 from storage.fs.store_options import StoreOptions
-from storage.lsm.recovery.anchor import HostState, default_state_folder
+from storage.lsm.recovery.anchor import HostState
+from storage.lsm.recovery.state_folder import default_state_folder
 from storage.objects.base import ObjectStore
 from storage.objects.probe import probe
 

@@ -83,8 +83,9 @@ class JournalFiles(Protocol):
     def leave(self) -> None:
         """Give it up and leave it, for the next process to take."""
 
-    def set_aside(self) -> str | None:
-        """Put the journals that no process has where nobody will take them; gives where. OSError.
+    def set_aside(self, *, below: int | None) -> str | None:
+        """Put the journals that no process has where nobody will take them; gives where. OSError. One with a segment of
+        the number `below` or a higher one stays as it is (None: of any number).
 
         None: there are none."""
 
@@ -159,8 +160,7 @@ class FolderFiles:
         self._path, self._lock = path, descriptor
 
     def segments(self) -> list[int]:
-        found = (_SEGMENT.fullmatch(name) for name in os.listdir(self._path))
-        return sorted(int(match[1]) for match in found if match)
+        return _segments(self._path)
 
     def read(self, segment: int) -> bytes:
         return self._of(segment).read_bytes()
@@ -247,14 +247,14 @@ class FolderFiles:
             os.close(self._lock)
             self._lock = -1
 
-    def set_aside(self) -> str | None:
+    def set_aside(self, *, below: int | None) -> str | None:
         aside = self._folder / f"{self._prefix}.aside"
         found = None
         for path in self._others():
             descriptor = -1
             try:
                 descriptor = open_own(path / _HEAD_NAME, os.O_RDONLY)
-                if not _lock(descriptor):
+                if not _lock(descriptor) or (below is not None and any(each >= below for each in _segments(path))):
                     continue
                 _remove_spares(path)
                 shutil.rmtree(aside, ignore_errors=True)
@@ -298,6 +298,11 @@ def lies_in_memory(folder: Path) -> bool:
 def boot() -> str:
     """What tells one life of this machine from another."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _segments(path: Path) -> list[int]:
+    found = (_SEGMENT.fullmatch(name) for name in os.listdir(path))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _remove_spares(path: Path) -> None:

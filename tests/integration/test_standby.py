@@ -155,9 +155,9 @@ def test_one_that_stands_by_is_replaced_by_another(pair: Pair) -> None:
     store = locate(location, host.store_environment)
     admin = AdminClient(socket_path(host.runtime, store, role="standby"))
     pids = [second.pid]
-    log = ("--log-file", str(host.folder / "log"))
+    options = ("--unix", str(host.folder / "another"), "--log-file", str(host.folder / "log"))
     try:
-        for how in (("serve", location, "--standby", "--replace", "--fork", *log), ("restart", location)):
+        for how in (("serve", location, "--standby", "--replace", "--fork", *options), ("restart", location)):
             host.run(*how)
             pids.append(admin.process()["pid"])
             assert pids[-1] not in pids[:-1]

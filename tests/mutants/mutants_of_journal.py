@@ -23,6 +23,25 @@ OF_JOURNAL = [
         ),
     ),
     *mutants(
+        "storage/lsm/recovery/journal_replay.py",
+        "tests/storage/lsm/recovery/test_carried.py",
+        (
+            "journal: a start that stood still clears away that of who took over since",
+            "below=None if carried.rolled_back else (epoch + 1) << EPOCH_SHIFT",
+            "below=None",
+        ),
+        (
+            "journal: what a store set back had stays in memory",
+            "below=None if carried.rolled_back else",
+            "below=",
+        ),
+    ),
+    *mutants(
+        "storage/journal/files.py",
+        "tests/storage/journal/test_files.py",
+        ("journal: of whom it is says its oldest segment alone", "any(each >= below", "all(each >= below"),
+    ),
+    *mutants(
         "storage/journal/journal.py",
         "tests/storage/journal/test_journal_anew.py",
         (

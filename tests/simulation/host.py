@@ -243,10 +243,14 @@ class SimFiles:
             self._journal.held = False
         self._id = None
 
-    def set_aside(self) -> str | None:
+    def set_aside(self, *, below: int | None) -> str | None:
         journals = self._host.journals
         others = [
-            key for key, found in journals.items() if key != self._id and not (found.held and found.process.alive)
+            key
+            for key, found in journals.items()
+            if key != self._id
+            and not (found.held and found.process.alive)
+            and (below is None or all(number < below for number in found.segments))
         ]
         for key in others:
             del journals[key]

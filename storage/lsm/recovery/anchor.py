@@ -29,7 +29,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -279,17 +279,6 @@ class HostState:
         for epoch, _, path in locks_in(self._folder):
             if (below is None or epoch < below) and not is_locked(path):
                 path.unlink(missing_ok=True)
-
-
-def default_state_folder(environ: Mapping[str, str]) -> Path:
-    """Where services and users keep state: systemd's folder, the system's for root, else the user's own."""
-    if folder := environ.get("STATE_DIRECTORY"):
-        return Path(folder.split(":")[0])
-    if os.geteuid() == 0:
-        return Path("/var/lib/nbdserver")
-    if folder := environ.get("XDG_STATE_HOME"):
-        return Path(folder) / "nbdserver"
-    return Path.home() / ".local" / "state" / "nbdserver"
 
 
 def _boot() -> str:

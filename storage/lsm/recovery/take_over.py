@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -23,6 +24,7 @@ from storage.lsm.index.forest import Forest
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
+from storage.lsm.recovery.carried import Carried, carry
 from storage.lsm.recovery.completeness import check_census, take_census
 from storage.lsm.recovery.derived_ciphers import Ciphers
 from storage.lsm.recovery.locks import LockHolder, WriterLock
@@ -34,24 +36,7 @@ from storage.lsm.wal.log_object import Replay
 from storage.lsm.wal.reader import LogReader
 from storage.objects.base import ObjectStore
 
-JOURNAL_ID_BYTES = 16
-
 OnTaken = Callable[[Manifests], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """The journal that a new writer named as its own before it took the store over.
-
-    `found`: it is that of the last writer, which was this host's too, so nobody had the store in between; what it holds
-    beyond the log is to be done again. Else it is to be begun. `missing`: the last writer was this host's and did not
-    close the store, and its journal cannot be had.
-    """
-
-    files: JournalFiles
-    id: bytes
-    found: bool
-    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +238,9 @@ class Opener:
             if not terms.forces(manifests.tag):
                 await self._check_turn(manifests, adopted=terms.adopted)
             lock = carried = None
-            if self.host is not None:
-                carried = await self.env.run("store", self._carry, self.host, manifests)
+            if self.host is not None and self.journal is not None:
+                choose = partial(carry, self.journal, self.host, manifests, self.env, rolled_back=terms.rolled_back)
+                carried = await self.env.run("store", choose)
             whole = not terms.breaks and (manifests.manifest.closed or (carried is not None and carried.found))
             await manifests.put_back()
             sealed = await manifests.seal(self._takeover(manifests, view, nothing_lost=whole, adopted=terms.adopted))
@@ -277,21 +263,6 @@ class Opener:
                 await self.env.run("store", lock.discard)
             await manifests.read_newest()
         raise Fenced(f"other servers take {self.store.url} or commit to it all the time: stop them first")
-
-    def _carry(self, host: HostState, manifests: Manifests) -> Carried | None:
-        """The journal to go on with if the newest manifest is the one that is followed.
-
-        It is named in the lock before the manifest is sent: a crash right behind that leaves a writer that did nothing
-        but take over, and the next one finds by its lock that the journal still follows the log.
-        """
-        files = self.journal
-        if files is None:
-            return None
-        files.leave()
-        known = host.journal_of(manifests.manifest.epoch, manifests.tag)
-        if known is not None and files.take(known):
-            return Carried(files, known, found=True)
-        return Carried(files, self.env.random_bytes(JOURNAL_ID_BYTES), found=False, missing=known is not None)
 
     def _takeover(self, manifests: Manifests, view: View | None, *, nothing_lost: bool, adopted: bool) -> Manifest:
         """The newest manifest under the next epoch. What the log was seen to hold must be there from now on.

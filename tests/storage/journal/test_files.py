@@ -90,14 +90,28 @@ def test_others_are_set_aside_and_leftovers_removed(memory: Path) -> None:
     mine.begin(ID)
     (memory / f"{next(memory.rglob('head')).parent.name.partition('-')[0]}-00.journal").mkdir()
     before = {path.name for path in memory.iterdir()}
-    where = mine.set_aside()
+    where = mine.set_aside(below=None)
     assert where is not None
     assert (Path(where) / f"{1:020}.segment").read_bytes()[50:66] == b"b" * 16
     assert len(before) - len(list(memory.iterdir())) == 1
-    assert mine.set_aside() is None
+    assert mine.set_aside(below=None) is None
     assert not left.take(b"b" * 16)
     mine.map(1, 100)
     living.map(2, 100)
+
+
+def test_one_of_a_later_writer_is_not_set_aside(memory: Path) -> None:
+    """Which took the store while this one stood still, and was killed: the next writer goes on with it."""
+    mine = FolderFiles(memory, URL)
+    mine.begin(ID)
+    for name, numbers in ((b"a" * 16, ()), (b"b" * 16, (9,)), (b"c" * 16, (9, 10))):
+        left = FolderFiles(memory, URL)
+        left.begin(name)
+        for number in numbers:
+            left.map(number, 100)
+        left.leave()
+    assert mine.set_aside(below=10) is not None
+    assert [FolderFiles(memory, URL).take(name * 16) for name in (b"a", b"b", b"c")] == [False, False, True]
 
 
 def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) -> None:
@@ -295,6 +309,6 @@ def test_memory_that_is_kept_for_others_is_not_set_aside(memory: Path) -> None:
     left.remove(2)
     left.leave()
     mine.begin(OTHER)
-    where = mine.set_aside()
+    where = mine.set_aside(below=None)
     assert where is not None
     assert sorted(path.name for path in Path(where).iterdir()) == [f"{1:020}.segment", f"{3:020}.segment", "head"]

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from storage.errors import AccessDenied, Corrupt
-from storage.lsm.recovery.anchor import Anchor, HostState, default_state_folder
+from storage.lsm.recovery.anchor import Anchor, HostState
 from storage.lsm.recovery.locks import LockHolder
 
 URL = f"file:///srv/store-{os.getpid()}"
@@ -259,16 +259,6 @@ def test_a_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
             with pytest.raises(AccessDenied, match=r"--state-folder or NBDSERVER_STATE_FOLDER") as caught:
                 use()
             assert str(folder) in str(caught.value)
-
-
-def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("HOME", "/home/u")
-    assert default_state_folder({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}) == Path("/var/lib/a")
-    assert default_state_folder({"XDG_STATE_HOME": "/x"}) == Path("/x/nbdserver")
-    assert default_state_folder({}) == Path("/home/u/.local/state/nbdserver")
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_state_folder({"XDG_STATE_HOME": "/x"}) == Path("/var/lib/nbdserver")
 
 
 def test_what_was_acknowledged_is_known_without_a_save(tmp_path: Path) -> None:

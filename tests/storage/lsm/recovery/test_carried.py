@@ -1,0 +1,93 @@
+"""Which journal a writer goes on with, and what becomes of the others on its host."""
+
+import asyncio
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from storage.errors import Fenced
+from storage.format.frame import SECTOR_BYTES
+from storage.journal.files import FolderFiles
+from storage.lsm.engine import Engine
+from storage.lsm.recovery.anchor import HostState
+from tests.storage.lsm.worlds import World, durable, read
+
+URL = "memory://"
+SECONDS = 60
+
+ANSWERED = b"b" * SECTOR_BYTES
+
+
+@pytest.fixture
+def world(tmp_path: Path, memory: Path) -> World:
+    made = World(host=HostState(tmp_path / "here", URL), threads=True)
+    made.journals = partial(FolderFiles, memory / "journals", URL)
+    return made
+
+
+def journals_in(memory: Path) -> int:
+    return len(list(memory.rglob("*.journal")))
+
+
+async def die_behind_an_answer(world: World, engine: Engine) -> None:
+    """What was answered is in the journal alone, when the process is killed."""
+    engine.layers[1].write(0, ANSWERED)
+    engine.journal.keep()
+    await world.crash(engine)
+    await engine.close()
+
+
+async def test_a_start_that_stood_still_leaves_the_journal_of_who_took_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right before it clears away what others left: the store is another's, who has been killed, when it wakes up."""
+    first, layer = await world.start()
+    await durable(first, layer)
+    await first.close()
+    stands_still, wakes_up = threading.Event(), threading.Event()
+    goes_on = FolderFiles.set_aside
+
+    def stand_still(files: FolderFiles, *, below: int | None) -> str | None:
+        stands_still.set()
+        assert wakes_up.wait(SECONDS)
+        return goes_on(files, below=below)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderFiles, "set_aside", stand_still)
+        opening = asyncio.ensure_future(world.open(take_over=False))
+        assert await asyncio.to_thread(stands_still.wait, SECONDS)
+    killed = await world.open()
+    await die_behind_an_answer(world, killed)
+    wakes_up.set()
+    superseded = await opening
+    superseded.layers[1].write(0, b"c" * SECTOR_BYTES)
+    with pytest.raises(Fenced):
+        await durable(superseded, superseded.layers[1])
+    await superseded.close()
+    last = await world.open(take_over=False)
+    assert last.manifests.is_unbroken_since(killed.manifests.incarnation)
+    assert await read(last.layers[1], 0, SECTOR_BYTES) == ANSWERED
+    await last.close()
+
+
+async def test_a_store_set_back_leaves_no_journal_of_its_other_life(world: World, memory: Path) -> None:
+    """Though its epochs are higher: it would take memory until the machine is started anew."""
+    first, layer = await world.start()
+    await durable(first, layer)
+    await first.close()
+    before = dict(world.store.objects)
+    for _ in range(3):
+        last = await world.open(take_over=False)
+        await last.close()
+    await die_behind_an_answer(world, await world.open(take_over=False))
+    assert journals_in(memory) == 1
+    world.store.objects.clear()
+    world.store.objects.update(before)
+    engine = await world.open(take_over=False, accept_rollback=True)
+    assert engine.opening.problem is not None
+    assert "was set aside" in engine.opening.problem
+    assert journals_in(memory) == 1
+    assert await read(engine.layers[1], 0, SECTOR_BYTES) == bytes(SECTOR_BYTES)
+    await engine.close()
