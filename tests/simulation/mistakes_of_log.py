@@ -62,10 +62,10 @@ LOG = [
     ),
     Mutation(
         "a journal of the epoch before the last one is taken too",
-        "storage/lsm/recovery/take_over.py",
-        "        known = host.journal_of(manifests.manifest.epoch, manifests.tag)\n",
-        "        epoch = manifests.manifest.epoch\n"
-        "        known = host.journal_of(epoch, manifests.tag) or host.journal_of(epoch - 1, manifests.tag)\n",
+        "storage/lsm/recovery/carried.py",
+        "    known = host.journal_of(manifests.manifest.epoch, manifests.tag)\n",
+        "    epoch = manifests.manifest.epoch\n"
+        "    known = host.journal_of(epoch, manifests.tag) or host.journal_of(epoch - 1, manifests.tag)\n",
     ),
     Mutation(
         "the lock does not name the journal before the take-over",
