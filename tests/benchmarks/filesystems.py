@@ -136,7 +136,7 @@ def loop_device(server: Server, folder: Path) -> Iterator[str]:
     place.mkdir(exist_ok=True)
     fuse = subprocess.Popen(["nbdfuse", "-C", "4", str(place), server.unix_uri()])
     try:
-        until(lambda: (place / "nbd").exists(), seconds=20, what="nbdfuse")
+        until(lambda: (place / "nbd").exists(), seconds=60, what="nbdfuse")
         device = subprocess.check_output(["losetup", "--find", "--show", str(place / "nbd")], text=True).strip()
         try:
             yield device

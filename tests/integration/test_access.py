@@ -87,14 +87,14 @@ def test_nobody_without_a_grant(local_store: StoreUnderTest, make_server: MakeSe
         server.connect("disk")
     path.write_text(f'[[grant]]\nuser = {os.geteuid()}\nexports = "*"\nmode = "read-only"\n')
     server.send(signal.SIGHUP)
-    until(lambda: "access_list_reloaded" in server.said(), seconds=20, what="the new list")
+    until(lambda: "access_list_reloaded" in server.said(), seconds=60, what="the new list")
     client = server.connect("")
     with pytest.raises(NbdError) as refused:
         client.write(0, b"x")
     assert refused.value.errno == errno.EPERM
     path.write_text(f'[[grant]]\nuser = {os.geteuid()}\nexports = "*"\nmode = "write"\n')
     server.send(signal.SIGHUP)
-    until(lambda: "access_list_not_reloaded" in server.said(), seconds=20, what="the refusal")
+    until(lambda: "access_list_not_reloaded" in server.said(), seconds=60, what="the refusal")
     assert f"{path} is wrong: line 4: mode: must be read-only or read-write" in server.said()
     server.connect("disk").disconnect()
     assert client.read(0, 4096) == bytes(4096)

@@ -61,7 +61,7 @@ def test_who_is_attached(served: Server) -> None:
             assert f"client\t{line}" in served.host.run(*command, *store).stdout
         fields = served.host.run("client", "list", *store).stdout.splitlines()[0].split("\t")
         assert (fields[0], fields[2], fields[4], fields[5]) == (str(one["id"]), "disk", "structured", "2")
-    until(lambda: not clients(served), seconds=20, what="the end of both")
+    until(lambda: not clients(served), seconds=60, what="the end of both")
 
 
 def test_one_is_disconnected(served: Server) -> None:
@@ -96,7 +96,7 @@ def test_an_attached_device_is_not_changed_and_the_client_is_named(served: Serve
         for change in (["delete", "disk"], ["rename", "disk", "new"], ["resize", "disk", "1M", "--shrink"]):
             refused = served.host.run("device", *change, *store, status=EXIT_CONFLICT)
             assert f"'disk' is attached by {who}: detach first to " in refused.stderr
-    until(lambda: not clients(served), seconds=20, what="the client's end")
+    until(lambda: not clients(served), seconds=60, what="the client's end")
     served.host.run("device", "rename", "disk", "new", *store)
 
 
@@ -118,7 +118,7 @@ def test_exclusive(local_store: StoreUnderTest, make_server: MakeServer) -> None
         assert refused.value.errno == (1 << 31) + 2
         server.connect("other").disconnect()
         first.write(0, b"x" * 4096)
-    until(lambda: not clients(server), seconds=20, what="the end of the first")
+    until(lambda: not clients(server), seconds=60, what="the end of the first")
     with server.connect("disk") as second:
         assert second.read(0, 4096) == b"x" * 4096
 
@@ -179,7 +179,7 @@ def test_a_device_grows_under_its_clients(served: Server) -> None:
     check_end(new, 8 * MIB)
     old.disconnect()
     new.disconnect()
-    until(lambda: not clients(served), seconds=20, what="their end")
+    until(lambda: not clients(served), seconds=60, what="their end")
     served.host.run("device", "resize", "disk", "1M", "--shrink", *store)
     served.host.run("device", "resize", "disk", "8M", *store)
     with served.connect("disk") as client:

@@ -157,7 +157,7 @@ def test_nbdfuse(way: Way, work: Path, libnbd_pki: None) -> None:
     uri = way.uri(certificates=False)
     process = subprocess.Popen(["nbdfuse", "-C", "4", "-P", str(work / "pid"), str(folder), uri])
     try:
-        until(lambda: process.poll() is not None or (work / "pid").exists(), seconds=20, what="the mount")
+        until(lambda: process.poll() is not None or (work / "pid").exists(), seconds=60, what="the mount")
         disk = os.open(folder / "nbd", os.O_RDWR)
         try:
             assert os.fstat(disk).st_size == IMAGE_MIB * MIB
@@ -209,7 +209,7 @@ def test_qemu_nbd_as_a_client(way: Way, image: Path, work: Path) -> None:
          way.qemu_image()]
     )  # fmt: skip
     try:
-        until(lambda: process.poll() is not None or listens(work / "again"), seconds=20, what="qemu-nbd's socket")
+        until(lambda: process.poll() is not None or listens(work / "again"), seconds=60, what="qemu-nbd's socket")
         run("nbdcopy", "--flush", image, again)
         run("nbdcopy", again, work / "back.raw")
     finally:
@@ -227,7 +227,7 @@ def test_qemu_storage_daemon(way: Way, image: Path, work: Path) -> None:
          "--export", "type=nbd,id=e,node-name=ours,name=again,writable=on", "--pidfile", str(work / "pid")]
     )  # fmt: skip
     try:
-        until(lambda: process.poll() is not None or (work / "pid").exists(), seconds=20, what="the daemon")
+        until(lambda: process.poll() is not None or (work / "pid").exists(), seconds=60, what="the daemon")
         run("nbdcopy", "--flush", "--connections=4", image, again)
         run("nbdcopy", again, work / "back.raw")
     finally:

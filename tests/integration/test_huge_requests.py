@@ -20,7 +20,7 @@ def mark(client: Client, *places: int) -> None:
 def test_huge_trims_and_zeroes(local_store: StoreUnderTest, make_server: Callable[..., Server]) -> None:
     server = make_server(local_store, create={"disk": "8TiB"})
     server.start()
-    with server.connect(timeout=20) as client:
+    with server.connect(timeout=60) as client:
         assert client.size == SIZE
         mark(client, 0, 1 << 40, (1 << 40) + HUGE, SIZE - 4096)
         client.trim(1 << 40, HUGE)
@@ -34,7 +34,7 @@ def test_huge_trims_and_zeroes(local_store: StoreUnderTest, make_server: Callabl
         client.flush()
     server.kill()
     server.start()
-    with server.connect(timeout=20) as client:
+    with server.connect(timeout=60) as client:
         assert client.read(0, 4096) == bytes(4096)
         assert client.read(1 << 40, 4096) == bytes(4096)
         assert client.read((1 << 40) + HUGE, 4096) == MARK

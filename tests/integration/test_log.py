@@ -72,7 +72,7 @@ def lived(make_server: Callable[..., Server], store: StoreUnderTest, rules: Path
                 pass
     rules.write_text("wrong")
     server.send(signal.SIGHUP)
-    until(lambda: "log_reopened" in log.read_text(), seconds=20, what="the answer to SIGHUP")
+    until(lambda: "log_reopened" in log.read_text(), seconds=60, what="the answer to SIGHUP")
     assert server.stop() == 0
     return server
 

@@ -19,7 +19,7 @@ def nbdkit(work: Path) -> Iterator[Path]:
     require("nbdkit")
     socket = work / "nbdkit"
     process = subprocess.Popen(["nbdkit", "--foreground", "--unix", str(socket), "memory", "64M"])
-    until(lambda: listens(socket), seconds=20, what="nbdkit's socket")
+    until(lambda: listens(socket), seconds=60, what="nbdkit's socket")
     yield socket
     end(process)
 

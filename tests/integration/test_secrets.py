@@ -61,7 +61,7 @@ def test_a_server_whose_store_breaks(
         assert done.returncode != 0
 
     change(NEW)
-    with Client(server.socket, "disk", timeout=20) as disk:
+    with Client(server.socket, "disk", timeout=60) as disk:
         disk.write(0, CONTENT * 1000 + bytes(-len(CONTENT) * 1000 % 512))
         disk.flush()
     for keys in Path(local_store.location.removeprefix("file://")).rglob("*.keys"):

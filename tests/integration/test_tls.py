@@ -158,14 +158,14 @@ def test_a_hangup_reads_certificates_again_and_drops_nobody(make: MakeServer, pk
     before = Client(address, "disk", tls=context(pki))
     (pki / "server-key.pem").write_text("nonsense")
     server.send(signal.SIGHUP)
-    until(lambda: "certificates_not_reloaded" in server.said(), seconds=20, what="the refusal")
+    until(lambda: "certificates_not_reloaded" in server.said(), seconds=60, what="the refusal")
     (line,) = (line for line in server.said().splitlines() if "certificates_not_reloaded" in line)
     assert "server-key.pem is not a private key in PEM" in line
     Client(address, "disk", tls=context(pki)).disconnect()
     old = context(pki)
     write_folder(pki, Authority("the next authority"))
     server.send(signal.SIGHUP)
-    until(lambda: "certificates_reloaded" in server.said(), seconds=20, what="the new certificates")
+    until(lambda: "certificates_reloaded" in server.said(), seconds=60, what="the new certificates")
     with pytest.raises(ssl.SSLCertVerificationError):
         Client(address, "disk", tls=old)
     Client(address, "disk", tls=context(pki)).disconnect()

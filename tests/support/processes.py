@@ -27,7 +27,7 @@ def unused_port() -> int:
     be any of theirs. A name in the abstract namespace keeps tests that run beside these apart; it ends with us.
     """
     lowest, highest = map(int, EPHEMERAL.read_text().split())
-    others = range(10240, lowest) or range(highest + 1, 65536)
+    others = range(11000, lowest) or range(highest + 1, 65536)
     for port in random.Random().sample(others, 1000):
         name = socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError), socket.socket() as probe:

@@ -33,7 +33,7 @@ class Running:
 
     async def client(self, *, tcp: bool = False, is_structured: bool = True) -> Client:
         address = self.address if tcp else self.path
-        return await asyncio.to_thread(Client, address, "disk", structured=is_structured, timeout=20)
+        return await asyncio.to_thread(Client, address, "disk", structured=is_structured, timeout=60)
 
     async def raw(self, *, tcp: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if tcp:

@@ -46,12 +46,12 @@ class Servers:
             sock.settimeout(20)
             sock.connect(path)
             return sock
-        sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
     def client(self, export: str, name: str = "plain") -> Client:
-        return Client(Path(self.addresses[name][0]), export, timeout=20)
+        return Client(Path(self.addresses[name][0]), export, timeout=60)
 
     def resident(self, field: str = "VmRSS") -> int:
         """Bytes of memory that the process holds."""

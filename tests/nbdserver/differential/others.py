@@ -54,7 +54,7 @@ def _running(command: list[str], path: Path, log: Path) -> Iterator[Connect]:
         return False
 
     try:
-        until(listens, seconds=20, what=f"{command[0]} listening")
+        until(listens, seconds=60, what=f"{command[0]} listening")
         yield connect
     finally:
         end(process)

@@ -61,7 +61,7 @@ async def test_a_client_in_the_midst_of_a_crowd_has_its_say(make: Callable[..., 
     with contextlib.ExitStack() as sockets:
         # The event loop, and with it the server, stands still here.
         good, *_ = [sockets.enter_context(_connect_now(crowded, tcp)) for _ in range(40)]
-        client = await asyncio.to_thread(Client, good, "disk", timeout=20)
+        client = await asyncio.to_thread(Client, good, "disk", timeout=60)
         assert await asyncio.to_thread(client.read, 0, 4096) == bytes(4096)
         client.close()
 

@@ -62,12 +62,12 @@ def test_accepting_goes_on(address: tuple[str, int], work: Path, tcp: bool) -> N
             for sock in held:
                 greeted.register(sock, selectors.EVENT_READ)
             # Those it cannot take are turned away, or wait; those it could take were greeted.
-            until(lambda: len(greeted.select(0)) > DESCRIPTORS // 2, seconds=20, what="the greetings")
+            until(lambda: len(greeted.select(0)) > DESCRIPTORS // 2, seconds=60, what="the greetings")
         attached.write(0, b"x" * 4096)
         assert attached.read(0, 4096) == b"x" * 4096
         for sock in held:
             sock.close()
-        until(lambda: _can_attach(place), seconds=20, what="a client that is accepted again")
+        until(lambda: _can_attach(place), seconds=60, what="a client that is accepted again")
         assert attached.read(0, 4096) == b"x" * 4096
 
 
@@ -76,7 +76,7 @@ def _connect(place: tuple[str, int] | Path) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(str(place))
         return sock
-    return socket.create_connection(place, timeout=20)
+    return socket.create_connection(place, timeout=60)
 
 
 def _can_attach(place: tuple[str, int] | Path) -> bool:

@@ -59,6 +59,6 @@ def test_what_a_client_sent_is_one_line(caplog: pytest.LogCaptureFixture) -> Non
 
 async def test_a_name_that_is_not_served_is_logged(running: Running, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(NbdError):
-        await asyncio.to_thread(Client, running.path, "another", timeout=20)
+        await asyncio.to_thread(Client, running.path, "another", timeout=60)
     (said,) = [each for each in facts(caplog) if each["event"] == "client_refused"]
     assert "no export named 'another'" in said["reason"]

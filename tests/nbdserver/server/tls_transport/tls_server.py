@@ -44,7 +44,7 @@ class Running:
 
     async def client(self, context: ssl.SSLContext | None, *, tcp: bool = True) -> Client:
         return await asyncio.to_thread(
-            Client, self.address if tcp else self.path, "disk", structured=False, timeout=20, tls=context
+            Client, self.address if tcp else self.path, "disk", structured=False, timeout=60, tls=context
         )
 
     async def talk(self, context: ssl.SSLContext | None = None, *, tcp: bool = True) -> TlsTalk:
