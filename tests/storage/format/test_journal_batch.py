@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.crypto.memory_cipher import MemoryCipher
+from storage.crypto.memory_cipher import TAG_BYTES, MemoryCipher
 from storage.errors import Corrupt
 from storage.format.journal_batch import (
     JOINED_BYTES_MAX,
@@ -197,6 +197,18 @@ def test_what_has_no_room_is_left_for_the_next_segment(written: list[JournalEntr
         if kept == len(pending):
             break
     assert plain(found) == plain(written)
+
+
+@pytest.mark.parametrize("lacking", range(TAG_BYTES + 2))
+def test_a_batch_has_no_more_room_than_its_segment(lacking: int) -> None:
+    """To the byte: the second entry fits, or is left for the next segment."""
+    written = [JournalEntry(1, 3, (4, 0, bytes(40))), JournalEntry(1, 4, (5, 8192, bytes(40)))]
+    whole = end_of(segment_of([written]))
+    memory = memory_of(whole - lacking)
+    kept, end = append(memory, clear(memory), CIPHER, (SEGMENT, 0), unkept(written), 0)
+    assert kept == (1 if lacking else 2)
+    assert end <= len(memory) == whole - lacking
+    assert plain(decode("segment", bytes(memory), CIPHER, SEGMENT)) == plain(written[:kept])
 
 
 @given(st.binary(min_size=16, max_size=200))
