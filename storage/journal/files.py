@@ -15,6 +15,7 @@ when a segment begins. It is written over by a later one when it was dropped: me
 processor's cache, takes a third of the time of memory that tmpfs has to find first.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import mmap
@@ -23,7 +24,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -51,14 +52,18 @@ TRIMMED_MAX = 8
 """Spares that are given back at once: of each that takes about a millisecond."""
 
 
+Taken = Literal["taken", "held", "gone"]
+"""What came of it to take a journal: this process has it, another one that lives has it, or there is none to be had."""
+
+
 class JournalFiles(Protocol):
     """Where the journals of one store lie on this host. At most one of them is had at a time."""
 
-    def take(self, journal_id: bytes) -> bool:
-        """Have the journal of that id. False: it is not there, or of another boot, or a living process has it."""
+    def take(self, journal_id: bytes) -> Taken:
+        """Have the journal of that id, if it is there, of this boot, and no living process has it."""
 
-    def begin(self, journal_id: bytes) -> None:
-        """Have a new one, which is empty. OSError."""
+    def begin(self, journal_id: bytes, epoch: int) -> None:
+        """Have a new one, which is empty, of the writer of that epoch. OSError."""
 
     def segments(self) -> list[int]:
         """The numbers of its segments, ascending."""
@@ -83,11 +88,9 @@ class JournalFiles(Protocol):
     def leave(self) -> None:
         """Give it up and leave it, for the next process to take."""
 
-    def set_aside(self, *, below: int | None) -> str | None:
-        """Put the journals that no process has where nobody will take them; gives where. OSError. One with a segment of
-        the number `below` or a higher one stays as it is (None: of any number).
-
-        None: there are none."""
+    def set_aside(self, *, epoch: int | None) -> str | None:
+        """Put the journals that no process has where nobody will take them, but for those that writers of epochs above
+        `epoch` have begun (None: these too); gives where. None: there are none. OSError."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -95,6 +98,8 @@ class _Head(msgspec.Struct, frozen=True):
     boot: str
     """Which life of the machine it is of."""
     store: str
+    epoch: int
+    """Of the writer that began it."""
 
 
 class FolderFiles:
@@ -120,29 +125,25 @@ class FolderFiles:
         self._untaken = 0
         """The fewest that there were of these since `trim` was called last: so many, the first ones, nobody took."""
 
-    def take(self, journal_id: bytes) -> bool:
+    def take(self, journal_id: bytes) -> Taken:
         path = self._path_of(journal_id)
         if self._lock >= 0 and path == self._path:
-            return True
+            return "taken"
         self.leave()
         try:
             descriptor = open_own(path / _HEAD_NAME, os.O_RDONLY)
         except (OSError, AccessDenied):
-            return False
-        if not (_lock(descriptor) and self._is_ours(os.pread(descriptor, 4096, 0)) and (path / _HEAD_NAME).exists()):
+            return "gone"
+        head = _head_in(descriptor)
+        ours = head is not None and (head.version, head.boot, head.store) == (VERSION, boot(), self._store_url)
+        if not ours or (found := _lock(descriptor, path / _HEAD_NAME)) != "taken":
             os.close(descriptor)
-            return False
+            return found if ours else "gone"
         self._path, self._lock = path, descriptor
         _remove_spares(path)
-        return True
+        return "taken"
 
-    def _is_ours(self, raw: bytes) -> bool:
-        try:
-            return msgspec.json.decode(raw, type=_Head) == _Head(VERSION, boot(), self._store_url)
-        except msgspec.MsgspecError:
-            return False
-
-    def begin(self, journal_id: bytes) -> None:
+    def begin(self, journal_id: bytes, epoch: int) -> None:
         self.leave()
         path = self._path_of(journal_id)
         shutil.rmtree(path, ignore_errors=True)
@@ -152,7 +153,7 @@ class FolderFiles:
         descriptor = create_new(hidden, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, msgspec.json.encode(_Head(VERSION, boot(), self._store_url)))
+            os.write(descriptor, msgspec.json.encode(_Head(VERSION, boot(), self._store_url, epoch)))
             hidden.rename(path / _HEAD_NAME)
         except BaseException:
             os.close(descriptor)
@@ -160,7 +161,8 @@ class FolderFiles:
         self._path, self._lock = path, descriptor
 
     def segments(self) -> list[int]:
-        return _segments(self._path)
+        found = (_SEGMENT.fullmatch(name) for name in os.listdir(self._path))
+        return sorted(int(match[1]) for match in found if match)
 
     def read(self, segment: int) -> bytes:
         return self._of(segment).read_bytes()
@@ -247,21 +249,24 @@ class FolderFiles:
             os.close(self._lock)
             self._lock = -1
 
-    def set_aside(self, *, below: int | None) -> str | None:
+    def set_aside(self, *, epoch: int | None) -> str | None:
         aside = self._folder / f"{self._prefix}.aside"
         found = None
         for path in self._others():
             descriptor = -1
             try:
                 descriptor = open_own(path / _HEAD_NAME, os.O_RDONLY)
-                if not _lock(descriptor) or (below is not None and any(each >= below for each in _segments(path))):
+                head = _head_in(descriptor)
+                later = epoch is not None and head is not None and head.epoch > epoch
+                # Not even locked for a moment if it is: its next writer may be about to take it.
+                if later or _lock(descriptor, path / _HEAD_NAME) != "taken":
                     continue
                 _remove_spares(path)
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
                 found = str(aside)
             except FileNotFoundError:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_headless(path)
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
@@ -300,21 +305,38 @@ def boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _segments(path: Path) -> list[int]:
-    found = (_SEGMENT.fullmatch(name) for name in os.listdir(path))
-    return sorted(int(match[1]) for match in found if match)
-
-
 def _remove_spares(path: Path) -> None:
     """Of a journal whose process is gone: they are of no use to another one, and may be most of its memory."""
     for spare in path.glob("*.spare"):
         spare.unlink(missing_ok=True)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a file that no living process has locked."""
+def _remove_headless(path: Path) -> None:
+    """What is no journal any more. Its process may begin one in that folder at any moment: none of that goes, since the
+    number of a segment is never used again."""
+    with contextlib.suppress(OSError):
+        names = os.listdir(path)
+        if _HEAD_NAME in names:
+            return
+        for name in names:
+            (path / name).unlink(missing_ok=True)
+        path.rmdir()
+
+
+def _head_in(descriptor: int) -> _Head | None:
+    try:
+        return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=_Head)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _lock(descriptor: int, path: Path) -> Taken:
+    """Lock a file that no living process has locked. Gone: it is not the one at `path` any more."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    return True
+        return "held"
+    try:
+        return "taken" if os.path.samestat(os.fstat(descriptor), os.stat(path)) else "gone"
+    except FileNotFoundError:
+        return "gone"

@@ -312,7 +312,7 @@ class Journal:
         """Under the same id, which the lock of this writer names; segments go on with new numbers. Not before there is
         room for the first: else it would go off and on as long as there is none."""
         try:
-            place.files.begin(place.id)
+            place.files.begin(place.id, place.epoch)
             self._begin_segment(place, self._segment_bytes)
             self._is_named = True
             place.name(place.id)

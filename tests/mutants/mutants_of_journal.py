@@ -23,23 +23,43 @@ OF_JOURNAL = [
         ),
     ),
     *mutants(
+        "storage/lsm/recovery/carried.py",
+        "tests/storage/lsm/recovery/test_carried.py",
+        (
+            "journal: one that another process is about to go on with is lost",
+            'found == "held" and not closed',
+            'found == "lost" and not closed',
+        ),
+        ("journal: nothing helps against who stands still", " and not terms.forces(manifests.tag):", ":"),
+        ("journal: of a store that was closed one is missing", "known is not None and not closed", "known is not None"),
+    ),
+    *mutants(
         "storage/lsm/recovery/journal_replay.py",
         "tests/storage/lsm/recovery/test_carried.py",
         (
             "journal: a start that stood still clears away that of who took over since",
-            "below=None if carried.rolled_back else (epoch + 1) << EPOCH_SHIFT",
-            "below=None",
+            "epoch=None if carried.rolled_back else epoch",
+            "epoch=None",
         ),
         (
             "journal: what a store set back had stays in memory",
-            "below=None if carried.rolled_back else",
-            "below=",
+            "epoch=None if carried.rolled_back else epoch",
+            "epoch=epoch",
         ),
     ),
     *mutants(
         "storage/journal/files.py",
         "tests/storage/journal/test_files.py",
-        ("journal: of whom it is says its oldest segment alone", "any(each >= below", "all(each >= below"),
+        (
+            "journal: one that was begun anew meanwhile goes with what was left of the old one",
+            "        if _HEAD_NAME in names:\n            return\n",
+            "",
+        ),
+        (
+            "journal: the lock of one that is gone is that of the one in its place",
+            'return "taken" if os.path.samestat(os.fstat(descriptor), os.stat(path)) else "gone"',
+            'return "taken" if os.stat(path) else "gone"',
+        ),
     ),
     *mutants(
         "storage/journal/journal.py",

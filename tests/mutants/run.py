@@ -25,8 +25,7 @@ KINDS = "fast or thorough or integration"
 """Which of the tests a mutant names are run."""
 
 SEED = "--hypothesis-seed=0"
-"""What is noticed is noticed again, and not by the luck of a draw: also where CI is set, which makes Hypothesis pass over
-this and draw others."""
+"""What is noticed is noticed again, and not by the luck of a draw; where CI is set Hypothesis passes over this."""
 
 LIMIT = "--timeout=30"
 """Some mistakes make a loop that has no end; a test that is stopped has failed."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from storage.format.journal_batch import Memory, clear
+from storage.journal.files import Taken
 from storage.lsm.recovery.anchor import Anchor
 from storage.lsm.recovery.locks import LockHolder
 from storage.lsm.recovery.unsaved import Unsaved
@@ -143,6 +144,8 @@ class SimJournal:
     """One journal: its segments, who has it, and what that process would write next."""
 
     process: Process
+    epoch: int
+    """Of the writer that began it."""
     segments: dict[int, Memory] = field(default_factory=dict)
     held: bool = True
     damaged: bool = False
@@ -179,11 +182,13 @@ class SimFiles:
         assert self._id is not None
         return self._host.journals[self._id]
 
-    def take(self, journal_id: bytes) -> bool:
+    def take(self, journal_id: bytes) -> Taken:
         journal = self._host.journals.get(journal_id)
-        if journal is None or (journal.held and journal.process.alive):
-            self.withheld = self.withheld or journal is not None
-            return False
+        if journal is None:
+            return "gone"
+        if journal.held and journal.process.alive:
+            self.withheld = True
+            return "held"
         if journal.torn is not None and not journal.process.alive and self._chance.random() < 0.5:
             number, data, at = journal.torn()
             if data:
@@ -200,11 +205,11 @@ class SimFiles:
         self.damaged = self.damaged or journal.damaged
         journal.process, journal.held, journal.torn = self._process, True, None
         self._id = journal_id
-        return True
+        return "taken"
 
-    def begin(self, journal_id: bytes) -> None:
+    def begin(self, journal_id: bytes, epoch: int) -> None:
         self.leave()
-        self._host.journals[journal_id] = SimJournal(self._process)
+        self._host.journals[journal_id] = SimJournal(self._process, epoch)
         self._id = journal_id
 
     def segments(self) -> list[int]:
@@ -243,14 +248,12 @@ class SimFiles:
             self._journal.held = False
         self._id = None
 
-    def set_aside(self, *, below: int | None) -> str | None:
+    def set_aside(self, *, epoch: int | None) -> str | None:
         journals = self._host.journals
         others = [
             key
             for key, found in journals.items()
-            if key != self._id
-            and not (found.held and found.process.alive)
-            and (below is None or all(number < below for number in found.segments))
+            if key != self._id and not (found.held and found.process.alive) and (epoch is None or found.epoch <= epoch)
         ]
         for key in others:
             del journals[key]

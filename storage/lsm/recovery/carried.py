@@ -8,9 +8,11 @@ did nothing but take over, and the next one finds by its lock that the journal s
 from dataclasses import dataclass
 
 from storage.env import Env
+from storage.errors import Fenced
 from storage.journal.files import JournalFiles
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.anchor import HostState
+from storage.lsm.recovery.turn import Terms
 
 JOURNAL_ID_BYTES = 16
 
@@ -32,11 +34,23 @@ class Carried:
     rolled_back: bool = False
 
 
-def carry(files: JournalFiles, host: HostState, manifests: Manifests, env: Env, *, rolled_back: bool) -> Carried:
-    """The journal to go on with if the newest manifest is the one that is followed. Blocks on the local disk."""
+def carry(files: JournalFiles, host: HostState, manifests: Manifests, env: Env, terms: Terms, url: str) -> Carried:
+    """The journal to go on with if the newest manifest is the one that is followed. Blocks on the local disk.
+
+    Fenced: another process of this host has that of the last writer, which is gone: it is about to take the store over,
+    and to do again what was answered. Not if the store is to be taken over all the same.
+    """
     files.leave()
+    closed = manifests.manifest.closed
     known = host.journal_of(manifests.manifest.epoch, manifests.tag)
-    if known is not None and files.take(known):
-        return Carried(files, known, found=True, rolled_back=rolled_back)
-    missing = known is not None
-    return Carried(files, env.random_bytes(JOURNAL_ID_BYTES), found=False, missing=missing, rolled_back=rolled_back)
+    found = "gone" if known is None else files.take(known)
+    if known is not None and found == "taken":
+        return Carried(files, known, found=True, rolled_back=terms.rolled_back)
+    if found == "held" and not closed and not terms.forces(manifests.tag):
+        raise Fenced(
+            f"another process of this host is about to open {url}, and has the journal of its last server: wait for "
+            "that one, or stop it first"
+        )
+    missing = known is not None and not closed
+    drawn = env.random_bytes(JOURNAL_ID_BYTES)
+    return Carried(files, drawn, found=False, missing=missing, rolled_back=terms.rolled_back)

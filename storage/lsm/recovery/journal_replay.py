@@ -19,7 +19,7 @@ from storage.errors import AccessDenied, Corrupt
 from storage.format.journal_batch import JournalEntry
 from storage.format.wal import Meta
 from storage.journal import unlogged as journals
-from storage.journal.journal import EPOCH_SHIFT, Journal, JournalPlace, Queue, Segment
+from storage.journal.journal import Journal, JournalPlace, Queue, Segment
 from storage.lsm.layers import Layers
 from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.carried import JOURNAL_ID_BYTES, Carried
@@ -98,8 +98,8 @@ def _begin(carried: Carried, lock: WriterLock, key: DataKey, epoch: int, env: En
     try:
         # A crash from here on: the journal is aside, and nobody was told of anything that the new one could hold. One
         # of a higher epoch stays: a writer that took the store while this one stood still may have been killed since.
-        where = files.set_aside(below=None if carried.rolled_back else (epoch + 1) << EPOCH_SHIFT)
-        files.begin(journal_id)
+        where = files.set_aside(epoch=None if carried.rolled_back else epoch)
+        files.begin(journal_id, epoch)
     except (OSError, AccessDenied) as error:
         files.leave()
         lost = f"there is no journal yet, and a killed server loses what was not flushed: {error}"

@@ -239,7 +239,7 @@ class Opener:
                 await self._check_turn(manifests, adopted=terms.adopted)
             lock = carried = None
             if self.host is not None and self.journal is not None:
-                choose = partial(carry, self.journal, self.host, manifests, self.env, rolled_back=terms.rolled_back)
+                choose = partial(carry, self.journal, self.host, manifests, self.env, terms, self.store.url)
                 carried = await self.env.run("store", choose)
             whole = not terms.breaks and (manifests.manifest.closed or (carried is not None and carried.found))
             await manifests.put_back()

@@ -1,5 +1,6 @@
 """The files of a journal: whose they are, and what is left of them."""
 
+import os
 import resource
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from storage.journal.files import (
     lies_in_memory,
 )
 from storage.secret import Secret
+from storage.trusted_files import open_own
 from tests.storage.objects.children import child, finish
 from tests.support.requirements import require
 
@@ -29,16 +31,16 @@ URL, ID, OTHER = "file:///store", b"1" * 16, b"2" * 16
 
 def test_what_one_left_the_next_one_takes(memory: Path) -> None:
     first = FolderFiles(memory, URL)
-    first.begin(ID)
+    first.begin(ID, 1)
     for number in (1, 2, 3):
         first.map(number, 100)[50:54] = b"abc%d" % number
     first.remove(2)
     second = FolderFiles(memory, URL)
-    assert not second.take(ID), "a living process has it"
+    assert second.take(ID) == "held", "a living process has it"
     first.leave()
-    assert not second.take(OTHER)
-    assert second.take(ID)
-    assert second.take(ID), "it has it already"
+    assert second.take(OTHER) == "gone"
+    assert second.take(ID) == "taken"
+    assert second.take(ID) == "taken", "it has it already"
     assert second.segments() == [1, 3]
     assert second.read(1)[50:54] == b"abc1"
     assert not list(memory.rglob("*.spare")), "it would take room for nothing"
@@ -47,13 +49,13 @@ def test_what_one_left_the_next_one_takes(memory: Path) -> None:
     assert second.segments() == [3, 4]
     second.end()
     assert list(memory.iterdir()) == []
-    assert not FolderFiles(memory, URL).take(ID)
+    assert FolderFiles(memory, URL).take(ID) == "gone"
 
 
 def test_nobody_else_can_read_it(memory: Path) -> None:
     folder = memory / "made"
     files = FolderFiles(folder, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     files.map(1, 100)[50:69] = b"what a client wrote"
     for path in (folder, *folder.rglob("*")):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
@@ -67,35 +69,35 @@ def test_another_boot_or_store_or_one_without_a_head_is_not_taken(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     files.leave()
-    assert not FolderFiles(memory, "file:///other").take(ID)
+    assert FolderFiles(memory, "file:///other").take(ID) == "gone"
     with monkeypatch.context() as patch:
         patch.setattr(files_module, "boot", lambda: "another life")
-        assert not files.take(ID)
-    assert files.take(ID)
+        assert files.take(ID) == "gone"
+    assert files.take(ID) == "taken"
     files.leave()
     (head,) = memory.rglob("head")
     head.unlink()
-    assert not files.take(ID)
+    assert files.take(ID) == "gone"
 
 
 def test_others_are_set_aside_and_leftovers_removed(memory: Path) -> None:
     living, left, mine = (FolderFiles(memory, URL) for _ in range(3))
     for files, name in ((living, b"a" * 16), (left, b"b" * 16)):
-        files.begin(name)
+        files.begin(name, 1)
         files.map(1, 100)[50:66] = name
     left.leave()
-    FolderFiles(memory, "file:///other").begin(OTHER)
-    mine.begin(ID)
+    FolderFiles(memory, "file:///other").begin(OTHER, 1)
+    mine.begin(ID, 1)
     (memory / f"{next(memory.rglob('head')).parent.name.partition('-')[0]}-00.journal").mkdir()
     before = {path.name for path in memory.iterdir()}
-    where = mine.set_aside(below=None)
+    where = mine.set_aside(epoch=None)
     assert where is not None
     assert (Path(where) / f"{1:020}.segment").read_bytes()[50:66] == b"b" * 16
     assert len(before) - len(list(memory.iterdir())) == 1
-    assert mine.set_aside(below=None) is None
-    assert not left.take(b"b" * 16)
+    assert mine.set_aside(epoch=None) is None
+    assert left.take(b"b" * 16) == "gone"
     mine.map(1, 100)
     living.map(2, 100)
 
@@ -103,20 +105,66 @@ def test_others_are_set_aside_and_leftovers_removed(memory: Path) -> None:
 def test_one_of_a_later_writer_is_not_set_aside(memory: Path) -> None:
     """Which took the store while this one stood still, and was killed: the next writer goes on with it."""
     mine = FolderFiles(memory, URL)
-    mine.begin(ID)
-    for name, numbers in ((b"a" * 16, ()), (b"b" * 16, (9,)), (b"c" * 16, (9, 10))):
+    mine.begin(ID, 3)
+    for name, epoch in ((b"a" * 16, 2), (b"b" * 16, 3), (b"c" * 16, 4)):
         left = FolderFiles(memory, URL)
-        left.begin(name)
-        for number in numbers:
-            left.map(number, 100)
+        left.begin(name, epoch)
         left.leave()
-    assert mine.set_aside(below=10) is not None
-    assert [FolderFiles(memory, URL).take(name * 16) for name in (b"a", b"b", b"c")] == [False, False, True]
+    assert mine.set_aside(epoch=3) is not None
+    assert [FolderFiles(memory, URL).take(name * 16) for name in (b"a", b"b", b"c")] == ["gone", "gone", "taken"]
+
+
+def test_one_that_begins_anew_meanwhile_is_not_set_aside(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turned off and on again, it is in the same place: what is there now is not what was looked at."""
+    mine, living = FolderFiles(memory, URL), FolderFiles(memory, URL)
+    mine.begin(OTHER, 1)
+    living.begin(ID, 1)
+
+    def begin_anew(path: Path, flags: int) -> int:
+        opened = open_own(path, flags)
+        living.end()
+        living.begin(ID, 1)
+        living.map(2, 100)
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module, "open_own", begin_anew)
+        assert mine.set_aside(epoch=None) is None
+    assert FolderFiles(memory, URL).take(ID) == "held"
+    living.leave()
+    assert living.take(ID) == "taken"
+    assert living.segments() == [2]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_of_one_that_had_ended_nothing_newer_goes(memory: Path, monkeypatch: pytest.MonkeyPatch, seen: bool) -> None:
+    """It begins anew right before or behind the moment at which the files in its folder are looked at."""
+    mine, living = FolderFiles(memory, URL), FolderFiles(memory, URL)
+    mine.begin(OTHER, 1)
+    living.begin(ID, 1)
+    living.map(1, 100)
+    folder = next(path for path in memory.iterdir() if ID.hex() in path.name)
+    (folder / "head").unlink()
+    look = os.listdir
+
+    def begin_anew(path: Path) -> list[str]:
+        names = look(path)
+        if path == folder:
+            living.begin(ID, 1)
+            living.map(2, 100)
+        return look(path) if seen else names
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", begin_anew)
+        assert mine.set_aside(epoch=None) is None
+    living.leave()
+    assert living.take(ID) == "taken"
+    assert living.segments() == [2]
 
 
 def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) -> None:
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     for number in range(1, SPARES_MAX + 3):
         files.map(number, 100)[50:55] = b"dirty"
     (folder,) = memory.iterdir()
@@ -138,7 +186,7 @@ def test_the_memory_of_one_that_was_dropped_is_taken_for_the_next(memory: Path) 
 
 def test_memory_that_no_segment_took_lately_is_given_back_piece_by_piece(memory: Path) -> None:
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     (folder,) = memory.iterdir()
 
     def spares() -> int:
@@ -171,7 +219,7 @@ def test_memory_that_no_segment_took_lately_is_given_back_piece_by_piece(memory:
 def test_the_memory_of_a_large_one_is_given_back(memory: Path) -> None:
     """Operations of many sizes would fill all there is with segments that fit none of them."""
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     for number, size in enumerate((SPARE_BYTES_MAX, SPARE_BYTES_MAX + 1, 2 * SPARE_BYTES_MAX), 1):
         files.map(number, size)
         files.remove(number)
@@ -182,7 +230,7 @@ def test_the_memory_of_a_large_one_is_given_back(memory: Path) -> None:
 def test_memory_that_is_not_there_is_told_before_anything_is_written(memory: Path) -> None:
     """A store to mapped memory that tmpfs has not would end the process."""
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     files.map(1, 10 << 20)
     (segment,) = memory.rglob("*.segment")
     assert segment.stat().st_blocks * 512 >= 10 << 20
@@ -205,7 +253,7 @@ from storage.journal.files import FolderFiles
 MIB = 1 << 20
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m,mode=0700", "none", folder], check=True)
 files = FolderFiles(Path(folder), "file:///store")
-files.begin(b"1" * 16)
+files.begin(b"1" * 16, 1)
 written = [files.map(number, 4 * MIB) for number in range(1, 5)]
 for number in range(1, 5):
     files.remove(number)
@@ -232,10 +280,10 @@ def test_memory_kept_for_others_is_no_reason_to_turn_a_large_one_away(tmp_path: 
 
 def test_each_segment_is_a_new_one(memory: Path) -> None:
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     files.map(1, 100)[50:51] = b"a"
     files.leave()
-    assert files.take(ID)
+    assert files.take(ID) == "taken"
     with pytest.raises(FileExistsError):
         files.map(1, 100)
     assert files.read(1)[50:51] == b"a"
@@ -254,7 +302,7 @@ def test_a_kill_while_memory_is_used_again_leaves_nothing_of_what_was_in_it(
 ) -> None:
     """A segment with the batches of another one would pass for damaged, and the journal with it."""
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     files.map(1, 100)[:] = b"d" * 100
     files.remove(1)
     with monkeypatch.context() as patch:
@@ -263,30 +311,30 @@ def test_a_kill_while_memory_is_used_again_leaves_nothing_of_what_was_in_it(
             files.map(2, 100)
     files.leave()
     again = FolderFiles(memory, URL)
-    assert again.take(ID)
+    assert again.take(ID) == "taken"
     assert again.segments() == [2]
     assert decode("a segment", again.read(2), MemoryCipher(Secret(bytes(32))), 2) == []
 
 
 def test_a_kill_while_one_ends_leaves_none_that_passes_for_whole(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     files.map(1, 100)
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", killed)
         with pytest.raises(KilledHere):
             files.end()
-    assert not FolderFiles(memory, URL).take(ID)
+    assert FolderFiles(memory, URL).take(ID) == "gone"
 
 
 def test_one_that_begins_anew_has_nothing_of_the_one_before(memory: Path) -> None:
     """As when there was no room for a while: memory that was kept went with it."""
     files = FolderFiles(memory, URL)
-    files.begin(ID)
+    files.begin(ID, 1)
     files.map(1, 100)
     files.remove(1)
     files.end()
-    files.begin(ID)
+    files.begin(ID, 1)
     files.map(2, 100)[:4] = b"here"
     assert files.read(2)[:4] == b"here"
     assert files.segments() == [2]
@@ -303,12 +351,12 @@ def test_a_disk_is_no_memory(memory: Path) -> None:
 
 def test_memory_that_is_kept_for_others_is_not_set_aside(memory: Path) -> None:
     left, mine = FolderFiles(memory, URL), FolderFiles(memory, URL)
-    left.begin(ID)
+    left.begin(ID, 1)
     for number in (1, 2, 3):
         left.map(number, 100)
     left.remove(2)
     left.leave()
-    mine.begin(OTHER)
-    where = mine.set_aside(below=None)
+    mine.begin(OTHER, 1)
+    where = mine.set_aside(epoch=None)
     assert where is not None
     assert sorted(path.name for path in Path(where).iterdir()) == [f"{1:020}.segment", f"{3:020}.segment", "head"]

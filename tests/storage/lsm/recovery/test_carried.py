@@ -9,6 +9,7 @@ import pytest
 
 from storage.errors import Fenced
 from storage.format.frame import SECTOR_BYTES
+from storage.format.names import MANIFESTS, SPARES
 from storage.journal.files import FolderFiles
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
@@ -49,10 +50,10 @@ async def test_a_start_that_stood_still_leaves_the_journal_of_who_took_over(
     stands_still, wakes_up = threading.Event(), threading.Event()
     goes_on = FolderFiles.set_aside
 
-    def stand_still(files: FolderFiles, *, below: int | None) -> str | None:
+    def stand_still(files: FolderFiles, *, epoch: int | None) -> str | None:
         stands_still.set()
         assert wakes_up.wait(SECONDS)
-        return goes_on(files, below=below)
+        return goes_on(files, epoch=epoch)
 
     with monkeypatch.context() as patch:
         patch.setattr(FolderFiles, "set_aside", stand_still)
@@ -90,4 +91,62 @@ async def test_a_store_set_back_leaves_no_journal_of_its_other_life(world: World
     assert "was set aside" in engine.opening.problem
     assert journals_in(memory) == 1
     assert await read(engine.layers[1], 0, SECTOR_BYTES) == bytes(SECTOR_BYTES)
+    await engine.close()
+
+
+@pytest.mark.parametrize("ends", ["by a kill", "well"])
+async def test_who_has_the_journal_of_the_last_writer_is_waited_for(world: World, ends: str) -> None:
+    """Before it has taken the store over: else what was answered would be lost, and nobody had asked for that."""
+    killed, _ = await world.start()
+    await die_behind_an_answer(world, killed)
+    held = world.store.hold("create", MANIFESTS)
+    opening = asyncio.ensure_future(world.open(take_over=False))
+    await held.someone_waits()
+    with pytest.raises(Fenced, match="about to open memory://, and has the journal of its last server"):
+        await world.open(take_over=False)
+    if ends == "well":
+        held.release()
+        engine = await opening
+    else:
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        world.store.holds.clear()
+        engine = await world.open(take_over=False)
+    assert engine.manifests.is_unbroken_since(killed.manifests.incarnation)
+    assert await read(engine.layers[1], 0, SECTOR_BYTES) == ANSWERED
+    await engine.close()
+
+
+async def test_a_store_is_taken_from_who_is_about_to_open_it(world: World) -> None:
+    """If that is asked for: it may stand still for ever."""
+    killed, _ = await world.start()
+    await die_behind_an_answer(world, killed)
+    held = world.store.hold("create", MANIFESTS)
+    opening = asyncio.ensure_future(world.open(take_over=False))
+    await held.someone_waits()
+    world.store.holds.clear()
+    engine = await world.open(take_over=True)
+    assert not engine.manifests.is_unbroken_since(killed.manifests.incarnation)
+    assert engine.opening.problem is not None
+    assert "a living process has it" in engine.opening.problem
+    held.release()
+    with pytest.raises(Fenced):
+        await opening
+    await engine.close()
+
+
+async def test_of_a_store_that_was_closed_no_journal_is_missing(world: World) -> None:
+    """Though its last writer has it yet, which is about to end."""
+    first, layer = await world.start()
+    await durable(first, layer)
+    held = world.store.hold("create", SPARES)
+    closing = asyncio.ensure_future(first.close())
+    await held.someone_waits()
+    world.store.holds.clear()
+    engine = await world.open(take_over=False)
+    assert engine.opening.problem is None
+    assert engine.manifests.is_unbroken_since(first.manifests.incarnation)
+    held.release()
+    await closing
     await engine.close()

@@ -105,7 +105,7 @@ async def test_a_journal_that_does_not_check_out(
     flip_last_bit(memory)
     if ends == "in between":
         with monkeypatch.context() as patch:
-            patch.setattr(FolderFiles, "set_aside", lambda files, below: 1 // 0)
+            patch.setattr(FolderFiles, "set_aside", lambda files, epoch: 1 // 0)
             with pytest.raises(ZeroDivisionError):
                 await world.open(take_over=False)
     assert not await goes_on_since(world, first)
