@@ -129,11 +129,13 @@ class StoreAtRest:
         return Effect("read errors", f"{errors} blocks") if errors else Effect("none", "")
 
     def flips(self, count: int) -> Iterator[Damage]:
-        """`count` flips of a random bit each, the objects taken in turn so that every kind has its share."""
-        names = self.objects()
-        self._chance.shuffle(names)
+        """`count` flips of a random bit each, in objects of each kind in turn: how many of a kind there are depends on
+        how fast the machine is."""
+        kinds: dict[str, list[str]] = {}
+        for name in self.objects():
+            kinds.setdefault(name.split("/")[0], []).append(name)
         for number in range(count):
-            name = names[number % len(names)]
+            name = self._chance.choice(kinds[sorted(kinds)[number % len(kinds)]])
             place = self._chance.randrange((self.root / name).stat().st_size)
             bit = 1 << self._chance.randrange(8)
             yield Damage(name, f"bit {bit:#04x} of byte {place} flipped", partial(flip, self.root / name, place, bit))

@@ -14,7 +14,7 @@ from tests.support.stores import StoreUnderTest
 
 pytestmark = pytest.mark.integration
 
-NOTICE_SECONDS = 30
+NOTICE_SECONDS = 120
 """A running writer asks the store every 10 s whether it was superseded."""
 
 

@@ -19,7 +19,7 @@ from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions, MaintenanceOptions
 from tests.docs.test_format import compare
 from tests.support.format_reader import FormatReader
-from tests.support.inside import engine_of
+from tests.support.inside import at_rest, engine_of
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +86,7 @@ async def test_a_store_with_snapshots(tmp_path: Path) -> None:
     commit = manifests.commit
 
     async def copy_and_commit(*arguments: Any, **more: Any) -> None:
+        await at_rest(store)  # nothing goes while it is copied
         shutil.copytree(folder, copy)
         await commit(*arguments, **more)
 

@@ -22,6 +22,7 @@ from storage.lsm.options import EngineOptions, MaintenanceOptions
 from storage.objects.folders import TEMPORARY
 from tests.docs.test_format_maintained import Maintained
 from tests.support.examples import first_soon
+from tests.support.inside import at_rest
 from tests.support.recover_script import recover
 from tests.support.seeds import fresh_seed
 
@@ -192,6 +193,7 @@ class History:
 
         async def copy_and_commit(*arguments: Any, **more: Any) -> None:
             shutil.rmtree(copy, ignore_errors=True)
+            await at_rest(self.store)  # nothing goes while it is copied
             # What is being written meanwhile has a name of its own, and may go while it is copied.
             shutil.copytree(self.folder / "store", copy, ignore=shutil.ignore_patterns(f"{TEMPORARY}*"))
             await commit(*arguments, **more)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nbdserver.admin.client import AdminClient
+from nbdserver.admin.snapshot_operations import CreateSnapshot
 from nbdserver.admin.sockets import socket_path
 from nbdserver.config import locate
 from tests.support.minio import RunningMinio
@@ -98,8 +99,12 @@ def test_a_key_is_rotated_under_a_server(served: Server, work: Path) -> None:
 
 def rotation(server: Server) -> object:
     """How far it is; None: there is none."""
-    store = locate(server.location, server.host.store_environment)
-    return AdminClient(socket_path(server.host.runtime, store)).status()["store"]["rotation"]
+    return admin(server).status()["store"]["rotation"]
+
+
+def admin(server: Server) -> AdminClient:
+    """The way to it without a command, which takes seconds to begin."""
+    return AdminClient(socket_path(server.host.runtime, locate(server.location, server.host.store_environment)))
 
 
 def test_kills_in_the_midst_of_a_rotation(minio: RunningMinio, make_server: Callable[..., Server], work: Path) -> None:
@@ -124,7 +129,7 @@ def test_kills_in_the_midst_of_a_rotation(minio: RunningMinio, make_server: Call
     server.kill()
     server.start()
     write(50 << 20, 8192)
-    host.run("snapshot", "create", "disk@between", "--store", server.location)
+    admin(server).perform(CreateSnapshot(["disk"], "between"))
     server.kill()
     between, stream = bytes(content), work / "stream"
     host.run("device", "export", "disk@between", str(stream), "--stream", "--store", server.location)

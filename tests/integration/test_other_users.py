@@ -13,7 +13,7 @@ from tests.support import keys
 from tests.support.leftovers import prefix_elsewhere
 from tests.support.other_users import NEIGHBOUR, VICTIM, impostor, python, run_as
 from tests.support.processes import end
-from tests.support.program import EXIT_FENCED, REPOSITORY, Host, Server
+from tests.support.program import EXIT_FENCED, REPOSITORY, Host, Server, without_waits
 from tests.support.stores import StoreUnderTest
 
 EXIT_DENIED = 13
@@ -52,7 +52,7 @@ def as_victim(work: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     environment = victims_environment(work, **variables)
     done = run_as(VICTIM, python()[0], "-m", "nbdserver", *arguments, environment=environment, cwd=work / "home")
     assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout + done.stderr
+    return done.returncode, done.stdout + without_waits(done.stderr)
 
 
 def store_of_victim(work: Path) -> Path:

@@ -114,6 +114,11 @@ SUCCESSION = [
             "        if word is self._word and word is not Word.SERVES:\n",
             "        if word is self._word:\n",
         ),
+        (
+            "standby: a writer that stood still deletes the sign of its successor",
+            "                await manifests.look_for_newer()\n",
+            "",
+        ),
     ),
     *mutants(
         "storage/fs/succession/stored_attachments.py",

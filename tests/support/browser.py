@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.support.requirements import find, require
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 120.0
 OPTIONS = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -70,7 +70,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, expression: str, *, seconds: float = 20.0) -> Any:
+    def until(self, expression: str, *, seconds: float = 120.0) -> Any:
         """Wait until an expression is true in the page; its value. A page that is being loaded has nothing yet."""
         end, last = time.monotonic() + seconds, ""
         while True:

@@ -20,7 +20,7 @@ from storage.bucket.outage import REFUSALS
 from storage.crypto.cipher import PREFIX_BYTES
 from storage.crypto.data_key import DataKey
 from storage.env import Env
-from storage.errors import StorageError
+from storage.errors import Fenced, StorageError
 from storage.format.names import WRITERS, sign_epoch, sign_name
 from storage.format.sign import WRITER_PURPOSE, Sign, Word, seal_sign
 from storage.lsm.background import Background
@@ -140,9 +140,17 @@ class SignsOfLife:
 
     async def _tidy(self) -> None:
         """Delete the signs of other writers, each of which has its own: of earlier ones, and of later ones, for a store
-        that was set back will have those epochs again. A crash leaves them; a successor gives another one."""
-        with contextlib.suppress(*REFUSALS):
+        that was set back will have those epochs again. A crash leaves them; a successor gives another one.
+
+        Behind the list it is asked whether this is the newest writer yet: by the sign of one that has followed, and
+        died, a standby knows that it may take the store.
+        """
+        manifests = self._manifests
+        if manifests is None:
+            return
+        with contextlib.suppress(*REFUSALS, Fenced):
             names = [info.name for info in await self._store.list(WRITERS)]
             old = [name for name in names if (epoch := sign_epoch(name)) is not None and epoch != self._epoch]
             if old:
+                await manifests.look_for_newer()
                 await self._store.delete(old)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.nbdserver.cli.shared.test_terminal import on_a_terminal
 from tests.support.processes import until
-from tests.support.program import COMMAND, Host, Server
+from tests.support.program import COMMAND, Host, Server, without_waits
 from tests.support.stores import StoreUnderTest
 
 pytestmark = pytest.mark.integration
@@ -53,7 +53,7 @@ def run_raw(
 
 def said(done: "subprocess.CompletedProcess[bytes]") -> str:
     """Standard error, which holds no traceback and no confession."""
-    text = done.stderr.decode(errors="replace")
+    text = without_waits(done.stderr.decode(errors="replace"))
     assert "Traceback" not in text
     assert "Exception ignored" not in text
     assert "a mistake in this program" not in text

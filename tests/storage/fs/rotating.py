@@ -19,7 +19,7 @@ from tests.support.inside import engine_of
 BLOCK = 262144
 DISK_BYTES = 8 * BLOCK
 VERSION_AT, KIND_AT, KEY_ID_AT, SIZE_AT, PARTS_AT = 8, 10, 11, 80, 88
-ROTATION_SECONDS_MAX = 30.0
+ROTATION_SECONDS_MAX = 120.0
 COST = Cost(memory_kib=MEMORY_KIB_MIN, passes=1, lanes=1)
 """The least that `scripts/recover` and commands take."""
 

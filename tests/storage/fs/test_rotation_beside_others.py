@@ -24,7 +24,7 @@ from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import COST, KEY_ID_AT, KIND_AT, RotatedPlace, rotate
 from tests.support.inside import engine_of, objects_of
 
-OPEN_SECONDS = 30.0
+OPEN_SECONDS = 120.0
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.storage.fs.places import PASSWORD, contents, kill
 from tests.storage.fs.rotating import COST, RotatedPlace, rotate
 from tests.support.inside import engine_of, objects_of
 
-OPEN_SECONDS = 30.0
+OPEN_SECONDS = 120.0
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_whose_turn_came_to_nothing_watches_anew(world: World) -> None:
         await world.begin()
         turn = world.wait()
         await world.nobody_comes(turn, 5)
-        world.writer.stalled = True
+        world.writer.stalled, world.manifests = True, None
         assert (await turn).why == "silent"
         again = world.wait()
         await world.nobody_comes(again, LEASE_SECONDS_MIN - 1.2)
@@ -131,7 +131,7 @@ def test_one_that_comes_back_while_the_other_reads_is_left_alone(world: World) -
         await world.begin()
         turn = world.wait()
         await world.nobody_comes(turn, 5)
-        world.writer.stalled = True
+        world.writer.stalled, world.manifests = True, None
         assert (await turn).why == "silent"
         await world.loop.spawn(world.other, world.standby.still_due())
         world.lines["b"].away = True
@@ -172,7 +172,7 @@ def test_one_that_stands_still_shorter_than_its_lease_is_left_alone(world: World
             world.writer.stalled = True
             await world.nobody_comes(turn, LEASE_SECONDS_MIN - 1.2)
             world.loop.resume(world.writer)
-        world.writer.stalled = True
+        world.writer.stalled, world.manifests = True, None
         assert (await turn).why == "silent"
 
     play(world, scene())
@@ -312,6 +312,21 @@ def test_what_they_say_can_be_looked_at(world: World) -> None:
         name = attached_name(1, 1)
         found = anatomy(name, await world.store.get(name), world.key, records=False)
         assert found["attached"] == {"attached": []}
+
+    play(world, scene())
+
+
+def test_the_sign_of_who_took_over_meanwhile_stays(world: World) -> None:
+    """A writer that stood still deletes it no more: that one may have died since, and by it a standby takes the store."""
+
+    async def scene() -> None:
+        await world.begin()
+        world.writer.stalled, world.manifests = True, None
+        await world.begin(signs=False)
+        await world.store.put(sign_name(2), b"of who has followed")
+        world.loop.resume(world.writer)
+        await asyncio.sleep(3)
+        assert sign_name(2) in {info.name for info in await world.store.list(WRITERS)}
 
     play(world, scene())
 

@@ -15,7 +15,7 @@ from storage.objects.local import LocalStore
 from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import COST, RotatedPlace, rotate
 
-OPEN_SECONDS = 30.0
+OPEN_SECONDS = 120.0
 
 
 async def test_it_takes_over_under_its_key_where_the_rotation_was_cut_short(
