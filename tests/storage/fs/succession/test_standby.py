@@ -317,7 +317,7 @@ def test_what_they_say_can_be_looked_at(world: World) -> None:
 
 
 def test_the_sign_of_who_took_over_meanwhile_stays(world: World) -> None:
-    """A writer that stood still deletes it no more: that one may have died since, and by it a standby takes the store."""
+    """A writer that stood still deletes it no more: its writer may have died, and by it a standby takes over."""
 
     async def scene() -> None:
         await world.begin()
