@@ -2,7 +2,8 @@
 
 In the runtime folder every journal of a store has a folder of its own, `<hash of the store's URL>-<id>.journal`:
 
-    head                 what it is: version, boot of the machine, store. Locked (flock) by the process that has it
+    head                 what it is: version, boot of the machine, store, epoch of the writer that began it. Locked
+                         (flock) by the process that has it
     <number>.segment     batches of operations (see `storage.format.journal_batch`), ascending
     <number>.spare       the memory of a segment that was dropped, for another one; what is in it says nothing
 

@@ -38,12 +38,12 @@ OF_JOURNAL = [
         "tests/storage/lsm/recovery/test_carried.py",
         (
             "journal: a start that stood still clears away that of who took over since",
-            "epoch=None if carried.rolled_back else epoch",
+            "epoch=None if carried.another_life else epoch",
             "epoch=None",
         ),
         (
             "journal: what a store set back had stays in memory",
-            "epoch=None if carried.rolled_back else epoch",
+            "epoch=None if carried.another_life else epoch",
             "epoch=epoch",
         ),
     ),

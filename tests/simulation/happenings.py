@@ -215,11 +215,11 @@ class Happenings:
             and each.process.host == writer.process.host
             and each.journal is not None
             and not each.journal.full
-            and not (each.journal.damaged or each.journal.withheld)
+            and not (each.journal.damaged or each.passed_a_journal_by)
             for each in had
         )
         own = writer.journal
-        lasting = lasting and not last.closed and own is not None and not (own.damaged or own.withheld)
+        lasting = lasting and not last.closed and own is not None and not (own.damaged or writer.passed_a_journal_by)
         self.seen["opened with the journal of the last one"] += lasting
         behind = any(disk.answered > disk.acked for disk in last.disks.values())
         self.seen["opened with what was answered and not flushed"] += lasting and behind

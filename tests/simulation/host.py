@@ -163,7 +163,7 @@ class SimFiles:
         self.damaged = False
         """What this process took was not what was written."""
         self.withheld = False
-        """Another living process had one that was to be taken, which it took for a take-over that came to nothing."""
+        """Another living process had one that was to be taken."""
         self._host = host
         self._process = process
         self._chance = chance

@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import Protocol
 
-from storage.errors import AccessDenied, Closed, Fenced, OutOfSpace, StorageError, Unavailable
+from storage.errors import AccessDenied, Closed, Conflict, Fenced, OutOfSpace, StorageError, Unavailable
 from storage.format.journal_batch import append
 from storage.fs.store import Store
 from storage.lsm.recovery.view import ViewAhead
@@ -282,12 +282,17 @@ class Writer:
         if self.damage.excuses_refusal(error):
             self.seen(f"refused for what is damaged: {type(error).__name__}")
             return
-        if isinstance(error, Fenced):
-            if self.world.disturbed(self.process, self._since):
+        if isinstance(error, Fenced | Conflict):
+            if isinstance(error, Fenced) and self.world.disturbed(self.process, self._since):
                 return
             if not self.take_over and not self.oracle.newest().closed:
                 return
         self.violate(f"opening failed with {type(error).__name__}: {error}")
+
+    @property
+    def passed_a_journal_by(self) -> bool:
+        """Whether it was told to take the store, and another living process had a journal that it wanted."""
+        return self.take_over and self.journal is not None and self.journal.withheld
 
     async def _serve(self) -> None:
         actors = [

@@ -92,13 +92,14 @@ def _begin(carried: Carried, lock: WriterLock, key: DataKey, epoch: int, env: En
     files = carried.files
     journal_id = carried.id if unsound is None else env.random_bytes(JOURNAL_ID_BYTES)
     if unsound is not None:
-        files.leave()
+        # In this order: as long as the lock names it, nobody else can have it.
         lock.name_journal(journal_id)
+        files.leave()
     place = JournalPlace(files, journal_id, _cipher(key, journal_id), epoch, lock.name_journal)
     try:
         # A crash from here on: the journal is aside, and nobody was told of anything that the new one could hold. One
         # of a higher epoch stays: a writer that took the store while this one stood still may have been killed since.
-        where = files.set_aside(epoch=None if carried.rolled_back else epoch)
+        where = files.set_aside(epoch=None if carried.another_life else epoch)
         files.begin(journal_id, epoch)
     except (OSError, AccessDenied) as error:
         files.leave()

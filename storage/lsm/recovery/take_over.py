@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 
@@ -231,6 +230,7 @@ class Opener:
         return None
 
     async def _take_over(self, manifests: Manifests, view: View | None, terms: Terms) -> Claim:
+        withheld = False
         for pause in pauses():
             await asyncio.sleep(pause)
             if terms.keys < manifests.manifest.keys:
@@ -239,8 +239,11 @@ class Opener:
                 await self._check_turn(manifests, adopted=terms.adopted)
             lock = carried = None
             if self.host is not None and self.journal is not None:
-                choose = partial(carry, self.journal, self.host, manifests, self.env, terms, self.store.url)
-                carried = await self.env.run("store", choose)
+                carried = await self.env.run("store", carry, self.journal, self.host, manifests, self.env, terms)
+                withheld = carried is None
+                if withheld:
+                    await manifests.read_newest()
+                    continue
             whole = not terms.breaks and (manifests.manifest.closed or (carried is not None and carried.found))
             await manifests.put_back()
             sealed = await manifests.seal(self._takeover(manifests, view, nothing_lost=whole, adopted=terms.adopted))
@@ -262,6 +265,11 @@ class Opener:
             if lock is not None:
                 await self.env.run("store", lock.discard)
             await manifests.read_newest()
+        if withheld:
+            raise Conflict(
+                f"another process of this host is about to open {self.store.url}, and has the journal of its last "
+                "server: wait for that one, or stop it"
+            )
         raise Fenced(f"other servers take {self.store.url} or commit to it all the time: stop them first")
 
     def _takeover(self, manifests: Manifests, view: View | None, *, nothing_lost: bool, adopted: bool) -> Manifest:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import Fenced
+from storage.errors import Conflict, Fenced
 from storage.format.frame import SECTOR_BYTES
 from storage.format.names import MANIFESTS, SPARES
-from storage.journal.files import FolderFiles
+from storage.journal.files import FolderFiles, Taken
 from storage.lsm.engine import Engine
+from storage.lsm.recovery import take_over
 from storage.lsm.recovery.anchor import HostState
 from tests.storage.lsm.worlds import World, durable, read
+from tests.support.waiting import until
 
 URL = "memory://"
 SECONDS = 60
@@ -94,26 +96,64 @@ async def test_a_store_set_back_leaves_no_journal_of_its_other_life(world: World
     await engine.close()
 
 
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What came of each attempt to take a journal that another process had."""
+    seen: list[str] = []
+    take = FolderFiles.take
+
+    def tell(files: FolderFiles, journal_id: bytes) -> Taken:
+        found = take(files, journal_id)
+        if found == "held":
+            seen.append(found)
+        return found
+
+    monkeypatch.setattr(FolderFiles, "take", tell)
+    return seen
+
+
 @pytest.mark.parametrize("ends", ["by a kill", "well"])
-async def test_who_has_the_journal_of_the_last_writer_is_waited_for(world: World, ends: str) -> None:
+async def test_who_has_the_journal_of_the_last_writer_is_waited_for(
+    world: World, refusals: list[str], ends: str
+) -> None:
     """Before it has taken the store over: else what was answered would be lost, and nobody had asked for that."""
     killed, _ = await world.start()
     await die_behind_an_answer(world, killed)
     held = world.store.hold("create", MANIFESTS)
     opening = asyncio.ensure_future(world.open(take_over=False))
     await held.someone_waits()
-    with pytest.raises(Fenced, match="about to open memory://, and has the journal of its last server"):
-        await world.open(take_over=False)
+    waiting = asyncio.ensure_future(world.open(take_over=False))
+    await until(lambda: len(refusals) > 1)
+    assert held.waiting == 1
+    assert not waiting.done()
     if ends == "well":
         held.release()
         engine = await opening
+        with pytest.raises(Fenced, match="another server of this host"):
+            await waiting
     else:
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-        world.store.holds.clear()
-        engine = await world.open(take_over=False)
+        held.release()
+        engine = await waiting
     assert engine.manifests.is_unbroken_since(killed.manifests.incarnation)
+    assert await read(engine.layers[1], 0, SECTOR_BYTES) == ANSWERED
+    await engine.close()
+
+
+async def test_it_is_not_waited_for_without_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed, _ = await world.start()
+    await die_behind_an_answer(world, killed)
+    held = world.store.hold("create", MANIFESTS)
+    opening = asyncio.ensure_future(world.open(take_over=False))
+    await held.someone_waits()
+    with monkeypatch.context() as patch:
+        patch.setattr(take_over, "pauses", lambda: iter([0.0, 0.001]))
+        with pytest.raises(Conflict, match="about to open memory://, and has the journal of its last server"):
+            await world.open(take_over=False)
+    held.release()
+    engine = await opening
     assert await read(engine.layers[1], 0, SECTOR_BYTES) == ANSWERED
     await engine.close()
 
