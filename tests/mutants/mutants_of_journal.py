@@ -49,7 +49,7 @@ OF_JOURNAL = [
     ),
     *mutants(
         "storage/journal/files.py",
-        "tests/storage/journal/test_files.py",
+        "tests/storage/journal/test_set_aside.py",
         (
             "journal: one that was begun anew meanwhile goes with what was left of the old one",
             "        if _HEAD_NAME in names:\n            return\n",
