@@ -1,10 +1,12 @@
 """As a service of systemd: what it tells the service manager, and that the units of docs/systemd let it work."""
 
 import os
+import queue
 import re
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,16 +31,26 @@ class ServiceManager:
         self.variables = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "600000"}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
-        self._socket.settimeout(WAIT_SECONDS)
+        self._heard: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+        # As soon as they come: what a full socket does not take is not sent again.
+        self._listening = threading.Thread(target=self._listen)
+        self._listening.start()
+
+    def _listen(self) -> None:
+        while told := self._socket.recv(4096):
+            self._heard.put(told.decode().splitlines())
 
     def wait_for(self, line: str) -> list[list[str]]:
         """All messages up to the one that has this line."""
         heard: list[list[str]] = []
         while not heard or line not in heard[-1]:
-            heard.append(self._socket.recv(4096).decode().splitlines())
+            heard.append(self._heard.get(timeout=WAIT_SECONDS))
         return heard
 
     def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", self._socket.getsockname())
+        self._listening.join()
         self._socket.close()
 
 

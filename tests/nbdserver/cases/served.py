@@ -24,8 +24,8 @@ from storage.env import RealEnv
 from tests.nbdserver.cases.case import DATA, HUGE, SIZE
 from tests.support.memory_device import MemoryDevice, memory_exports
 
-HASTY_SECONDS = 0.3
-"""The time for a handshake at the server that is impatient."""
+HASTY_SECONDS = 1.0
+"""The time for a handshake at the server that is impatient: some rows are to be answered before it is over."""
 
 CERTIFICATES = "pki"
 """The folder in FOLDER with what the servers with TLS need."""

@@ -15,6 +15,7 @@ from storage.errors import AccessDenied, Corrupt, Fenced, RolledBack, StorageErr
 from storage.format.names import MANIFESTS, SPARES, manifest_name, manifest_number, spare_manifest_name
 from storage.lsm.recovery.anchor import HostState
 from storage.secret import Secret
+from tests.simulation.virtual import virtually
 from tests.storage.lsm.recovery.sample_store import COST, PASSWORD, SIZE, URL, Sample, make
 from tests.storage.lsm.worlds import KEY, World, durable, join, read
 from tests.support.idle import idle
@@ -242,6 +243,7 @@ async def test_a_late_copy_of_a_manifest_that_is_gone_is_not_the_newest() -> Non
 
 
 @pytest.mark.parametrize("error", [AccessDenied("no"), StorageError("no")])
+@virtually
 async def test_a_store_that_takes_no_copies_delays_nothing(error: StorageError) -> None:
     world = World()
     world.store.deny("create", SPARES, error)
