@@ -46,6 +46,7 @@ from nbdserver.admin.content_frames import (
 )
 from nbdserver.admin.error_transfer import Failure, from_error
 from nbdserver.admin.operations import decode_operation
+from nbdserver.admin.own_socket import OwnSocket
 from nbdserver.admin.snapshot_stream import SourceFailed, StreamEncoder
 from nbdserver.admin.snapshot_transfer import READER, receive, send
 from nbdserver.admin.transfer import dump, import_device
@@ -103,15 +104,14 @@ class Admin:
         self._dashboard = dashboard
         self._describe = describe
         self._runner: web.AppRunner | None = None
-        self._path: Path | None = None
-        self._made: unix_sockets.Identity = (0, 0)
+        self._socket: OwnSocket | None = None
         self._stopping = False
         self._ended, self._word = asyncio.Event(), b""
         self._busy: set[asyncio.Task[Any]] = set()
         """Requests under way, but for the status."""
 
     async def start(self, path: Path) -> None:
-        """Listen at `path`. A socket that is there already is replaced: its server is gone or superseded."""
+        """Listen at `path`, as `OwnSocket.open` does, and be found there from now on."""
         app = web.Application(middlewares=[_explain, _ask_who, self._admit], client_max_size=MIB)
         app.router.add_get(STATUS_PATH, self._status)
         app.router.add_get(PROCESS_PATH, self._started)
@@ -134,9 +134,8 @@ class Admin:
             lingering_time=0,
         )
         await self._runner.setup()
-        sock, self._path = unix_sockets.listen(path, str(os.getpid()), replace=True)
-        self._made = unix_sockets.identity(self._path)
-        await web.SockSite(self._runner, sock, backlog=unix_sockets.BACKLOG).start()
+        self._socket = OwnSocket(self._runner)
+        await self._socket.open(path)
 
     async def quiesce(self) -> None:
         """Answer nothing but what is always answered from now on. Requests under way have API_STOP_SECONDS: what was
@@ -168,9 +167,9 @@ class Admin:
     async def stop(self, *, released: bool = False) -> None:
         """Stop listening, and remove the socket unless another server has put its own there. `released`: all else was
         let go of, which those are told who asked for the end of this server."""
-        if self._path is not None:
-            unix_sockets.remove(self._path, self._made)
-            self._path = None
+        if self._socket is not None:
+            await self._socket.close()
+            self._socket = None
         self._word = RELEASED if released else b""
         self._ended.set()
         if self._runner is not None:

@@ -59,6 +59,15 @@ def test_a_stop_drains_and_flushes(server: Server, sign: signal.Signals) -> None
         assert again.read(4096, 25) == b"not flushed by the client"
 
 
+def test_a_server_whose_runtime_folder_was_removed_is_found_again(server: Server) -> None:
+    host = server.host
+    shutil.rmtree(host.runtime)
+    until(lambda: any(host.runtime.glob("*.sock")), seconds=60, what="a socket for commands")
+    status = host.json("status", server.location)
+    assert isinstance(status, dict)
+    assert status["pid"] == server.pid
+
+
 def test_what_was_written_is_there_after_every_start(server: Server) -> None:
     expected = bytearray(1 << 20)
     for turn in range(3):

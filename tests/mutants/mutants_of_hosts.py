@@ -97,4 +97,21 @@ OF_HOSTS = [
             "            self._failed.setdefault(what, (str(error), call))\n",
         ),
     ),
+    *mutants(
+        "nbdserver/admin/own_socket.py",
+        "tests/nbdserver/admin/test_own_socket.py",
+        (
+            "host: the admin socket of a living server is replaced by who lost its own",
+            "self._listen(self._path, replace=False)",
+            "self._listen(self._path, replace=True)",
+        ),
+        ("host: a folder of sockets that is gone stays so", "if not path.parent.exists():", "if 0:"),
+        ("host: a socket that nobody finds is listened on for ever", "await before.stop()", "pass"),
+        ("host: a lost admin socket is told of at each look", "self._missed = True", "pass"),
+        (
+            "host: a server removes the admin socket of another one",
+            "unix_sockets.remove(self._path, self._made)",
+            "self._path.unlink()",
+        ),
+    ),
 ]
