@@ -313,4 +313,13 @@ OPENING = [
             "",
         ),
     ),
+    *mutants(
+        "storage/lsm/recovery/journal_replay.py",
+        "tests/storage/lsm/recovery/test_carried.py",
+        (
+            "opening: a journal is given up that the lock still names",
+            "        lock.name_journal(journal_id)\n        files.leave()\n",
+            "        files.leave()\n        lock.name_journal(journal_id)\n",
+        ),
+    ),
 ]

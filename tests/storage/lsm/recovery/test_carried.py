@@ -1,6 +1,7 @@
 """Which journal a writer goes on with, and what becomes of the others on its host."""
 
 import asyncio
+import re
 import threading
 from functools import partial
 from pathlib import Path
@@ -189,4 +190,37 @@ async def test_of_a_store_that_was_closed_no_journal_is_missing(world: World) ->
     assert engine.manifests.is_unbroken_since(first.manifests.incarnation)
     held.release()
     await closing
+    await engine.close()
+
+
+async def test_what_is_unsound_is_given_up_once_the_lock_names_another_journal(
+    world: World, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who starts meanwhile would take it, and believe that it holds all that this writer answered."""
+    killed, _ = await world.start()
+    await die_behind_an_answer(world, killed)
+    (unsound,) = memory.rglob("*.journal")
+    (segment,) = unsound.glob("*.segment")
+    segment.write_bytes(bytes(byte ^ 1 for byte in segment.read_bytes()))
+    take, leave, named = FolderFiles.take, FolderFiles.leave, []
+
+    def taken(files: FolderFiles, journal_id: bytes) -> Taken:
+        found = take(files, journal_id)
+        named.clear()
+        return found
+
+    def look(files: FolderFiles) -> None:
+        lock = max(tmp_path.rglob("writer-*.lock"), key=lambda path: int(path.name.split("-")[1]))
+        named.append(re.findall(r"^journal (\w+)$", lock.read_text(), re.MULTILINE)[-1])
+        leave(files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderFiles, "take", taken)
+        patch.setattr(FolderFiles, "leave", look)
+        engine = await world.open(take_over=False)
+    (begun,) = memory.rglob("*.journal")
+    (first, *_) = named
+    assert begun != unsound
+    assert begun.name.endswith(f"-{first}.journal")
+    assert not engine.manifests.is_unbroken_since(killed.manifests.incarnation)
     await engine.close()
