@@ -20,6 +20,7 @@ import msgspec
 
 from nbdserver.admin.asked import RELEASED, Answer
 from nbdserver.admin.checking import Line, decode
+from nbdserver.admin.client_operations import AcceptClients
 from nbdserver.admin.content_frames import FRAME_HEADER, Decoder, Piece, SenderFailed, TooLong, Truncated
 from nbdserver.admin.error_transfer import Failure, to_error
 from nbdserver.admin.key_operations import KEY_OPERATIONS
@@ -53,8 +54,8 @@ AHEAD_SECONDS = 30.0
 STREAM_PART_BYTES = 1 << 18
 """Of a stream, handed on at once."""
 
-_SLOW = (FindHeld, PlanCollection, PlanCompaction)
-"""What changes nothing, and asks the store, reads or counts for long."""
+_SLOW = (AcceptClients, FindHeld, PlanCollection, PlanCompaction, *PASSWORD_OPERATIONS, *KEY_OPERATIONS)
+"""What changes nothing, and asks the store, reads, counts or tries passwords for long."""
 
 
 class AdminClient:

@@ -35,6 +35,11 @@ class ConnectionTable:
         self._all_gone = asyncio.Event()
         self._all_gone.set()
 
+    def use_limits(self, limits: Limits) -> None:
+        """From now on these count for who connects."""
+        self.limits = limits
+        self._crowds.use_share(limits.connections_per_address)
+
     def __iter__(self) -> Iterator[Connection]:
         """Everybody, as it is now: who iterates may drop them."""
         return iter(list(self._since))

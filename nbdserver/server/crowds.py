@@ -33,6 +33,12 @@ class Crowds(Generic[C]):
     def __len__(self) -> int:
         return len(self._address)
 
+    def use_share(self, share: int) -> None:
+        """From now on a crowd of so many is full. Nobody goes by it."""
+        self._share = share
+        for address in list(self._standing):
+            self._keep_order(address)
+
     def opened(self, connection: C, address: str) -> None:
         """It is connected, and not in the handshake yet."""
         self._address[connection] = address

@@ -106,7 +106,7 @@ class Listener:
     def use_limits(self, limits: Limits) -> None:
         """From now on these count for who connects, but for the memory of all, which is what it was."""
         self._limits = limits
-        self._connections.limits = limits
+        self._connections.use_limits(limits)
 
     def clients(self) -> list[dict[str, object]]:
         """Who is connected, as `clients.describe` does."""

@@ -1,5 +1,6 @@
 """A process in the background: how it comes to leave the terminal, and say who it is."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -12,10 +13,10 @@ from storage.trusted_files import open_own, replace_file, trusted_folder
 def detach(child: Callable[[Callable[[], None]], int]) -> int:
     """Run `child` in a process that has no terminal, and return when it is ready or has failed.
 
-    `child` gets a function to call when it is ready: from then on it has no standard input, output or
-    error, and this call returns 0. If it returns or dies before, its exit status is returned. Must be
-    called before any thread, event loop or key exists: a fork copies locks in whatever state they are, and
-    nothing is encrypted in a forked process with inherited randomness.
+    `child` gets a function to call when it is ready: from then on it has no standard input, output or error, and this
+    call returns 0; to the child it raises BrokenPipeError if who made this call was ended meanwhile. If it returns or
+    dies before, its exit status is returned. Must be called before any thread, event loop or key exists: a fork copies
+    locks in whatever state they are, and nothing is encrypted in a forked process with inherited randomness.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -43,9 +44,11 @@ def detach(child: Callable[[Callable[[], None]], int]) -> int:
         for standard in (0, 1, 2):
             os.dup2(nothing, standard)
         os.close(nothing)
-        os.write(writer, b"\0")
-        os.close(writer)
         told = True
+        try:
+            os.write(writer, b"\0")
+        finally:
+            os.close(writer)
 
     try:
         status = child(ready)
@@ -53,7 +56,8 @@ def detach(child: Callable[[Callable[[], None]], int]) -> int:
         if not told:
             sys.stdout.flush()
             sys.stderr.flush()
-            os.write(writer, bytes([status]))
+            with contextlib.suppress(BrokenPipeError):
+                os.write(writer, bytes([status]))
         os._exit(status)
 
 
@@ -62,11 +66,15 @@ def write_pid_file(path: Path) -> None:
 
     AccessDenied: other users could exchange it, and with it whom a `kill` of its reader ends.
     """
+    replace_file(check_pid_file(path) / path.name, f"{os.getpid()}\n".encode(), 0o644)
+
+
+def check_pid_file(path: Path) -> Path:
+    """The folder that it is to be in. AccessDenied, as `write_pid_file`."""
     try:
-        folder = trusted_folder(path.parent, shared=True)
+        return trusted_folder(path.parent, shared=True)
     except AccessDenied as error:
         raise AccessDenied(f"the pid file {path} would not be safe: {error}; choose another path") from error
-    replace_file(folder / path.name, f"{os.getpid()}\n".encode(), 0o644)
 
 
 def remove_pid_file(path: Path) -> None:

@@ -21,6 +21,11 @@ ONCE_VARIABLES = frozenset(OPTION_VARIABLES + option[2:].replace("-", "_").upper
 """What a server was started with that its successors must not be, or that is for whoever starts them to say."""
 
 
+def tcp_places(settings: ServeSettings) -> list[tuple[str, int]]:
+    """Where a server with these settings listens over TCP."""
+    return [place for place in (settings.tcp, settings.metrics, settings.dashboard) if place is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How a server was started. `manager`: by one that would take its end for a failure. `command`: for one alone."""
@@ -30,7 +35,8 @@ class Launch:
     variables: Mapping[str, str]
     manager: bool
     command: bool
-    port: int | None
+    ports: tuple[int, ...]
+    """That it listens on, for clients and for people."""
     unix: str | None
 
 
@@ -47,6 +53,6 @@ def launch(settings: ServeSettings, environ: Mapping[str, str], *, managed: bool
         },
         manager=managed,
         command=settings.run is not None,
-        port=None if settings.tcp is None else settings.tcp[1],
+        ports=tuple(port for _, port in tcp_places(settings)),
         unix=None if settings.unix is None else str(settings.unix),
     )

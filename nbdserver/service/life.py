@@ -15,12 +15,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,13 +32,15 @@ from nbdserver.journal_folder import journal_folder
 from nbdserver.service import logs
 from nbdserver.service.announce import Announcement
 from nbdserver.service.condition import opening, waits_for
+from nbdserver.service.ending import ENDED_BY_SIGNAL, EndOfService, end_by_signals, unless
 from nbdserver.service.last_server import attachments_after, tell
+from nbdserver.service.launch import Launch, launch
 from nbdserver.service.predecessor import Ahead, Predecessor, give_way, predecessor
 from nbdserver.service.rehearsal import NOWHERE, rehearse
 from nbdserver.service.rereading import Rereading
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import OwnStore, Served
-from nbdserver.service.service import ENDED_BY_SIGNAL, Service, admin_socket, price_list, scrub_seconds
+from nbdserver.service.service import Service, admin_socket, price_list, scrub_seconds
 from nbdserver.service.service_manager import ServiceManager
 from nbdserver.service.standing_by import answering, neighbours_place, next_turn, turn_was_none
 from nbdserver.service.tuning import give_back
@@ -55,22 +57,6 @@ from storage.secret import Secret
 logger = logging.getLogger("nbdserver")
 
 Ready = Callable[[list[Announcement] | None], None]
-T = TypeVar("T")
-
-
-class EndOfService:
-    """How this process is to end."""
-
-    def __init__(self) -> None:
-        self.stopped = asyncio.Event()
-        """It is to end."""
-        self.replaced = False
-        """A successor on this host has asked for that."""
-
-    def stop(self) -> None:
-        """Somebody asked for it over the admin socket, which successors do."""
-        self.replaced = True
-        self.stopped.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +71,23 @@ class _Start:
     ready: Ready
     say: Callable[[str], None]
     manager: ServiceManager
+    launch: Launch
+    """How this process was started, known before it goes to the background."""
+    journal: Path | None
     starts: contextlib.ExitStack
     """What is to be given up once clients can connect."""
     ahead: ViewAhead | None
     """What was read of the store while the predecessor had it."""
+
+    def tell(self, announcements: list[Announcement] | None) -> None:
+        """`ready`, to who may have been interrupted: the end of this process too, but not once others have given way to
+        it, since nobody would serve then.
+        """
+        try:
+            self.ready(announcements)
+        except BrokenPipeError:
+            if not self.settings.replace:
+                self.ending.stopped.set()
 
     def waits(self, usual: str, describe: Callable[[float], str]) -> AbstractAsyncContextManager[None]:
         """While the block runs, whoever waits for the start is told what for."""
@@ -111,21 +110,25 @@ async def serve(
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_error)
     ending = EndOfService()
-    _end_by_signals(ending.stopped)
+    end_by_signals(ending.stopped)
     manager = ServiceManager(os.environ)
+    started = launch(settings, os.environ, managed=manager.present)
+    journal = None if settings.read_only else journal_folder(settings.journal, os.environ)
     security = ServePolicy(settings, env)
     with contextlib.ExitStack() as held:
         old = _predecessor(held, settings)
         beside = neighbours_place(settings) if settings.standby else NOWHERE
         unique = env.random_bytes(4).hex()
-        await rehearse(settings.tcp, settings.unix, unique, beside if old is None or old.kind else old.held)
+        await rehearse(settings, unique, beside if old is None or old.kind else old.held)
         ahead: Ahead | None = Ahead(early, None)
         if old is not None:
             ahead = await _replace(old, settings, early, env, ending.stopped, say)
         if ahead is None:
             return ENDED_BY_SIGNAL
     with contextlib.ExitStack() as starts:
-        start = _Start(settings, rereading, env, security, ending, ready, say, manager, starts, ahead.view)
+        start = _Start(
+            settings, rereading, env, security, ending, ready, say, manager, started, journal, starts, ahead.view
+        )
         if settings.standby:
             return await _stand_by_and_serve(start, password, ahead.unlocked, at_once=old is not None and not old.kind)
         served = await _open_told(start, password, ahead.unlocked, take_over=settings.take_over)
@@ -138,19 +141,19 @@ async def _stand_by_and_serve(start: _Start, password: Secret, early: Unlocked, 
     settings, ending = start.settings, start.ending
     served: Served | None = None
     with password:
-        standby = await _unless(
+        standby = await unless(
             ending.stopped, open_standby(settings.store, early, env=start.env, options=StoreOptions(**_host(settings)))
         )
     if standby is None:
         return ENDED_BY_SIGNAL
     try:
-        async with answering(settings, standby, start.manager, ending.stop):
+        async with answering(settings, standby, start.launch, ending.stop):
             while served is None:
                 force: bool | bytes = False
                 if not at_once:
-                    start.ready(None)
+                    start.tell(None)
                     start.manager.ready("stands by")
-                    turn = await _unless(ending.stopped, next_turn(standby, start.manager))
+                    turn = await unless(ending.stopped, next_turn(standby, start.manager))
                     if turn is None:
                         return 0
                     force = turn.tag or False
@@ -160,7 +163,7 @@ async def _stand_by_and_serve(start: _Start, password: Secret, early: Unlocked, 
                     served = await _open_told(start, password, standby, take_over=force, last_look=last_look)
                 except (Fenced, Unavailable) as error:
                     start.starts.close()
-                    await _unless(ending.stopped, turn_was_none(error))
+                    await unless(ending.stopped, turn_was_none(error))
                     continue
                 if served is None:
                     return ENDED_BY_SIGNAL
@@ -190,7 +193,7 @@ async def _replace(
     """Have a predecessor stop once all is ready that needs no store, or its writer to have closed it. None: a signal
     came before it had ended."""
     async with saying(say, old.waiting):
-        return await _unless(stopped, give_way(old, settings, early, env))
+        return await unless(stopped, give_way(old, settings, early, env))
 
 
 async def _open_told(
@@ -203,7 +206,7 @@ async def _open_told(
         with password:
             work = _open(start, password, early, told, take_over=take_over, last_look=last_look)
             try:
-                return await _unless(start.ending.stopped, work)
+                return await unless(start.ending.stopped, work)
             finally:
                 if start.ahead is not None:
                     start.ahead.drop()
@@ -220,13 +223,21 @@ async def _serve(start: _Start, served: Served) -> int:
         if not settings.read_only:
             attachments = await attachments_after(served.newest, settings.after_loss)
         service = Service(
-            served, settings, start.rereading, start.env, start.security, attachments, manager, ending.stop
+            served,
+            settings,
+            start.rereading,
+            start.env,
+            start.security,
+            attachments,
+            start.launch,
+            manager,
+            ending.stop,
         )
         try:
             async with start.waits("making devices", lambda _: _waits_for(served.newest)):
                 announcements = await service.start()
             start.starts.close()
-            start.ready(announcements)
+            start.tell(announcements)
             manager.ready(service.summary())
             tell(served.newest, attachments)
             async with manager.alive(service.summary):
@@ -291,7 +302,7 @@ async def _open(
     options = StoreOptions(
         **_host(settings),
         engine=EngineOptions(cache_bytes=cache),
-        journal_folder=None if settings.read_only else journal_folder(settings.journal, os.environ),
+        journal_folder=start.journal,
         keep=settings.keep,
         scrub_seconds=scrub_seconds(settings),
         signs=settings.standby,
@@ -315,31 +326,3 @@ async def _open(
         options=options,
     )
     return OwnStore(store)
-
-
-def _end_by_signals(stopped: asyncio.Event) -> None:
-    """The first SIGTERM or SIGINT sets it; the second ends the process."""
-
-    def on_signal() -> None:
-        if stopped.is_set():
-            os._exit(ENDED_BY_SIGNAL)
-        stopped.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    # Until there is more to read again. A handler, since "ignored" would be inherited by the command of --run.
-    loop.add_signal_handler(signal.SIGHUP, logs.reopen_files)
-
-
-async def _unless(stopped: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
-    """The result of `work`, or None if a signal came first."""
-    task = asyncio.create_task(work)
-    signalled = asyncio.create_task(stopped.wait())
-    try:
-        await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        task.cancel()
-        signalled.cancel()
-        await asyncio.wait({task, signalled})

@@ -23,8 +23,9 @@ from threading import Thread
 
 from nbdserver.admin.asked import Answer
 from nbdserver.admin.client import AdminClient
+from nbdserver.admin.operations import ListDevices
 from nbdserver.config import ServeSettings
-from nbdserver.service.rehearsal import Listening
+from nbdserver.service.rehearsal import Listening, check_devices
 from storage import StoreOptions, view_ahead
 from storage.env import Env
 from storage.errors import AccessDenied, StorageError, Unavailable
@@ -64,6 +65,15 @@ class Predecessor:
                 done = asyncio.Event()
                 _in_thread(server.flush_ahead, done, always=True)
                 await done.wait()
+
+    async def devices(self) -> dict[str, int] | None:
+        """The devices that there are, with their sizes in bytes. None: it does not say, or stands by and has none."""
+        with contextlib.suppress(StorageError):
+            server = None if is_halted(self.pid) else await asyncio.to_thread(self._server)
+            if server is not None and self.kind == 0:
+                listed = await asyncio.to_thread(server.perform, ListDevices())
+                return {device["name"]: device["size"] for device in listed["devices"]}
+        return None
 
     async def stop(self) -> None:
         """Ask it to stop, and return when it has let go of everything, which takes as long as its store does, or has
@@ -136,9 +146,11 @@ class Ahead:
 
 async def give_way(old: Predecessor, settings: ServeSettings, early: EarlyUnlock, env: Env) -> Ahead:
     """Have a predecessor give way once all is ready that needs no store, or its writer to have closed it. Any
-    StorageError of the password, which stops nobody.
+    StorageError of the password, or of the devices that are wanted, which stops nobody.
     """
     await early.result()
+    if (devices := await old.devices()) is not None:
+        check_devices(settings, devices)
     await old.flush_ahead()
     view = None
     if not settings.read_only and not old.kind:
@@ -205,4 +217,4 @@ def is_halted(pid: int) -> bool:
 def listening_of(about: Answer) -> Listening:
     """Where a server listens, by what it says of its process."""
     unix = about["unix"]
-    return Listening(about["port"], None if unix is None else Path(unix))
+    return Listening(frozenset(about["ports"]), None if unix is None else Path(unix))

@@ -30,20 +30,19 @@ from nbdserver.service.announce import Address, Announcement, Tcp, Unix, announc
 from nbdserver.service.condition import summary
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
 from nbdserver.service.dashboard_setup import make_dashboard
-from nbdserver.service.launch import launch
+from nbdserver.service.ending import ENDED_BY_SIGNAL
+from nbdserver.service.launch import Launch
+from nbdserver.service.rehearsal import check_default, check_size
 from nbdserver.service.rereading import CHANGEABLE, OF_WRITERS, Rereading
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import Served, tell_of_clients
 from nbdserver.service.service_manager import ServiceManager
 from storage import Store
 from storage.env import Env
-from storage.errors import Conflict, Invalid, NotFound, StorageError
+from storage.errors import Conflict, NotFound, StorageError
 from storage.prices import PriceList
 
 logger = logging.getLogger("nbdserver")
-
-ENDED_BY_SIGNAL = 128 + signal.SIGINT
-"""The exit status of what a signal has ended, as shells give it of Ctrl-C."""
 
 
 class Service:
@@ -57,10 +56,11 @@ class Service:
         env: Env,
         security: ServePolicy,
         attachments: Attachments,
+        launch: Launch,
         manager: ServiceManager,
         stop: Callable[[], None],
     ) -> None:
-        """`stop` is what has it end, in the end by `until_the_end`."""
+        """`launch` is how this process was started; `stop` is what has it end, in the end by `until_the_end`."""
         self._served, self._env, self._manager = served, env, manager
         self._attachments = attachments
         self._security = security
@@ -90,7 +90,7 @@ class Service:
             lambda: served.newest,
             self._serving,
             self._server,
-            process=partial(msgspec.to_builtins, launch(settings, os.environ, managed=manager.present)),
+            process=partial(msgspec.to_builtins, launch),
             stop=stop,
             metrics=self._metrics.answer,
             dashboard=self._show_dashboard,
@@ -190,8 +190,7 @@ class Service:
         default = settings.default_export
         if default is not None:
             self._served.newest.device(default)
-            if settings.exports and default not in settings.exports:
-                raise Invalid(f"the default export {default!r} is not served: name it with --export too")
+            check_default(settings)
 
     def _reload(self) -> None:
         """SIGHUP: read certificates, access list and configuration again, and reopen the log; clients that are
@@ -273,12 +272,11 @@ def _limits(settings: ServeSettings) -> Limits:
 
 
 async def _make_devices(store: Store, wanted: tuple[tuple[str, int], ...]) -> None:
-    """Make the devices that are not there yet. Conflict: one is, with another size."""
+    """Make the devices that are not there yet; one that was made larger since is left. Conflict: one is smaller."""
     for name, size in wanted:
         try:
             found = store.device(name).size
         except NotFound:
             await store.create_device(name, size)
             continue
-        if found != size:
-            raise Conflict(f"there is a {name!r} already, with {found} bytes, not {size}: use device resize")
+        check_size(name, found, size)

@@ -25,7 +25,7 @@ from nbdserver.admin.standby_api import standby_admin
 from nbdserver.admin.standby_metrics import StandbyMetrics
 from nbdserver.config import ServeSettings
 from nbdserver.service.condition import standing_by
-from nbdserver.service.launch import launch
+from nbdserver.service.launch import Launch
 from nbdserver.service.predecessor import listening_of
 from nbdserver.service.rehearsal import NOWHERE, Listening
 from nbdserver.service.service_manager import ServiceManager
@@ -49,7 +49,7 @@ def neighbours_place(settings: ServeSettings) -> Listening:
 
 @contextlib.asynccontextmanager
 async def answering(
-    settings: ServeSettings, standby: Standby, manager: ServiceManager, stop: Callable[[], None]
+    settings: ServeSettings, standby: Standby, launch: Launch, stop: Callable[[], None]
 ) -> AsyncIterator[None]:
     """While the block runs, commands of this host can ask this process, and end it by `stop`."""
 
@@ -58,7 +58,7 @@ async def answering(
 
     folder = runtime_folder(os.environ)
     make_runtime_folder(folder)
-    process = partial(msgspec.to_builtins, launch(settings, os.environ, managed=manager.present))
+    process = partial(msgspec.to_builtins, launch)
     metrics = MetricsListener(StandbyMetrics(settings.store, standby.status).text, CONTENT_TYPE)
     admin = standby_admin(status, process, stop, metrics.answer)
     await admin.start(socket_path(folder, settings.store, role="standby"))

@@ -76,6 +76,7 @@ class EarlyUnlock:
         self.health = store.health
         """Whether the store answers, as far as is known."""
         self._found: Future[tuple[DataKey, int]] = Future()
+        self._found.set_running_or_notify_cancel()  # who gives up waiting does not take from the thread where to put it
         Thread(target=self._run, args=(store, password, env), name="keys", daemon=True).start()
 
     async def result(self) -> tuple[DataKey, int]:

@@ -93,8 +93,9 @@ class StorePasswords:
     def _failed(self, reason: str) -> None:
         if self.failing is None:
             self.failing_since = self._env.monotonic()
+        if self.failing != reason:
+            _log.warning("keys_not_mended", extra={"error": reason})
         self.failing = reason
-        _log.warning("keys_not_mended", extra={"error": reason})
 
     async def show_key(self, password: Password) -> KeyInfo:
         """The data keys that these passwords hold."""

@@ -326,9 +326,8 @@ class Engine:
         await self.to_its_end("memtable flush", flush)
 
     async def to_its_end(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do what must not be left half done: it goes on if who asked for it goes away, and its failure is the
-        engine's.
-        """
+        """Do what must not be left half done: it goes on if who asked goes away; its failure is the engine's."""
+        self.check_alive()
         task = self._flushes.start(name, work, on_failure=self.fail)
         waited: set[asyncio.Future[Any]] = {task, self.failed}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)

@@ -46,19 +46,27 @@ class _Quiet(Credentials):
 
     @classmethod
     def of(cls, found: Credentials) -> Credentials:
-        return cls(found.access_key, found.secret_key, found.session_token, found.expiration)
+        """White space around them is none of theirs: files and variables often end in a line break. AccessDenied: there
+        is some within them, which no header of HTTP can have.
+        """
+        access, secret = found.access_key.strip(), found.secret_key.strip()
+        token = None if found.session_token is None else found.session_token.strip()
+        for name, text in (("access key", access), ("secret key", secret), ("session token", token or "")):
+            if any(char.isspace() or not char.isprintable() for char in text):
+                raise AccessDenied(f"the {name} of the credentials for the store has a line break or a space in it")
+        return cls(access, secret, token, found.expiration)
 
 
 class FoundCredentials(Provider):
     """What the first source that has credentials holds now. Used by the threads of a store."""
 
     def __init__(self, env: Env) -> None:
-        http = urllib3.PoolManager(retries=False, timeout=ROLE_SECONDS)
-        role = IamAwsProvider(http_client=http)
+        self._http = urllib3.PoolManager(retries=False, timeout=ROLE_SECONDS)
+        self._role: Provider | None = None
         self._sources: tuple[Source, ...] = (
             lambda: _ask(EnvAWSProvider()),
             lambda: _of_profile(read_profile(os.environ), os.environ),
-            lambda: _ask(role),
+            self._of_role,
         )
         self._env = env
         self._lock = threading.Lock()
@@ -77,8 +85,17 @@ class FoundCredentials(Provider):
             return self._known
 
     def look_again(self) -> None:
-        """The store did not take these: the next request asks their source again."""
+        """The store did not take these: the next request asks their source again, also a role's, which are known until
+        they expire.
+        """
+        self._role = None
         self._look_again = 0.0
+
+    def _of_role(self) -> Credentials | None:
+        role = self._role
+        if role is None:
+            role = self._role = IamAwsProvider(http_client=self._http)
+        return _ask(role)
 
     def _find(self, known: Credentials | None) -> Credentials:
         failure: StorageError | None = None

@@ -13,6 +13,11 @@ from xml.etree import ElementTree
 PAGE_MAX = 1000
 """Names in one answer: more are not given, whatever is asked for."""
 
+EMPTY_PAGES_MAX = 100
+"""Pages in a row without a name, of a listing that goes on: some stores give them where much was deleted. Each has its
+own deadline, so without a limit such a listing could go on for ever.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
@@ -57,8 +62,12 @@ def list_pages(ask: Callable[[dict[str, str]], bytes], prefix: str, start_after:
         "prefix": prefix,
         **({"start-after": start_after} if start_after else {}),
     }
+    empty = 0
     while True:
         page = ListPage.parse(ask(query))
+        empty = 0 if page.found else empty + 1
+        if empty > EMPTY_PAGES_MAX:
+            raise ValueError(f"a listing goes on and on, and the last {empty} pages had no name")
         yield page
         if not page.truncated:
             return

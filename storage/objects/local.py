@@ -47,6 +47,9 @@ from storage.objects.store_folder import StoreFolder
 T = TypeVar("T")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_STALE = {errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
+"""What is said of a folder whose filesystem went, and may have come back as another one."""
+
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV}
 _BAD_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
@@ -109,6 +112,8 @@ class LocalStore:
                 self._folder.make_anew()
                 raise Unavailable(f"cannot {action} in {self.url}: a folder of it was removed while in use") from error
             except OSError as error:
+                if error.errno in _STALE:
+                    self._folder.make_anew()
                 raise self._error(action, error) from error
 
     def _create(self, name: str, data: Buffer) -> None:

@@ -203,7 +203,7 @@ class S3Store:
                     "it, name the file with that authority's certificate in AWS_CA_BUNDLE"
                 ) from error
             raise Unavailable(f"{self.url} did not answer: {reason(error)}") from error
-        except (ValueError, ParseError) as error:
+        except (ValueError, LookupError, ParseError) as error:  # of an unknown encoding the parser makes a LookupError
             raise Unavailable(f"{self.url} gave an answer that is not S3: {error}"[:400]) from error
 
     def _error(self, verb: Verb, name: str, refusal: StoreRefusal) -> StorageError:

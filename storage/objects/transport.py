@@ -152,6 +152,9 @@ class HttpTransport(urllib3.PoolManager):
         answer = self._drain(response, LISTING_BYTES_MAX)
         if len(answer) > LISTING_BYTES_MAX:
             raise ValueError(f"an answer is longer than {LISTING_BYTES_MAX} bytes")
+        if method == "PUT" and answer:
+            # Some servers of pages put an ETag on whatever they answer. S3 confirms a write with its headers alone.
+            raise ValueError("a write was answered with a page")
         if method == "POST" and b"DeleteResult" not in answer:
             raise ValueError("a deletion was answered without its result")
         return urllib3.HTTPResponse(answer, response.headers, response.status) if answer else response
@@ -280,6 +283,8 @@ def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length
     """How long the body of an answer to a get is, once all that its headers say fits what was asked for. None: it comes
     in chunks, and does not say (RFC 9112, 7.1). Corrupt: longer than `limit`.
     """
+    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise ValueError("a page came in place of an object")
     length_said = response.headers.get("Content-Length", "")
     in_chunks = not length_said and response.headers.get("Transfer-Encoding", "").lower() == "chunked"
     if not response.headers.get("ETag") or not (length_said.isdigit() or in_chunks):

@@ -115,6 +115,26 @@ def test_a_server_that_is_stopping_is_not_asked_twice(served: Server) -> None:
     assert "may_have_lost" not in (served.host.folder / "log").read_text()
 
 
+def test_a_restart_that_is_interrupted_leaves_a_server(served: Server) -> None:
+    """Once the old one was asked to stop; and the SIGTERM of who is impatient then is the first that it gets."""
+    with served.connect(structured=False) as slow:
+        for _ in range(40):
+            slow.submit(READ, 0, 1 << 20)
+        slow.receive()
+        restart = subprocess.Popen(
+            [*COMMAND, "restart", served.location], env=served.host.environment(), cwd=served.host.folder
+        )
+        until(lambda: is_stopping(served), seconds=60, what="the stop")
+        restart.send_signal(signal.SIGINT)
+        restart.wait(60)
+        served.send(signal.SIGTERM)
+        assert served.wait() == 0, "it ended in its own time"
+    until(lambda: pid_of(served.host, served.location) is not None, seconds=60, what="its successor")
+    with served.connect() as client:
+        client.write(0, b"served by another" + bytes(495))
+        client.flush()
+
+
 async def test_one_that_is_halted_is_left_alone_and_said_to_be(served: Server) -> None:
     """It was halted after it was found: nobody may say that it is stopping, nor ask it to when nobody will wait."""
     find = AdminClient(socket_path(served.host.runtime, locate(served.location, {})))

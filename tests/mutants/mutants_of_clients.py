@@ -185,4 +185,61 @@ CLIENTS = [
         "tests/storage/fs/devices/test_identity.py",
         ("identity: a snapshot is its name", 'partial("@{}".format, record.number)', 'partial("@{}".format, snapshot)'),
     ),
+    *mutants(
+        "nbdserver/server/crowds.py",
+        "tests/nbdserver/server/test_crowds_in_order.py",
+        (
+            "crowds: another share does not count for who is there",
+            "        for address in list(self._standing):\n            self._keep_order(address)\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "nbdserver/server/connection_table.py",
+        "tests/nbdserver/server/test_crowds.py",
+        (
+            "crowds: the share of an address never changes",
+            "        self._crowds.use_share(limits.connections_per_address)\n",
+            "",
+        ),
+    ),
+    *mutants(
+        "nbdserver/service/rehearsal.py",
+        "tests/nbdserver/service/test_rehearsal.py",
+        (
+            "rehearsal: a changed address for a port that is held is not tried",
+            "            if port not in held.ports:\n                raise\n",
+            "            raise\n",
+        ),
+        (
+            "rehearsal: a disk that was made larger is refused",
+            "found is not None and found < size",
+            "found is not None and found != size",
+        ),
+        ("rehearsal: a disk that is smaller is served", "found is not None and found < size", "0"),
+        ("rehearsal: what is not there is to be served", '"@" not in name and name not in known', "0"),
+    ),
+    *mutants(
+        "nbdserver/service/launch.py",
+        "tests/nbdserver/service/test_rehearsal.py",
+        (
+            "rehearsal: the ports for people are not looked at",
+            "(settings.tcp, settings.metrics, settings.dashboard)",
+            "(settings.tcp,)",
+        ),
+    ),
+    *mutants(
+        "nbdserver/service/predecessor.py",
+        "tests/nbdserver/service/test_predecessor.py",
+        (
+            "rehearsal: the devices are looked at when the old one has gone",
+            "        check_devices(settings, devices)\n",
+            "        pass\n",
+        ),
+    ),
+    *mutants(
+        "nbdserver/service/daemon.py",
+        "tests/nbdserver/service/test_daemon.py",
+        ("daemon: nobody hears that nobody waits", '            os.write(writer, b"\\0")\n', "            pass\n"),
+    ),
 ]

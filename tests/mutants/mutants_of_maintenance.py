@@ -198,7 +198,7 @@ MAINTENANCE = [
         ),
         (
             "maintenance: what was refused once holds no writer back ever after",
-            "                self._is_refused = False\n            except",
+            '                self._is_refused, refusal = False, ""\n            except',
             "            except",
         ),
         (
@@ -269,5 +269,57 @@ MAINTENANCE = [
             "return replace(seen, ssts=left.beside(SstTable.of(job.ssts)))",
         ),
         ("forecast: what is copied is not uploaded", "    told.uploaded_bytes += live\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/gc/garbage.py",
+        "tests/storage/lsm/gc/test_garbage.py",
+        ("garbage: a name that was forgotten meanwhile ends the server", "if name in self._names:  #", "if 1:  #"),
+    ),
+    *mutants(
+        "storage/lsm/compaction/store_look.py",
+        "tests/storage/lsm/compaction/test_store_look.py",
+        (
+            "maintenance: what was damaged once is left for ever",
+            "self.damaged.items() if until > now",
+            "self.damaged.items() if 1",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
+        "tests/storage/lsm/read/test_unreadable.py",
+        ("maintenance: what is deleted stays a suspect", "        self.source.suspects.forget(names)\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/sst/quarantine.py",
+        "tests/storage/lsm/read/test_unreadable.py",
+        (
+            "reading: a read-ahead that failed makes a suspect for ever",
+            "if not frames and name not in self.suspects:",
+            "if 0:",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/compactor.py",
+        "tests/structure/test_cancelling.py",
+        (
+            "maintenance: a stop may be forgotten",
+            "                async with asyncio.timeout(pause):\n                    await self._hurry.wait()\n",
+            "                await asyncio.wait_for(self._hurry.wait(), pause)\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/recovery/unsaved.py",
+        "tests/storage/lsm/recovery/test_unsaved.py",
+        ("host: two save the same at once", 'await when_ended(env.run("store", call))', 'await env.run("store", call)'),
+    ),
+    *mutants(
+        "storage/fs/snapshots/snapshots.py",
+        "tests/storage/fs/snapshots/test_clearing.py",
+        (
+            "snapshots: one whose command went away is not deleted in its time",
+            "            self.on_change()  # here: it is made also if who asked has gone away\n\n"
+            "        await self._engine.change_trunks(plan, made)\n",
+            "\n        await self._engine.change_trunks(plan, made)\n        self.on_change()\n",
+        ),
     ),
 ]

@@ -201,4 +201,59 @@ STORES = [
         ("trial: what it writes has no bound", "            if size > self.room:\n", "            if False:\n"),
         ("trial: all is deleted at once", "start : start + DELETED_AT_ONCE]", "start:]"),
     ),
+    *mutants(
+        "storage/objects/transport.py",
+        "tests/storage/objects/test_pages.py",
+        ("answers: a page with an ETag confirms a write", 'if method == "PUT" and answer:', "if 0:"),
+        ("answers: a page with an ETag is an object", '.lower().startswith("text/html")', ".isdigit()"),
+    ),
+    *mutants(
+        "storage/objects/list_pages.py",
+        "tests/storage/objects/test_list_pages.py",
+        ("answers: a listing may go on for ever", "if empty > EMPTY_PAGES_MAX:", "if 0:"),
+        ("answers: pages without names need not be in a row", "empty = 0 if page.found else empty + 1", "empty += 1"),
+    ),
+    *mutants(
+        "storage/objects/s3.py",
+        "tests/storage/objects/test_s3.py",
+        (
+            "answers: an unknown encoding is a mistake in this program",
+            "(ValueError, LookupError, ParseError)",
+            "(ValueError, ParseError)",
+        ),
+    ),
+    *mutants(
+        "storage/objects/credentials.py",
+        "tests/storage/objects/test_credentials.py",
+        (
+            "credentials: those of a role are believed until they expire",
+            "        self._role = None\n        self._look",
+            "        self._look",
+        ),
+        (
+            "credentials: a line break within them goes to the wire",
+            "if any(char.isspace() or not char.isprintable() for char in text):",
+            "if 0:",
+        ),
+        ("credentials: a line break at their end is theirs", "found.access_key.strip()", "found.access_key"),
+    ),
+    *mutants(
+        "storage/objects/local.py",
+        "tests/storage/objects/test_local_stale.py",
+        ("store: a stale handle is waited out", "if error.errno in _STALE:", "if 0:"),
+    ),
+    *mutants(
+        "storage/lsm/manifest/manifest_store.py",
+        "tests/storage/lsm/test_sole_writer.py",
+        (
+            "manifests: what is there under any name ends a writer",
+            "                if await list_manifests(self._store, above=number):\n                    raise Fenced\n",
+            "                raise Fenced\n",
+        ),
+        (
+            "manifests: a newer one is there, and nobody is told",
+            "if await list_manifests(self._store, above=number):",
+            "if 0:",
+        ),
+    ),
 ]

@@ -66,7 +66,12 @@ class NamedSize(click.ParamType[tuple[str, int]]):
 
 
 @click.command()
-@option("--create", type=NamedSize(), multiple=True, help="Make this device if it is not there. Repeatable.")
+@option(
+    "--create",
+    type=NamedSize(),
+    multiple=True,
+    help="Make this device if it is not there, so large at least. Repeatable.",
+)
 @option("--bind", metavar="ADDRESS", help=f"TCP address to listen on.  [default: {DEFAULT_BIND}]")
 @option("-p", "--port", type=click.IntRange(0, 65535), help=f"TCP port.  [default: {DEFAULT_PORT}]")
 @option("--unix", type=FILE, help="Unix socket to listen on; alone, no TCP port is opened.")
@@ -273,10 +278,10 @@ class _StartTold:
         if not self._quiet:
             with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
                 _print(announcements, as_json=self._as_json)
-        if self._ready is not None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
             self._log.serve()
-            self._ready()
-        self._ready = None
+            ready()
 
 
 def _print(announcements: list[Announcement] | None, *, as_json: bool) -> None:

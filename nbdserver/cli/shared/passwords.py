@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nbdserver.cli.shared.exit_status import CommandFailed
+from nbdserver.cli.shared.exit_status import FAILED, STATUS_OF_KIND, CommandFailed
 from nbdserver.cli.shared.standard import complain
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def _read(path: Path) -> Secret:
         warn_of_readers(path, "the password")
         return _line(path.read_bytes())
     except OSError as error:
-        raise CommandFailed(f"the password file {path} cannot be read: {error.strerror}") from error
+        status = STATUS_OF_KIND["AccessDenied"] if isinstance(error, PermissionError) else FAILED
+        raise CommandFailed(f"the password file {path} cannot be read: {error.strerror}", status=status) from error
 
 
 def warn_of_readers(path: Path, secret: str) -> None:

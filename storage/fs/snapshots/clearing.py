@@ -73,6 +73,8 @@ class Clearing:
         for number in self._filling.left():
             try:
                 await self._filling.undo(number)
+            except NotFound:
+                pass  # who filled it has undone it meanwhile
             except (Conflict, Unreadable) as error:
                 _log.warning("import_not_undone", extra={"layer": number, "reason": str(error)})
             else:

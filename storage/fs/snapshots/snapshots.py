@@ -273,5 +273,9 @@ class Snapshots:
         return SnapshotTerms(now, self._env.random_bytes, origin, None if lasts is None else now + lasts)
 
     async def _change(self, plan: TrunkPlan, applied: Callable[[], None] | None = None) -> None:
-        await self._engine.change_trunks(plan, applied)
-        self.on_change()
+        def made() -> None:
+            if applied is not None:
+                applied()
+            self.on_change()  # here: it is made also if who asked has gone away
+
+        await self._engine.change_trunks(plan, made)

@@ -22,7 +22,7 @@ from storage.format.sst_list import NO_SSTS, SstList
 from storage.lsm.compaction.plan import PatchedBlock
 from storage.lsm.compaction.sst_table import SstTable
 from storage.lsm.index.forest import Forest
-from storage.lsm.index.map_scan import bases_below, bytes_by_number, patch_rows, referenced
+from storage.lsm.index.map_scan import add_by_number, bases_below, patch_rows, referenced
 from storage.lsm.index.sharing import each_once
 from storage.lsm.index.sst_numbers import SstNumbers
 from storage.lsm.index.trunk import Trunk
@@ -43,7 +43,9 @@ class Referred:
         """
         if not self.shared:
             return self.alone
-        return self.alone + bytes_by_number(each_once(self.shared), len(self.alone))
+        total = self.alone.copy()
+        add_by_number(total, each_once(self.shared))
+        return total
 
 
 async def look_up_live(forest: Forest, numbers: int, *, only: int | None = None) -> Referred:
@@ -60,7 +62,7 @@ async def look_up_live(forest: Forest, numbers: int, *, only: int | None = None)
         for part in trunk.maps():
             for some in referenced(part):
                 if trunk.is_alone:
-                    total += bytes_by_number(some, numbers)
+                    add_by_number(total, some)
                 else:
                     shared.append(some)
                 await asyncio.sleep(0)

@@ -108,18 +108,20 @@ class Compactor:
 
     async def run(self) -> None:
         """Do what is worth doing, for ever, with pauses while clients write. Its failure is the engine's."""
-        context = self.context
+        context, refusal = self.context, ""
         while True:
             began = context.env.monotonic()
             try:
                 pause = self._options.look_seconds if not await self.step() else 0.0
-                self._is_refused = False
+                self._is_refused, refusal = False, ""
             except (Fenced, Closed):
                 raise
             except StorageError as error:
                 self._is_refused = True
                 self._on_debt(0.0)  # Writers do not wait for what cannot be done.
-                _log.warning("maintenance_failed", extra={"job": self.progress.job, "error": str(error)})
+                if str(error) != refusal:
+                    _log.warning("maintenance_failed", extra={"job": self.progress.job, "error": str(error)})
+                refusal = str(error)
                 pause = RETRY_SECONDS
             finally:
                 self.progress.job = None
@@ -134,7 +136,8 @@ class Compactor:
             self.delete_replaced()
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
 
     def grown(self, size: int) -> None:
         """A flush has listed SSTs of `size` bytes."""
@@ -296,5 +299,7 @@ class Compactor:
         try:
             await repack(self.context, victims, on_withheld=self._left.withheld_sst)
         except Corrupt as error:
-            self._left.damaged |= {victim.id for victim in victims if sst_name(victim.id) == error.object_name}
+            for victim in victims:
+                if sst_name(victim.id) == error.object_name:
+                    self._left.damaged_sst(victim.id)
             _log.warning("repack_left", extra={"object": error.object_name, "error": error.detail})

@@ -132,7 +132,9 @@ class JobContext:
         wanted = {location >> 32 for location in self.source.wanted()}
         free = {sst for sst in self.awaiting_deletion if self.sst_numbers.number(sst) not in wanted}
         self.awaiting_deletion -= free
-        self.garbage.add(sst_name(sst) for sst in sorted(free))
+        names = [sst_name(sst) for sst in sorted(free)]
+        self.source.suspects.forget(names)
+        self.garbage.add(names)
 
 
 async def do_all(work: Iterable[Awaitable[None]]) -> None:

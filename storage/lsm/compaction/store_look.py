@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from storage.cancel import when_ended
 from storage.lsm.compaction.census import ListedSsts, Patched, count_patches, look_up_live
 from storage.lsm.compaction.fragments import find_fragmented
 from storage.lsm.compaction.job_context import JobContext
@@ -18,14 +19,17 @@ from storage.lsm.options import MaintenanceOptions
 LEFT_SECONDS = 600.0
 """For so long what could not be read is not tried again: the next job is another's."""
 
+DAMAGED_SECONDS = 24 * 3600.0
+"""And for so long what was damaged: somebody may have put it back from a copy."""
+
 
 class LeftAlone:
-    """What jobs leave as it is: SSTs with damage for ever, and what the store refused for a while."""
+    """What jobs leave as it is: SSTs with damage for a day, and for a while what the store refused."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self.damaged: set[str] = set()
-        """SSTs."""
+        self.damaged: dict[str, float] = {}
+        """SSTs with damage, and until when each is left alone."""
         self.withheld: dict[str, float] = {}
         """SSTs that the store refused, and until when each is left alone."""
         self.unreadable: dict[tuple[int, int], float] = {}
@@ -33,6 +37,10 @@ class LeftAlone:
 
     def __len__(self) -> int:
         return len(self.damaged) + len(self.withheld) + len(self.unreadable)
+
+    def damaged_sst(self, sst: str) -> None:
+        """Something in it is not as it was written."""
+        self.damaged[sst] = self._monotonic() + DAMAGED_SECONDS
 
     def withheld_sst(self, sst: str) -> None:
         """The store refused it."""
@@ -50,6 +58,7 @@ class LeftAlone:
     def expire(self) -> None:
         """Those whose time is over may be tried again."""
         now = self._monotonic()
+        self.damaged = {sst: until for sst, until in self.damaged.items() if until > now}
         self.withheld = {sst: until for sst, until in self.withheld.items() if until > now}
         self.unreadable = {block: until for block, until in self.unreadable.items() if until > now}
 
@@ -100,7 +109,8 @@ class StoreLook:
         own = None if own_referred is None else await context.ssts.encode(own_referred.live)
         patched = await self._patched(options)
         left.expire()
-        ssts = await context.ssts.encode(partial(self._listed.table, manifest, table, live))
+        # To its end, also if who asked goes away: of two threads one would give the other a table of another moment.
+        ssts = await when_ended(context.ssts.encode(partial(self._listed.table, manifest, table, live)))
         if own is not None:
             others = {sst.id for sst in ssts if not (sst.number < len(own) and own[sst.number])}
             patched = Patched([block for block in patched.worth if block.layer == only], patched.covered)
@@ -122,7 +132,7 @@ class StoreLook:
             checkpoint_rows=0 if manifest.checkpoint is None else manifest.checkpoint.entries,
             at_rest=self._at_rest(),
             object_bytes=context.ssts.pace.object_bytes,
-            skipped=left.damaged | left.withheld.keys() | others,
+            skipped=left.damaged.keys() | left.withheld.keys() | others,
             skipped_blocks=left.unreadable.keys(),
             fragmented=fragmented,
             listed_bytes=turns.listed_bytes,

@@ -136,7 +136,8 @@ class Garbage:
             self._failed(str(error))
             self._batch = max(len(names) // 2, 1)
             for name in names:
-                self._names[name] = self._names.pop(name)
+                if name in self._names:  # it may have been forgotten meanwhile
+                    self._names[name] = self._names.pop(name)
             return False
         for name in names:
             self._names.pop(name, None)

@@ -36,12 +36,6 @@ def referenced(index: AnyMap) -> Iterator[Columns]:
         yield {"location": part["location"], "length": part["length"]}
 
 
-def live_bytes(index: AnyMap, numbers: int) -> Iterator[NDArray[np.float64]]:
-    """Bytes of frames that are referred to, by number of their SST (below `numbers`), in steps of a millisecond."""
-    for some in referenced(index):
-        yield bytes_by_number(some, numbers)
-
-
 def patch_rows(index: BlockMap) -> Iterator[Columns]:
     """The columns block, mask, location and length of every patch, in no order, in steps."""
     for start in range(0, index.patches.rows, PATCHES_AT_ONCE):
@@ -100,11 +94,13 @@ def frames_in(index: AnyMap, wanted: NDArray[np.bool_]) -> Iterator[list[FrameRe
                 break
 
 
-def bytes_by_number(frames: Columns, numbers: int) -> NDArray[np.float64]:
-    """Bytes of frames, by number of their SST; what has a higher number is not asked about."""
+def add_by_number(total: NDArray[np.float64], frames: Columns) -> None:
+    """Add the bytes of frames to those of their SSTs, by number; what has a higher number is not asked about. It takes
+    as long as there are frames, however many SSTs this process has seen in its life: millions, in months.
+    """
     number = (frames["location"] >> np.uint64(32)).astype(np.int64)
-    found = np.bincount(number, weights=frames["length"], minlength=numbers).astype(np.float64, copy=False)
-    return found[:numbers]
+    known = number < len(total)
+    np.add.at(total, number[known], frames["length"][known].astype(np.float64))
 
 
 def _is_in(location: NDArray[np.unsignedinteger], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -295,14 +295,18 @@ class Manifests:
         self.sole_at = began
 
     async def probe_newer(self) -> None:
-        """The same by one HEAD of the next number; a commit of our own under way is not somebody else's."""
+        """The same by one HEAD of the next number; a commit of our own under way is not somebody else's. What is there
+        has to be listed too: a page that answers for any name must end no writer.
+        """
         number, began = self.number, self._env.monotonic()
         if self._committing.locked():
             return
         if await self._size(number + 1) is None:
             self.sole_at = began
         elif self.number == number and not self._committing.locked():
-            raise Fenced
+            async with self._committing:
+                if await list_manifests(self._store, above=number):
+                    raise Fenced
 
     async def watch(self, seconds: float) -> None:
         """Look for a newer manifest every `seconds`, until there is one: Fenced."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+from storage.cancel import when_ended
 from storage.env import Env
 from storage.errors import AccessDenied, OutOfSpace
 
@@ -53,7 +54,8 @@ class Unsaved:
 
     async def _try(self, env: Env, what: State, call: Callable[[], T]) -> T | None:
         try:
-            result = await env.run("store", call)
+            # To its end, also if this is cancelled: who comes next writes to the same files.
+            result = await when_ended(env.run("store", call))
         except (OutOfSpace, AccessDenied) as error:
             if what not in self._failed:
                 _log.warning("state_not_kept", extra={"state": _KEPT_WORDS[what], "error": str(error)})

@@ -92,6 +92,11 @@ class Quarantine:
         now = self._env.monotonic()
         name = group[0].name
         frames = {w.ref.location: [(waiter.layer, w.ref.block) for waiter in w.waiters] for w in group if w.missed}
+        if not frames and name not in self.suspects:
+            # Nobody waits for any of it, so nobody would ask again, which alone can clear it of suspicion.
+            for wanted in group:
+                self._end(wanted, error)
+            return
         if self.suspects.failed(name, frames, str(error), since=began):
             _log.warning("object_unreadable", extra={"object": name, "error": str(error)})
         for wanted in group:

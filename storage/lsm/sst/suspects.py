@@ -102,6 +102,11 @@ class Suspects:
             return False
         return newest - first >= APART_SECONDS or (not suspect.gave and suspect.newest - suspect.since >= APART_SECONDS)
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Nothing needs these objects any more: nobody will ask for them again."""
+        for name in names:
+            self._found.pop(name, None)
+
     def clear(self) -> None:
         """The store as a whole is away: that explains all."""
         self._found.clear()

@@ -116,6 +116,12 @@ async def test_one_address_does_not_take_the_place_of_others(make: Callable[...,
     attached = [await crowded.client(tcp=True) for _ in range(2)]
     idle = [await crowded.raw(tcp=True) for _ in range(5)]
     await until(lambda: len(crowded.server.clients()) == 3)
+    crowded.server.use_limits(Limits(connections=10, connections_per_address=4))
+    more = await crowded.raw(tcp=True)
+    await until(lambda: len(crowded.server.clients()) == 4)
+    crowded.server.use_limits(Limits(connections=10, connections_per_address=3))
+    drop(more[1])
+    await until(lambda: len(crowded.server.clients()) == 3)
     last = await crowded.client(tcp=True)
     reader, writer = await crowded.raw(tcp=True)
     assert await closed(reader) == b""

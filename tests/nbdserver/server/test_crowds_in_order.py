@@ -15,13 +15,16 @@ ADDRESSES = "abcd"
 
 def test_they_say_what_a_look_at_all_would() -> None:
     for seed in range(30):
-        chance = random.Random(seed)
-        crowds: Crowds[int] = Crowds(SHARE)
+        chance, share = random.Random(seed), SHARE
+        crowds: Crowds[int] = Crowds(share)
         address: dict[int, str] = {}
         until: dict[int, float] = {}
         for step in range(120):
             one = chance.choice([*address, step])
-            if one not in address:
+            if chance.random() < 0.1:
+                share = chance.randrange(1, 6)
+                crowds.use_share(share)
+            elif one not in address:
                 address[one] = chance.choice(ADDRESSES)
                 crowds.opened(one, address[one])
                 if chance.random() < 0.8:
@@ -34,22 +37,22 @@ def test_they_say_what_a_look_at_all_would() -> None:
                 until.pop(one, None)
                 del address[one]
                 crowds.closed(one)
-            check(crowds, address, until)
+            check(crowds, share, address, until)
 
 
-def check(crowds: Crowds[int], address: dict[int, str], until: dict[int, float]) -> None:
+def check(crowds: Crowds[int], share: int, address: dict[int, str], until: dict[int, float]) -> None:
     """Against everybody: where they are, and those in the handshake, longest first."""
     here = {place: [one for one in address if address[one] == place] for place in ADDRESSES}
     haggling = {place: [one for one in until if address[one] == place] for place in ADDRESSES}
     for place in ADDRESSES:
-        assert crowds.is_full(place) == (len(here[place]) >= SHARE)
+        assert crowds.is_full(place) == (len(here[place]) >= share)
         longest = haggling[place][0] if haggling[place] else None
         assert crowds.longest_of(place) == longest
         assert crowds.kept_until(place) == (0.0 if longest is None else until[longest])
     most = max(map(len, haggling.values()))
     oldest_first = sorted((each for each in ADDRESSES if haggling[each]), key=lambda each: haggling[each][0])
     assert crowds.busiest() == next((each for each in oldest_first if len(haggling[each]) == most), None)
-    full = [until[haggling[each][0]] for each in ADDRESSES if haggling[each] and len(here[each]) >= SHARE]
+    full = [until[haggling[each][0]] for each in ADDRESSES if haggling[each] and len(here[each]) >= share]
     assert crowds.full_until() == max(full, default=0.0)
 
 

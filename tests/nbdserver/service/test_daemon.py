@@ -1,12 +1,44 @@
-"""The pid file: whom it may be trusted to name."""
+"""A process in the background: who waits for it, and the pid file that names it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
 from storage.errors import AccessDenied
+from tests.support.processes import until
+
+IN_THE_BACKGROUND = """
+import pathlib, sys, time
+from nbdserver.service.daemon import detach
+
+folder = pathlib.Path(sys.argv[1])
+
+def child(ready):
+    (folder / "begun").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    try:
+        ready()
+    except BrokenPipeError:
+        (folder / "nobody").touch()
+    return 0
+
+sys.exit(detach(child))
+"""
+
+
+def test_who_waits_for_a_process_in_the_background_may_be_gone(tmp_path: Path) -> None:
+    """It hears of it, and goes on as it wants."""
+    waiting = subprocess.Popen([sys.executable, "-c", IN_THE_BACKGROUND, str(tmp_path)])
+    until(lambda: (tmp_path / "begun").exists(), seconds=60, what="the process")
+    waiting.kill()
+    waiting.wait()
+    (tmp_path / "go").touch()
+    until(lambda: (tmp_path / "nobody").exists(), seconds=60, what="its word that nobody waits")
 
 
 def test_a_pid_file_is_ours_and_goes_with_us(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from nbdserver.service.rehearsal import NOWHERE
 from storage import Store, StoreOptions, open_store
 from storage.crypto.keys import Cost
 from storage.env import RealEnv
-from storage.errors import AccessDenied, Unavailable
+from storage.errors import AccessDenied, Conflict, Unavailable
 from storage.fs.early_unlock import EarlyUnlock
 from tests.support.processes import kill_quietly
 from tests.support.waiting import soon, until
@@ -32,7 +32,7 @@ class Server:
     def __init__(self, path: Path, store: Store) -> None:
         self.asked = asyncio.Event()
         self.store = store
-        about = {"port": None, "unix": None}
+        about: dict[str, object] = {"ports": [], "unix": None}
         self.admin = Admin(lambda: store, dict, process=lambda: dict(about), stop=self.asked.set)
         self.client = AdminClient(path)
 
@@ -63,6 +63,23 @@ def old(server: Server) -> Iterator[Predecessor]:
     descriptor = os.pidfd_open(os.getpid())
     yield Predecessor([lambda: server.client], 0, os.getpid(), NOWHERE, descriptor)
     os.close(descriptor)
+
+
+async def test_it_goes_on_where_its_successor_could_not_serve(server: Server, old: Predecessor, work: Path) -> None:
+    """A disk of another size than is asked for shows before anybody is asked to stop."""
+    await server.store.create_device("disk", MIB)
+    assert await old.devices() == {"disk": MIB}
+    env, location = RealEnv(), str(work / "store")
+    unlocked = await open_store(
+        location, b"password", env=env, create=True, options=StoreOptions(cost=Cost.for_tests(), state_folder=work)
+    )
+    await unlocked.close()
+    early = EarlyUnlock(location, b"password", 30.0, Cost.for_tests())
+    settings = ServeSettings(store=location, create=(("disk", 2 * MIB),))
+    with pytest.raises(Conflict, match="there is a 'disk' already"):
+        await give_way(old, settings, early, env)
+    assert not server.asked.is_set()
+    env.close()
 
 
 async def test_it_is_waited_for_until_it_has_let_go_and_not_for_its_process(
@@ -168,7 +185,7 @@ class Said:
 
     def process(self) -> dict[str, object]:
         pid, uid = self._processes.pop(0) if len(self._processes) > 1 else self._processes[0]
-        return {"pid": pid, "uid": uid, "port": 4, "unix": None}
+        return {"pid": pid, "uid": uid, "ports": [4], "unix": None}
 
     def stop(self) -> None:
         self.stopped = True
@@ -184,7 +201,7 @@ def test_whose_place_is_taken(sleeper: subprocess.Popen[bytes]) -> None:
         assert none is None
     with predecessor(found(None, Said((pid, own)))) as old:
         assert old is not None
-        assert (old.pid, old.kind, old.held.port) == (pid, 1, 4)
+        assert (old.pid, old.kind, old.held.ports) == (pid, 1, frozenset((4,)))
     with (
         pytest.raises(AccessDenied, match=f"process {pid} of user {own + 1}"),
         predecessor(found(Said((pid, own + 1)))),

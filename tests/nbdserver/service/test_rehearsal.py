@@ -4,12 +4,18 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nbdserver.service.rehearsal import rehearse
-from storage.errors import AccessDenied, Conflict, Invalid, StorageError
+from nbdserver.config import ServeSettings
+from nbdserver.service.rehearsal import Listening, check_devices, rehearse
+from storage.errors import AccessDenied, Conflict, Invalid, NotFound, StorageError
 from tests.support.processes import unused_port
+
+
+def settings(**chosen: Any) -> ServeSettings:
+    return ServeSettings(store="memory://", **chosen)
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ async def test_where_nobody_is_in_the_way(work: Path, left: bool) -> None:
         with socket.socket(socket.AF_UNIX) as crashed:
             crashed.bind(str(path))
     for host in ("127.0.0.1", "::1", "localhost"):
-        await rehearse((host, 0), path, "mine")
+        await rehearse(settings(tcp=(host, 0), unix=path), "mine")
     assert os.listdir(work) == ["socket"] * left
 
 
@@ -54,7 +60,7 @@ async def test_a_port_that_a_stopped_server_had_is_free() -> None:
         before.accept()[0] as accepted,
     ):
         accepted.shutdown(socket.SHUT_RDWR)
-    await rehearse(("127.0.0.1", port), None, "mine")
+    await rehearse(settings(tcp=("127.0.0.1", port)), "mine")
 
 
 async def test_a_socket_that_is_in_use_or_none_or_has_a_long_name(work: Path) -> None:
@@ -75,4 +81,44 @@ async def test_a_socket_that_is_in_use_or_none_or_has_a_long_name(work: Path) ->
 
 async def refused(kind: type[StorageError], sentence: str, tcp: tuple[str, int] | None, unix: Path | None) -> None:
     with pytest.raises(kind, match=sentence):
-        await rehearse(tcp, unix, "mine")
+        await rehearse(settings(tcp=tcp, unix=unix), "mine")
+
+
+async def test_the_ports_for_people_are_looked_at_too(taken: int) -> None:
+    for place in (settings(metrics=("127.0.0.1", taken)), settings(dashboard=("127.0.0.1", taken))):
+        with pytest.raises(Conflict, match=f"port {taken} on 127.0.0.1 is in use"):
+            await rehearse(place, "mine")
+        await rehearse(place, "mine", Listening(frozenset((taken,))))  # its predecessor's, which is about to end
+
+
+async def test_another_address_for_a_port_that_is_held_is_tried(taken: int) -> None:
+    """The address may be one that this machine has not."""
+    with pytest.raises(Invalid, match="cannot be listened on"):
+        await rehearse(settings(tcp=("192.0.2.1", taken)), "mine", Listening(frozenset((taken,))))
+
+
+async def test_a_pid_file_that_others_could_exchange(work: Path) -> None:
+    os.chmod(work, 0o777)
+    with pytest.raises(AccessDenied, match=r"pid file .* would not be safe"):
+        await rehearse(settings(pid_file=work / "pid"), "mine")
+    assert os.listdir(work) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind"),
+    [
+        ({"create": (("small", 2), ("large", 1), ("new", 5)), "exports": ("small@snapshot", "new", "large")}, None),
+        ({"create": (("small", 3),)}, Conflict),
+        ({"exports": ("small", "nobodys")}, NotFound),
+        ({"default_export": "nobodys"}, NotFound),
+        ({"default_export": "large", "exports": ("small",)}, Invalid),
+    ],
+)
+def test_devices_that_could_not_be_made_or_served(wanted: dict[str, Any], kind: type[StorageError] | None) -> None:
+    """One that was made larger since it was asked for is the one that was asked for."""
+    sizes = {"small": 2, "large": 7}
+    if kind is None:
+        check_devices(settings(**wanted), sizes)
+    else:
+        with pytest.raises(kind):
+            check_devices(settings(**wanted), sizes)

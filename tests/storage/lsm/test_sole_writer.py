@@ -8,6 +8,7 @@ import pytest
 from storage.errors import Fenced, Unavailable
 from storage.format.names import MANIFESTS
 from storage.lsm.options import EngineOptions
+from storage.objects.base import ObjectInfo
 from tests.storage.lsm.worlds import World, durable
 from tests.support.waiting import soon
 
@@ -53,4 +54,16 @@ async def test_a_look_that_finds_another_one_or_gets_no_answer_is_none() -> None
             await look()
     assert engine.manifests.sole_at == known
     await newer.close()
+    await world.crash(engine)
+
+
+async def test_an_answer_to_any_name_ends_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of pages, in the store's place for a moment, has something under every name; a listing it has not."""
+    world = quiet()
+    engine, _ = await world.start()
+    known = engine.manifests.sole_at
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "head", lambda name: asyncio.sleep(0, ObjectInfo(name, 612)))
+        await engine.manifests.probe_newer()
+    assert engine.manifests.sole_at == known, "it does not say that nobody is there, either"
     await world.crash(engine)

@@ -12,7 +12,7 @@ import pytest
 from storage.env import RealEnv
 from storage.errors import AccessDenied, Unavailable
 from storage.objects.s3 import S3Store
-from tests.storage.objects.stubs import StubServer, http
+from tests.storage.objects.stubs import StubServer, http, refusal
 
 CREATED = http(200, ETag='"e"')
 
@@ -109,6 +109,38 @@ async def test_credentials_come_from_a_role(stub: StubServer, env: RealEnv, monk
         assert await key_used(stub, store) == "role"
         assert stub.requests[-1].headers["x-amz-security-token"] == "t"
         await store.close()
+
+
+async def test_a_role_is_asked_again_when_the_store_does_not_take_what_it_gave(
+    stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before it expires: the role was given to another instance, or its sessions were ended."""
+    with StubServer() as metadata:
+        role = {"SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
+        metadata.answer(*(http(200, json.dumps({**role, "AccessKeyId": key}).encode()) for key in ("dead", "living")))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.endpoint}/role")
+        store = S3Store.from_environment("bucket", "", env, endpoint=stub.endpoint)
+        assert await key_used(stub, store) == "dead"
+        stub.answer(refusal(403, "InvalidAccessKeyId"))
+        with pytest.raises(AccessDenied):
+            await store.list("")
+        assert await key_used(stub, store) == "living"
+        await store.close()
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+async def test_a_line_break_within_credentials_is_told_without_them(
+    stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(each, f"{each.lower()}\n")  # at the end of a file there often is one
+    async with opened(stub, env) as store:
+        assert await key_used(stub, store) == "aws_access_key_id"
+    monkeypatch.setenv(name, "hid\nden")
+    async with opened(stub, env) as store:
+        with pytest.raises(AccessDenied, match="has a line break or a space in it") as told:
+            await store.list("")
+        assert "hid" not in str(told.value)
 
 
 async def test_variables_go_before_files(

@@ -4,7 +4,7 @@ from xml.etree.ElementTree import ParseError
 
 import pytest
 
-from storage.objects.list_pages import ListPage, list_pages
+from storage.objects.list_pages import EMPTY_PAGES_MAX, ListPage, list_pages
 
 SPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -71,3 +71,18 @@ def test_the_next_page_begins_where_this_one_ends(token: str, then: dict[str, st
     assert [[key for key, _, _ in page.found] for page in pages] == [["a", "b"], ["c"]]
     both = ("start-after", "continuation-token")
     assert [{name: query[name] for name in both if name in query} for query in asked] == [{"start-after": "0"}, then]
+
+
+def test_a_listing_that_goes_on_without_names_ends() -> None:
+    """A store that has deleted much may give some pages without names; one that gives nothing else is ill."""
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    empty, asked = answer(more=more), 0
+
+    def ask(_: dict[str, str]) -> bytes:
+        nonlocal asked
+        asked += 1
+        return answer(item("a"), more=more) if asked == EMPTY_PAGES_MAX else empty
+
+    with pytest.raises(ValueError, match="goes on and on"):
+        list(list_pages(ask, "", ""))
+    assert asked == 2 * EMPTY_PAGES_MAX + 1

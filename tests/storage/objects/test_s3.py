@@ -42,6 +42,7 @@ def store(s3: S3Store) -> S3Store:
 
 
 CREATED = http(200, ETag='"e"')
+UNKNOWN_ENCODING = b'<?xml version="1.0" encoding="x-nobodys"?><ListBucketResult/>'
 
 
 async def test_a_create_is_one_conditional_put(store: S3Store, stub: StubServer) -> None:
@@ -122,7 +123,9 @@ async def test_a_success_that_bears_no_mark_of_s3_is_not_believed(
 
 
 @pytest.mark.parametrize("operation", ["list", "delete"])
-@pytest.mark.parametrize("body", [b"", b"<html>log in</html>", b"<ListBucketResult", b"\xff", b"<a>&b;</a>"])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>log in</html>", b"<ListBucketResult", b"\xff", b"<a>&b;</a>", UNKNOWN_ENCODING]
+)
 async def test_nonsense_in_place_of_xml_is_not_believed(
     store: S3Store, stub: StubServer, operation: str, body: bytes
 ) -> None:

@@ -102,6 +102,32 @@ def test_it_goes_when_its_time_has_come() -> None:
     live(work)
 
 
+def test_one_that_is_taken_though_who_asked_went_away_goes_in_its_time() -> None:
+    """The command is interrupted when nothing can stop the snapshot any more."""
+
+    made_all_the_same = []
+
+    def interrupted(steps: int) -> World:
+        async def work(store: Store, env: Clock) -> None:
+            await asyncio.sleep(60)
+            taking = asyncio.ensure_future(store.snapshots.create(["a"], "hour", lasts=3600.0))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            taking.cancel()
+            await asyncio.wait([taking])
+            await asyncio.sleep(60)
+            if taking.cancelled() and names(store):
+                made_all_the_same.append(steps)
+            await asyncio.sleep(2 * 3600)
+            assert names(store) == []
+
+        return work
+
+    for steps in range(1, 6):
+        live(interrupted(steps))
+    assert made_all_the_same
+
+
 @pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])
 @pytest.mark.thorough
 def test_one_clock_that_jumps_deletes_nothing(jump: float) -> None:

@@ -147,6 +147,31 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(garbage) == len(NAMES), "what was forgotten is there all the same"
 
 
+def test_what_is_forgotten_while_it_is_refused_stays_so() -> None:
+    """A deletion that is under way is of the oldest names, which are those that go first where there is no room."""
+    store = Keeper(NAMES)
+    store.kept = set(NAMES)
+
+    async def work() -> None:
+        garbage = Garbage(store, InlineEnv(), names_max=1)
+        refuses = store.delete
+
+        async def delete(names: Sequence[str]) -> None:
+            garbage.add([NAMES[len(store.asked)]])
+            await refuses(names)
+
+        store.delete = delete  # type: ignore[method-assign]
+        collecting = asyncio.ensure_future(garbage.collect())
+        garbage.add(NAMES[-1:])
+        await asyncio.sleep(60)
+        assert not collecting.done()
+        assert len(garbage) - garbage.forgotten == 1
+        collecting.cancel()
+
+    in_virtual_time(work())
+    assert len(store.asked) > 2
+
+
 @pytest.mark.parametrize("how", ["denies", "hangs"])
 def test_an_end_is_not_held_up(how: str) -> None:
     store = Keeper(NAMES)

@@ -12,6 +12,7 @@ import pytest
 
 from storage.errors import StorageError, Unavailable
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
+from storage.format.names import sst_id
 from storage.lsm.options import EngineOptions
 from storage.lsm.sst.fetch import READ_SECONDS_MAX
 from storage.lsm.sst.frame_reader import ATTEMPT_SECONDS_MAX
@@ -153,6 +154,33 @@ def test_a_suspect_is_not_fetched_ahead_and_keeps_no_read_ahead_of_others() -> N
         assert there.other.read_cached(0, BLOCK_BYTES) is not None
 
     played(case, cache_bytes=8 * MIB)
+
+
+def test_what_nobody_waits_for_makes_no_suspect() -> None:
+    """Nobody would ask for it again, so that nothing could clear it."""
+
+    async def case(there: Withheld) -> None:
+        there.layer.prefetch(0, BLOCKS * BLOCK_BYTES)
+        await asyncio.sleep(5)
+        assert there.store.count("get", there.bad) > 0
+        assert not there.engine.source.suspects.all()
+        assert there.engine.source.loading == 0
+
+    played(case, cache_bytes=8 * MIB)
+
+
+def test_an_object_that_is_deleted_is_no_suspect_any_more() -> None:
+    """It was written over, as one does with what cannot be read."""
+
+    async def case(there: Withheld) -> None:
+        await fails(there.layer, 0)
+        assert [suspect.name for suspect in there.engine.source.suspects.all()] == [there.bad]
+        context = there.engine.compactor.context
+        context.awaiting_deletion.add(str(sst_id(there.bad)))
+        context.delete_replaced()
+        assert not there.engine.source.suspects.all()
+
+    played(case)
 
 
 def test_what_waits_ends_with_the_engine() -> None:

@@ -35,6 +35,11 @@ def journals_in(memory: Path) -> int:
     return len(list(memory.rglob("*.journal")))
 
 
+def only_journal(memory: Path) -> Path:
+    (found,) = memory.rglob("*.journal")
+    return found
+
+
 async def die_behind_an_answer(world: World, engine: Engine) -> None:
     """What was answered is in the journal alone, when the process is killed."""
     engine.layers[1].write(0, ANSWERED)
@@ -199,10 +204,11 @@ async def test_what_is_unsound_is_given_up_once_the_lock_names_another_journal(
     """Else who starts meanwhile would take it, and believe that it holds all that this writer answered."""
     killed, _ = await world.start()
     await die_behind_an_answer(world, killed)
-    (unsound,) = memory.rglob("*.journal")
+    unsound = only_journal(memory)
     (segment,) = unsound.glob("*.segment")
     segment.write_bytes(bytes(byte ^ 1 for byte in segment.read_bytes()))
-    take, leave, named = FolderFiles.take, FolderFiles.leave, []
+    take, leave = FolderFiles.take, FolderFiles.leave
+    named: list[str] = []
 
     def taken(files: FolderFiles, journal_id: bytes) -> Taken:
         found = take(files, journal_id)
@@ -218,7 +224,7 @@ async def test_what_is_unsound_is_given_up_once_the_lock_names_another_journal(
         patch.setattr(FolderFiles, "take", taken)
         patch.setattr(FolderFiles, "leave", look)
         engine = await world.open(take_over=False)
-    (begun,) = memory.rglob("*.journal")
+    begun = only_journal(memory)
     (first, *_) = named
     assert begun != unsound
     assert begun.name.endswith(f"-{first}.journal")

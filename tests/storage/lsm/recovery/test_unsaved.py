@@ -1,6 +1,7 @@
 """What a host cannot keep is logged once, said as long as it is so, tried again, and nobody's end."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -86,4 +87,28 @@ async def test_other_errors_are_not_tolerated() -> None:
     with pytest.raises(Corrupt):
         await unsaved.attempt(env, "anchor", folder.save("a"))
     assert unsaved.sentence() is None
+    env.close()
+
+
+async def test_a_save_that_was_cancelled_is_over_before_the_next_one_begins() -> None:
+    """Its thread goes on, and both write to the same files."""
+    unsaved, env = Unsaved(), RealEnv()
+    begun, goes_on, saved = threading.Event(), threading.Event(), []
+
+    def slow() -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        saved.append("old")
+
+    first = asyncio.ensure_future(unsaved.attempt(env, "reads", slow))
+    assert await asyncio.to_thread(begun.wait, 60)
+    first.cancel()
+    second = asyncio.ensure_future(unsaved.attempt(env, "reads", lambda: saved.append("new")))
+    await asyncio.sleep(0.1)
+    assert saved == []
+    goes_on.set()
+    await second
+    assert saved == ["old", "new"]
+    with pytest.raises(asyncio.CancelledError):
+        await first
     env.close()
