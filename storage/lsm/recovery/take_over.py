@@ -313,11 +313,22 @@ class Opener:
 
     async def _check_holder(self, manifests: Manifests, *, adopted: bool) -> None:
         """Fenced unless the last writer was this host's own and is gone. Nobody is told to take it from one alive."""
-        holder = LockHolder("elsewhere")
-        if self.host is not None:
-            holder = await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
-        if holder.state != "gone":
-            raise Fenced(held_by(self.store.url, holder, adopted=adopted))
+        holder, epoch = await self._holder(manifests), manifests.manifest.epoch
+        if holder.state == "gone":
+            return
+        if holder.state != "held":
+            # Who has taken the store since it was looked at has cleared away the lock of the writer before.
+            await manifests.read_newest()
+            if manifests.manifest.epoch != epoch:
+                holder = await self._holder(manifests)
+                if holder.state == "gone":
+                    raise Fenced(f"another server of this host has just had {self.store.url}: try again")
+        raise Fenced(held_by(self.store.url, holder, adopted=adopted))
+
+    async def _holder(self, manifests: Manifests) -> LockHolder:
+        if self.host is None:
+            return LockHolder("elsewhere")
+        return await self.env.run("store", self.host.holder, manifests.manifest.epoch, manifests.tag)
 
     def _loader(self, manifests: Manifests, ciphers: Ciphers) -> ViewLoader:
         store_id, index = self.key.store_id, self.options.index

@@ -15,6 +15,7 @@ from storage.journal.files import FolderFiles, Taken
 from storage.lsm.engine import Engine
 from storage.lsm.recovery import take_over
 from storage.lsm.recovery.anchor import HostState
+from storage.lsm.recovery.locks import LockHolder
 from tests.storage.lsm.worlds import World, durable, read
 from tests.support.waiting import until
 
@@ -230,3 +231,26 @@ async def test_what_is_unsound_is_given_up_once_the_lock_names_another_journal(
     assert begun.name.endswith(f"-{first}.journal")
     assert not engine.manifests.is_unbroken_since(killed.manifests.incarnation)
     await engine.close()
+
+
+async def test_who_looks_while_another_one_takes_the_store_is_told_of_that_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has looked at is of the writer before, whose lock has gone by then: nothing ran elsewhere."""
+    first, layer = await world.start()
+    await durable(first, layer)
+    await world.crash(first)
+    await first.close()
+    holder, taken_by = HostState.holder, list[Engine]()
+    loop = asyncio.get_running_loop()
+
+    def look(host: HostState, epoch: int, newest_tag: bytes) -> LockHolder:
+        if not taken_by:
+            monkeypatch.undo()
+            taken_by.append(asyncio.run_coroutine_threadsafe(world.open(take_over=False), loop).result(SECONDS))
+        return holder(host, epoch, newest_tag)
+
+    monkeypatch.setattr(HostState, "holder", look)
+    with pytest.raises(Fenced, match=r"another server of this host \(process \d+\) holds memory://"):
+        await world.open(take_over=False)
+    await taken_by[0].close()
