@@ -37,8 +37,7 @@ def detach(child: Callable[[Callable[[], None]], int]) -> int:
 
     def ready() -> None:
         nonlocal told
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os.chdir("/")
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
@@ -54,11 +53,17 @@ def detach(child: Callable[[Callable[[], None]], int]) -> int:
         status = child(ready)
     finally:
         if not told:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             with contextlib.suppress(BrokenPipeError):
                 os.write(writer, bytes([status]))
         os._exit(status)
+
+
+def _flush() -> None:
+    """Write what was printed, if anybody reads it: the terminal may be gone, and the process goes on."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 def write_pid_file(path: Path) -> None:

@@ -119,7 +119,7 @@ async def serve(
         old = _predecessor(held, settings)
         beside = neighbours_place(settings) if settings.standby else NOWHERE
         unique = env.random_bytes(4).hex()
-        await rehearse(settings, unique, beside if old is None or old.kind else old.held)
+        await rehearse(settings, unique, beside if old is None else old.held.and_of(beside))
         ahead: Ahead | None = Ahead(early, None)
         if old is not None:
             ahead = await _replace(old, settings, early, env, ending.stopped, say)

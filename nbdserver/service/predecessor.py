@@ -149,7 +149,8 @@ async def give_way(old: Predecessor, settings: ServeSettings, early: EarlyUnlock
     StorageError of the password, or of the devices that are wanted, which stops nobody.
     """
     await early.result()
-    if (devices := await old.devices()) is not None:
+    # Of one that only reads the view may be older than what is asked for.
+    if not settings.read_only and (devices := await old.devices()) is not None:
         check_devices(settings, devices)
     await old.flush_ahead()
     view = None

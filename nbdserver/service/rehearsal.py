@@ -3,6 +3,7 @@
 Nothing is listened on by this: a client that waits for its server meets it when it serves, and not before.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ class Listening:
 
     ports: frozenset[int] = frozenset()
     unix: Path | None = None
+
+    def and_of(self, other: "Listening") -> "Listening":
+        """What both listen on: one that stands by has no socket for clients, as its neighbour has."""
+        return Listening(self.ports | other.ports, self.unix or other.unix)
 
 
 NOWHERE = Listening()
@@ -45,7 +50,8 @@ async def rehearse(settings: ServeSettings, unique: str, held: Listening = NOWHE
         except OSError as error:
             raise listening_failed(error, f"the socket {settings.unix}") from error
     if settings.pid_file is not None:
-        check_pid_file(settings.pid_file)
+        with contextlib.suppress(FileNotFoundError):  # its folder may be that of the runtime, which is made later
+            check_pid_file(settings.pid_file)
 
 
 def check_devices(settings: ServeSettings, sizes: Mapping[str, int]) -> None:

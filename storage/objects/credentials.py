@@ -46,14 +46,17 @@ class _Quiet(Credentials):
 
     @classmethod
     def of(cls, found: Credentials) -> Credentials:
-        """White space around them is none of theirs: files and variables often end in a line break. AccessDenied: there
-        is some within them, which no header of HTTP can have.
+        """Without the line breaks and spaces that files and variables may have around them; of the secret key, which is
+        of any characters in some stores, without line breaks. AccessDenied: there are some within them, or nothing is
+        left; the key and the token go into headers of HTTP, which can have none.
         """
-        access, secret = found.access_key.strip(), found.secret_key.strip()
+        access, secret = found.access_key.strip(), found.secret_key.strip("\r\n")
         token = None if found.session_token is None else found.session_token.strip()
-        for name, text in (("access key", access), ("secret key", secret), ("session token", token or "")):
+        for name, text in (("access key", access), ("session token", token or "")):
             if any(char.isspace() or not char.isprintable() for char in text):
                 raise AccessDenied(f"the {name} of the credentials for the store has a line break or a space in it")
+        if not secret or not access or "\n" in secret:
+            raise AccessDenied("the keys of the credentials for the store are empty, or have a line break in them")
         return cls(access, secret, token, found.expiration)
 
 
@@ -102,11 +105,11 @@ class FoundCredentials(Provider):
         for source in self._sources:
             try:
                 found = source()
+                if found is not None:
+                    return _Quiet.of(found)
             except StorageError as error:
                 failure = error
                 break  # this source was meant: another one's credentials would be somebody else's
-            if found is not None:
-                return _Quiet.of(found)
         if known is None:
             raise failure or AccessDenied(
                 "no credentials for the store were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -156,13 +159,16 @@ def _of_process(command: str, environ: Mapping[str, str]) -> Credentials:
             env=without_passwords(environ),
         )
         said = json.loads(ran.stdout)
-        if said["Version"] != 1:
-            raise ValueError("its Version is not 1")
+        token = said.get("SessionToken")
+        if said["Version"] != 1 or {type(said["AccessKeyId"]), type(said["SecretAccessKey"]), type(token or "")} != {
+            str
+        }:
+            raise ValueError("its Version is not 1, or a key is no string")
         expiration = said.get("Expiration")
         return Credentials(
             said["AccessKeyId"],
             said["SecretAccessKey"],
-            session_token=said.get("SessionToken"),
+            session_token=token,
             expiration=None if expiration is None else _time(expiration),
         )
     except subprocess.CalledProcessError as error:

@@ -126,7 +126,7 @@ def test_a_restart_that_is_interrupted_leaves_a_server(served: Server) -> None:
         )
         until(lambda: is_stopping(served), seconds=60, what="the stop")
         restart.send_signal(signal.SIGINT)
-        restart.wait(60)
+        assert restart.wait(60) != 0
         served.send(signal.SIGTERM)
         assert served.wait() == 0, "it ended in its own time"
     until(lambda: pid_of(served.host, served.location) is not None, seconds=60, what="its successor")

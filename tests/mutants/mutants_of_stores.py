@@ -247,12 +247,13 @@ STORES = [
         "tests/storage/lsm/test_sole_writer.py",
         (
             "manifests: what is there under any name ends a writer",
-            "                if await list_manifests(self._store, above=number):\n                    raise Fenced\n",
+            "                if await list_manifests(self._store, above=self.number):\n    "
+            "                raise Fenced\n",
             "                raise Fenced\n",
         ),
         (
             "manifests: a newer one is there, and nobody is told",
-            "if await list_manifests(self._store, above=number):",
+            "if await list_manifests(self._store, above=self.number):",
             "if 0:",
         ),
     ),

@@ -305,7 +305,7 @@ class Manifests:
             self.sole_at = began
         elif self.number == number and not self._committing.locked():
             async with self._committing:
-                if await list_manifests(self._store, above=number):
+                if await list_manifests(self._store, above=self.number):
                     raise Fenced
 
     async def watch(self, seconds: float) -> None:

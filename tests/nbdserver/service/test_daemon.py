@@ -10,9 +10,10 @@ import pytest
 from nbdserver.service.daemon import remove_pid_file, write_pid_file
 from storage.errors import AccessDenied
 from tests.support.processes import until
+from tests.support.program import REPOSITORY
 
 IN_THE_BACKGROUND = """
-import pathlib, sys, time
+import contextlib, pathlib, sys, time
 from nbdserver.service.daemon import detach
 
 folder = pathlib.Path(sys.argv[1])
@@ -21,6 +22,8 @@ def child(ready):
     (folder / "begun").touch()
     while not (folder / "go").exists():
         time.sleep(0.01)
+    with contextlib.suppress(OSError):
+        print("ready")
     try:
         ready()
     except BrokenPipeError:
@@ -33,12 +36,31 @@ sys.exit(detach(child))
 
 def test_who_waits_for_a_process_in_the_background_may_be_gone(tmp_path: Path) -> None:
     """It hears of it, and goes on as it wants."""
-    waiting = subprocess.Popen([sys.executable, "-c", IN_THE_BACKGROUND, str(tmp_path)])
-    until(lambda: (tmp_path / "begun").exists(), seconds=60, what="the process")
+    waiting = in_the_background(tmp_path)
     waiting.kill()
     waiting.wait()
     (tmp_path / "go").touch()
     until(lambda: (tmp_path / "nobody").exists(), seconds=60, what="its word that nobody waits")
+
+
+def test_a_terminal_that_is_gone_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """What was printed goes nowhere, and who waits hears that the process is ready."""
+    reader, writer = os.pipe()
+    waiting = in_the_background(tmp_path, stdout=writer)
+    os.close(writer)
+    os.close(reader)
+    (tmp_path / "go").touch()
+    assert waiting.wait(60) == 0
+    assert not (tmp_path / "nobody").exists()
+
+
+def in_the_background(folder: Path, stdout: int | None = None) -> "subprocess.Popen[bytes]":
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", IN_THE_BACKGROUND, str(folder)], stdout=stdout, env=buffered, cwd=REPOSITORY
+    )
+    until(lambda: (folder / "begun").exists(), seconds=60, what="the process")
+    return waiting
 
 
 def test_a_pid_file_is_ours_and_goes_with_us(tmp_path: Path) -> None:

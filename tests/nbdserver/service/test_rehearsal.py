@@ -102,6 +102,12 @@ async def test_a_pid_file_that_others_could_exchange(work: Path) -> None:
     with pytest.raises(AccessDenied, match=r"pid file .* would not be safe"):
         await rehearse(settings(pid_file=work / "pid"), "mine")
     assert os.listdir(work) == []
+    await rehearse(settings(pid_file=work / "not made yet" / "pid"), "mine")
+
+
+def test_one_that_stands_by_holds_what_it_listens_on_and_its_neighbour(work: Path) -> None:
+    own, beside = Listening(frozenset((9100,))), Listening(frozenset((10810,)), work / "socket")
+    assert own.and_of(beside) == Listening(frozenset((9100, 10810)), work / "socket")
 
 
 @pytest.mark.parametrize(
