@@ -54,8 +54,15 @@ AHEAD_SECONDS = 30.0
 STREAM_PART_BYTES = 1 << 18
 """Of a stream, handed on at once."""
 
-_SLOW = (AcceptClients, FindHeld, PlanCollection, PlanCompaction, *PASSWORD_OPERATIONS, *KEY_OPERATIONS)
-"""What changes nothing, and asks the store, reads, counts or tries passwords for long."""
+PATIENT_SECONDS = 60.0
+"""How long what tries passwords, or needs one answer of the store, may take: sixteen on a slow machine take 20 s.
+"""
+
+_SLOW = (FindHeld, PlanCollection, PlanCompaction)
+"""What changes nothing, and asks the store, reads or counts for long."""
+
+_PATIENT = (AcceptClients, *PASSWORD_OPERATIONS, *KEY_OPERATIONS)
+"""What changes nothing in the store, and has PATIENT_SECONDS."""
 
 
 class AdminClient:
@@ -107,13 +114,15 @@ class AdminClient:
     def perform(self, operation: Operation) -> Answer:
         """Have the server carry out an operation of `operations`. Its StorageError is raised here.
 
-        What changes the store is waited for as long as that takes, everything else for ANSWER_SECONDS (Unavailable). A
-        password is told to nobody but a server of this user's, of root's, or of the system's own service.
+        What changes the store is waited for as long as that takes, what tries passwords for PATIENT_SECONDS, everything
+        else for ANSWER_SECONDS (Unavailable). A password is told to nobody but a server of this user's, of root's, or
+        of the system's own service.
         """
         if isinstance(operation, (*PASSWORD_OPERATIONS, *KEY_OPERATIONS)) and not trusted_users() & self._users:
             (user,) = self._users
             raise AccessDenied(f"the server of this store is {user_name(user)}'s: change its passwords as that user")
-        seconds = None if operation.writes or isinstance(operation, _SLOW) else ANSWER_SECONDS
+        allowed = PATIENT_SECONDS if isinstance(operation, _PATIENT) else ANSWER_SECONDS
+        seconds = None if operation.writes or isinstance(operation, _SLOW) else allowed
         return self._ask("POST", "/v1/operations", encode_operation(operation), seconds=seconds)
 
     def write_content(self, name: str, frames: Iterable[bytes], *, size: int | None, overwrite: bool) -> Answer:
