@@ -253,8 +253,8 @@ STORES = [
         ),
         (
             "manifests: a newer one is there, and nobody is told",
-            "if await list_manifests(self._store, above=self.number):",
-            "if 0:",
+            "                if await list_manifests(self._store, above=self.number):\n    ",
+            "                if 0:\n    ",
         ),
     ),
 ]
