@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from storage.crypto.keyslots import KEYS_BYTES_MAX, KeysObject, decode, keys_name
-from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound, Unsupported
+from storage.errors import AlreadyExists, Conflict, Corrupt, NotFound, StorageError, Unavailable, Unsupported
 from storage.objects.base import ObjectStore
+from storage.objects.retry import MENDABLE
 
 SPARE_PREFIX = "spare/"
 
@@ -42,26 +43,28 @@ async def copies(store: ObjectStore) -> list[int]:
 
 
 async def read_either(store: ObjectStore, number: int, memory_kib_min: int) -> KeysObject:
-    """Keys object `number`, or its copy where that is damaged or gone. NotFound: neither is there. Corrupt,
-    Unsupported: it does not open, and neither does its copy.
+    """Keys object `number`, or its copy where that is damaged, withheld or gone. NotFound: neither is there. Corrupt,
+    Unsupported: it does not open, and neither does its copy. Whatever else the store refuses it with: its copy gives
+    nothing either.
     """
     name, copy = keys_name(number), spare_keys_name(number)
-    refusal: Corrupt | Unsupported | NotFound
+    refusal: StorageError
     try:
         return decode(await store.get(name, limit=KEYS_BYTES_MAX), number, memory_kib_min)
-    except (Corrupt, Unsupported, NotFound) as error:
+    except (Corrupt, NotFound, Unavailable, *MENDABLE) as error:
         refusal = error
-    reason = refusal.detail if isinstance(refusal, Corrupt) else "it is missing"
+    missing = isinstance(refusal, NotFound)
+    reason = refusal.detail if isinstance(refusal, Corrupt) else "it is missing" if missing else str(refusal)
     try:
         content = decode(await store.get(copy, limit=KEYS_BYTES_MAX), number, memory_kib_min)
-    except NotFound:
-        if isinstance(refusal, Corrupt):
-            raise Corrupt(name, f"{reason}, and its copy {copy} is missing") from None
-        raise refusal from None
-    except (Corrupt, Unsupported):
-        if isinstance(refusal, Unsupported):
+    except (Corrupt, NotFound, Unavailable, *MENDABLE) as second:
+        if not isinstance(refusal, Corrupt | NotFound):
             raise refusal from None
-        raise Corrupt(name, f"{reason}, and its copy {copy} is damaged too") from None
+        if isinstance(second, NotFound):
+            raise Corrupt(name, f"{reason}, and its copy {copy} is missing") if not missing else refusal from None
+        if isinstance(second, Corrupt | Unsupported):
+            raise Corrupt(name, f"{reason}, and its copy {copy} is damaged too") from None
+        raise
     said_of_copy(number, reason)
     return content
 

@@ -85,3 +85,25 @@ def test_a_bad_sector_costs_the_range_over_it_and_nothing_else(
         assert bad.read(failed[0] * BLOCK_BYTES, BLOCK_BYTES) == expected
         until(lambda: not unreadable(server), seconds=120, what="the object to be well again")
     assert server.stop(seconds=STOP_SECONDS) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("loop devices")
+def test_bad_sectors_below_the_newest_manifest_and_the_keys_keep_no_store_shut(
+    disk: BadDisk, make_server: Callable[..., Server]
+) -> None:
+    """Their copies stand in for them, and a server that takes the store makes the manifest anew."""
+    server = make_server(folder_store(disk.mount), create={"disk": "16MiB"})
+    server.start()
+    data = os.urandom(BLOCK_BYTES)
+    with server.connect("disk") as client:
+        client.write(0, data)
+    assert server.stop() == 0
+    for folder in ("manifest", "keys"):
+        disk.spoil(max((disk.mount / "store" / folder).iterdir()), 0)
+        disk.mount_again()
+        server.start()
+        with server.connect("disk") as client:
+            assert client.read(0, BLOCK_BYTES) == data
+        assert f"{folder}_read_from_copy" in server.said()
+        assert server.stop(seconds=STOP_SECONDS) == 0

@@ -9,8 +9,8 @@ manifest, a fence that the log has left behind, what nothing names): the opening
 Where an object is gone, what is left may be an older state of the store, whole by itself: the end of a log that nothing
 else speaks of, the newest manifest. Then the opening is refused, or shows a state that there was.
 
-The newest manifest has a copy, unless its writer has only just committed it. With that, damage and loss of the manifest
-are noticed by nobody: the opening shows everything. Half of the time the copy is gone too.
+The newest manifest has a copy, unless its writer has only just committed it. With that, damage and loss of the
+manifest, or that it cannot be read, are noticed by nobody: the opening shows everything. Half of the time the copy is gone too.
 """
 
 import random
@@ -140,7 +140,7 @@ def spoil(objects: Mapping[str, bytes], chance: random.Random) -> Spoiled | None
     else:
         unreadable[name] = chance.choice([Unavailable(f"{name}: a sector is bad"), AccessDenied(f"{name} is archived")])
     copy = spare_manifest_name(needed.newest)
-    if part == "manifest" and way != "unreadable" and copy in objects:
+    if part == "manifest" and copy in objects:
         if chance.random() < 0.5:
             return Spoiled(part, f"{way}, with its copy", name, changed, unreadable, False, False)
         del changed[copy]

@@ -55,7 +55,7 @@ class BadDisk:
             disk.truncate(DISK_BYTES)
         try:
             self._attach()
-            run("mkfs.ext4", "-q", "-F", "-m", "0", self._loop)
+            run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), self._loop)
             self.mount_again()
         except BaseException:
             self._detach()

@@ -1,4 +1,5 @@
-"""One manifest of a store, read from under its own name, or from its copy where that object is damaged or gone.
+"""One manifest of a store, read from under its own name, or from its copy where that object is damaged, withheld or
+gone.
 
 A copy counts exactly as if the object of that number lay in its place, and for nothing else: it must have that number,
 and be sealed by a writer of this store. Where both are there and sound, the copy is not looked at.
@@ -15,7 +16,7 @@ from storage.bucket.outage import REFUSALS
 from storage.bucket.whole import read_whole
 from storage.crypto.cipher import Cipher
 from storage.env import Env
-from storage.errors import Corrupt, KeyChanged, NotFound, Unsupported
+from storage.errors import Corrupt, KeyChanged, NotFound, StorageError, Unsupported
 from storage.format.envelope import HEADER_BYTES, NO_LINK, ObjectKind, decode_header, open_object
 from storage.format.manifest import EMPTY, Manifest, decode
 from storage.format.names import manifest_name, spare_manifest_name
@@ -148,6 +149,9 @@ class ManifestReader:
     async def read(self, number: int, size: int | None) -> FoundManifest:
         """A manifest of so many bytes, None: that is not known. NotFound: neither it nor its copy is there.
         NewerManifest: nor has it to be.
+
+        What is withheld (`REFUSALS`) is there, if it has a size, and so its number is taken as that of a damaged one is.
+        Else nobody knows whether it has to be put back before anything rests on its copy.
         """
         if not number:
             return FoundManifest(EMPTY, NO_LINK)
@@ -155,6 +159,10 @@ class ManifestReader:
         try:
             return (await self.open(name, number, size))[0]
         except (Corrupt, Unsupported) as error:
+            return await self._read_copy(number, error)
+        except REFUSALS as error:
+            if size is None:
+                raise
             return await self._read_copy(number, error)
         except NotFound:
             # Writers delete old ones, and their copies: only where there is no newer one it has to be here.
@@ -168,8 +176,8 @@ class ManifestReader:
         except (Corrupt, Unsupported, NotFound) as error:
             return await self._read_copy(number, error)
 
-    async def _read_copy(self, number: int, error: Corrupt | Unsupported | NotFound) -> FoundManifest:
-        """The copy of a manifest that does not open, for `error`. Corrupt, Unsupported: its copy does not either.
+    async def _read_copy(self, number: int, error: StorageError) -> FoundManifest:
+        """The copy of a manifest that does not open, for `error`. Corrupt, or that error: its copy does not either.
         NewerManifest: nor has it to.
         """
         name, copy = manifest_name(number), spare_manifest_name(number)
@@ -177,12 +185,16 @@ class ManifestReader:
         reason = "it is missing" if missing else error.detail if isinstance(error, Corrupt) else str(error)
         try:
             found, raw = await self.open(copy, number, None)
-        except (Corrupt, Unsupported, NotFound) as second:
+        except (Corrupt, Unsupported, NotFound, *REFUSALS) as second:
             if isinstance(error, Unsupported | KeyChanged):
                 raise error from None
+            if isinstance(second, REFUSALS) and not isinstance(second, Unsupported):
+                raise error if isinstance(error, REFUSALS) else second from None
             await self.check_newest(number)  # its writer deletes a copy when the next one is there
             if isinstance(second, KeyChanged):
                 raise
+            if isinstance(error, REFUSALS):
+                raise error from None
             is_gone = isinstance(second, NotFound)
             raise Corrupt(name, f"{reason}, and its copy {copy} is {'missing' if is_gone else 'damaged too'}") from None
         advice = "the next server that takes the store needs it no more; check the store"

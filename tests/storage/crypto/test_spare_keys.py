@@ -10,7 +10,7 @@ from storage.crypto.mend_keys import mend_keys
 from storage.crypto.password_slots import add_password, change_password
 from storage.crypto.spare_keys import spare_keys_name
 from storage.env import RealEnv
-from storage.errors import AccessDenied, Conflict, Corrupt, StorageError, Unsupported, WrongPassword
+from storage.errors import AccessDenied, Conflict, Corrupt, StorageError, Unavailable, Unsupported, WrongPassword
 from storage.objects.memory import MemoryStore
 from tests.storage.crypto.key_samples import CHEAP, FIRST, NEW, OLD, OTHER, names, with_checksum
 from tests.storage.crypto.trapped import Interrupted, Trapped, die
@@ -67,6 +67,29 @@ async def test_whatever_becomes_of_the_keys_their_copy_opens_the_store_and_it_is
     assert await load(store, OLD, env, CHEAP) == (made, 1)
     assert await mend_keys(store, made, FLOOR) == 1
     assert await store.get(FIRST) == sound
+
+
+@pytest.mark.parametrize("refusal", [AccessDenied("it is archived"), Unavailable("a sector is bad")])
+async def test_keys_that_are_withheld_are_read_from_their_copy(env: RealEnv, refusal: StorageError) -> None:
+    store = Trapped()
+    made = await create(store, OLD, env, CHEAP)
+    sound = await store.get(COPY)
+
+    async def withhold() -> None:
+        raise refusal
+
+    def trapped() -> Trapped:
+        store.trap("get", "before", withhold, nth=1)
+        return store
+
+    assert await load(trapped(), OLD, env, CHEAP) == (made, 1)
+    for content in (sound[:-1], b""):
+        await store.put(COPY, content)
+        with pytest.raises(type(refusal), match=str(refusal)):
+            await load(trapped(), OLD, env, CHEAP)
+    await store.delete([COPY])
+    with pytest.raises(type(refusal), match=str(refusal)):
+        await load(trapped(), OLD, env, CHEAP)
 
 
 async def test_what_was_altered_goes_into_no_change_of_passwords(store: MemoryStore, env: RealEnv) -> None:

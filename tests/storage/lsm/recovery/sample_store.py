@@ -11,7 +11,7 @@ from storage.format.names import MANIFESTS, SPARES, TABLES, WALS, sst_name, wal_
 from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
-from tests.storage.lsm.worlds import World, durable, record
+from tests.storage.lsm.worlds import World, durable, join, read, record
 from tests.support.inside import remember
 from tests.support.nonces import Nonces
 
@@ -133,3 +133,17 @@ async def make(state: Path, *, compacted: bool) -> Sample:
     objects = dict(world.store.objects)
     copies = {name: objects.pop(name) for name in world.store.names(SPARES)}
     return Sample(objects, copies, {1: bytes(truth), 2: b"", 3: b""}, state, irrelevant, merged)
+
+
+async def shown(world: World, *, writer: bool) -> dict[int, bytes]:
+    """All that the store of a world shows to who opens it by its password, and is killed then."""
+    key, number = await keys.load(world.store, PASSWORD, world.env, COST)
+    engine = await world.open(key=key, keys_number=number, read_only=not writer)
+    try:
+        layers = engine.layers.items()
+        found = {layer: join(await one.read(0, SIZE)) if layer == 1 else b"" for layer, one in layers}
+        if writer:
+            await engine.copies.settled()
+        return found
+    finally:
+        await world.crash(engine)

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from storage.crypto import keys
 from storage.crypto.data_key import DataKey
 from storage.errors import AccessDenied, Corrupt, Fenced, RolledBack, StorageError
 from storage.format.names import MANIFESTS, SPARES, manifest_name, manifest_number, spare_manifest_name
 from storage.lsm.recovery.anchor import HostState
 from storage.secret import Secret
 from tests.simulation.virtual import virtually
-from tests.storage.lsm.recovery.sample_store import COST, PASSWORD, SIZE, URL, Sample, make
-from tests.storage.lsm.worlds import KEY, World, durable, join, read
+from tests.storage.lsm.recovery.sample_store import URL, Sample, make, shown
+from tests.storage.lsm.worlds import KEY, World, durable, read
 from tests.support.idle import idle
 from tests.support.waiting import until
 
@@ -60,16 +59,7 @@ async def look(objects: dict[str, bytes], host: HostState | None, *, writer: boo
     """Open the store by its password, and read all of it; and its world, whose engine was killed."""
     world = World(host=host)
     world.store.objects.update(objects)
-    key, number = await keys.load(world.store, PASSWORD, world.env, COST)
-    engine = await world.open(key=key, keys_number=number, read_only=not writer)
-    try:
-        layers = engine.layers.items()
-        found = {layer: join(await one.read(0, SIZE)) if layer == 1 else b"" for layer, one in layers}
-        if writer:
-            await engine.copies.settled()
-        return found, world
-    finally:
-        await world.crash(engine)
+    return await shown(world, writer=writer), world
 
 
 @pytest.mark.parametrize("writer", [False, True])
