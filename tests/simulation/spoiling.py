@@ -10,7 +10,8 @@ Where an object is gone, what is left may be an older state of the store, whole 
 else speaks of, the newest manifest. Then the opening is refused, or shows a state that there was.
 
 The newest manifest has a copy, unless its writer has only just committed it. With that, damage and loss of the
-manifest, or that it cannot be read, are noticed by nobody: the opening shows everything. Half of the time the copy is gone too.
+manifest, or that it cannot be read, are noticed by nobody: the opening shows everything. Half of the time the copy is
+gone too.
 """
 
 import random

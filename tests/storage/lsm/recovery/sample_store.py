@@ -11,7 +11,7 @@ from storage.format.names import MANIFESTS, SPARES, TABLES, WALS, sst_name, wal_
 from storage.lsm.compaction.plan import Consolidate, Drop, PatchedBlock, Repack, WriteCheckpoint
 from storage.lsm.engine import Engine
 from storage.lsm.recovery.anchor import HostState
-from tests.storage.lsm.worlds import World, durable, join, read, record
+from tests.storage.lsm.worlds import World, durable, join, record
 from tests.support.inside import remember
 from tests.support.nonces import Nonces
 
