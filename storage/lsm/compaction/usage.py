@@ -109,6 +109,7 @@ class Meter:
                 for number, layer in self._layers.heads().items():
                     if isinstance(layer.index, BlockMap):  # else it is being rolled back
                         layers[number] = await _of_layer(layer, layer.index)
+                        await asyncio.sleep(0)  # of a thousand small disks each is too few pages for a turn of its own
                 self.usage = Usage(self._ssts, layers, await self._live(layers))
                 self._counted = state
         return self.usage
