@@ -244,4 +244,32 @@ COPIES = [
         ("check: a copy is not compared", "        if own != other:\n", "        if False:\n"),
         ("check: a copy that is missing is not missed", "    if subject.moment is None:\n", "    if False:\n"),
     ),
+    *mutants(
+        "storage/lsm/manifest/read_manifest.py",
+        "tests/storage/lsm/recovery/test_withheld_manifest.py",
+        (
+            "copies: a manifest that may be gone is taken for withheld",
+            "            if size is None:\n",
+            "            if False:\n",
+        ),
+        (
+            "copies: what its copy was refused with is said of the manifest",
+            "                raise error if isinstance(error, REFUSALS) else second from None\n",
+            "                raise second from None\n",
+        ),
+        (
+            "copies: a withheld manifest without a copy is said to be damaged",
+            "            if isinstance(error, REFUSALS):\n",
+            "            if False:\n",
+        ),
+    ),
+    *mutants(
+        "storage/crypto/spare_keys.py",
+        "tests/storage/crypto/test_spare_keys.py",
+        (
+            "copies: withheld keys with a damaged copy are said to be damaged",
+            "        if not isinstance(refusal, Corrupt | NotFound):\n",
+            "        if False:\n",
+        ),
+    ),
 ]

@@ -150,8 +150,8 @@ class ManifestReader:
         """A manifest of so many bytes, None: that is not known. NotFound: neither it nor its copy is there.
         NewerManifest: nor has it to be.
 
-        What is withheld (`REFUSALS`) is there, if it has a size, so its number is taken as that of a damaged one is. Else
-        nobody knows whether it has to be put back before anything rests on its copy.
+        What is withheld (`REFUSALS`) is there, if it has a size, so its number is taken as that of a damaged one is.
+        Else nobody knows whether it has to be put back before anything rests on its copy.
         """
         if not number:
             return FoundManifest(EMPTY, NO_LINK)
