@@ -31,7 +31,7 @@ from storage.format.blocks import SstRef
 from storage.format.checkpoint import Trailer, open_trailer
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header, open_object
 from storage.format.names import MANIFESTS, manifest_name, sst_name
-from storage.format.sizes import TREE_BYTES_MAX
+from storage.format.sizes import TRAILER_BYTES_MAX, TREE_BYTES_MAX
 from storage.format.sst import SstIndex, open_index
 from storage.format.trunks import DropLayer
 from storage.lsm.index.block_map import BlockMap
@@ -44,6 +44,7 @@ from storage.lsm.manifest.manifest_store import Manifests
 from storage.lsm.recovery.turn import rolled_back
 from storage.lsm.tree_state import TreeState
 from storage.lsm.wal.log_object import Replay
+from storage.objects.base import ANSWER_BYTES_MAX
 
 SURVEY_SSTS_IN_FLIGHT = 16
 
@@ -206,10 +207,10 @@ class _Survey:
             self.findings.add(Kind.SIZE, name, f"it has {info.size} bytes, and {who} names one of {ref.size}")
         return False
 
-    async def _end(self, ref: SstRef, who: str) -> bytes | None:
+    async def _end(self, ref: SstRef, who: str, *, limit: int = ANSWER_BYTES_MAX) -> bytes | None:
         """The second header and what is behind it; the first header must be the same."""
-        name, store = sst_name(ref.id), self.subject.store
-        end = await self.asker.ask(name, lambda: store.get(name, ref.index_offset, ref.size - ref.index_offset), who)
+        name, store, length = sst_name(ref.id), self.subject.store, ref.size - ref.index_offset
+        end = await self.asker.ask(name, lambda: store.get(name, ref.index_offset, length, limit=limit), who)
         first = None if end is None else await self.asker.ask(name, lambda: store.get(name, 0, HEADER_BYTES), who)
         if end is None or first is None:
             self.wrong_size[ref.id] = 0
@@ -245,7 +246,7 @@ class _Survey:
         if ref is None:
             return None
         who = "the manifest"
-        end = await self._end(ref, who) if await self._there(ref, who) else None
+        end = await self._end(ref, who, limit=TRAILER_BYTES_MAX) if await self._there(ref, who) else None
         store_id = self.subject.key.store_id
 
         def look() -> tuple[Header, Trailer, list[str]]:

@@ -24,12 +24,13 @@ import msgspec
 
 from storage.buffers import Buffer
 from storage.crypto.cipher import OVERHEAD_BYTES, TAG_BYTES, AuthenticationError, Cipher
-from storage.errors import Corrupt
+from storage.errors import Corrupt, Unsupported
 from storage.format.blocks import SstRef
 from storage.format.columns import Columns, Layout, pack_columns, row_bytes, unpack_columns
 from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_header, opener
 from storage.format.frame import compress, decompress
 from storage.format.names import sst_name
+from storage.format.sizes import TRAILER_BYTES_MAX
 from storage.format.sst_list import SstList
 from storage.format.trunks import TrunkRef
 
@@ -63,6 +64,9 @@ LAYOUTS: dict[PartKind, Layout] = {
 
 ROWS_PER_PART = 1 << 17
 """Three megabytes before compression: what a thread opens at a time."""
+
+OFFSET_MAX = 2**32 - 1
+"""The largest number that a header has room for."""
 
 TRAILER_NUMBER = 2**32 - 1
 """The trailer's number in the nonce; parts count from 0 and never get here."""
@@ -121,7 +125,7 @@ class CheckpointBuilder:
         return cls(cipher, header, sst_id, bytearray(HEADER_BYTES), [])
 
     def add(self, layer: int, kind: PartKind, columns: Columns) -> None:
-        """Seal rows of a layer, at most `ROWS_PER_PART`."""
+        """Seal rows of a layer, at most `ROWS_PER_PART`. Unsupported: there is no room for them."""
         packed = pack_columns(columns, LAYOUTS[kind])
         codec, payload = compress(packed)
         number = len(self.parts)
@@ -129,14 +133,18 @@ class CheckpointBuilder:
             number, _HEAD.pack(codec, len(packed)) + payload, _label(self.header, number)
         )
         rows = len(next(iter(columns.values())))
+        _check_offset(len(self.out) + len(sealed))
         self.parts.append(Part(layer, int(kind), rows, len(self.out), len(sealed), sealed[-TAG_BYTES:]))
         self.out += sealed
 
     def finish(self, *, sequence: int, ssts: Sequence[SstRef], trunks: list[TrunkRef]) -> tuple[SstRef, bytearray]:
-        """Seal the trailer and fill in the header. Gives the reference for the manifest, and the object."""
+        """Seal the trailer and fill in the header. Gives the reference for the manifest, and the object. Unsupported:
+        it lists more than anybody would read.
+        """
         offset = len(self.out)
         packed = msgspec.msgpack.encode(_TrailerRecord(sequence, list(ssts), self.parts, trunks))
         codec, payload = compress(packed)
+        _check_trailer(HEADER_BYTES + _HEAD.size + len(payload) + OVERHEAD_BYTES)
         plain = _HEAD.pack(codec, len(packed)) + payload
         header = Header(
             kind=ObjectKind.CHECKPOINT,
@@ -155,6 +163,25 @@ class CheckpointBuilder:
         self.out += sealed
         rows = sum(part.rows for part in self.parts)
         return SstRef(self.id, len(self.out), offset, sealed[-TAG_BYTES:], rows, self.cipher.key_id), self.out
+
+
+def _check_offset(offset: int) -> None:
+    """Of the trailer, which the header has as a u32; and a store takes no more than 5 GiB in one PUT."""
+    if offset > OFFSET_MAX:
+        raise Unsupported(
+            f"the index of this store is too large for a checkpoint, which has at most {OFFSET_MAX} bytes of rows: "
+            "nothing is lost, but starts take longer and space is not given back; move disks to another store"
+        )
+
+
+def _check_trailer(length: int) -> None:
+    """A manifest must never name what nobody reads: then the store could not be opened any more."""
+    if length > TRAILER_BYTES_MAX:
+        raise Unsupported(
+            f"the list of the SSTs of this store is too long for a checkpoint, which has at most {TRAILER_BYTES_MAX} "
+            "bytes of it: nothing is lost, but starts take longer and space is not given back; move disks to another "
+            "store"
+        )
 
 
 def open_trailer(cipher: Cipher, ref: SstRef, end: bytes, *, store_id: bytes) -> tuple[Header, Trailer]:

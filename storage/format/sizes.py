@@ -13,5 +13,11 @@ WAL_BYTES_MAX = 512 * MIB
 MANIFEST_BYTES_MAX = 256 * MIB
 """Three million SSTs."""
 
+TRAILER_BYTES_MAX = 512 * MIB
+"""Of a checkpoint, from its second header on: eleven million SSTs at 48 bytes, which hold 10 TiB where they have 1 MiB
+each. It is compressed and sealed as one, so whoever opens it needs several times as much memory. No checkpoint is
+written whose trailer is longer: nobody could open it.
+"""
+
 TREE_BYTES_MAX = 256 * MIB
 """A million devices."""

@@ -41,6 +41,11 @@ OPENING = [
     ),
     *mutants(
         "storage/lsm/manifest/manifest_store.py",
+        "tests/storage/lsm/recovery/test_large_checkpoint.py",
+        ("opening: a trailer may be no longer than any answer", "length, limit=TRAILER_BYTES_MAX)", "length)"),
+    ),
+    *mutants(
+        "storage/lsm/manifest/manifest_store.py",
         "tests/storage/lsm/test_engine.py",
         ("opening: a manifest is made in the loop", 'return await self._env.run("codec", seal)', "return seal()"),
     ),

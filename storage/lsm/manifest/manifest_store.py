@@ -28,6 +28,7 @@ from storage.format.checkpoint import Trailer, open_trailer
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.manifest import EMPTY, Manifest, check_successor, check_table, encode, merged
 from storage.format.names import manifest_name, spare_manifest_name, sst_name
+from storage.format.sizes import TRAILER_BYTES_MAX
 from storage.format.sst_list import NO_SSTS, SstList
 from storage.lsm.manifest.read_manifest import FoundManifest, FromCopy, ManifestReader, NewerManifest
 from storage.lsm.options import EngineOptions
@@ -146,11 +147,11 @@ class Manifests:
         """What a checkpoint says of itself. Corrupt: it is missing or damaged. NewerManifest: manifest `number`, which
         names it, is not the newest any more.
         """
-        name = sst_name(ref.id)
+        name, length = sst_name(ref.id), ref.size - ref.index_offset
         try:
             end = await get_despite_missing(
                 self._store,
-                lambda: self._store.get(name, ref.index_offset, ref.size - ref.index_offset),
+                lambda: self._store.get(name, ref.index_offset, length, limit=TRAILER_BYTES_MAX),
                 on_missing=lambda: self.reader().check_newest(number),
             )
         except NotFound:

@@ -33,8 +33,9 @@ from storage.format.blocks import SstRef
 from storage.format.envelope import FIRST_PART_BYTES, HEADER_BYTES, ObjectKind, check_first_part, decode_header, opener
 from storage.format.manifest import Manifest
 from storage.format.names import MANIFESTS, sst_name
+from storage.format.sizes import TRAILER_BYTES_MAX
 from storage.lsm.manifest.manifest_store import Manifests
-from storage.objects.base import ObjectStore
+from storage.objects.base import ANSWER_BYTES_MAX, ObjectStore
 
 HEADERS_IN_FLIGHT = 32
 
@@ -174,8 +175,10 @@ async def _is_authentic(
             first = await store.get(name, 0, min(header.size, FIRST_PART_BYTES))
             check_first_part(tree, name, first, header.size, store_id=store_id, kinds=_SST_KINDS)
         elif HEADER_BYTES <= header.index_offset < header.size:
-            end = await store.get(name, header.index_offset, header.size - header.index_offset)
-            cipher = checkpoint if header.kind is ObjectKind.CHECKPOINT else index
+            cipher, limit = index, ANSWER_BYTES_MAX
+            if header.kind is ObjectKind.CHECKPOINT:
+                cipher, limit = checkpoint, TRAILER_BYTES_MAX
+            end = await store.get(name, header.index_offset, header.size - header.index_offset, limit=limit)
             opener(cipher, name, header.key_id).open(memoryview(end)[HEADER_BYTES:], raw)
         else:
             return False

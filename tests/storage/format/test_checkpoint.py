@@ -24,6 +24,7 @@ from storage.format.checkpoint import (
 from storage.format.columns import Columns
 from storage.format.envelope import Header, ObjectKind
 from storage.format.names import sst_name
+from storage.format.sizes import TRAILER_BYTES_MAX
 
 STORE_ID = bytes(range(16))
 CIPHER = Cipher(bytes(range(32)))
@@ -193,3 +194,25 @@ def test_a_part_that_is_not_what_the_trailer_says_is_malformed(change: dict[str,
     part = msgspec.structs.replace(trailer.parts[0], **change)
     with pytest.raises(Corrupt, match="malformed"):
         open_part(CIPHER, sst_name(ref.id), header, 0, part, cut(content, part))
+
+
+class FarOut(bytearray):
+    """Rows of so many bytes that a header has no room for where they end."""
+
+    def __len__(self) -> int:
+        return 2**32 - 1
+
+
+def test_rows_that_no_header_has_room_for_are_refused_when_they_are_added() -> None:
+    header = Header(kind=ObjectKind.CHECKPOINT, epoch=1, store_id=STORE_ID, nonce=bytes(16), link=ULID().bytes)
+    builder = CheckpointBuilder(CIPHER, header, IDS[0], FarOut(), [])
+    with pytest.raises(Unsupported, match="too large for a checkpoint"):
+        builder.add(1, PartKind.ZEROS, {"first": np.array([1], "<u4"), "end": np.array([2], "<u4")})
+
+
+def test_a_trailer_that_nobody_would_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = Header(kind=ObjectKind.CHECKPOINT, epoch=1, store_id=STORE_ID, nonce=bytes(16), link=ULID().bytes)
+    builder = CheckpointBuilder.begin(CIPHER, header, IDS[0])
+    monkeypatch.setattr("storage.format.checkpoint.compress", lambda _: (0, bytes(TRAILER_BYTES_MAX)))
+    with pytest.raises(Unsupported, match="too long for a checkpoint"):
+        builder.finish(sequence=1, ssts=[], trunks=[])
