@@ -16,7 +16,7 @@ from storage.check.read_times import StoredReadTimes
 from storage.env import Env, written_at
 from storage.fs.name_tree import NameTree
 from storage.lsm.compaction.forecast import Forecast
-from storage.lsm.compaction.plan import Drop, StoreFacts, droppable
+from storage.lsm.compaction.plan import StoreFacts, next_drop
 from storage.lsm.engine import Engine
 from storage.lsm.gc.sweep import Leftovers
 from storage.objects.base import ObjectInfo
@@ -191,10 +191,7 @@ class Maintenance:
             found = await engine.sweeper.find()
             return self._collected(snapshot, found, deleted=0)
         engine.check_writer()
-        async with engine.compactor.working:
-            snapshot = await engine.compactor.look()
-            if dead := droppable(snapshot):
-                await engine.compactor.do(Drop(dead))
+        snapshot = await self._drop_all()
         await engine.copies.settled()
         engine.compactor.delete_replaced()
         engine.garbage.add(engine.manifests.take_old())
@@ -202,8 +199,23 @@ class Maintenance:
         await engine.garbage.delete_now()
         return self._collected(snapshot, found, deleted=engine.garbage.deleted)
 
+    async def _drop_all(self) -> StoreFacts:
+        """Drop what nothing refers to, a part at a time, and delete that where the next part has to wait for it. Gives
+        what was known of the store before.
+        """
+        compactor, first = self._engine.compactor, None
+        while True:
+            await compactor.make_room()
+            async with compactor.working:
+                seen = await compactor.look()
+                first = first or seen
+                job = next_drop(seen)
+                if job is None:
+                    return first
+                await compactor.do(job)
+
     def _collected(self, snapshot: StoreFacts, found: Leftovers, *, deleted: int) -> GarbageCollection:
-        dead = droppable(snapshot)
+        dead = snapshot.ssts.unused
         garbage = self._engine.garbage
         kept = [
             Retained(len(infos), _size(infos), reason)
@@ -221,7 +233,7 @@ class Maintenance:
             kept.append(Retained(count, 0, "a read under way wants something of them"))
         return GarbageCollection(
             dropped=len(dead),
-            dropped_bytes=sum(sst.size for sst in dead),
+            dropped_bytes=int(dead.size.sum()),
             leftovers=len(found.old),
             leftover_bytes=_size(found.old),
             deleted=deleted,

@@ -159,7 +159,7 @@ class Engine:
         store_id, layers, writes = self.key.store_id, self._layers, self.writes
         await replay_log(opened, layers, writes, store_id=store_id, sst_numbers=sst_numbers, env=self._env)
         self.sweeper = self._new_sweeper()  # now: a flush may seal this memtable before the sweep begins
-        gone = [sst_numbers.number(sst.id) for sst in self.manifests.gone()]
+        gone = sst_numbers.numbers(self.manifests.gone().ids).tolist()
         for part in self._layers.forest.maps().values() if gone and insist else ():
             check_listed(part, gone)
 

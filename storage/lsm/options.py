@@ -24,6 +24,12 @@ LEFTOVER_SECONDS_MIN = 24 * 3600.0
 GAP_BYTES_MAX = 64 * KIB
 """Bytes between two frames that are cheaper to read along than to ask for separately (2 ms at 30 MB/s)."""
 
+GARBAGE_NAMES_MAX = 20_000
+"""Names of garbage that are remembered, about 3 MiB. Beyond that the oldest are forgotten, which the next writer's
+sweep finds: so no more is dropped while half of them wait to be deleted (`JobContext.drop_max`), but where deletions
+fail.
+"""
+
 PRUNE_AFTER = 16
 """Patches added to a block between two prunings of its chain: pruning costs as much as adding ten."""
 
@@ -189,6 +195,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     """Of objects, between which the measured rate of uploads decides."""
     manifests_kept: int = MANIFESTS_KEPT
     """The newest ones, which are no garbage, and which a check expects; at least one."""
+    garbage_names_max: int = GARBAGE_NAMES_MAX
+    """See there."""
     leftover_seconds: float = LEFTOVER_SECONDS_MIN
     """What lies in the store for less long is no leftover."""
     atomic_bytes_max: int = 8 * MIB

@@ -133,7 +133,7 @@ def put_together(context: Context, engine: Supervisor) -> Parts:
         on_failure=engine.fail,
     )
     layers = _layers(context, writes, commit, source)
-    garbage = Garbage(context.single, context.env)
+    garbage = Garbage(context.single, context.env, names_max=context.options.garbage_names_max)
     renew = partial(engine.flush_memtable, always=True)
     copies = SpareCopies(context.single, manifests, context.env, keep=garbage.held, discard=garbage.add, renew=renew)
     flush = MemtableFlush(

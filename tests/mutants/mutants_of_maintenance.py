@@ -129,11 +129,30 @@ MAINTENANCE = [
     ),
     *mutants(
         "storage/lsm/compaction/job_context.py",
+        f"{COMPACTION}test_many_drops.py",
+        (
+            "maintenance: more is dropped than is remembered",
+            "            return 0\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/compactor.py",
+        f"{COMPACTION}test_many_drops.py",
+        (
+            "maintenance: it does not see that there is room again",
+            "left, often, bool(context.drop_max())",
+            "left, often",
+        ),
+        ("compact: it ends while drops wait", "        await self.make_room()\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
         f"{COMPACTION}test_jobs_end.py",
         (
             "maintenance: a victim goes while a read waits for it",
-            "if self.sst_numbers.number(sst) not in wanted}",
-            "if wanted is not None}",
+            "strict=True) if number not in wanted]",
+            "strict=True) if wanted is not None]",
         ),
     ),
     *mutants(

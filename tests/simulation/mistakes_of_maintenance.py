@@ -116,8 +116,8 @@ MAINTENANCE = [
     Mutation(
         "repack: a victim is deleted while a read waits for it",
         "storage/lsm/compaction/job_context.py",
-        "if self.sst_numbers.number(sst) not in wanted}",
-        "if wanted is not None}",
+        "strict=True) if number not in wanted]",
+        "strict=True) if wanted is not None]",
     ),
     Mutation(
         "repack: frames that do not open are copied",

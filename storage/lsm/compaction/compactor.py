@@ -195,6 +195,7 @@ class Compactor:
         """The same as `step` at the strictest thresholds, of one layer or of all, for somebody who asked for it; the
         job that was done. A job that leaves something as it is, since the store refuses it, is done as well.
         """
+        await self.make_room()
         async with self.working:
             snapshot = await self.look(self.thorough, layer)
             job = await self.context.ssts.encode(partial(next_job, snapshot, self.thorough))
@@ -210,6 +211,12 @@ class Compactor:
                 self.progress.job = None
         self.delete_replaced()
         return job
+
+    async def make_room(self) -> None:
+        """If drops wait for what is to be deleted, so does whoever asked for one."""
+        self.delete_replaced()
+        if not self.context.drop_max():
+            await self.context.garbage.make_room()
 
     async def forecast(self, layer: int | None) -> Forecast:
         """What `thorough_step`, again and again, would do."""
@@ -234,7 +241,7 @@ class Compactor:
         left = self._left.waiting()
         often = sum(len(layer.gathered.often) for layer in context.layers.by_number.values())
         manifest, tree = context.manifests.number, context.layers.tree_queue.last_sequence
-        return manifest, context.cut(), tree, self._at_rest(), left, often
+        return manifest, context.cut(), tree, self._at_rest(), left, often, bool(context.drop_max())
 
     def _others_wait(self) -> bool:
         return self.context.env.monotonic() < self._others_at
@@ -289,8 +296,9 @@ class Compactor:
         ids = {sst.id for sst in ssts}
 
         async def commit() -> None:
-            table = context.manifests.merged_ssts
-            await context.commit_manifest(dropped(context.manifests.manifest, table=table, ids=ids))
+            old, table = context.manifests.manifest, context.manifests.merged_ssts
+            # In a thread: each SST of the table is looked at. Nobody else commits meanwhile.
+            await context.commit_manifest(await context.ssts.encode(partial(dropped, old, table=table, ids=ids)))
             context.awaiting_deletion |= ids
 
         await context.commit(commit)

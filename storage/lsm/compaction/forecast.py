@@ -19,7 +19,7 @@ from storage.lsm.compaction.plan import (
     WriteCheckpoint,
     next_job,
 )
-from storage.lsm.compaction.sst_table import SstFacts, SstTable
+from storage.lsm.compaction.sst_table import LEAVING_SSTS_MAX, SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 
 CHECKPOINT_ROW_BYTES = 24
@@ -49,7 +49,7 @@ class Forecast(msgspec.Struct, kw_only=True):
 
 def forecast(snapshot: StoreFacts, options: MaintenanceOptions) -> Forecast:
     """Follow the plan to its end."""
-    seen, told = snapshot, Forecast(stored_before=int(snapshot.ssts.size.sum()))
+    seen, told = replace(snapshot, drop_max=LEAVING_SSTS_MAX), Forecast(stored_before=int(snapshot.ssts.size.sum()))
     while (job := next_job(seen, options)) is not None:
         seen = _after(seen, job, told)
     told.stored_after = int(seen.ssts.size.sum())

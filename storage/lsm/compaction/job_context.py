@@ -13,7 +13,8 @@ from storage.format.blocks import SstRef
 from storage.format.frame import FrameCodec
 from storage.format.manifest import Manifest
 from storage.format.names import sst_name
-from storage.format.sst_list import SstList
+from storage.format.sst_list import SstList, ids_of
+from storage.lsm.compaction.sst_table import LEAVING_SSTS_MAX
 from storage.lsm.gc.garbage import Garbage
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.sst_numbers import SstNumbers
@@ -127,12 +128,22 @@ class JobContext:
         acknowledged = max(manifest.acknowledged, self.ssts.acknowledged())
         await self.manifests.commit(msgspec.structs.replace(manifest, acknowledged=acknowledged), table=table)
 
+    def drop_max(self) -> int:
+        """SSTs that may be dropped at once; 0: so many wait to be deleted that names would be forgotten, which nobody
+        would find while this writer runs. Where deletions fail, nobody waits for them.
+        """
+        if self.garbage.failing is None and len(self.awaiting_deletion) > self.garbage.room_at_half:
+            return 0
+        return max(min(LEAVING_SSTS_MAX, self.garbage.names_max // 4), 1)
+
     def delete_replaced(self) -> None:
         """Delete what no read wants any more. Who looks for a frame again finds the new place in the index."""
+        ids = sorted(self.awaiting_deletion)
         wanted = {location >> 32 for location in self.source.wanted()}
-        free = {sst for sst in self.awaiting_deletion if self.sst_numbers.number(sst) not in wanted}
-        self.awaiting_deletion -= free
-        names = [sst_name(sst) for sst in sorted(free)]
+        numbers = self.sst_numbers.numbers(ids_of(ids)).tolist()
+        free = [sst for sst, number in zip(ids, numbers, strict=True) if number not in wanted]
+        self.awaiting_deletion.difference_update(free)
+        names = [sst_name(sst) for sst in free]
         self.source.suspects.forget(names)
         self.garbage.add(names)
 

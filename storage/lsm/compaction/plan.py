@@ -2,7 +2,7 @@
 
 In this order, since each makes room for the next:
 
-1. *Drop* SSTs that no map refers to: one manifest, no data.
+1. *Drop* SSTs that no map refers to, some thousands at a time: one manifest, no data. It waits while many are deleted.
 2. *Checkpoint* when the rows that a start reads besides the newest checkpoint have become many, when SSTs that only a
    checkpoint makes collectable hold much that is dead, or when there are many of them.
 3. *Repack* SSTs of which little is still referred to, those with the least first; and *pack* small ones, of which a
@@ -45,7 +45,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.lsm.compaction.sst_table import SstFacts, SstTable
+from storage.lsm.compaction.sst_table import LEAVING_SSTS_MAX, SstFacts, SstTable
 from storage.lsm.options import MaintenanceOptions
 from storage.units import MIB
 
@@ -105,6 +105,8 @@ class StoreFacts:
     checkpoint_older_key: bool = False
     listed_bytes: int = 0
     """That flushes have listed and no defragmentation was set against yet."""
+    drop_max: int = LEAVING_SSTS_MAX
+    """SSTs of one drop; 0: it waits."""
 
     @property
     def stored(self) -> int:
@@ -211,10 +213,9 @@ def space_debt(snapshot: StoreFacts, options: MaintenanceOptions) -> float:
 
 def next_job(snapshot: StoreFacts, options: MaintenanceOptions) -> Job | None:
     """What to do now; None: nothing is worth it."""
-    if dead := droppable(snapshot):
-        return Drop(dead)
     return (
-        _checkpoint(snapshot, options)
+        next_drop(snapshot)
+        or _checkpoint(snapshot, options)
         or _uncover(snapshot, options)
         or _repack(snapshot, options)
         or _pack(snapshot, options)
@@ -224,10 +225,10 @@ def next_job(snapshot: StoreFacts, options: MaintenanceOptions) -> Job | None:
     )
 
 
-def droppable(snapshot: StoreFacts) -> tuple[SstFacts, ...]:
-    """The SSTs that nothing refers to, and that no start reads."""
-    dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)
-    return tuple(snapshot.ssts.where(dropped)) if dropped.any() else ()
+def next_drop(snapshot: StoreFacts) -> Drop | None:
+    """Of the SSTs that nothing refers to so many as may go now."""
+    unused = snapshot.ssts.unused
+    return Drop(tuple(map(unused.facts, range(count)))) if (count := min(len(unused), snapshot.drop_max)) else None
 
 
 def _settle(snapshot: StoreFacts, options: MaintenanceOptions) -> WriteCheckpoint | None:
@@ -287,12 +288,11 @@ def _movable(snapshot: StoreFacts) -> NDArray[np.bool_]:
 
 
 def _some(victims: Iterable[SstFacts], options: MaintenanceOptions) -> tuple[SstFacts, ...]:
-    """The first ones, up to `job_bytes_max` of live bytes; one at least."""
-    total = 0
-    taken: list[SstFacts] = []
+    """The first ones, up to `job_bytes_max` of live bytes, and not too many; one at least."""
+    total, taken = 0, list[SstFacts]()
     for victim in victims:
         total += victim.live
-        if taken and total > options.job_bytes_max:
+        if taken and (total > options.job_bytes_max or len(taken) == LEAVING_SSTS_MAX):
             break
         taken.append(victim)
     return tuple(taken)

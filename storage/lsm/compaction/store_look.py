@@ -136,6 +136,7 @@ class StoreLook:
             skipped_blocks=left.unreadable.keys(),
             fragmented=fragmented,
             listed_bytes=turns.listed_bytes,
+            drop_max=context.drop_max(),
             operations=len(manifest.operations),
             checkpoint_older_key=manifest.checkpoint is not None and manifest.checkpoint.key_id != context.ssts.key_id,
         )

@@ -11,23 +11,25 @@ names are given once, and replay points only move forward.
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 
 from storage.env import Env
 from storage.errors import Closed, Fenced, StorageError
+from storage.lsm.options import GARBAGE_NAMES_MAX
 from storage.objects.base import DELETE_BATCH_MAX, ObjectStore
 
 _log = logging.getLogger("nbdserver")
 
-NAMES_MAX = 20_000
-"""Names remembered, about 3 MiB; beyond that the oldest are forgotten, which the next writer's sweep finds."""
-
 DELETE_PAUSE_SECONDS_MIN = 1.0
 DELETE_PAUSE_SECONDS_MAX = 300.0
 """Between two tries, doubling, where deletions fail."""
+
+ROOM_SECONDS_MAX = 60.0
+"""How long who wants room waits for those who want garbage to stay: a check, or who writes the copy of a manifest."""
 
 CLOSE_SECONDS_MAX = 5.0
 """How long the end of a process may be spent on garbage that is deleted well."""
@@ -44,13 +46,16 @@ class FailingDeletion:
 class Garbage:
     """Names to delete, and the one task that does it. Owned by the event loop."""
 
-    def __init__(self, store: ObjectStore, env: Env, *, names_max: int = NAMES_MAX) -> None:
+    def __init__(self, store: ObjectStore, env: Env, *, names_max: int = GARBAGE_NAMES_MAX) -> None:
         """`store` tries each request once."""
         self._store = store
-        self._names_max = names_max
+        self.names_max = names_max
+        """Names that are remembered at most."""
         self._env = env
-        self._names: dict[str, None] = {}
-        """To be deleted, in the order in which to try."""
+        self._names: OrderedDict[str, None] = OrderedDict()
+        """To be deleted, in the order in which to try. (The first ones of a plain dictionary are looked for behind all
+        that went before them.)
+        """
         self._batch = DELETE_BATCH_MAX
         """Names in the next request. Halved by a failure, so that one object that stays does not keep others."""
         self._added = asyncio.Event()
@@ -69,11 +74,16 @@ class Garbage:
         """Objects known to be garbage, and not deleted yet."""
         return len(self._names) + self.forgotten
 
+    @property
+    def room_at_half(self) -> int:
+        """Names that may come until half of those that can be remembered are; below 0 beyond that."""
+        return self.names_max // 2 - len(self._names)
+
     def add(self, names: Iterable[str]) -> None:
         """Nothing needs these objects any more."""
         self._names.update(dict.fromkeys(names))
-        while len(self._names) > self._names_max:
-            del self._names[next(iter(self._names))]
+        while len(self._names) > self.names_max:
+            self._names.popitem(last=False)
             self.forgotten += 1
         if self._names:
             self._added.set()
@@ -107,6 +117,13 @@ class Garbage:
         while self._names and not self._holds and await self._delete_some():
             pass
 
+    async def make_room(self) -> None:
+        """The same once nobody wants it to stay, for whom this waits a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_SECONDS_MAX):
+                await self._free.wait()
+        await self.delete_now()
+
     async def finish(self) -> None:
         """Delete what there is until one deletion fails, or for a few seconds; the next writer finds the rest."""
         try:
@@ -137,7 +154,7 @@ class Garbage:
             self._batch = max(len(names) // 2, 1)
             for name in names:
                 if name in self._names:  # it may have been forgotten meanwhile
-                    self._names[name] = self._names.pop(name)
+                    self._names.move_to_end(name)
             return False
         for name in names:
             self._names.pop(name, None)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from storage.bucket.create_once import Taken, create_once, pauses
 from storage.bucket.listing import list_manifests, list_manifests_and_copies
@@ -166,11 +167,11 @@ class Manifests:
         """
         return merged(self.manifest, self.merged_ssts).beside(SstList.of(self.manifest.ssts))
 
-    def gone(self) -> list[SstRef]:
+    def gone(self) -> SstList:
         """The data SSTs of the checkpoint's table that do not count any more: nothing refers to them, and they may have
         been deleted.
         """
-        return [self.merged_ssts[position - 1] for position in self.manifest.gone]
+        return self.merged_ssts.where(np.array(self.manifest.gone, np.int64) - 1)
 
     @property
     def incarnation(self) -> bytes:

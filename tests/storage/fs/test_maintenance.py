@@ -15,7 +15,6 @@ from storage.format.names import manifest_name
 from storage.fs.opening import open_reader, open_store
 from storage.fs.store import Store
 from storage.fs.store_options import StoreOptions
-from storage.lsm.compaction.plan import droppable
 from storage.lsm.gc import sweep
 from storage.lsm.options import MANIFESTS_KEPT, EngineOptions, MaintenanceOptions
 from storage.objects.local import LocalStore
@@ -156,7 +155,7 @@ async def test_what_nothing_needs_is_deleted_now_and_what_is_kept_is_said(
     done = await store.maintenance.collect(dry_run=False)
     assert (done.waiting, done.refused) == (0, False)
     assert done.dropped > 0
-    assert not droppable(await engine_of(store).compactor.look())
+    assert not len((await engine_of(store).compactor.look()).ssts.unused)
     manifests = engine_of(store).manifests
     kept_manifests = {manifest_name(number) for number in (manifests.number, *manifests.manifest.takeovers)}
     assert {path.relative_to(place.folder).as_posix() for path in place.folder.glob("manifest/*")} == kept_manifests

@@ -1,6 +1,7 @@
 """An SST keeps its number for the life of a process, however many come after it, one by one or at once."""
 
 import random
+import tracemalloc
 
 import pytest
 from ulid import ULID
@@ -37,3 +38,19 @@ def test_a_number_is_given_once(seed: int) -> None:
 def test_zeros_lie_in_no_sst() -> None:
     with pytest.raises(BrokenInvariant, match="no place in an SST"):
         SstNumbers().name(1)
+
+
+def test_to_ask_for_one_costs_nothing_for_the_others() -> None:
+    """Whoever drops a large disk asks for all of them."""
+    draw = random.Random(1)
+    ids = [str(ULID.from_bytes(draw.randbytes(16))) for _ in range(50_000)]
+    numbers = SstNumbers()
+    numbers.numbers(ids_of(ids))
+    numbers.number(ids[7])
+    tracemalloc.start()
+    try:
+        numbers.number(ids[8])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(ids)
