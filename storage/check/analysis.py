@@ -2,7 +2,7 @@
 SSTs say: findings by SST. No I/O; for a thread.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,6 @@ from storage.format.columns import Columns
 from storage.format.names import MANIFESTS, sst_name
 from storage.format.sst import SstIndex
 from storage.lsm.index.rows import Frozen
-from storage.lsm.index.sst_numbers import SstNumbers
 
 PAGES_AT_ONCE = 8
 """Of an index, which are looked at together: 32,768 blocks, and some megabytes of rows."""
@@ -72,11 +71,12 @@ class _Newer:
 class Analysis:
     """One look at all layers: a trunk after the other, and of each some pages at once."""
 
-    numbers: SstNumbers
+    numbers: Mapping[str, int]
+    """Those of all SSTs that manifest or checkpoint list, by id."""
+    numbers_end: int
+    """All numbers given are below this."""
     indexes: Mapping[str, SstIndex]
     """Of the SSTs whose own index opens, by id; their entries are gone when the look has begun."""
-    listed: Collection[str]
-    """Ids of the SSTs that manifest or checkpoint list."""
     wrong_size: Mapping[str, int]
     """Ids of those that are missing, withheld or altered: how many bytes are there."""
     complete: bool
@@ -91,10 +91,11 @@ class Analysis:
 
     def begin(self) -> None:
         """Put the rows of all SSTs in order."""
-        self._ids = {self.numbers.number(sst): sst for sst in self.listed}
-        known = {self.numbers.number(sst): self.indexes[sst] for sst in self.indexes if sst in self.listed}
-        self._bad = {self.numbers.number(sst): size for sst, size in self.wrong_size.items() if sst in self.listed}
-        self._listed, self._known = (np.zeros(len(self.numbers), np.bool_) for _ in range(2))
+        numbers = self.numbers
+        self._ids = {number: sst for sst, number in numbers.items()}
+        known = {numbers[sst]: index for sst, index in self.indexes.items() if sst in numbers}
+        self._bad = {numbers[sst]: size for sst, size in self.wrong_size.items() if sst in numbers}
+        self._listed, self._known = (np.zeros(self.numbers_end, np.bool_) for _ in range(2))
         self._listed[[*self._ids]] = self._known[[*known]] = True
         tables = [index.ranges for index in known.values() if len(index.ranges["layer"])]
         names = ("layer", "first", "end", "sequence")

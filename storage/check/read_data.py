@@ -89,7 +89,8 @@ class DataReader:
         bad: list[tuple[int, FrameRef, str]] = []
         try:
             end = await self._get(name, ref.index_offset, ref.size - ref.index_offset)
-            opened = await self._env.run("codec", partial(self._open, ref, end))
+            number = self._numbers.number(ref.id)  # here, since a thread gives none: an SST of zeros may have none yet
+            opened = await self._env.run("codec", partial(self._open, ref, number, end))
             layers, codec = {frame.location: layer for layer, frame in opened}, self._codec.under(ref.key_id)
             for group in coalesce([frame for _, frame in opened]):
                 wrong = await self._group(name, codec, group, pacer)
@@ -105,8 +106,8 @@ class DataReader:
             finding = self._finding(name, bad)
         return finding if await self._is_listed(ref.id) else None
 
-    def _open(self, ref: SstRef, end: bytes) -> list[Frame]:
-        return _frames(open_index(self._index_cipher, ref, end, store_id=self._store_id), self._numbers.number(ref.id))
+    def _open(self, ref: SstRef, number: int, end: bytes) -> list[Frame]:
+        return _frames(open_index(self._index_cipher, ref, end, store_id=self._store_id), number)
 
     async def _get(self, name: str, start: int, length: int) -> bytes:
         """Bytes of an object; REFUSALS: twice it was not given, though another one was."""

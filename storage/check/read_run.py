@@ -45,13 +45,15 @@ class ReadRun:
         reads.forget_later_than(now)  # else it would pass for read by this run
         if not (resume and reads.began):
             reads.began = now
+        # Its own from here on: another run may end meanwhile, or the clock be set back, and both forget what is noted.
+        began = reads.began
         reads.forget_all_but({ref.id for ref in listed})
         progress.step, progress.total = "data", sum(ref.index_offset for ref in listed)
         findings = []
         saved = self._env.monotonic()
         for ref in sorted(listed, key=lambda ref: ref.id):
             end = progress.done + ref.index_offset
-            if reads.read.get(ref.id, 0.0) < reads.began:
+            if reads.read.get(ref.id, 0.0) < began:
                 finding = await self.one(ref, progress)
                 if finding is not None:
                     findings.append(finding)
@@ -59,7 +61,8 @@ class ReadRun:
             if self._env.monotonic() - saved >= SAVE_SECONDS:
                 await self._save()
                 saved = self._env.monotonic()
-        reads.began = 0.0
+        if reads.began == began:  # else a run that began later goes on, if it is cut short
+            reads.began = 0.0
         await self._save()
         return findings
 

@@ -33,6 +33,7 @@ from storage.format.envelope import HEADER_BYTES, Header, ObjectKind, decode_hea
 from storage.format.names import MANIFESTS, manifest_name, sst_name
 from storage.format.sizes import TRAILER_BYTES_MAX, TREE_BYTES_MAX
 from storage.format.sst import SstIndex, open_index
+from storage.format.sst_list import ids_of
 from storage.format.trunks import DropLayer
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.build import rebuild
@@ -307,7 +308,9 @@ class _Survey:
 
     async def _analyse(self) -> None:
         moment, run = self.subject.moment, self.subject.env.run
-        analysis = Analysis(self.numbers, self.indexes, self.listed_ids, self.wrong_size, self.found.complete)
+        given = self.numbers.numbers(ids_of(self.listed_ids)).tolist()  # here, since threads give none
+        numbers, end = dict(zip(self.listed_ids, given, strict=True)), len(self.numbers)
+        analysis = Analysis(numbers, end, self.indexes, self.wrong_size, self.found.complete)
         await run("store", analysis.begin)
         if moment is None:
             self._tell_unknown()

@@ -135,6 +135,21 @@ CHECKS = [
         ),
     ),
     *mutants(
+        "storage/check/read_run.py",
+        f"{CHECK}test_read_run.py",
+        ("check: a run goes by what others note", "0.0) < began:", "0.0) < reads.began:"),
+        ("check: a run that ends ends all", "        if reads.began == began:", "        if True:"),
+    ),
+    *mutants(
+        "storage/check/read_data.py",
+        f"{CHECK}test_read_run.py",
+        (
+            "check: a thread numbers an SST that is read",
+            "partial(self._open, ref, number, end)",
+            "lambda: self._open(ref, self._numbers.number(ref.id), end)",
+        ),
+    ),
+    *mutants(
         "storage/check/read_times.py",
         f"{CHECK}test_clock_set_back.py",
         (
