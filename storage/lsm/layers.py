@@ -121,10 +121,10 @@ class Layers:
         layer = self.by_number.get(number)
         return None if layer is None else layer.queue
 
-    def device_queue(self, number: int) -> LayerQueue | None:
-        """The queue of the device that a layer belongs to; None: there is no such layer."""
-        heads = [trunk[-1] for trunk in self.tree.trunks() if number in trunk]
-        return self.by_number[heads[0]].queue if heads else None
+    def device_queues(self) -> dict[int, LayerQueue]:
+        """Of each layer the queue of the device that it belongs to, as they are now. It looks at all layers."""
+        trunks = self.tree.trunks()
+        return {number: queue for trunk in trunks for queue in [self.by_number[trunk[-1]].queue] for number in trunk}
 
     def restore(self, entry: JournalEntry) -> None:
         """Do again what a journal holds beyond the log, under its own number, and queue it for the log.

@@ -159,6 +159,7 @@ def go_on(found: FoundJournal, layers: Layers, journal: Journal) -> None:
         journal.start_off(found.place, found.failure)
         return
     adopted = []
+    devices = layers.device_queues()  # once: a journal has a million entries, and nothing changes a trunk in here
     for segment in found.segments:
         newest: dict[Queue, int] = {}
         for entry in segment.entries:
@@ -169,7 +170,7 @@ def go_on(found: FoundJournal, layers: Layers, journal: Journal) -> None:
                 sequence = queue.last_sequence
             # What was written before a snapshot is on its way to the log with its device. A queue is never waited for
             # beyond what it has: it would not move before somebody writes, and nobody may while segments take all room.
-            for each in {queue, layers.device_queue(entry.layer) or queue}:
+            for each in {queue, devices.get(entry.layer, queue)}:
                 newest[each] = max(newest.get(each, 0), min(sequence, each.last_sequence))
         adopted.append(Segment(segment.number, segment.size, newest))
     journal.start(found.place, adopted)

@@ -1,6 +1,7 @@
 """A journal with a snapshot in it, of which the log has a part: whatever part that is, what was answered is there."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.journal.files import FolderFiles
 from storage.lsm.recovery.anchor import HostState
 from tests.simulation.virtual import virtually
-from tests.storage.lsm.worlds import World, read
+from tests.storage.lsm.worlds import Layers, World, read, record
 from tests.support.idle import idle
 
 URL = "memory://"
@@ -129,3 +130,41 @@ async def test_a_device_that_writes_nothing_behind_its_snapshot_keeps_no_journal
     await engine.flush_memtable()
     assert not engine.journal.bytes
     await world.crash(engine)
+
+
+async def test_a_start_looks_at_all_layers_no_more_often_with_a_longer_journal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which there may be tens of thousands, and as many operations in a journal."""
+    looks = 0
+    trunks = Layers.trunks
+
+    def counted(self: Layers) -> Iterable[list[int]]:
+        nonlocal looks
+        looks += 1
+        return trunks(self)
+
+    async def looked(operations: int) -> int:
+        nonlocal looks
+        engine = await world.open(take_over=False)
+        if 1 not in engine.layers:
+            await engine.change_tree(record("create", 1))
+        gate = world.store.hold("create", "wal/")
+        for number in range(operations):
+            engine.layers[1].write(number * SECTOR_BYTES, LATER)
+        engine.journal.keep()
+        await world.crash(engine)
+        await engine.close()
+        gate.release()
+        looks = 0
+        engine = await world.open(take_over=False)
+        found = looks
+        assert engine.opening.restored == operations
+        await engine.flush_memtable()
+        await world.crash(engine)
+        await engine.close()
+        return found
+
+    monkeypatch.setattr(Layers, "trunks", counted)
+    few = await looked(3)
+    assert await looked(60) == few
