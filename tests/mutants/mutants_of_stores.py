@@ -122,6 +122,15 @@ STORES = [
         ),
     ),
     *mutants(
+        "storage/lsm/sst/ranges.py",
+        "tests/storage/lsm/sst/test_crowds_of_frames.py",
+        (
+            "fetch: all that is in 4 MiB is opened at once",
+            "frames_max is None or len(group) < frames_max",
+            "True",
+        ),
+    ),
+    *mutants(
         "storage/lsm/wal/group_commit.py",
         "tests/storage/lsm/wal/test_group_commit.py",
         (

@@ -33,7 +33,7 @@ from storage.lsm.options import GAP_BYTES_MAX
 from storage.lsm.sst.frame_reader import FrameReader
 from storage.lsm.sst.get_slots import GetSlot, GetSlots
 from storage.lsm.sst.quarantine import NOBODY, Quarantine
-from storage.lsm.sst.ranges import coalesce
+from storage.lsm.sst.ranges import FRAMES_AT_ONCE_MAX, coalesce
 from storage.lsm.sst.suspects import Suspects
 from storage.lsm.sst.wanted import Waiter, Wanted, note_times
 from storage.objects.base import ObjectStore
@@ -229,7 +229,7 @@ class FrameSource:
 
     def _start_gets(self) -> None:
         asked = {ref.location: place for place, ref in enumerate(self._queue)}
-        groups = coalesce(sorted(self._queue, key=lambda ref: ref.location), self._gap_bytes_max)
+        groups = coalesce(sorted(self._queue, key=lambda ref: ref.location), self._gap_bytes_max, FRAMES_AT_ONCE_MAX)
         groups.sort(key=lambda group: min(asked[ref.location] for ref in group))
         self._queue = []
         for group in groups:

@@ -14,6 +14,11 @@ GET_BYTES_MAX = 4 * MIB + 64 * KIB
 requests.
 """
 
+FRAMES_AT_ONCE_MAX = 64
+"""Frames of one GET whose contents are held together: 16 MiB of whole blocks. Their sealed bytes say nothing of that: a
+block of one byte value is sealed in a kilobyte, and GET_BYTES_MAX of such would open to a gigabyte.
+"""
+
 
 def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview) -> Decoded | StorageError:
     """One frame opened and checked against its pinned tag; an error is returned, since it concerns this frame alone."""
@@ -34,15 +39,20 @@ def decode_frame(codec: FrameCodec, name: str, ref: FrameRef, sealed: memoryview
     return {sector: view[at * SECTOR_BYTES : (at + 1) * SECTOR_BYTES] for at, sector in enumerate(sectors_of(mask))}
 
 
-def coalesce(refs: list[FrameRef], gap_bytes_max: int = GAP_BYTES_MAX) -> list[list[FrameRef]]:
-    """Cut frames sorted by location into groups that one ranged GET can bring."""
+def coalesce(
+    refs: list[FrameRef], gap_bytes_max: int = GAP_BYTES_MAX, frames_max: int | None = None
+) -> list[list[FrameRef]]:
+    """Cut frames sorted by location into groups that one ranged GET can bring. Who opens all frames of a group, and
+    holds what is in them, wants `frames_max` of them at most.
+    """
     groups: list[list[FrameRef]] = []
     for ref in refs:
         if groups:
             group = groups[-1]
             end = group[-1].location + group[-1].length
             near = 0 <= ref.location - end <= gap_bytes_max
-            if near and ref.location + ref.length - group[0].location <= GET_BYTES_MAX:
+            has_room = frames_max is None or len(group) < frames_max
+            if near and has_room and ref.location + ref.length - group[0].location <= GET_BYTES_MAX:
                 group.append(ref)
                 continue
         groups.append([ref])
