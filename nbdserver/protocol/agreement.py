@@ -43,7 +43,8 @@ def listed(known: Sequence[MetaContext], queries: Sequence[str]) -> list[MetaCon
 
 def selected(known: Sequence[MetaContext], queries: Sequence[str]) -> tuple[MetaContext, ...]:
     """Those that a SET_META_CONTEXT with these queries selects, numbered. OptionRefused: too many."""
-    chosen = [each for each in known if each.name in queries]
+    wanted = set(queries)
+    chosen = [each for each in known if each.name in wanted]
     if len(chosen) > CONTEXTS_MAX:
         raise wire.OptionRefused(wire.REP_ERR_TOO_BIG, f"at most {CONTEXTS_MAX} contexts are given to one client")
     return tuple(replace(each, number=number) for number, each in enumerate(chosen, BASE_ALLOCATION_ID))

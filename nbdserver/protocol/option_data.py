@@ -56,6 +56,10 @@ class _Fields:
             raise OptionRefused(wire.REP_ERR_INVALID, "the option's data is longer than what it says")
 
 
+QUERIES_MAX = 64
+"""Of one LIST_META_CONTEXT or SET_META_CONTEXT: four times what a client may select. Each is compared with all that a
+store has been through, and others wait for that."""
+
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 
@@ -86,13 +90,15 @@ def decode_info(data: bytes) -> InfoRequest:
 def decode_contexts(data: bytes) -> ContextRequest:
     """32 bits length of name, name, 32 bits number of queries, each 32 bits length and the query.
 
-    A query without a namespace (no colon) is refused. Each is read before the next is expected, so a number
-    of queries that the data cannot hold costs nothing.
+    A query without a namespace (no colon) is refused, and so is one beyond QUERIES_MAX. Each is read before the next
+    is expected, so a number of queries that the data cannot hold costs nothing.
     """
     fields = _Fields(data)
     name = fields.string()
     queries: list[str] = []
-    for _ in range(fields.number(_U32)):
+    for number in range(fields.number(_U32)):
+        if number == QUERIES_MAX:
+            raise OptionRefused(wire.REP_ERR_TOO_BIG, f"at most {QUERIES_MAX} queries are answered at once")
         query = fields.string()
         if ":" not in query:
             raise OptionRefused(wire.REP_ERR_INVALID, f"the query {wire.quoted(query)} has no namespace")

@@ -289,7 +289,7 @@ MUTANTS = [
         "nbdserver/protocol/agreement.py",
         "tests/nbdserver/protocol/test_contexts.py",
         ("contexts: as many as are asked for", "if len(chosen) > CONTEXTS_MAX:", "if False:"),
-        ("contexts: a wildcard selects", "if each.name in queries]", "if each.name.startswith(tuple(queries))]"),
+        ("contexts: a wildcard selects", "if each.name in wanted]", "if each.name.startswith(tuple(wanted))]"),
         ("contexts: none is listed unasked", "if not wanted or each.name", "if each.name"),
     ),
     *mutants(

@@ -256,7 +256,9 @@ CONTEXT = (
         for queries in ((), ("base:",), (m.BASE,), ("x-no:y", "base:"))
     ),
     context("LIST x-no:", 36, m.list_contexts("disk", "x-no:"), "LIST_META_CONTEXT ACK"),
-    context("one query 1,000 times", 37, m.set_contexts("disk", *[m.BASE] * 1000), SET_BASE),
+    context("one query 64 times", 37, m.set_contexts("disk", *[m.BASE] * 64), SET_BASE),
+    context("SET of 65 queries", 37, m.set_contexts("disk", *[m.BASE] * 65), "SET_META_CONTEXT ERR_TOO_BIG"),
+    context("LIST of 65 queries", 37, m.list_contexts("disk", *[m.BASE] * 65), "LIST_META_CONTEXT ERR_TOO_BIG"),
     attaches(
         "a failed SET clears",
         38,

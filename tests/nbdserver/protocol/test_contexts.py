@@ -5,6 +5,7 @@ import pytest
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import CONTEXTS_MAX, INCARNATION, MetaContext
 from nbdserver.protocol.handshake import Handshake
+from nbdserver.protocol.option_data import QUERIES_MAX
 from nbdserver.protocol.wire import ProtocolError
 from tests.nbdserver.protocol.test_handshake import Offer, hear
 from tests.support import messages as m
@@ -118,6 +119,18 @@ def test_too_many_are_refused() -> None:
     assert kinds == [wire.REP_ERR_TOO_BIG, *[m.REP_META_CONTEXT] * CONTEXTS_MAX, m.REP_ACK]
     assert handshake.agreement is not None
     assert handshake.agreement.contexts[0] == MetaContext(names[1], "s1", 1)
+
+
+@pytest.mark.parametrize("option", [m.SET_META_CONTEXT, m.LIST_META_CONTEXT])
+def test_more_queries_than_anybody_needs_are_refused_and_the_client_goes_on(option: int) -> None:
+    """Seen: 1,337 of them, each compared with every context and every term of the store, took 8 ms from all others."""
+    handshake = Handshake(Catalogue("one"))
+    asked = [f"x-no:{number}" for number in range(QUERIES_MAX - 1)]
+    many = m.option(option, m.context_data("disk", *asked, ALLOCATION, ALLOCATION))
+    hear(handshake, HELLO + many + m.option(option, m.context_data("disk", *asked, ALLOCATION)) + m.go("disk"))
+    kinds = [kind for answered_option, kind, _ in answered(handshake) if answered_option == option]
+    assert kinds == [wire.REP_ERR_TOO_BIG, m.REP_META_CONTEXT, m.REP_ACK]
+    assert handshake.agreement is not None
 
 
 class Lasting(Catalogue):
