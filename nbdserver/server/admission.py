@@ -16,7 +16,7 @@ from nbdserver.server.limits import Allowance, Budget, Limits
 
 LOOK_AHEAD_FACTOR = 16
 """How many times the requests of a client may be under way while the session looks ahead: 4 KiB each, they fill what it
-may take then."""
+may take then. Not its READs from the store: they need no more than usual, since they end by themselves."""
 
 EFFORT_MAX = 16
 """What a client gets done in one turn of the loop: 16 discards or prefetches (0.2 ms each), the status of 1 GiB."""
@@ -53,9 +53,10 @@ class Admission:
 
     # Requests
 
-    def has_place(self) -> bool:
-        """Whether one more request may be under way."""
-        if self.outstanding < self._requests_max * (LOOK_AHEAD_FACTOR if self.looks_ahead else 1):
+    def has_place(self, *, reads: int = 0) -> bool:
+        """Whether one more request may be under way. `reads`: it is a READ, and so many of them are."""
+        most = self._requests_max * (LOOK_AHEAD_FACTOR if self.looks_ahead else 1)
+        if self.outstanding < most and reads < self._requests_max:
             return True
         self._stall()
         return False

@@ -39,16 +39,18 @@ class Limits:
     """How long a connection that is ending may keep its socket for replies that are unsent or not ready."""
 
     requests: int = 4096
-    """Requests of one client under way, each about 300 bytes; the kernel's client has 128."""
+    """Requests of one client under way; the kernel's client has 128. A write that is held, or a FLUSH that waits, costs
+    about 600 bytes beside its data; a READ from the store far more, which is counted with it (`reads.cost`)."""
 
     reply_bytes: int = 1 << 20
     """Replies of one client unsent before no more of its requests are looked at."""
 
-    inflight_bytes: int = 64 << 20
-    """Data of one client's requests under way: two of the longest, or many short ones."""
+    inflight_bytes: int = 65 << 20
+    """What one client's requests under way hold: two of the longest, with what they cost beside their data, or many
+    short ones."""
 
     memory_bytes: int = 512 << 20
-    """Data of all requests under way beyond `reply_bytes` a client, taken before it is allocated; RESERVE_BYTES of it
+    """What all requests under way hold beyond `reply_bytes` a client, taken before it is allocated; RESERVE_BYTES of it
     for a client whose stream has to be read on (see `session`)."""
 
 

@@ -1,7 +1,7 @@
 """The tasks of one client: its READs that memory cannot answer, for as long as the store is asked (`reads`).
 
 The tasks belong to the client: when it goes they end. Each is counted by `admission` from when it is taken until its
-reply is ready, with its bytes, which stay counted until they are sent.
+reply is ready, with what it makes the server hold (`reads.cost`), which stays counted until it is sent.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from nbdserver.protocol.replies import Parts, Replies
 from nbdserver.server.admission import Admission
 from nbdserver.server.operation_trace import OperationTrace, Tracer, TraceSpan
 from nbdserver.server.outbox import Outbox
-from nbdserver.server.reads import StoreRead
+from nbdserver.server.reads import StoreRead, cost
 from storage import cancel
 
 logger = logging.getLogger("nbdserver")
@@ -42,13 +42,16 @@ class ReadTasks:
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[asyncio.Task[None], OperationTrace] = {}
+        self._unanswered = 0
+        """Those that have no reply yet. Not all of the tasks: one is among these until the turn after its reply."""
 
     def take(self, cookie: bytes, offset: int, length: int, *, dont_fragment: bool) -> bool:
         """Begin one, if there is room for it."""
         trace = self._tracer.begin(cookie, wire.CMD_READ, offset, length, TraceSpan.STORE)
-        if not self._admission.has_place() or not self._admission.take(length):
+        if not self._admission.has_place(reads=self._unanswered) or not self._admission.take(cost(offset, length)):
             return self._tracer.refused(cookie, trace)
         self._admission.begin()
+        self._unanswered += 1
         task = self._loop.create_task(self._answer(self._read(cookie, offset, length, dont_fragment, trace)))
         self._tasks[task] = trace
         task.add_done_callback(self._tasks.pop)
@@ -72,7 +75,8 @@ class ReadTasks:
             logger.exception("read_crashed", extra={"offset": read.offset, "length": read.length})
             self._fail()
             return
-        self._outbox.leaves(read.length, read.trace)
+        self._outbox.leaves(cost(read.offset, read.length), read.trace)
+        self._unanswered -= 1
         self._admission.end()
 
     def _deliver(self, parts: Parts, length: int) -> None:

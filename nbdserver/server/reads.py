@@ -32,6 +32,12 @@ that reads single bytes and no replies would make the server hold all its blocks
 VIEWED_BYTES_MAX = 256 * KIB
 """A view of a longer buffer, which is the payload of a WRITE, is copied as well, however long it is itself."""
 
+UNDERWAY_BYTES = 8 * KIB
+"""What the server holds for each of them beside data, rounded up: its task, its trace, futures, what is waited for."""
+
+STORE_BLOCK_BYTES = 256 * KIB
+"""The store gives whole blocks: one that is there is held until the last block of the same READ is."""
+
 _UNREAD = "the data could not be read"
 
 
@@ -104,6 +110,12 @@ class StoreRead:
         self.trace.failed = True
         logger.warning("read_failed", extra={"offset": offset, "length": length, "error": str(error)})
         return nbd_error(error)
+
+
+def cost(offset: int, length: int) -> int:
+    """How many bytes the server may hold for a READ of [offset, offset + length), `length` > 0, until it is sent."""
+    blocks = (offset + length - 1) // STORE_BLOCK_BYTES - offset // STORE_BLOCK_BYTES + 1
+    return UNDERWAY_BYTES + (length if blocks == 1 else blocks * STORE_BLOCK_BYTES)
 
 
 def copied(parts: Parts) -> Parts:

@@ -4,6 +4,17 @@ from tests.mutants.mutant import mutants
 
 CLIENTS = [
     *mutants(
+        "nbdserver/server/read_tasks.py",
+        "tests/nbdserver/server/test_cost_of_reads.py",
+        ("reads: a tiny one costs nothing", ".take(cost(offset, length))", ".take(length)"),
+        ("reads: who looks ahead has any number", "has_place(reads=self._unanswered)", "has_place()"),
+    ),
+    *mutants(
+        "nbdserver/protocol/option_data.py",
+        "tests/nbdserver/protocol/test_contexts.py",
+        ("contexts: any number of queries", "if number == QUERIES_MAX:", "if False:"),
+    ),
+    *mutants(
         "nbdserver/server/crowds.py",
         "tests/nbdserver/server/test_crowds_in_order.py",
         (

@@ -4,6 +4,7 @@ announced - is bounded in one connection and in all of them together."""
 import asyncio
 
 from nbdserver.server.limits import Budget, Limits
+from nbdserver.server.reads import UNDERWAY_BYTES
 from tests.support import messages as m
 from tests.support.idle import idle
 from tests.support.memory_device import BLOCK, MemoryDevice, memory_exports
@@ -162,7 +163,7 @@ async def test_short_replies_are_limited_too(disk: MemoryDevice) -> None:
 
 async def test_misses_are_limited_by_the_bytes_they_will_hold(disk: MemoryDevice) -> None:
     disk.misses = asyncio.Event()
-    with attach(disk, Limits(reply_bytes=MIB, inflight_bytes=4 * MIB)) as client:
+    with attach(disk, Limits(reply_bytes=MIB, inflight_bytes=4 * (MIB + UNDERWAY_BYTES))) as client:
         await client.feed(m.structured())
         client.offer(b"".join(m.read(0, MIB, cookie=cookie) for cookie in range(10)))
         await idle()
@@ -207,7 +208,7 @@ async def test_nothing_stays_taken(disk: MemoryDevice) -> None:
         await client.feed(m.write(0, bytes(8 * MIB)) + m.read(0, 8 * MIB))
         disk.misses = asyncio.Event()
         await client.feed(m.read(0, 8 * MIB, cookie=5))
-        assert budget.taken == 7 * MIB
+        assert budget.taken == 7 * MIB + UNDERWAY_BYTES
         disk.misses.set()
         assert await client.until(lambda: budget.taken == 0)
 
