@@ -32,7 +32,10 @@ STOP_SECONDS = 10.0
 SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 DURATION_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
-_DURATION = re.compile(r"([0-9]{1,6})\s*([smhdw])", re.IGNORECASE)
+DURATION_DAYS_MAX = 36500
+"""A hundred years: what is longer was not meant."""
+
+_DURATION = re.compile(r"([0-9]{1,6})\s*([smhdw])", re.IGNORECASE | re.ASCII)
 
 KEEP_PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 """What `storage.fs.snapshots.retention` knows."""
@@ -41,7 +44,7 @@ _REQUESTS = re.compile(r"([0-9]{1,12})\s*([kMG])?(?:/month)?", re.IGNORECASE | r
 
 _COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE | re.ASCII)
 
 
 SCRUB_DAYS = 30
@@ -119,7 +122,10 @@ def parse_duration(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None or not int(match[1]):
         raise ValueError(f"{text!r} is no length of time: write 30m, 12h, 7d or 4w")
-    return int(match[1]) * DURATION_UNITS[match[2].lower()]
+    seconds = int(match[1]) * DURATION_UNITS[match[2].lower()]
+    if seconds > DURATION_DAYS_MAX * DURATION_UNITS["d"]:
+        raise ValueError(f"{text!r} is too long a time: at most {DURATION_DAYS_MAX}d, a hundred years")
+    return seconds
 
 
 def parse_keep(text: str) -> dict[str, int]:

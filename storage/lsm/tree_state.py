@@ -54,7 +54,9 @@ class TreeChange:
 
 
 TrunkPlan = Callable[[], tuple[bytes, list[int]]]
-"""Gives a record that does something to trunks, and their heads, at the moment when it is applied."""
+"""Gives a record that does something to trunks, and their heads, at the moment when it is applied. It changes
+nothing of the tree or of a layer itself.
+"""
 
 
 Logged = list[tuple[Any, int]]
@@ -76,12 +78,21 @@ class TrunkChange:
         self._apply = apply
         self._applied = applied
         self._logged: Logged = []
-        self._refused: StorageError | None = None
+        self._refused: Exception | None = None
 
     def __call__(self) -> None:
         """Make it, or refuse it: then nothing has changed. BrokenInvariant: it does not fit."""
         try:
-            self._logged = self._apply(*self._plan())
+            record, heads = self._plan()
+        except BrokenInvariant:
+            raise
+        except Exception as error:
+            # A mistake in planning is one of this change alone, as it is of a record for `Engine.change_tree`: nothing
+            # was applied, and no later record rests on it. From here on it would be the end of the engine.
+            self._refused = error
+            return
+        try:
+            self._logged = self._apply(record, heads)
             if self._applied is not None:
                 self._applied()
         except BrokenInvariant:

@@ -23,6 +23,25 @@ SNAPSHOTS = [
         ),
     ),
     *mutants(
+        "storage/lsm/tree_state.py",
+        "tests/storage/lsm/test_poison.py",
+        (
+            "trunks: what cannot be planned ends the engine",
+            "            self._refused = error\n            return\n",
+            "            raise\n",
+        ),
+        (
+            "trunks: what was begun is refused as if nothing had changed",
+            "        except BrokenInvariant:\n            raise\n        except StorageError as error:\n",
+            "        except Exception as error:\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/metadata/records.py",
+        "tests/storage/fs/snapshots/test_snapshots.py",
+        ("snapshots: any time will do", "    if not abs(seconds) < SECONDS_BOUND:", "    if False:"),
+    ),
+    *mutants(
         "storage/lsm/flush/flush.py",
         "tests/storage/lsm/test_trunks_beside_flushes.py",
         (

@@ -40,7 +40,22 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "G", "10GB", "10 gigabytes", "-1", "1e9", "0x10", "1.1", "0.3K", "\u0661\u0660G", "1,5G"]
+    "text",
+    [
+        "",
+        "G",
+        "10GB",
+        "10 gigabytes",
+        "-1",
+        "1e9",
+        "0x10",
+        "1.1",
+        "0.3K",
+        "\u0661\u0660G",
+        "1,5G",
+        "10\u212a",
+        "9" * 21,
+    ],
 )
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match=r"size|whole number"):
@@ -54,9 +69,18 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "7", "d", "0d", "-1d", "1.5h", "7 days", "1h30m", "1y", "9999999s", "\u0661d"])
+@pytest.mark.parametrize(
+    "text", ["", "7", "d", "0d", "-1d", "1.5h", "7 days", "1h30m", "1y", "9999999s", "\u0661d", "10\u017f"]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="length of time"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["36501d", "999999d", "999999w"])
+def test_what_is_too_long(text: str) -> None:
+    assert parse_duration("36500d") == 36500 * 86400
+    with pytest.raises(ValueError, match="36500d"):
         parse_duration(text)
 
 

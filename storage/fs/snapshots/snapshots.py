@@ -7,12 +7,13 @@ that. One that was cancelled may have happened.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from storage.env import Env
-from storage.errors import Conflict, NotFound, StorageError, Unreadable
+from storage.errors import Conflict, Invalid, NotFound, StorageError, Unreadable
 from storage.fs.devices.device import Device
 from storage.fs.devices.history import History
 from storage.fs.devices.pins import Pins
@@ -128,8 +129,10 @@ class Snapshots:
         origin: SnapshotOrigin = SnapshotOrigin.ASKED,
     ) -> None:
         """A snapshot of each of these devices, at one moment, which is deleted by itself after `lasts` seconds.
-        NotFound, AlreadyExists; Invalid: no such name may be.
+        NotFound, AlreadyExists; Invalid: no such name, or no such time, may be.
         """
+        if lasts is not None and not 0 < lasts < math.inf:  # nan is no number either
+            raise Invalid(f"a snapshot lives for some time, not for {lasts!r} seconds")
 
         def plan() -> bytes:
             for device in devices:

@@ -87,6 +87,36 @@ async def test_what_was_taken_off_a_queue_and_not_sent_is_never_overtaken(
     await engine.close()
 
 
+async def test_a_change_of_trunks_that_cannot_be_planned_fails_alone() -> None:
+    """Nothing has changed by then, so what others have is not at stake."""
+    world = World()
+    engine, layer = await world.start()
+    layer.write(0, SECTOR)
+
+    def plan() -> tuple[bytes, list[int]]:
+        raise OverflowError("a bug")
+
+    with pytest.raises(OverflowError, match="a bug"):
+        await engine.change_trunks(plan)
+    await durable(engine, layer)
+    await engine.change_trunks(lambda: (record("freeze", 1, 2), [1]))
+    engine, layer = await world.reopen(engine)
+    assert await read(layer, 0, SECTOR_BYTES) == SECTOR
+    await world.crash(engine)
+
+
+async def test_a_change_of_trunks_that_was_begun_ends_the_engine() -> None:
+    world = World()
+    engine, _ = await world.start()
+
+    def applied() -> None:
+        raise OverflowError("a bug")
+
+    with pytest.raises(Closed, match="OverflowError"):
+        await engine.change_trunks(lambda: (record("freeze", 1, 2), [1]), applied)
+    await world.crash(engine)
+
+
 @pytest.mark.parametrize(("prefix", "blocks"), [("wal/", 0), ("compacted/", 20)])
 async def test_an_upload_that_is_cancelled_by_nobody_ends_the_engine(prefix: str, blocks: int) -> None:
     world = World()

@@ -270,3 +270,14 @@ async def test_which_one_a_device_holds(disks: Disks) -> None:
     assert [one.name for one in held.of_device("z")] == ["one", "same", "two"]
     with pytest.raises(NotFound):
         await held.which_is_held("x", ["one"], "a test")
+
+
+@pytest.mark.parametrize("lasts", [1e10, 1e300, float("inf"), float("nan"), float("-inf"), -1.0, 0.0])
+async def test_a_time_to_live_that_no_snapshot_can_have_is_refused_alone(disks: Disks, lasts: float) -> None:
+    with pytest.raises(Invalid, match=r"time|lives"):
+        await disks.store.snapshots.create(["a"], "one", lasts=lasts)
+    disks.write("a")
+    await disks.snapshot("one", "a")
+    await disks.reopen()
+    await disks.check()
+    await disks.store.close()
