@@ -2,7 +2,40 @@
 
 from tests.mutants.mutant import mutants
 
+SHARED = "tests/storage/lsm/index/test_shared_deltas.py"
+
 TRUNKS = [
+    *mutants(
+        "storage/lsm/index/reverse_delta.py",
+        SHARED,
+        ("shared: no copy is made of what is shared", " or is_shared(page):", ":"),
+        ("shared: all zeros are holes", "SHARED_DELTAS[content]", "SHARED_DELTAS[0]"),
+        (
+            "shared: each block that was zeroed has a row",
+            "            self._writable(number).merge(rows)\n            self._share(number)\n",
+            "            self._writable(number).merge(rows)\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/index/shared_deltas.py",
+        SHARED,
+        ("shared: what is shared can be written to", ".toreadonly()", ""),
+    ),
+    *mutants(
+        "storage/lsm/index/page.py",
+        SHARED,
+        ("shared: patches over zeros are nothing", " and not found.head.any()", ""),
+        ("shared: the first block stands for all", "(found.location == content).all()", "True"),
+    ),
+    *mutants(
+        "storage/lsm/index/image.py",
+        SHARED,
+        (
+            "shared: a run of a checkpoint ends with its last whole page",
+            "end + PAGE_MASK >> PAGE_SHIFT",
+            "end >> PAGE_SHIFT",
+        ),
+    ),
     *mutants(
         "storage/lsm/index/shown_sectors.py",
         "tests/storage/lsm/read/test_extents_in_columns.py",

@@ -22,7 +22,7 @@ from storage.format.names import MANIFESTS
 from storage.lsm.index.block_map import BlockMap
 from storage.lsm.index.bulk_load import load_bases, load_patches
 from storage.lsm.index.map_scan import frames_in, numbers_mask
-from storage.lsm.index.page import ALLOCATED_PAGE, DeltaPage
+from storage.lsm.index.page import ALLOCATED_PAGE, PAGE_MASK, PAGE_SHIFT, DeltaPage, by_page
 from storage.lsm.index.patch_table import rows_of_chains
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Frozen
@@ -92,7 +92,7 @@ def kept_blocks(frozen: Frozen) -> NDArray[np.uint32]:
 
 def kept_of(frozen: Frozen) -> Columns:
     """The blocks that a snapshot keeps of what was replaced since, as runs."""
-    return _runs([kept_blocks(frozen)])
+    return _runs(page.blocks(number) for number, page in sorted(frozen.pages.items()) if isinstance(page, DeltaPage))
 
 
 def _runs(parts: Iterable[NDArray[np.uint32]]) -> Columns:
@@ -224,21 +224,38 @@ def load_part(found: BlockMap | ReverseDelta, kind: PartKind, rows: Columns, pla
 
 def _load_kept(found: ReverseDelta, kind: PartKind, rows: Columns, places: PlaceReader) -> None:
     if kind is PartKind.KEPT:
-        found.keep(_blocks_of(rows))
+        for blocks in _blocks_of(rows):
+            found.keep(blocks)
     elif kind is PartKind.ZEROS:
-        found.load_zeros(_blocks_of(rows))
+        for blocks in _blocks_of(rows):
+            found.load_zeros(blocks)
     elif kind is PartKind.BASES:
         found.load_bases(places.locations(rows))
     else:
         found.load_patches(places.locations(rows))
 
 
-def _blocks_of(runs: Columns) -> NDArray[np.uint32]:
-    """The blocks of runs [first, end), which ascend: a snapshot has a row in memory for each."""
-    first, count = runs["first"].astype(np.int64), runs["end"].astype(np.int64) - runs["first"]
+def _blocks_of(runs: Columns) -> Iterator[NDArray[np.uint32]]:
+    """The blocks of runs [first, end), which ascend, a page at a time: a petabyte may be one run. ValueError: one ends
+    before it begins.
+    """
+    first, end = runs["first"].astype(np.int64), runs["end"].astype(np.int64)
+    if (end < first).any():
+        raise ValueError("a run of blocks ends before it begins")
+    # First each run cut where pages end, then page by page the blocks of what lies in it.
+    begins = first >> PAGE_SHIFT
+    page, run = _counted(begins, (end + PAGE_MASK >> PAGE_SHIFT) - begins)
+    low = np.maximum(first[run], page << PAGE_SHIFT)
+    high = np.minimum(end[run], page + 1 << PAGE_SHIFT)
+    for _, part in by_page(low.astype(np.uint32)):
+        yield _counted(low[part], high[part] - low[part])[0].astype(np.uint32)
+
+
+def _counted(first: NDArray[np.int64], count: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """So many numbers from each of these on, one after another; and from which of them each is."""
     before = np.cumsum(count) - count
-    found: NDArray[np.uint32] = (np.repeat(first - before, count) + np.arange(count.sum())).astype(np.uint32)
-    return found
+    found: NDArray[np.int64] = np.repeat(first - before, count) + np.arange(count.sum())
+    return found, np.repeat(np.arange(len(count)), count)
 
 
 def check_listed(found: BlockMap | ReverseDelta, gone: Collection[int]) -> None:

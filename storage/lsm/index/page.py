@@ -241,11 +241,19 @@ class DeltaPage:
         self.head = array("I")
 
     def copy(self) -> "DeltaPage":
-        """Another page with the same rows."""
+        """Another page with the same rows, to write to."""
         page = DeltaPage()
-        page.at, page.location, page.tag = self.at[:], self.location[:], self.tag[:]
-        page.length, page.head = self.length[:], self.head[:]
+        page.at, page.location, page.tag = _own("H", self.at), _own("Q", self.location), _own("Q", self.tag)
+        page.length, page.head = _own("I", self.length), _own("I", self.head)
         return page
+
+    def uniform(self) -> int | None:
+        """Whether it has all blocks of its page, and all are zeros of one kind: HOLE, ALLOCATED; None: it has not."""
+        if len(self.at) != PAGE_BLOCKS or (content := self.location[0]) > ALLOCATED:
+            return None
+        found = self.rows()
+        alike = (found.location == content).all() and not found.head.any()
+        return content if alike and np.array_equal(found.at, _ALL_BLOCKS) else None
 
     def row(self, at: int) -> int:
         """The row of a block, -1 if it has none."""
@@ -314,6 +322,12 @@ ALLOCATED_PAGE = allocated_page()
 """Shared by all pages of nothing but allocated zeros, so that terabytes of them cost a pointer each; copied when
 written.
 """
+
+
+def _own(kind: str, column: "array[int]") -> "array[int]":
+    """A copy of a column, also of one that is shared."""
+    return array(kind, column.tobytes())[:]
+
 
 assert array("I").itemsize == 4
 assert array("Q").itemsize == 8

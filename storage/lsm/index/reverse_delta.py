@@ -2,7 +2,7 @@
 
 A block that is not here is what the next newer layer of the trunk shows. What is here never changes but by a repack,
 which moves frames. Blocks stand in sorted pages, 26 bytes each, so a snapshot costs what was written since, not what
-the device holds.
+the device holds. A page of which all was replaced, and was zeros of one kind, is shared by all, and costs a pointer.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from storage.format.columns import Columns
 from storage.lsm.index.page import PAGE_BLOCKS, PAGE_MASK, PAGE_SHIFT, DeltaPage, PageRows, by_page
 from storage.lsm.index.patch_table import PatchTable
 from storage.lsm.index.rows import Found, Frozen, Standing, found_in, frozen
+from storage.lsm.index.shared_deltas import SHARED_DELTAS, is_shared
 from storage.lsm.options import PRUNE_AFTER
 
 
@@ -87,6 +88,7 @@ class ReverseDelta:
             blocks = rows.at + np.uint32(number << PAGE_SHIFT)
             rows = rows._replace(head=self.patches.copy_chains(patches, rows.head, blocks))
             self._writable(number).merge(rows)
+            self._share(number)
         self.dead.clear()
 
     def set_base(self, block: int, *, location: int, length: int, tag: int) -> None:
@@ -138,9 +140,15 @@ class ReverseDelta:
         page = self.pages.get(number)
         if page is None:
             page = self.pages[number] = DeltaPage()
-        elif page.freezes:
+        elif page.freezes or is_shared(page):
             page = self.pages[number] = page.copy()
         return page
+
+    def _share(self, number: int) -> None:
+        """A page that is like a shared one is that, from now on."""
+        content = self.pages[number].uniform()
+        if content is not None:
+            self.pages[number] = SHARED_DELTAS[content]
 
     # --- freezing and loading
 
@@ -154,12 +162,14 @@ class ReverseDelta:
             at = (blocks[part] & PAGE_MASK).astype(np.uint16)
             wide, narrow = np.zeros(len(at), np.uint64), np.zeros(len(at), np.uint32)
             self._writable(number).merge(PageRows(at, wide, narrow, wide, narrow))
+            self._share(number)
 
     def load_zeros(self, blocks: NDArray[np.uint32]) -> None:
         """From a checkpoint: these blocks, which are held, are zeros and allocated. KeyError: one is not."""
         for number, part in by_page(blocks):
             page = self._writable(number)
             np.frombuffer(page.location, np.uint64)[page.rows_of(blocks[part] & PAGE_MASK)] = ALLOCATED
+            self._share(number)
 
     def load_bases(self, rows: Columns) -> None:
         """From a checkpoint: the bases of blocks, which ascend and are held. KeyError: one is not."""
