@@ -16,6 +16,13 @@ SPARES = "spare/"
 
 _DIGITS = 20
 _NUMBER_MAX = 2**64 - 1
+_EPOCH_MAX = 2**32 - 1
+
+_ATTACHED_MAX = 2**63 - 1
+ATTACHED_ROOM_MAX = 2**62
+"""Behind a record of clients with this number there is room for all that writers will ever keep. A higher one no writer
+has given; above `_ATTACHED_MAX` nothing is a record. So none has a number behind which the next would not be seen.
+"""
 
 _MANIFEST = re.compile(r"manifest/([0-9]{20})\.manifest")
 _SPARE_MANIFEST = re.compile(r"spare/([0-9]{20})\.manifest")
@@ -79,13 +86,16 @@ def sst_id(name: str) -> str | None:
 def sign_epoch(name: str) -> int | None:
     """Whose sign of life has this name; None for a name that is none of ours."""
     match = _SIGN.fullmatch(name)
-    return int(match[1]) if match else None
+    return int(match[1]) if match and int(match[1]) <= _EPOCH_MAX else None
 
 
 def attached_numbers(name: str) -> tuple[int, int] | None:
     """Epoch and number of the record of clients with this name; None for a name that is none of ours."""
     match = _ATTACHED.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
+    if match is None:
+        return None
+    epoch, number = int(match[1]), int(match[2])
+    return (epoch, number) if epoch <= _EPOCH_MAX and 1 <= number <= _ATTACHED_MAX else None
 
 
 def _number(pattern: re.Pattern[str], name: str) -> int | None:

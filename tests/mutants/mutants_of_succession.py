@@ -6,6 +6,17 @@ TESTS = "tests/storage/fs/succession/"
 
 SUCCESSION = [
     *mutants(
+        "storage/format/names.py",
+        f"{TESTS}test_stored_attachments.py",
+        ("attached: a record may have any number", " and 1 <= number <= _ATTACHED_MAX else", " else"),
+        ("attached: a record may be of any epoch", "if epoch <= _EPOCH_MAX and 1 <=", "if 1 <="),
+    ),
+    *mutants(
+        "storage/fs/succession/stored_attachments.py",
+        f"{TESTS}test_stored_attachments.py",
+        ("attached: a writer goes on from any number", "if number > ATTACHED_ROOM_MAX:", "if False:"),
+    ),
+    *mutants(
         "storage/fs/succession/evidence.py",
         f"{TESTS}test_evidence.py",
         (

@@ -15,7 +15,7 @@ from storage.crypto.data_key import DataKey
 from storage.env import Env
 from storage.errors import Corrupt, NotFound, StorageError, Unavailable
 from storage.format.envelope import ObjectKind, decode_header
-from storage.format.names import WRITERS, attached_name, attached_numbers
+from storage.format.names import ATTACHED_ROOM_MAX, WRITERS, attached_name, attached_numbers
 from storage.format.sign import WRITER_PURPOSE, open_attached, seal_attached
 from storage.objects.retry import RetryingStore
 
@@ -51,6 +51,9 @@ class StoredAttachments:
             self._number = max((number for _, number in found), default=0)  # a store that is set back repeats epochs
             if not found:
                 return None
+            for (_, number), name in found.items():
+                if number > ATTACHED_ROOM_MAX:
+                    raise Corrupt(name, "no writer gives such a number: somebody else made it; delete it")
             epoch, number = max(found)
             try:
                 raw = await self._store.get(found[epoch, number])

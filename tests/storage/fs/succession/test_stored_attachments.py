@@ -121,3 +121,35 @@ def test_the_record_of_who_is_attached(world: World) -> None:
             await world.store.get("writer/0000000004-00000000000000000003.attached")
 
     play(world, scene())
+
+
+@pytest.mark.parametrize(
+    "name", ["0000000001-18446744073709551615", "9999999999-00000000000000000001", "0000000001-09223372036854775808"]
+)
+def test_a_name_that_no_writer_gives_is_no_record(world: World, name: str) -> None:
+    """What comes behind it has no number: whoever went on from it would keep no record at all."""
+
+    async def scene() -> None:
+        await world.store.put(f"writer/{name}.attached", b"not ours")
+        kept = StoredAttachments(world.patient("a"), world.key, world.env)
+        assert await kept.load() is None
+        await kept.keep(3, b"one")
+        assert await StoredAttachments(world.patient("a"), world.key, world.env).load() == (3, b"one")
+        assert await world.store.get(f"writer/{name}.attached") == b"not ours"
+
+    play(world, scene())
+
+
+def test_a_number_with_no_room_behind_it_is_said_before_a_writer_goes_on_from_it(world: World) -> None:
+    """Of an epoch that counts no more, too: the next writer would go on from it, until nobody sees what he keeps."""
+
+    async def scene() -> None:
+        name = "writer/0000000001-09223372036854775807.attached"
+        await world.store.put(name, b"not ours")
+        await StoredAttachments(world.patient("a"), world.key, world.env).keep(3, b"one")
+        with pytest.raises(Corrupt, match=f"{name}.* delete it"):
+            await StoredAttachments(world.patient("a"), world.key, world.env).load()
+        await world.store.delete([name])
+        assert await StoredAttachments(world.patient("a"), world.key, world.env).load() == (3, b"one")
+
+    play(world, scene())
