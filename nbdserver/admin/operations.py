@@ -253,7 +253,10 @@ def encode_operation(operation: Operation) -> bytes:
 
 def decode_operation(data: bytes) -> Operation:
     """The operation that came. msgspec.MsgspecError: it is none."""
-    operation: Operation = msgspec.json.decode(data, type=Operation, dec_hook=_hide)
+    try:
+        operation: Operation = msgspec.json.decode(data, type=Operation, dec_hook=_hide)
+    except RecursionError as error:  # lists in lists, without an end
+        raise msgspec.DecodeError(str(error)) from error
     return operation
 
 

@@ -190,10 +190,12 @@ class StreamDecoder:
 def _decode_header(body: bytes) -> StreamHeader:
     try:
         (version, *_) = msgspec.msgpack.decode(body, type=list)
+        if not isinstance(version, int):
+            raise damaged("its header does not begin with a version")
         if version != STREAM_VERSION:
             raise Unsupported(f"the snapshot stream has format version {version}; this program knows {STREAM_VERSION}")
         return msgspec.msgpack.decode(body, type=StreamHeader)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # the last one: lists in lists, without an end
         raise damaged(f"its header: {error}") from error
 
 

@@ -1,5 +1,8 @@
 """Snapshot streams: what goes in comes out, and one that was cut or altered is refused, wherever that was."""
 
+import hashlib
+import struct
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +135,19 @@ def test_an_end_of_another_size() -> None:
 def test_a_version_that_is_not_known() -> None:
     with pytest.raises(Unsupported, match="version 2"):
         decoded(encoded([], StreamHeader(2, b"", "", "", b"", 0, SIZE)))
+
+
+@pytest.mark.parametrize(
+    ("before", "depth"),
+    [(b"", 60_000), (b"", 900), (b"\x92\x01", 60_000), (b"\x90", 0), (b"\x01", 0)],
+)
+def test_a_header_that_is_none(before: bytes, depth: int) -> None:
+    """Lists in lists, too, which end a parser before they end."""
+    header = before + (b"\x91" * depth + b"\x90" if depth else b"")
+    head = struct.pack("<BQQ", 1, 0, len(header))
+    check = hashlib.sha256(bytes(16) + head + header).digest()[:16]
+    with pytest.raises(Corrupt, match="its header"):
+        StreamDecoder().feed(STREAM_MAGIC + head + header + check)
 
 
 def test_lengths_are_bounded_before_anything_is_kept() -> None:
