@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import sys
@@ -42,7 +41,7 @@ def top(place: Place, seconds: float, count: int | None, as_json: bool) -> None:
 
     Rates are those since the last look. Times are those within which half and 99 of 100 requests were done. In a pipe
     each row is a line: the kind of row, its name, and its figures in bytes and seconds, separated by tabs. The figures
-    are those of the metrics (serve --metrics).
+    are those of the metrics (serve --metrics). In JSON a time is null where there was none, or it is above 100 s.
     """
     from nbdserver.admin.client import find_server
     from nbdserver.admin.interval import Interval, parse
@@ -70,7 +69,7 @@ def top(place: Place, seconds: float, count: int | None, as_json: bool) -> None:
 def _show(looks: Iterator[tuple[Interval, list[str]]], store: str, *, as_json: bool) -> None:
     if as_json:
         for interval, wrong in looks:
-            click.echo(json.dumps(_document(interval, wrong)))
+            click.echo(output.as_json(_document(interval, wrong)))
             sys.stdout.flush()
     elif sys.stdout.isatty():
         _live(looks, store)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -72,7 +71,7 @@ def trace(place: Place, device: str | None, slow: float, follow: bool, as_json: 
         return
     try:
         for each in _following(server, device, slow):
-            click.echo(json.dumps(each)) if as_json else output.line(_line(each))
+            click.echo(output.as_json(each)) if as_json else output.line(_line(each))
             sys.stdout.flush()
     except KeyboardInterrupt:
         click.echo("", err=True)  # behind the ^C of the terminal; it is how one leaves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,7 +16,20 @@ from nbdserver.printable import printable
 
 def document(answer: Mapping[str, object] | Sequence[object]) -> None:
     """One JSON document on standard output."""
-    click.echo(json.dumps(answer, indent=2 if sys.stdout.isatty() else None))
+    click.echo(as_json(answer, indent=2 if sys.stdout.isatty() else None))
+
+
+def as_json(value: object, *, indent: int | None = None) -> str:
+    """A value as JSON that every program takes: null for a number that is none, or has no end, as the server has it."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def line(sentence: str, *, err: bool = False) -> None:
