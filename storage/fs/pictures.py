@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from storage.errors import Conflict, Invalid
 from storage.format.blocks import HOLE
 from storage.format.frame import BLOCK_BYTES
+from storage.fs.devices.changes import Changes
 from storage.fs.devices.open_devices import OpenDevices
 from storage.fs.name_tree import NameTree
 from storage.lsm.compaction.live_share import live_shares
@@ -83,16 +84,17 @@ class Pictures:
         layer = self._engine.layers[inode.layer]
         if not isinstance(layer.index, BlockMap):
             raise Conflict(f"{name!a} is being rolled back: ask again")
+        # Before anything is waited for: then the name may mean another device.
+        changes = None if since is None else self._open_devices.device(name).history.since(since)
         blocks = -(-size // BLOCK_BYTES)
         counts = _Counts(cells=cells, cell_blocks=max(-(-blocks // cells), 1), blocks=blocks)
         await counts.look_at(layer, layer.index, self._engine.cache.entries)
-        changed = [] if since is None else await self._changed(name, since, size, counts)
+        changed = [] if changes is None else await self._changed(changes, size, counts)
         allocated, cached, waiting, unlogged = (each.tolist() for each in counts.all())
         return DeviceMap(size, counts.cell_blocks, allocated, cached, waiting, unlogged, changed)
 
-    async def _changed(self, name: str, since: str, size: int, counts: "_Counts") -> list[int]:
-        changes, at = self._open_devices.device(name).history.since(since), 0
-        found = counts.none()
+    async def _changed(self, changes: Changes, size: int, counts: "_Counts") -> list[int]:
+        found, at = counts.none(), 0
         while at < size:
             for length, differs in changes.extents(at, size - at):
                 if differs:

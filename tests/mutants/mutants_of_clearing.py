@@ -212,8 +212,8 @@ CLEARING = [
         "::test_a_candidate_that_goes_while_another_one_is_compared_is_passed_over",
         (
             "replicate: what is compared may be deleted meanwhile",
-            "            with self.pins.pin(layer.number, user):\n                if self",
-            "            if user:\n                if self",
+            "            with self.pins.pin(layer.number, user):\n                if names",
+            "            if user:\n                if names",
         ),
     ),
     *mutants(

@@ -35,6 +35,20 @@ FILLING = [
     ),
     *mutants(
         "storage/fs/devices/filling.py",
+        "tests/storage/fs/devices/test_filling_by_links.py",
+        (
+            "filling: a link that leads elsewhere has another disk set aside",
+            "            if inode.number != file:\n",
+            "            if False:\n",
+        ),
+        (
+            "filling: a link that leads elsewhere has another disk marked",
+            "number = self._tree.namespace.device_file(file).layer",
+            "number = self._tree.namespace.device(name)[1].layer",
+        ),
+    ),
+    *mutants(
+        "storage/fs/devices/filling.py",
         "tests/storage/fs/devices/test_identity.py",
         (
             "filling: a disk with another content is the same disk",

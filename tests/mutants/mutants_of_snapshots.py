@@ -100,7 +100,7 @@ SNAPSHOTS = [
         ("import: what was kept for it stays needed", "filling=False, base=0)", "filling=False)"),
         (
             "import: it goes on from what was before the last write",
-            "                origin = await self._set_aside(name, user, pinned)\n",
+            "                origin = await self._set_aside(name, file, user, pinned)\n",
             "                names = self._tree.namespace\n"
             "                origin = names.table.trunk(names.device(name)[1].layer)[0]\n",
         ),
@@ -262,7 +262,7 @@ SNAPSHOTS = [
         "tests/storage/fs/snapshots/test_snapshots.py",
         (
             "snapshots: a device of another size holds the same",
-            "self._tree.namespace.size(inode) == layer.size and await history",
+            "names.size(inode) == layer.size and await history",
             "await history",
         ),
     ),

@@ -122,11 +122,10 @@ class Filling:
         except BaseException:
             # Deleted in this very turn, so that nobody gets it between its user and the end.
             with suppress(StorageError):
-                await asyncio.shield(self._delete(name))
+                await asyncio.shield(self._take_away(number))
             raise
         finally:
-            self._under_way.discard(number)
-            device.exclusive_user = None
+            self._give_back(device, number)
 
     @asynccontextmanager
     async def onto(self, name: str, base: bytes, user: str, arrival: IncomingSnapshot) -> AsyncIterator[Device]:
@@ -157,14 +156,15 @@ class Filling:
         if split_snapshot(name)[1]:
             raise AccessDenied(f"{name!r} is a snapshot, and read-only: import into a device")
         self._refuse_in_use(name, f"hand it to {user}")
-        device = self._device(name)
+        device, file = self._device(name), self._tree.namespace.device(name)[1].number
         device.exclusive_user = user
         number = 0
         try:
             await check(device)
             with ExitStack() as pinned:
-                origin = await self._set_aside(name, user, pinned)
-                number = self._tree.namespace.device(name)[1].layer
+                origin = await self._set_aside(name, file, user, pinned)
+                # By its number: the name may be a link, and lead to another device by now.
+                number = self._tree.namespace.device_file(file).layer
                 self._under_way.add(number)
                 async with self._going_on(device, number, origin, device.size, None):
                     yield device
@@ -195,16 +195,19 @@ class Filling:
             device.exclusive_user = None
         self.on_cut_short()
 
-    async def _set_aside(self, name: str, user: str, pinned: ExitStack) -> LayerRow:
+    async def _set_aside(self, name: str, file: int, user: str, pinned: ExitStack) -> LayerRow:
         """A snapshot of a device as it is now, which stays as long as it is `pinned`. A crash leaves one that is
-        deleted by itself.
+        deleted by itself. Conflict: its name means another one than the `file` that is to be filled.
         """
         names, taken, given_up = self._tree.namespace, list[int](), False
 
         def plan() -> tuple[bytes, list[int]]:
             if given_up:
                 raise Conflict(f"{name!r} is not filled any more: who asked for it has gone away")
-            number = names.device(name)[1].layer
+            inode = names.device(name)[1]
+            if inode.number != file:
+                raise Conflict(f"{name!r} became the name of another device meanwhile: nothing was written, try again")
+            number = inode.layer
             terms = SnapshotTerms(self._env.wall_clock(), self._env.random_bytes, SnapshotOrigin.CLONE, None)
             record = plan_snapshot(names, [name], temporary_name(names, name, "import-under-way"), terms)
             pinned.enter_context(self._pins.pin(number, user))
@@ -295,25 +298,33 @@ class Filling:
         layer = self._tree.namespace.layers().get(number)
         if layer is None or not layer.filling:
             return
-        name = next(name for name, inode in self._tree.namespace.devices() if inode.layer == number)
-        device = self._device(name)
         if not layer.base:
-            await self._delete(name)
+            await self._take_away(number)
             return
+        name, inode = self._file_of(number)
+        device = self._device(name)
 
         def plan() -> tuple[bytes, list[int]]:
             layer = self._layer(number)
             if not layer.filling:
                 raise NotFound("it was filled to its end")
             (child,) = self._tree.namespace.next_layers(1)
-            edits: list[Edit] = [RollBackLayer(self._inode(number).number, layer.base, child)]
+            edits: list[Edit] = [RollBackLayer(inode.number, layer.base, child)]
             return encode_edits(edits), [number]
 
         def applied() -> None:
-            device.size = self._tree.namespace.size(self._tree.namespace.device(name)[1])
+            device.size = self._tree.namespace.size(self._tree.namespace.device_file(inode.number))
             device.exclusive_user = None
 
         await self._engine.change_trunks(plan, applied)
+
+    def _take_away(self, number: int) -> Awaitable[None]:
+        """A new device that is not filled goes now, by its own name; that is durable when what this gives was awaited.
+        NotFound: it has gone, or was filled to its end.
+        """
+        if not self._layer(number).filling:
+            raise NotFound("it was filled to its end")
+        return self._delete(self._file_of(number)[0])
 
     def _layer(self, number: int) -> LayerRow:
         """NotFound: it was frozen, or dropped."""
@@ -324,4 +335,8 @@ class Filling:
 
     def _inode(self, number: int) -> Inode:
         """The device file of a layer that is written to."""
-        return next(inode for _, inode in self._tree.namespace.devices() if inode.layer == number)
+        return self._file_of(number)[1]
+
+    def _file_of(self, number: int) -> tuple[str, Inode]:
+        """The same, with its own name."""
+        return next(found for found in self._tree.namespace.devices() if found[1].layer == number)

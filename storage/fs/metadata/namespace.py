@@ -132,6 +132,13 @@ class Namespace:
             return self.table.layers[inode.layer].size
         return len(inode.target.encode())
 
+    def device_file(self, number: int) -> Inode:
+        """The device file that is inode `number`, whatever it is called by now. NotFound: it is gone."""
+        inode = self.table.inodes.get(number)
+        if inode is None:
+            raise NotFound("the device was deleted meanwhile")
+        return inode
+
     def size_of(self, number: int) -> int | None:
         """Bytes of the device file that is inode `number`; None: it is gone."""
         inode = self.table.inodes.get(number)

@@ -109,14 +109,17 @@ class Snapshots:
         """The first of these snapshots that the device holds exactly, size and content; what may differ is read. A
         candidate that is not there is passed over. NotFound: the device is not. Corrupt, Unreadable.
         """
+        names = self._tree.namespace
+        # Looked up once: what is compared next is not what the name means by then.
+        number = names.device(device)[1].number
         found = {layer.name: layer for layer in self.of_device(device)}
         for layer in (found[name] for name in candidates if name in found):
-            if layer.number not in self._tree.namespace.layers():
+            if layer.number not in names.layers():
                 continue  # deleted while another one was compared, which takes as long as reading
-            _, inode = self._tree.namespace.device(device)
+            inode = names.device_file(number)
             history = History(self._engine, self._tree, self._engine.layers[inode.layer])
             with self.pins.pin(layer.number, user):
-                if self._tree.namespace.size(inode) == layer.size and await history.equals(layer):
+                if names.size(inode) == layer.size and await history.equals(layer):
                     return layer.name
         return None
 

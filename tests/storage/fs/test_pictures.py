@@ -139,3 +139,15 @@ async def test_ssts_with_what_is_live(opened: Store) -> None:
         assert sum(group.stored for group in found) == status.stored_bytes
         assert sum(group.live for group in found) == status.live_bytes
         assert sum(group.frames - group.live for group in found) == status.dead_bytes
+
+
+async def test_what_changed_is_of_the_device_that_was_asked_for(opened: Store) -> None:
+    """The name that it was asked by means none any more when its blocks are counted."""
+    await opened.create_device("disk", SIZE)
+    await opened.files.link("disk", "/.nbd/link")
+    await opened.snapshots.create(["disk"], "monday")
+    opened.device("disk").write(5 * BLOCK, b"y" * 4096)
+    found, _ = await asyncio.gather(
+        opened.pictures.device_map("link", BLOCKS, "monday"), opened.files.remove("/.nbd/link")
+    )
+    assert found.changed == [int(block == 5) for block in range(BLOCKS)]
