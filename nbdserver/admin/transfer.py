@@ -41,16 +41,18 @@ async def dump(device: BlockDevice, size: int) -> AsyncGenerator[Piece, None]:
     """The data of the first `size` bytes of a device in ascending order; what is left out is zeros.
 
     A device that is written to meanwhile gives each piece as it was when that piece was read; one that has grown is
-    read to where it ended. Conflict: it was made smaller. StorageError: its map does not say what is where.
+    read to where it ended. Conflict: it was made smaller, rolled back, replaced or deleted. StorageError: its map does
+    not say what is where.
     """
     if device.exclusive_user is not None:
         raise Conflict(f"the device is in use by {device.exclusive_user}: export it when that is done")
+    disk = device.identity
     async with contextlib.aclosing(read_in_order(device, data_ranges(device, size))) as parts:
         async for offset, pieces in parts:
+            _refuse_another(device, disk, size)
             for piece in _with_offsets(offset, pieces):
                 yield piece
-            _refuse_smaller(device, size)
-    _refuse_smaller(device, size)
+    _refuse_another(device, disk, size)
 
 
 async def read_in_order(
@@ -101,9 +103,14 @@ async def _salvage(device: BlockDevice, offset: int, length: int) -> AsyncGenera
         at = end
 
 
-def _refuse_smaller(device: BlockDevice, size: int) -> None:
+def _refuse_another(device: BlockDevice, disk: str, size: int) -> None:
+    """Conflict: what was read last need not be of one disk with what was read before it."""
     if device.size < size:
         raise Conflict(f"the device was made smaller, from {size} to {device.size} bytes, while it was read")
+    if device.exclusive_user is not None:
+        raise Conflict(f"the device came to be in use by {device.exclusive_user} while it was read: export it again")
+    if device.identity != disk:
+        raise Conflict("the device was rolled back, replaced or deleted while it was read: export it again")
 
 
 async def import_device(

@@ -150,8 +150,20 @@ CLEARING = [
         "tests/nbdserver/admin/test_transfer.py",
         (
             "export: a disk that is cut off behind its last data is as large as it was",
-            "            _refuse_smaller(device, size)\n    _refuse_smaller(device, size)\n",
-            "            _refuse_smaller(device, size)\n",
+            "    _refuse_another(device, disk, size)\n\n\nasync def read_in_order",
+            "\n\nasync def read_in_order",
+        ),
+    ),
+    *mutants(
+        "nbdserver/admin/transfer.py",
+        "tests/nbdserver/admin/test_export_beside_others.py",
+        ("export: it goes on in another disk", "    if device.identity != disk:\n", "    if False:\n"),
+        (
+            "export: what was read of another disk goes out before that is seen",
+            "            _refuse_another(device, disk, size)\n            for piece in _with_offsets(offset, pieces):\n"
+            "                yield piece\n",
+            "            for piece in _with_offsets(offset, pieces):\n"
+            "                yield piece\n            _refuse_another(device, disk, size)\n",
         ),
     ),
     *mutants(
