@@ -237,6 +237,7 @@ class Store:
         self.incarnation.keep_here()
         try:
             await self.governor.save()
+            await self.passwords.finish()
             await self._engine.close()
         finally:
             if self.signs is not None:

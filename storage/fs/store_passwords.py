@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from typing import Any
 
 from storage.crypto import key_rotation, password_slots
 from storage.crypto.key_rotation import KeyInfo, Rotated
@@ -18,12 +18,16 @@ from storage.env import Env
 from storage.errors import StorageError, Unfinished
 from storage.lsm.engine import Engine
 from storage.objects.retry import RetryingStore
+from storage.secret import Secret
 
 MEND_PAUSE_SECONDS = 300.0
 """Between two tries to have the keys twice, where the store refuses it."""
 
 VERIFY_KEYS_SECONDS = 24 * 3600.0
 """After which the keys and their copy are read again."""
+
+Change = Callable[[Sequence[Password]], Awaitable[int]]
+"""What changes the keys, given passwords; the number of the keys object that is in force then."""
 
 _log = logging.getLogger("nbdserver")
 
@@ -39,6 +43,8 @@ class StorePasswords:
         self._env = env
         self._cost = cost
         self._mending: asyncio.Task[None] | None = None
+        self._changes: set[asyncio.Task[None]] = set()
+        """Under way: each goes on to its end, also if who asked for it goes away."""
         self._again = asyncio.Event()
         self.failing: str | None = None
         """Why the keys are not there twice; None: they are, or soon will be."""
@@ -51,18 +57,22 @@ class StorePasswords:
 
     async def change(self, old: Password, new: Password) -> None:
         """Replace the slot that `old` opens; data stays as it is."""
-        await self._changed(partial(password_slots.change_password, self._objects, old, new, self._env, self._cost))
+        await self._changed(
+            lambda own: password_slots.change_password(self._objects, own[0], own[1], self._env, self._cost), old, new
+        )
 
     async def add(self, password: Password, new: Password, label: str) -> None:
         """Let `new` open the store too."""
         await self._changed(
-            partial(password_slots.add_password, self._objects, password, new, label, self._env, self._cost)
+            lambda own: password_slots.add_password(self._objects, own[0], own[1], label, self._env, self._cost),
+            password,
+            new,
         )
 
     async def remove(self, password: Password, label: str) -> None:
         """The password under this label opens the store no more."""
         await self._changed(
-            partial(password_slots.remove_password, self._objects, password, label, self._env, self._cost)
+            lambda own: password_slots.remove_password(self._objects, own[0], label, self._env, self._cost), password
         )
 
     def keep_twice(self) -> None:
@@ -107,25 +117,46 @@ class StorePasswords:
         """
         rotated: list[Rotated] = []
 
-        async def rotate() -> int:
+        async def rotate(own: Sequence[Password]) -> int:
             rotated.append(
                 await key_rotation.rotate(
-                    self._objects, password, others, self._env, self._cost, drop_others=drop_others
+                    self._objects, own[0], own[1:], self._env, self._cost, drop_others=drop_others
                 )
             )
             return rotated[0].number
 
-        await self._changed(rotate)
+        await self._changed(rotate, password, *others)
         return rotated[0]
 
-    async def _changed(self, change: Callable[[], Awaitable[int]]) -> None:
+    async def finish(self) -> None:
+        """Return when every change under way has come to its end, or to that of the engine."""
+        failed = self._engine.failed
+        while self._changes and not failed.done():
+            waited: set[asyncio.Future[Any]] = {*self._changes, failed}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        for task in self._changes:
+            task.cancel()
+
+    async def _changed(self, change: Change, *passwords: Password) -> None:
         """Unfinished: the change is in force, and the object from before could not be deleted."""
-        left = None
         self._engine.check_writer()
+        # Cut short behind its create, it would leave what the old password opens until the next start. It has passwords
+        # of its own: who goes away wipes his, and zeros are not to become a password.
+        task = asyncio.create_task(self._change(change, [Secret(each) for each in passwords]))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        await asyncio.shield(task)
+
+    async def _change(self, change: Change, own: Sequence[Secret]) -> None:
+        """To its end. A crash in it leaves what `keys_change.succeed` says."""
+        left = None
         try:
-            number = await change()
+            number = await change(own)
         except OldKeysLeft as error:
             number, left = error.number, Unfinished(str(error))
+        finally:
+            for secret in own:
+                secret.wipe()
         self._engine.keys_are(number)
         # From here on nobody can put the old object back unnoticed. A crash before it leaves the new slots valid.
         await self._engine.flush_memtable(always=True)

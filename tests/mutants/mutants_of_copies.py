@@ -239,6 +239,21 @@ COPIES = [
         ),
     ),
     *mutants(
+        "storage/fs/store_passwords.py",
+        "tests/storage/fs/test_passwords_changed_to_the_end.py",
+        ("passwords: a change ends with who asked for it", "await asyncio.shield(task)", "await task"),
+        (
+            "passwords: what was wiped by who asked becomes one",
+            "[Secret(each) for each in passwords]",
+            "list(passwords)",
+        ),
+    ),
+    *mutants(
+        "storage/fs/store.py",
+        "tests/storage/fs/test_passwords_changed_to_the_end.py",
+        ("passwords: a close cuts their change short", "            await self.passwords.finish()\n", ""),
+    ),
+    *mutants(
         "storage/check/copies.py",
         "tests/storage/check/test_spare_findings.py",
         ("check: a copy is not compared", "        if own != other:\n", "        if False:\n"),
