@@ -5,9 +5,14 @@ What the command line or a variable says weighs more than the file, as ever, and
 taken, or nothing is: a file that is half right must not leave a server that is half of it.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from storage.errors import StorageError
+
+logger = logging.getLogger("nbdserver")
 
 CHANGEABLE = frozenset(
     {
@@ -47,3 +52,15 @@ class Rereading(Protocol):
 
     def accept(self, changes: Sequence[Change]) -> None:
         """The server runs by these from now on."""
+
+
+def take_all(steps: Sequence[Callable[[], None]]) -> None:
+    """Carry out each step of a rereading. One that fails is a sentence in the log, and the next is taken all the same:
+    the service manager waits for the end of a rereading, whatever comes of it."""
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            known = isinstance(error, StorageError)
+            sentence = str(error) if known else f"a mistake in this program: {type(error).__name__}: {error}"
+            logger.error("configuration_not_reloaded", extra={"error": sentence})

@@ -33,13 +33,13 @@ from nbdserver.service.dashboard_setup import make_dashboard
 from nbdserver.service.ending import ENDED_BY_SIGNAL
 from nbdserver.service.launch import Launch
 from nbdserver.service.rehearsal import check_default, check_size
-from nbdserver.service.rereading import CHANGEABLE, OF_WRITERS, Rereading
+from nbdserver.service.rereading import CHANGEABLE, OF_WRITERS, Rereading, take_all
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import Served, tell_of_clients
 from nbdserver.service.service_manager import ServiceManager
 from storage import Store
 from storage.env import Env
-from storage.errors import Conflict, NotFound, StorageError
+from storage.errors import Conflict, NotFound
 from storage.prices import PriceList
 
 logger = logging.getLogger("nbdserver")
@@ -196,14 +196,12 @@ class Service:
         """SIGHUP: read certificates, access list and configuration again, and reopen the log; clients that are
         attached stay."""
         self._manager.reloading(self._env.monotonic())
-        logs.reopen_files()
+        take_all((logs.reopen_files, self._reload_security, self._reread))
+        self._manager.ready(self.summary())
+
+    def _reload_security(self) -> None:
         self._security.reload()
         self._exports.use_access_list(self._security.access)
-        try:
-            self._reread()
-        except StorageError as error:
-            logger.error("configuration_not_reloaded", extra={"error": str(error)})
-        self._manager.ready(self.summary())
 
     def _reread(self) -> None:
         """Go by what changed in the configuration file. A StorageError, and nothing changes: it is not right."""

@@ -84,9 +84,14 @@ COMMANDS = [
         ("config: lines count from zero", "enumerate(text.splitlines(), 1)", "enumerate(text.splitlines())"),
         (
             "config: the top weighs more than a table",
-            "        inner[option.name] = value\n",
-            "        inner.setdefault(option.name, value)\n",
+            "        inner[option.name] = as_given\n",
+            "        inner.setdefault(option.name, as_given)\n",
         ),
+    ),
+    *mutants(
+        "nbdserver/cli/shared/config_file.py",
+        "tests/nbdserver/cli/serving/test_file_options.py",
+        ("config: a number is no text", "        texts.append(str(each))\n", "        texts.append(each)\n"),
     ),
     *mutants(
         "nbdserver/cli/shared/config_place.py",

@@ -111,11 +111,11 @@ def _put(
         if option is None or option.name is None:
             continue
         found = True
-        _check(option, value, place)
+        as_given = _checked(option, value, place)
         inner = defaults
         for name in path:
             inner = inner.setdefault(name, {})
-        inner[option.name] = value
+        inner[option.name] = as_given
     if not found:
         what = f"nbdserver {' '.join(table)}" if table else "any command"
         raise place.error(f"this is no option of {what} that can stand in a file")
@@ -139,14 +139,16 @@ def options(command: click.Command) -> Iterator[click.Option]:
             yield each
 
 
-def _check(option: click.Option, value: Any, place: _SettingPlace) -> None:
-    """BadConfig: the option cannot have this value."""
+def _checked(option: click.Option, value: Any, place: _SettingPlace) -> bool | str | list[str]:
+    """The value as the command line would give it: an option takes its text, and no number of TOML. BadConfig: the
+    option cannot have it."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise place.error("true or false is expected")
-        return
+        return value
     if option.multiple != isinstance(value, list):
         raise place.error("a list is expected" if option.multiple else "one value is expected, no list")
+    texts = []
     for each in value if option.multiple else [value]:
         if isinstance(each, bool) or not isinstance(each, str | int | float):
             raise place.error("a text or a number is expected")
@@ -154,6 +156,8 @@ def _check(option: click.Option, value: Any, place: _SettingPlace) -> None:
             option.type(str(each), param=option)
         except click.BadParameter as error:
             raise place.error(error.message.rstrip(".")) from None
+        texts.append(str(each))
+    return texts if option.multiple else texts[0]
 
 
 def _line(text: str, table: tuple[str, ...], key: str) -> int | None:

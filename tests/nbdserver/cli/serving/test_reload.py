@@ -95,6 +95,13 @@ def test_what_cannot_change_is_said_each_time(reloaded: Reloaded) -> None:
         pass
 
 
+def test_what_is_written_as_a_number_is_read_again_too(reloaded: Reloaded) -> None:
+    """Seen: a traceback, and no word to the service manager that it was over."""
+    reloaded.write('export = ["one"]\nmetrics = 9100\ndashboard = 10810\ncache-size = 1048576.0\n')
+    options = reloaded.reload("configuration_needs_a_restart")["options"]
+    assert sorted(options) == ["--cache-size", "--dashboard", "--metrics"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
