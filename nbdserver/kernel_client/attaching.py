@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from nbdserver.kernel_client.dialing import ExportConnection, OfferedExport, dial
 from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.keeper import Attached, Keeper
-from nbdserver.kernel_client.keeper_lock import KeeperLock, keeper
+from nbdserver.kernel_client.keeper_lock import KeeperLock, attaching_alone, keeper
 from nbdserver.kernel_client.kernel_device import KernelDevice
-from nbdserver.kernel_client.lineage import ask, recall, remember
+from nbdserver.kernel_client.lineage import ask, recall, recall_user, remember, remember_user
 from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.kernel_client.netlink_socket import KernelClient
+from nbdserver.kernel_client.server_user import ServerUser
 from nbdserver.protocol import wire
 from storage.errors import AccessDenied, Conflict, Invalid
 
@@ -78,14 +79,21 @@ async def attach(kernel: KernelClient, settings: AttachSettings) -> tuple[Kernel
     """
     if len(settings.address.uri) > ADDRESS_BYTES_MAX:
         raise Invalid(f"the name of the export and the way to its server are longer than {ADDRESS_BYTES_MAX} bytes")
-    left = _left_behind(kernel, settings)
-    if left is not None:
-        return _adopt(kernel, settings, left)
+    # From the look whether it is attached until it shows a keeper: two devices of one disk would be two page caches.
+    with attaching_alone(settings.address):
+        left = _left_behind(kernel, settings)
+        return await _attach_new(kernel, settings) if left is None else _adopt(kernel, settings, left)
+
+
+async def _attach_new(kernel: KernelClient, settings: AttachSettings) -> tuple[KernelDevice, Keeper, KeeperLock]:
+    """`attach`, where the export is not attached."""
     connections, incarnation = await connect_all(settings.address, settings.connections)
     with contextlib.ExitStack() as undo:
         undo.callback(_close, connections)
         # A crash from here on leaves the incarnation of a device that is not attached yet, or that is.
         remember(settings.address, incarnation)
+        user = connections[0].server.uid
+        remember_user(settings.address, user)
         wanted = None if settings.device is None else settings.device.index
         sockets = [each.sock.fileno() for each in connections]
         export, uri = connections[0].export, settings.address.uri
@@ -94,7 +102,7 @@ async def attach(kernel: KernelClient, settings: AttachSettings) -> tuple[Kernel
         device = KernelDevice(index)
         lock = KeeperLock(index)
         device.tune()
-        attached = Attached(device, settings.address, export, len(connections), settings.waits, incarnation)
+        attached = Attached(device, settings.address, export, len(connections), settings.waits, incarnation, user)
         kept = Keeper(kernel, attached, connections, lock)
         undo.pop_all()
         return device, kept, lock
@@ -121,11 +129,11 @@ async def connect_all(address: ExportAddress, count: int) -> tuple[list[ExportCo
                 if not connections and not number:
                     raise
                 same = False
-            after = (await ask(address, None)).incarnation
-            if same and after == before and all(each.export == connections[0].export for each in connections):
+            told = await ask(address, None)
+            stayed, before = before == told.incarnation, told.incarnation
+            if same and stayed and all(_is_one(each, connections[0], told.server) for each in connections):
                 undo.pop_all()
-                return connections, after
-            before = after
+                return connections, told.incarnation
         if not same:
             await asyncio.sleep(LET_GO_SECONDS)
     raise Conflict("the export changed while it was being attached: try again")
@@ -137,6 +145,11 @@ async def _dial_all(address: ExportAddress, count: int, connections: list[Export
     if connections[0].export.flags & wire.FLAG_CAN_MULTI_CONN:
         while len(connections) < count:
             connections.append(await dial(address))
+
+
+def _is_one(connection: ExportConnection, first: ExportConnection, server: ServerUser) -> bool:
+    """Whether two connections are to one export of one user's server, who also said which one it is."""
+    return connection.export == first.export and connection.server == first.server == server
 
 
 def detach(kernel: KernelClient, device: KernelDevice, *, force: bool) -> None:
@@ -177,7 +190,8 @@ def _adopt(
     lock = KeeperLock(device.index)
     export = OfferedExport(device.size, device.flags)
     incarnation = recall(settings.address)
-    attached = Attached(device, settings.address, export, settings.connections, settings.waits, incarnation)
+    user = recall_user(settings.address)
+    attached = Attached(device, settings.address, export, settings.connections, settings.waits, incarnation, user)
     return device, Keeper(kernel, attached, [], lock), lock
 
 

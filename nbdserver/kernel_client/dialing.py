@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from nbdserver.kernel_client.export_address import NO_TLS, ExportAddress
+from nbdserver.kernel_client.server_user import ServerUser, user_of
 from nbdserver.protocol import wire
 from storage.errors import AccessDenied, Invalid, NotFound, StorageError, Unavailable
 
@@ -46,10 +47,11 @@ class OfferedExport:
 
 @dataclass(frozen=True, slots=True)
 class ExportConnection:
-    """A socket on which requests can be sent, and what is at its other end. Whoever has it closes it."""
+    """A socket on which requests can be sent, what is at its other end, and whose that is. Whoever has it closes it."""
 
     sock: socket.socket
     export: OfferedExport
+    server: ServerUser
 
 
 async def dial(address: ExportAddress, *, seconds: float = DIAL_SECONDS) -> ExportConnection:
@@ -59,8 +61,9 @@ async def dial(address: ExportAddress, *, seconds: float = DIAL_SECONDS) -> Expo
     async with connected(address, seconds=seconds) as sock:
         async with asyncio.timeout(seconds):
             export = await _negotiate(sock, address.export)
+        server = user_of(sock)
         sock.setblocking(True)
-        return ExportConnection(sock.dup(), export)
+        return ExportConnection(sock.dup(), export, server)
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,8 @@ itself says nothing of how many live, so what it does not take (`netlink_socket.
 is missing.
 
 Never goes on over a disk that is not the one that was attached, or that lacks what was answered (`judgement`): then the
-device is detached, and all that waits for it fails.
+device is detached, and all that waits for it fails. Nor over a server of another user than the one it was attached to:
+that one is waited for, and what the other says of the disk counts for nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.judgement import forgotten, hindrance, loss
 from nbdserver.kernel_client.keeper_lock import KeeperLock
 from nbdserver.kernel_client.kernel_device import KernelDevice
-from nbdserver.kernel_client.lineage import ask, remember
+from nbdserver.kernel_client.lineage import Lineage, ask, remember
 from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.kernel_client.netlink_socket import KernelClient, news, was_taken
-from storage.errors import Conflict, RolledBack, StorageError, Unavailable
+from nbdserver.kernel_client.server_user import ServerUser, stranger
+from storage.errors import AccessDenied, Conflict, RolledBack, StorageError, Unavailable
 
 logger = logging.getLogger("nbdserver")
 
@@ -54,6 +56,8 @@ class Attached:
     waits: Timeouts
     incarnation: str | None
     """Of the server, up to which nothing was lost that was answered; None: it says nothing of that."""
+    user: int | None
+    """Whose the server was when the device was attached; None: not known, so anybody's will do."""
 
 
 class Keeper:
@@ -163,15 +167,15 @@ class Keeper:
         connection, complaint, before = None, None, None
         try:
             # Of a name that meant another disk until just now: see `connect_all`.
-            before = (await ask(attached.address, None)).incarnation
-            connection = await dial(attached.address)
+            before = (await self._ask(None)).incarnation
+            connection = await self._connect()
         except Unavailable as error:
             return str(error)
         except StorageError as error:
             complaint = str(error)
         try:
             # Also where the export is refused: that may be because of a loss. After dialing, see `lineage`.
-            lineage = await ask(attached.address, attached.incarnation)
+            lineage = await self._ask(attached.incarnation)
             lost = forgotten(attached.incarnation, lineage)
             if connection is not None:
                 lost = lost or loss(attached.export, connection.export)
@@ -190,6 +194,27 @@ class Keeper:
             return complaint or ""
         self._know(lineage.incarnation)
         return connection
+
+    async def _ask(self, since: str | None) -> Lineage:
+        """`ask`. AccessDenied: a stranger answers, whose word could have the device detached."""
+        lineage = await ask(self._attached.address, since)
+        self._refuse_stranger(lineage.server)
+        return lineage
+
+    async def _connect(self) -> ExportConnection:
+        """`dial`. AccessDenied: a stranger answers, who would get the disk."""
+        connection = await dial(self._attached.address)
+        try:
+            self._refuse_stranger(connection.server)
+        except AccessDenied:
+            connection.sock.close()
+            raise
+        return connection
+
+    def _refuse_stranger(self, server: ServerUser) -> None:
+        why = stranger(self._attached.user, server)
+        if why is not None:
+            raise AccessDenied(why)
 
     def _give_up(self, why: str) -> None:
         """What waits for the device fails now, and its filesystem stops: it must not go on over another disk."""

@@ -1,15 +1,18 @@
 """Who keeps a device attached: a file in /run, locked by that process as long as it lives.
 
 Whether the lock is held is what counts, and the kernel tells by whom; what the file says is for people. A crash leaves
-the file, and no lock.
+the file, and no lock. Until a device has a keeper, who attaches an export holds a lock of that.
 """
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
+from nbdserver.kernel_client.export_address import ExportAddress
 from storage.errors import Conflict
 
 LOCKS = Path("/run/nbdserver-attach")
@@ -56,6 +59,28 @@ def keeper(index: int, folder: Path = LOCKS) -> tuple[int | None, str | None]:
         if kind != fcntl.F_UNLCK:
             return pid, file.read(SENTENCE_BYTES_MAX).decode(errors="replace") or None
     return None, None
+
+
+@contextlib.contextmanager
+def attaching_alone(address: ExportAddress, folder: Path = LOCKS) -> Iterator[None]:
+    """While the block runs nobody else attaches this export. Conflict: somebody does. A crash leaves the file, and no
+    lock."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(note_path(address, folder, "lock"), flags, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(f"{address.uri} is being attached already, by another command") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def note_path(address: ExportAddress, folder: Path, kind: str) -> Path:
+    """Where something of an export is noted."""
+    return folder / f"{hashlib.sha256(address.uri.encode()).hexdigest()[:24]}.{kind}"
 
 
 def _path(index: int, folder: Path) -> Path:

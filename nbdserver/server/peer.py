@@ -76,7 +76,7 @@ def prepare(sock: socket.socket) -> Peer:
         peer = replace(peer, address=LOOPBACK)
     if peer.address != LOOPBACK:
         return peer
-    user = _user_on_loopback(peer_end, own_end)
+    user = user_on_loopback(peer_end, own_end)
     return peer if user is None else replace(peer, address=f"{LOOPBACK}:uid={user}")
 
 
@@ -100,7 +100,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return address
 
 
-def _user_on_loopback(peer_end: tuple[str, int], own_end: tuple[str, int]) -> int | None:
+def user_on_loopback(peer_end: tuple[str, int], own_end: tuple[str, int]) -> int | None:
     """Whose the socket is at the other end of a connection within this host (sock_diag(7)), or None: not known.
 
     The kernel is asked for this one, in 0.1 ms. Its table of all would take 5 us a line, of which a neighbour can make

@@ -15,6 +15,12 @@ ATTACHING = [
             "    incarnation = None\n",
         ),
         (
+            "attach: who keeps a device again does not know whose the server was",
+            "    user = recall_user(settings.address)\n",
+            "    user = None\n",
+        ),
+        ("attach: two at once are two devices", "    with attaching_alone(settings.address):\n", "    if True:\n"),
+        (
             "attach: a device that somebody keeps is kept twice",
             "        if found.keeper is not None:\n",
             "        if False:\n",
@@ -146,6 +152,21 @@ ATTACHING = [
             "        with contextlib.suppress(StorageError):\n            self._kernel.disconnect",
             "        if True:\n            self._kernel.disconnect",
         ),
+    ),
+    *mutants(
+        f"{CLIENT}keeper.py",
+        f"{TESTS}test_server_user.py",
+        (
+            "keeper: a stranger gets the disk",
+            "            self._refuse_stranger(connection.server)\n",
+            "            pass\n",
+        ),
+        ("keeper: a stranger is believed", "        self._refuse_stranger(lineage.server)\n", ""),
+    ),
+    *mutants(
+        f"{CLIENT}server_user.py",
+        f"{TESTS}test_server_user.py",
+        ("attach: a connection that was closed is root's", "uid if state == TCP_ESTABLISHED else None", "uid"),
     ),
     *mutants(
         f"{CLIENT}netlink_socket.py",

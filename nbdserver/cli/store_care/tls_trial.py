@@ -26,6 +26,7 @@ from nbdserver.kernel_client.dialing import (
     replies_to,
 )
 from nbdserver.kernel_client.export_address import ExportAddress, parse_uri
+from nbdserver.kernel_client.server_user import user_of
 from nbdserver.protocol import wire
 from nbdserver.tls_files import CA_CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY
 from storage.errors import AccessDenied, Invalid, Unavailable
@@ -86,7 +87,7 @@ async def reach(target: TrialTarget) -> ExportConnection:
             failing.callback(own.close)
             secured = context.wrap_socket(own, server_hostname=target.hostname)
             failing.callback(secured.close)
-            found = ExportConnection(secured, _negotiate(secured, export))
+            found = ExportConnection(secured, _negotiate(secured, export), user_of(secured))
             failing.pop_all()
             return found
     except ssl.SSLCertVerificationError as error:

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from nbdserver.attachments import HERE, Attachment, Attachments
@@ -15,6 +18,8 @@ from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.server.listener import Listener
 from tests.nbdserver.kernel_client.kernel_of_one_device import Kernel
 from tests.support.memory_device import MemoryDevice
+from tests.support.other_users import NEIGHBOUR
+from tests.support.program import REPOSITORY
 
 WAIT_SECONDS = 20.0
 OTHER = b"of another disk "
@@ -37,9 +42,10 @@ class Incarnation:
 class Place:
     """A socket on which servers of one disk come and go."""
 
-    def __init__(self, path: Path) -> None:
-        self.address = ExportAddress("disk", unix=path)
-        self._path = path
+    def __init__(self, path: Path, port: int = 0) -> None:
+        """At a path, or at a port of this machine."""
+        self.address = ExportAddress("disk", port=port) if port else ExportAddress("disk", unix=path)
+        self._path, self._port = path, port
         self.device = MemoryDevice(1 << 20)
         self._server: Listener | None = None
 
@@ -67,7 +73,10 @@ class Place:
             attachments=attachments,
         )
         self._server = Listener(exports)
-        await self._server.listen_unix(self._path)
+        if self._port:
+            await self._server.listen_tcp("127.0.0.1", self._port)
+        else:
+            await self._server.listen_unix(self._path)
 
     @property
     def clients(self) -> int:
@@ -78,6 +87,51 @@ class Place:
         if self._server is not None:
             await self._server.stop(0)
             self._server = None
+
+
+_STRANGER = """
+import asyncio, os, socket, sys
+from pathlib import Path
+from tests.nbdserver.kernel_client.kept_device import Place
+
+listen = socket.socket.listen
+
+def listen_as_neighbour(sock, *rest):
+    os.seteuid(NEIGHBOUR)
+    try:
+        listen(sock, *rest)
+    finally:
+        os.seteuid(0)
+
+async def main():
+    place = Place(Path(sys.argv[1]), int(sys.argv[2]))
+    socket.socket.listen = listen_as_neighbour
+    await place.serve(*sys.argv[3:])
+    os.seteuid(NEIGHBOUR)
+    print("listening", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    os.seteuid(0)
+    await place.stop()
+
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def stranger_at(path: Path, port: int, *lineage: str) -> Iterator[None]:
+    """A process of another user serves a disk of that name at the path, or the port, and says that lineage of it.
+    Requires root."""
+    program = _STRANGER.replace("NEIGHBOUR", str(NEIGHBOUR))
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path), str(port), *lineage],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"listening\n"
+        yield
+        process.communicate()
 
 
 async def dialed(address: ExportAddress) -> OfferedExport:
@@ -96,7 +150,7 @@ async def kept(
     """
     live: list[ExportConnection] = [] if adopted else [await dial(place.address) for _ in range(2)]
     export = OfferedExport(1 << 20, (await dialed(place.address)).flags)
-    attached = Attached(kernel.device, place.address, export, 2, Timeouts(1, 1), incarnation)
+    attached = Attached(kernel.device, place.address, export, 2, Timeouts(1, 1), incarnation, os.geteuid())
     lock = KeeperLock(0, work / "locks")
     keeper = Keeper(kernel, attached, live, lock)  # type: ignore[arg-type]
     task = asyncio.ensure_future(keeper.keep())

@@ -16,15 +16,17 @@ from nbdserver.kernel_client import attaching, keeper, staying
 from nbdserver.kernel_client.attaching import FOR_EVER_SECONDS, AttachSettings, attach, detach, devices
 from nbdserver.kernel_client.export_address import ExportAddress
 from nbdserver.kernel_client.keeper import Keeper
-from nbdserver.kernel_client.keeper_lock import KeeperLock
+from nbdserver.kernel_client.keeper_lock import KeeperLock, attaching_alone
 from nbdserver.kernel_client.keeper_lock import keeper as keeper_of
 from nbdserver.kernel_client.kernel_device import KernelDevice
-from nbdserver.kernel_client.lineage import recall, remember
+from nbdserver.kernel_client.lineage import recall, recall_user, remember, remember_user
 from nbdserver.kernel_client.nbd_family import Timeouts
 from nbdserver.kernel_client.staying import Ending, stay
 from nbdserver.server.listener import Listener
 from storage.errors import Conflict, Invalid, RolledBack
+from tests.nbdserver.kernel_client.kept_device import stranger_at
 from tests.support.memory_device import MemoryDevice
+from tests.support.requirements import require
 from tests.support.waiting import soon, until
 
 SIZE = 1 << 20
@@ -124,8 +126,11 @@ def kernel(work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DevicesOfKer
     locks = work / "locks"
     monkeypatch.setattr(attaching, "KernelDevice", partial(ShownDevice, sys=made.sys))
     monkeypatch.setattr(attaching, "KeeperLock", partial(KeeperLock, folder=locks))
+    monkeypatch.setattr(attaching, "attaching_alone", partial(attaching_alone, folder=locks))
     monkeypatch.setattr(attaching, "keeper", partial(keeper_of, folder=locks))
     monkeypatch.setattr(attaching, "recall", partial(recall, folder=locks))
+    monkeypatch.setattr(attaching, "recall_user", partial(recall_user, folder=locks))
+    monkeypatch.setattr(attaching, "remember_user", partial(remember_user, folder=locks))
     for module in (attaching, keeper):
         monkeypatch.setattr(module, "remember", partial(remember, folder=locks))
     yield made
@@ -156,6 +161,7 @@ async def test_what_the_kernel_is_asked_for(kernel: DevicesOfKernel, address: Ex
     assert kernel.asked == [("connect", None, SIZE, 3, waits, address.uri)]
     assert kernel.blocking == [True] * 3, "the kernel waits on them"
     assert recall(address, work / "locks") == "a-1.0"
+    assert recall_user(address, work / "locks") == os.geteuid()
     assert kept[0].index == 5
     end(kept)
     kernel.disconnect(5)
@@ -211,6 +217,23 @@ async def test_a_device_that_lost_its_keeper_is_gone_on_with(
         kernel.asked.clear()
 
 
+async def test_who_keeps_a_device_again_gives_it_to_no_stranger(kernel: DevicesOfKernel, work: Path) -> None:
+    require("root")
+    address = ExportAddress("disk", unix=work / "s")
+    kernel.show(4, pid=1, size=SIZE // 512, backend=address.uri)
+    remember(address, "a-1.0", work / "locks")
+    remember_user(address, 0, work / "locks")
+    with stranger_at(work / "s", 0, "a"):
+        kept = await attach(kernel, AttachSettings(address))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(kept[1].keep())
+        said = work / "locks" / "nbd4"
+        await until(lambda: "answers there, and the device was attached to one of user root" in said.read_text())
+        task.cancel()
+        await asyncio.wait([task])
+    end(kept)
+    assert kernel.asked == []
+
+
 async def test_one_that_is_read_only_is_gone_on_with(kernel: DevicesOfKernel, work: Path) -> None:
     """As it was attached, so it is served: nothing is missing of what the kernel may ask for."""
     disk = MemoryDevice(SIZE)
@@ -228,6 +251,19 @@ async def test_one_that_is_read_only_is_gone_on_with(kernel: DevicesOfKernel, wo
     await asyncio.wait([task])
     end(kept)
     await server.stop(0)
+
+
+async def test_two_at_once_attach_one_device(kernel: DevicesOfKernel, address: ExportAddress) -> None:
+    """Both saw that the export was not attached, and two devices were one disk with two page caches."""
+    both = [attach(kernel, AttachSettings(address)) for _ in range(2)]  # type: ignore[arg-type]
+    first, second = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(second, Conflict)
+    assert "is being attached already" in str(second)
+    assert not isinstance(first, BaseException)
+    assert [what for what, *_ in kernel.asked] == ["connect"]
+    end(first)
+    kernel.disconnect(5)
+    end(await attach(kernel, AttachSettings(address)))  # type: ignore[arg-type]
 
 
 async def test_what_somebody_keeps_or_has_is_left_alone(

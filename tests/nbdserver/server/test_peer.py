@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from nbdserver.server.peer import Peer, _user_on_loopback, over_network, prepare
+from nbdserver.server.peer import Peer, over_network, prepare, user_on_loopback
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -87,8 +87,8 @@ def test_a_neighbour_with_many_sockets_does_not_delay_who_connects(monkeypatch: 
 def test_a_listener_is_not_taken_for_who_connected() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
-        assert _user_on_loopback(address, ("127.0.0.1", 9)) is None
-        assert _user_on_loopback(("127.0.0.1", 9), address) is None
+        assert user_on_loopback(address, ("127.0.0.1", 9)) is None
+        assert user_on_loopback(("127.0.0.1", 9), address) is None
 
 
 def test_a_client_of_ipv4_on_a_socket_of_ipv6() -> None:
