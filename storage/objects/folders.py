@@ -1,6 +1,9 @@
 """Folders as a crash leaves them: making and syncing them, walking them, and temporaries.
 
 All paths are relative to the descriptor of a root folder, "" being the root itself. Everything blocks.
+
+No link is followed below the root, in no part of a path: it may lead into another store, whose objects have the same
+names. `FoundLink` says that there is one.
 """
 
 import contextlib
@@ -9,6 +12,7 @@ import fcntl
 import itertools
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,13 +40,58 @@ def parent(name: str) -> str:
     return name.rpartition("/")[0]
 
 
+def base(name: str) -> str:
+    """A file's name within its folder."""
+    return name.rpartition("/")[2]
+
+
+class FoundLink(OSError):
+    """There is a symbolic link below the root, where nothing but folders and files of ours may be."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        self.path = path
+
+
+@contextlib.contextmanager
+def opened(root: int, folder: str) -> Iterator[int]:
+    """A descriptor of `folder`, for work by the names within it. FoundLink: it, or one above it, is a link.
+
+    It is opened anew each time, so that one which was removed and made again is the new one.
+    """
+    descriptor = root if folder else os.open(".", FOLDER, dir_fd=root)
+    above = ""
+    try:
+        for part in folder.split("/") if folder else ():
+            below = _open_within(descriptor, part, above)
+            if descriptor != root:
+                os.close(descriptor)
+            descriptor, above = below, f"{above}{part}/"
+        yield descriptor
+    finally:
+        if descriptor != root:
+            os.close(descriptor)
+
+
+def _open_within(descriptor: int, part: str, above: str) -> int:
+    try:
+        return os.open(part, FOLDER, dir_fd=descriptor)
+    except OSError as error:
+        # Linux says of a link what it says of a file: that it is no folder.
+        if error.errno in (errno.ENOTDIR, errno.ELOOP) and is_link(descriptor, part):
+            raise FoundLink(above + part) from error
+        raise
+
+
+def is_link(descriptor: int, name: str) -> bool:
+    """Whether what has that name within a folder is a symbolic link."""
+    return stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
+
+
 def sync(root: int, folder: str) -> None:
     """Make the entries of `folder` durable: what was linked, renamed or removed in it."""
-    descriptor = os.open(folder or ".", FOLDER, dir_fd=root)
-    try:
+    with opened(root, folder) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_root(path: Path) -> None:
@@ -64,46 +113,67 @@ def make(root: int, folder: str) -> None:
     """Make `folder` and those above it where they are missing; their entries are durable in any case."""
     above = ""
     for part in folder.split("/"):
-        path = f"{above}/{part}" if above else part
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, FOLDER_MODE, dir_fd=root)
-        _keep_owner(root, path)
-        sync(root, above)
-        above = path
+        with opened(root, above) as descriptor:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, FOLDER_MODE, dir_fd=descriptor)
+            above = f"{above}/{part}" if above else part
+            with opened(root, above) as made:
+                _keep_owner(root, made)
+            os.fsync(descriptor)
 
 
-def _keep_owner(root: int, path: str) -> None:
+def _keep_owner(root: int, made: int) -> None:
     """Have a folder that root made, perhaps just before it was killed, belong to whom the store's folder belongs."""
     owner = owner_to_keep(root)
-    if owner is not None and os.stat(path, dir_fd=root, follow_symlinks=False).st_uid == 0:
-        os.chown(path, *owner, dir_fd=root, follow_symlinks=False)
+    if owner is not None and os.fstat(made).st_uid == 0:
+        os.fchown(made, *owner)
 
 
-def walk(root: int, folder: str) -> Iterator[str]:
-    """Names of all files in and below `folder` that may be objects, in no order."""
+def walk(root: int, folder: str, *, past_links: bool = False) -> Iterator[str]:
+    """Names of all files in and below `folder` that may be objects, in no order.
+
+    FoundLink: a link that does not lead to a file is in the way. What lies behind it might be objects, and a listing
+    without them would say that there are none. With `past_links` those in the folder are passed over.
+    """
     try:
-        descriptor = os.open(folder or ".", FOLDER, dir_fd=root)
+        with opened(root, folder) as descriptor:
+            files, below = _entries(descriptor, f"{folder}/" if folder else "", past_links)
     except (FileNotFoundError, NotADirectoryError):
         return
-    below = []
-    try:
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if is_name(entry.name):
-                    if entry.is_file(follow_symlinks=False):
-                        yield name
-                    elif entry.is_dir(follow_symlinks=False):
-                        below.append(name)
-    finally:
-        os.close(descriptor)
+    yield from files
     for name in below:
-        yield from walk(root, name)
+        yield from walk(root, name, past_links=past_links)
+
+
+def _entries(descriptor: int, above: str, past_links: bool) -> tuple[list[str], list[str]]:
+    """Files and folders in a folder whose path, with a slash, is `above`: their paths."""
+    files, below = [], []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            if not is_name(entry.name):
+                continue
+            if entry.is_file(follow_symlinks=False):
+                files.append(above + entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                below.append(above + entry.name)
+            elif entry.is_symlink() and not past_links and not _leads_to_file(entry):
+                raise FoundLink(above + entry.name)
+    return files, below
+
+
+def _leads_to_file(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_file()
+    except OSError:  # it leads round in a circle, or where we may not look
+        return False
 
 
 def sync_all(root: int) -> None:
-    """Make everything that can be seen durable: a killed process may have left entries that are not yet."""
-    for folder in {"", *(parent(name) for name in walk(root, ""))}:
+    """Make everything that can be seen durable: a killed process may have left entries that are not yet.
+
+    Links are passed over: nothing of a store is ever behind one.
+    """
+    for folder in {"", *(parent(name) for name in walk(root, "", past_links=True))}:
         while folder:
             sync(root, folder)
             folder = parent(folder)

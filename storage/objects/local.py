@@ -9,10 +9,15 @@ step:
     link               the object, whole, perhaps not durable yet; the next writer syncs every folder before
                        anything else, so nothing is built on what a power cut could undo
     fsync of folder    the object, durable
+
+The folder an object is in is opened without following a link, and all of that is done within what was opened: a part
+of the store that was replaced by a link is refused, and what it leads to stays as it is. So the folder that is synced
+is the one that was linked into, whatever has its path by then.
 """
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -119,35 +124,43 @@ class LocalStore:
     def _create(self, name: str, data: Buffer) -> None:
         root, temporaries = self._folder.writable()
         self._folder.make(root, folders.parent(name))
-        temporary = temporaries.write(data)
-        taken = False
-        try:
-            os.link(temporary, name, src_dir_fd=temporaries.descriptor, dst_dir_fd=root, follow_symlinks=False)
-        except FileExistsError:
-            taken = True
-        except OSError as error:
-            if error.errno in _NO_LINKS:
-                raise Unsupported(
-                    f"the filesystem of {self._folder.path} cannot link files: {error.strerror}"
-                ) from error
-            raise
-        finally:
-            temporaries.remove(temporary)
-        # Where the name is taken too: the caller may find its own object there, and will count on it.
-        folders.sync(root, folders.parent(name))
+        with folders.opened(root, folders.parent(name)) as folder:
+            temporary = temporaries.write(data)
+            taken = False
+            try:
+                os.link(
+                    temporary,
+                    folders.base(name),
+                    src_dir_fd=temporaries.descriptor,
+                    dst_dir_fd=folder,
+                    follow_symlinks=False,
+                )
+            except FileExistsError:
+                taken = True
+            except OSError as error:
+                if error.errno in _NO_LINKS:
+                    raise Unsupported(
+                        f"the filesystem of {self._folder.path} cannot link files: {error.strerror}"
+                    ) from error
+                raise
+            finally:
+                temporaries.remove(temporary)
+            # Where the name is taken too: the caller may find its own object there, and will count on it.
+            os.fsync(folder)
         if taken:
             raise AlreadyExists(f"{name} is in {self.url} already")
 
     def _put(self, name: str, data: Buffer) -> None:
         root, temporaries = self._folder.writable()
         self._folder.make(root, folders.parent(name))
-        temporary = temporaries.write(data)
-        try:
-            os.rename(temporary, name, src_dir_fd=temporaries.descriptor, dst_dir_fd=root)
-        except OSError:
-            temporaries.remove(temporary)
-            raise
-        folders.sync(root, folders.parent(name))
+        with folders.opened(root, folders.parent(name)) as folder:
+            temporary = temporaries.write(data)
+            try:
+                os.rename(temporary, folders.base(name), src_dir_fd=temporaries.descriptor, dst_dir_fd=folder)
+            except OSError:
+                temporaries.remove(temporary)
+                raise
+            os.fsync(folder)
 
     def _get(self, name: str, offset: int, length: int | None, limit: int) -> bytes:
         descriptor, size = self._open(name)
@@ -177,9 +190,12 @@ class LocalStore:
         there = folders.walk(root, folders.parent(prefix))
         names = [name for name in there if name.startswith(prefix) and name > start_after]
         found: Listing = []
-        for name in sorted(names)[:limit]:
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                found.append(_info(name, os.stat(name, dir_fd=root, follow_symlinks=False)))
+        for parent, within in itertools.groupby(sorted(names)[:limit], folders.parent):
+            with contextlib.suppress(FileNotFoundError), folders.opened(root, parent) as folder:
+                for name in within:
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                        status = os.stat(folders.base(name), dir_fd=folder, follow_symlinks=False)
+                        found.append(_info(name, status))
         if not found:
             self._folder.check_presence(root)
         return found
@@ -188,13 +204,12 @@ class LocalStore:
         root = self._folder.readable()
         if root is None:
             return
-        changed = set()
+        by_folder: dict[str, list[str]] = {}
         for name in names:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                os.unlink(name, dir_fd=root)
-                changed.add(folders.parent(name))
-        for folder in changed:
-            folders.sync(root, folder)
+            by_folder.setdefault(folders.parent(name), []).append(folders.base(name))
+        for parent, within in by_folder.items():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), folders.opened(root, parent) as folder:
+                _unlink(folder, within)
 
     def _open(self, name: str) -> tuple[int, int]:
         """A descriptor of an object's file, and its size in bytes."""
@@ -202,7 +217,8 @@ class LocalStore:
         if root is None:
             raise NotFound(f"there is no {name} in {self.url}")
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=root)
+            with folders.opened(root, folders.parent(name)) as folder:
+                descriptor = _open_file(folder, name)
         except (FileNotFoundError, NotADirectoryError):
             self._folder.check_presence(root)
             raise NotFound(f"there is no {name} in {self.url}") from None
@@ -213,6 +229,11 @@ class LocalStore:
         return descriptor, status.st_size
 
     def _error(self, action: str, error: OSError) -> StorageError:
+        if isinstance(error, folders.FoundLink):
+            return AccessDenied(
+                f"cannot {action} in {self.url}: {self._folder.path / error.path} is a link, and links within a store "
+                "are not followed: put what it leads to in its place, or mount it there (mount --bind)"
+            )
         reason = f"cannot {action} in {self.url}: {error.strerror}"
         if error.errno in _FULL:
             return OutOfSpace(f"{reason}; make room on its filesystem")
@@ -221,6 +242,27 @@ class LocalStore:
         if error.errno in _BAD_NAME:
             return Invalid(reason)
         return Unavailable(reason)
+
+
+def _open_file(folder: int, name: str) -> int:
+    """A descriptor of an object's file, which is in that folder. FoundLink: it is a link."""
+    try:
+        return os.open(folders.base(name), os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise folders.FoundLink(name) from error
+        raise
+
+
+def _unlink(folder: int, names: Sequence[str]) -> None:
+    """Remove files of a folder, durably; those that are not there are none to remove."""
+    changed = False
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+            changed = True
+    if changed:
+        os.fsync(folder)
 
 
 def _info(name: str, status: os.stat_result) -> ObjectInfo:

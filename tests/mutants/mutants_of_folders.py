@@ -48,13 +48,33 @@ OF_FOLDERS = [
         ("folder: a quota is no lack of room", "{errno.ENOSPC, errno.EDQUOT, errno.EFBIG}", "{errno.ENOSPC}"),
         (
             "folder: what replaced nothing stays as it was written",
-            "            temporaries.remove(temporary)\n            raise\n",
-            "            raise\n",
+            "                temporaries.remove(temporary)\n                raise\n",
+            "                raise\n",
         ),
         (
             "folder: what is deleted while it is listed ends the listing",
-            "            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile\n",
-            "            with contextlib.suppress():\n",
+            "                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile\n",
+            "                    with contextlib.suppress():\n",
+        ),
+    ),
+    *mutants(
+        "storage/objects/folders.py",
+        "tests/storage/objects/test_local_links.py",
+        (
+            "folder: what lies elsewhere is changed through a link",
+            "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW",
+            "os.O_RDONLY | os.O_DIRECTORY",
+        ),
+        (
+            "folder: one that is a link is an empty one",
+            "        if error.errno in (errno.ENOTDIR, errno.ELOOP) and is_link(descriptor, part):\n"
+            "            raise FoundLink(above + part) from error\n",
+            "",
+        ),
+        (
+            "folder: a link is no part of a listing of all",
+            "elif entry.is_symlink() and not past_links and not _leads_to_file(entry):",
+            "elif False:",
         ),
     ),
     *mutants(

@@ -145,7 +145,6 @@ async def test_what_is_no_object_is_not_shown(local: LocalStore, tmp_path: Path)
     (folder / "lost+found" / "1").write_bytes(b"")
     (folder / "a name").write_bytes(b"")
     (folder / "link").symlink_to(folder / "wal" / "1")
-    (folder / "loop").symlink_to(folder)
     os.mkfifo(folder / "pipe")
     assert [item.name for item in await local.list("")] == ["wal/1"]
     with pytest.raises(NotFound):

@@ -51,27 +51,27 @@ OBJECT_IS_MADE = ["openat ~/1", "write ~/1", "fsync ~/1"]
 
 def test_an_object_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path: Path) -> None:
     assert trace(tmp_path, 'await store.create("wal/second", bytes(9999))') == [
+        "openat wal",
         *OBJECT_IS_MADE,
         "linkat wal/second",
         "unlinkat ~/1",
-        "openat wal",
         "fsync wal",
     ]
 
 
 def test_a_replaced_object_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path: Path) -> None:
-    calls = [*OBJECT_IS_MADE, "renameat wal/first", "openat wal", "fsync wal"]
+    calls = ["openat wal", *OBJECT_IS_MADE, "renameat wal/first", "fsync wal"]
     assert trace(tmp_path, 'await store.put("wal/first", bytes(9999))') == calls
 
 
 def test_what_a_create_finds_taken_is_made_durable(tmp_path: Path) -> None:
     """It may be its own, of an attempt that was killed before it synced the folder."""
     calls = ["try: await store.create('wal/first', b'y')", "except AlreadyExists: print('taken')"]
-    assert trace(tmp_path, *calls)[-2:] == ["openat wal", "fsync wal"]
+    assert trace(tmp_path, *calls)[-3:] == ["linkat wal/first", "unlinkat ~/1", "fsync wal"]
 
 
 def test_a_deletion_is_durable(tmp_path: Path) -> None:
-    calls = ["unlinkat wal/first", "openat wal", "fsync wal"]
+    calls = ["openat wal", "unlinkat wal/first", "fsync wal"]
     assert trace(tmp_path, 'await store.delete(["wal/first"])') == calls
 
 
