@@ -1,10 +1,17 @@
 """What somebody makes who has the older data key of a store alone, and can write to the bucket."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from storage.crypto.cipher import PREFIX_BYTES
 from storage.crypto.data_key import DataKey
+from storage.crypto.keyslots import decode as decode_keys
+from storage.crypto.keyslots import encode as encode_keys
+from storage.crypto.keyslots import keys_name
+from storage.crypto.spare_keys import spare_keys_name
 from storage.format.envelope import NO_LINK, Header, ObjectKind, seal_object
 from storage.format.manifest import encode
 from storage.format.names import manifest_name, wal_name
@@ -22,6 +29,12 @@ class Forger:
     place: RotatedPlace
     engine: Engine
 
+    @property
+    def key(self) -> DataKey:
+        """The older key, which is that of an engine from before the rotation."""
+        key = self.engine.key
+        return DataKey(key.store_id, key.older[0].key) if key.older else key
+
     def make(self, kind: ObjectKind, number: int, body: bytes, link: bytes, epoch: int) -> bytes:
         header = Header(
             kind=kind,
@@ -31,7 +44,7 @@ class Forger:
             number=number,
             link=link,
         )
-        ciphers = Ciphers.derive(DataKey(self.engine.key.store_id, self.engine.key.older[0].key))
+        ciphers = Ciphers.derive(self.key)
         cipher = ciphers.manifest if kind is ObjectKind.MANIFEST else ciphers.wal
         return seal_object(cipher, header, body, 1 << 16)[0]
 
@@ -60,6 +73,28 @@ class Forger:
         path = self.place.folder / wal_name(number)
         path.write_bytes(self.make(ObjectKind.WAL, number, b"", link, epoch))
         return path
+
+    def set_back(self, copied: Mapping[str, bytes], keys: int) -> None:
+        """What he copied before the rotation in the place of all that is there, and above it: his own newest manifest,
+        and the keys object of then, with the passwords of then, as number `keys`.
+        """
+        newest = max(
+            int(path.stem) for path in (self.place.folder / "manifest").iterdir() if path.suffix == ".manifest"
+        )
+        for name in self.place.files():
+            (self.place.folder / name).unlink()
+        for name, raw in copied.items():
+            if not name.startswith(("keys/", "spare/")):
+                (self.place.folder / name).write_bytes(raw)
+        (name,) = (name for name in copied if name.startswith("keys/"))
+        then = decode_keys(copied[name], int(Path(name).stem), 0)
+        for name in (keys_name(keys), spare_keys_name(keys)):
+            (self.place.folder / name).write_bytes(encode_keys(self.key, keys, then.slots, 0))
+        manifests = self.engine.manifests
+        manifest = msgspec.structs.replace(manifests.manifest, keys=keys)
+        body = encode(manifest)
+        raw = self.make(ObjectKind.MANIFEST, newest + 1, body, manifests.tag, manifest.epoch)
+        (self.place.folder / manifest_name(newest + 1)).write_bytes(raw)
 
 
 async def in_the_midst(place: RotatedPlace) -> Store:

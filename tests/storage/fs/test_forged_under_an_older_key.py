@@ -1,11 +1,13 @@
-"""Who has only the older data key, and can write to the bucket, while both are in use: what he makes is refused."""
+"""Who has only the older data key, and can write to the bucket: while both are in use what he makes is refused; what he
+sets back, then and afterwards, a host that has not seen the newer key takes, unless the password is another one.
+"""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from storage.errors import Corrupt, RolledBack
+from storage.errors import Corrupt, RolledBack, WrongPassword
 from storage.format.envelope import HEADER_BYTES
 from storage.format.manifest import Manifest
 from storage.format.names import MANIFESTS, manifest_name
@@ -24,10 +26,10 @@ def place(tmp_path: Path) -> RotatedPlace:
     return RotatedPlace(tmp_path)
 
 
-async def open_elsewhere(place: RotatedPlace, tmp_path: Path) -> Store:
+async def open_elsewhere(place: RotatedPlace, tmp_path: Path, password: bytes = PASSWORD) -> Store:
     """By a host that remembers nothing."""
     options = replace(place.options, state_folder=tmp_path / "elsewhere")
-    return await open_store(str(place.folder), PASSWORD, env=place.env, take_over=True, options=options)
+    return await open_store(str(place.folder), password, env=place.env, take_over=True, options=options)
 
 
 async def refused_to_all(place: RotatedPlace, tmp_path: Path) -> None:
@@ -125,3 +127,48 @@ async def test_the_manifest_says_from_where_on_the_log_is_under_its_key(place: R
     await store.close()
     found.append(engine_of(store).manifests.manifest)
     assert (found[0].rekeyed, before[17], found[1].rekeyed, found[2].rekeyed) == (0, None, fence, fence)
+
+
+async def set_back_after_the_end(place: RotatedPlace, new: bytes | None) -> None:
+    """The rotation has ended, and the password was changed behind it, if `new` is one. Then all is set back, under
+    higher numbers, by somebody who had copied it before.
+    """
+    store = await place.make()
+    await store.close()
+    forger, copied = Forger(place, engine_of(store)), place.files()
+    disks = {name: bytearray(content) for name, content in place.disks.items()}
+    store = await place.open()
+    await rotate(store)
+    await store.close()
+    store = await place.open()
+    place.some(store)
+    await store.flush()
+    await place.until(lambda: place.is_rotated(store))
+    if new is not None:
+        await store.passwords.change(PASSWORD, new)
+    await store.close()
+    keys = max(int(path.stem) for path in (place.folder / "keys").iterdir() if path.suffix == ".keys")
+    forger.set_back(copied, keys + 1)
+    place.disks = disks
+
+
+async def test_what_is_set_back_after_the_end_is_taken_by_a_host_that_remembers_nothing(
+    place: RotatedPlace, tmp_path: Path
+) -> None:
+    """With the password of then it cannot be told from the store; so docs/operations.md says what helps."""
+    await set_back_after_the_end(place, None)
+    with pytest.raises(RolledBack, match="has an older key"):
+        await place.open()
+    store = await open_elsewhere(place, tmp_path)
+    assert engine_of(store).key.key_id == 1
+    await place.holds(store)
+    await store.close()
+
+
+async def test_a_password_that_was_changed_behind_the_rotation_opens_nothing_that_is_set_back(
+    place: RotatedPlace, tmp_path: Path
+) -> None:
+    await set_back_after_the_end(place, b"changed behind it")
+    for opening in (place.open(b"changed behind it"), open_elsewhere(place, tmp_path, b"changed behind it")):
+        with pytest.raises(WrongPassword):
+            await opening
