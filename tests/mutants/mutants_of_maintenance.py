@@ -125,7 +125,16 @@ MAINTENANCE = [
     *mutants(
         "storage/lsm/compaction/job_context.py",
         f"{COMPACTION}test_commit_behind_the_tree.py",
-        ("maintenance: it commits before the tree that the maps show", "        await self.tree_durable()\n\n", ""),
+        (
+            "maintenance: it commits before the tree that the maps show",
+            "            await self.tree_durable()\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
+        f"{COMPACTION}test_given_up_before_a_commit.py",
+        ("maintenance: what was uploaded stays if it is given up", "            self.garbage.add(uploaded)\n", ""),
     ),
     *mutants(
         "storage/lsm/compaction/job_context.py",
@@ -246,7 +255,7 @@ MAINTENANCE = [
         f"{COMPACTION}test_jobs_cut_short.py",
         (
             "consolidation: what a manifest on its way names is garbage for who gives up waiting",
-            "    await context.commit(commit)\n",
+            "    await context.commit(commit, names)\n",
             "    with context.uncommitted() as names:\n"
             "        names += [sst_name(ref.id) for ref, _ in written]\n"
             "        await context.commit(commit)\n",

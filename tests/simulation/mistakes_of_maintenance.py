@@ -62,8 +62,8 @@ MAINTENANCE = [
     Mutation(
         "maintenance commits before the tree that the maps show",
         "storage/lsm/compaction/job_context.py",
-        "        await self.tree_durable()\n\n",
-        "",
+        "            await self.tree_durable()\n",
+        "            pass\n",
     ),
     Mutation(
         "checkpoint: one layer is left out",
@@ -127,9 +127,9 @@ MAINTENANCE = [
     ),
     Mutation(
         "drop: of SSTs that no checkpoint holds",
-        "storage/lsm/compaction/plan.py",
-        "    dropped = snapshot.ssts.merged & (snapshot.ssts.live == 0)\n",
-        "    dropped = snapshot.ssts.live == 0\n",
+        "storage/lsm/compaction/sst_table.py",
+        "        return self.where(self.merged & (self.live == 0))\n",
+        "        return self.where(self.live == 0)\n",
     ),
     Mutation(
         "drop: what went before is listed again",

@@ -85,7 +85,7 @@ async def consolidate(
                 _install(context, item, ref)
                 await asyncio.sleep(0)
 
-    await context.commit(commit)
+    await context.commit(commit, names)
 
 
 def _say_left(block: PatchedBlock, error: StorageError) -> None:

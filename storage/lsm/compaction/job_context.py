@@ -106,13 +106,17 @@ class JobContext:
         await self.ssts.upload(ref, content, len(content))
         return ref
 
-    async def commit(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def commit(self, work: Callable[[], Awaitable[None]], uploaded: Iterable[str] = ()) -> None:
         """Commit and install, to the end, whoever gives up waiting: a manifest that was sent may land at any time.
 
         Before it all changes of the tree that the maps show are made durable: else a crash could bring a device back
-        whose frames are gone.
+        whose frames are gone. Whoever gives up then has sent no manifest, so what was `uploaded` for it is garbage.
         """
-        await self.tree_durable()
+        try:
+            await self.tree_durable()
+        except BaseException:
+            self.garbage.add(uploaded)
+            raise
 
         async def locked() -> None:
             async with self.installing:

@@ -83,7 +83,7 @@ async def repack(context: JobContext, victims: Sequence[SstFacts], *, on_withhel
                 await asyncio.sleep(0)
         context.awaiting_deletion |= gone
 
-    await context.commit(commit)
+    await context.commit(commit, names)
 
 
 async def live_frames(indexes: Mapping[int, AnyMap], numbers: Collection[int]) -> list[LiveFrame]:

@@ -62,7 +62,7 @@ async def write_checkpoint(context: JobContext) -> None:
         if older is not None:
             context.garbage.add([sst_name(older.id)])
 
-    await context.commit(commit)
+    await context.commit(commit, names)
 
 
 def _build(
