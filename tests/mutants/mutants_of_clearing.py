@@ -284,4 +284,37 @@ CLEARING = [
             "return all(device in devices for",
         ),
     ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
+        "tests/storage/lsm/compaction/test_given_up_before_a_commit.py",
+        ("maintenance: what was uploaded stays if it is given up", "            self.garbage.add(uploaded)\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
+        "tests/storage/lsm/compaction/test_many_drops.py",
+        (
+            "maintenance: more is dropped than is remembered",
+            "            return 0\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/compactor.py",
+        "tests/storage/lsm/compaction/test_many_drops.py",
+        (
+            "maintenance: it does not see that there is room again",
+            "left, often, bool(context.drop_max())",
+            "left, often",
+        ),
+        ("compact: it ends while drops wait", "        await self.make_room()\n", ""),
+    ),
+    *mutants(
+        "storage/lsm/compaction/sst_table.py",
+        "tests/storage/lsm/compaction/test_plan.py",
+        (
+            "plan: what is dropped may still be read",
+            "self.where(self.merged & (self.live == 0))",
+            "self.where(self.live == 0)",
+        ),
+    ),
 ]

@@ -48,11 +48,6 @@ MAINTENANCE = [
             "key=lambda at: (not at.often_gathered, (at.layer",
             "key=lambda at: ((at.layer",
         ),
-        (
-            "plan: what is dropped may still be read",
-            "snapshot.ssts.merged & (snapshot.ssts.live == 0)",
-            "snapshot.ssts.live == 0",
-        ),
         ("plan: what is damaged is repacked for ever", " & ~ssts.are(snapshot.skipped)", ""),
     ),
     *mutants(
@@ -130,30 +125,6 @@ MAINTENANCE = [
             "            await self.tree_durable()\n",
             "            pass\n",
         ),
-    ),
-    *mutants(
-        "storage/lsm/compaction/job_context.py",
-        f"{COMPACTION}test_given_up_before_a_commit.py",
-        ("maintenance: what was uploaded stays if it is given up", "            self.garbage.add(uploaded)\n", ""),
-    ),
-    *mutants(
-        "storage/lsm/compaction/job_context.py",
-        f"{COMPACTION}test_many_drops.py",
-        (
-            "maintenance: more is dropped than is remembered",
-            "            return 0\n",
-            "            pass\n",
-        ),
-    ),
-    *mutants(
-        "storage/lsm/compaction/compactor.py",
-        f"{COMPACTION}test_many_drops.py",
-        (
-            "maintenance: it does not see that there is room again",
-            "left, often, bool(context.drop_max())",
-            "left, often",
-        ),
-        ("compact: it ends while drops wait", "        await self.make_room()\n", ""),
     ),
     *mutants(
         "storage/lsm/compaction/job_context.py",
