@@ -13,7 +13,7 @@ until the SST was read and was sound, or is gone.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from storage.check.read_data import DataReader
 from storage.check.read_run import ReadRun
@@ -30,6 +30,11 @@ SCRUB_LOOK_SECONDS = 600.0
 
 SCRUB_AGAIN_SECONDS = 24 * 3600.0
 """After which a damaged SST is read again."""
+
+DUE_AT_ONCE = 512
+"""SSTs that are looked at between two turns of the event loop: of one that was never read its name says when it was
+written, which takes some microseconds.
+"""
 
 CLOCKS_APART_SECONDS = 3600.0
 """So far behind the clock of who wrote an SST this one may be, and not wrong: it was another host's."""
@@ -80,7 +85,7 @@ class Scrub:
         listed = list(self._listed())
         reads.forget_all_but({ref.id for ref in listed})
         self._tried = {sst: at for sst, at in self._tried.items() if sst in reads.damaged}
-        due = all_due(listed, reads, self._tried, now=self._env.wall_clock(), period=self._period)
+        due = await all_due(listed, reads, self._tried, now=self._env.wall_clock(), period=self._period)
         rate = scrub_rate(listed, self._period) / self._slowdown()
         run = ReadRun(self._reader, reads, self._env, rate=rate, save=self._read_times.save)
         read = False
@@ -105,13 +110,15 @@ class Scrub:
         return max(SCRUB_LOOK_SECONDS - (self._env.monotonic() - began), 0.0)
 
 
-def all_due(
-    listed: Iterable[SstRef], reads: ReadTimes, tried: Mapping[str, float], *, now: float, period: float
+async def all_due(
+    listed: Sequence[SstRef], reads: ReadTimes, tried: Mapping[str, float], *, now: float, period: float
 ) -> list[SstRef]:
-    """The SSTs that are due at `now`, seconds since 1970, the longest due first."""
+    """The SSTs that are due at `now`, seconds since 1970, the longest due first; looked up in steps."""
     young, ahead = first_id_at(now - period / 2), first_id_at(now + CLOCKS_APART_SECONDS)
     due = []
-    for ref in listed:
+    for number, ref in enumerate(listed, 1):
+        if number % DUE_AT_ONCE == 0:
+            await asyncio.sleep(0)
         if ref.id in reads.damaged:
             seen, rest = tried.get(ref.id, 0.0), SCRUB_AGAIN_SECONDS
         elif ref.id in reads.read:

@@ -87,6 +87,9 @@ READ_AGES = (("within a day", 1.0), ("within 7 days", 7.0), ("within 30 days", 3
 """In days; an SST counts where it fits first."""
 
 
+REPORTED_AT_ONCE = 512
+"""SSTs that a report of what was read looks at between two turns of the event loop: two milliseconds."""
+
 AHEAD_FLUSHES_MAX = 3
 """While one lasts clients write: what that leaves is about a tenth of what the one before had, or they write as fast as
 it is flushed, and more of them would leave no less."""
@@ -137,7 +140,9 @@ class Maintenance:
         reads, now = await self._reads.load(), self._env.wall_clock()
         counts = {age: [0, 0] for age, _ in READ_AGES} | {"never": [0, 0]}
         oldest = None
-        for ref in self._engine.manifests.listed():
+        for number, ref in enumerate(self._engine.manifests.listed(), 1):
+            if number % REPORTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             read = reads.read.get(ref.id)
             days = None if read is None else (now - read) / 86400
             count = counts["never" if days is None else next(age for age, most in READ_AGES if days <= most)]

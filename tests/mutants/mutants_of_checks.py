@@ -32,9 +32,8 @@ CHECKS = [
         ),
         (
             "sweep: what was committed meanwhile is lost",
-            "        call = RollCall(self._listed())\n        call.note(await list_all_ssts(self._store))\n",
-            "        there = await list_all_ssts(self._store)\n"
-            "        call = RollCall(self._listed())\n        call.note(there)\n",
+            "        call = RollCall(self._listed())\n        there = await list_all_ssts(self._store)\n",
+            "        there = await list_all_ssts(self._store)\n        call = RollCall(self._listed())\n",
         ),
         (
             "sweep: the young go",

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,16 @@ def sst(written: float, size: int = MIB) -> SstRef:
 def due(
     listed: list[SstRef], reads: ReadTimes, now: float = NOW, tried: dict[str, float] | None = None
 ) -> list[SstRef]:
-    return all_due(listed, reads, tried or {}, now=now, period=PERIOD)
+    return at_once(all_due(listed, reads, tried or {}, now=now, period=PERIOD))
+
+
+def at_once(steps: Coroutine[None, None, list[SstRef]]) -> list[SstRef]:
+    """What it gives, without an event loop: it waits for nothing."""
+    while True:
+        try:
+            steps.send(None)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
 
 
 def test_an_sst_is_due_half_a_period_after_it_was_written_or_read_and_the_longest_due_first() -> None:
