@@ -251,14 +251,14 @@ class Engine:
 
     async def durable(self, queue: LayerQueue, sequence: int) -> None:
         """Return when everything of this queue up to `sequence` is acknowledged; Closed if the engine fails before."""
+        if queue.want_durable(sequence):
+            return
         done = asyncio.get_running_loop().create_future()
 
         def acknowledged(upto: int) -> None:
             if upto >= sequence and not done.done():
                 done.set_result(None)
 
-        if queue.want_durable(sequence):
-            return
         queue.listen(acknowledged)
         try:
             await asyncio.wait({done, self.failed}, return_when=asyncio.FIRST_COMPLETED)
@@ -269,7 +269,8 @@ class Engine:
     async def flush(self) -> None:
         """Return when everything written so far, to any layer, is acknowledged."""
         for queue in self._layers.queues():
-            await self.durable(queue, queue.last_sequence)
+            if not queue.is_durable:
+                await self.durable(queue, queue.last_sequence)
 
     def check_alive(self) -> None:
         """Raise what ended this engine, if anything did."""

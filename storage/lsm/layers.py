@@ -244,9 +244,9 @@ class Layers:
         return [layer.queue for layer in self.by_number.values()] + [self.tree_queue]
 
     def seal(self) -> tuple[Memtable, list[tuple[LayerQueue, int]]]:
-        """Put a new memtable in place of the active one, in one step. Gives the sealed one, and of each queue the
-        sequence up to which that one holds its operations: once the log has those, it may be flushed. BrokenInvariant:
-        one is sealed already.
+        """Put a new memtable in place of the active one, in one step. Gives the sealed one, and of each queue of which
+        the log lacks anything the sequence up to which that one holds its operations: once the log has those, it may be
+        flushed. (What the log has it has for ever.) BrokenInvariant: one is sealed already.
 
         A cut never spans two memtables (Q2), so everything queued is cut first. Queues of dropped layers count as
         long as anything of them is on its way: the log is truncated behind it.
@@ -259,7 +259,7 @@ class Layers:
         for layer in self.by_number.values():
             layer.rotate()
         queues = dict.fromkeys([*self.queues(), *self._commit.under_way()])
-        return sealed, [(queue, queue.last_sequence) for queue in queues]
+        return sealed, [(queue, queue.last_sequence) for queue in queues if not queue.is_durable]
 
     def installing(self, sealed: Memtable) -> Iterator[dict[int, BlockMap | Writing]]:
         """The indexes that entries of a sealed memtable go into, turn by turn: each layer follows the older ones of its
