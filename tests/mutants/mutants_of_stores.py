@@ -122,6 +122,18 @@ STORES = [
         ),
     ),
     *mutants(
+        "storage/lsm/sst/wanted.py",
+        "tests/storage/lsm/sst/test_turns.py",
+        ("fetch: disks do not take turns", "        before.update(layers)\n", ""),
+        ("fetch: what is fetched ahead goes before reads", "(not layers, min(", "(False, min("),
+    ),
+    *mutants(
+        "storage/lsm/sst/fetch.py",
+        "tests/storage/lsm/sst/test_turns.py",
+        ("fetch: what waits is sorted for nothing", " and self._slots.has_room(urgent=bool(self._urgent))", ""),
+        ("fetch: a flush waits for reads", "has_room(urgent=bool(self._urgent))", "has_room(urgent=False)"),
+    ),
+    *mutants(
         "storage/lsm/sst/ranges.py",
         "tests/storage/lsm/sst/test_crowds_of_frames.py",
         (

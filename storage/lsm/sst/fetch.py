@@ -35,7 +35,7 @@ from storage.lsm.sst.get_slots import GetSlot, GetSlots
 from storage.lsm.sst.quarantine import NOBODY, Quarantine
 from storage.lsm.sst.ranges import FRAMES_AT_ONCE_MAX, coalesce
 from storage.lsm.sst.suspects import Suspects
-from storage.lsm.sst.wanted import Waiter, Wanted, note_times
+from storage.lsm.sst.wanted import Waiter, Wanted, in_turns, note_times
 from storage.objects.base import ObjectStore
 
 READ_SECONDS_MAX = 60.0
@@ -81,6 +81,8 @@ class FrameSource:
         """All that is wanted, by location."""
         self._queue: list[FrameRef] = []
         """Frames that no GET brings yet, in order of asking."""
+        self._urgent: set[int] = set()
+        """Locations of frames that the memtable flush asked for."""
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._gets: set[asyncio.Task[None]] = set()
@@ -183,6 +185,8 @@ class FrameSource:
                 return waiter
             wanted = self._want(ref, self._sst_numbers.name(ref.location))
         wanted.waiters.append(waiter)
+        if urgent:
+            self._urgent.add(ref.location)
         return waiter
 
     def _want(self, ref: FrameRef, name: str) -> Wanted:
@@ -194,6 +198,7 @@ class FrameSource:
     def _end(self, wanted: Wanted, outcome: Decoded | Exception) -> None:
         """Tell all who wait."""
         self._waiting.pop(wanted.ref.location, None)
+        self._urgent.discard(wanted.ref.location)
         self._quarantine.let_go(wanted)
         for waiter in wanted.waiters:
             if waiter.future.done():
@@ -219,7 +224,7 @@ class FrameSource:
         if self.suspects:
             asked, self._queue = self._queue, []
             self._queue += [ref for ref in asked if not self._quarantine.takes(self._waiting[ref.location], now)]
-        if self._queue and now >= self._outage.until:
+        if self._queue and now >= self._outage.until and self._slots.has_room(urgent=bool(self._urgent)):
             self._start_gets()
         if self._quarantine:
             self._quarantine.expire(now)
@@ -232,8 +237,7 @@ class FrameSource:
         groups = coalesce(sorted(self._queue, key=lambda ref: ref.location), self._gap_bytes_max, FRAMES_AT_ONCE_MAX)
         groups.sort(key=lambda group: min(asked[ref.location] for ref in group))
         self._queue = []
-        for group in groups:
-            wanted = [self._waiting[ref.location] for ref in group]
+        for wanted in in_turns([[self._waiting[ref.location] for ref in group] for group in groups]):
             for abandoned in [w for w in wanted if w.abandoned]:
                 wanted.remove(abandoned)
                 self._end(abandoned, NOBODY)

@@ -54,6 +54,10 @@ class GetSlots:
             return GetSlot(self._urgent, self._busy, name)
         return None
 
+    def has_room(self, *, urgent: bool) -> bool:
+        """Whether there may be a place for a GET of some object."""
+        return len(self._gets) < GETS_IN_FLIGHT or (urgent and not self._urgent)
+
     @property
     def retries_left(self) -> int:
         """How many more GETs of suspects may go now."""

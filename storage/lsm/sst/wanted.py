@@ -1,6 +1,7 @@
 """Frames that were asked for and are not here yet, and who waits for them."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 
 from storage.cache.frame_cache import Decoded
@@ -84,6 +85,20 @@ class Wanted:
         for waiter in self.waiters:
             if not waiter.future.done() and now - since >= waiter.patience and (proven or waiter.urgent):
                 waiter.future.set_exception(error)
+
+
+def in_turns(groups: list[list[Wanted]]) -> list[list[Wanted]]:
+    """Groups in order of asking, so that layers take turns: a disk of which little is asked does not wait for all that
+    was asked of others before. What nobody waits for comes last.
+    """
+    before: Counter[int] = Counter()
+    turns: list[tuple[bool, int]] = []
+    for group in groups:
+        layers = {waiter.layer for wanted in group for waiter in wanted.waiters if not waiter.future.done()}
+        turns.append((not layers, min((before[layer] for layer in layers), default=0)))
+        before.update(layers)
+    order = sorted(range(len(groups)), key=lambda place: (*turns[place], place))
+    return [groups[place] for place in order]
 
 
 def note_times(times: FetchTimes, wanted: list[Wanted], asked: float, now: float) -> None:
