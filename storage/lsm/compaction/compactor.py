@@ -86,6 +86,8 @@ class Compactor:
         """What the store held then."""
         self._is_refused = False
         """The last job failed: the store did not let it be done."""
+        self._tried: str | None = None
+        """The kind of the last job that was begun."""
         self._has_grown = asyncio.Event()
         self._hurry = asyncio.Event()
         """It is over its target: a pause ends."""
@@ -120,11 +122,9 @@ class Compactor:
                 self._is_refused = True
                 self._on_debt(0.0)  # Writers do not wait for what cannot be done.
                 if str(error) != refusal:
-                    _log.warning("maintenance_failed", extra={"job": self.progress.job, "error": str(error)})
+                    _log.warning("maintenance_failed", extra={"job": self._tried, "error": str(error)})
                 refusal = str(error)
                 pause = RETRY_SECONDS
-            finally:
-                self.progress.job = None
             if not pause:
                 now = context.env.monotonic()
                 took = min(now - began, JOB_PAUSE_SECONDS_MAX)
@@ -207,8 +207,6 @@ class Compactor:
             except (NotFound, *REFUSALS):
                 if self.left == left:
                     raise
-            finally:
-                self.progress.job = None
         self.delete_replaced()
         return job
 
@@ -262,8 +260,14 @@ class Compactor:
 
     async def do(self, job: Job) -> None:
         """Carry out one job. A crash anywhere in it leaves orphans, and a store that says the same."""
-        name = type(job).__name__
-        self.progress.job = name
+        name, previous = type(job).__name__, self.progress.job
+        self.progress.job = self._tried = name
+        try:
+            await self._carry_out(job, name)
+        finally:
+            self.progress.job = previous
+
+    async def _carry_out(self, job: Job, name: str) -> None:
         began, before = self.context.env.monotonic(), self.progress.uploaded_bytes
         if isinstance(job, Drop):
             await self._drop(job.ssts)
