@@ -194,7 +194,10 @@ class Service:
 
     def _reload(self) -> None:
         """SIGHUP: read certificates, access list and configuration again, and reopen the log; clients that are
-        attached stay."""
+        attached stay. While the server ends, the log alone: it may be moved away then, too."""
+        if self._server.stopping:
+            logs.reopen_files()
+            return
         self._manager.reloading(self._env.monotonic())
         take_all((logs.reopen_files, self._reload_security, self._reread))
         self._manager.ready(self.summary())

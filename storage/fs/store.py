@@ -235,6 +235,7 @@ class Store:
     async def close(self) -> None:
         """Flush, mark the store as closed, and give everything back. Closing a failed store only gives back."""
         self.incarnation.keep_here()
+        self.upkeep.end()
         try:
             await self.governor.save()
             await self.passwords.finish()

@@ -43,6 +43,10 @@ class Upkeep:
         self._begun = True
         self.change(keep, scrub_seconds)
 
+    def end(self) -> None:
+        """Nothing is begun any more; what goes on ends with the engine."""
+        self._begun = False
+
     def change(self, keep: Keep, scrub_seconds: float | None) -> None:
         """From now on as `begin` says. What is under way is begun anew, and what is as it was goes on."""
         if not self._begun:

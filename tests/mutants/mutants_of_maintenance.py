@@ -321,4 +321,18 @@ MAINTENANCE = [
             "\n        await self._engine.change_trunks(plan, made)\n        self.on_change()\n",
         ),
     ),
+    *mutants(
+        "storage/lsm/compaction/compactor.py",
+        "tests/storage/lsm/compaction/test_job_under_way.py",
+        (
+            "maintenance: a job that has ended is under way",
+            "            self.progress.job = previous\n",
+            "            pass\n",
+        ),
+    ),
+    *mutants(
+        "storage/fs/store.py",
+        "tests/storage/fs/test_store.py::test_a_store_that_is_being_closed_begins_nothing",
+        ("upkeep: it is begun beside a close", "        self.upkeep.end()\n", ""),
+    ),
 ]

@@ -9,6 +9,7 @@ import pytest
 from storage.errors import AccessDenied, Closed, Corrupt, Fenced, Invalid, NotFound, StorageError, WrongPassword
 from storage.format.frame import SECTOR_BYTES
 from storage.fs.store import Store
+from storage.lsm.engine import Engine
 from storage.lsm.read.extents import ExtentState
 from tests.storage.fs.places import DATA, MIB, PASSWORD, Place, contents, kill
 from tests.support.inside import at_rest, engine_of
@@ -196,3 +197,19 @@ async def test_the_status_can_be_shown(place: Place) -> None:
     assert after.bytes_up > 0
     assert str(place.folder) in after.url
     await store.close()
+
+
+async def test_a_store_that_is_being_closed_begins_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration may be read again while the close takes long."""
+    store = await place.open(create=True)
+    close, begun = Engine.close, set[asyncio.Task[object]]()
+
+    async def change_first(self: Engine) -> None:
+        before = asyncio.all_tasks()
+        store.upkeep.change({"hourly": 2}, 86400.0)
+        begun.update(asyncio.all_tasks() - before)
+        await close(self)
+
+    monkeypatch.setattr(Engine, "close", change_first)
+    await store.close()
+    assert not begun
