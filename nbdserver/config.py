@@ -165,7 +165,10 @@ def locate(store: str, environ: Mapping[str, str]) -> str:
     """
     if store and "://" not in store:
         return Path(os.path.realpath(store)).as_uri()
-    parts = urlsplit(store)
+    try:
+        parts = urlsplit(store)
+    except ValueError:
+        return store
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         return Path(os.path.realpath(unquote(parts.path))).as_uri()
     if parts.scheme == "s3":

@@ -26,7 +26,10 @@ def check_address(url: str) -> None:
         return
     if not _is_text(url):
         raise Invalid("the address of the store is not UTF-8: in a file:// URL write such bytes as %XX")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # what is no host: brackets without their match, letters that stand for others
+        raise Invalid(f"not a store: what stands behind :// is no name of a bucket or a host; {WAYS}") from None
     query = parse_qs(parts.query, keep_blank_values=True)
     plain = "@" not in parts.netloc and not parts.fragment
     if "@" in parts.netloc:

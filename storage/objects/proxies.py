@@ -28,9 +28,9 @@ def proxy_for(root: str) -> Proxy | None:
     named = proxies.get(target.scheme) or proxies.get("all")
     if not named or proxy_bypass(target.netloc):
         return None
-    parts = urlsplit(named if "://" in named else f"http://{named}")
     variable = f"{target.scheme.upper()}_PROXY"
     try:
+        parts = urlsplit(named if "://" in named else f"http://{named}")
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
     except ValueError:
         usable = False

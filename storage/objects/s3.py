@@ -313,7 +313,11 @@ def _is_beyond_the_end(refusal: StoreRefusal) -> bool:
 
 def _parse_endpoint(endpoint: str) -> tuple[str, bool]:
     """(host with port, whether TLS is used) of an endpoint's URL."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:  # brackets without their match, letters that stand for others, no port
+        usable = False
+    if not usable or parts.username or parts.path.strip("/"):
         raise Invalid("the endpoint must look like http://HOST:PORT or https://HOST: check AWS_ENDPOINT_URL_S3")
     return parts.netloc, parts.scheme == "https"

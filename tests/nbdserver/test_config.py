@@ -169,6 +169,8 @@ def test_a_location_is_what_the_store_calls_itself(
     env.close()
 
 
-@pytest.mark.parametrize("store", ["", "gopher://x", "file://host/x", "s3:///x"])
+@pytest.mark.parametrize(
+    "store", ["", "gopher://x", "file://host/x", "s3:///x", "s3://[b/x", "s3://b\u2100/x", "http://["]
+)
 def test_what_is_no_store_is_left_for_opening_to_refuse(store: str) -> None:
     assert locate(store, {}) == store

@@ -60,7 +60,9 @@ def test_a_login_is_a_header_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -
     assert "dXNA" not in repr(found)
 
 
-@pytest.mark.parametrize("named", ["socks5://proxy:1080", "http://", "http://proxy:port", "http://proxy:99999"])
+@pytest.mark.parametrize(
+    "named", ["socks5://proxy:1080", "http://", "http://proxy:port", "http://proxy:99999", "http://[::1:1"]
+)
 def test_what_is_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", named)
     with pytest.raises(Invalid, match="HTTPS_PROXY"):

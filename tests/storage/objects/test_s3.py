@@ -225,7 +225,19 @@ async def test_the_address_tells_endpoints_apart(env: RealEnv, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["ftp://host", "host:9000", "http://", "http://user:hunter2@host", "http://host/x"]
+    "endpoint",
+    [
+        "ftp://host",
+        "host:9000",
+        "http://",
+        "http://user:hunter2@host",
+        "http://host/x",
+        "http://[::1:9000",
+        "http://h\u2100",
+        "http://u:hunter2@[h",
+        "http://h:p",
+        "http://h:99999",
+    ],
 )
 async def test_a_bad_endpoint_is_refused_without_repeating_it(env: RealEnv, endpoint: str) -> None:
     with pytest.raises(Invalid, match="AWS_ENDPOINT_URL_S3") as caught:
