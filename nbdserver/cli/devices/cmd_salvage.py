@@ -12,7 +12,7 @@ import click
 from nbdserver.cli.devices.mapfile import mapfile
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.backend import at_rest
-from nbdserver.cli.shared.exit_status import EXISTS, PROBLEMS, CommandFailed
+from nbdserver.cli.shared.exit_status import PROBLEMS, CommandFailed
 from nbdserver.cli.shared.parameters import NAME, Place, json_option, option, store_option
 from nbdserver.config import format_size
 
@@ -46,13 +46,18 @@ def salvage_command(
     if file == "-":
         raise CommandFailed("a salvaged disk needs a file, since its map is of no use beside a pipe")
     where = Path(map_file or f"{file}.map")
-    if where.exists() and not overwrite:
-        raise CommandFailed(f"{where} is there already: give --overwrite to replace it", status=EXISTS)
-    with contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer:
+    # Opened before the work begins, by the same rules: nobody gets the map by having been first to use its name.
+    map_name = "./-" if str(where) == "-" else str(where)
+    with (
+        contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer,
+        contextlib.closing(ImageWriter(map_name, overwrite=overwrite)) as map_writer,
+    ):
         lines_to = sys.stdout if as_json else None
         with ProgressDisplay(f"salvaging {name}", None, lines_to=lines_to) as progress:
             size, bad = _salvage(place, name, writer, progress, fill.encode() if fill else None)
-            where.write_text(mapfile(size, bad))
+            text = mapfile(size, bad).encode()
+            map_writer.write(0, text)
+            map_writer.finish(len(text))
             writer.finish(size)
             lost = sum(length for _, length in bad)
             progress.summary(name=name, size=size, bad_bytes=lost, map=str(where))
