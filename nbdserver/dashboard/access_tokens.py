@@ -8,6 +8,7 @@ import hmac
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from storage.env import Env
 from storage.errors import AccessDenied, Invalid
@@ -48,14 +49,32 @@ def kept_tokens(path: Path, env: Env) -> AccessTokens:
         path = trusted_folder(path.parent) / path.name
         # One write and no rename: of a file that was cut short by a crash the next start says what to do.
         with os.fdopen(open_own(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise AccessDenied(f"other users may read {path}: delete it, and a new one is made")
-            secret = file.read(SECRET_BYTES + 1)
+            secret = _read(file, path)
             if not secret:
                 secret = env.random_bytes(SECRET_BYTES)
                 file.write(secret)
     except OSError as error:
         raise AccessDenied(f"the tokens of the dashboard cannot be kept in {path}: {error.strerror}") from error
-    if len(secret) != SECRET_BYTES:
-        raise Invalid(f"{path} holds no secret of the dashboard: delete it, and a new one is made")
     return tokens_of(secret)
+
+
+def check_kept(path: Path) -> None:
+    """Raise what `kept_tokens` would of what is there, and make nothing."""
+    try:
+        path = trusted_folder(path.parent) / path.name
+        with os.fdopen(open_own(path, os.O_RDWR), "rb") as file:
+            _read(file, path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise AccessDenied(f"the tokens of the dashboard cannot be kept in {path}: {error.strerror}") from error
+
+
+def _read(file: BinaryIO, path: Path) -> bytes:
+    """The secret in an open file; nothing: there is none yet."""
+    if os.fstat(file.fileno()).st_mode & 0o077:
+        raise AccessDenied(f"other users may read {path}: delete it, and a new one is made")
+    secret = file.read(SECRET_BYTES + 1)
+    if secret and len(secret) != SECRET_BYTES:
+        raise Invalid(f"{path} holds no secret of the dashboard: delete it, and a new one is made")
+    return secret

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from typing import Any
 
-from nbdserver.admin.sockets import socket_name
 from nbdserver.config import ServeSettings
 from nbdserver.dashboard.access_tokens import kept_tokens
 from nbdserver.dashboard.curves import Curves
@@ -15,10 +13,10 @@ from nbdserver.dashboard.samples import Sampler
 from nbdserver.dashboard.web import Dashboard
 from nbdserver.server.listener import Listener
 from nbdserver.service.condition import problems
+from nbdserver.service.rehearsal import dashboard_secret
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import Served
 from storage.env import Env
-from storage.lsm.recovery.state_folder import default_state_folder
 
 DAY = 86400.0
 SCHEDULE_SECONDS = {"hourly": 3600.0, "daily": DAY, "weekly": 7 * DAY, "monthly": 31 * DAY, "yearly": 366 * DAY}
@@ -38,8 +36,7 @@ def make_dashboard(
     settings = newest()
     if settings.dashboard is None:
         return None
-    folder = settings.state_folder or default_state_folder(os.environ)
-    tokens = kept_tokens(folder / f"dashboard-{socket_name(settings.store).removesuffix('.sock')}.secret", env)
+    tokens = kept_tokens(dashboard_secret(settings), env)
     credentials = security.credentials
     sampler = Sampler(
         lambda: served.newest,

@@ -4,16 +4,20 @@ Nothing is listened on by this: a client that waits for its server meets it when
 """
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbdserver import tcp_sockets, unix_sockets
+from nbdserver.admin.sockets import socket_name
 from nbdserver.config import ServeSettings
+from nbdserver.dashboard.access_tokens import check_kept
 from nbdserver.listen_errors import listening_failed
 from nbdserver.service.daemon import check_pid_file
 from nbdserver.service.launch import tcp_places
 from storage.errors import Conflict, Invalid, NotFound
+from storage.lsm.recovery.state_folder import default_state_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ NOWHERE = Listening()
 
 
 async def rehearse(settings: ServeSettings, unique: str, held: Listening = NOWHERE) -> None:
-    """Raise what listening for clients and for people would, and the pid file: Conflict, AccessDenied or Invalid, in
-    one sentence.
+    """Raise what listening for clients and for people would, the pid file, and the secret of the dashboard:
+    Conflict, AccessDenied or Invalid, in one sentence.
 
     `unique` is part of a name that nobody else uses. That what is `held` is in use does not count.
     """
@@ -52,6 +56,14 @@ async def rehearse(settings: ServeSettings, unique: str, held: Listening = NOWHE
     if settings.pid_file is not None:
         with contextlib.suppress(FileNotFoundError):  # its folder may be that of the runtime, which is made later
             check_pid_file(settings.pid_file)
+    if settings.dashboard is not None:
+        check_kept(dashboard_secret(settings))
+
+
+def dashboard_secret(settings: ServeSettings) -> Path:
+    """Where the secret of the dashboard's tokens is kept."""
+    folder = settings.state_folder or default_state_folder(os.environ)
+    return folder / f"dashboard-{socket_name(settings.store).removesuffix('.sock')}.secret"
 
 
 def check_devices(settings: ServeSettings, sizes: Mapping[str, int]) -> None:

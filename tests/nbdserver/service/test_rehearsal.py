@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nbdserver.config import ServeSettings
-from nbdserver.service.rehearsal import Listening, check_devices, rehearse
+from nbdserver.service.rehearsal import Listening, check_devices, dashboard_secret, rehearse
 from storage.errors import AccessDenied, Conflict, Invalid, NotFound, StorageError
 from tests.support.processes import unused_port
 
@@ -103,6 +103,34 @@ async def test_a_pid_file_that_others_could_exchange(work: Path) -> None:
         await rehearse(settings(pid_file=work / "pid"), "mine")
     assert os.listdir(work) == []
     await rehearse(settings(pid_file=work / "not made yet" / "pid"), "mine")
+
+
+async def test_a_secret_of_the_dashboard_that_would_be_refused(work: Path) -> None:
+    """Seen: the old server had stopped when the new one refused it, and nobody served."""
+    wanted = settings(dashboard=("127.0.0.1", 0), state_folder=work / "state")
+    await rehearse(wanted, "mine")
+    assert not (work / "state").exists()
+    secret = dashboard_secret(wanted)
+    secret.parent.mkdir()
+    for content, mode, kind, sentence in (
+        (bytes(32), 0o644, AccessDenied, "other users may read"),
+        (bytes(31), 0o600, Invalid, "holds no secret"),
+    ):
+        secret.write_bytes(content)
+        secret.chmod(mode)
+        with pytest.raises(kind, match=sentence):
+            await rehearse(wanted, "mine")
+        await rehearse(settings(state_folder=work / "state"), "mine")
+        assert secret.read_bytes() == content
+    secret.unlink()
+    secret.symlink_to(work / "elsewhere")
+    with pytest.raises(AccessDenied, match="is a link"):
+        await rehearse(wanted, "mine")
+    secret.unlink()
+    secret.write_bytes(b"")
+    secret.chmod(0o600)
+    await rehearse(wanted, "mine")
+    assert secret.read_bytes() == b"", "one that a crash cut short is made anew, at the start"
 
 
 def test_one_that_stands_by_holds_what_it_listens_on_and_its_neighbour(work: Path) -> None:
