@@ -130,10 +130,11 @@ async def connect_all(address: ExportAddress, count: int) -> tuple[list[ExportCo
                     raise
                 same = False
             told = await ask(address, None)
-            stayed, before = before == told.incarnation, told.incarnation
-            if same and stayed and all(_is_one(each, connections[0], told.server) for each in connections):
+            after = told.incarnation
+            if same and after == before and all(_is_one(each, connections[0], told.server) for each in connections):
                 undo.pop_all()
-                return connections, told.incarnation
+                return connections, after
+            before = after
         if not same:
             await asyncio.sleep(LET_GO_SECONDS)
     raise Conflict("the export changed while it was being attached: try again")

@@ -37,8 +37,8 @@ ATTACHING = [
         ),
         (
             "attach: what is kept again has one connection",
-            "export, settings.connections, settings.waits, incarnation)\n    return device",
-            "export, 1, settings.waits, incarnation)\n    return device",
+            "export, settings.connections, settings.waits, incarnation, user)\n    return device",
+            "export, 1, settings.waits, incarnation, user)\n    return device",
         ),
         (
             "attach: what was detached and is open counts",
