@@ -97,6 +97,12 @@ CLEARING = [
         ),
     ),
     *mutants(
+        "storage/lsm/gc/sweep.py",
+        "tests/storage/lsm/gc/test_sweep.py",
+        ("sweep: what is lost is said each hour", " and set(lost) != self._said_lost", ""),
+        ("sweep: a foreign object is said each hour", "if info.name not in self._said_foreign:", "if info.name:"),
+    ),
+    *mutants(
         "storage/lsm/wiring.py",
         "tests/storage/lsm/gc/test_garbage_of_an_engine.py",
         (

@@ -82,9 +82,10 @@ FILLING = [
         ),
     ),
     *mutants(
-        "storage/lsm/flush/complete.py",
+        "storage/lsm/flush/flush.py",
         "tests/storage/lsm/flush/test_complete.py",
-        ("pieces: nobody is told that they are kept", "    if again:\n", "    if False:\n"),
+        ("pieces: nobody is told that they are kept", "if layers and layers != self._layers_kept:", "if False:"),
+        ("pieces: that they are kept is said at each flush", " and layers != self._layers_kept", ""),
     ),
     *mutants(
         "storage/lsm/layer.py",

@@ -8,7 +8,6 @@ from then on each has its own: a newer one may write over them.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -23,13 +22,12 @@ from storage.lsm.read.assemble import Assembly, Piece
 from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.wal.queue import LayerQueue
 
-_log = logging.getLogger("nbdserver")
-
 
 async def complete_sectors(
     sealed: Memtable, layers: Mapping[int, Layer], source: FrameSource, writes: WriteState, *, together: int
-) -> list[tuple[LayerQueue, int]]:
-    """Leave no piece of a sector in a sealed memtable. Gives what was written again: queues, and up to which sequence.
+) -> dict[int, tuple[LayerQueue, int]]:
+    """Leave no piece of a sector in a sealed memtable. Gives what was written again, by layer: its queue, and up to
+    which sequence.
 
     Those must be durable before the log is truncated, since the old record of the pieces goes with it. The frames of
     `together` sectors are asked for at once, so neighbours come in one request and none waits for another.
@@ -73,9 +71,7 @@ async def complete_sectors(
     for number, layer in layers.items():
         layer.kept_bytes = kept[number]
     sealed.in_parts = False
-    if again:
-        _log.warning("pieces_over_unreadable_kept", extra={"layers": sorted(again)})
-    return list(again.values())
+    return again
 
 
 def _missing(

@@ -15,6 +15,7 @@ indexes when that memtable was flushed. Until then nothing else is done to trunk
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -38,6 +39,8 @@ from storage.lsm.sst.fetch import FrameSource
 from storage.lsm.sst.upload import SstWriter
 from storage.lsm.wal.log_writer import LogWriter
 from storage.lsm.wal.queue import LayerQueue
+
+_log = logging.getLogger("nbdserver")
 
 
 class MemtableFlush:
@@ -82,6 +85,8 @@ class MemtableFlush:
         self._options = options
         self._one_at_a_time = asyncio.Lock()
         self._changing_trunks = asyncio.Lock()
+        self._layers_kept: list[int] = []
+        """The layers whose pieces of sectors were written again by the last flush, as the log was told."""
         self._ended = asyncio.Event()
         """Set when the flush under way has ended, if there is one."""
         self.waits_for: str | None = None
@@ -124,13 +129,7 @@ class MemtableFlush:
         layers = self._layers
         sealed, living = await self._seal()
         self.waits_for = "what lies below sectors that were written in part"
-        together = self._options.sectors_together
-        again = await complete_sectors(sealed, living, self._source, self._writes, together=together)
-        for queue, sequence in again:
-            # All before any is waited for: together they are one object of the log, which stays until they are read.
-            queue.want_durable(sequence)
-        for queue, sequence in again:
-            await self._durable(queue, sequence)
+        await self._complete(sealed, living)
         self.waits_for = "the upload of data"
         written = await self._write(sealed)
         tree = None if sealed.tree is None else await self._ssts.write_tree(sealed.tree)
@@ -169,6 +168,23 @@ class MemtableFlush:
         del written
         self._on_listed(sum(sst.size for sst in ssts))
         await self._let_go(sealed, replay, older)
+
+    async def _complete(self, sealed: Memtable, living: dict[int, Layer]) -> None:
+        """Leave no piece of a sector in it; what was written again is acknowledged on return."""
+        together = self._options.sectors_together
+        again = await complete_sectors(sealed, living, self._source, self._writes, together=together)
+        self._say_what_is_kept(sorted(again))
+        for queue, sequence in again.values():
+            # All before any is waited for: together they are one object of the log, which stays until they are read.
+            queue.want_durable(sequence)
+        for queue, sequence in again.values():
+            await self._durable(queue, sequence)
+
+    def _say_what_is_kept(self, layers: list[int]) -> None:
+        """Once: it is the same at every flush until what lies below can be read, or is written over."""
+        if layers and layers != self._layers_kept:
+            _log.warning("pieces_over_unreadable_kept", extra={"layers": layers})
+        self._layers_kept = layers
 
     async def _seal(self) -> tuple[Memtable, dict[int, Layer]]:
         """The memtable, sealed and all of it in the log, and the layers that live; of others it holds nothing."""

@@ -88,6 +88,9 @@ class Sweeper:
         self._listed = listed
         self.lost: list[str] = []
         """What the manifest names and the store does not have, or not as it was written: a sentence for each."""
+        self._said_lost: frozenset[str] = frozenset()
+        self._said_foreign: frozenset[str] = frozenset()
+        """What the log was told of both at the last look: the same is not said again."""
         self._below, self._spare = below, spare
         self._leftover_seconds = leftover_seconds
         self._began = env.monotonic()
@@ -161,10 +164,12 @@ class Sweeper:
                 continue
             if number > self._fence:
                 # It came after we had opened: somebody is still copying into this store.
-                _log.error("foreign_history", extra={"object": sst_name(sst), "acknowledged": number})
+                if info.name not in self._said_foreign:
+                    _log.error("foreign_history", extra={"object": info.name, "acknowledged": number})
                 found.foreign.append(info)
                 continue
             found.old.append(info)
+        self._said_foreign = frozenset(info.name for info in found.foreign)
 
     async def _call_the_roll(self) -> RollCall:
         """All SSTs that are there."""
@@ -189,8 +194,9 @@ class Sweeper:
             if size != named and sst in now:
                 lost.append(f"{sst_name(sst)} has {size} bytes, and the manifest names one of {named}")
         self.lost = sorted(lost)[:NAMES_SAID_MAX]
-        if lost:
+        if lost and set(lost) != self._said_lost:
             _log.error("objects_lost", extra={"count": len(lost), "objects": self.lost})
+        self._said_lost = frozenset(lost)
 
     async def _objects_of_the_log(self, found: Leftovers) -> None:
         """What lies below the replay point, but never a fence."""

@@ -58,6 +58,26 @@ async def test_a_piece_over_a_damaged_sector_stops_nothing(damaged: Damaged, cap
     await world.crash(engine)
 
 
+async def test_pieces_that_are_kept_at_every_flush_are_said_once(
+    damaged: Damaged, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, engine, layer = damaged.world, damaged.engine, damaged.layer
+
+    def times() -> int:
+        return caplog.messages.count("pieces_over_unreadable_kept")
+
+    for _ in range(3):
+        layer.write(100, b"piece")
+        await engine.flush_memtable()
+    assert times() == 1
+    layer.write(0, b"w" * SECTOR)
+    await engine.flush_memtable()
+    layer.write(SECTOR + 100, b"piece")
+    await engine.flush_memtable()
+    assert times() == 2, "it had ended, and began anew"
+    await world.crash(engine)
+
+
 @pytest.mark.parametrize("ends", ["crash", "close"])
 async def test_the_piece_outlives_flushes_and_restarts(damaged: Damaged, ends: str) -> None:
     """The log before the flush is gone, so the piece must be in it again."""

@@ -165,6 +165,29 @@ async def test_what_was_made_of_a_longer_log_than_ever_was_here_stays(
     assert (said["leftovers_swept"]["count"], said["leftovers_swept"]["bytes"]) == (1, 96)
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said since this was asked last."""
+    messages = [record.message for record in caplog.records]
+    caplog.clear()
+    return messages
+
+
+async def test_each_object_of_another_history_is_said_once(
+    store: StageStore, env: Clocks, caplog: pytest.LogCaptureFixture
+) -> None:
+    await put_table(store, env, 2, acknowledged=FENCE + 1)
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    sweeping = await sweeper(store, env)
+    for _ in range(3):
+        await sweeping.sweep()
+    assert told(caplog) == ["foreign_history"]
+    more = await put_table(store, env, 2, acknowledged=FENCE + 1)
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    for _ in range(3):
+        assert len((await sweeping.sweep()).foreign) == 2
+    assert [vars(record)["object"] for record in caplog.records] == [sst_name(more)]
+
+
 @pytest.mark.parametrize("error", [Unavailable("Input/output error"), AccessDenied("403")], ids=["EIO", "denied"])
 async def test_a_leftover_that_cannot_be_read_keeps_no_others(
     store: StageStore, env: Clocks, error: StorageError
@@ -281,6 +304,30 @@ async def test_what_is_named_and_gone_is_said(store: StageStore, env: Clocks, ca
         ]
     )
     assert [record.message for record in caplog.records] == ["objects_lost"]
+
+
+async def test_what_is_gone_is_said_once_and_again_when_more_is(
+    store: StageStore, env: Clocks, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = {await put_table(store, env, EPOCH): 0 for _ in range(2)}
+    named = dict.fromkeys(named, len(store.objects[sst_name(min(named))]))
+    sweeping = await sweeper(store, env, listed=lambda: named)
+    content = {table: store.objects.pop(sst_name(table)) for table in named}
+    await store.put(sst_name(min(named)), content[min(named)])
+    for _ in range(3):
+        await sweeping.look()
+    assert told(caplog) == ["objects_lost"]
+    await store.delete([sst_name(min(named))])
+    for _ in range(3):
+        await sweeping.look()
+    assert told(caplog) == ["objects_lost"]
+    for table in named:
+        await store.put(sst_name(table), content[table])
+    await sweeping.look()
+    assert (told(caplog), sweeping.lost) == ([], [])
+    await store.delete([sst_name(max(named))])
+    await sweeping.look()
+    assert told(caplog) == ["objects_lost"]
 
 
 async def test_copies_that_are_not_the_newest_go_at_once_and_newer_ones_stay(store: StageStore, env: Clocks) -> None:
