@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from storage.errors import StorageError
-
 logger = logging.getLogger("nbdserver")
 
 CHANGEABLE = frozenset(
@@ -57,6 +55,8 @@ class Rereading(Protocol):
 def take_all(steps: Sequence[Callable[[], None]]) -> None:
     """Carry out each step of a rereading. One that fails is a sentence in the log, and the next is taken all the same:
     the service manager waits for the end of a rereading, whatever comes of it."""
+    from storage.errors import StorageError  # here: `serve --help` loads this module, and no storage
+
     for step in steps:
         try:
             step()
