@@ -118,6 +118,16 @@ MAINTENANCE = [
         ),
     ),
     *mutants(
+        "storage/lsm/compaction/repack.py",
+        f"{COMPACTION}test_many_layers.py",
+        (
+            "repack: one map of those that have a page is asked",
+            "            found[number].append(part)\n",
+            "            found[number] = found[number] or [part]\n",
+        ),
+        ("repack: every map is asked", "in found.keys() & part.pages.keys():", "in found:"),
+    ),
+    *mutants(
         "storage/lsm/compaction/job_context.py",
         f"{COMPACTION}test_commit_behind_the_tree.py",
         (

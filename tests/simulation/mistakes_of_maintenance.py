@@ -170,8 +170,8 @@ MAINTENANCE = [
     Mutation(
         "repack: only heads are pointed to the new places",
         "storage/lsm/compaction/repack.py",
-        "        maps = list(context.maps().values())\n",
-        "        maps = list(context.heads().values())\n",
+        "_by_page(list(context.maps().values()), copied, step)",
+        "_by_page(list(context.heads().values()), copied, step)",
     ),
     Mutation(
         "drop: what only snapshots refer to is not counted",

@@ -106,7 +106,7 @@ async def _read(context: JobContext, block: PatchedBlock) -> AssembledBlock | No
             async with context.installing:
                 pass
             continue
-        index = context.heads().get(block.layer)
+        index = context.head(block.layer)
         if index is None:
             return None
         if [found.content for found in index.find(block.block)] in ([HOLE], [ALLOCATED]):
@@ -134,7 +134,7 @@ def _build(builder: SstBuilder, read: list[AssembledBlock]) -> tuple[SstRef, byt
 
 def _install(context: JobContext, item: AssembledBlock, ref: SstRef) -> None:
     """Put a consolidated block in place of the chain that it was made of, if that still stands (I5)."""
-    index, layer = context.heads().get(item.block.layer), context.layers.by_number.get(item.block.layer)
+    index, layer = context.head(item.block.layer), context.layers.by_number.get(item.block.layer)
     if index is None:
         return
     location = context.sst_numbers.location(ref.id, item.offset) if item.length else HOLE

@@ -83,6 +83,10 @@ class JobContext:
         """The index of each layer that is written to."""
         return self.layers.forest.heads()
 
+    def head(self, layer: int) -> BlockMap | None:
+        """The same of one layer; None: it is not written to, or it is gone. However many others there are."""
+        return self.layers.forest.head(layer)
+
     @contextmanager
     def uncommitted(self) -> Iterator[list[str]]:
         """Takes the names of objects before they are sent; if the work in it fails or is cut short, they are garbage.

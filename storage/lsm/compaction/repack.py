@@ -27,6 +27,7 @@ from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_al
 from storage.lsm.compaction.sst_table import SstFacts
 from storage.lsm.index.load import read_indexes
 from storage.lsm.index.map_scan import frames_in, numbers_mask
+from storage.lsm.index.page import PAGE_SHIFT
 from storage.lsm.index.sst_numbers import OFFSET_MASK
 from storage.lsm.index.trunk import AnyMap
 from storage.lsm.sst.ranges import coalesce, decode_frame
@@ -74,12 +75,14 @@ async def repack(context: JobContext, victims: Sequence[SstFacts], *, on_withhel
         manifests, gone = context.manifests, set(ids.values())
         ssts = [item.sst for item in copied]
         await context.commit_manifest(repacked(manifests.manifest, table=manifests.merged_ssts, ids=gone, ssts=ssts))
+        step, done = context.options.maintenance.frames_in_step, 0
         # All maps there are now, not those that were looked through: a clone that was made since has the same frames.
-        maps = list(context.maps().values())
-        step = max(context.options.maintenance.frames_in_step // max(len(maps), 1), 1)
-        for count, (old, new) in enumerate(_point(maps, copied, context.sst_numbers.location)):
+        maps = await _by_page(list(context.maps().values()), copied, step)
+        for old, new, asked in _point(maps, copied, context.sst_numbers.location):
             context.cache.move(old, new)
-            if count % step == step - 1:
+            done += max(asked, 1)
+            if done >= step:
+                done = 0
                 await asyncio.sleep(0)
         context.awaiting_deletion |= gone
 
@@ -214,13 +217,33 @@ def _checked(codec: FrameCodec, name: str, frame: LiveFrame, entries: Mapping[in
     return entry
 
 
+async def _by_page(maps: Sequence[AnyMap], copied: Iterable[Copied], step: int) -> dict[int, list[AnyMap]]:
+    """Of each page that a copied frame's block is on all maps that have the page, `step` of them looked at in one step.
+
+    None is missed that refers to the frame. What a map has of a block, patches too, it has by the page of that block:
+    one that lacks the page refers to nothing there. And none gets a page meanwhile, nor does a map come that has any:
+    both happen in the install of a flush or of a job alone, and `installing` is held from before this to the end of the
+    moves. What comes without it is an empty trunk, and what goes needs no move.
+    """
+    found: dict[int, list[AnyMap]] = {block >> PAGE_SHIFT: [] for item in copied for block, *_ in item.places}
+    for count, part in enumerate(maps, 1):
+        for number in found.keys() & part.pages.keys():
+            found[number].append(part)
+        if count % step == 0:
+            await asyncio.sleep(0)
+    return found
+
+
 def _point(
-    maps: Collection[AnyMap], copied: Iterable[Copied], location: Callable[[str, int], int]
-) -> Iterable[tuple[int, int]]:
-    """Point all maps to the copies, a frame at a time; gives (old location, new one) of each."""
+    maps: Mapping[int, Sequence[AnyMap]], copied: Iterable[Copied], location: Callable[[str, int], int]
+) -> Iterable[tuple[int, int, int]]:
+    """Point the maps to the copies, a frame at a time: by page those that have it. Gives of each the old location, the
+    new one, and how many maps were asked.
+    """
     for item in copied:
         for block, old, offset, tag in item.places:
             new = location(item.sst.id, offset)
-            for part in maps:
+            asked = maps[block >> PAGE_SHIFT]
+            for part in asked:
                 part.move(block, old, new, tag)
-            yield old, new
+            yield old, new, len(asked)

@@ -83,6 +83,11 @@ class Forest:
         """The index of each layer that is written to."""
         return {trunk.head: trunk.flat for trunk in self.trunks()}
 
+    def head(self, layer: int) -> BlockMap | None:
+        """The same of one layer; None: it is no head. It costs one look-up."""
+        trunk = self._trunks.get(layer)
+        return trunk.flat if trunk is not None and trunk.head == layer else None
+
     def maps(self) -> dict[int, AnyMap]:
         """The map of each layer: all that refers to anything."""
         found: dict[int, AnyMap] = {}
