@@ -17,6 +17,15 @@ TRUNKS = [
         ),
     ),
     *mutants(
+        "storage/lsm/index/block_map.py",
+        SHARED,
+        (
+            "shared: what is written over zeros by a rollback is forgotten",
+            "        elif not patched and (location == ALLOCATED).all():\n",
+            "        elif location.any():\n",
+        ),
+    ),
+    *mutants(
         "storage/lsm/index/shared_deltas.py",
         SHARED,
         ("shared: what is shared can be written to", ".toreadonly()", ""),
@@ -124,7 +133,11 @@ TRUNKS = [
     *mutants(
         "storage/lsm/index/block_map.py",
         "tests/storage/lsm/index/test_patches_of_snapshots.py",
-        ("snapshots: a page of nothing but patches is a hole", " and not page.heads().any()", ""),
+        (
+            "snapshots: a page of nothing but patches is a hole",
+            "if not patched and not location.any():",
+            "if not location.any():",
+        ),
     ),
     *mutants(
         "storage/lsm/index/trunk.py",
@@ -164,8 +177,8 @@ TRUNKS = [
         ),
         (
             "clones: a page of holes stays",
-            "            del self.pages[number]\n\n    def _forget_chains",
-            "            pass\n\n    def rows",
+            "            del self.pages[number]\n        elif not patched",
+            "            pass\n        elif not patched",
         ),
     ),
     *mutants(

@@ -220,10 +220,12 @@ class BlockMap(LentPages):
         page.set_bases(rows.at, location=rows.location, length=rows.length, tag=rows.tag)
 
     def drop_if_hole(self, number: int) -> None:
-        """A page of nothing but holes costs nothing if it is not there."""
-        page = self.pages[number]
-        if not np.frombuffer(page.location, np.uint64).any() and not page.heads().any():
+        """A page of nothing but holes costs nothing if it is not there, one of allocated zeros if it is shared."""
+        location, patched = np.frombuffer(self.pages[number].location, np.uint64), self.pages[number].heads().any()
+        if not patched and not location.any():
             del self.pages[number]
+        elif not patched and (location == ALLOCATED).all():
+            self.pages[number] = ALLOCATED_PAGE
 
     def _forget_chains(self, number: int, page: Page, at: NDArray[np.integer]) -> None:
         """The rows of the patches of some blocks are free, and what was put together of these is dead."""

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from storage.format.blocks import ALLOCATED, HOLE
 from storage.format.checkpoint import PartKind
 from storage.lsm.index.block_map import BlockMap
+from storage.lsm.index.bulk_load import HeldRows, put_rows
 from storage.lsm.index.image import PlaceReader, load_part, parts_of
 from storage.lsm.index.page import PAGE_BLOCKS
+from storage.lsm.index.patch_table import PatchTable
 from storage.lsm.index.reverse_delta import ReverseDelta
 from storage.lsm.index.rows import Found
 from storage.lsm.index.shared_deltas import SHARED_DELTAS
@@ -180,6 +182,28 @@ def test_zeroing_a_thin_disk_costs_its_snapshot_a_pointer_for_each_page(before: 
     assert len(index.below) == blocks
     assert left <= blocks // PAGE_BLOCKS * BYTES_A_PAGE_MAX
     assert peak <= left + 16 * 26 * PAGE_BLOCKS, "a page at a time"
+
+
+@pytest.mark.parametrize("content", [HOLE, ALLOCATED])
+def test_a_rollback_to_nothing_but_zeros_costs_a_pointer_for_each_page(content: int) -> None:
+    """And a clone of that, which is given the same rows."""
+    pages = 256
+    index, patches = BlockMap(), PatchTable([], 8)
+    rows, of = SHARED_DELTAS[content].rows(), np.zeros(PAGE_BLOCKS, np.int64)
+
+    def put(to: BlockMap) -> None:
+        for number in range(pages):
+            put_rows(to, number, HeldRows(rows, of, [patches]))
+
+    put(BlockMap())  # what is made once for all is there
+    left, _ = bytes_of(lambda: put(index))
+    assert left <= pages * BYTES_A_PAGE_MAX
+    assert {index.uniform(number) for number in range(pages)} == {content}
+    index.set_base(1, location=1 << 32 | 100, length=80, tag=1)
+    assert [index.locate(block, 0) for block in (0, 1, PAGE_BLOCKS + 1)] == [content, 1 << 32 | 100, content]
+    index.add_patch(2, mask=1, location=1 << 32 | 300, length=80, tag=1)
+    put_rows(index, 0, HeldRows(rows.where(np.arange(3, PAGE_BLOCKS)), of[3:], [patches]))
+    assert [index.locate(block, 0) for block in (1, 2, 3)] == [1 << 32 | 100, 1 << 32 | 300, content]
 
 
 @pytest.mark.parametrize("content", [HOLE, ALLOCATED])
