@@ -7,6 +7,7 @@ from storage.crypto.data_key import DataKey
 from storage.crypto.keys import Cost, create, keys_name, load
 from storage.crypto.keyslots import Slot, decode, encode
 from storage.crypto.password_slots import change_password
+from storage.crypto.spare_keys import spare_keys_name
 from storage.env import RealEnv
 from storage.errors import (
     AccessDenied,
@@ -81,7 +82,7 @@ async def test_damage_is_not_passed_over_for_an_older_object(store: MemoryStore,
 async def test_what_cannot_be_read_is_not_passed_over_for_an_older_object(
     store: MemoryStore, env: RealEnv, monkeypatch: pytest.MonkeyPatch, refusal: StorageError
 ) -> None:
-    await create(store, OLD, env, CHEAP)
+    made = await create(store, OLD, env, CHEAP)
     older = await store.get(FIRST)
     await change_password(store, OLD, NEW, env, CHEAP)
     await store.put(FIRST, older)
@@ -93,6 +94,10 @@ async def test_what_cannot_be_read_is_not_passed_over_for_an_older_object(
         return await given(name, *arguments, **options)
 
     monkeypatch.setattr(store, "get", get)
+    assert await load(store, NEW, env, CHEAP) == (made, 2), "its copy can be read"
+    with pytest.raises(WrongPassword):
+        await load(store, OLD, env, CHEAP)
+    await store.delete([spare_keys_name(2)])
     for password in (OLD, NEW):
         with pytest.raises(type(refusal), match="keys/"):
             await load(store, password, env, CHEAP)
