@@ -6,6 +6,7 @@ is what worlds do not see, or would be slow to: thresholds, figures for people, 
 
 from tests.mutants.mutant import mutants
 from tests.mutants.mutants_of_attaching import ATTACHING
+from tests.mutants.mutants_of_blocks import OF_BLOCKS
 from tests.mutants.mutants_of_budget import BUDGET
 from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_clearing import CLEARING
@@ -47,25 +48,6 @@ MUTANTS = [
             "fetch: a GET that failed counts no more among those of its object",
             "self._place.discard(self)",
             "self.end()",
-        ),
-    ),
-    *mutants(
-        "storage/bucket/outage.py",
-        "tests/storage/bucket/test_outage.py",
-        (
-            "outage: a witness that is withheld is an outage",
-            "                if self._gave_at >= since:\n",
-            "                if 0:\n",
-        ),
-        (
-            "outage: each who waits asks anew",
-            "            if self._silent_at >= since:\n                return False\n",
-            "",
-        ),
-        (
-            "outage: it is asked though it gave",
-            "            if self._gave_at >= since:\n                return True\n            if",
-            "            if",
         ),
     ),
     *mutants(
@@ -335,6 +317,7 @@ MUTANTS = [
     *MAINTENANCE,
     *OPENING,
     *SNAPSHOTS,
+    *OF_BLOCKS,
     *OF_FOLDERS,
     *FORMATS,
     *OF_HOSTS,

@@ -278,4 +278,23 @@ STORES = [
             "                if 0:\n    ",
         ),
     ),
+    *mutants(
+        "storage/bucket/outage.py",
+        "tests/storage/bucket/test_outage.py",
+        (
+            "outage: a witness that is withheld is an outage",
+            "                if self._gave_at >= since:\n",
+            "                if 0:\n",
+        ),
+        (
+            "outage: each who waits asks anew",
+            "            if self._silent_at >= since:\n                return False\n",
+            "",
+        ),
+        (
+            "outage: it is asked though it gave",
+            "            if self._gave_at >= since:\n                return True\n            if",
+            "            if",
+        ),
+    ),
 ]

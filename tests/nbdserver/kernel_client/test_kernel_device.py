@@ -1,5 +1,7 @@
 """An NBD device by its name, and as sysfs shows it."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,20 @@ def test_nothing_is_attached_and_nothing_there(work: Path) -> None:
     device = KernelDevice(1, work)
     assert (device.attached, device.size, device.backend, device.flags) == (False, 0, None, 0)
     device.tune()
+
+
+@pytest.mark.parametrize(("error", "claimed"), [(errno.EBUSY, True), (errno.EACCES, False), (None, False)])
+def test_whether_somebody_has_it_for_himself(
+    work: Path, monkeypatch: pytest.MonkeyPatch, error: int | None, claimed: bool
+) -> None:
+    """The kernel refuses it (EBUSY) to who asks to be alone with what is mounted, or in use as swap."""
+
+    def opened(path: Path, flags: int) -> int:
+        assert (path, bool(flags & os.O_EXCL)) == (Path("/dev/nbd12"), True)
+        if error is not None:
+            raise OSError(error, os.strerror(error))
+        return real("/dev/null", os.O_RDONLY)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", opened)
+    assert KernelDevice(12, work).claimed is claimed

@@ -213,6 +213,20 @@ async def test_nothing_stays_taken(disk: MemoryDevice) -> None:
         assert await client.until(lambda: budget.taken == 0)
 
 
+async def test_nothing_stays_taken_of_long_writes(disk: MemoryDevice) -> None:
+    """Of one that is answered later, since its log comes first, or the gate slows it."""
+    budget = Budget(512 * MIB)
+    with attach(disk, budget=budget) as client:
+        await client.feed(m.structured())
+        await client.feed(m.write(0, bytes(8 * MIB), fua=True))
+        assert await client.until(lambda: answers(client) == ["1 ok"])
+        assert budget.taken == 0
+        disk.gate.seconds = 0.001
+        await client.feed(m.write(0, bytes(8 * MIB), cookie=2))
+        await until(lambda: answers(client) == ["1 ok", "2 ok"])
+        assert budget.taken == 0
+
+
 async def test_listing_without_reading_stops_the_handshake() -> None:
     """26."""
     disks = {f"export-{number:04}-{'x' * 100}": MemoryDevice(4096) for number in range(3000)}

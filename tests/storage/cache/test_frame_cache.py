@@ -104,3 +104,22 @@ def test_fresh_keys_are_no_locations_and_never_the_same() -> None:
     keys = [cache.fresh_key() for _ in range(100)]
     assert len(set(keys)) == 100
     assert min(keys) > 2**64 - 1 >= FRESH_KEYS - 1
+
+
+def test_frames_that_are_discarded_leave_no_places_behind() -> None:
+    """A cache that is never full evicts nothing, so it has to forget their places by itself."""
+    cache = FrameCache(1 << 30)
+    for key in range(10 * STALE_MAX):
+        cache.put(key, b"x")
+        cache.discard(key)
+    assert queues(cache)[4] <= STALE_MAX + 1
+
+
+def test_a_frame_that_moved_is_there_once() -> None:
+    cache = FrameCache(1 << 20)
+    cache.put(1, b"frame")
+    size = cache.bytes
+    cache.move(1, 2)
+    assert cache.bytes == size
+    assert cache.get(1) is None
+    assert cache.get(2) == b"frame"

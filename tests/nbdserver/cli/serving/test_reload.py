@@ -86,6 +86,25 @@ def test_a_schedule_begins_and_ends(reloaded: Reloaded) -> None:
     assert len(snapshots()) == 2, "they went with the schedule"
 
 
+def test_limits_a_budget_and_prices_count_from_now_on(reloaded: Reloaded) -> None:
+    server = reloaded.server
+
+    def status() -> Any:
+        found = server.host.json("--store", server.location, "status")
+        assert isinstance(found, dict)
+        return found["store"]
+
+    assert (status()["budget"], status()["costs"]) == (None, None)
+    with server.connect("one"), server.connect("one"):
+        pass
+    reloaded.write('request-budget = "7M/month"\nprices = "aws-s3-standard"\nmax-connections-per-address = 1\n')
+    reloaded.reload("configuration_reloaded")
+    assert status()["budget"]["request_budget"] == 7_000_000
+    assert status()["costs"]["currency"] == "USD"
+    with server.connect("one"), pytest.raises((EOFError, OSError)):  # it is closed
+        server.connect("one")
+
+
 def test_what_cannot_change_is_said_each_time(reloaded: Reloaded) -> None:
     reloaded.write('export = ["one"]\ncache-size = "64MiB"\nport = 1\nmax-connections = 1\n')
     for _ in range(2):

@@ -67,6 +67,18 @@ def test_rebase_takes_the_place_of_all_that_it_was_made_of() -> None:
         assert len(found.patches) == 0
 
 
+def test_what_was_put_together_of_a_block_is_forgotten_when_a_frame_takes_its_place() -> None:
+    """Nothing is above the frame then, so a later write of the whole block would not look for it."""
+    found = patched((1, 200), (2, 300))
+    found.assembled[3] = (77, FULL_MASK)
+    assert found.rebase(3, found.take(3), **NEW)
+    assert not found.assembled
+    assert 77 in found.take_dead()
+    found.set_base(3, **frame(500))
+    found.add_patch(3, mask=1, **frame(600))
+    assert locations(found, 3) == [5 << 32 | 600, 5 << 32 | 500]
+
+
 def test_what_came_later_stays_above_it() -> None:
     found = patched((1, 200), (2, 300))
     chain = found.take(3)
