@@ -107,8 +107,6 @@ def _refuse_another(device: BlockDevice, disk: str, size: int) -> None:
     """Conflict: what was read last need not be of one disk with what was read before it."""
     if device.size < size:
         raise Conflict(f"the device was made smaller, from {size} to {device.size} bytes, while it was read")
-    if device.exclusive_user is not None:
-        raise Conflict(f"the device came to be in use by {device.exclusive_user} while it was read: export it again")
     if device.identity != disk:
         raise Conflict("the device was rolled back, replaced or deleted while it was read: export it again")
 

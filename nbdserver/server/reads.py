@@ -113,9 +113,11 @@ class StoreRead:
 
 
 def cost(offset: int, length: int) -> int:
-    """How many bytes the server may hold for a READ of [offset, offset + length), `length` > 0, until it is sent."""
+    """How many bytes the server may hold for a READ of [offset, offset + length), `length` > 0, until it is sent: whole
+    blocks, but for a small part of one, which is copied.
+    """
     blocks = (offset + length - 1) // STORE_BLOCK_BYTES - offset // STORE_BLOCK_BYTES + 1
-    return UNDERWAY_BYTES + (length if blocks == 1 else blocks * STORE_BLOCK_BYTES)
+    return UNDERWAY_BYTES + (length if blocks == 1 and length <= COPY_BYTES_MAX else blocks * STORE_BLOCK_BYTES)
 
 
 def copied(parts: Parts) -> Parts:

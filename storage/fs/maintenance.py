@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -16,7 +16,8 @@ from storage.check.read_times import StoredReadTimes
 from storage.env import Env, written_at
 from storage.fs.name_tree import NameTree
 from storage.lsm.compaction.forecast import Forecast
-from storage.lsm.compaction.plan import StoreFacts, next_drop
+from storage.lsm.compaction.plan import next_drop
+from storage.lsm.compaction.sst_table import SstFacts, SstTable
 from storage.lsm.engine import Engine
 from storage.lsm.gc.sweep import Leftovers
 from storage.objects.base import ObjectInfo
@@ -194,33 +195,40 @@ class Maintenance:
         if dry_run:
             snapshot = await engine.compactor.look()
             found = await engine.sweeper.find()
-            return self._collected(snapshot, found, deleted=0)
+            return self._collected(snapshot.ssts.unused, found, deleted=0)
         engine.check_writer()
-        snapshot = await self._drop_all()
+        dropped, left = await self._drop_all()
         await engine.copies.settled()
         engine.compactor.delete_replaced()
         engine.garbage.add(engine.manifests.take_old())
         found = await engine.sweeper.sweep()
         await engine.garbage.delete_now()
-        return self._collected(snapshot, found, deleted=engine.garbage.deleted)
+        return self._collected(dropped, found, left, deleted=engine.garbage.deleted)
 
-    async def _drop_all(self) -> StoreFacts:
+    async def _drop_all(self) -> tuple[list[SstFacts], SstTable]:
         """Drop what nothing refers to, a part at a time, and delete that where the next part has to wait for it. Gives
-        what was known of the store before.
+        what was dropped, and what still waits.
         """
-        compactor, first = self._engine.compactor, None
+        compactor, dropped = self._engine.compactor, list[SstFacts]()
         while True:
-            await compactor.make_room()
             async with compactor.working:
+                await compactor.make_room()
                 seen = await compactor.look()
-                first = first or seen
                 job = next_drop(seen)
                 if job is None:
-                    return first
+                    return dropped, seen.ssts.unused
                 await compactor.do(job)
+                dropped += job.ssts
 
-    def _collected(self, snapshot: StoreFacts, found: Leftovers, *, deleted: int) -> GarbageCollection:
-        dead = snapshot.ssts.unused
+    def _collected(
+        self,
+        dropped: Collection[SstFacts] | SstTable,
+        found: Leftovers,
+        left: Collection[SstFacts] | SstTable = (),
+        *,
+        deleted: int,
+    ) -> GarbageCollection:
+        """`left`: of what nothing refers to, what is still on the list."""
         garbage = self._engine.garbage
         kept = [
             Retained(len(infos), _size(infos), reason)
@@ -236,9 +244,11 @@ class Maintenance:
         if self._engine.compactor.awaiting_deletion:
             count = self._engine.compactor.awaiting_deletion
             kept.append(Retained(count, 0, "a read under way wants something of them"))
+        if left:
+            kept.append(Retained(len(left), _size(left), "what left the list before them is to be deleted first"))
         return GarbageCollection(
-            dropped=len(dead),
-            dropped_bytes=int(dead.size.sum()),
+            dropped=len(dropped),
+            dropped_bytes=_size(dropped),
             leftovers=len(found.old),
             leftover_bytes=_size(found.old),
             deleted=deleted,
@@ -248,5 +258,5 @@ class Maintenance:
         )
 
 
-def _size(infos: Collection[ObjectInfo]) -> int:
+def _size(infos: Iterable[ObjectInfo | SstFacts]) -> int:
     return sum(info.size for info in infos)

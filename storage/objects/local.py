@@ -124,17 +124,13 @@ class LocalStore:
     def _create(self, name: str, data: Buffer) -> None:
         root, temporaries = self._folder.writable()
         self._folder.make(root, folders.parent(name))
-        with folders.opened(root, folders.parent(name)) as folder:
-            temporary = temporaries.write(data)
-            taken = False
+        temporary, taken = temporaries.write(data), False
+        with contextlib.ExitStack() as opened:
             try:
-                os.link(
-                    temporary,
-                    folders.base(name),
-                    src_dir_fd=temporaries.descriptor,
-                    dst_dir_fd=folder,
-                    follow_symlinks=False,
-                )
+                # Now, and not before the data was written: a folder that was replaced meanwhile is another one.
+                folder = opened.enter_context(folders.opened(root, folders.parent(name)))
+                source, base = temporaries.descriptor, folders.base(name)
+                os.link(temporary, base, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
                 taken = True
             except OSError as error:
@@ -153,9 +149,10 @@ class LocalStore:
     def _put(self, name: str, data: Buffer) -> None:
         root, temporaries = self._folder.writable()
         self._folder.make(root, folders.parent(name))
-        with folders.opened(root, folders.parent(name)) as folder:
-            temporary = temporaries.write(data)
+        temporary = temporaries.write(data)
+        with contextlib.ExitStack() as opened:
             try:
+                folder = opened.enter_context(folders.opened(root, folders.parent(name)))
                 os.rename(temporary, folders.base(name), src_dir_fd=temporaries.descriptor, dst_dir_fd=folder)
             except OSError:
                 temporaries.remove(temporary)
@@ -232,7 +229,7 @@ class LocalStore:
         if isinstance(error, folders.FoundLink):
             return AccessDenied(
                 f"cannot {action} in {self.url}: {self._folder.path / error.path} is a link, and links within a store "
-                "are not followed: put what it leads to in its place, or mount it there (mount --bind)"
+                "are not followed: put what it leads to in its place (the folder of the whole store may be a link)"
             )
         reason = f"cannot {action} in {self.url}: {error.strerror}"
         if error.errno in _FULL:

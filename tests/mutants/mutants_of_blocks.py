@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import mutants
 
+DROPS = "tests/storage/lsm/compaction/test_many_drops.py"
+
 OF_BLOCKS = [
     *mutants(
         "storage/lsm/memtable/link.py",
@@ -111,6 +113,33 @@ OF_BLOCKS = [
             "attach: what is mounted is nobody's",
             "            return error.errno == errno.EBUSY",
             "            return error.errno == errno.EACCES",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/job_context.py",
+        DROPS,
+        (
+            "drops: one deletion that fails, and nobody waits for the others",
+            "        if not self.garbage.is_stuck and",
+            "        if self.garbage.failing is None and",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/compaction/sst_table.py",
+        DROPS,
+        (
+            "drops: writers wait for what waits for deletions",
+            "        return int(self.size[~self.merged | (self.live > 0)].sum())",
+            "        return int(self.size.sum())",
+        ),
+    ),
+    *mutants(
+        "storage/lsm/gc/sweep.py",
+        DROPS,
+        (
+            "drops: what earlier writers left pushes them out",
+            "            swept = found.old[: max(self._garbage.room_at_half, 0)]\n",
+            "            swept = found.old\n",
         ),
     ),
 ]

@@ -227,8 +227,8 @@ MAINTENANCE = [
         ),
         (
             "maintenance: who asks for it does his jobs beside those under way",
-            "        async with self.working:\n            snapshot = await self.look(self.thorough",
-            "        if True:\n            snapshot = await self.look(self.thorough",
+            "        async with self.working:\n            await self.make_room()",
+            "        if True:\n            await self.make_room()",
         ),
     ),
     *mutants(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,10 +48,13 @@ def salvage_command(
         raise CommandFailed("a salvaged disk needs a file, since its map is of no use beside a pipe")
     where = Path(map_file or f"{file}.map")
     # Opened before the work begins, by the same rules: nobody gets the map by having been first to use its name.
+    # The map first: what keeps it from being written must not cost an image that is there.
     map_name = "./-" if str(where) == "-" else str(where)
+    if os.path.realpath(map_name) == os.path.realpath(file):
+        raise CommandFailed("the map and the disk image are one file: name another one with --map")
     with (
-        contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer,
         contextlib.closing(ImageWriter(map_name, overwrite=overwrite)) as map_writer,
+        contextlib.closing(ImageWriter(file, overwrite=overwrite)) as writer,
     ):
         lines_to = sys.stdout if as_json else None
         with ProgressDisplay(f"salvaging {name}", None, lines_to=lines_to) as progress:

@@ -183,6 +183,8 @@ class Compactor:
             snapshot = await self.look()
             decision = await self.context.ssts.encode(partial(decide, snapshot, self._options))
             self._note(snapshot, decision)
+            # Room for a drop may have come or gone while the store was looked at.
+            state = (*state[:-1], bool(snapshot.drop_max))
             self._nothing_at = state if decision.job is None else None
             self._deferred_at = state if self._others_wait() and can_wait(decision) else None
             if decision.job is None or self._deferred_at is not None:
@@ -195,8 +197,8 @@ class Compactor:
         """The same as `step` at the strictest thresholds, of one layer or of all, for somebody who asked for it; the
         job that was done. A job that leaves something as it is, since the store refuses it, is done as well.
         """
-        await self.make_room()
         async with self.working:
+            await self.make_room()
             snapshot = await self.look(self.thorough, layer)
             job = await self.context.ssts.encode(partial(next_job, snapshot, self.thorough))
             if job is None:
@@ -211,7 +213,9 @@ class Compactor:
         return job
 
     async def make_room(self) -> None:
-        """If drops wait for what is to be deleted, so does whoever asked for one."""
+        """If drops wait for what is to be deleted, so does whoever asked for one; `working` is his, so that nobody else
+        takes the room.
+        """
         self.delete_replaced()
         if not self.context.drop_max():
             await self.context.garbage.make_room()

@@ -138,9 +138,9 @@ class JobContext:
 
     def drop_max(self) -> int:
         """SSTs that may be dropped at once; 0: so many wait to be deleted that names would be forgotten, which nobody
-        would find while this writer runs. Where deletions fail, nobody waits for them.
+        would find while this writer runs. Where nothing is deleted for long, nobody waits for it.
         """
-        if self.garbage.failing is None and len(self.awaiting_deletion) > self.garbage.room_at_half:
+        if not self.garbage.is_stuck and len(self.awaiting_deletion) > self.garbage.room_at_half:
             return 0
         return max(min(LEAVING_SSTS_MAX, self.garbage.names_max // 4), 1)
 

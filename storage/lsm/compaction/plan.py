@@ -198,7 +198,7 @@ def decide(snapshot: StoreFacts, options: MaintenanceOptions) -> Decision:
 
 def is_over_target(snapshot: StoreFacts, options: MaintenanceOptions) -> bool:
     """Whether the store is larger than it should be."""
-    return snapshot.stored > options.space_factor * snapshot.shown + options.space_slack_bytes
+    return snapshot.ssts.in_use_bytes > options.space_factor * snapshot.shown + options.space_slack_bytes
 
 
 def space_debt(snapshot: StoreFacts, options: MaintenanceOptions) -> float:
@@ -208,7 +208,7 @@ def space_debt(snapshot: StoreFacts, options: MaintenanceOptions) -> float:
     """
     target = options.space_factor * snapshot.shown + options.space_slack_bytes
     room = (options.space_full_factor - options.space_factor) * snapshot.shown
-    return max(snapshot.stored - target, 0.0) / max(room, options.space_slack_bytes, 1)
+    return max(snapshot.ssts.in_use_bytes - target, 0.0) / max(room, options.space_slack_bytes, 1)
 
 
 def next_job(snapshot: StoreFacts, options: MaintenanceOptions) -> Job | None:

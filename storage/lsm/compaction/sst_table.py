@@ -113,6 +113,11 @@ class SstTable:
         """Those that nothing refers to, and that no start reads."""
         return self.where(self.merged & (self.live == 0))
 
+    @property
+    def in_use_bytes(self) -> int:
+        """Of all but those: what waits for a drop waits for deletions alone, and no writer has to wait for it."""
+        return int(self.size[~self.merged | (self.live > 0)].sum())
+
     def are(self, ids: Collection[str]) -> NDArray[np.bool_]:
         """Which of them have one of these ids."""
         return ids_in(self.ids, ids)

@@ -28,6 +28,9 @@ DELETE_PAUSE_SECONDS_MIN = 1.0
 DELETE_PAUSE_SECONDS_MAX = 300.0
 """Between two tries, doubling, where deletions fail."""
 
+STUCK_FAILURES = 8
+"""So many deletions in a row that fail are no moment in which the store is slow: two minutes, by their pauses."""
+
 ROOM_SECONDS_MAX = 60.0
 """How long who wants room waits for those who want garbage to stay: a check, or who writes the copy of a manifest."""
 
@@ -69,10 +72,17 @@ class Garbage:
         self.forgotten = 0
         """Names that there was no room for: left to the next writer."""
         self.failing: FailingDeletion | None = None
+        self._failures = 0
+        """In a row."""
 
     def __len__(self) -> int:
         """Objects known to be garbage, and not deleted yet."""
         return len(self._names) + self.forgotten
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing was deleted for long: who waits for it would wait for ever."""
+        return self._failures >= STUCK_FAILURES
 
     @property
     def room_at_half(self) -> int:
@@ -159,6 +169,7 @@ class Garbage:
         for name in names:
             self._names.pop(name, None)
         self.deleted += len(names)
+        self._failures = 0
         self._batch = min(self._batch * 2, DELETE_BATCH_MAX)
         if not self._names:
             self._added.clear()
@@ -168,6 +179,7 @@ class Garbage:
     def _failed(self, reason: str) -> None:
         if self.failing is None:
             _log.warning("garbage_kept", extra={"objects": len(self), "error": reason})
+        self._failures += 1
         since = self._env.monotonic() if self.failing is None else self.failing.since
         self.failing = FailingDeletion(since, reason)
 

@@ -113,9 +113,11 @@ class Sweeper:
         found = await self.find()
         self._garbage.add(await self.dead_copies())
         if found.old:
-            names = [info.name for info in found.old]
+            # What was dropped by this writer must not be forgotten for them: no sweep of this writer finds that.
+            swept = found.old[: max(self._garbage.room_at_half, 0)]
+            names = [info.name for info in swept]
             self._garbage.add(names)
-            count = sum(info.size for info in found.old)
+            count = sum(info.size for info in swept)
             said = {"count": len(names), "bytes": count, "names": names[:NAMES_SAID_MAX]}
             _log.info("leftovers_swept", extra=said)
         return found

@@ -89,10 +89,21 @@ async def test_an_export_ends_when_an_import_has_the_disk(filled: Store) -> None
         assert bytes((await anext(exported))[1]) in NEW
         importing = asyncio.ensure_future(import_device(filled, "disk", slow, size=7, overwrite=True))
         await begun.wait()
-        with pytest.raises(Conflict, match="in use by an import while it was read"):
+        with pytest.raises(Conflict, match="rolled back, replaced or deleted while it was read"):
             await only_new(exported)
     rest.set()
     await importing
+
+
+async def test_an_export_goes_on_beside_an_import_that_is_refused(filled: Store) -> None:
+    """It has the disk while it looks whether it may: nothing was written then."""
+    device = filled.device("disk")
+    async with contextlib.aclosing(dump(device, SIZE)) as exported:
+        assert bytes((await anext(exported))[1]) in NEW
+        device.exclusive_user = "an import"
+        assert bytes((await anext(exported))[1]) in NEW
+        device.exclusive_user = None
+        await only_new(exported)
 
 
 async def test_an_export_goes_on_beside_what_leaves_the_disk_as_it_is(filled: Store) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nbdserver.server.limits import Budget, Limits
-from nbdserver.server.reads import STORE_BLOCK_BYTES, UNDERWAY_BYTES, cost
+from nbdserver.server.reads import COPY_BYTES_MAX, STORE_BLOCK_BYTES, UNDERWAY_BYTES, cost
 from tests.support import messages as m
 from tests.support.idle import idle
 from tests.support.memory_device import MemoryDevice
@@ -33,7 +33,14 @@ def one_byte_reads(count: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("offset", "length", "blocks"),
-    [(0, 1, None), (STORE_BLOCK_BYTES - 1, 1, None), (STORE_BLOCK_BYTES - 1, 2, 2), (512, 32 * MIB, 129)],
+    [
+        (0, 1, None),
+        (STORE_BLOCK_BYTES - 1, 1, None),
+        (STORE_BLOCK_BYTES - 1, 2, 2),
+        (512, 32 * MIB, 129),
+        (9, COPY_BYTES_MAX, None),
+        (9, COPY_BYTES_MAX + 1, 1),
+    ],
 )
 def test_what_a_read_costs(offset: int, length: int, blocks: int | None) -> None:
     """A block that is there waits, whole, for the others of its READ."""

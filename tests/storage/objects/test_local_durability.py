@@ -51,8 +51,8 @@ OBJECT_IS_MADE = ["openat ~/1", "write ~/1", "fsync ~/1"]
 
 def test_an_object_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path: Path) -> None:
     assert trace(tmp_path, 'await store.create("wal/second", bytes(9999))') == [
-        "openat wal",
         *OBJECT_IS_MADE,
+        "openat wal",
         "linkat wal/second",
         "unlinkat ~/1",
         "fsync wal",
@@ -60,7 +60,7 @@ def test_an_object_is_synced_before_it_has_its_name_and_its_folder_after(tmp_pat
 
 
 def test_a_replaced_object_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path: Path) -> None:
-    calls = ["openat wal", *OBJECT_IS_MADE, "renameat wal/first", "fsync wal"]
+    calls = [*OBJECT_IS_MADE, "openat wal", "renameat wal/first", "fsync wal"]
     assert trace(tmp_path, 'await store.put("wal/first", bytes(9999))') == calls
 
 

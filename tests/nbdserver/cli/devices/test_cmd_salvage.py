@@ -39,3 +39,10 @@ def test_the_map_is_not_written_where_somebody_elses_link_leads(host: Host, work
     assert f"{link} is there already: give --overwrite" in again.stderr
     assert not image.exists()
     host.run(*salvage, "--overwrite")
+    before = image.read_bytes()
+    done = host.run(*salvage, "--overwrite", "--map", str(work / "typo" / "map"), status=None)
+    assert done.returncode != 0
+    assert image.read_bytes() == before, "what keeps the map from being written costs no image"
+    done = host.run(*salvage, "--overwrite", "--map", str(shared / "." / image.name), status=1)
+    assert "the map and the disk image are one file" in done.stderr
+    assert image.read_bytes() == before

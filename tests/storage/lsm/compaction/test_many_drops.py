@@ -4,15 +4,18 @@ import asyncio
 
 import pytest
 
-from storage.errors import AccessDenied
+from storage.errors import AccessDenied, Unavailable
 from storage.format.names import TABLES, sst_name
-from storage.lsm.compaction.plan import Drop, next_drop
+from storage.lsm.compaction.plan import Drop, is_over_target, next_drop, space_debt
 from storage.lsm.compaction.sst_table import LEAVING_SSTS_MAX
 from storage.lsm.engine import Engine
-from storage.lsm.options import EngineOptions, MaintenanceOptions
+from storage.lsm.gc.garbage import Garbage
+from storage.lsm.options import LEFTOVER_SECONDS_MIN, EngineOptions, MaintenanceOptions
+from storage.objects.memory import MemoryStore
 from tests.simulation.virtual import virtually
 from tests.storage.lsm.compaction.test_plan import names, snapshot, sst
-from tests.storage.lsm.worlds import World, record
+from tests.storage.lsm.gc.test_sweep import Clocks, put_table, sweeper
+from tests.storage.lsm.worlds import StageStore, World, record
 
 pytestmark = pytest.mark.fast
 
@@ -85,6 +88,50 @@ async def test_where_nothing_can_be_deleted_nobody_waits_for_it() -> None:
     assert len(engine.manifests.listed()) == 0
     assert len(engine.garbage) >= SSTS
     await world.crash(engine)
+
+
+@virtually
+async def test_one_deletion_that_fails_makes_nobody_forget() -> None:
+    """A store that asks for a pause deletes on, and drops wait for it as before."""
+    world, engine = await a_large_disk_that_went()
+    loop = asyncio.get_running_loop()
+    held = world.store.hold("delete", TABLES)
+
+    def answers() -> None:
+        world.store.deny("delete", TABLES, Unavailable("slow down"))
+        held.release()
+        loop.call_later(1.0, world.store.denials.clear)
+
+    loop.call_later(20 * LOOK_SECONDS, answers)
+    await asyncio.sleep(90 * LOOK_SECONDS)
+    assert engine.garbage.forgotten == 0
+    nothing_is_left(world, engine)
+    await world.crash(engine)
+
+
+async def test_what_earlier_writers_left_pushes_out_nothing_that_this_one_dropped() -> None:
+    """The rest of it is found by the next sweep; what this writer dropped is not, as long as it runs."""
+    env = Clocks()
+    store = StageStore(MemoryStore(clock=env.of_the_store))
+    left = {await put_table(store, env, 1) for _ in range(NAMES_MAX)}
+    env.elapsed += LEFTOVER_SECONDS_MIN
+    garbage = Garbage(store, env, names_max=NAMES_MAX)
+    dropped = {sst_name(await put_table(store, env, 4)) for _ in range(NAMES_MAX // 2 - 1)}
+    garbage.add(dropped)
+    sweeping = await sweeper(store, env, garbage=garbage)
+    await sweeping.sweep()
+    assert garbage.forgotten == 0
+    assert not dropped & set(store.names(TABLES))
+    assert len(store.names(TABLES)) == len(left) - 1
+    await sweeping.sweep()
+    await sweeping.sweep()
+    assert not store.names(TABLES)
+
+
+def test_what_waits_for_a_drop_slows_no_writer() -> None:
+    many = snapshot(*(sst(number, 0, frames=5) for number in range(1, 50)))
+    assert space_debt(many, MaintenanceOptions(space_slack_bytes=1)) == 0
+    assert not is_over_target(many, MaintenanceOptions(space_slack_bytes=1))
 
 
 def test_a_job_takes_no_more_than_a_step_can_have() -> None:

@@ -84,12 +84,13 @@ async def sweeper(
     listed: Callable[[], Mapping[str, int]] = dict,
     replay: int = 0,
     fences: Iterable[int] = (),
+    garbage: Garbage | None = None,
 ) -> Sweeper:
     """That of a writer whose take-over manifest has just landed."""
     await store.put(manifest_name(TAKEOVER), b"")
     return Swept(
         store=store,
-        garbage=Garbage(store, env),
+        garbage=Garbage(store, env) if garbage is None else garbage,
         env=env,
         store_id=KEY.store_id,
         epoch=EPOCH,
