@@ -294,7 +294,7 @@ MUTANTS = [
         (
             "gc: SSTs that nothing refers to stay",
             "                await compactor.do(job)\n",
-            "                return first\n",
+            "                return dropped, seen.ssts.unused\n",
         ),
         ("gc: it waits for the background", "        await engine.garbage.delete_now()\n", ""),
         ("gc: a dry run sweeps", "await engine.sweeper.find()", "await engine.sweeper.sweep()"),

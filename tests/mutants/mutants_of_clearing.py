@@ -312,7 +312,7 @@ CLEARING = [
             "left, often, bool(context.drop_max())",
             "left, often",
         ),
-        ("compact: it ends while drops wait", "        await self.make_room()\n", ""),
+        ("compact: it ends while drops wait", "            await self.make_room()\n", ""),
     ),
     *mutants(
         "storage/lsm/compaction/sst_table.py",
