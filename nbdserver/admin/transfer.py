@@ -163,6 +163,7 @@ class Filler:
     def __init__(self, device: BlockDevice) -> None:
         self._device = device
         self._limiter = device.gate.rate_limiter(asyncio.get_running_loop().time)
+        self._turn = asyncio.Event()
 
     async def write(self, offset: int, data: bytes) -> None:
         """These bytes, which lie in the device."""
@@ -178,14 +179,16 @@ class Filler:
         await asyncio.sleep(self._limiter.delay(ZERO_COSTS_BYTES))
 
     async def _open(self, cost: int) -> None:
+        """Wait for a turn. It is the same writer at each, to the gate: who has had much lets others go before."""
         gate = self._device.gate
         if gate.closed:
-            opened = asyncio.Event()
-            gate.when_open(opened.set, cost)
+            self._turn.clear()
+            gate.when_open(self._turn.set, cost)
             try:
-                await opened.wait()
-            finally:
-                gate.forget(opened.set)
+                await self._turn.wait()
+            except BaseException:
+                gate.forget(self._turn.set)
+                raise
 
 
 async def _is_empty(device: BlockDevice) -> bool:

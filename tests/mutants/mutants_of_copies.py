@@ -95,13 +95,23 @@ COPIES = [
         "tests/storage/lsm/recovery/test_copies_held_up.py",
         (
             "copies: one that hangs keeps garbage for ever",
-            "timeout=HOLD_SECONDS_MAX)\n                self._settle()",
-            "timeout=None)\n                self._settle()",
+            "loop.call_at(ends, self._settle)",
+            "loop.call_at(ends, list)",
+        ),
+        (
+            "copies: who commits without a pause keeps garbage for ever",
+            "min(loop.time() + HOLD_SECONDS_MAX, self._held_at + 2 * HOLD_SECONDS_MAX)",
+            "loop.time() + HOLD_SECONDS_MAX",
+        ),
+        (
+            "copies: garbage of one that was won behind another goes before it has its own",
+            "                if self._manifests.uncopied is None:",
+            "                if True:",
         ),
         (
             "copies: those that are refused keep garbage",
-            "if self.failing is None and self._settled.is_set():",
-            "if self._settled.is_set():",
+            "        if self.failing is None:\n            self._hold_garbage()",
+            "        if True:\n            self._hold_garbage()",
         ),
         ("copies: one that hangs holds up the end", "asyncio.timeout(FINISH_SECONDS_MAX):", "asyncio.timeout(None):"),
         (

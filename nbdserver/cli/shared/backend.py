@@ -303,4 +303,6 @@ async def until_failed(store: Store, work: Awaitable[T]) -> T:
             return task.result()
         raise store.failed.result()
     finally:
+        # What is cut short undoes what it began, on a store that is still open.
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -32,7 +32,7 @@ from storage.objects.base import ObjectStore
 _log = logging.getLogger("nbdserver")
 
 HOLD_SECONDS_MAX = 10.0
-"""How long nothing is deleted because a copy is on its way."""
+"""How long nothing is deleted because a copy is on its way; twice as long where newer manifests come meanwhile."""
 
 FINISH_SECONDS_MAX = 5.0
 """How long the end of a process may be spent on a copy."""
@@ -75,6 +75,9 @@ class SpareCopies:
         """There is none, or the last try failed."""
         self._settled.set()
         self._hold = ExitStack()
+        self._held_at = 0.0
+        """When it began, by the loop's clock."""
+        self._hold_ends: asyncio.TimerHandle | None = None
         self._older = set(manifests.copies)
         """Numbers of the copies that may lie there."""
         self.written = 0
@@ -88,10 +91,21 @@ class SpareCopies:
 
     def _begin(self) -> None:
         """A manifest was won. What it gave up stays until it has a copy, unless copies are refused."""
-        if self.failing is None and self._settled.is_set():
+        if self.failing is None:
+            self._hold_garbage()
+        self._won.set()
+
+    def _hold_garbage(self) -> None:
+        """For a while from now on. Who commits without a pause holds it only so long: garbage has to go as well."""
+        loop = asyncio.get_running_loop()
+        if self._hold_ends is not None:
+            self._hold_ends.cancel()
+        else:
             self._settled.clear()
             self._hold.enter_context(self._keep())
-        self._won.set()
+            self._held_at = loop.time()
+        ends = min(loop.time() + HOLD_SECONDS_MAX, self._held_at + 2 * HOLD_SECONDS_MAX)
+        self._hold_ends = loop.call_at(ends, self._settle)
 
     async def run(self) -> None:
         """Copy what is won, for ever; where nothing is, see whether it is still there."""
@@ -100,17 +114,12 @@ class SpareCopies:
             if not await self._is_won_within(VERIFY_SECONDS):
                 await self._verify()
                 continue
-            copying = asyncio.ensure_future(self._copy())
-            try:
-                await asyncio.wait({copying}, timeout=HOLD_SECONDS_MAX)
-                self._settle()
-                done = await copying
-            finally:
-                copying.cancel()
-                await asyncio.gather(copying, return_exceptions=True)
-            if done:
+            if await self._copy():
                 pause = COPY_PAUSE_SECONDS_MIN
+                if self._manifests.uncopied is None:  # else what a newer one gave up waits for the copy of that one
+                    self._settle()
                 continue
+            self._settle()
             await asyncio.sleep(pause * (0.5 + self._env.jitter() / 2))
             pause = min(pause * 2, COPY_PAUSE_SECONDS_MAX)
 
@@ -159,6 +168,9 @@ class SpareCopies:
             self._settle()
 
     def _settle(self) -> None:
+        if self._hold_ends is not None:
+            self._hold_ends.cancel()
+            self._hold_ends = None
         self._settled.set()
         self._hold.close()
 

@@ -5,10 +5,12 @@ import asyncio
 from nbdserver.admin.transfer import READS_AT_ONCE, Filler, dump
 from nbdserver.protocol.replies import Piece as ReadPiece
 from storage.fetch_times import FetchTimes
+from storage.lsm.memtable.gate import Gate
 from tests.simulation.virtual import virtually
 from tests.support.memory_device import MemoryDevice
 
 MIB = 1 << 20
+KIB = 1 << 10
 
 
 class CountedReads(MemoryDevice):
@@ -64,3 +66,70 @@ async def test_who_fills_leaves_others_their_turn() -> None:
         await filler.zero(4096, 4096)
     assert turns >= 90
     beside.cancel()
+
+
+class RoomInSteps:
+    """A gate whose room comes bit by bit, as on a slow link, and what each of its writers wrote."""
+
+    def __init__(self) -> None:
+        self.gate = Gate(asyncio.get_running_loop().call_soon)
+        self.gate.set(0, full=True)
+        self.written = {"filler": 0, "client": 0}
+        self._room = 0
+
+    def write(self, who: str, length: int) -> None:
+        self.written[who] += length
+        self._room -= length
+        self.gate.set(0, full=self._room <= 0)
+
+    async def make(self, room: int) -> None:
+        self._room = min(self._room, 0) + room
+        self.gate.set(0, full=self._room <= 0)
+        await asyncio.sleep(0.1)
+
+
+class Narrow(MemoryDevice):
+    """A device behind such a gate."""
+
+    def __init__(self, room: RoomInSteps) -> None:
+        super().__init__(MIB)
+        self.gate = room.gate  # type: ignore[assignment]
+        self._told = room
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        self._told.write("filler", len(data))
+        return 0
+
+
+@virtually
+async def test_who_fills_takes_turns_with_clients_where_room_is_scarce() -> None:
+    """It writes in large pieces, and to the gate each is one more of the same writer."""
+    room = RoomInSteps()
+
+    async def fill() -> None:
+        filler = Filler(Narrow(room))
+        while True:
+            await filler.write(0, bytes(MIB))
+
+    def client() -> None:
+        room.write("client", 128 * KIB)
+        room.gate.when_open(client, 128 * KIB)
+
+    filling = asyncio.ensure_future(fill())
+    room.gate.when_open(client, 128 * KIB)
+    for _ in range(100):
+        await room.make(512 * KIB)
+    assert min(room.written.values()) > 20 * MIB, room.written
+    filling.cancel()
+
+
+@virtually
+async def test_who_is_cut_short_at_the_gate_waits_there_no_more() -> None:
+    device = MemoryDevice(MIB)
+    device.gate.closed = True
+    filling = asyncio.ensure_future(Filler(device).write(0, b"data"))
+    await asyncio.sleep(0)
+    assert device.gate.waiting
+    filling.cancel()
+    await asyncio.wait({filling})
+    assert not device.gate.waiting

@@ -1,11 +1,16 @@
 """What a command asks of a store at rest in several parts, it asks of one that it opens once."""
 
+import asyncio
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from nbdserver.cli.shared.backend import until_failed
+from storage import Store
 from tests.support.program import Host, without_waits
 from tests.support.stores import StoreUnderTest
 
@@ -45,3 +50,25 @@ def test_a_long_list_of_changes(host: Host, local_store: StoreUnderTest) -> None
     found = json.loads(done.stdout)
     assert [one["offset"] for one in found["ranges"]] == [at * 65536 for at in range(20)]
     assert without_waits(done.stderr) == "opened\n"
+
+
+async def test_what_is_cut_short_is_undone_before_the_store_is_closed() -> None:
+    undone = False
+
+    async def work() -> None:
+        nonlocal undone
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            undone = True
+
+    store = SimpleNamespace(failed=asyncio.get_running_loop().create_future())
+    command = asyncio.ensure_future(until_failed(cast(Store, store), work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    command.cancel()
+    await asyncio.wait({command})
+    assert command.cancelled()
+    assert undone

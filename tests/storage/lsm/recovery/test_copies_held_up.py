@@ -45,6 +45,50 @@ async def test_a_copy_that_hangs_keeps_what_was_given_up_for_a_while_only() -> N
 
 
 @virtually
+async def test_one_that_is_won_while_another_is_copied_waits_for_its_own_copy() -> None:
+    """What it gave up is not deleted because an older manifest has a copy."""
+    world = World(options=QUIET)
+    engine = await written(world)
+    newest = engine.manifests.number
+    older, newer = (world.store.hold("create", spare_manifest_name(newest + step)) for step in (1, 2))
+    assert not await deletes(world, engine, within=1)
+    assert not await deletes(world, engine, within=1)
+    before = world.store.count("delete", WALS)
+    older.release()
+    await newer.someone_waits()
+    await asyncio.sleep(1)
+    assert world.store.count("delete", WALS) == before
+    newer.release()
+    await engine.copies.settled()
+    await asyncio.sleep(1)
+    assert world.store.count("delete", WALS) > before
+    await world.crash(engine)
+
+
+@virtually
+async def test_one_that_is_won_while_another_hangs_keeps_what_it_gave_up_no_longer() -> None:
+    world = World(options=QUIET)
+    engine = await written(world)
+    world.store.hold("create", SPARES)
+    for _ in range(3):
+        assert not await deletes(world, engine, within=HOLD_SECONDS_MAX * 0.9)
+        before = world.store.count("delete", WALS)
+        await asyncio.sleep(HOLD_SECONDS_MAX * 0.2)
+        assert world.store.count("delete", WALS) > before
+    await world.crash(engine)
+
+
+@virtually
+async def test_who_commits_without_a_pause_keeps_garbage_for_a_while_only() -> None:
+    world = World(options=QUIET)
+    engine = await written(world)
+    world.store.hold("create", SPARES)
+    deleted = [await deletes(world, engine, within=HOLD_SECONDS_MAX / 2) for _ in range(6)]
+    assert True in deleted[2:]
+    await world.crash(engine)
+
+
+@virtually
 async def test_copies_that_are_refused_keep_nothing() -> None:
     """Nor for as long as it takes until the next one is tried."""
     world = World(options=QUIET)
