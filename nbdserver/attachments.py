@@ -105,6 +105,10 @@ class Attachments:
         self._recorded: set[Attachment] = set()
         """Those of them that it has, and had ever since they attached."""
         self._connections: Counter[Attachment] = Counter()
+        self._leaving: Counter[Attachment] = Counter()
+        """How often each has left with something that the store does not have yet: it may come back, write more, and
+        leave again meanwhile, and by a link it may have been another device.
+        """
         self._changed = False
         self._saving: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []
@@ -147,11 +151,13 @@ class Attachments:
         def durable(sequence: int) -> None:
             if sequence >= wanted:
                 device.unlisten(durable)
+                self._leaving[who] -= 1
                 self._forget(who)
 
         if device.want_durable(wanted):
             self._forget(who)
         else:
+            self._leaving[who] += 1
             device.listen(durable)
 
     async def accept(self, export: str) -> list[str]:
@@ -172,7 +178,8 @@ class Attachments:
             await asyncio.shield(self._saving)
 
     def _forget(self, who: Attachment) -> None:
-        if not self._connections[who]:
+        if not self._connections[who] and not self._leaving[who]:
+            del self._leaving[who]
             self._attached.discard(who)
             self._recorded.discard(who)
             self._save_soon()

@@ -34,7 +34,12 @@ CLIENTS = [
         "tests/nbdserver/test_attachments.py",
         ("attachments: forgotten before its writes are durable", "if device.want_durable(wanted):", "if wanted >= 0:"),
         ("attachments: the first of two connections takes the other along", "if self._connections[who] or", "if"),
-        ("attachments: one that comes back meanwhile is forgotten", "if not self._connections[who]:", "if who:"),
+        ("attachments: one that comes back meanwhile is forgotten", "if not self._connections[who] and", "if"),
+        (
+            "attachments: one that left twice is forgotten with what it wrote first",
+            " and not self._leaving[who]:",
+            ":",
+        ),
         ("attachments: what is being forgotten counts as kept", "            self._recorded.discard(who)\n", ""),
         ("attachments: nobody is refused after a loss", "(*record.refused, *lost)", "record.refused"),
         ("attachments: a refusal ends with the next start", "(*record.refused, *lost)", "lost"),

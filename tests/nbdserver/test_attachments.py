@@ -119,6 +119,47 @@ async def test_one_that_comes_back_meanwhile_is_not_forgotten(disk: Disk, attach
     assert disk.attached == [ONE]
 
 
+async def test_one_that_leaves_twice_is_forgotten_when_all_that_it_wrote_is_durable(
+    disk: Disk, attachments: Attachments
+) -> None:
+    """Seen: forgotten when what it wrote before it left first was, though it had come back and written more."""
+    device = Written()
+    kept = attachments.attach(ONE)
+    assert kept is not None
+    await kept
+    for sequence in (7, 9):
+        device.last_sequence = sequence
+        attachments.leave(ONE, device)
+        if sequence == 7:
+            assert attachments.attach(ONE) is None
+    device.flush(7)
+    await attachments.write()
+    assert disk.attached == [ONE]
+    device.flush(9)
+    await attachments.write()
+    assert disk.attached == []
+    assert not device.listeners
+
+
+async def test_one_that_left_two_devices_under_one_name_is_forgotten_with_the_last(
+    disk: Disk, attachments: Attachments
+) -> None:
+    """A link that was pointed elsewhere: what it wrote to the first device is still on its way."""
+    first, second = Written(), Written()
+    kept = attachments.attach(ONE)
+    assert kept is not None
+    await kept
+    first.last_sequence = 7
+    attachments.leave(ONE, first)
+    assert attachments.attach(ONE) is None
+    attachments.leave(ONE, second)
+    await attachments.write()
+    assert disk.attached == [ONE]
+    first.flush(7)
+    await attachments.write()
+    assert disk.attached == []
+
+
 async def test_one_that_comes_back_while_it_is_being_forgotten_waits(disk: Disk, attachments: Attachments) -> None:
     """A record without it is on its way to the disk."""
     kept = attachments.attach(ONE)
