@@ -108,7 +108,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             sock = transport.get_extra_info("socket")
             self.client.connected(prepare(sock))
-            self._liveness = PeerLiveness(sock, self._limits.unseen_seconds)
+            self._liveness = PeerLiveness(sock, self._limits.unseen_seconds, self._limits.vanished_seconds)
         except OSError:
             self.fail()
             return
@@ -153,6 +153,9 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and not self.is_closing:
+            # The kernel ended it, or the client reset it. Who left in order is not told so.
+            self.refused("client_dropped", f"the connection was lost: {exc}")
         self._enter_closing()
         if self.lingering is not None:
             self.lingering.cancel()

@@ -32,6 +32,10 @@ class Limits:
     unseen_seconds: float = 20.0
     """A TCP client that was not seen for this long may have given up: time-outs of 30 s are usual."""
 
+    vanished_seconds: float = 25.0
+    """A TCP client whose kernel answers nothing for this long, though it was sent something, is gone: as long as
+    keep-alive takes where nothing is sent."""
+
     look_seconds: float = 1.0
     """How often a client is looked after while others may wait for it, or its end could be out of sight."""
 

@@ -13,8 +13,9 @@ from storage.units import KIB
 KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
-"""A peer that vanished is noticed after 10 + 3 x 5 = 25 s: sooner than a client's time-out of 30 s, after
-which it would send its requests again elsewhere."""
+"""A peer that vanished while nothing was on its way to it is noticed after 10 + 3 x 5 = 25 s: sooner than a client's
+time-out of 30 s, after which it would send its requests again elsewhere. While something is, `peer_liveness` looks.
+TCP_USER_TIMEOUT is not for that: it also ends a client that only does not read, though its kernel answers."""
 
 UNIX_SEND_BUFFER_BYTES = 512 * KIB
 """What the kernel holds of replies on a Unix socket (it doubles the number; by default it is 208 KiB in all,
@@ -68,8 +69,6 @@ def prepare(sock: socket.socket) -> Peer:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
-    dead = KEEPALIVE_IDLE_SECONDS + KEEPALIVE_COUNT * KEEPALIVE_INTERVAL_SECONDS
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, dead * 1000)
     peer_end, own_end = sock.getpeername()[:2], sock.getsockname()[:2]
     peer = over_network(*peer_end)
     if peer_end[0] == own_end[0]:

@@ -10,6 +10,10 @@ sender's kernel. So while a client is not read, two signs count, looked for once
 Where neither was seen for Limits.unseen_seconds (the store did not answer, so there were no replies), the stream has to
 be read until the kernel has room, or for more than what could have been under way: what comes then was written by a
 client that is there. Time alone is no sign that anybody left.
+
+A peer that vanished, with its kernel, closes nothing. Where something is on its way to it, this kernel sends that
+again, or asks for a window where the peer had none left. A kernel that is there answers each of these, however long its
+program does not read; so only one that left several unanswered, for Limits.vanished_seconds, counts as vanished.
 """
 
 import array
@@ -30,19 +34,31 @@ SO_MEMINFO = 55
 _ACKNOWLEDGED_AT = 120
 """Offset of tcpi_bytes_acked in struct tcp_info (linux/tcp.h, since 4.1)."""
 
+_UNANSWERED = struct.Struct("=2xBB52xI")
+"""Of struct tcp_info: tcpi_retransmits and tcpi_probes, which were sent without an answer, one after the other; and
+tcpi_last_ack_recv, the milliseconds since the newest one."""
+
+UNANSWERED_MIN = 3
+"""Packets get lost, and where a client did not read for long, two minutes pass between one probe and the next."""
+
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 class PeerLiveness:
     """What is known of one peer. Times are those of the loop; a peer on a Unix socket is always in sight."""
 
-    def __init__(self, sock: socket.socket, unseen_seconds: float) -> None:
-        """One that was not seen for `unseen_seconds` may have left."""
+    def __init__(self, sock: socket.socket, unseen_seconds: float, vanished_seconds: float) -> None:
+        """One that was not seen for `unseen_seconds` may have left; one whose kernel did not answer for
+        `vanished_seconds` has vanished."""
         self.unread_since: float | None = None
         """Since when some of what the peer sent may be out of sight, or None."""
         self._sock = sock
         self._unseen_seconds = unseen_seconds
-        self._tcp = sock.family != socket.AF_UNIX
+        self._vanished_seconds = vanished_seconds
+        self._unanswered_since: float | None = None
+        """Since when its kernel has answered nothing that it was sent."""
+        self.may_vanish = sock.family != socket.AF_UNIX
+        """Its kernel is another one, as far as is known."""
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLRDHUP)
         self._seen = 0.0
@@ -57,9 +73,30 @@ class PeerLiveness:
         """Whether the peer has closed, reset or shut its sending side, as far as that is in sight."""
         return any(events & _GONE for _, events in self._poll.poll(0))
 
+    def owes_answers(self) -> bool:
+        """Whether this kernel has something for the peer that the peer's has not acknowledged."""
+        unsent = array.array("i", [0])
+        fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, unsent)
+        return unsent[0] > 0
+
+    def vanished(self, now: float) -> bool:
+        """Whether its kernel has long answered nothing; asked once a second while it owes answers."""
+        if not self.may_vanish:
+            return False
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNANSWERED.size)
+        again, probes, silent = _UNANSWERED.unpack(info)
+        unanswered, since = max(again, probes), self._unanswered_since
+        if not unanswered:
+            self._unanswered_since = None
+            return False
+        if since is None or silent < (now - since) * 1000:
+            # It has answered since; what is unanswered now was sent later.
+            self._unanswered_since = since = now
+        return unanswered >= UNANSWERED_MIN and now - since >= self._vanished_seconds
+
     def unread(self, now: float) -> None:
         """From now on the peer is not read."""
-        if self._tcp and self.unread_since is None:
+        if self.may_vanish and self.unread_since is None:
             self.unread_since = self._seen = self._looked = now
             self._had_room = False
             self._enough = 0

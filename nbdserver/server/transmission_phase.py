@@ -98,7 +98,7 @@ class TransmissionPhase(Phase):
             self._begin(rest)
 
     def _begin(self, rest: bytes) -> None:
-        if self._stream.write_paused:
+        if self._stream.write_paused or self.liveness.may_vanish:  # of the handshake's replies some may be on their way
             self._watch_on()
         if rest:
             self.buffer()[: len(rest)] = rest
@@ -215,7 +215,7 @@ class TransmissionPhase(Phase):
         self._outbox.send()
         if admission.stalled:
             self.liveness.unread(self._loop.time())
-        if admission.stalled or admission.arriving:
+        if admission.stalled or admission.arriving or self.liveness.may_vanish:
             self._watch_on()
         if self.session.ending and not admission.outstanding:
             self.idle()
@@ -254,8 +254,12 @@ class TransmissionPhase(Phase):
             elif progress.is_stuck(now, moved):
                 self._owner.drop(f"it does not {what}, and others wait for the memory that takes")
                 return
+        if liveness.vanished(now):
+            self._owner.drop(f"its machine has answered nothing for {self._limits.vanished_seconds:.0f} s")
+            return
         liveness.look(now, stream.bytes_received, reading=stream.reading)
         if admission.looks_ahead and not liveness.unseen(now):
             self.session.seen()
-        if stream.write_paused or admission.arriving or liveness.unread_since is not None:
+        owed = liveness.may_vanish and (admission.outstanding or liveness.owes_answers())
+        if stream.write_paused or admission.arriving or owed or liveness.unread_since is not None:
             self._watch_on()

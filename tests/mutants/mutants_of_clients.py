@@ -101,6 +101,18 @@ CLIENTS = [
     ),
     *mutants(
         "nbdserver/server/transmission_phase.py",
+        "tests/nbdserver/server/test_unruly.py",
+        ("vanished: nobody looks", "if liveness.vanished(now):", "if liveness.unread_since == now:"),
+        ("vanished: one look is enough", "owed = liveness.may_vanish and (", "owed = False and ("),
+    ),
+    *mutants(
+        "nbdserver/server/peer_liveness.py",
+        "tests/nbdserver/server/test_peer_liveness.py",
+        ("vanished: one lost packet is enough", "UNANSWERED_MIN = 3", "UNANSWERED_MIN = 1"),
+        ("vanished: answers do not count", " or silent < (now - since) * 1000:", ":"),
+    ),
+    *mutants(
+        "nbdserver/server/transmission_phase.py",
         "tests/nbdserver/server/test_draining.py",
         (
             "draining: what comes is carried out",

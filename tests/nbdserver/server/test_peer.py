@@ -1,5 +1,6 @@
 """The other end of a socket: its name, and what limits count it by."""
 
+import ctypes
 import os
 import socket
 import struct
@@ -8,6 +9,9 @@ from typing import NoReturn
 import pytest
 
 from nbdserver.server.peer import Peer, over_network, prepare, user_on_loopback
+
+SO_ATTACH_FILTER = 26
+SO_DETACH_FILTER = 27
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -22,6 +26,14 @@ def tcp_pair(host: str = "127.0.0.1") -> Pair:
 def reset(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def vanish(sock: socket.socket) -> None:
+    """The kernel drops unanswered, as with a machine without power, what comes for it (socket(7), a filter of one
+    instruction that returns 0)."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0), 8)
+    filtering = struct.pack("@HP", 1, ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filtering)
 
 
 @pytest.mark.parametrize(

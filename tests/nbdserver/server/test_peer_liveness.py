@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nbdserver.server.peer_liveness import PEER_BUFFER_BYTES, PeerLiveness
-from tests.nbdserver.server.test_peer import Pair, reset, tcp_pair
+from tests.nbdserver.server.test_peer import SO_DETACH_FILTER, Pair, reset, tcp_pair, vanish
 
 UNSEEN_SECONDS = 20.0
+VANISHED_SECONDS = 25.0
 LONG = UNSEEN_SECONDS + 1
 
 
@@ -58,7 +59,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 @pytest.mark.parametrize("leave", [shut, give_up, socket.socket.close, reset])
 def test_the_kernel_knows_although_bytes_are_unread(pair: Pair, leave: Callable[[socket.socket], None]) -> None:
     ours, theirs = pair
-    presence = PeerLiveness(ours, UNSEEN_SECONDS)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, VANISHED_SECONDS)
     theirs.sendall(b"x" * 10_000)
     assert not presence.gone()
     leave(theirs)
@@ -71,7 +72,7 @@ def test_behind_more_than_the_kernel_takes_an_end_is_out_of_sight(
 ) -> None:
     """The state in which time alone proves nothing: what all the rest is for. A reply brings it to light."""
     ours, theirs = tcp
-    presence = PeerLiveness(ours, UNSEEN_SECONDS)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, VANISHED_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     leave(theirs)
@@ -85,7 +86,7 @@ def test_behind_more_than_the_kernel_takes_an_end_is_out_of_sight(
 
 def test_replies_that_were_acknowledged_are_a_sign(tcp: Pair) -> None:
     ours, theirs = tcp
-    presence = PeerLiveness(ours, UNSEEN_SECONDS)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, VANISHED_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     now = 0.0
@@ -103,7 +104,7 @@ def test_replies_that_were_acknowledged_are_a_sign(tcp: Pair) -> None:
 def test_room_in_the_kernel_is_a_sign(tcp: Pair) -> None:
     """With room all the time, all that was sent is here, its end too."""
     ours, theirs = tcp
-    presence = PeerLiveness(ours, UNSEEN_SECONDS)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, VANISHED_SECONDS)
     theirs.sendall(b"x" * 1000)
     presence.unread(0.0)
     presence.look(LONG, 0, reading=False)
@@ -116,7 +117,7 @@ def test_room_in_the_kernel_is_a_sign(tcp: Pair) -> None:
 
 def test_enough_read_is_a_sign(tcp: Pair) -> None:
     ours, theirs = tcp
-    presence = PeerLiveness(ours, UNSEEN_SECONDS)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, VANISHED_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     assert presence.unseen(LONG)
@@ -131,7 +132,7 @@ def test_enough_read_is_a_sign(tcp: Pair) -> None:
 def test_what_was_read_once_proves_nothing_later(tcp: Pair) -> None:
     """The next outage, of a client that never let the kernel have room between the two."""
     ours, theirs = tcp
-    presence = PeerLiveness(ours, UNSEEN_SECONDS)
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, VANISHED_SECONDS)
     fill(theirs)
     presence.unread(0.0)
     assert presence.unseen(LONG)
@@ -145,10 +146,39 @@ def test_what_was_read_once_proves_nothing_later(tcp: Pair) -> None:
     assert presence.unseen(3 * LONG), "it has to be read on, from here"
 
 
+def test_a_kernel_that_answers_nothing_has_vanished_until_it_answers(tcp: Pair) -> None:
+    """One packet without an answer may be lost."""
+    ours, theirs = tcp
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, 0.0)
+    vanish(theirs)
+    assert not presence.owes_answers()
+    ours.send(b"a reply")
+    assert presence.owes_answers()
+    assert wait_for(lambda: presence.vanished(0.0))
+    assert unanswered(ours) >= 3
+    theirs.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    assert wait_for(lambda: not presence.vanished(0.0))
+    assert wait_for(lambda: not presence.owes_answers())
+
+
+def test_an_answer_since_the_first_look_begins_the_wait_anew(tcp: Pair) -> None:
+    ours, theirs = tcp
+    presence = PeerLiveness(ours, UNSEEN_SECONDS, 100.0)
+    vanish(theirs)
+    ours.send(b"a reply")
+    assert wait_for(lambda: unanswered(ours) >= 3)
+    assert not presence.vanished(0.0)
+    assert not presence.vanished(1000.0), "its newest answer is younger than the look before"
+
+
+def unanswered(sock: socket.socket) -> int:
+    return max(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[2:4])
+
+
 def test_on_a_unix_socket_the_end_is_always_in_sight() -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        presence = PeerLiveness(ours, UNSEEN_SECONDS)
+        presence = PeerLiveness(ours, UNSEEN_SECONDS, VANISHED_SECONDS)
         fill(theirs)
         presence.unread(0.0)
         assert not presence.unseen(LONG)
