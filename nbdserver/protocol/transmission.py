@@ -66,8 +66,8 @@ class Handler(Protocol):
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         """WRITE; `data` is the handler's to keep and is never written to again."""
 
-    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
-        """TRIM, or WRITE_ZEROES (`allocated` if the space must be kept: NO_HOLE)."""
+    def zero(self, cookie: bytes, offset: int, length: int, *, command: int, allocated: bool, fua: bool) -> bool:
+        """TRIM, or WRITE_ZEROES (`allocated` if the space must be kept: NO_HOLE), as `command` says."""
 
     def flush(self, cookie: bytes) -> bool:
         """FLUSH: answer when all completed writes of the device are durable."""
@@ -265,10 +265,11 @@ class Transmission(ABC):
         if command == wire.CMD_FLUSH:
             return handler.flush(cookie)
         if command == wire.CMD_TRIM:
-            return handler.zero(cookie, offset, length, allocated=False, fua=fua)
+            return handler.zero(cookie, offset, length, command=command, allocated=False, fua=fua)
         if command == wire.CMD_WRITE_ZEROES:
             # FAST_ZERO asks for nothing more: zeroing is one entry whatever its length, so it is always fast.
-            return handler.zero(cookie, offset, length, allocated=bool(flags & wire.CMD_FLAG_NO_HOLE), fua=fua)
+            no_hole = bool(flags & wire.CMD_FLAG_NO_HOLE)
+            return handler.zero(cookie, offset, length, command=command, allocated=no_hole, fua=fua)
         if command == wire.CMD_CACHE:
             return handler.cache(cookie, offset, length)
         if command == wire.CMD_BLOCK_STATUS:

@@ -18,5 +18,5 @@ class ReadOnlySession(Session):
         self.admission.release_payload()
         return self.refuse(cookie, wire.EPERM, _REASON)
 
-    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+    def zero(self, cookie: bytes, offset: int, length: int, *, command: int, allocated: bool, fua: bool) -> bool:
         return self.refuse(cookie, wire.EPERM, _REASON)

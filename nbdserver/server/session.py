@@ -138,11 +138,10 @@ class Session:
             self.admission.release_payload()
         return True
 
-    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+    def zero(self, cookie: bytes, offset: int, length: int, *, command: int, allocated: bool, fua: bool) -> bool:
         if self.admission.is_enough(1):
             return False
         change = partial(self._device.zero, offset, length, allocated=allocated)
-        command = wire.CMD_WRITE_ZEROES if allocated else wire.CMD_TRIM
         trace = self._tracer.begin(cookie, command, offset, length, TraceSpan.GATE)
         return self._change(HeldWrite(cookie, change, 0, fua, trace))
 

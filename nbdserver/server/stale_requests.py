@@ -35,8 +35,9 @@ class StaleRequests:
     def write(self, cookie: bytes, offset: int, data: Payload, *, fua: bool = False) -> bool:
         return self._keep(partial(self._session.write, cookie, offset, data, fua=fua))
 
-    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
-        return self._keep(partial(self._session.zero, cookie, offset, length, allocated=allocated, fua=fua))
+    def zero(self, cookie: bytes, offset: int, length: int, *, command: int, allocated: bool, fua: bool) -> bool:
+        change = partial(self._session.zero, command=command, allocated=allocated, fua=fua)
+        return self._keep(partial(change, cookie, offset, length))
 
     def flush(self, cookie: bytes) -> bool:
         return self._keep(partial(self._session.flush, cookie))

@@ -125,7 +125,7 @@ class Handler:
         self.parts.append(self._replies.done(cookie))
         return self._note("write", cookie, offset, bytes(data), fua)
 
-    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+    def zero(self, cookie: bytes, offset: int, length: int, *, command: int, allocated: bool, fua: bool) -> bool:
         if self._declines():
             return False
         self._check(offset, length, writes=True)

@@ -28,7 +28,7 @@ class Recorder:
     def write(self, cookie: bytes, offset: int, data: bytes | memoryview, *, fua: bool = False) -> bool:
         return self._call("write", cookie, offset, bytes(data), fua)
 
-    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+    def zero(self, cookie: bytes, offset: int, length: int, *, command: int, allocated: bool, fua: bool) -> bool:
         return self._call("zero", cookie, offset, length, allocated, fua)
 
     def flush(self, cookie: bytes) -> bool:

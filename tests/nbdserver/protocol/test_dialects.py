@@ -46,7 +46,7 @@ class Disk:
         self.content[offset : offset + len(data)] = data
         return self._done(cookie)
 
-    def zero(self, cookie: bytes, offset: int, length: int, *, allocated: bool, fua: bool) -> bool:
+    def zero(self, cookie: bytes, offset: int, length: int, *, command: int, allocated: bool, fua: bool) -> bool:
         self.content[offset : offset + length] = bytes(length)
         return self._done(cookie)
 

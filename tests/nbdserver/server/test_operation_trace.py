@@ -51,6 +51,16 @@ async def test_what_memory_answers_costs_no_look_at_the_clock(client: Wire) -> N
     assert not client.slow.last
 
 
+async def test_each_command_is_called_by_its_name(client: Wire, disk: MemoryDevice) -> None:
+    await client.feed(m.structured())
+    disk.gate.closed = True
+    await client.feed(b"".join(m.request(kind, 0, 4096) for kind in (m.WRITE_ZEROES, m.TRIM)))
+    await client.feed(m.request(m.WRITE_ZEROES, 0, 4096, flags=m.NO_HOLE))
+    client.later += 3
+    under_way = transmission(client.connection).slow_operations()
+    assert sorted(each.operation for each in under_way) == ["trim", "write_zeroes", "write_zeroes"]
+
+
 async def test_a_write_that_the_gate_held(client: Wire, disk: MemoryDevice) -> None:
     await client.feed(m.structured())
     disk.gate.closed = True

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nbdserver.protocol import wire
 from nbdserver.server.read_only import ReadOnlySession
 from tests.support import messages as m
 from tests.support.answers import read_answers
@@ -24,7 +25,7 @@ async def test_a_write_that_slipped_through_the_protocol_changes_nothing(length:
         assert room is not None
         assert session.write(b"\0" * 8, 0, room)
         assert session.write(b"\0" * 8, 0, b"n" * length, fua=True)
-        assert session.zero(b"\0" * 8, 0, length, allocated=False, fua=False)
+        assert session.zero(b"\0" * 8, 0, length, command=wire.CMD_TRIM, allocated=False, fua=False)
         session.outbox.send()
         assert read_answers(client.output)[-3:] == ["0: EPERM"] * 3
         assert session.admission.inflight == 0
